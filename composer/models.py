@@ -1,0 +1,121 @@
+"""Requests to compose modules for a task, and what came of them."""
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+
+from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.jobs.models import Job, JobEvent
+from modules_registry.models import BaseModel, StoredFile, Version
+
+BUDGET_MAX = 1000  # scored candidates; at the demo's size about two minutes, at FLAN-T5-large half an hour
+
+
+class Composition(Job):
+    """One request to compose modules for a task. Private to its owner."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="compositions")
+    name = models.CharField(max_length=80)
+    sentence = models.CharField(max_length=300, blank=True)  # the task in the owner's words
+    base = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="compositions")
+    method = models.CharField(max_length=20)  # names from composer.core.choices
+    search = models.CharField(max_length=40, default="auto")
+    selection = models.CharField(max_length=40, default="all")  # "chosen", "all", "random:20"
+    budget = models.PositiveIntegerField()  # scored candidates at most
+    seed = models.PositiveIntegerField()
+    idempotency_key = models.CharField(max_length=80, null=True, blank=True)  # noqa: DJ001  null: not asked for
+    request_digest = models.CharField(max_length=64)  # sha256 of what was asked
+
+    steps_done = models.PositiveIntegerField(default=0)
+    best_loss = models.FloatField(null=True, blank=True)  # the search's objective, nats per label token
+    stage = models.CharField(max_length=20, blank=True)
+    stage_text = models.CharField(max_length=200, blank=True)
+    report = models.JSONField(null=True, blank=True)  # the core's report.json, whole
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                name="composition_budget_in_range", condition=models.Q(budget__range=(1, BUDGET_MAX))
+            ),
+            models.CheckConstraint(
+                name="composition_done_has_a_report",
+                condition=~models.Q(status="done") | models.Q(report__isnull=False),
+            ),
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="composition_once_per_key"),
+        ]
+        indexes = [models.Index(fields=["owner", "-created_at"], name="composition_of_owner")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("composer:composition", args=[self.pk])
+
+
+class Example(models.Model):
+    """One line of the task: an input and the output it should have."""
+
+    class Role(models.TextChoices):
+        SHOT = "shot", "To compose from"
+        HELD_OUT = "held_out", "Held out, only to measure"
+
+    composition = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="examples")
+    role = models.CharField(max_length=8, choices=Role)
+    position = models.PositiveIntegerField()
+    input = models.TextField()
+    output = models.TextField()
+
+    class Meta:
+        ordering = ["role", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["composition", "role", "position"], name="example_position_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.input[:40]} → {self.output[:40]}"
+
+
+class CompositionModule(models.Model):
+    """A module that took part, pinned to the version it had, and the weight it was given."""
+
+    composition = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="modules")
+    version = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="used_in")
+    name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)  # as it was called then
+    position = models.PositiveIntegerField()
+    weight = models.FloatField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["composition", "position"], name="composition_module_position_once"
+            ),
+            models.UniqueConstraint(fields=["composition", "version"], name="composition_module_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CompositionEvent(JobEvent):
+    job = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="events")
+
+    class Meta(JobEvent.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="composition_event_number_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.kind}"
+
+
+class ResultFile(StoredFile):
+    """A file of the finished adapter."""
+
+    composition = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="files")
+
+    class Meta(StoredFile.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["composition", "path"], name="result_file_path_once"),
+        ]

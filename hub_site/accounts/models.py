@@ -1,0 +1,133 @@
+"""Who is here: users, the names they own, and the tokens they hand to programs."""
+
+import hashlib
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models.functions import Lower
+from django.urls import reverse
+from django.utils import timezone
+
+from hub_site.accounts.names import NAME_LENGTH_MAX, name_key
+from hub_site.common.models import TimeStamped
+
+
+class User(AbstractUser):
+    """A person, or a program that acts as one. Its username is also the name of its namespace."""
+
+    username = models.CharField(
+        max_length=NAME_LENGTH_MAX,
+        unique=True,
+        error_messages={"unique": "This name is taken. Choose another one."},
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("username"), name="user_username_unique_in_any_case"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class Namespace(TimeStamped):
+    """The first part of every module's address: a user's name, or an organisation's."""
+
+    class Kind(models.TextChoices):
+        USER = "user", "User"
+        ORGANISATION = "organisation", "Organisation"
+
+    name = models.CharField(max_length=NAME_LENGTH_MAX, unique=True)
+    key = models.CharField(
+        max_length=NAME_LENGTH_MAX, unique=True, editable=False, help_text="The name as a reader sees it."
+    )
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.USER)
+    # A user's own namespace; empty for an organisation, whose people are its memberships.
+    user = models.OneToOneField(
+        User, on_delete=models.PROTECT, null=True, blank=True, related_name="namespace"
+    )
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                name="namespace_user_exactly_when_personal",
+                condition=models.Q(kind="user", user__isnull=False)
+                | models.Q(kind="organisation", user__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("modules_registry:namespace", args=[self.name])
+
+    @classmethod
+    def for_user(cls, user: User) -> "Namespace":
+        return cls(name=user.username, key=name_key(user.username), kind=cls.Kind.USER, user=user)
+
+
+class Membership(TimeStamped):
+    """A person's part in an organisation."""
+
+    class Role(models.TextChoices):
+        READ = "read", "Reads"
+        WRITE = "write", "Writes"
+        ADMIN = "admin", "Administers"
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role, default=Role.READ)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["namespace", "user"], name="membership_once_per_person"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.role} {self.namespace}"
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def usable(self, now: datetime) -> "ApiTokenQuerySet":
+        unexpired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now)
+        return self.filter(unexpired, revoked_at__isnull=True, user__is_active=True)
+
+
+class ApiToken(TimeStamped):
+    """A bearer token for the API and for Hub clients. Only its hash is kept; it is shown once."""
+
+    class Scope(models.TextChoices):
+        READ = "read", "Read"
+        WRITE = "write", "Read and write"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
+    label = models.CharField(max_length=60, help_text="Where you will use it, so that you can tell it apart.")
+    scope = models.CharField(max_length=5, choices=Scope, default=Scope.READ)
+    digest = models.CharField(max_length=64, unique=True, editable=False)  # sha256 of the whole token
+    hint = models.CharField(max_length=12, editable=False)  # first characters, to recognise it in a list
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.hint}…)"
+
+    @staticmethod
+    def digest_of(token: str) -> str:
+        return hashlib.sha256(token.encode()).hexdigest()
+
+    @property
+    def may_write(self) -> bool:
+        return self.scope == self.Scope.WRITE
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())

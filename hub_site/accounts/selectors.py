@@ -1,0 +1,34 @@
+"""Who is who: reads only."""
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from hub_site.accounts.models import ApiToken, Membership, Namespace, User
+from hub_site.accounts.names import name_key
+
+
+def namespace_is_taken(name: str) -> bool:
+    return Namespace.objects.filter(key=name_key(name)).exists()
+
+
+def namespace_by_name(name: str) -> Namespace | None:
+    """The namespace with this name in any case; look-alikes do not match."""
+    return Namespace.objects.filter(name__iexact=name).first()
+
+
+def namespaces_writable_by(user: User) -> QuerySet[Namespace]:
+    """The user's own namespace, and the organisations in which they may write."""
+    writes = Membership.Role.WRITE, Membership.Role.ADMIN
+    member = Q(memberships__user=user, memberships__role__in=writes)
+    return Namespace.objects.filter(Q(user=user) | member).distinct()
+
+
+def tokens_of(user: User) -> QuerySet[ApiToken]:
+    return ApiToken.objects.filter(user=user, revoked_at=None)
+
+
+def token_find(token: str) -> ApiToken | None:
+    """The usable token with this text, or None."""
+    now = timezone.now()
+    digest = ApiToken.digest_of(token)
+    return ApiToken.objects.usable(now).select_related("user").filter(digest=digest).first()

@@ -1,0 +1,97 @@
+"""Making people, their names and their tokens."""
+
+import secrets
+import string
+import zlib
+from datetime import timedelta
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from hub_site.accounts.models import ApiToken, Namespace, User
+from hub_site.accounts.names import require_free_of_reserved, require_name
+from hub_site.accounts.selectors import namespace_is_taken
+from hub_site.common.errors import Refusal
+
+TOKEN_PREFIX = "lh_"  # lets scanners and people recognise a leaked token
+TOKEN_RANDOM_LENGTH = 40  # base62 characters, about 238 bits
+BASE62 = string.digits + string.ascii_letters
+
+
+def username_check(username: str) -> str:
+    """Refuse a name that is malformed, kept for the site, taken, or too like a taken one."""
+    require_name(username, field="username", what="an account")
+    require_free_of_reserved(username, field="username")
+    if namespace_is_taken(username):
+        raise name_taken(username)
+    return username
+
+
+def name_taken(username: str) -> Refusal:
+    message = f"“{username}” is taken, or too easily confused with a name that is. Choose another one."
+    return Refusal("name_taken", message, status=409, fields={"username": [message]})
+
+
+def namespace_claim(*, user: User) -> Namespace:
+    """Give a new user the namespace of the same name."""
+    namespace = Namespace.for_user(user)
+    try:
+        with transaction.atomic():
+            namespace.save()
+    except IntegrityError as error:
+        raise name_taken(user.username) from error
+    return namespace
+
+
+@transaction.atomic
+def user_create(*, username: str, email: str = "", password: str | None = None, staff: bool = False) -> User:
+    """Create a user with a namespace of the same name; without a password, one cannot sign in with one."""
+    username_check(username)
+    user = User(username=username, email=email, is_staff=staff, is_superuser=staff)
+    if password is not None:
+        require_good_password(password, user)
+    user.set_password(password)
+    user.save()
+    namespace_claim(user=user)
+    return user
+
+
+def require_good_password(password: str, user: User) -> None:
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        raise Refusal(
+            "weak_password", " ".join(error.messages), fields={"password": error.messages}
+        ) from error
+
+
+def token_create(*, user: User, label: str, scope: str, days: int | None = None) -> tuple[ApiToken, str]:
+    """Make a bearer token; the second value is the token itself, which is not kept and cannot be shown again."""
+    if scope not in ApiToken.Scope.values:
+        raise Refusal("bad_scope", f"A token's scope is “read” or “write”, not “{scope[:20]}”.")
+    if days is not None and not 1 <= days <= 3650:
+        raise Refusal("bad_expiry", "A token can last from 1 to 3650 days.", fields={"days": ["1 to 3650."]})
+    token = new_token()
+    expires_at = timezone.now() + timedelta(days=days) if days else None
+    row = ApiToken(
+        user=user,
+        label=label[:60] or "unnamed",
+        scope=scope,
+        digest=ApiToken.digest_of(token),
+        hint=token[:8],
+        expires_at=expires_at,
+    )
+    row.save()
+    return row, token
+
+
+def new_token() -> str:
+    """“lh_”, 40 random characters, and a CRC-32 of them, so that a scanner can tell a real token offline."""
+    random_part = "".join(secrets.choice(BASE62) for _ in range(TOKEN_RANDOM_LENGTH))
+    return f"{TOKEN_PREFIX}{random_part}{zlib.crc32(random_part.encode()):08x}"
+
+
+def token_revoke(*, user: User, token_id: int) -> None:
+    ApiToken.objects.filter(user=user, pk=token_id, revoked_at=None).update(revoked_at=timezone.now())

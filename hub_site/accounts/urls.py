@@ -1,0 +1,10 @@
+from django.urls import path
+
+from hub_site.accounts import views
+
+app_name = "accounts"
+
+urlpatterns = [
+    path("settings/tokens/", views.tokens, name="tokens"),
+    path("settings/tokens/<int:token_id>/revoke/", views.token_delete, name="token-revoke"),
+]

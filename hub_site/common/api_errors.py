@@ -1,0 +1,79 @@
+"""The one shape of every error under /api/v1/: {"error": {"code", "message", "fields"?}}."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions, serializers
+from rest_framework.response import Response
+from rest_framework.views import exception_handler, set_rollback
+
+from hub_site.common.errors import Refusal
+
+
+class ErrorDetailSerializer(serializers.Serializer):
+    code = serializers.CharField(help_text="Stable and snake_case: branch on this.")
+    message = serializers.CharField(help_text="One or two sentences for a person.")
+    fields = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        required=False,
+        help_text="Messages by field, where the fault lies in one.",
+    )
+
+
+class ErrorSerializer(serializers.Serializer):
+    """The body of every answer that is not a success."""
+
+    error = ErrorDetailSerializer()
+
+
+def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    error: dict[str, Any] = {"code": code, "message": message}
+    if fields:
+        error["fields"] = fields
+    return {"error": error}
+
+
+def answer_error(exception: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's EXCEPTION_HANDLER: our refusals, Django's and DRF's own errors, all in one shape."""
+    if isinstance(exception, Refusal):
+        set_rollback()
+        return Response(
+            error_body(exception.code, exception.message, exception.fields), status=exception.status
+        )
+    if isinstance(exception, Http404):
+        exception = exceptions.NotFound("Nothing is here, or it is not yours to see.")
+    elif isinstance(exception, PermissionDenied):
+        exception = exceptions.PermissionDenied()
+    response = exception_handler(exception, context)
+    if response is None or not isinstance(exception, exceptions.APIException):
+        return response
+    response.data = error_body(*describe(exception))
+    return response
+
+
+def describe(exception: exceptions.APIException) -> tuple[str, str, dict[str, list[str]] | None]:
+    if isinstance(exception, exceptions.ValidationError):
+        fields = field_messages(exception.detail)
+        first = next((messages[0] for messages in fields.values() if messages), "Some values are not valid.")
+        return "invalid", first, fields
+    return str(exception.default_code), str(exception.detail), None
+
+
+def field_messages(detail: Any, prefix: str = "") -> dict[str, list[str]]:
+    """Flatten DRF's nested detail to {"examples.3.input": ["…"]}."""
+    if isinstance(detail, dict):
+        flat: dict[str, list[str]] = {}
+        for name, inner in detail.items():
+            flat |= field_messages(inner, f"{prefix}{name}.")
+        return flat
+    if isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
+        return field_messages({str(index): item for index, item in enumerate(detail) if item}, prefix)
+    messages = detail if isinstance(detail, list) else [detail]
+    return {prefix.rstrip(".") or "body": [str(message) for message in messages]}
+
+
+def api_not_found(request: HttpRequest, path: str = "") -> JsonResponse:
+    """Answer any unknown address under /api/v1/ in the API's own shape."""
+    body = error_body("not_found", "No such address in this API. See /api/docs/ for the ones there are.")
+    return JsonResponse(body, status=404)

@@ -1,0 +1,137 @@
+"""Claim, beat, finish, sweep: how a worker holds a job, and how the job survives the worker.
+
+Every function takes the job's model or row and works by one UPDATE that filters on status and
+generation, so that of two workers exactly one writes, and a worker that slept past its lease
+writes to no row at all.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Max
+from django.utils import timezone
+
+from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
+
+Row = TypeVar("Row", bound=Job)
+
+POISON_MESSAGE = (
+    f"The work broke down {CRASHES_MAX} times without a step forward, so we stopped trying. "
+    "Try fewer modules or a smaller budget; if it happens again, tell us this page's address."
+)
+
+
+class LeaseLost(Exception):
+    """Another worker holds the job, or it was cancelled or finished: stop, and write nothing more."""
+
+
+def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
+    """Take the lease. None if another worker has it, or nothing is left to do."""
+    now = timezone.now()
+    taken = (
+        model.objects.claimable()
+        .filter(pk=job_id)
+        .update(
+            status=Status.RUNNING,
+            worker=worker,
+            generation=F("generation") + 1,
+            lease_until=now + LEASE,
+            updated_at=now,
+        )
+    )
+    if not taken:
+        return None
+    model.objects.filter(pk=job_id, started_at=None).update(started_at=now)
+    return model.objects.get(pk=job_id)
+
+
+def beat(job: Job) -> bool:
+    """Prolong the lease; returns whether the owner asked to cancel. Raises LeaseLost."""
+    held = type(job).objects.held(job.generation).filter(pk=job.pk)
+    if not held.update(lease_until=timezone.now() + LEASE):
+        raise LeaseLost
+    return type(job).objects.filter(pk=job.pk, cancel_requested=True).exists()
+
+
+@transaction.atomic
+def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, Any] | None = None) -> None:
+    """Store events in order, numbered on from the last one, with the row's own progress fields.
+
+    A step forward forgets earlier crashes. Raises LeaseLost, and then nothing is stored.
+    """
+    held = type(job).objects.held(job.generation).filter(pk=job.pk)
+    changes = {"lease_until": timezone.now() + LEASE, **({"crashes": 0, **progress} if progress else {})}
+    if not held.update(**changes):
+        raise LeaseLost
+    if not events:
+        return
+    model = type(events[0])
+    last = model._default_manager.filter(job=job).aggregate(last=Max("number"))["last"] or 0
+    for number, event in enumerate(events, start=last + 1):
+        event.job, event.number, event.generation = job, number, job.generation  # type: ignore[attr-defined]
+    model._default_manager.bulk_create(events)
+
+
+def finish(job: Job, status: Status, **fields: Any) -> None:
+    """Close the job, only while it is still ours. Raises LeaseLost."""
+    now = timezone.now()
+    held = type(job).objects.held(job.generation).filter(pk=job.pk)
+    if not held.update(status=status, lease_until=None, finished_at=now, updated_at=now, **fields):
+        raise LeaseLost
+
+
+def let_go(job: Job) -> None:
+    """Give the job back to the queue (the worker is stopping); harmless if it is no longer ours."""
+    type(job).objects.held(job.generation).filter(pk=job.pk).update(
+        status=Status.QUEUED, lease_until=None, worker="", updated_at=timezone.now()
+    )
+
+
+def crashed(job: Job) -> bool:
+    """Count a child that died; returns True when the job is poison and was failed for it."""
+    held = type(job).objects.held(job.generation).filter(pk=job.pk)
+    if not held.update(crashes=F("crashes") + 1):
+        raise LeaseLost
+    job.refresh_from_db(fields=["crashes"])
+    if job.crashes < CRASHES_MAX:
+        let_go(job)
+        return False
+    finish(job, Status.FAILED, error_code="poison", error_message=POISON_MESSAGE)
+    return True
+
+
+def cancel(model: type[Row], job_id: UUID) -> None:
+    """Ask for the end: a queued job is cancelled at once, a running one by its worker's next beat."""
+    now = timezone.now()
+    queued = model.objects.filter(pk=job_id, status=Status.QUEUED)
+    if not queued.update(status=Status.CANCELLED, cancel_requested=True, finished_at=now, updated_at=now):
+        model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
+
+
+def sweep(model: type[Row]) -> list[UUID]:
+    """Put jobs whose worker vanished back in the queue; return every job whose bell should ring again.
+
+    A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
+    """
+    now = timezone.now()
+    lost = model.objects.filter(status=Status.RUNNING, lease_until__lt=now)
+    lost.filter(cancel_requested=True).update(status=Status.CANCELLED, finished_at=now, updated_at=now)
+    lost.filter(crashes__gte=CRASHES_MAX - 1).update(
+        status=Status.FAILED,
+        error_code="poison",
+        error_message=POISON_MESSAGE,
+        finished_at=now,
+        updated_at=now,
+    )
+    lost.update(
+        status=Status.QUEUED,
+        generation=F("generation") + 1,
+        crashes=F("crashes") + 1,
+        lease_until=None,
+        worker="",
+        updated_at=now,
+    )
+    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lt=now - LEASE / 4)
+    return list(waiting.values_list("pk", flat=True))

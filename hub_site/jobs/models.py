@@ -1,0 +1,77 @@
+"""What every long piece of work is: a row with a lease. Abstract only: an app's own job has the table."""
+
+import uuid
+from datetime import timedelta
+from typing import ClassVar, Self
+
+from django.db import models
+from django.utils import timezone
+
+from hub_site.common.models import TimeStamped
+
+LEASE = timedelta(seconds=20)  # a worker beats every few seconds; three lost beats and the row is free again
+CRASHES_MAX = 3  # a job whose child died this often without a new step is poison
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+FINISHED = (Status.DONE, Status.FAILED, Status.CANCELLED)
+
+
+class JobQuerySet(models.QuerySet):
+    def claimable(self) -> Self:
+        """Queued, or running with a lease that ran out: its worker is gone."""
+        lost = models.Q(status=Status.RUNNING, lease_until__lt=timezone.now())
+        return self.filter(models.Q(status=Status.QUEUED) | lost)
+
+    def held(self, generation: int) -> Self:
+        """Still ours: every write of a worker goes through this, so that a stale one changes nothing."""
+        return self.filter(status=Status.RUNNING, generation=generation)
+
+
+class Job(TimeStamped):
+    """One piece of work, from queued to done. The row is the truth; the queue only rings.
+
+    QUEUED -> RUNNING -> DONE | FAILED | CANCELLED;  QUEUED -> CANCELLED;  RUNNING -> RUNNING (a new lease)
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, db_index=True)
+    worker = models.CharField(max_length=120, blank=True)  # who holds the lease
+    lease_until = models.DateTimeField(null=True, blank=True)
+    generation = models.PositiveIntegerField(default=0)  # raised by every claim; fences every later write
+    crashes = models.PositiveSmallIntegerField(default=0)  # children that died since the last new step
+    cancel_requested = models.BooleanField(default=False)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_message = models.TextField(blank=True)  # a sentence for the page's reader
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+
+class JobEvent(models.Model):
+    """One thing a job told, numbered from 1 within its job. A subclass adds the foreign key `job`."""
+
+    number = models.PositiveIntegerField()
+    at = models.DateTimeField(auto_now_add=True)
+    generation = models.PositiveIntegerField()
+    kind = models.CharField(max_length=20)  # "stage", "step", …
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        abstract = True
+        ordering: ClassVar[list[str]] = ["number"]

@@ -1,0 +1,24 @@
+"""Every address of the site. The site's own pages end in a slash; a module's page has none, as on any Hub."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path, register_converter
+from drf_spectacular.views import SpectacularAPIView
+
+from hub_site.accounts.names import NamespaceConverter, RepoNameConverter
+from hub_site.common.api_errors import api_not_found
+
+register_converter(NamespaceConverter, "namespace")
+register_converter(RepoNameConverter, "repo")
+
+urlpatterns = [
+    path("", include("hub_site.pages.urls")),
+    path("", include("hub_site.accounts.urls")),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+    path("compositions/", include("composer.urls")),
+    path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/", include("composer.api_urls")),
+    path("api/v1/", include("modules_registry.api_urls")),
+    re_path("^api/v1/(?P<path>.*)$", api_not_found),
+    path("", include("modules_registry.urls")),  # last: /{namespace}/{name} takes what is left
+]

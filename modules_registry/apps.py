@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class ModulesRegistryConfig(AppConfig):
+    name = "modules_registry"

@@ -1,0 +1,168 @@
+"""What is shared here: LoRA modules, their immutable versions, and the language models they adapt."""
+
+from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.contrib.postgres.search import SearchVector, SearchVectorField
+from django.db import models
+from django.db.models.functions import Upper
+from django.urls import reverse
+
+from hub_site.accounts.models import Namespace
+from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.common.models import TimeStamped
+
+SHA256_LENGTH = 64
+COMMIT_ID_LENGTH = 40
+
+
+class StoredFile(models.Model):
+    """A file of something: its path inside that thing, and the blob in the store that holds its bytes."""
+
+    path = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=SHA256_LENGTH, db_index=True)
+    size_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        abstract = True
+        ordering = ["path"]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class BaseModel(TimeStamped):
+    """A language model of the library: modules for it can be composed here. Only staff add one."""
+
+    class Kind(models.TextChoices):
+        SEQ2SEQ = "seq2seq", "Encoder-decoder"
+        CAUSAL = "causal", "Decoder-only"
+
+    name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1, unique=True)  # "google/flan-t5-large"
+    revision = models.CharField(max_length=COMMIT_ID_LENGTH)  # the pinned commit, or a digest of the files
+    sentence = models.CharField(max_length=300, blank=True)
+    licence = models.CharField(max_length=60, blank=True)
+    kind = models.CharField(max_length=8, choices=Kind)
+    architecture = models.CharField(max_length=100)  # "T5ForConditionalGeneration"
+    parameters = models.PositiveBigIntegerField()
+    layers = models.JSONField(default=dict)  # linear layer's path -> [d_out, d_in]
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class BaseModelFile(StoredFile):
+    base = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="files")
+
+    class Meta(StoredFile.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["base", "path"], name="base_model_file_path_once"),
+        ]
+
+
+class Tag(models.Model):
+    name = models.CharField(max_length=40, unique=True)  # lower case, words joined by "-"
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModuleQuerySet(models.QuerySet):
+    def existing(self) -> "ModuleQuerySet":
+        return self.filter(deleted_at=None)
+
+
+class Module(TimeStamped):
+    """A LoRA module at /{namespace}/{name}. Its content is its current version; a deleted name stays taken."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="modules")
+    name = models.CharField(max_length=NAME_LENGTH_MAX)
+    key = models.CharField(max_length=NAME_LENGTH_MAX, editable=False)  # the name as a reader sees it
+    sentence = models.CharField(max_length=300, blank=True)  # what it was trained for
+    licence = models.CharField(max_length=60, blank=True)
+    tags = models.ManyToManyField(Tag, related_name="modules", blank=True)
+    current = models.OneToOneField(
+        "Version", on_delete=models.PROTECT, null=True, blank=True, related_name="current_of"
+    )
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    search_text = models.TextField(
+        blank=True, editable=False
+    )  # sentence, tags and base, kept by the services
+    search = models.GeneratedField(
+        expression=SearchVector("name", weight="A", config="simple")
+        + SearchVector("search_text", weight="B", config="english"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+    objects = ModuleQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-updated_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["namespace", "key"], name="module_name_once_per_namespace"),
+        ]
+        indexes = [
+            GinIndex(fields=["search"], name="module_search"),
+            GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="module_name_trigrams"),
+        ]
+
+    def __str__(self) -> str:
+        return self.full_name
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace.name}/{self.name}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("modules_registry:module", args=[self.namespace.name, self.name])
+
+
+class Version(models.Model):
+    """One immutable state of a module: its files, and the facts the gate read from them."""
+
+    module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()  # 1, 2, 3, … within the module
+    commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, unique=True)
+    message = models.CharField(max_length=200)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    base_name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)  # as the uploader named it
+    # The library's base of that name; empty: published, but not composable here.
+    base = models.ForeignKey(
+        BaseModel, on_delete=models.SET_NULL, null=True, blank=True, related_name="versions"
+    )
+    task_type = models.CharField(max_length=30, blank=True)
+    rank = models.PositiveIntegerField()
+    alpha = models.FloatField()
+    scaling = models.FloatField()  # what multiplies B·A
+    targets = models.JSONField(default=list)  # ["q", "v"]
+    parameters = models.PositiveBigIntegerField()
+    dtype = models.CharField(max_length=10)
+    weights_sha256 = models.CharField(max_length=SHA256_LENGTH)
+    size_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["module", "number"], name="version_number_once_per_module"),
+        ]
+        indexes = [models.Index(fields=["base_name"], name="version_base_name")]
+
+    def __str__(self) -> str:
+        return f"{self.module_id}@{self.commit_id[:8]}"
+
+
+class VersionFile(StoredFile):
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="files")
+
+    class Meta(StoredFile.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["version", "path"], name="version_file_path_once"),
+        ]
