@@ -1,0 +1,81 @@
+import re
+
+import pytest
+from django.core import mail
+
+from hub_site.accounts.models import ApiToken, Namespace, User
+from hub_site.accounts.selectors import token_find
+from hub_site.accounts.services import user_create
+
+pytestmark = pytest.mark.django_db
+
+PASSWORD = "a long and odd password 7"
+
+
+def sign_up(client, username, **fields):
+    form = {"username": username, "email": f"{username}@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    return client.post("/accounts/signup/", form | fields)
+
+
+def test_signing_up_makes_a_user_with_a_namespace_and_signs_in(client):
+    answer = sign_up(client, "dora")
+    assert answer.status_code == 302
+    assert Namespace.objects.get(name="dora").user.username == "dora"
+    assert client.get("/settings/tokens/").status_code == 200
+
+
+@pytest.mark.parametrize("username", ["modules", "d0ra", "a b", "x--y"])
+def test_a_bad_name_comes_back_with_a_sentence_and_no_account(client, username):
+    user_create(username="dora")
+    answer = sign_up(client, username)
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["username"]
+    assert User.objects.count() == 1
+
+
+def test_signing_in_and_out(client):
+    user_create(username="dora", password=PASSWORD)
+    client.post("/accounts/login/", {"login": "dora", "password": PASSWORD})
+    assert client.session.get("_auth_user_id")
+    client.post("/accounts/logout/")
+    assert not client.session.get("_auth_user_id")
+
+
+def test_a_forgotten_password_is_reset_by_mail(client):
+    user = user_create(username="dora", email="dora@example.org", password=PASSWORD)
+    client.post("/accounts/password/reset/", {"email": "dora@example.org"})
+    link = re.search(r"http://[^/]+(/accounts/password/reset/key/\S+)", mail.outbox[0].body)[1]
+    form = client.get(link, follow=True)
+    changed = "another long password 8"
+    client.post(form.request["PATH_INFO"], {"password1": changed, "password2": changed})
+    user.refresh_from_db()
+    assert user.check_password(changed)
+
+
+def test_asking_to_reset_an_unknown_address_looks_the_same(client):
+    user_create(username="dora", email="dora@example.org")
+    known = client.post("/accounts/password/reset/", {"email": "dora@example.org"})
+    unknown = client.post("/accounts/password/reset/", {"email": "nobody@example.org"})
+    assert (known.status_code, known.headers["Location"]) == (unknown.status_code, unknown.headers["Location"])
+
+
+def test_a_token_is_shown_once(client):
+    client.force_login(user_create(username="dora"))
+    shown = client.post("/settings/tokens/", {"label": "laptop", "scope": "write", "days": ""})
+    token = re.search(r"lh_[0-9A-Za-z]{48}", shown.content.decode())[0]
+    assert token_find(token).label == "laptop"
+    assert shown.headers["Cache-Control"] == "no-store"
+    assert token not in client.get("/settings/tokens/").content.decode()
+
+
+def test_revoking_is_a_button_and_takes_the_token_out_of_use(client):
+    client.force_login(user_create(username="dora"))
+    client.post("/settings/tokens/", {"label": "laptop", "scope": "read", "days": ""})
+    token = ApiToken.objects.get()
+    client.post(f"/settings/tokens/{token.pk}/revoke/")
+    token.refresh_from_db()
+    assert token.revoked_at is not None
+
+
+def test_strangers_are_sent_to_sign_in(client):
+    assert client.get("/settings/tokens/").headers["Location"].startswith("/accounts/login/")
