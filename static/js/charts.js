@@ -1,0 +1,60 @@
+/* uPlot in the site's colours. Needs vendor/uplot/uPlot.iife.min.js before it.
+
+   const chart = hubCharts.line(element, {
+     x: "step", y: "loss, nats per token",
+     series: [{ label: "best so far", kind: "ours" }, { label: "this step", kind: "baseline", dots: true }],
+   });
+   chart.setData([[1, 2], [3.1, 2.8], [3.1, 2.9]]);
+*/
+window.hubCharts = (() => {
+  /* Canvas knows no light-dark(): ask the browser what a class's colour is right now. */
+  const colourOf = (host, name) => {
+    const probe = document.createElement("span");
+    probe.className = name;
+    probe.hidden = true;
+    host.append(probe);
+    const colour = getComputedStyle(probe).color;
+    probe.remove();
+    return colour;
+  };
+
+  const axis = (host, label, more) => {
+    const face = getComputedStyle(host);
+    const mono = `12px ${face.getPropertyValue("--font-mono")}`;
+    return {
+      label,
+      labelFont: `13px ${face.fontFamily}`,
+      font: mono,
+      labelSize: 24,
+      stroke: () => colourOf(host, "quiet"),
+      grid: { stroke: () => colourOf(host, "plot-grid"), width: 1 },
+      ticks: { show: false },
+      ...more,
+    };
+  };
+
+  const series = (host, { label, kind, dots = false }) => ({
+    label,
+    stroke: () => colourOf(host, `series-${kind}`),
+    width: dots ? 0 : 2,
+    points: { show: dots, size: 5, fill: () => colourOf(host, `series-${kind}`) },
+    value: (_, value) => (value == null ? "–" : value.toFixed(3)),
+  });
+
+  const line = (host, { x, y, series: wanted, height = 256 }) => {
+    const options = {
+      width: host.clientWidth,
+      height,
+      scales: { x: { time: false } },
+      cursor: { drag: { x: false, y: false } },
+      axes: [axis(host, x, { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }), axis(host, y, { size: 56 })],
+      series: [{ label: x }, ...wanted.map((one) => series(host, one))],
+    };
+    const plot = new uPlot(options, [[], ...wanted.map(() => [])], host);
+    new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height })).observe(host);
+    document.addEventListener("hub:theme", () => plot.redraw(false));
+    return plot;
+  };
+
+  return { line, colourOf };
+})();
