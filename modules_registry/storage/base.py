@@ -1,0 +1,112 @@
+"""Where module files are kept: one interface, whatever stands behind it.
+
+A file is known by the sha256 of its bytes and by nothing else. No name or path of a client comes near.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Bytes in the store."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Readable(Protocol):
+    """What put() takes: an open file, an upload, anything that gives bytes until there are none."""
+
+    def read(self, count: int, /) -> bytes: ...
+
+
+class Store(Protocol):
+    """Immutable files by sha256. Every failure is a StorageError, and leaves nothing half-made behind."""
+
+    def put(self, stream: Readable, *, max_bytes: int) -> Blob:
+        """Keep the bytes of a stream. The same bytes again change nothing."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open a file for reading; the caller closes it."""
+
+    def fetch(self, sha256: str, path: Path, *, check: bool = False) -> None:
+        """Put the file at a local path, replacing what is there. Read-only: it may be the stored file itself.
+
+        With check, its bytes are first held against its sha256.
+        """
+
+    def exists(self, sha256: str) -> bool: ...
+
+    def delete(self, sha256: str, *, older_than_s: float = 0) -> bool:
+        """Forget a file that was last put at least so long ago; whether there was one."""
+
+    def iter(self, *, older_than_s: float = 0) -> Iterator[Blob]:
+        """All files, or those last put at least so long ago: a row for a younger one may be on its way."""
+
+    def verify(self) -> Iterator[str]:
+        """The sha256 of each file whose bytes are no longer those it is named after. Reads everything."""
+
+    def sweep(self, *, older_than_s: float) -> int:
+        """Remove what interrupted puts left behind; returns how many."""
+
+
+class StorageError(Exception):
+    """The store cannot do what was asked. The message is for the person who asked."""
+
+    code = "storage_failed"
+
+
+class StorageFullError(StorageError):
+    """No space is left."""
+
+    code = "storage_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server's disk is full, so nothing was stored. Try again later or tell its operator."
+        )
+
+
+class TooLargeError(StorageError):
+    """A stream went on beyond what its caller allows."""
+
+    code = "file_too_large"
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        super().__init__(
+            f"The file is larger than {max_bytes / 1e6:,.1f} MB, the most that is accepted here."
+        )
+
+
+class MissingBlobError(StorageError):
+    """Nothing is stored under this sha256."""
+
+    code = "file_missing"
+
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
+        super().__init__("A stored file is missing. Tell the server's operator to run verify_storage.")
+
+
+class AlteredBlobError(StorageError):
+    """What is stored under this sha256 has other bytes."""
+
+    code = "file_altered"
+
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
+        super().__init__("A stored file was altered. Tell the server's operator to run verify_storage.")
+
+
+def require_sha256(text: str) -> str:
+    """A sha256 becomes part of a path, so nothing else may pass for one."""
+    if not SHA256.fullmatch(text):
+        raise ValueError(f"Not a sha256: {text[:80]!r}")
+    return text

@@ -1,0 +1,176 @@
+"""The store on a local disk: blobs/ab/cd/abcd…, each file written aside, flushed, and renamed into place."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from modules_registry.storage.base import (
+    SHA256,
+    AlteredBlobError,
+    Blob,
+    MissingBlobError,
+    Readable,
+    StorageError,
+    StorageFullError,
+    TooLargeError,
+    require_sha256,
+)
+
+PIECE_BYTES = 1024**2
+READ_ONLY = 0o444
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class DiskStore:
+    """Files in a folder of one file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self.blobs = folder
+        self.unfinished = folder / "unfinished"  # in the same file system, so that a rename is atomic
+
+    def put(self, stream: Readable, *, max_bytes: int) -> Blob:
+        with self._unfinished_file() as (descriptor, unfinished):
+            blob = _copy(stream, descriptor, max_bytes)
+            with _typed_errors():
+                os.fchmod(descriptor, READ_ONLY)
+                os.fsync(descriptor)
+                self._settle(unfinished, blob.sha256)
+        return blob
+
+    def open(self, sha256: str) -> BinaryIO:
+        try:
+            return self._path(sha256).open("rb")
+        except FileNotFoundError as error:
+            raise MissingBlobError(sha256) from error
+
+    def fetch(self, sha256: str, path: Path, *, check: bool = False) -> None:
+        stored = self._path(sha256)
+        if not stored.is_file():
+            raise MissingBlobError(sha256)
+        if check and _sha256_of(stored) != sha256:
+            raise AlteredBlobError(sha256)
+        with _typed_errors():
+            path.unlink(missing_ok=True)
+            _link_or_copy(stored, path)
+
+    def exists(self, sha256: str) -> bool:
+        return self._path(sha256).is_file()
+
+    def delete(self, sha256: str, *, older_than_s: float = 0) -> bool:
+        return _unlink_older(self._path(sha256), older_than_s)
+
+    def iter(self, *, older_than_s: float = 0) -> Iterator[Blob]:
+        for path in self.blobs.glob("??/??/*"):
+            with suppress(FileNotFoundError):  # deleted while we looked
+                if SHA256.fullmatch(path.name) and _age_s(path) >= older_than_s:
+                    yield Blob(path.name, path.stat().st_size)
+
+    def verify(self) -> Iterator[str]:
+        for blob in self.iter():
+            with suppress(FileNotFoundError):
+                if _sha256_of(self._path(blob.sha256)) != blob.sha256:
+                    yield blob.sha256
+
+    def sweep(self, *, older_than_s: float) -> int:
+        return sum(_unlink_older(path, older_than_s) for path in self.unfinished.glob("*"))
+
+    def _path(self, sha256: str) -> Path:
+        require_sha256(sha256)
+        return self.blobs / sha256[:2] / sha256[2:4] / sha256
+
+    @contextmanager
+    def _unfinished_file(self) -> Iterator[tuple[int, Path]]:
+        with _typed_errors():
+            self.unfinished.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self.unfinished)
+        path = Path(name)
+        try:
+            yield descriptor, path
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)  # gone already, once it was renamed
+
+    def _settle(self, unfinished: Path, sha256: str) -> None:
+        """Give a complete file its name. The same bytes again take the place of the old, and heal them."""
+        path = self._path(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.replace(path)
+        _flush_folder(path.parent)
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    """What the disk says, as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFullError from error
+        raise StorageError(
+            f"The file could not be stored ({error.strerror}). Tell the server's operator."
+        ) from error
+
+
+def _copy(stream: Readable, descriptor: int, max_bytes: int) -> Blob:
+    """Write a stream to a file. What reading it raises is the caller's, and passes through."""
+    digest, size_bytes = hashlib.sha256(), 0
+    while piece := stream.read(PIECE_BYTES):
+        size_bytes += len(piece)
+        if size_bytes > max_bytes:
+            raise TooLargeError(max_bytes)
+        digest.update(piece)
+        with _typed_errors():
+            _write(descriptor, piece)
+    return Blob(digest.hexdigest(), size_bytes)
+
+
+def _write(descriptor: int, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def _unlink_older(path: Path, older_than_s: float) -> bool:
+    with suppress(FileNotFoundError):
+        if _age_s(path) >= older_than_s:
+            path.unlink()
+            return True
+    return False
+
+
+def _link_or_copy(stored: Path, path: Path) -> None:
+    """A hard link shares the page cache; other file systems, and some containers, need a copy."""
+    try:
+        path.hardlink_to(stored)
+    except OSError:
+        try:
+            shutil.copyfile(stored, path)
+            path.chmod(READ_ONLY)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename lasts only once its folder is on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
