@@ -1,0 +1,233 @@
+"""The worker's side of the launcher: start a child for a job folder, follow it, end it.
+
+The worker never computes: it reads events, and may do something else (beat, look for a cancellation)
+whenever the child is quiet for a moment.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hub_site.jobs.sandbox import MIB, Limits, status_bytes
+
+EVENT_BYTES_MAX = 4 * MIB  # one event; a child that writes more without a line's end is broken
+READ_BYTES = 64 * 1024
+STOP_TIMEOUT_S = 5.0
+
+
+class ChildError(Exception):
+    """The child ended without a result."""
+
+
+class ChildRefused(ChildError):
+    """The job refused its input, with a stable code and a sentence for the page's reader."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ChildBroke(ChildError):
+    """The job raised something nobody foresaw; the text is its traceback."""
+
+
+class ChildDied(ChildError):
+    """The process ended without a word: a signal, os._exit, or its launcher went away (exit None)."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(
+            f"The child ended with {exit_code}." if exit_code is not None else "The launcher is gone."
+        )
+        self.exit_code = exit_code
+
+
+@dataclass
+class Launcher:
+    """One launcher process, started on demand and again when it dies."""
+
+    preload: str
+    call: str
+    root: Path  # the folder from which the modules are importable
+    threads: int = 2
+    ready: Path | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _control: socket.socket | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def start(self) -> None:
+        """Start the process; it imports in the background, and takes requests meanwhile."""
+        with self._lock:
+            self._ensure_running()
+
+    def start_child(self, folder: Path, limits: Limits) -> "Child":
+        """Ask for a child that works in `folder`. Returns at once, even while the launcher still imports."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = json.dumps({"folder": str(folder), "limits": asdict(limits)}).encode()
+        with self._lock, theirs:
+            try:
+                socket.send_fds(self._ensure_running(), [request], [write_end, theirs.fileno()])
+            finally:
+                os.close(write_end)
+        return Child(read_end, ours, limits)
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            if self.process is not None:
+                end(self.process)
+                self.process = None
+
+    def _ensure_running(self) -> socket.socket:
+        if self._control is not None and self.process is not None and self.process.poll() is None:
+            return self._control
+        if self._control is not None:
+            self._control.close()
+        if self.ready is not None:
+            self.ready.unlink(missing_ok=True)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                self._command(theirs.fileno()),
+                cwd=self.root,
+                env=launcher_environment(self.threads),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        return self._control
+
+    def _command(self, control: int) -> list[str]:
+        command = [sys.executable, "-m", "hub_site.jobs.launcher"]
+        command += ["--preload", self.preload, "--call", self.call, "--control", str(control)]
+        return [*command, "--ready", str(self.ready)] if self.ready is not None else command
+
+
+def launcher_environment(threads: int) -> dict[str, str]:
+    """All that the launcher gets to know: no secret, no address, nothing of the worker's own."""
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONHASHSEED": "0",  # the same job, the same order of every set
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's own pool would start threads on import, before the fork
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Child:
+    """One running job. Use as a context manager: leaving it ends the process, however we leave."""
+
+    def __init__(self, events: int, line: socket.socket, limits: Limits) -> None:
+        self._events, self._line, self._limits = events, line, limits
+        self.pid: int | None = None
+        self.exit_code: int | None = None
+        self.inherited_bytes = 0  # the launcher's imports, shared with every child
+        os.set_blocking(events, False)
+        line.setblocking(False)
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """Hang up: the launcher then kills the whole process group. Harmless when it is over."""
+        self._line.close()
+        if self._events >= 0:
+            os.close(self._events)
+            self._events = -1
+
+    def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
+        """Every event in order, and None about every `tick_s`, whether the child is busy or quiet.
+
+        Raises ChildRefused, ChildBroke or ChildDied if the job ended without a result.
+        """
+        waiting, next_tick = b"", time.monotonic() + tick_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._events, selectors.EVENT_READ)
+            while True:
+                if time.monotonic() >= next_tick:
+                    next_tick = time.monotonic() + tick_s
+                    self._watch_memory()
+                    yield None
+                if not selector.select(max(0.0, next_tick - time.monotonic())):
+                    continue
+                chunk = os.read(self._events, READ_BYTES)
+                if not chunk:
+                    break
+                *lines, waiting = (waiting + chunk).split(b"\n")
+                if len(waiting) > EVENT_BYTES_MAX:
+                    raise ChildBroke(f"An event of more than {EVENT_BYTES_MAX} bytes.")
+                yield from map(understand, lines)
+        self._wait_for_exit()
+
+    def _watch_memory(self) -> None:
+        """RLIMIT_DATA stops what is reserved; this stops what is used, in case the limit did not bite."""
+        if self.memory_bytes() > self.inherited_bytes + self._limits.memory_mb * MIB:
+            raise ChildRefused(
+                "out_of_memory", f"The work needed more than {self._limits.memory_mb} MB of memory."
+            )
+
+    def memory_bytes(self) -> int:
+        """What the child uses now, its file pages left out; 0 before it began and after it ended."""
+        self._hear()
+        if self.pid is None:
+            return 0
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return status_bytes(Path(f"/proc/{self.pid}/status"), "RssAnon")
+        return 0
+
+    def _wait_for_exit(self) -> None:
+        """The pipe is closed, so the process is ending: hear how. Raises ChildDied unless it ended well."""
+        self._line.setblocking(True)
+        while self._hear():
+            pass
+        if self.exit_code != 0:
+            raise ChildDied(self.exit_code)
+
+    def _hear(self) -> bool:
+        """Take one message off the line, if there is one; False when the launcher hung up or is quiet."""
+        try:
+            message = self._line.recv(1024)
+        except (BlockingIOError, ConnectionError):
+            return False
+        if message:
+            told = json.loads(message)
+            self.pid, self.exit_code = told.get("pid", self.pid), told.get("exit", self.exit_code)
+            self.inherited_bytes = told.get("inherited_bytes", self.inherited_bytes)
+        return bool(message)
+
+
+def understand(line: bytes) -> dict[str, Any]:
+    """One event; the last one of a job that failed becomes its exception."""
+    event: dict[str, Any] = json.loads(line)
+    if event["event"] == "refused":
+        raise ChildRefused(event["code"], event["message"])
+    if event["event"] == "broken":
+        raise ChildBroke(event["traceback"])
+    return event

@@ -1,0 +1,134 @@
+"""Small jobs for children: each does one thing a real job might do to us. Imported by the launcher, so no pytest."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+
+def run(folder, on_event):
+    """Do the errand that job.json names."""
+    job = json.loads((folder / "job.json").read_text())
+    on_event({"event": "stage", "stage": "load", "text": job["errand"]})
+    ERRANDS[job["errand"]](folder, on_event)
+
+
+class TypedError(Exception):
+    code = "too_few_spoons"
+
+
+def finish(folder, on_event):
+    (folder / "out").mkdir()
+    (folder / "out" / "result.txt").write_text("done")
+    on_event({"event": "done"})
+
+
+def refuse(folder, on_event):
+    raise TypedError("There are too few spoons. Bring more.")
+
+
+def break_down(folder, on_event):
+    raise ZeroDivisionError("nobody foresaw this")
+
+
+def vanish(folder, on_event):
+    os._exit(3)
+
+
+def segfault(folder, on_event):
+    ctypes.string_at(0)
+
+
+def kill_itself(folder, on_event):
+    signal.raise_signal(signal.SIGKILL)
+
+
+def say_half_a_line(folder, on_event):
+    descriptor = next(fd for fd in range(3, 256) if is_pipe(fd))
+    os.write(descriptor, b'{"event": "sta')
+    os._exit(0)
+
+
+def is_pipe(descriptor):
+    try:
+        return "pipe" in os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return False
+
+
+def eat_memory(folder, on_event):
+    bytearray(512 * 1024 * 1024)
+
+
+def loop_for_ever(folder, on_event):
+    on_event({"event": "looping"})
+    while True:
+        pass
+
+
+def fork_and_sleep(folder, on_event):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+        os._exit(0)
+    on_event({"event": "forked", "pid": pid})
+    time.sleep(600)
+
+
+def look_around(folder, on_event):
+    open_files = [
+        os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if exists(name)
+    ]
+    on_event(
+        {
+            "event": "surroundings",
+            "environment": dict(os.environ),
+            "first_environment": open("/proc/self/environ").read(),
+            "folder": os.getcwd(),
+            "open_files": open_files,
+            "leads_its_group": os.getpgid(0) == os.getpid() == os.getsid(0),
+        }
+    )
+
+
+def exists(name):
+    return os.path.lexists(f"/proc/self/fd/{name}")
+
+
+def reach_out(folder, on_event):
+    """Try every way out we know; tell what each said."""
+    port = json.loads((folder / "job.json").read_text())["port"]
+    for name, attempt in {
+        "connect": lambda: socket.create_connection(("127.0.0.1", port), timeout=5),
+        "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "unix": lambda: socket.socket(socket.AF_UNIX),
+        "program": lambda: subprocess.run(["/bin/true"], check=True),
+        "io_uring": io_uring_setup,
+    }.items():
+        try:
+            attempt()
+            on_event({"event": "way", "name": name, "said": "open"})
+        except OSError as error:
+            on_event({"event": "way", "name": name, "said": error.strerror})
+
+
+def io_uring_setup():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(425, 1, ctypes.create_string_buffer(256)) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def fill_the_disk(folder, on_event):
+    raise OSError(28, "No space left on device")
+
+
+ERRANDS = {
+    job.__name__: job
+    for job in (
+        finish, refuse, break_down, vanish, segfault, kill_itself, say_half_a_line, eat_memory, loop_for_ever,
+        fork_and_sleep, look_around, reach_out, fill_the_disk,
+    )
+}  # fmt: skip

@@ -1,0 +1,229 @@
+"""What a child may and may not do, and what its parent learns. Real processes throughout."""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub_site.jobs.children import Child, ChildBroke, ChildDied, ChildRefused, Launcher, launcher_environment
+from hub_site.jobs.sandbox import Limits
+
+ROOT = Path(__file__).resolve().parents[2]
+TICK_S = 0.2
+GONE_TIMEOUT_S = 10
+
+
+def new_launcher(ready: Path | None = None) -> Launcher:
+    return Launcher(
+        preload="tests.jobs.errands", call="tests.jobs.errands:run", root=ROOT, threads=1, ready=ready
+    )
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    launcher = new_launcher()
+    yield launcher
+    launcher.stop()
+
+
+@pytest.fixture
+def errand(launcher, tmp_path):
+    """Start a child that does the named errand."""
+
+    def start(name: str, limits: Limits = Limits(), **details) -> Child:  # noqa: B008  frozen
+        (tmp_path / "job.json").write_text(json.dumps({"errand": name, **details}))
+        return launcher.start_child(tmp_path, limits)
+
+    return start
+
+
+def events_of(child: Child) -> list[dict]:
+    with child:
+        return [event for event in child.events(TICK_S) if event is not None]
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait for a process that is not our child to end; returns at once if it has."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        assert selector.select(GONE_TIMEOUT_S), f"process {pid} still runs"
+    os.close(descriptor)
+
+
+def test_a_job_tells_its_events_in_order_and_leaves_its_result(errand, tmp_path):
+    events = events_of(errand("finish"))
+    assert [event["event"] for event in events] == ["stage", "done"]
+    assert (tmp_path / "out" / "result.txt").read_text() == "done"
+
+
+def test_a_typed_error_arrives_with_its_code_and_sentence(errand):
+    with pytest.raises(ChildRefused, match=r"There are too few spoons\. Bring more\.") as caught:
+        events_of(errand("refuse"))
+    assert caught.value.code == "too_few_spoons"
+
+
+def test_an_unforeseen_error_arrives_with_its_traceback(errand):
+    with pytest.raises(ChildBroke, match="ZeroDivisionError: nobody foresaw this"):
+        events_of(errand("break_down"))
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code"),
+    [("vanish", 3), ("segfault", -signal.SIGSEGV), ("kill_itself", -signal.SIGKILL)],
+)
+def test_a_child_that_dies_without_a_word_is_reported_with_how_it_ended(errand, name, exit_code):
+    with pytest.raises(ChildDied) as caught:
+        events_of(errand(name))
+    assert caught.value.exit_code == exit_code
+
+
+def test_half_an_event_at_the_end_is_not_taken_for_one(errand):
+    assert [event["event"] for event in events_of(errand("say_half_a_line"))] == ["stage"]
+
+
+def test_a_full_disk_is_a_refusal_of_its_own(errand):
+    with pytest.raises(ChildRefused) as caught:
+        events_of(errand("fill_the_disk"))
+    assert caught.value.code == "disk_full"
+
+
+def test_a_child_cannot_take_more_memory_than_its_limit(errand):
+    with pytest.raises(ChildRefused) as caught:
+        events_of(errand("eat_memory", Limits(memory_mb=64)))
+    assert caught.value.code == "out_of_memory"
+
+
+def test_the_same_child_has_enough_with_a_larger_limit(errand):
+    assert events_of(errand("eat_memory", Limits(memory_mb=1024)))
+
+
+def test_a_child_that_uses_up_its_processor_time_is_ended(errand):
+    with pytest.raises(ChildDied) as caught:
+        events_of(errand("loop_for_ever", Limits(cpu_s=1)))
+    assert caught.value.exit_code in (-signal.SIGXCPU, -signal.SIGKILL)
+
+
+def test_every_way_to_a_network_or_another_program_is_denied(errand):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        events = events_of(errand("reach_out", port=server.getsockname()[1]))
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    answers = {event["name"]: event["said"] for event in events if event["event"] == "way"}
+    assert answers == dict.fromkeys(
+        ["connect", "udp", "unix", "program", "io_uring"], "Operation not permitted"
+    )
+
+
+def test_a_child_sees_no_secret_and_no_file_of_its_parent(errand, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUB_SECRET_KEY", "a-secret-of-the-worker")
+    monkeypatch.setenv("HF_TOKEN", "hf_a_users_own")
+    _, seen = events_of(errand("look_around"))
+    assert seen["environment"] == {"TMPDIR": str(tmp_path)}
+    assert "SECRET" not in seen["first_environment"]
+    assert "HF_TOKEN" not in seen["first_environment"]
+    assert seen["folder"] == str(tmp_path)
+    assert seen["leads_its_group"]
+    assert not [name for name in seen["open_files"] if name.startswith("socket:")]
+
+
+def test_the_launcher_itself_is_given_no_secret(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somewhere")
+    monkeypatch.setenv("HF_ENDPOINT", "http://elsewhere")
+    given = launcher_environment(threads=2)
+    assert not {"DATABASE_URL", "HF_ENDPOINT", "HF_TOKEN", "HUB_SECRET_KEY"} & given.keys()
+    assert given["OMP_NUM_THREADS"] == "2"
+
+
+def test_hanging_up_ends_the_child_and_all_it_forked(errand):
+    pids = []
+    with errand("fork_and_sleep") as child:
+        for event in child.events(TICK_S):
+            if event and event["event"] == "forked":
+                pids = [child.memory_bytes() and child.pid, event["pid"]]
+                break
+    assert all(pids)
+    for pid in pids:
+        wait_until_gone(pid)
+
+
+def test_a_quiet_child_leaves_its_parent_time_for_other_things(errand):
+    with errand("fork_and_sleep") as child:
+        quiet = (event for event in child.events(tick_s=0.01) if event is None)
+        assert [next(quiet) for _ in range(3)] == [None, None, None]
+
+
+def test_a_busy_child_leaves_its_parent_time_as_well(errand):
+    with errand("loop_for_ever") as child:
+        assert None in (event for event in child.events(tick_s=0.01))
+
+
+def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
+    launcher = new_launcher()
+    (tmp_path / "job.json").write_text('{"errand": "loop_for_ever"}')
+    try:
+        with launcher.start_child(tmp_path, Limits()) as child, pytest.raises(ChildDied) as caught:
+            for event in child.events(TICK_S):
+                if event and event["event"] == "looping":
+                    launcher.process.kill()
+        assert caught.value.exit_code is None
+        wait_until_gone(child.pid)
+        (tmp_path / "job.json").write_text('{"errand": "refuse"}')
+        with pytest.raises(ChildRefused):
+            events_of(launcher.start_child(tmp_path, Limits()))
+    finally:
+        launcher.stop()
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from hub_site.jobs.children import Launcher
+from hub_site.jobs.sandbox import Limits
+launcher = Launcher(preload="tests.jobs.errands", call="tests.jobs.errands:run", root=Path(sys.argv[1]), threads=1)
+child = launcher.start_child(Path(sys.argv[2]), Limits())
+for event in child.events(0.2):
+    if event and event["event"] == "forked":
+        print(launcher.process.pid, child.memory_bytes() and child.pid, event["pid"], flush=True)
+"""
+
+
+def test_the_death_of_the_worker_leaves_no_process_behind(tmp_path):
+    (tmp_path / "job.json").write_text('{"errand": "fork_and_sleep"}')
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(ROOT), str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    pids = [int(word) for word in worker.stdout.readline().split()]
+    assert len(pids) == 3
+    worker.kill()
+    worker.communicate()
+    for pid in pids:
+        wait_until_gone(pid)
+
+
+def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
+    ready = tmp_path / "launcher.ready"
+    ready.write_text("left behind by a crash")
+    launcher = new_launcher(ready)
+    (tmp_path / "job.json").write_text('{"errand": "finish"}')
+    launcher.start()
+    assert not ready.exists() or ready.read_text() != "left behind by a crash"
+    events_of(launcher.start_child(tmp_path, Limits()))
+    assert int(ready.read_text()) == launcher.process.pid
+    launcher.stop()
+    assert not ready.exists()
+
+
+def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, errand):
+    events_of(errand("finish"))
+    assert len(os.listdir(f"/proc/{launcher.process.pid}/task")) == 1
