@@ -1,0 +1,113 @@
+"""Model cards: a README.md of Markdown with optional YAML front matter between two lines of ---.
+
+YAML from strangers is read as plain text, lists and mappings. There are no tags, no aliases (a few hundred
+bytes of them can stand for gigabytes), and no guesses: `no` is a language here, not False.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from modules_registry.core.errors import CardRefusal
+from modules_registry.core.strict_json import storable
+
+CARD_BYTES_MAX = 512 * 1024
+FRONT_MATTER_CHARACTERS_MAX = 64 * 1024
+FRONT_MATTER_DEPTH_MAX = 12  # a model-index goes down to 8
+
+FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
+OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
+CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
+
+
+@dataclass(frozen=True)
+class Card:
+    """An accepted card."""
+
+    text: str  # the whole file
+    front_matter: dict[str, Any]  # text, lists and mappings of text
+    body: str  # the Markdown below the front matter
+
+
+def check_card(data: bytes) -> Card:
+    """Accept the bytes of a README.md, or raise a CardRefusal."""
+    text = _decode(data)
+    match = FRONT_MATTER.match(text)
+    if match is None:
+        return Card(text, {}, text)
+    return Card(text, _read_front_matter(match[1]), text[match.end() :])
+
+
+def _decode(data: bytes) -> str:
+    if len(data) > CARD_BYTES_MAX:
+        raise CardRefusal("card_too_large", f"It is larger than {CARD_BYTES_MAX // 1024} KB. Shorten it.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CardRefusal(
+            "card_not_utf8", f"Byte {error.start} is not UTF-8. Save it as UTF-8 text."
+        ) from error
+    if not storable(text):
+        raise CardRefusal("card_unstorable_text", "It holds a NUL character. Remove it.")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_front_matter(source: str) -> dict[str, Any]:
+    if len(source) > FRONT_MATTER_CHARACTERS_MAX:
+        raise CardRefusal(
+            "front_matter_too_large", f"Its front matter exceeds {FRONT_MATTER_CHARACTERS_MAX:,} characters."
+        )
+    try:
+        _check_events(source)
+        value = yaml.load(source, Loader=yaml.CBaseLoader)
+    except yaml.YAMLError as error:
+        raise CardRefusal(
+            "front_matter_not_yaml", f"Its front matter is not valid YAML{_place(error)}. Correct it."
+        ) from error
+    if value is None or value == "":
+        return {}
+    if not isinstance(value, dict):
+        raise CardRefusal(
+            "front_matter_not_a_mapping", "Its front matter must be lines of the form key: value."
+        )
+    if not all(storable(text) for text in _texts(value)):
+        raise CardRefusal("card_unstorable_text", "Its front matter holds a NUL character. Remove it.")
+    return value
+
+
+def _check_events(source: str) -> None:
+    """Look at the YAML before anything is built from it."""
+    depth = 0
+    for event in yaml.parse(source, Loader=yaml.CBaseLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise CardRefusal(
+                "front_matter_alias", "Its front matter uses & or * references. Write the values out."
+            )
+        if isinstance(event, OPENS):
+            depth += 1
+        elif isinstance(event, CLOSES):
+            depth -= 1
+        if depth > FRONT_MATTER_DEPTH_MAX:
+            raise CardRefusal(
+                "front_matter_too_deep",
+                f"Its front matter is nested more than {FRONT_MATTER_DEPTH_MAX} levels deep.",
+            )
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f" (line {mark.line + 2})" if mark else ""  # counted from 1, after the line of ---
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from _texts(list(pair))

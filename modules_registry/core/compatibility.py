@@ -1,0 +1,102 @@
+"""May these modules be composed, and if not: why not, module by module."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model of the library, at its pinned revision."""
+
+    name: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What composing needs to know of a module that has passed the gate."""
+
+    name: str
+    base: str
+    revision: str | None  # of the base, as its config names it
+    rank: int
+    scaling: float  # what multiplies B @ A
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a module cannot take part."""
+
+    code: str
+    message: str
+
+
+def reason_not_composable(module: Candidate, library: Mapping[str, Base]) -> Reason | None:
+    """Why a module can only be downloaded here: its base, by name, is not among the library's."""
+    base = library.get(module.base)
+    if base is None:
+        sentence = f"Its base model {module.base} is not in this site's library."
+        return Reason("base_not_in_library", sentence)
+    return next(iter(_reasons_of_base(module, base)), None)
+
+
+def reasons_against(
+    candidates: Sequence[Candidate], base: Base, *, factor_by_factor: bool
+) -> dict[str, tuple[Reason, ...]]:
+    """Map each module's name to what speaks against it; an empty tuple means that it fits.
+
+    Args:
+        candidates: the modules somebody wants to compose.
+        base: the base model they would be composed for.
+        factor_by_factor: the method adds A to A and B to B (the product of sums), so all must agree in rank,
+            scaling and targets. An exact sum of deltas takes any mixture.
+    """
+    of_base = {module.name: _reasons_of_base(module, base) for module in candidates}
+    if not factor_by_factor:
+        return of_base
+    fitting = [module for module in candidates if not of_base[module.name]]
+    shape = _most_common_shape(fitting)
+    return {module.name: of_base[module.name] or _reasons_of_shape(module, shape) for module in candidates}
+
+
+def _reasons_of_base(module: Candidate, base: Base) -> tuple[Reason, ...]:
+    if module.base != base.name:
+        return (Reason("other_base", f"It was trained on {module.base}, not on {base.name}."),)
+    if module.revision not in (None, "main", base.revision):
+        pinned = (
+            f"It was trained on revision {module.revision} of {base.name}; the library has {base.revision}."
+        )
+        return (Reason("other_revision", pinned),)
+    return ()
+
+
+# What the product of sums needs to be equal: rank, scaling, targets.
+Shape = tuple[int, float, tuple[str, ...]]
+
+
+def _shape(module: Candidate) -> Shape:
+    return module.rank, module.scaling, tuple(sorted(module.targets))
+
+
+def _most_common_shape(modules: Sequence[Candidate]) -> Shape | None:
+    """The shape that lets most modules take part; the earlier of two equally common ones."""
+    most_common = Counter(map(_shape, modules)).most_common(1)
+    return most_common[0][0] if most_common else None
+
+
+def _reasons_of_shape(module: Candidate, shape: Shape | None) -> tuple[Reason, ...]:
+    if shape is None:
+        return ()
+    rank, scaling, targets = shape
+    reasons = []
+    if module.rank != rank:
+        reasons.append(Reason("other_rank", f"Its rank is {module.rank}; the others have {rank}."))
+    if module.scaling != scaling:
+        sentence = f"Its scaling, alpha / r, is {module.scaling:g}; the others have {scaling:g}."
+        reasons.append(Reason("other_scaling", sentence))
+    if tuple(sorted(module.targets)) != targets:
+        sentence = f"It adapts {', '.join(module.targets)}; the others adapt {', '.join(targets)}."
+        reasons.append(Reason("other_targets", sentence))
+    return tuple(reasons)
