@@ -1,0 +1,76 @@
+"""Made-up data for the style guide: one honest-looking example of everything a component can show."""
+
+from typing import Any
+
+from django import forms
+from django.core.paginator import Paginator
+
+PALETTE = {
+    "Paper": ["paper", "sheet", "sunk", "grid", "line", "line-strong"],
+    "Ink": ["ink", "ink-quiet"],
+    "Accent": ["accent", "accent-strong", "accent-wash"],
+    "States": ["success", "success-wash", "warning", "warning-wash", "danger", "danger-wash", "focus"],
+    "Series": ["series-ours", "series-reference", "series-baseline", *(f"series-{n}" for n in range(1, 8))],
+}
+
+ICONS = """arrow-right ban bell blocks book-open chart-line check circle-check circle-x clipboard-paste clock
+    code copy cpu download external-link eye file-text flask-conical folder-open git-fork git-merge globe
+    hash heart history info key-round layers link list-filter lock mail pencil play plus refresh-cw scale
+    search settings share-2 shield-alert square star table tag target terminal trash-2 triangle-alert
+    upload user users x""".split()
+
+
+class SpecimenForm(forms.Form):
+    name = forms.CharField(help_text="Letters, digits, dots and dashes.")
+    base = forms.ChoiceField(choices=[("t5", "demo/tiny-t5"), ("large", "google/flan-t5-large")])
+    budget = forms.IntegerField(help_text="How many weight vectors the search may try.", max_value=200)
+    note = forms.CharField(widget=forms.Textarea, required=False)
+    modules = forms.ChoiceField(
+        widget=forms.RadioSelect, choices=[("all", "Choose for me"), ("hand", "Let me choose")], initial="all"
+    )
+    weights = forms.FileField(required=False, label="adapter_model.safetensors")
+    public = forms.BooleanField(required=False, label="Everyone may see it")
+
+
+RACE = [
+    {"label": "composition", "kind": "ours", "percent": 71.0, "low": 62.0, "high": 79.0},
+    {"label": "LoRA on your 5", "kind": "baseline", "percent": 41.0, "low": 32.0, "high": 51.0},
+    {"label": "best single", "detail": "demo/fruit", "kind": "baseline", "percent": 34.0, "low": 25.0, "high": 44.0},
+    {"label": "LoraHub", "kind": "reference", "percent": 18.0, "low": 12.0, "high": 27.0},
+    {"label": "base alone", "kind": "baseline", "percent": 0.0, "low": 0.0, "high": 4.0},
+]
+
+WEIGHTS_ZERO = 20.0  # where weight 0 lies on the track, in percent of its width
+WEIGHTS = [
+    {"label": "demo/upper", "href": "#figures", "weight": 1.04, "start": 20.0, "width": 76.0},
+    {"label": "demo/fruit", "href": "#figures", "weight": 0.91, "start": 20.0, "width": 66.5},
+    {"label": "demo/star", "href": "#figures", "weight": -0.18, "start": 6.9, "width": 13.1},
+    {"label": "demo/french", "href": "#figures", "weight": 0.0, "start": 20.0, "width": 0.0},
+]
+
+
+def refused_form() -> SpecimenForm:
+    form = SpecimenForm({"name": "", "base": "t5", "budget": 4000, "modules": "all"}, auto_id="bad_%s")
+    form.is_valid()
+    return form
+
+
+def all_of_them() -> dict[str, Any]:
+    return {
+        "palette": PALETTE,
+        "icons": ICONS,
+        "form": SpecimenForm(),
+        "refused": refused_form(),
+        "race": RACE,
+        "weights": WEIGHTS,
+        "weights_zero": WEIGHTS_ZERO,
+        "page": Paginator(range(400), 20).page(4),
+        "steps": [
+            {"label": "Load", "state": "done"},
+            {"label": "Screen", "state": "done"},
+            {"label": "Search", "state": "current"},
+            {"label": "Export", "state": "waiting"},
+            {"label": "Evaluate", "state": "waiting"},
+        ],
+        "command": "python -m composer compose job/",
+    }

@@ -1,0 +1,12 @@
+from django.urls import path
+
+from hub_site.pages import views
+
+app_name = "pages"
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("help/", views.help_page, name="help"),
+    path("limits/", views.limits, name="limits"),
+    path("styleguide/", views.styleguide, name="styleguide"),
+]

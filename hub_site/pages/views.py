@@ -1,0 +1,43 @@
+from django.conf import settings
+from django.contrib.auth.decorators import user_passes_test
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from hub_site.pages import specimens
+
+LOAD_SNIPPET = """\
+from peft import PeftModel
+from transformers import AutoModelForSeq2SeqLM
+
+base = AutoModelForSeq2SeqLM.from_pretrained("path/to/the/base")
+model = PeftModel.from_pretrained(base, "path/to/the/adapter")
+"""
+
+EXAMPLES_SNIPPET = """\
+{"input": "dress hat owl grape", "output": "GRAPE"}
+{"input": "pear bus cow knee", "output": "PEAR"}
+"""
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/home.html", {"load_snippet": LOAD_SNIPPET})
+
+
+@require_safe
+def help_page(request: HttpRequest) -> HttpResponse:
+    snippets = {"load_snippet": LOAD_SNIPPET, "examples_snippet": EXAMPLES_SNIPPET}
+    return render(request, "pages/help.html", snippets)
+
+
+@require_safe
+def limits(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/limits.html", {"settings": settings})
+
+
+@user_passes_test(lambda user: user.is_staff)
+@require_safe
+def styleguide(request: HttpRequest) -> HttpResponse:
+    """Every component once, for whoever builds the next page."""
+    return render(request, "pages/styleguide.html", specimens.all_of_them())
