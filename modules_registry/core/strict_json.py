@@ -10,7 +10,7 @@ import re
 from typing import Any, NoReturn
 
 DIGITS_MAX = 19  # enough for any 64-bit number; Python's cost grows with the square of the digits
-SHOWN_CHARACTERS = 60
+SHOWN_CHARACTERS = 100
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 # An unclosed string swallows the rest, so that the search stays linear.
 STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
@@ -32,14 +32,14 @@ def parse_object(data: bytes, *, depth_max: int) -> dict[str, Any]:
         raise JsonRefusal("too_deep", f"The JSON is nested more than {depth_max} levels deep. Save it again.")
     value = _load(text)
     if not isinstance(value, dict):
-        raise JsonRefusal("not_an_object", "The JSON must be one object: { … }. Save it again.")
+        raise JsonRefusal("not_an_object", "The JSON must be one object, in braces. Save it again.")
     return value
 
 
 def shown(value: object) -> str:
-    """A stranger's value as it may stand in a sentence: plain ASCII, short, on one line."""
+    """A stranger's value as it may stand in a sentence: plain ASCII (it may travel in a header), short."""
     text = json.dumps(value, default=str)
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 
 def storable(text: str) -> bool:

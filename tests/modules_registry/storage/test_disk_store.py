@@ -281,7 +281,9 @@ def test_a_sweep_removes_what_a_killed_process_left_and_nothing_young(store, fol
     assert store.exists(SHA256)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "", SHA256.upper(), SHA256 + "\n", SHA256[:-1], "x" * 64])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "", SHA256.upper(), SHA256 + "\n", SHA256[:-1], "x" * 64]
+)
 @pytest.mark.parametrize("method", ["open", "exists", "delete"])
 def test_only_a_sha256_becomes_a_path(store, method, name):
     with pytest.raises(ValueError, match="Not a sha256"):
@@ -290,5 +292,5 @@ def test_only_a_sha256_becomes_a_path(store, method, name):
 
 def test_the_settings_name_the_store(folder):
     assert isinstance(make_store(StoreSettings("disk", folder)), DiskStore)
-    with pytest.raises(ValueError, match="No store is called 'tape'. Known: disk"):
+    with pytest.raises(ValueError, match=r"No store is called 'tape'\. Known: disk"):
         make_store(StoreSettings("tape", folder))

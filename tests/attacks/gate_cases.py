@@ -1,0 +1,432 @@
+"""Files that must be refused, each with the code of its refusal; and harmless ones that look odd.
+
+Everything is made here, nothing is committed as a binary. A rule that none of these cases needs is a rule
+too many: test_gate.py removes each in turn and looks for the case that then gets through.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.attacks.adapters import (
+    BASE_SHAPES,
+    D_IN,
+    D_OUT,
+    DROPPED,
+    RANK,
+    TARGETED,
+    assembled,
+    config,
+    config_text,
+    data_of,
+    described,
+    floats,
+    name,
+    plain_tensors,
+    tensor,
+    weights,
+    weights_with,
+)
+
+INFINITY, NAN = float("inf"), float("nan")
+FIRST, LAST = TARGETED[0], TARGETED[-1]
+DATA_BYTES = len(data_of(plain_tensors()))
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    code: str  # of the refusal; empty for what must pass
+    config: bytes = field(default_factory=config, repr=False)
+    weights: bytes = field(default_factory=weights, repr=False)
+    base_known: bool = False
+
+
+def _config_values() -> Iterator[tuple[str, object, str]]:
+    """Key, value, code: the plain config with one value changed."""
+    for value in ("IA3", "lora", "ADALORA", "XLORA", "SHADOW", None, 1, ["LORA"]):
+        yield "peft_type", value, "peft_type_not_supported"
+    for key in ("peft_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules"):
+        yield key, DROPPED, "config_key_missing"
+    yield from _base_names()
+    for value in (0, -1, 1025, 10**6, 8.0, "8", True, None, [8], {"q": 8}):
+        yield "r", value, "rank_out_of_range"
+    for value in (0, 0.0, -1, -0.5, 65_537, 1e30, "16", True, None, [16]):
+        yield "lora_alpha", value, "alpha_out_of_range"
+    for value in ("SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION", "seq_2_seq_lm", "", 1, ["CAUSAL_LM"], {}):
+        yield "task_type", value, "task_type_not_supported"
+    yield from _patterns()
+    yield from _variants()
+    yield from _plain_values()
+
+
+def _base_names() -> Iterator[tuple[str, object, str]]:
+    for value in (None, "", 0, ["gpt2"], {}):
+        yield "base_model_name_or_path", value, "base_missing"
+    for value in (
+        "/etc/passwd", "./model", "../model", "a/../b", "a/b/c", "~/model", "C:\\model", "a\\b", "a/", "/a",
+        "https://huggingface.co/gpt2", "//host/share", "file:///etc/passwd", "http://169.254.169.254/latest",
+        "a--b/c", "user/..", "gpt2\n", " gpt2", "gpt2 ", "gpt\t2", "g\u202ept2", "ｇpt2",
+        "a" * 97, "a/" + "b" * 97,
+        "${HOME}", "a/b?c", "a/b@main", "-rf", "<script>alert(1)</script>",
+    ):  # fmt: skip
+        yield "base_model_name_or_path", value, "base_not_a_name"
+    for value in ("../main", "a/../b", "/abs", "a b", "", 1, ["main"], "x" * 101, "-x", "main\n", "a?b"):
+        yield "revision", value, "revision_not_a_name"
+
+
+def _patterns() -> Iterator[tuple[str, object, str]]:
+    """What peft would compile as a regular expression; (a+)+$ never ends on the right text."""
+    hanging = "(a+)+$"
+    for value in ("q", ".*", hanging, "all-linear", ""):
+        yield "target_modules", value, "targets_pattern_not_supported"
+    for value in (None, [], {}, 1, {"q": 1}, ["q"] * 2001):
+        yield "target_modules", value, "targets_not_a_list"
+    for value in (
+        hanging,
+        "",
+        ".q",
+        "q.",
+        "a..b",
+        "q v",
+        "q\n",
+        "../q",
+        1,
+        None,
+        ["q"],
+        "a" * 201,
+        "ｑ",
+        "q-v",
+    ):
+        yield "target_modules", ["q", value], "target_not_a_name"
+    yield "modules_to_save", ["lm_head"], "modules_to_save_not_supported"
+    yield "modules_to_save", hanging, "modules_to_save_not_supported"
+    yield "exclude_modules", hanging, "pattern_not_supported"
+    yield "exclude_modules", ["k"], "pattern_not_supported"
+    yield "layers_pattern", hanging, "pattern_not_supported"
+    yield "layers_pattern", ["layers"], "pattern_not_supported"
+    yield "layers_to_transform", [0, 1], "pattern_not_supported"
+    yield "layers_to_transform", 0, "pattern_not_supported"
+    yield "rank_pattern", {hanging: 4}, "pattern_not_supported"
+    yield "alpha_pattern", {hanging: 4}, "pattern_not_supported"
+    yield "target_parameters", ["experts.gate_up_proj"], "pattern_not_supported"
+
+
+def _variants() -> Iterator[tuple[str, object, str]]:
+    yield "use_dora", True, "dora_not_supported"
+    yield "use_dora", 0, "dora_not_supported"
+    for value in ("all", "lora_only", True, None, 1):
+        yield "bias", value, "bias_not_supported"
+    yield "lora_bias", True, "bias_not_supported"
+    for value in (
+        "pissa", "pissa_niter_1000000000", "olora", "eva", "corda", "loftq", "lora_ga", "orthogonal", "mica",
+        "GAUSSIAN", 1, 0, [], {},
+    ):  # fmt: skip
+        yield "init_lora_weights", value, "init_not_supported"
+    for key, value in {
+        "alora_invocation_tokens": [1, 2],
+        "arrow_config": {"top_k": 2},
+        "corda_config": {"cache_file": "/etc/passwd"},
+        "enable_lora": [True, False, True],
+        "eva_config": {"rho": 2.0},
+        "kasa_config": {"r": 1},
+        "layer_replication": [[0, 4], [2, 5]],
+        "loftq_config": {"loftq_bits": 4},
+        "lora_ga_config": {"direction": "ArB2r"},
+        "megatron_config": {"tensor_model_parallel_size": 2},
+        "monteclora_config": {"samples": 8},
+        "trainable_token_indices": [1],
+        "use_bdlora": {"nblocks": 2},
+        "use_qalora": True,
+        "velora_config": {"rank": 1},
+    }.items():
+        yield key, value, "variant_not_supported"
+
+
+def _plain_values() -> Iterator[tuple[str, object, str]]:
+    for key, value in {
+        "ensure_weight_tying": "yes",
+        "inference_mode": 1,
+        "lora_dropout": 1.5,
+        "megatron_core": "os",
+        "merge_weights": "true",
+        "peft_version": "0.21.2\n",
+        "qalora_group_size": 0,
+        "runtime_config": {"ephemeral_gpu_offload": True},
+    }.items():
+        yield key, value, "config_value_not_allowed"
+    for value in (-0.1, "0.1", True, None):
+        yield "lora_dropout", value, "config_value_not_allowed"
+    yield "peft_version", "v" * 65, "config_value_not_allowed"
+    yield "peft_version", 0.21, "config_value_not_allowed"
+    for value in (
+        "T5", [], {"base_model_class": "T5", "code": "x"}, {"parent_library": "os"},
+        {"parent_library": "transformers_modules.evil"}, {"parent_library": "transformers.models;x"},
+        {"base_model_class": "__import__('os')"}, {"base_model_class": 1}, {"parent_library": 1},
+        {"unsloth_fixed": "yes"},
+    ):  # fmt: skip
+        yield "auto_mapping", value, "config_value_not_allowed"
+    for key in ("use_rslora", "fan_in_fan_out"):
+        for value in ("true", 1, 0, []):
+            yield key, value, "not_true_or_false"
+    for key, value in {
+        "exec": "rm -rf /",
+        "use_tomorrow": True,
+        "tomorrow_config": {},
+        "a": 0,
+        "": "x",
+    }.items():
+        yield key, value, "config_key_unknown"
+
+
+def config_cases() -> Iterator[Case]:
+    for key, value, code in _config_values():
+        written = "nothing" if value is DROPPED else repr(value)[:40]
+        yield Case(f"config: {key} = {written}", code, config(**{key: value}))
+    plain = config()
+    for title, code, data in (
+        ("empty", "config_not_json", b""),
+        ("truncated", "config_not_json", plain[:-1]),
+        ("two objects", "config_not_json", plain + plain),
+        ("a comment", "config_not_json", b"// note\n" + plain),
+        ("single quotes", "config_not_json", plain.replace(b'"', b"'")),
+        ("a raw NUL", "config_not_json", plain + b"\x00"),
+        ("an unclosed string of escapes", "config_not_json", b'"' + b'\\"' * 100_000),
+        ("a list", "config_not_an_object", b"[" + plain + b"]"),
+        ("a text", "config_not_an_object", b'"LORA"'),
+        ("null", "config_not_an_object", b"null"),
+        ("UTF-8 with a byte order mark", "config_byte_order_mark", b"\xef\xbb\xbf" + plain),
+        ("UTF-16", "config_byte_order_mark", plain.decode().encode("utf-16")),
+        ("Latin-1", "config_not_utf8", config_text("inference_mode", '"é"').decode().encode("latin-1")),
+        ("an overlong UTF-8 sequence", "config_not_utf8", plain + b"\xc0\x80"),
+        ("257 KB", "config_too_large", plain + b" " * 257 * 1024),
+        ("100,000 brackets", "config_too_deep", b"[" * 100_000),
+        ("100,000 open objects", "config_too_deep", b'{"a":' * 20_000),
+        ("9 levels", "config_too_deep", config_text("eva_config", "[" * 8 + "]" * 8)),
+        ("a key twice", "config_duplicate_key", config_text("r", "4")[:-1] + b', "r": 8}'),
+        ("a key twice further down", "config_duplicate_key", config_text("eva_config", '{"a": 1, "a": 2}')),
+        ("rank with 400 digits", "config_number_too_long", config_text("r", "1" + "0" * 400)),
+        ("rank with 200,000 digits", "config_number_too_long", config_text("r", "9" * 200_000)),
+        ("alpha NaN", "config_not_finite", config_text("lora_alpha", "NaN")),
+        ("alpha -Infinity", "config_not_finite", config_text("lora_alpha", "-Infinity")),
+        ("alpha 1e400", "config_not_finite", config_text("lora_alpha", "1e400")),
+        ("NUL in a value", "config_unstorable_text", config_text("peft_version", r'"a\u0000b"')),
+        ("NUL in a key", "config_unstorable_text", config_text("a\x00", "null")),
+        ("NUL in a list", "config_unstorable_text", config_text("target_modules", r'["q", "v\u0000"]')),
+        ("NUL in a list of lists", "config_unstorable_text", config_text("eva_config", r'[["\u0000"]]')),
+        ("half a surrogate pair", "config_unstorable_text", config_text("peft_version", r'"\ud83d"')),
+    ):
+        yield Case(f"config: {title}", code, data)
+
+
+def _spoiled(**changes: object) -> dict[str, object]:
+    """The plain tensors with some renamed keys changed or DROPPED."""
+    merged = {**plain_tensors(), **changes}
+    return {key: value for key, value in merged.items() if value is not DROPPED}
+
+
+def _header_cases() -> Iterator[tuple[str, str, bytes]]:
+    plain, tensors = weights(), plain_tensors()
+    header, data = described(tensors), data_of(tensors)
+    first, second, *_ = header
+    yield "empty file", "weights_truncated", b""
+    yield "seven bytes", "weights_truncated", b"\x01" * 7
+    yield "ends in the header", "weights_truncated", plain[:100]
+    yield "ends in the data", "weights_truncated", plain[:-1]
+    yield "header length beyond the file", "weights_truncated", struct.pack("<Q", len(plain) - 7) + plain[8:]
+    yield "header length 2**64 - 1", "header_too_large", b"\xff" * 8 + plain[8:]
+    yield "header of 5 MB", "header_too_large", assembled(b"{" + b" " * 5 * 1024**2 + b"}", b"")
+    yield "raw pickle", "weights_pickle", b"\x80\x02}q\x00."
+    yield "zipped pickle", "weights_pickle", b"PK\x03\x04" + bytes(64)
+    yield "LFS pointer", "weights_lfs_pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+    yield "header not UTF-8", "header_not_utf8", assembled(b'{"\xff": 1}', b"")
+    yield "header begins with a space", "header_not_json", assembled(b" " + json.dumps(header).encode(), data)
+    yield "header is a list", "header_not_json", assembled(b"[]", b"")
+    yield "header of length 0", "header_not_json", assembled(b"", b"")
+    yield "header cut short", "header_not_json", assembled(b'{"a": ', b"")
+    yield "header too deep", "header_too_deep", assembled({"__metadata__": {"a": [[1]]}}, b"")
+    yield "header of 100,000 brackets", "header_too_deep", assembled(b"{" + b"[" * 100_000, b"")
+    twice = json.dumps(header)[:-1] + f", {json.dumps(first)}: {json.dumps(header[first])}}}"
+    yield "tensor named twice", "header_duplicate_key", assembled(twice.encode(), data)
+    yield "NaN in the header", "header_not_finite", assembled(b'{"a": NaN}', b"")
+    yield (
+        "NUL in a name",
+        "header_unstorable_text",
+        weights(_spoiled(**{name("q\x00", "A"): tensor(RANK, D_IN)})),
+    )
+    empty = {f"base_model.model.{number}.q.lora_A.weight": tensor(0) for number in range(20_001)}
+    yield "20,001 empty tensors", "too_many_tensors", weights(empty)
+    for metadata in ({"format": 1}, ["pt"], "pt", {"a": None}, {"a": {}}):
+        yield f"metadata {metadata}", "header_metadata", weights(metadata=metadata)
+    for entry in ({}, [], "F32", None, {"dtype": "F32", "shape": [1]}, header[first] | {"code": 1}):
+        yield f"entry {str(entry)[:30]}", "header_entry", assembled(header | {first: entry}, data)
+    for dtype in ("F64", "I64", "I8", "U8", "BOOL", "C64", "f32", "F8_E4M3", "", None, 1, ["F32"]):
+        yield f"dtype {dtype}", "dtype_not_allowed", weights_with(dtype=dtype)
+    for shape in (None, 12, "2x6", [RANK, -D_IN], [-RANK, -D_IN], [2.0, 6.0], [True, 12], [1] * 9, {"0": 2}):
+        yield f"shape {shape}", "header_shape", weights_with(shape=shape)
+    for offsets in (None, [0], [0, 24, 48], [-48, 0], [0.0, 48.0], "0:48", [False, 48]):
+        yield f"offsets {offsets}", "header_offsets", weights_with(data_offsets=offsets)
+    yield "shape too small for the bytes", "shape_against_bytes", weights_with(shape=[RANK, D_IN - 1])
+    yield "shape of 2**62 rows", "shape_against_bytes", weights_with(shape=[2**62, 4])
+    yield "offsets that run backwards", "shape_against_bytes", weights_with(data_offsets=[48, 0])
+    yield "float16 in float32's bytes", "shape_against_bytes", weights_with(dtype="F16")
+    yield (
+        "two tensors on the same bytes",
+        "tensors_overlap",
+        assembled(header | {second: header[second] | {"data_offsets": [40, 72]}}, data),
+    )
+    last = list(header)[-1]
+    yield "every tensor on one place", "tensors_overlap", assembled(
+        {key: entry | {"data_offsets": [0, entry["data_offsets"][1] - entry["data_offsets"][0]]}
+         for key, entry in header.items()}, data[:48],
+    )  # fmt: skip
+    yield "a gap at the start", "tensors_gap", assembled(_moved(header, 8), bytes(8) + data)
+    yield (
+        "a gap before the last",
+        "tensors_gap",
+        assembled(
+            header | {last: header[last] | {"data_offsets": [DATA_BYTES - 28, DATA_BYTES + 4]}},
+            data + bytes(4),
+        ),
+    )
+    yield "one byte too many", "trailing_bytes", plain + b"\x00"
+    yield "a ZIP at the end", "trailing_bytes", plain + b"PK\x05\x06" + bytes(18)
+    yield "no tensors, some bytes", "trailing_bytes", assembled({}, bytes(8))
+
+
+def _moved(header: dict[str, dict[str, list[int]]], by: int) -> dict[str, object]:
+    return {
+        key: entry | {"data_offsets": [offset + by for offset in entry["data_offsets"]]}
+        for key, entry in header.items()
+    }
+
+
+def _tensor_cases() -> Iterator[tuple[str, str, bytes]]:
+    yield "no tensors", "no_tensors", weights({})
+    yield "metadata alone", "no_tensors", weights({}, metadata={"format": "pt"})
+    for key in (
+        "base_model.model.shared.weight", "base_model.model.lm_head.weight", "shared.weight",
+        f"base_model.model.{FIRST}.weight", f"base_model.model.{FIRST}.base_layer.weight",
+        f"base_model.model.{FIRST}.lora_A.default.weight", f"base_model.model.{FIRST}.lora_C.weight",
+        f"base_model.model.{FIRST}.lora_magnitude_vector", f"base_model.model.{FIRST}.lora_B.bias",
+        "base_model.model.shared.lora_embedding_A", f"{FIRST}.lora_A.weight", f"model.{FIRST}.lora_A.weight",
+        "base_model.model.lora_A.weight", "base_model.model..lora_A.weight", name("../../etc/passwd", "A"),
+        name("q.base_layer", "A"), name("q.lora_A", "A"), name("lm_head.modules_to_save", "A"),
+        name("a b", "A"),
+        name("<script>alert(1)</script>", "A"), name("q\n", "A"), name("q", "A") + "\n", name("\u202eq", "A"),
+        name("a." * 100 + "q", "A"), "", "__metadata", name("q.original_module", "A"), name("q.lora_B", "A"),
+    ):  # fmt: skip
+        yield f"tensor {key[:100]!r}", "tensor_not_lora", weights(_spoiled(**{key: tensor(RANK, D_IN)}))
+    for factor in "AB":
+        yield (
+            f"no {factor} in one layer",
+            "factor_missing",
+            weights(_spoiled(**{name(LAST, factor): DROPPED})),
+        )
+    for title, shape in {
+        "a vector": (12,),
+        "a convolution": (RANK, D_IN, 1, 1),
+        "a number": (),
+        "no rows": (0, 6),
+    }.items():
+        yield f"A is {title}", "not_a_matrix", weights(_spoiled(**{name(FIRST, "A"): tensor(*shape)}))
+    for title, changes in {
+        "A of rank 3": {name(FIRST, "A"): tensor(3, D_IN)},
+        "B of rank 3": {name(LAST, "B"): tensor(D_OUT, 3)},
+        "both of rank 3": {name(LAST, "A"): tensor(3, D_IN), name(LAST, "B"): tensor(D_OUT, 3)},
+        "A transposed": {name(FIRST, "A"): tensor(D_IN, RANK)},
+        "B transposed": {name(FIRST, "B"): tensor(RANK, D_OUT)},
+    }.items():
+        yield title, "rank_mismatch", weights(_spoiled(**changes))
+    yield "a layer that is no target", "layer_not_targeted", weights(_with_layer("encoder.block.0.k"))
+    yield "a layer that ends like a target", "layer_not_targeted", weights(_with_layer("encoder.block.0.xq"))
+    yield "q without weights", "target_without_weights", weights(plain_tensors(paths=TARGETED[1::2]))
+    yield (
+        "two dtypes",
+        "mixed_dtypes",
+        weights(_spoiled(**{name(FIRST, "A"): tensor(RANK, D_IN, dtype="F16")})),
+    )
+    yield from _value_cases()
+
+
+def _with_layer(path: str, d_out: int = D_OUT, d_in: int = D_IN) -> dict[str, object]:
+    return _spoiled(**{name(path, "A"): tensor(RANK, d_in), name(path, "B"): tensor(d_out, RANK)})
+
+
+def _value_cases() -> Iterator[tuple[str, str, bytes]]:
+    for dtype in ("F32", "F16", "BF16"):
+        for title, value in {"NaN": NAN, "infinity": INFINITY, "minus infinity": -INFINITY}.items():
+            first = dict(plain_tensors(dtype))
+            first[name(FIRST, "A")] = dtype, (RANK, D_IN), floats([value] + [0.5] * 11, dtype)
+            yield f"{title} first of all, {dtype}", "not_finite", weights(first)
+            last = dict(plain_tensors(dtype))
+            last[name(LAST, "B")] = dtype, (D_OUT, RANK), floats([0.5] * 7 + [value], dtype)
+            yield f"{title} last of all, {dtype}", "not_finite", weights(last)
+    for dtype in ("F32", "BF16"):
+        large = dict(plain_tensors(dtype))
+        large[name(LAST, "B")] = dtype, (D_OUT, RANK), floats([0.5] * 7 + [-70_000.0], dtype)
+        yield f"a value of -70,000, {dtype}", "value_too_large", weights(large)
+
+
+def _base_cases() -> Iterator[tuple[str, str, bytes, bytes]]:
+    """Right alone, wrong for the base it names."""
+    plain = config()
+    yield "a layer more", "layer_not_in_base", plain, weights(_with_layer("encoder.block.9.q"))
+    yield "a wider layer", "base_shape_mismatch", plain, weights(_with_layer(LAST, D_OUT, D_IN + 1))
+    yield "a taller layer", "base_shape_mismatch", plain, weights(_with_layer(LAST, D_OUT + 1, D_IN))
+    yield "a layer missing", "layer_missing", plain, weights(plain_tensors(paths=TARGETED[:-1]))
+    yield "half of the decoder", "layer_missing", plain, weights(plain_tensors(paths=TARGETED[:4]))
+
+
+def weights_cases() -> Iterator[Case]:
+    for title, code, data in (*_header_cases(), *_tensor_cases()):
+        yield Case(f"weights: {title}", code, weights=data)
+        if code in ("weights_truncated", "trailing_bytes", "tensor_not_lora"):
+            yield Case(f"weights for a known base: {title}", code, weights=data, base_known=True)
+    for title, code, written, data in _base_cases():
+        yield Case(f"base: {title}", code, written, data, base_known=True)
+
+
+def harmless_cases() -> Iterator[Case]:
+    """What looks odd and must pass."""
+    for key, value in {
+        "enable_lora": None,
+        "merge_weights": False,
+        "task_type": None,
+        "revision": "refs/pr/1",
+        "use_rslora": True,
+        "fan_in_fan_out": True,
+        "lora_alpha": 0.5,
+        "init_lora_weights": "gaussian",
+        "loftq_config": {},
+        "modules_to_save": [],
+        "runtime_config": {"ephemeral_gpu_offload": False},
+        "tomorrow_config": None,
+        "use_tomorrow": False,
+        "peft_version": "0.17.2.dev0@UNKNOWN",
+        "qalora_group_size": 16,
+        "megatron_core": "megatron.core",
+        "target_modules": ["v", "SelfAttention.q", "q"],
+        "base_model_name_or_path": "gpt2",
+        "auto_mapping": {"base_model_class": "T5ForConditionalGeneration",
+                         "parent_library": "transformers.models.t5.modeling_t5", "unsloth_fixed": True},
+    }.items():  # fmt: skip
+        yield Case(f"config: {key} = {value}", "", config(**{key: value}), base_known=True)
+    for dtype in ("F32", "F16", "BF16"):
+        yield Case(f"weights in {dtype}", "", weights=weights(plain_tensors(dtype)), base_known=True)
+    yield Case("metadata of peft", "", weights=weights(metadata={"format": "pt"}), base_known=True)
+    yield Case("an unknown base", "", config(base_model_name_or_path="someone/else"))
+    padded = json.dumps(described(plain_tensors())).encode() + b" " * 64
+    yield Case("a padded header", "", weights=assembled(padded, data_of(plain_tensors())))
+    largest = {**plain_tensors(), name(LAST, "B"): ("F32", (D_OUT, RANK), floats([65_504.0] * 8))}
+    yield Case("the largest half-precision number", "", weights=weights(largest))
+    backwards = dict(reversed(described(plain_tensors()).items()))
+    yield Case("a header in another order", "", weights=assembled(backwards, data_of(plain_tensors())))
+
+
+HOSTILE = [*config_cases(), *weights_cases()]
+HARMLESS = list(harmless_cases())
+
+assert set(TARGETED) < set(BASE_SHAPES)
+assert len({case.name for case in HOSTILE + HARMLESS}) == len(HOSTILE + HARMLESS)
