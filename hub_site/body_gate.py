@@ -1,0 +1,152 @@
+"""Stands in front of Django and watches request bodies come in.
+
+Under ASGI Django spools the whole body to disk before any middleware or view runs, and the server has
+no time limit for it. So here, before that: a cap for each kind of address (413), a least speed (408),
+and a cap on what all visitors together are sending at one moment (503).
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MIB = 1024 * 1024
+FORM_MAX_BYTES = 1 * MIB
+EXAMPLES_MAX_BYTES = 12 * MIB  # few-shot examples as rows of a form, or as a file
+GRACE_S = 20.0  # a slow phone on a bad line may take this long before its speed counts
+LEAST_BYTES_PER_S = 16 * 1024
+IN_FLIGHT_UPLOADS = 8  # the bodies of so many full uploads may be on their way at once
+
+UPLOADS = re.compile(r"^/(modules/|api/v1/modules|api/models/|[^/]+/[^/]+/(new-version|upload|versions)\b)")
+EXAMPLES = re.compile(r"^/(compositions/|api/v1/compositions)")
+
+
+class BodyRefused(Exception):
+    """The body is too large, too slow, or one too many. The message is for whoever sent it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class BodyGate:
+    """An ASGI application around another one.
+
+    Args:
+        application: what answers once the body may pass.
+        upload_max_bytes: the cap where module files are uploaded.
+        grace_s, least_bytes_per_s: a body of n bytes may take grace_s + n / least_bytes_per_s seconds.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        upload_max_bytes: int,
+        grace_s: float = GRACE_S,
+        least_bytes_per_s: float = LEAST_BYTES_PER_S,
+    ) -> None:
+        self.application = application
+        self.upload_max_bytes = upload_max_bytes
+        self.grace_s, self.least_bytes_per_s = grace_s, least_bytes_per_s
+        self.in_flight_bytes = 0
+        self.in_flight_max_bytes = IN_FLIGHT_UPLOADS * upload_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        body = WatchedBody(self, receive, cap_bytes=self.cap_bytes(scope["path"]))
+        try:
+            body.require_declared_length_within_cap(scope)
+            await self.application(scope, body.receive, send)
+        except BodyRefused as refusal:
+            await send_refusal(refusal, scope, send)
+        finally:
+            self.in_flight_bytes -= body.received_bytes
+
+    def cap_bytes(self, path: str) -> int:
+        if UPLOADS.match(path):
+            return self.upload_max_bytes
+        if EXAMPLES.match(path):
+            return EXAMPLES_MAX_BYTES
+        return FORM_MAX_BYTES
+
+
+class WatchedBody:
+    """The body of one request while it comes in. Raises BodyRefused out of receive()."""
+
+    def __init__(self, gate: BodyGate, receive: Receive, *, cap_bytes: int) -> None:
+        self.gate, self.receive_from_client, self.cap_bytes = gate, receive, cap_bytes
+        self.received_bytes = 0
+        self.is_complete = False
+        self.started_s = time.monotonic()
+
+    def require_declared_length_within_cap(self, scope: Scope) -> None:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared[:20]) > self.cap_bytes:
+            raise self.too_large()
+
+    async def receive(self) -> Message:
+        if self.is_complete:  # from here on Django only waits for the visitor to leave
+            return await self.receive_from_client()
+        try:
+            message = await asyncio.wait_for(self.receive_from_client(), self.seconds_left())
+        except TimeoutError:
+            raise BodyRefused(
+                408, "too_slow", "The upload came in too slowly, so we stopped it. Please try again."
+            ) from None
+        if message["type"] == "http.request":
+            self.count(len(message.get("body", b"")))
+        self.is_complete = not message.get("more_body", False)
+        return message
+
+    def count(self, n_bytes: int) -> None:
+        self.received_bytes += n_bytes
+        self.gate.in_flight_bytes += n_bytes
+        if self.received_bytes > self.cap_bytes:
+            raise self.too_large()
+        if self.gate.in_flight_bytes > self.gate.in_flight_max_bytes:
+            raise BodyRefused(
+                503, "busy", "Too many uploads are coming in at once. Please try again in a minute."
+            )
+
+    def seconds_left(self) -> float:
+        allowed_s = self.gate.grace_s + self.received_bytes / self.gate.least_bytes_per_s
+        return max(0.0, self.started_s + allowed_s - time.monotonic())
+
+    def too_large(self) -> BodyRefused:
+        return BodyRefused(
+            413, "too_large", f"This is too large: at most {self.cap_bytes // MIB} MB can be sent here."
+        )
+
+
+async def send_refusal(refusal: BodyRefused, scope: Scope, send: Send) -> None:
+    if scope["path"].startswith("/api/"):
+        kind = b"application/json"
+        body = json.dumps({"error": {"code": refusal.code, "message": str(refusal)}})
+    else:
+        kind = b"text/html; charset=utf-8"
+        body = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Not accepted</title>'
+            f'<h1>Not accepted</h1><p>{escape(str(refusal))}</p><p><a href="/">Back to the first page</a></p>'
+        )
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body.encode())).encode()),
+        (b"content-security-policy", b"default-src 'none'"),
+        (b"connection", b"close"),  # the rest of the body is of no interest
+    ]
+    if refusal.status == 503:
+        headers.append((b"retry-after", b"60"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body.encode()})

@@ -1,0 +1,37 @@
+"""The Celery app. A message is a doorbell with an id; what it means and what becomes of it are rows.
+
+Queues: "default" (seconds), "compose" (minutes), "try" (answers).
+"""
+
+import os
+
+from celery import Celery, signals
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub_site.settings.prod")
+
+app = Celery("hub_site")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    accept_content=["json"],
+    task_serializer="json",
+    result_backend=None,
+    task_ignore_result=True,
+    task_queues=[Queue("default"), Queue("compose"), Queue("try")],
+    task_default_queue="default",
+    task_create_missing_queues=False,
+    task_acks_late=False,  # the sweeper rings again; no broker's redelivery rule matters
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+    timezone="UTC",
+)
+app.autodiscover_tasks()
+
+
+@signals.setup_logging.connect
+def log_as_the_site_does(**_: object) -> None:
+    """Keep Celery from putting its own handlers in place of settings.LOGGING."""

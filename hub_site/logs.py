@@ -1,0 +1,19 @@
+"""How a line of the log looks: time, level, who says it, what happened; a traceback stays on its line."""
+
+import logging
+import time
+
+WHOLE_LINE_CHARACTERS = 8000  # a traceback of any use fits; an endless message does not
+
+
+class LineFormatter(logging.Formatter):
+    converter = time.gmtime
+    default_msec_format = "%s.%03dZ"
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines() or [""]
+        return " ⏎ ".join(lines)[:WHOLE_LINE_CHARACTERS]

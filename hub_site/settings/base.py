@@ -1,0 +1,244 @@
+"""What all environments share. Every name read here is explained in docs/operating.md."""
+
+from pathlib import Path
+
+from hub_site.settings.env import (
+    env_choice,
+    env_database,
+    env_email,
+    env_int,
+    env_list,
+    env_path,
+    env_str,
+    env_url,
+)
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+
+# Where things are ------------------------------------------------------
+
+HUB_DATA = env_path("HUB_DATA", BASE_DIR / "var")
+HUB_STORE = env_choice("HUB_STORE", "disk", ("disk",))
+HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
+HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)
+HUB_PUBLIC_URL = env_url(
+    "HUB_PUBLIC_URL",
+    f"http://{HUB_HOST}:{HUB_PORT}",
+    schemes=("http", "https"),
+    example="https://hub.example.org",
+)
+PUBLIC_ADDRESS = HUB_PUBLIC_URL.geturl().rstrip("/")
+IS_HTTPS = HUB_PUBLIC_URL.scheme == "https"
+
+ALLOWED_HOSTS = env_list(
+    "HUB_ALLOWED_HOSTS", sorted({HUB_PUBLIC_URL.hostname or "", "localhost", "127.0.0.1", "[::1]"} - {""})
+)
+CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
+
+# What may be asked of it ------------------------------------------------------
+
+HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 512, least=1)
+HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
+HUB_COMPOSE_DEADLINE_S = env_int("HUB_COMPOSE_DEADLINE_S", 1800, least=10)
+HUB_COMPOSE_MEMORY_MB = env_int("HUB_COMPOSE_MEMORY_MB", 4096, least=256)
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # forms with examples as rows; files do not count
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
+
+# The parts ------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "allauth",
+    "allauth.account",
+    "csp",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "hub_site.accounts",
+    "hub_site.jobs",
+    "hub_site.audit",
+    "hub_site.pages",
+    "modules_registry",
+    "composer",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "hub_site.urls"
+ASGI_APPLICATION = "hub_site.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = HUB_DATA / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+DATABASES = {"default": env_database("DATABASE_URL", pool_size=env_int("HUB_DATABASE_POOL", 0, most=500))}
+
+# Accounts ------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+SESSION_COOKIE_HTTPONLY = True
+
+MAIL_SERVER = env_email("HUB_EMAIL_URL")
+DEFAULT_FROM_EMAIL = env_str("HUB_EMAIL_FROM", f"LoRA Hub <noreply@{HUB_PUBLIC_URL.hostname}>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+if MAIL_SERVER:
+    globals().update(MAIL_SERVER)
+else:
+    # Without a mail server a letter is kept where only the operator can read it.
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = HUB_DATA / "mail"
+
+ACCOUNT_ADAPTER = "hub_site.accounts.adapter.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*" if MAIL_SERVER else "email", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory" if MAIL_SERVER else "none"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_RATE_LIMITS = {
+    "login_failed": "10/5m/ip,5/5m/key",
+    "signup": "20/h/ip",
+    "reset_password": "20/h/ip,5/h/key",
+}
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = HUB_PUBLIC_URL.scheme
+# The server in front of Django has already put the visitor's address in REMOTE_ADDR (HUB_TRUSTED_PROXIES).
+ALLAUTH_TRUSTED_PROXY_COUNT = 0
+
+# Safety in the browser ------------------------------------------------------
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "manifest-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+SECURE_SSL_REDIRECT = IS_HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^health/$"]  # asked by the machine itself, without TLS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
+
+# The API ------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "hub_site.accounts.authentication.BearerToken",
+        "hub_site.accounts.authentication.SignedInSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticatedOrReadOnly",
+        "hub_site.accounts.authentication.TokenScope",
+    ],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [
+        "rest_framework.parsers.JSONParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
+    "EXCEPTION_HANDLER": "hub_site.common.api_errors.answer_error",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "LoRA Hub API",
+    "DESCRIPTION": "Find, publish and download LoRA modules; compose them for a task.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "",
+}
+
+# The queue ------------------------------------------------------
+
+CELERY_BROKER_URL = env_url(
+    "CELERY_BROKER_URL",
+    schemes=("redis", "rediss", "redis+socket", "amqp", "amqps", "memory"),
+    example="redis://localhost:6379/0",
+).geturl()
+SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
+CELERY_BEAT_SCHEDULE = {
+    "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
+}
+CELERY_TASK_ROUTES = {
+    "composer.tasks.run_composition": {"queue": "compose"},
+}
+
+# Logs: one line per event ------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "hub_site.logs.LineFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {
+        "django.server": {"handlers": ["stderr"], "propagate": False},
+        "django.utils.autoreload": {"level": "WARNING"},
+    },
+}

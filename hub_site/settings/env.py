@@ -1,0 +1,127 @@
+"""Typed readers of the environment. A wrong value stops the program with a sentence that says what to write."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off"}
+MIN_SECRET_CHARACTERS = 32  # below this Django's signatures can be guessed
+
+
+class SettingError(Exception):
+    """An environment variable is missing or makes no sense. The message names it and shows an example."""
+
+    def __init__(self, name: str, problem: str, example: str) -> None:
+        self.name = name
+        super().__init__(f"The setting {name} {problem}. Example: {name}={example}")
+
+
+def env_str(name: str, default: str | None = None, *, example: str = "text") -> str:
+    """The value, the default when unset or empty; without a default the setting must be there."""
+    value = os.environ.get(name, "").strip() or default
+    if value is None:
+        raise SettingError(name, "is not set", example)
+    return value
+
+
+def env_choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    value = env_str(name, default)
+    if value not in choices:
+        raise SettingError(name, f"is “{value}”; it can be {' or '.join(choices)}", default)
+    return value
+
+
+def env_bool(name: str, default: bool) -> bool:
+    value = env_str(name, str(default)).lower()
+    if value not in TRUE | FALSE:
+        raise SettingError(name, f"is “{value}”, not yes or no", "yes")
+    return value in TRUE
+
+
+def env_int(name: str, default: int, *, least: int = 0, most: int = 2**31 - 1) -> int:
+    value = env_str(name, str(default))
+    try:
+        number = int(value)
+    except ValueError:
+        raise SettingError(name, f"is “{value}”, not a whole number", str(default)) from None
+    if not least <= number <= most:
+        raise SettingError(name, f"is {number}; it must lie between {least} and {most}", str(default))
+    return number
+
+
+def env_list(name: str, default: list[str]) -> list[str]:
+    return [part.strip() for part in env_str(name, ",".join(default)).split(",") if part.strip()]
+
+
+def env_path(name: str, default: Path) -> Path:
+    path = Path(env_str(name, str(default))).expanduser()
+    if not path.is_absolute():
+        raise SettingError(name, f"is “{path}”, not a full path", str(default))
+    return path
+
+
+def env_secret(name: str, default: str | None = None) -> str:
+    value = env_str(name, default, example="$(openssl rand -base64 48)")
+    if len(value) < MIN_SECRET_CHARACTERS:
+        problem = f"is shorter than {MIN_SECRET_CHARACTERS} characters"
+        raise SettingError(name, problem, "$(openssl rand -base64 48)")
+    return value
+
+
+def env_url(name: str, default: str | None = None, *, schemes: tuple[str, ...], example: str) -> SplitResult:
+    """A URL of one of the schemes. Its text never enters a message: it may hold a password."""
+    value = env_str(name, default, example=example)
+    try:
+        url = urlsplit(value)
+        _ = url.port  # raises when it is no number
+    except ValueError:
+        raise SettingError(name, "is not a URL", example) from None
+    if url.scheme not in schemes:
+        raise SettingError(name, f"must begin with {' or '.join(f'{s}://' for s in schemes)}", example)
+    return url
+
+
+def env_database(name: str, *, pool_size: int) -> dict[str, Any]:
+    """Django's description of the Postgres that a URL names; pool_size 0 means one connection per thread."""
+    example = "postgresql://hub:password@localhost:5432/hub"
+    url = env_url(name, schemes=("postgresql", "postgres"), example=example)
+    options: dict[str, Any] = dict(parse_qsl(url.query))
+    socket_folder = options.pop("host", "")
+    database = unquote(url.path.lstrip("/"))
+    if not database:
+        raise SettingError(name, "names no database", example)
+    if pool_size:
+        options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 10}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": database,
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": socket_folder or unquote(url.hostname or ""),
+        "PORT": str(url.port or ""),
+        "OPTIONS": options,
+        "CONN_MAX_AGE": 0 if pool_size else 60,  # a pool keeps its own connections
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+def env_email(name: str) -> dict[str, Any] | None:
+    """Django's EMAIL_… settings from smtp://user:password@host:587 (STARTTLS) or smtps://…:465; None if unset."""
+    if not os.environ.get(name, "").strip():
+        return None
+    example = "smtp://user:password@mail.example.org:587"
+    url = env_url(name, schemes=("smtp", "smtps"), example=example)
+    if not url.hostname:
+        raise SettingError(name, "names no mail server", example)
+    encrypted = url.scheme == "smtps"
+    return {
+        "EMAIL_HOST": url.hostname,
+        "EMAIL_PORT": url.port or (465 if encrypted else 587),
+        "EMAIL_HOST_USER": unquote(url.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(url.password or ""),
+        "EMAIL_USE_SSL": encrypted,
+        "EMAIL_USE_TLS": not encrypted,
+        "EMAIL_TIMEOUT": 10,
+    }
