@@ -1,16 +1,19 @@
 """“Authorization: Bearer lh_…”: the same token serves our API and Hub clients."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework import exceptions, permissions
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from hub_site.accounts.models import ApiToken, User
 from hub_site.accounts.selectors import token_find
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # at run time it would import this module, its own default
 
 LAST_USED_RESOLUTION = timedelta(minutes=5)  # a busy token does not write a row per request
 
@@ -51,7 +54,7 @@ class TokenScope(permissions.BasePermission):
 
     message = "This token may only read. Make one with the scope “write” under /settings/tokens/."
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         token = request.auth
         return (
             request.method in permissions.SAFE_METHODS or not isinstance(token, ApiToken) or token.may_write
