@@ -1,8 +1,10 @@
 """Made-up data for the style guide: one honest-looking example of everything a component can show."""
 
+import re
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.paginator import Paginator
 
 PALETTE = {
@@ -13,11 +15,7 @@ PALETTE = {
     "Series": ["series-ours", "series-reference", "series-baseline", *(f"series-{n}" for n in range(1, 8))],
 }
 
-ICONS = """arrow-right ban bell blocks book-open chart-line check circle-check circle-x clipboard-paste clock
-    code copy cpu download external-link eye file-text flask-conical folder-open git-fork git-merge globe
-    hash heart history info key-round layers link list-filter lock mail pencil play plus refresh-cw scale
-    search settings share-2 shield-alert square star table tag target terminal trash-2 triangle-alert
-    upload user users x""".split()
+ICON_SPRITE = settings.BASE_DIR / "static/vendor/lucide/icons.svg"
 
 
 class SpecimenForm(forms.Form):
@@ -35,7 +33,7 @@ class SpecimenForm(forms.Form):
 RACE = [
     {"label": "composition", "kind": "ours", "percent": 71.0, "low": 62.0, "high": 79.0},
     {"label": "LoRA on your 5", "kind": "baseline", "percent": 41.0, "low": 32.0, "high": 51.0},
-    {"label": "best single", "detail": "demo/fruit", "kind": "baseline", "percent": 34.0, "low": 25.0, "high": 44.0},
+    {"label": "best single", "kind": "baseline", "percent": 34.0, "low": 25.0, "high": 44.0},
     {"label": "LoraHub", "kind": "reference", "percent": 18.0, "low": 12.0, "high": 27.0},
     {"label": "base alone", "kind": "baseline", "percent": 0.0, "low": 0.0, "high": 4.0},
 ]
@@ -55,10 +53,14 @@ def refused_form() -> SpecimenForm:
     return form
 
 
+def icons() -> list[str]:
+    return re.findall(r'<symbol id="([^"]+)"', ICON_SPRITE.read_text())
+
+
 def all_of_them() -> dict[str, Any]:
     return {
         "palette": PALETTE,
-        "icons": ICONS,
+        "icons": icons(),
         "form": SpecimenForm(),
         "refused": refused_form(),
         "race": RACE,

@@ -7,6 +7,6 @@ app_name = "pages"
 urlpatterns = [
     path("", views.home, name="home"),
     path("help/", views.help_page, name="help"),
-    path("limits/", views.limits, name="limits"),
+    path("limits/", views.limits_page, name="limits"),
     path("styleguide/", views.styleguide, name="styleguide"),
 ]

@@ -1,10 +1,9 @@
-from django.conf import settings
 from django.contrib.auth.decorators import user_passes_test
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from hub_site.pages import specimens
+from hub_site.pages import limits, specimens
 
 LOAD_SNIPPET = """\
 from peft import PeftModel
@@ -32,8 +31,9 @@ def help_page(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def limits(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/limits.html", {"settings": settings})
+def limits_page(request: HttpRequest) -> HttpResponse:
+    groups = [("Uploading", limits.uploading()), ("Composing", limits.composing())]
+    return render(request, "pages/limits.html", {"groups": groups})
 
 
 @user_passes_test(lambda user: user.is_staff)

@@ -2,7 +2,7 @@
 
    const chart = hubCharts.line(element, {
      x: "step", y: "loss, nats per token",
-     series: [{ label: "best so far", kind: "ours" }, { label: "this step", kind: "baseline", dots: true }],
+     series: [{ label: "best so far", kind: "ours", stepped: true }, { label: "this step", kind: "baseline", dots: true }],
    });
    chart.setData([[1, 2], [3.1, 2.8], [3.1, 2.9]]);
 */
@@ -33,8 +33,9 @@ window.hubCharts = (() => {
     };
   };
 
-  const series = (host, { label, kind, dots = false }) => ({
+  const series = (host, { label, kind, dots = false, stepped = false }) => ({
     label,
+    paths: stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
     stroke: () => colourOf(host, `series-${kind}`),
     width: dots ? 0 : 2,
     points: { show: dots, size: 5, fill: () => colourOf(host, `series-${kind}`) },
@@ -47,7 +48,7 @@ window.hubCharts = (() => {
       height,
       scales: { x: { time: false } },
       cursor: { drag: { x: false, y: false } },
-      axes: [axis(host, x, { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }), axis(host, y, { size: 56 })],
+      axes: [axis(host, x, { size: 32, labelSize: 20, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }), axis(host, y, { size: 48 })],
       series: [{ label: x }, ...wanted.map((one) => series(host, one))],
     };
     const plot = new uPlot(options, [[], ...wanted.map(() => [])], host);

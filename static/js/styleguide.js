@@ -7,7 +7,7 @@
     x: "step",
     y: "loss, nats per token",
     series: [
-      { label: "best so far", kind: "ours" },
+      { label: "best so far", kind: "ours", stepped: true },
       { label: "this step", kind: "baseline", dots: true },
     ],
   });

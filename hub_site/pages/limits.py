@@ -1,0 +1,64 @@
+"""What this site takes and gives at most, read from the settings it runs with."""
+
+from typing import NamedTuple
+
+from django.conf import settings
+
+from hub_site.accounts.names import NAME_LENGTH_MAX
+
+BYTES_PER_MB = 1024 * 1024
+SECONDS_PER_MINUTE = 60
+
+
+class Limit(NamedTuple):
+    what: str
+    value: str
+    then: str  # what happens beyond it
+
+
+def duration(seconds: int) -> str:
+    """Minutes where they come out even, else seconds."""
+    if seconds % SECONDS_PER_MINUTE:
+        return f"{seconds} seconds"
+    minutes = seconds // SECONDS_PER_MINUTE
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def uploading() -> list[Limit]:
+    return [
+        Limit(
+            "One upload, all its files together",
+            f"{settings.HUB_UPLOAD_MAX_MB} MB",
+            "It is refused and nothing of it is kept.",
+        ),
+        Limit(
+            "One form without its files, such as a page of examples",
+            f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE // BYTES_PER_MB} MB",
+            "It is refused. Upload the examples as a file.",
+        ),
+        Limit(
+            "The name of an account or a module",
+            f"{NAME_LENGTH_MAX} characters",
+            "Choose a shorter one: letters, digits, dots, dashes and underscores.",
+        ),
+    ]
+
+
+def composing() -> list[Limit]:
+    return [
+        Limit(
+            "Time for one composition",
+            duration(settings.HUB_COMPOSE_DEADLINE_S),
+            "It is stopped and says so. Take fewer modules or a smaller budget.",
+        ),
+        Limit(
+            "Memory for one composition",
+            f"{settings.HUB_COMPOSE_MEMORY_MB} MB",
+            "It is stopped and says so. Take fewer modules or a smaller base.",
+        ),
+        Limit(
+            "Processor threads for one composition",
+            str(settings.HUB_THREADS),
+            "It does not get more; it takes longer.",
+        ),
+    ]
