@@ -165,14 +165,15 @@ def _revision(revision: object) -> str | None:
     return revision
 
 
-def _task_type(task_type: object) -> str | None:
-    if not isinstance(task_type, str | None) or task_type not in TASK_TYPES:
+def _task_type(task_type: Any) -> str | None:
+    if task_type not in TASK_TYPES:
         raise ConfigRefusal(
             "task_type_not_supported",
             f"task_type {shown(task_type)} is not supported yet. "
             "Accepted are SEQ_2_SEQ_LM, CAUSAL_LM and null.",
         )
-    return task_type
+    accepted: str | None = task_type
+    return accepted
 
 
 def _rank(rank: object) -> int:
@@ -271,8 +272,7 @@ def _is_auto_mapping(value: object) -> bool:
     }:
         return False
     return (
-        isinstance(value.get("base_model_class", ""), str)
-        and str(value.get("base_model_class", "None")).isidentifier()
+        str(value.get("base_model_class")).isidentifier()
         and LIBRARY.fullmatch(str(value.get("parent_library", "transformers"))) is not None
         and _is_switch(value.get("unsloth_fixed"))
     )

@@ -65,7 +65,8 @@ def _base_names() -> Iterator[tuple[str, object, str]]:
     for value in (None, "", 0, ["gpt2"], {}):
         yield "base_model_name_or_path", value, "base_missing"
     for value in (
-        "/etc/passwd", "./model", "../model", "a/../b", "a/b/c", "~/model", "C:\\model", "a\\b", "a/", "/a",
+        "/etc/passwd", "./model", "../model", "a/../b", "a..b",
+        "a/b/c", "~/model", "C:\\model", "a\\b", "a/", "/a",
         "https://huggingface.co/gpt2", "//host/share", "file:///etc/passwd", "http://169.254.169.254/latest",
         "a--b/c", "user/..", "gpt2\n", " gpt2", "gpt2 ", "gpt\t2", "g\u202ept2", "ｇpt2",
         "a" * 97, "a/" + "b" * 97,
@@ -160,6 +161,7 @@ def _plain_values() -> Iterator[tuple[str, object, str]]:
         yield "lora_dropout", value, "config_value_not_allowed"
     yield "peft_version", "v" * 65, "config_value_not_allowed"
     yield "peft_version", 0.21, "config_value_not_allowed"
+    yield "qalora_group_size", True, "config_value_not_allowed"
     for value in (
         "T5", [], {"base_model_class": "T5", "code": "x"}, {"parent_library": "os"},
         {"parent_library": "transformers_modules.evil"}, {"parent_library": "transformers.models;x"},
@@ -405,6 +407,7 @@ def harmless_cases() -> Iterator[Case]:
         "tomorrow_config": None,
         "use_tomorrow": False,
         "peft_version": "0.17.2.dev0@UNKNOWN",
+        "inference_mode": None,
         "qalora_group_size": 16,
         "megatron_core": "megatron.core",
         "target_modules": ["v", "SelfAttention.q", "q"],
@@ -413,6 +416,7 @@ def harmless_cases() -> Iterator[Case]:
                          "parent_library": "transformers.models.t5.modeling_t5", "unsloth_fixed": True},
     }.items():  # fmt: skip
         yield Case(f"config: {key} = {value}", "", config(**{key: value}), base_known=True)
+    yield Case("a config of a peft without a version", "", config(peft_version=None))
     for dtype in ("F32", "F16", "BF16"):
         yield Case(f"weights in {dtype}", "", weights=weights(plain_tensors(dtype)), base_known=True)
     yield Case("metadata of peft", "", weights=weights(metadata={"format": "pt"}), base_known=True)
