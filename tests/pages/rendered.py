@@ -1,0 +1,34 @@
+"""What a rendered page asks of the browser: its static files, and anything our content policy would block."""
+
+from html.parser import HTMLParser
+
+
+class Page(HTMLParser):
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []  # what the browser fetches by itself
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.inline: list[str] = []
+        self.labels: set[str] = set()
+        self.fields: list[str] = []
+        self.feed(markup)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.note_inline(tag, given)
+        if tag in ("link", "use", "a"):
+            (self.links if tag == "a" else self.addresses).append(given.get("href") or "")
+        if tag in ("script", "img", "iframe") and given.get("src"):
+            self.addresses.append(given["src"] or "")
+        if given.get("id"):
+            self.ids.append(given["id"] or "")
+        if tag == "label":
+            self.labels.add(given.get("for") or "")
+        if tag in ("input", "select", "textarea") and given.get("type") not in ("hidden", "submit"):
+            self.fields.append(given.get("id") or "")
+
+    def note_inline(self, tag: str, given: dict[str, str | None]) -> None:
+        if tag == "style" or (tag == "script" and "src" not in given):
+            self.inline.append(f"<{tag}>")
+        self.inline += [name for name in given if name == "style" or name.startswith("on")]

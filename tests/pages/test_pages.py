@@ -1,0 +1,130 @@
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.template.loader import render_to_string
+from django.test import RequestFactory, override_settings
+
+from hub_site.accounts.models import User
+from hub_site.accounts.services import user_create
+from tests.pages.rendered import Page
+
+pytestmark = pytest.mark.django_db
+
+FOR_EVERYONE = ["/", "/help/", "/limits/"]
+FOR_VISITORS = [
+    "/accounts/login/",
+    "/accounts/signup/",
+    "/accounts/password/reset/",
+    "/accounts/password/reset/done/",
+    "/accounts/password/reset/key/1-nonsense/",
+    "/accounts/confirm-email/nonsense/",
+    "/accounts/inactive/",
+]
+FOR_USERS = [
+    "/accounts/logout/",
+    "/accounts/password/change/",
+    "/accounts/email/",
+    "/accounts/reauthenticate/",
+    "/settings/tokens/",
+]
+ERRORS = ["400", "403", "403_csrf", "404", "500"]
+
+
+@pytest.fixture
+def alice() -> User:
+    return user_create(username="alice", password="a long and odd password 7")
+
+
+def is_ours(markup: str) -> bool:
+    return 'class="brand"' in markup and "css/tokens.css" in markup
+
+
+def require_calm(markup: str) -> None:
+    """Nothing inline or from elsewhere, every static file there, every field labelled, ids used once."""
+    page = Page(markup)
+    assert page.inline == []
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.fields) <= page.labels
+    for address in page.addresses:
+        path = urlsplit(address).path
+        assert path.startswith(settings.STATIC_URL), address
+        assert finders.find(path.removeprefix(settings.STATIC_URL)), f"{address} is missing"
+
+
+@pytest.mark.parametrize("address", FOR_EVERYONE + FOR_VISITORS)
+def test_a_visitor_gets_a_page_of_ours(client, address):
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert is_ours(answer.content.decode())
+    require_calm(answer.content.decode())
+
+
+@pytest.mark.parametrize("address", FOR_EVERYONE + FOR_USERS)
+def test_a_user_gets_a_page_of_ours(client, alice, address):
+    client.force_login(alice)
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert is_ours(answer.content.decode())
+    require_calm(answer.content.decode())
+
+
+def test_the_style_guide_is_for_staff(client, alice):
+    client.force_login(alice)
+    assert client.get("/styleguide/").status_code == 302
+
+    alice.is_staff = True
+    alice.save(update_fields=["is_staff"])
+    answer = client.get("/styleguide/")
+    assert answer.status_code == 200
+    require_calm(answer.content.decode())
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_page_says_what_to_do(name):
+    markup = render_to_string(f"{name}.html", request=RequestFactory().get("/"))
+    assert is_ours(markup)
+    assert 'class="button' in markup
+    require_calm(markup)
+
+
+def test_the_page_for_our_own_failures_needs_no_request():
+    assert is_ours(render_to_string("500.html"))
+
+
+def test_signing_out_is_a_form_not_a_link(client, alice):
+    client.force_login(alice)
+    markup = client.get("/").content.decode()
+    assert re.search(r'<form method="post" action="/accounts/logout/">', markup)
+    assert "/accounts/logout/" not in Page(markup).links
+
+
+def test_the_current_page_is_marked_in_the_menu(client):
+    assert 'aria-current="page"' not in client.get("/help/").content.decode()
+    markup = client.get("/modules/").content.decode()
+    assert '<a class="nav__link" href="/modules/" aria-current="page">' in markup
+
+
+def test_every_answer_on_the_help_page_can_be_reached_from_its_list(client):
+    page = Page(client.get("/help/").content.decode())
+    anchors = {link.removeprefix("#") for link in page.links if link.startswith("#")}
+    assert len(anchors) > 5
+    assert anchors <= set(page.ids)
+
+
+def test_the_limits_are_the_ones_the_site_runs_with(client):
+    with override_settings(HUB_UPLOAD_MAX_MB=77, HUB_COMPOSE_DEADLINE_S=90, HUB_COMPOSE_MEMORY_MB=1234):
+        markup = client.get("/limits/").content.decode()
+    assert "77 MB" in markup
+    assert "90 seconds" in markup
+    assert "1234 MB" in markup
+
+
+def test_a_message_becomes_a_toast(client):
+    user_create(username="bob", password="a long and odd password 7")
+    answer = client.post(
+        "/accounts/login/", {"login": "bob", "password": "a long and odd password 7"}, follow=True
+    )
+    assert "Successfully signed in as bob." in answer.content.decode()

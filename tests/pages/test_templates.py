@@ -1,0 +1,28 @@
+"""Every template of the site, whoever wrote it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from hub_site.pages.specimens import icons
+
+FOLDER = settings.BASE_DIR / "templates"
+TEMPLATES = sorted(FOLDER.rglob("*.html"))
+ICON = re.compile(r'components/_icon\.html" with name="([\w-]+)"')
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_template_has_no_inline_style_or_script_and_asks_no_other_server(path: Path):
+    markup = path.read_text()
+    assert not re.search(r"""\sstyle\s*=\s*["']""", markup)
+    assert not re.search(r"""\son[a-z]+\s*=\s*["']""", markup)
+    assert not re.search(r"<style\b", markup)
+    assert not re.search(r"<script(?![^>]*\bsrc=)", markup)
+    assert not re.search(r"""\b(src|srcset)=["'](https?:)?//""", markup)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_every_icon_a_template_names_is_in_the_sprite(path: Path):
+    assert set(ICON.findall(path.read_text())) <= set(icons())
