@@ -1,0 +1,185 @@
+"""How several LoRA modules become one.
+
+Convention, as in peft: A is (r, d_in), B is (d_out, r), and a layer adds
+(alpha / r) * B @ A to its frozen weight of shape (d_out, d_in).
+
+A method turns P vectors of weights into P candidates at once (`adapters`) and one
+vector into the factors of a plain adapter (`factors`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from composer.core.errors import MismatchedModulesError
+from composer.core.module_stack import ModuleStack
+
+
+class LowRank(Protocol):
+    """What P candidates add to one layer's output."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (P, tokens, d_in) -> (P, tokens, d_out)."""
+
+
+Adapters = Mapping[str, LowRank]  # by the path of the layer
+
+
+@dataclass(frozen=True)
+class OwnFactors:
+    """Each candidate has its own A (P, r, d_in) and B (P, d_out, r); alpha / r is in B."""
+
+    A: Tensor
+    B: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (x @ self.A.mT) @ self.B.mT
+
+
+@dataclass(frozen=True)
+class SharedFactors:
+    """All candidates share A (R, d_in) and B (d_out, R) and differ in R factors between them, (P, 1, R)."""
+
+    A: Tensor
+    B: Tensor
+    between: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x @ self.A.T) * self.between) @ self.B.T
+
+
+@dataclass(frozen=True)
+class PlainLora:
+    """One adapter: (A, B) by layer path, one rank, one alpha."""
+
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    rank: int
+    alpha: float
+
+
+class Method(Protocol):
+    """A way to make one adapter from N modules and N weights."""
+
+    name: str
+
+    def adapters(self, weights: Tensor) -> Adapters:
+        """The P candidates of weights (P, N), differentiable in the weights."""
+
+    def lora(self, weights: Sequence[float]) -> PlainLora:
+        """The adapter of one weight vector (N,)."""
+
+
+class ExactSum:
+    """ΔW = Σ wᵢ sᵢ BᵢAᵢ: the modules' own deltas, weighted, with nothing between them.
+
+    Linear in the weights, so the average of two weight vectors is the average of two
+    deltas, and a gradient at w = 0 is not zero. Ranks, scalings and targets may differ.
+
+    Source: Prabhakar et al., LoRA Soups, arXiv:2410.13025, with one weight per module
+    for all layers and no softmax: negative weights and totals above 1 are allowed.
+    """
+
+    name = "exact"
+
+    def __init__(self, stack: ModuleStack) -> None:
+        self.stack = stack
+        # (R, d_in) and (d_out, R) with R = N * rank: the concatenation of all modules.
+        self.joined = {
+            path: (A.reshape(-1, A.shape[-1]), B.transpose(0, 1).reshape(B.shape[1], -1).contiguous())
+            for path, A, B in stack.factors()
+        }
+
+    def adapters(self, weights: Tensor) -> Adapters:
+        between = (weights * self.stack.scalings).repeat_interleave(self.stack.rank, dim=-1).unsqueeze(1)
+        return {path: SharedFactors(A, B, between) for path, (A, B) in self.joined.items()}
+
+    def lora(self, weights: Sequence[float]) -> PlainLora:
+        """Rank concatenation: A = [A₁; …; A_N], B = [w₁s₁B₁, …, w_N s_N B_N], r = Σ rᵢ, alpha = r.
+
+        Modules of weight zero are left out. If all are zero the first stays, as zeros, because
+        an adapter without any rank is no adapter.
+        """
+        kept = [i for i, w in enumerate(weights) if w != 0] or [0]
+        stack = self.stack
+        scaled = [weights[i] * float(stack.scalings[i]) for i in kept]
+        rank = sum(stack.ranks[i] for i in kept)
+        factors = {
+            path: (
+                torch.cat([A[i, : stack.ranks[i]] for i in kept], dim=0),
+                torch.cat(
+                    [ws * B[i, :, : stack.ranks[i]] for i, ws in zip(kept, scaled, strict=True)], dim=1
+                ),
+            )
+            for path, A, B in stack.factors()
+        }
+        return PlainLora(factors, rank=rank, alpha=float(rank))
+
+
+class ProductOfSums:
+    """ΔW = s (Σ wᵢBᵢ)(Σ wⱼAⱼ): factor summed with factor, then multiplied.
+
+    It holds the cross terms wᵢwⱼBᵢAⱼ and is quadratic in the weights: one module at
+    w = 0.5 keeps a quarter of its delta, w and -w are the same adapter, and w = 0 is a
+    stationary point, where no gradient starts. peft's combination_type="linear" differs:
+    it puts √|w| on each factor.
+
+    Source: Huang et al., LoraHub, arXiv:2307.13269, eq. 1.
+    """
+
+    name = "lorahub"
+
+    def __init__(self, stack: ModuleStack) -> None:
+        require_equal_shapes(stack)
+        self.stack = stack
+        self.scaling = float(stack.scalings[0])
+
+    def adapters(self, weights: Tensor) -> Adapters:
+        mixed = weights @ self.stack.flat  # (P, parameters)
+        return {path: OwnFactors(A, self.scaling * B) for path, A, B in self.stack.factors(mixed)}
+
+    def lora(self, weights: Sequence[float]) -> PlainLora:
+        """A = Σ wᵢAᵢ, B = Σ wᵢBᵢ, with the modules' own rank and alpha."""
+        mixed = torch.tensor([weights], dtype=torch.float32) @ self.stack.flat
+        factors = {path: (A[0], B[0]) for path, A, B in self.stack.factors(mixed)}
+        return PlainLora(factors, rank=self.stack.rank, alpha=self.scaling * self.stack.rank)
+
+
+def single_modules(stack: ModuleStack, indices: Sequence[int]) -> Adapters:
+    """One candidate per index: that module alone, at weight 1."""
+    chosen = list(indices)
+    scalings = stack.scalings[chosen].view(-1, 1, 1)
+    return {path: OwnFactors(A, scalings * B) for path, A, B in stack.factors(stack.flat[chosen])}
+
+
+def require_equal_shapes(stack: ModuleStack) -> None:
+    """Refuse modules that a sum of factors would mix up.
+
+    The released LoraHub compares shapes only, and uses the alpha / r of the last module for all.
+
+    Raises:
+        MismatchedModulesError: ranks, targets or alpha / r differ; names the first that does.
+    """
+    first = stack.names[0]
+    for i, name in enumerate(stack.names):
+        if stack.ranks[i] != stack.ranks[0]:
+            difference = f"has rank {stack.ranks[i]}, {first} has rank {stack.ranks[0]}"
+        elif stack.targets[i] != stack.targets[0]:
+            difference = f"changes other layers than {first}"
+        elif float(stack.scalings[i]) != float(stack.scalings[0]):
+            difference = (
+                f"has alpha / r = {float(stack.scalings[i]):g}, {first} has {float(stack.scalings[0]):g}"
+            )
+        else:
+            continue
+        raise MismatchedModulesError(
+            f"lorahub sums factors, so all modules must agree, but {name} {difference}. "
+            "Leave it out, or use the method exact."
+        )
+
+
+METHODS: Mapping[str, type[ExactSum] | type[ProductOfSums]] = {
+    method.name: method for method in (ExactSum, ProductOfSums)
+}

@@ -1,0 +1,115 @@
+"""What the core refuses to do, said to the person who can act on it.
+
+Every error carries `code`, which is stable and meant for machines, and a message
+which is one sentence or two for the reader of a page or of a terminal.
+"""
+
+from collections.abc import Sequence
+
+
+class ComposeError(Exception):
+    """Something the core refuses to do. The message is written for the page's reader."""
+
+    code = "compose_failed"
+
+
+class InvalidJobError(ComposeError, ValueError):
+    """The request itself makes no sense: a value is missing, unknown or out of range."""
+
+    code = "invalid_job"
+
+
+class ExamplesError(ComposeError, ValueError):
+    """The examples cannot be used."""
+
+    code = "invalid_examples"
+
+
+class NoExamplesError(ExamplesError):
+    """There is not a single example to learn from."""
+
+    code = "no_examples"
+
+
+class MissingOutputError(ExamplesError):
+    """An example has an input and no answer to learn from."""
+
+    code = "missing_output"
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(
+            f"Example {number} has no output. Write the answer you expect, or remove the example."
+        )
+
+
+class ExampleTooLongError(ExamplesError):
+    """An example does not fit what one evaluation may read."""
+
+    code = "example_too_long"
+
+    def __init__(self, number: int, length: int, limit: int, unit: str) -> None:
+        self.number, self.length, self.limit = number, length, limit
+        super().__init__(f"Example {number} is {length} {unit} long; at most {limit} fit. Shorten it.")
+
+
+class ModuleUnreadableError(ComposeError, ValueError):
+    """The files of one module are not a plain LoRA adapter."""
+
+    code = "module_unreadable"
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"The module {name} cannot be read: {reason}.")
+
+
+class MismatchedModulesError(ComposeError, ValueError):
+    """These modules cannot be combined by this method, or do not fit this base model."""
+
+    code = "modules_do_not_match"
+
+
+class NoModulesError(ComposeError, ValueError):
+    """No module is left to compose."""
+
+    code = "no_modules"
+
+    def __init__(self) -> None:
+        super().__init__("There is no module to compose. Choose at least one that fits the base model.")
+
+
+class BaseModelError(ComposeError, ValueError):
+    """The base model cannot be loaded or cannot do what is asked of it."""
+
+    code = "base_model_unusable"
+
+
+class NonFiniteLossError(ComposeError, ArithmeticError):
+    """Every candidate of a search scored NaN or infinity, so there is nothing to recommend."""
+
+    code = "no_finite_loss"
+
+    def __init__(self, n_scored: int) -> None:
+        self.n_scored = n_scored
+        super().__init__(
+            f"All {n_scored} candidates gave a loss that is not a number. "
+            "Check the modules: one of them probably breaks the base model."
+        )
+
+
+class ExportMismatchError(ComposeError):
+    """The written adapter, loaded again, does not compute what the search computed."""
+
+    code = "export_differs"
+
+    def __init__(self, difference: float) -> None:
+        self.difference = difference
+        super().__init__(
+            f"The written adapter differs from the composition it was made from "
+            f"(by {difference:.2g} in its logits), so it was thrown away."
+        )
+
+
+def quoted_list(names: Sequence[str]) -> str:
+    """`a, b and c`, for the middle of a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

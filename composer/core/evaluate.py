@@ -1,0 +1,145 @@
+"""How good an adapter is on examples it never saw, and what to make of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from composer.core.examples import Example
+
+Z_95 = 1.959963984540054  # half-width of a 95 % interval, in standard deviations
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Exact matches among n answers, with a 95 % Wilson interval in percent."""
+
+    n_correct: int
+    n: int
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.n_correct / self.n
+
+    @property
+    def interval_percent(self) -> tuple[float, float]:
+        low, high = wilson_interval(self.n_correct, self.n)
+        return 100 * low, 100 * high
+
+
+def wilson_interval(n_correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
+    """Bounds of a proportion that stay sensible near 0 and 1.
+
+    Source: Wilson, Probable inference, JASA 22 (1927).
+    """
+    p = n_correct / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def is_exact_match(answer: str, expected: str) -> bool:
+    """Strict: equal once outer white space is gone."""
+    return answer.strip() == expected.strip()
+
+
+def is_reference_match(answer: str, expected: str) -> bool:
+    """As the released LoraHub counts: also without regard to case and full stops."""
+    return normalised(answer) == normalised(expected)
+
+
+def normalised(text: str) -> str:
+    return text.strip().lower().replace(".", "")
+
+
+def accuracy(answers: Sequence[str], examples: Sequence[Example]) -> Accuracy:
+    """Strict exact match of answers against the examples' outputs."""
+    pairs = zip(answers, examples, strict=True)
+    return Accuracy(sum(is_exact_match(answer, example.output) for answer, example in pairs), len(examples))
+
+
+def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> int:
+    """Tokens after which no answer can still become right, so that rambling is cut short.
+
+    A token stands for at least one byte of text, but for a few that stand for none.
+    """
+    spare = 8
+    longest = max(len(example.output.encode()) for example in examples)
+    return min(max_new_tokens, longest + spare)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What we advise: `use` the composition, `single` module instead, or `none` of them."""
+
+    decision: str
+    text: str
+
+
+def sign_test(n_better: int, n_worse: int) -> float:
+    """How likely so many wins among the answers that differ would be by luck alone, 0 to 1.
+
+    One-sided and exact; answers on which both are right or both wrong say nothing.
+    Source: McNemar, Psychometrika 12 (1947), in its exact form.
+    """
+    n = n_better + n_worse
+    favourable = sum(math.comb(n, k) for k in range(n_better, n + 1))
+    return favourable / float(2**n)
+
+
+def is_surely_better(
+    answers: Sequence[str], others: Sequence[str], examples: Sequence[Example], level: float = 0.05
+) -> bool:
+    """Whether `answers` are right more often than `others`, beyond luck."""
+    pairs = [
+        (is_exact_match(ours, example.output), is_exact_match(theirs, example.output))
+        for ours, theirs, example in zip(answers, others, examples, strict=True)
+    ]
+    return sign_test(pairs.count((True, False)), pairs.count((False, True))) <= level
+
+
+def verdict_on_held_out(
+    answers: Mapping[str, Sequence[str]], examples: Sequence[Example], single_name: str
+) -> Verdict:
+    """Compare exact match on the held-out examples.
+
+    Args:
+        answers: of "composed", "best_single" and "zero_shot", one per example.
+    """
+    composed, single, base = (
+        accuracy(answers[key], examples) for key in ("composed", "best_single", "zero_shot")
+    )
+    low, high = composed.interval_percent
+    figures = (
+        f"On {composed.n} held-out examples the composition answers {composed.percent:.0f} % correctly "
+        f"(95 % interval {low:.0f} to {high:.0f}), the best single module ({single_name}) "
+        f"{single.percent:.0f} %, the base alone {base.percent:.0f} %."
+    )
+    better_than = {
+        rival: is_surely_better(answers["composed"], answers[rival], examples)
+        for rival in ("best_single", "zero_shot")
+    }
+    if all(better_than.values()):
+        return Verdict("use", f"Use the composition. {figures}")
+    if is_surely_better(answers["best_single"], answers["zero_shot"], examples):
+        return Verdict("single", f"Use {single_name} by itself; composing adds nothing sure. {figures}")
+    return Verdict("none", f"No sure gain over what you already have. {figures}")
+
+
+def verdict_left_out(composed: float, single: float, single_name: str, zero_shot: float) -> Verdict:
+    """Compare losses in nats per token on examples each fit had left out.
+
+    Used when there are no held-out examples; weaker evidence, and it says so.
+    """
+    figures = (
+        "There are no held-out examples, so each example was left out of a fit once: "
+        f"on it the composition costs {composed:.2f} nats per token, "
+        f"the best single module ({single_name}) {single:.2f}, "
+        f"the base alone {zero_shot:.2f}. Add held-out examples to know how often it is right."
+    )
+    margin = 0.9  # a tenth less, or it may as well be chance at a handful of examples
+    if composed < margin * min(single, zero_shot):
+        return Verdict("use", f"The composition looks useful. {figures}")
+    if single < margin * zero_shot:
+        return Verdict("single", f"{single_name} by itself looks as good. {figures}")
+    return Verdict("none", f"No clear gain over the base alone. {figures}")

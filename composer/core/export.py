@@ -1,0 +1,148 @@
+"""A composition as a plain peft adapter: written, loaded again by peft, and compared."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import Tensor
+
+from composer.core.base_model import BaseModel, TokenBatch
+from composer.core.combine import Adapters, PlainLora
+from composer.core.errors import ExportMismatchError
+
+TOLERANCE = 1e-3  # largest difference of a logit, relative to the largest logit; fp32 noise is about 1e-6
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A module that went into the composition."""
+
+    name: str
+    revision: str
+    weight: float
+
+
+def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path) -> None:
+    """Write adapter_config.json and adapter_model.safetensors; the same composition gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"base_model.model.{path}.lora_{letter}.weight": factor.contiguous()
+        for path, pair in lora.factors.items()
+        for letter, factor in zip("AB", pair, strict=True)
+    }
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = adapter_config(lora, base, base_name)
+    (folder / "adapter_config.json").write_text(
+        json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+
+
+def adapter_config(lora: PlainLora, base: BaseModel, base_name: str) -> dict[str, Any]:
+    """What peft needs to load the adapter, with nothing it would read as a pattern."""
+    return {
+        "base_model_name_or_path": base_name,
+        "bias": "none",
+        "fan_in_fan_out": base.stores_transposed(lora.factors),
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": int(lora.alpha) if lora.alpha.is_integer() else lora.alpha,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": lora.rank,
+        "target_modules": target_modules(list(lora.factors), list(base.linear_layers())),
+        "task_type": "SEQ_2_SEQ_LM" if base.is_encoder_decoder else "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def target_modules(paths: Sequence[str], all_paths: Sequence[str]) -> list[str]:
+    """The layers' short names where these mean exactly those layers, else their whole paths.
+
+    peft matches a list by the end of the path, at a dot.
+    """
+    short = {path.rpartition(".")[2] for path in paths}
+    meant = {path for path in all_paths if path.rpartition(".")[2] in short}
+    return sorted(short) if meant == set(paths) else sorted(paths)
+
+
+@contextmanager
+def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
+    """The base model with the written adapter on it, exactly as anybody would load it."""
+    wrapped = PeftModel.from_pretrained(base.model, str(folder), low_cpu_mem_usage=True)
+    try:
+        yield wrapped.eval()
+    finally:
+        wrapped.unload()
+
+
+@torch.no_grad()
+def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
+    """Refuse an adapter that peft computes otherwise than the search did.
+
+    Args:
+        expected: (n, length, vocabulary) logits of the composition as searched.
+
+    Raises:
+        ExportMismatchError: they differ by more than rounding.
+    """
+    found = wrapped(**batch.inputs, use_cache=False).logits
+    real = batch.inputs.get("attention_mask") if not base.is_encoder_decoder else None
+    if real is not None:  # what a decoder says at padding is nobody's business
+        found, expected = found[real.bool()], expected[real.bool()]
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+    if not difference <= TOLERANCE:
+        raise ExportMismatchError(difference)
+
+
+@torch.no_grad()
+def searched_logits(base: BaseModel, batch: TokenBatch, adapters: Adapters) -> Tensor:
+    """(n, length, vocabulary) of one candidate, through the hooks that the search used."""
+    return base.logits(batch, adapters)
+
+
+def write_card(
+    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[Parent], text: str
+) -> None:
+    """README.md: what this adapter was made of, for people and for Hubs."""
+    rows = "\n".join(
+        f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
+        for parent in parents
+    )
+    card = f"""---
+base_model: {json.dumps(base_name)}
+library_name: peft
+tags:
+- lora
+- composed
+---
+
+# {title}
+
+A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(parents)} modules.
+
+{text}
+
+## Parents and weights
+
+| module | revision | weight |
+| --- | --- | ---: |
+{rows}
+
+Load it with `PeftModel.from_pretrained(base, folder)`.
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def cell(text: str) -> str:
+    """Text that stays inside one cell of a Markdown table."""
+    return "".join(character if character.isalnum() or character in "-_./ " else "_" for character in text)[
+        :200
+    ]

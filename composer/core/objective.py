@@ -1,0 +1,92 @@
+"""What a search lowers: the few-shot loss and a pull toward small weights.
+
+Everything is derived from one table, the cross entropy in nats of each example under
+each candidate (P, n), summed over the example's label tokens.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from composer.core.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
+from composer.core.combine import Adapters, Method, single_modules
+from composer.core.module_stack import ModuleStack
+
+LORAHUB_PENALTY = 0.05  # times mean|w|, as in LoraHub's code (the paper writes a sum)
+
+
+class FewShotScorer:
+    """Scores candidates of one method on the same few examples, and counts what it did."""
+
+    def __init__(self, base: BaseModel, batch: TokenBatch) -> None:
+        self.base = base
+        self.batch = batch
+        self.label_tokens = batch.label_tokens
+        self.candidates_scored = 0
+        self.gradient_steps = 0
+
+    def nats(self, method: Method, weights: Tensor) -> Tensor:
+        """(P, n) of weights (P, N), without gradients."""
+        return self._in_blocks(len(weights), lambda block: method.adapters(weights[block]))
+
+    def nats_of_singles(self, stack: ModuleStack) -> Tensor:
+        """(N, n): every module alone at weight 1."""
+        return self._in_blocks(len(stack), lambda block: single_modules(stack, range(len(stack))[block]))
+
+    def nats_of_base(self) -> Tensor:
+        """(1, n): the base model without any module."""
+        return self._in_blocks(1, lambda _block: {})
+
+    def nats_with_gradient(self, method: Method, weights: Tensor) -> Tensor:
+        """(P, n) of weights (P, N), to be differentiated; P gradient steps are counted."""
+        self.gradient_steps += len(weights)
+        return self.base.token_nats(self.batch, method.adapters(weights), len(weights))
+
+    @torch.no_grad()
+    def _in_blocks(self, n_candidates: int, adapters: Callable[[slice], Adapters]) -> Tensor:
+        self.candidates_scored += n_candidates
+        size = max(1, ROWS_AT_ONCE // len(self.batch))
+        starts = range(0, n_candidates, size)
+        blocks = [slice(start, min(start + size, n_candidates)) for start in starts]
+        return torch.cat(
+            [self.base.token_nats(self.batch, adapters(block), block.stop - block.start) for block in blocks]
+        )
+
+
+def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) -> Tensor:
+    """Cross entropy per label token over the examples, (P,) in nats.
+
+    `shots` (P, n) or (n,) of 0 and 1 leaves examples out; all count if None.
+    """
+    if shots is None:
+        shots = torch.ones_like(label_tokens)
+    return (nats * shots).sum(-1) / (label_tokens * shots).sum(-1)
+
+
+def lorahub_loss(nats: Tensor, label_tokens: Tensor, batch_size: int | None = None) -> Tensor:
+    """Σ over batches of the token mean, divided by the number of examples; (P,).
+
+    So with everything in one batch of five it is a fifth of the cross entropy, and another
+    batch size is another objective.
+
+    Source: the code released with LoraHub, arXiv:2307.13269.
+    """
+    n = len(label_tokens)
+    size = batch_size or n
+    batches = [slice(start, start + size) for start in range(0, n, size)]
+    return torch.stack([token_mean(nats[:, b], label_tokens[b]) for b in batches]).sum(0) / n
+
+
+def mean_size(weights: Tensor) -> Tensor:
+    """mean|w| of each candidate: (P, N) -> (P,)."""
+    return weights.abs().mean(-1)
+
+
+def lorahub_objective(
+    scorer: FewShotScorer, method: Method, weights: Sequence[float], batch_size: int | None = None
+) -> float:
+    """What the released LoraHub minimises, for one candidate (N,)."""
+    w = torch.tensor([weights], dtype=torch.float32)
+    loss = lorahub_loss(scorer.nats(method, w), scorer.label_tokens, batch_size)
+    return float(loss + LORAHUB_PENALTY * mean_size(w))

@@ -1,0 +1,161 @@
+"""One whole composition, from a job folder to an adapter anybody can load."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from composer.core.errors import ComposeError
+from composer.core.job import run
+from tests.composer.core.tiny import make_job, write_examples
+
+ROOT = Path(__file__).parents[3]
+
+
+def finished(job: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    run(job, events.append)
+    return json.loads((job / "out" / "report.json").read_text()), events
+
+
+@pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
+@pytest.mark.parametrize("method", ["exact", "lorahub"])
+def test_the_result_answers_outside_as_the_report_says(tmp_path, kind, method):
+    job = make_job(tmp_path, kind=kind, method=method, budget=30)
+    report, _ = finished(job)
+    automatic = AutoModelForSeq2SeqLM if kind == "t5" else AutoModelForCausalLM
+    model = PeftModel.from_pretrained(automatic.from_pretrained(job / "base"), job / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(job / "base")
+    for shown in report["predictions"]:
+        tokens = tokenizer(shown["input"], return_tensors="pt")
+        answer = model.generate(
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+            do_sample=False,
+            max_new_tokens=len(shown["expected"].encode()) + 8,
+            pad_token_id=0,
+        )
+        if kind != "t5":
+            answer = answer[:, tokens["input_ids"].shape[1] :]
+        assert tokenizer.decode(answer[0], skip_special_tokens=True).strip() == shown["composed"]
+
+
+def test_the_report_holds_what_the_page_reads(tmp_path):
+    report, events = finished(make_job(tmp_path, budget=60))
+    assert report["schema"] == 1
+    assert [row["key"] for row in report["baselines"]] == ["zero_shot", "best_single", "uniform", "composed"]
+    assert all(row["held_out_exact_match_percent"] is not None for row in report["baselines"])
+    assert report["verdict"]["decision"] in {"use", "single", "train", "none"}
+    assert len(report["modules"]) == 3
+    assert report["gradient_steps"] > 0
+    assert report["candidates_scored"] + 3 * report["gradient_steps"] <= 60 + 3 + 8
+    stages = [event["stage"] for event in events if event["event"] == "stage"]
+    assert stages == ["load", "screen", "search", "export", "evaluate"]
+    steps = [event for event in events if event["event"] == "step"]
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    assert all(step["step"] <= step["budget"] for step in steps)
+    assert events[-1] == {"event": "done"}
+    json.dumps(events, allow_nan=False)
+
+
+def test_without_held_out_examples_the_verdict_says_what_it_rests_on(tmp_path):
+    report, _ = finished(make_job(tmp_path, budget=30, held_out=False))
+    assert "no held-out examples" in report["verdict"]["text"]
+    assert report["predictions"] == []
+    assert all(row["held_out_exact_match_percent"] is None for row in report["baselines"])
+
+
+@pytest.mark.parametrize("asked", [{"method": "exact"}, {"method": "lorahub"}, {"search": "greedy"}])
+def test_the_same_job_gives_the_same_bytes(tmp_path, asked):
+    first = make_job(tmp_path / "first", budget=30, **asked)
+    second = make_job(tmp_path / "second", budget=30, **asked)
+    run(first, lambda event: None)
+    torch.manual_seed(99)  # whatever else the process drew before
+    run(second, lambda event: None)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "README.md"):
+        assert (first / "out" / name).read_bytes() == (second / "out" / name).read_bytes()
+
+
+def test_lorahub_names_the_optimizer_that_really_ran(tmp_path):
+    report, _ = finished(make_job(tmp_path, method="lorahub"))
+    assert report["optimizer"].endswith("Cobyla")
+    assert len(report["steps"]) == 40
+
+
+def test_a_caller_can_stop_a_search_and_nothing_half_made_is_left(tmp_path):
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == 3:
+            raise InterruptedError
+
+    for method in ("exact", "lorahub"):
+        job = make_job(tmp_path / method, method=method)
+        with pytest.raises(InterruptedError):
+            run(job, stop)
+        assert not (job / "out").exists()
+
+
+def test_only_the_chosen_modules_are_composed(tmp_path):
+    report, _ = finished(make_job(tmp_path, n_modules=4, select="random:3+screen:2", budget=30))
+    assert len(report["modules"]) == 2
+
+
+def change(field: str, value: Any) -> Callable[[Path], None]:
+    def apply(job: Path) -> None:
+        asked = json.loads((job / "job.json").read_text())
+        (job / "job.json").write_text(json.dumps({**asked, field: value}))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (change("method", "magic"), "invalid_job"),
+        (change("search", "adams"), "invalid_job"),
+        (change("budget", 0), "invalid_job"),
+        (change("budget", "40"), "invalid_job"),
+        (change("template", "no place for it"), "invalid_job"),
+        (change("select", "best:3"), "invalid_job"),
+        (change("modules", []), "no_modules"),
+        (lambda job: (job / "examples.jsonl").write_text(""), "no_examples"),
+        (lambda job: (job / "examples.jsonl").write_text("not json"), "invalid_examples"),
+        (lambda job: write_examples(job / "examples.jsonl", [("a", " ")]), "missing_output"),
+        (lambda job: write_examples(job / "examples.jsonl", [("cat " * 3000, "b")]), "example_too_long"),
+        (lambda job: (job / "base" / "config.json").unlink(), "base_model_unusable"),
+        (lambda job: (job / "modules/0/adapter_config.json").unlink(), "module_unreadable"),
+    ],
+)
+def test_bad_input_is_refused_with_a_code_and_a_sentence(tmp_path, spoil, code):
+    job = make_job(tmp_path)
+    spoil(job)
+    with pytest.raises(ComposeError) as refusal:
+        run(job, lambda event: None)
+    assert refusal.value.code == code
+    assert str(refusal.value).endswith(".")
+    assert not (job / "out").exists()
+
+
+FORK = """
+import json, os, sys
+from pathlib import Path
+from composer.core.job import run
+child = os.fork()
+if child == 0:
+    run(Path(sys.argv[1]), lambda event: None)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_forked_after_the_import_can_do_the_job(tmp_path):
+    job = make_job(tmp_path, budget=30)
+    done = subprocess.run([sys.executable, "-c", FORK, str(job)], cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0
+    assert (job / "out" / "adapter_model.safetensors").exists()

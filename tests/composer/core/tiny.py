@@ -1,0 +1,178 @@
+"""Tiny random base models, modules and jobs: real files, real code paths, no meaning."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+WORDS = (
+    "cat",
+    "dog",
+    "fig",
+    "saw",
+    "bay",
+    "leg",
+    "hat",
+    "chat",
+    "chien",
+    "figue",
+    "scie",
+    "baie",
+    "CAT",
+    "DOG",
+    "FIG",
+)
+SIZE = len(WORDS) + 3
+TARGETS = {"t5": ("q", "v"), "llama": ("q_proj", "v_proj"), "gpt2": ("c_attn",)}
+
+
+def make_base(folder: Path, kind: str = "t5", seed: int = 0) -> Path:
+    """A base model of one or two layers, saved as transformers saves it."""
+    torch.manual_seed(seed)
+    model = {"t5": tiny_t5, "llama": tiny_llama, "gpt2": tiny_gpt2}[kind]()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    tiny_tokenizer(with_eos=kind == "t5").save_pretrained(folder)
+    return folder
+
+
+def tiny_t5() -> T5ForConditionalGeneration:
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=SIZE,
+            d_model=16,
+            d_kv=8,
+            num_heads=2,
+            d_ff=32,
+            num_layers=1,
+            num_decoder_layers=1,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+        )
+    )
+
+
+def tiny_llama() -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=SIZE,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=1,
+        )
+    )
+
+
+def tiny_gpt2() -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=SIZE, n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=1
+        )
+    )
+
+
+def tiny_tokenizer(*, with_eos: bool) -> PreTrainedTokenizerFast:
+    vocabulary = {token: i for i, token in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if with_eos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", 1)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def layer_sizes(base: Path, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """(d_out, d_in) by path of the layers whose last name is a target."""
+    from composer.core.base_model import BaseModel
+
+    layers = BaseModel.load(base).linear_layers()
+    return {
+        path: (layer.d_out, layer.d_in) for path, layer in layers.items() if path.split(".")[-1] in targets
+    }
+
+
+def make_module(
+    folder: Path,
+    base: Path,
+    *,
+    seed: int,
+    rank: int = 2,
+    alpha: float = 4,
+    targets: Sequence[str] = ("q", "v"),
+) -> Path:
+    """A random module as peft would have saved it."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for path, (d_out, d_in) in layer_sizes(base, targets).items():
+        tensors[f"base_model.model.{path}.lora_A.weight"] = 0.5 * torch.randn(rank, d_in, generator=generator)
+        tensors[f"base_model.model.{path}.lora_B.weight"] = 0.5 * torch.randn(
+            d_out, rank, generator=generator
+        )
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": list(targets),
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+EXAMPLES = (("cat", "chat"), ("dog", "chien"), ("fig fig", "figue figue"), ("saw", "scie"), ("bay", "baie"))
+
+
+def make_job(
+    folder: Path, *, kind: str = "t5", n_modules: int = 3, held_out: bool = True, **asked: Any
+) -> Path:
+    """A whole job folder, ready to run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    base = make_base(folder / "base", kind)
+    rows = []
+    for i in range(n_modules):
+        make_module(folder / "modules" / str(i), base, seed=i, targets=TARGETS[kind])
+        rows.append(
+            {"name": f"alice/m{i}", "folder": f"modules/{i}", "revision": f"rev{i}", "sha256": f"{i}" * 64}
+        )
+    job = {
+        "schema": 1,
+        "base": {"name": f"tiny/{kind}", "revision": "r"},
+        "modules": rows,
+        "seed": 7,
+        **asked,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    write_examples(folder / "examples.jsonl", EXAMPLES)
+    if held_out:
+        write_examples(folder / "held_out.jsonl", (("hat", "CAT"), ("leg dog", "FIG"), ("cat dog", "DOG")))
+    return folder
+
+
+def write_examples(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    path.write_text("".join(json.dumps({"input": i, "output": o}) + "\n" for i, o in pairs))
