@@ -17,8 +17,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.note_inline(tag, given)
-        if tag in ("link", "use", "a"):
-            (self.links if tag == "a" else self.addresses).append(given.get("href") or "")
+        if tag == "link" or (tag == "use" and not (given.get("href") or "").startswith("#")):
+            self.addresses.append(given.get("href") or "")
+        if tag in ("a", "use"):
+            self.links.append(given.get("href") or "")
         if tag in ("script", "img", "iframe") and given.get("src"):
             self.addresses.append(given["src"] or "")
         if given.get("id"):
