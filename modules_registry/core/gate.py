@@ -43,8 +43,6 @@ ADVICE = {
     "lora_magnitude_vector": "DoRA is not supported yet: train with use_dora=False.",
     "lora_embedding_": "LoRA on embeddings is not supported yet: train without them in target_modules.",
     ".bias": 'Trained biases are not supported yet: train with bias="none".',
-    "base_layer": "Weights of the base model are never accepted: save with save_embedding_layers=False.",
-    "embed": "Weights of the base model are never accepted: save with save_embedding_layers=False.",
 }
 
 
@@ -250,7 +248,7 @@ def _advice(name: str) -> str:
     for sign, advice in ADVICE.items():
         if sign in name:
             return advice
-    return "Save the adapter again with peft's save_pretrained."
+    return "Save the LoRA alone, with peft's save_pretrained(folder, save_embedding_layers=False)."
 
 
 def _facts(

@@ -1,0 +1,183 @@
+"""What peft saves today passes the gate, and means the same to both."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modules_registry.cards import check_card
+from modules_registry.core.adapter_config import read_config
+from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.errors import GateRefusal
+from modules_registry.core.gate import AdapterFacts, check_adapter
+
+pytestmark = pytest.mark.slow  # importing peft takes ten seconds
+
+PLAIN_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"r": 1, "lora_alpha": 1},
+    {"r": 64, "lora_alpha": 16, "lora_dropout": 0.5},
+    {"use_rslora": True, "r": 4},
+    {"task_type": None},
+    {"task_type": "CAUSAL_LM"},
+    {"task_type": "SEQ_2_SEQ_LM"},
+    {"inference_mode": True},
+    {"init_lora_weights": False},
+    {"init_lora_weights": "gaussian"},
+    {"fan_in_fan_out": True},
+    {"revision": "main"},
+    {"target_modules": ["q"]},
+    {"target_modules": {"SelfAttention.q", "EncDecAttention.v"}},
+    {"ensure_weight_tying": True},
+]
+OTHER_OPTIONS: dict[str, dict[str, Any]] = {
+    "dora_not_supported": {"use_dora": True},
+    "bias_not_supported": {"bias": "all"},
+    "modules_to_save_not_supported": {"modules_to_save": ["lm_head"]},
+    "targets_pattern_not_supported": {"target_modules": ".*q"},
+    "pattern_not_supported": {"rank_pattern": {"q": 4}},
+    "init_not_supported": {"init_lora_weights": "pissa"},
+    "task_type_not_supported": {"task_type": "SEQ_CLS"},
+    "variant_not_supported": {"alora_invocation_tokens": [1], "task_type": "CAUSAL_LM"},
+}
+
+
+def lora_config(**options: Any) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(**{"base_model_name_or_path": "some/base", "target_modules": ["q", "v"]} | options)
+
+
+def tiny_t5() -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_heads": 3, "num_layers": 2, "vocab_size": 40}
+    return T5ForConditionalGeneration(T5Config(**sizes, feed_forward_proj="gated-gelu"))
+
+
+def tiny_gpt2() -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=40, n_positions=8))
+
+
+def tiny_llama() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2))
+
+
+MODELS = {"t5": tiny_t5, "gpt2": tiny_gpt2, "llama": tiny_llama}
+ADAPTERS: list[tuple[str, dict[str, Any]]] = [
+    ("t5", {"task_type": "SEQ_2_SEQ_LM"}),
+    ("t5", {"task_type": "SEQ_2_SEQ_LM", "target_modules": ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]}),
+    ("t5", {"target_modules": ["EncDecAttention.q"], "use_rslora": True, "r": 4, "lora_alpha": 6}),
+    ("t5", {"target_modules": "all-linear"}),
+    ("gpt2", {"task_type": "CAUSAL_LM", "target_modules": None, "fan_in_fan_out": True}),
+    ("gpt2", {"task_type": "CAUSAL_LM", "target_modules": ["c_attn", "mlp.c_proj", "c_fc"]}),
+    ("gpt2", {"target_modules": "all-linear"}),
+    ("llama", {"task_type": "CAUSAL_LM", "target_modules": None}),
+    ("llama", {"task_type": "CAUSAL_LM", "target_modules": "all-linear", "init_lora_weights": "gaussian"}),
+    ("llama", {"target_modules": ["k_proj", "down_proj"], "r": 3}),
+]
+
+
+@pytest.mark.parametrize("options", PLAIN_OPTIONS, ids=str)
+def test_the_config_of_a_plain_lora_passes(tmp_path, options):
+    config = lora_config(**options)
+    config.save_pretrained(tmp_path)
+    accepted = read_config(tmp_path / "adapter_config.json")
+    assert (accepted.rank, accepted.alpha) == (config.r, config.lora_alpha)
+    assert set(accepted.targets) == config.target_modules
+
+
+@pytest.mark.parametrize("options", PLAIN_OPTIONS, ids=str)
+def test_peft_reads_the_config_written_anew_as_the_same_adapter(tmp_path, options):
+    from peft import LoraConfig
+
+    config = lora_config(**options)
+    config.save_pretrained(tmp_path)
+    plain = read_config(tmp_path / "adapter_config.json").plain
+    (tmp_path / "adapter_config.json").write_text(json.dumps(plain))
+    again = LoraConfig.from_pretrained(str(tmp_path))
+    for key in ("r", "lora_alpha", "target_modules", "use_rslora", "fan_in_fan_out", "task_type", "bias"):
+        assert getattr(again, key) == getattr(config, key)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("code", "options"), OTHER_OPTIONS.items())
+def test_the_config_of_another_kind_of_lora_is_refused_by_its_name(tmp_path, code, options):
+    lora_config(**options).save_pretrained(tmp_path)
+    with pytest.raises(GateRefusal) as refusal:
+        read_config(tmp_path / "adapter_config.json")
+    assert refusal.value.code == code
+
+
+def saved_adapter(kind: str, options: dict[str, Any], folder: Path, dtype: str = "float32") -> Any:
+    """A base and an adapter as their trainer would save them; B is no longer zero."""
+    import torch
+    from peft import get_peft_model
+
+    base = MODELS[kind]().to(getattr(torch, dtype))
+    base.save_pretrained(folder / "base")
+    model = get_peft_model(base, lora_config(**options), autocast_adapter_dtype=False)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter)
+    model.peft_config["default"].base_model_name_or_path = f"tiny/{kind}"
+    model.save_pretrained(folder, save_embedding_layers=False)
+    return model
+
+
+def checked(folder: Path) -> AdapterFacts:
+    shapes = base_shapes_of(folder / "base/config.json", [folder / "base/model.safetensors"])
+    return check_adapter(folder / "adapter_config.json", folder / "adapter_model.safetensors", shapes)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "options"), ADAPTERS, ids=str)
+def test_an_adapter_made_by_peft_passes_for_its_base(tmp_path, kind, options):
+    from peft.tuners.lora import LoraLayer
+
+    model = saved_adapter(kind, options, tmp_path)
+    facts = checked(tmp_path)
+    adapted = {name.removeprefix("base_model.model."): layer for name, layer in model.named_modules()
+               if isinstance(layer, LoraLayer)}  # fmt: skip
+    assert [layer.path for layer in facts.layers] == sorted(adapted)
+    for layer in facts.layers:
+        assert adapted[layer.path].scaling["default"] == pytest.approx(facts.scaling)
+        assert (adapted[layer.path].out_features, adapted[layer.path].in_features) == (
+            layer.d_out,
+            layer.d_in,
+        )
+    assert facts.parameters == model.get_nb_trainable_parameters()[0]
+    assert facts.base == f"tiny/{kind}"
+    assert check_card((tmp_path / "README.md").read_bytes()).front_matter["library_name"] == "peft"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("dtype", "name"), [("float16", "F16"), ("bfloat16", "BF16")])
+def test_an_adapter_in_half_precision_passes(tmp_path, dtype, name):
+    saved_adapter("t5", ADAPTERS[0][1], tmp_path, dtype)
+    assert checked(tmp_path).dtype == name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_for_one_base_is_refused_for_another(tmp_path):
+    saved_adapter("t5", ADAPTERS[0][1], tmp_path)
+    tiny_llama().save_pretrained(tmp_path / "base")
+    with pytest.raises(GateRefusal) as refusal:
+        checked(tmp_path)
+    assert refusal.value.code == "layer_not_in_base"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_that_carries_embeddings_of_the_base_is_refused(tmp_path):
+    model = saved_adapter("llama", ADAPTERS[7][1], tmp_path)
+    model.save_pretrained(tmp_path, save_embedding_layers=True)
+    with pytest.raises(GateRefusal) as refusal:
+        checked(tmp_path)
+    assert refusal.value.code == "tensor_not_lora"
+    assert "save_embedding_layers=False" in refusal.value.message
