@@ -23,7 +23,7 @@ from composer.core.module_stack import Layer
 
 IGNORED = -100  # a label that counts for no loss, as transformers writes it
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
-ROWS_AT_ONCE = 256  # sequences in one forward pass when scoring; bounds the memory
+ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
 
 
 @dataclass(frozen=True)
@@ -214,35 +214,47 @@ class BaseModel:
 
     @torch.no_grad()
     def answers(
-        self, texts: Sequence[str], max_new_tokens: int, adapters: Adapters, n_candidates: int = 1
+        self,
+        texts: Sequence[str],
+        max_new_tokens: int,
+        adapters: Adapters,
+        n_candidates: int = 1,
+        *,
+        wrapped: Any = None,
     ) -> list[list[str]]:
-        """P lists of n greedy answers, special tokens dropped, outer white space stripped."""
-        with self.using(adapters, n_candidates):
-            flat = generate(self, self.model, list(texts) * n_candidates, max_new_tokens)
-        return [flat[i : i + len(texts)] for i in range(0, len(flat), len(texts))]
+        """P lists of n greedy answers, special tokens dropped, outer white space stripped.
 
+        `wrapped`: this model as peft wrapped it, to answer in its place.
+        """
+        answers: list[list[str]] = [[] for _ in range(n_candidates)]
+        size = max(1, ROWS_AT_ONCE // n_candidates)
+        for start in range(0, len(texts), size):
+            block = list(texts[start : start + size])
+            with self.using(adapters, n_candidates):
+                flat = self._generate(wrapped or self.model, block * n_candidates, max_new_tokens)
+            for i, own in enumerate(answers):
+                own.extend(flat[i * len(block) : (i + 1) * len(block)])
+        return answers
 
-@torch.no_grad()
-def generate(base: BaseModel, model: Any, texts: Sequence[str], max_new_tokens: int) -> list[str]:
-    """Greedy answers of `model`, which is the base's own or that model wrapped by peft."""
-    if base.is_encoder_decoder:
-        prompts = [base.tokenizer(base.prompt(text))["input_ids"] for text in texts]
-    else:
-        prompts = [base._prompt_ids(text) for text in texts]
-    require_short(prompts)
-    left = not base.is_encoder_decoder  # a decoder continues at its right end
-    tokens = model.generate(
-        input_ids=padded(prompts, base.tokenizer.pad_token_id, left=left),
-        attention_mask=padded([[1] * len(ids) for ids in prompts], 0, left=left),
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=base.tokenizer.pad_token_id,
-    )
-    if left:
-        tokens = tokens[:, max(map(len, prompts)) :]
-    decoded: list[str] = base.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    return [answer.strip() for answer in decoded]
+    def _generate(self, model: Any, texts: Sequence[str], max_new_tokens: int) -> list[str]:
+        if self.is_encoder_decoder:
+            prompts = [self.tokenizer(self.prompt(text))["input_ids"] for text in texts]
+        else:
+            prompts = [self._prompt_ids(text) for text in texts]
+        require_short(prompts)
+        left = not self.is_encoder_decoder  # a decoder continues at its right end
+        tokens = model.generate(
+            input_ids=padded(prompts, self.tokenizer.pad_token_id, left=left),
+            attention_mask=padded([[1] * len(ids) for ids in prompts], 0, left=left),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        if left:
+            tokens = tokens[:, max(map(len, prompts)) :]
+        decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [answer.strip() for answer in decoded]
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:

@@ -26,19 +26,20 @@ import torch
 from torch import Tensor
 
 from composer.core import blend, choices
-from composer.core.base_model import BaseModel, generate
-from composer.core.combine import METHODS, ExactSum, Method, ProductOfSums
+from composer.core.base_model import ROWS_AT_ONCE, BaseModel
+from composer.core.combine import METHODS, Adapters, ExactSum, Method, ProductOfSums, single_modules
 from composer.core.errors import InvalidJobError
 from composer.core.evaluate import (
     Accuracy,
     Verdict,
     accuracy,
     is_exact_match,
+    is_reference_match,
     longest_useful_answer,
     verdict_left_out,
     verdict_on_held_out,
 )
-from composer.core.examples import read_examples
+from composer.core.examples import Example, read_examples
 from composer.core.export import (
     Parent,
     loaded_by_peft,
@@ -273,8 +274,8 @@ class Composition:
             with loaded_by_peft(self.base, out) as wrapped:
                 require_same_logits(self.base, wrapped, self.scorer.batch, expected)
                 if self.held_out:
-                    self.answers["composed"] = generate(
-                        self.base, wrapped, self._questions(), self._answer_length()
+                    (self.answers["composed"],) = self.base.answers(
+                        self._questions(), self._answer_length(), {}, wrapped=wrapped
                     )
             self.accuracies = {key: accuracy(answers, self.held_out) for key, answers in self.answers.items()}
             self.verdict = self._verdict()
@@ -527,3 +528,53 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- scoring an adapter by itself ---------------------------------------------
+
+
+def evaluate_adapter(
+    *,
+    base_folder: Path,
+    adapter_folder: Path | None,
+    examples_file: Path,
+    template: str = choices.DEFAULT_TEMPLATE,
+    max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
+) -> dict[str, float | int]:
+    """Figures of a base model on examples, with or without an adapter.
+
+    Returns:
+        n, exact_match_percent (strict, greedy), reference_match_percent (as the released
+        LoraHub counts) and loss_nats_per_token.
+    """
+    if "{input}" not in template:
+        raise InvalidJobError("The template must contain {input}, where the example's input goes.")
+    examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
+    base = BaseModel.load(base_folder, template)
+    adapters: Adapters = {}
+    if adapter_folder is not None:
+        stack = stack_modules([read_module(adapter_folder, adapter_folder.name)])
+        base.require_layers(stack.layers)
+        base.hook(layer.path for layer in stack.layers)
+        adapters = single_modules(stack, [0])
+    length = longest_useful_answer(examples, max_new_tokens)
+    (answers,) = base.answers([example.input for example in examples], length, adapters)
+    nats, tokens = score_examples(base, examples, adapters)
+    reference = [is_reference_match(a, e.output) for a, e in zip(answers, examples, strict=True)]
+    return {
+        "n": len(examples),
+        "exact_match_percent": accuracy(answers, examples).percent,
+        "reference_match_percent": 100 * sum(reference) / len(examples),
+        "loss_nats_per_token": nats / tokens,
+    }
+
+
+@torch.no_grad()
+def score_examples(base: BaseModel, examples: Sequence[Example], adapters: Adapters) -> tuple[float, int]:
+    """(nats, label tokens) summed over all examples, some at a time."""
+    nats, tokens = 0.0, 0
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        batch = base.encode(examples[start : start + ROWS_AT_ONCE])
+        nats += float(base.token_nats(batch, adapters).sum())
+        tokens += int(batch.label_tokens.sum())
+    return nats, tokens

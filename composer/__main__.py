@@ -1,0 +1,180 @@
+"""`python -m composer`: compose, evaluate and list methods, without a server or a database."""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from composer.core import choices
+from composer.core.errors import ComposeError, InvalidJobError
+
+BAD_INPUT = 2  # exit status, as argparse's own
+BAR_WIDTH = 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    asked = build_parser().parse_args(arguments)
+    try:
+        asked.command(asked)
+    except ComposeError as refusal:
+        print(f"composer: {refusal}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m composer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_compose(commands.add_parser("compose", help="compose modules into one adapter from a few examples"))
+    add_evaluate(commands.add_parser("evaluate", help="score a base model, with or without an adapter"))
+    listing = commands.add_parser("methods", help="list methods, searches and selectors")
+    listing.set_defaults(command=list_methods)
+    return parser
+
+
+def add_compose(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--base", required=True, type=Path, help="folder of the base model")
+    add("--modules", required=True, type=Path, nargs="+", metavar="M", help="folders of LoRA modules")
+    add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
+    add("--held-out", type=Path, help="examples that only the report may see")
+    add("--method", choices=choices.names(choices.METHODS), default=choices.DEFAULT_METHOD)
+    add("--search", choices=choices.names(choices.SEARCHES), default="auto")
+    add("--objective", choices=choices.names(choices.OBJECTIVES), default="loss")
+    add("--select", default="all", help="all, random:K or screen:K, joined by +")
+    add(
+        "--budget",
+        type=int,
+        help=f"candidates to score, a gradient step counts {choices.GRADIENT_STEP_COST}; "
+        f"left out, what the method is known to need: {default_budgets()}",
+    )
+    add("--seed", type=int, default=choices.DEFAULT_SEED)
+    add("--precision", choices=("auto", *choices.names(choices.PRECISIONS)), default="auto")
+    add("--template", default=choices.DEFAULT_TEMPLATE, help="the prompt, with {input} in it")
+    add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
+    add("--baselines", choices=choices.names(choices.BASELINES), default="always")
+    add("--device", choices=("auto", "cpu"), default="auto")
+    add("--out", required=True, type=Path, help="folder for the adapter and its report")
+    parser.set_defaults(command=compose)
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--base", required=True, type=Path, help="folder of the base model")
+    add("--adapter", type=Path, help="folder of a peft adapter; the base alone if left out")
+    add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
+    add("--template", default=choices.DEFAULT_TEMPLATE, help="the prompt, with {input} in it")
+    add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
+    parser.set_defaults(command=evaluate)
+
+
+def default_budgets() -> str:
+    return ", ".join(f"{budget} for {method}" for method, budget in choices.BUDGET_OF_METHOD.items())
+
+
+# --- the commands -------------------------------------------------------------
+
+
+def compose(asked: argparse.Namespace) -> None:
+    """Make a job folder of what was asked, run it, and move the result to --out."""
+    for path in (asked.base, *asked.modules, asked.examples, *filter(None, [asked.held_out])):
+        require_path(path)
+    from composer.core import job  # loads torch, which takes seconds; a wrong path is told before
+
+    with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
+        folder = Path(scratch)
+        write_job(folder, asked)
+        job.run(folder, progress_bar() if sys.stderr.isatty() else lambda event: None)
+        asked.out.mkdir(parents=True, exist_ok=True)
+        for made in sorted((folder / "out").iterdir()):
+            shutil.copyfile(made, asked.out / made.name)
+    verdict = json.loads((asked.out / "report.json").read_text(encoding="utf-8"))["verdict"]
+    print(verdict["text"])
+
+
+def evaluate(asked: argparse.Namespace) -> None:
+    """Print one JSON object of figures."""
+    for path in (asked.base, asked.examples, *filter(None, [asked.adapter])):
+        require_path(path)
+    from composer.core import job
+
+    figures = job.evaluate_adapter(
+        base_folder=asked.base,
+        adapter_folder=asked.adapter,
+        examples_file=asked.examples,
+        template=asked.template,
+        max_new_tokens=asked.max_new_tokens,
+    )
+    print(json.dumps(figures))
+
+
+def list_methods(_asked: argparse.Namespace) -> None:
+    """Everything that can be chosen, with a line and a source each."""
+    for title, offered in (
+        ("Methods", choices.METHODS),
+        ("Searches", choices.SEARCHES),
+        ("Selectors", choices.SELECTORS),
+    ):
+        print(title)
+        for choice in offered:
+            print(f"  {choice.name:<12}{choice.line}\n{'':<14}[{choice.source}]")
+
+
+# --- what they need -----------------------------------------------------------
+
+
+def require_path(path: Path) -> None:
+    """Refuse what is not there."""
+    if not path.exists():
+        raise InvalidJobError(f"There is no {path}.")
+
+
+def write_job(folder: Path, asked: argparse.Namespace) -> None:
+    """The job folder that `composer.core.job.run` reads."""
+    job = {
+        "schema": 1,
+        "method": asked.method,
+        "search": asked.search,
+        "objective": asked.objective,
+        "select": asked.select,
+        "budget": asked.budget,
+        "seed": asked.seed,
+        "precision": asked.precision,
+        "device": asked.device,
+        "template": asked.template,
+        "max_new_tokens": asked.max_new_tokens,
+        "baselines": asked.baselines,
+        "base": {"name": str(asked.base), "folder": str(asked.base.resolve())},
+        "modules": [{"name": path.name, "folder": str(path.resolve())} for path in asked.modules],
+    }
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    shutil.copyfile(asked.examples, folder / "examples.jsonl")
+    if asked.held_out is not None:
+        shutil.copyfile(asked.held_out, folder / "held_out.jsonl")
+
+
+def progress_bar() -> Callable[[dict[str, Any]], None]:
+    """Draws stages and steps on one line of the terminal."""
+
+    def draw(event: dict[str, Any]) -> None:
+        if event["event"] == "stage":
+            print(f"\r\033[K{event['text']}", end="", file=sys.stderr, flush=True)
+        elif event["event"] == "step":
+            filled = BAR_WIDTH * event["step"] // event["budget"]
+            bar = "#" * filled + "." * (BAR_WIDTH - filled)
+            counted = f"{event['step']}/{event['budget']}"
+            line = f"[{bar}] {counted}  best loss {event['best_loss']:.3f}"
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    return draw
+
+
+if __name__ == "__main__":
+    sys.exit(main())
