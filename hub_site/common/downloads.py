@@ -1,0 +1,105 @@
+"""Serving a stored file: validators, ranges, and pieces, so that no file is ever whole in memory."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header, parse_etags
+
+PIECE_BYTES = 256 * 1024
+ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+CONTENT_TYPES = {
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".zip": "application/zip",
+}
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to hand out. Its bytes never change: they are named by their sha256."""
+
+    name: str  # what the browser saves it as
+    sha256: str
+    size_bytes: int
+    open: Callable[[], BinaryIO]
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.sha256}"'
+
+    @property
+    def content_type(self) -> str:
+        return next(
+            (kind for suffix, kind in CONTENT_TYPES.items() if self.name.endswith(suffix)),
+            "application/octet-stream",
+        )
+
+
+def serve_download(request: HttpRequest, download: Download) -> HttpResponseBase:
+    """Answer HEAD, GET, If-None-Match and one byte range; always as an attachment of its own type."""
+    if download.etag in parse_etags(request.headers.get("If-None-Match", "")):
+        response: HttpResponseBase = HttpResponse(status=304)
+    else:
+        response = _content(request, download)
+    response["ETag"] = download.etag
+    response["Accept-Ranges"] = "bytes"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _content(request: HttpRequest, download: Download) -> HttpResponseBase:
+    wanted = _range_asked(request, download)
+    if wanted is not None and not wanted:
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{download.size_bytes}"})
+    piece = range(download.size_bytes) if wanted is None else wanted
+    response = _body(request, download, piece)
+    response["Content-Type"] = download.content_type
+    response["Content-Length"] = str(len(piece))
+    response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=download.name)
+    if wanted is not None:
+        response.status_code = 206
+        response["Content-Range"] = f"bytes {piece.start}-{piece.stop - 1}/{download.size_bytes}"
+    return response
+
+
+def _range_asked(request: HttpRequest, download: Download) -> range | None:
+    """The bytes asked for; None: all of them; empty: none that exist. Several ranges at once count as all."""
+    match = ONE_RANGE.fullmatch(request.headers.get("Range", ""))
+    if match is None or not any(match.groups()):
+        return None
+    if request.headers.get("If-Range", download.etag) != download.etag:
+        return None
+    first, last = match.groups()
+    if not first:  # "bytes=-5": the last five
+        return range(max(0, download.size_bytes - int(last)), download.size_bytes)
+    end = int(last) + 1 if last else download.size_bytes
+    return range(int(first), min(end, download.size_bytes))
+
+
+def _body(request: HttpRequest, download: Download, piece: range) -> HttpResponseBase:
+    if request.method == "HEAD":
+        return HttpResponse()
+    file = download.open()
+    # Under ASGI Django would collect a synchronous iterator into one list before it sends the first byte.
+    pieces = _pieces_async(file, piece) if isinstance(request, ASGIRequest) else _pieces(file, piece)
+    response = StreamingHttpResponse(pieces)
+    response._resource_closers.append(file.close)  # also when the reader leaves before the first piece
+    return response
+
+
+def _pieces(file: BinaryIO, wanted: range) -> Iterator[bytes]:
+    file.seek(wanted.start)
+    for start in range(wanted.start, wanted.stop, PIECE_BYTES):
+        yield file.read(min(PIECE_BYTES, wanted.stop - start))
+
+
+async def _pieces_async(file: BinaryIO, wanted: range) -> AsyncIterator[bytes]:
+    pieces = _pieces(file, wanted)
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
