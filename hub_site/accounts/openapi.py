@@ -1,7 +1,8 @@
-"""How the API's description presents our bearer tokens."""
+"""How the API's description presents the two ways to sign in."""
 
 from typing import Any
 
+from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 
@@ -15,3 +16,8 @@ class BearerTokenScheme(OpenApiAuthenticationExtension):
             "scheme": "bearer",
             "description": "A token from /settings/tokens/, sent as “Authorization: Bearer lh_…”.",
         }
+
+
+class SignedInSessionScheme(SessionScheme):
+    target_class = "hub_site.accounts.authentication.SignedInSession"
+    name = "session"
