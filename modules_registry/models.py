@@ -78,7 +78,7 @@ class ModuleQuerySet(models.QuerySet):
 
 
 class Module(TimeStamped):
-    """A LoRA module at /{namespace}/{name}. Its content is its current version; a deleted name stays taken."""
+    """A LoRA module at /{namespace}/{name}. Its current version is its content; deleted names stay taken."""
 
     namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="modules")
     name = models.CharField(max_length=NAME_LENGTH_MAX)
@@ -138,6 +138,7 @@ class Version(models.Model):
     base = models.ForeignKey(
         BaseModel, on_delete=models.SET_NULL, null=True, blank=True, related_name="versions"
     )
+    base_revision = models.CharField(max_length=100, blank=True)  # which one the config names, if any
     task_type = models.CharField(max_length=30, blank=True)
     rank = models.PositiveIntegerField()
     alpha = models.FloatField()
@@ -157,6 +158,11 @@ class Version(models.Model):
 
     def __str__(self) -> str:
         return f"{self.module_id}@{self.commit_id[:8]}"
+
+    @property
+    def revision(self) -> str:
+        """How an address names it, beside its commit id."""
+        return f"v{self.number}"
 
 
 class VersionFile(StoredFile):

@@ -129,6 +129,7 @@ class Migration(migrations.Migration):
                 ("message", models.CharField(max_length=200)),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 ("base_name", models.CharField(max_length=193)),
+                ("base_revision", models.CharField(blank=True, max_length=100)),
                 ("task_type", models.CharField(blank=True, max_length=30)),
                 ("rank", models.PositiveIntegerField()),
                 ("alpha", models.FloatField()),

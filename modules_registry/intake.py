@@ -1,0 +1,128 @@
+"""Files on their way in: through the gate, then into the store together with the rows that name them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from hub_site.common.errors import Refusal
+from modules_registry import selectors
+from modules_registry.cards import CARD_BYTES_MAX, check_card
+from modules_registry.core.adapter_config import AdapterConfig, read_config
+from modules_registry.core.compatibility import Candidate, reason_not_composable
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, CardRefusal, GateRefusal
+from modules_registry.core.gate import AdapterFacts, check_adapter
+from modules_registry.models import BaseModel
+from modules_registry.storage import Blob, StorageError, StorageFullError, TooLargeError
+
+FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_FILE: "card_file"}
+# The rows that name a blob and the blob itself are in two places. Who adds both shares this lock, who
+# removes blobs that no row names has it alone: so nothing is removed between its put and its row.
+BLOBS_LOCK = 0x6C6F7261
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Files that passed the gate, and what they are."""
+
+    facts: AdapterFacts
+    base: BaseModel | None
+    files: dict[str, BinaryIO]
+
+
+def check_files(config_file: BinaryIO, weights_file: BinaryIO, card_file: BinaryIO | None) -> Accepted:
+    """Let files pass the gate, with the shapes of the base they name when the library has it."""
+    require_size(weights_file)
+    try:
+        base = base_named_by(read_config(config_file))
+        facts = check_adapter(config_file, weights_file, base.layers if base else None)
+    except GateRefusal as refusal:
+        raise refused(refusal) from refusal
+    # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
+    config = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
+    files: dict[str, BinaryIO] = {CONFIG_FILE: config, WEIGHTS_FILE: weights_file}
+    if card_file is not None:
+        card_file.seek(0)
+        files[CARD_FILE] = checked_card(card_file.read(CARD_BYTES_MAX + 1))
+    return Accepted(facts, base, files)
+
+
+def base_named_by(config: AdapterConfig) -> BaseModel | None:
+    """The library's base of that name, unless the config asks for another revision of it."""
+    base = BaseModel.objects.filter(name=config.base).first()
+    module = Candidate("", config.base, config.revision, config.rank, config.scaling, config.targets)
+    return None if reason_not_composable(module, selectors.library_of(base)) else base
+
+
+def require_size(weights_file: BinaryIO) -> None:
+    if weights_file.seek(0, 2) > upload_bytes_max():
+        raise refused_at("weights_file", TooLargeError(upload_bytes_max()))
+
+
+def upload_bytes_max() -> int:
+    return settings.HUB_UPLOAD_MAX_MB * 1_000_000
+
+
+def checked_card(data: bytes) -> BinaryIO:
+    """A card as it is stored: UTF-8 with Unix line ends, its front matter readable."""
+    try:
+        return BytesIO(check_card(data).text.encode())
+    except CardRefusal as refusal:
+        raise refused(refusal) from refusal
+
+
+def refused(refusal: GateRefusal) -> Refusal:
+    """The gate's no, at the field whose file it is about."""
+    field = FIELD_OF_FILE.get(refusal.file, refusal.file)
+    return Refusal(refusal.code, str(refusal), fields={field: [refusal.message]})
+
+
+def refused_at(field: str, error: StorageError) -> Refusal:
+    status = 413 if isinstance(error, TooLargeError) else 507 if isinstance(error, StorageFullError) else 500
+    return Refusal(error.code, str(error), status=status, fields={field: [str(error)]})
+
+
+@contextmanager
+def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
+    """Put files into the store, in one transaction with the rows that will name them.
+
+    Whatever goes wrong before its end, neither the rows nor the new files stay.
+    """
+    blobs: dict[str, Blob] = {}
+    try:
+        with transaction.atomic():
+            lock_blobs(shared=True)
+            for path, file in files.items():
+                blobs[path] = put(path, file, max_bytes or upload_bytes_max())
+            yield blobs
+    except BaseException:
+        blobs_forget({blob.sha256 for blob in blobs.values()})
+        raise
+
+
+def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
+    file.seek(0)
+    try:
+        return selectors.store().put(file, max_bytes=max_bytes)
+    except StorageError as error:
+        raise refused_at(FIELD_OF_FILE.get(path, path), error) from error
+
+
+@transaction.atomic
+def blobs_forget(hashes: Iterable[str]) -> None:
+    """Remove those of the files that no row names any more."""
+    lock_blobs(shared=False)
+    for sha256 in selectors.blobs_unnamed(hashes):
+        selectors.store().delete(sha256)
+
+
+def lock_blobs(*, shared: bool) -> None:
+    """Until the end of the transaction."""
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s)", [BLOBS_LOCK])

@@ -1,0 +1,146 @@
+"""The library of base models: staff put them in, from a plain transformers folder. No weights are loaded."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hub_site.accounts.models import User
+from hub_site.audit.services import audit_record
+from hub_site.common.errors import Refusal
+from modules_registry import selectors
+from modules_registry.core.adapter_config import HUB_NAME
+from modules_registry.core.adapter_file import BASE_ITEM_BYTES, opened, read_header
+from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.gate import check_adapter
+from modules_registry.intake import refused, stored
+from modules_registry.models import BaseModel, BaseModelFile, Version
+from modules_registry.storage import Blob
+
+BASE_CONFIG = "config.json"
+# What transformers needs to load a model and its tokenizer; code and other formats stay outside.
+BASE_FILES = (
+    BASE_CONFIG,
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+def base_model_add(
+    *,
+    folder: Path,
+    name: str,
+    revision: str = "",
+    sentence: str = "",
+    licence: str = "",
+    added_by: User | None = None,
+) -> tuple[BaseModel, bool]:
+    """Put a base model into the library; the second value says whether it is new.
+
+    Modules that named it before it came are checked against it, and become composable where they fit.
+    """
+    paths = base_paths(folder)
+    base = describe_base(name, paths)
+    base.sentence, base.licence = sentence, licence
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {path.name: stack.enter_context(path.open("rb")) for path in paths}
+        with stored(files, max_bytes=max(path.stat().st_size for path in paths)) as blobs:
+            base.revision = revision or digest_of(blobs)
+            known = BaseModel.objects.filter(name=name).first()
+            if known is not None:
+                return require_same(known, base.revision), False
+            base.save()
+            BaseModelFile.objects.bulk_create(
+                BaseModelFile(base=base, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
+                for path, blob in blobs.items()
+            )
+            audit_record(actor=added_by, action="base_model.add", subject=name, revision=base.revision)
+    revisions = ["", "main", base.revision]
+    for version in Version.objects.filter(base=None, base_name=name, base_revision__in=revisions):
+        version_check_again(version, base)
+    return base, True
+
+
+def version_check_again(version: Version, base: BaseModel) -> None:
+    """Hold a version that named this base against it; it becomes composable if it fits."""
+    hashes = dict(version.files.values_list("path", "sha256"))
+    store = selectors.store()
+    with store.open(hashes[CONFIG_FILE]) as config, store.open(hashes[WEIGHTS_FILE]) as weights:
+        try:
+            check_adapter(config, weights, base.layers)
+        except GateRefusal:
+            return  # it stays published, and its page says that its layers are not those of the base
+    version.base = base
+    version.save(update_fields=["base"])
+
+
+def base_paths(folder: Path) -> list[Path]:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / BASE_CONFIG).is_file():
+        message = f"{folder} is not a model's folder: it needs config.json and model.safetensors."
+        raise Refusal("base_incomplete", message)
+    return [folder / name for name in BASE_FILES if (folder / name).is_file()] + weights
+
+
+def describe_base(name: str, paths: Sequence[Path]) -> BaseModel:
+    if not HUB_NAME.fullmatch(name):
+        raise Refusal(
+            "bad_name", f"“{name[:80]}” is not a model's name. Write it as on the Hub: google/flan-t5-large."
+        )
+    config_path, weights = paths[0], [path for path in paths if path.suffix == ".safetensors"]
+    try:
+        layers = base_shapes_of(config_path, weights)
+        parameters = sum(parameters_in(path) for path in weights)
+    except GateRefusal as refusal:
+        raise refused(refusal) from refusal
+    config = json.loads(config_path.read_bytes())
+    architecture = str((config.get("architectures") or [""])[0])
+    return BaseModel(
+        name=name,
+        kind=kind_of(config, architecture),
+        architecture=architecture[:100],
+        parameters=parameters,
+        layers=layers,
+    )
+
+
+def kind_of(config: Mapping[str, Any], architecture: str) -> str:
+    if config.get("is_encoder_decoder"):
+        return BaseModel.Kind.SEQ2SEQ
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return BaseModel.Kind.CAUSAL
+    message = f"“{architecture}” neither decodes alone nor from an encoder. Add a model that generates text."
+    raise Refusal("base_kind_not_supported", message)
+
+
+def parameters_in(path: Path) -> int:
+    with opened(path) as file:
+        return sum(math.prod(tensor.shape) for tensor in read_header(file, BASE_ITEM_BYTES).tensors)
+
+
+def digest_of(blobs: Mapping[str, Blob]) -> str:
+    """A revision for a folder that has none: the sha1 of its files' sha256."""
+    canonical = json.dumps({path: blob.sha256 for path, blob in blobs.items()}, sort_keys=True)
+    return hashlib.sha1(canonical.encode(), usedforsecurity=False).hexdigest()
+
+
+def require_same(known: BaseModel, revision: str) -> BaseModel:
+    if known.revision != revision:
+        message = (
+            f"The library has {known.name} at {known.revision[:12]}, and compositions stand on it. "
+            "Add the other revision under another name."
+        )
+        raise Refusal("base_exists", message, status=409)
+    return known

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from hub_site.accounts.models import User
+from hub_site.accounts.services import user_create
+from hub_site.common.errors import Refusal
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.library import base_model_add
+from modules_registry.selectors import module_find
+from modules_registry.services import module_publish, version_add
+
+OWNER = "demo"
+LICENCE = "apache-2.0"
+BASE_SENTENCE = "A T5 of about a million parameters, trained on the demo world of sixty words."
+
+
+class Command(BaseCommand):
+    help = (
+        "Load the demo world: its base model and its modules, published by the user “demo”. Safe to repeat."
+    )
+
+    def handle(self, **options: Any) -> None:
+        bundle = Path(settings.HUB_DEMO_BUNDLE)
+        if not (bundle / "bundle.json").is_file():
+            raise CommandError(f"No demo bundle in {bundle}. Make it with `python -m demo.build`.")
+        contents = json.loads((bundle / "bundle.json").read_text())
+        try:
+            loaded = load(bundle, contents)
+        except Refusal as refusal:
+            raise CommandError(f"The demo bundle was refused: {refusal.message}") from refusal
+        self.stdout.write(f"The demo world is there: {contents['base']} and {loaded} modules.")
+
+
+def load(bundle: Path, contents: dict[str, Any]) -> int:
+    owner = User.objects.filter(username=OWNER).first() or user_create(username=OWNER)
+    base_model_add(
+        folder=bundle / "base", name=contents["base"], sentence=BASE_SENTENCE, licence=LICENCE, added_by=owner
+    )
+    for module in contents["modules"]:
+        load_module(owner, bundle / "modules" / module["name"], module)
+    return len(contents["modules"])
+
+
+def load_module(owner: User, folder: Path, described: dict[str, Any]) -> None:
+    """Publish a module of the bundle, or add a version where the bundle has newer files."""
+    module = module_find(OWNER, described["name"])
+    with (
+        (folder / CONFIG_FILE).open("rb") as config,
+        (folder / WEIGHTS_FILE).open("rb") as weights,
+        (folder / CARD_FILE).open("rb") as card,
+    ):
+        if module is not None:
+            version_add(author=owner, module=module, config_file=config, weights_file=weights, card_file=card)
+            return
+        module_publish(
+            author=owner,
+            namespace=owner.namespace,
+            name=described["name"],
+            sentence=described["sentence"],
+            licence=LICENCE,
+            tags=described["tags"],
+            config_file=config,
+            weights_file=weights,
+            card_file=card,
+        )

@@ -1,0 +1,288 @@
+"""Publishing modules, changing them, taking them away."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import BinaryIO
+
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from hub_site.accounts.models import Namespace, User
+from hub_site.accounts.names import name_key, require_name
+from hub_site.accounts.selectors import namespaces_writable_by
+from hub_site.audit.services import audit_record
+from hub_site.common.errors import Refusal
+from modules_registry.core.errors import CARD_FILE
+from modules_registry.intake import Accepted, blobs_forget, check_files, checked_card, stored
+from modules_registry.licences import LICENCES
+from modules_registry.models import Module, Tag, Version, VersionFile
+from modules_registry.storage import Blob
+from modules_registry.tags import normalise_tags
+
+SENTENCE_LENGTH_MAX = 300
+MESSAGE_LENGTH_MAX = 200
+FACT_COLUMNS = (
+    *("base_name", "base", "base_revision", "task_type", "rank", "alpha", "scaling", "targets"),
+    *("parameters", "dtype", "weights_sha256"),
+)
+
+
+def module_publish(
+    *,
+    author: User,
+    namespace: Namespace,
+    name: str,
+    sentence: str = "",
+    licence: str = "",
+    tags: Iterable[str] = (),
+    config_file: BinaryIO,
+    weights_file: BinaryIO,
+    card_file: BinaryIO | None = None,
+    message: str = "",
+) -> Module:
+    """Publish a new module with its first version, or refuse it and leave nothing behind."""
+    require_writable(author, namespace)
+    require_name(name, field="name", what="a module")
+    require_name_free(namespace, name)
+    module = Module(namespace=namespace, name=name, key=name_key(name))
+    tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
+    accepted = check_files(config_file, weights_file, card_file)
+    with stored(accepted.files) as blobs:
+        module_insert(module)
+        module.tags.set(tags_named(tag_names))
+        version_insert(module, author, message or "First version", blobs, facts_of(accepted))
+        audit_record(actor=author, action="module.publish", subject=module.full_name)
+    return module
+
+
+def version_add(
+    *,
+    author: User,
+    module: Module,
+    config_file: BinaryIO,
+    weights_file: BinaryIO,
+    card_file: BinaryIO | None = None,
+    message: str = "",
+) -> tuple[Version, bool]:
+    """Publish new files as the module's next version; without a card the current one stays.
+
+    The same files again are no new version: the second value says whether there is one.
+    """
+    require_writable(author, module.namespace)
+    accepted = check_files(config_file, weights_file, card_file)
+    with stored(accepted.files) as blobs:
+        current = lock_current(module)
+        before = blobs_of(current)
+        files = {path: blob for path, blob in before.items() if path == CARD_FILE} | blobs
+        if files == before:
+            return current, False
+        number = current.number + 1
+        version = version_insert(module, author, message or f"Version {number}", files, facts_of(accepted))
+        audit_record(
+            actor=author, action="module.version", subject=module.full_name, commit=version.commit_id
+        )
+    return version, True
+
+
+def module_edit(
+    *,
+    editor: User,
+    module: Module,
+    sentence: str | None = None,
+    licence: str | None = None,
+    tags: Iterable[str] | None = None,
+    card: str | None = None,
+) -> Module:
+    """Change what is said about a module; None leaves a thing as it is. Another card is a new version."""
+    require_writable(editor, module.namespace)
+    tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
+    with stored({} if card is None else {CARD_FILE: checked_card(card.encode())}) as blobs:
+        current = lock_current(module)
+        if tags is not None:
+            module.tags.set(tags_named(tag_names))
+        before = blobs_of(current)
+        if before | blobs != before:
+            version_insert(module, editor, "Edit the card", before | blobs, same_facts(current))
+        module_save(module)
+        audit_record(actor=editor, action="module.edit", subject=module.full_name)
+    return module
+
+
+@transaction.atomic
+def module_delete(*, editor: User, module: Module) -> None:
+    """Take a module away. Its name stays taken; versions that others were made from stay for them alone."""
+    require_writable(editor, module.namespace)
+    versions = list(module.versions.select_for_update())
+    hashes = set(VersionFile.objects.filter(version__in=versions).values_list("sha256", flat=True))
+    module.current, module.deleted_at = None, timezone.now()
+    module.sentence = module.search_text = ""
+    module.save()
+    module.tags.clear()
+    for version in versions:
+        delete_unless_needed(version)
+    audit_record(actor=editor, action="module.delete", subject=module.full_name)
+    transaction.on_commit(partial(blobs_forget, hashes))
+
+
+def require_writable(user: User, namespace: Namespace) -> None:
+    if not namespaces_writable_by(user).filter(pk=namespace.pk).exists():
+        message = f"You cannot write to “{namespace.name}”. Choose your own name or an organisation of yours."
+        raise Refusal("not_your_namespace", message, status=403, fields={"namespace": [message]})
+
+
+def require_name_free(namespace: Namespace, name: str) -> None:
+    taken = Module.objects.filter(namespace=namespace, key=name_key(name)).first()
+    if taken is not None:
+        raise name_taken(taken, name)
+
+
+def name_taken(taken: Module, name: str) -> Refusal:
+    if taken.deleted_at is not None:
+        message = f"“{taken.full_name}” was deleted, and its name is not given again. Choose another name."
+    elif taken.name == name:
+        message = f"“{taken.full_name}” exists already. Choose another name, or add a version to it."
+    else:
+        message = f"“{name}” is too easily confused with “{taken.full_name}”. Choose another name."
+    return Refusal("name_taken", message, status=409, fields={"name": [message]})
+
+
+def describe(
+    module: Module, *, sentence: str | None, licence: str | None, tags: Iterable[str] | None
+) -> list[str]:
+    """Set what is said about the module, where it is given; return the tags as they are written."""
+    if sentence is not None:
+        module.sentence = one_line(sentence, "sentence", SENTENCE_LENGTH_MAX)
+    if licence is not None:
+        module.licence = checked_licence(licence)
+    return normalise_tags(tags or [])
+
+
+def one_line(text: str, field: str, length_max: int) -> str:
+    text = " ".join(text.replace("\x00", "").split())
+    if len(text) > length_max:
+        message = f"These are {len(text)} characters; {length_max} are the most."
+        raise Refusal(f"{field}_too_long", message, fields={field: [message]})
+    return text
+
+
+def checked_licence(licence: str) -> str:
+    if licence and licence not in LICENCES:
+        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENCES)}."
+        raise Refusal("bad_licence", message, fields={"licence": [message]})
+    return licence
+
+
+def module_insert(module: Module) -> None:
+    try:
+        with transaction.atomic():
+            module.save()
+    except IntegrityError:
+        require_name_free(module.namespace, module.name)  # someone else was faster
+        raise
+
+
+def module_save(module: Module) -> None:
+    """Save the module with the text that the search reads."""
+    base = module.current.base_name if module.current else ""
+    tags = " ".join(module.tags.values_list("name", flat=True))
+    module.search_text = "\n".join([module.sentence, tags, base, base.replace("/", " ")])
+    module.save()
+
+
+def tags_named(names: list[str]) -> list[Tag]:
+    Tag.objects.bulk_create([Tag(name=name) for name in names], ignore_conflicts=True)
+    return list(Tag.objects.filter(name__in=names))
+
+
+def lock_current(module: Module) -> Version:
+    """The current version, once nobody else is changing the module."""
+    row = Module.objects.select_for_update().get(pk=module.pk)
+    if row.current is None:
+        raise Refusal("module_deleted", f"{module.full_name} was deleted a moment ago.", status=404)
+    module.current = row.current
+    return row.current
+
+
+def version_insert(
+    module: Module, author: User, message: str, files: Mapping[str, Blob], facts: Mapping[str, object]
+) -> Version:
+    """Add the next version and make it the current one."""
+    parent, now = module.current, timezone.now()
+    message = one_line(message, "message", MESSAGE_LENGTH_MAX)
+    version = Version(
+        module=module,
+        number=parent.number + 1 if parent else 1,
+        commit_id=commit_id(module, parent, author, message, files, now),
+        message=message,
+        author=author,
+        size_bytes=sum(blob.size_bytes for blob in files.values()),
+        **facts,
+    )
+    version.save()
+    VersionFile.objects.bulk_create(
+        VersionFile(version=version, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
+        for path, blob in files.items()
+    )
+    module.current = version
+    module_save(module)
+    return version
+
+
+def commit_id(
+    module: Module,
+    parent: Version | None,
+    author: User,
+    message: str,
+    files: Mapping[str, Blob],
+    at: datetime,
+) -> str:
+    """The sha1 of everything a version is, so that no two are alike."""
+    commit = {
+        "module": module.full_name,
+        "parent": parent.commit_id if parent else None,
+        "author": author.username,
+        "message": message,
+        "files": {path: blob.sha256 for path, blob in files.items()},
+        "at": at.isoformat(),
+    }
+    canonical = json.dumps(commit, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha1(canonical.encode(), usedforsecurity=False).hexdigest()
+
+
+def facts_of(accepted: Accepted) -> dict[str, object]:
+    """What the gate read, as a version's columns."""
+    facts = accepted.facts
+    return {
+        "base_name": facts.base,
+        "base": accepted.base,
+        "base_revision": facts.revision or "",
+        "task_type": facts.task_type or "",
+        "rank": facts.rank,
+        "alpha": facts.alpha,
+        "scaling": facts.scaling,
+        "targets": list(facts.targets),
+        "parameters": facts.parameters,
+        "dtype": facts.dtype,
+        "weights_sha256": facts.weights_sha256,
+    }
+
+
+def same_facts(version: Version) -> dict[str, object]:
+    """The facts of a version whose weights and config stay."""
+    return {column: getattr(version, column) for column in FACT_COLUMNS}
+
+
+def blobs_of(version: Version) -> dict[str, Blob]:
+    return {file.path: Blob(file.sha256, file.size_bytes) for file in version.files.all()}
+
+
+def delete_unless_needed(version: Version) -> None:
+    try:
+        with transaction.atomic():
+            version.delete()
+    except ProtectedError:
+        return  # something was made from it and must stay repeatable
