@@ -1,0 +1,164 @@
+"""What the pages ask for. Whether it may be done is the services' question."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from django.utils.datastructures import MultiValueDict
+
+from hub_site.accounts.models import User
+from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.accounts.selectors import namespaces_writable_by
+from hub_site.common.errors import Refusal
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.licences import LICENCES
+from modules_registry.models import Module
+from modules_registry.selectors import SORTS, ModuleFilters
+
+MESSAGE_HELP = "One line for the history. Empty: “Version 2” and so on."
+
+
+class TagsField(forms.CharField):
+    """Several words in one line, separated by commas."""
+
+    def clean(self, value: Any) -> list[str]:
+        return [tag.strip() for tag in super().clean(value).split(",") if tag.strip()]
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+
+def file_field(file: str, help_text: str, *, required: bool = True) -> forms.FileField:
+    accept = f".{file.rpartition('.')[2]}"
+    return forms.FileField(
+        label=file,
+        help_text=help_text,
+        required=required,
+        widget=forms.FileInput(attrs={"accept": accept}),
+        error_messages={
+            "required": f"Choose the {file} that peft wrote.",
+            "empty": f"This {file} is empty. Choose the file that peft wrote.",
+        },
+    )
+
+
+class FilesForm(forms.Form):
+    """The files of a version."""
+
+    config_file = file_field(
+        CONFIG_FILE, "What peft wrote beside the weights: rank, alpha, layers, base model."
+    )
+    weights_file = file_field(WEIGHTS_FILE, "The LoRA weights. Pickles (.bin, .pt) are not accepted.")
+    card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
+
+    field_order = ["config_file", "weights_file", "card_file"]
+
+
+class DescriptionForm(forms.Form):
+    """What is said about a module."""
+
+    sentence = forms.CharField(
+        label="What it was trained for",
+        max_length=300,
+        help_text="One sentence, such as “Translates single English words into French”.",
+        error_messages={"required": "Say in one sentence what it was trained for."},
+    )
+    tags = TagsField(
+        required=False,
+        help_text="Words that people would search for, separated by commas: translation, french.",
+    )
+    licence = forms.ChoiceField(
+        choices=[("", "Choose one"), *LICENCES.items()],
+        error_messages={"required": "Choose the licence that you publish it under."},
+    )
+
+
+class ModuleForm(DescriptionForm, FilesForm):
+    """Everything a new module needs."""
+
+    namespace = forms.ChoiceField(label="Owner")
+    name = forms.CharField(
+        max_length=NAME_LENGTH_MAX,
+        help_text="Letters, digits, “.”, “-” and “_”. It becomes the address and cannot be changed.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    field_order = ["namespace", "name", "sentence", "tags", "licence", *FilesForm.field_order]
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.namespaces = {namespace.name: namespace for namespace in namespaces_writable_by(user)}
+        self.fields["namespace"].choices = [(name, name) for name in self.namespaces]  # type: ignore[attr-defined]
+        if len(self.namespaces) == 1:
+            self.fields["namespace"].widget = forms.HiddenInput()
+            self.fields["namespace"].initial = next(iter(self.namespaces))
+
+    def clean_namespace(self) -> Any:
+        return self.namespaces[self.cleaned_data["namespace"]]
+
+
+class VersionForm(FilesForm):
+    """New files for a module that exists."""
+
+    message = forms.CharField(required=False, max_length=200, label="What changed", help_text=MESSAGE_HELP)
+
+    field_order = [*FilesForm.field_order, "message"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["card_file"].help_text = "Without one, the card stays as it is."
+
+
+class EditForm(DescriptionForm):
+    card = forms.CharField(
+        required=False,
+        strip=False,
+        help_text="Markdown. Another card becomes a new version with the same weights.",
+        widget=forms.Textarea(attrs={"rows": 18, "class": "mono", "spellcheck": "true"}),
+    )
+
+
+class DeleteForm(forms.Form):
+    name = forms.CharField(
+        label="The module's name",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, module: Module, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.module = module
+        self.fields["name"].help_text = f"Type {module.full_name} to confirm."
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"] != self.module.full_name:
+            raise forms.ValidationError(f"This is not {self.module.full_name}. Nothing was deleted.")
+        return self.module.full_name
+
+
+def add_refusal(form: forms.Form, refusal: Refusal) -> None:
+    """Say a service's refusal at the fields that it is about."""
+    known = {field: messages for field, messages in refusal.fields.items() if field in form.fields}
+    for field, messages in known.items():
+        form.add_error(field, messages)
+    if not known:
+        form.add_error(None, refusal.message)
+
+
+def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
+    """Read a search from an address. What makes no sense there is left out, as a link may be old."""
+    return ModuleFilters(
+        q=plain(query.get("q", ""))[:200],
+        tags=tuple(dict.fromkeys(plain(tag) for tag in query.getlist("tag")[:8] if plain(tag))),
+        base=plain(query.get("base", "")),
+        licence=plain(query.get("licence", "")),
+        author=plain(query.get("author", "")),
+        sort=query.get("sort", "") if query.get("sort") in SORTS else "",
+    )
+
+
+def plain(text: str | None) -> str:
+    return (text or "").replace("\x00", "").strip()
+
+
+def initial_description(module: Module, tags: Iterable[str], card: str) -> dict[str, Any]:
+    return {"sentence": module.sentence, "licence": module.licence, "tags": list(tags), "card": card}

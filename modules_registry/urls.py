@@ -1,0 +1,20 @@
+from django.urls import path
+
+from modules_registry import views
+
+app_name = "modules_registry"
+
+urlpatterns = [
+    path("modules/", views.module_list, name="list"),
+    path("modules/newest/", views.module_newest, name="newest"),
+    path("modules/new/", views.module_new, name="new"),
+    path("<namespace:namespace>", views.namespace_page, name="namespace"),
+    path("<namespace:namespace>/<repo:name>", views.module_page, name="module"),
+    path("<namespace:namespace>/<repo:name>/tree/<str:revision>", views.module_page, name="version"),
+    path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),
+    path("<namespace:namespace>/<repo:name>/upload", views.version_new, name="version-new"),
+    path("<namespace:namespace>/<repo:name>/delete", views.module_delete_page, name="delete"),
+    path(
+        "<namespace:namespace>/<repo:name>/resolve/<str:revision>/<path:path>", views.resolve, name="resolve"
+    ),
+]

@@ -1,0 +1,224 @@
+"""The registry's pages: a request comes in, a service or a selector answers, a template says it."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from hub_site.accounts.selectors import namespace_by_name
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+from modules_registry import selectors
+from modules_registry.forms import (
+    DeleteForm,
+    EditForm,
+    ModuleForm,
+    VersionForm,
+    add_refusal,
+    filters_from,
+    initial_description,
+)
+from modules_registry.models import Module, Version
+from modules_registry.rendering import markdown_html
+from modules_registry.services import module_delete, module_edit, module_publish, version_add
+from modules_registry.snippets import snippets_for
+
+PAGE_SIZE = 24
+NEWEST_COUNT = 6
+
+
+@require_safe
+def module_list(request: HttpRequest) -> HttpResponse:
+    """The library: search, narrow, sort."""
+    filters = filters_from(request.GET)
+    page = Paginator(selectors.module_search(filters), PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {
+        "filters": filters,
+        "facets": selectors.module_facets(filters),
+        "sorts": [(key, label) for key, label in selectors.SORTS.items() if filters.q or key != "best"],
+        "page": page,
+    }
+    return render(request, "modules_registry/module_list.html", context)
+
+
+@require_safe
+def module_newest(request: HttpRequest) -> HttpResponse:
+    """A fragment for other pages: what changed last."""
+    modules = selectors.modules_newest(NEWEST_COUNT)
+    return render(request, "modules_registry/_module_cards.html", {"modules": modules})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def module_new(request: HttpRequest) -> HttpResponse:
+    form = ModuleForm(request.POST or None, request.FILES or None, user=request.user)
+    if form.is_valid():
+        try:
+            module = module_publish(author=request.user, **form.cleaned_data)
+        except Refusal as refusal:
+            add_refusal(form, refusal)
+        else:
+            messages.success(request, f"{module.full_name} is published.")
+            return redirect(module)
+    return render(request, "modules_registry/module_new.html", {"form": form} | accepted())
+
+
+@require_safe
+def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
+    """Everything one owner has published."""
+    owner = namespace_by_name(namespace)
+    if owner is None:
+        raise Http404
+    if owner.name != namespace:
+        return redirect(owner)
+    found = selectors.module_search(selectors.ModuleFilters(author=owner.name))
+    context = {
+        "namespace": owner,
+        "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
+        "is_mine": selectors.namespace_is_writable_by(owner, request.user),
+    }
+    return render(request, "modules_registry/namespace.html", context)
+
+
+@require_safe
+def module_page(
+    request: HttpRequest, namespace: str, name: str, revision: str = selectors.MAIN
+) -> HttpResponse:
+    """A module as it is now, or as one of its versions was."""
+    module = existing(namespace, name)
+    if (module.namespace.name, module.name) != (namespace, name):
+        return redirect(module)
+    version = selectors.version_find(module, revision)
+    if version is None:
+        raise Http404
+    return render(request, "modules_registry/module.html", module_context(request, module, version))
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def module_edit_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    module = writable(request, namespace, name)
+    tags = [tag.name for tag in module.tags.all()]
+    initial = initial_description(module, tags, selectors.card_of(module.current).text)
+    form = EditForm(request.POST or None, initial=initial)
+    if form.is_valid():
+        try:
+            module_edit(editor=request.user, module=module, **form.cleaned_data)
+        except Refusal as refusal:
+            add_refusal(form, card_as_text(refusal))
+        else:
+            messages.success(request, f"{module.full_name} is changed.")
+            return redirect(module)
+    return render(request, "modules_registry/module_edit.html", {"form": form, "module": module})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def version_new(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    module = writable(request, namespace, name)
+    form = VersionForm(request.POST or None, request.FILES or None)
+    if form.is_valid():
+        try:
+            version, is_new = version_add(author=request.user, module=module, **form.cleaned_data)
+        except Refusal as refusal:
+            add_refusal(form, refusal)
+        else:
+            say_version(request, version, is_new)
+            return redirect(module)
+    context = {"form": form, "module": module, "next_number": module.current.number + 1}
+    return render(request, "modules_registry/version_new.html", context | accepted())
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def module_delete_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    module = writable(request, namespace, name)
+    form = DeleteForm(request.POST or None, module=module)
+    if form.is_valid():
+        module_delete(editor=request.user, module=module)
+        messages.success(request, f"{module.full_name} is deleted.")
+        return redirect(module.namespace)
+    return render(request, "modules_registry/module_delete.html", {"form": form, "module": module})
+
+
+@require_safe
+def resolve(request: HttpRequest, namespace: str, name: str, revision: str, path: str) -> HttpResponseBase:
+    """A file of a version, with the headers that Hub clients read."""
+    module = selectors.module_find(namespace, name)
+    if module is None:
+        return not_found("RepoNotFound", "No such module here, or it is not yours to see.")
+    version = selectors.version_find(module, revision)
+    if version is None:
+        return not_found("RevisionNotFound", f"{module.full_name} has no such revision.")
+    download = selectors.version_download(version, path)
+    if download is None:
+        response: HttpResponseBase = not_found("EntryNotFound", f"{module.full_name} has no such file.")
+    else:
+        response = serve_download(request, download)
+    response["X-Repo-Commit"] = version.commit_id
+    return response
+
+
+def not_found(code: str, message: str) -> HttpResponse:
+    headers = {"X-Error-Code": code, "X-Error-Message": message}
+    return JsonResponse({"error": message}, status=404, headers=headers)
+
+
+def existing(namespace: str, name: str) -> Module:
+    module = selectors.module_find(namespace, name)
+    if module is None:
+        raise Http404
+    return module
+
+
+def writable(request: HttpRequest, namespace: str, name: str) -> Module:
+    """The module, for someone who may change it; for anyone else there is no such page."""
+    module = existing(namespace, name)
+    if not selectors.namespace_is_writable_by(module.namespace, request.user):
+        raise Http404
+    return module
+
+
+def card_as_text(refusal: Refusal) -> Refusal:
+    """On this page the card is typed, not uploaded."""
+    fields = {"card" if field == "card_file" else field: said for field, said in refusal.fields.items()}
+    return Refusal(refusal.code, refusal.message, fields=fields)
+
+
+def say_version(request: HttpRequest, version: Version, is_new: bool) -> None:
+    if is_new:
+        messages.success(request, f"Version {version.number} is published.")
+    else:
+        messages.info(
+            request, f"These are the files of version {version.number} already. Nothing was changed."
+        )
+
+
+def accepted() -> dict[str, Any]:
+    """What the side of an upload form says."""
+    return {"bases": selectors.base_models(), "upload_max_mb": settings.HUB_UPLOAD_MAX_MB}
+
+
+def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
+    card = selectors.card_of(version)
+    site = request.build_absolute_uri("/").rstrip("/")
+    return {
+        "module": module,
+        "version": version,
+        "is_current": version == module.current,
+        "tags": module.tags.all(),
+        "versions": selectors.versions_of(module),
+        "files": selectors.version_files(version),
+        "weights": selectors.version_weights(version),
+        "card": markdown_html(card.body),
+        "not_composable_because": selectors.not_composable_because(version),
+        "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
+        "snippets": snippets_for(module, version, site),
+        "compose_url": f"/compositions/new/?modules={module.full_name}",
+    }
