@@ -1,0 +1,242 @@
+"""The registry for programs: the same services and selectors as the pages."""
+
+from typing import Any
+
+from django.http import Http404
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle, UserRateThrottle
+from rest_framework.views import APIView
+
+from hub_site.accounts.models import Namespace, User
+from hub_site.accounts.selectors import namespace_by_name
+from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+from modules_registry import selectors
+from modules_registry.models import Module
+from modules_registry.serializers import (
+    BaseModelSerializer,
+    FilesInput,
+    ModuleChange,
+    ModuleDetailSerializer,
+    ModuleInput,
+    ModuleSerializer,
+    SearchInput,
+    TagSerializer,
+    VersionSerializer,
+)
+from modules_registry.services import module_delete, module_edit, module_publish, version_add
+
+PAGE_SIZE_MAX = 100
+REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
+NOT_FOUND = {404: ErrorSerializer}
+TOO_MUCH = {413: ErrorSerializer, 429: ErrorSerializer, 507: ErrorSerializer}
+REVISION = OpenApiParameter(
+    "revision", str, description="“main” (default), a commit id, or a version as “v2”.", required=False
+)
+
+
+class UploadRate(UserRateThrottle):
+    """Enough for a folder of modules from a script, too little to fill a disk unseen."""
+
+    scope = "upload"
+    rate = "600/hour"
+
+
+class Pages(PageNumberPagination):
+    page_size = 24
+    page_size_query_param = "page_size"
+    max_page_size = PAGE_SIZE_MAX
+
+
+class UploadingView(APIView):
+    """Reading is free; a POST that carries files is counted."""
+
+    parser_classes = [MultiPartParser]
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [UploadRate()] if self.request.method == "POST" else []
+
+
+class ModuleListApi(UploadingView):
+    @extend_schema(
+        operation_id="modules_list",
+        summary="Find modules",
+        tags=["modules"],
+        parameters=[
+            SearchInput,
+            OpenApiParameter("page", int, description="From 1."),
+            OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
+        ],
+        responses={200: ModuleSerializer(many=True), 400: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        asked = SearchInput(data=search_data(request))
+        asked.is_valid(raise_exception=True)
+        wanted = dict(asked.validated_data)
+        filters = selectors.ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
+        pages = Pages()
+        found = pages.paginate_queryset(selectors.module_search(filters), request, view=self)
+        listed = ModuleSerializer(found, many=True, context={"request": request})
+        return pages.get_paginated_response(listed.data)
+
+    @extend_schema(
+        operation_id="modules_publish",
+        summary="Publish a module",
+        tags=["modules"],
+        request={"multipart/form-data": ModuleInput},
+        responses={201: ModuleDetailSerializer, 409: ErrorSerializer, **REFUSED, **TOO_MUCH},
+    )
+    def post(self, request: Request) -> Response:
+        asked = validated(ModuleInput, request)
+        namespace = namespace_asked(request.user, asked.pop("namespace", ""))
+        module = module_publish(author=request.user, namespace=namespace, **asked)
+        return Response(detail(request, module), status=status.HTTP_201_CREATED)
+
+
+class ModuleApi(APIView):
+    @extend_schema(
+        operation_id="modules_read",
+        summary="Read a module",
+        tags=["modules"],
+        responses={200: ModuleDetailSerializer, **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        return Response(detail(request, existing(namespace, name)))
+
+    @extend_schema(
+        operation_id="modules_edit",
+        summary="Change what is said about a module",
+        tags=["modules"],
+        request=ModuleChange,
+        responses={200: ModuleDetailSerializer, **REFUSED, **NOT_FOUND},
+    )
+    def patch(self, request: Request, namespace: str, name: str) -> Response:
+        module = writable(request, namespace, name)
+        module_edit(editor=request.user, module=module, **validated(ModuleChange, request))
+        return Response(detail(request, module))
+
+    @extend_schema(
+        operation_id="modules_delete",
+        summary="Delete a module",
+        description="Its name cannot be used again.",
+        tags=["modules"],
+        responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer, **NOT_FOUND},
+    )
+    def delete(self, request: Request, namespace: str, name: str) -> Response:
+        module_delete(editor=request.user, module=writable(request, namespace, name))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class VersionListApi(UploadingView):
+    @extend_schema(
+        operation_id="versions_list",
+        summary="The versions of a module, newest first",
+        tags=["modules"],
+        responses={200: VersionSerializer(many=True), **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        versions = selectors.versions_of(existing(namespace, name))
+        return Response(VersionSerializer(versions, many=True).data)
+
+    @extend_schema(
+        operation_id="versions_add",
+        summary="Publish a new version",
+        description="The same files again change nothing: the answer is then 200 with the current version.",
+        tags=["modules"],
+        request={"multipart/form-data": FilesInput},
+        responses={201: VersionSerializer, 200: VersionSerializer, **REFUSED, **NOT_FOUND, **TOO_MUCH},
+    )
+    def post(self, request: Request, namespace: str, name: str) -> Response:
+        module = writable(request, namespace, name)
+        version, is_new = version_add(author=request.user, module=module, **validated(FilesInput, request))
+        code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
+        return Response(VersionSerializer(version).data, status=code)
+
+
+class FileApi(APIView):
+    @extend_schema(
+        operation_id="files_download",
+        summary="Download a file of a module",
+        description="Answers ranges and If-None-Match; the ETag is the file's sha256.",
+        tags=["modules"],
+        parameters=[REVISION],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
+        module = existing(namespace, name)
+        version = selectors.version_find(module, request.query_params.get("revision", selectors.MAIN))
+        download = selectors.version_download(version, path) if version else None
+        if download is None:
+            raise Http404
+        return serve_download(request._request, download)
+
+
+class BaseListApi(APIView):
+    @extend_schema(
+        operation_id="bases_list",
+        summary="The base models of the library",
+        tags=["library"],
+        responses=BaseModelSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        return Response(BaseModelSerializer(selectors.base_models(), many=True).data)
+
+
+class TagListApi(APIView):
+    @extend_schema(
+        operation_id="tags_list",
+        summary="Tags in use, most used first",
+        tags=["library"],
+        responses=TagSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        return Response([{"name": name, "modules_count": count} for name, count in selectors.tags_in_use()])
+
+
+def search_data(request: Request) -> dict[str, Any]:
+    query = request.query_params
+    single = {name: query[name] for name in ("q", "base", "licence", "author", "sort") if query.get(name)}
+    return single | {"tag": query.getlist("tag")}
+
+
+def validated(serializer_class: type[Any], request: Request) -> dict[str, Any]:
+    asked = serializer_class(data=request.data)
+    asked.is_valid(raise_exception=True)
+    return dict(asked.validated_data)
+
+
+def namespace_asked(user: User, name: str) -> Namespace:
+    if not name:
+        return user.namespace
+    namespace = namespace_by_name(name)
+    if namespace is None:
+        message = f"There is no owner “{name}”. Leave it out to publish under your own name."
+        raise Refusal("no_such_namespace", message, fields={"namespace": [message]})
+    return namespace
+
+
+def existing(namespace: str, name: str) -> Module:
+    module = selectors.module_find(namespace, name)
+    if module is None:
+        raise Http404
+    return module
+
+
+def writable(request: Request, namespace: str, name: str) -> Module:
+    """The module, for someone who may change it; for a stranger it cannot be found here."""
+    module = existing(namespace, name)
+    if not selectors.namespace_is_writable_by(module.namespace, request.user):
+        raise Http404
+    return module
+
+
+def detail(request: Request, module: Module) -> dict[str, Any]:
+    return ModuleDetailSerializer(module, context={"request": request}).data

@@ -1,0 +1,14 @@
+from django.urls import path
+
+from hub_site.accounts.api import WhoamiApi
+from modules_registry import api
+
+urlpatterns = [
+    path("modules", api.ModuleListApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/versions", api.VersionListApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/files/<path:path>", api.FileApi.as_view()),
+    path("bases", api.BaseListApi.as_view()),
+    path("tags", api.TagListApi.as_view()),
+    path("whoami", WhoamiApi.as_view()),
+]

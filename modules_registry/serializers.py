@@ -1,0 +1,177 @@
+"""What the API says of modules, and what it asks for."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from hub_site.accounts.names import NAME_LENGTH_MAX
+from modules_registry import selectors
+from modules_registry.licences import LICENCES
+from modules_registry.models import BaseModel, Module, Version, VersionFile
+
+FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
+TAG_TEXT_LENGTH_MAX = 200
+
+
+class FileSerializer(serializers.ModelSerializer[VersionFile]):
+    class Meta:
+        model = VersionFile
+        fields = ["path", "sha256", "size_bytes"]
+
+
+class VersionSerializer(serializers.ModelSerializer[Version]):
+    author = serializers.CharField(source="author.username")
+    base = serializers.CharField(source="base_name", help_text="The base model, as the uploader named it.")
+    is_composable = serializers.SerializerMethodField()
+    not_composable_because = serializers.SerializerMethodField(help_text="Empty when it is composable.")
+    targets = serializers.ListField(child=serializers.CharField(), help_text="Names of the layers.")
+    scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
+    dtype = serializers.CharField(help_text="F32, F16 or BF16.")
+    files = FileSerializer(many=True)
+
+    class Meta:
+        model = Version
+        fields = [
+            *("number", "commit_id", "message", "author", "created_at", "base", "base_revision"),
+            *("is_composable", "not_composable_because", "task_type", "rank", "alpha", "scaling", "targets"),
+            *("parameters", "dtype", "weights_sha256", "size_bytes", "files"),
+        ]
+
+    def get_is_composable(self, version: Version) -> bool:
+        return version.base_id is not None
+
+    def get_not_composable_because(self, version: Version) -> str:
+        return selectors.not_composable_because(version)
+
+
+class ModuleSerializer(serializers.ModelSerializer[Module]):
+    """A module as a list shows it."""
+
+    id = serializers.CharField(source="full_name", help_text="“owner/name”, the module's address.")
+    owner = serializers.CharField(source="namespace.name")
+    tags = serializers.SerializerMethodField()
+    base = serializers.CharField(source="current.base_name")
+    is_composable = serializers.SerializerMethodField()
+    rank = serializers.IntegerField(source="current.rank")
+    size_bytes = serializers.IntegerField(source="current.size_bytes")
+    commit_id = serializers.CharField(source="current.commit_id", help_text="Of the current version.")
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Module
+        fields = [
+            *("id", "owner", "name", "sentence", "tags", "licence", "base", "is_composable", "rank"),
+            *("size_bytes", "commit_id", "created_at", "updated_at", "url"),
+        ]
+
+    def get_tags(self, module: Module) -> list[str]:
+        return [tag.name for tag in module.tags.all()]
+
+    def get_is_composable(self, module: Module) -> bool:
+        return module.current is not None and module.current.base_id is not None
+
+    @extend_schema_field(OpenApiTypes.URI)
+    def get_url(self, module: Module) -> str:
+        address: str = self.context["request"].build_absolute_uri(module.get_absolute_url())
+        return address
+
+
+class ModuleDetailSerializer(ModuleSerializer):
+    """A module with its card and its current version."""
+
+    card = serializers.SerializerMethodField(help_text="The README, as Markdown.")
+    current = VersionSerializer()
+
+    class Meta(ModuleSerializer.Meta):
+        fields = [*ModuleSerializer.Meta.fields, "card", "current"]
+
+    def get_card(self, module: Module) -> str:
+        return selectors.card_of(module.current).text if module.current else ""
+
+
+class BaseModelSerializer(serializers.ModelSerializer[BaseModel]):
+    modules_count = serializers.IntegerField(help_text="Modules that can be composed on it.")
+
+    class Meta:
+        model = BaseModel
+        fields = [
+            *("name", "revision", "sentence", "licence", "kind", "architecture", "parameters"),
+            "modules_count",
+        ]
+
+
+class TagSerializer(serializers.Serializer[dict[str, Any]]):
+    name = serializers.CharField()
+    modules_count = serializers.IntegerField()
+
+
+class SearchInput(serializers.Serializer[dict[str, Any]]):
+    """The query of a search; all of it is optional."""
+
+    q = serializers.CharField(
+        default="", allow_blank=True, max_length=200, help_text="Words, or a part of the name."
+    )
+    tag = serializers.ListField(
+        child=serializers.CharField(max_length=TAG_TEXT_LENGTH_MAX),
+        default=list,
+        max_length=8,
+        help_text="Repeat it for several; a module must have all of them.",
+    )
+    base = serializers.CharField(default="", allow_blank=True, max_length=FULL_NAME_LENGTH_MAX)
+    licence = serializers.CharField(default="", allow_blank=True, max_length=60)
+    author = serializers.CharField(
+        default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
+    )
+    sort = serializers.ChoiceField(
+        choices=list(selectors.SORTS), default="", help_text="Default: “best” with words, else “recent”."
+    )
+
+
+class TagsField(serializers.ListField):
+    """Repeated values, or words with commas between them: a multipart form can send either."""
+
+    child = serializers.CharField(max_length=TAG_TEXT_LENGTH_MAX)
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        return [tag.strip() for text in super().to_internal_value(data) for tag in text.split(",")]
+
+
+class FilesInput(serializers.Serializer[dict[str, Any]]):
+    """New files for a module."""
+
+    config_file = serializers.FileField(help_text="adapter_config.json, as peft wrote it.")
+    weights_file = serializers.FileField(help_text="adapter_model.safetensors.")
+    card_file = serializers.FileField(
+        required=False, allow_empty_file=True, help_text="README.md. Without one the current card stays."
+    )
+    message = serializers.CharField(
+        required=False, allow_blank=True, max_length=200, help_text="What changed, in one line."
+    )
+
+
+class ModuleInput(FilesInput):
+    """A new module with its first version."""
+
+    namespace = serializers.CharField(
+        required=False, max_length=NAME_LENGTH_MAX, help_text="The owner. Default: your own name."
+    )
+    name = serializers.CharField(max_length=NAME_LENGTH_MAX)
+    sentence = serializers.CharField(max_length=300, help_text="What it was trained for.")
+    licence = serializers.ChoiceField(choices=list(LICENCES))
+    tags = TagsField(required=False, help_text="Repeat it, or separate tags by commas.")
+
+
+class ModuleChange(serializers.Serializer[dict[str, Any]]):
+    """What is left out stays as it is."""
+
+    sentence = serializers.CharField(required=False, max_length=300)
+    licence = serializers.ChoiceField(required=False, choices=list(LICENCES))
+    tags = TagsField(required=False)
+    card = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        trim_whitespace=False,
+        help_text="Markdown. Another card becomes a new version with the same weights.",
+    )
