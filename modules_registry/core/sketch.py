@@ -21,7 +21,7 @@ from modules_registry.core.gate import pair_tensors
 
 SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about 1/16 at most times
 
-Matrix = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
 
 
 def sketch(weights_source: Source, scaling: float) -> npt.NDArray[np.float32]:
@@ -30,7 +30,7 @@ def sketch(weights_source: Source, scaling: float) -> npt.NDArray[np.float32]:
     for path, a, b in _factors(weights_source):
         left = signs(f"{path} out", b.shape[0]) @ b  # (256, r)
         right = signs(f"{path} in", a.shape[1]) @ a.T  # (256, r)
-        total += (left * right).sum(axis=1)
+        total += (left * right).sum(axis=1, dtype=np.float64)
     return (scaling * total / math.sqrt(SKETCH_LENGTH)).astype(np.float32)
 
 
@@ -44,7 +44,7 @@ def signs(name: str, width: int) -> Matrix:
     """256 rows of random signs, the same wherever and whenever they are asked for."""
     bits = hashlib.shake_256(name.encode()).digest(SKETCH_LENGTH * math.ceil(width / 8))
     rows = np.unpackbits(np.frombuffer(bits, dtype=np.uint8).reshape(SKETCH_LENGTH, -1), axis=1)
-    return 1.0 - 2.0 * rows[:, :width].astype(np.float64)
+    return 1 - 2 * rows[:, :width].astype(np.float32)
 
 
 def _factors(source: Source) -> Iterator[tuple[str, Matrix, Matrix]]:
@@ -53,4 +53,4 @@ def _factors(source: Source) -> Iterator[tuple[str, Matrix, Matrix]]:
         header = read_header(file)
         for path, pair in sorted(pair_tensors(header.tensors).items()):
             a, b = read_tensor(file, header, pair.a), read_tensor(file, header, pair.b)
-            yield path, a.astype(np.float64), b.astype(np.float64)
+            yield path, a.astype(np.float32), b.astype(np.float32)
