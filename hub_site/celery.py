@@ -4,6 +4,7 @@ Queues: "default" (seconds), "compose" (minutes), "try" (answers).
 """
 
 import os
+from pathlib import Path
 
 from celery import Celery, signals
 from kombu import Queue
@@ -30,6 +31,14 @@ app.conf.update(
     timezone="UTC",
 )
 app.autodiscover_tasks()
+
+
+@signals.worker_ready.connect
+@signals.beat_init.connect
+def say_ready(**_: object) -> None:
+    """Tell whoever started this process that it takes work now."""
+    if ready_file := os.environ.get("HUB_READY_FILE"):
+        Path(ready_file).write_text(f"{os.getpid()}\n", encoding="ascii")
 
 
 @signals.setup_logging.connect

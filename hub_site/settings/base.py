@@ -19,6 +19,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 
 HUB_DATA = env_path("HUB_DATA", BASE_DIR / "var")
 HUB_STORE = env_choice("HUB_STORE", "disk", ("disk",))
+HUB_DEMO_BUNDLE = env_path("HUB_DEMO_BUNDLE", BASE_DIR / "demo" / "bundle")
 HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
 HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)
 HUB_PUBLIC_URL = env_url(

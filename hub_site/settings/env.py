@@ -1,4 +1,4 @@
-"""Typed readers of the environment. A wrong value stops the program with a sentence that says what to write."""
+"""Typed readers of the environment. A wrong value stops the program and says what to write instead."""
 
 import os
 from pathlib import Path
@@ -108,7 +108,7 @@ def env_database(name: str, *, pool_size: int) -> dict[str, Any]:
 
 
 def env_email(name: str) -> dict[str, Any] | None:
-    """Django's EMAIL_… settings from smtp://user:password@host:587 (STARTTLS) or smtps://…:465; None if unset."""
+    """Django's EMAIL_… settings from smtp:// (STARTTLS, port 587) or smtps:// (port 465); None if unset."""
     if not os.environ.get(name, "").strip():
         return None
     example = "smtp://user:password@mail.example.org:587"
