@@ -43,17 +43,17 @@ class Store(Protocol):
 
     def exists(self, sha256: str) -> bool: ...
 
-    def delete(self, sha256: str, *, older_than_s: float = 0) -> bool:
-        """Forget a file that was last put at least so long ago; whether there was one."""
+    def delete(self, sha256: str) -> None:
+        """Forget a file. Deleting what is not there is fine."""
 
-    def iter(self, *, older_than_s: float = 0) -> Iterator[Blob]:
-        """All files, or those last put at least so long ago: a row for a younger one may be on its way."""
+    def iter(self) -> Iterator[Blob]:
+        """All files, in no order."""
 
     def verify(self) -> Iterator[str]:
         """The sha256 of each file whose bytes are no longer those it is named after. Reads everything."""
 
     def sweep(self, *, older_than_s: float) -> int:
-        """Remove what interrupted puts left behind; returns how many."""
+        """Remove what killed puts left behind so long ago; returns how many."""
 
 
 class StorageError(Exception):

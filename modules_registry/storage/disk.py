@@ -63,13 +63,13 @@ class DiskStore:
     def exists(self, sha256: str) -> bool:
         return self._path(sha256).is_file()
 
-    def delete(self, sha256: str, *, older_than_s: float = 0) -> bool:
-        return _unlink_older(self._path(sha256), older_than_s)
+    def delete(self, sha256: str) -> None:
+        self._path(sha256).unlink(missing_ok=True)
 
-    def iter(self, *, older_than_s: float = 0) -> Iterator[Blob]:
+    def iter(self) -> Iterator[Blob]:
         for path in self.blobs.glob("??/??/*"):
             with suppress(FileNotFoundError):  # deleted while we looked
-                if SHA256.fullmatch(path.name) and _age_s(path) >= older_than_s:
+                if SHA256.fullmatch(path.name):
                     yield Blob(path.name, path.stat().st_size)
 
     def verify(self) -> Iterator[str]:
@@ -79,7 +79,13 @@ class DiskStore:
                     yield blob.sha256
 
     def sweep(self, *, older_than_s: float) -> int:
-        return sum(_unlink_older(path, older_than_s) for path in self.unfinished.glob("*"))
+        latest, swept = time.time() - older_than_s, 0
+        for path in self.unfinished.glob("*"):
+            with suppress(FileNotFoundError):  # its put has just ended
+                if path.stat().st_mtime <= latest:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def _path(self, sha256: str) -> Path:
         require_sha256(sha256)
@@ -114,7 +120,7 @@ def _typed_errors() -> Iterator[None]:
         if error.errno in FULL:
             raise StorageFullError from error
         raise StorageError(
-            f"The file could not be stored ({error.strerror}). Tell the server's operator."
+            f"A file could not be written ({error.strerror}). Tell the server's operator."
         ) from error
 
 
@@ -135,18 +141,6 @@ def _write(descriptor: int, piece: bytes) -> None:
     rest = memoryview(piece)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-def _age_s(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
-
-
-def _unlink_older(path: Path, older_than_s: float) -> bool:
-    with suppress(FileNotFoundError):
-        if _age_s(path) >= older_than_s:
-            path.unlink()
-            return True
-    return False
 
 
 def _link_or_copy(stored: Path, path: Path) -> None:
