@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
 
 from composer.core.combine import Adapters
 from composer.core.errors import BaseModelError, ExampleTooLongError, MismatchedModulesError
@@ -64,6 +65,7 @@ class BaseModel:
         Raises:
             BaseModelError: the folder holds no such model.
         """
+        logging.disable_progress_bar()  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
             config = AutoConfig.from_pretrained(folder, **options)

@@ -9,6 +9,7 @@ model's own weights included.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,6 @@ NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
     "use_dora": (False, None),
-    "use_rslora": (False, None),
     "rank_pattern": ({}, None),
     "alpha_pattern": ({}, None),
     "modules_to_save": ([], None),
@@ -48,7 +48,7 @@ class LoraModule:
 
     name: str
     rank: int
-    scaling: float  # alpha / rank
+    scaling: float  # what multiplies B @ A: alpha / rank, or alpha / √rank for rank-stabilised LoRA
     factors: Mapping[str, tuple[Tensor, Tensor]]
 
 
@@ -74,7 +74,7 @@ class ModuleStack:
         layers: every layer that some module changes, in a fixed order.
         rank: the rank of every row of the stack, the largest of all modules.
         ranks: N ranks as stored.
-        scalings: (N,) alpha / r.
+        scalings: (N,) what multiplies B @ A.
         flat: (N, parameters) fp32.
         targets: N sets of layer paths.
     """
@@ -124,7 +124,7 @@ def read_module(folder: Path, name: str) -> LoraModule:
     Raises:
         ModuleUnreadableError: it is something else, or a value is not finite.
     """
-    rank, alpha = read_config(folder / "adapter_config.json", name)
+    rank, scaling = read_config(folder / "adapter_config.json", name)
     found: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
@@ -138,11 +138,14 @@ def read_module(folder: Path, name: str) -> LoraModule:
     if not found:
         raise ModuleUnreadableError(name, "it holds no LoRA factors")
     factors = {path: checked_pair(name, path, rank, pair) for path, pair in found.items()}
-    return LoraModule(name, rank, alpha / rank, factors)
+    return LoraModule(name, rank, scaling, factors)
 
 
 def read_config(path: Path, name: str) -> tuple[int, float]:
-    """(rank, alpha) of a plain LoRA config; refuses every field that would change the arithmetic."""
+    """(rank, scaling) of a plain LoRA config; refuses every field that would change the arithmetic.
+
+    Rank-stabilised LoRA divides by √rank. Source: Kalajdzievski, arXiv:2312.03732.
+    """
     try:
         if path.stat().st_size > CONFIG_SIZE_LIMIT:
             raise ModuleUnreadableError(name, "its adapter_config.json is too large")
@@ -154,7 +157,8 @@ def read_config(path: Path, name: str) -> tuple[int, float]:
     for field, neutral in NEUTRAL_CONFIG.items():
         if config.get(field, neutral[0]) not in neutral:
             raise ModuleUnreadableError(name, f"{field} has a value that cannot be composed")
-    return whole_rank(name, config.get("r")), positive_alpha(name, config.get("lora_alpha"))
+    rank, alpha = whole_rank(name, config.get("r")), positive_alpha(name, config.get("lora_alpha"))
+    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def whole_rank(name: str, rank: Any) -> int:

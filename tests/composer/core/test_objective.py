@@ -141,7 +141,6 @@ def test_other_keys_never_reach_the_base(world, tmp_path):
         ("lora_alpha", float("nan")),
         ("lora_alpha", -1),
         ("use_dora", True),
-        ("use_rslora", True),
         ("bias", "all"),
         ("rank_pattern", {"(a+)+$": 4}),
         ("modules_to_save", ["shared"]),
