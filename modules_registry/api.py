@@ -173,7 +173,7 @@ class FileApi(APIView):
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
         module = existing(namespace, name)
         version = selectors.version_find(module, request.query_params.get("revision", selectors.MAIN))
-        download = selectors.version_download(version, path) if version else None
+        download = selectors.file_download(version, path) if version else None
         if download is None:
             raise Http404
         return serve_download(request._request, download)

@@ -52,6 +52,17 @@ class BaseModel(TimeStamped):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def commit_id(self) -> str:
+        return self.revision
+
+    def get_absolute_url(self) -> str:
+        """Its page; a model without an owner in its name has none, but its modules can be listed."""
+        owner, slash, name = self.name.partition("/")
+        if slash:
+            return reverse("modules_registry:module", args=[owner, name])
+        return reverse("modules_registry:list", query={"base": self.name})
+
 
 class BaseModelFile(StoredFile):
     base = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="files")

@@ -12,19 +12,19 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethr
 TEXT = {"a", "blockquote", "br", "code", "em", "hr", "p", "pre", "s", "strong"}
 LISTS = {"li", "ol", "ul"}
 TABLES = {"table", "tbody", "td", "th", "thead", "tr"}
-HEADINGS = {f"h{level}" for level in range(2, 7)}
+HEADINGS = {f"h{level}" for level in range(3, 7)}
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
 
 
 @lru_cache(maxsize=64)
 def markdown_html(markdown: str) -> str:
-    """Render a card; its headings begin below the page's own."""
+    """Render a card; its headings begin below those of the page."""
     if len(markdown) > RENDERED_CHARACTERS_MAX:
         return f"<pre>{escape(markdown)}</pre>"
     tokens = MARKDOWN.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
     return nh3.clean(
         MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}),
         tags=TEXT | LISTS | TABLES | HEADINGS,

@@ -18,7 +18,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from modules_registry.cards import Card, check_card
 from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
-from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
+from modules_registry.core.errors import CARD_FILE
 from modules_registry.licences import licence_label
 from modules_registry.models import BaseModel, Module, StoredFile, Version, VersionFile
 from modules_registry.storage import Store, StoreSettings, make_store
@@ -147,6 +147,11 @@ def module_find(namespace: str, name: str) -> Module | None:
     )
 
 
+def base_find(namespace: str, name: str) -> BaseModel | None:
+    """The library's base model with this address, in any case."""
+    return BaseModel.objects.filter(name__iexact=f"{namespace}/{name}").first()
+
+
 def namespace_is_writable_by(namespace: Namespace, user: object) -> bool:
     return isinstance(user, User) and namespaces_writable_by(user).filter(pk=namespace.pk).exists()
 
@@ -161,6 +166,13 @@ def version_find(module: Module, revision: str) -> Version | None:
     return versions.filter(commit_id=revision).first() if COMMIT_ID.fullmatch(revision) else None
 
 
+def revision_find(found: Module | BaseModel, revision: str) -> Version | BaseModel | None:
+    """What holds the files of a module or of a base model at a revision."""
+    if isinstance(found, Module):
+        return version_find(found, revision)
+    return found if revision in (MAIN, found.revision) else None
+
+
 def versions_of(module: Module) -> QuerySet[Version]:
     return module.versions.select_related("base", "author", "module__namespace").prefetch_related("files")
 
@@ -169,13 +181,9 @@ def version_files(version: Version) -> QuerySet[VersionFile]:
     return version.files.all()
 
 
-def version_weights(version: Version) -> VersionFile:
-    return version.files.get(path=WEIGHTS_FILE)
-
-
-def version_download(version: Version, path: str) -> Download | None:
-    """A file of a version, to hand out. The path is looked up among its rows and never opened."""
-    file = next((file for file in version.files.all() if file.path == path), None)
+def file_download(source: Version | BaseModel, path: str) -> Download | None:
+    """A file to hand out. The path is looked up among the rows and never opened."""
+    file = next((file for file in source.files.all() if file.path == path), None)
     if file is None:
         return None
     return Download(file.path, file.sha256, file.size_bytes, partial(store().open, file.sha256))
@@ -183,7 +191,7 @@ def version_download(version: Version, path: str) -> Download | None:
 
 def card_of(version: Version) -> Card:
     """The README as it is stored; empty when there is none."""
-    download = version_download(version, CARD_FILE)
+    download = file_download(version, CARD_FILE)
     if download is None:
         return check_card(b"")
     with download.open() as file:

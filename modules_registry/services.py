@@ -20,6 +20,7 @@ from modules_registry.core.errors import CARD_FILE
 from modules_registry.intake import Accepted, blobs_forget, check_files, checked_card, stored
 from modules_registry.licences import LICENCES
 from modules_registry.models import Module, Tag, Version, VersionFile
+from modules_registry.selectors import base_find
 from modules_registry.storage import Blob
 from modules_registry.tags import normalise_tags
 
@@ -135,6 +136,9 @@ def require_writable(user: User, namespace: Namespace) -> None:
 
 
 def require_name_free(namespace: Namespace, name: str) -> None:
+    if base_find(namespace.name, name) is not None:
+        message = f"“{namespace.name}/{name}” is a base model of the library. Choose another name."
+        raise Refusal("name_taken", message, status=409, fields={"name": [message]})
     taken = Module.objects.filter(namespace=namespace, key=name_key(name)).first()
     if taken is not None:
         raise name_taken(taken, name)

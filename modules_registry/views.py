@@ -24,10 +24,10 @@ from modules_registry.forms import (
     filters_from,
     initial_description,
 )
-from modules_registry.models import Module, Version
+from modules_registry.models import BaseModel, Module, Version
 from modules_registry.rendering import markdown_html
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
-from modules_registry.snippets import snippets_for
+from modules_registry.snippets import snippets_for_base, snippets_for_module
 
 PAGE_SIZE = 24
 NEWEST_COUNT = 6
@@ -90,14 +90,30 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
 def module_page(
     request: HttpRequest, namespace: str, name: str, revision: str = selectors.MAIN
 ) -> HttpResponse:
-    """A module as it is now, or as one of its versions was."""
-    module = existing(namespace, name)
+    """A module now, or as one of its versions was. A base model of the library has such a page too."""
+    module = selectors.module_find(namespace, name)
+    if module is None:
+        return base_page(request, selectors.base_find(namespace, name))
     if (module.namespace.name, module.name) != (namespace, name):
         return redirect(module)
     version = selectors.version_find(module, revision)
     if version is None:
         raise Http404
     return render(request, "modules_registry/module.html", module_context(request, module, version))
+
+
+def base_page(request: HttpRequest, base: BaseModel | None) -> HttpResponse:
+    if base is None:
+        raise Http404
+    modules = selectors.module_search(selectors.ModuleFilters(base=base.name))
+    context = {
+        "base": base,
+        "files": base.files.all(),
+        "modules_count": modules.count(),
+        "modules": modules[:NEWEST_COUNT],
+        "snippets": snippets_for_base(base, site_of(request)),
+    }
+    return render(request, "modules_registry/base_model.html", context)
 
 
 @login_required
@@ -149,19 +165,19 @@ def module_delete_page(request: HttpRequest, namespace: str, name: str) -> HttpR
 
 @require_safe
 def resolve(request: HttpRequest, namespace: str, name: str, revision: str, path: str) -> HttpResponseBase:
-    """A file of a version, with the headers that Hub clients read."""
-    module = selectors.module_find(namespace, name)
-    if module is None:
+    """A file of a module or of a base model, with the headers that Hub clients read."""
+    found = selectors.module_find(namespace, name) or selectors.base_find(namespace, name)
+    if found is None:
         return not_found("RepoNotFound", "No such module here, or it is not yours to see.")
-    version = selectors.version_find(module, revision)
-    if version is None:
-        return not_found("RevisionNotFound", f"{module.full_name} has no such revision.")
-    download = selectors.version_download(version, path)
+    source = selectors.revision_find(found, revision)
+    if source is None:
+        return not_found("RevisionNotFound", f"{found} has no such revision.")
+    download = selectors.file_download(source, path)
     if download is None:
-        response: HttpResponseBase = not_found("EntryNotFound", f"{module.full_name} has no such file.")
+        response: HttpResponseBase = not_found("EntryNotFound", f"{found} has no such file.")
     else:
         response = serve_download(request, download)
-    response["X-Repo-Commit"] = version.commit_id
+    response["X-Repo-Commit"] = source.commit_id
     return response
 
 
@@ -205,9 +221,12 @@ def accepted() -> dict[str, Any]:
     return {"bases": selectors.base_models(), "upload_max_mb": settings.HUB_UPLOAD_MAX_MB}
 
 
+def site_of(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")
+
+
 def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
     card = selectors.card_of(version)
-    site = request.build_absolute_uri("/").rstrip("/")
     return {
         "module": module,
         "version": version,
@@ -215,10 +234,9 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "tags": module.tags.all(),
         "versions": selectors.versions_of(module),
         "files": selectors.version_files(version),
-        "weights": selectors.version_weights(version),
         "card": markdown_html(card.body),
         "not_composable_because": selectors.not_composable_because(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
-        "snippets": snippets_for(module, version, site),
+        "snippets": snippets_for_module(module, version, site_of(request)),
         "compose_url": f"/compositions/new/?modules={module.full_name}",
     }
