@@ -6,7 +6,7 @@ from django.conf import settings
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
 
-BYTES_PER_MB = 1024 * 1024
+BYTES_PER_MB = 1_000_000
 SECONDS_PER_MINUTE = 60
 
 

@@ -91,8 +91,12 @@ def test_an_error_page_says_what_to_do(name):
     require_calm(markup)
 
 
-def test_the_page_for_our_own_failures_needs_no_request():
-    assert is_ours(render_to_string("500.html"))
+@pytest.mark.parametrize("name", ["500", "not_accepted"])
+def test_a_page_for_great_need_needs_no_request(name, django_assert_num_queries):
+    with django_assert_num_queries(0):
+        markup = render_to_string(f"{name}.html", {"status": 413, "message": "This is too large."})
+    assert is_ours(markup)
+    require_calm(markup)
 
 
 def test_signing_out_is_a_form_not_a_link(client, alice):
