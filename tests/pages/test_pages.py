@@ -9,6 +9,7 @@ from django.test import RequestFactory, override_settings
 
 from hub_site.accounts.models import User
 from hub_site.accounts.services import user_create
+from hub_site.pages.specimens import SpecimenForm
 from tests.pages.rendered import Page
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +89,15 @@ def test_an_error_page_says_what_to_do(name):
     markup = render_to_string(f"{name}.html", request=RequestFactory().get("/"))
     assert is_ours(markup)
     assert 'class="button' in markup
+    require_calm(markup)
+
+
+def test_an_account_page_we_did_not_write_is_built_from_our_parts(client):
+    context = {"form": SpecimenForm({}), "request_login_code_url": "/", "login_url": "/"}
+    markup = render_to_string("account/request_login_code.html", context, RequestFactory().get("/"))
+    assert is_ours(markup)
+    assert 'class="field field--error"' in markup
+    assert 'class="button button--primary"' in markup
     require_calm(markup)
 
 
