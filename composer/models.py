@@ -27,6 +27,9 @@ class Composition(Job):
     request_digest = models.CharField(max_length=64)  # sha256 of what was asked
 
     steps_done = models.PositiveIntegerField(default=0)
+    steps_planned = models.PositiveIntegerField(
+        default=0
+    )  # by the search itself: its unit is not the budget's
     best_loss = models.FloatField(null=True, blank=True)  # the search's objective, nats per label token
     stage = models.CharField(max_length=20, blank=True)
     stage_text = models.CharField(max_length=200, blank=True)

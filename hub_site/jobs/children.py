@@ -23,6 +23,7 @@ from hub_site.jobs.sandbox import MIB, Limits, status_bytes
 EVENT_BYTES_MAX = 4 * MIB  # one event; a child that writes more without a line's end is broken
 READ_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 5.0
 
 
 class ChildError(Exception):
@@ -96,6 +97,7 @@ class Launcher:
         if self._control is not None:
             self._control.close()
         if self.ready is not None:
+            self.ready.parent.mkdir(parents=True, exist_ok=True)
             self.ready.unlink(missing_ok=True)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -156,11 +158,16 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Hang up: the launcher then kills the whole process group. Harmless when it is over."""
-        self._line.close()
-        if self._events >= 0:
-            os.close(self._events)
-            self._events = -1
+        """Hang up, so that the launcher kills the whole process group, and wait until it has. Harmless twice."""
+        if self._events < 0:
+            return
+        os.close(self._events)
+        self._events = -1
+        with contextlib.suppress(OSError), self._line:
+            self._line.shutdown(socket.SHUT_WR)
+            self._line.settimeout(KILL_TIMEOUT_S)
+            while self._hear():
+                pass
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
         """Every event in order, and None about every `tick_s`, whether the child is busy or quiet.
@@ -214,7 +221,7 @@ class Child:
         """Take one message off the line, if there is one; False when the launcher hung up or is quiet."""
         try:
             message = self._line.recv(1024)
-        except (BlockingIOError, ConnectionError):
+        except (BlockingIOError, ConnectionError, TimeoutError):
             return False
         if message:
             told = json.loads(message)

@@ -6,20 +6,22 @@ writes to no row at all.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import Case, F, Max, When
 from django.utils import timezone
 
 from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
 
 Row = TypeVar("Row", bound=Job)
 
+RING_AGAIN = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
 POISON_MESSAGE = (
-    f"The work broke down {CRASHES_MAX} times without a step forward, so we stopped trying. "
-    "Try fewer modules or a smaller budget; if it happens again, tell us this page's address."
+    f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
+    "Try fewer modules or a smaller budget; if it happens again, tell the site's operator this page's address."
 )
 
 
@@ -28,7 +30,10 @@ class LeaseLost(Exception):
 
 
 def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
-    """Take the lease. None if another worker has it, or nothing is left to do."""
+    """Take the lease. None if another worker has it, or nothing is left to do.
+
+    Taking over from a worker whose lease ran out counts as a crash: the job may have killed it.
+    """
     now = timezone.now()
     taken = (
         model.objects.claimable()
@@ -37,6 +42,7 @@ def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
             status=Status.RUNNING,
             worker=worker,
             generation=F("generation") + 1,
+            crashes=F("crashes") + Case(When(status=Status.RUNNING, then=1), default=0),
             lease_until=now + LEASE,
             updated_at=now,
         )
@@ -59,11 +65,10 @@ def beat(job: Job) -> bool:
 def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, Any] | None = None) -> None:
     """Store events in order, numbered on from the last one, with the row's own progress fields.
 
-    A step forward forgets earlier crashes. Raises LeaseLost, and then nothing is stored.
+    Raises LeaseLost, and then nothing is stored.
     """
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
-    changes = {"lease_until": timezone.now() + LEASE, **({"crashes": 0, **progress} if progress else {})}
-    if not held.update(**changes):
+    if not held.update(lease_until=timezone.now() + LEASE, **(progress or {})):
         raise LeaseLost
     if not events:
         return
@@ -83,9 +88,9 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
 
 
 def let_go(job: Job) -> None:
-    """Give the job back to the queue (the worker is stopping); harmless if it is no longer ours."""
+    """Give the job back to the queue, to be rung for at once; harmless if it is no longer ours."""
     type(job).objects.held(job.generation).filter(pk=job.pk).update(
-        status=Status.QUEUED, lease_until=None, worker="", updated_at=timezone.now()
+        status=Status.QUEUED, lease_until=None, worker="", updated_at=timezone.now() - RING_AGAIN
     )
 
 
@@ -116,14 +121,11 @@ def sweep(model: type[Row]) -> list[UUID]:
     A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
     """
     now = timezone.now()
-    lost = model.objects.filter(status=Status.RUNNING, lease_until__lt=now)
-    lost.filter(cancel_requested=True).update(status=Status.CANCELLED, finished_at=now, updated_at=now)
+    lost = model.objects.lost()
+    closed: dict[str, Any] = {"lease_until": None, "finished_at": now, "updated_at": now}
+    lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)
     lost.filter(crashes__gte=CRASHES_MAX - 1).update(
-        status=Status.FAILED,
-        error_code="poison",
-        error_message=POISON_MESSAGE,
-        finished_at=now,
-        updated_at=now,
+        status=Status.FAILED, crashes=CRASHES_MAX, error_code="poison", error_message=POISON_MESSAGE, **closed
     )
     lost.update(
         status=Status.QUEUED,
@@ -131,7 +133,9 @@ def sweep(model: type[Row]) -> list[UUID]:
         crashes=F("crashes") + 1,
         lease_until=None,
         worker="",
-        updated_at=now,
+        updated_at=now - RING_AGAIN,  # ring at once
     )
-    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lt=now - LEASE / 4)
-    return list(waiting.values_list("pk", flat=True))
+    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - RING_AGAIN)
+    ids = list(waiting.values_list("pk", flat=True))
+    waiting.filter(pk__in=ids).update(updated_at=now)
+    return ids

@@ -10,7 +10,7 @@ from django.utils import timezone
 from hub_site.common.models import TimeStamped
 
 LEASE = timedelta(seconds=20)  # a worker beats every few seconds; three lost beats and the row is free again
-CRASHES_MAX = 3  # a job whose child died this often without a new step is poison
+CRASHES_MAX = 3  # a job that was broken off this often is poison
 
 
 class Status(models.TextChoices):
@@ -25,10 +25,15 @@ FINISHED = (Status.DONE, Status.FAILED, Status.CANCELLED)
 
 
 class JobQuerySet(models.QuerySet):
+    def lost(self) -> Self:
+        """Running, but the lease ran out: the worker is gone."""
+        return self.filter(status=Status.RUNNING, lease_until__lt=timezone.now())
+
     def claimable(self) -> Self:
-        """Queued, or running with a lease that ran out: its worker is gone."""
+        """Queued, or lost; not those which the sweeper will close, because nobody wants or can finish them."""
+        queued = models.Q(status=Status.QUEUED)
         lost = models.Q(status=Status.RUNNING, lease_until__lt=timezone.now())
-        return self.filter(models.Q(status=Status.QUEUED) | lost)
+        return self.filter(queued | lost & models.Q(cancel_requested=False, crashes__lt=CRASHES_MAX - 1))
 
     def held(self, generation: int) -> Self:
         """Still ours: every write of a worker goes through this, so that a stale one changes nothing."""
@@ -46,7 +51,7 @@ class Job(TimeStamped):
     worker = models.CharField(max_length=120, blank=True)  # who holds the lease
     lease_until = models.DateTimeField(null=True, blank=True)
     generation = models.PositiveIntegerField(default=0)  # raised by every claim; fences every later write
-    crashes = models.PositiveSmallIntegerField(default=0)  # children that died since the last new step
+    crashes = models.PositiveSmallIntegerField(default=0)  # children, or whole workers, that died over it
     cancel_requested = models.BooleanField(default=False)
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)  # a sentence for the page's reader
@@ -61,6 +66,10 @@ class Job(TimeStamped):
     @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
+
+    @property
+    def is_done(self) -> bool:
+        return self.status == Status.DONE
 
 
 class JobEvent(models.Model):

@@ -1,0 +1,230 @@
+"""Compositions under /api/v1/: request, follow, cancel, download. The same services as the pages."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from composer import selectors
+from composer.adapter_zip import adapter_download
+from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
+from composer.models import Composition
+from composer.serializers import (
+    CompositionDetailSerializer,
+    CompositionRequestSerializer,
+    CompositionSerializer,
+    DemoTaskDetailSerializer,
+    DemoTaskSerializer,
+    EventsSerializer,
+    MethodSerializer,
+)
+from composer.services import composition_cancel, composition_delete, composition_request
+from hub_site.accounts.authentication import TokenScope
+from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+
+KEY_MAX = 80  # characters, as the column has it
+KEY_HEADER = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description=f"Up to {KEY_MAX} characters. The same key and body give the same composition.",
+)
+AFTER = OpenApiParameter("after", OpenApiTypes.INT, description="Only events with a higher number.")
+
+
+class OwnerApi(APIView):
+    """What is private to its owner: nobody else's exists."""
+
+    permission_classes = [IsAuthenticated, TokenScope]
+
+    def own(self, request: Request, composition_id: UUID) -> Composition:
+        composition = selectors.composition_find(request.user, composition_id)
+        if composition is None:
+            raise Http404
+        return composition
+
+
+class Pages(LimitOffsetPagination):
+    default_limit = 20
+    max_limit = 100
+
+
+class CompositionsApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_list",
+        parameters=[
+            OpenApiParameter("limit", OpenApiTypes.INT),
+            OpenApiParameter("offset", OpenApiTypes.INT),
+        ],
+        responses={200: CompositionSerializer(many=True), 401: ErrorSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """Your compositions, newest first."""
+        pages = Pages()
+        rows = pages.paginate_queryset(selectors.compositions_of(request.user), request, view=self)
+        return Response(CompositionSerializer(rows, many=True).data)
+
+    @extend_schema(
+        operation_id="compositions_create",
+        request=CompositionRequestSerializer,
+        parameters=[KEY_HEADER],
+        responses={
+            202: CompositionDetailSerializer,
+            400: ErrorSerializer,
+            401: ErrorSerializer,
+            403: ErrorSerializer,
+            422: ErrorSerializer,
+            429: ErrorSerializer,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Ask for a composition. It runs in the background: follow it by its events."""
+        asked = CompositionRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        composition = composition_request(
+            owner=request.user, idempotency_key=idempotency_key(request), **asked.validated_data
+        )
+        return Response(CompositionDetailSerializer(composition).data, status=status.HTTP_202_ACCEPTED)
+
+
+def idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= KEY_MAX and key.isprintable()):
+        raise Refusal("bad_idempotency_key", f"An Idempotency-Key has 1 to {KEY_MAX} printable characters.")
+    return key
+
+
+class CompositionApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_retrieve",
+        responses={200: CompositionDetailSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, composition_id: UUID) -> Response:
+        """One composition; with its report once it is done."""
+        return Response(CompositionDetailSerializer(self.own(request, composition_id)).data)
+
+    @extend_schema(
+        operation_id="compositions_delete",
+        responses={
+            204: None,
+            401: ErrorSerializer,
+            403: ErrorSerializer,
+            404: ErrorSerializer,
+            409: ErrorSerializer,
+        },
+    )
+    def delete(self, request: Request, composition_id: UUID) -> Response:
+        """Forget a finished composition with its examples and its adapter."""
+        composition_delete(owner=request.user, composition_id=composition_id)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class EventsApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_events",
+        parameters=[AFTER],
+        responses={200: EventsSerializer, 400: ErrorSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, composition_id: UUID) -> Response:
+        """What happened since event number `after`, in order; ask again until is_finished."""
+        composition = self.own(request, composition_id)
+        return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
+
+
+def after(query: Mapping[str, str]) -> int:
+    """The last event a watcher has; 0 when it has none."""
+    text = query.get("after", "0")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise Refusal(
+            "bad_after", "“after” is the number of an event you have, or 0.", fields={"after": ["A number."]}
+        )
+    return int(text)
+
+
+class CancelApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_cancel",
+        request=None,
+        responses={
+            202: CompositionDetailSerializer,
+            401: ErrorSerializer,
+            403: ErrorSerializer,
+            404: ErrorSerializer,
+        },
+    )
+    def post(self, request: Request, composition_id: UUID) -> Response:
+        """Ask for the end of it. A running one ends within seconds; a finished one stays as it is."""
+        composition = composition_cancel(owner=request.user, composition_id=composition_id)
+        return Response(CompositionDetailSerializer(composition).data, status=status.HTTP_202_ACCEPTED)
+
+
+class AdapterApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_adapter",
+        responses={
+            (200, "application/zip"): OpenApiTypes.BINARY,
+            401: ErrorSerializer,
+            404: ErrorSerializer,
+            409: ErrorSerializer,
+        },
+    )
+    def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
+        """The adapter as a zip: adapter_config.json, adapter_model.safetensors, README.md, report.json."""
+        composition = self.own(request, composition_id)
+        if not composition.is_done:
+            raise Refusal("not_done", "There is no adapter: this composition is not done.", status=409)
+        return serve_download(request, adapter_download(composition))
+
+
+class MethodsApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(operation_id="methods_list", responses=MethodSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        """The methods of composing, each with its searches and sources."""
+        return Response(MethodSerializer([describe_method(method) for method in METHODS], many=True).data)
+
+
+def describe_method(method: Choice) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "line": method.line,
+        "source": method.source,
+        "budget": BUDGET_OF_METHOD[method.name],
+        "searches": [search for search in SEARCHES if search.name in SEARCHES_OF_METHOD[method.name]],
+    }
+
+
+class DemoTasksApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(operation_id="demo_tasks_list", responses=DemoTaskSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        """Ready-made tasks of the demo world, without their examples."""
+        return Response(DemoTaskSerializer(selectors.demo_tasks(), many=True).data)
+
+
+class DemoTaskApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="demo_tasks_retrieve", responses={200: DemoTaskDetailSerializer, 404: ErrorSerializer}
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """One ready-made task with its examples."""
+        task = selectors.demo_task(name)
+        if task is None:
+            raise Http404
+        return Response(DemoTaskDetailSerializer(task).data)

@@ -1,0 +1,207 @@
+"""Examples as people bring them: rows of a form, a paste from a spreadsheet, a JSONL or CSV file.
+
+Plain Python. Every line that cannot be used is told, with its number and what to do about it.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from composer.core.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
+
+SHOTS_MAX = SHOTS_LIMIT
+HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method of the race
+CHARACTERS_MAX = 4000  # of one input or output; about 1000 tokens, twice what the usual bases read
+FILE_BYTES_MAX = 8 * 1024 * 1024
+PROBLEMS_SHOWN_MAX = 20  # a file of the wrong kind would tell every line
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An input and the output it should have."""
+
+    input: str
+    output: str
+
+
+class ExamplesError(ValueError):
+    """Some lines cannot be used. `problems` are sentences, each with its line's number."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        shown = list(problems[:PROBLEMS_SHOWN_MAX])
+        if len(problems) > len(shown):
+            shown.append(f"And {len(problems) - len(shown):,} more lines like these.")
+        self.problems = shown
+        super().__init__(" ".join(shown))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line before it is checked: what to call it, its two cells, or why it has none."""
+
+    label: str  # "Line 3"
+    input: Any = None
+    output: Any = None
+    problem: str = ""
+
+
+def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Pair]:
+    """The rows of a form's grid. Empty rows are left out."""
+    return checked(Line(f"Row {number}", *row) for number, row in enumerate(rows, start=1))
+
+
+def pairs_from_text(text: str) -> list[Pair]:
+    """Pasted text: JSON lines, or columns separated by tabs (as spreadsheets copy) or commas."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    start = text.lstrip()[:1]
+    if start == "{":
+        return checked(lines_of_json(text))
+    if start == "[":
+        return checked(lines_of_json_list(text))
+    first_line, _, _ = text.lstrip("\n").partition("\n")
+    return checked(lines_of_table(text, separator="\t" if "\t" in first_line else ","))
+
+
+def pairs_from_file(name: str, data: bytes) -> list[Pair]:
+    """An uploaded file, by its content; the name only says whether it can be one of ours."""
+    if not name.lower().endswith(KINDS):
+        raise ExamplesError([f"“{name[:80]}” is not a file of examples. Upload JSONL, CSV or TSV."])
+    if len(data) > FILE_BYTES_MAX:
+        raise ExamplesError([f"The file is larger than {FILE_BYTES_MAX // 1024**2} MB. Send fewer lines."])
+    return pairs_from_text(decode(data))
+
+
+def decode(data: bytes) -> str:
+    """UTF-8, with or without its mark, or UTF-16 with its mark; anything else is refused at its first line."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"Line {line} is not UTF-8 text. Save the file as “CSV UTF-8” or as JSONL in UTF-8."
+        raise ExamplesError([message]) from error
+
+
+def lines_of_json(text: str) -> Iterator[Line]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield line_of_object(f"Line {number}", line)
+
+
+def lines_of_json_list(text: str) -> Iterator[Line]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ExamplesError(
+            ["The text begins like a JSON list and is none. Use one JSON object a line."]
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield line_of_object(f"Example {number}", json.dumps(row))
+
+
+def line_of_object(label: str, line: str) -> Line:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        problem = f'{label} is not a JSON object. Write {{"input": "…", "output": "…"}}.'
+        return Line(label, problem=problem)
+    return Line(label, row.get("input"), row.get("output"))
+
+
+def lines_of_table(text: str, *, separator: str) -> Iterator[Line]:
+    """Rows of two columns. A first row “input, output” names the columns, in any order, among others."""
+    columns: tuple[int, int] | None = None
+    for number, row in numbered_rows(text, separator):
+        if not any(cell.strip() for cell in row):
+            continue
+        if columns is None:
+            columns = columns_named(row)
+            if columns is not None:
+                continue
+            columns = (0, 1)
+        yield line_of_row(f"Line {number}", row, columns, separator)
+
+
+def numbered_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the number of the line it begins on: a quoted cell may hold several lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=separator == ",")
+    begins = 1
+    try:
+        for row in reader:
+            yield begins, row
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        message = (
+            f"The row that begins on line {begins} is broken: a quotation mark is opened and not closed."
+        )
+        raise ExamplesError([message]) from error
+
+
+def columns_named(row: list[str]) -> tuple[int, int] | None:
+    names = [cell.strip().lower() for cell in row]
+    return (names.index("input"), names.index("output")) if {"input", "output"} <= set(names) else None
+
+
+def line_of_row(label: str, row: list[str], columns: tuple[int, int], separator: str) -> Line:
+    first, second = columns
+    if columns == (0, 1) and len(row) > 2 and any(cell.strip() for cell in row[2:]):
+        kind = "tabs" if separator == "\t" else "commas; put quotation marks around text that has commas"
+        return Line(label, problem=f"{label} has {len(row)} columns, not two. They are separated by {kind}.")
+    padded = [*row, *[""] * (1 + max(columns) - len(row))]
+    return Line(label, padded[first], padded[second])
+
+
+def checked(lines: Iterable[Line]) -> list[Pair]:
+    """The usable lines, or every problem at once."""
+    pairs, problems = [], []
+    for line in lines:
+        if is_blank(line):
+            continue
+        if problem := line.problem or problem_with(line):
+            problems.append(problem)
+        else:
+            pairs.append(Pair(line.input, line.output))
+    if problems:
+        raise ExamplesError(problems)
+    return pairs
+
+
+def is_blank(line: Line) -> bool:
+    """A row of blanks is a row nobody filled in, not a mistake."""
+    cells = (line.input, line.output)
+    return not line.problem and all(isinstance(cell, str) and not cell.strip() for cell in cells)
+
+
+def problem_with(line: Line) -> str:
+    """What is wrong with a line; empty when nothing is."""
+    for name, text in (("input", line.input), ("output", line.output)):
+        if text is None or (isinstance(text, str) and not text.strip()):
+            return f"{line.label} has no {name}. Fill it in or remove the line."
+        place = f"The {name} of {line.label.lower()}"
+        if not isinstance(text, str):
+            return f"{place} is not text. Put it in quotation marks."
+        if len(text) > CHARACTERS_MAX:
+            return f"{place} has {len(text):,} characters; at most {CHARACTERS_MAX:,} fit."
+        if not is_storable(text):
+            return f"{place} holds characters that are not text. Remove them."
+    return ""
+
+
+def is_storable(text: str) -> bool:
+    """False for NUL and for half a character (a lone surrogate): no database or tokenizer takes them."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def without_shots(held_out: Sequence[Pair], shots: Sequence[Pair]) -> list[Pair]:
+    """Held-out examples that are not among the shots: an example cannot both teach and test."""
+    seen = {(pair.input.strip(), pair.output.strip()) for pair in shots}
+    return [pair for pair in held_out if (pair.input.strip(), pair.output.strip()) not in seen]

@@ -1,0 +1,224 @@
+"""The form behind “Compose for my task”: rows, pastes and files become examples, and faults are told where they are."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.datastructures import MultiValueDict
+
+from composer import selectors
+from composer.core.choices import (
+    BUDGET_OF_METHOD,
+    DEFAULT_METHOD,
+    DEFAULT_SEED,
+    METHODS,
+    SEARCHES,
+    SEARCHES_OF_METHOD,
+)
+from composer.examples import ExamplesError, Pair, pairs_from_file, pairs_from_rows, pairs_from_text
+from composer.models import BUDGET_MAX
+from hub_site.accounts.models import User
+from hub_site.common.errors import Refusal
+from modules_registry.models import BaseModel
+
+SEED_MAX = 2**31 - 1
+RANDOM_DEFAULT = 20  # as the LoraHub paper draws
+SELECTIONS = [
+    ("all", "All that fit"),
+    ("random", "Some, drawn at random"),
+    ("chosen", "These, chosen by hand"),
+]
+ROWS_AT_LEAST = 5
+
+
+class GridWidget(forms.Widget):
+    """Rows of two cells, sent as as many `<name>_input` and `<name>_output` as there are rows."""
+
+    def value_from_datadict(
+        self, data: MultiValueDict[str, str], files: Any, name: str
+    ) -> list[tuple[str, str]]:
+        return list(zip(data.getlist(f"{name}_input"), data.getlist(f"{name}_output"), strict=False))
+
+
+class GridField(forms.Field):
+    widget = GridWidget
+
+    def clean(self, value: list[tuple[str, str]]) -> list[Pair]:
+        return examples(pairs_from_rows, value)
+
+
+class PastedField(forms.CharField):
+    widget = forms.Textarea(attrs={"rows": 5, "spellcheck": "false"})
+
+    def clean(self, value: str) -> list[Pair]:
+        return examples(pairs_from_text, super().clean(value))
+
+
+class ExamplesFileField(forms.FileField):
+    widget = forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.txt"})
+
+    def clean(self, data: UploadedFile | None, initial: Any = None) -> list[Pair]:
+        if data is None:
+            return []
+        return examples(pairs_from_file, data.name or "", data.read())
+
+
+def examples(parse: Any, *arguments: Any) -> list[Pair]:
+    """Parse, with every problem as an error of the field it came by."""
+    try:
+        pairs: list[Pair] = parse(*arguments)
+    except ExamplesError as error:
+        raise forms.ValidationError(error.problems) from error
+    return pairs
+
+
+class CompositionForm(forms.Form):
+    form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
+    name = forms.CharField(
+        max_length=80, label="Name of the task", help_text="For your own list of compositions."
+    )
+    sentence = forms.CharField(max_length=300, required=False, label="What should the adapter do?")
+    shots = GridField(required=False, label="Examples")
+    shots_text = PastedField(
+        required=False,
+        label="Paste many examples",
+        help_text="Two columns as a spreadsheet copies them, or one JSON object a line: "
+        "<code>{&quot;input&quot;: &quot;…&quot;, &quot;output&quot;: &quot;…&quot;}</code>",
+    )
+    shots_file = ExamplesFileField(
+        required=False, label="Upload a file", help_text="JSONL, CSV or TSV, in UTF-8."
+    )
+    held_out_from = forms.CharField(required=False, max_length=120)
+    held_out_text = PastedField(required=False, label="Paste held-out examples")
+    held_out_file = ExamplesFileField(
+        required=False, label="Upload a file", help_text="JSONL, CSV or TSV, in UTF-8."
+    )
+    base = forms.ModelChoiceField(
+        queryset=BaseModel.objects.all(), to_field_name="name", empty_label=None, label="Base model"
+    )
+    selection = forms.ChoiceField(choices=SELECTIONS, widget=forms.RadioSelect, initial="all")
+    random_count = forms.IntegerField(
+        required=False, min_value=1, max_value=9999, initial=RANDOM_DEFAULT, label="How many"
+    )
+    modules = forms.TypedMultipleChoiceField(required=False)
+    method = forms.ChoiceField(
+        choices=[(method.name, method.name) for method in METHODS],
+        widget=forms.RadioSelect,
+        initial=DEFAULT_METHOD,
+    )
+    search = forms.ChoiceField(
+        required=False,
+        choices=[(search.name, f"{search.name}: {search.line}") for search in SEARCHES],
+        label="How the weights are searched",
+    )
+    budget = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=BUDGET_MAX,
+        label="Budget",
+        help_text="Scored candidates at most; a gradient step counts as three.",
+    )
+    seed = forms.IntegerField(
+        min_value=0,
+        max_value=SEED_MAX,
+        initial=DEFAULT_SEED,
+        label="Seed",
+        help_text="The same seed and inputs give the same adapter.",
+    )
+
+    FIELD_OF_REFUSAL = {"examples": "shots", "held_out": "held_out_text"}
+
+    def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.owner = owner
+        self.initial.setdefault("form_key", str(uuid.uuid4()))
+        if base := selectors.base_default():
+            self.initial.setdefault("base", base.name)
+        self.fields["modules"].choices = (
+            [(name, name) for name in self.data.getlist("modules")] if self.is_bound else ()
+        )
+
+    def clean_modules(self) -> list[Any]:
+        versions = {name: selectors.version_current(name) for name in self.cleaned_data["modules"]}
+        unknown = [name for name, version in versions.items() if version is None]
+        if unknown:
+            raise forms.ValidationError([f"There is no module “{name[:80]}” any more." for name in unknown])
+        return list(versions.values())
+
+    def clean_held_out_from(self) -> list[Pair]:
+        source = self.cleaned_data["held_out_from"]
+        pairs = selectors.held_out_named(source, self.owner) if source else []
+        if pairs is None:
+            raise forms.ValidationError(
+                "These held-out examples are not there any more. Give others, or none."
+            )
+        return pairs
+
+    def clean(self) -> dict[str, Any]:
+        """The arguments of services.composition_request."""
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        asked = {name: cleaned[name] for name in ("name", "sentence", "base", "method", "seed")}
+        asked["search"] = cleaned["search"] or "auto"
+        if asked["search"] not in SEARCHES_OF_METHOD[asked["method"]]:
+            asked["search"] = "auto"  # the choice is hidden from a method that does not have it
+        asked["budget"] = cleaned["budget"] or BUDGET_OF_METHOD[asked["method"]]
+        asked["shots"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
+        asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
+        count = cleaned["random_count"] or RANDOM_DEFAULT
+        asked["selection"] = f"random:{count}" if cleaned["selection"] == "random" else cleaned["selection"]
+        asked["module_versions"] = cleaned["modules"] if asked["selection"] == "chosen" else []
+        asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
+        return asked
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Show what a service refused, at the field it names."""
+        fields = {self.FIELD_OF_REFUSAL.get(name, name): said for name, said in refusal.fields.items()}
+        if not fields.keys() & self.fields.keys():
+            self.add_error(None, refusal.message)
+        for name, messages in fields.items():
+            self.add_error(name if name in self.fields else None, messages)
+
+    def keep_uploads(self) -> None:
+        """A browser forgets a file when the form comes back: put what it held into the page."""
+        data = self.data.copy()
+        for pair in self._parsed("shots_file"):
+            data.appendlist("shots_input", pair.input)
+            data.appendlist("shots_output", pair.output)
+        held_out = self._parsed("held_out_file")
+        if held_out:
+            data["held_out_text"] = "\n".join(
+                filter(None, [data.get("held_out_text", ""), json_lines(held_out)])
+            )
+        self.data = data
+
+    def _parsed(self, name: str) -> list[Pair]:
+        field, upload = self.fields[name], self.files.get(name)
+        if upload is None or name in self.errors:
+            return []
+        upload.seek(0)
+        return field.clean(upload)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The grid as it was sent or as it begins, with some empty rows to write in."""
+        given = [tuple(row) for row in self["shots"].value() or ()]
+        return given + [("", "")] * max(1, ROWS_AT_LEAST - len(given))
+
+
+def submission_key(form_key: str, asked: Mapping[str, Any]) -> str | None:
+    """One key per form and content: a double click is one composition, another budget another one."""
+    if not form_key:
+        return None
+    digest = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
+    return f"{form_key}:{digest[:32]}"
+
+
+def json_lines(pairs: Iterable[Pair]) -> str:
+    return "\n".join(
+        json.dumps({"input": pair.input, "output": pair.output}, ensure_ascii=False) for pair in pairs
+    )

@@ -1,0 +1,103 @@
+"""The report of a finished composition, arranged for its page: what to draw, in which order."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from composer.models import Composition
+
+Row = dict[str, Any]
+
+KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
+DECISIONS = {
+    "use": ("success", "Use it"),
+    "single": ("warning", "Take the single module"),
+    "train": ("warning", "Train a LoRA instead"),
+    "none": ("warning", "No gain"),
+}
+SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
+NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
+
+
+def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
+    """Everything the report page shows."""
+    report = composition.report or {}
+    badge, label = DECISIONS.get(report["verdict"]["decision"], ("quiet", "Verdict"))
+    return {
+        "report": report,
+        "verdict": report["verdict"] | {"badge": badge, "label": label},
+        "race": race_rows(report["baselines"]),
+        "losses": loss_rows(report["baselines"]),
+        "weights": weight_rows(report["modules"]),
+        "predictions": prediction_view(report["predictions"], show),
+        "total_seconds": sum(report["seconds"].values()),
+    }
+
+
+def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Held-out exact match, best first; empty when nothing was held out."""
+    measured = [row for row in baselines if row["held_out_exact_match_percent"] is not None]
+    measured.sort(key=lambda row: -row["held_out_exact_match_percent"])
+    return [
+        named(row) | {"percent": row["held_out_exact_match_percent"], **interval(row["interval_percent"])}
+        for row in measured
+    ]
+
+
+def named(row: Mapping[str, Any]) -> Row:
+    return {
+        "label": row["label"],
+        "detail": row["detail"],
+        "kind": KIND_OF_BASELINE.get(row["key"], "baseline"),
+        "loss": row["few_shot_loss_nats"],
+    }
+
+
+def interval(bounds: Sequence[float] | None) -> Row:
+    low, high = bounds or (None, None)
+    return {"low": low, "high": high}
+
+
+def loss_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Few-shot loss, lowest first, with each bar's length in percent of the longest."""
+    measured = [row for row in baselines if row["few_shot_loss_nats"] is not None]
+    measured.sort(key=lambda row: row["few_shot_loss_nats"])
+    longest = max((row["few_shot_loss_nats"] for row in measured), default=0) or 1
+    return [named(row) | {"width": 100 * row["few_shot_loss_nats"] / longest} for row in measured]
+
+
+def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The modules as bars about zero, heaviest first; those without weight apart."""
+    by_size = sorted(modules, key=lambda module: -abs(module["weight"]))
+    heavy = [module for module in by_size if abs(module["weight"]) > NEGLIGIBLE]
+    low = min([0.0, *(module["weight"] for module in heavy)])
+    high = max([0.0, *(module["weight"] for module in heavy)])
+    span = (high - low) or 1.0
+    bars = [
+        {
+            "label": module["name"],
+            "href": f"/{module['name']}",
+            "weight": module["weight"],
+            "alone_loss": module["alone_loss_nats"],
+            "start": 100 * (min(0.0, module["weight"]) - low) / span,
+            "width": 100 * abs(module["weight"]) / span,
+        }
+        for module in heavy
+    ]
+    return {"bars": bars, "zero": -100 * low / span, "idle": by_size[len(heavy) :]}
+
+
+def prediction_view(predictions: Sequence[Mapping[str, Any]], show: str) -> dict[str, Any]:
+    """Predictions side by side, differences first, and how many each filter leaves."""
+    marked = [dict(row) | {"different": row["base"] != row["composed"]} for row in predictions]
+    kept = {
+        "all": marked,
+        "different": [row for row in marked if row["different"]],
+        "wrong": [row for row in marked if not row["correct"]],
+    }
+    chosen = show if show in kept else "all"
+    filters = [
+        {"name": name, "label": label, "count": len(kept[name]), "is_chosen": name == chosen}
+        for name, label in SHOWN.items()
+    ]
+    rows = sorted(kept[chosen], key=lambda row: not row["different"])
+    return {"rows": rows, "filters": filters, "count": len(marked)}

@@ -1,0 +1,265 @@
+"""Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
+
+from composer.core.choices import METHODS, names
+from composer.examples import Pair, pairs_from_text
+from composer.models import Composition, CompositionEvent, Example, ResultFile
+from hub_site.accounts.models import User
+from hub_site.jobs.models import LEASE, Status
+from modules_registry import selectors as registry
+from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
+from modules_registry.models import BaseModel, Version
+
+FACTOR_BY_FACTOR = frozenset({"lorahub"})  # methods that add A to A and B to B
+EVENTS_PER_ANSWER_MAX = 500
+CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
+PICKED_UP_S = 4  # a free worker takes a job well within this
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A module, and what speaks against composing it on a base by a method."""
+
+    version: Version
+    name: str  # namespace/name
+    reasons: tuple[Reason, ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.reasons
+
+
+@dataclass(frozen=True)
+class ModuleToChoose:
+    """A line of the list that modules are chosen from by hand."""
+
+    version: Version
+    name: str
+    cannot: str  # why it cannot be chosen at all; empty when it can
+    not_with: dict[str, str]  # method -> why that method cannot take it
+
+
+@dataclass(frozen=True)
+class DemoTask:
+    """A ready-made task of the demo world, with its examples."""
+
+    name: str
+    sentence: str
+    kind: str  # composable, new_knowledge, negative
+    skills: tuple[str, ...]
+    shots: tuple[Pair, ...]
+    held_out: tuple[Pair, ...]
+
+
+def compositions_of(owner: User) -> QuerySet[Composition]:
+    return (
+        Composition.objects.filter(owner=owner)
+        .defer("report")
+        .select_related("base")
+        .annotate(n_modules=Count("modules"))
+    )
+
+
+def composition_find(owner: User, composition_id: UUID) -> Composition | None:
+    """The owner's composition; a stranger's does not exist."""
+    return Composition.objects.filter(owner=owner, pk=composition_id).select_related("base").first()
+
+
+def unfinished_count(owner: User) -> int:
+    return Composition.objects.filter(owner=owner, status__in=(Status.QUEUED, Status.RUNNING)).count()
+
+
+def events_after(composition: Composition, number: int) -> QuerySet[CompositionEvent]:
+    return composition.events.filter(number__gt=number)[:EVENTS_PER_ANSWER_MAX]
+
+
+def news_of(composition: Composition, number: int) -> dict[str, object]:
+    """What a watcher who has the events up to `number` does not know yet."""
+    events = list(events_after(composition, number))
+    # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
+    finished = composition.is_finished and len(events) < EVENTS_PER_ANSWER_MAX
+    return {"status": composition.status, "is_finished": finished, "events": events}
+
+
+def examples_of(composition: Composition, role: str) -> list[Pair]:
+    rows = composition.examples.filter(role=role).values_list("input", "output")
+    return [Pair(*row) for row in rows]
+
+
+def shots_of(composition: Composition) -> list[Pair]:
+    return examples_of(composition, Example.Role.SHOT)
+
+
+def held_out_of(composition: Composition) -> list[Pair]:
+    return examples_of(composition, Example.Role.HELD_OUT)
+
+
+def held_out_named(source: str, owner: User) -> list[Pair] | None:
+    """Held-out examples by “task:<demo task>” or “composition:<id>” of an own composition; None if not there."""
+    kind, _, name = source.partition(":")
+    if kind == "task":
+        task = demo_task(name)
+        return list(task.held_out) if task else None
+    composition = composition_named(owner, name)
+    return held_out_of(composition) if composition else None
+
+
+def composition_named(owner: User, text: str) -> Composition | None:
+    """The owner's composition by its id as text, which may be any text."""
+    try:
+        return composition_find(owner, UUID(text))
+    except ValueError:
+        return None
+
+
+def result_files(composition: Composition) -> QuerySet[ResultFile]:
+    return composition.files.all()
+
+
+def result_open(file: ResultFile) -> BinaryIO:
+    return registry.store().open(file.sha256)
+
+
+def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":
+    """How a composition that does not move stands: who is before it, how long it has been quiet."""
+    now = now or timezone.now()
+    ahead = Composition.objects.filter(
+        Q(status=Status.RUNNING, lease_until__gte=now)
+        | Q(status=Status.QUEUED, created_at__lt=composition.created_at)
+    ).exclude(pk=composition.pk)
+    silent_since = composition.created_at
+    if composition.status == Status.RUNNING and composition.lease_until:
+        silent_since = composition.lease_until - LEASE  # its worker's last beat
+    return Waiting(ahead=ahead.count(), seconds=max(0, int((now - silent_since).total_seconds())))
+
+
+@dataclass(frozen=True)
+class Waiting:
+    ahead: int
+    seconds: int
+
+    @property
+    def is_long(self) -> bool:
+        """A worker should have shown itself by now."""
+        return self.seconds > PICKED_UP_S
+
+
+def base_find(name: str) -> BaseModel | None:
+    return BaseModel.objects.filter(name=name).first()
+
+
+def base_default() -> BaseModel | None:
+    """The base for which the library has most modules."""
+    return registry.base_models().order_by("-modules_count", "name").first()
+
+
+def fits(base: BaseModel, method: str) -> list[Fit]:
+    """Every module of the base, with what speaks against it under this method."""
+    return fits_of(list(registry.composable_versions(base)), base, method)
+
+
+def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
+    candidates = [candidate_of(version, base) for version in versions]
+    reasons = reasons_against(
+        candidates, Base(base.name, base.revision), factor_by_factor=method in FACTOR_BY_FACTOR
+    )
+    return [
+        Fit(version, candidate.name, reasons[candidate.name])
+        for version, candidate in zip(versions, candidates, strict=True)
+    ]
+
+
+def modules_to_choose_from(base: BaseModel) -> list[ModuleToChoose]:
+    """The base's modules, then some that cannot be composed on it, each with its reason."""
+    by_method = {method: {fit.name: fit.reasons for fit in fits(base, method)} for method in names(METHODS)}
+    composable = [
+        ModuleToChoose(
+            version,
+            version.module.full_name,
+            cannot="",
+            not_with={
+                method: " ".join(reason.message for reason in reasons[version.module.full_name])
+                for method, reasons in by_method.items()
+                if reasons[version.module.full_name]
+            },
+        )
+        for version in registry.composable_versions(base)[:CHOICES_SHOWN_MAX]
+    ]
+    others = (
+        Version.objects.filter(current_of__deleted_at=None, current_of__isnull=False)
+        .exclude(base=base)
+        .select_related("module__namespace", "base")[:MISFITS_SHOWN_MAX]
+    )
+    return composable + [
+        ModuleToChoose(version, version.module.full_name, cannot=why_not(version, base), not_with={})
+        for version in others
+    ]
+
+
+def why_not(version: Version, base: BaseModel) -> str:
+    if version.base is None:
+        return f"Not composable here: {registry.not_composable_because(version)}."
+    return f"It was trained on {version.base_name}, not on {base.name}."
+
+
+def candidate_of(version: Version, base: BaseModel) -> Candidate:
+    return Candidate(
+        name=version.module.full_name,
+        base=base.name if version.base_id == base.pk else version.base_name,
+        revision=None,  # the gate held it against the library's own revision
+        rank=version.rank,
+        scaling=version.scaling,
+        targets=tuple(version.targets),
+    )
+
+
+def version_current(full_name: str) -> Version | None:
+    """The current version of the module called namespace/name."""
+    namespace, _, name = full_name.strip().partition("/")
+    module = registry.module_find(namespace, name)
+    return module.current if module else None
+
+
+def demo_tasks() -> tuple[DemoTask, ...]:
+    """The demo world's tasks; none when the site runs without it."""
+    return read_demo_tasks(Path(settings.HUB_DEMO_BUNDLE))
+
+
+def demo_task(name: str) -> DemoTask | None:
+    return next((task for task in demo_tasks() if task.name == name), None)
+
+
+@cache
+def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
+    """Read once: the bundle is part of the release and does not change under a running site."""
+    try:
+        listing = json.loads((bundle / "bundle.json").read_text())
+    except FileNotFoundError:
+        return ()
+    return tuple(
+        DemoTask(
+            name=task["name"],
+            sentence=task["sentence"],
+            kind=task["kind"],
+            skills=tuple(task["skills"]),
+            shots=read_pairs(bundle / task["shots"]["0"]),
+            held_out=read_pairs(bundle / task["held_out"]),
+        )
+        for task in listing["tasks"]
+    )
+
+
+def read_pairs(path: Path) -> tuple[Pair, ...]:
+    return tuple(pairs_from_text(path.read_text(encoding="utf-8")))

@@ -1,0 +1,174 @@
+"""What the API takes and gives, named for its description."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from composer import selectors
+from composer.core.choices import BUDGET_OF_METHOD, DEFAULT_METHOD, DEFAULT_SEED
+from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
+from composer.models import BUDGET_MAX, Composition
+
+SEED_MAX = 2**31 - 1
+MODULES_NAMED_MAX = 500
+
+
+def require_storable(text: str) -> None:
+    if not is_storable(text):
+        raise serializers.ValidationError("This holds characters that are not text. Remove them.")
+
+
+class ExampleSerializer(serializers.Serializer):
+    input = serializers.CharField(
+        max_length=CHARACTERS_MAX, trim_whitespace=False, validators=[require_storable]
+    )
+    output = serializers.CharField(
+        max_length=CHARACTERS_MAX, trim_whitespace=False, validators=[require_storable]
+    )
+
+    def to_internal_value(self, data: Any) -> Pair:
+        return Pair(**super().to_internal_value(data))
+
+    def validate_output(self, output: str) -> str:
+        if not output.strip():
+            raise serializers.ValidationError("This example has no output. Write the answer you expect.")
+        return output
+
+
+class CompositionRequestSerializer(serializers.Serializer):
+    """What to compose, for which task, how far."""
+
+    name = serializers.CharField(max_length=80, validators=[require_storable])
+    sentence = serializers.CharField(
+        max_length=300, required=False, default="", allow_blank=True, validators=[require_storable]
+    )
+    base = serializers.CharField(
+        required=False, help_text="The base model's name; left out: the one most modules here are made for."
+    )
+    examples = ExampleSerializer(many=True, max_length=SHOTS_MAX, help_text="A few; five are a good start.")
+    held_out = ExampleSerializer(
+        many=True, required=False, default=list, max_length=HELD_OUT_MAX, help_text="Only to measure."
+    )
+    method = serializers.CharField(required=False, default=DEFAULT_METHOD, help_text="See /api/v1/methods.")
+    search = serializers.CharField(required=False, default="auto", help_text="See /api/v1/methods.")
+    selection = serializers.CharField(
+        required=False,
+        help_text="“all”, “random:20”, or “chosen” (the modules named; implied by naming some).",
+    )
+    modules = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        required=False,
+        default=list,
+        max_length=MODULES_NAMED_MAX,
+        help_text="Names, such as “demo/french”.",
+    )
+    budget = serializers.IntegerField(
+        required=False, min_value=1, max_value=BUDGET_MAX, help_text="Left out: the method's own."
+    )
+    seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
+
+    def validate_base(self, name: str) -> Any:
+        base = selectors.base_find(name)
+        if base is None:
+            raise serializers.ValidationError(f"The library has no base model “{name[:80]}”.")
+        return base
+
+    def validate_modules(self, names: list[str]) -> list[Any]:
+        versions = {name: selectors.version_current(name) for name in names}
+        unknown = [name for name, version in versions.items() if version is None]
+        if unknown:
+            raise serializers.ValidationError([f"There is no module “{name[:80]}”." for name in unknown[:10]])
+        return list(versions.values())
+
+    def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of services.composition_request."""
+        asked["shots"] = asked.pop("examples")
+        asked["module_versions"] = asked.pop("modules")
+        asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
+        asked.setdefault("base", selectors.base_default())
+        if asked["base"] is None:
+            raise serializers.ValidationError({"base": ["The library has no base model yet."]})
+        asked.setdefault("budget", BUDGET_OF_METHOD.get(asked["method"], 1))
+        return asked
+
+
+class CompositionSerializer(serializers.ModelSerializer):
+    """A composition as a list shows it."""
+
+    base = serializers.CharField(source="base.name")
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Composition
+        fields = [
+            "id", "name", "sentence", "status", "stage", "stage_text", "steps_done", "steps_planned",
+            "best_loss", "base", "method", "search", "selection", "budget", "seed", "error",
+            "created_at", "started_at", "finished_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_error(self, composition: Composition) -> dict[str, str] | None:
+        """Why it failed; null when it did not."""
+        if not composition.error_code:
+            return None
+        return {"code": composition.error_code, "message": composition.error_message}
+
+
+class CompositionModuleSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    revision = serializers.CharField(source="version.commit_id")
+    weight = serializers.FloatField(allow_null=True)
+
+
+class CompositionDetailSerializer(CompositionSerializer):
+    """A composition with its modules, and with its report once it is done."""
+
+    modules = CompositionModuleSerializer(many=True)
+
+    class Meta(CompositionSerializer.Meta):
+        fields = [*CompositionSerializer.Meta.fields, "modules", "report"]
+        read_only_fields = fields
+
+
+class EventSerializer(serializers.Serializer):
+    number = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    attempt = serializers.IntegerField(
+        source="generation", help_text="Rises when a new worker starts it again."
+    )
+    kind = serializers.CharField(help_text="“stage” or “step”.")
+    detail = serializers.DictField()
+
+
+class EventsSerializer(serializers.Serializer):
+    status = serializers.CharField()
+    is_finished = serializers.BooleanField()
+    events = EventSerializer(many=True)
+
+
+class ChoiceSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    line = serializers.CharField()
+    source = serializers.CharField()
+
+
+class MethodSerializer(ChoiceSerializer):
+    budget = serializers.IntegerField(help_text="Used when none is given.")
+    searches = ChoiceSerializer(many=True)
+
+
+class DemoTaskSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    sentence = serializers.CharField()
+    kind = serializers.CharField()
+    skills = serializers.ListField(child=serializers.CharField())
+
+
+class PairSerializer(serializers.Serializer):
+    input = serializers.CharField()
+    output = serializers.CharField()
+
+
+class DemoTaskDetailSerializer(DemoTaskSerializer):
+    shots = PairSerializer(many=True)
+    held_out = PairSerializer(many=True)

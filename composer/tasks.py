@@ -1,0 +1,42 @@
+"""Doors, not rooms: an id comes in, the row holds what comes out."""
+
+from typing import Any
+from uuid import UUID
+
+from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
+
+from composer import runner
+from hub_site.celery import app
+from hub_site.jobs.leases import RING_AGAIN
+
+COMPOSE_QUEUE = "compose"
+
+
+@app.task(ignore_result=True)
+def run_composition(composition_id: str) -> None:
+    runner.composition_run(UUID(composition_id))
+
+
+@app.task(ignore_result=True)
+def sweep() -> None:
+    """Ring again for compositions that wait, and clear away what dead workers left."""
+    for composition_id in runner.sweep():
+        # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
+        run_composition.apply_async((str(composition_id),), expires=RING_AGAIN.total_seconds())
+
+
+@celeryd_after_setup.connect
+def start_launcher(sender: str, instance: Any, **_: Any) -> None:
+    """Import torch and its friends in the launcher while the compose worker itself starts."""
+    if COMPOSE_QUEUE in instance.app.amqp.queues.consume_from:
+        runner.launcher().start()
+
+
+@worker_shutting_down.connect
+def let_go(**_: Any) -> None:
+    runner.stopping.set()
+
+
+@worker_shutdown.connect
+def stop_launcher(**_: Any) -> None:
+    runner.launcher().stop()

@@ -1,0 +1,16 @@
+from django.urls import path
+
+from composer import views
+
+app_name = "composer"
+
+urlpatterns = [
+    path("", views.composition_list, name="list"),
+    path("new/", views.composition_new, name="new"),
+    path("<uuid:composition_id>/", views.composition_page, name="composition"),
+    path("<uuid:composition_id>/progress/", views.composition_progress, name="progress"),
+    path("<uuid:composition_id>/events/", views.composition_events, name="events"),
+    path("<uuid:composition_id>/cancel/", views.composition_cancel_page, name="cancel"),
+    path("<uuid:composition_id>/delete/", views.composition_delete_page, name="delete"),
+    path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),
+]

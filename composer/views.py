@@ -1,0 +1,219 @@
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from composer import selectors
+from composer.adapter_zip import adapter_download
+from composer.api import after
+from composer.core.choices import BUDGET_OF_METHOD, METHODS
+from composer.forms import CompositionForm
+from composer.models import Composition
+from composer.report import report_view
+from composer.services import composition_cancel, composition_delete, composition_request
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+
+PER_PAGE = 20
+
+
+@login_required
+@require_safe
+def composition_list(request: HttpRequest) -> HttpResponse:
+    page = Paginator(selectors.compositions_of(request.user), PER_PAGE).get_page(request.GET.get("page"))
+    return render(request, "composer/composition_list.html", {"page": page})
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "POST"])
+def composition_new(request: HttpRequest) -> HttpResponse:
+    if request.method == "GET":
+        form = CompositionForm(owner=request.user, initial=beginning(request))
+        return render(request, "composer/composition_new.html", page_of(form))
+    form = CompositionForm(request.POST, request.FILES, owner=request.user)
+    composition = request_from(form)
+    if composition is None:
+        form.keep_uploads()
+        return render(request, "composer/composition_new.html", page_of(form), status=422)
+    say_what_was_left_out(request, form, composition)
+    return redirect(composition)
+
+
+def request_from(form: CompositionForm) -> Composition | None:
+    """Ask for what the form says; None, with the reason in the form, if that cannot be."""
+    if not form.is_valid():
+        return None
+    try:
+        return composition_request(owner=form.owner, **form.cleaned_data)
+    except Refusal as refusal:
+        form.refuse(refusal)
+        return None
+
+
+def say_what_was_left_out(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
+    left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_of(composition))
+    if left_out:
+        text = (
+            f"{left_out} held-out examples are also among your examples; they were left out of the measuring."
+        )
+        messages.info(request, text)
+
+
+def page_of(form: CompositionForm) -> dict[str, Any]:
+    base = selectors.base_find(str(form["base"].value() or "")) or selectors.base_default()
+    fits = {method.name: selectors.fits(base, method.name) if base else [] for method in METHODS}
+    return {
+        "form": form,
+        "base": base,
+        "methods": [{"choice": method, "budget": BUDGET_OF_METHOD[method.name]} for method in METHODS],
+        "modules": selectors.modules_to_choose_from(base) if base else [],
+        "fitting": {name: sum(fit.fits for fit in found) for name, found in fits.items()},
+        "chosen": set(form["modules"].value() or ()),
+        "tasks": selectors.demo_tasks(),
+        "held_out_kept": held_out_kept(form),
+    }
+
+
+def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
+    """The held-out examples that the page offers by name, and how many they are."""
+    source = form["held_out_from"].value()
+    if not source:
+        return None
+    found = selectors.held_out_named(source, form.owner)
+    return {"source": source, "count": len(found)} if found else None
+
+
+def beginning(request: HttpRequest) -> dict[str, Any]:
+    """What the form begins with: a demo task, an earlier composition, or modules from the library."""
+    if task := selectors.demo_task(request.GET.get("task", "")):
+        return {
+            "name": task.name,
+            "sentence": task.sentence,
+            "shots": [(pair.input, pair.output) for pair in task.shots],
+            "held_out_from": f"task:{task.name}",
+        }
+    if "again" in request.GET:
+        earlier = selectors.composition_named(request.user, request.GET["again"])
+        if earlier is None:
+            raise Http404
+        return again(earlier)
+    if names := request.GET.getlist("modules"):
+        return {"selection": "chosen", "modules": names}
+    return {}
+
+
+def again(earlier: Composition) -> dict[str, Any]:
+    selection, _, count = earlier.selection.partition(":")
+    initial: dict[str, Any] = {
+        "name": earlier.name,
+        "sentence": earlier.sentence,
+        "shots": [(pair.input, pair.output) for pair in selectors.shots_of(earlier)],
+        "base": earlier.base.name,
+        "selection": selection,
+        "method": earlier.method,
+        "search": earlier.search,
+        "budget": earlier.budget,
+        "seed": earlier.seed,
+    }
+    if count:
+        initial["random_count"] = int(count)
+    if selection == "chosen":
+        initial["modules"] = list(earlier.modules.values_list("name", flat=True))
+    if selectors.held_out_of(earlier):
+        initial["held_out_from"] = f"composition:{earlier.pk}"
+    return initial
+
+
+@login_required
+@never_cache
+@require_safe
+def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    """The page to watch it on while it runs; its report when it is done; why, when it is not."""
+    composition = own(request, composition_id)
+    context: dict[str, Any] = {"composition": composition}
+    if composition.is_done:
+        context |= report_view(composition, request.GET.get("show", ""))
+        context["files"] = selectors.result_files(composition)
+        return render(request, "composer/composition_report.html", context)
+    if composition.is_finished:
+        return render(request, "composer/composition_ended.html", context)
+    context["waiting"] = selectors.waiting_since(composition)
+    context["module_names"] = list(composition.modules.values_list("name", flat=True))
+    return render(request, "composer/composition_watch.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    """The part of the watching page that says where it stands; a finished one asks for the whole page."""
+    composition = own(request, composition_id)
+    if composition.is_finished:
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    context = {"composition": composition, "waiting": selectors.waiting_since(composition)}
+    return render(request, "composer/_progress.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def composition_events(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    """What the page's loss curve and bars are drawn from."""
+    try:
+        news = selectors.news_of(own(request, composition_id), after(request.GET))
+    except Refusal as refusal:
+        return JsonResponse({"error": refusal.message}, status=refusal.status)
+    return JsonResponse(news | {"events": [event_line(event) for event in news["events"]]})
+
+
+def event_line(event: Any) -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "attempt": event.generation,
+        "kind": event.kind,
+        "detail": event.detail,
+    }
+
+
+@login_required
+@require_safe
+def composition_adapter(request: HttpRequest, composition_id: UUID) -> HttpResponseBase:
+    composition = own(request, composition_id)
+    if not composition.is_done:
+        raise Http404
+    return serve_download(request, adapter_download(composition))
+
+
+@login_required
+@require_POST
+def composition_cancel_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    own(request, composition_id)
+    return redirect(composition_cancel(owner=request.user, composition_id=composition_id))
+
+
+@login_required
+@require_POST
+def composition_delete_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    composition = own(request, composition_id)
+    try:
+        composition_delete(owner=request.user, composition_id=composition_id)
+    except Refusal as refusal:
+        messages.error(request, refusal.message)
+        return redirect(composition)
+    messages.success(request, f"“{composition.name}” is deleted, with its examples and its adapter.")
+    return redirect("composer:list")
+
+
+def own(request: HttpRequest, composition_id: UUID) -> Composition:
+    composition = selectors.composition_find(request.user, composition_id)
+    if composition is None:
+        raise Http404
+    return composition
