@@ -338,7 +338,7 @@ class Composition:
     # --- the report ---
 
     def report(self, out: Path) -> None:
-        """Write report.json, schema 1; docs/report.md describes every field."""
+        """Write report.json, schema 1; docs/core/report.md describes every field."""
         job = self.job
         report = {
             "schema": REPORT_SCHEMA,

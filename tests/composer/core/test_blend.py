@@ -1,0 +1,56 @@
+"""The default search of the exact sum, on a base that is known."""
+
+import pytest
+import torch
+
+from composer.core import blend
+from composer.core.base_model import BaseModel
+from composer.core.combine import ExactSum
+from composer.core.examples import Example
+from composer.core.module_stack import read_module, stack_modules
+from composer.core.objective import FewShotScorer, token_mean
+from composer.core.search import Fits, fit_weights
+from tests.composer.core.tiny import EXAMPLES, make_base, make_module
+
+
+@pytest.fixture
+def scorer(tmp_path):
+    base = make_base(tmp_path / "base")
+    stack = stack_modules(
+        [read_module(make_module(tmp_path / str(i), base, seed=i), str(i)) for i in range(4)]
+    )
+    model = BaseModel.load(base)
+    model.hook(layer.path for layer in stack.layers)
+    return FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])), ExactSum(stack)
+
+
+def test_the_search_lowers_the_few_shot_loss_and_stays_within_its_budget(scorer):
+    scorer, method = scorer
+    before = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    scorer.candidates_scored = 0
+    found = blend.search_adam(scorer, method, budget=150, on_step=lambda step: None)
+    after = float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens))
+    assert after < before
+    assert 3 * scorer.gradient_steps <= 150
+    assert found.steps[0].loss == pytest.approx(before, rel=1e-5)
+
+
+def test_the_best_subset_is_the_best_of_all_of_them():
+    dense = torch.tensor([0.9, 0.1, 0.8, 0.7, -0.5])
+    wanted = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
+    found = blend.best_subset(dense, blend.BlendSettings(), lambda w: (w - wanted).abs().sum(-1))
+    assert found.tolist() == wanted.tolist()
+    assert blend.subset_count(6, 3) == 6 + 15 + 20
+
+
+def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
+    scorer, method = scorer
+    losses = blend.left_out_losses(scorer, method, steps=20)
+    shown = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0])  # all but the third
+    weights = fit_weights(
+        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, shown),
+        Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([blend.BlendSettings.dense_penalty])),
+        steps=20,
+        learning_rate=blend.rate_for(20, blend.BlendSettings.travel),
+    )
+    assert float(losses[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
