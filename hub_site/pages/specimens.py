@@ -32,7 +32,7 @@ class SpecimenForm(forms.Form):
 
 RACE = [
     {"label": "composition", "kind": "ours", "percent": 71.0, "low": 62.0, "high": 79.0},
-    {"label": "LoRA on your 5", "kind": "baseline", "percent": 41.0, "low": 32.0, "high": 51.0},
+    {"label": "even mix", "kind": "baseline", "percent": 41.0, "low": 32.0, "high": 51.0},
     {"label": "best single", "kind": "baseline", "percent": 34.0, "low": 25.0, "high": 44.0},
     {"label": "LoraHub", "kind": "reference", "percent": 18.0, "low": 12.0, "high": 27.0},
     {"label": "base alone", "kind": "baseline", "percent": 0.0, "low": 0.0, "high": 4.0},
