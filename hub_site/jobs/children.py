@@ -77,7 +77,7 @@ class Launcher:
         request = json.dumps({"folder": str(folder), "limits": asdict(limits)}).encode()
         with self._lock, theirs:
             try:
-                socket.send_fds(self._ensure_running(), [request], [write_end, theirs.fileno()])
+                self._send(request, [write_end, theirs.fileno()])
             finally:
                 os.close(write_end)
         return Child(read_end, ours, limits)
@@ -90,6 +90,14 @@ class Launcher:
             if self.process is not None:
                 end(self.process)
                 self.process = None
+
+    def _send(self, request: bytes, descriptors: list[int]) -> None:
+        try:
+            socket.send_fds(self._ensure_running(), [request], descriptors)
+        except ConnectionError:  # it died a moment ago
+            if self.process is not None:
+                end(self.process)
+            socket.send_fds(self._ensure_running(), [request], descriptors)
 
     def _ensure_running(self) -> socket.socket:
         if self._control is not None and self.process is not None and self.process.poll() is None:
@@ -158,7 +166,7 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Hang up, so that the launcher kills the whole process group, and wait until it has. Harmless twice."""
+        """Hang up, so that the launcher kills the process group, and wait until it has. Harmless twice."""
         if self._events < 0:
             return
         os.close(self._events)
