@@ -10,8 +10,9 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from html import escape
 from typing import Any
+
+from django.template.loader import render_to_string
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -19,15 +20,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MIB = 1024 * 1024
-FORM_MAX_BYTES = 1 * MIB
-EXAMPLES_MAX_BYTES = 12 * MIB  # few-shot examples as rows of a form, or as a file
+MB = 1_000_000
+FORM_MAX_BYTES = 1 * MB
+EXAMPLES_MAX_BYTES = 12 * MB  # few-shot examples as rows of a form, or as a file
 GRACE_S = 20.0  # a slow phone on a bad line may take this long before its speed counts
 LEAST_BYTES_PER_S = 16 * 1024
 IN_FLIGHT_UPLOADS = 8  # the bodies of so many full uploads may be on their way at once
+PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
+    kind + b"-src 'self'" for kind in (b"style", b"script", b"font", b"img")
+)
 
-UPLOADS = re.compile(r"^/(modules/|api/v1/modules|api/models/|[^/]+/[^/]+/(new-version|upload|versions)\b)")
-EXAMPLES = re.compile(r"^/(compositions/|api/v1/compositions)")
+UPLOADS = re.compile(r"/(modules/new/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload)")
+EXAMPLES = re.compile(r"/(compositions/.*|api/v1/compositions(/.*)?)")
 
 
 class BodyRefused(Exception):
@@ -75,9 +79,9 @@ class BodyGate:
             self.in_flight_bytes -= body.received_bytes
 
     def cap_bytes(self, path: str) -> int:
-        if UPLOADS.match(path):
+        if UPLOADS.fullmatch(path):
             return self.upload_max_bytes
-        if EXAMPLES.match(path):
+        if EXAMPLES.fullmatch(path):
             return EXAMPLES_MAX_BYTES
         return FORM_MAX_BYTES
 
@@ -126,7 +130,7 @@ class WatchedBody:
 
     def too_large(self) -> BodyRefused:
         return BodyRefused(
-            413, "too_large", f"This is too large: at most {self.cap_bytes // MIB} MB can be sent here."
+            413, "too_large", f"This is too large: at most {self.cap_bytes // MB} MB can be sent here."
         )
 
 
@@ -136,14 +140,11 @@ async def send_refusal(refusal: BodyRefused, scope: Scope, send: Send) -> None:
         body = json.dumps({"error": {"code": refusal.code, "message": str(refusal)}})
     else:
         kind = b"text/html; charset=utf-8"
-        body = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>Not accepted</title>'
-            f'<h1>Not accepted</h1><p>{escape(str(refusal))}</p><p><a href="/">Back to the first page</a></p>'
-        )
+        body = render_to_string("not_accepted.html", {"status": refusal.status, "message": str(refusal)})
     headers = [
         (b"content-type", kind),
         (b"content-length", str(len(body.encode())).encode()),
-        (b"content-security-policy", b"default-src 'none'"),
+        (b"content-security-policy", PAGE_POLICY),
         (b"connection", b"close"),  # the rest of the body is of no interest
     ]
     if refusal.status == 503:

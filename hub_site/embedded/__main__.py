@@ -134,12 +134,14 @@ def run(arguments: argparse.Namespace) -> int:
         if is_ours:
             stop_stranded_parts(folder)
             with stopping_on_signals(), running_servers(folder) as servers:
-                return call(arguments.words, site_environment(folder, servers.environment, production()))
+                return call(
+                    after_dashes(arguments.words), site_environment(folder, servers.environment, production())
+                )
     processes.wait_for(folder.environment_file.exists, timeout_s=START_TIMEOUT_S)
     servers_of_the_other = read_environment(folder.environment_file)
     if not servers_of_the_other:
         raise EmbeddedError(already_running(folder))
-    return call(arguments.words, site_environment(folder, servers_of_the_other, production()))
+    return call(after_dashes(arguments.words), site_environment(folder, servers_of_the_other, production()))
 
 
 def production() -> str:
@@ -154,7 +156,7 @@ def test(arguments: argparse.Namespace) -> int:
         folder.make()
         with running_servers(folder, is_forgetful=True) as servers:
             environment = site_environment(folder, servers.environment, "hub_site.settings.test")
-            return call([sys.executable, "-m", "pytest", *arguments.words], environment)
+            return call([sys.executable, "-m", "pytest", *after_dashes(arguments.words)], environment)
 
 
 @contextlib.contextmanager
@@ -169,9 +171,12 @@ def stopping_on_signals() -> Iterator[None]:
     yield
 
 
+def after_dashes(words: list[str]) -> list[str]:
+    return words[1:] if words[:1] == ["--"] else words
+
+
 def call(command: list[str], environment: dict[str, str]) -> int:
-    words = command[1:] if command[:1] == ["--"] else command
-    child = subprocess.Popen(words, env=environment)
+    child = subprocess.Popen(command, env=environment)
     try:
         return child.wait()
     except KeyboardInterrupt:  # the terminal has sent it to the child too

@@ -31,9 +31,11 @@ HUB_PUBLIC_URL = env_url(
 PUBLIC_ADDRESS = HUB_PUBLIC_URL.geturl().rstrip("/")
 IS_HTTPS = HUB_PUBLIC_URL.scheme == "https"
 
-ALLOWED_HOSTS = env_list(
-    "HUB_ALLOWED_HOSTS", sorted({HUB_PUBLIC_URL.hostname or "", "localhost", "127.0.0.1", "[::1]"} - {""})
-)
+# The machine itself asks for /health/ as localhost, whatever else is allowed.
+ALLOWED_HOSTS = [
+    "localhost",
+    *env_list("HUB_ALLOWED_HOSTS", [HUB_PUBLIC_URL.hostname or "localhost", "127.0.0.1", "[::1]"]),
+]
 CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
 
 # What may be asked of it ------------------------------------------------------
@@ -239,7 +241,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        "django.server": {"handlers": ["stderr"], "propagate": False},
-        "django.utils.autoreload": {"level": "WARNING"},
+        "uvicorn": {"handlers": []},  # its own handlers write another format; ours is at the root
+        "uvicorn.error": {"handlers": []},
     },
 }

@@ -1,0 +1,82 @@
+"""What every test may ask for: three people, their clients, and a data folder of the test's own.
+
+Alice owns things, Bob works with her, Charlie is a stranger.
+"""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+from hub_site.accounts.models import User
+from hub_site.accounts.services import token_create, user_create
+
+PASSWORD = "a long walk by the sea"
+TESTS_ARE_LONG = bool(os.environ.get("HUB_TEST_LONG"))
+
+for name in [name for name in os.environ if name.startswith("HF_")]:
+    del os.environ[name]  # the tester's own Hub is none of the tests' business
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes of computing unless --long was asked for."""
+    if TESTS_ARE_LONG:
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def data_folder(settings, tmp_path):
+    settings.HUB_DATA = tmp_path / "data"
+    for name in ("blobs", "jobs", "run"):
+        (settings.HUB_DATA / name).mkdir(parents=True)
+    return settings.HUB_DATA
+
+
+@pytest.fixture
+def alice(db) -> User:
+    return user_create(username="alice", email="alice@example.org", password=PASSWORD)
+
+
+@pytest.fixture
+def bob(db) -> User:
+    return user_create(username="bob", email="bob@example.org", password=PASSWORD)
+
+
+@pytest.fixture
+def charlie(db) -> User:
+    return user_create(username="charlie", email="charlie@example.org", password=PASSWORD)
+
+
+@pytest.fixture
+def staff(db) -> User:
+    return user_create(username="stella", email="stella@example.org", password=PASSWORD, staff=True)
+
+
+@pytest.fixture
+def browser_of() -> Callable[[User], Client]:
+    """A signed-in client of the pages: browser_of(alice).get(…)."""
+
+    def sign_in(user: User) -> Client:
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def api_of() -> Callable[..., APIClient]:
+    """A client of the API with a token of that user: api_of(alice, scope="read").get(…)."""
+
+    def with_token(user: User, scope: str = "write") -> APIClient:
+        _, token = token_create(user=user, label="test", scope=scope)
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+        return client
+
+    return with_token
