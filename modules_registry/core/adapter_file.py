@@ -24,8 +24,8 @@ Source = Path | BinaryIO
 FileRefusal = ConfigRefusal | WeightsRefusal
 Array = npt.NDArray[Any]
 
-HEADER_BYTES_MAX = 4 * 1024**2  # 20,000 tensors of a large model need about 3 MB
-TENSORS_MAX = 20_000
+HEADER_BYTES_MAX = 2 * 1024**2  # 10,000 tensors of a large model need about 1.8 MB
+TENSORS_MAX = 10_000
 DIMENSIONS_MAX = 8
 HEADER_DEPTH_MAX = 3  # {name: {"shape": [ … ]}}
 PIECE_BYTES = 1024**2  # divisible by every item size

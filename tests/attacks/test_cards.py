@@ -88,16 +88,16 @@ def test_a_tag_calls_nothing(tag):
     ],
 )
 def test_a_hostile_card_is_refused_with_its_code(code, data):
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(CardRefusal) as refusal:
         check_card(data)
     assert refusal.value.code == code
     assert refusal.value.message.isascii()
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize("body", ["[" * 500_000, "---\n" * 100_000, "---" + " " * 400_000, "> " * 200_000])
 def test_a_tiresome_body_is_read_quickly(body):
-    begin = time.perf_counter()
+    begin = time.process_time()
     check_card(body.encode())
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1

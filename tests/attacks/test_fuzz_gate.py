@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 from contextlib import suppress
 from datetime import timedelta
@@ -29,7 +30,8 @@ HEADER = described(TENSORS)
 DATA = data_of(TENSORS)
 PLAIN = weights()
 
-fuzzed = settings(max_examples=300, deadline=timedelta(seconds=2))
+EXAMPLES = 3000 if os.environ.get("HUB_TEST_LONG") else 100
+fuzzed = settings(max_examples=EXAMPLES, deadline=timedelta(seconds=5))
 numbers = st.integers() | st.floats() | st.sampled_from([0, 1, 2**31, 2**63, 2**64, -1])
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | numbers | st.text(max_size=20),
