@@ -32,11 +32,13 @@ class SpecimenForm(forms.Form):
 
 RACE = [
     {"label": "composition", "kind": "ours", "percent": 71.0, "low": 62.0, "high": 79.0},
-    {"label": "even mix", "kind": "baseline", "percent": 41.0, "low": 32.0, "high": 51.0},
     {"label": "best single", "kind": "baseline", "percent": 34.0, "low": 25.0, "high": 44.0},
     {"label": "LoraHub", "kind": "reference", "percent": 18.0, "low": 12.0, "high": 27.0},
+    {"label": "even mix", "kind": "baseline", "percent": 3.0, "low": 1.0, "high": 9.0},
     {"label": "base alone", "kind": "baseline", "percent": 0.0, "low": 0.0, "high": 4.0},
 ]
+
+EXAMPLES = [("dress hat owl grape", "GRAPE"), ("pear bus cow knee", "PEAR"), ("", "")]
 
 WEIGHTS_ZERO = 20.0  # where weight 0 lies on the track, in percent of its width
 WEIGHTS = [
@@ -64,6 +66,7 @@ def all_of_them() -> dict[str, Any]:
         "form": SpecimenForm(),
         "refused": refused_form(),
         "race": RACE,
+        "examples": EXAMPLES,
         "weights": WEIGHTS,
         "weights_zero": WEIGHTS_ZERO,
         "page": Paginator(range(400), 20).page(4),
