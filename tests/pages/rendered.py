@@ -11,7 +11,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.inline: list[str] = []
         self.labels: set[str] = set()
-        self.fields: list[str] = []
+        self.unlabelled: list[str] = []  # fields without a word of their own, by id; a <label> may name them
         self.feed(markup)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -28,7 +28,11 @@ class Page(HTMLParser):
         if tag == "label":
             self.labels.add(given.get("for") or "")
         if tag in ("input", "select", "textarea") and given.get("type") not in ("hidden", "submit"):
-            self.fields.append(given.get("id") or "")
+            self.note_field(given)
+
+    def note_field(self, given: dict[str, str | None]) -> None:
+        if not given.get("aria-label"):
+            self.unlabelled.append(given.get("id") or "")
 
     def note_inline(self, tag: str, given: dict[str, str | None]) -> None:
         if tag == "style" or (tag == "script" and "src" not in given):

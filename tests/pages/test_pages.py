@@ -7,8 +7,6 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import RequestFactory, override_settings
 
-from hub_site.accounts.models import User
-from hub_site.accounts.services import user_create
 from hub_site.pages.specimens import SpecimenForm
 from tests.pages.rendered import Page
 
@@ -34,11 +32,6 @@ FOR_USERS = [
 ERRORS = ["400", "403", "403_csrf", "404", "500"]
 
 
-@pytest.fixture
-def alice() -> User:
-    return user_create(username="alice", password="a long and odd password 7")
-
-
 def is_ours(markup: str) -> bool:
     return 'class="brand"' in markup and "css/tokens.css" in markup
 
@@ -48,7 +41,7 @@ def require_calm(markup: str) -> None:
     page = Page(markup)
     assert page.inline == []
     assert len(page.ids) == len(set(page.ids))
-    assert set(page.fields) <= page.labels
+    assert set(page.unlabelled) <= page.labels
     assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= set(page.ids)
     for address in page.addresses:
         path = urlsplit(address).path
@@ -65,21 +58,16 @@ def test_a_visitor_gets_a_page_of_ours(client, address):
 
 
 @pytest.mark.parametrize("address", FOR_EVERYONE + FOR_USERS)
-def test_a_user_gets_a_page_of_ours(client, alice, address):
-    client.force_login(alice)
-    answer = client.get(address)
+def test_a_user_gets_a_page_of_ours(browser_of, alice, address):
+    answer = browser_of(alice).get(address)
     assert answer.status_code == 200
     assert is_ours(answer.content.decode())
     require_calm(answer.content.decode())
 
 
-def test_the_style_guide_is_for_staff(client, alice):
-    client.force_login(alice)
-    assert client.get("/styleguide/").status_code == 302
-
-    alice.is_staff = True
-    alice.save(update_fields=["is_staff"])
-    answer = client.get("/styleguide/")
+def test_the_style_guide_is_for_staff(browser_of, alice, staff):
+    assert browser_of(alice).get("/styleguide/").status_code == 302
+    answer = browser_of(staff).get("/styleguide/")
     assert answer.status_code == 200
     require_calm(answer.content.decode())
 
@@ -109,9 +97,8 @@ def test_a_page_for_great_need_needs_no_request(name, django_assert_num_queries)
     require_calm(markup)
 
 
-def test_signing_out_is_a_form_not_a_link(client, alice):
-    client.force_login(alice)
-    markup = client.get("/").content.decode()
+def test_signing_out_is_a_form_not_a_link(browser_of, alice):
+    markup = browser_of(alice).get("/").content.decode()
     assert re.search(r'<form method="post" action="/accounts/logout/">', markup)
     assert "/accounts/logout/" not in Page(markup).links
 
@@ -137,9 +124,8 @@ def test_the_limits_are_the_ones_the_site_runs_with(client):
     assert "1234 MB" in markup
 
 
-def test_a_message_becomes_a_toast(client, alice):
-    client.force_login(alice)
-    markup = client.post("/accounts/logout/", follow=True).content.decode()
+def test_a_message_becomes_a_toast(browser_of, alice):
+    markup = browser_of(alice).post("/accounts/logout/", follow=True).content.decode()
     assert re.search(
         r'class="notice toast notice--success">\s*<div class="notice__body">You are signed out', markup
     )
