@@ -31,7 +31,7 @@ MODULE_PATH_LENGTH_MAX = 200
 PEFT_VERSION = re.compile(r"[A-Za-z0-9.+@_-]{1,64}")
 LIBRARY = re.compile(r"transformers(\.[A-Za-z0-9_]+)*")
 
-TRAIN_AGAIN = "Train a plain LoRA, or wait until it is."
+TRAIN_AGAIN = "Train a plain LoRA instead."
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def parse_object(data: bytes, *, depth_max: int) -> dict[str, Any]:
 
 def shown(value: object) -> str:
     """A stranger's value as it may stand in a sentence: plain ASCII (it may travel in a header), short."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str).replace("\x7f", "\\u007f")
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 

@@ -317,6 +317,7 @@ def _tensor_cases() -> Iterator[tuple[str, str, bytes]]:
         name("q.base_layer", "A"), name("q.lora_A", "A"), name("lm_head.modules_to_save", "A"),
         name("a b", "A"),
         name("<script>alert(1)</script>", "A"), name("q\n", "A"), name("q", "A") + "\n", name("\u202eq", "A"),
+        name("\x7fq", "A"),
         name("a." * 100 + "q", "A"), "", "__metadata", name("q.original_module", "A"), name("q.lora_B", "A"),
     ):  # fmt: skip
         yield f"tensor {key[:100]!r}", "tensor_not_lora", weights(_spoiled(**{key: tensor(RANK, D_IN)}))

@@ -157,6 +157,25 @@ def test_an_adapter_made_by_peft_passes_for_its_base(tmp_path, kind, options):
     assert check_card((tmp_path / "README.md").read_bytes()).front_matter["library_name"] == "peft"
 
 
+@pytest.mark.parametrize(("kind", "options"), ADAPTERS, ids=str)
+def test_what_passed_loads_whole_and_leaves_the_base_as_it_was(tmp_path, kind, options, recwarn):
+    import torch
+    from peft import PeftModel
+
+    saved = saved_adapter(kind, options, tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(checked(tmp_path).config))
+    base = type(saved.get_base_model()).from_pretrained(tmp_path / "base")
+    before = {key: value.clone() for key, value in base.state_dict().items()}
+    recwarn.clear()
+    loaded = PeftModel.from_pretrained(base, str(tmp_path))
+    assert not [warning for warning in recwarn if "adapter keys" in str(warning.message)]
+    tokens = torch.arange(6).view(1, -1)
+    inputs = {"input_ids": tokens} | ({"decoder_input_ids": tokens} if kind == "t5" else {})
+    torch.testing.assert_close(loaded(**inputs).logits, saved.eval()(**inputs).logits)
+    after = loaded.unload().state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("dtype", "name"), [("float16", "F16"), ("bfloat16", "BF16")])
 def test_an_adapter_in_half_precision_passes(tmp_path, dtype, name):
