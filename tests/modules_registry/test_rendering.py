@@ -1,0 +1,65 @@
+"""Cards are written by anyone and shown to everyone."""
+
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from modules_registry.rendering import RENDERED_CHARACTERS_MAX, markdown_html
+
+
+def test_a_card_keeps_its_shape():
+    html = markdown_html("# Title\n\nSome **bold** and `code`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    for part in ("<h3>Title</h3>", "<strong>bold</strong>", "<code>code</code>", "<td>1</td>"):
+        assert part in html
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "[x](JaVaScRiPt:alert(1))",
+        "[x](data:text/html,<script>alert(1)</script>)",
+        "[x](vbscript:msgbox)",
+        '[x](http://a "onmouseover=alert(1)")',
+        "![x](http://spy.example/pixel.png)",
+        "![x](javascript:alert(1))",
+        "<javascript:alert(1)>",
+        '<a href="javascript:alert(1)">x</a>',
+        "<iframe src=//evil.example></iframe>",
+        "<style>body{display:none}</style>",
+        "<svg onload=alert(1)>",
+        '<p style="position:fixed">x</p>',
+        "```html\n<script>alert(1)</script>\n```",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "<form action=//evil.example><input name=password></form>",
+    ],
+)
+def test_nothing_in_a_card_runs_or_loads(markdown):
+    for tag, attributes in elements(markdown_html(markdown)):
+        assert tag in {"a", "code", "p", "pre"}
+        assert set(attributes) <= {"href", "title", "rel"}
+        assert attributes.get("href", "https:").startswith(("http:", "https:"))
+
+
+def elements(html):
+    """Every element that a browser would make of this, with its attributes."""
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: found.append((tag, dict(attributes)))
+    parser.feed(html)
+    return found
+
+
+def test_links_do_not_vouch_for_where_they_lead():
+    assert 'rel="nofollow noopener"' in markdown_html("[x](https://example.org)")
+
+
+@pytest.mark.parametrize("unit", ["[", "[](", "*a ", "> ", "`a``b", "- a\n", "|a|\n|-|\n"])
+def test_a_card_made_to_be_slow_is_shown_soon(unit):
+    start = time.perf_counter()
+    markdown_html(unit * (1_000_000 // len(unit)))
+    markdown_html(unit * (RENDERED_CHARACTERS_MAX // len(unit) - 1))
+    assert time.perf_counter() - start < 10

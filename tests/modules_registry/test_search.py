@@ -1,0 +1,161 @@
+"""Finding modules: words, parts of names, filters, counts."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modules_registry.models import Module
+from modules_registry.selectors import (
+    ModuleFilters,
+    composable_versions,
+    module_facets,
+    module_find,
+    module_search,
+    tags_in_use,
+)
+from modules_registry.services import module_delete, module_edit
+from tests.factories import config_file, make_module
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def library(alice, bob, base):
+    """Four modules of two owners; one is for a base that the library does not have."""
+    make_module(
+        alice,
+        "french",
+        sentence="Translates words into French.",
+        tags=["translation", "words"],
+        licence="mit",
+    )
+    make_module(
+        alice,
+        "spanish",
+        sentence="Translates words into Spanish.",
+        tags=["translation"],
+        licence="apache-2.0",
+    )
+    make_module(
+        bob, "squad_v2.0", sentence="Answers questions about a paragraph.", tags=["qa"], licence="mit"
+    )
+    elsewhere = config_file(base_model_name_or_path="google/flan-t5-large")
+    make_module(bob, "capitals", sentence="Writes in capitals.", tags=["words"], config_file=elsewhere)
+
+
+def found(**filters):
+    return [module.full_name for module in module_search(ModuleFilters(sort="name", **filters))]
+
+
+@pytest.mark.parametrize(
+    ("q", "names"),
+    [
+        ("french", ["alice/french"]),
+        ("translate", ["alice/french", "alice/spanish"]),  # another form of the word
+        ("transl", ["alice/french", "alice/spanish"]),  # its beginning
+        ("span", ["alice/spanish"]),
+        ("panis", ["alice/spanish"]),  # a part of the name
+        ("squad_v2.0", ["bob/squad_v2.0"]),
+        ("alice/french", ["alice/french"]),
+        ("bob/", ["bob/capitals", "bob/squad_v2.0"]),
+        ("translates spanish", ["alice/spanish"]),
+        ('"words into french"', ["alice/french"]),
+        ("qa", ["bob/squad_v2.0"]),
+        ("flan", ["bob/capitals"]),
+        ("nothing like it", []),
+    ],
+)
+def test_words_find_modules(library, q, names):
+    assert found(q=q) == names
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({}, ["bob/capitals", "alice/french", "alice/spanish", "bob/squad_v2.0"]),
+        ({"tags": ("words",)}, ["bob/capitals", "alice/french"]),
+        ({"tags": ("words", "translation")}, ["alice/french"]),
+        ({"base": "google/flan-t5-large"}, ["bob/capitals"]),
+        ({"licence": "apache-2.0"}, ["alice/spanish"]),
+        ({"author": "BOB"}, ["bob/capitals", "bob/squad_v2.0"]),
+        ({"author": "alice", "q": "words", "tags": ("translation",)}, ["alice/french", "alice/spanish"]),
+        ({"tags": ("no-such-tag",)}, []),
+    ],
+)
+def test_filters_narrow_together(library, filters, names):
+    assert found(**filters) == names
+
+
+def test_without_words_the_newest_change_comes_first(library, alice):
+    module_edit(editor=alice, module=module_find("alice", "french"), licence="mit")
+    assert module_search(ModuleFilters())[0].full_name == "alice/french"
+
+
+def test_with_words_the_best_match_comes_first(library, alice, base):
+    make_module(alice, "other", sentence="Not French, but near.")
+    assert [module.name for module in module_search(ModuleFilters(q="french"))] == ["french", "other"]
+
+
+def test_a_deleted_module_is_nowhere(library, alice, base):
+    module_delete(editor=alice, module=module_find("alice", "french"))
+    assert "alice/french" not in found()
+    assert found(q="french") == []
+    assert ("translation", 1) in tags_in_use()
+    assert "french" not in {version.module.name for version in composable_versions(base)}
+
+
+def test_facets_count_what_a_click_would_leave(library):
+    filters = ModuleFilters(tags=("translation",), licence="mit")
+    facets = {facet.name: {value.value: value for value in facet.values} for facet in module_facets(filters)}
+    counts = {
+        name: {value.value: value.count for value in values.values()} for name, values in facets.items()
+    }
+    assert counts["tags"] == {"translation": 1, "words": 1}
+    assert counts["licence"] == {"mit": 1, "apache-2.0": 1}  # what the other choice would give
+    assert counts["author"] == {"alice": 1}
+    for name, values in facets.items():
+        for value in values.values():
+            if not value.is_chosen:
+                assert module_search(value.filters).count() == value.count, (name, value.value)
+
+
+def test_a_chosen_facet_is_taken_back_by_its_link(library):
+    [facet] = [facet for facet in module_facets(ModuleFilters(licence="mit")) if facet.name == "licence"]
+    chosen = next(value for value in facet.values if value.is_chosen)
+    assert chosen.filters == ModuleFilters()
+
+
+def test_only_current_versions_of_the_base_are_composable(library, alice, base):
+    module_edit(editor=alice, module=module_find("alice", "french"), card="# A second version")
+    versions = list(composable_versions(base))
+    assert [version.module.full_name for version in versions] == [
+        "alice/french",
+        "alice/spanish",
+        "bob/squad_v2.0",
+    ]
+    assert versions[0].number == 2
+
+
+def test_look_alikes_of_an_address_find_nothing(library):
+    assert module_find("ALICE", "French").full_name == "alice/french"
+    assert module_find("alice", "frenc") is None
+    assert module_find("bob", "squad-v2.0") is None
+
+
+@given(q=st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_breaks_the_search(db, q):
+    assert list(module_search(ModuleFilters(q=q))) == []
+
+
+@pytest.mark.parametrize(
+    "q", ["a & | !", "((((", "'; drop table", "%_%", "\\", "a:*b", "<->", "-", '"', "or and", "/"]
+)
+def test_operators_are_words_like_others(library, q):
+    assert len(found(q=q)) <= Module.objects.count()
+
+
+def test_wildcards_match_themselves(library):
+    assert found(q="%") == []
+    assert found(q="squad_v") == ["bob/squad_v2.0"]
+    assert found(q="squadxv") == []
