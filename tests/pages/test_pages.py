@@ -2,11 +2,14 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
+from asgiref.sync import async_to_sync
+from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import RequestFactory, override_settings
 
+from hub_site.body_gate import BodyGate
 from hub_site.pages.specimens import SpecimenForm
 from tests.pages.rendered import Page
 
@@ -129,3 +132,20 @@ def test_a_message_becomes_a_toast(browser_of, alice):
     assert re.search(
         r'class="notice toast notice--success">\s*<div class="notice__body">You are signed out', markup
     )
+
+
+def test_an_upload_that_is_too_large_gets_a_page_of_ours():
+    async def never_asked(scope, receive, send):
+        raise AssertionError("the body should not have come this far")
+
+    async def upload() -> dict:
+        gate = BodyGate(never_asked, upload_max_bytes=10)
+        scope = {"type": "http", "path": "/modules/new/", "headers": [(b"content-length", b"11000000")]}
+        browser = ApplicationCommunicator(gate, scope)
+        start, body = await browser.receive_output(), await browser.receive_output()
+        return start | body
+
+    answer = async_to_sync(upload)()
+    assert answer["status"] == 413
+    assert is_ours(answer["body"].decode())
+    assert b"style-src 'self'" in dict(answer["headers"])[b"content-security-policy"]
