@@ -1,0 +1,146 @@
+"""No body reaches Django's spool that is too large, too slow or one too many."""
+
+import asyncio
+import json
+
+import pytest
+
+from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, BodyGate
+
+UPLOAD_MAX_BYTES = 20_000_000
+
+
+async def swallow_body(scope, receive, send):
+    """Stands for Django: reads the body to its end, then says how long it was."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+class Visitor:
+    """Sends a body in pieces and keeps the answer."""
+
+    def __init__(self, path, pieces, *, declared=None, pause_s=0.0):
+        headers = [(b"content-length", str(declared).encode())] if declared is not None else []
+        self.scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
+        self.pieces, self.pause_s, self.answer = list(pieces), pause_s, []
+
+    async def receive(self):
+        await asyncio.sleep(self.pause_s)
+        piece = self.pieces.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(self.pieces)}
+
+    async def send(self, message):
+        self.answer.append(message)
+
+    def visit(self, gate):
+        asyncio.run(gate(self.scope, self.receive, self.send))
+        return self.answer[0]["status"]
+
+    @property
+    def body(self):
+        return self.answer[1]["body"].decode()
+
+
+def new_gate(application=swallow_body, **options):
+    return BodyGate(application, upload_max_bytes=UPLOAD_MAX_BYTES, **options)
+
+
+@pytest.mark.parametrize(
+    ("path", "cap"),
+    [
+        ("/modules/new/", UPLOAD_MAX_BYTES),
+        ("/alice/french/upload", UPLOAD_MAX_BYTES),
+        ("/api/v1/modules", UPLOAD_MAX_BYTES),
+        ("/api/v1/modules/alice/french/versions", UPLOAD_MAX_BYTES),
+        ("/compositions/new/", EXAMPLES_MAX_BYTES),
+        ("/api/v1/compositions", EXAMPLES_MAX_BYTES),
+        ("/accounts/login/", FORM_MAX_BYTES),
+        ("/alice/french/edit", FORM_MAX_BYTES),
+        ("/x/modules/new/", FORM_MAX_BYTES),
+    ],
+)
+def test_each_kind_of_address_has_its_cap_declared_or_not(path, cap):
+    assert Visitor(path, [b"x" * cap], declared=cap).visit(new_gate()) == 200
+    assert Visitor(path, [b"x" * cap, b""]).visit(new_gate()) == 200
+    assert Visitor(path, [], declared=cap + 1).visit(new_gate()) == 413
+    assert Visitor(path, [b"x" * cap, b"x", b""]).visit(new_gate()) == 413
+
+
+@pytest.mark.parametrize("declared", ["-1", "1e3", "", "9" * 5000])
+def test_a_length_that_is_none_is_refused_before_a_byte_is_read(declared):
+    visitor = Visitor("/accounts/login/", [])
+    visitor.scope["headers"] = [(b"content-length", declared.encode())]
+    assert visitor.visit(new_gate()) == 413
+
+
+def test_the_api_answers_in_its_own_shape_and_pages_in_html():
+    program, person = (
+        Visitor("/api/v1/modules", [], declared=10**10),
+        Visitor("/modules/new/", [], declared=10**10),
+    )
+    program.visit(new_gate())
+    assert json.loads(program.body)["error"]["code"] == "too_large"
+    person.visit(new_gate())
+    assert "at most 20 MB" in person.body
+    assert (b"connection", b"close") in person.answer[0]["headers"]
+
+
+def test_a_body_that_trickles_in_is_given_up():
+    pieces = [b"x"] * 50
+    assert Visitor("/modules/new/", pieces, pause_s=0.01).visit(new_gate(grace_s=0.1)) == 408
+
+
+def test_a_large_body_at_a_fair_speed_may_take_long():
+    pieces = [b"x" * 1000] * 20
+    gate = new_gate(grace_s=0.1, least_bytes_per_s=10_000)
+    assert Visitor("/modules/new/", pieces, pause_s=0.01).visit(gate) == 200
+
+
+def test_waiting_for_the_visitor_to_leave_has_no_time_limit():
+    async def stream(scope, receive, send):
+        await receive()
+        await receive()  # Django watches for the end of the connection while it streams
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    visitor = Visitor("/compositions/1/events/", [b"", b"", b""], pause_s=0.05)
+    visitor.pieces = [b""]
+    gone = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive():
+        await asyncio.sleep(0 if len(gone) == 2 else 0.2)
+        return gone.pop(0)
+
+    asyncio.run(new_gate(stream, grace_s=0.05)(visitor.scope, receive, visitor.send))
+    assert visitor.answer[0]["status"] == 200
+
+
+def test_all_visitors_together_may_only_send_so_much_at_once():
+    gate = new_gate()
+    gate.in_flight_max_bytes = 1000
+    held = asyncio.Event()
+
+    async def both():
+        first, second = (
+            Visitor("/modules/new/", [b"x" * 900, b""]),
+            Visitor("/modules/new/", [b"x" * 900, b""]),
+        )
+
+        async def wait_before_the_end(message_of=first.receive):
+            if len(first.pieces) == 1:
+                await held.wait()
+            return await message_of()
+
+        waiting = asyncio.create_task(gate(first.scope, wait_before_the_end, first.send))
+        while gate.in_flight_bytes < 900:
+            await asyncio.sleep(0)
+        await gate(second.scope, second.receive, second.send)
+        held.set()
+        await waiting
+        return first.answer[0]["status"], second.answer[0]["status"]
+
+    assert asyncio.run(both()) == (200, 503)
+    assert gate.in_flight_bytes == 0  # whoever is done frees the room

@@ -1,0 +1,124 @@
+"""Settings fail loudly, and each one is explained where an operator looks."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from hub_site.settings import env
+from hub_site.settings.env import SettingError
+
+DOCUMENTED = (settings.BASE_DIR / "docs" / "operating.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("reader", "value", "complaint"),
+    [
+        (lambda: env.env_str("X"), "", "X is not set"),
+        (lambda: env.env_bool("X", True), "maybe", "not yes or no"),
+        (lambda: env.env_int("X", 3), "three", "not a whole number"),
+        (lambda: env.env_int("X", 3, most=5), "6", "between 0 and 5"),
+        (lambda: env.env_choice("X", "disk", ("disk",)), "tape", "it can be disk"),
+        (lambda: env.env_path("X", Path("/srv")), "var/hub", "not a full path"),
+        (lambda: env.env_secret("X"), "short", "shorter than 32"),
+        (lambda: env.env_database("X", pool_size=0), "mysql://host/db", "must begin with postgresql://"),
+        (lambda: env.env_database("X", pool_size=0), "postgresql://host", "names no database"),
+        (lambda: env.env_database("X", pool_size=0), "postgresql://host:port/db", "is not a URL"),
+        (lambda: env.env_email("X"), "smtp://", "names no mail server"),
+    ],
+)
+def test_a_wrong_value_is_named_explained_and_answered_with_an_example(reader, value, complaint, monkeypatch):
+    monkeypatch.setenv("X", value)
+    with pytest.raises(SettingError) as refusal:
+        reader()
+    assert complaint in str(refusal.value)
+    assert re.search(r"Example: X=\S+", str(refusal.value))
+
+
+def test_a_password_in_a_wrong_url_stays_out_of_the_message(monkeypatch):
+    monkeypatch.setenv("X", "mysql://hub:secret-word@host/db")
+    with pytest.raises(SettingError) as refusal:
+        env.env_database("X", pool_size=0)
+    assert "secret-word" not in str(refusal.value)
+
+
+def test_a_database_url_may_name_a_socket_folder(monkeypatch):
+    monkeypatch.setenv("X", "postgresql://hub@/hub?host=%2Fsrv%2Fa%20b%2Fsocket&sslmode=disable")
+    database = env.env_database("X", pool_size=7)
+    assert database["HOST"] == "/srv/a b/socket"
+    assert (database["NAME"], database["USER"]) == ("hub", "hub")
+    assert database["OPTIONS"]["sslmode"] == "disable"
+    assert database["OPTIONS"]["pool"]["max_size"] == 7
+    assert database["CONN_MAX_AGE"] == 0  # Django refuses a pool beside lasting connections
+
+
+def test_a_mail_url_chooses_encryption_and_port(monkeypatch):
+    monkeypatch.setenv("X", "smtps://me:p%40ss@mail.example.org")
+    mail = env.env_email("X")
+    assert (mail["EMAIL_PORT"], mail["EMAIL_USE_SSL"], mail["EMAIL_USE_TLS"]) == (465, True, False)
+    assert mail["EMAIL_HOST_PASSWORD"] == "p@ss"
+    monkeypatch.delenv("X")
+    assert env.env_email("X") is None
+
+
+def manage(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    basics = {"DATABASE_URL": "postgresql://hub@localhost/hub", "CELERY_BROKER_URL": "redis://localhost"}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=settings.BASE_DIR,
+        env={"PATH": os.environ["PATH"], **basics, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_production_has_no_default_secret():
+    done = manage("check")
+    assert done.returncode == 2
+    assert "HUB_SECRET_KEY is not set" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"), [("https://hub.example.org", True), ("http://127.0.0.1:8000", False)]
+)
+def test_cookies_are_kept_to_https_exactly_where_the_site_is_served_by_it(url, is_safe):
+    show = "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.SECURE_SSL_REDIRECT)"
+    done = manage("shell", "--no-imports", "--command", show, HUB_SECRET_KEY="k" * 40, HUB_PUBLIC_URL=url)
+    assert done.stdout.strip() == f"{is_safe} {is_safe}", done.stderr
+
+
+def test_the_settings_of_a_site_served_by_https_pass_djangos_deployment_checks():
+    done = manage(
+        *("check", "--deploy", "--fail-level", "WARNING"),
+        HUB_SECRET_KEY="aB3-xyz7" * 8,
+        HUB_PUBLIC_URL="https://hub.example.org",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_hub_clients_variables_are_never_read():
+    done = manage("check", HUB_SECRET_KEY="k" * 40, HF_ENDPOINT="http://127.0.0.1:1", HF_TOKEN="hf_x")
+    assert done.returncode == 0, done.stderr
+    read = [path for path in sources() if re.search(r"environ.{0,12}HF_", path.read_text(encoding="utf-8"))]
+    assert read == []
+
+
+def sources() -> list[Path]:
+    folders = ("hub_site", "modules_registry", "composer")
+    return [path for folder in folders for path in (settings.BASE_DIR / folder).rglob("*.py")]
+
+
+def test_every_setting_is_documented_in_one_table():
+    names = set()
+    for path in sources():
+        names |= set(
+            re.findall(r"\"((?:HUB_[A-Z_]+)|DATABASE_URL|CELERY_BROKER_URL)\"", path.read_text("utf-8"))
+        )
+    internal = {"HUB_READY_FILE", "HUB_QUEUE"}  # from the supervisor to its children
+    assert names - internal - set(re.findall(r"^\| `([A-Z_]+)`", DOCUMENTED, re.MULTILINE)) == set()
