@@ -7,7 +7,14 @@ from hub_site.accounts.names import is_reserved, is_well_formed, name_key
 
 @pytest.mark.parametrize(
     "name",
-    ["a", "alice", "Alice-2", "flan_t5_large-adversarial_qa_dbert_answer_the_following_q", "race_high_", "x" * 96],
+    [
+        "a",
+        "alice",
+        "Alice-2",
+        "flan_t5_large-adversarial_qa_dbert_answer_the_following_q",
+        "race_high_",
+        "x" * 96,
+    ],
 )
 def test_names_that_the_hub_accepts_are_well_formed(name):
     assert is_well_formed(name)
@@ -15,7 +22,24 @@ def test_names_that_the_hub_accepts_are_well_formed(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "-a", "_a", "a-", "a.", "a--b", "a..b", "a.git", "a.GIT", "a/b", "a b", "é", "a\n", "x" * 97, "‮abc"],
+    [
+        "",
+        ".",
+        "-a",
+        "_a",
+        "a-",
+        "a.",
+        "a--b",
+        "a..b",
+        "a.git",
+        "a.GIT",
+        "a/b",
+        "a b",
+        "é",
+        "a\n",
+        "x" * 97,
+        "‮abc",
+    ],
 )
 def test_other_names_are_not(name):
     assert not is_well_formed(name)

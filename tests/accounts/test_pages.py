@@ -13,7 +13,12 @@ PASSWORD = "a long and odd password 7"
 
 
 def sign_up(client, username, **fields):
-    form = {"username": username, "email": f"{username}@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    form = {
+        "username": username,
+        "email": f"{username}@example.org",
+        "password1": PASSWORD,
+        "password2": PASSWORD,
+    }
     return client.post("/accounts/signup/", form | fields)
 
 
@@ -56,7 +61,10 @@ def test_asking_to_reset_an_unknown_address_looks_the_same(client):
     user_create(username="dora", email="dora@example.org")
     known = client.post("/accounts/password/reset/", {"email": "dora@example.org"})
     unknown = client.post("/accounts/password/reset/", {"email": "nobody@example.org"})
-    assert (known.status_code, known.headers["Location"]) == (unknown.status_code, unknown.headers["Location"])
+    assert (known.status_code, known.headers["Location"]) == (
+        unknown.status_code,
+        unknown.headers["Location"],
+    )
 
 
 def test_a_token_is_shown_once(client):

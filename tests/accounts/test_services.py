@@ -28,7 +28,9 @@ def test_a_name_too_like_a_taken_one_is_refused_and_leaves_nothing(name):
     assert Namespace.objects.count() == 1
 
 
-@pytest.mark.parametrize(("name", "code"), [("modules", "reserved_name"), ("a/b", "bad_name"), ("", "bad_name")])
+@pytest.mark.parametrize(
+    ("name", "code"), [("modules", "reserved_name"), ("a/b", "bad_name"), ("", "bad_name")]
+)
 def test_reserved_and_malformed_names_are_refused(name, code):
     with pytest.raises(Refusal) as refused:
         user_create(username=name)
