@@ -83,7 +83,7 @@ class Tag(models.Model):
         return self.name
 
 
-class ModuleQuerySet(models.QuerySet):
+class ModuleQuerySet(models.QuerySet["Module"]):
     def existing(self) -> "ModuleQuerySet":
         return self.filter(deleted_at=None)
 

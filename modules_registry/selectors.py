@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from django.apps import apps
@@ -56,14 +57,16 @@ class ModuleFilters:
         return "best" if self.q else "recent"
 
     def without(self, facet: str, value: str = "") -> "ModuleFilters":
+        """The same search with a choice taken back; of the tags, one."""
+        kept: dict[str, Any] = {facet: ""}
         if facet == "tags":
-            return replace(self, tags=tuple(tag for tag in self.tags if tag != value))
-        return replace(self, **{facet: ""})
+            kept = {"tags": tuple(tag for tag in self.tags if tag != value)}
+        return replace(self, **kept)
 
     def with_value(self, facet: str, value: str) -> "ModuleFilters":
-        if facet == "tags":
-            return replace(self, tags=(*self.tags, value))
-        return replace(self, **{facet: value})
+        """The same search with a choice made; a tag joins the others."""
+        added: dict[str, Any] = {facet: (*self.tags, value) if facet == "tags" else value}
+        return replace(self, **added)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -250,7 +253,7 @@ def blobs_unnamed(hashes: Iterable[str]) -> Iterator[str]:
     hashes = set(hashes)
     for model in apps.get_models():
         if issubclass(model, StoredFile):
-            hashes -= set(model.objects.filter(sha256__in=hashes).values_list("sha256", flat=True))
+            hashes -= set(model._default_manager.filter(sha256__in=hashes).values_list("sha256", flat=True))
     yield from hashes
 
 

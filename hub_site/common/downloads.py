@@ -82,24 +82,36 @@ def _range_asked(request: HttpRequest, download: Download) -> range | None:
     return range(int(first), min(end, download.size_bytes))
 
 
-def _body(request: HttpRequest, download: Download, piece: range) -> HttpResponseBase:
+def _body(request: HttpRequest, download: Download, wanted: range) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse()
-    file = download.open()
     # Under ASGI Django would collect a synchronous iterator into one list before it sends the first byte.
-    pieces = _pieces_async(file, piece) if isinstance(request, ASGIRequest) else _pieces(file, piece)
-    response = StreamingHttpResponse(pieces)
-    response._resource_closers.append(file.close)  # also when the reader leaves before the first piece
-    return response
+    pieces = AsyncPieces if isinstance(request, ASGIRequest) else SyncPieces
+    return StreamingHttpResponse(pieces(download.open(), wanted))
 
 
-def _pieces(file: BinaryIO, wanted: range) -> Iterator[bytes]:
-    file.seek(wanted.start)
-    for start in range(wanted.start, wanted.stop, PIECE_BYTES):
-        yield file.read(min(PIECE_BYTES, wanted.stop - start))
+class Pieces:
+    """Some bytes of an open file. The response closes it, also when nobody has read from it."""
+
+    def __init__(self, file: BinaryIO, wanted: range) -> None:
+        self.file, self.wanted = file, wanted
+
+    def close(self) -> None:
+        self.file.close()
+
+    def read(self) -> Iterator[bytes]:
+        self.file.seek(self.wanted.start)
+        for start in range(self.wanted.start, self.wanted.stop, PIECE_BYTES):
+            yield self.file.read(min(PIECE_BYTES, self.wanted.stop - start))
 
 
-async def _pieces_async(file: BinaryIO, wanted: range) -> AsyncIterator[bytes]:
-    pieces = _pieces(file, wanted)
-    while piece := await asyncio.to_thread(next, pieces, b""):
-        yield piece
+class SyncPieces(Pieces):
+    def __iter__(self) -> Iterator[bytes]:
+        return self.read()
+
+
+class AsyncPieces(Pieces):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = self.read()
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            yield piece
