@@ -10,7 +10,7 @@ from hub_site.pages.specimens import icons
 
 FOLDER = settings.BASE_DIR / "templates"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
-ICON = re.compile(r'components/_icon\.html" with name="([\w-]+)"')
+ICON = re.compile(r'(?:_icon\.html" with name|\bicon)="([\w-]+)"')
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
