@@ -101,9 +101,9 @@ def evaluate(asked: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
     for path in (asked.base, asked.examples, *filter(None, [asked.adapter])):
         require_path(path)
-    from composer.core import job
+    from composer.core import scoring
 
-    figures = job.evaluate_adapter(
+    figures = scoring.evaluate_adapter(
         base_folder=asked.base,
         adapter_folder=asked.adapter,
         examples_file=asked.examples,

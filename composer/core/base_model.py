@@ -65,7 +65,7 @@ class BaseModel:
         Raises:
             BaseModelError: the folder holds no such model.
         """
-        logging.disable_progress_bar()  # transformers would draw one on our caller's terminal
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
             config = AutoConfig.from_pretrained(folder, **options)
@@ -161,7 +161,7 @@ class BaseModel:
         )
 
     def _encode_joined(self, examples: Sequence[Example]) -> TokenBatch:
-        prompts = [self._prompt_ids(example.input) for example in examples]
+        prompts = [self._prompt_ids(self.prompt(example.input)) for example in examples]
         answers = [
             [
                 *self.tokenizer(example.output, add_special_tokens=False)["input_ids"],
@@ -179,12 +179,22 @@ class BaseModel:
             padded([[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)], IGNORED),
         )
 
-    def _prompt_ids(self, text: str) -> list[int]:
-        """The prompt without an end, and with at least one token, because a decoder continues something."""
-        ids: list[int] = self.tokenizer(self.prompt(text))["input_ids"]
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """A prompt as the model reads it: an encoder sees its end, a decoder goes on from it."""
+        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        if self.is_encoder_decoder:
+            return ids
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
         return ids or [self.tokenizer.bos_token_id or self.tokenizer.eos_token_id]
+
+    def prompt_length(self, prompt: str) -> int:
+        """How many tokens the model reads for this prompt."""
+        return len(self._prompt_ids(prompt))
+
+    def context_length(self) -> int:
+        """The most tokens that this architecture has positions for; T5 has no limit of its own."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS)
 
     # --- scores ---------------------------------------------------------------
 
@@ -217,7 +227,7 @@ class BaseModel:
     @torch.no_grad()
     def answers(
         self,
-        texts: Sequence[str],
+        prompts: Sequence[str],
         max_new_tokens: int,
         adapters: Adapters,
         n_candidates: int = 1,
@@ -226,35 +236,33 @@ class BaseModel:
     ) -> list[list[str]]:
         """P lists of n greedy answers, special tokens dropped, outer white space stripped.
 
+        `prompts`: whole, with the template already around the input.
         `wrapped`: this model as peft wrapped it, to answer in its place.
         """
         answers: list[list[str]] = [[] for _ in range(n_candidates)]
         size = max(1, ROWS_AT_ONCE // n_candidates)
-        for start in range(0, len(texts), size):
-            block = list(texts[start : start + size])
+        for start in range(0, len(prompts), size):
+            block = list(prompts[start : start + size])
             with self.using(adapters, n_candidates):
                 flat = self._generate(wrapped or self.model, block * n_candidates, max_new_tokens)
             for i, own in enumerate(answers):
                 own.extend(flat[i * len(block) : (i + 1) * len(block)])
         return answers
 
-    def _generate(self, model: Any, texts: Sequence[str], max_new_tokens: int) -> list[str]:
-        if self.is_encoder_decoder:
-            prompts = [self.tokenizer(self.prompt(text))["input_ids"] for text in texts]
-        else:
-            prompts = [self._prompt_ids(text) for text in texts]
-        require_short(prompts)
+    def _generate(self, model: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+        ids = [self._prompt_ids(prompt) for prompt in prompts]
+        require_short(ids)
         left = not self.is_encoder_decoder  # a decoder continues at its right end
         tokens = model.generate(
-            input_ids=padded(prompts, self.tokenizer.pad_token_id, left=left),
-            attention_mask=padded([[1] * len(ids) for ids in prompts], 0, left=left),
+            input_ids=padded(ids, self.tokenizer.pad_token_id, left=left),
+            attention_mask=padded([[1] * len(row) for row in ids], 0, left=left),
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
         )
         if left:
-            tokens = tokens[:, max(map(len, prompts)) :]
+            tokens = tokens[:, max(map(len, ids)) :]
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [answer.strip() for answer in decoded]
 

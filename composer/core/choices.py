@@ -84,7 +84,8 @@ PRECISIONS = (Choice("fp32", "32-bit floating point throughout.", "IEEE 754"),)
 BASELINES = (
     Choice(
         "always",
-        "Zero-shot, the best single module on the examples, and the uniform average.",
+        "The base alone, the best single module, the uniform average, the examples in the prompt, "
+        "and a LoRA trained on the examples.",
         "benchmarks/results/demo_world.md",
     ),
     Choice("none", "No comparison, only the composition.", "no measurement is made"),

@@ -70,7 +70,7 @@ def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> i
 
 @dataclass(frozen=True)
 class Verdict:
-    """What we advise: `use` the composition, `single` module instead, or `none` of them."""
+    """What we advise: `use` it, take a `single` module, `train` a LoRA, or `none` of these."""
 
     decision: str
     text: str
@@ -98,32 +98,53 @@ def is_surely_better(
     return sign_test(pairs.count((True, False)), pairs.count((False, True))) <= level
 
 
+RIVALS = {
+    "zero_shot": "the base alone",
+    "best_single": "the best single module",
+    "uniform": "the uniform average",
+    "in_context": "the examples in the prompt",
+    "lora_on_shots": "a LoRA trained on the examples",
+}
+
+
 def verdict_on_held_out(
     answers: Mapping[str, Sequence[str]], examples: Sequence[Example], single_name: str
 ) -> Verdict:
     """Compare exact match on the held-out examples.
 
+    "use" needs the composition to be right more often than every rival, beyond luck.
+
     Args:
-        answers: of "composed", "best_single" and "zero_shot", one per example.
+        answers: of "composed" and of the measured keys of RIVALS, one per example.
     """
-    composed, single, base = (
-        accuracy(answers[key], examples) for key in ("composed", "best_single", "zero_shot")
-    )
-    low, high = composed.interval_percent
+    rivals = [key for key in RIVALS if key in answers]
+    percent = {key: accuracy(answers[key], examples).percent for key in answers}
+    low, high = accuracy(answers["composed"], examples).interval_percent
     figures = (
-        f"On {composed.n} held-out examples the composition answers {composed.percent:.0f} % correctly "
-        f"(95 % interval {low:.0f} to {high:.0f}), the best single module ({single_name}) "
-        f"{single.percent:.0f} %, the base alone {base.percent:.0f} %."
+        f"On {len(examples)} held-out examples the composition answers {percent['composed']:.0f} % correctly "
+        f"(95 % interval {low:.0f} to {high:.0f}), "
+        + ", ".join(f"{RIVALS[key]} {percent[key]:.0f} %" for key in rivals)
+        + "."
     )
-    better_than = {
-        rival: is_surely_better(answers["composed"], answers[rival], examples)
-        for rival in ("best_single", "zero_shot")
-    }
-    if all(better_than.values()):
+    if all(is_surely_better(answers["composed"], answers[rival], examples) for rival in rivals):
         return Verdict("use", f"Use the composition. {figures}")
-    if is_surely_better(answers["best_single"], answers["zero_shot"], examples):
-        return Verdict("single", f"Use {single_name} by itself; composing adds nothing sure. {figures}")
-    return Verdict("none", f"No sure gain over what you already have. {figures}")
+    best = max(rivals, key=lambda key: percent[key])
+    if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
+        return Verdict("none", f"No sure gain over the base alone. {figures}")
+    if best == "lora_on_shots":
+        return Verdict("train", f"Train a LoRA instead; composing is not surely better. {figures}")
+    if best == "best_single":
+        return Verdict("single", f"Use {single_name} by itself; composing is not surely better. {figures}")
+    return Verdict("none", f"Composing is not surely better than {RIVALS[best]}. {figures}")
+
+
+def verdict_without_evidence(reason: str) -> Verdict:
+    """What may be said when there is nothing to say it by."""
+    return Verdict(
+        "none",
+        f"{reason} The examples that the weights were fitted on prove nothing. "
+        "Add some held-out examples to know whether this adapter helps.",
+    )
 
 
 def verdict_left_out(composed: float, single: float, single_name: str, zero_shot: float) -> Verdict:

@@ -50,7 +50,14 @@ def test_the_result_answers_outside_as_the_report_says(tmp_path, kind, method):
 def test_the_report_holds_what_the_page_reads(tmp_path):
     report, events = finished(make_job(tmp_path, budget=60))
     assert report["schema"] == 1
-    assert [row["key"] for row in report["baselines"]] == ["zero_shot", "best_single", "uniform", "composed"]
+    assert [row["key"] for row in report["baselines"]] == [
+        "zero_shot",
+        "best_single",
+        "uniform",
+        "in_context",
+        "lora_on_shots",
+        "composed",
+    ]
     assert all(row["held_out_exact_match_percent"] is not None for row in report["baselines"])
     assert report["verdict"]["decision"] in {"use", "single", "train", "none"}
     assert len(report["modules"]) == 3

@@ -1,0 +1,81 @@
+"""Facts about a run that its report states; docs/core/report.md describes every field."""
+
+import hashlib
+import importlib.metadata
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from composer.core.baselines import Rival
+from composer.core.evaluate import accuracy, is_exact_match
+from composer.core.examples import Example
+
+SCHEMA = 1
+PREDICTIONS_SHOWN = 200
+
+
+def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
+    """A rival as the report lists it; null where nothing was measured."""
+    found = accuracy(rival.answers, held_out) if rival.answers is not None else None
+    return {
+        "key": rival.key,
+        "label": rival.label,
+        "few_shot_loss_nats": rival.few_shot_loss_nats,
+        "held_out_exact_match_percent": round(found.percent, 2) if found else None,
+        "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
+        "detail": rival.detail,
+    }
+
+
+def prediction_rows(
+    held_out: Sequence[Example], base: Sequence[str], composed: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The first held-out examples with both answers, side by side."""
+    rows = zip(held_out, base, composed, strict=True)
+    return [
+        {
+            "input": example.input,
+            "expected": example.output,
+            "base": before,
+            "composed": after,
+            "correct": is_exact_match(after, example.output),
+        }
+        for example, before, after in list(rows)[:PREDICTIONS_SHOWN]
+    ]
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process ever held, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def versions() -> dict[str, str]:
+    """What computed this; the same versions, threads and machine type give the same bytes."""
+    packages = ("torch", "transformers", "peft", "safetensors", "nevergrad", "numpy")
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }
+
+
+def inputs_sha256(folder: Path, base_folder: Path) -> dict[str, str]:
+    """The sha256 of the examples and of the base model's weights, by file."""
+    files = [folder / "examples.jsonl", folder / "held_out.jsonl"]
+    found = {path.name: file_sha256(path) for path in files if path.exists()}
+    for path in sorted(base_folder.glob("*.safetensors")):
+        found[f"base/{path.name}"] = file_sha256(path)
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""What was asked for: job.json, read and checked."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from composer.core import choices
+from composer.core.errors import InvalidJobError
+from composer.core.select import parse_selectors
+
+
+@dataclass(frozen=True)
+class ModuleSource:
+    """Where one module lies, and what it is called."""
+
+    name: str
+    folder: Path
+    revision: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for, checked."""
+
+    folder: Path
+    base_folder: Path
+    base_name: str
+    base_revision: str
+    modules: tuple[ModuleSource, ...]
+    method: str
+    search: str
+    select: str
+    budget: int  # scored candidates; a gradient step counts as three
+    seed: int
+    template: str
+    max_new_tokens: int
+    baselines: str
+
+
+def read_job(folder: Path) -> Job:
+    """Read and check job.json.
+
+    Raises:
+        InvalidJobError: a value is missing, unknown or out of range; the message names it.
+    """
+    try:
+        asked = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidJobError("job.json is missing or not JSON.") from error
+    method = one_of(asked, "method", choices.names(choices.METHODS), choices.DEFAULT_METHOD)
+    one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
+    one_of(asked, "precision", ("auto", *choices.names(choices.PRECISIONS)), "fp32")
+    one_of(asked, "device", ("auto", "cpu"), "cpu")
+    template = asked.get("template") or choices.DEFAULT_TEMPLATE
+    if not isinstance(template, str) or "{input}" not in template:
+        raise InvalidJobError("The template must contain {input}, where the example's input goes.")
+    select = str(asked.get("select") or "all")
+    parse_selectors(select)
+    base = asked.get("base") or {}
+    return Job(
+        folder=folder,
+        base_folder=folder / base.get("folder", "base"),
+        base_name=str(base.get("name") or "base"),
+        base_revision=str(base.get("revision") or ""),
+        modules=tuple(module_source(folder, row) for row in asked.get("modules") or ()),
+        method=method,
+        search=one_of(asked, "search", choices.SEARCHES_OF_METHOD[method], "auto"),
+        select=select,
+        budget=whole_number(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
+        seed=whole_number(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
+        template=template,
+        max_new_tokens=whole_number(
+            asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
+        ),
+        baselines=one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
+    )
+
+
+def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
+    """One line of job.json's "modules"; `folder` may be relative to the job's."""
+    return ModuleSource(
+        name=str(row["name"]),
+        folder=folder / row["folder"],
+        revision=str(row.get("revision") or ""),
+        sha256=str(row.get("sha256") or ""),
+    )
+
+
+def one_of(asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:
+    """The chosen name, if there is such a choice."""
+    value = asked.get(key) or default
+    if value not in allowed:
+        raise InvalidJobError(f"{key} is {value!r}. Choose one of {', '.join(allowed)}.")
+    return str(value)
+
+
+def whole_number(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
+    """The number, if it is whole and within its bounds; null means the default."""
+    value = asked.get(key)
+    if value is None:
+        return default
+    if type(value) is not int or not lowest <= value <= highest:
+        raise InvalidJobError(f"{key} must be a whole number from {lowest} to {highest}.")
+    return value

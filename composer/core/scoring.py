@@ -1,0 +1,61 @@
+"""One adapter, or the base alone, scored on examples by itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from composer.core import choices
+from composer.core.base_model import ROWS_AT_ONCE, BaseModel
+from composer.core.combine import Adapters, single_modules
+from composer.core.errors import InvalidJobError
+from composer.core.evaluate import accuracy, is_reference_match, longest_useful_answer
+from composer.core.examples import Example, read_examples
+from composer.core.module_stack import read_module, stack_modules
+
+
+def evaluate_adapter(
+    *,
+    base_folder: Path,
+    adapter_folder: Path | None,
+    examples_file: Path,
+    template: str = choices.DEFAULT_TEMPLATE,
+    max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
+) -> dict[str, float | int]:
+    """Figures of a base model on examples, with or without an adapter.
+
+    Returns:
+        n, exact_match_percent (strict, greedy), reference_match_percent (as the released
+        LoraHub counts) and loss_nats_per_token.
+    """
+    if "{input}" not in template:
+        raise InvalidJobError("The template must contain {input}, where the example's input goes.")
+    examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
+    base = BaseModel.load(base_folder, template)
+    adapters: Adapters = {}
+    if adapter_folder is not None:
+        stack = stack_modules([read_module(adapter_folder, adapter_folder.name)])
+        base.require_layers(stack.layers)
+        base.hook(layer.path for layer in stack.layers)
+        adapters = single_modules(stack, [0])
+    length = longest_useful_answer(examples, max_new_tokens)
+    (answers,) = base.answers([base.prompt(example.input) for example in examples], length, adapters)
+    nats, tokens = score_examples(base, examples, adapters)
+    reference = [is_reference_match(a, e.output) for a, e in zip(answers, examples, strict=True)]
+    return {
+        "n": len(examples),
+        "exact_match_percent": accuracy(answers, examples).percent,
+        "reference_match_percent": 100 * sum(reference) / len(examples),
+        "loss_nats_per_token": nats / tokens,
+    }
+
+
+@torch.no_grad()
+def score_examples(base: BaseModel, examples: Sequence[Example], adapters: Adapters) -> tuple[float, int]:
+    """(nats, label tokens) summed over all examples, some at a time."""
+    nats, tokens = 0.0, 0
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        batch = base.encode(examples[start : start + ROWS_AT_ONCE])
+        nats += float(base.token_nats(batch, adapters).sum())
+        tokens += int(batch.label_tokens.sum())
+    return nats, tokens
