@@ -38,8 +38,6 @@ RACE = [
     {"label": "base alone", "kind": "baseline", "percent": 0.0, "low": 0.0, "high": 4.0},
 ]
 
-EXAMPLES = [("dress hat owl grape", "GRAPE"), ("pear bus cow knee", "PEAR"), ("", "")]
-
 WEIGHTS_ZERO = 20.0  # where weight 0 lies on the track, in percent of its width
 WEIGHTS = [
     {"label": "demo/upper", "href": "#figures", "weight": 1.04, "start": 20.0, "width": 76.0},
@@ -66,7 +64,6 @@ def all_of_them() -> dict[str, Any]:
         "form": SpecimenForm(),
         "refused": refused_form(),
         "race": RACE,
-        "examples": EXAMPLES,
         "weights": WEIGHTS,
         "weights_zero": WEIGHTS_ZERO,
         "page": Paginator(range(400), 20).page(4),
