@@ -6,8 +6,6 @@ import tempfile
 import zipfile
 from typing import BinaryIO
 
-from django.utils.text import slugify
-
 from composer.models import Composition, ResultFile
 from composer.selectors import result_files, result_open
 from hub_site.common.downloads import Download
@@ -21,7 +19,7 @@ def adapter_download(composition: Composition) -> Download:
     files = list(result_files(composition))
     archive = write_zip(files)
     return Download(
-        name=f"{slugify(composition.name)[:60] or 'adapter'}.zip",
+        name=f"{composition.slug}.zip",
         sha256=hashlib.sha256("".join(file.path + file.sha256 for file in files).encode()).hexdigest(),
         size_bytes=archive.seek(0, 2),
         open=lambda: archive,
@@ -29,7 +27,7 @@ def adapter_download(composition: Composition) -> Download:
 
 
 def write_zip(files: list[ResultFile]) -> BinaryIO:
-    archive = tempfile.TemporaryFile()
+    archive = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it once it is sent
     with zipfile.ZipFile(archive, "w") as target:  # stored, not deflated: weights do not shrink
         for file in files:
             entry = zipfile.ZipInfo(file.path, LONG_AGO)

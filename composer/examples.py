@@ -76,11 +76,8 @@ def pairs_from_file(name: str, data: bytes) -> list[Pair]:
 
 
 def decode(data: bytes) -> str:
-    """UTF-8, with or without its mark, or UTF-16 with its mark; anything else is refused at its first line."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    else:
-        encoding = "utf-8-sig"
+    """UTF-8, with or without its mark, or UTF-16 with its mark; anything else is refused where it begins."""
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The form behind “Compose for my task”: rows, pastes and files become examples, and faults are told where they are."""
+"""The form behind “Compose for my task”: rows, pastes and files become examples."""
 
 import hashlib
 import json

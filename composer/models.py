@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
+from django.utils.text import slugify
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job, JobEvent
@@ -54,6 +55,11 @@ class Composition(Job):
 
     def get_absolute_url(self) -> str:
         return reverse("composer:composition", args=[self.pk])
+
+    @property
+    def slug(self) -> str:
+        """What its adapter's folder is called."""
+        return slugify(self.name)[:60] or "adapter"
 
 
 class Example(models.Model):

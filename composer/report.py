@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from composer.models import Composition
+from modules_registry.models import BaseModel
 
 Row = dict[str, Any]
 
@@ -15,6 +16,17 @@ DECISIONS = {
     "none": ("warning", "No gain"),
 }
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
+AUTO_CLASS = {
+    BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
+    BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
+}
+SNIPPET = """\
+from peft import PeftModel
+from transformers import {auto_class}
+
+base = {auto_class}.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{slug}")"""
+BARS_MAX = 12  # what one looks at; the table has them all
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
 
 
@@ -29,8 +41,25 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
         "losses": loss_rows(report["baselines"]),
         "weights": weight_rows(report["modules"]),
         "predictions": prediction_view(report["predictions"], show),
+        "few_shot_loss": f"{report['few_shot_loss_nats']:.3f}",
+        "base_loss": base_loss(report["baselines"]),
         "total_seconds": sum(report["seconds"].values()),
+        "selection": selection_words(composition.selection),
+        "snippet": SNIPPET.format(
+            auto_class=AUTO_CLASS[composition.base.kind], base=composition.base.name, slug=composition.slug
+        ),
     }
+
+
+def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
+    """The base alone, for comparison; empty when it was not measured."""
+    loss = next((row["few_shot_loss_nats"] for row in baselines if row["key"] == "zero_shot"), None)
+    return f"the base alone: {loss:.3f}" if loss is not None else ""
+
+
+def selection_words(selection: str) -> str:
+    kind, _, _ = selection.partition(":")
+    return {"all": "all that fit", "random": "drawn at random", "chosen": "chosen by hand"}[kind]
 
 
 def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -83,7 +112,12 @@ def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
         for module in heavy
     ]
-    return {"bars": bars, "zero": -100 * low / span, "idle": by_size[len(heavy) :]}
+    return {
+        "bars": bars[:BARS_MAX],
+        "rows": bars,
+        "zero": -100 * low / span,
+        "idle": by_size[len(heavy) :],
+    }
 
 
 def prediction_view(predictions: Sequence[Mapping[str, Any]], show: str) -> dict[str, Any]:

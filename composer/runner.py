@@ -26,11 +26,11 @@ from composer import selectors
 from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
 from composer.examples import Pair
 from composer.models import Composition, CompositionEvent, CompositionModule, ResultFile
+from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import LEASE, Status
 from hub_site.jobs.sandbox import MIB, Limits
-from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.intake import stored
 from modules_registry.selectors import store
@@ -47,7 +47,9 @@ RESULT_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, REPORT_FILE)
 RESULT_FILE_MB_MAX = 2048
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
-BROKEN_MESSAGE = "Something broke on our side. Try again; if it happens again, tell the site's operator this page's address."
+BROKEN_MESSAGE = (
+    "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
+)
 SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
     "disk_full": str(StorageFullError()),

@@ -107,7 +107,7 @@ def held_out_of(composition: Composition) -> list[Pair]:
 
 
 def held_out_named(source: str, owner: User) -> list[Pair] | None:
-    """Held-out examples by “task:<demo task>” or “composition:<id>” of an own composition; None if not there."""
+    """Held-out examples by “task:<demo task>” or “composition:<own one's id>”; None if not there."""
     kind, _, name = source.partition(":")
     if kind == "task":
         task = demo_task(name)

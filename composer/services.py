@@ -258,7 +258,7 @@ def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> 
 def drawn(fitting: Sequence[selectors.Fit], selection: str, seed: int) -> list[selectors.Fit]:
     match = RANDOM_SELECTION.fullmatch(selection)
     if match is None:
-        problem = f"“{selection[:40]}” says nothing about modules. Use all, random:20 (or another number), or chosen."
+        problem = f"“{selection[:40]}” selects no modules. Use all, random:20 (or another number), or chosen."
         raise field_refusal("bad_selection", "selection", problem)
     count = int(match[1])
     if count > len(fitting):

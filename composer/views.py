@@ -14,6 +14,7 @@ from composer import selectors
 from composer.adapter_zip import adapter_download
 from composer.api import after
 from composer.core.choices import BUDGET_OF_METHOD, METHODS
+from composer.examples import HELD_OUT_MAX, SHOTS_MAX
 from composer.forms import CompositionForm
 from composer.models import Composition
 from composer.report import report_view
@@ -22,6 +23,21 @@ from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 
 PER_PAGE = 20
+STAGES = {
+    "load": "Load",
+    "screen": "Try each module",
+    "search": "Search the weights",
+    "export": "Write the adapter",
+    "evaluate": "Check it",
+}
+NO_WORKER = (
+    "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself "
+    "when the compose worker is back. If this lasts, tell the site's operator."
+)
+SILENT_WORKER = (
+    "Its worker has been silent for {seconds} s. If it is gone, another one starts the work again "
+    "within a minute."
+)
 
 
 @login_required
@@ -79,6 +95,9 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "chosen": set(form["modules"].value() or ()),
         "tasks": selectors.demo_tasks(),
         "held_out_kept": held_out_kept(form),
+        "selection_fields": [form["selection"], form["random_count"], form["modules"]],
+        "shots_max": SHOTS_MAX,
+        "held_out_max": HELD_OUT_MAX,
     }
 
 
@@ -145,7 +164,7 @@ def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
         return render(request, "composer/composition_report.html", context)
     if composition.is_finished:
         return render(request, "composer/composition_ended.html", context)
-    context["waiting"] = selectors.waiting_since(composition)
+    context |= progress_of(composition)
     context["module_names"] = list(composition.modules.values_list("name", flat=True))
     return render(request, "composer/composition_watch.html", context)
 
@@ -158,8 +177,25 @@ def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResp
     composition = own(request, composition_id)
     if composition.is_finished:
         return HttpResponse(headers={"HX-Refresh": "true"})
-    context = {"composition": composition, "waiting": selectors.waiting_since(composition)}
-    return render(request, "composer/_progress.html", context)
+    return render(request, "composer/_progress.html", progress_of(composition))
+
+
+def progress_of(composition: Composition) -> dict[str, Any]:
+    waiting = selectors.waiting_since(composition)
+    return {
+        "composition": composition,
+        "waiting": waiting,
+        "steps": stage_steps(composition.stage),
+        "no_worker": NO_WORKER.format(seconds=waiting.seconds),
+        "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
+    }
+
+
+def stage_steps(stage: str) -> list[dict[str, str]]:
+    """The stages as a step bar: those before the current one are done."""
+    reached = list(STAGES).index(stage) if stage in STAGES else -1
+    states = ["done" if i < reached else "current" if i == reached else "waiting" for i in range(len(STAGES))]
+    return [{"label": label, "state": state} for label, state in zip(STAGES.values(), states, strict=True)]
 
 
 @login_required

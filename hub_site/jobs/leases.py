@@ -21,7 +21,7 @@ Row = TypeVar("Row", bound=Job)
 RING_AGAIN = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
-    "Try fewer modules or a smaller budget; if it happens again, tell the site's operator this page's address."
+    "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
 )
 
 

@@ -30,7 +30,7 @@ class JobQuerySet(models.QuerySet):
         return self.filter(status=Status.RUNNING, lease_until__lt=timezone.now())
 
     def claimable(self) -> Self:
-        """Queued, or lost; not those which the sweeper will close, because nobody wants or can finish them."""
+        """Queued, or lost; not those which the sweeper will close: unwanted ones, and poison."""
         queued = models.Q(status=Status.QUEUED)
         lost = models.Q(status=Status.RUNNING, lease_until__lt=timezone.now())
         return self.filter(queued | lost & models.Q(cancel_requested=False, crashes__lt=CRASHES_MAX - 1))

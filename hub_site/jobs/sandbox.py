@@ -26,7 +26,8 @@ DENIED_CALLS = {
         "execveat": 322, "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438,
     },
     "aarch64": {
-        "socket": 198, "connect": 203, "accept": 202, "sendto": 206, "sendmsg": 211, "bind": 200, "listen": 201,
+        "socket": 198, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "sendto": 206,
+        "sendmsg": 211,
         "execve": 221, "ptrace": 117, "accept4": 242, "process_vm_readv": 270, "process_vm_writev": 271,
         "execveat": 281, "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438,
     },
