@@ -1,0 +1,23 @@
+# Two images from one file: `web` without torch (web server, scheduler, short errands), `worker` with it.
+# To take another build of torch: docker compose build --build-arg PIP_EXTRA_INDEX_URL=…
+
+FROM python:3.11-slim AS web
+ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app DJANGO_SETTINGS_MODULE=hub_site.settings.prod HUB_DATA=/data
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+RUN useradd --uid 10001 --create-home hub && install --directory --owner hub /data
+WORKDIR /app
+COPY pyproject.toml constraints.txt LICENSE ./
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]"
+COPY . .
+USER hub
+EXPOSE 8000
+CMD ["uvicorn", "hub_site.asgi:application", "--host", "0.0.0.0", "--timeout-graceful-shutdown", "2", \
+     "--lifespan", "off", "--no-access-log", "--no-server-header"]
+
+FROM web AS worker
+USER root
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web,compute]"
+USER hub
+CMD ["celery", "--app", "hub_site.celery", "worker", "--queues", "compose", "--hostname", "compose@%h", \
+     "--pool", "threads", "--concurrency", "1", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
