@@ -20,6 +20,7 @@ from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
+from modules_registry.access import module_or_404, writable_module_or_404
 from modules_registry.models import Module
 from modules_registry.serializers import (
     BaseModelSerializer,
@@ -109,7 +110,7 @@ class ModuleApi(APIView):
         responses={200: ModuleDetailSerializer, **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str) -> Response:
-        return Response(detail(request, existing(namespace, name)))
+        return Response(detail(request, module_or_404(namespace, name)))
 
     @extend_schema(
         operation_id="modules_edit",
@@ -119,7 +120,7 @@ class ModuleApi(APIView):
         responses={200: ModuleDetailSerializer, **REFUSED, **NOT_FOUND},
     )
     def patch(self, request: Request, namespace: str, name: str) -> Response:
-        module = writable(request, namespace, name)
+        module = writable_module_or_404(request.user, namespace, name)
         module_edit(editor=request.user, module=module, **validated(ModuleChange, request))
         return Response(detail(request, module))
 
@@ -131,7 +132,7 @@ class ModuleApi(APIView):
         responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer, **NOT_FOUND},
     )
     def delete(self, request: Request, namespace: str, name: str) -> Response:
-        module_delete(editor=request.user, module=writable(request, namespace, name))
+        module_delete(editor=request.user, module=writable_module_or_404(request.user, namespace, name))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -143,7 +144,7 @@ class VersionListApi(UploadingView):
         responses={200: VersionSerializer(many=True), **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str) -> Response:
-        versions = selectors.versions_of(existing(namespace, name))
+        versions = selectors.versions_of(module_or_404(namespace, name))
         return Response(VersionSerializer(versions, many=True).data)
 
     @extend_schema(
@@ -155,7 +156,7 @@ class VersionListApi(UploadingView):
         responses={201: VersionSerializer, 200: VersionSerializer, **REFUSED, **NOT_FOUND, **TOO_MUCH},
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
-        module = writable(request, namespace, name)
+        module = writable_module_or_404(request.user, namespace, name)
         version, is_new = version_add(author=request.user, module=module, **validated(FilesInput, request))
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
         return Response(VersionSerializer(version).data, status=code)
@@ -171,7 +172,7 @@ class FileApi(APIView):
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
-        module = existing(namespace, name)
+        module = module_or_404(namespace, name)
         version = selectors.version_find(module, request.query_params.get("revision", selectors.MAIN))
         download = selectors.file_download(version, path) if version else None
         if download is None:
@@ -221,21 +222,6 @@ def namespace_asked(user: User, name: str) -> Namespace:
         message = f"There is no owner “{name}”. Leave it out to publish under your own name."
         raise Refusal("no_such_namespace", message, fields={"namespace": [message]})
     return namespace
-
-
-def existing(namespace: str, name: str) -> Module:
-    module = selectors.module_find(namespace, name)
-    if module is None:
-        raise Http404
-    return module
-
-
-def writable(request: Request, namespace: str, name: str) -> Module:
-    """The module, for someone who may change it; for a stranger it cannot be found here."""
-    module = existing(namespace, name)
-    if not selectors.namespace_is_writable_by(module.namespace, request.user):
-        raise Http404
-    return module
 
 
 def detail(request: Request, module: Module) -> dict[str, Any]:

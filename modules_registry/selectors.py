@@ -271,10 +271,11 @@ def _matching(filters: ModuleFilters) -> QuerySet[Module]:
 
 
 def _words(q: str) -> Q:
-    """Words of the text, the beginning of a word, or a part of the name or of “owner/name”."""
+    """Words of the text, the beginning of a word, an owner, or a part of the name or of “owner/name”."""
     owner, slash, name = q.rpartition("/")
-    by_name = Q(name__icontains=name) & Q(namespace__name__iexact=owner) if slash else Q(name__icontains=q)
-    return Q(search=_query(q)) | by_name
+    if slash:
+        return Q(search=_query(q)) | Q(namespace__name__iexact=owner, name__icontains=name)
+    return Q(search=_query(q)) | Q(name__icontains=q) | Q(namespace__name__iexact=q)
 
 
 def _query(q: str) -> SearchQuery:

@@ -15,6 +15,7 @@ from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
+from modules_registry.access import writable_module_or_404
 from modules_registry.forms import (
     DeleteForm,
     EditForm,
@@ -119,7 +120,7 @@ def base_page(request: HttpRequest, base: BaseModel | None) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def module_edit_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    module = writable(request, namespace, name)
+    module = writable_module_or_404(request.user, namespace, name)
     tags = [tag.name for tag in module.tags.all()]
     initial = initial_description(module, tags, selectors.card_of(module.current).text)
     form = EditForm(request.POST or None, initial=initial)
@@ -137,7 +138,7 @@ def module_edit_page(request: HttpRequest, namespace: str, name: str) -> HttpRes
 @login_required
 @require_http_methods(["GET", "POST"])
 def version_new(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    module = writable(request, namespace, name)
+    module = writable_module_or_404(request.user, namespace, name)
     form = VersionForm(request.POST or None, request.FILES or None)
     if form.is_valid():
         try:
@@ -154,7 +155,7 @@ def version_new(request: HttpRequest, namespace: str, name: str) -> HttpResponse
 @login_required
 @require_http_methods(["GET", "POST"])
 def module_delete_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    module = writable(request, namespace, name)
+    module = writable_module_or_404(request.user, namespace, name)
     form = DeleteForm(request.POST or None, module=module)
     if form.is_valid():
         module_delete(editor=request.user, module=module)
@@ -184,21 +185,6 @@ def resolve(request: HttpRequest, namespace: str, name: str, revision: str, path
 def not_found(code: str, message: str) -> HttpResponse:
     headers = {"X-Error-Code": code, "X-Error-Message": message}
     return JsonResponse({"error": message}, status=404, headers=headers)
-
-
-def existing(namespace: str, name: str) -> Module:
-    module = selectors.module_find(namespace, name)
-    if module is None:
-        raise Http404
-    return module
-
-
-def writable(request: HttpRequest, namespace: str, name: str) -> Module:
-    """The module, for someone who may change it; for anyone else there is no such page."""
-    module = existing(namespace, name)
-    if not selectors.namespace_is_writable_by(module.namespace, request.user):
-        raise Http404
-    return module
 
 
 def card_as_text(refusal: Refusal) -> Refusal:

@@ -57,6 +57,7 @@ def found(**filters):
         ("panis", ["alice/spanish"]),  # a part of the name
         ("squad_v2.0", ["bob/squad_v2.0"]),
         ("alice/french", ["alice/french"]),
+        ("Bob", ["bob/capitals", "bob/squad_v2.0"]),
         ("bob/", ["bob/capitals", "bob/squad_v2.0"]),
         ("translates spanish", ["alice/spanish"]),
         ('"words into french"', ["alice/french"]),
