@@ -6,11 +6,13 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from hub_site.accounts.names import NamespaceConverter, RepoNameConverter
 from hub_site.common.api_errors import api_not_found
+from hub_site.health import health
 
 register_converter(NamespaceConverter, "namespace")
 register_converter(RepoNameConverter, "repo")
 
 urlpatterns = [
+    path("health/", health, name="health"),
     path("", include("hub_site.pages.urls")),
     path("", include("hub_site.accounts.urls")),
     path("accounts/", include("allauth.urls")),
