@@ -44,7 +44,8 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
     add("--held-out", type=Path, help="examples that only the report may see")
     add("--method", choices=choices.names(choices.METHODS), default=choices.DEFAULT_METHOD)
-    add("--search", choices=choices.names(choices.SEARCHES), default="auto")
+    searches = ", ".join(choices.names(choices.SEARCHES))
+    add("--search", default="auto", help=f"{searches}, or {choices.NEVERGRAD}NAME for any of nevergrad's")
     add("--objective", choices=choices.names(choices.OBJECTIVES), default="loss")
     add("--select", default="all", help="all, random:K or screen:K, joined by +")
     add(

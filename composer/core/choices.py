@@ -50,11 +50,18 @@ SEARCHES = (
         "The gradient-free search LoraHub uses; at a budget of 40 it runs COBYLA.",
         "Bennet, Doerr et al., Nevergrad, SIGEVOlution 14(1), 2021",
     ),
+    Choice(
+        "cma",
+        "CMA-ES: a population of candidates whose spread follows the loss; worth it from a budget of 200.",
+        "Hansen and Ostermeier, Evolutionary Computation 9(2), 2001",
+    ),
 )
+NEVERGRAD = "nevergrad:"  # before the name of any optimiser that nevergrad registers, for those who know it
+OPTIMIZER_OF_SEARCH = {"auto": "NGOpt", "ngopt": "NGOpt", "cma": "CMA"}  # nevergrad's names
 
 SEARCHES_OF_METHOD = {
-    "exact": ("auto", "adam", "greedy", "ngopt"),
-    "lorahub": ("auto", "ngopt"),
+    "exact": ("auto", "adam", "greedy", "ngopt", "cma"),
+    "lorahub": ("auto", "ngopt", "cma"),
 }
 
 SELECTORS = (

@@ -220,6 +220,7 @@ class Composition:
         return search_nevergrad(
             lambda weights: objective_value(scorer, method, weights),
             len(self.stack),
+            optimizer=optimizer_name(job.search),
             budget=job.budget,
             bound=choices.WEIGHT_BOUND,
             seed=job.seed,
@@ -307,6 +308,11 @@ def objective_value(scorer: FewShotScorer, method: Method, weights: Sequence[flo
         return lorahub_objective(scorer, method, weights)
     w = torch.tensor([weights], dtype=torch.float32)
     return float(token_mean(scorer.nats(method, w), scorer.label_tokens) + LORAHUB_PENALTY * mean_size(w))
+
+
+def optimizer_name(search: str) -> str:
+    """nevergrad's name for a search without gradients."""
+    return choices.OPTIMIZER_OF_SEARCH.get(search) or search.removeprefix(choices.NEVERGRAD)
 
 
 def planned_steps(job: Job) -> int:

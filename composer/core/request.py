@@ -67,7 +67,7 @@ def read_job(folder: Path) -> Job:
         base_revision=str(base.get("revision") or ""),
         modules=tuple(module_source(folder, row) for row in asked.get("modules") or ()),
         method=method,
-        search=one_of(asked, "search", choices.SEARCHES_OF_METHOD[method], "auto"),
+        search=search_name(asked, method),
         select=select,
         budget=whole_number(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
         seed=whole_number(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
@@ -87,6 +87,14 @@ def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
         revision=str(row.get("revision") or ""),
         sha256=str(row.get("sha256") or ""),
     )
+
+
+def search_name(asked: Mapping[str, Any], method: str) -> str:
+    """One of the method's searches, or `nevergrad:` and a name that only nevergrad can judge."""
+    search = asked.get("search")
+    if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
+        return search
+    return one_of(asked, "search", choices.SEARCHES_OF_METHOD[method], "auto")
 
 
 def one_of(asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.core.errors import NonFiniteLossError
+from composer.core.errors import InvalidJobError, NonFiniteLossError
 
 NON_FINITE_PENALTY = 1e6  # nats; told in place of NaN, which would make a search recommend garbage
 
@@ -93,7 +93,13 @@ def search_nevergrad(
     Args:
         score: the loss of one candidate (N,); NaN and infinity count as very large.
         budget: calls of `score`; 40 in LoraHub's own example.
+
+    Raises:
+        InvalidJobError: nevergrad has no such optimiser.
+        NonFiniteLossError: every loss was NaN or infinite.
     """
+    if optimizer not in ng.optimizers.registry:
+        raise InvalidJobError(f"nevergrad knows no optimiser {optimizer!r}.")
     space = ng.p.Array(init=np.zeros(n_modules), lower=-bound, upper=bound)
     space.random_state.seed(seed)
     searcher = ng.optimizers.registry[optimizer](space, budget=budget)

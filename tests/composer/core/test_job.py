@@ -90,6 +90,14 @@ def test_the_same_job_gives_the_same_bytes(tmp_path, asked):
         assert (first / "out" / name).read_bytes() == (second / "out" / name).read_bytes()
 
 
+@pytest.mark.parametrize("search", ["cma", "nevergrad:OnePlusOne"])
+@pytest.mark.parametrize("method", ["exact", "lorahub"])
+def test_other_searches_can_be_asked_for_by_name(tmp_path, method, search):
+    report, _ = finished(make_job(tmp_path, method=method, search=search, budget=20))
+    assert len(report["steps"]) == 20
+    assert report["optimizer"] in {"CMA -> CMAbounded", "OnePlusOne"}
+
+
 def test_lorahub_names_the_optimizer_that_really_ran(tmp_path):
     report, _ = finished(make_job(tmp_path, method="lorahub"))
     assert report["optimizer"].endswith("Cobyla")
@@ -126,6 +134,7 @@ def change(field: str, value: Any) -> Callable[[Path], None]:
     [
         (change("method", "magic"), "invalid_job"),
         (change("search", "adams"), "invalid_job"),
+        (change("search", "nevergrad:Nothing"), "invalid_job"),
         (change("budget", 0), "invalid_job"),
         (change("budget", "40"), "invalid_job"),
         (change("template", "no place for it"), "invalid_job"),
