@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from django.apps import apps
 from django.conf import settings
-from django.contrib.postgres.search import SearchQuery, SearchRank
+from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimilarity
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Lower
 
@@ -120,8 +120,10 @@ def module_search(filters: ModuleFilters) -> QuerySet[Module]:
     if filters.order == "name":
         return found.order_by(Lower("name"), "namespace__name")
     if filters.order == "best":
-        rank = SearchRank(F("search"), _query(filters.q))
-        return found.annotate(rank=rank).order_by("-rank", "-updated_at", "pk")
+        # Both lie between 0 and 1: a module of that very name comes before one that mentions it often.
+        likeness = TrigramSimilarity("name", filters.q.rpartition("/")[2])
+        match = SearchRank(F("search"), _query(filters.q)) + likeness
+        return found.annotate(match=match).order_by("-match", "-updated_at", "pk")
     return found.order_by("-updated_at", "pk")
 
 

@@ -8,44 +8,50 @@ PEFT = """\
 from peft import PeftModel
 from transformers import {auto_class}
 
-base = {auto_class}.from_pretrained("{base}"){where}
-model = PeftModel.from_pretrained(base, "{folder}")"""
-BASE = """\
+base = {auto_class}.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{module}")"""
+TRANSFORMERS = """\
 from transformers import AutoTokenizer, {auto_class}
 
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = {auto_class}.from_pretrained("{folder}")"""
+tokenizer = AutoTokenizer.from_pretrained("{base}")
+model = {auto_class}.from_pretrained("{base}")"""
 
 Snippet = dict[str, str]
 
 
 def snippets_for_module(module: Module, version: Version, site: str) -> list[Snippet]:
-    """First fetch the files, then load them."""
+    """By name where the library has the base too; else first the files, then their folder."""
     address = f"{site}/{module.full_name}/resolve/{version.revision}"
-    peft = PEFT.format(
-        auto_class=AUTO_CLASSES.get(version.task_type, AUTO_CLASSES["SEQ_2_SEQ_LM"]),
-        base=version.base_name,
-        where=f"  # also at {site}{version.base.get_absolute_url()}" if version.base else "",
-        folder=module.name,
-    )
-    return [
-        download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE]),
-        {"label": "2. Load it with peft", "code": peft},
-    ]
+    download = download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE])
+    if version.base is None:
+        return [download, peft_snippet(version, module.name)]
+    return [endpoint_snippet(site), peft_snippet(version, module.full_name), download]
 
 
 def snippets_for_base(base: BaseModel, site: str) -> list[Snippet]:
-    folder = base.name.rpartition("/")[2]
-    address = f"{site}/{base.name}/resolve/main"
     task_type = "CAUSAL_LM" if base.kind == BaseModel.Kind.CAUSAL else "SEQ_2_SEQ_LM"
-    load = BASE.format(auto_class=AUTO_CLASSES[task_type], folder=folder)
+    code = TRANSFORMERS.format(auto_class=AUTO_CLASSES[task_type], base=base.name)
+    files = [file.path for file in base.files.all()]
     return [
-        download_snippet(folder, address, [file.path for file in base.files.all()]),
-        {"label": "2. Load it with transformers", "code": load},
+        endpoint_snippet(site),
+        {"label": "Python", "code": code},
+        download_snippet(base.name.rpartition("/")[2], f"{site}/{base.name}/resolve/main", files),
     ]
+
+
+def endpoint_snippet(site: str) -> Snippet:
+    return {"label": "Shell: let Hugging Face's libraries look here", "code": f"export HF_ENDPOINT={site}"}
+
+
+def peft_snippet(version: Version, module: str) -> Snippet:
+    auto_class = AUTO_CLASSES.get(version.task_type, AUTO_CLASSES["SEQ_2_SEQ_LM"])
+    return {
+        "label": "Python",
+        "code": PEFT.format(auto_class=auto_class, base=version.base_name, module=module),
+    }
 
 
 def download_snippet(folder: str, address: str, files: list[str]) -> Snippet:
     lines = [f"curl -fL --create-dirs --output-dir {folder} --remote-name-all"]
     lines += [f"  {address}/{file}" for file in files]
-    return {"label": "1. Download it", "code": " \\\n".join(lines)}
+    return {"label": "Shell: download the files", "code": " \\\n".join(lines)}

@@ -93,8 +93,11 @@ def test_without_words_the_newest_change_comes_first(library, alice):
 
 
 def test_with_words_the_best_match_comes_first(library, alice, base):
+    make_module(alice, "place-french", sentence="French, French, and French again.", tags=["french"])
     make_module(alice, "other", sentence="Not French, but near.")
-    assert [module.name for module in module_search(ModuleFilters(q="french"))] == ["french", "other"]
+    for q in ("french", "alice/french"):
+        assert module_search(ModuleFilters(q=q))[0].name == "french"
+    assert [module.name for module in module_search(ModuleFilters(q="french"))][-1] == "other"
 
 
 def test_a_deleted_module_is_nowhere(library, alice, base):
