@@ -10,6 +10,7 @@ def test_it_says_so_when_the_database_does_not(client, db, monkeypatch):
     def broken():
         raise DatabaseError
 
-    monkeypatch.setattr(connection, "cursor", broken)
-    answer = client.get("/health/")
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "cursor", broken)
+        answer = client.get("/health/")
     assert (answer.status_code, answer.json()["database"]) == (503, "unreachable")
