@@ -1,6 +1,5 @@
 """Compositions under /api/v1/: request, follow, cancel, download. The same services as the pages."""
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +26,7 @@ from composer.serializers import (
     DemoTaskSerializer,
     EventsSerializer,
     MethodSerializer,
+    after,
 )
 from composer.services import composition_cancel, composition_delete, composition_request
 from hub_site.accounts.authentication import TokenScope
@@ -141,16 +141,6 @@ class EventsApi(OwnerApi):
         """What happened since event number `after`, in order; ask again until is_finished."""
         composition = self.own(request, composition_id)
         return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
-
-
-def after(query: Mapping[str, str]) -> int:
-    """The last event a watcher has; 0 when it has none."""
-    text = query.get("after", "0")
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise Refusal(
-            "bad_after", "“after” is the number of an event you have, or 0.", fields={"after": ["A number."]}
-        )
-    return int(text)
 
 
 class CancelApi(OwnerApi):

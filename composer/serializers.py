@@ -1,5 +1,6 @@
 """What the API takes and gives, named for its description."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
@@ -8,6 +9,7 @@ from composer import selectors
 from composer.core.choices import BUDGET_OF_METHOD, DEFAULT_METHOD, DEFAULT_SEED
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
 from composer.models import BUDGET_MAX, Composition
+from hub_site.common.errors import Refusal
 
 SEED_MAX = 2**31 - 1
 MODULES_NAMED_MAX = 500
@@ -144,6 +146,16 @@ class EventsSerializer(serializers.Serializer):
     status = serializers.CharField()
     is_finished = serializers.BooleanField()
     events = EventSerializer(many=True)
+
+
+def after(query: Mapping[str, str]) -> int:
+    """The last event a watcher has; 0 when it has none."""
+    text = query.get("after", "0")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise Refusal(
+            "bad_after", "“after” is the number of an event you have, or 0.", fields={"after": ["A number."]}
+        )
+    return int(text)
 
 
 class ChoiceSerializer(serializers.Serializer):

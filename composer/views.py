@@ -12,12 +12,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
-from composer.api import after
 from composer.core.choices import BUDGET_OF_METHOD, METHODS
 from composer.examples import HELD_OUT_MAX, SHOTS_MAX
 from composer.forms import CompositionForm
 from composer.models import Composition
 from composer.report import report_view
+from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_request
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal

@@ -1,12 +1,16 @@
-"""The default way to fit the weights of an exact sum: the average of two gradient fits.
+"""The default way to fit the weights of an exact sum: the average of a bag and of a small refit.
 
-1. Dense: from w = 0, over all modules, with a strong pull toward zero.
-2. Sparse: the best subset of at most three among the heaviest modules of the first fit,
-   at weight 1, its weights then refitted.
+1. Bag: one dense fit from w = 0 over all modules for each part of the shots left out, with a
+   strong pull toward zero, all of them side by side; then their average. Five examples are easily
+   learnt by heart, and what the fits learn by heart differs; what the task needs does not.
+2. Sparse: the best subset of at most three among the heaviest modules of the bag, at weight 1,
+   its weights then refitted on all shots.
 
 Which of the two does better differs from task to task. An exact sum is linear in its
-weights, so their average is the average of the two deltas, and costs nothing.
-Measured in benchmarks/results/demo_world.md.
+weights, so their average is the average of the deltas, and costs nothing.
+
+Source: bagging is Breiman's, Machine Learning 24 (1996); how much each part brings was measured
+on combinations of skills that are not among the tasks of benchmarks/results/demo_world.md.
 """
 
 from collections.abc import Callable
@@ -19,61 +23,25 @@ from torch import Tensor
 from composer.core.choices import GRADIENT_STEP_COST
 from composer.core.combine import ExactSum
 from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, token_mean
-from composer.core.search import Fits, Found, Journal, OnStep, fit_weights
+from composer.core.search import Fits, Found, Journal, OnStep, fit_weights, search_greedy
 
 
 @dataclass(frozen=True)
 class BlendSettings:
     """How the budget is spent, and how hard the fits are pulled toward zero."""
 
-    dense_share: float = 0.65  # of the gradient steps
-    dense_penalty: float = 10 * LORAHUB_PENALTY  # ten times LoraHub's did better than once
+    parts: int = 5  # that the shots are cut into, each left out of one fit
+    bag_share: float = 0.9  # of the gradient steps
+    bag_penalty: float = 30 * LORAHUB_PENALTY
     sparse_penalty: float = LORAHUB_PENALTY
-    heaviest: int = 6  # modules of the dense fit that subsets are made of
+    heaviest: int = 6  # modules of the bag that subsets are made of
     largest_subset: int = 3  # more skills than that in one task are rare
+    fewest_steps: int = 15  # of a bag that is worth fitting; below it, greedy does better
     travel: float = 7.5  # steps x learning rate; 150 steps at 0.05
+    noise: float = 0.02  # a smaller weight is where the last steps happened to stop
 
 
-@dataclass
-class GradientFitter:
-    """Runs gradient fits of an exact sum on the shots and notes every step in one journal."""
-
-    scorer: FewShotScorer
-    method: ExactSum
-    journal: Journal
-    travel: float = BlendSettings.travel
-
-    def fit(self, fits: Fits, steps: int) -> Tensor:
-        """(P, N): the fitted weights; the journal follows the first of the P fits."""
-
-        def loss(weights: Tensor) -> Tensor:
-            return token_mean(self.scorer.nats_with_gradient(self.method, weights), self.scorer.label_tokens)
-
-        def note(weights: Tensor, losses: Tensor) -> None:
-            self.journal.record(weights[0].tolist(), float(losses[0]))
-
-        return fit_weights(
-            loss, fits, steps=steps, learning_rate=rate_for(steps, self.travel), on_weights=note
-        )
-
-
-def rate_for(steps: int, travel: float) -> float:
-    """A learning rate that lets a weight get anywhere within so few steps."""
-    return min(0.3, max(0.05, travel / max(steps, 1)))
-
-
-def steps_within(budget: int) -> int:
-    """Gradient steps that a budget of scored candidates pays for."""
-    return max(1, budget // GRADIENT_STEP_COST)
-
-
-def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step: OnStep) -> Found:
-    """One dense gradient fit from w = 0 with LoraHub's own penalty."""
-    fitter = GradientFitter(scorer, method, Journal(on_step))
-    n = len(method.stack)
-    fits = Fits(torch.zeros(1, n), torch.ones(1, n), torch.tensor([LORAHUB_PENALTY]))
-    weights = fitter.fit(fits, steps_within(budget))
-    return fitter.journal.finish(weights[0].tolist(), "Adam")
+DEFAULTS = BlendSettings()
 
 
 def search_blend(
@@ -82,26 +50,114 @@ def search_blend(
     *,
     budget: int,
     on_step: OnStep,
-    settings: BlendSettings = BlendSettings(),
+    settings: BlendSettings = DEFAULTS,
 ) -> Found:
-    """Average a dense and a sparse fit; see the head of this file."""
-    fitter = GradientFitter(scorer, method, Journal(on_step), settings.travel)
+    """Average a bag of dense fits and a sparse fit; see the head of this file."""
+    journal = Journal(on_step)
+    n_subsets = subset_count(min(settings.heaviest, len(method.stack)), settings.largest_subset)
+    bag_steps, sparse_steps = share_budget(budget - n_subsets, len(parts_left_out(scorer, settings)), settings)
+    fits = fit_bag(scorer, method, journal, bag_steps, settings)
+    bag = fits.mean(0)
+    subset = best_subset(bag, settings, lambda w: token_mean(scorer.nats(method, w), scorer.label_tokens))
+    sparse = fit_on_all(
+        scorer, method, journal, start=subset, free=subset, penalty=settings.sparse_penalty, steps=sparse_steps
+    )
+    blended = (bag + sparse) / 2
+    blended[blended.abs() < settings.noise] = 0.0
+    return journal.finish(blended.tolist(), "Adam on parts of the examples, best subset, Adam, averaged")
+
+
+def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step: OnStep) -> Found:
+    """One dense gradient fit from w = 0 with LoraHub's own penalty."""
+    journal = Journal(on_step)
     n = len(method.stack)
-    subsets = subset_count(min(settings.heaviest, n), settings.largest_subset)
-    steps = steps_within(budget - subsets)
-    dense_steps = max(1, round(settings.dense_share * steps))
-    dense = fitter.fit(
-        Fits(torch.zeros(1, n), torch.ones(1, n), torch.tensor([settings.dense_penalty])), dense_steps
+    weights = fit_on_all(
+        scorer,
+        method,
+        journal,
+        start=torch.zeros(n),
+        free=torch.ones(n),
+        penalty=LORAHUB_PENALTY,
+        steps=steps_within(budget),
     )
-    subset = best_subset(
-        dense[0], settings, lambda w: token_mean(scorer.nats(method, w), scorer.label_tokens)
+    return journal.finish(weights.tolist(), "Adam")
+
+
+# --- the budget ---------------------------------------------------------------
+
+
+def steps_within(budget: int) -> int:
+    """Gradient steps that a budget of scored candidates pays for; at least one."""
+    return max(1, budget // GRADIENT_STEP_COST)
+
+
+def share_budget(budget: int, n_fits: int, settings: BlendSettings = DEFAULTS) -> tuple[int, int]:
+    """(steps of each of the bag's fits, steps of the sparse fit)."""
+    steps = steps_within(budget)
+    each = max(1, int(settings.bag_share * steps) // n_fits)
+    return each, max(1, steps - each * n_fits)
+
+
+def rate_for(steps: int, travel: float) -> float:
+    """A learning rate that lets a weight get anywhere within so few steps."""
+    return min(0.3, max(0.05, travel / steps))
+
+
+# --- the parts ----------------------------------------------------------------
+
+
+def parts_left_out(scorer: FewShotScorer, settings: BlendSettings = DEFAULTS) -> Tensor:
+    """(parts, n) of 0 and 1: in each row the examples of one part are left out; (1, n) of 1 for one example."""
+    n = len(scorer.batch)
+    if n == 1:
+        return torch.ones(1, 1)
+    n_parts = min(settings.parts, n)
+    return torch.stack([(torch.arange(n) % n_parts != part).float() for part in range(n_parts)])
+
+
+def fit_bag(
+    scorer: FewShotScorer,
+    method: ExactSum,
+    journal: Journal,
+    steps: int,
+    settings: BlendSettings = DEFAULTS,
+) -> Tensor:
+    """(parts, N): one dense fit for each part left out, side by side; the journal follows their average."""
+    shown = parts_left_out(scorer, settings)
+    n_fits, n = len(shown), len(method.stack)
+
+    def loss(weights: Tensor) -> Tensor:
+        return token_mean(scorer.nats_with_gradient(method, weights), scorer.label_tokens, shown)
+
+    return fit_weights(
+        loss,
+        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), settings.bag_penalty)),
+        steps=steps,
+        learning_rate=rate_for(steps, settings.travel),
+        on_weights=lambda weights, losses: journal.record(weights.mean(0).tolist(), float(losses.mean())),
     )
-    sparse = fitter.fit(
-        Fits(subset.unsqueeze(0), subset.unsqueeze(0), torch.tensor([settings.sparse_penalty])),
-        max(1, steps - dense_steps),
+
+
+def fit_on_all(
+    scorer: FewShotScorer,
+    method: ExactSum,
+    journal: Journal,
+    *,
+    start: Tensor,
+    free: Tensor,
+    penalty: float,
+    steps: int,
+) -> Tensor:
+    """(N,): one fit on all shots from `start`, of the weights that are `free`."""
+    fits = Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([penalty]))
+    weights = fit_weights(
+        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens),
+        fits,
+        steps=steps,
+        learning_rate=rate_for(steps, DEFAULTS.travel),
+        on_weights=lambda w, losses: journal.record(w[0].tolist(), float(losses[0])),
     )
-    blended = (dense[0] + sparse[0]) / 2
-    return fitter.journal.finish(blended.tolist(), "Adam, best subset, Adam, averaged")
+    return weights[0]
 
 
 def subset_count(n: int, largest: int) -> int:
@@ -121,20 +177,8 @@ def best_subset(dense: Tensor, settings: BlendSettings, score: Callable[[Tensor]
 
 
 def left_out_losses(scorer: FewShotScorer, method: ExactSum, *, steps: int = 60) -> Tensor:
-    """(n,) nats: each example's cross entropy under weights fitted on the other n - 1.
-
-    The n fits run side by side.
-    """
-    n_shots, n = len(scorer.batch), len(method.stack)
-    others = 1 - torch.eye(n_shots)
-
-    def loss(weights: Tensor) -> Tensor:
-        return token_mean(scorer.nats_with_gradient(method, weights), scorer.label_tokens, others)
-
-    fits = Fits(
-        torch.zeros(n_shots, n),
-        torch.ones(n_shots, n),
-        torch.full((n_shots,), BlendSettings.dense_penalty),
-    )
-    weights = fit_weights(loss, fits, steps=steps, learning_rate=rate_for(steps, BlendSettings.travel))
-    return scorer.nats(method, weights).diagonal()
+    """(n,) nats: each example's cross entropy under weights fitted without its part of the shots."""
+    weights = fit_bag(scorer, method, Journal(lambda step: None), steps)
+    nats = scorer.nats(method, weights)
+    part_of = torch.arange(len(scorer.batch)) % len(weights)
+    return nats[part_of, torch.arange(len(scorer.batch))]
