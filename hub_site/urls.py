@@ -22,6 +22,6 @@ urlpatterns = [
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("composer.api_urls")),
     path("api/v1/", include("modules_registry.api_urls")),
-    re_path("^api/v1/(?P<path>.*)$", api_not_found),
+    re_path(r"^api/v1/(?P<path>[\s\S]*)$", api_not_found),
     path("", include("modules_registry.urls")),  # last: /{namespace}/{name} takes what is left
 ]

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 from rest_framework.views import exception_handler, set_rollback
@@ -73,6 +74,7 @@ def field_messages(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     return {prefix.rstrip(".") or "body": [str(message) for message in messages]}
 
 
+@csrf_exempt  # nothing is done here, and a form's page of errors is no answer to a program
 def api_not_found(request: HttpRequest, path: str = "") -> JsonResponse:
     """Answer any unknown address under /api/v1/ in the API's own shape."""
     body = error_body("not_found", "No such address in this API. See /api/docs/ for the ones there are.")

@@ -213,6 +213,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "PATH_CONVERTER_OVERRIDES": {
+        "namespace": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
+        "repo": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "",
 }
