@@ -28,6 +28,7 @@ from modules_registry.serializers import (
     ModuleChange,
     ModuleDetailSerializer,
     ModuleInput,
+    ModulePageSerializer,
     ModuleSerializer,
     SearchInput,
     TagSerializer,
@@ -38,6 +39,7 @@ from modules_registry.services import module_delete, module_edit, module_publish
 PAGE_SIZE_MAX = 100
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
 NOT_FOUND = {404: ErrorSerializer}
+FILE_KINDS = ("application/octet-stream", "application/json", "text/markdown")
 TOO_MUCH = {413: ErrorSerializer, 429: ErrorSerializer, 507: ErrorSerializer}
 REVISION = OpenApiParameter(
     "revision", str, description="“main” (default), a commit id, or a version as “v2”.", required=False
@@ -76,7 +78,7 @@ class ModuleListApi(UploadingView):
             OpenApiParameter("page", int, description="From 1."),
             OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
         ],
-        responses={200: ModuleSerializer(many=True), 400: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: ModulePageSerializer, 400: ErrorSerializer, **NOT_FOUND},
     )
     def get(self, request: Request) -> Response:
         asked = SearchInput(data=search_data(request))
@@ -169,7 +171,7 @@ class FileApi(APIView):
         description="Answers ranges and If-None-Match; the ETag is the file's sha256.",
         tags=["modules"],
         parameters=[REVISION],
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **NOT_FOUND},
+        responses={**{(200, kind): OpenApiTypes.BINARY for kind in FILE_KINDS}, **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
         module = module_or_404(namespace, name)

@@ -78,6 +78,13 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
         return address
 
 
+class ModulePageSerializer(serializers.Serializer[dict[str, Any]]):
+    count = serializers.IntegerField(help_text="Of all that match.")
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = ModuleSerializer(many=True)
+
+
 class ModuleDetailSerializer(ModuleSerializer):
     """A module with its card and its current version."""
 

@@ -3,6 +3,7 @@
 import pytest
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 from rest_framework.test import APIClient
 
 from modules_registry.models import Module
@@ -180,8 +181,13 @@ def test_whoami_tells_whose_token_it_is(alice, lab, api_of, client):
 
 
 def test_unknown_addresses_answer_in_the_api_s_shape(client, db):
-    response = client.get("/api/v1/nothing/here")
-    assert (response.status_code, error(response)["code"]) == (404, "not_found")
+    strict = Client(enforce_csrf_checks=True)
+    for response in (
+        client.get("/api/v1/nothing/here"),
+        client.get("/api/v1/a%0Ab"),
+        strict.post("/api/v1/x"),
+    ):
+        assert (response.status_code, error(response)["code"]) == (404, "not_found")
 
 
 def test_uploads_are_counted_and_reading_is_not(alice, french, api_of, client, monkeypatch):

@@ -1,5 +1,6 @@
 """What publishing, changing and deleting a module promise."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from django.db import connection
 
+from composer.models import Composition
 from hub_site.accounts.services import user_create
 from hub_site.audit.models import AuditEntry
 from hub_site.common.errors import Refusal
@@ -285,6 +287,27 @@ def test_deleting_keeps_the_files_that_another_module_has_too(
         module_delete(editor=alice, module=french)
     assert french.versions.count() == 0
     assert {file.sha256 for file in VersionFile.objects.all()} <= stored()
+
+
+def test_a_version_that_something_was_made_from_keeps_its_files(
+    alice, french, stored, django_capture_on_commit_callbacks
+):
+    used = french.current
+    version_add(author=alice, module=french, **adapter_files(seed=1))
+    composition = Composition.objects.create(
+        owner=alice, name="Task", base=used.base, method="exact", budget=1, seed=1, request_digest="0" * 64
+    )
+    composition.modules.create(version=used, name=french.full_name, position=0)
+    with django_capture_on_commit_callbacks(execute=True):
+        module_delete(editor=alice, module=french)
+    assert module_find("alice", "french") is None
+    assert list(french.versions.all()) == [used]
+    assert {file.sha256 for file in used.files.all()} <= stored()
+    assert weights_sha256(1) not in stored()
+
+
+def weights_sha256(seed):
+    return hashlib.sha256(weights_file(seed=seed).read()).hexdigest()
 
 
 def test_everything_that_changes_a_module_is_on_record(alice, french, django_capture_on_commit_callbacks):
