@@ -46,7 +46,10 @@ window.hubCharts = (() => {
     const options = {
       width: host.clientWidth,
       height,
-      scales: { x: { time: false } },
+      scales: {
+        x: { time: false },
+        y: { range: (_plot, _least, most) => [0, most ? 1.05 * most : 1] }, // a loss of 0 means something
+      },
       cursor: { drag: { x: false, y: false } },
       axes: [axis(host, x, { size: 32, labelSize: 20, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }), axis(host, y, { size: 48 })],
       series: [{ label: x }, ...wanted.map((one) => series(host, one))],
