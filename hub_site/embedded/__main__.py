@@ -68,6 +68,7 @@ def up(arguments: argparse.Namespace) -> int:
         if not is_ours:
             say(already_running(folder))
             return 1
+        stop_stranded_parts(folder)  # one of them may hold the port
         port = free_port(arguments.host, arguments.port)
         say(f"Starting LoRA Hub. Its data is in {folder.root}, its logs in {folder.logs}")
         return Supervisor(folder, host=arguments.host, port=port).run()

@@ -68,7 +68,6 @@ class Supervisor:
         """Until somebody stops it; 0 then, 1 when it had to give up."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.request_stop)
-        stop_stranded_parts(self.folder)
         self.record.write(self.folder)
         try:
             servers = Servers.under(self.folder)
