@@ -69,6 +69,7 @@ def compositions_of(owner: User) -> QuerySet[Composition]:
         .defer("report")
         .select_related("base")
         .annotate(n_modules=Count("modules"))
+        .order_by("-created_at")  # grouping for the count drops the rows' own order
     )
 
 
