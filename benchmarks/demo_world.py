@@ -31,7 +31,13 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "exact, greedy": {"method": "exact", "search": "greedy"},
     "lorahub": {"method": "lorahub"},
 }
-BASELINES = {"zero_shot": "base alone", "best_single": "best single", "uniform": "uniform"}
+BASELINES = {
+    "zero_shot": "base alone",
+    "best_single": "best single",
+    "uniform": "uniform",
+    "in_context": "in context",
+    "lora_on_shots": "LoRA on the 5",
+}
 KINDS = {
     "composable": "Composable tasks: every skill they need has a module",
     "new_knowledge": "Tasks that need knowledge only one module has",
@@ -172,7 +178,7 @@ def table_line(name: str, columns: Sequence[str], rows: Sequence[Row], *, spread
 
 
 def values_of(column: str, rows: Sequence[Row]) -> list[float]:
-    """Exact match of a baseline, the same under every variant that measures it alike, or of a variant."""
+    """Exact match of a baseline, taken from the first variant's runs, or of a variant."""
     for key, label in BASELINES.items():
         if label == column:
             first = rows[0].variant

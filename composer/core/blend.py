@@ -1,19 +1,18 @@
-"""The default way to fit the weights of an exact sum: the average of a bag and of a small refit.
+"""The default way to find the weights of an exact sum: the average of a bag and of a clean subset.
 
-1. Bag: one dense fit from w = 0 over all modules for each part of the shots left out, with a
-   strong pull toward zero, all of them side by side; then their average. Five examples are easily
+1. Bag: one dense gradient fit from w = 0 over all modules for each part of the shots left out, with
+   a strong pull toward zero, all of them side by side; then their average. Five examples are easily
    learnt by heart, and what the fits learn by heart differs; what the task needs does not.
-2. Sparse: the best subset of at most three among the heaviest modules of the bag, at weight 1,
-   its weights then refitted on all shots.
+2. Subset: the best of all choices of at most three among the heaviest modules of the bag, at weight 1.
 
-Which of the two does better differs from task to task. An exact sum is linear in its
-weights, so their average is the average of the deltas, and costs nothing.
+Which of the two does better differs from task to task. An exact sum is linear in its weights, so
+their average is the average of the deltas, and costs nothing.
 
-Source: bagging is Breiman's, Machine Learning 24 (1996); how much each part brings was measured
-on combinations of skills that are not among the tasks of benchmarks/results/demo_world.md.
+Source: bagging is Breiman's, Machine Learning 24 (1996). What each part brings was measured on
+combinations of skills that are not among the tasks of benchmarks/results/demo_world.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -28,16 +27,13 @@ from composer.core.search import Fits, Found, Journal, OnStep, fit_weights, sear
 
 @dataclass(frozen=True)
 class BlendSettings:
-    """How the budget is spent, and how hard the fits are pulled toward zero."""
+    """How the bag is fitted, and what subsets are tried."""
 
     parts: int = 5  # that the shots are cut into, each left out of one fit
-    bag_share: float = 0.9  # of the gradient steps
-    bag_penalty: float = 30 * LORAHUB_PENALTY
-    sparse_penalty: float = LORAHUB_PENALTY
+    penalty: float = 30 * LORAHUB_PENALTY  # once LoraHub's lets the fits learn the shots by heart
     heaviest: int = 6  # modules of the bag that subsets are made of
     largest_subset: int = 3  # more skills than that in one task are rare
     fewest_steps: int = 15  # of a bag that is worth fitting; below it, greedy does better
-    travel: float = 7.5  # steps x learning rate; 150 steps at 0.05
     noise: float = 0.02  # a smaller weight is where the last steps happened to stop
 
 
@@ -48,23 +44,53 @@ def search_blend(
     scorer: FewShotScorer,
     method: ExactSum,
     *,
+    alone: Sequence[float],
+    nothing: float,
     budget: int,
     on_step: OnStep,
     settings: BlendSettings = DEFAULTS,
 ) -> Found:
-    """Average a bag of dense fits and a sparse fit; see the head of this file."""
+    """Average a bag of dense fits and the best subset; see the head of this file.
+
+    Args:
+        alone, nothing: few-shot losses of each module alone (N,) and of none, for a budget
+            too small for a bag: then greedy choice and a refit of what it chose.
+    """
     journal = Journal(on_step)
-    n_subsets = subset_count(min(settings.heaviest, len(method.stack)), settings.largest_subset)
-    bag_steps, sparse_steps = share_budget(budget - n_subsets, len(parts_left_out(scorer, settings)), settings)
-    fits = fit_bag(scorer, method, journal, bag_steps, settings)
-    bag = fits.mean(0)
+    steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
+    if steps < settings.fewest_steps:
+        return search_greedy_refit(scorer, method, journal, alone=alone, nothing=nothing, budget=budget)
+    bag = fit_bag(scorer, method, journal, steps, settings).mean(0)
     subset = best_subset(bag, settings, lambda w: token_mean(scorer.nats(method, w), scorer.label_tokens))
-    sparse = fit_on_all(
-        scorer, method, journal, start=subset, free=subset, penalty=settings.sparse_penalty, steps=sparse_steps
-    )
-    blended = (bag + sparse) / 2
+    blended = (bag + subset) / 2
     blended[blended.abs() < settings.noise] = 0.0
-    return journal.finish(blended.tolist(), "Adam on parts of the examples, best subset, Adam, averaged")
+    return journal.finish(blended.tolist(), "Adam on parts of the examples, averaged with the best subset")
+
+
+def search_greedy_refit(
+    scorer: FewShotScorer,
+    method: ExactSum,
+    journal: Journal,
+    *,
+    alone: Sequence[float],
+    nothing: float,
+    budget: int,
+) -> Found:
+    """Half of the budget for the greedy choice, the rest for the weights of what it chose."""
+    chosen = search_greedy(
+        lambda w: token_mean(scorer.nats(method, w), scorer.label_tokens),
+        alone,
+        nothing=nothing,
+        budget=budget // 2,
+        on_step=lambda step: journal.note(step.weights, step.loss),
+    )
+    start = torch.tensor(chosen.weights)
+    free = (start != 0).float() if start.any() else torch.ones_like(start)
+    steps = steps_within(budget - budget // 2)
+    weights = fit_on_all(
+        scorer, method, journal, start=start, free=free, penalty=LORAHUB_PENALTY, steps=steps
+    )
+    return journal.finish(weights.tolist(), "greedy, Adam")
 
 
 def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step: OnStep) -> Found:
@@ -91,23 +117,28 @@ def steps_within(budget: int) -> int:
     return max(1, budget // GRADIENT_STEP_COST)
 
 
-def share_budget(budget: int, n_fits: int, settings: BlendSettings = DEFAULTS) -> tuple[int, int]:
-    """(steps of each of the bag's fits, steps of the sparse fit)."""
-    steps = steps_within(budget)
-    each = max(1, int(settings.bag_share * steps) // n_fits)
-    return each, max(1, steps - each * n_fits)
+def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
+    """Steps of each of the bag's fits, once the subsets are paid for."""
+    n_subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
+    return (budget - n_subsets) // (GRADIENT_STEP_COST * min(settings.parts, n_shots))
 
 
-def rate_for(steps: int, travel: float) -> float:
-    """A learning rate that lets a weight get anywhere within so few steps."""
-    return min(0.3, max(0.05, travel / steps))
+def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
+    """How many steps `search_blend` will tell of, one for all fits that run side by side."""
+    steps = bag_steps(budget, n_shots, n_modules)
+    return steps if steps >= DEFAULTS.fewest_steps else steps_within(budget)
+
+
+def rate_for(steps: int) -> float:
+    """A learning rate that lets a weight get anywhere within so few steps; 0.05 is enough for 150."""
+    return min(0.3, max(0.05, 7.5 / steps))
 
 
 # --- the parts ----------------------------------------------------------------
 
 
 def parts_left_out(scorer: FewShotScorer, settings: BlendSettings = DEFAULTS) -> Tensor:
-    """(parts, n) of 0 and 1: in each row the examples of one part are left out; (1, n) of 1 for one example."""
+    """(parts, n) of 0 and 1: each row leaves out one part of the shots; a single one is kept."""
     n = len(scorer.batch)
     if n == 1:
         return torch.ones(1, 1)
@@ -131,10 +162,10 @@ def fit_bag(
 
     return fit_weights(
         loss,
-        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), settings.bag_penalty)),
+        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), settings.penalty)),
         steps=steps,
-        learning_rate=rate_for(steps, settings.travel),
-        on_weights=lambda weights, losses: journal.record(weights.mean(0).tolist(), float(losses.mean())),
+        learning_rate=rate_for(steps),
+        on_weights=lambda weights, losses: journal.note(weights.mean(0).tolist(), float(losses.mean())),
     )
 
 
@@ -154,21 +185,21 @@ def fit_on_all(
         lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens),
         fits,
         steps=steps,
-        learning_rate=rate_for(steps, DEFAULTS.travel),
-        on_weights=lambda w, losses: journal.record(w[0].tolist(), float(losses[0])),
+        learning_rate=rate_for(steps),
+        on_weights=lambda w, losses: journal.note(w[0].tolist(), float(losses[0])),
     )
     return weights[0]
 
 
 def subset_count(n: int, largest: int) -> int:
-    """How many subsets of 1 to `largest` out of n there are."""
-    return sum(1 for size in range(1, largest + 1) for _ in combinations(range(n), size))
+    """How many subsets of at most `largest` out of n there are, the empty one included."""
+    return sum(1 for size in range(largest + 1) for _ in combinations(range(n), size))
 
 
 def best_subset(dense: Tensor, settings: BlendSettings, score: Callable[[Tensor], Tensor]) -> Tensor:
     """(N,) of 0 and 1: the subset of the heaviest modules with the lowest few-shot loss at weight 1."""
     heavy = torch.argsort(dense, descending=True, stable=True)[: settings.heaviest].tolist()
-    subsets = [s for size in range(1, settings.largest_subset + 1) for s in combinations(heavy, size)]
+    subsets = [s for size in range(settings.largest_subset + 1) for s in combinations(heavy, size)]
     candidates = torch.zeros(len(subsets), len(dense))
     for row, subset in enumerate(subsets):
         candidates[row, list(subset)] = 1.0

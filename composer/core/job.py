@@ -128,6 +128,7 @@ class Composition:
     def search(self) -> None:
         """Find the weights."""
         with self.stage("search", f"Searching the weights of {len(self.stack)} modules"):
+            self.planned = planned_steps(self.job, len(self.shots), len(self.stack))
             self.found = self._found()
             self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
             self.final_nats = self.scorer.nats(self.method, self.weights)
@@ -206,7 +207,14 @@ class Composition:
         """The result of the search that was asked for, its steps told as events."""
         job, scorer, method = self.job, self.scorer, self.method
         if isinstance(method, ExactSum) and job.search == "auto":
-            return blend.search_blend(scorer, method, budget=job.budget, on_step=self._on_step)
+            return blend.search_blend(
+                scorer,
+                method,
+                alone=self.alone.tolist(),
+                nothing=self._token_mean(self.base_nats),
+                budget=job.budget,
+                on_step=self._on_step,
+            )
         if isinstance(method, ExactSum) and job.search == "adam":
             return blend.search_adam(scorer, method, budget=job.budget, on_step=self._on_step)
         if job.search == "greedy":
@@ -232,7 +240,7 @@ class Composition:
             {
                 "event": "step",
                 "step": step.number,
-                "budget": max(planned_steps(self.job), step.number),
+                "budget": max(self.planned, step.number),
                 "loss": step.loss,
                 "best_loss": step.best_loss,
                 "weights": list(step.weights),
@@ -315,9 +323,11 @@ def optimizer_name(search: str) -> str:
     return choices.OPTIMIZER_OF_SEARCH.get(search) or search.removeprefix(choices.NEVERGRAD)
 
 
-def planned_steps(job: Job) -> int:
+def planned_steps(job: Job, n_shots: int, n_modules: int) -> int:
     """How many steps the search will tell of, as far as one can know before."""
-    if job.method == "exact" and job.search in ("auto", "adam"):
+    if job.method == "exact" and job.search == "auto":
+        return blend.planned_steps(job.budget, n_shots, n_modules)
+    if job.method == "exact" and job.search == "adam":
         return blend.steps_within(job.budget)
     return job.budget if job.search != "greedy" else 1
 

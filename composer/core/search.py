@@ -51,14 +51,13 @@ class Journal:
         self._on_step = on_step
         self._any_finite = False
 
-    def record(self, weights: Sequence[float], loss: float) -> float:
-        """Note one step; returns the loss, with a large number in place of one that is not finite."""
+    def note(self, weights: Sequence[float], loss: float) -> None:
+        """Keep one step; a loss that is not finite counts as a large one."""
         self._any_finite |= math.isfinite(loss)
-        told = loss if math.isfinite(loss) else NON_FINITE_PENALTY
+        told = finite(loss)
         best = min(told, self.steps[-1].best_loss) if self.steps else told
         self.steps.append(Step(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
         self._on_step(self.steps[-1])
-        return told
 
     def finish(self, weights: Sequence[float], optimizer: str) -> Found:
         """The result of the search.
@@ -108,7 +107,9 @@ def search_nevergrad(
         for _ in range(budget):
             candidate = searcher.ask()
             weights = tuple(map(float, candidate.value))
-            searcher.tell(candidate, journal.record(weights, score(weights)))
+            loss = score(weights)
+            journal.note(weights, loss)
+            searcher.tell(candidate, finite(loss))
         recommended = searcher.provide_recommendation().value
         return journal.finish(recommended, algorithm_name(searcher))
 
@@ -165,24 +166,22 @@ def search_greedy(
     order = sorted(range(n), key=lambda i: (finite(alone[i]), i))
     journal = Journal(on_step)
     chosen = torch.zeros(n)
-    best = journal.record(chosen.tolist(), nothing)
-    left = budget
-    if finite(alone[order[0]]) < best:
-        chosen[order[0]] = 1.0
-        best = journal.record(chosen.tolist(), alone[order[0]])
-        while left > 0:
-            candidates = [i for i in order[: partners + 1] if chosen[i] == 0][:left]
-            if not candidates:
-                break
-            trials = chosen.repeat(len(candidates), 1)
-            trials[range(len(candidates)), candidates] = 1.0
-            losses = [finite(loss) for loss in score(trials).tolist()]
-            left -= len(candidates)
-            winner = min(range(len(losses)), key=losses.__getitem__)
-            if losses[winner] >= best:
-                break
-            chosen = trials[winner]
-            best = journal.record(chosen.tolist(), losses[winner])
+    best, left = finite(nothing), budget
+    journal.note(chosen.tolist(), nothing)
+    if finite(alone[order[0]]) >= best:
+        return journal.finish(chosen.tolist(), "greedy")
+    chosen[order[0]], best = 1.0, finite(alone[order[0]])
+    journal.note(chosen.tolist(), best)
+    while candidates := [i for i in order[: partners + 1] if chosen[i] == 0][:left]:
+        trials = chosen.repeat(len(candidates), 1)
+        trials[range(len(candidates)), candidates] = 1.0
+        losses = [finite(loss) for loss in score(trials).tolist()]
+        left -= len(candidates)
+        winner = min(range(len(losses)), key=losses.__getitem__)
+        if losses[winner] >= best:
+            break
+        chosen, best = trials[winner], losses[winner]
+        journal.note(chosen.tolist(), best)
     return journal.finish(chosen.tolist(), "greedy")
 
 
@@ -225,7 +224,7 @@ def fit_weights(
 
     Args:
         loss: differentiable losses (P,) of weights (P, N).
-        on_weights: called with the weights and the penalised losses of every step; may raise.
+        on_weights: called with the weights and the losses, without penalty, of every step; may raise.
 
     Source: Kingma and Ba, arXiv:1412.6980; the rate falls linearly to a tenth, so that the last
     steps settle rather than bounce around the kink of |w|.
@@ -234,9 +233,10 @@ def fit_weights(
     adam = torch.optim.Adam([weights], lr=learning_rate)
     for number in range(steps):
         adam.param_groups[0]["lr"] = learning_rate * (1 - 0.9 * number / steps)
-        losses = loss(weights) + fits.penalty * weights.abs().mean(-1)
+        losses = loss(weights)
         on_weights(weights.detach(), losses.detach())
-        (gradient,) = torch.autograd.grad(torch.where(losses.isfinite(), losses, 0.0).sum(), weights)
+        lowered = losses + fits.penalty * weights.abs().mean(-1)
+        (gradient,) = torch.autograd.grad(torch.where(lowered.isfinite(), lowered, 0.0).sum(), weights)
         weights.grad = torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * fits.free
         with torch.no_grad():
             adam.step()

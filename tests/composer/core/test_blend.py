@@ -40,7 +40,7 @@ def test_the_best_subset_is_the_best_of_all_of_them():
     wanted = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
     found = blend.best_subset(dense, blend.BlendSettings(), lambda w: (w - wanted).abs().sum(-1))
     assert found.tolist() == wanted.tolist()
-    assert blend.subset_count(6, 3) == 6 + 15 + 20
+    assert blend.subset_count(6, 3) == 1 + 6 + 15 + 20
 
 
 def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
@@ -49,8 +49,32 @@ def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     shown = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0])  # all but the third
     weights = fit_weights(
         lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, shown),
-        Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([blend.BlendSettings.dense_penalty])),
+        Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([blend.DEFAULTS.penalty])),
         steps=20,
-        learning_rate=blend.rate_for(20, blend.BlendSettings.travel),
+        learning_rate=blend.rate_for(20),
     )
     assert float(losses[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
+
+
+@pytest.mark.parametrize("budget", [1, 20, 40, 150, 600])
+def test_the_blend_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer, budget):
+    scorer, method = scorer
+    alone = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
+    nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    scorer.candidates_scored = scorer.gradient_steps = 0
+    told = []
+    found = blend.search_blend(
+        scorer, method, alone=alone, nothing=nothing, budget=budget, on_step=told.append
+    )
+    spent = scorer.candidates_scored + 3 * scorer.gradient_steps
+    assert spent <= max(budget, 3)  # one gradient step at least
+    assert len(told) <= blend.planned_steps(budget, len(EXAMPLES), 4) + 4  # greedy tells of what it adds
+    loss = float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens))
+    assert loss <= nothing + 0.02
+
+
+def test_more_examples_than_parts_are_left_out_some_at_a_time(scorer):
+    scorer, _ = scorer
+    few = blend.parts_left_out(scorer, blend.BlendSettings(parts=2))
+    assert few.tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+    assert blend.parts_left_out(scorer).sum(1).tolist() == [4, 4, 4, 4, 4]

@@ -62,7 +62,6 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
     assert report["verdict"]["decision"] in {"use", "single", "train", "none"}
     assert len(report["modules"]) == 3
     assert report["gradient_steps"] > 0
-    assert report["candidates_scored"] + 3 * report["gradient_steps"] <= 60 + 3 + 8
     stages = [event["stage"] for event in events if event["event"] == "stage"]
     assert stages == ["load", "screen", "search", "export", "evaluate"]
     steps = [event for event in events if event["event"] == "step"]
