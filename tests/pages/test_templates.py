@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib.staticfiles import finders
 
 from hub_site.pages.specimens import icons
 
 FOLDER = settings.BASE_DIR / "templates"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
+STATIC = re.compile(r"""{% static ['"]([^'"]+)['"] %}""")
 ICON = re.compile(r'(?:_icon\.html" with name|\bicon)="([\w-]+)"')
 
 
@@ -26,3 +28,8 @@ def test_a_template_has_no_inline_style_or_script_and_asks_no_other_server(path:
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_every_icon_a_template_names_is_in_the_sprite(path: Path):
     assert set(ICON.findall(path.read_text())) <= set(icons())
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_every_static_file_a_template_names_is_there(path: Path):
+    assert [name for name in STATIC.findall(path.read_text()) if not finders.find(name)] == []
