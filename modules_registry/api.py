@@ -39,7 +39,11 @@ from modules_registry.services import module_delete, module_edit, module_publish
 PAGE_SIZE_MAX = 100
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
 NOT_FOUND = {404: ErrorSerializer}
-FILE_KINDS = ("application/octet-stream", "application/json", "text/markdown")
+FILE_KINDS = {
+    (200, "application/octet-stream"): OpenApiTypes.BINARY,
+    (200, "application/json"): OpenApiTypes.OBJECT,
+    (200, "text/markdown"): OpenApiTypes.STR,
+}
 TOO_MUCH = {413: ErrorSerializer, 429: ErrorSerializer, 507: ErrorSerializer}
 REVISION = OpenApiParameter(
     "revision", str, description="“main” (default), a commit id, or a version as “v2”.", required=False
@@ -171,7 +175,7 @@ class FileApi(APIView):
         description="Answers ranges and If-None-Match; the ETag is the file's sha256.",
         tags=["modules"],
         parameters=[REVISION],
-        responses={**{(200, kind): OpenApiTypes.BINARY for kind in FILE_KINDS}, **NOT_FOUND},
+        responses={**FILE_KINDS, **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
         module = module_or_404(namespace, name)
@@ -206,7 +210,7 @@ class TagListApi(APIView):
 
 def search_data(request: Request) -> dict[str, Any]:
     query = request.query_params
-    single = {name: query[name] for name in ("q", "base", "licence", "author", "sort") if query.get(name)}
+    single = {name: query[name] for name in ("q", "base", "licence", "author", "sort") if name in query}
     return single | {"tag": query.getlist("tag")}
 
 

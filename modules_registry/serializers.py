@@ -132,7 +132,10 @@ class SearchInput(serializers.Serializer[dict[str, Any]]):
         default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
     )
     sort = serializers.ChoiceField(
-        choices=list(selectors.SORTS), default="", help_text="Default: “best” with words, else “recent”."
+        choices=list(selectors.SORTS),
+        default="",
+        allow_blank=True,
+        help_text="Default: “best” with words, else “recent”.",
     )
 
 
