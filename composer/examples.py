@@ -128,19 +128,34 @@ def lines_of_table(text: str, *, separator: str) -> Iterator[Line]:
         yield line_of_row(f"Line {number}", row, columns, separator)
 
 
-def numbered_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
     """Each row with the number of the line it begins on: a quoted cell may hold several lines."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=separator == ",")
+    try:
+        return list(rows_of(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)))
+    except BrokenRowError as broken:
+        if separator == "\t":  # typed by hand rather than copied: quotation marks are just marks
+            return [(number, line.split("\t")) for number, line in enumerate(text.split("\n"), start=1)]
+        message = (
+            f"The row that begins on line {broken.line} is broken: a quotation mark does not close, "
+            "or a cell is far too long."
+        )
+        raise ExamplesError([message]) from broken
+
+
+class BrokenRowError(ValueError):
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+def rows_of(reader: Any) -> Iterator[tuple[int, list[str]]]:
     begins = 1
     try:
         for row in reader:
             yield begins, row
             begins = reader.line_num + 1
     except csv.Error as error:
-        message = (
-            f"The row that begins on line {begins} is broken: a quotation mark is opened and not closed."
-        )
-        raise ExamplesError([message]) from error
+        raise BrokenRowError(begins) from error
 
 
 def columns_named(row: list[str]) -> tuple[int, int] | None:

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
-CPU_TIME_FACTOR = 2  # of the deadline, for each thread: the clock should stop a job first
+CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 KINDS_KEPT = frozenset({"stage", "step"})
 REPORT_FILE, CARD_FILE = "report.json", "README.md"
 RESULT_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, REPORT_FILE)
@@ -129,7 +129,7 @@ def compose(composition: Composition) -> None:
         write_job(composition, folder)
         limits = Limits(
             memory_mb=settings.HUB_COMPOSE_MEMORY_MB,
-            cpu_s=settings.HUB_COMPOSE_DEADLINE_S * settings.HUB_THREADS * CPU_TIME_FACTOR,
+            cpu_s=(settings.HUB_COMPOSE_DEADLINE_S + CPU_SPARE_S) * settings.HUB_THREADS,
         )
         with launcher().start_child(folder, limits) as child:
             follow(composition, child)

@@ -103,7 +103,7 @@ def composition_insert(
         for position, pair in enumerate(pairs)
     )
     # robust: with the broker away the row waits, and the sweeper rings again
-    transaction.on_commit(partial(run_composition.delay, str(composition.pk)), robust=True)
+    transaction.on_commit(lambda: run_composition.delay(str(composition.pk)), robust=True)
     return composition
 
 

@@ -1,0 +1,127 @@
+"""In place of the numeric core: a job that does what its first example names. Imported by the launcher."""
+
+import json
+import signal
+
+
+def run(folder, on_event):
+    job = json.loads((folder / "job.json").read_text())
+    first = json.loads((folder / "examples.jsonl").read_text().splitlines()[0])
+    on_event({"event": "stage", "stage": "search", "text": "Searching"})
+    ERRANDS.get(first["input"], finish)(folder, job, on_event)
+
+
+def finish(folder, job, on_event):
+    for step in (1, 2):
+        weights = [1.0 / step] * len(job["modules"])
+        on_event(
+            {
+                "event": "step",
+                "step": step,
+                "budget": 2,
+                "loss": 3.0 - step,
+                "best_loss": 3.0 - step,
+                "weights": weights,
+            }
+        )
+    on_event({"event": "chatter", "text": "of no interest"})
+    write_result(folder / "out", job)
+    on_event({"event": "done"})
+
+
+def write_result(out, job):
+    out.mkdir()
+    (out / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (out / "adapter_model.safetensors").write_bytes(b"weights of " + json.dumps(job["modules"]).encode())
+    (out / "README.md").write_text("# A composed adapter\n")
+    (out / "report.json").write_text(json.dumps(report_of(job)))
+
+
+def report_of(job):
+    accuracy = {"held_out_exact_match_percent": 50.0, "interval_percent": [10.0, 90.0]}
+    return {
+        "schema": 1,
+        "method": job["method"],
+        "search": job["search"],
+        "optimizer": "Adam",
+        "select": "all",
+        "objective": "loss",
+        "budget": job["budget"],
+        "seed": job["seed"],
+        "precision": "fp32",
+        "template": "{input}",
+        "n_shots": 3,
+        "n_held_out": 2,
+        "modules": [
+            {"name": module["name"], "revision": module["revision"], "sha256": module["sha256"],
+             "weight": 0.5 - number, "alone_loss_nats": 2.0}
+            for number, module in enumerate(job["modules"])
+        ],
+        "few_shot_loss_nats": 1.0,
+        "objective_value": 1.05,
+        "baselines": [
+            {"key": "zero_shot", "label": "Base alone", "detail": "", "few_shot_loss_nats": 3.0,
+             "held_out_exact_match_percent": 0.0, "interval_percent": [0.0, 60.0]},
+            {"key": "composed", "label": "This composition", "detail": "", "few_shot_loss_nats": 1.0} | accuracy,
+        ],
+        "verdict": {"decision": "use", "text": "Use the composition. It is right on 1 of 2."},
+        "predictions": [
+            {"input": "fig", "expected": "FIG", "base": "FIG", "composed": "FIG", "correct": True},
+            {"input": "lime", "expected": "LIME", "base": "lime", "composed": "<script>alert(1)</script>",
+             "correct": False},
+        ],
+        "steps": [{"step": 1, "loss": 2.0, "best_loss": 2.0}, {"step": 2, "loss": 1.0, "best_loss": 1.0}],
+        "candidates_scored": 2,
+        "gradient_steps": 0,
+        "seconds": {"search": 0.1},
+        "peak_memory_mb": 100,
+        "versions": {"torch": "none"},
+        "inputs_sha256": {"examples.jsonl": "0" * 64},
+    }  # fmt: skip
+
+
+class PickyError(Exception):
+    code = "modules_do_not_match"
+
+
+def refuse(folder, job, on_event):
+    raise PickyError("q is 2 × 8 in one module and 4 × 8 in another.")
+
+
+def break_down(folder, job, on_event):
+    raise ZeroDivisionError("nobody foresaw this")
+
+
+def kill_itself(folder, job, on_event):
+    signal.raise_signal(signal.SIGKILL)
+
+
+def loop_for_ever(folder, job, on_event):
+    while True:
+        pass
+
+
+def fill_the_disk(folder, job, on_event):
+    raise OSError(28, "No space left on device")
+
+
+def eat_memory(folder, job, on_event):
+    bytearray(2 * 1024**3)
+
+
+def leave_nothing(folder, job, on_event):
+    on_event({"event": "done"})
+
+
+def leave_a_link(folder, job, on_event):
+    write_result(folder / "out", job)
+    (folder / "out" / "README.md").unlink()
+    (folder / "out" / "README.md").symlink_to("/etc/hostname")
+
+
+ERRANDS = {
+    errand.__name__: errand
+    for errand in (
+        refuse, break_down, kill_itself, loop_for_ever, fill_the_disk, eat_memory, leave_nothing, leave_a_link,
+    )
+}  # fmt: skip

@@ -1,0 +1,155 @@
+"""Examples as people bring them, well-meant and hostile."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from composer.examples import (
+    CHARACTERS_MAX,
+    FILE_BYTES_MAX,
+    PROBLEMS_SHOWN_MAX,
+    ExamplesError,
+    Pair,
+    is_storable,
+    pairs_from_file,
+    pairs_from_rows,
+    pairs_from_text,
+    without_shots,
+)
+
+TWO = [Pair("red", "rouge"), Pair("green", "vert")]
+
+
+def problems_of(parse, *arguments) -> list[str]:
+    with pytest.raises(ExamplesError) as caught:
+        parse(*arguments)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"input": "red", "output": "rouge"}\n{"input": "green", "output": "vert"}',
+        '{"input": "red", "output": "rouge"}\r\n\r\n{"input": "green", "output": "vert"}\r\n',
+        '\ufeff{"input": "red", "output": "rouge", "note": 1}\n  {"output": "vert", "input": "green"}\n',
+        '[{"input": "red", "output": "rouge"}, {"input": "green", "output": "vert"}]',
+        "red\trouge\ngreen\tvert\n",
+        "red,rouge\ngreen,vert",
+        "red,rouge\r\ngreen,vert\r\n",
+        "red,rouge\rgreen,vert\r",
+        'input,output\n"red","rouge"\n"green","vert"\n',
+        "Output\tid\tInput\nrouge\t1\tred\nvert\t2\tgreen\n",
+        "\n\nred\trouge\n\ngreen\tvert\t\n",
+    ],
+)
+def test_the_same_examples_are_read_from_every_usual_form(text):
+    assert pairs_from_text(text) == TWO
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_with_or_without_its_mark(encoding):
+    data = "cœur,heart\nété,summer\n".encode(encoding)
+    assert pairs_from_file("words.CSV", data) == [Pair("cœur", "heart"), Pair("été", "summer")]
+
+
+def test_a_quoted_cell_may_hold_commas_quotes_and_lines():
+    text = 'input,output\n"one, two\nthree","say ""hi"""\n'
+    assert pairs_from_text(text) == [Pair("one, two\nthree", 'say "hi"')]
+
+
+def test_an_unclosed_quotation_mark_is_told_with_the_line_it_begins_on():
+    (problem,) = problems_of(pairs_from_text, 'a,b\nc,d\n"e,f\ng,h\n')
+    assert "line 3" in problem
+    assert "quotation mark" in problem
+
+
+def test_quotation_marks_in_a_table_typed_by_hand_are_just_marks():
+    text = 'the "red" one\trouge\n"green\tvert'
+    assert pairs_from_text(text) == [Pair('the "red" one', "rouge"), Pair('"green', "vert")]
+
+
+def test_every_broken_line_is_told_with_its_number():
+    text = '{"input": "a", "output": "b"}\nnot json\n{"input": "c"}\n["list"]\n{"input": 1, "output": "x"}'
+    told = problems_of(pairs_from_text, text)
+    assert [f"ine {line}" in problem for line, problem in zip((2, 3, 4, 5), told, strict=True)] == [True] * 4
+    assert "not a JSON object" in told[0]
+    assert "no output" in told[1]
+    assert "not text" in told[3]
+
+
+def test_a_file_of_the_wrong_kind_does_not_fill_the_page_with_its_lines():
+    told = problems_of(pairs_from_text, "\n".join(["{broken"] * 5000))
+    assert len(told) == PROBLEMS_SHOWN_MAX + 1
+    assert "4,980 more" in told[-1]
+
+
+@pytest.mark.parametrize("name", ["words.xlsx", "words.exe", "words", "../../etc/passwd"])
+def test_other_kinds_of_files_are_refused_by_name(name):
+    assert "not a file of examples" in problems_of(pairs_from_file, name, b"a,b")[0]
+
+
+def test_a_file_in_another_encoding_is_told_at_its_line():
+    told = problems_of(pairs_from_file, "words.csv", b"summer,hiver\nhiver,\xe9t\xe9\n")
+    assert "Line 2 is not UTF-8" in told[0]
+
+
+def test_a_file_that_changes_its_encoding_half_way_is_told_at_its_line():
+    data = "été,summer\n".encode() + "hiver é,winter\n".encode("latin-1")
+    assert "Line 2 is not UTF-8" in problems_of(pairs_from_file, "words.csv", data)[0]
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read():
+    assert "larger than" in problems_of(pairs_from_file, "words.csv", b"a,b\n" * (FILE_BYTES_MAX // 4 + 1))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a\0b,c", "not text"),
+        (json.dumps({"input": "\ud800", "output": "x"}), "not text"),
+        (json.dumps({"input": "x", "output": " \n "}), "no output"),
+        (json.dumps({"input": "", "output": "x"}), "no input"),
+        (json.dumps({"input": "x" * (CHARACTERS_MAX + 1), "output": "x"}), "4,001 characters"),
+        (json.dumps({"input": None, "output": "x"}), "no input"),
+        ("one,two,three", "3 columns"),
+        ("[[[[", "JSON list"),
+        ("[" * 100_000, "JSON list"),
+        ('{"input": ' * 50_000, "not a JSON object"),
+    ],
+)
+def test_a_hostile_line_is_refused_with_a_sentence(text, word):
+    assert word in problems_of(pairs_from_text, text)[0]
+
+
+def test_blank_rows_of_a_grid_are_left_out_and_half_filled_ones_told():
+    assert pairs_from_rows([("red", "rouge"), ("", " "), ("green", "vert")]) == TWO
+    assert "Row 2 has no output" in problems_of(pairs_from_rows, [("red", "rouge"), ("green", "")])[0]
+
+
+def test_nothing_at_all_is_no_example_and_no_error():
+    assert pairs_from_text("") == pairs_from_text("\n \n") == pairs_from_rows([]) == []
+
+
+def test_a_held_out_example_that_is_also_a_shot_is_left_out():
+    assert without_shots([*TWO, Pair("blue", "bleu"), Pair(" red ", "rouge")], TWO) == [Pair("blue", "bleu")]
+
+
+@given(st.binary(max_size=300))
+def test_no_file_ever_raises_anything_but_its_own_refusal(data):
+    try:
+        pairs = pairs_from_file("any.csv", data)
+    except ExamplesError as error:
+        assert error.problems
+    else:
+        assert all(is_storable(pair.input + pair.output) and pair.output.strip() for pair in pairs)
+
+
+printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(str.strip)
+
+
+@given(st.lists(st.tuples(printable, printable), min_size=1, max_size=5))
+def test_json_lines_come_back_as_they_were_sent(rows):
+    text = "\n".join(json.dumps({"input": given, "output": wanted}) for given, wanted in rows)
+    assert pairs_from_text(text) == [Pair(*row) for row in rows]

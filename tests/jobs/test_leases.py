@@ -1,0 +1,169 @@
+"""Who holds a job, and what becomes of it when its worker does not come back. A composition stands for any job."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from composer.models import Composition, CompositionEvent
+from hub_site.jobs import leases
+from hub_site.jobs.models import CRASHES_MAX, LEASE, Status
+from modules_registry.models import BaseModel
+
+
+@pytest.fixture
+def job(alice):
+    base = BaseModel.objects.create(
+        name="tests/base", revision="1", kind="seq2seq", architecture="T5", parameters=1
+    )
+    return Composition.objects.create(owner=alice, base=base, name="task", method="exact", budget=5, seed=1)
+
+
+def claim(job, worker="one"):
+    return leases.claim(Composition, job.pk, worker=worker)
+
+
+def lose_lease(job, **changes):
+    """As if its worker had been silent for longer than a lease."""
+    past = timezone.now() - timedelta(seconds=1)
+    Composition.objects.filter(pk=job.pk).update(lease_until=past, **changes)
+
+
+def state(job):
+    job.refresh_from_db()
+    return job.status
+
+
+def test_a_queued_job_is_claimed_with_a_lease_and_a_new_generation(job):
+    held = claim(job)
+    assert (held.status, held.worker, held.generation) == (Status.RUNNING, "one", 1)
+    assert held.lease_until > timezone.now()
+    assert held.started_at
+
+
+def test_a_second_worker_leaves_a_running_job_alone(job):
+    claim(job)
+    assert claim(job, "two") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_workers_at_once_exactly_one_gets_the_job(job):
+    taken, start = [], threading.Barrier(8)
+
+    def work(name):
+        start.wait()
+        if claim(job, name):
+            taken.append(name)
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=[f"worker {number}"]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    job.refresh_from_db()
+    assert taken == [job.worker]
+    assert job.generation == 1
+
+
+def test_a_finished_job_cannot_be_claimed(job):
+    leases.finish(claim(job), Status.FAILED)
+    assert claim(job) is None
+
+
+def test_a_job_whose_worker_went_silent_is_taken_over_and_that_counts_as_a_crash(job):
+    claim(job)
+    lose_lease(job)
+    held = claim(job, "two")
+    assert (held.worker, held.generation, held.crashes) == ("two", 2, 1)
+
+
+def test_a_stale_worker_writes_to_no_row(job):
+    stale = claim(job)
+    lose_lease(job)
+    claim(job, "two")
+    for write in (
+        lambda: leases.beat(stale),
+        lambda: leases.append_events(stale, [CompositionEvent(kind="step")], progress={"steps_done": 3}),
+        lambda: leases.finish(stale, Status.FAILED),
+        lambda: leases.crashed(stale),
+    ):
+        with pytest.raises(leases.LeaseLost):
+            write()
+    leases.let_go(stale)
+    job.refresh_from_db()
+    assert (job.status, job.worker, job.steps_done) == (Status.RUNNING, "two", 0)
+    assert job.events.count() == 0
+
+
+def test_a_beat_prolongs_the_lease_and_brings_the_cancellation(job):
+    held = claim(job)
+    Composition.objects.filter(pk=job.pk).update(lease_until=timezone.now() + timedelta(seconds=1))
+    assert leases.beat(held) is False
+    job.refresh_from_db()
+    assert job.lease_until > timezone.now() + LEASE / 2
+    leases.cancel(Composition, job.pk)
+    assert leases.beat(held) is True
+
+
+def test_events_are_numbered_on_across_attempts(job):
+    leases.append_events(claim(job), [CompositionEvent(kind="stage"), CompositionEvent(kind="step")])
+    lose_lease(job)
+    leases.append_events(claim(job, "two"), [CompositionEvent(kind="stage")])
+    assert list(job.events.values_list("number", "generation")) == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked(job):
+    claim(job)
+    leases.cancel(Composition, job.pk)
+    assert (state(job), job.cancel_requested) == (Status.RUNNING, True)
+    leases.let_go(job)
+    leases.cancel(Composition, job.pk)
+    assert state(job) == Status.CANCELLED
+
+
+def test_cancelling_a_finished_job_changes_nothing(job):
+    leases.finish(claim(job), Status.FAILED, error_code="deadline")
+    leases.cancel(Composition, job.pk)
+    assert (state(job), job.cancel_requested) == (Status.FAILED, False)
+
+
+def test_the_sweeper_rings_again_for_a_job_whose_worker_vanished(job):
+    claim(job)
+    lose_lease(job)
+    assert leases.sweep(Composition) == [job.pk]
+    assert (state(job), job.crashes) == (Status.QUEUED, 1)
+    assert leases.sweep(Composition) == []
+
+
+def test_the_sweeper_rings_again_for_a_queued_job_whose_bell_was_lost_but_not_at_every_turn(job):
+    assert leases.sweep(Composition) == []
+    Composition.objects.filter(pk=job.pk).update(updated_at=timezone.now() - leases.RING_AGAIN)
+    assert leases.sweep(Composition) == [job.pk]
+    assert leases.sweep(Composition) == []
+
+
+def test_the_sweeper_leaves_a_beating_worker_alone(job):
+    claim(job)
+    assert leases.sweep(Composition) == []
+    assert state(job) == Status.RUNNING
+
+
+def test_a_job_that_killed_its_worker_too_often_is_failed_as_poison(job):
+    claim(job)
+    lose_lease(job, crashes=CRASHES_MAX - 1)
+    assert claim(job, "two") is None
+    assert leases.sweep(Composition) == []
+    assert (state(job), job.error_code) == (Status.FAILED, "poison")
+    assert "stopped trying" in job.error_message
+
+
+def test_a_cancelled_job_whose_worker_vanished_is_not_done_again(job):
+    claim(job)
+    leases.cancel(Composition, job.pk)
+    lose_lease(job)
+    assert claim(job, "two") is None
+    assert leases.sweep(Composition) == []
+    assert state(job) == Status.CANCELLED
