@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from threading import Barrier
@@ -15,6 +16,8 @@ from hub_site.accounts.services import user_create
 from hub_site.audit.models import AuditEntry
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.intake import blobs_forget
+from modules_registry.intake import stored as stored_together
 from modules_registry.models import Module, Version, VersionFile
 from modules_registry.selectors import card_of, module_find, store, version_find
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
@@ -195,6 +198,44 @@ def test_of_two_uploads_of_one_name_at_once_exactly_one_wins(stored):
     winner = Module.objects.get().current
     assert outcomes == {winner.weights_sha256, "name_taken"}
     assert stored() == {file.sha256 for file in winner.files.all()}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_versions_at_once_none_is_lost(alice, french):
+    start = Barrier(2)
+
+    def upload(seed):
+        start.wait()
+        try:
+            return version_add(
+                author=alice, module=module_find("alice", "french"), **adapter_files(seed=seed)
+            )
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        numbers = {version.number for version, _ in pool.map(upload, [1, 2])}
+    assert numbers == {2, 3}
+    assert module_find("alice", "french").current.number == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_is_not_removed_between_its_put_and_its_row(alice, french):
+    def forget(sha256):
+        try:
+            blobs_forget({sha256})
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with stored_together({CARD_FILE: card_file()}) as blobs:
+            sha256 = blobs[CARD_FILE].sha256
+            forgotten = pool.submit(forget, sha256)
+            time.sleep(0.3)
+            french.current.files.create(path=CARD_FILE, sha256=sha256, size_bytes=blobs[CARD_FILE].size_bytes)
+            assert not forgotten.done()
+        forgotten.result(timeout=10)
+    assert store().exists(sha256)
 
 
 def test_a_new_version_becomes_the_current_one_and_the_old_one_stays(alice, french):
