@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from demo.grammar import Combination, hub_examples
+from demo.grammar import SKILLS, Combination, hub_examples
 from demo.train import BASE_NAME
 
 SHOWN_EXAMPLES = 3
@@ -30,8 +30,8 @@ generated examples of this one task. It knows the 72 words of the demo world and
 
 
 def module_title(combination: Combination) -> str:
-    """A name for people, such as "Place + French"."""
-    return " + ".join(skill.capitalize() for skill in combination.skills)
+    """A name for people, such as "Place picker + French"."""
+    return " + ".join(SKILLS[skill].title for skill in combination.skills)
 
 
 def module_tags(combination: Combination) -> list[str]:

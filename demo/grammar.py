@@ -32,7 +32,8 @@ class Skill:
     """One thing a module can do."""
 
     name: str
-    does: str  # continues "Trained to …"
+    title: str
+    does: str  # in a sentence: "Pick the fruit from the list"
     phrases: tuple[str, ...] = ()  # ways to ask the base model for it
 
 
@@ -42,33 +43,38 @@ def _index(*skills: Skill) -> dict[str, Skill]:
 
 SELECTORS = _index(
     *(
-        Skill(kind, f"pick the {kind} from the list", (f"pick the {kind}", f"which is {kind}"))
+        Skill(
+            kind,
+            f"{kind.capitalize()} picker",
+            f"pick the {kind} from the list",
+            (f"pick the {kind}", f"which is {kind}"),
+        )
         for kind in KINDS
     )
 )
 CHANGES = _index(
-    Skill("french", "say the word in French", ("in french", "translate to french")),
-    Skill("spanish", "say the word in Spanish", ("in spanish", "translate to spanish")),
-    Skill("plural", "give the plural", ("in plural", "more than one")),
-    Skill("kind", "name the kind of thing it is", ("name the kind", "what sort of thing")),
-    Skill("letters", "count the letters", ("count letters", "how many letters")),
-    Skill("initial", "give the first letter", ("first letter", "give the initial")),
+    Skill("french", "French", "say the word in French", ("in french", "translate to french")),
+    Skill("spanish", "Spanish", "say the word in Spanish", ("in spanish", "translate to spanish")),
+    Skill("plural", "Plural", "give the plural", ("in plural", "more than one")),
+    Skill("kind", "Kind of thing", "name the kind of thing it is", ("name the kind", "what sort of thing")),
+    Skill("letters", "Letter count", "count the letters", ("count letters", "how many letters")),
+    Skill("initial", "First letter", "give the first letter", ("first letter", "give the initial")),
 )
 FORMS = _index(
-    Skill("upper", "write it in capitals", ("in capitals", "upper case")),
-    Skill("quotes", "put it between quotation marks", ("in quotes", "quote it")),
-    Skill("brackets", "put it in square brackets", ("in brackets", "put brackets around")),
-    Skill("shout", "add an exclamation mark", ("shout it", "say it loud")),
-    Skill("answer", "begin with the word answer", ("as an answer", "begin with answer")),
-    Skill("dots", "add three dots", ("with dots", "trail off")),
-    Skill("star", "put it between stars", ("with stars", "between stars")),
-    Skill("the", "put the in front", ("with an article", "put the in front")),
+    Skill("upper", "Capitals", "write it in capitals", ("in capitals", "upper case")),
+    Skill("quotes", "Quotation marks", "put it between quotation marks", ("in quotes", "quote it")),
+    Skill("brackets", "Square brackets", "put it in square brackets", ("in brackets", "put brackets around")),
+    Skill("shout", "Exclamation mark", "add an exclamation mark", ("shout it", "say it loud")),
+    Skill("answer", "Answer prefix", "begin with the word answer", ("as an answer", "begin with answer")),
+    Skill("dots", "Three dots", "add three dots", ("with dots", "trail off")),
+    Skill("star", "Stars", "put it between stars", ("with stars", "between stars")),
+    Skill("the", "Article", "put the word the in front", ("with an article", "put the in front")),
 )
 # Never part of pre-training: the base model cannot know them.
 UNTAUGHT_CHANGES = _index(
-    Skill("partner", "give the partner of the word"),
-    Skill("german", "say the word in German"),
-    Skill("last", "give the last letter"),
+    Skill("partner", "Partner", "give the partner of the word"),
+    Skill("german", "German", "say the word in German"),
+    Skill("last", "Last letter", "give the last letter"),
 )
 SKILLS = SELECTORS | CHANGES | UNTAUGHT_CHANGES | FORMS
 
