@@ -5,15 +5,18 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 
+from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.library import base_model_add
 from modules_registry.models import BaseModel, Module, Version
-from modules_registry.selectors import not_composable_because, store
+from modules_registry.selectors import module_find, not_composable_because, store
+from modules_registry.services import module_delete, version_add
 from tests.factories import (
     BASE_NAME,
     LAYERS,
     WIDTH,
     adapter_config,
+    adapter_files,
     base_folder,
     make_base,
     make_module,
@@ -131,6 +134,16 @@ def test_a_newer_bundle_brings_new_versions(bundle):
     call_command("load_demo")
     versions = {module.name: module.current.number for module in Module.objects.all()}
     assert versions == {"french": 2, "upper": 1}
+
+
+def test_what_became_of_a_demo_module_since_is_not_undone(bundle):
+    call_command("load_demo")
+    demo = User.objects.get(username="demo")
+    module_delete(editor=demo, module=module_find("demo", "upper"))
+    version_add(author=demo, module=module_find("demo", "french"), **adapter_files(seed=9))
+    call_command("load_demo")
+    assert module_find("demo", "upper") is None
+    assert module_find("demo", "french").current.number == 2
 
 
 def test_without_a_bundle_the_command_says_how_to_make_one(tmp_path, settings):

@@ -1,16 +1,18 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from hub_site.accounts.models import User
+from hub_site.accounts.names import name_key
 from hub_site.accounts.services import user_create
 from hub_site.common.errors import Refusal
+from modules_registry.core.adapter_file import sha256_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.library import base_model_add
-from modules_registry.selectors import module_find
+from modules_registry.models import Module
 from modules_registry.services import module_publish, version_add
 
 OWNER = "demo"
@@ -46,15 +48,18 @@ def load(bundle: Path, contents: dict[str, Any]) -> int:
 
 
 def load_module(owner: User, folder: Path, described: dict[str, Any]) -> None:
-    """Publish a module of the bundle, or add a version where the bundle has newer files."""
-    module = module_find(OWNER, described["name"])
+    """Publish a module of the bundle, or its newer weights; what its owner did since then stays."""
+    module = Module.objects.filter(namespace=owner.namespace, key=name_key(described["name"])).first()
+    if module is not None and is_settled(module, folder):
+        return
     with (
         (folder / CONFIG_FILE).open("rb") as config,
         (folder / WEIGHTS_FILE).open("rb") as weights,
         (folder / CARD_FILE).open("rb") as card,
     ):
+        files: dict[str, BinaryIO] = {"config_file": config, "weights_file": weights, "card_file": card}
         if module is not None:
-            version_add(author=owner, module=module, config_file=config, weights_file=weights, card_file=card)
+            version_add(author=owner, module=module, **files)
             return
         module_publish(
             author=owner,
@@ -63,7 +68,11 @@ def load_module(owner: User, folder: Path, described: dict[str, Any]) -> None:
             sentence=described["sentence"],
             licence=LICENCE,
             tags=described["tags"],
-            config_file=config,
-            weights_file=weights,
-            card_file=card,
+            **files,
         )
+
+
+def is_settled(module: Module, folder: Path) -> bool:
+    """Deleted, or published with these weights at some time."""
+    weights = sha256_of(folder / WEIGHTS_FILE)
+    return module.deleted_at is not None or module.versions.filter(weights_sha256=weights).exists()
