@@ -12,6 +12,7 @@ from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
 from composer.core.choices import (
+    BUDGET_LIMIT,
     BUDGET_OF_METHOD,
     DEFAULT_METHOD,
     DEFAULT_SEED,
@@ -20,7 +21,6 @@ from composer.core.choices import (
     SEARCHES_OF_METHOD,
 )
 from composer.examples import ExamplesError, Pair, pairs_from_file, pairs_from_rows, pairs_from_text
-from composer.models import BUDGET_MAX
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
@@ -118,7 +118,7 @@ class CompositionForm(forms.Form):
     budget = forms.IntegerField(
         required=False,
         min_value=1,
-        max_value=BUDGET_MAX,
+        max_value=BUDGET_LIMIT,
         label="Budget",
         help_text="Scored candidates at most; a gradient step counts as three.",
     )

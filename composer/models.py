@@ -5,11 +5,10 @@ from django.db import models
 from django.urls import reverse
 from django.utils.text import slugify
 
+from composer.core.choices import BUDGET_LIMIT
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job, JobEvent
 from modules_registry.models import BaseModel, StoredFile, Version
-
-BUDGET_MAX = 1000  # scored candidates; at the demo's size about two minutes, at FLAN-T5-large half an hour
 
 
 class Composition(Job):
@@ -40,7 +39,7 @@ class Composition(Job):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(
-                name="composition_budget_in_range", condition=models.Q(budget__range=(1, BUDGET_MAX))
+                name="composition_budget_in_range", condition=models.Q(budget__range=(1, BUDGET_LIMIT))
             ),
             models.CheckConstraint(
                 name="composition_done_has_a_report",

@@ -6,9 +6,9 @@ from typing import Any
 from rest_framework import serializers
 
 from composer import selectors
-from composer.core.choices import BUDGET_OF_METHOD, DEFAULT_METHOD, DEFAULT_SEED
+from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD, DEFAULT_METHOD, DEFAULT_SEED
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
-from composer.models import BUDGET_MAX, Composition
+from composer.models import Composition
 from hub_site.common.errors import Refusal
 
 SEED_MAX = 2**31 - 1
@@ -65,7 +65,7 @@ class CompositionRequestSerializer(serializers.Serializer):
         help_text="Names, such as “demo/french”.",
     )
     budget = serializers.IntegerField(
-        required=False, min_value=1, max_value=BUDGET_MAX, help_text="Left out: the method's own."
+        required=False, min_value=1, max_value=help_text="Left out: the method's own."
     )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
 

@@ -12,9 +12,9 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from composer import selectors
-from composer.core.choices import SEARCHES_OF_METHOD
+from composer.core.choices import BUDGET_LIMIT, SEARCHES_OF_METHOD
 from composer.examples import HELD_OUT_MAX, SHOTS_MAX, Pair, without_shots
-from composer.models import BUDGET_MAX, Composition, CompositionModule, Example
+from composer.models import Composition, CompositionModule, Example
 from composer.tasks import run_composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -169,8 +169,8 @@ def field_refusal(code: str, field: str, problem: str, choices: Sequence[str] | 
 
 
 def require_numbers(budget: int, seed: int) -> None:
-    if not 1 <= budget <= BUDGET_MAX:
-        raise field_refusal("bad_budget", "budget", f"The budget is a number from 1 to {BUDGET_MAX}.")
+    if not 1 <= budget <= BUDGET_LIMIT:
+        raise field_refusal("bad_budget", "budget", f"The budget is a number from 1 to {BUDGET_LIMIT}.")
     if not 0 <= seed <= SEED_MAX:
         raise field_refusal("bad_seed", "seed", f"The seed is a number from 0 to {SEED_MAX}.")
 

@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='composition',
-            constraint=models.CheckConstraint(condition=models.Q(('budget__range', (1, 1000))), name='composition_budget_in_range'),
+            constraint=models.CheckConstraint(condition=models.Q(('budget__range', (1, 10000))), name='composition_budget_in_range'),
         ),
         migrations.AddConstraint(
             model_name='composition',
