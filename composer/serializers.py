@@ -65,7 +65,7 @@ class CompositionRequestSerializer(serializers.Serializer):
         help_text="Names, such as “demo/french”.",
     )
     budget = serializers.IntegerField(
-        required=False, min_value=1, max_value=help_text="Left out: the method's own."
+        required=False, min_value=1, max_value=BUDGET_LIMIT, help_text="Left out: the method's own."
     )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
 
