@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import {auto_class}
 
 base = {auto_class}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{module}")"""
+model = PeftModel.from_pretrained(base, {module})"""
 TRANSFORMERS = """\
 from transformers import AutoTokenizer, {auto_class}
 
@@ -24,8 +24,9 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Sni
     address = f"{site}/{module.full_name}/resolve/{version.revision}"
     download = download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE])
     if version.base is None:
-        return [download, peft_snippet(version, module.name)]
-    return [endpoint_snippet(site), peft_snippet(version, module.full_name), download]
+        return [download, peft_snippet(version, f'"{module.name}"')]
+    pinned = "" if version == module.current else f', revision="{version.revision}"'
+    return [endpoint_snippet(site), peft_snippet(version, f'"{module.full_name}"{pinned}'), download]
 
 
 def snippets_for_base(base: BaseModel, site: str) -> list[Snippet]:

@@ -1,5 +1,7 @@
 """The registry's pages, as Alice, Bob and Charlie meet them."""
 
+from html import unescape
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
@@ -103,7 +105,7 @@ def test_a_module_for_an_unknown_base_says_why_it_is_not_composable(alice, clien
     make_module(alice, config_file=config_file(base_model_name_or_path="google/flan-t5-large"))
     page = text(client.get("/alice/french"))
     assert "not composable here" in page
-    assert "google/flan-t5-large is not in this site" in page.replace("&#x27;", "'")
+    assert "google/flan-t5-large is not in this site" in unescape(page)
     assert "Compose with it" not in page
 
 
@@ -139,6 +141,7 @@ def test_an_old_version_says_that_it_is_old(alice, french, browser_of, client):
     browser_of(alice).post("/alice/french/upload", {**adapter_files(seed=1), "message": "Longer"})
     page = text(client.get("/alice/french/tree/v1"))
     assert "This is version 1 of 2" in page
+    assert 'PeftModel.from_pretrained(base, "alice/french", revision="v1")' in unescape(page)
     assert "Compose with it" not in page
     assert client.get("/alice/french/tree/v3").status_code == 404
 
