@@ -15,8 +15,6 @@ from modules_registry.licences import LICENCES
 from modules_registry.models import Module
 from modules_registry.selectors import SORTS, ModuleFilters
 
-MESSAGE_HELP = "One line for the history. Empty: “Version 2” and so on."
-
 
 class TagsField(forms.CharField):
     """Several words in one line, separated by commas."""
@@ -51,8 +49,6 @@ class FilesForm(forms.Form):
     weights_file = file_field(WEIGHTS_FILE, "The LoRA weights. Pickles (.bin, .pt) are not accepted.")
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
 
-    field_order = ["config_file", "weights_file", "card_file"]
-
 
 class DescriptionForm(forms.Form):
     """What is said about a module."""
@@ -83,8 +79,6 @@ class ModuleForm(DescriptionForm, FilesForm):
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
-    field_order = ["namespace", "name", "sentence", "tags", "licence", *FilesForm.field_order]
-
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.namespaces = {namespace.name: namespace for namespace in namespaces_writable_by(user)}
@@ -100,9 +94,12 @@ class ModuleForm(DescriptionForm, FilesForm):
 class VersionForm(FilesForm):
     """New files for a module that exists."""
 
-    message = forms.CharField(required=False, max_length=200, label="What changed", help_text=MESSAGE_HELP)
-
-    field_order = [*FilesForm.field_order, "message"]
+    message = forms.CharField(
+        required=False,
+        max_length=200,
+        label="What changed",
+        help_text="One line for the history. Empty: “Version 2” and so on.",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

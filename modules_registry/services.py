@@ -55,8 +55,10 @@ def module_publish(
     with stored(accepted.files) as blobs:
         module_insert(module)
         module.tags.set(tags_named(tag_names))
-        version_insert(module, author, message or "First version", blobs, facts_of(accepted))
-        audit_record(actor=author, action="module.publish", subject=module.full_name)
+        version = version_insert(module, author, message or "First version", blobs, facts_of(accepted))
+        audit_record(
+            actor=author, action="module.publish", subject=module.full_name, commit=version.commit_id
+        )
     return module
 
 
@@ -117,7 +119,10 @@ def module_edit(
 def module_delete(*, editor: User, module: Module) -> None:
     """Take a module away. Its name stays taken; versions that others were made from stay for them alone."""
     require_writable(editor, module.namespace)
-    versions = list(module.versions.select_for_update())
+    lock_current(module)
+    versions = list(
+        module.versions.select_for_update()
+    )  # a composition that begins now waits, then finds none
     hashes = set(VersionFile.objects.filter(version__in=versions).values_list("sha256", flat=True))
     module.current, module.deleted_at = None, timezone.now()
     module.sentence = module.search_text = ""

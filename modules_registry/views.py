@@ -25,7 +25,7 @@ from modules_registry.forms import (
     filters_from,
     initial_description,
 )
-from modules_registry.models import BaseModel, Module, Version
+from modules_registry.models import Module, Version
 from modules_registry.rendering import markdown_html
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module
@@ -94,7 +94,7 @@ def module_page(
     """A module now, or as one of its versions was. A base model of the library has such a page too."""
     module = selectors.module_find(namespace, name)
     if module is None:
-        return base_page(request, selectors.base_find(namespace, name))
+        return base_page(request, namespace, name, revision)
     if (module.namespace.name, module.name) != (namespace, name):
         return redirect(module)
     version = selectors.version_find(module, revision)
@@ -103,8 +103,9 @@ def module_page(
     return render(request, "modules_registry/module.html", module_context(request, module, version))
 
 
-def base_page(request: HttpRequest, base: BaseModel | None) -> HttpResponse:
-    if base is None:
+def base_page(request: HttpRequest, namespace: str, name: str, revision: str) -> HttpResponse:
+    base = selectors.base_find(namespace, name)
+    if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
     modules = selectors.module_search(selectors.ModuleFilters(base=base.name))
     context = {
@@ -158,9 +159,13 @@ def module_delete_page(request: HttpRequest, namespace: str, name: str) -> HttpR
     module = writable_module_or_404(request.user, namespace, name)
     form = DeleteForm(request.POST or None, module=module)
     if form.is_valid():
-        module_delete(editor=request.user, module=module)
-        messages.success(request, f"{module.full_name} is deleted.")
-        return redirect(module.namespace)
+        try:
+            module_delete(editor=request.user, module=module)
+        except Refusal as refusal:
+            add_refusal(form, refusal)
+        else:
+            messages.success(request, f"{module.full_name} is deleted.")
+            return redirect(module.namespace)
     return render(request, "modules_registry/module_delete.html", {"form": form, "module": module})
 
 

@@ -164,6 +164,11 @@ def test_a_base_model_of_the_library_has_a_page(french, base, client):
         assert part in page
 
 
+def test_a_base_model_has_no_page_at_another_revision(base, client):
+    assert client.get(f"/tests/tiny/tree/{base.revision}").status_code == 200
+    assert client.get("/tests/tiny/tree/v1").status_code == 404
+
+
 def test_reserved_words_stay_the_site_s_own(client, db):
     assert client.get("/modules").status_code == 301
 

@@ -320,6 +320,18 @@ def test_a_deleted_module_is_gone_with_its_files_and_its_name_stays_taken(
         publish(alice, "french")
 
 
+def test_what_was_deleted_a_moment_ago_cannot_be_changed_any_more(alice, french):
+    same = module_find("alice", "french")
+    module_delete(editor=alice, module=french)
+    for change in (
+        lambda: module_delete(editor=alice, module=same),
+        lambda: module_edit(editor=alice, module=same, sentence="Still here"),
+        lambda: version_add(author=alice, module=same, **adapter_files(seed=1)),
+    ):
+        with pytest.raises(Refusal, match="deleted a moment ago"):
+            change()
+
+
 def test_deleting_keeps_the_files_that_another_module_has_too(
     alice, bob, french, stored, django_capture_on_commit_callbacks
 ):

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -57,7 +57,7 @@ def load_module(owner: User, folder: Path, described: dict[str, Any]) -> None:
         (folder / WEIGHTS_FILE).open("rb") as weights,
         (folder / CARD_FILE).open("rb") as card,
     ):
-        files: dict[str, BinaryIO] = {"config_file": config, "weights_file": weights, "card_file": card}
+        files: dict[str, Any] = {"config_file": config, "weights_file": weights, "card_file": card}
         if module is not None:
             version_add(author=owner, module=module, **files)
             return
