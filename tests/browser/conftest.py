@@ -1,0 +1,66 @@
+"""A real browser over the running system, with its real workers."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.running_hub import Hub, temporary_hub
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# No sandbox: tests run as root in containers. The rest keeps the browser from talking to its maker.
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+expect.set_options(timeout=20_000)  # ms; the machine may be busy with other tests
+
+MISSING = "NO BROWSER: the browser tests did not run. Install one with: apt-get install chromium"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if path is None and os.environ.get("CI"):
+        pytest.fail(MISSING)
+    if path is None:
+        warnings.warn(MISSING, stacklevel=1)
+        pytest.skip(MISSING)
+    return path
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[Hub]:
+    with temporary_hub() as hub:
+        hub.up()
+        hub.wait_until_healthy()
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, hub: Hub) -> Iterator[Page]:
+    """A fresh visitor's page. A script that breaks, or a policy that is violated, fails the test."""
+    context = browser.new_context(base_url=hub.address, viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert complaints == []
