@@ -56,6 +56,7 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=choices.DEFAULT_SEED)
     add("--precision", choices=("auto", *choices.names(choices.PRECISIONS)), default="auto")
+    add("--rank", type=int, help="make the adapter no larger than this rank, by SVD")
     add("--template", default=choices.DEFAULT_TEMPLATE, help="the prompt, with {input} in it")
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     add("--baselines", choices=choices.names(choices.BASELINES), default="always")
@@ -146,6 +147,7 @@ def write_job(folder: Path, asked: argparse.Namespace) -> None:
         "budget": asked.budget,
         "seed": asked.seed,
         "precision": asked.precision,
+        "rank": asked.rank,
         "device": asked.device,
         "template": asked.template,
         "max_new_tokens": asked.max_new_tokens,

@@ -1,14 +1,14 @@
 """What a composition has to beat: the rivals it is always shown beside."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
-from composer.core.combine import Adapters, Method, OwnFactors
+from composer.core.combine import Adapters, Method, PlainLora, as_adapters
 from composer.core.examples import Example
 from composer.core.module_stack import Layer
 from composer.core.objective import token_mean
@@ -94,24 +94,22 @@ def train_lora(
     generator = torch.Generator().manual_seed(seed)
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for layer in layers:
-        A = (2 * torch.rand(1, rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
-        factors[layer.path] = (A.requires_grad_(), torch.zeros(1, layer.d_out, rank, requires_grad=True))
+        A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
+        factors[layer.path] = (A.requires_grad_(), torch.zeros(layer.d_out, rank, requires_grad=True))
+    lora = PlainLora(factors, rank=rank, alpha=LORA_ALPHA_OVER_RANK * rank)
     trained = [factor for pair in factors.values() for factor in pair]
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
     for step in range(LORA_STEPS):
         adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        loss = token_mean(base.token_nats(batch, as_adapters(factors)), batch.label_tokens).sum()
+        loss = token_mean(base.token_nats(batch, as_adapters(lora)), batch.label_tokens).sum()
         gradients = torch.autograd.grad(loss, trained)
         for factor, gradient in zip(trained, gradients, strict=True):
             factor.grad = gradient
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         adam.step()
-    return as_adapters({path: (A.detach(), B.detach()) for path, (A, B) in factors.items()})
-
-
-def as_adapters(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
-    """One candidate of these factors."""
-    return {path: OwnFactors(A, LORA_ALPHA_OVER_RANK * B) for path, (A, B) in factors.items()}
+    for factor in trained:
+        factor.requires_grad_(False)
+    return as_adapters(lora)
 
 
 def in_context(base: BaseModel, shots: Sequence[Example], exam: Exam | None) -> Rival:

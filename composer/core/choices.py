@@ -27,12 +27,37 @@ METHODS = (
         "LoraHub as released: factors summed before they are multiplied, weights by NGOpt.",
         "Huang et al., LoraHub, arXiv:2307.13269, and the code published with it",
     ),
+    Choice(
+        "linear",
+        "peft's linear: factors summed with the root of the weight on each, then multiplied.",
+        "peft, add_weighted_adapter(combination_type='linear')",
+    ),
+    Choice(
+        "magnitude",
+        "Each module keeps the larger half of its values; then as linear.",
+        "peft, add_weighted_adapter(combination_type='magnitude_prune')",
+    ),
+    Choice(
+        "ties",
+        "Each module keeps its largest fifth, signs are elected factor by factor; then as linear.",
+        "Yadav et al., TIES-Merging, arXiv:2306.01708, factor by factor as in peft",
+    ),
+    Choice(
+        "dare_linear",
+        "Half of the values dropped at random, the rest doubled; then as linear.",
+        "Yu et al., DARE, arXiv:2311.03099, factor by factor as in peft",
+    ),
+    Choice(
+        "dare_ties",
+        "Half of the values dropped at random, signs elected; then as linear.",
+        "Yu et al., DARE, arXiv:2311.03099, factor by factor as in peft",
+    ),
 )
 
 SEARCHES = (
     Choice(
         "auto",
-        "What measured best for the method: NGOpt for lorahub, a blend of gradient fits for exact.",
+        "What measured best for the method: a blend of gradient fits for exact, NGOpt for the others.",
         "benchmarks/results/demo_world.md",
     ),
     Choice(
@@ -60,8 +85,10 @@ NEVERGRAD = "nevergrad:"  # before the name of any optimiser that nevergrad regi
 OPTIMIZER_OF_SEARCH = {"auto": "NGOpt", "ngopt": "NGOpt", "cma": "CMA"}  # nevergrad's names
 
 SEARCHES_OF_METHOD = {
-    "exact": ("auto", "adam", "greedy", "ngopt", "cma"),
-    "lorahub": ("auto", "ngopt", "cma"),
+    method.name: ("auto", "adam", "greedy", "ngopt", "cma")
+    if method.name == "exact"
+    else ("auto", "ngopt", "cma")
+    for method in METHODS
 }
 
 SELECTORS = (
@@ -106,10 +133,12 @@ MAX_NEW_TOKENS_LIMIT = 1024
 
 # A scored candidate costs 1, a gradient step 3 (a backward costs about two forwards more).
 GRADIENT_STEP_COST = 3
-BUDGET_OF_METHOD = {"exact": 1250, "lorahub": 40}  # as measured to be enough; as in LoraHub's own example
+# exact: as measured to be enough; the others: as in LoraHub's own example.
+BUDGET_OF_METHOD = {method.name: 1250 if method.name == "exact" else 40 for method in METHODS}
 BUDGET_LIMIT = 10_000
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
+RANK_LIMIT = 1024  # of an adapter that is made smaller
 SHOTS_LIMIT = 64  # examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
 

@@ -132,7 +132,7 @@ class ProductOfSums:
     name = "lorahub"
 
     def __init__(self, stack: ModuleStack) -> None:
-        require_equal_shapes(stack)
+        require_equal_shapes(stack, self.name)
         self.stack = stack
         self.scaling = float(stack.scalings[0])
 
@@ -154,10 +154,13 @@ def single_modules(stack: ModuleStack, indices: Sequence[int]) -> Adapters:
     return {path: OwnFactors(A, scalings * B) for path, A, B in stack.factors(stack.flat[chosen])}
 
 
-def require_equal_shapes(stack: ModuleStack) -> None:
+def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = True) -> None:
     """Refuse modules that a sum of factors would mix up.
 
     The released LoraHub compares shapes only, and uses the alpha / r of the last module for all.
+
+    Args:
+        scalings: whether alpha / r has to agree too.
 
     Raises:
         MismatchedModulesError: ranks, targets or alpha / r differ; names the first that does.
@@ -168,18 +171,21 @@ def require_equal_shapes(stack: ModuleStack) -> None:
             difference = f"has rank {stack.ranks[i]}, {first} has rank {stack.ranks[0]}"
         elif stack.targets[i] != stack.targets[0]:
             difference = f"changes other layers than {first}"
-        elif float(stack.scalings[i]) != float(stack.scalings[0]):
+        elif scalings and float(stack.scalings[i]) != float(stack.scalings[0]):
             difference = (
                 f"has alpha / r = {float(stack.scalings[i]):g}, {first} has {float(stack.scalings[0]):g}"
             )
         else:
             continue
         raise MismatchedModulesError(
-            f"lorahub sums factors, so all modules must agree, but {name} {difference}. "
+            f"{method} sums factors, so all modules must agree, but {name} {difference}. "
             "Leave it out, or use the method exact."
         )
 
 
-METHODS: Mapping[str, type[ExactSum] | type[ProductOfSums]] = {
-    method.name: method for method in (ExactSum, ProductOfSums)
-}
+def as_adapters(lora: PlainLora) -> Adapters:
+    """One candidate: this adapter."""
+    scaling = lora.alpha / lora.rank
+    return {
+        path: OwnFactors(A.unsqueeze(0), scaling * B.unsqueeze(0)) for path, (A, B) in lora.factors.items()
+    }

@@ -24,7 +24,7 @@ from torch import Tensor
 from composer.core import blend, choices, report
 from composer.core.base_model import BaseModel
 from composer.core.baselines import Exam, Rival, in_context, lora_on_shots, weighted_rivals
-from composer.core.combine import METHODS, ExactSum, Method, ProductOfSums
+from composer.core.combine import ExactSum, Method, PlainLora, ProductOfSums, as_adapters
 from composer.core.evaluate import (
     Verdict,
     longest_useful_answer,
@@ -41,6 +41,8 @@ from composer.core.export import (
     write_adapter,
     write_card,
 )
+from composer.core.factorwise import truncated
+from composer.core.methods import make_method
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import (
     LORAHUB_PENALTY,
@@ -123,7 +125,7 @@ class Composition:
             self.stack = everything.subset(kept)
             self.nats_alone = nats[list(kept)]
             self.alone = alone[list(kept)]
-            self.method: Method = METHODS[self.job.method](self.stack)
+            self.method: Method = make_method(self.job.method, self.stack, seed=self.job.seed)
 
     def search(self) -> None:
         """Find the weights."""
@@ -131,12 +133,13 @@ class Composition:
             self.planned = planned_steps(self.job, len(self.shots), len(self.stack))
             self.found = self._found()
             self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
-            self.final_nats = self.scorer.nats(self.method, self.weights)
+            self.lora, self.energy_kept = self._lora()
+            self.final_nats = self.scorer.nats_of(self.adapters)
 
     def export(self, out: Path) -> None:
         """Write the adapter and its card."""
         with self.stage("export", "Writing the adapter and loading it again"):
-            write_adapter(self.method.lora(self.found.weights), self.base, self.job.base_name, out)
+            write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
                 Parent(source.name, source.revision, weight)
                 for source, weight in zip(self.sources, self.found.weights, strict=True)
@@ -158,7 +161,7 @@ class Composition:
         with self.stage("evaluate", f"Checking the adapter on {len(self.held_out)} held-out examples"):
             exam = self._exam()
             self.rivals = self._rivals(exam) if self.job.baselines != "none" else []
-            expected = searched_logits(self.base, self.scorer.batch, self.method.adapters(self.weights))
+            expected = searched_logits(self.base, self.scorer.batch, self.adapters)
             answers = None
             with loaded_by_peft(self.base, out) as wrapped:
                 require_same_logits(self.base, wrapped, self.scorer.batch, expected)
@@ -181,6 +184,8 @@ class Composition:
             "budget": job.budget,
             "seed": job.seed,
             "precision": "fp32",
+            "rank": self.lora.rank,
+            "energy_kept": self.energy_kept,
             "template": job.template,
             "n_shots": len(self.shots),
             "n_held_out": len(self.held_out),
@@ -246,6 +251,16 @@ class Composition:
                 "weights": list(step.weights),
             }
         )
+
+    def _lora(self) -> tuple[PlainLora, float]:
+        """The composed adapter, cut to the rank that was asked for, and the share of it that is kept."""
+        whole, rank = self.method.lora(self.found.weights), self.job.rank
+        self.adapters = self.method.adapters(self.weights)
+        if rank is None or rank >= whole.rank:
+            return whole, 1.0
+        cut, kept = truncated(whole, rank)
+        self.adapters = as_adapters(cut)
+        return cut, kept
 
     def _exam(self) -> Exam | None:
         if not self.held_out:

@@ -34,6 +34,10 @@ class FewShotScorer:
         """(N, n): every module alone at weight 1."""
         return self._in_blocks(len(stack), lambda block: single_modules(stack, range(len(stack))[block]))
 
+    def nats_of(self, adapters: Adapters) -> Tensor:
+        """(1, n) of one candidate."""
+        return self._in_blocks(1, lambda _block: adapters)
+
     def nats_of_base(self) -> Tensor:
         """(1, n): the base model without any module."""
         return self._in_blocks(1, lambda _block: {})

@@ -38,6 +38,7 @@ class Job:
     template: str
     max_new_tokens: int
     baselines: str
+    rank: int | None  # to which the result is cut; None keeps it whole
 
 
 def read_job(folder: Path) -> Job:
@@ -75,6 +76,7 @@ def read_job(folder: Path) -> Job:
         max_new_tokens=whole_number(
             asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
+        rank=None if asked.get("rank") is None else whole_number(asked, "rank", 0, choices.RANK_LIMIT),
         baselines=one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
     )
 

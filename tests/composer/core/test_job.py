@@ -97,6 +97,22 @@ def test_other_searches_can_be_asked_for_by_name(tmp_path, method, search):
     assert report["optimizer"] in {"CMA -> CMAbounded", "OnePlusOne"}
 
 
+@pytest.mark.parametrize("method", ["linear", "magnitude", "ties", "dare_linear", "dare_ties"])
+def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path, method):
+    report, _ = finished(make_job(tmp_path, method=method, budget=10, held_out=False))
+    assert report["optimizer"].startswith("NGOpt")
+
+
+def test_a_result_can_be_cut_to_a_rank(tmp_path):
+    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam"))
+    cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2))
+    assert whole["rank"] == 6
+    assert whole["energy_kept"] == 1.0
+    assert cut["rank"] == 2
+    assert 0.3 < cut["energy_kept"] < 1.0
+    assert cut["few_shot_loss_nats"] != whole["few_shot_loss_nats"]
+
+
 def test_lorahub_names_the_optimizer_that_really_ran(tmp_path):
     report, _ = finished(make_job(tmp_path, method="lorahub"))
     assert report["optimizer"].endswith("Cobyla")
@@ -134,6 +150,7 @@ def change(field: str, value: Any) -> Callable[[Path], None]:
         (change("method", "magic"), "invalid_job"),
         (change("search", "adams"), "invalid_job"),
         (change("search", "nevergrad:Nothing"), "invalid_job"),
+        (change("rank", 0), "invalid_job"),
         (change("budget", 0), "invalid_job"),
         (change("budget", "40"), "invalid_job"),
         (change("template", "no place for it"), "invalid_job"),
