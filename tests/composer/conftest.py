@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from composer import runner
 from composer.examples import Pair
+from composer.models import Composition
 from composer.services import composition_request
+from hub_site.jobs import leases
+from tests.composer.errands import write_result
 from tests.factories import make_base, make_module
 
 SHOTS = [Pair("apple", "APPLE"), Pair("pear", "PEAR"), Pair("plum", "PLUM")]
@@ -47,3 +51,26 @@ def ask(alice, base, modules):
 def demo_bundle(settings) -> Path:
     """The bundle that comes with the site."""
     return Path(settings.HUB_DEMO_BUNDLE)
+
+
+@pytest.fixture(autouse=True)
+def no_flushing(monkeypatch):
+    """What survives a power cut is tested with the store; here it would only take time."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def done(ask, tmp_path):
+    """A finished composition of Alice's, its files and report from the stand-in for the core."""
+
+    def finish(**changes):
+        composition = leases.claim(Composition, ask(**changes).pk, worker="tests")
+        folder = tmp_path / f"result-{composition.pk}"
+        folder.mkdir()
+        job = runner.job_description(composition, list(composition.modules.select_related("version")))
+        write_result(folder / "out", job)
+        runner.keep_result(composition, folder / "out")
+        composition.refresh_from_db()
+        return composition
+
+    return finish

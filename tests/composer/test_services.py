@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connection
 
-from composer.core.choices import SHOTS_LIMIT
+from composer.core.choices import BUDGET_LIMIT, SHOTS_LIMIT
 from composer.examples import Pair
 from composer.models import Composition
 from composer.services import UNFINISHED_MAX, composition_cancel, composition_delete
@@ -133,7 +133,7 @@ def test_a_module_deleted_meanwhile_stays_for_the_composition_that_has_it(ask, b
         ({"method": "magic"}, "unknown_method", "method"),
         ({"method": "lorahub", "search": "adam"}, "unknown_search", "search"),
         ({"budget": 0}, "bad_budget", "budget"),
-        ({"budget": 1001}, "bad_budget", "budget"),
+        ({"budget": BUDGET_LIMIT + 1}, "bad_budget", "budget"),
         ({"seed": -1}, "bad_seed", "seed"),
         ({"name": " "}, "bad_name", "name"),
         ({"name": "a\0b"}, "bad_name", "name"),

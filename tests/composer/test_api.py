@@ -1,0 +1,193 @@
+"""Compositions under /api/v1/: the journey, the refusals, and who may see what."""
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from composer.core.choices import BUDGET_OF_METHOD
+from composer.models import Composition, CompositionEvent
+from composer.tasks import run_composition
+from hub_site.jobs import leases
+
+ADDRESS = "/api/v1/compositions"
+BODY = {
+    "name": "Fruit in capitals",
+    "base": "tests/tiny",
+    "examples": [{"input": "apple", "output": "APPLE"}, {"input": "pear", "output": "PEAR"}],
+    "held_out": [{"input": "fig", "output": "FIG"}],
+    "seed": 3,
+}
+
+
+@pytest.fixture(autouse=True)
+def bells(monkeypatch):
+    rung = []
+    monkeypatch.setattr(run_composition, "delay", rung.append)
+    return rung
+
+
+@pytest.fixture
+def api(alice, modules, api_of):
+    return api_of(alice)
+
+
+def error_of(response, status):
+    assert response.status_code == status, response.content
+    return response.json()["error"]
+
+
+def test_a_composition_is_asked_for_and_answered_at_once(api):
+    answer = api.post(ADDRESS, BODY)
+    assert answer.status_code == 202
+    asked = answer.json()
+    assert (asked["status"], asked["method"], asked["seed"]) == ("queued", "exact", 3)
+    assert asked["budget"] == BUDGET_OF_METHOD["exact"]
+    assert [module["name"] for module in asked["modules"]] == ["bob/first", "bob/fruit", "bob/upper"]
+    assert api.get(f"{ADDRESS}/{asked['id']}").json()["id"] == asked["id"]
+    assert [row["id"] for row in api.get(ADDRESS).json()] == [asked["id"]]
+
+
+def test_modules_are_chosen_by_name(api):
+    asked = api.post(ADDRESS, BODY | {"modules": ["bob/upper", "Bob/First"]}).json()
+    assert asked["selection"] == "chosen"
+    assert [module["name"] for module in asked["modules"]] == ["bob/upper", "bob/first"]
+
+
+def test_the_same_idempotency_key_and_body_give_the_same_composition(api):
+    answers = [api.post(ADDRESS, BODY, headers={"Idempotency-Key": "once"}) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+def test_the_same_idempotency_key_with_another_body_is_refused(api):
+    api.post(ADDRESS, BODY, headers={"Idempotency-Key": "once"})
+    error = error_of(api.post(ADDRESS, BODY | {"seed": 4}, headers={"Idempotency-Key": "once"}), 422)
+    assert error["code"] == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("key", ["", "k" * 81])
+def test_an_idempotency_key_of_no_use_is_refused(api, key):
+    assert (
+        error_of(api.post(ADDRESS, BODY, headers={"Idempotency-Key": key}), 400)["code"]
+        == "bad_idempotency_key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"base": "no/such"}, "base"),
+        ({"examples": []}, "examples"),
+        ({"examples": [{"input": "a", "output": "  "}]}, "examples.0.output"),
+        ({"examples": [{"input": "a\0", "output": "b"}]}, "examples.0.input"),
+        ({"examples": "text"}, "examples"),
+        ({"modules": ["bob/nothing"]}, "modules"),
+        ({"budget": 0}, "budget"),
+        ({"budget": 10**400}, "budget"),
+        ({"seed": "x"}, "seed"),
+        ({"method": "magic"}, "method"),
+        ({"selection": "random:99"}, "selection"),
+        ({"held_out": BODY["examples"]}, "held_out"),
+    ],
+)
+def test_a_wrong_value_is_told_at_its_field_and_starts_nothing(api, changes, field):
+    error = error_of(api.post(ADDRESS, BODY | changes), 400)
+    assert any(name.startswith(field) for name in error["fields"]), error
+    assert Composition.objects.count() == 0
+
+
+def test_what_a_client_may_not_set_is_not_set(api, charlie):
+    asked = api.post(
+        ADDRESS, BODY | {"owner": charlie.pk, "status": "done", "report": {}, "generation": 9}
+    ).json()
+    row = Composition.objects.get(pk=asked["id"])
+    assert (row.owner.username, row.status, row.report, row.generation) == ("alice", "queued", None, 0)
+
+
+def test_events_are_read_from_where_one_left_off(api, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.append_events(held, [CompositionEvent(kind="step", detail={"step": n}) for n in (1, 2, 3)])
+    news = api.get(f"{ADDRESS}/{held.pk}/events?after=1").json()
+    assert [event["number"] for event in news["events"]] == [2, 3]
+    assert (news["status"], news["is_finished"]) == ("running", False)
+    assert error_of(api.get(f"{ADDRESS}/{held.pk}/events?after=x"), 400)["code"] == "bad_after"
+
+
+def test_a_composition_is_cancelled_and_then_deleted(api):
+    address = f"{ADDRESS}/{api.post(ADDRESS, BODY).json()['id']}"
+    assert error_of(api.delete(address), 409)["code"] == "still_running"
+    assert api.post(f"{address}/cancel").json()["status"] == "cancelled"
+    assert api.delete(address).status_code == 204
+    assert error_of(api.get(address), 404)["code"] == "not_found"
+
+
+def test_the_adapter_comes_as_a_zip_with_its_card_and_report(api, done):
+    answer = api.get(f"{ADDRESS}/{done().pk}/adapter")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="fruit-in-capitals.zip"'
+    content = b"".join(answer.streaming_content)
+    assert int(answer.headers["Content-Length"]) == len(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert sorted(archive.namelist()) == [
+            "README.md", "adapter_config.json", "adapter_model.safetensors", "report.json",
+        ]  # fmt: skip
+        assert json.loads(archive.read("report.json"))["verdict"]["decision"] == "use"
+
+
+def test_the_same_adapter_is_the_same_zip(api, done):
+    composition = done()
+    first, second = (
+        b"".join(api.get(f"{ADDRESS}/{composition.pk}/adapter").streaming_content) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_there_is_no_adapter_before_the_end(api):
+    asked = api.post(ADDRESS, BODY).json()
+    assert error_of(api.get(f"{ADDRESS}/{asked['id']}/adapter"), 409)["code"] == "not_done"
+
+
+@pytest.mark.parametrize("path", ["", "/events", "/adapter"])
+def test_a_stranger_gets_404_for_alices_composition(api_of, charlie, done, path):
+    assert error_of(api_of(charlie).get(f"{ADDRESS}/{done().pk}{path}"), 404)["code"] == "not_found"
+
+
+def test_a_stranger_can_neither_cancel_nor_delete_it(api_of, charlie, ask):
+    address = f"{ADDRESS}/{ask().pk}"
+    assert api_of(charlie).post(f"{address}/cancel").status_code == 404
+    assert api_of(charlie).delete(address).status_code == 404
+    assert Composition.objects.get().status == "queued"
+
+
+def test_nobody_lists_somebody_else_s_compositions(api_of, charlie, ask):
+    ask()
+    assert api_of(charlie).get(ADDRESS).json() == []
+
+
+def test_without_a_token_everything_private_is_401(client, ask):
+    address = f"{ADDRESS}/{ask().pk}"
+    for answer in (client.get(ADDRESS), client.get(address), client.post(f"{address}/cancel")):
+        assert error_of(answer, 401)["code"] == "not_authenticated"
+
+
+def test_a_read_token_may_look_and_not_ask(api_of, alice, modules):
+    reader = api_of(alice, scope="read")
+    assert reader.get(ADDRESS).status_code == 200
+    assert error_of(reader.post(ADDRESS, BODY), 403)["code"] == "permission_denied"
+
+
+def test_the_methods_are_listed_with_their_searches_and_sources(client):
+    methods = {method["name"]: method for method in client.get("/api/v1/methods").json()}
+    assert {"exact", "lorahub"} <= set(methods)
+    assert methods["lorahub"]["budget"] == 40
+    assert all(search["source"] for method in methods.values() for search in method["searches"])
+
+
+def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, demo_bundle):
+    names = [task["name"] for task in client.get("/api/v1/demo-tasks").json()]
+    task = client.get(f"/api/v1/demo-tasks/{names[0]}").json()
+    assert len(task["shots"]) == 5
+    assert set(task["held_out"][0]) == {"input", "output"}
+    assert error_of(client.get("/api/v1/demo-tasks/nothing"), 404)["code"] == "not_found"

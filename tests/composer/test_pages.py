@@ -1,0 +1,263 @@
+"""The pages to compose on: what one can do, what one is told, and who may see it."""
+
+import io
+import re
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
+
+from composer import selectors
+from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
+from composer.models import Composition
+from composer.tasks import run_composition
+from hub_site.jobs import leases
+from hub_site.jobs.models import Status
+from tests.composer.conftest import SHOTS
+
+NEW = "/compositions/new/"
+
+
+@pytest.fixture(autouse=True)
+def bells(monkeypatch):
+    rung = []
+    monkeypatch.setattr(run_composition, "delay", rung.append)
+    return rung
+
+
+@pytest.fixture
+def browser(browser_of, alice, modules):
+    return browser_of(alice)
+
+
+def filled(**changes):
+    """What the browser sends for a form that is filled in."""
+    form = {
+        "form_key": "0f8b", "name": "Fruit", "sentence": "", "base": "tests/tiny", "selection": "all",
+        "random_count": "20", "method": "exact", "search": "auto", "budget": "", "seed": "7",
+        "shots_input": [pair.input for pair in SHOTS], "shots_output": [pair.output for pair in SHOTS],
+        "shots_text": "", "held_out_text": "",
+    }  # fmt: skip
+    return form | changes
+
+
+def page_of(response, status=200) -> str:
+    assert response.status_code == status, response.content[:500]
+    return response.content.decode()
+
+
+def test_the_form_asks_and_leads_to_the_page_to_watch(browser):
+    answer = browser.post(NEW, filled())
+    composition = Composition.objects.get()
+    assert answer.headers["Location"] == composition.get_absolute_url()
+    assert composition.budget == BUDGET_OF_METHOD["exact"]
+    assert composition.modules.count() == 3
+
+
+def test_a_double_click_on_compose_makes_one_composition(browser, bells, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        places = {browser.post(NEW, filled()).headers["Location"] for _ in range(2)}
+    assert len(places) == len(bells) == Composition.objects.count() == 1
+
+
+def test_the_same_form_sent_again_with_another_seed_makes_another_composition(browser):
+    browser.post(NEW, filled())
+    browser.post(NEW, filled(seed="8"))
+    assert Composition.objects.count() == 2
+
+
+def test_rows_a_paste_and_a_file_add_up(browser):
+    upload = SimpleUploadedFile("more.csv", b"input,output\nkiwi,KIWI\n")
+    browser.post(NEW, filled(shots_text="lemon\tLEMON\n", shots_file=upload, held_out_text="fig\tFIG"))
+    composition = Composition.objects.get()
+    assert [pair.input for pair in selectors.shots_of(composition)] == [
+        "apple",
+        "pear",
+        "plum",
+        "lemon",
+        "kiwi",
+    ]
+    assert [pair.output for pair in selectors.held_out_of(composition)] == ["FIG"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"shots_input": ["apple", "pear"], "shots_output": ["APPLE", ""]}, "Row 2 has no output"),
+        ({"shots_input": [], "shots_output": []}, "Give at least one example"),
+        ({"shots_text": '{"input": "a"}'}, "Line 1 has no output"),
+        ({"held_out_text": '"unclosed,b'}, "a quotation mark does not close"),
+        ({"name": ""}, "This field is required"),
+        ({"budget": str(BUDGET_LIMIT + 1)}, f"less than or equal to {BUDGET_LIMIT}"),
+        ({"selection": "random", "random_count": "9"}, "9 modules cannot be drawn: 3 fit"),
+        ({"selection": "chosen"}, "Choose at least one module"),
+        ({"selection": "chosen", "modules": ["bob/nothing"]}, "There is no module “bob/nothing” any more"),
+        ({"held_out_from": "task:nothing"}, "not there any more"),
+        ({"held_out_from": "composition:../../etc"}, "not there any more"),
+    ],
+)
+def test_a_mistake_is_told_on_the_form_and_starts_nothing(browser, changes, sentence):
+    page = page_of(browser.post(NEW, filled(**changes)), 422)
+    assert sentence in page
+    assert Composition.objects.count() == 0
+
+
+def test_what_was_typed_and_uploaded_is_still_there_after_a_mistake(browser):
+    upload = SimpleUploadedFile("more.jsonl", b'{"input": "kiwi", "output": "KIWI"}')
+    page = page_of(browser.post(NEW, filled(name="", shots_file=upload)), 422)
+    for word in ("apple", "PLUM", "kiwi", "KIWI"):
+        assert f">{word}</textarea>" in page
+
+
+def test_a_file_that_is_no_text_is_told_and_nothing_breaks(browser):
+    page = page_of(
+        browser.post(NEW, filled(shots_file=SimpleUploadedFile("a.csv", b"\x89PNG\r\n\x1a\n\x00"))), 422
+    )
+    assert "Line 1 is not UTF-8" in page
+
+
+def test_a_demo_task_fills_the_form_with_one_click_and_brings_its_held_out_examples(browser, demo_bundle):
+    task = selectors.demo_tasks()[0]
+    page = page_of(browser.get(f"{NEW}?task={task.name}"))
+    assert all(f">{pair.output}</textarea>" in page for pair in task.shots)
+    assert f'value="task:{task.name}" checked' in page
+    browser.post(NEW, filled(held_out_from=f"task:{task.name}"))
+    assert len(selectors.held_out_of(Composition.objects.get())) == len(task.held_out)
+
+
+def test_modules_named_in_the_address_are_chosen_already(browser):
+    page = page_of(browser.get(f"{NEW}?modules=bob/upper"))
+    assert re.search(r'value="bob/upper" checked', page)
+    assert not re.search(r'value="bob/first" checked', page)
+
+
+def test_again_with_changes_begins_with_what_was_asked(browser, ask):
+    earlier = ask(name="Earlier", selection="random:2", seed=99)
+    page = page_of(browser.get(f"{NEW}?again={earlier.pk}"))
+    assert 'value="Earlier"' in page
+    assert 'value="99"' in page
+    assert f'value="composition:{earlier.pk}" checked' in page
+
+
+@pytest.mark.parametrize("which", ["00000000-0000-0000-0000-000000000000", "nonsense"])
+def test_again_of_nothing_is_not_found(browser, which):
+    assert browser.get(f"{NEW}?again={which}").status_code == 404
+
+
+def test_without_a_base_the_page_says_what_is_missing(browser_of, alice):
+    assert "no base model yet" in page_of(browser_of(alice).get(NEW))
+
+
+def test_the_list_is_empty_with_a_way_on_and_then_shows_what_was_asked(browser, ask):
+    assert "No compositions yet" in page_of(browser.get("/compositions/"))
+    ask(name="Mine & yours")
+    assert "Mine &amp; yours" in page_of(browser.get("/compositions/"))
+
+
+def test_a_composition_nobody_picks_up_says_so(browser, ask):
+    composition = ask()
+    long_ago = timezone.now() - timezone.timedelta(seconds=90)
+    Composition.objects.filter(pk=composition.pk).update(created_at=long_ago)
+    page = page_of(browser.get(composition.get_absolute_url()))
+    assert "no worker has picked it up" in page
+    assert "Queued for 9" in page
+
+
+def test_a_composition_behind_others_says_how_many(browser, ask):
+    ask(seed=1)
+    page = page_of(browser.get(ask(seed=2).get_absolute_url()))
+    assert "1 composition before yours" in page
+
+
+def test_a_running_composition_shows_its_stage_and_step(browser, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    progress = {"stage": "search", "stage_text": "Searching the weights", "steps_done": 3, "steps_planned": 9}
+    leases.append_events(held, [], progress=progress)
+    page = page_of(browser.get(f"{held.get_absolute_url()}progress/"))
+    assert "Searching the weights" in page
+    assert 'aria-label="Step 3 of 9"' in page
+
+
+def test_the_progress_of_a_finished_one_asks_for_the_whole_page(browser, done):
+    assert browser.get(f"{done().get_absolute_url()}progress/").headers["HX-Refresh"] == "true"
+
+
+def test_the_report_shows_verdict_race_weights_and_answers(browser, done):
+    page = page_of(browser.get(done().get_absolute_url()))
+    assert "Use the composition. It is right on 1 of 2." in page
+    assert "This composition" in page
+    assert 'href="/bob/first"' in page
+    assert "PeftModel.from_pretrained(base, &quot;fruit-in-capitals&quot;)" in page
+
+
+def test_answers_cannot_break_the_report(browser, done):
+    page = page_of(browser.get(done().get_absolute_url()))
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_answers_are_filtered_to_differences_and_mistakes(browser, done):
+    address = done().get_absolute_url()
+    everything, different = (page_of(browser.get(f"{address}?show={show}")) for show in ("all", "different"))
+    assert ">FIG</span>" in everything
+    assert ">FIG</span>" not in different
+
+
+def test_a_report_without_held_out_examples_compares_the_few_shot_losses(browser, done):
+    composition = done()
+    for row in composition.report["baselines"]:
+        row |= {"held_out_exact_match_percent": None, "interval_percent": None}
+    composition.report |= {"predictions": [], "n_held_out": 0}
+    composition.save(update_fields=["report"])
+    page = page_of(browser.get(composition.get_absolute_url()))
+    assert "add held-out examples to measure that" in page
+
+
+def test_a_failed_composition_says_why_and_offers_another_try(browser, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.finish(held, Status.FAILED, error_code="deadline", error_message="It took too long.")
+    page = page_of(browser.get(held.get_absolute_url()))
+    assert "It took too long." in page
+    assert f"?again={held.pk}" in page
+
+
+def test_cancel_and_delete_by_their_buttons(browser, ask):
+    composition = ask()
+    browser.post(f"{composition.get_absolute_url()}cancel/")
+    assert "You cancelled this composition" in page_of(browser.get(composition.get_absolute_url()))
+    browser.post(f"{composition.get_absolute_url()}delete/")
+    assert Composition.objects.count() == 0
+
+
+def test_the_adapter_is_downloaded_from_the_report(browser, done):
+    answer = browser.get(f"{done().get_absolute_url()}adapter.zip")
+    assert io.BytesIO(b"".join(answer.streaming_content)).read(2) == b"PK"
+
+
+PRIVATE = ["", "progress/", "events/", "adapter.zip"]
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+@pytest.mark.parametrize("who", ["bob", "charlie", "staff"])
+def test_nobody_but_its_owner_sees_a_composition(browser_of, request, done, who, path):
+    person = request.getfixturevalue(who)
+    assert browser_of(person).get(f"{done().get_absolute_url()}{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["cancel/", "delete/"])
+def test_nobody_but_its_owner_ends_or_deletes_it(browser_of, charlie, ask, path):
+    assert browser_of(charlie).post(f"{ask().get_absolute_url()}{path}").status_code == 404
+    assert Composition.objects.get().status == Status.QUEUED
+
+
+def test_a_stranger_cannot_begin_with_or_measure_on_alices_examples(browser_of, charlie, ask):
+    composition = ask()
+    client = browser_of(charlie)
+    assert client.get(f"{NEW}?again={composition.pk}").status_code == 404
+    page = page_of(client.post(NEW, filled(held_out_from=f"composition:{composition.pk}")), 422)
+    assert "not there any more" in page
+
+
+def test_who_is_not_signed_in_is_asked_to(client, ask):
+    for address in ("/compositions/", NEW, ask().get_absolute_url()):
+        assert client.get(address).headers["Location"].startswith("/accounts/login/")
