@@ -1,4 +1,5 @@
 from django.urls import path
+from django.views.generic import RedirectView
 
 from modules_registry import views
 
@@ -9,7 +10,9 @@ urlpatterns = [
     path("modules/newest/", views.module_newest, name="newest"),
     path("modules/new/", views.module_new, name="new"),
     path("<namespace:namespace>", views.namespace_page, name="namespace"),
+    path("<namespace:namespace>/", RedirectView.as_view(pattern_name="modules_registry:namespace")),
     path("<namespace:namespace>/<repo:name>", views.module_page, name="module"),
+    path("<namespace:namespace>/<repo:name>/", RedirectView.as_view(pattern_name="modules_registry:module")),
     path("<namespace:namespace>/<repo:name>/tree/<str:revision>", views.module_page, name="version"),
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),
     path("<namespace:namespace>/<repo:name>/upload", views.version_new, name="version-new"),
