@@ -1,6 +1,7 @@
 """The whole of one composition, from a folder to a folder.
 
     job.json, examples.jsonl, held_out.jsonl (optional), base/, modules/0/, …
+    steps.jsonl (optional: the step events of the same job, cut short before)
         -> out/adapter_config.json, adapter_model.safetensors, README.md, report.json
 
 The command line and the worker's child both call `run`. Importing this module loads
@@ -237,6 +238,7 @@ class Composition:
             budget=job.budget,
             bound=choices.WEIGHT_BOUND,
             seed=job.seed,
+            recorded=recorded_steps(job.folder),
             on_step=self._on_step,
         )
 
@@ -331,6 +333,14 @@ def objective_value(scorer: FewShotScorer, method: Method, weights: Sequence[flo
         return lorahub_objective(scorer, method, weights)
     w = torch.tensor([weights], dtype=torch.float32)
     return float(token_mean(scorer.nats(method, w), scorer.label_tokens) + LORAHUB_PENALTY * mean_size(w))
+
+
+def recorded_steps(folder: Path) -> list[Step]:
+    """The steps that an earlier attempt at this job told of, in order."""
+    path = folder / "steps.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    events = [json.loads(line) for line in lines]
+    return [Step(e["step"], tuple(e["weights"]), e["loss"], e["best_loss"]) for e in events]
 
 
 def optimizer_name(search: str) -> str:

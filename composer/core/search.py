@@ -81,6 +81,7 @@ def search_nevergrad(
     budget: int = 40,
     bound: float = 1.5,
     seed: int = 42,
+    recorded: Sequence[Step] = (),
     on_step: OnStep = lambda step: None,
 ) -> Found:
     """Lower `score` by a nevergrad optimiser that starts at w = 0 within ±bound.
@@ -92,9 +93,11 @@ def search_nevergrad(
     Args:
         score: the loss of one candidate (N,); NaN and infinity count as very large.
         budget: calls of `score`; 40 in LoraHub's own example.
+        recorded: the first steps of the same search, cut short before. They are asked again and told
+            their losses, not scored again, and the result is the same to the bit.
 
     Raises:
-        InvalidJobError: nevergrad has no such optimiser.
+        InvalidJobError: nevergrad has no such optimiser, or `recorded` is of another search.
         NonFiniteLossError: every loss was NaN or infinite.
     """
     if optimizer not in ng.optimizers.registry:
@@ -104,14 +107,23 @@ def search_nevergrad(
     searcher = ng.optimizers.registry[optimizer](space, budget=budget)
     journal = Journal(on_step)
     with quietly_ended(searcher):
-        for _ in range(budget):
+        for number in range(budget):
             candidate = searcher.ask()
             weights = tuple(map(float, candidate.value))
-            loss = score(weights)
+            loss = known_loss(recorded[number], weights) if number < len(recorded) else score(weights)
             journal.note(weights, loss)
             searcher.tell(candidate, finite(loss))
         recommended = searcher.provide_recommendation().value
         return journal.finish(recommended, algorithm_name(searcher))
+
+
+def known_loss(step: Step, weights: tuple[float, ...]) -> float:
+    """The recorded loss of these very weights."""
+    if step.weights != weights:
+        raise InvalidJobError(
+            f"Step {step.number} on record is of another search, so this one cannot go on from it."
+        )
+    return step.loss
 
 
 def algorithm_name(searcher: Any) -> str:

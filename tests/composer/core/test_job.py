@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from composer.core.errors import ComposeError
 from composer.core.job import run
+from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import make_job, write_examples
 
 ROOT = Path(__file__).parents[3]
@@ -45,6 +46,16 @@ def test_the_result_answers_outside_as_the_report_says(tmp_path, kind, method):
         if kind != "t5":
             answer = answer[:, tokens["input_ids"].shape[1] :]
         assert tokenizer.decode(answer[0], skip_special_tokens=True).strip() == shown["composed"]
+
+
+@pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
+@pytest.mark.parametrize("method", ["exact", "lorahub"])
+def test_the_result_may_be_published_like_any_other_module(tmp_path, kind, method):
+    job = make_job(tmp_path, kind=kind, method=method, budget=30, held_out=False, baselines="none")
+    run(job, lambda event: None)
+    facts = check_adapter(job / "out/adapter_config.json", job / "out/adapter_model.safetensors")
+    assert facts.base == f"tiny/{kind}"
+    assert facts.task_type == ("SEQ_2_SEQ_LM" if kind == "t5" else "CAUSAL_LM")
 
 
 def test_the_report_holds_what_the_page_reads(tmp_path):
@@ -129,6 +140,20 @@ def test_a_caller_can_stop_a_search_and_nothing_half_made_is_left(tmp_path):
         with pytest.raises(InterruptedError):
             run(job, stop)
         assert not (job / "out").exists()
+
+
+def test_a_job_goes_on_from_the_steps_it_told_before(tmp_path):
+    whole, broken = (
+        make_job(tmp_path / "whole", method="lorahub"),
+        make_job(tmp_path / "broken", method="lorahub"),
+    )
+    _, events = finished(whole)
+    told = [json.dumps(event) for event in events if event["event"] == "step"][:17]
+    (broken / "steps.jsonl").write_text("\n".join(told) + "\n")
+    report, _ = finished(broken)
+    assert report["candidates_scored"] < 40
+    name = "adapter_model.safetensors"
+    assert (whole / "out" / name).read_bytes() == (broken / "out" / name).read_bytes()
 
 
 def test_only_the_chosen_modules_are_composed(tmp_path):

@@ -37,6 +37,27 @@ def test_the_same_seed_gives_the_same_steps():
     assert runs[0].steps != other.steps
 
 
+@pytest.mark.parametrize("optimizer", ["NGOpt", "CMA"])
+def test_a_search_cut_short_anywhere_goes_on_to_the_same_end(optimizer):
+    whole = search_nevergrad(bowl, 4, budget=30, optimizer=optimizer)
+    for cut in (1, 7, 29, 30):
+        scored = []
+
+        def score(weights, scored=scored):
+            scored.append(weights)
+            return bowl(weights)
+
+        resumed = search_nevergrad(score, 4, budget=30, optimizer=optimizer, recorded=whole.steps[:cut])
+        assert resumed == whole
+        assert len(scored) == 30 - cut
+
+
+def test_the_record_of_another_search_is_refused():
+    other = search_nevergrad(bowl, 4, budget=10, optimizer="CMA", seed=1)
+    with pytest.raises(InvalidJobError):
+        search_nevergrad(bowl, 4, budget=10, optimizer="CMA", seed=2, recorded=other.steps[:5])
+
+
 def test_a_loss_that_is_no_number_is_never_recommended():
     found = search_nevergrad(lambda w: math.nan if w[0] > 0 else bowl(w), 4, budget=60)
     assert found.weights[0] <= 0
