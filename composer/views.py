@@ -21,8 +21,10 @@ from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_request
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
+from modules_registry.models import BaseModel
 
 PER_PAGE = 20
+USUAL_METHODS = ("exact", "lorahub")
 STAGES = {
     "load": "Load",
     "screen": "Try each module",
@@ -85,19 +87,38 @@ def say_what_was_left_out(request: HttpRequest, form: CompositionForm, compositi
 
 def page_of(form: CompositionForm) -> dict[str, Any]:
     base = selectors.base_find(str(form["base"].value() or "")) or selectors.base_default()
-    fits = {method.name: selectors.fits(base, method.name) if base else [] for method in METHODS}
+    methods = methods_to_choose_from(base, str(form["method"].value()))
     return {
         "form": form,
         "base": base,
-        "methods": [{"choice": method, "budget": BUDGET_OF_METHOD[method.name]} for method in METHODS],
+        "methods": methods,
         "modules": selectors.modules_to_choose_from(base) if base else [],
-        "fitting": {name: sum(fit.fits for fit in found) for name, found in fits.items()},
+        "fitting": methods["usual"][0]["fitting"],
         "chosen": set(form["modules"].value() or ()),
         "tasks": selectors.demo_tasks(),
         "held_out_kept": held_out_kept(form),
         "selection_fields": [form["selection"], form["random_count"], form["modules"]],
         "shots_max": SHOTS_MAX,
         "held_out_max": HELD_OUT_MAX,
+    }
+
+
+def methods_to_choose_from(base: BaseModel | None, chosen: str) -> dict[str, Any]:
+    """The usual methods, then those one compares with; each with its budget and how many modules fit it."""
+    described = [
+        {
+            "choice": method,
+            "budget": BUDGET_OF_METHOD[method.name],
+            "fitting": sum(fit.fits for fit in selectors.fits(base, method.name)) if base else 0,
+        }
+        for method in METHODS
+    ]
+    usual = [method for method in described if method["choice"].name in USUAL_METHODS]
+    other = [method for method in described if method not in usual]
+    return {
+        "usual": usual,
+        "other": other,
+        "other_chosen": any(method["choice"].name == chosen for method in other),
     }
 
 

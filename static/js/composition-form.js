@@ -91,7 +91,7 @@
   const summarise = () => {
     const rows = [...body.rows].filter((row) => cellsOf(row).some((cell) => cell.value.trim())).length;
     const kept = checked("held_out_from");
-    const all = form.querySelector("[data-sum=modules]").dataset.all;
+    const all = checked("method")?.dataset.fitting ?? "–";
     const selection = checked("selection")?.value ?? "all";
     show("shots", withFile(rows + lines("shots_text"), "shots_file"));
     show("held-out", withFile((kept ? Number(kept.dataset.count) : 0) + lines("held_out_text"), "held_out_file"));

@@ -140,10 +140,9 @@ def test_a_held_out_example_that_is_also_a_shot_is_left_out():
 def test_no_file_ever_raises_anything_but_its_own_refusal(data):
     try:
         pairs = pairs_from_file("any.csv", data)
-    except ExamplesError as error:
-        assert error.problems
-    else:
-        assert all(is_storable(pair.input + pair.output) and pair.output.strip() for pair in pairs)
+    except ExamplesError:
+        return
+    assert all(is_storable(pair.input + pair.output) and pair.output.strip() for pair in pairs)
 
 
 printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(str.strip)

@@ -40,8 +40,12 @@ def test_a_request_is_a_queued_row_with_its_examples_and_pinned_modules(ask, mod
     assert composition.status == Status.QUEUED
     assert names_of(composition) == ["bob/first", "bob/fruit", "bob/upper"]
     assert list(composition.examples.values_list("role", "position", "input")) == [
-        ("held_out", 0, "fig"), ("held_out", 1, "lime"), ("shot", 0, "apple"), ("shot", 1, "pear"), ("shot", 2, "plum"),
-    ]  # fmt: skip
+        ("held_out", 0, "fig"),
+        ("held_out", 1, "lime"),
+        ("shot", 0, "apple"),
+        ("shot", 1, "pear"),
+        ("shot", 2, "plum"),
+    ]
     assert {module.version for module in composition.modules.all()} == {module.current for module in modules}
 
 

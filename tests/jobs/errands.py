@@ -1,4 +1,4 @@
-"""Small jobs for children: each does one thing a real job might do to us. Imported by the launcher, so no pytest."""
+"""Small jobs for children: each does one thing a real job might do to us. Imported by the launcher."""
 
 import ctypes
 import json
@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 
 def run(folder, on_event):
@@ -54,7 +55,7 @@ def say_half_a_line(folder, on_event):
 
 def is_pipe(descriptor):
     try:
-        return "pipe" in os.readlink(f"/proc/self/fd/{descriptor}")
+        return "pipe" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
     except OSError:
         return False
 
@@ -79,23 +80,17 @@ def fork_and_sleep(folder, on_event):
 
 
 def look_around(folder, on_event):
-    open_files = [
-        os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if exists(name)
-    ]
+    open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     on_event(
         {
             "event": "surroundings",
             "environment": dict(os.environ),
-            "first_environment": open("/proc/self/environ").read(),
-            "folder": os.getcwd(),
+            "first_environment": Path("/proc/self/environ").read_text(),
+            "folder": str(Path.cwd()),
             "open_files": open_files,
             "leads_its_group": os.getpgid(0) == os.getpid() == os.getsid(0),
         }
     )
-
-
-def exists(name):
-    return os.path.lexists(f"/proc/self/fd/{name}")
 
 
 def reach_out(folder, on_event):

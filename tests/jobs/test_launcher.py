@@ -172,10 +172,12 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
     launcher = new_launcher()
     (tmp_path / "job.json").write_text('{"errand": "loop_for_ever"}')
     try:
-        with launcher.start_child(tmp_path, Limits()) as child, pytest.raises(ChildDied) as caught:
-            for event in child.events(TICK_S):
-                if event and event["event"] == "looping":
-                    launcher.process.kill()
+        with launcher.start_child(tmp_path, Limits()) as child:
+            events = child.events(TICK_S)
+            next(event for event in events if event and event["event"] == "looping")
+            launcher.process.kill()
+            with pytest.raises(ChildDied) as caught:
+                list(events)
         assert caught.value.exit_code is None
         wait_until_gone(child.pid)
         (tmp_path / "job.json").write_text('{"errand": "refuse"}')
@@ -190,8 +192,9 @@ import sys
 from pathlib import Path
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.sandbox import Limits
-launcher = Launcher(preload="tests.jobs.errands", call="tests.jobs.errands:run", root=Path(sys.argv[1]), threads=1)
-child = launcher.start_child(Path(sys.argv[2]), Limits())
+root, folder = map(Path, sys.argv[1:])
+launcher = Launcher(preload="tests.jobs.errands", call="tests.jobs.errands:run", root=root, threads=1)
+child = launcher.start_child(folder, Limits())
 for event in child.events(0.2):
     if event and event["event"] == "forked":
         print(launcher.process.pid, child.memory_bytes() and child.pid, event["pid"], flush=True)
@@ -226,4 +229,4 @@ def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
 
 def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, errand):
     events_of(errand("finish"))
-    assert len(os.listdir(f"/proc/{launcher.process.pid}/task")) == 1
+    assert len(list(Path(f"/proc/{launcher.process.pid}/task").iterdir())) == 1

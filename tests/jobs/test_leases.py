@@ -1,4 +1,4 @@
-"""Who holds a job, and what becomes of it when its worker does not come back. A composition stands for any job."""
+"""Who holds a job, and what becomes of it when its worker vanishes. A composition stands for any job."""
 
 import threading
 from datetime import timedelta
