@@ -165,11 +165,15 @@ def as_markdown(rows: Sequence[Row], variants: Sequence[str]) -> str:
             lines.append(table_line(task, columns, [row for row in of_kind if row.task == task]))
         lines += [table_line("**mean**", columns, of_kind, spread=False), ""]
     lines += [
-        "## Seconds for a whole composition, and verdicts",
+        "## Verdicts and seconds",
         "",
-        "| variant | median | longest | use, of composable |",
+        "True gain: held-out exact match of the composition minus the best of the baselines. False use:",
+        "the verdict is `use` and there is none. Missed: it is another, and the gain is 10 points or more.",
+        "",
+        "| variant | runs | `use` | false use | missed | median s | longest s |",
+        "| --- |" + " ---: |" * 6,
+        *(variant_line(variant, rows) for variant in variants),
     ]
-    lines += ["| --- | ---: | ---: | ---: |", *(variant_line(variant, rows) for variant in variants)]
     return "\n".join(lines) + "\n"
 
 
@@ -194,11 +198,18 @@ def cell(values: Sequence[float], *, spread: bool) -> str:
 def variant_line(variant: str, rows: Iterable[Row]) -> str:
     own = [row for row in rows if row.variant == variant]
     seconds = [row.seconds for row in own]
-    composable = [row for row in own if row.kind == "composable"]
-    used = sum(row.verdict == "use" for row in composable)
-    return (
-        f"| {variant} | {statistics.median(seconds):.1f} | {max(seconds):.1f} | {used} / {len(composable)} |"
-    )
+    used = [row for row in own if row.verdict == "use"]
+    false_use = sum(true_gain(row) <= 0 for row in used)
+    missed = sum(true_gain(row) >= 10 for row in own if row.verdict != "use")
+    counts = (len(own), len(used), false_use, missed)
+    times = (statistics.median(seconds), max(seconds))
+    return f"| {variant} | {' | '.join(map(str, counts))} | {' | '.join(f'{t:.1f}' for t in times)} |"
+
+
+def true_gain(row: Row) -> float:
+    """Points of exact match that composing brought over the best baseline."""
+    others = [percent for key, percent in row.exact_match_percent.items() if key != "composed"]
+    return row.exact_match_percent["composed"] - max(percent for percent in others if percent is not None)
 
 
 def machine() -> str:
