@@ -62,7 +62,8 @@ def report_of(job):
         "baselines": [
             {"key": "zero_shot", "label": "Base alone", "detail": "", "few_shot_loss_nats": 3.0,
              "held_out_exact_match_percent": 0.0, "interval_percent": [0.0, 60.0]},
-            {"key": "composed", "label": "This composition", "detail": "", "few_shot_loss_nats": 1.0, **accuracy},
+            {"key": "composed", "label": "This composition", "detail": "", "few_shot_loss_nats": 1.0,
+             **accuracy},
         ],
         "verdict": {"decision": "use", "text": "Use the composition. It is right on 1 of 2."},
         "predictions": [

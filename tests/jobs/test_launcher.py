@@ -175,6 +175,7 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
         with launcher.start_child(tmp_path, Limits()) as child:
             events = child.events(TICK_S)
             next(event for event in events if event and event["event"] == "looping")
+            assert child.memory_bytes() > 0
             launcher.process.kill()
             with pytest.raises(ChildDied) as caught:
                 list(events)
