@@ -157,6 +157,7 @@ def test(arguments: argparse.Namespace) -> int:
         folder.make()
         with running_servers(folder, is_forgetful=True) as servers:
             environment = site_environment(folder, servers.environment, "hub_site.settings.test")
+            environment.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors; other tests use the other cores
             return call([sys.executable, "-m", "pytest", *after_dashes(arguments.words)], environment)
 
 
