@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def errand(launcher, tmp_path):
 def events_of(child: Child) -> list[dict]:
     with child:
         return [event for event in child.events(TICK_S) if event is not None]
+
+
+def wait_until_it_runs(child: Child, events: Iterator) -> None:
+    """The launcher tells the child's number a moment after the child has begun to tell its events."""
+    while child.memory_bytes() == 0:
+        next(events)
 
 
 def wait_until_gone(pid: int) -> None:
@@ -146,14 +153,11 @@ def test_the_launcher_itself_is_given_no_secret(monkeypatch):
 
 
 def test_hanging_up_ends_the_child_and_all_it_forked(errand):
-    pids = []
     with errand("fork_and_sleep") as child:
-        for event in child.events(TICK_S):
-            if event and event["event"] == "forked":
-                pids = [child.memory_bytes() and child.pid, event["pid"]]
-                break
-    assert all(pids)
-    for pid in pids:
+        events = child.events(TICK_S)
+        forked = next(event["pid"] for event in events if event and event["event"] == "forked")
+        wait_until_it_runs(child, events)
+    for pid in (child.pid, forked):
         wait_until_gone(pid)
 
 
@@ -174,8 +178,7 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
     try:
         with launcher.start_child(tmp_path, Limits()) as child:
             events = child.events(TICK_S)
-            next(event for event in events if event and event["event"] == "looping")
-            assert child.memory_bytes() > 0
+            wait_until_it_runs(child, events)
             launcher.process.kill()
             with pytest.raises(ChildDied) as caught:
                 list(events)
@@ -190,15 +193,19 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
 
 WORKER = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.sandbox import Limits
 root, folder = map(Path, sys.argv[1:])
 launcher = Launcher(preload="tests.jobs.errands", call="tests.jobs.errands:run", root=root, threads=1)
 child = launcher.start_child(folder, Limits())
-for event in child.events(0.2):
-    if event and event["event"] == "forked":
-        print(launcher.process.pid, child.memory_bytes() and child.pid, event["pid"], flush=True)
+events = child.events(0.1)
+forked = next(event["pid"] for event in events if event and event["event"] == "forked")
+while child.memory_bytes() == 0:
+    next(events)
+print(launcher.process.pid, child.pid, forked, flush=True)
+next(event for event in events if event)
 """
 
 
