@@ -19,7 +19,7 @@ RESERVED = frozenset(
     reset resolve robots.txt root search security settings share shared signin signout signup site sitemap
     sitemap.xml spaces staff static status styleguide support system tags tasks team teams terms tokens
     tree try undefined upload uploads user users v1 webhooks well-known www xet
-    """.split()
+    """.split()  # noqa: SIM905  a list of words is easier to keep in order than a list of strings
 )
 
 _LOOK_ALIKE = str.maketrans({"1": "l", "i": "l", "|": "l", "0": "o", ".": "-", "_": "-"})
@@ -50,8 +50,8 @@ def require_name(name: str, *, field: str, what: str) -> str:
     """Return the name, or refuse it with what a good one looks like."""
     if not is_well_formed(name):
         message = (
-            f"“{name[:40]}” cannot be the name of {what}. Use 1 to {NAME_LENGTH_MAX} letters, digits, “.”, “-” "
-            "or “_”; start with a letter or digit; no “--”, “..”, and no “.git” at the end."
+            f"“{name[:40]}” cannot be the name of {what}. Use 1 to {NAME_LENGTH_MAX} letters, digits, “.”, “-” or "
+            "“_”; start with a letter or digit; no “--”, “..”, and no “.git” at the end."
         )
         raise Refusal("bad_name", message, fields={field: [message]})
     return name

@@ -68,7 +68,7 @@ def require_good_password(password: str, user: User) -> None:
 
 
 def token_create(*, user: User, label: str, scope: str, days: int | None = None) -> tuple[ApiToken, str]:
-    """Make a bearer token; the second value is the token itself, which is not kept and cannot be shown again."""
+    """Make a bearer token. The second value is the token itself: it is not kept and never shown again."""
     if scope not in ApiToken.Scope.values:
         raise Refusal("bad_scope", f"A token's scope is “read” or “write”, not “{scope[:20]}”.")
     if days is not None and not 1 <= days <= 3650:

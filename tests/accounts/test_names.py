@@ -64,4 +64,7 @@ def test_words_of_the_site_are_reserved_in_every_disguise(name):
 @given(st.text(max_size=100))
 def test_a_well_formed_name_never_leaves_its_place_in_an_address(name):
     if is_well_formed(name):
-        assert name.isascii() and "/" not in name and ".." not in name and name == name.strip()
+        assert name.isascii()
+        assert "/" not in name
+        assert ".." not in name
+        assert name == name.strip()
