@@ -50,8 +50,8 @@ def require_name(name: str, *, field: str, what: str) -> str:
     """Return the name, or refuse it with what a good one looks like."""
     if not is_well_formed(name):
         message = (
-            f"“{name[:40]}” cannot be the name of {what}. Use 1 to {NAME_LENGTH_MAX} letters, digits, “.”, “-” or "
-            "“_”; start with a letter or digit; no “--”, “..”, and no “.git” at the end."
+            f"“{name[:40]}” cannot be the name of {what}. Use 1 to {NAME_LENGTH_MAX} letters, digits, "
+            "“.”, “-” or “_”; start with a letter or digit; no “--”, “..”, and no “.git” at the end."
         )
         raise Refusal("bad_name", message, fields={field: [message]})
     return name
