@@ -53,17 +53,24 @@ def search_blend(
     """Average a bag of dense fits and the best subset; see the head of this file.
 
     Args:
-        alone, nothing: few-shot losses of each module alone (N,) and of none, for a budget
-            too small for a bag: then greedy choice and a refit of what it chose.
+        alone: few-shot losses of each module alone (N,), for a budget too small for a bag: then
+            greedy choice and a refit of what it chose.
+        nothing: the few-shot loss of none, which the result is never worse than.
     """
     journal = Journal(on_step)
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
     if steps < settings.fewest_steps:
         return search_greedy_refit(scorer, method, journal, alone=alone, nothing=nothing, budget=budget)
+
+    def score(weights: Tensor) -> Tensor:
+        return token_mean(scorer.nats(method, weights), scorer.label_tokens)
+
     bag = fit_bag(scorer, method, journal, steps, settings).mean(0)
-    subset = best_subset(bag, settings, lambda w: token_mean(scorer.nats(method, w), scorer.label_tokens))
+    subset = best_subset(bag, settings, score)
     blended = (bag + subset) / 2
     blended[blended.abs() < settings.noise] = 0.0
+    if not float(score(blended.unsqueeze(0))) < nothing:  # a wild module threw the bag off
+        blended = subset
     return journal.finish(blended.tolist(), "Adam on parts of the examples, averaged with the best subset")
 
 
@@ -118,9 +125,9 @@ def steps_within(budget: int) -> int:
 
 
 def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
-    """Steps of each of the bag's fits, once the subsets are paid for."""
-    n_subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
-    return (budget - n_subsets) // (GRADIENT_STEP_COST * min(settings.parts, n_shots))
+    """Steps of each of the bag's fits, once the scored candidates are paid for."""
+    n_scored = 1 + subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
+    return (budget - n_scored) // (GRADIENT_STEP_COST * min(settings.parts, n_shots))
 
 
 def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:

@@ -7,7 +7,7 @@ from composer.core import blend
 from composer.core.base_model import BaseModel
 from composer.core.combine import ExactSum
 from composer.core.examples import Example
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.module_stack import LoraModule, read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.search import Fits, fit_weights
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
@@ -56,7 +56,7 @@ def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     assert float(losses[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
 
 
-@pytest.mark.parametrize("budget", [1, 20, 40, 150, 600])
+@pytest.mark.parametrize("budget", [1, 20, 40, 300])
 def test_the_blend_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer, budget):
     scorer, method = scorer
     alone = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
@@ -70,7 +70,7 @@ def test_the_blend_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer,
     assert spent <= max(budget, 3)  # one gradient step at least
     assert len(told) <= blend.planned_steps(budget, len(EXAMPLES), 4) + 4  # greedy tells of what it adds
     loss = float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens))
-    assert loss <= nothing + 0.02
+    assert loss <= nothing
 
 
 def test_more_examples_than_parts_are_left_out_some_at_a_time(scorer):
@@ -78,3 +78,25 @@ def test_more_examples_than_parts_are_left_out_some_at_a_time(scorer):
     few = blend.parts_left_out(scorer, blend.BlendSettings(parts=2))
     assert few.tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
     assert blend.parts_left_out(scorer).sum(1).tolist() == [4, 4, 4, 4, 4]
+
+
+def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path):
+    base = make_base(tmp_path / "base")
+    modules = [read_module(make_module(tmp_path / str(i), base, seed=i), str(i)) for i in range(3)]
+    wild = LoraModule(
+        "wild", 2, 2.0, {path: (A + 6e4, B + 6e4) for path, (A, B) in modules[0].factors.items()}
+    )
+    stack = stack_modules([wild, *modules])
+    model = BaseModel.load(base)
+    model.hook(layer.path for layer in stack.layers)
+    scorer, method = (
+        FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])),
+        ExactSum(stack),
+    )
+    nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    found = blend.search_blend(
+        scorer, method, alone=[9.0] * 4, nothing=nothing, budget=400, on_step=lambda step: None
+    )
+    assert (
+        float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens)) <= nothing
+    )
