@@ -1,0 +1,93 @@
+"""One composition with everything real: the demo's base and modules, the launcher, the core, the store."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from composer import runner, selectors
+from composer.adapter_zip import write_zip
+from composer.core.choices import METHODS
+from composer.services import composition_request
+from hub_site.accounts.services import user_create
+from hub_site.jobs.models import Status
+from modules_registry.core.gate import check_adapter
+from modules_registry.library import base_model_add
+from modules_registry.services import module_publish
+
+pytestmark = pytest.mark.slow
+WANTED = ("fruit", "upper", "french")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def launcher():
+    runner.launcher.cache_clear()
+    yield
+    runner.launcher().stop()
+    runner.launcher.cache_clear()
+
+
+@pytest.fixture
+def library(db, demo_bundle):
+    """The demo's base and three of its modules."""
+    owner = user_create(username="demo")
+    base, _ = base_model_add(folder=demo_bundle / "base", name="demo/tiny-t5")
+    for name in WANTED:
+        folder = demo_bundle / "modules" / name
+        with (
+            (folder / "adapter_config.json").open("rb") as config,
+            (folder / "adapter_model.safetensors").open("rb") as weights,
+        ):
+            module_publish(
+                author=owner, namespace=owner.namespace, name=name, config_file=config, weights_file=weights
+            )
+    return base
+
+
+@pytest.fixture
+def compose(alice, library):
+    def run(method):
+        task = selectors.demo_task("fruit-upper")
+        composition = composition_request(
+            owner=alice, name=task.name, base=library, method=method, budget=40, seed=1,
+            shots=task.shots, held_out=task.held_out[:10],
+        )  # fmt: skip
+        runner.composition_run(composition.pk)
+        composition.refresh_from_db()
+        assert composition.status == Status.DONE, composition.error_message
+        return composition
+
+    return run
+
+
+def test_every_method_on_offer_goes_from_request_to_report(compose):
+    for method in METHODS:
+        composition = compose(method.name)
+        assert {module["name"] for module in composition.report["modules"]} == {f"demo/{n}" for n in WANTED}
+        assert composition.steps_done > 0
+        assert composition.report["n_held_out"] == 10
+
+
+def test_the_adapter_that_is_handed_out_names_its_base_and_has_finite_weights(compose):
+    composition = compose("exact")
+    with write_zip(list(composition.files.all())) as archive, zipfile.ZipFile(archive) as files:
+        config = json.loads(files.read("adapter_config.json"))
+        facts = check_adapter(
+            io.BytesIO(files.read("adapter_config.json")),
+            io.BytesIO(files.read("adapter_model.safetensors")),
+            composition.base.layers,
+        )
+    assert config["base_model_name_or_path"] == facts.base == "demo/tiny-t5"
+
+
+def test_the_same_seed_gives_the_same_adapter_bytes(compose):
+    first, second = (compose("exact").files.get(path="adapter_model.safetensors").sha256 for _ in range(2))
+    assert first == second
+
+
+def test_the_launcher_that_has_imported_the_core_has_one_thread(compose):
+    compose("exact")
+    tasks = Path(f"/proc/{runner.launcher().process.pid}/task")
+    assert len(list(tasks.iterdir())) == 1

@@ -1,0 +1,79 @@
+"""The doors of the queue, and what starts and stops with a worker."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from composer import runner, tasks
+from composer.models import Composition
+from hub_site.celery import app
+from hub_site.jobs.leases import RING_AGAIN
+
+
+def worker_of(*queues: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        app=SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(consume_from=queues)))
+    )
+
+
+@pytest.fixture
+def launcher(monkeypatch):
+    """A launcher that only remembers what it was asked to do."""
+    asked = []
+    fake = SimpleNamespace(start=lambda: asked.append("start"), stop=lambda: asked.append("stop"))
+    monkeypatch.setattr(runner, "launcher", lambda: fake)
+    return asked
+
+
+def test_the_launcher_starts_with_the_compose_worker_and_no_other(launcher):
+    for queue in ("default", "try"):
+        tasks.start_launcher(sender="w", instance=worker_of(queue))
+    assert launcher == []
+    tasks.start_launcher(sender="w", instance=worker_of("compose"))
+    assert launcher == ["start"]
+
+
+def test_a_worker_asked_to_end_lets_go_of_its_job(launcher):
+    tasks.let_go()
+    try:
+        assert runner.stopping.is_set()
+    finally:
+        runner.stopping.clear()
+
+
+def test_the_sweeper_rings_with_ids_and_bells_that_do_not_pile_up(ask, monkeypatch):
+    rung = []
+    monkeypatch.setattr(
+        tasks.run_composition, "apply_async", lambda args, **options: rung.append((args, options))
+    )
+    composition = ask()
+    Composition.objects.update(updated_at=composition.created_at - RING_AGAIN)
+    tasks.sweep()
+    assert rung == [((str(composition.pk),), {"expires": RING_AGAIN.total_seconds()})]
+
+
+def test_a_composition_goes_to_the_compose_queue_and_the_sweep_to_the_default_one():
+    route = app.amqp.router.route
+    assert route({}, "composer.tasks.run_composition")["queue"].name == "compose"
+    assert route({}, "composer.tasks.sweep")["queue"].name == "default"
+
+
+def test_a_forged_message_with_another_id_does_nothing(db):
+    tasks.run_composition("00000000-0000-0000-0000-000000000000")
+    with pytest.raises(ValueError, match="badly formed"):
+        tasks.run_composition("../../etc/passwd")
+
+
+def test_neither_the_site_nor_a_worker_brings_torch_into_memory():
+    code = (
+        "import django, sys; django.setup()\n"
+        "import hub_site.urls, composer.tasks, composer.views, composer.api\n"
+        "print([name for name in ('torch', 'transformers', 'peft', 'nevergrad') if name in sys.modules])"
+    )
+    environment = {"DJANGO_SETTINGS_MODULE": "hub_site.settings.test", "PATH": "/usr/bin:/bin"}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
