@@ -33,7 +33,7 @@ class BlendSettings:
     penalty: float = 30 * LORAHUB_PENALTY  # once LoraHub's lets the fits learn the shots by heart
     heaviest: int = 6  # modules of the bag that subsets are made of
     largest_subset: int = 3  # more skills than that in one task are rare
-    fewest_steps: int = 15  # of a bag that is worth fitting; below it, greedy does better
+    fewest_steps: int = 75  # of a bag; fits cut short are noise, and greedy choice does better
     noise: float = 0.02  # a smaller weight is where the last steps happened to stop
 
 

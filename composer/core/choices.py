@@ -134,7 +134,7 @@ MAX_NEW_TOKENS_LIMIT = 1024
 # A scored candidate costs 1, a gradient step 3 (a backward costs about two forwards more).
 GRADIENT_STEP_COST = 3
 # exact: as measured to be enough; the others: as in LoraHub's own example.
-BUDGET_OF_METHOD = {method.name: 1250 if method.name == "exact" else 40 for method in METHODS}
+BUDGET_OF_METHOD = {method.name: 2000 if method.name == "exact" else 40 for method in METHODS}
 BUDGET_LIMIT = 10_000
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code

@@ -56,7 +56,7 @@ def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     assert float(losses[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
 
 
-@pytest.mark.parametrize("budget", [1, 20, 40, 300])
+@pytest.mark.parametrize("budget", [1, 40, 200, 1200])
 def test_the_blend_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer, budget):
     scorer, method = scorer
     alone = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
@@ -95,7 +95,7 @@ def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path):
     )
     nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
     found = blend.search_blend(
-        scorer, method, alone=[9.0] * 4, nothing=nothing, budget=400, on_step=lambda step: None
+        scorer, method, alone=[9.0] * 4, nothing=nothing, budget=1300, on_step=lambda step: None
     )
     assert (
         float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens)) <= nothing
