@@ -25,6 +25,9 @@ from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, token_mean
 from composer.core.search import Fits, Found, Journal, OnStep, fit_weights, search_greedy
 
 
+ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
+
+
 @dataclass(frozen=True)
 class BlendSettings:
     """How the bag is fitted, and what subsets are tried."""
@@ -101,7 +104,7 @@ def search_greedy_refit(
 
 
 def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step: OnStep) -> Found:
-    """One dense gradient fit from w = 0 with LoraHub's own penalty."""
+    """One dense gradient fit from w = 0 with LoraHub's own penalty, of at most ADAM_STEPS."""
     journal = Journal(on_step)
     n = len(method.stack)
     weights = fit_on_all(
@@ -111,7 +114,7 @@ def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step
         start=torch.zeros(n),
         free=torch.ones(n),
         penalty=LORAHUB_PENALTY,
-        steps=steps_within(budget),
+        steps=adam_steps(budget),
     )
     return journal.finish(weights.tolist(), "Adam")
 
@@ -122,6 +125,11 @@ def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step
 def steps_within(budget: int) -> int:
     """Gradient steps that a budget of scored candidates pays for; at least one."""
     return max(1, budget // GRADIENT_STEP_COST)
+
+
+def adam_steps(budget: int) -> int:
+    """Steps of a single dense fit."""
+    return min(ADAM_STEPS, steps_within(budget))
 
 
 def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:

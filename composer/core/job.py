@@ -353,7 +353,7 @@ def planned_steps(job: Job, n_shots: int, n_modules: int) -> int:
     if job.method == "exact" and job.search == "auto":
         return blend.planned_steps(job.budget, n_shots, n_modules)
     if job.method == "exact" and job.search == "adam":
-        return blend.steps_within(job.budget)
+        return blend.adam_steps(job.budget)
     return job.budget if job.search != "greedy" else 1
 
 
