@@ -134,6 +134,9 @@ def launcher_environment(threads: int) -> dict[str, str]:
         "PYTHONHASHSEED": "0",  # the same job, the same order of every set
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        # Waiting threads sleep. Left to spin, they take the cores from each other whenever something else
+        # runs beside them: a job of 6 s took 30 s on two busy cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "OPENBLAS_NUM_THREADS": "1",  # numpy's own pool would start threads on import, before the fork
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",

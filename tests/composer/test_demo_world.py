@@ -21,6 +21,11 @@ pytestmark = pytest.mark.slow
 WANTED = ("fruit", "upper", "french")
 
 
+@pytest.fixture(autouse=True)
+def one_thread(settings):
+    settings.HUB_THREADS = 1
+
+
 @pytest.fixture(scope="module", autouse=True)
 def launcher():
     runner.launcher.cache_clear()
