@@ -24,7 +24,6 @@ from composer.core.combine import ExactSum
 from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, token_mean
 from composer.core.search import Fits, Found, Journal, OnStep, fit_weights, search_greedy
 
-
 ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
 
 

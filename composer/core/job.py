@@ -68,7 +68,6 @@ def run(folder: Path, on_event: OnEvent) -> None:
     Raises:
         ComposeError: the job cannot be done; its message is for the reader of the page.
     """
-    torch.manual_seed(0)  # nothing here draws from it; a library that does shall do it the same way each time
     composition = Composition(read_job(folder), on_event)
     composition.load()
     composition.screen()
