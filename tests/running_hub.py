@@ -19,13 +19,14 @@ from hub_site.embedded.processes import wait_for
 from hub_site.embedded.record import Record
 
 READY_TIMEOUT_S = 240
+AWKWARD_NAME = "a folder with a long name, " * 5  # longer than a socket's path may be
 
 
 class Hub:
     """./hub in a data folder of its own, as a person at a terminal uses it."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = DataFolder(root / "var")
+        self.folder = DataFolder(root / AWKWARD_NAME.strip(" ,") / "var")
         self.port = free_port()
         kept = {name: value for name, value in os.environ.items() if name not in given_by_our_own_runner()}
         self.environment = kept | {

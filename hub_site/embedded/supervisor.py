@@ -26,6 +26,7 @@ QUICK_DEATHS_MAX = 3
 BACKOFF_S = (0.5, 2.0, 5.0)  # before the next start, by how many quick deaths in a row
 STRANDED_TIMEOUT_S = 10.0
 TICK_S = 0.1
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class StopRequested(Exception):
@@ -60,6 +61,7 @@ class Supervisor:
         self.host, self.port = host, port
         self.stages: list[list[Kept]] = []  # in the order of starting
         self.steps: list[Step] = []
+        self.servers: Servers | None = None
         self.stop_requested = False
         address = os.environ.get("HUB_PUBLIC_URL", "").strip() or f"http://{bracketed(host)}:{port}"
         self.record = Record(Identity.of(os.getpid()), address)
@@ -70,8 +72,8 @@ class Supervisor:
             signal.signal(number, self.request_stop)
         self.record.write(self.folder)
         try:
-            servers = Servers.under(self.folder)
-            self.start_everything(servers)
+            self.servers = Servers.under(self.folder)
+            self.start_everything(self.servers)
             while True:
                 self.tick()
         except StopRequested:
@@ -99,7 +101,17 @@ class Supervisor:
         self.bring_up(site.workers())
         self.record.is_healthy = True
         self.record.write(self.folder)
-        say(f"\nLoRA Hub is ready: {site.address}\n{announcement}Stop it with Ctrl-C or ./hub down.")
+        say(
+            f"\nLoRA Hub is ready: {site.address}\n{announcement}{self.who_is_answered()}"
+            "Stop it with Ctrl-C or ./hub down."
+        )
+
+    def who_is_answered(self) -> str:
+        """Listening for everybody is not answering everybody: a forged Host header must lead nowhere."""
+        names_are_set = any(os.environ.get(name) for name in ("HUB_PUBLIC_URL", "HUB_ALLOWED_HOSTS"))
+        if names_are_set or self.host in LOOPBACK:
+            return ""
+        return f"Only who calls it {self.host} is answered. Set HUB_PUBLIC_URL to the address visitors use.\n"
 
     def plan_site(self, servers: Servers) -> Site:
         addresses = {
@@ -197,6 +209,8 @@ class Supervisor:
             asked_s = time.monotonic()
             for one in running:
                 processes.finish(one, deadline_s=asked_s + one.part.stop_timeout_s)
+        if self.servers:
+            self.servers.clear_away()
         self.folder.environment_file.unlink(missing_ok=True)
         self.folder.record_file.unlink(missing_ok=True)
 

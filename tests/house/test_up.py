@@ -1,138 +1,37 @@
 """`./hub up` as a whole, with every real part: one start that is watched, killed, and started again."""
 
-import contextlib
 import os
 import re
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
-from django.conf import settings
 
-from hub_site.embedded.folders import DataFolder
+from hub_site.embedded.environment import read_environment
 from hub_site.embedded.processes import wait_for
-from hub_site.embedded.record import Record
+from tests.running_hub import READY_TIMEOUT_S, Hub, temporary_hub
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PARTS = ["postgres", "valkey", "web", "worker-default", "worker-compose", "worker-try", "scheduler"]
-READY_TIMEOUT_S = 240
 FIRST_PAGE_S = 10  # on two cores with nothing else to do; the tests' machine may be busy
 BUSY_FACTOR = 3
 
 
-class Hub:
-    """./hub in a data folder of its own, as a person at a terminal uses it."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = DataFolder(root / "var")
-        self.port = free_port()
-        kept = {name: value for name, value in os.environ.items() if name not in given_by_our_own_runner()}
-        self.environment = kept | {
-            "HUB_DATA": str(self.folder.root),
-            "HF_ENDPOINT": f"http://127.0.0.1:{self.port}",
-            "HF_TOKEN": "hf_of_the_operator",
-        }
-        self.output = root / "output"
-        self.up_process: subprocess.Popen[bytes] | None = None
-
-    def up(self) -> None:
-        with self.output.open("wb") as output:
-            self.up_process = subprocess.Popen(
-                [settings.BASE_DIR / "hub", "up", "--port", str(self.port)],
-                env=self.environment,
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-            )
-
-    def call(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [settings.BASE_DIR / "hub", *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=120,
-        )
-
-    def wait_until_healthy(self) -> None:
-        done = wait_for(
-            lambda: self.is_healthy() or self.up_process.poll() is not None, timeout_s=READY_TIMEOUT_S
-        )
-        assert done, self.printed
-        assert self.is_healthy(), self.printed
-
-    def is_healthy(self) -> bool:
-        return "LoRA Hub is ready" in self.printed
-
-    @property
-    def printed(self) -> str:
-        return self.output.read_text(encoding="utf-8")
-
-    @property
-    def record(self) -> Record:
-        return Record.read(self.folder)
-
-    def pid(self, part: str) -> int:
-        return self.record.parts[part][0].pid
-
-    def status_of(self, path: str) -> int:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return 0
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process that has our data folder in its environment or on its command line."""
-        marker, found = str(self.folder.root), []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                words = [*process.cmdline(), *process.environ().values()]
-                if process.pid != os.getpid() and any(marker in word for word in words):
-                    found.append(process)
-        return found
-
-
-def given_by_our_own_runner() -> set[str]:
-    return {"DATABASE_URL", "CELERY_BROKER_URL", "HUB_SECRET_KEY", "DJANGO_SETTINGS_MODULE", "HUB_DATA"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def hub():
-    root = Path(tempfile.mkdtemp(prefix="lora-hub-up-"))
-    root.chmod(0o711)
-    hub = Hub(root)
-    began_s = time.monotonic()
-    hub.up()
-    wait_for(
-        lambda: hub.status_of("/") == 200 or hub.up_process.poll() is not None, timeout_s=READY_TIMEOUT_S
-    )
-    hub.first_page_s = time.monotonic() - began_s
-    hub.wait_until_healthy()
-    yield hub
-    hub.call("down")
-    for process in hub.processes():
-        process.kill()
-    shutil.rmtree(root)
+    with temporary_hub() as hub:
+        began_s = time.monotonic()
+        hub.up()
+        wait_for(
+            lambda: hub.status_of("/") == 200 or hub.up_process.poll() is not None, timeout_s=READY_TIMEOUT_S
+        )
+        hub.first_page_s = time.monotonic() - began_s
+        hub.wait_until_healthy()
+        yield hub
 
 
 def test_it_names_the_address_and_a_demo_account_with_a_password(hub):
@@ -233,8 +132,12 @@ def test_after_kill_9_of_the_supervisor_the_next_up_takes_over(hub):
 
 
 def test_sigterm_stops_everything_and_leaves_no_process_behind(hub):
+    broker = read_environment(hub.folder.environment_file)["CELERY_BROKER_URL"]
+    socket_folder = Path(broker.removeprefix("redis+socket://")).parent
+    assert socket_folder.parent == Path("/tmp")  # the data folder's own path is too long for a socket
     os.kill(hub.record.supervisor.pid, signal.SIGTERM)
     assert hub.up_process.wait(60) == 0, hub.printed
     assert wait_for(lambda: hub.processes() == [], timeout_s=10), hub.processes()
     assert not hub.folder.environment_file.exists()
+    assert not socket_folder.exists()
     assert "not running" in hub.call("status").stdout
