@@ -16,7 +16,7 @@ DECISIONS = {
     "none": ("warning", "No gain"),
 }
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
-AUTO_CLASS = {
+AUTO_CLASS: dict[str, str] = {
     BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
     BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
 }

@@ -64,13 +64,14 @@ class DemoTask:
 
 
 def compositions_of(owner: User) -> QuerySet[Composition]:
-    return (
+    rows: QuerySet[Composition] = (
         Composition.objects.filter(owner=owner)
         .defer("report")
         .select_related("base")
         .annotate(n_modules=Count("modules"))
         .order_by("-created_at")  # grouping for the count drops the rows' own order
     )
+    return rows
 
 
 def composition_find(owner: User, composition_id: UUID) -> Composition | None:
@@ -163,7 +164,8 @@ def base_find(name: str) -> BaseModel | None:
 
 def base_default() -> BaseModel | None:
     """The base for which the library has most modules."""
-    return registry.base_models().order_by("-modules_count", "name").first()
+    counted = registry.base_models()  # with modules_count
+    return counted.order_by("-modules_count", "name").first()  # type: ignore[misc]
 
 
 def fits(base: BaseModel, method: str) -> list[Fit]:

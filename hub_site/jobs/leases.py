@@ -7,7 +7,7 @@ writes to no row at all.
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.db import transaction
@@ -50,7 +50,7 @@ def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
     if not taken:
         return None
     model.objects.filter(pk=job_id, started_at=None).update(started_at=now)
-    return model.objects.get(pk=job_id)
+    return cast(Row, model.objects.get(pk=job_id))
 
 
 def beat(job: Job) -> bool:
@@ -72,10 +72,11 @@ def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, A
         raise LeaseLost
     if not events:
         return
-    model = type(events[0])
+    model: Any = type(events[0])  # has the foreign key that the abstract row lacks
     last = model._default_manager.filter(job=job).aggregate(last=Max("number"))["last"] or 0
     for number, event in enumerate(events, start=last + 1):
-        event.job, event.number, event.generation = job, number, job.generation  # type: ignore[attr-defined]
+        event.number, event.generation = number, job.generation
+        event.job = job  # type: ignore[attr-defined]
     model._default_manager.bulk_create(events)
 
 

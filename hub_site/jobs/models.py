@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.utils import timezone
@@ -24,7 +24,7 @@ class Status(models.TextChoices):
 FINISHED = (Status.DONE, Status.FAILED, Status.CANCELLED)
 
 
-class JobQuerySet(models.QuerySet):
+class JobQuerySet(models.QuerySet[Any]):
     def lost(self) -> Self:
         """Running, but the lease ran out: the worker is gone."""
         return self.filter(status=Status.RUNNING, lease_until__lt=timezone.now())

@@ -9,15 +9,9 @@
   const watched = document.querySelector("[data-watch]");
   const names = JSON.parse(document.querySelector("#module-names").textContent);
   const bars = watched.querySelector("[data-weights]");
-  const chart = hubCharts.line(watched.querySelector("[data-loss]"), {
-    x: "step",
-    y: "loss, nats per token",
-    series: [
-      { label: "best so far", kind: "ours" },
-      { label: "this step", kind: "baseline", dots: true },
-    ],
-  });
+  const figures = watched.querySelector("[data-figures]");
 
+  let chart = null; // made with the first step: a hidden element has no width to draw in
   let last = 0;
   let attempt = 0;
   let data = [[], [], []];
@@ -61,6 +55,19 @@
     bars.replaceChildren(...heaviest.map((entry) => bar(entry, -low * perUnit, perUnit)));
   };
 
+  const drawLoss = () => {
+    figures.hidden = false;
+    chart ??= hubCharts.line(watched.querySelector("[data-loss]"), {
+      x: "step",
+      y: "loss, nats per token",
+      series: [
+        { label: "best so far", kind: "ours" },
+        { label: "this step", kind: "baseline", dots: true },
+      ],
+    });
+    chart.setData(data);
+  };
+
   const take = (event) => {
     last = event.number;
     if (event.attempt !== attempt) {
@@ -79,10 +86,10 @@
       if (!answer.ok) throw new Error(answer.statusText);
       const news = await answer.json();
       news.events.forEach(take);
-      if (news.events.length) {
-        chart.setData(data);
-        const step = news.events.findLast((event) => event.kind === "step");
-        if (step) drawWeights(step.detail.weights);
+      const step = news.events.findLast((event) => event.kind === "step");
+      if (step) {
+        drawLoss();
+        drawWeights(step.detail.weights);
       }
       if (news.is_finished) window.location.reload();
       else setTimeout(poll, POLL_MS);
