@@ -108,6 +108,8 @@ class ModuleStack:
     def subset(self, indices: Sequence[int]) -> "ModuleStack":
         """The stack of these modules alone, in this order, with the same layout."""
         chosen = list(indices)
+        if chosen == list(range(len(self))):
+            return self  # hundreds of modules are gigabytes: no copy without need
         return replace(
             self,
             names=tuple(self.names[i] for i in chosen),
