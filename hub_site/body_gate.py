@@ -6,10 +6,12 @@ and a cap on what all visitors together are sending at one moment (503).
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -24,6 +26,7 @@ MB = 1_000_000
 FORM_MAX_BYTES = 1 * MB
 EXAMPLES_MAX_BYTES = 12 * MB  # few-shot examples as rows of a form, or as a file
 GRACE_S = 20.0  # a slow phone on a bad line may take this long before its speed counts
+LINGER_S = 10.0  # how long a refused body may still come in, to no effect
 LEAST_BYTES_PER_S = 16 * 1024
 IN_FLIGHT_UPLOADS = 8  # the bodies of so many full uploads may be on their way at once
 PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
@@ -74,7 +77,7 @@ class BodyGate:
             body.require_declared_length_within_cap(scope)
             await self.application(scope, body.receive, send)
         except BodyRefused as refusal:
-            await send_refusal(refusal, scope, send)
+            await send_refusal(refusal, scope, send, linger=body.let_pass)
         finally:
             self.in_flight_bytes -= body.received_bytes
 
@@ -114,6 +117,14 @@ class WatchedBody:
         self.is_complete = not message.get("more_body", False)
         return message
 
+    async def let_pass(self) -> None:
+        """Read on and keep nothing: a browser shows the answer only once it has sent what it had to send."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while not self.is_complete:
+                    message = await self.receive_from_client()
+                    self.is_complete = not message.get("more_body", False)
+
     def count(self, n_bytes: int) -> None:
         self.received_bytes += n_bytes
         self.gate.in_flight_bytes += n_bytes
@@ -134,7 +145,9 @@ class WatchedBody:
         )
 
 
-async def send_refusal(refusal: BodyRefused, scope: Scope, send: Send) -> None:
+async def send_refusal(
+    refusal: BodyRefused, scope: Scope, send: Send, *, linger: Callable[[], Awaitable[None]]
+) -> None:
     if scope["path"].startswith("/api/"):
         kind = b"application/json"
         body = json.dumps({"error": {"code": refusal.code, "message": str(refusal)}})
@@ -150,4 +163,7 @@ async def send_refusal(refusal: BodyRefused, scope: Scope, send: Send) -> None:
     if refusal.status == 503:
         headers.append((b"retry-after", b"60"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body.encode()})
+    await send({"type": "http.response.body", "body": body.encode(), "more_body": True})
+    if refusal.status != HTTPStatus.REQUEST_TIMEOUT:
+        await linger()
+    await send({"type": "http.response.body", "body": b""})

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from hub_site import body_gate
 from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, BodyGate
 
 UPLOAD_MAX_BYTES = 20_000_000
@@ -30,6 +31,8 @@ class Visitor:
 
     async def receive(self):
         await asyncio.sleep(self.pause_s)
+        if not self.pieces:
+            return {"type": "http.disconnect"}
         piece = self.pieces.pop(0)
         return {"type": "http.request", "body": piece, "more_body": bool(self.pieces)}
 
@@ -87,6 +90,20 @@ def test_the_api_answers_in_its_own_shape_and_pages_in_html():
     person.visit(new_gate())
     assert "at most 20 MB" in person.body
     assert (b"connection", b"close") in person.answer[0]["headers"]
+
+
+def test_a_refused_visitor_may_finish_sending_after_the_answer():
+    visitor = Visitor("/modules/new/", [b"x" * 1000] * 20 + [b""], declared=10**9)
+    assert visitor.visit(new_gate()) == 413
+    assert visitor.pieces == []
+    assert [message.get("more_body", False) for message in visitor.answer] == [False, True, False]
+
+
+def test_a_refused_visitor_may_not_go_on_for_ever(monkeypatch):
+    monkeypatch.setattr(body_gate, "LINGER_S", 0.05)
+    visitor = Visitor("/modules/new/", [b"x"] * 1000, declared=10**9, pause_s=0.01)
+    visitor.visit(new_gate())
+    assert len(visitor.pieces) > 900
 
 
 def test_a_body_that_trickles_in_is_given_up():
