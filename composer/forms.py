@@ -76,6 +76,13 @@ def examples(parse: Any, *arguments: Any) -> list[Pair]:
     return pairs
 
 
+class NamesField(forms.MultipleChoiceField):
+    """Any names: the library is too large to be a list of choices."""
+
+    def valid_value(self, value: str) -> bool:
+        return True
+
+
 class CompositionForm(forms.Form):
     form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
     name = forms.CharField(
@@ -97,14 +104,12 @@ class CompositionForm(forms.Form):
     held_out_file = ExamplesFileField(
         required=False, label="Upload a file", help_text="JSONL, CSV or TSV, in UTF-8."
     )
-    base = forms.ModelChoiceField(
-        queryset=BaseModel.objects.all(), to_field_name="name", empty_label=None, label="Base model"
-    )
+    base = forms.ChoiceField(choices=selectors.base_choices, label="Base model")
     selection = forms.ChoiceField(choices=SELECTIONS, widget=forms.RadioSelect, initial="all")
     random_count = forms.IntegerField(
         required=False, min_value=1, max_value=9999, initial=RANDOM_DEFAULT, label="How many"
     )
-    modules = forms.TypedMultipleChoiceField(required=False)
+    modules = NamesField(required=False)
     method = forms.ChoiceField(
         choices=[(method.name, method.name) for method in METHODS],
         widget=forms.RadioSelect,
@@ -138,9 +143,9 @@ class CompositionForm(forms.Form):
         self.initial.setdefault("form_key", str(uuid.uuid4()))
         if base := selectors.base_default():
             self.initial.setdefault("base", base.name)
-        self.fields["modules"].choices = (
-            [(name, name) for name in self.data.getlist("modules")] if self.is_bound else ()
-        )
+
+    def clean_base(self) -> BaseModel | None:
+        return selectors.base_find(self.cleaned_data["base"])
 
     def clean_modules(self) -> list[Any]:
         versions = {name: selectors.version_current(name) for name in self.cleaned_data["modules"]}

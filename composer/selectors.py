@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from composer.core.choices import METHODS, names
-from composer.examples import Pair, pairs_from_text
+from composer.examples import Pair, is_storable, pairs_from_text
 from composer.models import Composition, CompositionEvent, Example, ResultFile
 from hub_site.accounts.models import User
 from hub_site.jobs.models import LEASE, Status
@@ -159,7 +159,11 @@ class Waiting:
 
 
 def base_find(name: str) -> BaseModel | None:
-    return BaseModel.objects.filter(name=name).first()
+    return BaseModel.objects.filter(name=name).first() if is_storable(name) else None
+
+
+def base_choices() -> list[tuple[str, str]]:
+    return [(name, name) for name in BaseModel.objects.values_list("name", flat=True)]
 
 
 def base_default() -> BaseModel | None:
@@ -231,7 +235,7 @@ def candidate_of(version: Version, base: BaseModel) -> Candidate:
 def version_current(full_name: str) -> Version | None:
     """The current version of the module called namespace/name."""
     namespace, _, name = full_name.strip().partition("/")
-    module = registry.module_find(namespace, name)
+    module = registry.module_find(namespace, name) if is_storable(full_name) else None
     return module.current if module else None
 
 

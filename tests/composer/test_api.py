@@ -191,3 +191,20 @@ def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, demo_
     assert len(task["shots"]) == 5
     assert set(task["held_out"][0]) == {"input", "output"}
     assert error_of(client.get("/api/v1/demo-tasks/nothing"), 404)["code"] == "not_found"
+
+
+def send(api, body):
+    """As a client that escapes everything beyond ASCII, half characters too."""
+    return api.post(ADDRESS, json.dumps(body), content_type="application/json")
+
+
+@pytest.mark.parametrize("field", ["name", "sentence", "base", "method", "search", "selection"])
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_database_takes_is_refused(api, field, text):
+    assert field in error_of(send(api, BODY | {field: text}), 400)["fields"]
+
+
+@pytest.mark.parametrize("name", ["bob/\0", "\ud800", "", "/", "a/b/c", "../..", "x" * 500])
+def test_a_name_that_is_none_is_refused_at_the_modules(api, name):
+    error = error_of(send(api, BODY | {"modules": [name]}), 400)
+    assert all(field.startswith("modules") for field in error["fields"])

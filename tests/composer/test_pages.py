@@ -261,3 +261,16 @@ def test_a_stranger_cannot_begin_with_or_measure_on_alices_examples(browser_of, 
 def test_who_is_not_signed_in_is_asked_to(client, ask):
     for address in ("/compositions/", NEW, ask().get_absolute_url()):
         assert client.get(address).headers["Location"].startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize(
+    "field", ["base", "modules", "selection", "method", "search", "held_out_from", "form_key"]
+)
+def test_text_that_no_database_takes_is_refused_and_breaks_nothing(browser, field):
+    page_of(browser.post(NEW, filled(**({"selection": "chosen"} | {field: "bob/\0first"}))), 422)
+    assert Composition.objects.count() == 0
+
+
+@pytest.mark.parametrize("query", ["task=%00", "again=%00", "modules=%00", "modules=bob/%ED%A0%80"])
+def test_an_address_that_makes_no_sense_breaks_nothing(browser, query):
+    assert browser.get(f"{NEW}?{query}").status_code in (200, 404)
