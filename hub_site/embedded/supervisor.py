@@ -69,7 +69,8 @@ class Supervisor:
     def run(self) -> int:
         """Until somebody stops it; 0 then, 1 when it had to give up."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self.request_stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, self.request_stop)
         self.record.write(self.folder)
         try:
             self.servers = Servers.under(self.folder)
