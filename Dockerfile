@@ -5,7 +5,8 @@ FROM python:3.11-slim AS web
 ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app DJANGO_SETTINGS_MODULE=hub_site.settings.prod HUB_DATA=/data
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
-RUN useradd --uid 10001 --create-home hub && install --directory --owner hub /data
+RUN useradd --uid 10001 --create-home hub && \
+    install --directory --owner hub --mode 0700 /data /data/blobs /data/jobs /data/mail /data/run /data/static
 WORKDIR /app
 COPY pyproject.toml constraints.txt LICENSE ./
 RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]"
