@@ -134,7 +134,8 @@ def adam_steps(budget: int) -> int:
 def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
     """Steps of each of the bag's fits, once the scored candidates are paid for."""
     n_scored = 1 + subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
-    return (budget - n_scored) // (GRADIENT_STEP_COST * min(settings.parts, n_shots))
+    n_fits = min(settings.parts, n_shots)
+    return min(ADAM_STEPS, (budget - n_scored) // (GRADIENT_STEP_COST * n_fits))
 
 
 def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
