@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from django.conf import settings
 
+from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
+from composer.services import MODULES_MAX, UNFINISHED_MAX
 from hub_site.accounts.names import NAME_LENGTH_MAX
 
 BYTES_PER_MB = 1_000_000
@@ -46,6 +48,26 @@ def uploading() -> list[Limit]:
 
 def composing() -> list[Limit]:
     return [
+        Limit(
+            "Examples to compose from, and held-out ones to measure on",
+            f"{SHOTS_MAX}, and {HELD_OUT_MAX:,}",
+            "The form says how many are too many. Nothing is started.",
+        ),
+        Limit(
+            "One input or one output",
+            f"{CHARACTERS_MAX:,} characters",
+            "The line is named. Shorten it or leave it out.",
+        ),
+        Limit(
+            "Modules in one composition",
+            str(MODULES_MAX),
+            "Draw some at random, or choose by hand.",
+        ),
+        Limit(
+            "Compositions of one person, waiting or running",
+            str(UNFINISHED_MAX),
+            "Wait for one to end, or cancel one.",
+        ),
         Limit(
             "Time for one composition",
             duration(settings.HUB_COMPOSE_DEADLINE_S),
