@@ -175,7 +175,7 @@ class AdapterApi(OwnerApi):
         composition = self.own(request, composition_id)
         if not composition.is_done:
             raise Refusal("not_done", "There is no adapter: this composition is not done.", status=409)
-        return serve_download(request, adapter_download(composition))
+        return serve_download(request._request, adapter_download(composition))
 
 
 class MethodsApi(APIView):
