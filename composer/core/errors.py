@@ -4,8 +4,6 @@ Every error carries `code`, which is stable and meant for machines, and a messag
 which is one sentence or two for the reader of a page or of a terminal.
 """
 
-from collections.abc import Sequence
-
 
 class ComposeError(Exception):
     """Something the core refuses to do. The message is written for the page's reader."""
@@ -108,8 +106,3 @@ class ExportMismatchError(ComposeError):
             f"The written adapter differs from the composition it was made from "
             f"(by {difference:.2g} in its logits), so it was thrown away."
         )
-
-
-def quoted_list(names: Sequence[str]) -> str:
-    """`a, b and c`, for the middle of a sentence."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -28,7 +28,6 @@ class Job:
     folder: Path
     base_folder: Path
     base_name: str
-    base_revision: str
     modules: tuple[ModuleSource, ...]
     method: str
     search: str
@@ -65,7 +64,6 @@ def read_job(folder: Path) -> Job:
         folder=folder,
         base_folder=folder / base.get("folder", "base"),
         base_name=str(base.get("name") or "base"),
-        base_revision=str(base.get("revision") or ""),
         modules=tuple(module_source(folder, row) for row in asked.get("modules") or ()),
         method=method,
         search=search_name(asked, method),
