@@ -3,12 +3,13 @@
 from typing import Any
 from uuid import UUID
 
+from django.db.models import prefetch_related_objects
 from django.http import Http404
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
-from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,6 +21,7 @@ from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_
 from composer.models import Composition
 from composer.serializers import (
     CompositionDetailSerializer,
+    CompositionPageSerializer,
     CompositionRequestSerializer,
     CompositionSerializer,
     DemoTaskDetailSerializer,
@@ -34,6 +36,7 @@ from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 
+PAGE_SIZE_MAX = 100
 KEY_MAX = 80  # characters, as the column has it
 KEY_HEADER = OpenApiParameter(
     "Idempotency-Key",
@@ -56,28 +59,38 @@ class OwnerApi(APIView):
         return composition
 
 
-class Pages(LimitOffsetPagination):
-    default_limit = 20
-    max_limit = 100
+class Pages(PageNumberPagination):
+    page_size = 24
+    page_size_query_param = "page_size"
+    max_page_size = PAGE_SIZE_MAX
+
+
+def detail(composition: Composition) -> dict[str, Any]:
+    prefetch_related_objects([composition], "modules__version")
+    return CompositionDetailSerializer(composition).data
 
 
 class CompositionsApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_list",
+        summary="List your compositions",
+        tags=["compositions"],
         parameters=[
-            OpenApiParameter("limit", OpenApiTypes.INT),
-            OpenApiParameter("offset", OpenApiTypes.INT),
+            OpenApiParameter("page", int, description="From 1."),
+            OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
         ],
-        responses={200: CompositionSerializer(many=True), 401: ErrorSerializer},
+        responses={200: CompositionPageSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
     )
     def get(self, request: Request) -> Response:
         """Your compositions, newest first."""
         pages = Pages()
         rows = pages.paginate_queryset(selectors.compositions_of(request.user), request, view=self)
-        return Response(CompositionSerializer(rows, many=True).data)
+        return pages.get_paginated_response(CompositionSerializer(rows, many=True).data)
 
     @extend_schema(
         operation_id="compositions_create",
+        summary="Compose",
+        tags=["compositions"],
         request=CompositionRequestSerializer,
         parameters=[KEY_HEADER],
         responses={
@@ -96,7 +109,7 @@ class CompositionsApi(OwnerApi):
         composition = composition_request(
             owner=request.user, idempotency_key=idempotency_key(request), **asked.validated_data
         )
-        return Response(CompositionDetailSerializer(composition).data, status=status.HTTP_202_ACCEPTED)
+        return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -109,14 +122,18 @@ def idempotency_key(request: Request) -> str | None:
 class CompositionApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_retrieve",
+        summary="Read a composition",
+        tags=["compositions"],
         responses={200: CompositionDetailSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """One composition; with its report once it is done."""
-        return Response(CompositionDetailSerializer(self.own(request, composition_id)).data)
+        return Response(detail(self.own(request, composition_id)))
 
     @extend_schema(
         operation_id="compositions_delete",
+        summary="Delete a composition",
+        tags=["compositions"],
         responses={
             204: None,
             401: ErrorSerializer,
@@ -134,6 +151,8 @@ class CompositionApi(OwnerApi):
 class EventsApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_events",
+        summary="Follow a composition",
+        tags=["compositions"],
         parameters=[AFTER],
         responses={200: EventsSerializer, 400: ErrorSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
     )
@@ -146,6 +165,8 @@ class EventsApi(OwnerApi):
 class CancelApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_cancel",
+        summary="Cancel a composition",
+        tags=["compositions"],
         request=None,
         responses={
             202: CompositionDetailSerializer,
@@ -157,12 +178,14 @@ class CancelApi(OwnerApi):
     def post(self, request: Request, composition_id: UUID) -> Response:
         """Ask for the end of it. A running one ends within seconds; a finished one stays as it is."""
         composition = composition_cancel(owner=request.user, composition_id=composition_id)
-        return Response(CompositionDetailSerializer(composition).data, status=status.HTTP_202_ACCEPTED)
+        return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
 
 
 class AdapterApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_adapter",
+        summary="Download the adapter",
+        tags=["compositions"],
         responses={
             (200, "application/zip"): OpenApiTypes.BINARY,
             401: ErrorSerializer,
@@ -181,7 +204,12 @@ class AdapterApi(OwnerApi):
 class MethodsApi(APIView):
     permission_classes = [AllowAny]
 
-    @extend_schema(operation_id="methods_list", responses=MethodSerializer(many=True))
+    @extend_schema(
+        operation_id="methods_list",
+        summary="List the methods",
+        tags=["compositions"],
+        responses=MethodSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         """The methods of composing, each with its searches and sources."""
         return Response(MethodSerializer([describe_method(method) for method in METHODS], many=True).data)
@@ -200,7 +228,12 @@ def describe_method(method: Choice) -> dict[str, Any]:
 class DemoTasksApi(APIView):
     permission_classes = [AllowAny]
 
-    @extend_schema(operation_id="demo_tasks_list", responses=DemoTaskSerializer(many=True))
+    @extend_schema(
+        operation_id="demo_tasks_list",
+        summary="List the demo tasks",
+        tags=["demo tasks"],
+        responses=DemoTaskSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         """Ready-made tasks of the demo world, without their examples."""
         return Response(DemoTaskSerializer(selectors.demo_tasks(), many=True).data)
@@ -210,7 +243,10 @@ class DemoTaskApi(APIView):
     permission_classes = [AllowAny]
 
     @extend_schema(
-        operation_id="demo_tasks_retrieve", responses={200: DemoTaskDetailSerializer, 404: ErrorSerializer}
+        operation_id="demo_tasks_retrieve",
+        summary="Read a demo task",
+        tags=["demo tasks"],
+        responses={200: DemoTaskDetailSerializer, 404: ErrorSerializer},
     )
     def get(self, request: Request, name: str) -> Response:
         """One ready-made task with its examples."""

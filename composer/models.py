@@ -50,7 +50,7 @@ class Composition(Job):
         indexes = [models.Index(fields=["owner", "-created_at"], name="composition_of_owner")]
 
     def __str__(self) -> str:
-        return self.name
+        return f"composition {self.pk}"  # its name is its owner's, and this goes into logs
 
     def get_absolute_url(self) -> str:
         return reverse("composer:composition", args=[self.pk])

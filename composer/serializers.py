@@ -116,6 +116,13 @@ class CompositionSerializer(serializers.ModelSerializer):
         return {"code": composition.error_code, "message": composition.error_message}
 
 
+class CompositionPageSerializer(serializers.Serializer):
+    count = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = CompositionSerializer(many=True)
+
+
 class CompositionModuleSerializer(serializers.Serializer):
     name = serializers.CharField()
     revision = serializers.CharField(source="version.commit_id")

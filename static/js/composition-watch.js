@@ -9,6 +9,7 @@
   const watched = document.querySelector("[data-watch]");
   const names = JSON.parse(document.querySelector("#module-names").textContent);
   const bars = watched.querySelector("[data-weights]");
+  const stage = watched.querySelector("[data-stage]");
   const figures = watched.querySelector("[data-figures]");
 
   let chart = null; // made with the first step: a hidden element has no width to draw in
@@ -74,6 +75,7 @@
       attempt = event.attempt; // a new worker began again
       data = [[], [], []];
     }
+    if (event.kind === "stage") stage.textContent = event.detail.text; // said aloud once, not at every poll
     if (event.kind !== "step") return;
     data[0].push(event.detail.step);
     data[1].push(event.detail.best_loss);

@@ -46,7 +46,7 @@ def test_a_composition_is_asked_for_and_answered_at_once(api):
     assert asked["budget"] == BUDGET_OF_METHOD["exact"]
     assert [module["name"] for module in asked["modules"]] == ["bob/first", "bob/fruit", "bob/upper"]
     assert api.get(f"{ADDRESS}/{asked['id']}").json()["id"] == asked["id"]
-    assert [row["id"] for row in api.get(ADDRESS).json()] == [asked["id"]]
+    assert [row["id"] for row in api.get(ADDRESS).json()["results"]] == [asked["id"]]
 
 
 def test_modules_are_chosen_by_name(api):
@@ -163,7 +163,7 @@ def test_a_stranger_can_neither_cancel_nor_delete_it(api_of, charlie, ask):
 
 def test_nobody_lists_somebody_else_s_compositions(api_of, charlie, ask):
     ask()
-    assert api_of(charlie).get(ADDRESS).json() == []
+    assert api_of(charlie).get(ADDRESS).json()["results"] == []
 
 
 def test_without_a_token_everything_private_is_401(client, ask):

@@ -274,3 +274,11 @@ def test_text_that_no_database_takes_is_refused_and_breaks_nothing(browser, fiel
 @pytest.mark.parametrize("query", ["task=%00", "again=%00", "modules=%00", "modules=bob/%ED%A0%80"])
 def test_an_address_that_makes_no_sense_breaks_nothing(browser, query):
     assert browser.get(f"{NEW}?{query}").status_code in (200, 404)
+
+
+def test_staff_see_how_the_work_goes_but_not_what_people_compose_from(browser_of, staff, ask):
+    composition = ask()
+    page = page_of(browser_of(staff).get(f"/admin/composer/composition/{composition.pk}/change/"))
+    assert "queued" in page.lower()
+    for private in ("apple", "APPLE", composition.name):
+        assert private not in page
