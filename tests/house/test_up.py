@@ -141,3 +141,22 @@ def test_sigterm_stops_everything_and_leaves_no_process_behind(hub):
     assert not hub.folder.environment_file.exists()
     assert not socket_folder.exists()
     assert "not running" in hub.call("status").stdout
+
+
+def test_a_wrong_setting_is_told_in_a_sentence_and_nothing_stays():
+    with temporary_hub() as hub:
+        hub.environment["HUB_UPLOAD_MAX_MB"] = "lots"
+        hub.up()
+        assert hub.up_process.wait(60) == 1
+        assert "The setting HUB_UPLOAD_MAX_MB is “lots”, not a whole number." in hub.printed
+        assert "Traceback" not in hub.printed
+        assert hub.processes() == []
+
+
+def test_an_interrupted_start_leaves_nothing_either():
+    with temporary_hub() as hub:
+        hub.up()
+        assert wait_for(lambda: "valkey" in hub.printed, timeout_s=60)
+        hub.up_process.send_signal(signal.SIGINT)
+        assert hub.up_process.wait(60) == 0, hub.printed
+        assert hub.processes() == []
