@@ -198,7 +198,8 @@ def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResp
     composition = own(request, composition_id)
     if composition.is_finished:
         return HttpResponse(headers={"HX-Refresh": "true"})
-    return render(request, "composer/_progress.html", progress_of(composition))
+    context = progress_of(composition) | {"is_alone": True}
+    return render(request, "composer/_progress.html", context)
 
 
 def progress_of(composition: Composition) -> dict[str, Any]:

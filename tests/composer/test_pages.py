@@ -176,6 +176,7 @@ def test_a_running_composition_shows_its_stage_and_step(browser, ask):
     page = page_of(browser.get(f"{held.get_absolute_url()}progress/"))
     assert "Searching the weights" in page
     assert 'aria-label="Step 3 of 9"' in page
+    assert 'id="standing" hx-swap-oob="true"' in page  # the badge above it moves along
 
 
 def test_the_progress_of_a_finished_one_asks_for_the_whole_page(browser, done):
