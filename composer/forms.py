@@ -64,7 +64,12 @@ class ExamplesFileField(forms.FileField):
     def clean(self, data: UploadedFile | None, initial: Any = None) -> list[Pair]:
         if data is None:
             return []
-        return examples(pairs_from_file, data.name or "", data.read())
+        pairs = examples(pairs_from_file, data.name or "", data.read())
+        if not pairs:
+            raise forms.ValidationError(
+                f"“{data.name}” holds no examples. Put one on each line: an input and its output."
+            )
+        return pairs
 
 
 def examples(parse: Any, *arguments: Any) -> list[Pair]:
@@ -196,10 +201,10 @@ class CompositionForm(forms.Form):
             data.appendlist("shots_input", pair.input)
             data.appendlist("shots_output", pair.output)
         held_out = self._parsed("held_out_file")
-        if held_out:
-            data["held_out_text"] = "\n".join(
-                filter(None, [data.get("held_out_text", ""), json_lines(held_out)])
-            )
+        if held_out and "held_out_text" in self.errors:
+            self.add_error("held_out_file", "Choose this file again, once the pasted text above is mended.")
+        elif held_out:  # all in one form: a file's lines after a table's would be read as its rows
+            data["held_out_text"] = json_lines(self.cleaned_data.get("held_out_text", []) + held_out)
         self.data = data
 
     def _parsed(self, name: str) -> list[Pair]:

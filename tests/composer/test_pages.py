@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -107,6 +108,30 @@ def test_what_was_typed_and_uploaded_is_still_there_after_a_mistake(browser):
     page = page_of(browser.post(NEW, filled(name="", shots_file=upload)), 422)
     for word in ("apple", "PLUM", "kiwi", "KIWI"):
         assert f">{word}</textarea>" in page
+
+
+@pytest.mark.parametrize("pasted", ["fig,FIG", "fig\tFIG", '{"input": "fig", "output": "FIG"}'])
+def test_held_out_examples_of_two_kinds_come_back_as_one_text_that_means_the_same(browser, pasted):
+    upload = SimpleUploadedFile("more.jsonl", b'{"input": "kiwi", "output": "KIWI"}')
+    refused = browser.post(NEW, filled(budget="0", held_out_text=pasted, held_out_file=upload))
+    kept = refused.context["form"]["held_out_text"].value()
+    browser.post(NEW, filled(held_out_text=kept))
+    held_out = selectors.held_out_of(Composition.objects.get())
+    assert [(pair.input, pair.output) for pair in held_out] == [("fig", "FIG"), ("kiwi", "KIWI")]
+
+
+def test_a_held_out_file_beside_a_broken_text_is_asked_for_again(browser):
+    upload = SimpleUploadedFile("more.jsonl", b'{"input": "kiwi", "output": "KIWI"}')
+    page = page_of(browser.post(NEW, filled(held_out_text="fig", held_out_file=upload)), 422)
+    assert "Choose this file again" in page
+
+
+@pytest.mark.parametrize("field", ["shots_file", "held_out_file"])
+@pytest.mark.parametrize("content", [b"\n", b"input,output\n", b"  \n\n"])
+def test_a_file_without_examples_is_told_and_never_ignored(browser, field, content):
+    page = page_of(browser.post(NEW, filled(**{field: SimpleUploadedFile("h.csv", content)})), 422)
+    assert "“h.csv” holds no examples" in page
+    assert Composition.objects.count() == 0
 
 
 def test_a_file_that_is_no_text_is_told_and_nothing_breaks(browser):
@@ -230,9 +255,15 @@ def test_cancel_and_delete_by_their_buttons(browser, ask):
     assert Composition.objects.count() == 0
 
 
-def test_the_adapter_is_downloaded_from_the_report(browser, done):
-    answer = browser.get(f"{done().get_absolute_url()}adapter.zip")
-    assert io.BytesIO(b"".join(answer.streaming_content)).read(2) == b"PK"
+def test_the_unpacked_adapter_is_in_the_folder_that_the_snippet_loads(browser, done, tmp_path):
+    address = done().get_absolute_url()
+    answer = browser.get(f"{address}adapter.zip")
+    (tmp_path / "README.md").write_text("mine")
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as archive:
+        archive.extractall(tmp_path)
+    (folder,) = re.findall(r"from_pretrained\(base, &quot;(.+?)&quot;\)", page_of(browser.get(address)))
+    assert (tmp_path / folder / "adapter_config.json").is_file()
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 PRIVATE = ["", "progress/", "events/", "adapter.zip"]
