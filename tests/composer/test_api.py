@@ -131,9 +131,12 @@ def test_the_adapter_comes_as_a_zip_with_its_card_and_report(api, done):
     assert int(answer.headers["Content-Length"]) == len(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert sorted(archive.namelist()) == [
-            "README.md", "adapter_config.json", "adapter_model.safetensors", "report.json",
-        ]  # fmt: skip
-        assert json.loads(archive.read("report.json"))["verdict"]["decision"] == "use"
+            "fruit-in-capitals/README.md",
+            "fruit-in-capitals/adapter_config.json",
+            "fruit-in-capitals/adapter_model.safetensors",
+            "fruit-in-capitals/report.json",
+        ]
+        assert json.loads(archive.read("fruit-in-capitals/report.json"))["verdict"]["decision"] == "use"
 
 
 def test_the_same_adapter_is_the_same_zip(api, done):

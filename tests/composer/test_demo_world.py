@@ -77,11 +77,11 @@ def test_every_method_on_offer_goes_from_request_to_report(compose):
 
 def test_the_adapter_that_is_handed_out_names_its_base_and_has_finite_weights(compose):
     composition = compose("exact")
-    with write_zip(list(composition.files.all())) as archive, zipfile.ZipFile(archive) as files:
-        config = json.loads(files.read("adapter_config.json"))
+    with write_zip("it", list(composition.files.all())) as archive, zipfile.ZipFile(archive) as files:
+        config = json.loads(files.read("it/adapter_config.json"))
         facts = check_adapter(
-            io.BytesIO(files.read("adapter_config.json")),
-            io.BytesIO(files.read("adapter_model.safetensors")),
+            io.BytesIO(files.read("it/adapter_config.json")),
+            io.BytesIO(files.read("it/adapter_model.safetensors")),
             composition.base.layers,
         )
     assert config["base_model_name_or_path"] == facts.base == "demo/tiny-t5"
