@@ -6,8 +6,9 @@ Plain Python. Every line that cannot be used is told, with its number and what t
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from composer.core.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
@@ -17,7 +18,25 @@ HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method
 CHARACTERS_MAX = 4000  # of one input or output; about 1000 tokens, twice what the usual bases read
 FILE_BYTES_MAX = 8 * 1024 * 1024
 PROBLEMS_SHOWN_MAX = 20  # a file of the wrong kind would tell every line
+SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
+COLUMN_NAMES = (  # what data sets call the two; the first pair that is there counts
+    ("input", "output"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("text", "label"),
+    ("source", "target"),
+)
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
+
+
+SEPARATED_BY = {
+    "\t": "tabs",
+    ",": "commas; put quotation marks around text that has commas",
+    ";": "semicolons; put quotation marks around text that has semicolons",
+}
 
 
 @dataclass(frozen=True)
@@ -50,20 +69,36 @@ class Line:
 
 
 def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Pair]:
-    """The rows of a form's grid. Empty rows are left out."""
-    return checked(Line(f"Row {number}", *row) for number, row in enumerate(rows, start=1))
+    """The rows of a form's grid. Empty rows are left out, and so is a header that was pasted along."""
+    filled = [(number, row) for number, row in enumerate(rows, start=1) if has_text(row)]
+    if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
+        del filled[0]
+    return checked(Line(f"Row {number}", *row) for number, row in filled)
 
 
 def pairs_from_text(text: str) -> list[Pair]:
-    """Pasted text: JSON lines, or columns separated by tabs (as spreadsheets copy) or commas."""
+    """Pasted text: JSON lines, or columns separated by tabs (as spreadsheets copy), commas or semicolons."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     start = text.lstrip()[:1]
     if start == "{":
         return checked(lines_of_json(text))
     if start == "[":
         return checked(lines_of_json_list(text))
-    first_line, _, _ = text.lstrip("\n").partition("\n")
-    return checked(lines_of_table(text, separator="\t" if "\t" in first_line else ","))
+    return checked(lines_of_table(text, separator=separator_of(text)))
+
+
+def separator_of(text: str) -> str:
+    """Tab, comma, or the semicolon of spreadsheets where the comma is the decimal sign."""
+    lines = text.lstrip("\n").split("\n")[:SNIFFED_LINES]
+    if "\t" in lines[0]:
+        return "\t"
+    return max((",", ";"), key=lambda separator: fit_of_separator(lines, separator))
+
+
+def fit_of_separator(lines: Sequence[str], separator: str) -> tuple[bool, int]:
+    """Whether the first line then names columns, and how many lines then have two cells."""
+    rows = [next(csv.reader([line[:SNIFFED_CHARACTERS]], delimiter=separator), []) for line in lines]
+    return pair_named(names_of(rows[0])) is not None, sum(len(row) == 2 for row in rows)
 
 
 def pairs_from_file(name: str, data: bytes) -> list[Pair]:
@@ -111,21 +146,40 @@ def line_of_object(label: str, line: str) -> Line:
     if not isinstance(row, dict):
         problem = f'{label} is not a JSON object. Write {{"input": "…", "output": "…"}}.'
         return Line(label, problem=problem)
-    return Line(label, row.get("input"), row.get("output"))
+    return line_of_named(label, {name.lower(): value for name, value in row.items()})
+
+
+def line_of_named(label: str, row: Mapping[str, Any]) -> Line:
+    given, wanted = pair_named(row) or COLUMN_NAMES[0]
+    if given != "instruction" and row.get("instruction"):
+        problem = f"{label} also has an “instruction”, which would be lost. Put it into its {given}."
+        return Line(label, problem=problem)
+    return Line(label, row.get(given), row.get(wanted))
+
+
+def pair_named(names: Iterable[str]) -> tuple[str, str] | None:
+    """What input and output are called among these names."""
+    return next((pair for pair in COLUMN_NAMES if {*pair} <= {*names}), None)
+
+
+def names_of(row: Iterable[str]) -> list[str]:
+    return [cell.strip().lower() for cell in row]
+
+
+def has_text(row: Iterable[str]) -> bool:
+    return any(cell.strip() for cell in row)
 
 
 def lines_of_table(text: str, *, separator: str) -> Iterator[Line]:
     """Rows of two columns. A first row “input, output” names the columns, in any order, among others."""
-    columns: tuple[int, int] | None = None
-    for number, row in numbered_rows(text, separator):
-        if not any(cell.strip() for cell in row):
-            continue
-        if columns is None:
-            columns = columns_named(row)
-            if columns is not None:
-                continue
-            columns = (0, 1)
-        yield line_of_row(f"Line {number}", row, columns, separator)
+    rows = [(f"Line {number}", row) for number, row in numbered_rows(text, separator) if has_text(row)]
+    names = names_of(rows[0][1]) if rows else []
+    if pair_named(names) is None:
+        return (line_of_row(label, row, separator) for label, row in rows)
+    width = len(names)
+    return (
+        line_of_named(label, dict(zip_longest(names, row[:width], fillvalue=""))) for label, row in rows[1:]
+    )
 
 
 def numbered_rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
@@ -158,18 +212,11 @@ def rows_of(reader: Any) -> Iterator[tuple[int, list[str]]]:
         raise BrokenRowError(begins) from error
 
 
-def columns_named(row: list[str]) -> tuple[int, int] | None:
-    names = [cell.strip().lower() for cell in row]
-    return (names.index("input"), names.index("output")) if {"input", "output"} <= set(names) else None
-
-
-def line_of_row(label: str, row: list[str], columns: tuple[int, int], separator: str) -> Line:
-    first, second = columns
-    if columns == (0, 1) and len(row) > 2 and any(cell.strip() for cell in row[2:]):
-        kind = "tabs" if separator == "\t" else "commas; put quotation marks around text that has commas"
+def line_of_row(label: str, row: list[str], separator: str) -> Line:
+    if has_text(row[2:]):
+        kind = SEPARATED_BY[separator]
         return Line(label, problem=f"{label} has {len(row)} columns, not two. They are separated by {kind}.")
-    padded = [*row, *[""] * (1 + max(columns) - len(row))]
-    return Line(label, padded[first], padded[second])
+    return Line(label, *[*row, ""][:2])
 
 
 def checked(lines: Iterable[Line]) -> list[Pair]:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from composer import selectors
 from composer.adapter_zip import adapter_download
 from composer.core.choices import BUDGET_OF_METHOD, METHODS
-from composer.examples import HELD_OUT_MAX, SHOTS_MAX
+from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
 from composer.forms import CompositionForm
 from composer.models import Composition
 from composer.report import report_view
@@ -98,6 +98,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "tasks": selectors.demo_tasks(),
         "held_out_kept": held_out_kept(form),
         "selection_fields": [form["selection"], form["random_count"], form["modules"]],
+        "column_names": COLUMN_NAMES,
         "shots_max": SHOTS_MAX,
         "held_out_max": HELD_OUT_MAX,
     }

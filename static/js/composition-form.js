@@ -5,6 +5,7 @@
   if (!form) return;
   const body = form.querySelector("[data-grid] tbody");
   const template = document.querySelector("#grid-row");
+  const columnNames = JSON.parse(document.querySelector("#column-names").textContent);
 
   /* ---------- rows ---------- */
 
@@ -45,13 +46,21 @@
     return rows.filter((row) => row.some((cell) => cell.trim()));
   };
 
+  /* A first row “input, output”, or what else data sets call the two, names the columns. */
+  const withoutHeader = (rows) => {
+    const names = rows[0].map((cell) => cell.trim().toLowerCase());
+    const pair = columnNames.find((wanted) => wanted.every((name) => names.includes(name)));
+    return pair ? rows.slice(1).map((cells) => pair.map((name) => cells[names.indexOf(name)] ?? "")) : rows;
+  };
+
   body.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text/plain").replace(/\r\n?/g, "\n").replace(/\n+$/, "");
     if (!/[\t\n]/.test(text)) return; // one cell: the browser's own paste is right
     event.preventDefault();
     let row = event.target.closest("tr");
     const column = cellsOf(row).indexOf(event.target);
-    for (const cells of parseTable(text)) {
+    const pasted = parseTable(text);
+    for (const cells of pasted.length && column === 0 ? withoutHeader(pasted) : pasted) {
       row ??= addRow();
       cells.slice(0, 2 - column).forEach((cell, index) => {
         cellsOf(row)[column + index].value = cell;

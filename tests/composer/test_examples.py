@@ -42,6 +42,11 @@ def problems_of(parse, *arguments) -> list[str]:
         'input,output\n"red","rouge"\n"green","vert"\n',
         "Output\tid\tInput\nrouge\t1\tred\nvert\t2\tgreen\n",
         "\n\nred\trouge\n\ngreen\tvert\t\n",
+        "Prompt\tCompletion\nred\trouge\ngreen\tvert\n",
+        "id,question,answer\n1,red,rouge\n2,green,vert\n",
+        "label;text\nrouge;red\nvert;green\n",
+        "instruction,input,output\n,red,rouge\n,green,vert\n",
+        '{"Source": "red", "Target": "rouge"}\n{"instruction": "green", "response": "vert"}',
     ],
 )
 def test_the_same_examples_are_read_from_every_usual_form(text):
@@ -57,6 +62,30 @@ def test_a_file_is_read_with_or_without_its_mark(encoding):
 def test_a_quoted_cell_may_hold_commas_quotes_and_lines():
     text = 'input,output\n"one, two\nthree","say ""hi"""\n'
     assert pairs_from_text(text) == [Pair("one, two\nthree", 'say "hi"')]
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("one, two;drei\nfour;fünf\n", Pair("one, two", "drei")),
+        ('"red, dark";"rouge"\n"a, b";"c"\n', Pair("red, dark", "rouge")),
+        ("hi; you,salut; toi\n", Pair("hi; you", "salut; toi")),
+        ("input;output\na, b;c\n", Pair("a, b", "c")),
+    ],
+)
+def test_commas_and_semicolons_are_told_apart(text, pair):
+    assert pairs_from_text(text)[0] == pair
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"instruction": "Say it in French", "input": "red", "output": "rouge"}',
+        "instruction\tinput\toutput\nSay it in French\tred\trouge\n",
+    ],
+)
+def test_an_instruction_beside_the_input_is_not_lost_in_silence(text):
+    assert "Put it into its input" in problems_of(pairs_from_text, text)[0]
 
 
 def test_an_unclosed_quotation_mark_is_told_with_the_line_it_begins_on():
@@ -114,6 +143,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read():
         (json.dumps({"input": "x" * (CHARACTERS_MAX + 1), "output": "x"}), "4,001 characters"),
         (json.dumps({"input": None, "output": "x"}), "no input"),
         ("one,two,three", "3 columns"),
+        ("one;two;three\nred;rouge", "semicolons"),
         ("[[[[", "JSON list"),
         ("[" * 100_000, "JSON list"),
         ('{"input": ' * 50_000, "not a JSON object"),
@@ -126,6 +156,15 @@ def test_a_hostile_line_is_refused_with_a_sentence(text, word):
 def test_blank_rows_of_a_grid_are_left_out_and_half_filled_ones_told():
     assert pairs_from_rows([("red", "rouge"), ("", " "), ("green", "vert")]) == TWO
     assert "Row 2 has no output" in problems_of(pairs_from_rows, [("red", "rouge"), ("green", "")])[0]
+
+
+@pytest.mark.parametrize("header", [("input", "output"), (" Question", "ANSWER"), ("text", "label")])
+def test_a_header_pasted_into_the_grid_is_no_example(header):
+    assert pairs_from_rows([("", ""), header, ("red", "rouge"), ("green", "vert")]) == TWO
+
+
+def test_a_header_s_words_further_down_are_an_example():
+    assert len(pairs_from_rows([("red", "rouge"), ("text", "label")])) == 2
 
 
 def test_nothing_at_all_is_no_example_and_no_error():

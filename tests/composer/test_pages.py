@@ -134,6 +134,12 @@ def test_a_file_without_examples_is_told_and_never_ignored(browser, field, conte
     assert Composition.objects.count() == 0
 
 
+def test_a_header_typed_or_pasted_into_the_grid_is_no_example(browser):
+    inputs, outputs = ["input", *(pair.input for pair in SHOTS)], ["output", *(pair.output for pair in SHOTS)]
+    browser.post(NEW, filled(shots_input=inputs, shots_output=outputs))
+    assert selectors.shots_of(Composition.objects.get()) == SHOTS
+
+
 def test_a_file_that_is_no_text_is_told_and_nothing_breaks(browser):
     page = page_of(
         browser.post(NEW, filled(shots_file=SimpleUploadedFile("a.csv", b"\x89PNG\r\n\x1a\n\x00"))), 422
