@@ -70,13 +70,14 @@ def run(folder: Path, on_event: OnEvent) -> None:
     """
     composition = Composition(read_job(folder), on_event)
     composition.load()
-    composition.screen()
-    composition.search()
     unfinished = folder / "out.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    composition.export(unfinished)
-    composition.evaluate(unfinished)
-    composition.report(unfinished)
+    with composition.base.threads_that_pay():
+        composition.screen()
+        composition.search()
+        composition.export(unfinished)
+        composition.evaluate(unfinished)
+        composition.report(unfinished)
     shutil.rmtree(folder / "out", ignore_errors=True)
     unfinished.rename(folder / "out")
     on_event({"event": "done"})

@@ -1,0 +1,19 @@
+import pytest
+import torch
+
+from composer.core import base_model
+from composer.core.base_model import BaseModel
+from tests.composer.core.tiny import make_base
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(10_000_000, 1), (1, 3)])
+def test_a_small_base_computes_on_one_thread_and_gives_the_others_back(tmp_path, monkeypatch, limit, threads):
+    monkeypatch.setattr(base_model, "ONE_THREAD_PARAMETERS", limit)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with BaseModel.load(make_base(tmp_path)).threads_that_pay():
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
