@@ -15,6 +15,8 @@ from modules_registry.licences import LICENCES
 from modules_registry.models import Module
 from modules_registry.selectors import SORTS, ModuleFilters
 
+BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
+
 
 class TagsField(forms.CharField):
     """Several words in one line, separated by commas."""
@@ -48,6 +50,14 @@ class FilesForm(forms.Form):
     )
     weights_file = file_field(WEIGHTS_FILE, "The LoRA weights. Pickles (.bin, .pt) are not accepted.")
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
+    base = forms.CharField(
+        label="Base model",
+        required=False,
+        max_length=BASE_NAME_LENGTH_MAX,
+        help_text="If adapter_config.json names a folder of your machine: the model's name on the Hub. "
+        "It is written in its place.",
+        widget=forms.TextInput(attrs={"list": "bases", "autocomplete": "off", "spellcheck": "false"}),
+    )
 
 
 class DescriptionForm(forms.Form):

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.cards import CARD_BYTES_MAX, check_card
-from modules_registry.core.adapter_config import AdapterConfig, read_config
+from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
 from modules_registry.core.compatibility import Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, CardRefusal, GateRefusal
 from modules_registry.core.gate import AdapterFacts, check_adapter
@@ -35,12 +35,20 @@ class Accepted:
     files: dict[str, BinaryIO]
 
 
-def check_files(config_file: BinaryIO, weights_file: BinaryIO, card_file: BinaryIO | None) -> Accepted:
-    """Let files pass the gate, with the shapes of the base they name when the library has it."""
+def check_files(
+    config_file: BinaryIO, weights_file: BinaryIO, card_file: BinaryIO | None, *, base_name: str = ""
+) -> Accepted:
+    """Let files pass the gate, with the shapes of the base they name when the library has it.
+
+    A base name given with them stands in for the one in the config.
+    """
+    require_base_name(base_name)
     require_size(weights_file)
     try:
-        base = base_named_by(read_config(config_file))
-        facts = check_adapter(config_file, weights_file, base.layers if base else None)
+        base = base_named_by(read_config(config_file, base_name or None))
+        facts = check_adapter(
+            config_file, weights_file, base.layers if base else None, base=base_name or None
+        )
     except GateRefusal as refusal:
         raise refused(refusal) from refusal
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
@@ -57,6 +65,12 @@ def base_named_by(config: AdapterConfig) -> BaseModel | None:
     base = BaseModel.objects.filter(name=config.base).first()
     module = Candidate("", config.base, config.revision, config.rank, config.scaling, config.targets)
     return None if reason_not_composable(module, selectors.library_of(base)) else base
+
+
+def require_base_name(name: str) -> None:
+    if name and not is_base_name(name):
+        message = "This names nothing on the Hub. Write the base model's name, like google/flan-t5-large."
+        raise Refusal("base_not_a_name", message, fields={"base": [message]})
 
 
 def require_size(weights_file: BinaryIO) -> None:

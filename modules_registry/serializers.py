@@ -156,6 +156,12 @@ class FilesInput(serializers.Serializer[dict[str, Any]]):
     card_file = serializers.FileField(
         required=False, allow_empty_file=True, help_text="README.md. Without one the current card stays."
     )
+    base = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=FULL_NAME_LENGTH_MAX,
+        help_text="The base model's name, in place of the one in adapter_config.json.",
+    )
     message = serializers.CharField(
         required=False, allow_blank=True, max_length=200, help_text="What changed, in one line."
     )

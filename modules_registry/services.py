@@ -43,6 +43,7 @@ def module_publish(
     config_file: BinaryIO,
     weights_file: BinaryIO,
     card_file: BinaryIO | None = None,
+    base: str = "",
     message: str = "",
 ) -> Module:
     """Publish a new module with its first version, or refuse it and leave nothing behind."""
@@ -51,7 +52,7 @@ def module_publish(
     require_name_free(namespace, name)
     module = Module(namespace=namespace, name=name, key=name_key(name))
     tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
-    accepted = check_files(config_file, weights_file, card_file)
+    accepted = check_files(config_file, weights_file, card_file, base_name=base)
     with stored(accepted.files) as blobs:
         module_insert(module)
         module.tags.set(tags_named(tag_names))
@@ -69,6 +70,7 @@ def version_add(
     config_file: BinaryIO,
     weights_file: BinaryIO,
     card_file: BinaryIO | None = None,
+    base: str = "",
     message: str = "",
 ) -> tuple[Version, bool]:
     """Publish new files as the module's next version; without a card the current one stays.
@@ -76,7 +78,7 @@ def version_add(
     The same files again are no new version: the second value says whether there is one.
     """
     require_writable(author, module.namespace)
-    accepted = check_files(config_file, weights_file, card_file)
+    accepted = check_files(config_file, weights_file, card_file, base_name=base)
     with stored(accepted.files) as blobs:
         current = lock_current(module)
         before = blobs_of(current)

@@ -81,8 +81,12 @@ class Neutral:
     message: str
 
 
-def read_config(source: Source) -> AdapterConfig:
-    """Read and check adapter_config.json."""
+def read_config(source: Source, base: str | None = None) -> AdapterConfig:
+    """Read and check adapter_config.json.
+
+    A base given here stands in for the one that the file names, such as a folder of the uploader's machine;
+    so the file's revision, which was that of the other, goes too.
+    """
     with opened(source, ConfigRefusal) as file:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
@@ -90,7 +94,10 @@ def read_config(source: Source) -> AdapterConfig:
         raise ConfigRefusal(
             "config_too_large", f"It is larger than {CONFIG_BYTES_MAX // 1024} KB. Upload the one peft wrote."
         )
-    return check_config(_parse(data))
+    config = _parse(data)
+    if base is not None:
+        config |= {"base_model_name_or_path": base, "revision": None}
+    return check_config(config)
 
 
 def check_config(config: Mapping[str, Any]) -> AdapterConfig:
@@ -145,13 +152,18 @@ def _base(name: object) -> str:
             "base_missing",
             "base_model_name_or_path is empty. Name the base model, like google/flan-t5-large.",
         )
-    if not HUB_NAME.fullmatch(name) or ".." in name or "--" in name:
+    if not is_base_name(name):
         raise ConfigRefusal(
             "base_not_a_name",
-            f"base_model_name_or_path is {shown(name)}. "
-            "Write the base model's name on the Hub, not a path or an address.",
+            f"base_model_name_or_path is {shown(name)}, which names nothing on the Hub. "
+            "Choose the base model below, or write its name on the Hub.",
         )
     return name
+
+
+def is_base_name(name: str) -> bool:
+    """Whether a model on the Hub can have this name: no path, no address."""
+    return HUB_NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
 def _revision(revision: object) -> str | None:

@@ -84,7 +84,11 @@ class Pair:
 
 
 def check_adapter(
-    config_source: Source, weights_source: Source, base_shapes: BaseShapes | None = None
+    config_source: Source,
+    weights_source: Source,
+    base_shapes: BaseShapes | None = None,
+    *,
+    base: str | None = None,
 ) -> AdapterFacts:
     """Accept an adapter and say what it is, or raise a GateRefusal.
 
@@ -92,8 +96,9 @@ def check_adapter(
         config_source: adapter_config.json, as a path or an open binary file.
         weights_source: adapter_model.safetensors, the same. Read once, in pieces of 1 MiB.
         base_shapes: the linear layers of the base it names, when the library has that base.
+        base: the base's name, in place of the one that the config gives.
     """
-    config = read_config(config_source)
+    config = read_config(config_source, base)
     with opened(weights_source) as file:
         header = read_header(file)
         pairs = pair_tensors(header.tensors)

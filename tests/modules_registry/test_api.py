@@ -38,6 +38,12 @@ def test_publish_find_read_and_download(alice, api_of, client, base):
     assert b"".join(download.streaming_content) == weights_file().read()
 
 
+def test_a_base_may_be_named_beside_the_files(alice, api_of, base):
+    at_home = config_file(base_model_name_or_path="/home/me/base")
+    module = publish(api_of(alice), config_file=at_home, base=base.name).json()
+    assert (module["base"], module["is_composable"]) == (base.name, True)
+
+
 def test_an_uploaded_form_may_name_several_tags_in_one_text(alice, api_of):
     assert publish(api_of(alice), tags="one, Two words").json()["tags"] == ["one", "two-words"]
 

@@ -68,6 +68,23 @@ def test_another_revision_of_the_base_is_not_the_library_s(alice, base):
     assert version.base_revision == "0123abc"
 
 
+def at_home():
+    return config_file(base_model_name_or_path="/home/me/models/base")
+
+
+def test_a_base_named_beside_the_files_is_written_into_the_stored_config(alice, base):
+    version = publish(alice, config_file=at_home(), base=base.name).current
+    assert (version.base, version.base_name) == (base, base.name)
+    with store().open(version.files.get(path=CONFIG_FILE).sha256) as file:
+        assert json.load(file)["base_model_name_or_path"] == base.name
+
+
+def test_shapes_are_held_against_the_base_named_beside_the_files(alice, base):
+    with pytest.raises(Refusal) as refusal:
+        publish(alice, config_file=at_home(), weights_file=weights_file(width=16), base=base.name)
+    assert refusal.value.code == "base_shape_mismatch"
+
+
 def test_shapes_are_held_against_the_base_of_the_library(alice, base):
     with pytest.raises(Refusal) as refusal:
         publish(alice, weights_file=weights_file(width=16))
@@ -91,6 +108,7 @@ def broken_weights(value):
         ({"weights_file": broken_weights(np.nan)}, "not_finite", "weights_file"),
         ({"card_file": BytesIO(b"\xff\xfe")}, "card_not_utf8", "card_file"),
         ({"card_file": card_file("---\na: &x 1\n---\n")}, "front_matter_alias", "card_file"),
+        ({"base": "/home/me/models/base"}, "base_not_a_name", "base"),
         ({"name": "a--b"}, "bad_name", "name"),
         ({"name": "../../etc"}, "bad_name", "name"),
         ({"tags": ["fine", "<script>"]}, "bad_tags", "tags"),

@@ -36,6 +36,21 @@ def test_the_facts_of_an_adapter():
     assert facts.size_bytes == len(data)
 
 
+def test_a_base_given_beside_the_config_takes_the_place_of_the_one_in_it():
+    at_home = config(base_model_name_or_path="/home/me/models/base", revision="my-branch")
+    with pytest.raises(GateRefusal, match="Choose the base model below"):
+        check(at_home)
+    facts = check(at_home, base_shapes=BASE_SHAPES, base="google/flan-t5-large")
+    assert (facts.base, facts.revision) == ("google/flan-t5-large", None)
+    assert facts.config["base_model_name_or_path"] == "google/flan-t5-large"
+
+
+@pytest.mark.parametrize("base", ["/etc", "../x", ""])
+def test_a_base_given_beside_the_config_is_held_against_the_same_rules(base):
+    with pytest.raises(GateRefusal):
+        check(config(), base=base)
+
+
 def test_rank_stabilised_lora_scales_by_the_root_of_the_rank():
     facts = check(config(use_rslora=True))
     assert facts.use_rslora
