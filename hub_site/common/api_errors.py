@@ -11,6 +11,8 @@ from rest_framework.views import exception_handler, set_rollback
 
 from hub_site.common.errors import Refusal
 
+HOW_TO_SIGN_IN = "Send “Authorization: Bearer lh_…”. Make a token under /settings/tokens/."
+
 
 class ErrorDetailSerializer(serializers.Serializer):
     code = serializers.CharField(help_text="Stable and snake_case: branch on this.")
@@ -58,6 +60,8 @@ def describe(exception: exceptions.APIException) -> tuple[str, str, dict[str, li
         fields = field_messages(exception.detail)
         first = next((messages[0] for messages in fields.values() if messages), "Some values are not valid.")
         return "invalid", first, fields
+    if isinstance(exception, exceptions.NotAuthenticated):
+        return str(exception.default_code), HOW_TO_SIGN_IN, None
     return str(exception.default_code), str(exception.detail), None
 
 

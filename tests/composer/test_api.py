@@ -172,7 +172,9 @@ def test_nobody_lists_somebody_else_s_compositions(api_of, charlie, ask):
 def test_without_a_token_everything_private_is_401(client, ask):
     address = f"{ADDRESS}/{ask().pk}"
     for answer in (client.get(ADDRESS), client.get(address), client.post(f"{address}/cancel")):
-        assert error_of(answer, 401)["code"] == "not_authenticated"
+        error = error_of(answer, 401)
+        assert error["code"] == "not_authenticated"
+        assert "Authorization: Bearer lh_" in error["message"]
 
 
 def test_a_read_token_may_look_and_not_ask(api_of, alice, modules):
