@@ -51,6 +51,18 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
     }
 
 
+def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> Row:
+    """A report in a line: its verdict, and how often it is right or else its few-shot loss."""
+    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
+    composed = next(row for row in baselines if row["key"] == "composed")
+    return {
+        "badge": badge,
+        "label": label,
+        "percent": composed["held_out_exact_match_percent"],
+        "loss": composed["few_shot_loss_nats"],
+    }
+
+
 def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
     """The base alone, for comparison; empty when it was not measured."""
     loss = next((row["few_shot_loss_nats"] for row in baselines if row["key"] == "zero_shot"), None)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
 from composer.core.choices import METHODS, names
@@ -72,6 +72,15 @@ def compositions_of(owner: User) -> QuerySet[Composition]:
         .order_by("-created_at")  # grouping for the count drops the rows' own order
     )
     return rows
+
+
+def compositions_listed(owner: User) -> QuerySet[Composition]:
+    """As compositions_of, with what the list tells of each report: its verdict and its race."""
+    return compositions_of(owner).annotate(
+        decision=F("report__verdict__decision"),
+        baselines=F("report__baselines"),
+        n_held_out=F("report__n_held_out"),
+    )
 
 
 def composition_find(owner: User, composition_id: UUID) -> Composition | None:

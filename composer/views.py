@@ -16,7 +16,7 @@ from composer.core.choices import BUDGET_OF_METHOD, METHODS
 from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
 from composer.forms import CompositionForm
 from composer.models import Composition
-from composer.report import report_view
+from composer.report import outcome, report_view
 from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_request
 from hub_site.common.downloads import serve_download
@@ -36,6 +36,14 @@ NO_WORKER = (
     "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself "
     "when the compose worker is back. If this lasts, tell the site's operator."
 )
+LOSS_OF_PARTS = (
+    "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
+    "examples. The report gives the loss of the finished mix on all of them, so the two differ."
+)
+LOSS_OF_SEARCH = (
+    "This number is what the search lowers, and may hold a small penalty for large weights. "
+    "The report gives the plain loss of the finished mix."
+)
 SILENT_WORKER = (
     "Its worker has been silent for {seconds} s. If it is gone, another one starts the work again "
     "within a minute."
@@ -45,8 +53,9 @@ SILENT_WORKER = (
 @login_required
 @require_safe
 def composition_list(request: HttpRequest) -> HttpResponse:
-    page = Paginator(selectors.compositions_of(request.user), PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "composer/composition_list.html", {"page": page})
+    page = Paginator(selectors.compositions_listed(request.user), PER_PAGE).get_page(request.GET.get("page"))
+    rows = [(row, outcome(row.decision, row.baselines) if row.is_done else None) for row in page]
+    return render(request, "composer/composition_list.html", {"page": page, "rows": rows})
 
 
 @login_required
@@ -209,9 +218,16 @@ def progress_of(composition: Composition) -> dict[str, Any]:
         "composition": composition,
         "waiting": waiting,
         "steps": stage_steps(composition.stage),
+        "loss_words": loss_words(composition),
         "no_worker": NO_WORKER.format(seconds=waiting.seconds),
         "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
     }
+
+
+def loss_words(composition: Composition) -> str:
+    """Why the running search's loss is not the report's."""
+    in_parts = (composition.method, composition.search) == ("exact", "auto")
+    return LOSS_OF_PARTS if in_parts else LOSS_OF_SEARCH
 
 
 def stage_steps(stage: str) -> list[dict[str, str]]:

@@ -185,6 +185,19 @@ def test_the_list_is_empty_with_a_way_on_and_then_shows_what_was_asked(browser, 
     assert "Mine &amp; yours" in page_of(browser.get("/compositions/"))
 
 
+def test_the_list_tells_a_finished_one_s_verdict_and_offers_its_adapter(browser, done):
+    composition = done()
+    page = page_of(browser.get("/compositions/"))
+    assert "Use it" in page
+    assert "50 % of 2 held-out right" in page
+    assert f'href="{composition.get_absolute_url()}adapter.zip"' in page
+
+
+def test_the_list_tells_the_loss_of_one_without_held_out_examples(browser, done):
+    without_held_out(done())
+    assert "few-shot loss 1.000" in page_of(browser.get("/compositions/"))
+
+
 def test_a_composition_nobody_picks_up_says_so(browser, ask):
     composition = ask()
     long_ago = timezone.now() - timezone.timedelta(seconds=90)
@@ -203,10 +216,12 @@ def test_a_composition_behind_others_says_how_many(browser, ask):
 def test_a_running_composition_shows_its_stage_and_step(browser, ask):
     held = leases.claim(Composition, ask().pk, worker="w")
     progress = {"stage": "search", "stage_text": "Searching the weights", "steps_done": 3, "steps_planned": 9}
+    progress["best_loss"] = 1.5
     leases.append_events(held, [], progress=progress)
     page = page_of(browser.get(f"{held.get_absolute_url()}progress/"))
     assert "Searching the weights" in page
     assert 'aria-label="Step 3 of 9"' in page
+    assert "leaves out a part of your examples" in page  # so that nobody takes it for the report's loss
     assert 'id="standing" hx-swap-oob="true"' in page  # the badge above it moves along
 
 
@@ -235,13 +250,16 @@ def test_answers_are_filtered_to_differences_and_mistakes(browser, done):
     assert ">FIG</span>" not in different
 
 
-def test_a_report_without_held_out_examples_compares_the_few_shot_losses(browser, done):
-    composition = done()
+def without_held_out(composition):
     for row in composition.report["baselines"]:
         row |= {"held_out_exact_match_percent": None, "interval_percent": None}
     composition.report |= {"predictions": [], "n_held_out": 0}
     composition.save(update_fields=["report"])
-    page = page_of(browser.get(composition.get_absolute_url()))
+    return composition
+
+
+def test_a_report_without_held_out_examples_compares_the_few_shot_losses(browser, done):
+    page = page_of(browser.get(without_held_out(done()).get_absolute_url()))
     assert "add held-out examples to measure that" in page
 
 
