@@ -39,7 +39,6 @@ window.hubCharts = (() => {
     stroke: () => colourOf(host, `series-${kind}`),
     width: dots ? 0 : 2,
     points: { show: dots, size: 5, fill: () => colourOf(host, `series-${kind}`) },
-    value: (_, value) => (value == null ? "–" : value.toFixed(3)),
   });
 
   const line = (host, { x, y, series: wanted, height = 256 }) => {
@@ -51,6 +50,7 @@ window.hubCharts = (() => {
         y: { range: (_plot, _least, most) => [0, most ? 1.05 * most : 1] }, // a loss of 0 means something
       },
       cursor: { drag: { x: false, y: false } },
+      legend: { live: false }, // names the lines; its values would be blank while nobody hovers
       axes: [axis(host, x, { size: 32, labelSize: 20, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }), axis(host, y, { size: 48 })],
       series: [{ label: x }, ...wanted.map((one) => series(host, one))],
     };

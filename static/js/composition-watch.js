@@ -58,6 +58,7 @@
 
   const drawLoss = () => {
     figures.hidden = false;
+    watched.querySelector("[data-before-figures]").hidden = true;
     chart ??= hubCharts.line(watched.querySelector("[data-loss]"), {
       x: "step",
       y: "loss, nats per token",

@@ -225,6 +225,14 @@ def test_a_running_composition_shows_its_stage_and_step(browser, ask):
     assert 'id="standing" hx-swap-oob="true"' in page  # the badge above it moves along
 
 
+def test_after_cancel_the_page_says_cancelling_and_offers_no_second_cancel(browser, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    assert "Cancelling" not in page_of(browser.get(held.get_absolute_url()))
+    page = page_of(browser.post(f"{held.get_absolute_url()}cancel/", follow=True))
+    assert "Cancelling" in page
+    assert f'action="{held.get_absolute_url()}cancel/"' not in page
+
+
 def test_the_progress_of_a_finished_one_asks_for_the_whole_page(browser, done):
     assert browser.get(f"{done().get_absolute_url()}progress/").headers["HX-Refresh"] == "true"
 
