@@ -10,13 +10,13 @@ from typing import BinaryIO
 from django.conf import settings
 from django.db import connection, transaction
 
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
 from modules_registry.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
 from modules_registry.core.compatibility import Candidate, reason_not_composable
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, CardRefusal, GateRefusal
-from modules_registry.core.gate import AdapterFacts, check_adapter
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
 from modules_registry.models import BaseModel
 from modules_registry.storage import Blob, StorageError, StorageFullError, TooLargeError
 
@@ -40,23 +40,27 @@ def check_files(
 ) -> Accepted:
     """Let files pass the gate, with the shapes of the base they name when the library has it.
 
-    A base name given with them stands in for the one in the config.
+    A base name given with them stands in for the one in the config. Each file is looked at, whatever is
+    wrong with the others.
     """
-    require_base_name(base_name)
-    require_size(weights_file)
-    try:
-        base = base_named_by(read_config(config_file, base_name or None))
-        facts = check_adapter(
-            config_file, weights_file, base.layers if base else None, base=base_name or None
-        )
-    except GateRefusal as refusal:
-        raise refused(refusal) from refusal
+    refusals, named = Refusals(), base_name or None
+    with refusals.noted(), said_at_its_field():
+        require_base_name(base_name)
+        base = base_named_by(read_config(config_file, named))
+    with refusals.noted(), said_at_its_field():
+        require_size(weights_file)
+        if refusals.found:
+            check_form(weights_file)
+        else:
+            facts = check_adapter(config_file, weights_file, base.layers if base else None, base=named)
+    with refusals.noted():
+        card = read_card(card_file) if card_file else None
+    refusals.say()
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
     config = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
     files: dict[str, BinaryIO] = {CONFIG_FILE: config, WEIGHTS_FILE: weights_file}
-    if card_file is not None:
-        card_file.seek(0)
-        files[CARD_FILE] = checked_card(card_file.read(CARD_BYTES_MAX + 1))
+    if card is not None:
+        files[CARD_FILE] = card
     return Accepted(facts, base, files)
 
 
@@ -82,18 +86,25 @@ def upload_bytes_max() -> int:
     return settings.HUB_UPLOAD_MAX_MB * 1_000_000
 
 
+def read_card(card_file: BinaryIO) -> BinaryIO:
+    card_file.seek(0)
+    return checked_card(card_file.read(CARD_BYTES_MAX + 1))
+
+
 def checked_card(data: bytes) -> BinaryIO:
     """A card as it is stored: UTF-8 with Unix line ends, its front matter readable."""
-    try:
+    with said_at_its_field():
         return BytesIO(check_card(data).text.encode())
-    except CardRefusal as refusal:
-        raise refused(refusal) from refusal
 
 
-def refused(refusal: GateRefusal) -> Refusal:
-    """The gate's no, at the field whose file it is about."""
-    field = FIELD_OF_FILE.get(refusal.file, refusal.file)
-    return Refusal(refusal.code, str(refusal), fields={field: [refusal.message]})
+@contextmanager
+def said_at_its_field() -> Iterator[None]:
+    """Let the gate's no be said at the field whose file it is about."""
+    try:
+        yield
+    except GateRefusal as refusal:
+        field = FIELD_OF_FILE.get(refusal.file, refusal.file)
+        raise Refusal(refusal.code, str(refusal), fields={field: [refusal.message]}) from refusal
 
 
 def refused_at(field: str, error: StorageError) -> Refusal:

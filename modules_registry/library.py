@@ -17,7 +17,7 @@ from modules_registry.core.adapter_file import BASE_ITEM_BYTES, opened, read_hea
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
-from modules_registry.intake import refused, stored
+from modules_registry.intake import said_at_its_field, stored
 from modules_registry.models import BaseModel, BaseModelFile, Version
 from modules_registry.storage import Blob
 
@@ -100,11 +100,9 @@ def describe_base(name: str, paths: Sequence[Path]) -> BaseModel:
             "bad_name", f"“{name[:80]}” is not a model's name. Write it as on the Hub: google/flan-t5-large."
         )
     config_path, weights = paths[0], [path for path in paths if path.suffix == ".safetensors"]
-    try:
+    with said_at_its_field():
         layers = base_shapes_of(config_path, weights)
         parameters = sum(parameters_in(path) for path in weights)
-    except GateRefusal as refusal:
-        raise refused(refusal) from refusal
     config = json.loads(config_path.read_bytes())
     architecture = str((config.get("architectures") or [""])[0])
     return BaseModel(

@@ -15,7 +15,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, Refusals
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.intake import Accepted, blobs_forget, check_files, checked_card, stored
 from modules_registry.licences import LICENCES
@@ -48,11 +48,16 @@ def module_publish(
 ) -> Module:
     """Publish a new module with its first version, or refuse it and leave nothing behind."""
     require_writable(author, namespace)
-    require_name(name, field="name", what="a module")
-    require_name_free(namespace, name)
-    module = Module(namespace=namespace, name=name, key=name_key(name))
-    tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
-    accepted = check_files(config_file, weights_file, card_file, base_name=base)
+    module, refusals = Module(namespace=namespace, name=name), Refusals()
+    with refusals.noted():
+        require_name(name, field="name", what="a module")
+        require_name_free(namespace, name)
+        module.key = name_key(name)
+    with refusals.noted():
+        tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
+    with refusals.noted():
+        accepted = check_files(config_file, weights_file, card_file, base_name=base)
+    refusals.say()
     with stored(accepted.files) as blobs:
         module_insert(module)
         module.tags.set(tags_named(tag_names))

@@ -1,6 +1,7 @@
 """What the site refuses to do, said to the person who can act."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 
 class Refusal(Exception):
@@ -24,3 +25,30 @@ class Refusal(Exception):
         super().__init__(message)
         self.code, self.message, self.status = code, message, status
         self.fields = {name: list(messages) for name, messages in (fields or {}).items()}
+
+
+class Refusals:
+    """Several refusals said as one: a browser forgets chosen files, so nobody should choose them twice."""
+
+    def __init__(self) -> None:
+        self.found: list[Refusal] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep a refusal and go on after the block."""
+        try:
+            yield
+        except Refusal as refusal:
+            self.found.append(refusal)
+
+    def say(self) -> None:
+        """Raise what was noted, with the code and the status of the first."""
+        if not self.found:
+            return
+        first = self.found[0]
+        fields: dict[str, list[str]] = {}
+        for refusal in self.found:
+            for name, messages in refusal.fields.items():
+                fields.setdefault(name, []).extend(messages)
+        message = " ".join(refusal.message for refusal in self.found)
+        raise Refusal(first.code, message, status=first.status, fields=fields) from first

@@ -14,7 +14,7 @@ from typing import Any
 
 from modules_registry.core.adapter_file import Source, opened
 from modules_registry.core.errors import ConfigRefusal
-from modules_registry.core.strict_json import JsonRefusal, parse_object, shown
+from modules_registry.core.strict_json import BYTE_ORDER_MARKS, JsonRefusal, parse_object, shown
 
 CONFIG_BYTES_MAX = 256 * 1024
 CONFIG_DEPTH_MAX = 8
@@ -31,6 +31,8 @@ MODULE_PATH_LENGTH_MAX = 200
 PEFT_VERSION = re.compile(r"[A-Za-z0-9.+@_-]{1,64}")
 LIBRARY = re.compile(r"transformers(\.[A-Za-z0-9_]+)*")
 
+JSON_BEGINNINGS = (b"{", b"[", *BYTE_ORDER_MARKS)
+SWAPPED = "did you swap the two files?"
 TRAIN_AGAIN = "Train a plain LoRA instead."
 
 
@@ -91,9 +93,7 @@ def read_config(source: Source, base: str | None = None) -> AdapterConfig:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
     if len(data) > CONFIG_BYTES_MAX:
-        raise ConfigRefusal(
-            "config_too_large", f"It is larger than {CONFIG_BYTES_MAX // 1024} KB. Upload the one peft wrote."
-        )
+        raise ConfigRefusal("config_too_large", f"It is larger than {CONFIG_BYTES_MAX // 1024} KB; {SWAPPED}")
     config = _parse(data)
     if base is not None:
         config |= {"base_model_name_or_path": base, "revision": None}
@@ -126,7 +126,9 @@ def _parse(data: bytes) -> dict[str, Any]:
     try:
         return parse_object(data, depth_max=CONFIG_DEPTH_MAX)
     except JsonRefusal as refusal:
-        raise ConfigRefusal(f"config_{refusal.problem}", refusal.message) from refusal
+        begins_like_json = data.lstrip().startswith(JSON_BEGINNINGS)
+        message = refusal.message if begins_like_json else f"This is not JSON; {SWAPPED}"
+        raise ConfigRefusal(f"config_{refusal.problem}", message) from refusal
 
 
 def _check_peft_type(config: Mapping[str, Any]) -> None:

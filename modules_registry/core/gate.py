@@ -111,6 +111,14 @@ def check_adapter(
     return _facts(config, header, layers, dtype, sha256)
 
 
+def check_form(weights_source: Source) -> None:
+    """Hold the weights against all that needs no config: for when the config is refused already."""
+    with opened(weights_source) as file:
+        header = read_header(file)
+        pair_tensors(header.tensors)
+        hash_finite(file, header, only_dtype(header.tensors))
+
+
 def pair_tensors(tensors: Sequence[TensorEntry]) -> dict[str, Pair]:
     """Find the A and the B of each layer; nothing may be left over."""
     factors: dict[str, dict[str, TensorEntry]] = {}

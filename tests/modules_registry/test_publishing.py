@@ -126,6 +126,30 @@ def test_a_refusal_names_its_field_and_leaves_nothing_behind(alice, stored, chan
     assert not stored()
 
 
+def test_all_that_is_wrong_is_said_at_once(alice, french, stored):
+    before = stored()
+    with pytest.raises(Refusal) as refusal:
+        publish(
+            alice,
+            config_file=config_file(peft_type="IA3"),
+            weights_file=broken_weights(np.nan),
+            card_file=BytesIO(b"\xff\xfe"),
+            tags=["<b>"],
+        )
+    fields = refusal.value.fields
+    assert set(fields) == {"name", "config_file", "weights_file", "card_file", "tags"}
+    assert all(len(messages) == 1 for messages in fields.values())
+    assert (refusal.value.code, refusal.value.status) == ("name_taken", 409)
+    assert stored() == before
+
+
+def test_swapped_files_are_recognised(alice):
+    with pytest.raises(Refusal) as refusal:
+        publish(alice, config_file=weights_file(), weights_file=config_file())
+    assert refusal.value.fields["config_file"] == ["This is not JSON; did you swap the two files?"]
+    assert "weights_file" in refusal.value.fields
+
+
 def test_a_full_disk_is_said_and_leaves_nothing_behind(alice, stored, monkeypatch):
     put = DiskStore.put
     calls = []
