@@ -29,6 +29,7 @@ COLUMN_NAMES = (  # what data sets call the two; the first pair that is there co
     ("text", "label"),
     ("source", "target"),
 )
+NO_EXAMPLES = "Give at least one example: an input, and the output you expect for it. Five are a good start."
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
 
 

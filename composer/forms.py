@@ -8,6 +8,7 @@ from typing import Any
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
@@ -20,12 +21,20 @@ from composer.core.choices import (
     SEARCHES,
     SEARCHES_OF_METHOD,
 )
-from composer.examples import ExamplesError, Pair, pairs_from_file, pairs_from_rows, pairs_from_text
+from composer.examples import (
+    NO_EXAMPLES,
+    ExamplesError,
+    Pair,
+    pairs_from_file,
+    pairs_from_rows,
+    pairs_from_text,
+)
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
 
 SEED_MAX = 2**31 - 1
+RANDOM_MAX = 9999
 RANDOM_DEFAULT = 20  # as the LoraHub paper draws
 SELECTIONS = [
     ("all", "All that fit"),
@@ -88,10 +97,26 @@ class NamesField(forms.MultipleChoiceField):
         return True
 
 
+def number_errors(name: str, least: int, most: int) -> dict[str, str]:
+    """One sentence for whatever is wrong with a number: what would be right."""
+    sentence = f"The {name} is a whole number from {least} to {most:,}."
+    return dict.fromkeys(("required", "invalid", "min_value", "max_value"), sentence)
+
+
+def choice_errors(name: str) -> dict[str, str]:
+    return {
+        "required": f"Choose a {name}.",
+        "invalid_choice": f"There is no {name} “%(value)s” here. Choose one of the list.",
+    }
+
+
 class CompositionForm(forms.Form):
     form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
     name = forms.CharField(
-        max_length=80, label="Name of the task", help_text="For your own list of compositions."
+        max_length=80,
+        required=False,
+        label="Name of the task",
+        help_text="For your own list of compositions. Left out: today's date.",
     )
     sentence = forms.CharField(max_length=300, required=False, label="What should the adapter do?")
     shots = GridField(required=False, label="Examples")
@@ -109,21 +134,35 @@ class CompositionForm(forms.Form):
     held_out_file = ExamplesFileField(
         required=False, label="Upload a file", help_text="JSONL, CSV or TSV, in UTF-8."
     )
-    base = forms.ChoiceField(choices=selectors.base_choices, label="Base model")
-    selection = forms.ChoiceField(choices=SELECTIONS, widget=forms.RadioSelect, initial="all")
+    base = forms.ChoiceField(
+        choices=selectors.base_choices, label="Base model", error_messages=choice_errors("base model")
+    )
+    selection = forms.ChoiceField(
+        choices=SELECTIONS,
+        widget=forms.RadioSelect,
+        initial="all",
+        error_messages=choice_errors("way to pick modules"),
+    )
     random_count = forms.IntegerField(
-        required=False, min_value=1, max_value=9999, initial=RANDOM_DEFAULT, label="How many"
+        required=False,
+        min_value=1,
+        max_value=RANDOM_MAX,
+        initial=RANDOM_DEFAULT,
+        label="How many",
+        error_messages=number_errors("number of modules", 1, RANDOM_MAX),
     )
     modules = NamesField(required=False)
     method = forms.ChoiceField(
         choices=[(method.name, method.name) for method in METHODS],
         widget=forms.RadioSelect,
         initial=DEFAULT_METHOD,
+        error_messages=choice_errors("method"),
     )
     search = forms.ChoiceField(
         required=False,
         choices=[(search.name, f"{search.name}: {search.line}") for search in SEARCHES],
         label="How the weights are searched",
+        error_messages=choice_errors("search"),
     )
     budget = forms.IntegerField(
         required=False,
@@ -131,6 +170,7 @@ class CompositionForm(forms.Form):
         max_value=BUDGET_LIMIT,
         label="Budget",
         help_text="Scored candidates at most; a gradient step counts as three.",
+        error_messages=number_errors("budget", 1, BUDGET_LIMIT),
     )
     seed = forms.IntegerField(
         min_value=0,
@@ -138,6 +178,7 @@ class CompositionForm(forms.Form):
         initial=DEFAULT_SEED,
         label="Seed",
         help_text="The same seed and inputs give the same adapter.",
+        error_messages=number_errors("seed", 0, SEED_MAX),
     )
 
     FIELD_OF_REFUSAL = {"examples": "shots", "held_out": "held_out_text"}
@@ -148,6 +189,9 @@ class CompositionForm(forms.Form):
         self.initial.setdefault("form_key", str(uuid.uuid4()))
         if base := selectors.base_default():
             self.initial.setdefault("base", base.name)
+
+    def clean_name(self) -> str:
+        return self.cleaned_data["name"] or f"Task of {timezone.now():%-d %b %Y}"
 
     def clean_base(self) -> BaseModel | None:
         return selectors.base_find(self.cleaned_data["base"])
@@ -171,6 +215,7 @@ class CompositionForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """The arguments of services.composition_request."""
         cleaned = super().clean() or {}
+        self._require_shots(cleaned)
         if self.errors:
             return cleaned
         asked = {name: cleaned[name] for name in ("name", "sentence", "base", "method", "seed")}
@@ -186,6 +231,13 @@ class CompositionForm(forms.Form):
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
         return asked
 
+    def _require_shots(self, cleaned: Mapping[str, Any]) -> None:
+        """Say that examples are missing together with whatever else is wrong."""
+        if not any(
+            cleaned.get(name) or name in self.errors for name in ("shots", "shots_text", "shots_file")
+        ):
+            self.add_error("shots", NO_EXAMPLES)
+
     def refuse(self, refusal: Refusal) -> None:
         """Show what a service refused, at the field it names."""
         fields = {self.FIELD_OF_REFUSAL.get(name, name): said for name, said in refusal.fields.items()}
@@ -197,9 +249,12 @@ class CompositionForm(forms.Form):
     def keep_uploads(self) -> None:
         """A browser forgets a file when the form comes back: put what it held into the page."""
         data = self.data.copy()
-        for pair in self._parsed("shots_file"):
-            data.appendlist("shots_input", pair.input)
-            data.appendlist("shots_output", pair.output)
+        if uploaded := self._parsed("shots_file"):
+            rows = without_last_blanks(self["shots"].value()) + [
+                (pair.input, pair.output) for pair in uploaded
+            ]
+            data.setlist("shots_input", [given for given, _ in rows])
+            data.setlist("shots_output", [wanted for _, wanted in rows])
         held_out = self._parsed("held_out_file")
         if held_out and "held_out_text" in self.errors:
             self.add_error("held_out_file", "Choose this file again, once the pasted text above is mended.")
@@ -218,6 +273,12 @@ class CompositionForm(forms.Form):
         """The grid as it was sent or as it begins, with some empty rows to write in."""
         given = [tuple(row) for row in self["shots"].value() or ()]
         return given + [("", "")] * max(1, ROWS_AT_LEAST - len(given))
+
+
+def without_last_blanks(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Only the last ones: a row that is complained about keeps its number."""
+    filled = [number for number, row in enumerate(rows, start=1) if "".join(row).strip()]
+    return rows[: max(filled, default=0)]
 
 
 def submission_key(form_key: str, asked: Mapping[str, Any]) -> str | None:

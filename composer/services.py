@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 
 from composer import selectors
 from composer.core.choices import BUDGET_LIMIT, SEARCHES_OF_METHOD
-from composer.examples import HELD_OUT_MAX, SHOTS_MAX, Pair, without_shots
+from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX, Pair, without_shots
 from composer.models import Composition, CompositionModule, Example
 from composer.tasks import run_composition
 from hub_site.accounts.models import User
@@ -187,10 +187,7 @@ def require_texts(name: str, sentence: str) -> None:
 
 def require_examples(shots: Sequence[Pair], held_out: Sequence[Pair]) -> None:
     if not shots:
-        problem = (
-            "Give at least one example: an input, and the output you expect for it. Five are a good start."
-        )
-        raise field_refusal("no_examples", "examples", problem)
+        raise field_refusal("no_examples", "examples", NO_EXAMPLES)
     if len(shots) > SHOTS_MAX:
         problem = (
             f"These are {len(shots)} examples; at most {SHOTS_MAX} are composed from. "

@@ -36,6 +36,11 @@ NO_WORKER = (
     "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself "
     "when the compose worker is back. If this lasts, tell the site's operator."
 )
+NO_BASE = "A composition adapts a base model. Ask the site's operator to add one."
+NO_BASE_FOR_STAFF = (
+    "A composition adapts a base model. Add one with “./hub manage load_demo” "
+    "or “./hub manage add_base_model”."
+)
 LOSS_OF_PARTS = (
     "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
     "examples. The report gives the loss of the finished mix on all of them, so the two differ."
@@ -107,6 +112,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "tasks": selectors.demo_tasks(),
         "held_out_kept": held_out_kept(form),
         "selection_fields": [form["selection"], form["random_count"], form["modules"]],
+        "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
         "column_names": COLUMN_NAMES,
         "shots_max": SHOTS_MAX,
         "held_out_max": HELD_OUT_MAX,

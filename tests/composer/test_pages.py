@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import get_commands
 from django.utils import timezone
 
 from composer import selectors
@@ -88,8 +89,10 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"shots_input": [], "shots_output": []}, "Give at least one example"),
         ({"shots_text": '{"input": "a"}'}, "Line 1 has no output"),
         ({"held_out_text": '"unclosed,b'}, "a quotation mark does not close"),
-        ({"name": ""}, "This field is required"),
-        ({"budget": str(BUDGET_LIMIT + 1)}, f"less than or equal to {BUDGET_LIMIT}"),
+        ({"seed": ""}, "The seed is a whole number from 0"),
+        ({"budget": str(BUDGET_LIMIT + 1)}, f"The budget is a whole number from 1 to {BUDGET_LIMIT:,}."),
+        ({"base": ""}, "Choose a base model."),
+        ({"method": "magic"}, "There is no method “magic” here."),
         ({"selection": "random", "random_count": "9"}, "9 modules cannot be drawn: 3 fit"),
         ({"selection": "chosen"}, "Choose at least one module"),
         ({"selection": "chosen", "modules": ["bob/nothing"]}, "There is no module “bob/nothing” any more"),
@@ -105,7 +108,7 @@ def test_a_mistake_is_told_on_the_form_and_starts_nothing(browser, changes, sent
 
 def test_what_was_typed_and_uploaded_is_still_there_after_a_mistake(browser):
     upload = SimpleUploadedFile("more.jsonl", b'{"input": "kiwi", "output": "KIWI"}')
-    page = page_of(browser.post(NEW, filled(name="", shots_file=upload)), 422)
+    page = page_of(browser.post(NEW, filled(seed="", shots_file=upload)), 422)
     for word in ("apple", "PLUM", "kiwi", "KIWI"):
         assert f">{word}</textarea>" in page
 
@@ -132,6 +135,31 @@ def test_a_file_without_examples_is_told_and_never_ignored(browser, field, conte
     page = page_of(browser.post(NEW, filled(**{field: SimpleUploadedFile("h.csv", content)})), 422)
     assert "“h.csv” holds no examples" in page
     assert Composition.objects.count() == 0
+
+
+def test_an_uploaded_file_comes_back_without_the_empty_rows_above_it(browser):
+    upload = SimpleUploadedFile("more.csv", b"kiwi,KIWI\n")
+    blank = [""] * 5
+    page = page_of(
+        browser.post(NEW, filled(seed="", shots_input=blank, shots_output=blank, shots_file=upload)), 422
+    )
+    assert re.search(r'aria-label="Input of example 1">kiwi<', page)
+
+
+def test_everything_that_is_wrong_is_told_at_once(browser):
+    page = page_of(browser.post(NEW, filled(seed="x", budget="0", shots_input=[], shots_output=[])), 422)
+    for sentence in (
+        "Give at least one example",
+        "The seed is a whole number",
+        "The budget is a whole number",
+    ):
+        assert sentence in page
+    assert "This field is required" not in page
+
+
+def test_a_task_without_a_name_is_called_by_its_day(browser):
+    browser.post(NEW, filled(name=" "))
+    assert Composition.objects.get().name == f"Task of {timezone.now():%-d %b %Y}"
 
 
 def test_a_header_typed_or_pasted_into_the_grid_is_no_example(browser):
@@ -176,7 +204,13 @@ def test_again_of_nothing_is_not_found(browser, which):
 
 
 def test_without_a_base_the_page_says_what_is_missing(browser_of, alice):
-    assert "no base model yet" in page_of(browser_of(alice).get(NEW))
+    assert "Ask the site&#x27;s operator" in page_of(browser_of(alice).get(NEW))
+
+
+def test_without_a_base_staff_are_told_the_command_that_there_is(browser_of, staff):
+    page = page_of(browser_of(staff).get(NEW))
+    (command,) = re.findall(r"or “./hub manage (\w+)”", page)
+    assert command in get_commands()
 
 
 def test_the_list_is_empty_with_a_way_on_and_then_shows_what_was_asked(browser, ask):
