@@ -67,6 +67,21 @@ def test_asking_to_reset_an_unknown_address_looks_the_same(client):
     )
 
 
+def reset_answer(client, address):
+    return client.post("/accounts/password/reset/", {"email": address}, follow=True).content.decode()
+
+
+def test_without_a_mail_server_no_letter_is_promised(client, settings):
+    user_create(username="dora", email="dora@example.org")
+    settings.MAIL_SERVER = None
+    known, unknown = (reset_answer(client, f"{name}@example.org") for name in ("dora", "nobody"))
+    assert "has no mail server yet" in known
+    assert "on its way" not in known
+    assert known == unknown
+    settings.MAIL_SERVER = {"EMAIL_HOST": "mail.example.org"}
+    assert "on its way" in reset_answer(client, "dora@example.org")
+
+
 def test_a_token_is_shown_once(client):
     client.force_login(user_create(username="dora"))
     shown = client.post("/settings/tokens/", {"label": "laptop", "scope": "write", "days": ""})
