@@ -1,4 +1,5 @@
 import re
+from html import unescape
 from urllib.parse import urlsplit
 
 import pytest
@@ -9,8 +10,10 @@ from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.test import RequestFactory, override_settings
 
+from demo.words import WORDS
 from hub_site.body_gate import BodyGate
 from hub_site.pages.specimens import SpecimenForm
+from modules_registry.management.commands.load_demo import BASE_SENTENCE
 from tests.pages.rendered import Page
 
 pytestmark = pytest.mark.django_db
@@ -149,3 +152,15 @@ def test_an_upload_that_is_too_large_gets_a_page_of_ours():
     assert answer["status"] == 413
     assert is_ours(answer["body"].decode())
     assert b"style-src 'self'" in dict(answer["headers"])[b"content-security-policy"]
+
+
+def test_the_examples_shown_are_written_as_the_demo_s_modules_saw_theirs(client):
+    shown = unescape(client.get("/").content.decode() + client.get("/help/").content.decode())
+    inputs = re.findall(r'"input": "([^"]+)"', shown) + re.findall(r'<text x="44"[^>]*>([^<]+)', shown)
+    assert len(inputs) == 7
+    assert all(text.startswith(": ") for text in inputs)
+
+
+def test_the_pages_know_how_many_words_the_demo_world_has(client):
+    assert f"knows {len(WORDS)} words" in client.get("/help/").content.decode()
+    assert f"of {len(WORDS)} words" in BASE_SENTENCE

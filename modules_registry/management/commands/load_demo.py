@@ -17,7 +17,7 @@ from modules_registry.services import module_publish, version_add
 
 OWNER = "demo"
 LICENCE = "apache-2.0"
-BASE_SENTENCE = "A T5 of about a million parameters, trained on the demo world of sixty words."
+BASE_SENTENCE = "A T5 of about a million parameters, trained on the demo world of 72 words."
 
 
 class Command(BaseCommand):
