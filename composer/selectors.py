@@ -56,6 +56,7 @@ class DemoTask:
     """A ready-made task of the demo world, with its examples."""
 
     name: str
+    base: str
     sentence: str
     kind: str  # composable, new_knowledge, negative
     skills: tuple[str, ...]
@@ -257,6 +258,11 @@ def demo_task(name: str) -> DemoTask | None:
     return next((task for task in demo_tasks() if task.name == name), None)
 
 
+def example_input(base: BaseModel) -> str:
+    """How the base's modules saw an input; empty when no ready-made task shows it."""
+    return next((task.shots[0].input for task in demo_tasks() if task.base == base.name), "")
+
+
 @cache
 def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
     """Read once: the bundle is part of the release and does not change under a running site."""
@@ -267,6 +273,7 @@ def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
     return tuple(
         DemoTask(
             name=task["name"],
+            base=listing["base"],
             sentence=task["sentence"],
             kind=task["kind"],
             skills=tuple(task["skills"]),

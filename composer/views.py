@@ -24,6 +24,7 @@ from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
 
 PER_PAGE = 20
+TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
 USUAL_METHODS = ("exact", "lorahub")
 STAGES = {
     "load": "Load",
@@ -109,7 +110,9 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "modules": selectors.modules_to_choose_from(base) if base else [],
         "fitting": methods["usual"][0]["fitting"],
         "chosen": set(form["modules"].value() or ()),
-        "tasks": selectors.demo_tasks(),
+        "tasks": selectors.demo_tasks()[:TASKS_SHOWN],
+        "more_tasks": selectors.demo_tasks()[TASKS_SHOWN:],
+        "example_input": selectors.example_input(base) if base else "",
         "held_out_kept": held_out_kept(form),
         "selection_fields": [form["selection"], form["random_count"], form["modules"]],
         "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,

@@ -16,6 +16,7 @@ from composer.tasks import run_composition
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
+from tests.factories import make_base
 
 NEW = "/compositions/new/"
 
@@ -182,6 +183,23 @@ def test_a_demo_task_fills_the_form_with_one_click_and_brings_its_held_out_examp
     assert f'value="task:{task.name}" checked' in page
     browser.post(NEW, filled(held_out_from=f"task:{task.name}"))
     assert len(selectors.held_out_of(Composition.objects.get())) == len(task.held_out)
+
+
+def test_ready_made_tasks_say_what_they_are_and_most_fold_away(browser, demo_bundle):
+    page = page_of(browser.get(NEW))
+    assert all(f"{task.sentence}." in page for task in selectors.demo_tasks())
+    shown, _, folded = page.partition('<details class="more"')
+    assert 0 < shown.count('href="?task=') < 6 < folded.count('href="?task=')
+
+
+def test_the_form_shows_how_the_demo_s_modules_saw_an_input(browser_of, alice, demo_bundle, tmp_path):
+    task = selectors.demo_tasks()[0]
+    make_base(tmp_path / "base", name=task.base)
+    assert f"<code>{task.shots[0].input}</code>" in page_of(browser_of(alice).get(NEW))
+
+
+def test_another_base_s_form_shows_no_input_of_the_demo(browser):
+    assert "saw them" not in page_of(browser.get(NEW))
 
 
 def test_modules_named_in_the_address_are_chosen_already(browser):
