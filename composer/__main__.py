@@ -91,7 +91,7 @@ def compose(asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
         write_job(folder, asked)
-        job.run(folder, progress_bar() if sys.stderr.isatty() else lambda event: None)
+        job.run(folder, progress_bar() if sys.stderr.isatty() else say_stage)
         asked.out.mkdir(parents=True, exist_ok=True)
         for made in sorted((folder / "out").iterdir()):
             shutil.copyfile(made, asked.out / made.name)
@@ -159,6 +159,12 @@ def write_job(folder: Path, asked: argparse.Namespace) -> None:
     shutil.copyfile(asked.examples, folder / "examples.jsonl")
     if asked.held_out is not None:
         shutil.copyfile(asked.held_out, folder / "held_out.jsonl")
+
+
+def say_stage(event: dict[str, Any]) -> None:
+    """A line for each stage: where no line can be drawn anew, in a log or a pipe."""
+    if event["event"] == "stage":
+        print(event["text"], file=sys.stderr, flush=True)
 
 
 def progress_bar() -> Callable[[dict[str, Any]], None]:

@@ -54,6 +54,23 @@ def test_an_unknown_command_is_named(checkout):
     assert "./hub up" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "passed_on"),
+    [
+        (["--base", "b"], "compose --base b"),
+        (["evaluate", "--base", "b"], "evaluate --base b"),
+        (["methods"], "methods"),
+        ([], "compose"),
+    ],
+)
+def test_composing_scoring_and_the_methods_are_reached_without_a_server(checkout, words, passed_on):
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    shutil.move(fake_python(checkout, 'echo "$@"'), python)
+    ran = hub(checkout, "compose", *words)
+    assert ran.stdout.splitlines()[-1] == f"-m composer {passed_on}"
+
+
 def test_it_is_plain_posix_shell():
     shell = shutil.which("dash") or "/bin/sh"
     subprocess.run([shell, "-n", settings.BASE_DIR / "hub"], check=True)

@@ -69,6 +69,13 @@ def test_bad_input_gets_one_sentence_and_status_2(tmp_path, asked, option, value
     assert not (tmp_path / "out").exists()
 
 
+def test_in_a_log_each_stage_is_a_line(asked, capsys):
+    assert main(arguments("compose", asked)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 4
+    assert all(line.strip() and line.isprintable() for line in lines)
+
+
 def test_methods_lists_everything_with_its_source(capsys):
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
