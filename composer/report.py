@@ -1,9 +1,11 @@
 """The report of a finished composition, arranged for its page: what to draw, in which order."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from composer.models import Composition
+from composer.selectors import shots_of
 from modules_registry.models import BaseModel
 
 Row = dict[str, Any]
@@ -20,12 +22,21 @@ AUTO_CLASS: dict[str, str] = {
     BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
     BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
 }
+ANSWER: dict[str, str] = {  # of what generate returns; a decoder repeats the prompt first
+    BaseModel.Kind.SEQ2SEQ: "output[0]",
+    BaseModel.Kind.CAUSAL: 'output[0, inputs["input_ids"].shape[1]:]',
+}
 SNIPPET = """\
 from peft import PeftModel
-from transformers import {auto_class}
+from transformers import {auto_class}, AutoTokenizer
 
+tokenizer = AutoTokenizer.from_pretrained("{base}")
 base = {auto_class}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{slug}")"""
+model = PeftModel.from_pretrained(base, "{slug}")
+
+inputs = tokenizer({prompt}, return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens=64)
+print(tokenizer.decode({answer}, skip_special_tokens=True))"""
 BARS_MAX = 12  # what one looks at; the table has them all
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
 
@@ -45,10 +56,26 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
         "base_loss": base_loss(report["baselines"]),
         "total_seconds": sum(report["seconds"].values()),
         "selection": selection_words(composition.selection),
-        "snippet": SNIPPET.format(
-            auto_class=AUTO_CLASS[composition.base.kind], base=composition.base.name, slug=composition.slug
-        ),
+        "snippet": snippet(composition, report["template"]),
+        "is_judged_left_out": is_judged_left_out(report),
     }
+
+
+def snippet(composition: Composition, template: str) -> str:
+    """Python that loads the unpacked adapter and answers the shortest of the owner's examples."""
+    shortest = min((pair.input for pair in shots_of(composition)), key=len)
+    return SNIPPET.format(
+        auto_class=AUTO_CLASS[composition.base.kind],
+        answer=ANSWER[composition.base.kind],
+        base=composition.base.name,
+        slug=composition.slug,
+        prompt=json.dumps(template.replace("{input}", shortest), ensure_ascii=False),
+    )
+
+
+def is_judged_left_out(report: Mapping[str, Any]) -> bool:
+    """Without held-out examples, an exact sum is judged by fits that each left some examples out."""
+    return report["n_held_out"] == 0 and report["n_shots"] > 1 and report["method"] == "exact"
 
 
 def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> Row:

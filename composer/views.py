@@ -200,7 +200,8 @@ def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
         context |= report_view(composition, request.GET.get("show", ""))
-        context["files"] = selectors.result_files(composition)
+        context["files"] = files = list(selectors.result_files(composition))
+        context["size_bytes"] = sum(file.size_bytes for file in files)
         return render(request, "composer/composition_report.html", context)
     if composition.is_finished:
         return render(request, "composer/composition_ended.html", context)

@@ -49,6 +49,7 @@ def report_of(job):
         "budget": job["budget"],
         "seed": job["seed"],
         "precision": "fp32",
+        "rank": 24,
         "template": "{input}",
         "n_shots": 3,
         "n_held_out": 2,

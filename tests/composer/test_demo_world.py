@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from composer import runner, selectors
 from composer.adapter_zip import write_zip
 from composer.core.choices import METHODS
+from composer.report import snippet
 from composer.services import composition_request
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
@@ -85,6 +88,24 @@ def test_the_adapter_that_is_handed_out_names_its_base_and_has_finite_weights(co
             composition.base.layers,
         )
     assert config["base_model_name_or_path"] == facts.base == "demo/tiny-t5"
+
+
+def test_the_report_s_snippet_runs_as_it_stands_and_answers_in_capitals(compose, demo_bundle, tmp_path):
+    composition = compose("exact")
+    with (
+        write_zip(composition.slug, list(composition.files.all())) as archive,
+        zipfile.ZipFile(archive) as files,
+    ):
+        files.extractall(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / composition.base.name).symlink_to(demo_bundle / "base")
+    code = snippet(composition, composition.report["template"])
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    shortest = min(selectors.shots_of(composition), key=lambda pair: len(pair.input))
+    assert ran.stdout.strip().isupper()  # as the adapter does and the base alone does not
+    assert ran.stdout.strip().lower() in shortest.input.split()
 
 
 def test_the_same_seed_gives_the_same_adapter_bytes(compose):

@@ -321,6 +321,13 @@ def without_held_out(composition):
 def test_a_report_without_held_out_examples_compares_the_few_shot_losses(browser, done):
     page = page_of(browser.get(without_held_out(done()).get_absolute_url()))
     assert "add held-out examples to measure that" in page
+    assert "The verdict does not rest on these bars" in page
+
+
+def test_the_report_tells_the_adapter_s_rank_and_size(browser, done):
+    page = page_of(browser.get(done().get_absolute_url()))
+    assert re.search(r"Download the adapter \([\d.]+\xa0[KM]B\)", page)
+    assert "r = 24, " in page
 
 
 def test_a_failed_composition_says_why_and_offers_another_try(browser, ask):
