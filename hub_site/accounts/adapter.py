@@ -3,16 +3,28 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
 from hub_site.accounts.models import User
 from hub_site.accounts.services import namespace_claim, username_check
 from hub_site.common.errors import Refusal
 
+NO_SUCH_ACCOUNT = (
+    "No account matches this name and password. Check both, or use “Forgot your password?” below."
+)
+
 
 class AccountAdapter(DefaultAccountAdapter):
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "username_password_mismatch": NO_SUCH_ACCOUNT,
+        "email_password_mismatch": NO_SUCH_ACCOUNT,
+    }
+
     def clean_username(self, username: str, shallow: bool = False) -> str:
         try:
             return username_check(username)
@@ -26,3 +38,10 @@ class AccountAdapter(DefaultAccountAdapter):
         if commit:
             namespace_claim(user=user)
         return user
+
+    def post_login(self, request: HttpRequest, user: User, *, signup: bool, **kwargs: Any) -> HttpResponse:
+        """A new account is told what to do first."""
+        if signup:
+            welcome = 'Welcome, {}. A first step: <a href="{}">compose an adapter for a ready-made task</a>.'
+            messages.success(request, format_html(welcome, user.username, reverse("composer:new")))
+        return super().post_login(request, user, signup=signup, **kwargs)

@@ -1,3 +1,6 @@
+from typing import Any
+
+from allauth.account import forms as allauth_forms
 from django import forms
 
 from hub_site.accounts.models import ApiToken
@@ -19,3 +22,35 @@ class TokenForm(forms.Form):
         label="Expires after (days)",
         help_text="Empty: it lasts until you revoke it.",
     )
+
+
+class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = "Username or e-mail"
+        self.fields["login"].widget.attrs["placeholder"] = ""
+        self.fields["password"].help_text = ""  # the page has one link to a new password, beside the button
+
+
+class SignupForm(allauth_forms.SignupForm):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        say_e_mail(self.fields["email"])
+
+
+class ResetPasswordForm(allauth_forms.ResetPasswordForm):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        say_e_mail(self.fields["email"])
+
+
+class AddEmailForm(allauth_forms.AddEmailForm):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        say_e_mail(self.fields["email"])
+
+
+def say_e_mail(field: forms.Field) -> None:
+    """One spelling on every page."""
+    field.label = "E-mail"
+    field.widget.attrs["placeholder"] = ""

@@ -150,6 +150,12 @@ else:
     EMAIL_FILE_PATH = HUB_DATA / "mail"
 
 ACCOUNT_ADAPTER = "hub_site.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    "login": "hub_site.accounts.forms.LoginForm",
+    "signup": "hub_site.accounts.forms.SignupForm",
+    "reset_password": "hub_site.accounts.forms.ResetPasswordForm",
+    "add_email": "hub_site.accounts.forms.AddEmailForm",
+}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*" if MAIL_SERVER else "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "mandatory" if MAIL_SERVER else "none"

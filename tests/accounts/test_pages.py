@@ -29,6 +29,15 @@ def test_signing_up_makes_a_user_with_a_namespace_and_signs_in(client):
     assert client.get("/settings/tokens/").status_code == 200
 
 
+def test_a_new_account_lands_on_the_home_page_with_a_first_step(client):
+    assert sign_up(client, "dora")["Location"] == "/"
+    first_step = 'Welcome, dora. A first step: <a href="/compositions/new/">'
+    assert first_step in client.get("/").content.decode()
+    client.post("/accounts/logout/")
+    client.post("/accounts/login/", {"login": "dora", "password": PASSWORD})
+    assert first_step not in client.get("/").content.decode()
+
+
 @pytest.mark.parametrize("username", ["modules", "d0ra", "a b", "x--y"])
 def test_a_bad_name_comes_back_with_a_sentence_and_no_account(client, username):
     user_create(username="dora")
@@ -44,6 +53,22 @@ def test_signing_in_and_out(client):
     assert client.session.get("_auth_user_id")
     client.post("/accounts/logout/")
     assert not client.session.get("_auth_user_id")
+
+
+@pytest.mark.parametrize("login", ["dora", "dora@example.org"])
+def test_a_wrong_password_is_said_in_plain_words(client, login):
+    user_create(username="dora", email="dora@example.org", password=PASSWORD)
+    page = client.post("/accounts/login/", {"login": login, "password": "wrong"}).content.decode()
+    assert "No account matches this name and password." in page
+    assert "Username or e-mail" in page
+    assert page.count(">Forgot your password?<") == 1
+
+
+@pytest.mark.parametrize("address", ["/accounts/signup/", "/accounts/password/reset/"])
+def test_e_mail_is_spelt_one_way(client, address):
+    page = client.get(address).content.decode()
+    assert "E-mail" in page
+    assert not re.search(r">[^<]*\bEmail\b", page)
 
 
 def test_a_forgotten_password_is_reset_by_mail(client):
