@@ -7,6 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from modules_registry.models import Module
 from modules_registry.selectors import card_of, module_find
+from modules_registry.templatetags.registry import size_words
 from tests.factories import adapter_files, card_file, config_file, make_module, weights_file
 
 pytestmark = pytest.mark.django_db
@@ -293,6 +294,29 @@ def test_chosen_filters_are_chips_that_remove_themselves(french, client):
 )
 def test_an_odd_address_still_shows_the_library(french, client, query):
     assert client.get(f"/modules/?{query}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "words"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1_000, "1 kB"),
+        (9_960, "10 kB"),
+        (100_213, "100 kB"),
+        (999_600, "1 MB"),
+        (4_215_000, "4.2 MB"),
+        (512_000_000, "512 MB"),
+        (2_500_000_000_000, "2500 GB"),
+    ],
+)
+def test_a_size_has_a_decimal_only_where_it_says_something(size_bytes, words):
+    assert size_words(size_bytes) == words
+
+
+def test_the_facets_come_before_the_cards_where_they_fold(french, client):
+    page = text(client.get("/modules/"))
+    assert page.index("library__narrow") < page.index("facet__list") < page.index("module-card")
 
 
 def test_the_list_asks_the_database_as_often_for_many_modules_as_for_few(
