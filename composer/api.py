@@ -194,7 +194,7 @@ class AdapterApi(OwnerApi):
         },
     )
     def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
-        """The adapter as a zip: adapter_config.json, adapter_model.safetensors, README.md, report.json."""
+        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json."""
         composition = self.own(request, composition_id)
         if not composition.is_done:
             raise Refusal("not_done", "There is no adapter: this composition is not done.", status=409)
