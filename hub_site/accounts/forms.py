@@ -29,6 +29,7 @@ class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.fields["login"].label = "Username or e-mail"
         self.fields["login"].widget.attrs["placeholder"] = ""
+        self.fields["remember"].label = "Remember me"
         self.fields["password"].help_text = ""  # the page has one link to a new password, beside the button
 
 

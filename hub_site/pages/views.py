@@ -15,7 +15,7 @@ model = PeftModel.from_pretrained(base, "path/to/the/adapter")
 
 EXAMPLES_SNIPPET = """\
 {"input": ": dress hat owl grape", "output": "GRAPE"}
-{"input": ": pear bus cow knee", "output": "PEAR"}
+{"input": ": pear hat cow knee", "output": "PEAR"}
 """
 
 

@@ -159,6 +159,7 @@ def test_the_examples_shown_are_written_as_the_demo_s_modules_saw_theirs(client)
     inputs = re.findall(r'"input": "([^"]+)"', shown) + re.findall(r'<text x="44"[^>]*>([^<]+)', shown)
     assert len(inputs) == 7
     assert all(text.startswith(": ") for text in inputs)
+    assert {word for text in inputs for word in text.removeprefix(": ").split()} <= set(WORDS)
 
 
 def test_the_pages_know_how_many_words_the_demo_world_has(client):
