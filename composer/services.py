@@ -247,7 +247,7 @@ def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> 
     fits = selectors.fits_of(unique, base, method)
     problems = [f"{fit.name}: {reason.message}" for fit in fits for reason in fit.reasons]
     if problems:
-        message = f"{' '.join(problems[:3])} Leave it out, or choose another method."
+        message = f"{' '.join(problems[:3])} Leave out what does not fit."
         raise Refusal("modules_do_not_match", message, fields={"modules": problems})
     return fits
 

@@ -58,11 +58,16 @@ def answer_error(exception: Exception, context: dict[str, Any]) -> Response | No
 def describe(exception: exceptions.APIException) -> tuple[str, str, dict[str, list[str]] | None]:
     if isinstance(exception, exceptions.ValidationError):
         fields = field_messages(exception.detail)
-        first = next((messages[0] for messages in fields.values() if messages), "Some values are not valid.")
-        return "invalid", first, fields
+        return "invalid", first_message(fields), fields
     if isinstance(exception, exceptions.NotAuthenticated):
         return str(exception.default_code), HOW_TO_SIGN_IN, None
     return str(exception.default_code), str(exception.detail), None
+
+
+def first_message(fields: dict[str, list[str]]) -> str:
+    """The first thing that is wrong, and where: “name: This field is required.”"""
+    name, messages = next(iter(fields.items()))
+    return messages[0] if name in ("body", "non_field_errors") else f"{name}: {messages[0]}"
 
 
 def field_messages(detail: Any, prefix: str = "") -> dict[str, list[str]]:

@@ -12,8 +12,12 @@ HUB_CLIENT_PREFIXES = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
 
 
 def clean_environment() -> dict[str, str]:
-    """Our own environment without what is meant for clients of a Hub."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(HUB_CLIENT_PREFIXES)}
+    """Our own environment without what is meant for clients of a Hub. Empty means unset."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if value.strip() and not name.startswith(HUB_CLIENT_PREFIXES)
+    }
 
 
 def read_environment(path: Path) -> dict[str, str]:

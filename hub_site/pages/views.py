@@ -1,5 +1,5 @@
-from django.contrib.auth.decorators import user_passes_test
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -36,8 +36,10 @@ def limits_page(request: HttpRequest) -> HttpResponse:
     return render(request, "pages/limits.html", {"groups": groups})
 
 
-@user_passes_test(lambda user: user.is_staff)
+@login_required
 @require_safe
 def styleguide(request: HttpRequest) -> HttpResponse:
     """Every component once, for whoever builds the next page."""
+    if not request.user.is_staff:
+        raise Http404
     return render(request, "pages/styleguide.html", specimens.all_of_them())

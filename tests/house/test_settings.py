@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from hub_site.embedded.environment import read_or_make_secrets, site_environment
+from hub_site.embedded.folders import DataFolder
 from hub_site.settings import env
 from hub_site.settings.env import SettingError
 
@@ -122,3 +124,10 @@ def test_every_setting_is_documented_in_one_table():
         )
     internal = {"HUB_READY_FILE", "HUB_QUEUE"}  # from the supervisor to its children
     assert names - internal - set(re.findall(r"^\| `([A-Z_]+)`", DOCUMENTED, re.MULTILINE)) == set()
+
+
+def test_an_empty_variable_of_the_caller_is_as_good_as_none(tmp_path, monkeypatch):
+    folder = DataFolder(tmp_path)
+    made = read_or_make_secrets(folder)["HUB_SECRET_KEY"]
+    monkeypatch.setenv("HUB_SECRET_KEY", " ")
+    assert site_environment(folder, {}, "hub_site.settings.prod")["HUB_SECRET_KEY"] == made

@@ -72,7 +72,7 @@ def test_a_user_gets_a_page_of_ours(browser_of, alice, address):
 
 
 def test_the_style_guide_is_for_staff(browser_of, alice, staff):
-    assert browser_of(alice).get("/styleguide/").status_code == 302
+    assert browser_of(alice).get("/styleguide/").status_code == 404
     answer = browser_of(staff).get("/styleguide/")
     assert answer.status_code == 200
     require_calm(answer.content.decode())
