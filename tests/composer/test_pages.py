@@ -295,6 +295,7 @@ def test_the_report_shows_verdict_race_weights_and_answers(browser, done):
     assert "This composition" in page
     assert 'href="/bob/first"' in page
     assert "PeftModel.from_pretrained(base, &quot;fruit-in-capitals&quot;)" in page
+    assert "export HF_ENDPOINT=http://testserver" in page  # where those lines find the base
 
 
 def test_answers_cannot_break_the_report(browser, done):
