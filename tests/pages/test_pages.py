@@ -133,7 +133,7 @@ def test_the_limits_are_the_ones_the_site_runs_with(client):
 def test_a_message_becomes_a_toast(browser_of, alice):
     markup = browser_of(alice).post("/accounts/logout/", follow=True).content.decode()
     assert re.search(
-        r'class="notice toast notice--success">\s*<div class="notice__body">You are signed out', markup
+        r'class="notice toast notice--success">\s*<div class="notice__body"><p>You are signed out', markup
     )
 
 
