@@ -8,12 +8,21 @@ from composer import runner
 from composer.examples import Pair
 from composer.models import Composition
 from composer.services import composition_request
+from composer.tasks import run_composition
 from hub_site.jobs import leases
 from tests.composer.errands import write_result
 from tests.factories import make_base, make_module
 
 SHOTS = [Pair("apple", "APPLE"), Pair("pear", "PEAR"), Pair("plum", "PLUM")]
 HELD_OUT = [Pair("fig", "FIG"), Pair("lime", "LIME")]
+
+
+@pytest.fixture
+def bells(monkeypatch):
+    """Every id the queue is rung with, instead of ringing it."""
+    rung = []
+    monkeypatch.setattr(run_composition, "delay", rung.append)
+    return rung
 
 
 @pytest.fixture

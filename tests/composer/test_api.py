@@ -8,8 +8,9 @@ import pytest
 
 from composer.core.choices import BUDGET_OF_METHOD
 from composer.models import Composition, CompositionEvent
-from composer.tasks import run_composition
 from hub_site.jobs import leases
+
+pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
 
 ADDRESS = "/api/v1/compositions"
 BODY = {
@@ -19,13 +20,6 @@ BODY = {
     "held_out": [{"input": "fig", "output": "FIG"}],
     "seed": 3,
 }
-
-
-@pytest.fixture(autouse=True)
-def bells(monkeypatch):
-    rung = []
-    monkeypatch.setattr(run_composition, "delay", rung.append)
-    return rung
 
 
 @pytest.fixture

@@ -12,20 +12,14 @@ from django.utils import timezone
 from composer import selectors
 from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
 from composer.models import Composition
-from composer.tasks import run_composition
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
 from tests.factories import make_base
 
+pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
+
 NEW = "/compositions/new/"
-
-
-@pytest.fixture(autouse=True)
-def bells(monkeypatch):
-    rung = []
-    monkeypatch.setattr(run_composition, "delay", rung.append)
-    return rung
 
 
 @pytest.fixture

@@ -16,13 +16,7 @@ from modules_registry.services import module_delete, version_add
 from tests.composer.conftest import HELD_OUT, SHOTS
 from tests.factories import adapter_files, config_file, make_module, weights_file
 
-
-@pytest.fixture(autouse=True)
-def bells(monkeypatch):
-    """The ids that the queue was rung with."""
-    rung = []
-    monkeypatch.setattr(run_composition, "delay", rung.append)
-    return rung
+pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
 
 
 def refusal_of(ask, **changes) -> Refusal:
