@@ -39,8 +39,9 @@ def evaluate_adapter(
         base.hook(layer.path for layer in stack.layers)
         adapters = single_modules(stack, [0])
     length = longest_useful_answer(examples, max_new_tokens)
-    (answers,) = base.answers([base.prompt(example.input) for example in examples], length, adapters)
-    nats, tokens = score_examples(base, examples, adapters)
+    with base.threads_that_pay():
+        (answers,) = base.answers([base.prompt(example.input) for example in examples], length, adapters)
+        nats, tokens = score_examples(base, examples, adapters)
     reference = [is_reference_match(a, e.output) for a, e in zip(answers, examples, strict=True)]
     return {
         "n": len(examples),
