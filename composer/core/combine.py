@@ -4,7 +4,7 @@ Convention, as in peft: A is (r, d_in), B is (d_out, r), and a layer adds
 (alpha / r) * B @ A to its frozen weight of shape (d_out, d_in).
 
 A method turns P vectors of weights into P candidates at once (`adapters`) and one
-vector into the factors of a plain adapter (`factors`).
+vector into the factors of a plain adapter (`lora`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,18 +61,58 @@ class PlainLora:
 
 
 class Method(Protocol):
-    """A way to make one adapter from N modules and N weights."""
+    """A way to make one adapter from N modules, steered by a vector of numbers that a search moves.
+
+    Most methods have one number for each module; a method that weighs layer by layer has N for
+    each of L layers, and its numbers need not be the coefficients themselves.
+    """
 
     name: str
+    stack: ModuleStack
+
+    @property
+    def n_weights(self) -> int:
+        """How many numbers a search moves."""
+
+    @property
+    def start(self) -> Tensor:
+        """(n_weights,) where a search begins."""
 
     def adapters(self, weights: Tensor) -> Adapters:
-        """The P candidates of weights (P, N), differentiable in the weights."""
+        """The P candidates of weights (P, n_weights), differentiable in the weights."""
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        """The adapter of one weight vector (N,)."""
+        """The adapter of one weight vector (n_weights,)."""
+
+    def by_module(self, weights: Sequence[float]) -> tuple[float, ...]:
+        """(N,) what one weight vector gives each module, to be told to people."""
+
+    def by_layer(self, weights: Sequence[float]) -> Tensor | None:
+        """(L, N) coefficients in the order of `stack.layers`; None where all layers share them."""
 
 
-class ExactSum:
+class OneWeightPerModule:
+    """What the methods have in common whose weights are the modules' own coefficients."""
+
+    stack: ModuleStack
+
+    @property
+    def n_weights(self) -> int:
+        return len(self.stack)
+
+    @property
+    def start(self) -> Tensor:
+        """Nothing is added."""
+        return torch.zeros(len(self.stack))
+
+    def by_module(self, weights: Sequence[float]) -> tuple[float, ...]:
+        return tuple(weights)
+
+    def by_layer(self, _weights: Sequence[float]) -> None:
+        return None
+
+
+class ExactSum(OneWeightPerModule):
     """ΔW = Σ wᵢ sᵢ BᵢAᵢ: the modules' own deltas, weighted, with nothing between them.
 
     Linear in the weights, so the average of two weight vectors is the average of two
@@ -118,7 +158,7 @@ class ExactSum:
         return PlainLora(factors, rank=rank, alpha=float(rank))
 
 
-class ProductOfSums:
+class ProductOfSums(OneWeightPerModule):
     """ΔW = s (Σ wᵢBᵢ)(Σ wⱼAⱼ): factor summed with factor, then multiplied.
 
     It holds the cross terms wᵢwⱼBᵢAⱼ and is quadratic in the weights: one module at

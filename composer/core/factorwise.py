@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from composer.core.combine import Adapters, OwnFactors, PlainLora, require_equal_shapes
+from composer.core.combine import Adapters, OneWeightPerModule, OwnFactors, PlainLora, require_equal_shapes
 from composer.core.module_stack import ModuleStack
 
 TIES_DENSITY = 0.2  # the share of values kept, as in the paper
@@ -27,7 +27,7 @@ MAGNITUDE_DENSITY = 0.5
 Rule = Callable[[Tensor, torch.Generator], Tensor]  # (N, …) of one factor in N modules -> the same shape
 
 
-class Factorwise:
+class Factorwise(OneWeightPerModule):
     """One of the rules of RULES over a stack of modules of equal ranks and targets."""
 
     def __init__(self, name: str, stack: ModuleStack, *, seed: int) -> None:
