@@ -1,6 +1,7 @@
 """The Celery app. A message is a doorbell with an id; what it means and what becomes of it are rows.
 
-Queues: "default" (seconds), "compose" (minutes), "try" (answers).
+Queues: "default" (seconds), "transfer" (minutes on the network), "compose" (minutes of computing),
+"try" (answers).
 """
 
 import os
@@ -18,7 +19,7 @@ app.conf.update(
     task_serializer="json",
     result_backend=None,
     task_ignore_result=True,
-    task_queues=[Queue("default"), Queue("compose"), Queue("try")],
+    task_queues=[Queue("default"), Queue("transfer"), Queue("compose"), Queue("try")],
     task_default_queue="default",
     task_create_missing_queues=False,
     task_acks_late=False,  # the sweeper rings again; no broker's redelivery rule matters

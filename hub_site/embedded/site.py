@@ -67,6 +67,7 @@ class Site:
     def workers(self) -> list[Part]:
         return [
             self.worker("default", concurrency=2),
+            self.worker("transfer", concurrency=2),
             self.worker("compose", concurrency=1, also_ready=(self.folder.run / LAUNCHER_READY,)),
             self.worker("try", concurrency=4),
             self.scheduler(),

@@ -34,11 +34,11 @@ def test_every_queue_has_a_worker_that_listens_to_it_alone():
 
 
 def test_nothing_starts_before_the_database_is_prepared():
-    for name in ("web", "worker-default", "worker-compose", "worker-try", "scheduler"):
+    for name in ("web", "worker-default", "worker-transfer", "worker-compose", "worker-try", "scheduler"):
         assert SERVICES[name]["depends_on"]["prepare"]["condition"] == "service_completed_successfully"
 
 
-@pytest.mark.parametrize("name", ["web", "worker-default", "scheduler", "prepare"])
+@pytest.mark.parametrize("name", ["web", "worker-default", "worker-transfer", "scheduler", "prepare"])
 def test_what_does_not_compute_runs_from_the_image_without_torch(name):
     assert SERVICES[name]["build"]["target"] == "web"
 

@@ -16,7 +16,16 @@ from tests.running_hub import READY_TIMEOUT_S, Hub, temporary_hub
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PARTS = ["postgres", "valkey", "web", "worker-default", "worker-compose", "worker-try", "scheduler"]
+PARTS = [
+    "postgres",
+    "valkey",
+    "web",
+    "worker-default",
+    "worker-transfer",
+    "worker-compose",
+    "worker-try",
+    "scheduler",
+]
 FIRST_PAGE_S = 10  # on two cores with nothing else to do; the tests' machine may be busy
 BUSY_FACTOR = 3
 
