@@ -9,10 +9,12 @@ from django.urls import reverse
 
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
 
 SHA256_LENGTH = 64
 COMMIT_ID_LENGTH = 40
+REF_LENGTH_MAX = 100
 
 
 class StoredFile(models.Model):
@@ -87,9 +89,22 @@ class ModuleQuerySet(models.QuerySet["Module"]):
     def existing(self) -> "ModuleQuerySet":
         return self.filter(deleted_at=None)
 
+    def visible_to(self, viewer: object) -> "ModuleQuerySet":
+        """What this visitor may know of: what is published for all, and all of the owners they belong to."""
+        for_all = models.Q(private=False, current__isnull=False)
+        theirs = models.Q(namespace__in=namespaces_readable_by(viewer))
+        return self.existing().filter(for_all | theirs)
+
+    def published(self) -> "ModuleQuerySet":
+        """Those with a complete adapter; the others are drafts."""
+        return self.filter(current__isnull=False)
+
 
 class Module(TimeStamped):
-    """A LoRA module at /{namespace}/{name}. Its current version is its content; deleted names stay taken."""
+    """A LoRA module at /{namespace}/{name}. Its current version is its content; deleted names stay taken.
+
+    Without a current version it is a draft: it exists for its owner alone, until commits complete it.
+    """
 
     namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="modules")
     name = models.CharField(max_length=NAME_LENGTH_MAX)
@@ -97,10 +112,20 @@ class Module(TimeStamped):
     sentence = models.CharField(max_length=300, blank=True)  # what it was trained for
     licence = models.CharField(max_length=60, blank=True)
     tags = models.ManyToManyField(Tag, related_name="modules", blank=True)
+    private = models.BooleanField(default=False)  # for strangers it does not exist
     current = models.OneToOneField(
         "Version", on_delete=models.PROTECT, null=True, blank=True, related_name="current_of"
     )
+    # What has come so far, while no version is complete.
+    draft = models.OneToOneField(
+        "Version", on_delete=models.PROTECT, null=True, blank=True, related_name="draft_of"
+    )
+    downloads = models.PositiveBigIntegerField(default=0, editable=False)  # one per version, day and client
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # A name that a module had before it was renamed leads to it.
+    moved_to = models.ForeignKey(
+        "self", on_delete=models.CASCADE, null=True, blank=True, related_name="former_names"
+    )
     search_text = models.TextField(
         blank=True, editable=False
     )  # sentence, tags and base, kept by the services
@@ -135,35 +160,47 @@ class Module(TimeStamped):
 
 
 class Version(models.Model):
-    """One immutable state of a module: its files, and the facts the gate read from them."""
+    """One immutable state of a module: its files, and the facts the gate read from them.
+
+    Those that were published one after the other are numbered. A step of a draft, or of a branch, has no
+    number; a draft's step has no facts either.
+    """
 
     module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="versions")
-    number = models.PositiveIntegerField()  # 1, 2, 3, … within the module
+    number = models.PositiveIntegerField(null=True, blank=True)  # 1, 2, 3, … within the module
     commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, unique=True)
+    parent = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children"
+    )
     message = models.CharField(max_length=200)
+    description = models.TextField(blank=True)  # what a Hub client says below the message
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    base_name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)  # as the uploader named it
+    base_name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1, blank=True)  # as the uploader named it
     # The library's base of that name; empty: published, but not composable here.
     base = models.ForeignKey(
         BaseModel, on_delete=models.SET_NULL, null=True, blank=True, related_name="versions"
     )
     base_revision = models.CharField(max_length=100, blank=True)  # which one the config names, if any
     task_type = models.CharField(max_length=30, blank=True)
-    rank = models.PositiveIntegerField()
-    alpha = models.FloatField()
-    scaling = models.FloatField()  # what multiplies B·A
+    rank = models.PositiveIntegerField(default=0)
+    alpha = models.FloatField(default=0)
+    scaling = models.FloatField(default=0)  # what multiplies B·A
     targets = models.JSONField(default=list)  # ["q", "v"]
-    parameters = models.PositiveBigIntegerField()
-    dtype = models.CharField(max_length=10)
-    weights_sha256 = models.CharField(max_length=SHA256_LENGTH)
+    parameters = models.PositiveBigIntegerField(default=0)
+    dtype = models.CharField(max_length=10, blank=True)
+    weights_sha256 = models.CharField(max_length=SHA256_LENGTH, blank=True)
     size_bytes = models.PositiveBigIntegerField()
 
     class Meta:
-        ordering = ["-number"]
+        ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(fields=["module", "number"], name="version_number_once_per_module"),
+            models.CheckConstraint(
+                name="version_numbered_only_if_complete",
+                condition=models.Q(number=None) | models.Q(rank__gt=0),
+            ),
         ]
         indexes = [models.Index(fields=["base_name"], name="version_base_name")]
 
@@ -172,14 +209,74 @@ class Version(models.Model):
 
     @property
     def revision(self) -> str:
-        """How an address names it, beside its commit id."""
-        return f"v{self.number}"
+        """The shortest way an address names it for good."""
+        return f"v{self.number}" if self.number else self.commit_id
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it holds an adapter that passed the gate, not only parts of one."""
+        return self.rank > 0
 
 
 class VersionFile(StoredFile):
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="files")
+    # The git blob id of the file as a Hub client sent it: a config is stored as the gate wrote it anew, and
+    # the client must still see that it has sent this one already.
+    uploaded_sha1 = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)
 
     class Meta(StoredFile.Meta):
         constraints = [
             models.UniqueConstraint(fields=["version", "path"], name="version_file_path_once"),
         ]
+
+
+class Ref(TimeStamped):
+    """A branch, which commits move, or a tag, which stays. “main” is the module's own current version."""
+
+    class Kind(models.TextChoices):
+        BRANCH = "branch", "Branch"
+        TAG = "tag", "Tag"
+
+    module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="refs")
+    kind = models.CharField(max_length=6, choices=Kind)
+    name = models.CharField(max_length=REF_LENGTH_MAX)
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="refs")
+    message = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["module", "name"], name="ref_name_once_per_module"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IncomingFile(StoredFile):
+    """A file that a Hub client has sent ahead of the commit that will name it."""
+
+    module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="incoming")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(StoredFile.Meta):
+        constraints = [
+            models.UniqueConstraint(fields=["module", "user", "sha256"], name="incoming_file_once"),
+        ]
+
+
+class VersionDownload(models.Model):
+    """One client fetched the weights of one version on one day. Who it was cannot be told from it."""
+
+    version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="download_days")
+    day = models.DateField()
+    client = models.CharField(max_length=SHA256_LENGTH)  # a keyed hash of day and visitor
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["version", "day", "client"], name="download_once_per_day"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version_id} on {self.day}"

@@ -23,6 +23,13 @@ def namespaces_writable_by(user: User) -> QuerySet[Namespace]:
     return Namespace.objects.filter(Q(user=user) | member).distinct()
 
 
+def namespaces_readable_by(viewer: object) -> QuerySet[Namespace]:
+    """The viewer's own namespace, and every organisation they belong to; none for a stranger."""
+    if not isinstance(viewer, User):
+        return Namespace.objects.none()
+    return Namespace.objects.filter(Q(user=viewer) | Q(memberships__user=viewer)).distinct()
+
+
 def tokens_of(user: User) -> QuerySet[ApiToken]:
     return ApiToken.objects.filter(user=user, revoked_at=None)
 
