@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from composer.core.choices import WEIGHT_BOUND
 from composer.core.errors import MismatchedModulesError
 from composer.core.module_stack import ModuleStack
 
@@ -52,12 +53,27 @@ class SharedFactors:
 
 
 @dataclass(frozen=True)
+class WholeDelta:
+    """Each candidate has its own ΔW (P, d_out, d_in), of whatever rank."""
+
+    delta: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.delta.mT
+
+
+@dataclass(frozen=True)
 class PlainLora:
-    """One adapter: (A, B) by layer path, one rank, one alpha."""
+    """One adapter: (A, B) by layer path, one rank, one alpha.
+
+    `energy_kept` is the share of the squared size of its deltas that cutting it to its rank left;
+    1 if nothing was cut.
+    """
 
     factors: Mapping[str, tuple[Tensor, Tensor]]
     rank: int
     alpha: float
+    energy_kept: float = 1.0
 
 
 class Method(Protocol):
@@ -69,6 +85,7 @@ class Method(Protocol):
 
     name: str
     stack: ModuleStack
+    bound: float  # every number of a weight vector stays within ±bound
 
     @property
     def n_weights(self) -> int:
@@ -95,6 +112,7 @@ class OneWeightPerModule:
     """What the methods have in common whose weights are the modules' own coefficients."""
 
     stack: ModuleStack
+    bound = WEIGHT_BOUND
 
     @property
     def n_weights(self) -> int:
@@ -126,36 +144,44 @@ class ExactSum(OneWeightPerModule):
 
     def __init__(self, stack: ModuleStack) -> None:
         self.stack = stack
-        # (R, d_in) and (d_out, R) with R = N * rank: the concatenation of all modules.
-        self.joined = {
-            path: (A.reshape(-1, A.shape[-1]), B.transpose(0, 1).reshape(B.shape[1], -1).contiguous())
-            for path, A, B in stack.factors()
-        }
 
     def adapters(self, weights: Tensor) -> Adapters:
-        between = (weights * self.stack.scalings).repeat_interleave(self.stack.rank, dim=-1).unsqueeze(1)
-        return {path: SharedFactors(A, B, between) for path, (A, B) in self.joined.items()}
+        return sum_adapters(self.stack, weights.unsqueeze(1).expand(-1, len(self.stack.layers), -1))
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        """Rank concatenation: A = [A₁; …; A_N], B = [w₁s₁B₁, …, w_N s_N B_N], r = Σ rᵢ, alpha = r.
+        coefficients = torch.tensor([list(weights)], dtype=torch.float64)
+        return concatenated(self.stack, coefficients.expand(len(self.stack.layers), -1))
 
-        Modules of weight zero are left out. If all are zero the first stays, as zeros, because
-        an adapter without any rank is no adapter.
-        """
-        kept = [i for i, w in enumerate(weights) if w != 0] or [0]
-        stack = self.stack
-        scaled = [weights[i] * float(stack.scalings[i]) for i in kept]
-        rank = sum(stack.ranks[i] for i in kept)
-        factors = {
-            path: (
-                torch.cat([A[i, : stack.ranks[i]] for i in kept], dim=0),
-                torch.cat(
-                    [ws * B[i, :, : stack.ranks[i]] for i, ws in zip(kept, scaled, strict=True)], dim=1
-                ),
-            )
-            for path, A, B in stack.factors()
-        }
-        return PlainLora(factors, rank=rank, alpha=float(rank))
+
+def sum_adapters(stack: ModuleStack, coefficients: Tensor) -> Adapters:
+    """P exact sums Σ cᵢ sᵢ BᵢAᵢ with coefficients (P, L, N), differentiable in them."""
+    on_device = coefficients.to(stack.scalings.device)
+    between = (on_device * stack.scalings).repeat_interleave(stack.rank, dim=-1)  # (P, L, N * rank)
+    return {
+        path: SharedFactors(A, B, between[:, layer : layer + 1])
+        for layer, (path, A, B) in enumerate(stack.joined())
+    }
+
+
+def concatenated(stack: ModuleStack, coefficients: Tensor) -> PlainLora:
+    """The exact sum with coefficients (L, N) as one adapter, by rank concatenation.
+
+    A = [A₁; …; A_N], B = [c₁s₁B₁, …, c_N s_N B_N], r = Σ rᵢ, alpha = r. Modules whose coefficients
+    are all zero are left out. If that is every module the first stays, as zeros, because an adapter
+    without any rank is no adapter. A layer that a module lacks gets a block of zeros from it, so
+    that the rank is the same everywhere: peft reads a rank by layer as a regular expression.
+    """
+    kept = coefficients.any(0).nonzero().flatten().tolist() or [0]
+    scaled = (coefficients.cpu() * stack.scalings.cpu()).tolist()
+    rank = sum(stack.ranks[i] for i in kept)
+    factors = {
+        path: (
+            torch.cat([A[i, : stack.ranks[i]] for i in kept], dim=0),
+            torch.cat([scaled[layer][i] * B[i, :, : stack.ranks[i]] for i in kept], dim=1),
+        )
+        for layer, (path, A, B) in enumerate(stack.factors())
+    }
+    return PlainLora(factors, rank=rank, alpha=float(rank))
 
 
 class ProductOfSums(OneWeightPerModule):
@@ -177,13 +203,13 @@ class ProductOfSums(OneWeightPerModule):
         self.scaling = float(stack.scalings[0])
 
     def adapters(self, weights: Tensor) -> Adapters:
-        mixed = weights @ self.stack.flat  # (P, parameters)
-        return {path: OwnFactors(A, self.scaling * B) for path, A, B in self.stack.factors(mixed)}
+        mixed = self.stack.mixed(weights.to(self.stack.scalings.device))
+        return {path: OwnFactors(A, self.scaling * B) for path, A, B in mixed}
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """A = Σ wᵢAᵢ, B = Σ wᵢBᵢ, with the modules' own rank and alpha."""
-        mixed = torch.tensor([weights], dtype=torch.float32) @ self.stack.flat
-        factors = {path: (A[0], B[0]) for path, A, B in self.stack.factors(mixed)}
+        w = torch.tensor([list(weights)], dtype=torch.float32, device=self.stack.scalings.device)
+        factors = {path: (A[0], B[0]) for path, A, B in self.stack.mixed(w)}
         return PlainLora(factors, rank=self.stack.rank, alpha=self.scaling * self.stack.rank)
 
 
@@ -191,7 +217,7 @@ def single_modules(stack: ModuleStack, indices: Sequence[int]) -> Adapters:
     """One candidate per index: that module alone, at weight 1."""
     chosen = list(indices)
     scalings = stack.scalings[chosen].view(-1, 1, 1)
-    return {path: OwnFactors(A, scalings * B) for path, A, B in stack.factors(stack.flat[chosen])}
+    return {path: OwnFactors(A[chosen], scalings * B[chosen]) for path, A, B in stack.factors()}
 
 
 def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = True) -> None:
@@ -219,7 +245,7 @@ def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = Tr
             continue
         raise MismatchedModulesError(
             f"{method} sums factors, so all modules must agree, but {name} {difference}. "
-            "Leave it out, or use the method exact."
+            "Leave it out, or use a method that sums whole updates, such as exact."
         )
 
 

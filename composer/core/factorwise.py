@@ -9,7 +9,6 @@ An election of signs among factors of different A says little about their deltas
 are here because people know them.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,14 +33,12 @@ class Factorwise(OneWeightPerModule):
         require_equal_shapes(stack, name, scalings=False)
         self.name = name
         generator = torch.Generator().manual_seed(seed)
-        prepared = torch.empty_like(stack.flat)
-        for (_, A, B), (_, to_A, to_B) in zip(stack.factors(), stack.factors(prepared), strict=True):
-            to_A.copy_(RULES[name](A, generator))
-            to_B.copy_(RULES[name](B, generator))
-        self.stack = replace(stack, flat=prepared)
+        prune = RULES[name]
+        prepared = [(prune(A, generator), prune(B, generator).mT) for _, A, B in stack.factors()]
+        self.stack = replace(stack, blocks=tuple((A, B_T.contiguous()) for A, B_T in prepared))
 
     def adapters(self, weights: Tensor) -> Adapters:
-        scaled = weights * self.stack.scalings
+        scaled = weights.to(self.stack.scalings.device) * self.stack.scalings
         on_B = scaled.abs().sqrt()  # (P, N)
         on_A = scaled.sign() * on_B
         return {
@@ -63,7 +60,7 @@ def keep_all(values: Tensor, _generator: torch.Generator) -> Tensor:
     return values
 
 
-def keep_largest(values: Tensor, _generator: torch.Generator, *, density: float) -> Tensor:
+def keep_largest(values: Tensor, _generator: torch.Generator | None = None, *, density: float) -> Tensor:
     """Each module keeps the `density` share of its values that are largest in size; the rest is zero."""
     rows = values.flatten(1)
     n_kept = int(density * rows.shape[1])
@@ -76,17 +73,22 @@ def drop_at_random(values: Tensor, generator: torch.Generator, *, density: float
 
     Source: Yu et al., DARE, arXiv:2311.03099.
     """
-    kept = torch.rand(values.shape, generator=generator) < density
+    kept = torch.rand(values.shape, generator=generator).to(values.device) < density
     return values * kept / density
 
 
-def agreeing(values: Tensor) -> Tensor:
-    """Elect a sign for each value by the sum over modules; whoever has it counts, averaged over those.
+def agreement(values: Tensor) -> Tensor:
+    """(N, …) booleans: a sign is elected for each value by the sum over modules; who has it agrees.
 
     Source: Yadav et al., TIES-Merging, arXiv:2306.01708.
     """
     elected = torch.where(values.sum(0) >= 0, 1.0, -1.0)
-    agrees = values.sign() == elected
+    return values.sign() == elected
+
+
+def agreeing(values: Tensor) -> Tensor:
+    """Whoever agrees counts, averaged over those."""
+    agrees = agreement(values)
     return values * agrees / agrees.sum(0).clamp(min=1)
 
 
@@ -107,29 +109,3 @@ RULES: Mapping[str, Rule] = {
     "dare_linear": partial(drop_at_random, density=DARE_DENSITY),
     "dare_ties": dare_ties,
 }
-
-
-def truncated(lora: PlainLora, rank: int) -> tuple[PlainLora, float]:
-    """The nearest adapter of this rank, and the share of the squared size of its deltas that is kept.
-
-    QR of both factors, then an SVD of the small core between them; the (d_out, d_in) product is
-    never made. Each singular vector's sign is fixed by its largest entry, so the bytes repeat.
-
-    Source: Eckart and Young, Psychometrika 1 (1936).
-    """
-    factors, kept, whole = {}, 0.0, 0.0
-    root = math.sqrt(lora.alpha / lora.rank)
-    for path, (A, B) in lora.factors.items():
-        Q_B, R_B = torch.linalg.qr(root * B.double())
-        Q_A, R_A = torch.linalg.qr(root * A.double().T)
-        U, S, Vh = torch.linalg.svd(R_B @ R_A.T)  # ΔW = Q_B (U S Vh) Q_Aᵀ
-        left, right = (Q_B @ U)[:, :rank], (Vh @ Q_A.T)[:rank]
-        signs = left.gather(0, left.abs().argmax(0, keepdim=True)).sign()
-        sizes = S[:rank].sqrt()
-        new_A, new_B = torch.zeros(rank, A.shape[1]), torch.zeros(B.shape[0], rank)
-        new_A[: len(sizes)] = ((signs * sizes).T * right).float()
-        new_B[:, : len(sizes)] = (left * signs * sizes).float()
-        factors[path] = (new_A, new_B)
-        kept += float(S[:rank].square().sum())
-        whole += float(S.square().sum())
-    return PlainLora(factors, rank=rank, alpha=float(rank)), kept / whole if whole else 1.0

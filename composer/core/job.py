@@ -42,7 +42,6 @@ from composer.core.export import (
     write_adapter,
     write_card,
 )
-from composer.core.factorwise import truncated
 from composer.core.methods import make_method
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import (
@@ -55,6 +54,7 @@ from composer.core.objective import (
 from composer.core.request import Job, read_job
 from composer.core.search import Found, Step, search_greedy, search_nevergrad
 from composer.core.select import parse_selectors, select_modules
+from composer.core.svd import truncated
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -134,7 +134,7 @@ class Composition:
             self.planned = planned_steps(self.job, len(self.shots), len(self.stack))
             self.found = self._found()
             self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
-            self.lora, self.energy_kept = self._lora()
+            self.lora = self._lora()
             self.final_nats = self.scorer.nats_of(self.adapters)
 
     def export(self, out: Path) -> None:
@@ -186,7 +186,7 @@ class Composition:
             "seed": job.seed,
             "precision": "fp32",
             "rank": self.lora.rank,
-            "energy_kept": self.energy_kept,
+            "energy_kept": self.lora.energy_kept,
             "template": job.template,
             "n_shots": len(self.shots),
             "n_held_out": len(self.held_out),
@@ -254,15 +254,14 @@ class Composition:
             }
         )
 
-    def _lora(self) -> tuple[PlainLora, float]:
-        """The composed adapter, cut to the rank that was asked for, and the share of it that is kept."""
-        whole, rank = self.method.lora(self.found.weights), self.job.rank
-        self.adapters = self.method.adapters(self.weights)
-        if rank is None or rank >= whole.rank:
-            return whole, 1.0
-        cut, kept = truncated(whole, rank)
-        self.adapters = as_adapters(cut)
-        return cut, kept
+    def _lora(self) -> PlainLora:
+        """The composed adapter, cut to the rank that was asked for."""
+        lora, rank = self.method.lora(self.found.weights), self.job.rank
+        if rank is not None and rank < lora.rank:
+            lora = truncated(lora, rank)
+        # What was cut is scored as it is written; the rest as it was searched, so that they are compared.
+        self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
+        return lora
 
     def _exam(self) -> Exam | None:
         if not self.held_out:

@@ -1,4 +1,4 @@
-"""N LoRA modules as one (N, parameters) stack.
+"""N LoRA modules side by side, as one stack.
 
 Convention, as in peft: A is (r, d_in), B is (d_out, r), and a layer adds
 (alpha / r) * B @ A to its frozen weight of shape (d_out, d_in).
@@ -63,19 +63,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModuleStack:
-    """N modules in one buffer, so that composing is one product.
+    """N modules side by side, layer by layer, so that composing is one product for each layer.
 
-    A row of `flat` holds, layer by layer, A (rank, d_in) and then B (d_out, rank), where
-    rank is the largest of all modules. A smaller rank and a layer that a module lacks are
-    filled with zeros, which changes no delta.
+    A smaller rank and a layer that a module lacks are filled with zeros, which changes no delta.
+    B is kept transposed: so the factors of one module and the concatenation of all modules are
+    both views of the same memory, which is gigabytes for hundreds of modules.
 
     Attributes:
         names: N names.
-        layers: every layer that some module changes, in a fixed order.
-        rank: the rank of every row of the stack, the largest of all modules.
+        layers: L layers, every one that some module changes, in a fixed order.
+        rank: the rank of every block of the stack, the largest of all modules.
         ranks: N ranks as stored.
         scalings: (N,) what multiplies B @ A.
-        flat: (N, parameters) fp32.
+        blocks: A (N, rank, d_in) and Bᵀ (N, rank, d_out) of each layer, fp32.
         targets: N sets of layer paths.
     """
 
@@ -84,40 +84,51 @@ class ModuleStack:
     rank: int
     ranks: tuple[int, ...]
     scalings: Tensor
-    flat: Tensor
+    blocks: tuple[tuple[Tensor, Tensor], ...]
     targets: tuple[frozenset[str], ...]
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def factors(self, flat: Tensor | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(path, A (N, rank, d_in), B (N, d_out, rank)) of each layer, as views.
+    def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(path, A (N, rank, d_in), B (N, d_out, rank)) of each layer, as views."""
+        for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
+            yield layer.path, A, B_T.mT
 
-        `flat`: rows laid out as the stack's own, for example mixtures of them; the stack itself if None.
-        """
-        rows = self.flat if flat is None else flat
-        start = 0
-        for layer in self.layers:
-            middle = start + self.rank * layer.d_in
-            end = middle + layer.d_out * self.rank
-            A = rows[:, start:middle].view(-1, self.rank, layer.d_in)
-            B = rows[:, middle:end].view(-1, layer.d_out, self.rank)
-            yield layer.path, A, B
-            start = end
+    def joined(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(path, A (N * rank, d_in), B (d_out, N * rank)) of each layer: all concatenated, as views."""
+        for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
+            yield layer.path, A.flatten(0, 1), B_T.flatten(0, 1).T
+
+    def mixed(self, weights: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(path, Σ wᵢAᵢ (P, rank, d_in), Σ wᵢBᵢ (P, d_out, rank)) of each layer for weights (P, N)."""
+        for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
+            summed_A = (weights @ A.flatten(1)).unflatten(1, A.shape[1:])
+            summed_B_T = (weights @ B_T.flatten(1)).unflatten(1, B_T.shape[1:])
+            yield layer.path, summed_A, summed_B_T.mT
+
+    def holders(self) -> Tensor:
+        """(L, N) booleans: which modules change which layer."""
+        return torch.tensor([[layer.path in own for own in self.targets] for layer in self.layers])
 
     def subset(self, indices: Sequence[int]) -> "ModuleStack":
-        """The stack of these modules alone, in this order, with the same layout."""
+        """The stack of these modules alone, in this order, with the same layers and rank."""
         chosen = list(indices)
         if chosen == list(range(len(self))):
-            return self  # hundreds of modules are gigabytes: no copy without need
+            return self  # no copy without need
         return replace(
             self,
             names=tuple(self.names[i] for i in chosen),
             ranks=tuple(self.ranks[i] for i in chosen),
             scalings=self.scalings[chosen],
-            flat=self.flat[chosen],
+            blocks=tuple((A[chosen], B_T[chosen]) for A, B_T in self.blocks),
             targets=tuple(self.targets[i] for i in chosen),
         )
+
+    def to(self, device: torch.device) -> "ModuleStack":
+        """The stack in the memory of that device."""
+        moved = tuple((A.to(device), B_T.to(device)) for A, B_T in self.blocks)
+        return replace(self, scalings=self.scalings.to(device), blocks=moved)
 
 
 def read_module(folder: Path, name: str) -> LoraModule:
@@ -202,15 +213,16 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
     if not modules:
         raise NoModulesError
     layers = common_layers(modules)
-    rank = max(module.rank for module in modules)
-    width = sum(rank * (layer.d_in + layer.d_out) for layer in layers)
+    n, rank = len(modules), max(module.rank for module in modules)
     stack = ModuleStack(
         names=tuple(module.name for module in modules),
         layers=layers,
         rank=rank,
         ranks=tuple(module.rank for module in modules),
         scalings=torch.tensor([module.scaling for module in modules], dtype=torch.float32),
-        flat=torch.zeros(len(modules), width),
+        blocks=tuple(
+            (torch.zeros(n, rank, layer.d_in), torch.zeros(n, rank, layer.d_out)) for layer in layers
+        ),
         targets=tuple(frozenset(module.factors) for module in modules),
     )
     for path, all_A, all_B in stack.factors():

@@ -1,15 +1,12 @@
-"""Merging factor by factor, held to peft; and cutting an adapter to a rank."""
+"""Merging factor by factor, held to peft."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
-from composer.core.combine import PlainLora
 from composer.core.errors import MismatchedModulesError
-from composer.core.factorwise import RULES, TIES_DENSITY, Factorwise, drop_at_random, truncated
+from composer.core.factorwise import RULES, TIES_DENSITY, Factorwise, drop_at_random
 from composer.core.module_stack import read_module, stack_modules
 from tests.composer.core.tiny import make_base, make_module
 
@@ -68,26 +65,3 @@ def test_modules_of_different_rank_are_refused(world, tmp_path):
     stack = stack_modules([read_module(folder, folder.name) for folder in (folders[0], other)])
     with pytest.raises(MismatchedModulesError, match="ties"):
         Factorwise("ties", stack, seed=0)
-
-
-@given(st.integers(1, 8), st.integers(0, 1000))
-@settings(max_examples=25, deadline=None)
-def test_cutting_to_a_rank_is_the_best_that_rank_can_do(rank, seed):
-    generator = torch.Generator().manual_seed(seed)
-    A, B = torch.randn(6, 9, generator=generator), torch.randn(7, 6, generator=generator)
-    cut, kept = truncated(PlainLora({"a.q": (A, B)}, rank=6, alpha=3.0), rank)
-    whole = 0.5 * B @ A
-    U, S, Vh = torch.linalg.svd(whole)
-    best = U[:, :rank] @ torch.diag(S[:rank]) @ Vh[:rank] if rank <= 7 else whole
-    new_A, new_B = cut.factors["a.q"]
-    assert new_A.shape == (rank, 9)
-    assert new_B.shape == (7, rank)
-    torch.testing.assert_close(cut.alpha / cut.rank * new_B @ new_A, best, rtol=1e-3, atol=1e-4)
-    assert kept == pytest.approx(float(S[:rank].square().sum() / S.square().sum()), rel=1e-4)
-
-
-def test_nothing_cut_is_nothing_lost():
-    zero = PlainLora({"a.q": (torch.zeros(4, 9), torch.zeros(7, 4))}, rank=4, alpha=4.0)
-    cut, kept = truncated(zero, 2)
-    assert kept == 1.0
-    assert cut.factors["a.q"][1].abs().sum() == 0
