@@ -6,11 +6,13 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
 from django.db.models.functions import Upper
 from django.urls import reverse
+from django.utils import timezone
 
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
+from hub_site.jobs.models import Job
 
 SHA256_LENGTH = 64
 COMMIT_ID_LENGTH = 40
@@ -192,6 +194,8 @@ class Version(models.Model):
     dtype = models.CharField(max_length=10, blank=True)
     weights_sha256 = models.CharField(max_length=SHA256_LENGTH, blank=True)
     size_bytes = models.PositiveBigIntegerField()
+    # Its commit on the Hub behind this site, in the module's repository there; empty: it is not there.
+    hub_commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)
 
     class Meta:
         ordering = ["-pk"]
@@ -280,3 +284,24 @@ class VersionDownload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.version_id} on {self.day}"
+
+
+class HubRepository(Job):
+    """A module's repository on the Hub behind this site, and the work of keeping it equal to the module.
+
+    One job per module, so that versions arrive there in their order. When something changes here, a
+    finished job is queued again.
+    """
+
+    module = models.OneToOneField(Module, on_delete=models.CASCADE, related_name="hub_repository")
+    repo_id = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)
+    is_there = models.BooleanField(default=False)  # made, and not missing when we last looked
+    is_private = models.BooleanField(default=False)  # as the Hub was told last
+    attempts = models.PositiveIntegerField(default=0)  # that failed in a row
+    due_at = models.DateTimeField(default=timezone.now)  # not to be tried before
+
+    class Meta:
+        verbose_name_plural = "Hub repositories"
+
+    def __str__(self) -> str:
+        return self.repo_id
