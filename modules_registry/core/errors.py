@@ -3,6 +3,7 @@
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
+LEGACY_FILE = "adapter_model.bin"  # how peft saved weights before safetensors
 
 
 class GateRefusal(ValueError):
@@ -32,6 +33,13 @@ class CardRefusal(GateRefusal):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message, CARD_FILE)
+
+
+class CheckpointRefusal(GateRefusal):
+    """Something in adapter_model.bin, which is converted and never kept."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message, LEGACY_FILE)
 
 
 class BaseModelRefusal(GateRefusal):

@@ -1,0 +1,57 @@
+"""Write a safetensors file: the header, then the tensors' bytes back to back, in pieces."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from modules_registry.core.adapter_file import (
+    ADAPTER_ITEM_BYTES,
+    LENGTH_BYTES,
+    Header,
+    TensorEntry,
+    opened,
+    pieces_of,
+)
+from modules_registry.core.errors import WeightsRefusal
+
+ALIGNMENT_BYTES = 8  # where the tensors begin, as safetensors itself has it
+METADATA = {"format": "pt"}  # what transformers and peft ask for
+
+
+def entries_in_order(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> list[TensorEntry]:
+    """Lay (name, dtype, shape) out one after the other."""
+    entries, position = [], 0
+    for name, dtype, shape in tensors:
+        end = position + math.prod(shape) * ADAPTER_ITEM_BYTES[dtype]
+        entries.append(TensorEntry(name, dtype, shape, position, end))
+        position = end
+    return entries
+
+
+def header_bytes(entries: Sequence[TensorEntry]) -> bytes:
+    """The beginning of a file with these tensors: 8 bytes of length, and the JSON."""
+    described: dict[str, object] = {"__metadata__": METADATA}
+    for entry in entries:
+        described[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [entry.begin, entry.end],
+        }
+    text = json.dumps(described, separators=(",", ":")).encode()
+    text += b" " * (-(LENGTH_BYTES + len(text)) % ALIGNMENT_BYTES)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def rename_tensors(source: Path, header: Header, names: Mapping[str, str], target: Path) -> None:
+    """Write the same tensors under other names; a name that is not in `names` stays."""
+    renamed = [
+        TensorEntry(names.get(entry.name, entry.name), entry.dtype, entry.shape, entry.begin, entry.end)
+        for entry in header.tensors
+    ]
+    if len({entry.name for entry in renamed}) < len(renamed):
+        raise WeightsRefusal("tensor_twice", "Two of its tensors would get one name. Save the adapter again.")
+    with opened(source) as file, target.open("wb") as output:
+        output.write(header_bytes(renamed))
+        for piece in pieces_of(file, header.data_start, header.size_bytes):
+            output.write(piece)
