@@ -23,5 +23,6 @@ urlpatterns = [
     path("api/v1/", include("composer.api_urls")),
     path("api/v1/", include("modules_registry.api_urls")),
     re_path(r"^api/v1/(?P<path>[\s\S]*)$", api_not_found),
+    path("", include("modules_registry.hub_api.urls")),
     path("", include("modules_registry.urls")),  # last: /{namespace}/{name} takes what is left
 ]

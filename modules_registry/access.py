@@ -6,16 +6,17 @@ from modules_registry.models import Module
 from modules_registry.selectors import module_find, namespace_is_writable_by
 
 
-def module_or_404(namespace: str, name: str) -> Module:
-    module = module_find(namespace, name)
-    if module is None:
+def module_or_404(namespace: str, name: str, viewer: object) -> Module:
+    """The published module, for someone who may see it."""
+    module = module_find(namespace, name, viewer)
+    if module is None or module.current is None:
         raise Http404
     return module
 
 
 def writable_module_or_404(user: object, namespace: str, name: str) -> Module:
-    """The module, for someone who may change it."""
-    module = module_or_404(namespace, name)
-    if not namespace_is_writable_by(module.namespace, user):
+    """The module, be it a draft, for someone who may change it."""
+    module = module_find(namespace, name, user)
+    if module is None or not namespace_is_writable_by(module.namespace, user):
         raise Http404
     return module

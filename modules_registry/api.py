@@ -90,7 +90,7 @@ class ModuleListApi(UploadingView):
         wanted = dict(asked.validated_data)
         filters = selectors.ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
         pages = Pages()
-        found = pages.paginate_queryset(selectors.module_search(filters), request, view=self)
+        found = pages.paginate_queryset(selectors.module_search(filters, request.user), request, view=self)
         listed = ModuleSerializer(found, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)
 
@@ -116,7 +116,7 @@ class ModuleApi(APIView):
         responses={200: ModuleDetailSerializer, **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str) -> Response:
-        return Response(detail(request, module_or_404(namespace, name)))
+        return Response(detail(request, module_or_404(namespace, name, request.user)))
 
     @extend_schema(
         operation_id="modules_edit",
@@ -150,7 +150,7 @@ class VersionListApi(UploadingView):
         responses={200: VersionSerializer(many=True), **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str) -> Response:
-        versions = selectors.versions_of(module_or_404(namespace, name))
+        versions = selectors.versions_of(module_or_404(namespace, name, request.user))
         return Response(VersionSerializer(versions, many=True).data)
 
     @extend_schema(
@@ -178,7 +178,7 @@ class FileApi(APIView):
         responses={**FILE_KINDS, **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
-        module = module_or_404(namespace, name)
+        module = module_or_404(namespace, name, request.user)
         version = selectors.version_find(module, request.query_params.get("revision", selectors.MAIN))
         download = selectors.file_download(version, path) if version else None
         if download is None:

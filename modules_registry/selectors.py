@@ -1,10 +1,12 @@
 """Finding modules, and reading what is known of them: reads only."""
 
+import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from django.apps import apps
@@ -17,20 +19,35 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
+from hub_site.common.errors import Refusal
 from modules_registry.cards import Card, check_card
 from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
+from modules_registry.core.strict_json import storable
 from modules_registry.licences import licence_label
 from modules_registry.models import BaseModel, Module, StoredFile, Version, VersionFile
-from modules_registry.storage import Store, StoreSettings, make_store
+from modules_registry.storage import StorageError, Store, StoreSettings, make_store
 
-SORTS = {"best": "Best match", "recent": "Newest change", "name": "Name"}
+SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}
 FACET_VALUES_MAX = 15
 SEARCH_WORDS_MAX = 8
 WORD = re.compile(r"\w+")
+# How list_models() sorts; nobody likes or trends here, so that those two stand for downloads.
+HUB_SORTS = {
+    "lastModified": ("-updated_at",),
+    "createdAt": ("-created_at",),
+    "downloads": ("-downloads",),
+    "likes": ("-downloads",),
+    "trendingScore": ("-downloads",),
+}
+HUB_PIPELINES = {"text2text-generation": "SEQ_2_SEQ_LM", "text-generation": "CAUSAL_LM"}
 MAIN = "main"
+LFS_FROM_BYTES = 1_000_000
+REF_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9_-])?")
 NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+
+logger = logging.getLogger(__name__)
 
 
 def store() -> Store:
@@ -114,9 +131,11 @@ class Facet:
     values: list[FacetValue]
 
 
-def module_search(filters: ModuleFilters) -> QuerySet[Module]:
-    """The modules that match, in the order asked for."""
-    found = _matching(filters).select_related("namespace", "current__base").prefetch_related("tags")
+def module_search(filters: ModuleFilters, viewer: object = None) -> QuerySet[Module]:
+    """The modules that match and that the viewer may see, in the order asked for."""
+    found = _matching(filters, viewer).select_related("namespace", "current__base").prefetch_related("tags")
+    if filters.order == "downloads":
+        return found.order_by("-downloads", "-updated_at", "pk")
     if filters.order == "name":
         return found.order_by(Lower("name"), "namespace__name")
     if filters.order == "best":
@@ -131,30 +150,97 @@ def modules_newest(count: int) -> QuerySet[Module]:
     return module_search(ModuleFilters(sort="recent"))[:count]
 
 
-def module_facets(filters: ModuleFilters) -> list[Facet]:
+@dataclass(frozen=True)
+class HubSearch:
+    """What a Hub client's list_models() asks for."""
+
+    q: str = ""
+    author: str = ""
+    filters: tuple[str, ...] = ()  # tags, "license:mit", "base_model:google/flan-t5-large", a pipeline, …
+    sort: str = ""
+    is_none: bool = False  # asks for what no module here has
+
+
+def repositories_listed(asked: HubSearch, viewer: object) -> QuerySet[Module]:
+    """What a Hub client is shown: as on the site, and to its owner also each draft."""
+    found = Module.objects.visible_to(viewer)
+    if asked.is_none or not all(is_storable(text) for text in (asked.q, asked.author, *asked.filters)):
+        found = found.none()
+    if asked.author:
+        found = found.filter(namespace__name__iexact=asked.author)
+    if asked.q:
+        found = found.filter(_words(asked.q))
+    for text in asked.filters:
+        found = found.filter(_has(text))
+    order = HUB_SORTS.get(asked.sort, HUB_SORTS["lastModified"])
+    related = found.select_related("namespace", "current", "draft")
+    return related.prefetch_related("tags", "current__files", "draft__files").order_by(*order, "pk")
+
+
+def _has(text: str) -> Q:
+    """One filter of list_models(), as the tags that model_info() shows."""
+    kind, colon, value = text.partition(":")
+    if text in ("peft", "library:peft", "lora", "adapter"):
+        return Q()
+    if text == "safetensors":
+        return Q(current__isnull=False)
+    if text in HUB_PIPELINES:
+        return Q(current__task_type=HUB_PIPELINES[text])
+    if kind == "license" and colon:
+        return Q(licence=value)
+    if kind == "base_model" and colon:
+        return Q(current__base_name=value.removeprefix("adapter:"))
+    return Q(pk__in=Module.objects.filter(tags__name=text.casefold()))
+
+
+def licences_in_use() -> list[str]:
+    return [licence for licence, _ in _counts(Module.objects.visible_to(None), "licence")]
+
+
+def module_facets(filters: ModuleFilters, viewer: object = None) -> list[Facet]:
     """What the results could be narrowed by, with how many would be left."""
     facets = [
-        _facet(filters, "tags", "Tags", "tags__name"),
-        _facet(filters, "base", "Base model", "current__base_name"),
-        _facet(filters, "licence", "Licence", "licence"),
-        _facet(filters, "author", "Owner", "namespace__name"),
+        _facet(filters, viewer, "tags", "Tags", "tags__name"),
+        _facet(filters, viewer, "base", "Base model", "current__base_name"),
+        _facet(filters, viewer, "licence", "Licence", "licence"),
+        _facet(filters, viewer, "author", "Owner", "namespace__name"),
     ]
     return [facet for facet in facets if facet.values]
 
 
-def module_find(namespace: str, name: str) -> Module | None:
-    """The existing module with this address, in any case; look-alikes do not match."""
+def module_find(namespace: str, name: str, viewer: object = None) -> Module | None:
+    """The module with this address, in any case, or that had it before it was renamed.
+
+    Look-alikes do not match. What the viewer may not see is not found; without a viewer: a stranger.
+    """
+    named = Q(key=name_key(name), name__iexact=name, namespace__name__iexact=namespace)
+    formerly = Module.objects.filter(named, moved_to__isnull=False).values("moved_to")
     return (
-        Module.objects.existing()
-        .filter(key=name_key(name), name__iexact=name, namespace__name__iexact=namespace)
-        .select_related("namespace", "current__base", "current__author")
+        Module.objects.visible_to(viewer)
+        .filter(named | Q(pk__in=formerly))
+        .select_related("namespace", "current__base", "current__author", "draft__author")
         .first()
     )
 
 
+def drafts_of(namespace: Namespace, viewer: object) -> QuerySet[Module]:
+    """What an owner has begun to upload and not completed; nothing for strangers."""
+    drafts = Module.objects.visible_to(viewer).filter(namespace=namespace, current=None)
+    return drafts.select_related("namespace", "draft").prefetch_related("draft__files").order_by("name")
+
+
 def base_find(namespace: str, name: str) -> BaseModel | None:
     """The library's base model with this address, in any case."""
-    return BaseModel.objects.filter(name__iexact=f"{namespace}/{name}").first()
+    return base_named(f"{namespace}/{name}")
+
+
+def base_named(full_name: str) -> BaseModel | None:
+    return BaseModel.objects.filter(name__iexact=full_name).prefetch_related("files").first()
+
+
+def is_storable(text: str) -> bool:
+    """Whether a row could hold this text at all: PostgreSQL refuses to look for what it cannot hold."""
+    return storable(text)
 
 
 def namespace_is_writable_by(namespace: Namespace, user: object) -> bool:
@@ -162,13 +248,26 @@ def namespace_is_writable_by(namespace: Namespace, user: object) -> bool:
 
 
 def version_find(module: Module, revision: str) -> Version | None:
-    """A version by “main”, its commit id, or “v2”."""
+    """A version by “main”, a branch, a tag, its commit id, or “v2”.
+
+    A draft's main is what has come so far.
+    """
     if revision == MAIN:
-        return module.current
+        return module.current or module.draft
     versions = module.versions.select_related("base", "author")
     if numbered := NUMBERED.fullmatch(revision):
         return versions.filter(number=int(numbered[1])).first()
-    return versions.filter(commit_id=revision).first() if COMMIT_ID.fullmatch(revision) else None
+    if COMMIT_ID.fullmatch(revision):
+        return versions.filter(commit_id=revision).first()
+    return versions.filter(refs__name=revision).first() if REF_NAME.fullmatch(revision) else None
+
+
+def revision_and_path(found: Module | BaseModel, address: str) -> tuple[str, str]:
+    """Split “revision/path”, where the names of branches and tags may hold slashes too: the longest wins."""
+    names = found.refs.values_list("name", flat=True) if isinstance(found, Module) else ()
+    fitting = [name for name in names if f"{address}/".startswith(f"{name}/")]
+    revision = max(fitting, key=len, default=address.partition("/")[0])
+    return revision, address[len(revision) + 1 :]
 
 
 def revision_find(found: Module | BaseModel, revision: str) -> Version | BaseModel | None:
@@ -179,7 +278,9 @@ def revision_find(found: Module | BaseModel, revision: str) -> Version | BaseMod
 
 
 def versions_of(module: Module) -> QuerySet[Version]:
-    return module.versions.select_related("base", "author", "module__namespace").prefetch_related("files")
+    """What was published, newest first; not the steps of a draft or of a branch."""
+    numbered = module.versions.filter(number__isnull=False).order_by("-number")
+    return numbered.select_related("base", "author", "module__namespace").prefetch_related("files")
 
 
 def version_files(version: Version) -> QuerySet[VersionFile]:
@@ -191,7 +292,16 @@ def file_download(source: Version | BaseModel, path: str) -> Download | None:
     file = next((file for file in source.files.all() if file.path == path), None)
     if file is None:
         return None
-    return Download(file.path, file.sha256, file.size_bytes, partial(store().open, file.sha256))
+    return Download(file.path, file.sha256, file.size_bytes, partial(open_stored, file.sha256))
+
+
+def open_stored(sha256: str) -> BinaryIO:
+    """Open a file that a row names. If it is gone, that is our fault, and said so."""
+    try:
+        return store().open(sha256)
+    except StorageError as error:
+        logger.exception("A file that a row names cannot be read: %s", sha256)
+        raise Refusal(error.code, str(error), status=500) from error
 
 
 def card_of(version: Version) -> Card:
@@ -203,10 +313,62 @@ def card_of(version: Version) -> Card:
         return check_card(file.read())
 
 
+def front_matter_of(version: Version) -> dict[str, Any]:
+    """What the head of the card says, as text, lists and mappings."""
+    card = next((file for file in version.files.all() if file.path == CARD_FILE), None)
+    return dict(_front_matter(card.sha256)) if card else {}
+
+
+@lru_cache(maxsize=4096)  # a list asks for many cards, and what has this sha256 never changes
+def _front_matter(sha256: str) -> dict[str, Any]:
+    with open_stored(sha256) as file:
+        return check_card(file.read()).front_matter
+
+
+def is_listed_as_lfs(file: StoredFile) -> bool:
+    """Whether lists show a file by its sha256, as for a large file of a git repository."""
+    return file.size_bytes >= LFS_FROM_BYTES or file.path.endswith(".safetensors")
+
+
+def lfs_pointer(file: StoredFile) -> bytes:
+    """What a git repository would hold in place of a large file."""
+    lines = (
+        "version https://git-lfs.github.com/spec/v1",
+        f"oid sha256:{file.sha256}",
+        f"size {file.size_bytes}",
+    )
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def git_blob_id(file: StoredFile) -> str:
+    """The sha1 that git would know a file by: of its pointer, if it is large."""
+    return git_sha1(lfs_pointer(file)) if is_listed_as_lfs(file) else _small_blob_id(file.sha256)
+
+
+@lru_cache(maxsize=4096)
+def _small_blob_id(sha256: str) -> str:
+    with open_stored(sha256) as file:
+        return git_sha1(file.read())
+
+
+def git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\x00" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def history_of(version: Version) -> list[Version]:
+    """A version and those before it, newest first."""
+    steps = {step.pk: step for step in version.module.versions.select_related("author")}
+    history, step = [], steps.get(version.pk)
+    while step is not None:
+        history.append(step)
+        step = steps.get(step.parent_id) if step.parent_id else None
+    return history
+
+
 def composable_versions(base: BaseModel) -> QuerySet[Version]:
-    """The current versions that can be composed on this base."""
+    """The current versions that can be composed on this base: those that everybody may see."""
     return (
-        Version.objects.filter(current_of__isnull=False, current_of__deleted_at=None, base=base)
+        Version.objects.filter(current_of__in=Module.objects.visible_to(None), base=base)
         .select_related("module__namespace")
         .order_by("module__namespace__name", "module__name")
     )
@@ -214,15 +376,13 @@ def composable_versions(base: BaseModel) -> QuerySet[Version]:
 
 def base_models() -> QuerySet[BaseModel]:
     return BaseModel.objects.annotate(
-        modules_count=Count(
-            "versions", filter=Q(versions__current_of__deleted_at=None, versions__current_of__isnull=False)
-        )
+        modules_count=Count("versions", filter=Q(versions__current_of__in=Module.objects.visible_to(None)))
     )
 
 
 def tags_in_use() -> list[tuple[str, int]]:
     """Each tag with the number of modules that carry it, most used first."""
-    return _counts(Module.objects.existing(), "tags__name")
+    return _counts(Module.objects.visible_to(None), "tags__name")
 
 
 def not_composable_because(version: Version) -> str:
@@ -259,8 +419,8 @@ def blobs_unnamed(hashes: Iterable[str]) -> Iterator[str]:
     yield from hashes
 
 
-def _matching(filters: ModuleFilters) -> QuerySet[Module]:
-    found = Module.objects.existing().filter(current__isnull=False)
+def _matching(filters: ModuleFilters, viewer: object) -> QuerySet[Module]:
+    found = Module.objects.visible_to(viewer).published()
     for tag in filters.tags:
         found = found.filter(tags__name=tag)
     if filters.base:
@@ -287,7 +447,7 @@ def _query(q: str) -> SearchQuery:
     return as_typed | SearchQuery(beginnings, config="simple", search_type="raw") if words else as_typed
 
 
-def _facet(filters: ModuleFilters, name: str, title: str, column: str) -> Facet:
+def _facet(filters: ModuleFilters, viewer: object, name: str, title: str, column: str) -> Facet:
     """One way to narrow the results, counted with the other choices applied and its own taken back."""
     chosen = filters.tags if name == "tags" else tuple(filter(None, [getattr(filters, name)]))
     narrowed = filters if name == "tags" else filters.without(name)
@@ -299,7 +459,7 @@ def _facet(filters: ModuleFilters, name: str, title: str, column: str) -> Facet:
             is_chosen=value in chosen,
             filters=filters.without(name, value) if value in chosen else filters.with_value(name, value),
         )
-        for value, count in _counts(_matching(narrowed), column)[:FACET_VALUES_MAX]
+        for value, count in _counts(_matching(narrowed, viewer), column)[:FACET_VALUES_MAX]
     ]
     return Facet(name, title, values)
 

@@ -8,8 +8,9 @@ from functools import partial
 from typing import BinaryIO
 
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
+from django.db.models import F, Max, ProtectedError
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
@@ -19,7 +20,7 @@ from hub_site.common.errors import Refusal, Refusals
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.intake import Accepted, blobs_forget, check_files, checked_card, stored
 from modules_registry.licences import LICENCES
-from modules_registry.models import Module, Tag, Version, VersionFile
+from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.selectors import base_find
 from modules_registry.storage import Blob
 from modules_registry.tags import normalise_tags
@@ -80,18 +81,20 @@ def version_add(
 ) -> tuple[Version, bool]:
     """Publish new files as the module's next version; without a card the current one stays.
 
+    A draft is published by it.
+
     The same files again are no new version: the second value says whether there is one.
     """
     require_writable(author, module.namespace)
     accepted = check_files(config_file, weights_file, card_file, base_name=base)
     with stored(accepted.files) as blobs:
-        current = lock_current(module)
-        before = blobs_of(current)
+        head = lock_head(module)
+        before = blobs_of(head)
         files = {path: blob for path, blob in before.items() if path == CARD_FILE} | blobs
-        if files == before:
-            return current, False
-        number = current.number + 1
-        version = version_insert(module, author, message or f"Version {number}", files, facts_of(accepted))
+        if files == before and head.is_complete:
+            return head, False
+        message = message or f"Version {next_number(module)}"
+        version = version_insert(module, author, message, files, facts_of(accepted))
         audit_record(
             actor=author, action="module.version", subject=module.full_name, commit=version.commit_id
         )
@@ -111,12 +114,12 @@ def module_edit(
     require_writable(editor, module.namespace)
     tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
     with stored({} if card is None else {CARD_FILE: checked_card(card.encode())}) as blobs:
-        current = lock_current(module)
+        head = lock_head(module)
         if tags is not None:
             module.tags.set(tags_named(tag_names))
-        before = blobs_of(current)
+        before = blobs_of(head)
         if before | blobs != before:
-            version_insert(module, editor, "Edit the card", before | blobs, same_facts(current))
+            version_insert(module, editor, "Edit the card", before | blobs, same_facts(head))
         module_save(module)
         audit_record(actor=editor, action="module.edit", subject=module.full_name)
     return module
@@ -126,19 +129,35 @@ def module_edit(
 def module_delete(*, editor: User, module: Module) -> None:
     """Take a module away. Its name stays taken; versions that others were made from stay for them alone."""
     require_writable(editor, module.namespace)
-    lock_current(module)
+    lock_head(module)
     versions = list(
         module.versions.select_for_update()
     )  # a composition that begins now waits, then finds none
     hashes = set(VersionFile.objects.filter(version__in=versions).values_list("sha256", flat=True))
-    module.current, module.deleted_at = None, timezone.now()
+    hashes |= set(module.incoming.values_list("sha256", flat=True))
+    module.current = module.draft = None
+    module.deleted_at = timezone.now()
     module.sentence = module.search_text = ""
     module.save()
     module.tags.clear()
+    module.incoming.all().delete()
+    module.refs.all().delete()
     for version in versions:
         delete_unless_needed(version)
     audit_record(actor=editor, action="module.delete", subject=module.full_name)
     transaction.on_commit(partial(blobs_forget, hashes))
+
+
+@transaction.atomic
+def download_count(*, version: Version, client: str) -> None:
+    """Count a download once per version, day and client. The client is kept as a keyed hash, for a day."""
+    today = timezone.now().date()
+    client_hash = salted_hmac("download", f"{today} {client}", algorithm="sha256").hexdigest()
+    days = VersionDownload.objects.filter(version=version)
+    _, is_first = days.get_or_create(version=version, day=today, client=client_hash)
+    if is_first:
+        Module.objects.filter(pk=version.module_id).update(downloads=F("downloads") + 1)
+        days.filter(day__lt=today).delete()
 
 
 def require_writable(user: User, namespace: Namespace) -> None:
@@ -214,24 +233,50 @@ def tags_named(names: list[str]) -> list[Tag]:
     return list(Tag.objects.filter(name__in=names))
 
 
-def lock_current(module: Module) -> Version:
-    """The current version, once nobody else is changing the module."""
+def lock_head(module: Module) -> Version:
+    """The newest state of main, once nobody else is changing the module: published, or a draft's."""
     row = Module.objects.select_for_update().get(pk=module.pk)
-    if row.current is None:
+    head = row.current or row.draft
+    if head is None:
         raise Refusal("module_deleted", f"{module.full_name} was deleted a moment ago.", status=404)
-    module.current = row.current
-    return row.current
+    module.current, module.draft = row.current, row.draft
+    return head
+
+
+def next_number(module: Module) -> int:
+    newest: int | None = module.versions.aggregate(newest=Max("number"))["newest"]
+    return (newest or 0) + 1
 
 
 def version_insert(
     module: Module, author: User, message: str, files: Mapping[str, Blob], facts: Mapping[str, object]
 ) -> Version:
-    """Add the next version and make it the current one."""
-    parent, now = module.current, timezone.now()
+    """Add the next version of main: published if the facts are those of a whole adapter, else a draft's."""
+    number = next_number(module) if facts else None
+    head = module.current or module.draft
+    version = step_insert(module, head, author, message, files, facts, number=number)
+    module.current, module.draft = (version, None) if facts else (None, version)
+    module_save(module)
+    return version
+
+
+def step_insert(
+    module: Module,
+    parent: Version | None,
+    author: User,
+    message: str,
+    files: Mapping[str, Blob],
+    facts: Mapping[str, object],
+    *,
+    number: int | None = None,
+) -> Version:
+    """Add one state after another; nothing points to it yet."""
+    now = timezone.now()
     message = one_line(message, "message", MESSAGE_LENGTH_MAX)
     version = Version(
         module=module,
-        number=parent.number + 1 if parent else 1,
+        number=number,
+        parent=parent,
         commit_id=commit_id(module, parent, author, message, files, now),
         message=message,
         author=author,
@@ -243,8 +288,6 @@ def version_insert(
         VersionFile(version=version, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
         for path, blob in files.items()
     )
-    module.current = version
-    module_save(module)
     return version
 
 
@@ -288,7 +331,9 @@ def facts_of(accepted: Accepted) -> dict[str, object]:
 
 
 def same_facts(version: Version) -> dict[str, object]:
-    """The facts of a version whose weights and config stay."""
+    """The facts of a version whose weights and config stay; a draft has none."""
+    if not version.is_complete:
+        return {}
     return {column: getattr(version, column) for column in FACT_COLUMNS}
 
 

@@ -17,7 +17,4 @@ urlpatterns = [
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),
     path("<namespace:namespace>/<repo:name>/upload", views.version_new, name="version-new"),
     path("<namespace:namespace>/<repo:name>/delete", views.module_delete_page, name="delete"),
-    path(
-        "<namespace:namespace>/<repo:name>/resolve/<str:revision>/<path:path>", views.resolve, name="resolve"
-    ),
 ]

@@ -6,13 +6,11 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.http.response import HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from hub_site.accounts.selectors import namespace_by_name
-from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import writable_module_or_404
@@ -38,10 +36,12 @@ NEWEST_COUNT = 6
 def module_list(request: HttpRequest) -> HttpResponse:
     """The library: search, narrow, sort."""
     filters = filters_from(request.GET)
-    page = Paginator(selectors.module_search(filters), PAGE_SIZE).get_page(request.GET.get("page"))
+    page = Paginator(selectors.module_search(filters, request.user), PAGE_SIZE).get_page(
+        request.GET.get("page")
+    )
     context = {
         "filters": filters,
-        "facets": selectors.module_facets(filters),
+        "facets": selectors.module_facets(filters, request.user),
         "sorts": [(key, label) for key, label in selectors.SORTS.items() if filters.q or key != "best"],
         "page": page,
     }
@@ -78,10 +78,11 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
         raise Http404
     if owner.name != namespace:
         return redirect(owner)
-    found = selectors.module_search(selectors.ModuleFilters(author=owner.name))
+    found = selectors.module_search(selectors.ModuleFilters(author=owner.name), request.user)
     context = {
         "namespace": owner,
         "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
+        "drafts": selectors.drafts_of(owner, request.user),
         "is_mine": selectors.namespace_is_writable_by(owner, request.user),
     }
     return render(request, "modules_registry/namespace.html", context)
@@ -92,7 +93,7 @@ def module_page(
     request: HttpRequest, namespace: str, name: str, revision: str = selectors.MAIN
 ) -> HttpResponse:
     """A module now, or as one of its versions was. A base model of the library has such a page too."""
-    module = selectors.module_find(namespace, name)
+    module = selectors.module_find(namespace, name, request.user)
     if module is None:
         return base_page(request, namespace, name, revision)
     if (module.namespace.name, module.name) != (namespace, name):
@@ -167,29 +168,6 @@ def module_delete_page(request: HttpRequest, namespace: str, name: str) -> HttpR
             messages.success(request, f"{module.full_name} is deleted.")
             return redirect(module.namespace)
     return render(request, "modules_registry/module_delete.html", {"form": form, "module": module})
-
-
-@require_safe
-def resolve(request: HttpRequest, namespace: str, name: str, revision: str, path: str) -> HttpResponseBase:
-    """A file of a module or of a base model, with the headers that Hub clients read."""
-    found = selectors.module_find(namespace, name) or selectors.base_find(namespace, name)
-    if found is None:
-        return not_found("RepoNotFound", "No such module here, or it is not yours to see.")
-    source = selectors.revision_find(found, revision)
-    if source is None:
-        return not_found("RevisionNotFound", f"{found} has no such revision.")
-    download = selectors.file_download(source, path)
-    if download is None:
-        response: HttpResponseBase = not_found("EntryNotFound", f"{found} has no such file.")
-    else:
-        response = serve_download(request, download)
-    response["X-Repo-Commit"] = source.commit_id
-    return response
-
-
-def not_found(code: str, message: str) -> HttpResponse:
-    headers = {"X-Error-Code": code, "X-Error-Message": message}
-    return JsonResponse({"error": message}, status=404, headers=headers)
 
 
 def card_as_text(refusal: Refusal) -> Refusal:

@@ -1,0 +1,1 @@
+"""This site speaks the Hub's protocol: hf, peft and transformers work with it unchanged."""

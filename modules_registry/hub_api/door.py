@@ -1,0 +1,156 @@
+"""What every view of the protocol stands behind: who calls, which methods, errors as clients read them."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from hub_site.accounts.authentication import note_use
+from hub_site.accounts.models import ApiToken, User
+from hub_site.accounts.selectors import token_find
+from hub_site.common.errors import Refusal
+from modules_registry import selectors
+from modules_registry.hub_api.errors import (
+    HubError,
+    error_response,
+    from_refusal,
+    repo_not_found,
+    revision_not_found,
+)
+from modules_registry.models import BaseModel, Module, Version
+
+JSON_BYTES_MAX = 4_000_000  # 256 files with a sample each, and a .gitignore
+SAFE = ("GET", "HEAD")
+BAD_TOKEN = "Invalid credentials in Authorization header"  # clients look for these very words
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is at the door; nobody in particular without a user."""
+
+    user: User | None = None
+    token: ApiToken | None = None
+
+    def require_user(self) -> User:
+        if self.user is None:
+            raise HubError(
+                401, "Sign in first: hf auth login --token lh_... (make one under /settings/tokens/)."
+            )
+        return self.user
+
+    def require_writer(self) -> User:
+        user = self.require_user()
+        if self.token is None or not self.token.may_write:
+            raise HubError(
+                403, "This token may only read. Make one with write access under /settings/tokens/."
+            )
+        return user
+
+
+View = Callable[..., HttpResponseBase]
+
+
+def hub_view(*methods: str) -> Callable[[View], View]:
+    """Let a view answer these methods; it is given the caller, and may raise HubError and Refusal.
+
+    Programs come with a token, so there is no cookie that a foreign page could misuse: a browser's session
+    counts for reading only.
+    """
+
+    def decorate(view: View) -> View:
+        @csrf_exempt
+        @wraps(view)
+        def answer(request: HttpRequest, **named: Any) -> HttpResponseBase:
+            try:
+                if request.method not in methods:
+                    raise HubError(
+                        405, f"Only {', '.join(methods)} here.", headers={"Allow": ", ".join(methods)}
+                    )
+                return view(request, caller_of(request), **named)
+            except HubError as error:
+                return error_response(error)
+            except Refusal as refusal:
+                return error_response(from_refusal(refusal))
+            except Exception:
+                logger.exception("%s %s", request.method, request.path)
+                return error_response(HubError(500, "Something broke on our side. Please try again later."))
+
+        return answer
+
+    return decorate
+
+
+def caller_of(request: HttpRequest) -> Caller:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        token = token_find(text.strip())
+        if token is None:
+            raise HubError(401, BAD_TOKEN)
+        note_use(token)
+        return Caller(token.user, token)
+    if request.method in SAFE and isinstance(request.user, User):
+        return Caller(request.user)
+    return Caller()
+
+
+def json_of(request: HttpRequest) -> dict[str, Any]:
+    """The body as a JSON object."""
+    data = request.read(JSON_BYTES_MAX + 1)
+    if len(data) > JSON_BYTES_MAX:
+        raise HubError(413, "This is too large for JSON.")
+    try:
+        value = json.loads(data or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise HubError(400, "The body is not JSON.") from error
+    if not isinstance(value, dict):
+        raise HubError(400, "The body must be a JSON object.")
+    return value
+
+
+def text_of(asked: dict[str, Any], name: str, default: str = "", *, length_max: int = 300) -> str:
+    value = asked.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, str) or len(value) > length_max or "\x00" in value:
+        raise HubError(400, f"{name} must be a text of at most {length_max} characters.")
+    return value
+
+
+def repository(full_name: str, caller: Caller) -> Module | BaseModel:
+    """The module or base model of that name, for someone who may see it."""
+    owner, _, name = full_name.rpartition("/")
+    found = None
+    if selectors.is_storable(full_name):
+        found = selectors.module_find(owner, name, caller.user) or selectors.base_named(full_name)
+    if found is None:
+        raise repo_not_found(full_name)
+    return found
+
+
+def writable_module(full_name: str, caller: Caller) -> tuple[User, Module]:
+    """The module, for someone who may change it. What they may not even see does not exist."""
+    user, found = caller.require_writer(), repository(full_name, caller)
+    if isinstance(found, BaseModel):
+        raise HubError(403, f"{found} is a base model of the library. Only staff change those.")
+    if not selectors.namespace_is_writable_by(found.namespace, user):
+        raise HubError(403, f"You cannot write to {found.full_name}: it is {found.namespace.name}'s.")
+    return user, found
+
+
+def at_revision(found: Module | BaseModel, revision: str) -> Version | BaseModel:
+    source = selectors.revision_find(found, revision)
+    if source is None:
+        raise revision_not_found(str(found), revision)
+    return source
+
+
+def empty(status: int = 200) -> HttpResponse:
+    return HttpResponse("{}", status=status, content_type="application/json")

@@ -1,0 +1,81 @@
+"""How a Hub client is told no: a status, X-Error-Code where it has an exception for it, and a sentence.
+
+The clients print X-Error-Message and the body's "error"; they show them once when both are equal. A header
+holds Latin characters only, so both are written in plain ASCII.
+"""
+
+import json
+import unicodedata
+from collections.abc import Mapping
+
+from django.http import JsonResponse
+
+from hub_site.common.errors import Refusal
+
+PLAIN = str.maketrans(
+    {"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "×": "x", "·": "-"}
+)
+MESSAGE_LENGTH_MAX = 2000
+
+
+class HubError(Exception):
+    """A no in the protocol's own terms.
+
+    Args:
+        status: of the answer.
+        message: for the person at the terminal.
+        code: what makes the client raise its own exception, such as RepoNotFound; may be empty.
+        headers: what else the answer carries.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.headers = status, message, code, dict(headers or {})
+
+
+def repo_not_found(full_name: str) -> HubError:
+    message = f"There is no {full_name} here, or it is not yours to see."
+    return HubError(404, message, code="RepoNotFound")
+
+
+def revision_not_found(full_name: str, revision: str) -> HubError:
+    return HubError(404, f"{full_name} has no revision {shown(revision)}.", code="RevisionNotFound")
+
+
+def entry_not_found(full_name: str, path: str, commit_id: str) -> HubError:
+    return HubError(
+        404,
+        f"{full_name} has no file {shown(path)} at this revision.",
+        code="EntryNotFound",
+        headers={"X-Repo-Commit": commit_id},
+    )
+
+
+def not_supported(what: str) -> HubError:
+    return HubError(501, f"This site has no {what}. Nothing was changed.")
+
+
+def from_refusal(refusal: Refusal) -> HubError:
+    return HubError(refusal.status, refusal.message)
+
+
+def error_response(error: HubError) -> JsonResponse:
+    message = plain(error.message)
+    response = JsonResponse({"error": message}, status=error.status, headers=error.headers)
+    response["X-Error-Message"] = message
+    if error.code:
+        response["X-Error-Code"] = error.code
+    return response
+
+
+def plain(sentence: str) -> str:
+    """The sentence in printable ASCII on one line."""
+    folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
+    return "".join(letter if letter.isprintable() else " " for letter in folded)[:MESSAGE_LENGTH_MAX]
+
+
+def shown(text: str) -> str:
+    """A stranger's text as it may stand in a sentence."""
+    return json.dumps(text[:100])

@@ -1,0 +1,238 @@
+"""Reading through the protocol: models, lists, trees, commits, refs."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from hub_site.accounts.models import ApiToken
+from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_by
+from modules_registry import selectors
+from modules_registry.hub_api import describe
+from modules_registry.hub_api.door import (
+    SAFE,
+    Caller,
+    at_revision,
+    empty,
+    hub_view,
+    json_of,
+    repository,
+    writable_module,
+)
+from modules_registry.hub_api.errors import HubError, entry_not_found
+from modules_registry.models import BaseModel, Module, Version
+
+PATHS_MAX = 1000
+LISTED_MAX = 100
+LISTED_IN_FULL_MAX = 50  # each with its card and files
+COMMITS_MAX = 50
+OFFSET_MAX = 1_000_000
+
+
+@hub_view(*SAFE)
+def whoami(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """Who a token belongs to, and what it may do: what `hf auth login` asks first."""
+    user = caller.require_user()
+    orgs = [
+        {"type": "org", "name": namespace.name, "fullname": namespace.name, "isEnterprise": False}
+        for namespace in namespaces_readable_by(user).filter(kind="organisation")
+    ]
+    answer: dict[str, Any] = {
+        "type": "user",
+        "id": str(user.pk),
+        "name": user.username,
+        "fullname": user.get_full_name() or user.username,
+        "email": user.email or None,
+        "emailVerified": False,
+        "isPro": False,
+        "canPay": False,
+        "avatarUrl": "",
+        "orgs": orgs,
+    }
+    if caller.token is not None:
+        answer["auth"] = {"type": "access_token", "accessToken": token_json(caller.token)}
+    return JsonResponse(answer)
+
+
+def token_json(token: ApiToken) -> dict[str, str]:
+    return {
+        "displayName": token.label,
+        "role": token.scope,
+        "createdAt": describe.date_of(token.created_at),
+    }
+
+
+@hub_view(*SAFE)
+def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+    """What is public of an owner."""
+    namespace = namespace_by_name(name) if selectors.is_storable(name) else None
+    if namespace is None:
+        raise HubError(404, f"Nobody here is called {name[:96]}.")
+    count = selectors.module_search(selectors.ModuleFilters(author=namespace.name), caller.user).count()
+    kind = "org" if namespace.kind == namespace.Kind.ORGANISATION else "user"
+    facts = {"user": namespace.name, "name": namespace.name, "fullname": namespace.name, "type": kind}
+    counts = {"numModels": count, "numDatasets": 0, "numSpaces": 0, "numDiscussions": 0, "numPapers": 0}
+    return JsonResponse(
+        facts
+        | counts
+        | {"avatarUrl": "", "isPro": False, "createdAt": describe.date_of(namespace.created_at)}
+    )
+
+
+@hub_view(*SAFE)
+def model_info(
+    request: HttpRequest, caller: Caller, repo: str, revision: str = selectors.MAIN
+) -> HttpResponseBase:
+    found = repository(repo, caller)
+    source = at_revision(found, revision)
+    blobs = request.GET.get("blobs") == "true"
+    expand = request.GET.getlist("expand") + request.GET.getlist("expand[]")
+    return JsonResponse(describe.only(json_of_repository(found, source, blobs=blobs), expand))
+
+
+def json_of_repository(
+    found: Module | BaseModel, source: Version | BaseModel, *, blobs: bool
+) -> dict[str, Any]:
+    if isinstance(found, Module) and isinstance(source, Version):
+        return describe.module_json(found, source, blobs=blobs)
+    return describe.base_json(found, blobs=blobs)  # type: ignore[arg-type]
+
+
+@hub_view(*SAFE)
+def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """Modules that match, a page at a time; the next page's address is in the Link header."""
+    query = request.GET
+    expand = query.getlist("expand") + query.getlist("expand[]")
+    is_full = any(query.get(name) == "true" for name in ("full", "cardData", "config")) or bool(expand)
+    page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
+    wanted = min(number_in(query.get("limit"), page_size), page_size)
+    start = number_in(query.get("cursor"), 0)
+    found = selectors.repositories_listed(asked_of(request), caller.user)
+    rows = list(found[start : start + wanted + 1])
+    listed = [described(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
+    response = JsonResponse(listed, safe=False)
+    if len(rows) > wanted:
+        following = query.copy()
+        following["cursor"] = str(start + wanted)
+        response["Link"] = f'<{request.build_absolute_uri(request.path)}?{following.urlencode()}>; rel="next"'
+    return response
+
+
+def asked_of(request: HttpRequest) -> selectors.HubSearch:
+    query = request.GET
+    filters = [
+        each for name in ("filter", "filter[]") for text in query.getlist(name) for each in text.split(",")
+    ]
+    pipeline = query.get("pipeline_tag", "")
+    never = any(query.get(name) for name in ("inference", "inference_provider", "apps", "num_parameters"))
+    return selectors.HubSearch(
+        q=query.get("search", "")[:200],
+        author=query.get("author", ""),
+        filters=tuple(each.strip() for each in [*filters, pipeline] if each.strip()),
+        sort=query.get("sort", ""),
+        is_none=never or query.get("gated") == "true",
+    )
+
+
+def described(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:
+    version = module.current or module.draft
+    assert version is not None, "a listed module has one or the other"
+    answer = describe.module_json(module, version, with_card=is_full)
+    if expand:
+        return describe.only(answer, expand)
+    wanted = set(answer) - {"cardData", "config", "usedStorage"}
+    wanted |= {
+        name for name in ("cardData", "config") if query.get(name) == "true" or query.get("full") == "true"
+    }
+    if query.get("full") != "true":
+        wanted -= {"siblings"}
+    return {key: value for key, value in answer.items() if key in wanted}
+
+
+def number_in(text: str | None, default: int) -> int:
+    return min(int(text), OFFSET_MAX) if text and text.isdecimal() and len(text) < 10 else default
+
+
+@hub_view(*SAFE)
+def tags_by_type(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """What one can filter by."""
+    library = [("peft", "PEFT"), ("safetensors", "Safetensors"), ("transformers", "Transformers")]
+    return JsonResponse(
+        {
+            "library": [{"id": name, "label": label, "type": "library"} for name, label in library],
+            "pipeline_tag": [
+                {"id": name, "label": name, "type": "pipeline_tag"} for name in selectors.HUB_PIPELINES
+            ],
+            "license": [
+                {"id": f"license:{name}", "label": name, "type": "license"}
+                for name in selectors.licences_in_use()
+            ],
+            "other": [{"id": name, "label": name, "type": "other"} for name, _ in selectors.tags_in_use()],
+        }
+    )
+
+
+@hub_view(*SAFE)
+def tree(request: HttpRequest, caller: Caller, repo: str, address: str) -> HttpResponseBase:
+    """The files at a revision. There are no folders here."""
+    found = repository(repo, caller)
+    revision, path = selectors.revision_and_path(found, address)
+    source = at_revision(found, revision)
+    if path.strip("/"):
+        raise entry_not_found(str(found), path, source.commit_id)
+    expand = request.GET.get("expand") == "true"
+    files = [describe.tree_item(file, source, expand=expand) for file in source.files.all()]
+    response = JsonResponse(files, safe=False)
+    response["X-Repo-Commit"] = source.commit_id
+    return response
+
+
+@hub_view("POST")
+def paths_info(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
+    """Those of the asked files that exist; as a form (Python's client) or as JSON (JavaScript's)."""
+    source = at_revision(repository(repo, caller), revision)
+    if request.content_type == "application/json":
+        asked = json_of(request)
+        paths, expand = asked.get("paths", []), bool(asked.get("expand"))
+    else:
+        paths, expand = request.POST.getlist("paths"), request.POST.get("expand", "").lower() == "true"
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or len(paths) > PATHS_MAX:
+        raise HubError(400, f"paths must be a list of at most {PATHS_MAX} names.")
+    wanted = {path for path in paths if isinstance(path, str)}
+    files = [file for file in source.files.all() if file.path in wanted]
+    return JsonResponse([describe.tree_item(file, source, expand=expand) for file in files], safe=False)
+
+
+@hub_view(*SAFE)
+def commits(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
+    """What led to a revision, newest first."""
+    source = at_revision(repository(repo, caller), revision)
+    history = selectors.history_of(source) if isinstance(source, Version) else [source]
+    start = number_in(request.GET.get("p"), 0) * COMMITS_MAX
+    shown = history[start : start + COMMITS_MAX]
+    response = JsonResponse([describe.commit_json(each) for each in shown], safe=False)
+    if start + COMMITS_MAX < len(history):
+        query = urlencode({"p": start // COMMITS_MAX + 1})
+        response["Link"] = f'<{request.build_absolute_uri(request.path)}?{query}>; rel="next"'
+    return response
+
+
+@hub_view(*SAFE)
+def refs(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
+    found = repository(repo, caller)
+    return JsonResponse(describe.refs_json(found, at_revision(found, selectors.MAIN)))
+
+
+@hub_view(*SAFE)
+def auth_check(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
+    """May the caller read it? Whoever may not is told that there is none."""
+    repository(repo, caller)
+    return empty()
+
+
+@hub_view(*SAFE)
+def auth_check_write(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
+    writable_module(repo, caller)
+    return empty()
