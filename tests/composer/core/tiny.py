@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -36,21 +39,34 @@ WORDS = (
     "FIG",
 )
 SIZE = len(WORDS) + 3
-TARGETS = {"t5": ("q", "v"), "llama": ("q_proj", "v_proj"), "gpt2": ("c_attn",)}
+TARGETS = {
+    "t5": ("q", "v"),
+    "t5-untied": ("q", "v"),
+    "llama": ("q_proj", "v_proj"),
+    "qwen2": ("q_proj", "v_proj"),
+    "gpt2": ("c_attn",),
+}
+FAMILIES = tuple(TARGETS)
 
 
 def make_base(folder: Path, kind: str = "t5", seed: int = 0) -> Path:
     """A base model of one or two layers, saved as transformers saves it."""
     torch.manual_seed(seed)
-    model = {"t5": tiny_t5, "llama": tiny_llama, "gpt2": tiny_gpt2}[kind]()
+    model = {
+        "t5": tiny_t5,
+        "t5-untied": partial(tiny_t5, tied=False),
+        "llama": tiny_llama,
+        "qwen2": tiny_qwen2,
+        "gpt2": tiny_gpt2,
+    }[kind]()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
-    tiny_tokenizer(with_eos=kind == "t5").save_pretrained(folder)
+    tiny_tokenizer(with_eos=kind.startswith("t5")).save_pretrained(folder)
     return folder
 
 
-def tiny_t5() -> T5ForConditionalGeneration:
+def tiny_t5(*, tied: bool = True) -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration(
         T5Config(
             vocab_size=SIZE,
@@ -64,6 +80,7 @@ def tiny_t5() -> T5ForConditionalGeneration:
             pad_token_id=0,
             eos_token_id=1,
             decoder_start_token_id=0,
+            tie_word_embeddings=tied,
         )
     )
 
@@ -79,6 +96,23 @@ def tiny_llama() -> LlamaForCausalLM:
             num_key_value_heads=1,
             pad_token_id=0,
             bos_token_id=1,
+            eos_token_id=1,
+        )
+    )
+
+
+def tiny_qwen2() -> Qwen2ForCausalLM:
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=SIZE,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            bos_token_id=None,
             eos_token_id=1,
         )
     )
@@ -123,6 +157,7 @@ def make_module(
     rank: int = 2,
     alpha: float = 4,
     targets: Sequence[str] = ("q", "v"),
+    rslora: bool = False,
 ) -> Path:
     """A random module as peft would have saved it."""
     generator = torch.Generator().manual_seed(seed)
@@ -140,6 +175,8 @@ def make_module(
         "lora_alpha": alpha,
         "target_modules": list(targets),
         "bias": "none",
+        "use_rslora": rslora,
+        "fan_in_fan_out": "c_attn" in targets,
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
