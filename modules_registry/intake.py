@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import ProtectedError
 
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
@@ -17,7 +18,7 @@ from modules_registry.core.adapter_config import AdapterConfig, is_base_name, re
 from modules_registry.core.compatibility import Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
-from modules_registry.models import BaseModel
+from modules_registry.models import BaseModel, Version
 from modules_registry.storage import Blob, StorageError, StorageFullError, TooLargeError
 
 FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_FILE: "card_file"}
@@ -151,3 +152,11 @@ def lock_blobs(*, shared: bool) -> None:
     function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {function}(%s)", [BLOBS_LOCK])
+
+
+def delete_unless_needed(version: Version) -> None:
+    try:
+        with transaction.atomic():
+            version.delete()
+    except ProtectedError:
+        return  # something was made from it and must stay repeatable

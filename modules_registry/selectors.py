@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from django.apps import apps
-from django.conf import settings
 from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimilarity
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Lower
@@ -20,13 +19,14 @@ from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from hub_site.common.errors import Refusal
+from modules_registry import hub_copies
 from modules_registry.cards import Card, check_card
 from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.licences import licence_label
 from modules_registry.models import BaseModel, Module, StoredFile, Version, VersionFile
-from modules_registry.storage import StorageError, Store, StoreSettings, make_store
+from modules_registry.storage import StorageError, Store, make_store
 
 SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}
 FACET_VALUES_MAX = 15
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 def store() -> Store:
     """Where the files are, as the settings say."""
-    return make_store(StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs"))
+    return make_store(hub_copies.store_settings(), hub_copies.hub_file)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, ProtectedError
+from django.db.models import F, Max
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -17,13 +17,23 @@ from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
+from modules_registry import hub_copies
 from modules_registry.core.errors import CARD_FILE
-from modules_registry.intake import Accepted, blobs_forget, check_files, checked_card, stored
+from modules_registry.hub_repositories import repository_queue
+from modules_registry.intake import (
+    Accepted,
+    blobs_forget,
+    check_files,
+    checked_card,
+    delete_unless_needed,
+    stored,
+)
 from modules_registry.licences import LICENCES
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.selectors import base_find
 from modules_registry.storage import Blob
 from modules_registry.tags import normalise_tags
+from modules_registry.tasks import sync_repository
 
 SENTENCE_LENGTH_MAX = 300
 MESSAGE_LENGTH_MAX = 200
@@ -144,6 +154,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     module.refs.all().delete()
     for version in versions:
         delete_unless_needed(version)
+    repository_request(module)
     audit_record(actor=editor, action="module.delete", subject=module.full_name)
     transaction.on_commit(partial(blobs_forget, hashes))
 
@@ -158,6 +169,13 @@ def download_count(*, version: Version, client: str) -> None:
     if is_first:
         Module.objects.filter(pk=version.module_id).update(downloads=F("downloads") + 1)
         days.filter(day__lt=today).delete()
+
+
+def repository_request(module: Module) -> None:
+    """Something of a published module changed: let the Hub behind this site know, once it is committed."""
+    if hub_copies.there_is_a_hub():
+        repository = repository_queue(module)
+        transaction.on_commit(partial(sync_repository.delay, str(repository.pk)))
 
 
 def require_writable(user: User, namespace: Namespace) -> None:
@@ -176,7 +194,9 @@ def require_name_free(namespace: Namespace, name: str) -> None:
 
 
 def name_taken(taken: Module, name: str) -> Refusal:
-    if taken.deleted_at is not None:
+    if taken.moved_to is not None:
+        message = f"“{taken.full_name}” leads to {taken.moved_to.full_name} since it was renamed. Choose another name."
+    elif taken.deleted_at is not None:
         message = f"“{taken.full_name}” was deleted, and its name is not given again. Choose another name."
     elif taken.name == name:
         message = f"“{taken.full_name}” exists already. Choose another name, or add a version to it."
@@ -257,6 +277,8 @@ def version_insert(
     version = step_insert(module, head, author, message, files, facts, number=number)
     module.current, module.draft = (version, None) if facts else (None, version)
     module_save(module)
+    if version.is_complete:
+        repository_request(module)
     return version
 
 
@@ -339,11 +361,3 @@ def same_facts(version: Version) -> dict[str, object]:
 
 def blobs_of(version: Version) -> dict[str, Blob]:
     return {file.path: Blob(file.sha256, file.size_bytes) for file in version.files.all()}
-
-
-def delete_unless_needed(version: Version) -> None:
-    try:
-        with transaction.atomic():
-            version.delete()
-    except ProtectedError:
-        return  # something was made from it and must stay repeatable

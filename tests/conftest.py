@@ -32,7 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def data_folder(settings, tmp_path):
     settings.HUB_DATA = tmp_path / "data"
-    for name in ("blobs", "jobs", "run"):
+    settings.FILE_UPLOAD_TEMP_DIR = settings.HUB_DATA / "uploads"
+    for name in ("blobs", "jobs", "run", "uploads"):
         (settings.HUB_DATA / name).mkdir(parents=True)
     return settings.HUB_DATA
 

@@ -6,6 +6,7 @@ from hub_site.settings.env import (
     env_choice,
     env_database,
     env_email,
+    env_hub,
     env_int,
     env_list,
     env_path,
@@ -18,7 +19,17 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 # Where things are ------------------------------------------------------
 
 HUB_DATA = env_path("HUB_DATA", BASE_DIR / "var")
-HUB_STORE = env_choice("HUB_STORE", "disk", ("disk",))
+HUB_STORE = env_choice("HUB_STORE", "disk", ("disk", "hub"))
+HUB_STORE_REMOTE = env_hub("HUB_STORE") if HUB_STORE == "hub" else None
+HUB_STORE_CACHE_MB = env_int("HUB_STORE_CACHE_MB", 0)
+HUB_IMPORT_ENDPOINT = env_url(
+    "HUB_IMPORT_ENDPOINT",
+    "https://huggingface.co",
+    schemes=("http", "https"),
+    example="https://huggingface.co",
+).geturl()
+HUB_IMPORT_TOKEN = env_str("HUB_IMPORT_TOKEN", "")
+HUB_BASE_MAX_MB = env_int("HUB_BASE_MAX_MB", 20_000, least=1)
 HUB_DEMO_BUNDLE = env_path("HUB_DEMO_BUNDLE", BASE_DIR / "demo" / "bundle")
 HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
 HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)
@@ -41,9 +52,16 @@ CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
 # What may be asked of it ------------------------------------------------------
 
 HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 512, least=1)
+# Hub clients send files up to this size inside the commit, larger ones ahead of it by LFS.
+HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_COMPOSE_DEADLINE_S = env_int("HUB_COMPOSE_DEADLINE_S", 1800, least=10)
 HUB_COMPOSE_MEMORY_MB = env_int("HUB_COMPOSE_MEMORY_MB", 4096, least=256)
+
+# Beside the store: the system's own folder may be small, or memory. Django does not start without it.
+FILE_UPLOAD_TEMP_DIR = HUB_DATA / "uploads"
+HUB_DATA.mkdir(mode=0o711, parents=True, exist_ok=True)
+FILE_UPLOAD_TEMP_DIR.mkdir(mode=0o700, exist_ok=True)
 
 DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024 * 1024  # forms with examples as rows; files do not count
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 4000
@@ -71,6 +89,7 @@ INSTALLED_APPS = [
     "hub_site.audit",
     "hub_site.pages",
     "modules_registry",
+    "modules_registry.importing",
     "composer",
 ]
 
@@ -235,11 +254,19 @@ CELERY_BROKER_URL = env_url(
     schemes=("redis", "rediss", "redis+socket", "amqp", "amqps", "memory"),
     example="redis://localhost:6379/0",
 ).geturl()
+HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
+    "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
+    "sweep-imports": {"task": "modules_registry.importing.tasks.sweep_imports", "schedule": SWEEP_INTERVAL_S},
+    "sweep-files": {"task": "modules_registry.tasks.sweep_files", "schedule": HUB_STORE_SWEEP_INTERVAL_S},
 }
 CELERY_TASK_ROUTES = {
+    "modules_registry.tasks.sync_repository": {"queue": "transfer"},
+    "modules_registry.tasks.sweep_files": {"queue": "transfer"},
+    "modules_registry.importing.tasks.run_import": {"queue": "transfer"},
+    "modules_registry.importing.tasks.run_base_import": {"queue": "transfer"},
     "composer.tasks.run_composition": {"queue": "compose"},
 }
 

@@ -107,6 +107,16 @@ def env_database(name: str, *, pool_size: int) -> dict[str, Any]:
     }
 
 
+def env_hub(name: str) -> dict[str, str]:
+    """The Hub that NAME_ENDPOINT, NAME_TOKEN and NAME_NAMESPACE describe."""
+    schemes, example = ("http", "https"), "https://huggingface.co"
+    return {
+        "endpoint": env_url(f"{name}_ENDPOINT", example, schemes=schemes, example=example).geturl(),
+        "token": env_str(f"{name}_TOKEN", example="hf_…, a token that may write"),
+        "namespace": env_str(f"{name}_NAMESPACE", example="your-organisation-there"),
+    }
+
+
 def env_email(name: str) -> dict[str, Any] | None:
     """Django's EMAIL_… settings from smtp:// (STARTTLS, port 587) or smtps:// (port 465); None if unset."""
     if not os.environ.get(name, "").strip():

@@ -1,12 +1,18 @@
 """The only place that touches module files. `make_store` gives the store that the settings name."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modules_registry.storage.base import (
     AlteredBlobError,
     Blob,
+    HubAlteredError,
+    HubError,
+    HubFile,
+    HubGoneError,
+    HubUnavailableError,
     MissingBlobError,
     Readable,
     StorageError,
@@ -20,6 +26,12 @@ __all__ = [
     "STORES",
     "AlteredBlobError",
     "Blob",
+    "HubAlteredError",
+    "HubError",
+    "HubFile",
+    "HubGoneError",
+    "HubSettings",
+    "HubUnavailableError",
     "MissingBlobError",
     "Readable",
     "StorageError",
@@ -27,8 +39,23 @@ __all__ = [
     "Store",
     "StoreSettings",
     "TooLargeError",
+    "make_hub_store",
     "make_store",
 ]
+
+if TYPE_CHECKING:
+    from modules_registry.storage.hub import HubStore
+
+STORES = ("disk", "hub")
+
+
+@dataclass(frozen=True)
+class HubSettings:
+    """The Hub behind this site."""
+
+    endpoint: str
+    token: str = field(repr=False)
+    namespace: str  # the user or organisation there that owns every repository
 
 
 @dataclass(frozen=True)
@@ -37,14 +64,26 @@ class StoreSettings:
 
     kind: str  # one of STORES
     folder: Path  # the blobs on this machine
+    hub: HubSettings | None = None
 
 
-STORES: Mapping[str, Callable[[StoreSettings], Store]] = {
-    "disk": lambda settings: DiskStore(settings.folder),
-}
+def make_store(settings: StoreSettings, locate: Callable[[str], HubFile | None]) -> Store:
+    """The store that the settings name.
 
-
-def make_store(settings: StoreSettings) -> Store:
+    Args:
+        locate: where on the Hub a sha256 is; only the rows know. A disk alone never asks.
+    """
     if settings.kind not in STORES:
         raise ValueError(f"No store is called {settings.kind!r}. Known: {', '.join(STORES)}.")
-    return STORES[settings.kind](settings)
+    return make_hub_store(settings, locate) if settings.kind == "hub" else DiskStore(settings.folder)
+
+
+def make_hub_store(settings: StoreSettings, locate: Callable[[str], HubFile | None]) -> "HubStore":
+    # Imported here: a site that keeps its files on its own disk need not load a Hub's client.
+    from modules_registry.storage.hub import HubStore
+    from modules_registry.storage.hub_client import HubClient
+
+    if settings.hub is None:
+        raise ValueError("The store “hub” needs the Hub's address, token and namespace.")
+    client = HubClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
+    return HubStore(settings.folder, client, locate)

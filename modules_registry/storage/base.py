@@ -20,6 +20,16 @@ class Blob:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class HubFile:
+    """Where a file lies on the Hub. Nothing there changes: the commit is pinned."""
+
+    repo_id: str
+    commit_id: str
+    path: str
+    size_bytes: int
+
+
 class Readable(Protocol):
     """What put() takes: an open file, an upload, anything that gives bytes until there are none."""
 
@@ -41,13 +51,17 @@ class Store(Protocol):
         With check, its bytes are first held against its sha256.
         """
 
-    def exists(self, sha256: str) -> bool: ...
+    def restore(self, sha256: str) -> None:
+        """Get a file anew from where else it is kept; MissingBlobError when that is nowhere."""
+
+    def exists(self, sha256: str) -> bool:
+        """Is it on this machine?"""
 
     def delete(self, sha256: str) -> None:
-        """Forget a file. Deleting what is not there is fine."""
+        """Forget a file on this machine. Deleting what is not there is fine."""
 
     def iter(self) -> Iterator[Blob]:
-        """All files, in no order."""
+        """All files on this machine, in no order."""
 
     def verify(self) -> Iterator[str]:
         """The sha256 of each file whose bytes are no longer those it is named after. Reads everything."""
@@ -103,6 +117,45 @@ class AlteredBlobError(StorageError):
     def __init__(self, sha256: str) -> None:
         self.sha256 = sha256
         super().__init__("A stored file was altered. Tell the server's operator to run verify_storage.")
+
+
+class HubError(StorageError):
+    """The Hub behind this site did not do what was asked."""
+
+    code = "hub_refused"
+
+
+class HubUnavailableError(HubError):
+    """It will pass: the Hub is busy, restarting, or not reachable just now."""
+
+    code = "hub_unavailable"
+
+    def __init__(self, what_happened: str, *, retry_after_s: int = 0) -> None:
+        self.retry_after_s = retry_after_s  # the least the Hub asks us to wait
+        super().__init__(f"The Hub that keeps the files {what_happened}. Try again in a few minutes.")
+
+
+class HubGoneError(HubError):
+    """A repository, or a commit of it, is no longer where it was."""
+
+    code = "hub_gone"
+
+    def __init__(self, repo_id: str) -> None:
+        self.repo_id = repo_id
+        super().__init__(
+            f"{repo_id} is no longer on the Hub, or this site may not see it. Tell the server's operator."
+        )
+
+
+class HubAlteredError(HubError):
+    """The Hub has other bytes than those we gave it. They are not kept and not handed out."""
+
+    code = "hub_altered"
+
+    def __init__(self, path: str, repo_id: str) -> None:
+        super().__init__(
+            f"The Hub has other bytes for {path} in {repo_id} than were stored. Tell the server's operator."
+        )
 
 
 def require_sha256(text: str) -> str:

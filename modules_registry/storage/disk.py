@@ -36,8 +36,13 @@ class DiskStore:
         self.unfinished = folder / "unfinished"  # in the same file system, so that a rename is atomic
 
     def put(self, stream: Readable, *, max_bytes: int) -> Blob:
+        return self._keep(stream, max_bytes)
+
+    def _keep(self, stream: Readable, max_bytes: int, expected: str | None = None) -> Blob:
         with self._unfinished_file() as (descriptor, unfinished):
             blob = _copy(stream, descriptor, max_bytes)
+            if expected not in (None, blob.sha256):
+                raise AlteredBlobError(str(expected))
             with _typed_errors():
                 os.fchmod(descriptor, READ_ONLY)
                 os.fsync(descriptor)
@@ -59,6 +64,9 @@ class DiskStore:
         with _typed_errors():
             path.unlink(missing_ok=True)
             _link_or_copy(stored, path)
+
+    def restore(self, sha256: str) -> None:
+        raise MissingBlobError(sha256)  # this disk is the only place there is
 
     def exists(self, sha256: str) -> bool:
         return self._path(sha256).is_file()

@@ -1,0 +1,127 @@
+"""What of the registry is on the Hub behind this site, and where: reads only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+from django.conf import settings
+from django.db.models import F, Q, QuerySet
+
+from hub_site.jobs.models import Status
+from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
+from modules_registry.storage import HubFile, HubSettings, StoreSettings, make_hub_store
+
+if TYPE_CHECKING:
+    from modules_registry.storage.hub import HubStore
+
+POISON_SENTENCE = "Storing it on the Hub broke down several times. The site's operator can start it again."
+
+
+def there_is_a_hub() -> bool:
+    return settings.HUB_STORE == "hub"
+
+
+def store_settings() -> StoreSettings:
+    hub = hub_settings() if there_is_a_hub() else None
+    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub)
+
+
+def hub_settings() -> HubSettings:
+    remote: Mapping[str, str] = settings.HUB_STORE_REMOTE or {}
+    return HubSettings(**remote)
+
+
+def hub_store() -> "HubStore":
+    """The store with its Hub; only where there is one."""
+    return make_hub_store(store_settings(), hub_file)
+
+
+def hub_file(sha256: str) -> HubFile | None:
+    """A place on the Hub that holds these bytes."""
+    file = published_files().filter(sha256=sha256).first()
+    return as_hub_file(file) if file else None
+
+
+def published_files() -> QuerySet[VersionFile]:
+    published = VersionFile.objects.exclude(version__hub_commit_id="").filter(
+        version__module__hub_repository__is_there=True
+    )
+    return published.select_related("version__module__hub_repository").order_by("-pk")
+
+
+def as_hub_file(file: VersionFile) -> HubFile:
+    repository = file.version.module.hub_repository
+    return HubFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
+
+
+def file_address(version: Version, path: str) -> str | None:
+    """Where on the Hub everybody can fetch a file; None: it is to be served from here.
+
+    A repository is as private as its module only once the Hub has been told.
+    """
+    if not there_is_a_hub() or version.module.private:
+        return None
+    file = published_files().filter(
+        version=version, path=path, version__module__hub_repository__is_private=False
+    )
+    found = file.first()
+    return hub_store().hub.url(as_hub_file(found)) if found else None
+
+
+def can_be_fetched_again(sha256: str) -> bool:
+    """Does every row that names these bytes belong to a version that is on the Hub?"""
+    published = published_files().filter(sha256=sha256).values("pk")
+    for model in apps.get_models():
+        if issubclass(model, StoredFile):
+            naming = model._default_manager.filter(sha256=sha256)
+            if model is VersionFile:
+                naming = naming.exclude(pk__in=published)
+            if naming.exists():
+                return False
+    return published.exists()
+
+
+def versions_to_publish(module: Module) -> QuerySet[Version]:
+    """In the order in which they were published here; a draft's or a branch's steps stay here alone."""
+    return module.versions.filter(number__isnull=False, hub_commit_id="").order_by("number")
+
+
+def modules_to_store() -> QuerySet[Module]:
+    """Modules whose repository is not what it should be, and about which nothing is under way."""
+    settled = Q(hub_repository=None) | Q(hub_repository__status=Status.DONE)
+    missing = Q(deleted_at=None, versions__number__isnull=False, versions__hub_commit_id="")
+    exposed = Q(deleted_at=None) & ~Q(hub_repository__is_private=F("private"))
+    left = Q(deleted_at__isnull=False)
+    there = Q(hub_repository__is_there=True)
+    return Module.objects.filter(settled, missing | there & (exposed | left)).distinct()
+
+
+@dataclass(frozen=True)
+class HubCopy:
+    """What a page says of a version's copy on the Hub."""
+
+    state: str  # "stored", "waiting" or "failed"
+    repo_id: str = ""
+    commit_id: str = ""
+    url: str = ""
+    reason: str = ""  # why it is not there yet, or not at all
+    next_try_at: datetime | None = None
+
+
+def hub_copy(version: Version) -> HubCopy | None:
+    """None where files stay on this machine's disk, and for steps that are never published."""
+    if not there_is_a_hub() or version.number is None:
+        return None
+    repository = HubRepository.objects.filter(module=version.module_id).first()
+    if repository is None:
+        return HubCopy("waiting")
+    if version.hub_commit_id and repository.is_there:
+        address = f"{hub_settings().endpoint.rstrip('/')}/{repository.repo_id}/tree/{version.hub_commit_id}"
+        return HubCopy("stored", repository.repo_id, version.hub_commit_id, address)
+    if repository.status == Status.FAILED:
+        reason = POISON_SENTENCE if repository.error_code == "poison" else repository.error_message
+        return HubCopy("failed", repository.repo_id, reason=reason)
+    next_try_at = repository.due_at if repository.attempts else None
+    return HubCopy("waiting", reason=repository.error_message, next_try_at=next_try_at)

@@ -1,0 +1,35 @@
+"""A module's row for its repository on the Hub: queued when something of the module changed here."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from hub_site.jobs.models import FINISHED, Status
+from modules_registry import hub_copies
+from modules_registry.models import HubRepository, Module
+
+
+@transaction.atomic
+def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
+    """The module's job, queued unless it is already; a worker that is just closing it waits for us.
+
+    Args:
+        now: do not wait for the next try either. For staff, who know that what was in the way is gone.
+    """
+    repository: HubRepository
+    repository, _ = HubRepository.objects.select_for_update().get_or_create(
+        module=module, defaults={"repo_id": new_repo_id(module), "is_private": module.private}
+    )
+    if repository.status in FINISHED:
+        repository.status, repository.crashes = Status.QUEUED, 0
+        repository.attempts, repository.due_at = 0, timezone.now()
+        repository.started_at = repository.finished_at = None
+        repository.error_code = repository.error_message = ""
+        repository.save()
+    elif now and repository.status == Status.QUEUED:
+        repository.due_at = timezone.now()
+        repository.save(update_fields=["due_at", "updated_at"])
+    return repository
+
+
+def new_repo_id(module: Module) -> str:
+    return hub_copies.hub_store().hub.repo_id_for(module.namespace.name, module.name)

@@ -1,0 +1,33 @@
+"""Doors, not rooms: an id comes in, the row holds what comes out."""
+
+from typing import Any
+from uuid import UUID
+
+from celery.signals import worker_shutting_down
+
+from hub_site.celery import app
+from hub_site.jobs.leases import RING_AGAIN
+from modules_registry import runner, upkeep
+
+
+@app.task(ignore_result=True)
+def sync_repository(repository_id: str) -> None:
+    runner.repository_sync(UUID(repository_id))
+
+
+@app.task(ignore_result=True)
+def sweep_repositories() -> None:
+    """Ring for repositories on the Hub that wait, or that nobody has rung for."""
+    for repository_id in runner.sweep_repositories():
+        sync_repository.apply_async((str(repository_id),), expires=RING_AGAIN.total_seconds())
+
+
+@app.task(ignore_result=True)
+def sweep_files() -> None:
+    """Clear away files that nothing names any more, and those that the Hub keeps for us."""
+    upkeep.sweep_files()
+
+
+@worker_shutting_down.connect
+def let_go(**_: Any) -> None:
+    runner.stopping.set()

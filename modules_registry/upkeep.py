@@ -1,0 +1,173 @@
+"""Keeping the store and the rows in step: what is missing, altered or left over, and the disk as a cache."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from django.apps import apps
+from django.conf import settings
+from django.db import transaction
+from django.db.models import ForeignKey
+
+from modules_registry import hub_copies, selectors
+from modules_registry.incoming import sweep_incoming
+from modules_registry.intake import blobs_forget, delete_unless_needed, lock_blobs
+from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
+from modules_registry.storage import StorageError, Store
+
+LEFT_BEHIND_S = 24 * 3600  # an upload that has not ended by then never will
+KEPT_BYTES = 1_000_000  # smaller files stay here, so that pages never wait for the Hub
+AT_ONCE = 1000  # hashes in one query
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One file that is not as it should be."""
+
+    kind: str  # "missing", "altered", "orphaned" or "hub"
+    sentence: str
+    sha256: str = ""
+    version: Version | None = None  # of a finding on the Hub
+
+
+def sweep_files() -> None:
+    """Remove what nothing names any more and what killed uploads left; then make room in the cache."""
+    for version in Version.objects.filter(module__deleted_at__isnull=False):
+        files = set(version.files.values_list("sha256", flat=True))
+        delete_unless_needed(version)  # kept for compositions, which may be gone by now
+        blobs_forget(files)
+    sweep_incoming()
+    selectors.store().sweep(older_than_s=LEFT_BEHIND_S)
+    sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
+    blobs_forget(orphans(selectors.store()))
+    if hub_copies.there_is_a_hub() and settings.HUB_STORE_CACHE_MB:
+        evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove spooled uploads whose process was killed."""
+    latest = time.time() - LEFT_BEHIND_S
+    for path in folder.glob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.stat().st_mtime <= latest:
+                path.unlink()
+
+
+def orphans(store: Store) -> Iterator[str]:
+    """Files that no row names. One that is being stored this moment may be among them: ask under the lock."""
+    for hashes in in_portions(blob.sha256 for blob in store.iter()):
+        yield from selectors.blobs_unnamed(hashes)
+
+
+def in_portions(hashes: Iterable[str]) -> Iterator[set[str]]:
+    waiting = iter(hashes)
+    while portion := set(islice(waiting, AT_ONCE)):
+        yield portion
+
+
+def evict(limit_bytes: int) -> int:
+    """Remove files that the Hub has too, least recently used first, until the rest fits; returns how many."""
+    blobs = hub_copies.hub_store().by_last_use()
+    excess, evicted = sum(blob.size_bytes for blob in blobs) - limit_bytes, 0
+    for blob in blobs:
+        if excess <= 0:
+            break
+        if blob.size_bytes > KEPT_BYTES and evict_one(blob.sha256):
+            excess -= blob.size_bytes
+            evicted += 1
+    return evicted
+
+
+@transaction.atomic
+def evict_one(sha256: str) -> bool:
+    lock_blobs(shared=False)  # no row may come to name it meanwhile
+    is_on_the_hub = hub_copies.can_be_fetched_again(sha256)
+    if is_on_the_hub:
+        selectors.store().delete(sha256)
+    return is_on_the_hub
+
+
+def findings() -> Iterator[Finding]:
+    """Everything that is wrong with the files, each said in a sentence. Reads every byte that is here."""
+    store = selectors.store()
+    yield from missing(store)
+    for sha256 in store.verify():
+        yield Finding("altered", f"{named(sha256)} has other bytes than were stored.", sha256)
+    for sha256 in orphans(store):
+        yield Finding("orphaned", f"{sha256} belongs to nothing.", sha256)
+    if hub_copies.there_is_a_hub():
+        yield from wrong_on_the_hub()
+
+
+def missing(store: Store) -> Iterator[Finding]:
+    for model in stored_file_models():
+        for row in model._default_manager.iterator():
+            if not store.exists(row.sha256) and not can_be_evicted(row.sha256):
+                sentence = f"{described(row)} is missing: {row.sha256}."
+                yield Finding("missing", sentence, row.sha256)
+
+
+def can_be_evicted(sha256: str) -> bool:
+    return hub_copies.there_is_a_hub() and hub_copies.hub_file(sha256) is not None
+
+
+def wrong_on_the_hub() -> Iterator[Finding]:
+    hub = hub_copies.hub_store().hub
+    for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
+        for version in repository.module.versions.exclude(hub_commit_id=""):
+            files = dict(version.files.values_list("path", "sha256"))
+            place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
+            try:
+                altered = hub.altered(repository.repo_id, version.hub_commit_id, files)
+            except StorageError as error:
+                yield Finding("hub", f"{place} could not be looked at: {error}", version=version)
+                continue
+            for path in altered:
+                yield Finding("hub", f"{path} is missing or altered in {place}.", files[path], version)
+
+
+def repair(finding: Finding) -> bool:
+    """Put one thing right, as far as the bytes are still somewhere; returns whether it is."""
+    store = selectors.store()
+    try:
+        if finding.kind == "orphaned":
+            blobs_forget([finding.sha256])
+        elif finding.kind == "hub":
+            return publish_again(finding)
+        else:
+            store.restore(finding.sha256)
+    except StorageError:
+        return False
+    return True
+
+
+def publish_again(finding: Finding) -> bool:
+    """Let a version be stored on the Hub once more, if its files are whole here."""
+    store, version = selectors.store(), finding.version
+    if version is None or not finding.sha256 or not store.exists(finding.sha256):
+        return False
+    Version.objects.filter(pk=version.pk).update(hub_commit_id="")
+    return True
+
+
+def stored_file_models() -> list[type[StoredFile]]:
+    return [model for model in apps.get_models() if issubclass(model, StoredFile)]
+
+
+def named(sha256: str) -> str:
+    """What a person knows a file by."""
+    for model in stored_file_models():
+        row = model._default_manager.filter(sha256=sha256).first()
+        if row is not None:
+            return described(row)
+    return sha256
+
+
+def described(row: StoredFile) -> str:
+    if isinstance(row, VersionFile):
+        return f"{row.path} of {row.version.module.full_name} ({row.version.revision})"
+    owner = next(field.name for field in row._meta.fields if isinstance(field, ForeignKey))
+    return f"{row.path} of {getattr(row, owner)}"
