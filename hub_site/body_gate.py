@@ -1,8 +1,9 @@
 """Stands in front of Django and watches request bodies come in.
 
 Under ASGI Django spools the whole body to disk before any middleware or view runs, and the server has
-no time limit for it. So here, before that: a cap for each kind of address (413), a least speed (408),
-and a cap on what all visitors together are sending at one moment (503).
+no time limit for it. So here, before that: a cap for each kind of address (413), large ones only for those
+who may upload (401), a least speed (408), and a cap on what all visitors together are sending at one
+moment (503).
 """
 
 import asyncio
@@ -33,7 +34,13 @@ PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
     kind + b"-src 'self'" for kind in (b"style", b"script", b"font", b"img")
 )
 
-UPLOADS = re.compile(r"/(modules/new/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload)")
+JSON_MAX_BYTES = 4 * MB  # what a Hub client says of 256 files before it sends them
+BASE64_GROWTH = 4 / 3
+
+UPLOADS = re.compile(r"/(modules/new/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload|lfs/[^/]+)")
+COMMITS = re.compile(r"/api/models/.+/commit/.+", re.DOTALL)  # files as base64 within JSON
+HUB_JSON = re.compile(r"/api/(?!v1/).*|/.+\.git/info/lfs/.*", re.DOTALL)
+HUB = re.compile(r"/api/(?!v1/).*|/.+\.git/info/lfs/.*|/lfs/.*", re.DOTALL)
 EXAMPLES = re.compile(r"/(compositions/.*|api/v1/compositions(/.*)?)")
 
 
@@ -51,6 +58,7 @@ class BodyGate:
     Args:
         application: what answers once the body may pass.
         upload_max_bytes: the cap where module files are uploaded.
+        may_upload: whether whoever asks may send as much; asked before a large body comes in.
         grace_s, least_bytes_per_s: a body of n bytes may take grace_s + n / least_bytes_per_s seconds.
     """
 
@@ -59,11 +67,12 @@ class BodyGate:
         application: Application,
         *,
         upload_max_bytes: int,
+        may_upload: Callable[[Scope], Awaitable[bool]],
         grace_s: float = GRACE_S,
         least_bytes_per_s: float = LEAST_BYTES_PER_S,
     ) -> None:
         self.application = application
-        self.upload_max_bytes = upload_max_bytes
+        self.upload_max_bytes, self.may_upload = upload_max_bytes, may_upload
         self.grace_s, self.least_bytes_per_s = grace_s, least_bytes_per_s
         self.in_flight_bytes = 0
         self.in_flight_max_bytes = IN_FLIGHT_UPLOADS * upload_max_bytes
@@ -75,6 +84,9 @@ class BodyGate:
         body = WatchedBody(self, receive, cap_bytes=self.cap_bytes(scope["path"]))
         try:
             body.require_declared_length_within_cap(scope)
+            if body.is_upload and needs_permission(scope):
+                body.is_permitted = await self.may_upload(scope)
+                body.require_permission(declared_length(scope) or 0)
             await self.application(scope, body.receive, send)
         except BodyRefused as refusal:
             await send_refusal(refusal, scope, send, linger=body.let_pass)
@@ -84,6 +96,10 @@ class BodyGate:
     def cap_bytes(self, path: str) -> int:
         if UPLOADS.fullmatch(path):
             return self.upload_max_bytes
+        if COMMITS.fullmatch(path):
+            return int(self.upload_max_bytes * BASE64_GROWTH)
+        if HUB_JSON.fullmatch(path):
+            return JSON_MAX_BYTES
         if EXAMPLES.fullmatch(path):
             return EXAMPLES_MAX_BYTES
         return FORM_MAX_BYTES
@@ -96,12 +112,23 @@ class WatchedBody:
         self.gate, self.receive_from_client, self.cap_bytes = gate, receive, cap_bytes
         self.received_bytes = 0
         self.is_complete = False
+        self.is_permitted = True
         self.started_s = time.monotonic()
 
+    @property
+    def is_upload(self) -> bool:
+        return self.cap_bytes >= self.gate.upload_max_bytes
+
     def require_declared_length_within_cap(self, scope: Scope) -> None:
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared[:20]) > self.cap_bytes:
+        length = declared_length(scope)
+        if length is not None and not 0 <= length <= self.cap_bytes:
             raise self.too_large()
+
+    def require_permission(self, n_bytes: int) -> None:
+        if not self.is_permitted and n_bytes > FORM_MAX_BYTES:
+            raise BodyRefused(
+                401, "sign_in", "Sign in before you upload: send a token that may write, or use the form."
+            )
 
     async def receive(self) -> Message:
         if self.is_complete:  # from here on Django only waits for the visitor to leave
@@ -130,6 +157,7 @@ class WatchedBody:
         self.gate.in_flight_bytes += n_bytes
         if self.received_bytes > self.cap_bytes:
             raise self.too_large()
+        self.require_permission(self.received_bytes)
         if self.gate.in_flight_bytes > self.gate.in_flight_max_bytes:
             raise BodyRefused(
                 503, "busy", "Too many uploads are coming in at once. Please try again in a minute."
@@ -145,10 +173,29 @@ class WatchedBody:
         )
 
 
+def declared_length(scope: Scope) -> int | None:
+    """What the client says it will send; None if it does not say, -1 if that is no number."""
+    declared = dict(scope["headers"]).get(b"content-length")
+    if declared is None:
+        return None
+    return int(declared[:20]) if declared.isdigit() else -1
+
+
+def needs_permission(scope: Scope) -> bool:
+    """Whether more than a form's worth may come; asking costs a look into the database."""
+    length = declared_length(scope)
+    return scope["method"] not in ("GET", "HEAD") and (length is None or length > FORM_MAX_BYTES)
+
+
 async def send_refusal(
     refusal: BodyRefused, scope: Scope, send: Send, *, linger: Callable[[], Awaitable[None]]
 ) -> None:
-    if scope["path"].startswith("/api/"):
+    extra: list[tuple[bytes, bytes]] = []
+    if HUB.fullmatch(scope["path"]):
+        kind = b"application/json"
+        body = json.dumps({"error": str(refusal)})
+        extra = [(b"x-error-message", str(refusal).encode("ascii"))]  # what Hub clients print
+    elif scope["path"].startswith("/api/"):
         kind = b"application/json"
         body = json.dumps({"error": {"code": refusal.code, "message": str(refusal)}})
     else:
@@ -159,6 +206,7 @@ async def send_refusal(
         (b"content-length", str(len(body.encode())).encode()),
         (b"content-security-policy", PAGE_POLICY),
         (b"connection", b"close"),  # the rest of the body is of no interest
+        *extra,
     ]
     if refusal.status == 503:
         headers.append((b"retry-after", b"60"))

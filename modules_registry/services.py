@@ -195,7 +195,7 @@ def require_name_free(namespace: Namespace, name: str) -> None:
 
 def name_taken(taken: Module, name: str) -> Refusal:
     if taken.moved_to is not None:
-        message = f"“{taken.full_name}” leads to {taken.moved_to.full_name} since it was renamed. Choose another name."
+        message = f"“{taken.full_name}” leads to {taken.moved_to.full_name} now. Choose another name."
     elif taken.deleted_at is not None:
         message = f"“{taken.full_name}” was deleted, and its name is not given again. Choose another name."
     elif taken.name == name:

@@ -54,7 +54,8 @@ def entry_not_found(full_name: str, path: str, commit_id: str) -> HubError:
 
 
 def not_supported(what: str) -> HubError:
-    return HubError(501, f"This site has no {what}. Nothing was changed.")
+    """Not 501: clients try again on any 5xx."""
+    return HubError(400, f"This site has no {what}. Nothing was changed.")
 
 
 def from_refusal(refusal: Refusal) -> HubError:

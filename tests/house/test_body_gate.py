@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hub_site import body_gate
-from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, BodyGate
+from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, JSON_MAX_BYTES, BodyGate
 
 UPLOAD_MAX_BYTES = 20_000_000
 
@@ -48,8 +48,16 @@ class Visitor:
         return self.answer[1]["body"].decode()
 
 
-def new_gate(application=swallow_body, **options):
-    return BodyGate(application, upload_max_bytes=UPLOAD_MAX_BYTES, **options)
+async def anybody(scope):
+    return True
+
+
+async def nobody(scope):
+    return False
+
+
+def new_gate(application=swallow_body, may_upload=anybody, **options):
+    return BodyGate(application, upload_max_bytes=UPLOAD_MAX_BYTES, may_upload=may_upload, **options)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,11 @@ def new_gate(application=swallow_body, **options):
         ("/alice/french/upload", UPLOAD_MAX_BYTES),
         ("/api/v1/modules", UPLOAD_MAX_BYTES),
         ("/api/v1/modules/alice/french/versions", UPLOAD_MAX_BYTES),
+        ("/lfs/signed:by:us", UPLOAD_MAX_BYTES),
+        ("/api/models/alice/french/commit/main", UPLOAD_MAX_BYTES * 4 // 3),
+        ("/api/models/alice/french/commit/feat/x", UPLOAD_MAX_BYTES * 4 // 3),
+        ("/api/models/alice/french/preupload/main", JSON_MAX_BYTES),
+        ("/alice/french.git/info/lfs/objects/batch", JSON_MAX_BYTES),
         ("/compositions/new/", EXAMPLES_MAX_BYTES),
         ("/api/v1/compositions", EXAMPLES_MAX_BYTES),
         ("/accounts/login/", FORM_MAX_BYTES),
@@ -90,6 +103,21 @@ def test_the_api_answers_in_its_own_shape_and_pages_in_html():
     person.visit(new_gate())
     assert "at most 20 MB" in person.body
     assert (b"connection", b"close") in person.answer[0]["headers"]
+
+
+def test_hub_clients_are_told_in_the_header_that_they_print():
+    program = Visitor("/api/models/a/b/commit/main", [], declared=10**10)
+    program.visit(new_gate())
+    assert "too large" in json.loads(program.body)["error"]
+    assert any(name == b"x-error-message" for name, _ in program.answer[0]["headers"])
+
+
+@pytest.mark.parametrize("path", ["/lfs/x", "/api/models/a/b/commit/main", "/modules/new/", "/a/b/upload"])
+def test_a_stranger_sends_no_more_than_a_form(path):
+    gate = new_gate(may_upload=nobody)
+    assert Visitor(path, [b"x" * FORM_MAX_BYTES], declared=FORM_MAX_BYTES).visit(gate) == 200
+    assert Visitor(path, [], declared=FORM_MAX_BYTES + 1).visit(gate) == 401
+    assert Visitor(path, [b"x" * FORM_MAX_BYTES, b"x", b""]).visit(gate) == 401
 
 
 def test_a_refused_visitor_may_finish_sending_after_the_answer():

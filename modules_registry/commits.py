@@ -1,0 +1,307 @@
+"""Commits of Hub clients: a change to a module's files, through the gate before it exists."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import BinaryIO
+
+from hub_site.accounts.models import User
+from hub_site.audit.services import audit_record
+from hub_site.common.errors import Refusal
+from modules_registry.cards import Card, check_card
+from modules_registry.core.adapter_config import is_base_name, read_config
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.gate import check_form
+from modules_registry.intake import check_files, read_card, require_size, said_at_its_field, stored
+from modules_registry.licences import LICENCES
+from modules_registry.models import Module, Ref, Version
+from modules_registry.selectors import MAIN, open_stored
+from modules_registry.services import (
+    blobs_of,
+    facts_of,
+    lock_head,
+    require_writable,
+    same_facts,
+    step_insert,
+    tags_named,
+    version_insert,
+)
+from modules_registry.storage import Blob
+from modules_registry.tags import TAGS_MAX, normalise_tags
+
+PIECE_BYTES = 1024**2
+DESCRIPTION_LENGTH_MAX = 10_000
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+# Tags that clients write into every card, and that the site knows anyway.
+SAID_ANYWAY = frozenset({"peft", "lora", "adapter", "transformers", "safetensors", "generated-from-trainer"})
+NO_BASE_NAME = ("base_not_a_name", "base_missing")
+
+
+@dataclass
+class Change:
+    """What a commit asks for."""
+
+    message: str
+    description: str = ""
+    parent: str = ""  # the beginning of the commit id that it builds on; empty: whatever is there
+    files: dict[str, BinaryIO] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What passed the gate: files as they will be stored, and the facts of the whole; none for a draft."""
+
+    files: Mapping[str, BinaryIO]
+    facts: Mapping[str, object]
+
+
+def module_commit(*, author: User, module: Module, branch: str, change: Change) -> tuple[Version, bool]:
+    """Commit to main or to a branch; the second value says whether that made anything new.
+
+    On main a complete adapter becomes the next version, and parts of one a draft. Whatever is refused, and
+    whoever comes second of two at once, leaves nothing behind.
+    """
+    require_writable(author, module.namespace)
+    head = head_of(module, branch)
+    require_parent(head, change.parent)
+    require_deletable(head, change.deleted)
+    with opened_files(head, change) as files:
+        checked = check_change(head, change, files)
+        sent_ids = {path: git_blob_id_of(file) for path, file in change.files.items()}
+        with stored(checked.files) as blobs:
+            before, after = blobs_of(head), {}
+            after = {path: blob for path, blob in before.items() if path not in change.deleted} | blobs
+            head_now = lock_branch(module, branch)
+            if after == blobs_of(head_now):
+                remember_sent(head_now, sent_ids)  # another text of the same config, say
+                return head_now, False
+            if head_now.pk != head.pk:
+                raise moved_on(head_now)
+            version = insert(author, module, branch, change, after, checked.facts)
+            remember_kept(head, version)
+            remember_sent(version, sent_ids)
+    return version, True
+
+
+def insert(
+    author: User,
+    module: Module,
+    branch: str,
+    change: Change,
+    files: Mapping[str, Blob],
+    facts: Mapping[str, object],
+) -> Version:
+    message = " ".join(change.message.replace("\x00", "").split())[:200] or "Upload files"
+    if branch == MAIN:
+        if CARD_FILE in change.files:
+            describe_by_card(module, check_card(read_again(change.files[CARD_FILE])))
+        version = version_insert(module, author, message, files, facts)
+    else:
+        ref = module.refs.select_related("version").get(kind=Ref.Kind.BRANCH, name=branch)
+        version = step_insert(module, ref.version, author, message, files, facts)
+        ref.version = version
+        ref.save(update_fields=["version", "updated_at"])
+    if change.description:
+        version.description = change.description.replace("\x00", "")[:DESCRIPTION_LENGTH_MAX]
+        version.save(update_fields=["description"])
+    hashes = {blob.sha256 for blob in files.values()}
+    module.incoming.filter(user=author, sha256__in=hashes).delete()
+    audit_record(actor=author, action="module.commit", subject=module.full_name, commit=version.commit_id)
+    return version
+
+
+def head_of(module: Module, branch: str) -> Version:
+    """Where a branch stands."""
+    if branch == MAIN:
+        head = module.current or module.draft
+    else:
+        ref = module.refs.filter(kind=Ref.Kind.BRANCH, name=branch).select_related("version").first()
+        head = ref.version if ref else None
+    if head is None:
+        message = f"{module.full_name} has no branch “{branch[:100]}”. Create it first."
+        raise Refusal("no_such_branch", message, status=404)
+    return head
+
+
+def lock_branch(module: Module, branch: str) -> Version:
+    """The same, once nobody else is changing the module."""
+    lock_head(module)
+    return head_of(module, branch)
+
+
+def require_parent(head: Version, parent: str) -> None:
+    if parent and not head.commit_id.startswith(parent):
+        raise moved_on(head)
+
+
+def moved_on(head: Version) -> Refusal:
+    message = (
+        f"Someone else has committed in the meantime: it stands at {head.commit_id[:8]}. Nothing of yours "
+        "was stored. Look at what changed and upload again."
+    )
+    return Refusal("moved_on", message, status=412)
+
+
+def require_deletable(head: Version, deleted: set[str]) -> None:
+    missing = sorted(deleted - set(blobs_of(head)))
+    if missing:
+        # Clients look for this very beginning, to say which of their operations failed.
+        message = f"A file with this name doesn't exist: {missing[0][:100]}"
+        raise Refusal("no_such_file", message, status=404)
+
+
+@contextmanager
+def opened_files(head: Version, change: Change) -> Iterator[dict[str, BinaryIO]]:
+    """All files as they will be: those that were sent, and those that stay."""
+    with ExitStack() as stack:
+        stay = {file.path: file.sha256 for file in head.files.all()}
+        kept = {
+            path: stack.enter_context(open_stored(sha256))
+            for path, sha256 in stay.items()
+            if path not in change.files and path not in change.deleted
+        }
+        yield kept | change.files
+
+
+def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -> Checked:
+    """Let the whole pass the gate as it will be after the commit."""
+    for path, file in change.files.items():
+        require_no_pointer(path, file)
+    if not {CONFIG_FILE, WEIGHTS_FILE} <= set(files):
+        return check_parts(head, change)
+    if head.is_complete and not {CONFIG_FILE, WEIGHTS_FILE} & set(change.files):
+        return Checked(check_card_alone(change), same_facts(head))
+    card = change.files.get(CARD_FILE)
+    base_name = base_said_by_card(files)
+    try:
+        accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card, base_name=base_name)
+    except Refusal as refusal:
+        raise for_the_terminal(refusal) from refusal
+    sent = {path: file for path, file in accepted.files.items() if path in change.files}
+    return Checked(sent, facts_of(accepted))
+
+
+def check_parts(head: Version, change: Change) -> Checked:
+    """Without the whole adapter: each file by itself, for a draft."""
+    if head.is_complete:
+        message = (
+            f"A published module keeps its {CONFIG_FILE} and {WEIGHTS_FILE}. Upload others in their place, "
+            "or delete the module."
+        )
+        raise Refusal("adapter_incomplete", message)
+    files = dict(check_card_alone(change))
+    with said_at_its_field():
+        if CONFIG_FILE in change.files:
+            files[CONFIG_FILE] = plain_config(change.files)
+        if WEIGHTS_FILE in change.files:
+            require_size(change.files[WEIGHTS_FILE])
+            check_form(change.files[WEIGHTS_FILE])
+            files[WEIGHTS_FILE] = change.files[WEIGHTS_FILE]
+    return Checked(files, {})
+
+
+def plain_config(files: Mapping[str, BinaryIO]) -> BinaryIO:
+    """The config as the gate writes it anew."""
+    try:
+        plain = read_config(files[CONFIG_FILE], base_said_by_card(files) or None).plain
+    except GateRefusal as refusal:
+        raise for_the_terminal(Refusal(refusal.code, str(refusal))) from refusal
+    return BytesIO(json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def check_card_alone(change: Change) -> dict[str, BinaryIO]:
+    return {CARD_FILE: read_card(change.files[CARD_FILE])} if CARD_FILE in change.files else {}
+
+
+def require_no_pointer(path: str, file: BinaryIO) -> None:
+    file.seek(0)
+    if file.read(len(LFS_POINTER)) == LFS_POINTER:
+        message = f"{path} is a Git LFS pointer, not the file. Fetch the file itself: git lfs pull."
+        raise Refusal("lfs_pointer", message)
+    file.seek(0)
+
+
+def base_said_by_card(files: Mapping[str, BinaryIO]) -> str:
+    """The card's base_model, if the config names a folder of the uploader's machine instead of a base."""
+    try:
+        read_config(files[CONFIG_FILE])
+    except GateRefusal as refusal:
+        if refusal.code in NO_BASE_NAME and CARD_FILE in files:
+            return base_model_in(read_again(files[CARD_FILE]))
+    return ""
+
+
+def base_model_in(card: bytes) -> str:
+    try:
+        named = check_card(card).front_matter.get("base_model")
+    except GateRefusal:
+        return ""  # said where the card itself is checked
+    name = named[0] if isinstance(named, list) and named else named
+    return name if isinstance(name, str) and is_base_name(name) else ""
+
+
+def for_the_terminal(refusal: Refusal) -> Refusal:
+    """There is no form below in which to choose the base model."""
+    if refusal.code not in NO_BASE_NAME:
+        return refusal
+    message = (
+        f"{CONFIG_FILE}: base_model_name_or_path names no model on the Hub. Write its name there, like "
+        f"google/flan-t5-large, or as base_model in the front matter of {CARD_FILE}."
+    )
+    return Refusal(refusal.code, message)
+
+
+def describe_by_card(module: Module, card: Card) -> None:
+    """Take the licence and the tags that a card gives; what it does not give stays."""
+    licence = card.front_matter.get("license")
+    if isinstance(licence, str) and licence.lower() in LICENCES:
+        module.licence = licence.lower()
+    tags = card.front_matter.get("tags")
+    names = (
+        [name for tag in tags if isinstance(tag, str) for name in tag_of(tag)]
+        if isinstance(tags, list)
+        else []
+    )
+    if names:
+        module.tags.set(tags_named(list(dict.fromkeys(names))[:TAGS_MAX]))
+
+
+def tag_of(text: str) -> list[str]:
+    """The tag as it is written here; nothing if it cannot be one."""
+    try:
+        return [name for name in normalise_tags([text]) if name not in SAID_ANYWAY]
+    except Refusal:
+        return []
+
+
+def remember_kept(head: Version, version: Version) -> None:
+    """A file that stays was sent as it was sent."""
+    known = {file.path: file for file in head.files.exclude(uploaded_sha1="")}
+    for file in version.files.filter(path__in=known):
+        if file.sha256 == known[file.path].sha256:
+            file.uploaded_sha1 = known[file.path].uploaded_sha1
+            file.save(update_fields=["uploaded_sha1"])
+
+
+def remember_sent(version: Version, sent_ids: Mapping[str, str]) -> None:
+    for path, sha1 in sent_ids.items():
+        version.files.filter(path=path).update(uploaded_sha1=sha1)
+
+
+def git_blob_id_of(file: BinaryIO) -> str:
+    """What git, and so a client, calls the bytes of a file."""
+    size_bytes = file.seek(0, 2)
+    digest = hashlib.sha1(b"blob %d\x00" % size_bytes, usedforsecurity=False)
+    file.seek(0)
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_again(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(PIECE_BYTES)

@@ -1,0 +1,127 @@
+"""Repositories as Hub clients handle them: begun empty, renamed, hidden, branched, tagged."""
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from hub_site.accounts.models import Namespace, User
+from hub_site.accounts.names import name_key, require_name
+from hub_site.audit.services import audit_record
+from hub_site.common.errors import Refusal
+from modules_registry.models import Module, Ref, Version
+from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME
+from modules_registry.services import (
+    lock_head,
+    module_insert,
+    name_taken,
+    repository_request,
+    require_name_free,
+    require_writable,
+    version_insert,
+)
+
+REFS_MAX = 200
+
+
+@transaction.atomic
+def repository_create(*, author: User, namespace: Namespace, name: str, private: bool = False) -> Module:
+    """Begin a module without files: a draft, which commits complete."""
+    require_writable(author, namespace)
+    require_name(name, field="name", what="a module")
+    require_name_free(namespace, name)
+    module = Module(namespace=namespace, name=name, key=name_key(name), private=private)
+    module_insert(module)
+    version_insert(module, author, "Initial commit", {}, {})
+    audit_record(actor=author, action="module.create", subject=module.full_name)
+    return module
+
+
+@transaction.atomic
+def repository_move(*, editor: User, module: Module, namespace: Namespace, name: str) -> Module:
+    """Give a module another name or owner. The old name stays taken, and leads to it."""
+    require_writable(editor, module.namespace)
+    require_writable(editor, namespace)
+    require_name(name, field="name", what="a module")
+    lock_head(module)
+    module.former_names.filter(namespace=namespace, key=name_key(name)).delete()  # its own again
+    former = Module(namespace=module.namespace, name=module.name, key=module.key, moved_to=module)
+    former.deleted_at = timezone.now()
+    same = Module.objects.filter(namespace=namespace, key=name_key(name)).first()
+    if same is not None and same.pk != module.pk:
+        raise name_taken(same, name)
+    if same is None:
+        require_name_free(namespace, name)
+    was = module.full_name
+    module.namespace, module.name, module.key = namespace, name, name_key(name)
+    try:
+        with transaction.atomic():
+            module.save()
+    except IntegrityError:
+        require_name_free(namespace, name)  # someone else was faster
+        raise
+    if same is None:
+        former.save()
+    audit_record(actor=editor, action="module.move", subject=module.full_name, was=was)
+    return module
+
+
+@transaction.atomic
+def repository_hide(*, editor: User, module: Module, private: bool) -> None:
+    """Make a module private, or show it to all."""
+    require_writable(editor, module.namespace)
+    lock_head(module)
+    module.private = private
+    module.save(update_fields=["private"])
+    if module.current is not None:
+        repository_request(module)
+    action = "module.hide" if private else "module.show"
+    audit_record(actor=editor, action=action, subject=module.full_name)
+
+
+@transaction.atomic
+def ref_create(
+    *, editor: User, module: Module, kind: Ref.Kind, name: str, version: Version, message: str = ""
+) -> Ref:
+    """Add a branch or a tag."""
+    require_writable(editor, module.namespace)
+    lock_head(module)
+    require_ref_name(name, kind)
+    if module.refs.filter(name=name).exists():
+        raise ref_taken(name)
+    if module.refs.count() >= REFS_MAX:
+        raise Refusal("too_many_refs", f"{REFS_MAX} branches and tags are the most. Delete one first.")
+    ref = Ref.objects.create(module=module, kind=kind, name=name, version=version, message=message[:200])
+    audit_record(actor=editor, action=f"module.{kind}", subject=module.full_name, name=name)
+    return ref
+
+
+def require_ref_name(name: str, kind: Ref.Kind) -> None:
+    if name == MAIN:
+        raise ref_taken(name)
+    if NUMBERED.fullmatch(name):
+        message = (
+            f"“{name}” is kept for the module's version of that number. Choose another name, like {name}.0."
+        )
+        raise Refusal("bad_ref_name", message, status=409)
+    odd = COMMIT_ID.fullmatch(name) or ".." in name or "//" in name or name.endswith((".lock", "/"))
+    if not REF_NAME.fullmatch(name) or odd or name.startswith("refs/"):
+        message = (
+            f"“{name[:40]}” cannot be the name of a {kind}. Use letters, digits, “.”, “-”, “_” or “/”, at "
+            "most 100, beginning and ending with a letter or digit."
+        )
+        raise Refusal("bad_ref_name", message)
+
+
+def ref_taken(name: str) -> Refusal:
+    return Refusal("ref_exists", f"“{name}” exists already. Choose another name, or delete it.", status=409)
+
+
+@transaction.atomic
+def ref_delete(*, editor: User, module: Module, kind: Ref.Kind, name: str) -> None:
+    require_writable(editor, module.namespace)
+    lock_head(module)
+    if name == MAIN or NUMBERED.fullmatch(name):
+        raise Refusal("ref_stays", f"“{name}” belongs to the module and stays. Delete the module instead.")
+    deleted, _ = module.refs.filter(kind=kind, name=name).delete()
+    if not deleted:
+        raise Refusal("no_such_ref", f"{module.full_name} has no {kind} “{name[:100]}”.", status=404)
+    audit_record(actor=editor, action=f"module.{kind}.delete", subject=module.full_name, name=name)
