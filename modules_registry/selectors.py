@@ -26,7 +26,7 @@ from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.licences import licence_label
 from modules_registry.models import BaseModel, Module, StoredFile, Version, VersionFile
-from modules_registry.storage import StorageError, Store, make_store
+from modules_registry.storage import HubUnavailableError, StorageError, Store, make_store
 
 SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}
 FACET_VALUES_MAX = 15
@@ -301,7 +301,8 @@ def open_stored(sha256: str) -> BinaryIO:
         return store().open(sha256)
     except StorageError as error:
         logger.exception("A file that a row names cannot be read: %s", sha256)
-        raise Refusal(error.code, str(error), status=500) from error
+        status = 503 if isinstance(error, HubUnavailableError) else 500
+        raise Refusal(error.code, str(error), status=status) from error
 
 
 def card_of(version: Version) -> Card:

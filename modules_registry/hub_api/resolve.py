@@ -1,10 +1,10 @@
 """The files themselves, with the headers that Hub clients read."""
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 
-from hub_site.common.downloads import serve_download
-from modules_registry import selectors
+from hub_site.common.downloads import Download, serve_download
+from modules_registry import hub_copies, selectors
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.hub_api.door import SAFE, Caller, at_revision, hub_view, repository
 from modules_registry.hub_api.errors import entry_not_found
@@ -21,17 +21,26 @@ def resolve(request: HttpRequest, caller: Caller, repo: str, address: str) -> Ht
     download = selectors.file_download(source, path)
     if download is None:
         raise entry_not_found(str(found), path, source.commit_id)
-    response = serve_download(request, download)
+    elsewhere = hub_copies.file_address(source, path) if isinstance(source, Version) else None
+    response = sent_on(download, elsewhere) if elsewhere else serve_download(request, download)
     response["X-Repo-Commit"] = source.commit_id
     if isinstance(source, Version) and path == WEIGHTS_FILE and begins(request, response):
         download_count(version=source, client=client_of(request, caller))
     return response
 
 
+def sent_on(download: Download, address: str) -> HttpResponseBase:
+    """The Hub behind this site hands the file out, at its own commit; what it is, is said here."""
+    response = HttpResponseRedirect(address)
+    response["X-Linked-Etag"] = download.etag
+    response["X-Linked-Size"] = str(download.size_bytes)
+    return response
+
+
 def begins(request: HttpRequest, response: HttpResponseBase) -> bool:
     """Whether this answer brings the beginning of the file: neither a HEAD nor the rest of a broken fetch."""
     first_bytes = response.get("Content-Range", "bytes 0-").startswith("bytes 0-")
-    return request.method == "GET" and response.status_code in (200, 206) and first_bytes
+    return request.method == "GET" and response.status_code in (200, 206, 302) and first_bytes
 
 
 def client_of(request: HttpRequest, caller: Caller) -> str:
