@@ -62,9 +62,9 @@ def from_refusal(refusal: Refusal) -> HubError:
     return HubError(refusal.status, refusal.message)
 
 
-def error_response(error: HubError) -> JsonResponse:
+def error_response(error: HubError, **more: object) -> JsonResponse:
     message = plain(error.message)
-    response = JsonResponse({"error": message}, status=error.status, headers=error.headers)
+    response = JsonResponse({"error": message, **more}, status=error.status, headers=error.headers)
     response["X-Error-Message"] = message
     if error.code:
         response["X-Error-Code"] = error.code

@@ -53,12 +53,7 @@ def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         there = selectors.module_find(namespace.name, name, user)
         if refusal.status != 409 or there is None:
             raise
-        response = error_response(from_refusal(refusal))
-        return JsonResponse(
-            {"error": response["X-Error-Message"], **place(request, there)},
-            status=409,
-            headers=response.headers,
-        )
+        return error_response(from_refusal(refusal), **place(request, there))
     return JsonResponse(place(request, module))
 
 
