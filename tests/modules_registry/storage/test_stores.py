@@ -1,4 +1,4 @@
-"""Every promise of the store, kept by the one on disk."""
+"""Every promise of the store, kept by the one on disk and by the one in front of a Hub."""
 
 import errno
 import hashlib
@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,29 +17,20 @@ from modules_registry.storage import (
     MissingBlobError,
     StorageError,
     StorageFullError,
-    StoreSettings,
+    Store,
     TooLargeError,
     make_store,
 )
 from modules_registry.storage import disk as disk_module
 from modules_registry.storage.disk import DiskStore
+from modules_registry.storage.hub import HubStore
 
 CONTENT = b"lora" * 700_000  # 2.8 MB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 ABSENT = hashlib.sha256(b"never stored").hexdigest()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture
-def store(folder: Path) -> DiskStore:
-    return DiskStore(folder)
-
-
-def put(store: DiskStore, content: bytes = CONTENT) -> Blob:
+def put(store: Store, content: bytes = CONTENT) -> Blob:
     return store.put(io.BytesIO(content), max_bytes=len(content))
 
 
@@ -278,7 +270,17 @@ def test_only_a_sha256_becomes_a_path(store, method, name):
         getattr(store, method)(name)
 
 
-def test_the_settings_name_the_store(folder):
-    assert isinstance(make_store(StoreSettings("disk", folder)), DiskStore)
-    with pytest.raises(ValueError, match=r"No store is called 'tape'\. Known: disk"):
-        make_store(StoreSettings("tape", folder))
+def test_what_is_nowhere_else_cannot_be_restored(store):
+    with pytest.raises(MissingBlobError):
+        store.restore(ABSENT)
+
+
+def test_the_settings_name_the_store(settings_of, places):
+    assert type(make_store(settings_of["disk"], places.get)) is DiskStore
+    assert type(make_store(settings_of["hub"], places.get)) is HubStore
+    with pytest.raises(ValueError, match=r"No store is called 'tape'\. Known: disk, hub"):
+        make_store(replace(settings_of["disk"], kind="tape"), places.get)
+
+
+def test_the_token_is_not_printed_with_the_settings(settings_of):
+    assert "hf_secret" not in repr(settings_of["hub"])

@@ -1,0 +1,36 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modules_registry.storage import HubSettings, StoreSettings, make_store
+from tests.awkward_hub import AwkwardHub, awkward_hub
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+def hub() -> Iterator[AwkwardHub]:
+    with awkward_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def settings_of(folder, hub):
+    """Both stores' settings by name."""
+    remote = HubSettings(hub.endpoint, "hf_secret", "us")
+    return {"disk": StoreSettings("disk", folder), "hub": StoreSettings("hub", folder, remote)}
+
+
+@pytest.fixture
+def places():
+    """Where on the Hub the files are, by sha256."""
+    return {}
+
+
+@pytest.fixture(params=["disk", "hub"])
+def store(request, settings_of, places):
+    return make_store(settings_of[request.param], places.get)
