@@ -86,7 +86,7 @@ def model_info(
 ) -> HttpResponseBase:
     found = repository(repo, caller)
     source = at_revision(found, revision)
-    blobs = request.GET.get("blobs") == "true"
+    blobs = is_true(request.GET.get("blobs"))
     expand = request.GET.getlist("expand") + request.GET.getlist("expand[]")
     return JsonResponse(describe.only(json_of_repository(found, source, blobs=blobs), expand))
 
@@ -104,7 +104,7 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Modules that match, a page at a time; the next page's address is in the Link header."""
     query = request.GET
     expand = query.getlist("expand") + query.getlist("expand[]")
-    is_full = any(query.get(name) == "true" for name in ("full", "cardData", "config")) or bool(expand)
+    is_full = any(is_true(query.get(name)) for name in ("full", "cardData", "config")) or bool(expand)
     page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
     wanted = min(number_in(query.get("limit"), page_size), page_size)
     start = number_in(query.get("cursor"), 0)
@@ -131,7 +131,7 @@ def asked_of(request: HttpRequest) -> selectors.HubSearch:
         author=query.get("author", ""),
         filters=tuple(each.strip() for each in [*filters, pipeline] if each.strip()),
         sort=query.get("sort", ""),
-        is_none=never or query.get("gated") == "true",
+        is_none=never or is_true(query.get("gated")),
     )
 
 
@@ -143,11 +143,16 @@ def described(module: Module, expand: list[str], *, is_full: bool, query: Any) -
         return describe.only(answer, expand)
     wanted = set(answer) - {"cardData", "config", "usedStorage"}
     wanted |= {
-        name for name in ("cardData", "config") if query.get(name) == "true" or query.get("full") == "true"
+        name for name in ("cardData", "config") if is_true(query.get(name)) or is_true(query.get("full"))
     }
-    if query.get("full") != "true":
+    if not is_true(query.get("full")):
         wanted -= {"siblings"}
     return {key: value for key, value in answer.items() if key in wanted}
+
+
+def is_true(text: str | None) -> bool:
+    """New clients write “true”, old ones “True”."""
+    return (text or "").lower() in ("true", "1")
 
 
 def number_in(text: str | None, default: int) -> int:
@@ -181,7 +186,7 @@ def tree(request: HttpRequest, caller: Caller, repo: str, address: str) -> HttpR
     source = at_revision(found, revision)
     if path.strip("/"):
         raise entry_not_found(str(found), path, source.commit_id)
-    expand = request.GET.get("expand") == "true"
+    expand = is_true(request.GET.get("expand"))
     files = [describe.tree_item(file, source, expand=expand) for file in source.files.all()]
     response = JsonResponse(files, safe=False)
     response["X-Repo-Commit"] = source.commit_id
@@ -196,7 +201,7 @@ def paths_info(request: HttpRequest, caller: Caller, repo: str, revision: str) -
         asked = json_of(request)
         paths, expand = asked.get("paths", []), bool(asked.get("expand"))
     else:
-        paths, expand = request.POST.getlist("paths"), request.POST.get("expand", "").lower() == "true"
+        paths, expand = request.POST.getlist("paths"), is_true(request.POST.get("expand"))
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or len(paths) > PATHS_MAX:
         raise HubError(400, f"paths must be a list of at most {PATHS_MAX} names.")
