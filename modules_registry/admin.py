@@ -1,7 +1,11 @@
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from modules_registry.models import BaseModel, Module, Tag, Version, VersionFile
+from modules_registry import hub_copies
+from modules_registry.hub_repositories import repository_queue
+from modules_registry.models import BaseModel, HubRepository, Module, Tag, Version, VersionFile
+from modules_registry.tasks import sync_repository
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -51,6 +55,25 @@ class VersionAdmin(ReadOnly):
 class BaseModelAdmin(ReadOnly):
     list_display = ["name", "kind", "architecture", "parameters", "revision"]
     search_fields = ["name"]
+
+
+@admin.register(HubRepository)
+class HubRepositoryAdmin(ReadOnly):
+    list_display = ["repo_id", "module", "status", "attempts", "due_at", "error_message"]
+    list_select_related = ["module__namespace"]
+    list_filter = ["status", "error_code"]
+    search_fields = ["repo_id", "module__name"]
+    actions = ["try_again"]
+
+    @admin.action(description="Try again now", permissions=["view"])
+    def try_again(self, request: HttpRequest, chosen: QuerySet[HubRepository]) -> None:
+        if not hub_copies.there_is_a_hub():
+            self.message_user(request, "This site keeps its files on its own disk.", messages.WARNING)
+            return
+        for repository in chosen.select_related("module__namespace"):
+            repository_queue(repository.module, now=True)
+            sync_repository.delay(str(repository.pk))
+        self.message_user(request, f"{len(chosen)} asked for.")
 
 
 admin.site.register(Tag)

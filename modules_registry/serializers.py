@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
+from modules_registry.hub_copies import HubCopy, hub_copy
 from modules_registry.licences import LICENCES
 from modules_registry.models import BaseModel, Module, Version, VersionFile
 
@@ -21,6 +22,17 @@ class FileSerializer(serializers.ModelSerializer[VersionFile]):
         fields = ["path", "sha256", "size_bytes"]
 
 
+class HubCopySerializer(serializers.Serializer[HubCopy]):
+    """A version's copy on the Hub behind this site."""
+
+    state = serializers.ChoiceField(choices=["stored", "waiting", "failed"])
+    repo_id = serializers.CharField()
+    commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
+    url = serializers.CharField()
+    reason = serializers.CharField(help_text="Why it is not there yet, or not at all.")
+    next_try_at = serializers.DateTimeField(allow_null=True)
+
+
 class VersionSerializer(serializers.ModelSerializer[Version]):
     author = serializers.CharField(source="author.username")
     base = serializers.CharField(source="base_name", help_text="The base model, as the uploader named it.")
@@ -30,6 +42,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
     files = FileSerializer(many=True)
+    hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")
 
     class Meta:
         model = Version
@@ -37,10 +50,16 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
             *("number", "commit_id", "message", "author", "created_at", "base", "base_revision"),
             *("is_composable", "not_composable_because", "task_type", "rank", "alpha", "scaling", "targets"),
             *("parameters", "dtype", "weights_sha256", "size_bytes", "files"),
+            "hub_copy",
         ]
 
     def get_is_composable(self, version: Version) -> bool:
         return version.base_id is not None
+
+    @extend_schema_field(HubCopySerializer(allow_null=True))
+    def get_hub_copy(self, version: Version) -> dict[str, Any] | None:
+        copy = hub_copy(version)
+        return dict(HubCopySerializer(copy).data) if copy else None
 
     def get_not_composable_because(self, version: Version) -> str:
         return selectors.not_composable_because(version)
@@ -63,7 +82,7 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
         model = Module
         fields = [
             *("id", "owner", "name", "sentence", "tags", "licence", "base", "is_composable", "rank"),
-            *("size_bytes", "commit_id", "created_at", "updated_at", "url"),
+            *("size_bytes", "commit_id", "private", "downloads", "created_at", "updated_at", "url"),
         ]
 
     def get_tags(self, module: Module) -> list[str]:
@@ -177,6 +196,7 @@ class ModuleInput(FilesInput):
     sentence = serializers.CharField(max_length=300, help_text="What it was trained for.")
     licence = serializers.ChoiceField(choices=list(LICENCES))
     tags = TagsField(required=False, help_text="Repeat it, or separate tags by commas.")
+    private = serializers.BooleanField(required=False, default=False, help_text="Nobody else sees it.")
 
 
 class ModuleChange(serializers.Serializer[dict[str, Any]]):
@@ -185,6 +205,7 @@ class ModuleChange(serializers.Serializer[dict[str, Any]]):
     sentence = serializers.CharField(required=False, max_length=300)
     licence = serializers.ChoiceField(required=False, choices=list(LICENCES))
     tags = TagsField(required=False)
+    private = serializers.BooleanField(required=False)
     card = serializers.CharField(
         required=False,
         allow_blank=True,

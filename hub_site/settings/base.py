@@ -281,5 +281,6 @@ LOGGING = {
     "loggers": {
         "uvicorn": {"handlers": []},  # its own handlers write another format; ours is at the root
         "uvicorn.error": {"handlers": []},
+        "httpx2": {"level": "WARNING"},  # a line for every request to the Hub is too much
     },
 }
