@@ -172,7 +172,7 @@ def write_job(composition: Composition, folder: Path) -> None:
     for module in modules:
         files = dict(module.version.files.values_list("path", "sha256"))
         wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
-        fetch_files(folder / module_folder(module), wanted)
+        fetch_files(folder / module_folder(module), wanted, check=True)
 
 
 def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
@@ -215,10 +215,11 @@ def write_examples(path: Path, pairs: list[Pair]) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def fetch_files(folder: Path, files: Mapping[str, str]) -> None:
+def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) -> None:
+    """Put stored files into a folder; with check, each is held against its sha256 before."""
     folder.mkdir(parents=True)
     for path, sha256 in files.items():
-        store().fetch(sha256, folder / path)
+        store().fetch(sha256, folder / path, check=check)
 
 
 def follow(composition: Composition, child: Child) -> None:
