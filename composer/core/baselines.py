@@ -1,32 +1,66 @@
-"""What a composition has to beat: the rivals it is always shown beside."""
+"""What a composition has to beat: the rivals it is always shown beside, and what each of them costs."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
-from composer.core.combine import Adapters, Method, PlainLora, as_adapters
+from composer.core.combine import Adapters, Method, PlainLora, as_adapters, single_modules
+from composer.core.errors import ComposeError
 from composer.core.examples import Example
-from composer.core.module_stack import Layer
-from composer.core.objective import token_mean
+from composer.core.fitting import Fitting
+from composer.core.methods import make_method
+from composer.core.module_stack import Layer, ModuleStack
+from composer.core.objective import FewShotScorer, token_mean
+from composer.core.record import Journal
+from composer.core.request import Job
 
 LORA_STEPS = 40  # on the shots as one batch; more of them learn the shots by heart
 LORA_LEARNING_RATE = 5e-3
 LORA_ALPHA_OVER_RANK = 2.0  # as most published modules have it
+PUBLISHED_BUDGET = 40  # candidates, as in LoraHub's own example
+
+
+@dataclass
+class Cost:
+    """What finding it took; answering the held-out examples is no part of it."""
+
+    candidates: int = 0
+    gradient_steps: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def counted(self, scorer: FewShotScorer | None = None) -> Iterator[None]:
+        """Add what happens inside, by the scorer's own counters and the clock."""
+        started = time.monotonic()
+        before = (scorer.candidates_scored, scorer.gradient_steps) if scorer else (0, 0)
+        yield
+        self.seconds = round(self.seconds + time.monotonic() - started, 3)
+        if scorer is not None:
+            self.candidates += scorer.candidates_scored - before[0]
+            self.gradient_steps += scorer.gradient_steps - before[1]
 
 
 @dataclass(frozen=True)
 class Rival:
-    """One baseline and what was measured of it; None where there was nothing to measure."""
+    """One baseline and what was measured of it; None where there was nothing to measure.
+
+    `left_out_loss_nats` is on examples that it was not made from, each left out once.
+    """
 
     key: str
     label: str
     detail: str
     few_shot_loss_nats: float | None
     answers: Sequence[str] | None
+    cost: Cost = field(default_factory=Cost)
+    left_out_loss_nats: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,51 +71,130 @@ class Exam:
     max_new_tokens: int
 
 
-def weighted_rivals(
-    base: BaseModel, batch: TokenBatch, method: Method, names: Sequence[str], best: int, exam: Exam | None
-) -> list[Rival]:
-    """The base alone, the best single module and the uniform average, in one batch.
+@dataclass(frozen=True)
+class Race:
+    """What all rivals run on.
 
-    Args:
+    Attributes:
+        method: that the composition was made by; the uniform average is made by it too.
         best: the index of the module with the lowest few-shot loss alone.
+        best_left_out: its loss on examples left out of its choice.
     """
-    n = len(names)
-    single = torch.zeros(n)
-    single[best] = 1.0
-    weights = torch.stack([torch.zeros(n), single, torch.full((n,), 1 / n)])
-    adapters = method.adapters(weights)
-    with torch.no_grad():
-        losses = token_mean(base.token_nats(batch, adapters, len(weights)), batch.label_tokens).tolist()
-    answers: Sequence[Sequence[str] | None] = [None] * len(weights)
-    if exam is not None:
-        answers = base.answers(exam.prompts, exam.max_new_tokens, adapters, len(weights))
-    described = (
-        ("zero_shot", "Base alone", ""),
-        ("best_single", "Best single module", names[best]),
-        ("uniform", "Uniform average", f"every weight 1/{n}"),
-    )
-    return [
-        Rival(*about, loss if math.isfinite(loss) else None, own)
-        for about, loss, own in zip(described, losses, answers, strict=True)
-    ]
+
+    job: Job
+    scorer: FewShotScorer
+    method: Method
+    stack: ModuleStack
+    shots: Sequence[Example]
+    exam: Exam | None
+    best: int
+    screened: Cost
+    best_left_out: float | None
+
+    def rivals(self) -> Iterator[Rival]:
+        """One after the other, the cheap ones first; the caller may look at each before the next."""
+        yield self.scored(("zero_shot", "Base alone", ""), {})
+        yield replace(
+            self.scored(
+                ("best_single", "Best single module", self.stack.names[self.best]),
+                single_modules(self.stack, [self.best]),
+            ),
+            cost=self.screened,
+            left_out_loss_nats=self.best_left_out,
+        )
+        uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
+        yield self.scored(("uniform", "Uniform average", f"every weight 1/{len(self.stack)}"), uniform)
+        yield in_context(self.scorer, self.shots, self.exam)
+        yield self.lora_on_shots()
+        if self.job.baselines == "thorough":
+            yield self.random_loras()
+            if self.job.method != "lorahub":
+                yield self.lorahub()
+
+    def scored(self, about: tuple[str, str, str], adapters: Adapters, cost: Cost | None = None) -> Rival:
+        """A rival by its adapters; `cost` is what was spent before, its own few-shot loss is added."""
+        cost = cost or Cost()
+        with cost.counted(self.scorer):
+            loss = float(token_mean(self.scorer.nats_of(adapters), self.scorer.label_tokens))
+        return Rival(*about, loss if math.isfinite(loss) else None, self.answers(adapters), cost)
+
+    def answers(self, adapters: Adapters) -> Sequence[str] | None:
+        if self.exam is None:
+            return None
+        (answers,) = self.scorer.base.answers(self.exam.prompts, self.exam.max_new_tokens, adapters)
+        return answers
+
+    def lora_on_shots(self) -> Rival:
+        """A new LoRA of the modules' own rank and targets, trained on the same examples."""
+        rank, cost = max(self.stack.ranks), Cost(gradient_steps=LORA_STEPS)
+        with cost.counted():
+            adapters = train_lora(
+                self.scorer.base, self.scorer.batch, self.stack.layers, rank=rank, seed=self.job.seed
+            )
+        detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
+        return self.scored(("lora_on_shots", "LoRA trained on the examples", detail), adapters, cost)
+
+    def random_loras(self) -> Rival:
+        """As many LoRAs of random numbers, of the modules' own sizes, through the same search.
+
+        Source: arXiv:2602.12323, where they did about as well as recycled modules.
+        """
+        stack = random_stack(self.stack, seed=self.job.seed)
+        about = ("random_loras", "Random modules, same search", "random numbers of the modules' own sizes")
+        return self._searched(about, stack, self.method.name, self.job)
+
+    def lorahub(self) -> Rival:
+        """The published method on the same modules; its reason where they cannot be summed."""
+        job = replace(self.job, method="lorahub", search="ngopt", objective="loss", budget=PUBLISHED_BUDGET)
+        about = ("lorahub", "LoraHub as published", f"product of sums, NGOpt, {PUBLISHED_BUDGET} candidates")
+        return self._searched(about, self.stack, "lorahub", job)
+
+    def _searched(self, about: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
+        cost = Cost()
+        scorer = FewShotScorer(self.scorer.base, self.scorer.batch)
+        try:
+            with cost.counted(scorer):
+                method = make_method(name, stack, seed=job.seed)
+                needs_alone = job.search in ("auto", "greedy") and name != "lorahub"
+                alone = (
+                    token_mean(scorer.nats_of_singles(stack), scorer.label_tokens) if needs_alone else None
+                )
+                fitting = Fitting(
+                    job,
+                    scorer,
+                    method,
+                    self.shots,
+                    [] if alone is None else alone.tolist(),
+                    float(token_mean(scorer.nats_of_base(), scorer.label_tokens)),
+                )
+                found = fitting.find(Journal(lambda step: None))
+                adapters = method.adapters(torch.tensor([found.weights], dtype=torch.float32))
+        except ComposeError as reason:
+            return Rival(about[0], about[1], f"not measured: {reason}", None, None, cost)
+        return self.scored(about, adapters, cost)
 
 
-def lora_on_shots(
-    base: BaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, exam: Exam | None
-) -> Rival:
-    """A new LoRA of the modules' own rank and targets, trained on the same examples."""
-    adapters = train_lora(base, batch, layers, rank=rank, seed=seed)
-    with torch.no_grad():
-        loss = float(token_mean(base.token_nats(batch, adapters), batch.label_tokens))
-    answers = base.answers(exam.prompts, exam.max_new_tokens, adapters)[0] if exam else None
-    detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-    return Rival(
-        "lora_on_shots",
-        "LoRA trained on the examples",
-        detail,
-        loss if math.isfinite(loss) else None,
-        answers,
-    )
+def uniform_weights(method: Method) -> Tensor:
+    """(n_weights,) that give every module the same share, 1/N."""
+    n = len(method.stack)
+    if not method.start.any() and method.name == "cat":
+        return method.start  # the softmax of zeros
+    return torch.full((method.n_weights,), 1 / n)
+
+
+def random_stack(stack: ModuleStack, *, seed: int) -> ModuleStack:
+    """Normal numbers in place of every factor, each scaled to the size of the one that it stands for."""
+    generator = torch.Generator().manual_seed(seed)
+    blocks = tuple((like_in_size(A, generator), like_in_size(B_T, generator)) for A, B_T in stack.blocks)
+    return replace(stack, names=tuple(f"random {i}" for i in range(len(stack))), blocks=blocks)
+
+
+def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, rank, d) of random numbers with the zeros and the N Frobenius norms of `factors`."""
+    drawn: Tensor = torch.randn(factors.shape, generator=generator).to(factors.device) * (factors != 0)
+    sizes: Tensor = torch.linalg.vector_norm(factors, dim=(1, 2), keepdim=True)
+    own_sizes: Tensor = torch.linalg.vector_norm(drawn, dim=(1, 2), keepdim=True)
+    return drawn * (sizes / own_sizes.clamp(min=1e-30))
 
 
 def train_lora(
@@ -95,7 +208,8 @@ def train_lora(
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for layer in layers:
         A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
-        factors[layer.path] = (A.requires_grad_(), torch.zeros(layer.d_out, rank, requires_grad=True))
+        B = torch.zeros(layer.d_out, rank)
+        factors[layer.path] = (A.to(base.device).requires_grad_(), B.to(base.device).requires_grad_())
     lora = PlainLora(factors, rank=rank, alpha=LORA_ALPHA_OVER_RANK * rank)
     trained = [factor for pair in factors.values() for factor in pair]
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
@@ -112,19 +226,68 @@ def train_lora(
     return as_adapters(lora)
 
 
-def in_context(base: BaseModel, shots: Sequence[Example], exam: Exam | None) -> Rival:
+# --- examples in the prompt ---------------------------------------------------
+
+
+def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | None) -> Rival:
     """The base alone, shown the same examples before each question; it costs tokens every time.
 
-    It has no few-shot loss: the examples it would be scored on stand in its prompt.
+    Each shot's own loss, with the others in its prompt, is measured too: a base for which they do not
+    lower it never learnt to use examples.
     """
-    shown = "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
-    key, label = "in_context", "Examples in the prompt"
-    if exam is None:
-        return Rival(key, label, "", None, None)
-    prompts = [shown + prompt for prompt in exam.prompts]
+    base, cost = scorer.base, Cost()
+    about: tuple[str, str] = ("in_context", "Examples in the prompt")
+    with cost.counted():
+        left_out, detail = loss_with_others_shown(base, shots)
+        cost.candidates = 2 if left_out is not None else 0  # with the others shown, and without
+    shown = shown_before(base, shots)
+    prompts = [shown + prompt for prompt in exam.prompts] if exam else [shown + base.prompt(shots[0].input)]
+    bare = exam.prompts if exam else (base.prompt(shots[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
-    if max(lengths) + exam.max_new_tokens > min(MAX_TOKENS, base.context_length()):
-        return Rival(key, label, "the examples do not fit the base model's context", None, None)
-    bare = sum(map(base.prompt_length, exam.prompts)) / len(prompts)
-    detail = f"{sum(lengths) / len(lengths):.0f} tokens a question instead of {bare:.0f}"
-    return Rival(key, label, detail, None, base.answers(prompts, exam.max_new_tokens, {})[0])
+    room = min(MAX_TOKENS, base.context_length()) - (exam.max_new_tokens if exam else 0)
+    if max(lengths) > room:
+        return Rival(*about, "the examples do not fit the base model's context", None, None, cost)
+    usual = sum(map(base.prompt_length, bare)) / len(bare)
+    tokens = f"{sum(lengths) / len(lengths):.0f} tokens a question instead of {usual:.0f}"
+    answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
+    detail = f"{tokens}; {detail}" if detail else tokens
+    return Rival(*about, detail, None, answers, cost, left_out)
+
+
+def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:
+    """Examples as they stand before a question."""
+    return "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
+
+
+@torch.no_grad()
+def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[float | None, str]:
+    """Nats per token of each shot with the others in its prompt, and what to say of it."""
+    if len(shots) < 2:
+        return None, ""
+    losses, bare = [], []
+    tokens = 0
+    for i, shot in enumerate(shots):
+        others = shown_before(base, [*shots[:i], *shots[i + 1 :]]).replace("{input}", "{ input }")
+        template = others + base.prompt("{input}")
+        if base.prompt_length(template.replace("{input}", shot.input)) > min(
+            MAX_TOKENS, base.context_length()
+        ):
+            return None, ""
+        batch = base.encode([shot], template)
+        losses.append(float(base.token_nats(batch, {})))
+        bare.append(float(base.token_nats(base.encode([shot]), {})))
+        tokens += int(batch.label_tokens.sum())
+    shown, alone = sum(losses) / tokens, sum(bare) / tokens
+    if not math.isfinite(shown):
+        return None, ""
+    if shown < alone:
+        return shown, ""
+    return shown, (
+        "this base never learnt to use examples: they raise its loss on yours "
+        f"from {alone:.2f} to {shown:.2f} nats per token"
+    )
+
+
+def left_out_mean(nats: Any, label_tokens: Tensor) -> float:
+    """Nats per token over examples that were each left out once, (n,) and (n,)."""
+    return float(nats.sum() / label_tokens.sum())

@@ -18,6 +18,11 @@ class Choice:
 
 METHODS = (
     Choice(
+        "auto",
+        "What measured best here: the exact sum, with its weights found by a blend of gradient fits.",
+        "benchmarks/results/demo_world.md",
+    ),
+    Choice(
         "exact",
         "The weighted sum of the modules' own updates, with nothing mixed between them.",
         "Prabhakar et al., LoRA Soups, arXiv:2410.13025, with one weight per module",
@@ -26,6 +31,26 @@ METHODS = (
         "lorahub",
         "LoraHub as released: factors summed before they are multiplied, weights by NGOpt.",
         "Huang et al., LoraHub, arXiv:2307.13269, and the code published with it",
+    ),
+    Choice(
+        "cat",
+        "CAT: in every layer a share for each module; the shares add up to one.",
+        "Prabhakar et al., LoRA Soups, arXiv:2410.13025",
+    ),
+    Choice(
+        "cat-layers",
+        "As exact, with weights of its own for every layer: more to learn, and more to learn by heart.",
+        "Prabhakar et al., LoRA Soups, arXiv:2410.13025, without the softmax",
+    ),
+    Choice(
+        "svd",
+        "As exact, then cut to the modules' own rank by an SVD.",
+        "peft, add_weighted_adapter(combination_type='svd')",
+    ),
+    Choice(
+        "ties_svd",
+        "TIES on whole updates: each keeps its largest fifth, signs are elected; then cut to the rank.",
+        "Yadav et al., TIES-Merging, arXiv:2306.01708, on updates as in peft",
     ),
     Choice(
         "linear",
@@ -57,13 +82,28 @@ METHODS = (
 SEARCHES = (
     Choice(
         "auto",
-        "What measured best for the method: a blend of gradient fits for exact, NGOpt for the others.",
+        "What measured best for the method: a blend of gradient fits, one gradient fit, or NGOpt.",
         "benchmarks/results/demo_world.md",
     ),
     Choice(
         "adam",
-        "Gradient descent on the weights, from zero, with a pull toward zero.",
+        "Gradient descent on the weights, with a pull toward zero.",
         "Kingma and Ba, Adam, arXiv:1412.6980",
+    ),
+    Choice(
+        "adam-sparse",
+        "As adam, with a pull so strong that most weights end at exactly zero.",
+        "Beck and Teboulle, SIAM Journal on Imaging Sciences 2(1), 2009, in Adam's metric",
+    ),
+    Choice(
+        "adam-positive",
+        "As adam, with no weight below zero: modules are added, none is taken away.",
+        "Kingma and Ba, arXiv:1412.6980, projected",
+    ),
+    Choice(
+        "lbfgs",
+        "A quasi-Newton method: fewer, longer steps along the gradient.",
+        "Nocedal, Mathematics of Computation 35, 1980",
     ),
     Choice(
         "greedy",
@@ -83,12 +123,26 @@ SEARCHES = (
 )
 NEVERGRAD = "nevergrad:"  # before the name of any optimiser that nevergrad registers, for those who know it
 OPTIMIZER_OF_SEARCH = {"auto": "NGOpt", "ngopt": "NGOpt", "cma": "CMA"}  # nevergrad's names
+GRADIENT_SEARCHES = ("adam", "adam-sparse", "adam-positive", "lbfgs")
 
+WITHOUT_GRADIENT = ("auto", "greedy", "ngopt", "cma")
+ALL_SEARCHES = tuple(search.name for search in SEARCHES)
+# auto with a search of one's own is exact.
+# The product of sums is flat at w = 0, where a search begins, and the other methods merge factor by factor
+# by rules without a slope: no gradient leads anywhere. A softmax has no zero to be sparse at, and no sign.
 SEARCHES_OF_METHOD = {
-    method.name: ("auto", "adam", "greedy", "ngopt", "cma")
-    if method.name == "exact"
-    else ("auto", "ngopt", "cma")
-    for method in METHODS
+    "auto": ALL_SEARCHES,
+    "exact": ALL_SEARCHES,
+    "cat": ("auto", "adam", "lbfgs", "ngopt", "cma"),
+    "cat-layers": ("auto", "adam", "adam-sparse", "adam-positive", "lbfgs", "ngopt", "cma"),
+    "svd": ALL_SEARCHES,
+    "ties_svd": ALL_SEARCHES,
+    "lorahub": WITHOUT_GRADIENT,
+    "linear": WITHOUT_GRADIENT,
+    "magnitude": WITHOUT_GRADIENT,
+    "ties": WITHOUT_GRADIENT,
+    "dare_linear": WITHOUT_GRADIENT,
+    "dare_ties": WITHOUT_GRADIENT,
 }
 
 SELECTORS = (
@@ -103,6 +157,12 @@ SELECTORS = (
         "The K modules with the lowest few-shot loss when each is used alone.",
         "measured here: benchmarks/results/demo_world.md",
     ),
+    Choice(
+        "near:K",
+        "The K modules whose text is nearest to the task's, and, after screen:K, whose change is nearest to "
+        "the best module's.",
+        "iLoraComp, Findings of EMNLP 2024, 326; ranks joined as in Cormack et al., SIGIR 2009",
+    ),
 )
 
 OBJECTIVES = (
@@ -111,9 +171,27 @@ OBJECTIVES = (
         "Cross entropy on the examples plus 0.05 times the mean size of the weights.",
         "Huang et al., LoraHub, arXiv:2307.13269, eq. 2",
     ),
+    Choice(
+        "exact_match",
+        "The share of the examples that is answered wrong; the loss decides between equals. "
+        "For searches without a gradient.",
+        "strict exact match of greedy answers",
+    ),
 )
 
-PRECISIONS = (Choice("fp32", "32-bit floating point throughout.", "IEEE 754"),)
+PRECISIONS = (
+    Choice("auto", "bf16 where the processor computes it fast and the base is large, else fp32.", "measured"),
+    Choice("fp32", "32-bit floating point throughout.", "IEEE 754"),
+    Choice(
+        "bf16", "The base in 16-bit brain floating point; modules and losses in fp32.", "arXiv:1905.12322"
+    ),
+)
+
+DEVICES = (
+    Choice("auto", "The graphics card if there is one, else the processor.", "torch.cuda.is_available"),
+    Choice("cpu", "The processor.", "torch"),
+    Choice("cuda", "The graphics card.", "torch"),
+)
 
 BASELINES = (
     Choice(
@@ -122,10 +200,15 @@ BASELINES = (
         "and a LoRA trained on the examples.",
         "benchmarks/results/demo_world.md",
     ),
+    Choice(
+        "thorough",
+        "These, and random LoRAs of the same size through the same search, and LoraHub as published.",
+        "arXiv:2602.12323 for the random ones; Huang et al., arXiv:2307.13269",
+    ),
     Choice("none", "No comparison, only the composition.", "no measurement is made"),
 )
 
-DEFAULT_METHOD = "exact"
+DEFAULT_METHOD = "auto"
 DEFAULT_SEED = 42
 DEFAULT_TEMPLATE = "{input}"
 DEFAULT_MAX_NEW_TOKENS = 256  # as the LoraHub reference generates
@@ -133,14 +216,34 @@ MAX_NEW_TOKENS_LIMIT = 1024
 
 # A scored candidate costs 1, a gradient step 3 (a backward costs about two forwards more).
 GRADIENT_STEP_COST = 3
-# exact: as measured to be enough; the others: as in LoraHub's own example.
-BUDGET_OF_METHOD = {method.name: 2000 if method.name == "exact" else 40 for method in METHODS}
+# What the search "auto" is; for a method that is not named here, ngopt.
+SEARCH_OF_AUTO = {
+    "auto": "blend",
+    "exact": "blend",
+    "svd": "blend",
+    "cat": "adam",
+    "cat-layers": "adam",
+    "ties_svd": "adam",
+}
+# Methods that add updates; the others add A to A and B to B, so that ranks and targets must agree.
+TAKES_ANY_SHAPE = frozenset({"auto", "exact", "cat", "cat-layers", "svd", "ties_svd"})
+
+# As measured to be enough; without gradients as in LoraHub's own example.
+BUDGET_OF_METHOD = {
+    "auto": 2000,
+    "exact": 2000,
+    "svd": 2000,
+    "cat": 450,
+    "cat-layers": 450,
+    "ties_svd": 450,
+} | {name: 40 for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
 RANK_LIMIT = 1024  # of an adapter that is made smaller
 SHOTS_LIMIT = 64  # examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
+TEXT_LIMIT = 20_000  # characters of what a module's author, or a task's, says in words
 
 
 def names(choices: tuple[Choice, ...]) -> tuple[str, ...]:

@@ -11,6 +11,10 @@ class ComposeError(Exception):
     code = "compose_failed"
 
 
+class StopSearch(Exception):
+    """Raised by a callback to end a search with the best found so far; the job goes on to its report."""
+
+
 class InvalidJobError(ComposeError, ValueError):
     """The request itself makes no sense: a value is missing, unknown or out of range."""
 
@@ -93,6 +97,23 @@ class NonFiniteLossError(ComposeError, ArithmeticError):
             f"All {n_scored} candidates gave a loss that is not a number. "
             "Check the modules: one of them probably breaks the base model."
         )
+
+
+class SearchBrokeError(ComposeError, RuntimeError):
+    """An optimiser of another's making failed by itself."""
+
+    code = "search_broke"
+
+    def __init__(self, optimizer: str, error: Exception) -> None:
+        self.optimizer = optimizer
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        super().__init__(f"The optimiser {optimizer} failed by itself ({said}). Choose another search.")
+
+
+class SourceError(ComposeError, ValueError):
+    """A folder or a repository of a Hub that cannot be had."""
+
+    code = "source_unreachable"
 
 
 class ExportMismatchError(ComposeError):

@@ -1,7 +1,8 @@
 """The whole of one composition, from a folder to a folder.
 
     job.json, examples.jsonl, held_out.jsonl (optional), base/, modules/0/, …
-    steps.jsonl (optional: the step events of the same job, cut short before)
+    steps.jsonl (optional: the step and state events of the same job, cut short before)
+    screened.jsonl (optional: screened events, of this job or others, whose losses need no scoring)
         -> out/adapter_config.json, adapter_model.safetensors, README.md, report.json
 
 The command line and the worker's child both call `run`. Importing this module loads
@@ -22,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core import blend, choices, report
+from composer.core import choices, report
 from composer.core.base_model import BaseModel
-from composer.core.baselines import Exam, Rival, in_context, lora_on_shots, weighted_rivals
-from composer.core.combine import ExactSum, Method, PlainLora, ProductOfSums, as_adapters
+from composer.core.baselines import Cost, Exam, Race, Rival, left_out_mean
+from composer.core.combine import Method, PlainLora, as_adapters
+from composer.core.errors import InvalidJobError, StopSearch
 from composer.core.evaluate import (
     Verdict,
     longest_useful_answer,
@@ -42,28 +44,27 @@ from composer.core.export import (
     write_adapter,
     write_card,
 )
+from composer.core.fitting import Fitting
+from composer.core.likeness import delta_likeness, task_text, text_likeness
 from composer.core.methods import make_method
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.objective import (
-    LORAHUB_PENALTY,
-    FewShotScorer,
-    lorahub_objective,
-    mean_size,
-    token_mean,
-)
-from composer.core.request import Job, read_job
-from composer.core.search import Found, Step, search_greedy, search_nevergrad
-from composer.core.select import parse_selectors, select_modules
+from composer.core.objective import FewShotScorer, token_mean
+from composer.core.record import Journal, Record, Step, read_record, state_event
+from composer.core.request import Job, ModuleSource, read_job
+from composer.core.screening import Screening, context_sha256, read_screened
+from composer.core.select import compatible, joined_ranks, parse_selectors, select_modules
 from composer.core.svd import truncated
 
 OnEvent = Callable[[dict[str, Any]], None]
+VECTOR_TOLD = 1000  # numbers that a step event tells beside the weights by module
 
 
 def run(folder: Path, on_event: OnEvent) -> None:
     """Carry out the job in `folder`; the result is `folder`/out, whole or not there at all.
 
     Args:
-        on_event: told of every stage and step; it may raise to end the job.
+        on_event: told of every stage and step; docs/core/report.md lists the events. It may raise
+            `StopSearch` to end the search with the best found so far, or anything else to end the job.
 
     Raises:
         ComposeError: the job cannot be done; its message is for the reader of the page.
@@ -80,7 +81,7 @@ def run(folder: Path, on_event: OnEvent) -> None:
         composition.report(unfinished)
     shutil.rmtree(folder / "out", ignore_errors=True)
     unfinished.rename(folder / "out")
-    on_event({"event": "done"})
+    composition.tell({"event": "done"})
 
 
 @dataclass
@@ -90,60 +91,102 @@ class Composition:
     job: Job
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
+    stop_is_asked: bool = False
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # of baselines, by key
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Tell the caller; a wish to stop is kept for the search, whenever it is uttered."""
+        try:
+            self.on_event(event)
+        except StopSearch:
+            self.stop_is_asked = True
 
     @contextmanager
     def stage(self, name: str, text: str) -> Iterator[None]:
         """Tell that a stage begins, and note how long it took. Nothing is decided by the clock."""
-        self.on_event({"event": "stage", "stage": name, "text": text})
+        self.tell({"event": "stage", "stage": name, "text": text})
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
 
     def load(self) -> None:
-        """Examples, base and modules into memory."""
+        """Examples, base and modules into memory; those that do not fit are left out."""
         job = self.job
         with self.stage("load", f"Loading {job.base_name} and {len(job.modules)} modules"):
             self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
-            self.stack = stack_modules([read_module(source.folder, source.name) for source in job.modules])
-            self.base = BaseModel.load(job.base_folder, job.template)
-            self.base.require_layers(self.stack.layers)
+            modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
+            self.base = BaseModel.load(
+                job.base_folder, job.template, precision=job.precision, device=job.device
+            )
+            fitting, self.left_out = compatible(
+                modules,
+                self.base.linear_layers(),
+                equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
+                equal_scalings=job.method == "lorahub",
+            )
+            self.sources = [job.modules[i] for i in fitting]
+            self.stack = stack_modules([modules[i] for i in fitting]).to(self.base.device)
             self.base.hook(layer.path for layer in self.stack.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.shots))
+            self.base_files = report.base_sha256(job.base_folder)
 
     def screen(self) -> None:
-        """The base alone and every module alone on the shots; then the choice of modules."""
-        with self.stage("screen", f"Trying {len(self.stack)} modules one by one"):
-            everything = self.stack
-            self.base_nats = self.scorer.nats_of_base()
-            nats = self.scorer.nats_of_singles(everything)
-            alone = torch.nan_to_num(token_mean(nats, self.scorer.label_tokens), nan=torch.inf)
-            kept = select_modules(
-                parse_selectors(self.job.select), len(everything), seed=self.job.seed, alone=alone.tolist
-            )
-            self.sources = [self.job.modules[i] for i in kept]
+        """The base alone and modules alone on the shots, as far as they are needed; the choice of modules."""
+        job, everything = self.job, self.stack
+        with self.stage("screen", f"Trying {len(everything)} modules one by one"):
+            self.screened = Cost()
+            with self.screened.counted(self.scorer):
+                self.base_nats = self.scorer.nats_of_base()
+                self.screening = self._screening()
+                kept = select_modules(
+                    parse_selectors(job.select),
+                    len(everything),
+                    seed=job.seed,
+                    alone=self.screening.losses,
+                    near=self._near,
+                )
+                self.nats_alone = self.screening.nats(kept)
+                self.alone = torch.tensor(self.screening.losses(kept))
+            self.sources = [self.sources[i] for i in kept]
             self.stack = everything.subset(kept)
-            self.nats_alone = nats[list(kept)]
-            self.alone = alone[list(kept)]
-            self.method: Method = make_method(self.job.method, self.stack, seed=self.job.seed)
+            self.method: Method = make_method(job.method, self.stack, seed=job.seed)
 
     def search(self) -> None:
         """Find the weights."""
         with self.stage("search", f"Searching the weights of {len(self.stack)} modules"):
-            self.planned = planned_steps(self.job, len(self.shots), len(self.stack))
-            self.found = self._found()
-            self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
-            self.lora = self._lora()
-            self.final_nats = self.scorer.nats_of(self.adapters)
+            self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
+            with self.spent.counted(self.scorer):
+                fitting = Fitting(
+                    self.job,
+                    self.scorer,
+                    self.method,
+                    self.shots,
+                    self.alone.tolist(),
+                    self._token_mean(self.base_nats),
+                )
+                self.planned = fitting.planned_steps()
+                self.found = fitting.find(
+                    Journal(
+                        self._on_step,
+                        on_state=lambda state: self.tell(state_event(state)),
+                        record=recorded(self.job.folder),
+                    )
+                )
+                self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
+                self.by_module = self.method.by_module(self.found.weights)
+                self.objective_value = float(fitting.values(self.weights))
+                self.lora = self._lora()
+                self.final_nats = self.scorer.nats_of(self.adapters)
 
     def export(self, out: Path) -> None:
-        """Write the adapter and its card."""
+        """Write the adapter and its card, load it by peft and compare; from then on it may be used."""
         with self.stage("export", "Writing the adapter and loading it again"):
             write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
                 Parent(source.name, source.revision, weight)
-                for source, weight in zip(self.sources, self.found.weights, strict=True)
+                for source, weight in zip(self.sources, self.by_module, strict=True)
                 if weight != 0
             ]
             write_card(
@@ -156,20 +199,34 @@ class Composition:
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
                 f"(the base alone: {self._token_mean(self.base_nats):.3f}).",
             )
-
-    def evaluate(self, out: Path) -> None:
-        """Load the written adapter by peft, compare it, and answer the held-out examples."""
-        with self.stage("evaluate", f"Checking the adapter on {len(self.held_out)} held-out examples"):
-            exam = self._exam()
-            self.rivals = self._rivals(exam) if self.job.baselines != "none" else []
             expected = searched_logits(self.base, self.scorer.batch, self.adapters)
-            answers = None
             with loaded_by_peft(self.base, out) as wrapped:
                 require_same_logits(self.base, wrapped, self.scorer.batch, expected)
-                if exam is not None:
+            self.tell({"event": "adapter", "folder": out.name})
+
+    def evaluate(self, out: Path) -> None:
+        """Answer the held-out examples, by the written adapter first, then by each baseline."""
+        with self.stage("evaluate", f"Comparing on {len(self.held_out)} held-out examples"):
+            exam, answers = self._exam(), None
+            if exam is not None:
+                with loaded_by_peft(self.base, out) as wrapped:
                     (answers,) = self.base.answers(exam.prompts, exam.max_new_tokens, {}, wrapped=wrapped)
-            loss = self._token_mean(self.final_nats)
-            self.composed = Rival("composed", "This composition", "", loss, answers)
+            composed_left_out, single_left_out = self._left_out_losses()
+            self.composed = Rival(
+                "composed",
+                "This composition",
+                "",
+                self._token_mean(self.final_nats),
+                answers,
+                self.spent,
+                composed_left_out,
+            )
+            self._tell_row(self.composed)
+            self.rivals = []
+            if self.job.baselines != "none":
+                for rival in self._race(exam, single_left_out).rivals():
+                    self.rivals.append(rival)
+                    self._tell_row(rival)
             self.verdict = self._verdict()
 
     def report(self, out: Path) -> None:
@@ -180,20 +237,25 @@ class Composition:
             "method": job.method,
             "search": job.search,
             "optimizer": self.found.optimizer,
+            "stopped": self.found.stopped,
             "select": job.select,
-            "objective": "loss",
+            "objective": job.objective,
+            "batch_size": job.batch_size,
             "budget": job.budget,
             "seed": job.seed,
-            "precision": "fp32",
+            "precision": self.base.precision,
+            "device": self.base.device.type,
             "rank": self.lora.rank,
             "energy_kept": self.lora.energy_kept,
             "template": job.template,
             "n_shots": len(self.shots),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
+            "modules_left_out": [{"name": out.name, "reason": out.reason} for out in self.left_out],
+            "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
-            "objective_value": self._objective_value(),
-            "baselines": [report.baseline_row(row, self.held_out) for row in (*self.rivals, self.composed)],
+            "objective_value": self.objective_value,
+            "baselines": [self.rows[rival.key] for rival in (*self.rivals, self.composed)],
             "verdict": {"decision": self.verdict.decision, "text": self.verdict.text},
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
@@ -202,57 +264,67 @@ class Composition:
             "seconds": self.seconds,
             "peak_memory_mb": report.peak_memory_mb(),
             "versions": report.versions(),
-            "inputs_sha256": report.inputs_sha256(job.folder, job.base_folder),
+            "inputs_sha256": {**report.examples_sha256(job.folder), **self.base_files},
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         (out / "report.json").write_text(text, encoding="utf-8")
 
     # --- parts of the stages --------------------------------------------------
 
-    def _found(self) -> Found:
-        """The result of the search that was asked for, its steps told as events."""
-        job, scorer, method = self.job, self.scorer, self.method
-        if isinstance(method, ExactSum) and job.search == "auto":
-            return blend.search_blend(
-                scorer,
-                method,
-                alone=self.alone.tolist(),
-                nothing=self._token_mean(self.base_nats),
-                budget=job.budget,
-                on_step=self._on_step,
-            )
-        if isinstance(method, ExactSum) and job.search == "adam":
-            return blend.search_adam(scorer, method, budget=job.budget, on_step=self._on_step)
-        if job.search == "greedy":
-            return search_greedy(
-                lambda weights: token_mean(scorer.nats(method, weights), scorer.label_tokens),
-                self.alone.tolist(),
-                nothing=self._token_mean(self.base_nats),
-                budget=job.budget,
-                on_step=self._on_step,
-            )
-        return search_nevergrad(
-            lambda weights: objective_value(scorer, method, weights),
-            len(self.stack),
-            optimizer=optimizer_name(job.search),
-            budget=job.budget,
-            bound=choices.WEIGHT_BOUND,
-            seed=job.seed,
-            recorded=recorded_steps(job.folder),
-            on_step=self._on_step,
+    def _screening(self) -> Screening:
+        """What is known of modules alone, and the means to find out the rest."""
+        stack = self.stack
+        facts = {"base": self.base_files, "precision": self.base.precision, "device": self.base.device.type}
+        templates = [own or self.job.template for own in stack.templates]
+        return Screening(
+            self.scorer,
+            stack,
+            contexts=[
+                context_sha256(**facts, template=template, scaling=scaling)
+                for template, scaling in zip(templates, stack.scalings.tolist(), strict=True)
+            ],
+            modules=[weights_sha256(source) for source in self.sources],
+            shots=self.shots,
+            known=read_screened(lines_of(self.job.folder / "screened.jsonl")),
+            tell=self.tell,
         )
 
+    def _near(self, indices: Sequence[int]) -> list[float]:
+        """How near these modules are to the task, by their texts and by the best module already screened.
+
+        Raises:
+            InvalidJobError: there is neither a text nor a screened module to go by.
+        """
+        columns = []
+        texts = [self.sources[i].text for i in indices]
+        if any(text.strip() for text in texts):
+            task = task_text(self.shots, self.job.sentence)
+            columns.append(text_likeness(self.base, task, texts))
+        best = self.screening.best_known()
+        if best is not None:
+            likeness = delta_likeness(self.stack, best)
+            columns.append([likeness[i] for i in indices])
+        if not columns:
+            raise InvalidJobError(
+                "near:K needs the text of some module, its README.md, or screen:K before it."
+            )
+        return joined_ranks(columns)
+
     def _on_step(self, step: Step) -> None:
-        self.on_event(
-            {
-                "event": "step",
-                "step": step.number,
-                "budget": max(self.planned, step.number),
-                "loss": step.loss,
-                "best_loss": step.best_loss,
-                "weights": list(step.weights),
-            }
-        )
+        by_module = self.method.by_module(step.weights)
+        event = {
+            "event": "step",
+            "step": step.number,
+            "budget": max(self.planned, step.number),
+            "loss": step.loss,
+            "best_loss": step.best_loss,
+            "weights": list(by_module),
+        }
+        if by_module != step.weights and len(step.weights) <= VECTOR_TOLD:
+            event["vector"] = list(step.weights)
+        self.tell(event)
+        if self.stop_is_asked:
+            raise StopSearch
 
     def _lora(self) -> PlainLora:
         """The composed adapter, cut to the rank that was asked for."""
@@ -269,16 +341,34 @@ class Composition:
         prompts = tuple(self.base.prompt(example.input) for example in self.held_out)
         return Exam(prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
 
-    def _rivals(self, exam: Exam | None) -> list[Rival]:
-        base, batch = self.base, self.scorer.batch
-        best = int(self.alone.argmin())
-        return [
-            *weighted_rivals(base, batch, self.method, self.stack.names, best, exam),
-            in_context(base, self.shots, exam),
-            lora_on_shots(
-                base, batch, self.stack.layers, rank=max(self.stack.ranks), seed=self.job.seed, exam=exam
-            ),
-        ]
+    def _race(self, exam: Exam | None, single_left_out: float | None) -> Race:
+        return Race(
+            job=self.job,
+            scorer=self.scorer,
+            method=self.method,
+            stack=self.stack,
+            shots=self.shots,
+            exam=exam,
+            best=int(self.alone.argmin()),
+            screened=self.screened,
+            best_left_out=single_left_out,
+        )
+
+    def _tell_row(self, rival: Rival) -> None:
+        row = self.rows[rival.key] = report.baseline_row(rival, self.held_out)
+        self.tell({"event": "baseline", **row})
+
+    def _left_out_losses(self) -> tuple[float | None, float | None]:
+        """(composition, best single module) in nats per token on examples left out of each fit or choice.
+
+        None where the search made no such fits.
+        """
+        tokens = self.scorer.label_tokens
+        if self.found.left_out is None or len(self.shots) < 2:
+            return None, None
+        composed = left_out_mean(torch.tensor(self.found.left_out), tokens)
+        single = left_out_mean(best_single_left_out(self.nats_alone, tokens), tokens)
+        return (composed if math.isfinite(composed) else None, single if math.isfinite(single) else None)
 
     def _verdict(self) -> Verdict:
         best_name = self.stack.names[int(self.alone.argmin())]
@@ -287,36 +377,34 @@ class Composition:
         if self.composed.answers is not None:
             answers = {r.key: r.answers for r in (*self.rivals, self.composed) if r.answers is not None}
             return verdict_on_held_out(answers, self.held_out, best_name)
-        if len(self.shots) < 2 or not isinstance(self.method, ExactSum):
+        composed = self.composed.left_out_loss_nats
+        single = next(r.left_out_loss_nats for r in self.rivals if r.key == "best_single")
+        if composed is None or single is None:
             return verdict_without_evidence("There are no held-out examples.")
-        tokens = self.scorer.label_tokens
-        composed = blend.left_out_losses(self.scorer, self.method)
-        single = best_single_left_out(self.nats_alone, tokens)
-        return verdict_left_out(
-            float(composed.sum() / tokens.sum()),
-            float(single.sum() / tokens.sum()),
-            best_name,
-            self._token_mean(self.base_nats),
-        )
+        return verdict_left_out(composed, single, best_name, self._token_mean(self.base_nats))
 
     def _token_mean(self, nats: Tensor) -> float:
         return float(token_mean(nats, self.scorer.label_tokens))
 
-    def _objective_value(self) -> float:
-        return objective_value(self.scorer, self.method, self.found.weights)
-
     def _module_rows(self) -> list[dict[str, Any]]:
-        rows = zip(self.sources, self.found.weights, self.alone.tolist(), strict=True)
+        rows = zip(self.sources, self.by_module, self.alone.tolist(), strict=True)
         return [
             {
                 "name": source.name,
                 "revision": source.revision,
-                "sha256": source.sha256 or report.file_sha256(source.folder / "adapter_model.safetensors"),
+                "sha256": weights_sha256(source),
                 "weight": weight,
                 "alone_loss_nats": alone if math.isfinite(alone) else None,
             }
             for source, weight, alone in rows
         ]
+
+    def _layer_rows(self) -> dict[str, list[float]] | None:
+        """The modules' coefficients in each layer, in the modules' order; None where layers share them."""
+        by_layer = self.method.by_layer(self.found.weights)
+        if by_layer is None:
+            return None
+        return {layer.path: row for layer, row in zip(self.stack.layers, by_layer.tolist(), strict=True)}
 
     def _predictions(self) -> list[dict[str, Any]]:
         """Side by side with the base alone, where that was measured."""
@@ -326,34 +414,19 @@ class Composition:
         return report.prediction_rows(self.held_out, before, self.composed.answers)
 
 
-def objective_value(scorer: FewShotScorer, method: Method, weights: Sequence[float]) -> float:
-    """What the search lowers: LoraHub's own objective for its own method, else cross entropy plus a pull."""
-    if isinstance(method, ProductOfSums):
-        return lorahub_objective(scorer, method, weights)
-    w = torch.tensor([weights], dtype=torch.float32)
-    return float(token_mean(scorer.nats(method, w), scorer.label_tokens) + LORAHUB_PENALTY * mean_size(w))
+def recorded(folder: Path) -> Record:
+    """The steps and states that an earlier attempt at this job told of."""
+    return read_record(lines_of(folder / "steps.jsonl"))
 
 
-def recorded_steps(folder: Path) -> list[Step]:
-    """The steps that an earlier attempt at this job told of, in order."""
-    path = folder / "steps.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    events = [json.loads(line) for line in lines]
-    return [Step(e["step"], tuple(e["weights"]), e["loss"], e["best_loss"]) for e in events]
+def lines_of(path: Path) -> list[str]:
+    """The lines of a file; none where there is no such file."""
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def optimizer_name(search: str) -> str:
-    """nevergrad's name for a search without gradients."""
-    return choices.OPTIMIZER_OF_SEARCH.get(search) or search.removeprefix(choices.NEVERGRAD)
-
-
-def planned_steps(job: Job, n_shots: int, n_modules: int) -> int:
-    """How many steps the search will tell of, as far as one can know before."""
-    if job.method == "exact" and job.search == "auto":
-        return blend.planned_steps(job.budget, n_shots, n_modules)
-    if job.method == "exact" and job.search == "adam":
-        return blend.adam_steps(job.budget)
-    return job.budget if job.search != "greedy" else 1
+def weights_sha256(source: ModuleSource) -> str:
+    """As the caller knows it, else computed."""
+    return source.sha256 or report.file_sha256(source.folder / "adapter_model.safetensors")
 
 
 def best_single_left_out(nats: Tensor, label_tokens: Tensor) -> Tensor:

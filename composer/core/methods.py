@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from composer.core.auto import Auto
 from composer.core.combine import ExactSum, Method, ProductOfSums
 from composer.core.factorwise import Factorwise
 from composer.core.layerwise import FreeLayers, SoftmaxLayers
@@ -9,6 +10,7 @@ from composer.core.module_stack import ModuleStack
 from composer.core.svd import TruncatedSum, TruncatedTies
 
 OF_A_STACK: Mapping[str, Callable[[ModuleStack], Method]] = {
+    Auto.name: Auto,
     ExactSum.name: ExactSum,
     ProductOfSums.name: ProductOfSums,
     SoftmaxLayers.name: SoftmaxLayers,

@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from composer.core.baselines import Rival
 from composer.core.evaluate import accuracy, is_exact_match
 from composer.core.examples import Example
 
-SCHEMA = 1
+SCHEMA = 2
 PREDICTIONS_SHOWN = 200
 
 
@@ -26,9 +27,11 @@ def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
         "key": rival.key,
         "label": rival.label,
         "few_shot_loss_nats": rival.few_shot_loss_nats,
+        "left_out_loss_nats": rival.left_out_loss_nats,
         "held_out_exact_match_percent": round(found.percent, 2) if found else None,
         "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
         "detail": rival.detail,
+        "cost": asdict(rival.cost),
     }
 
 
@@ -66,13 +69,15 @@ def versions() -> dict[str, str]:
     }
 
 
-def inputs_sha256(folder: Path, base_folder: Path) -> dict[str, str]:
-    """The sha256 of the examples and of the base model's weights, by file."""
+def base_sha256(base_folder: Path) -> dict[str, str]:
+    """The sha256 of the base model's weights, by file."""
+    return {f"base/{path.name}": file_sha256(path) for path in sorted(base_folder.glob("*.safetensors"))}
+
+
+def examples_sha256(folder: Path) -> dict[str, str]:
+    """The sha256 of the examples, by file."""
     files = [folder / "examples.jsonl", folder / "held_out.jsonl"]
-    found = {path.name: file_sha256(path) for path in files if path.exists()}
-    for path in sorted(base_folder.glob("*.safetensors")):
-        found[f"base/{path.name}"] = file_sha256(path)
-    return found
+    return {path.name: file_sha256(path) for path in files if path.exists()}
 
 
 def file_sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from composer.core import choices
 from composer.core.errors import InvalidJobError
 from composer.core.select import parse_selectors
+from composer.core.templates import require_template, shared_template
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class ModuleSource:
     folder: Path
     revision: str
     sha256: str
+    text: str  # what its author says of it, for the choice by text
+    template: str | None  # that its prompts were made with, if anybody knows
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Job:
     max_new_tokens: int
     baselines: str
     rank: int | None  # to which the result is cut; None keeps it whole
+    objective: str = "loss"
+    batch_size: int | None = None  # examples in one mean of lorahub's objective; None: all
+    precision: str = "fp32"
+    device: str = "cpu"
+    sentence: str = ""  # what the task is, in words
 
 
 def read_job(folder: Path) -> Job:
@@ -51,41 +59,51 @@ def read_job(folder: Path) -> Job:
     except (OSError, ValueError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
     method = one_of(asked, "method", choices.names(choices.METHODS), choices.DEFAULT_METHOD)
-    one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
-    one_of(asked, "precision", ("auto", *choices.names(choices.PRECISIONS)), "fp32")
-    one_of(asked, "device", ("auto", "cpu"), "cpu")
-    template = asked.get("template") or choices.DEFAULT_TEMPLATE
-    if not isinstance(template, str) or "{input}" not in template:
-        raise InvalidJobError("The template must contain {input}, where the example's input goes.")
     select = str(asked.get("select") or "all")
     parse_selectors(select)
     base = asked.get("base") or {}
+    search = search_name(asked, method)
+    if method == "auto" and search != "auto":
+        method = "exact"  # whoever names a search wants that one, on the default's own sum
+    modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
     return Job(
         folder=folder,
         base_folder=folder / base.get("folder", "base"),
         base_name=str(base.get("name") or "base"),
-        modules=tuple(module_source(folder, row) for row in asked.get("modules") or ()),
+        modules=modules,
         method=method,
-        search=search_name(asked, method),
+        search=search,
         select=select,
         budget=whole_number(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
         seed=whole_number(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
-        template=template,
+        template=require_template(
+            asked.get("template") or shared_template(module.template for module in modules)
+        ),
         max_new_tokens=whole_number(
             asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
         rank=None if asked.get("rank") is None else whole_number(asked, "rank", 0, choices.RANK_LIMIT),
         baselines=one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
+        objective=objective_name(asked, method, search),
+        batch_size=None
+        if asked.get("batch_size") is None
+        else whole_number(asked, "batch_size", 0, choices.SHOTS_LIMIT),
+        precision=one_of(asked, "precision", choices.names(choices.PRECISIONS), "fp32"),
+        device=one_of(asked, "device", choices.names(choices.DEVICES), "cpu"),
+        sentence=str(asked.get("sentence") or "")[: choices.TEXT_LIMIT],
     )
 
 
 def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
     """One line of job.json's "modules"; `folder` may be relative to the job's."""
+    template = row.get("template")
     return ModuleSource(
         name=str(row["name"]),
         folder=folder / row["folder"],
         revision=str(row.get("revision") or ""),
         sha256=str(row.get("sha256") or ""),
+        text=str(row.get("text") or "")[: choices.TEXT_LIMIT],
+        template=None if template is None else require_template(template),
     )
 
 
@@ -95,6 +113,18 @@ def search_name(asked: Mapping[str, Any], method: str) -> str:
     if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
         return search
     return one_of(asked, "search", choices.SEARCHES_OF_METHOD[method], "auto")
+
+
+def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
+    """The objective; the share of right answers has no slope for a gradient to follow."""
+    objective = one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
+    really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
+    if objective != "loss" and really in ("blend", *choices.GRADIENT_SEARCHES):
+        raise InvalidJobError(
+            f"The search {search} of the method {method} follows a gradient, which {objective} "
+            "does not have. Choose greedy, ngopt or cma."
+        )
+    return objective
 
 
 def one_of(asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:

@@ -1,88 +1,38 @@
-"""Searching for the weights: ask, score, tell; or follow the gradient; or add one by one.
+"""Searching for the weights: ask, score, tell; or add one by one; or follow the gradient.
 
-The loop is ours. Showing progress and stopping early belong to the caller: `on_step` runs
-after each step and may raise to end the search.
+The loop is ours. Showing progress and stopping early belong to the caller: `on_step` runs after
+each step and may raise `StopSearch` to have the best found so far, or anything else to end it all.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import nevergrad as ng
 import numpy as np
 import torch
 from torch import Tensor
 
-from composer.core.errors import InvalidJobError, NonFiniteLossError
+from composer.core.errors import InvalidJobError, SearchBrokeError, StopSearch
+from composer.core.record import STATE_EVERY, Found, Journal, OnStep, Step, finite
 
-NON_FINITE_PENALTY = 1e6  # nats; told in place of NaN, which would make a search recommend garbage
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step as tried: its weights (N,), its loss, and the lowest loss so far."""
-
-    number: int
-    weights: tuple[float, ...]
-    loss: float
-    best_loss: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """The recommended weights (N,), every step in order, and the optimiser that really ran."""
-
-    weights: tuple[float, ...]
-    steps: tuple[Step, ...]
-    optimizer: str
-
-
-OnStep = Callable[[Step], None]
-
-
-class Journal:
-    """Keeps the steps of one search and tells the caller of each."""
-
-    def __init__(self, on_step: OnStep) -> None:
-        self.steps: list[Step] = []
-        self._on_step = on_step
-        self._any_finite = False
-
-    def note(self, weights: Sequence[float], loss: float) -> None:
-        """Keep one step; a loss that is not finite counts as a large one."""
-        self._any_finite |= math.isfinite(loss)
-        told = finite(loss)
-        best = min(told, self.steps[-1].best_loss) if self.steps else told
-        self.steps.append(Step(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
-        self._on_step(self.steps[-1])
-
-    def finish(self, weights: Sequence[float], optimizer: str) -> Found:
-        """The result of the search.
-
-        Raises:
-            NonFiniteLossError: no step had a finite loss.
-        """
-        if self.steps and not self._any_finite:
-            raise NonFiniteLossError(len(self.steps))
-        return Found(tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer)
+__all__ = ["Fits", "Found", "Journal", "OnStep", "Step", "fit_weights", "search_greedy", "search_nevergrad"]
 
 
 # --- without gradients --------------------------------------------------------
 
 
 def search_nevergrad(
-    score: Callable[[tuple[float, ...]], float],
-    n_modules: int,
+    score: Callable[[Sequence[tuple[float, ...]]], Sequence[float]],
+    n_weights: int,
+    journal: Journal,
     *,
     optimizer: str = "NGOpt",
     budget: int = 40,
     bound: float = 1.5,
     seed: int = 42,
-    recorded: Sequence[Step] = (),
-    on_step: OnStep = lambda step: None,
 ) -> Found:
     """Lower `score` by a nevergrad optimiser that starts at w = 0 within ±bound.
 
@@ -90,40 +40,77 @@ def search_nevergrad(
     one module after the other, and has what is left for joint moves. The name of the
     algorithm that ran is in the result.
 
+    Steps that the journal has on record are asked again and told their losses, not scored again, and
+    the result is the same to the bit. CMA-ES asks for a whole population before it reads a loss, so a
+    population is scored at once; one that is on record in part is scored whole again.
+
     Args:
-        score: the loss of one candidate (N,); NaN and infinity count as very large.
-        budget: calls of `score`; 40 in LoraHub's own example.
-        recorded: the first steps of the same search, cut short before. They are asked again and told
-            their losses, not scored again, and the result is the same to the bit.
+        score: the losses of P candidates, each (n_weights,); NaN and infinity count as very large.
+        budget: candidates scored; 40 in LoraHub's own example.
+
+    An optimiser that fails by itself on the way, as some do in one dimension, has searched until then:
+    the best of its steps is the result, and its name says so.
 
     Raises:
-        InvalidJobError: nevergrad has no such optimiser, or `recorded` is of another search.
+        InvalidJobError: nevergrad has no such optimiser, or the record is of another search.
+        SearchBrokeError: the optimiser failed before its first step, or wants a package that is not here.
         NonFiniteLossError: every loss was NaN or infinite.
     """
     if optimizer not in ng.optimizers.registry:
         raise InvalidJobError(f"nevergrad knows no optimiser {optimizer!r}.")
-    space = ng.p.Array(init=np.zeros(n_modules), lower=-bound, upper=bound)
+    space = ng.p.Array(init=np.zeros(n_weights), lower=-bound, upper=bound)
     space.random_state.seed(seed)
-    searcher = ng.optimizers.registry[optimizer](space, budget=budget)
-    journal = Journal(on_step)
+    with its_own_failures(optimizer):
+        searcher = ng.optimizers.registry[optimizer](space, budget=budget)
     with quietly_ended(searcher):
-        for number in range(budget):
-            candidate = searcher.ask()
-            weights = tuple(map(float, candidate.value))
-            loss = known_loss(recorded[number], weights) if number < len(recorded) else score(weights)
-            journal.note(weights, loss)
-            searcher.tell(candidate, finite(loss))
-        recommended = searcher.provide_recommendation().value
+        try:
+            while (left := budget - len(journal.steps)) > 0:
+                ask_score_tell(searcher, score, journal, min(left, population(searcher)))
+            with its_own_failures(optimizer):
+                recommended = searcher.provide_recommendation().value
+        except StopSearch:
+            return journal.finish_early(algorithm_name(searcher))
+        except SearchBrokeError as failure:
+            if not journal.steps or isinstance(failure.__cause__, ImportError):
+                raise
+            name = f"{algorithm_name(searcher)}, which failed after {len(journal.steps)} steps"
+            return journal.finish(journal.best.weights, name)
         return journal.finish(recommended, algorithm_name(searcher))
 
 
-def known_loss(step: Step, weights: tuple[float, ...]) -> float:
-    """The recorded loss of these very weights."""
-    if step.weights != weights:
-        raise InvalidJobError(
-            f"Step {step.number} on record is of another search, so this one cannot go on from it."
-        )
-    return step.loss
+def ask_score_tell(
+    searcher: Any,
+    score: Callable[[Sequence[tuple[float, ...]]], Sequence[float]],
+    journal: Journal,
+    count: int,
+) -> None:
+    """One round of `count` candidates; those on record are not scored unless others beside them are."""
+    with its_own_failures(searcher.name):
+        candidates = [searcher.ask() for _ in range(count)]
+    tried = [tuple(map(float, candidate.value)) for candidate in candidates]
+    known = [journal.known_loss(weights, ahead) for ahead, weights in enumerate(tried)]
+    losses = [loss for loss in known if loss is not None]
+    if len(losses) < count:
+        losses = list(score(tried))
+    for candidate, weights, loss in zip(candidates, tried, losses, strict=True):
+        journal.note(weights, loss)
+        with its_own_failures(searcher.name):
+            searcher.tell(candidate, finite(loss))
+
+
+def population(searcher: Any) -> int:
+    """How many candidates CMA-ES asks for before it reads the loss of the first; 1 for all others."""
+    inner = getattr(searcher, "optim", searcher)
+    return int(inner.es.popsize) if isinstance(inner, ng.optimization.optimizerlib._CMA) else 1
+
+
+@contextmanager
+def its_own_failures(optimizer: str) -> Iterator[None]:
+    """Say which optimiser failed: with numpy 2, several of nevergrad's do in some dimensions."""
+    try:
+        yield
+    except Exception as error:
+        raise SearchBrokeError(optimizer, error) from error
 
 
 def algorithm_name(searcher: Any) -> str:
@@ -162,6 +149,7 @@ def search_greedy(
     budget: int,
     partners: int = 6,
     on_step: OnStep = lambda step: None,
+    journal: Journal | None = None,
 ) -> Found:
     """Start from the best module alone and add the partner that helps most, while one helps.
 
@@ -173,10 +161,11 @@ def search_greedy(
         nothing: the loss at w = 0, which any module has to beat.
         budget: the most candidates to score beyond those.
         partners: only so many of the best modules alone are tried as partners.
+        journal: to keep the steps in, instead of a new one that tells `on_step`.
     """
     n = len(alone)
     order = sorted(range(n), key=lambda i: (finite(alone[i]), i))
-    journal = Journal(on_step)
+    journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
     best, left = finite(nothing), budget
     journal.note(chosen.tolist(), nothing)
@@ -197,12 +186,10 @@ def search_greedy(
     return journal.finish(chosen.tolist(), "greedy")
 
 
-def finite(loss: float) -> float:
-    """The loss, or a large number in place of one that is not finite."""
-    return loss if math.isfinite(loss) else NON_FINITE_PENALTY
-
-
 # --- with gradients -----------------------------------------------------------
+
+
+Variant = Literal["dense", "sparse", "positive"]
 
 
 @dataclass(frozen=True)
@@ -228,29 +215,70 @@ def fit_weights(
     bound: float = 1.5,
     learning_rate: float = 0.05,
     on_weights: Callable[[Tensor, Tensor], None] = lambda weights, losses: None,
+    variant: Variant = "dense",
+    journal: Journal | None = None,
+    name: str = "fit",
 ) -> Tensor:
     """Lower loss + penalty · mean|w| by Adam for each of P fits; (P, N).
 
     Each fit moves as if it ran alone: Adam works number by number, and a candidate's loss
     depends on no other candidate. Weights are kept within ±bound after every step.
 
+    With a journal the fits tell their state every ten steps, under a `name` that no other fit of
+    the search has, and go on from the state on record, if there is one, to the same bits.
+
     Args:
         loss: differentiable losses (P,) of weights (P, N).
         on_weights: called with the weights and the losses, without penalty, of every step; may raise.
+            It notes one step in the journal, if there is one.
+        variant: "dense"; "sparse", where the penalty is a proximal step after Adam's own, so that
+            weights become exactly zero; "positive", where weights are kept at or above zero.
 
     Source: Kingma and Ba, arXiv:1412.6980; the rate falls linearly to a tenth, so that the last
     steps settle rather than bounce around the kink of |w|.
     """
     weights = fits.start.clone().requires_grad_(True)
     adam = torch.optim.Adam([weights], lr=learning_rate)
-    for number in range(steps):
-        adam.param_groups[0]["lr"] = learning_rate * (1 - 0.9 * number / steps)
+    lowest = 0.0 if variant == "positive" else -bound
+    in_gradient = 0.0 if variant == "sparse" else fits.penalty
+    for number in range(resumed(journal, name, weights, adam), steps):
+        rate = adam.param_groups[0]["lr"] = learning_rate * (1 - 0.9 * number / steps)
         losses = loss(weights)
         on_weights(weights.detach(), losses.detach())
-        lowered = losses + fits.penalty * weights.abs().mean(-1)
+        lowered = losses + in_gradient * weights.abs().mean(-1)
         (gradient,) = torch.autograd.grad(torch.where(lowered.isfinite(), lowered, 0.0).sum(), weights)
         weights.grad = torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * fits.free
         with torch.no_grad():
             adam.step()
-            weights.clamp_(-bound, bound)
+            if variant == "sparse":
+                shrink(weights, fits, adam, rate)
+            weights.clamp_(lowest, bound)
+        if journal is not None and ((number + 1) % STATE_EVERY == 0 or number + 1 == steps):
+            journal.keep(name, number + 1, {"weights": weights, **adam.state[weights]})
     return weights.detach()
+
+
+def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.optim.Adam) -> int:
+    """Put the weights and Adam's moments where the record has them; the number of steps they took."""
+    like = {"weights": weights, "exp_avg": weights, "exp_avg_sq": weights}
+    state = journal.resume(name, like) if journal is not None else None
+    if state is None:
+        return 0
+    with torch.no_grad():
+        weights.copy_(state.tensors["weights"])
+    adam.state[weights] = {key: state.tensors[key] for key in ("step", "exp_avg", "exp_avg_sq")}
+    return state.step
+
+
+def shrink(weights: Tensor, fits: Fits, adam: torch.optim.Adam, rate: float) -> None:
+    """Move every free weight toward zero, and no further, by what the penalty asks in Adam's metric.
+
+    Where Adam divides a gradient by d, the threshold is rate · (penalty / N) / d: so a weight rests at
+    exactly zero when the gradient of its loss is smaller than penalty / N.
+
+    Source: Beck and Teboulle, SIAM J. Imaging Sciences 2 (2009), in a diagonal metric.
+    """
+    moments, (_, decay) = adam.state[weights], adam.param_groups[0]["betas"]
+    metric = (moments["exp_avg_sq"] / (1 - decay ** float(moments["step"]))).sqrt() + 1e-8
+    threshold = rate * fits.penalty.unsqueeze(-1) / weights.shape[-1] / metric * fits.free
+    weights.copy_(weights.sign() * (weights.abs() - threshold).clamp(min=0))

@@ -1,0 +1,191 @@
+"""One search as it was asked for: what it lowers, and by which optimiser."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer.core import choices
+from composer.core.auto import Auto, search_auto
+from composer.core.auto import planned_steps as auto_steps
+from composer.core.base_model import BaseModel
+from composer.core.blend import adam_steps, rate_for, search_blend
+from composer.core.blend import planned_steps as blend_steps
+from composer.core.combine import ExactSum, Method
+from composer.core.errors import StopSearch
+from composer.core.evaluate import is_exact_match, longest_useful_answer
+from composer.core.examples import Example
+from composer.core.lbfgs import fit_lbfgs, rounded_size
+from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, lorahub_loss, mean_size, token_mean
+from composer.core.record import Found, Journal
+from composer.core.request import Job
+from composer.core.search import Fits, Variant, fit_weights, search_greedy, search_nevergrad
+
+SPARSE_PENALTY = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|: what the default's own fits are pulled by
+TIE_BREAK = 0.01  # the most that the loss adds to the share of wrong answers; one of 64 shots is 0.0156
+
+VARIANTS: dict[str, tuple[Variant, str]] = {
+    "adam": ("dense", "Adam"),
+    "adam-sparse": ("sparse", "Adam with a proximal step"),
+    "adam-positive": ("positive", "Adam, weights kept at or above zero"),
+}
+SOFTMAX = "cat"  # its numbers are no coefficients: nothing pulls them toward zero
+KEEPS_SINGLES = ("exact", "svd", "lorahub", "linear")  # a module alone at weight 1 is the module itself
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The search of one job over one method's weights.
+
+    Attributes:
+        alone: few-shot loss of each module alone, (N,), in nats per token.
+        nothing: that of the base without any.
+    """
+
+    job: Job
+    scorer: FewShotScorer
+    method: Method
+    shots: Sequence[Example]
+    alone: Sequence[float]
+    nothing: float
+
+    def find(self, journal: Journal) -> Found:
+        """Run the search; a watcher's wish to stop ends it with the best step so far."""
+        try:
+            return self._find(journal)
+        except StopSearch:
+            return journal.finish_early(f"{self.search}, stopped")
+
+    @property
+    def search(self) -> str:
+        """The search by its name in choices.SEARCHES, or nevergrad's own."""
+        return (
+            choices.SEARCH_OF_AUTO.get(self.method.name, "ngopt")
+            if self.job.search == "auto"
+            else self.job.search
+        )
+
+    def planned_steps(self) -> int:
+        """How many steps the search will tell of, as far as one can know before."""
+        job, search = self.job, self.search
+        if search == "blend":
+            planned = auto_steps if isinstance(self.method, Auto) else blend_steps
+            return planned(job.budget, len(self.shots), len(self.method.stack))
+        if search in choices.GRADIENT_SEARCHES:
+            return adam_steps(job.budget)
+        return job.budget if search != "greedy" else 1
+
+    def values(self, weights: Tensor) -> Tensor:
+        """What the search lowers, for weights (P, n_weights): (P,).
+
+        For `loss`, the cross entropy in nats per token plus 0.05 mean|w|, or for lorahub what was
+        released with it. For `exact_match`, the share of the shots that is answered wrong, from 0
+        to 1, plus less than a hundredth for the loss, which decides between equals.
+        """
+        nats = self.scorer.nats(self.method, weights)
+        if self.method.name == "lorahub":
+            loss = lorahub_loss(nats, self.scorer.label_tokens, self.job.batch_size)
+        else:
+            loss = token_mean(nats, self.scorer.label_tokens)
+        loss = loss + self.penalty * mean_size(weights)
+        if self.job.objective == "loss":
+            return loss
+        return self._share_wrong(weights) + TIE_BREAK * torch.nan_to_num(loss / (1 + loss), nan=1.0)
+
+    @property
+    def penalty(self) -> float:
+        """Nats per unit of mean|w|."""
+        return 0.0 if self.method.name == SOFTMAX else LORAHUB_PENALTY
+
+    # --- the searches ---------------------------------------------------------
+
+    def _find(self, journal: Journal) -> Found:
+        job, search = self.job, self.search
+        if search == "blend" and isinstance(self.method, Auto):
+            return search_auto(
+                self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
+            )
+        if search == "blend" and isinstance(self.method, ExactSum):
+            return search_blend(
+                self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
+            )
+        if search in VARIANTS:
+            return self._by_adam(journal, *VARIANTS[search])
+        if search == "lbfgs":
+            return self._by_lbfgs(journal)
+        if search == "greedy":
+            return self._by_greedy(journal)
+        return search_nevergrad(
+            lambda tried: self.values(torch.tensor(tried, dtype=torch.float32)).tolist(),
+            self.method.n_weights,
+            journal,
+            optimizer=choices.OPTIMIZER_OF_SEARCH.get(search) or search.removeprefix(choices.NEVERGRAD),
+            budget=job.budget,
+            bound=self.method.bound,
+            seed=job.seed,
+        )
+
+    def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> Found:
+        """One fit from the method's own start, on all shots."""
+        start = self.method.start.float().unsqueeze(0)
+        penalty = SPARSE_PENALTY if variant == "sparse" else self.penalty
+        steps = adam_steps(self.job.budget)
+        weights = fit_weights(
+            self._loss_with_gradient,
+            Fits(start, torch.ones_like(start), torch.tensor([penalty])),
+            steps=steps,
+            bound=self.method.bound,
+            learning_rate=rate_for(steps),
+            on_weights=lambda w, losses: journal.note(w[0].tolist(), float(losses[0])),
+            variant=variant,
+            journal=journal,
+            name="weights",
+        )
+        return journal.finish(weights[0].tolist(), optimizer)
+
+    def _by_lbfgs(self, journal: Journal) -> Found:
+        def evaluate(point: Tensor) -> tuple[float, Tensor]:
+            weights = point.float().unsqueeze(0).requires_grad_(True)
+            value = self._loss_with_gradient(weights).sum() + self.penalty * rounded_size(weights).sum()
+            (gradient,) = torch.autograd.grad(value, weights)
+            return float(value), torch.nan_to_num(gradient[0], 0.0, 0.0, 0.0)
+
+        weights = fit_lbfgs(
+            evaluate,
+            self.method.start.float(),
+            evaluations=adam_steps(self.job.budget),
+            bound=self.method.bound,
+            journal=journal,
+        )
+        return journal.finish(weights.tolist(), "L-BFGS")
+
+    def _by_greedy(self, journal: Journal) -> Found:
+        """Greedy choice, by the loss alone or by the answers."""
+        nothing, alone, budget = self.nothing, self.alone, self.job.budget
+        if self.job.objective != "loss" or self.method.name not in KEEPS_SINGLES:
+            n = self.method.n_weights
+            first = self._unpulled(torch.cat([torch.zeros(1, n), torch.eye(n)])).tolist()
+            nothing, alone, budget = first[0], first[1:], max(1, budget - len(first))
+        return search_greedy(self._unpulled, alone, nothing=nothing, budget=budget, journal=journal)
+
+    def _unpulled(self, weights: Tensor) -> Tensor:
+        """As `values`, but the size of the weights costs nothing."""
+        if self.job.objective != "loss":
+            return self.values(weights)
+        return token_mean(self.scorer.nats(self.method, weights), self.scorer.label_tokens)
+
+    def _loss_with_gradient(self, weights: Tensor) -> Tensor:
+        return token_mean(self.scorer.nats_with_gradient(self.method, weights), self.scorer.label_tokens)
+
+    def _share_wrong(self, weights: Tensor) -> Tensor:
+        """(P,) from 0 to 1, by greedy answers to the shots."""
+        base: BaseModel = self.scorer.base
+        prompts = [base.prompt(shot.input) for shot in self.shots]
+        length = longest_useful_answer(self.shots, self.job.max_new_tokens)
+        answers = base.answers(prompts, length, self.method.adapters(weights), len(weights))
+        wrong = [
+            [not is_exact_match(answer, shot.output) for answer, shot in zip(own, self.shots, strict=True)]
+            for own in answers
+        ]
+        return torch.tensor(wrong, dtype=torch.float32).mean(-1)
