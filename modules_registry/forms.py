@@ -79,10 +79,22 @@ class DescriptionForm(forms.Form):
     )
 
 
+class PrivateField(forms.BooleanField):
+    """Who may see a module."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Private",
+            required=False,
+            help_text="Only its owner sees it, and the people of the owner's organisation. It cannot be composed.",
+        )
+
+
 class ModuleForm(DescriptionForm, FilesForm):
     """Everything a new module needs."""
 
     namespace = forms.ChoiceField(label="Owner")
+    private = PrivateField()
     name = forms.CharField(
         max_length=NAME_LENGTH_MAX,
         help_text="Letters, digits, “.”, “-” and “_”. It becomes the address and cannot be changed.",
@@ -117,6 +129,7 @@ class VersionForm(FilesForm):
 
 
 class EditForm(DescriptionForm):
+    private = PrivateField()
     card = forms.CharField(
         required=False,
         strip=False,
@@ -168,4 +181,10 @@ def plain(text: str | None) -> str:
 
 
 def initial_description(module: Module, tags: Iterable[str], card: str) -> dict[str, Any]:
-    return {"sentence": module.sentence, "licence": module.licence, "tags": list(tags), "card": card}
+    return {
+        "sentence": module.sentence,
+        "licence": module.licence,
+        "tags": list(tags),
+        "private": module.private,
+        "card": card,
+    }

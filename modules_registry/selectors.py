@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from django.apps import apps
 from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimilarity
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, F, Max, Q, QuerySet
 from django.db.models.functions import Lower
 
 from hub_site.accounts.models import Namespace, User
@@ -281,6 +281,11 @@ def versions_of(module: Module) -> QuerySet[Version]:
     """What was published, newest first; not the steps of a draft or of a branch."""
     numbered = module.versions.filter(number__isnull=False).order_by("-number")
     return numbered.select_related("base", "author", "module__namespace").prefetch_related("files")
+
+
+def next_number(module: Module) -> int:
+    newest: int | None = module.versions.aggregate(newest=Max("number"))["newest"]
+    return (newest or 0) + 1
 
 
 def version_files(version: Version) -> QuerySet[VersionFile]:

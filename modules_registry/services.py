@@ -8,7 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max
+from django.db.models import F
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -30,7 +30,7 @@ from modules_registry.intake import (
 )
 from modules_registry.licences import LICENCES
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
-from modules_registry.selectors import base_find
+from modules_registry.selectors import base_find, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalise_tags
 from modules_registry.tasks import sync_repository
@@ -51,6 +51,7 @@ def module_publish(
     sentence: str = "",
     licence: str = "",
     tags: Iterable[str] = (),
+    private: bool = False,
     config_file: BinaryIO,
     weights_file: BinaryIO,
     card_file: BinaryIO | None = None,
@@ -59,7 +60,7 @@ def module_publish(
 ) -> Module:
     """Publish a new module with its first version, or refuse it and leave nothing behind."""
     require_writable(author, namespace)
-    module, refusals = Module(namespace=namespace, name=name), Refusals()
+    module, refusals = Module(namespace=namespace, name=name, private=private), Refusals()
     with refusals.noted():
         require_name(name, field="name", what="a module")
         require_name_free(namespace, name)
@@ -118,6 +119,7 @@ def module_edit(
     sentence: str | None = None,
     licence: str | None = None,
     tags: Iterable[str] | None = None,
+    private: bool | None = None,
     card: str | None = None,
 ) -> Module:
     """Change what is said about a module; None leaves a thing as it is. Another card is a new version."""
@@ -125,6 +127,8 @@ def module_edit(
     tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
     with stored({} if card is None else {CARD_FILE: checked_card(card.encode())}) as blobs:
         head = lock_head(module)
+        if private is not None:
+            module.private = private
         if tags is not None:
             module.tags.set(tags_named(tag_names))
         before = blobs_of(head)
@@ -241,11 +245,13 @@ def module_insert(module: Module) -> None:
 
 
 def module_save(module: Module) -> None:
-    """Save the module with the text that the search reads."""
+    """Save the module with the text that the search reads; the Hub behind this site, if any, follows."""
     base = module.current.base_name if module.current else ""
     tags = " ".join(module.tags.values_list("name", flat=True))
     module.search_text = "\n".join([module.sentence, tags, base, base.replace("/", " ")])
     module.save()
+    if module.current is not None:
+        repository_request(module)
 
 
 def tags_named(names: list[str]) -> list[Tag]:
@@ -263,11 +269,6 @@ def lock_head(module: Module) -> Version:
     return head
 
 
-def next_number(module: Module) -> int:
-    newest: int | None = module.versions.aggregate(newest=Max("number"))["newest"]
-    return (newest or 0) + 1
-
-
 def version_insert(
     module: Module, author: User, message: str, files: Mapping[str, Blob], facts: Mapping[str, object]
 ) -> Version:
@@ -277,8 +278,6 @@ def version_insert(
     version = step_insert(module, head, author, message, files, facts, number=number)
     module.current, module.draft = (version, None) if facts else (None, version)
     module_save(module)
-    if version.is_complete:
-        repository_request(module)
     return version
 
 

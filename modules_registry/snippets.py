@@ -16,6 +16,10 @@ from transformers import AutoTokenizer, {auto_class}
 tokenizer = AutoTokenizer.from_pretrained("{base}")
 model = {auto_class}.from_pretrained("{base}")"""
 
+SIGN_IN = """\
+export HF_ENDPOINT={site}
+hf auth login --token lh_…"""
+
 Snippet = dict[str, str]
 
 
@@ -26,7 +30,15 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Sni
     if version.base is None:
         return [download, peft_snippet(version, f'"{module.name}"')]
     pinned = "" if version == module.current else f', revision="{version.revision}"'
-    return [endpoint_snippet(site), peft_snippet(version, f'"{module.full_name}"{pinned}'), download]
+    return [
+        endpoint_snippet(site),
+        peft_snippet(version, f'"{module.full_name}"{pinned}'),
+        {
+            "label": "Shell: download the folder",
+            "code": f"hf download {module.full_name} --local-dir {module.name}",
+        },
+        download,
+    ]
 
 
 def snippets_for_base(base: BaseModel, site: str) -> list[Snippet]:
@@ -37,6 +49,18 @@ def snippets_for_base(base: BaseModel, site: str) -> list[Snippet]:
         endpoint_snippet(site),
         {"label": "Python", "code": code},
         download_snippet(base.name.rpartition("/")[2], f"{site}/{base.name}/resolve/main", files),
+    ]
+
+
+def upload_snippets(module: Module, site: str) -> list[Snippet]:
+    """How its owner brings files from a terminal or from Python."""
+    return [
+        {"label": "Shell: say once who you are and where", "code": SIGN_IN.format(site=site)},
+        {
+            "label": "Shell: upload the folder that peft wrote",
+            "code": f"hf upload {module.full_name} my-adapter",
+        },
+        {"label": "Python", "code": f'model.push_to_hub("{module.full_name}")  # with HF_ENDPOINT set'},
     ]
 
 

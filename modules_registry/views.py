@@ -12,8 +12,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
-from modules_registry import selectors
+from modules_registry import hub_copies, selectors
 from modules_registry.access import writable_module_or_404
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.forms import (
     DeleteForm,
     EditForm,
@@ -26,7 +27,7 @@ from modules_registry.forms import (
 from modules_registry.models import Module, Version
 from modules_registry.rendering import markdown_html
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
-from modules_registry.snippets import snippets_for_base, snippets_for_module
+from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
 
 PAGE_SIZE = 24
 NEWEST_COUNT = 6
@@ -101,6 +102,8 @@ def module_page(
     version = selectors.version_find(module, revision)
     if version is None:
         raise Http404
+    if not version.is_complete:
+        return render(request, "modules_registry/module_draft.html", draft_context(request, module, version))
     return render(request, "modules_registry/module.html", module_context(request, module, version))
 
 
@@ -124,7 +127,8 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
 def module_edit_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
     tags = [tag.name for tag in module.tags.all()]
-    initial = initial_description(module, tags, selectors.card_of(module.current).text)
+    head = module.current or module.draft
+    initial = initial_description(module, tags, selectors.card_of(head).text)
     form = EditForm(request.POST or None, initial=initial)
     if form.is_valid():
         try:
@@ -150,7 +154,7 @@ def version_new(request: HttpRequest, namespace: str, name: str) -> HttpResponse
         else:
             say_version(request, version, is_new)
             return redirect(module)
-    context = {"form": form, "module": module, "next_number": module.current.number + 1}
+    context = {"form": form, "module": module, "next_number": selectors.next_number(module)}
     return render(request, "modules_registry/version_new.html", context | accepted())
 
 
@@ -194,6 +198,19 @@ def site_of(request: HttpRequest) -> str:
     return request.build_absolute_uri("/").rstrip("/")
 
 
+def draft_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
+    files = selectors.version_files(version)
+    there = {file.path for file in files}
+    return {
+        "module": module,
+        "version": version,
+        "files": files,
+        "missing": [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in there],
+        "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
+        "snippets": upload_snippets(module, site_of(request)),
+    }
+
+
 def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
     card = selectors.card_of(version)
     return {
@@ -205,7 +222,9 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "files": selectors.version_files(version),
         "card": markdown_html(card.body),
         "not_composable_because": selectors.not_composable_because(version),
+        "hub_copy": hub_copies.hub_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
+        "upload_snippets": upload_snippets(module, site_of(request)),
         "compose_url": f"/compositions/new/?modules={module.full_name}",
     }

@@ -14,11 +14,18 @@ from hub_site.accounts.services import token_create, token_revoke
 def tokens(request: HttpRequest) -> HttpResponse:
     """A person's tokens; a new one is shown on this answer and never again."""
     form = TokenForm(request.POST or None)
-    new_token = None
+    new_token = sign_in_snippet = None
     if form.is_valid():
         _, new_token = token_create(user=request.user, **form.cleaned_data)
         form = TokenForm()
-    context = {"form": form, "new_token": new_token, "tokens": tokens_of(request.user)}
+        site = request.build_absolute_uri("/").rstrip("/")
+        sign_in_snippet = f"export HF_ENDPOINT={site}\nhf auth login --token {new_token}"
+    context = {
+        "form": form,
+        "new_token": new_token,
+        "sign_in_snippet": sign_in_snippet,
+        "tokens": tokens_of(request.user),
+    }
     response = render(request, "accounts/tokens.html", context)
     response["Cache-Control"] = "no-store"
     return response

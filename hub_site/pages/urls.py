@@ -7,6 +7,7 @@ app_name = "pages"
 urlpatterns = [
     path("", views.home, name="home"),
     path("help/", views.help_page, name="help"),
+    path("help/hub/", views.help_hub, name="help-hub"),
     path("limits/", views.limits_page, name="limits"),
     path("styleguide/", views.styleguide, name="styleguide"),
 ]

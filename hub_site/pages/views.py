@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -18,6 +19,24 @@ EXAMPLES_SNIPPET = """\
 {"input": ": pear hat cow knee", "output": "PEAR"}
 """
 
+HUB_SNIPPETS = {
+    "load_snippet": """\
+from peft import PeftModel
+from transformers import AutoModelForSeq2SeqLM
+
+base = AutoModelForSeq2SeqLM.from_pretrained("google/flan-t5-large")
+model = PeftModel.from_pretrained(base, "owner/name", revision="v1")
+""",
+    "download_snippet": "hf download owner/name --local-dir my-adapter",
+    "upload_snippet": """\
+hf auth login --token lh_…
+hf upload your-name/my-adapter my-adapter
+""",
+    "push_snippet": """\
+model.push_to_hub("your-name/my-adapter")
+""",
+}
+
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
@@ -28,6 +47,14 @@ def home(request: HttpRequest) -> HttpResponse:
 def help_page(request: HttpRequest) -> HttpResponse:
     snippets = {"load_snippet": LOAD_SNIPPET, "examples_snippet": EXAMPLES_SNIPPET}
     return render(request, "pages/help.html", snippets)
+
+
+@require_safe
+def help_hub(request: HttpRequest) -> HttpResponse:
+    """How Hugging Face's programs use this site as their Hub."""
+    where = f"export HF_ENDPOINT={request.build_absolute_uri('/').rstrip('/')}"
+    known = {"where_snippet": where, "upload_max_mb": str(settings.HUB_UPLOAD_MAX_MB)}
+    return render(request, "pages/help_hub.html", HUB_SNIPPETS | known)
 
 
 @require_safe
