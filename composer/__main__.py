@@ -1,19 +1,32 @@
-"""`python -m composer`: compose, evaluate and list methods, without a server or a database."""
+"""`python -m composer`: compose, evaluate and list methods, without a server or a database.
+
+A base model and a module are a folder here, written as a path (./x, /x), or a Hub's owner/name@revision.
+"""
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from composer.core import choices
 from composer.core.errors import ComposeError, InvalidJobError
+from composer.core.sources import Source, base_source, module_source, module_text
 
 BAD_INPUT = 2  # exit status, as argparse's own
 BAR_WIDTH = 30
+TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """Refuses with one sentence, as every other refusal here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"composer: {message[:1].upper()}{message[1:].rstrip('.')}. Try --help.\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked.command(asked)
     except ComposeError as refusal:
-        print(f"composer: {refusal}", file=sys.stderr)
+        print(f"composer: {' '.join(str(refusal).split())}", file=sys.stderr)
         return BAD_INPUT
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m composer", description=__doc__)
+    parser = OneSentenceParser(prog="python -m composer", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_compose(commands.add_parser("compose", help="compose modules into one adapter from a few examples"))
     add_evaluate(commands.add_parser("evaluate", help="score a base model, with or without an adapter"))
@@ -39,38 +52,44 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_compose(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--base", required=True, type=Path, help="folder of the base model")
-    add("--modules", required=True, type=Path, nargs="+", metavar="M", help="folders of LoRA modules")
+    add("--base", required=True, help="the base model: a folder (./base) or owner/name@revision of a Hub")
+    add("--modules", required=True, nargs="+", metavar="M", help="LoRA modules: folders or names of a Hub")
     add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
     add("--held-out", type=Path, help="examples that only the report may see")
     add("--method", choices=choices.names(choices.METHODS), default=choices.DEFAULT_METHOD)
     searches = ", ".join(choices.names(choices.SEARCHES))
     add("--search", default="auto", help=f"{searches}, or {choices.NEVERGRAD}NAME for any of nevergrad's")
     add("--objective", choices=choices.names(choices.OBJECTIVES), default="loss")
-    add("--select", default="all", help="all, random:K or screen:K, joined by +")
+    add("--select", default="all", help="all, random:K, screen:K or near:K, joined by +")
     add(
         "--budget",
         type=int,
         help=f"candidates to score, a gradient step counts {choices.GRADIENT_STEP_COST}; "
         f"left out, what the method is known to need: {default_budgets()}",
     )
+    add(
+        "--batch-size",
+        type=int,
+        help="examples in one mean of lorahub's objective, as released; all if left out",
+    )
     add("--seed", type=int, default=choices.DEFAULT_SEED)
-    add("--precision", choices=("auto", *choices.names(choices.PRECISIONS)), default="auto")
+    add("--precision", choices=choices.names(choices.PRECISIONS), default="auto")
     add("--rank", type=int, help="make the adapter no larger than this rank, by SVD")
-    add("--template", default=choices.DEFAULT_TEMPLATE, help="the prompt, with {input} in it")
+    add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     add("--baselines", choices=choices.names(choices.BASELINES), default="always")
-    add("--device", choices=("auto", "cpu"), default="auto")
+    add("--device", choices=choices.names(choices.DEVICES), default="auto")
+    add("--task", default="", metavar="SENTENCE", help="what the task is, in words, for near:K")
     add("--out", required=True, type=Path, help="folder for the adapter and its report")
     parser.set_defaults(command=compose)
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--base", required=True, type=Path, help="folder of the base model")
-    add("--adapter", type=Path, help="folder of a peft adapter; the base alone if left out")
+    add("--base", required=True, help="the base model: a folder (./base) or owner/name@revision of a Hub")
+    add("--adapter", help="a peft adapter: a folder or a Hub's name; the base alone if left out")
     add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
-    add("--template", default=choices.DEFAULT_TEMPLATE, help="the prompt, with {input} in it")
+    add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     parser.set_defaults(command=evaluate)
 
@@ -84,13 +103,15 @@ def default_budgets() -> str:
 
 def compose(asked: argparse.Namespace) -> None:
     """Make a job folder of what was asked, run it, and move the result to --out."""
-    for path in (asked.base, *asked.modules, asked.examples, *filter(None, [asked.held_out])):
-        require_path(path)
+    for path in filter(None, [asked.examples, asked.held_out]):
+        require_file(path)
+    require_writable(asked.out)
+    base, modules = base_source(asked.base), [module_source(reference) for reference in asked.modules]
     from composer.core import job  # loads torch, which takes seconds; a wrong path is told before
 
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
-        write_job(folder, asked)
+        write_job(folder, asked, base, modules)
         job.run(folder, progress_bar() if sys.stderr.isatty() else say_stage)
         asked.out.mkdir(parents=True, exist_ok=True)
         for made in sorted((folder / "out").iterdir()):
@@ -101,13 +122,14 @@ def compose(asked: argparse.Namespace) -> None:
 
 def evaluate(asked: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
-    for path in (asked.base, asked.examples, *filter(None, [asked.adapter])):
-        require_path(path)
+    require_file(asked.examples)
+    base = base_source(asked.base)
+    adapter = module_source(asked.adapter) if asked.adapter else None
     from composer.core import scoring
 
     figures = scoring.evaluate_adapter(
-        base_folder=asked.base,
-        adapter_folder=asked.adapter,
+        base_folder=base.folder,
+        adapter_folder=adapter.folder if adapter else None,
         examples_file=asked.examples,
         template=asked.template,
         max_new_tokens=asked.max_new_tokens,
@@ -121,22 +143,31 @@ def list_methods(_asked: argparse.Namespace) -> None:
         ("Methods", choices.METHODS),
         ("Searches", choices.SEARCHES),
         ("Selectors", choices.SELECTORS),
+        ("Objectives", choices.OBJECTIVES),
+        ("Baselines", choices.BASELINES),
     ):
         print(title)
         for choice in offered:
-            print(f"  {choice.name:<12}{choice.line}\n{'':<14}[{choice.source}]")
+            print(f"  {choice.name:<14}{choice.line}\n{'':<16}[{choice.source}]")
 
 
 # --- what they need -----------------------------------------------------------
 
 
-def require_path(path: Path) -> None:
+def require_file(path: Path) -> None:
     """Refuse what is not there."""
-    if not path.exists():
-        raise InvalidJobError(f"There is no {path}.")
+    if not path.is_file():
+        raise InvalidJobError(f"There is no file {path}.")
 
 
-def write_job(folder: Path, asked: argparse.Namespace) -> None:
+def require_writable(out: Path) -> None:
+    """Refuse a folder that the result cannot be put into, before the work and not after it."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InvalidJobError(f"Nothing can be written to {out}.")
+
+
+def write_job(folder: Path, asked: argparse.Namespace, base: Source, modules: Sequence[Source]) -> None:
     """The job folder that `composer.core.job.run` reads."""
     job = {
         "schema": 1,
@@ -149,11 +180,21 @@ def write_job(folder: Path, asked: argparse.Namespace) -> None:
         "precision": asked.precision,
         "rank": asked.rank,
         "device": asked.device,
+        "batch_size": asked.batch_size,
+        "sentence": asked.task,
         "template": asked.template,
         "max_new_tokens": asked.max_new_tokens,
         "baselines": asked.baselines,
-        "base": {"name": str(asked.base), "folder": str(asked.base.resolve())},
-        "modules": [{"name": path.name, "folder": str(path.resolve())} for path in asked.modules],
+        "base": {"name": base.name, "folder": str(base.folder), "revision": base.revision},
+        "modules": [
+            {
+                "name": module.name if module.revision else module.folder.name,
+                "folder": str(module.folder),
+                "revision": module.revision,
+                "text": module_text(module.folder, choices.TEXT_LIMIT),
+            }
+            for module in modules
+        ],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     shutil.copyfile(asked.examples, folder / "examples.jsonl")
@@ -179,7 +220,7 @@ def progress_bar() -> Callable[[dict[str, Any]], None]:
             counted = f"{event['step']}/{event['budget']}"
             line = f"[{bar}] {counted}  best loss {event['best_loss']:.3f}"
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
+        elif event["event"] == "done":
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     return draw

@@ -8,10 +8,10 @@ import torch
 from composer.core import choices
 from composer.core.base_model import ROWS_AT_ONCE, BaseModel
 from composer.core.combine import Adapters, single_modules
-from composer.core.errors import InvalidJobError
 from composer.core.evaluate import accuracy, is_reference_match, longest_useful_answer
 from composer.core.examples import Example, read_examples
 from composer.core.module_stack import read_module, stack_modules
+from composer.core.templates import require_template
 
 
 def evaluate_adapter(
@@ -28,8 +28,7 @@ def evaluate_adapter(
         n, exact_match_percent (strict, greedy), reference_match_percent (as the released
         LoraHub counts) and loss_nats_per_token.
     """
-    if "{input}" not in template:
-        raise InvalidJobError("The template must contain {input}, where the example's input goes.")
+    require_template(template)
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
     base = BaseModel.load(base_folder, template)
     adapters: Adapters = {}

@@ -1,0 +1,134 @@
+"""Base models and modules from folders of this machine or from a Hub.
+
+`alice/french` may be a folder here and a repository there. So that nobody's folder stands in for a
+repository unseen, a reference is a folder only when it is written as a path: when it begins with
+`/`, `./`, `../` or `~`, or holds a separator and exists. A bare word is never a folder, and what has
+`@revision` behind it always comes from the Hub. The caller is told which of the two it was.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from composer.core.errors import SourceError
+
+REPOSITORY = re.compile(
+    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?)(@(?P<revision>[^@\s]{1,200}))?"
+)
+WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(/|$)")
+
+# Never a pickle: a .bin may run whatever its author wrote into it.
+MODULE_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+BASE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
+SUBFOLDERS = ("*/*",)  # other formats of the same weights: nothing of them is read
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where something really lies: its name, its folder here, and its revision if it came from a Hub."""
+
+    name: str
+    folder: Path
+    revision: str = ""
+
+
+def base_source(reference: str) -> Source:
+    """The base model that a reference means, its files on this machine.
+
+    Raises:
+        SourceError: there is no such folder or repository, or the Hub cannot be reached.
+    """
+    source = as_folder(reference) or downloaded(reference, BASE_FILES)
+    if not (source.folder / "config.json").is_file():
+        raise SourceError(f"{reference} holds no config.json, so it is no base model.")
+    return source
+
+
+def module_source(reference: str) -> Source:
+    """The LoRA module that a reference means, its files on this machine.
+
+    Raises:
+        SourceError: there is no such folder or repository, or the Hub cannot be reached.
+    """
+    source = as_folder(reference) or downloaded(reference, MODULE_FILES)
+    for name in MODULE_FILES[:2]:
+        if not (source.folder / name).is_file():
+            raise SourceError(
+                f"{reference} holds no {name}, so it is no LoRA module that can be read safely."
+            )
+    return source
+
+
+def as_folder(reference: str) -> Source | None:
+    """The folder, if the reference is written as one; None if it names a repository.
+
+    Raises:
+        SourceError: it is written as a path, and there is nothing.
+    """
+    path = Path(reference).expanduser()
+    if WRITTEN_AS_PATH.match(reference) or ("/" in reference and "@" not in reference and path.exists()):
+        if not path.is_dir():
+            raise SourceError(f"There is no folder {reference}.")
+        return Source(reference.rstrip("/") or reference, path.resolve())
+    return None
+
+
+def downloaded(reference: str, files: Sequence[str]) -> Source:
+    """A snapshot of a repository; from the local cache where it is there already.
+
+    The Hub is the one that HF_ENDPOINT names, huggingface.co if it names none.
+    """
+    match = REPOSITORY.fullmatch(reference)
+    if match is None or ".." in reference:
+        raise SourceError(
+            f"{reference!r} is neither a folder nor the name of a repository such as owner/name@revision."
+        )
+    from huggingface_hub import snapshot_download  # takes a moment, and folders do not need it
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    name, revision = match["id"], match["revision"]
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=list(files),
+            ignore_patterns=list(SUBFOLDERS),
+            endpoint=where,
+        )
+    except GatedRepoError as error:
+        raise SourceError(
+            f"{where} hands {name} out only to those it let in. Sign in there first."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SourceError(f"{name} at {where} has no revision {revision}.") from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(missing(reference, where)) from error
+    except LocalEntryNotFoundError as error:
+        raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
+    except (HfHubHTTPError, OSError, ValueError, LookupError, TypeError) as error:  # or it is no Hub at all
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise SourceError(f"{name} could not be fetched from {where}: {said}") from error
+    return Source(name, Path(folder), Path(folder).name)
+
+
+def missing(reference: str, where: str) -> str:
+    """What to say of a repository that is not there."""
+    folder = f" For the folder of that name here, write ./{reference}." if Path(reference).exists() else ""
+    return f"There is no repository {reference} at {where}, or it is private.{folder}"
+
+
+def module_text(folder: Path, limit: int) -> str:
+    """What its author says of a module: its README.md; empty where there is none."""
+    try:
+        return (folder / "README.md").read_bytes()[: 4 * limit].decode("utf-8", "replace")[:limit]
+    except OSError:
+        return ""

@@ -1,0 +1,156 @@
+"""Where a base model and a module come from: folders, and a real Hub over HTTP."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub
+import pytest
+
+from composer.__main__ import main
+from composer.core.errors import SourceError
+from composer.core.sources import as_folder, base_source, module_source
+from tests.composer.core.tiny import make_job
+
+COMMIT = "c" * 40
+
+
+class TinyHub(BaseHTTPRequestHandler):
+    """The two answers that a download needs: what is in a repository, and a file of it."""
+
+    repositories: dict[str, dict[str, bytes]] = {}
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        parts = self.path.split("?")[0].strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            self.describe("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main", parts[4:5])
+        elif len(parts) > 4 and parts[2] == "resolve":
+            self.hand_out("/".join(parts[:2]), "/".join(parts[4:]))
+        else:
+            self.refuse("EntryNotFound")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def describe(self, repository: str, revision: str, what: list[str]) -> None:
+        files = self.repositories.get(repository)
+        if files is None:
+            self.refuse("RepoNotFound")
+        elif revision not in ("main", "v1", COMMIT):
+            self.refuse("RevisionNotFound")
+        elif what == ["tree"]:
+            tree = [
+                {"type": "file", "path": name, "oid": "0" * 40, "size": len(content)}
+                for name, content in files.items()
+            ]
+            self.answer(json.dumps(tree).encode())
+        else:
+            siblings = [{"rfilename": name} for name in files]
+            self.answer(json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode())
+
+    def hand_out(self, repository: str, name: str) -> None:
+        content = self.repositories[repository].get(name)
+        if content is None:
+            self.refuse("EntryNotFound")
+        else:
+            self.answer(content, ETag=f'"{hash(content)}"')
+
+    def answer(self, content: bytes, **headers: str) -> None:
+        self.send_response(200)
+        for name, value in {"X-Repo-Commit": COMMIT, "Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def refuse(self, code: str) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing in the tests' output."""
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[type[TinyHub]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TinyHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    TinyHub.repositories, TinyHub.asked = {}, []
+    yield TinyHub
+    server.shutdown()
+    server.server_close()
+
+
+def published(hub, name, folder) -> None:
+    hub.repositories[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_base_modules_and_adapter_may_come_from_a_hub(tmp_path, hub, capsys):
+    job = make_job(tmp_path / "job")
+    published(hub, "tiny/t5", job / "base")
+    for i in range(2):
+        published(hub, f"alice/m{i}", job / f"modules/{i}")
+    hub.repositories["alice/m0"]["adapter_model.bin"] = b"a pickle"
+    hub.repositories["alice/m0"]["onnx/adapter_model.safetensors"] = b"something else"
+    out = tmp_path / "out"
+    asked = ["compose", "--base", "tiny/t5", "--modules", "alice/m0@v1", "alice/m1"]
+    asked += ["--examples", str(job / "examples.jsonl"), "--search", "greedy", "--baselines", "none"]
+    assert main([*asked, "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert [(row["name"], row["revision"]) for row in report["modules"]] == [
+        ("alice/m0", COMMIT),
+        ("alice/m1", COMMIT),
+    ]
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny/t5"
+    assert not [path for path in hub.asked if ".bin" in path or "onnx" in path]
+    scored = ["evaluate", "--base", "tiny/t5", "--adapter", "alice/m1"]
+    capsys.readouterr()
+    assert main([*scored, "--examples", str(job / "held_out.jsonl")]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 3
+
+
+def test_a_folder_stands_in_for_a_repository_only_when_written_as_a_path(tmp_path, monkeypatch, hub):
+    monkeypatch.chdir(tmp_path)
+    for name in ("french", "alice/french"):
+        (tmp_path / name).mkdir(parents=True)
+    for written in ("./french", str(tmp_path / "french"), "alice/french", "alice/../french"):
+        assert as_folder(written) is not None, written
+    for named in ("french", "alice/french@main", "bob/french"):
+        assert as_folder(named) is None, named
+    with pytest.raises(SourceError, match=r"write \./french"):
+        base_source("french")
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("./nowhere", "There is no folder"),
+        ("/nowhere/at/all", "There is no folder"),
+        ("alice/nothing", "There is no repository"),
+        ("alice/pickled", "holds no adapter_model.safetensors"),
+        ("alice/pickled@v9", "has no revision v9"),
+        ("a b", "neither a folder nor the name"),
+        ("", "neither a folder nor the name"),
+        ("alice/../../etc", "neither a folder nor the name"),
+        ("alice/m@", "neither a folder nor the name"),
+        ("https://example.org/x", "neither a folder nor the name"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_in_one_sentence(hub, reference, told):
+    hub.repositories["alice/pickled"] = {"adapter_config.json": b"{}", "adapter_model.bin": b"x"}
+    with pytest.raises(SourceError, match=told) as refusal:
+        module_source(reference)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_hub_that_is_away_is_told_so(hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
+        module_source("alice/french")
