@@ -187,7 +187,7 @@ def put_off(repository: HubRepository, error: HubUnavailableError) -> None:
     """Queue it again for later: as late as the Hub asks, and later each time."""
     wait_s = max(error.retry_after_s, min(FIRST_WAIT_S * 2**repository.attempts, LONGEST_WAIT_S))
     due_at = timezone.now() + timedelta(seconds=wait_s)
-    logger.warning("repository %s: %s Next try in %d s.", repository, error, wait_s)
+    logger.warning("repository %s: %s Next try in %d s.", repository, error.sentence, wait_s)
     write(
         repository,
         status=Status.QUEUED,
@@ -196,7 +196,7 @@ def put_off(repository: HubRepository, error: HubUnavailableError) -> None:
         attempts=repository.attempts + 1,
         due_at=due_at,
         error_code=error.code,
-        error_message=str(error),
+        error_message=error.sentence,  # without advice: it is tried again by itself
         updated_at=due_at - leases.RING_AGAIN,  # so that the sweeper rings for it then
     )
 

@@ -132,7 +132,8 @@ class HubUnavailableError(HubError):
 
     def __init__(self, what_happened: str, *, retry_after_s: int = 0) -> None:
         self.retry_after_s = retry_after_s  # the least the Hub asks us to wait
-        super().__init__(f"The Hub that keeps the files {what_happened}. Try again in a few minutes.")
+        self.sentence = f"The Hub that keeps the files {what_happened}."
+        super().__init__(f"{self.sentence} Try again in a few minutes.")
 
 
 class HubGoneError(HubError):

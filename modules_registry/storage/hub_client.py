@@ -19,6 +19,7 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     RepoFile,
+    constants,
     get_session,
     hf_hub_url,
     set_client_factory,
@@ -31,6 +32,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented there, though not marked so
     build_hf_headers,
+    disable_progress_bars,
     hf_raise_for_status,
     parse_ratelimit_headers,
 )
@@ -95,6 +97,8 @@ def make_http_client() -> httpx2.Client:
 
 
 set_client_factory(make_http_client)
+disable_progress_bars()  # they would fill the worker's log
+constants.HF_HUB_DISABLE_TELEMETRY = True  # or it asks huggingface.co, whatever Hub is behind this site
 
 
 @contextmanager
