@@ -90,6 +90,15 @@ def evict_one(sha256: str) -> bool:
     return is_on_the_hub
 
 
+def fetch_all() -> Iterator[str]:
+    """Fetch what only the Hub has, and say which files. Raises HubError at the first that does not come."""
+    store = selectors.store()
+    for sha256 in hub_copies.published_files().order_by().values_list("sha256", flat=True).distinct():
+        if not store.exists(sha256):
+            store.restore(sha256)
+            yield sha256
+
+
 def findings() -> Iterator[Finding]:
     """Everything that is wrong with the files, each said in a sentence. Reads every byte that is here."""
     store = selectors.store()

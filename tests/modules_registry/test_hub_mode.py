@@ -407,6 +407,19 @@ def ask_with(bob):
     return request
 
 
+def test_a_site_can_do_without_its_hub_again(module, settings, client, hub):
+    version = published(module)
+    sha256 = evict_weights(version)
+    hub.spoil("GET", "/resolve/", faults.wrong_bytes)
+    with pytest.raises(CommandError, match="other bytes"):
+        call_command("fetch_files")
+    call_command("fetch_files")
+    settings.HUB_STORE = "disk"
+    response = client.get(address(version))
+    assert response.status_code == 200
+    assert hashlib.sha256(b"".join(response.streaming_content)).hexdigest() == sha256
+
+
 # Checking ------------------------------------------------------
 
 

@@ -1,0 +1,19 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from modules_registry import hub_copies, upkeep
+from modules_registry.storage import StorageError
+
+
+class Command(BaseCommand):
+    help = "Fetch every file from the Hub behind this site that is not on this disk, to do without the Hub."
+
+    def handle(self, **options: Any) -> None:
+        if not hub_copies.there_is_a_hub():
+            raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
+        try:
+            fetched = sum(1 for _ in upkeep.fetch_all())
+        except StorageError as error:
+            raise CommandError(f"{error} What came so far stays here.") from error
+        self.stdout.write(f"{fetched} files were fetched. Everything is on this disk now.")
