@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from composer.core.choices import TAKES_ANY_SHAPE
 from composer.models import Composition
 from composer.selectors import shots_of
 from modules_registry.models import BaseModel
@@ -51,6 +52,7 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
         "race": race_rows(report["baselines"]),
         "losses": loss_rows(report["baselines"]),
         "weights": weight_rows(report["modules"]),
+        "weight_words": weight_words(report),
         "predictions": prediction_view(report["predictions"], show),
         "few_shot_loss": f"{report['few_shot_loss_nats']:.3f}",
         "base_loss": base_loss(report["baselines"]),
@@ -73,9 +75,24 @@ def snippet(composition: Composition, template: str) -> str:
     )
 
 
+def weight_words(report: Mapping[str, Any]) -> str:
+    """How to read a weight of this method."""
+    if report["method"] == "cat":
+        return "These are the modules' shares, averaged over the layers; they add up to 1."
+    if report["method"] not in TAKES_ANY_SHAPE:
+        return (
+            "The method multiplies the weighted sums of both factors, so a weight's sign and size mean less "
+            "by themselves."
+        )
+    words = "1 takes a module as it is, 0 leaves it out; a negative weight takes it away."
+    by_layer = " Every layer has weights of its own; these are their means."
+    return words + (by_layer if report.get("weights_by_layer") else "")
+
+
 def is_judged_left_out(report: Mapping[str, Any]) -> bool:
-    """Without held-out examples, an exact sum is judged by fits that each left some examples out."""
-    return report["n_held_out"] == 0 and report["n_shots"] > 1 and report["method"] == "exact"
+    """Without held-out examples, some searches are judged by fits that each left some examples out."""
+    composed = next(row for row in report["baselines"] if row["key"] == "composed")
+    return report["n_held_out"] == 0 and composed.get("left_out_loss_nats") is not None
 
 
 def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> Row:

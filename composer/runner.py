@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
-KINDS_KEPT = frozenset({"stage", "step"})
+# Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
+KINDS_KEPT = frozenset({"stage", "step", "adapter", "baseline"})
 REPORT_FILE, CARD_FILE = "report.json", "README.md"
 RESULT_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, REPORT_FILE)
 RESULT_FILE_MB_MAX = 2048
@@ -264,6 +265,8 @@ def progress_of(event: Mapping[str, Any]) -> dict[str, Any]:
     """The row's own columns that this event moves."""
     if event["event"] == "stage":
         return {"stage": event["stage"][:20], "stage_text": event.get("text", "")[:200]}
+    if event["event"] != "step":
+        return {}
     return {
         "steps_done": event["step"],
         "steps_planned": event["budget"],

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.choices import METHODS, names
+from composer.core.choices import METHODS, TAKES_ANY_SHAPE, names
 from composer.examples import Pair, is_storable, pairs_from_text
 from composer.models import Composition, CompositionEvent, Example, ResultFile
 from hub_site.accounts.models import User
@@ -22,7 +22,6 @@ from modules_registry import selectors as registry
 from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
 from modules_registry.models import BaseModel, Version
 
-ANY_SHAPE = frozenset({"exact"})  # methods that add deltas; the others add A to A and B to B
 EVENTS_PER_ANSWER_MAX = 500
 CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
 PICKED_UP_S = 4  # a free worker takes a job well within this
@@ -190,7 +189,7 @@ def fits(base: BaseModel, method: str) -> list[Fit]:
 def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
     candidates = [candidate_of(version, base) for version in versions]
     reasons = reasons_against(
-        candidates, Base(base.name, base.revision), factor_by_factor=method not in ANY_SHAPE
+        candidates, Base(base.name, base.revision), factor_by_factor=method not in TAKES_ANY_SHAPE
     )
     return [
         Fit(version, candidate.name, reasons[candidate.name])

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
-from composer.core.choices import BUDGET_OF_METHOD, METHODS
+from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCH_OF_AUTO
 from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
 from composer.forms import CompositionForm
 from composer.models import Composition
@@ -25,7 +25,7 @@ from modules_registry.models import BaseModel
 
 PER_PAGE = 20
 TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
-USUAL_METHODS = ("exact", "lorahub")
+USUAL_METHODS = ("auto", "exact", "lorahub")
 STAGES = {
     "load": "Load",
     "screen": "Try each module",
@@ -236,7 +236,7 @@ def progress_of(composition: Composition) -> dict[str, Any]:
 
 def loss_words(composition: Composition) -> str:
     """Why the running search's loss is not the report's."""
-    in_parts = (composition.method, composition.search) == ("exact", "auto")
+    in_parts = composition.search == "auto" and SEARCH_OF_AUTO.get(composition.method) == "blend"
     return LOSS_OF_PARTS if in_parts else LOSS_OF_SEARCH
 
 
