@@ -149,7 +149,7 @@ class Fitting:
             weights = point.float().unsqueeze(0).requires_grad_(True)
             value = self._loss_with_gradient(weights).sum() + self.penalty * rounded_size(weights).sum()
             (gradient,) = torch.autograd.grad(value, weights)
-            return float(value), torch.nan_to_num(gradient[0], 0.0, 0.0, 0.0)
+            return value.item(), torch.nan_to_num(gradient[0], 0.0, 0.0, 0.0)
 
         weights = fit_lbfgs(
             evaluate,

@@ -12,10 +12,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from composer.core.errors import ComposeError
+from composer.core.errors import ComposeError, StopSearch
 from composer.core.job import run
 from modules_registry.core.gate import check_adapter
-from tests.composer.core.tiny import make_job, write_examples
+from tests.composer.core.tiny import make_base, make_job, make_module, write_examples
 
 ROOT = Path(__file__).parents[3]
 
@@ -142,18 +142,176 @@ def test_a_caller_can_stop_a_search_and_nothing_half_made_is_left(tmp_path):
         assert not (job / "out").exists()
 
 
-def test_a_job_goes_on_from_the_steps_it_told_before(tmp_path):
-    whole, broken = (
-        make_job(tmp_path / "whole", method="lorahub"),
-        make_job(tmp_path / "broken", method="lorahub"),
-    )
+SEARCHED = [
+    {"method": "lorahub"},
+    {"method": "exact", "search": "adam", "budget": 75},
+    {"method": "exact", "search": "adam-sparse", "budget": 75},
+    {"method": "cat-layers", "search": "adam-positive", "budget": 75},
+    {"method": "cat", "search": "lbfgs", "budget": 75},
+    {"method": "svd", "search": "cma", "budget": 30},
+    {"method": "auto", "budget": 1600},
+]
+QUICK = {"baselines": "none", "held_out": False}
+
+
+@pytest.mark.parametrize("asked", SEARCHED, ids=lambda asked: "-".join(map(str, asked.values())))
+def test_a_job_cut_short_goes_on_to_the_same_bytes(tmp_path, asked):
+    whole, broken = (make_job(tmp_path / name, **asked, **QUICK) for name in ("whole", "broken"))
     _, events = finished(whole)
-    told = [json.dumps(event) for event in events if event["event"] == "step"][:17]
-    (broken / "steps.jsonl").write_text("\n".join(told) + "\n")
-    report, _ = finished(broken)
-    assert report["candidates_scored"] < 40
-    name = "adapter_model.safetensors"
-    assert (whole / "out" / name).read_bytes() == (broken / "out" / name).read_bytes()
+    told = [json.dumps(event) for event in events if event["event"] in ("step", "state")]
+    for cut in (1, len(told) // 2, len(told) - 1):
+        (broken / "steps.jsonl").write_text("".join(line + "\n" for line in told[:cut]))
+        report, more = finished(broken)
+        known = sum(json.loads(line)["event"] == "step" for line in told[:cut])
+        numbers = [event["step"] for event in more if event["event"] == "step"]
+        assert numbers == list(range(known + 1, len(report["steps"]) + 1))
+        name = "adapter_model.safetensors"
+        assert (whole / "out" / name).read_bytes() == (broken / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("asked", SEARCHED, ids=lambda asked: "-".join(map(str, asked.values())))
+def test_a_wish_to_stop_gives_the_best_so_far_and_a_report(tmp_path, asked):
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] == 5:
+            raise StopSearch
+
+    job = make_job(tmp_path, **asked, **QUICK)
+    run(job, stop)
+    report = json.loads((job / "out" / "report.json").read_text())
+    assert report["stopped"] is True
+    assert len(report["steps"]) == 5
+    assert (job / "out" / "adapter_model.safetensors").exists()
+
+
+def test_a_wish_uttered_before_the_search_ends_it_at_its_first_step(tmp_path):
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "stage" and event["stage"] == "load":
+            raise StopSearch
+
+    job = make_job(tmp_path, method="lorahub", **QUICK)
+    run(job, stop)
+    assert len(json.loads((job / "out" / "report.json").read_text())["steps"]) == 1
+
+
+def test_known_losses_of_modules_alone_are_not_scored_again(tmp_path):
+    asked = {"n_modules": 6, "select": "screen:2", "method": "lorahub", "budget": 3, **QUICK}
+    first, again, other = (make_job(tmp_path / name, **asked) for name in ("first", "again", "other"))
+    report, events = finished(first)
+    screened = [event for event in events if event["event"] == "screened"]
+    assert len(screened) == 6
+    assert all(len(event["nats"]) == 5 for event in screened)
+    lines = "".join(json.dumps(event) + "\n" for event in screened)
+    for job in (again, other):
+        (job / "screened.jsonl").write_text(lines)
+    known, told = finished(again)
+    assert [event for event in told if event["event"] == "screened"] == []
+    assert report["candidates_scored"] - known["candidates_scored"] == 6
+    assert known["modules"] == report["modules"]
+    change("template", "say {input}")(other)
+    differs, told = finished(other)
+    assert len([event for event in told if event["event"] == "screened"]) == 6
+    assert differs["candidates_scored"] == report["candidates_scored"]
+
+
+def test_two_hundred_modules_are_screened_in_two_hundred_candidates(tmp_path):
+    job = make_job(tmp_path, n_modules=1, select="screen:3", method="lorahub", budget=2, **QUICK)
+    change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
+    report, events = finished(job)
+    assert len([event for event in events if event["event"] == "screened"]) == 200
+    assert report["candidates_scored"] <= 200 + 1 + 2 + 2  # the base, the search, the result's own loss
+
+
+def test_modules_that_do_not_fit_are_left_out_with_a_reason(tmp_path):
+    job = make_job(tmp_path, method="lorahub", budget=3, **QUICK)
+    base = make_base(tmp_path / "wider", "llama")
+    make_module(job / "modules/foreign", base, seed=9, targets=("q_proj",))
+    make_module(job / "modules/wide", job / "base", seed=9, rank=3)
+    rows = [{"name": name, "folder": f"modules/{name}"} for name in ("foreign", "wide", "0", "1")]
+    change("modules", rows)(job)
+    report, _ = finished(job)
+    left_out = {row["name"]: row["reason"] for row in report["modules_left_out"]}
+    assert left_out.keys() == {"foreign", "wide"}
+    assert "this base model does not have" in left_out["foreign"]
+    assert "has rank 3" in left_out["wide"]
+    change("modules", rows[:1])(job)
+    with pytest.raises(ComposeError, match="foreign") as refusal:
+        finished(job)
+    assert refusal.value.code == "modules_do_not_match"
+
+
+def test_the_adapter_is_whole_before_the_race_begins(tmp_path):
+    job = make_job(tmp_path, budget=3, method="lorahub", baselines="thorough")
+    contents = []
+
+    def look(event: dict[str, Any]) -> None:
+        if event["event"] in ("adapter", "baseline"):
+            folder = job / "out.unfinished"
+            contents.append([(folder / name).read_bytes() for name in ADAPTER_FILES])
+
+    run(job, look)
+    last = [(job / "out" / name).read_bytes() for name in ADAPTER_FILES]
+    assert len(contents) == 8
+    assert all(content == last for content in contents)
+
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+
+
+def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
+    report, events = finished(make_job(tmp_path, method="svd", search="greedy", baselines="thorough"))
+    rows = [event for event in events if event["event"] == "baseline"]
+    assert [row["key"] for row in rows] == [
+        "composed",
+        "zero_shot",
+        "best_single",
+        "uniform",
+        "in_context",
+        "lora_on_shots",
+        "random_loras",
+        "lorahub",
+    ]
+    assert sorted(row["key"] for row in report["baselines"]) == sorted(row["key"] for row in rows)
+    cost = {row["key"]: row["cost"] for row in rows}
+    assert cost["zero_shot"]["candidates"] == 1
+    assert cost["best_single"]["candidates"] == 4  # the base and three modules
+    assert cost["lora_on_shots"]["gradient_steps"] == 40
+    assert cost["lorahub"]["candidates"] == 40 + 1 + 1  # the search, the base, the result
+    assert all(row["cost"]["seconds"] > 0 for row in rows)
+    in_context = next(row for row in rows if row["key"] == "in_context")
+    assert in_context["left_out_loss_nats"] > 0
+    assert "tokens a question" in in_context["detail"]
+
+
+def test_lorahub_says_why_it_cannot_be_measured(tmp_path):
+    job = make_job(tmp_path, method="exact", search="greedy", baselines="thorough", held_out=False)
+    make_module(job / "modules/wide", job / "base", seed=9, rank=3)
+    rows = [{"name": name, "folder": f"modules/{name}"} for name in ("0", "wide")]
+    change("modules", rows)(job)
+    report, _ = finished(job)
+    row = next(row for row in report["baselines"] if row["key"] == "lorahub")
+    assert row["few_shot_loss_nats"] is None
+    assert "has rank 3" in row["detail"]
+
+
+def test_answers_themselves_can_be_what_a_search_raises(tmp_path):
+    report, _ = finished(make_job(tmp_path, search="greedy", objective="exact_match", **QUICK))
+    assert report["objective"] == "exact_match"
+    shares = [step["loss"] for step in report["steps"]]
+    assert all(0 <= share % 0.2 < 0.0101 for share in shares)  # five shots, and the loss's hundredth
+
+
+def test_near_goes_by_the_modules_texts(tmp_path):
+    job = make_job(tmp_path, n_modules=3, select="near:1", method="lorahub", budget=2, **QUICK)
+    words = ("leg hat leg", "cat chat dog chien fig figue saw scie bay baie", "hat hat")
+    rows = [{"name": f"m{i}", "folder": f"modules/{i}", "text": text} for i, text in enumerate(words)]
+    change("modules", rows)(job)
+    report, _ = finished(job)
+    assert [row["name"] for row in report["modules"]] == ["m1"]
+    change("modules", [{**row, "text": ""} for row in rows])(job)
+    with pytest.raises(ComposeError, match="needs the text"):
+        finished(job)
+    change("select", "screen:2+near:1")(job)
+    assert len(finished(job)[0]["modules"]) == 1
 
 
 def test_only_the_chosen_modules_are_composed(tmp_path):
