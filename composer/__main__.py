@@ -18,6 +18,7 @@ from composer.core.errors import ComposeError, InvalidJobError
 from composer.core.sources import Source, base_source, module_source, module_text
 
 BAD_INPUT = 2  # exit status, as argparse's own
+INTERRUPTED = 130  # as shells count an end by Ctrl-C
 BAR_WIDTH = 30
 TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ComposeError as refusal:
         print(f"composer: {' '.join(str(refusal).split())}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("composer: stopped; nothing was written.", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

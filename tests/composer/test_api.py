@@ -36,8 +36,8 @@ def test_a_composition_is_asked_for_and_answered_at_once(api):
     answer = api.post(ADDRESS, BODY)
     assert answer.status_code == 202
     asked = answer.json()
-    assert (asked["status"], asked["method"], asked["seed"]) == ("queued", "exact", 3)
-    assert asked["budget"] == BUDGET_OF_METHOD["exact"]
+    assert (asked["status"], asked["method"], asked["seed"]) == ("queued", "auto", 3)
+    assert asked["budget"] == BUDGET_OF_METHOD["auto"]
     assert [module["name"] for module in asked["modules"]] == ["bob/first", "bob/fruit", "bob/upper"]
     assert api.get(f"{ADDRESS}/{asked['id']}").json()["id"] == asked["id"]
     assert [row["id"] for row in api.get(ADDRESS).json()["results"]] == [asked["id"]]

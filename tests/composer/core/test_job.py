@@ -18,6 +18,7 @@ from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import make_base, make_job, make_module, write_examples
 
 ROOT = Path(__file__).parents[3]
+QUICK = {"baselines": "none", "held_out": False}
 
 
 def finished(job: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -89,10 +90,29 @@ def test_without_held_out_examples_the_verdict_says_what_it_rests_on(tmp_path):
     assert all(row["held_out_exact_match_percent"] is None for row in report["baselines"])
 
 
-@pytest.mark.parametrize("asked", [{"method": "exact"}, {"method": "lorahub"}, {"search": "greedy"}])
-def test_the_same_job_gives_the_same_bytes(tmp_path, asked):
-    first = make_job(tmp_path / "first", budget=30, **asked)
-    second = make_job(tmp_path / "second", budget=30, **asked)
+ONE_OF_EACH = [
+    ("auto", "auto"),
+    ("exact", "auto"),
+    ("exact", "greedy"),
+    ("exact", "nevergrad:OnePlusOne"),
+    ("svd", "adam-sparse"),
+    ("cat", "adam"),
+    ("cat-layers", "lbfgs"),
+    ("ties_svd", "adam-positive"),
+    ("lorahub", "ngopt"),
+    ("linear", "greedy"),
+    ("magnitude", "cma"),
+    ("ties", "ngopt"),
+    ("dare_linear", "cma"),
+    ("dare_ties", "ngopt"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "search"), ONE_OF_EACH)
+def test_the_same_job_gives_the_same_bytes(tmp_path, method, search):
+    asked = {"method": method, "search": search, "budget": 15, **QUICK}
+    first, second = make_job(tmp_path / "first", **asked), make_job(tmp_path / "second", **asked)
     run(first, lambda event: None)
     torch.manual_seed(99)  # whatever else the process drew before
     run(second, lambda event: None)
@@ -151,9 +171,9 @@ SEARCHED = [
     {"method": "svd", "search": "cma", "budget": 30},
     {"method": "auto", "budget": 1600},
 ]
-QUICK = {"baselines": "none", "held_out": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", SEARCHED, ids=lambda asked: "-".join(map(str, asked.values())))
 def test_a_job_cut_short_goes_on_to_the_same_bytes(tmp_path, asked):
     whole, broken = (make_job(tmp_path / name, **asked, **QUICK) for name in ("whole", "broken"))
