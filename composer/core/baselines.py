@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
-from composer.core.combine import Adapters, Method, PlainLora, as_adapters, single_modules
+from composer.core.blend import DEFAULTS, Folds, parts_left_out
+from composer.core.combine import Adapters, Method, OwnFactors, single_modules
 from composer.core.errors import ComposeError
 from composer.core.examples import Example
 from composer.core.fitting import Fitting
@@ -128,8 +129,13 @@ class Race:
         """A new LoRA of the modules' own rank and targets, trained on the same examples."""
         rank, cost = max(self.stack.ranks), Cost(gradient_steps=LORA_STEPS)
         with cost.counted():
-            adapters = train_lora(
-                self.scorer.base, self.scorer.batch, self.stack.layers, rank=rank, seed=self.job.seed
+            adapters = train_loras(
+                self.scorer.base,
+                self.scorer.batch,
+                self.stack.layers,
+                rank=rank,
+                seed=self.job.seed,
+                shown=torch.ones(1, len(self.shots)),
             )
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
         return self.scored(("lora_on_shots", "LoRA trained on the examples", detail), adapters, cost)
@@ -197,33 +203,48 @@ def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
     return drawn * (sizes / own_sizes.clamp(min=1e-30))
 
 
-def train_lora(
-    base: BaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int
+def train_loras(
+    base: BaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, shown: Tensor
 ) -> Adapters:
-    """Adam on the token-mean cross entropy, the rate falling linearly to zero, gradients clipped at 1.
+    """P new LoRAs side by side, each trained on the shots that its row of `shown` (P, n) has as 1.
 
-    A starts uniform within ±1/√d_in and B at zero, as in peft.
+    Adam on the token-mean cross entropy, the rate falling linearly to zero, each one's gradient clipped
+    at 1. A starts uniform within ±1/√d_in, the same in all of them, and B at zero, as in peft.
     """
     generator = torch.Generator().manual_seed(seed)
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for layer in layers:
         A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
-        B = torch.zeros(layer.d_out, rank)
-        factors[layer.path] = (A.to(base.device).requires_grad_(), B.to(base.device).requires_grad_())
-    lora = PlainLora(factors, rank=rank, alpha=LORA_ALPHA_OVER_RANK * rank)
+        B = torch.zeros(len(shown), layer.d_out, rank)
+        all_A = A.to(base.device).repeat(len(shown), 1, 1)
+        factors[layer.path] = (all_A.requires_grad_(), B.to(base.device).requires_grad_())
     trained = [factor for pair in factors.values() for factor in pair]
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
     for step in range(LORA_STEPS):
         adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        loss = token_mean(base.token_nats(batch, as_adapters(lora)), batch.label_tokens).sum()
-        gradients = torch.autograd.grad(loss, trained)
+        nats = base.token_nats(batch, with_scaling(factors), len(shown))
+        gradients = torch.autograd.grad(token_mean(nats, batch.label_tokens, shown).sum(), trained)
+        norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (P,)
         for factor, gradient in zip(trained, gradients, strict=True):
-            factor.grad = gradient
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            factor.grad = gradient / norms.clamp(min=1.0).view(-1, 1, 1)
         adam.step()
     for factor in trained:
         factor.requires_grad_(False)
-    return as_adapters(lora)
+    return with_scaling(factors)
+
+
+def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
+    """P candidates of A (P, r, d_in) and B (P, d_out, r) that alpha / r is not in yet."""
+    return {path: OwnFactors(A, LORA_ALPHA_OVER_RANK * B) for path, (A, B) in factors.items()}
+
+
+def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, seed: int) -> Tensor:
+    """(n,) nats of each shot under a LoRA trained on the other parts of the shots."""
+    shown = parts_left_out(len(scorer.batch), DEFAULTS.parts)
+    adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, shown=shown)
+    with torch.no_grad():
+        nats = scorer.base.token_nats(scorer.batch, adapters, len(shown))
+    return Folds(torch.empty(0), nats.cpu(), shown).left_out
 
 
 # --- examples in the prompt ---------------------------------------------------

@@ -1,15 +1,18 @@
-"""The default way to find the weights of an exact sum: the average of a bag and of a clean subset.
+"""How the weights of an exact sum are found by default: bagged fits, each averaged with a clean subset.
 
-1. Bag: one dense gradient fit from w = 0 over all modules for each part of the shots left out, with
-   a strong pull toward zero, all of them side by side; then their average. Five examples are easily
-   learnt by heart, and what the fits learn by heart differs; what the task needs does not.
-2. Subset: the best of all choices of at most three among the heaviest modules of the bag, at weight 1.
+1. Greedy choice among the modules: an answer within a moment, which whoever stops early gets.
+2. Bag: one dense gradient fit from w = 0 over all modules for each part of the shots left out, with
+   a strong pull toward zero, all of them side by side. Five examples are easily learnt by heart, and
+   what the fits learn by heart differs; what the task needs does not.
+3. Subset: for each fit the best choice of at most three of its heaviest modules, at weight 1, and
+   then the average of the two. Which of them does better differs from task to task.
 
-Which of the two does better differs from task to task. An exact sum is linear in its weights, so
-their average is the average of the deltas, and costs nothing.
+The result is the average over the fits: an exact sum is linear in its weights, so the average of
+weights is the average of updates, and costs nothing. Every fit left out one part of the shots, so its
+loss there is honest evidence where there are no held-out examples.
 
 Source: bagging is Breiman's, Machine Learning 24 (1996). What each part brings was measured on
-combinations of skills that are not among the tasks of benchmarks/results/demo_world.md.
+combinations of skills that are not among the tasks of benchmarks/results.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +23,10 @@ import torch
 from torch import Tensor
 
 from composer.core.choices import GRADIENT_STEP_COST
-from composer.core.combine import ExactSum
+from composer.core.combine import ExactSum, Method
 from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, token_mean
-from composer.core.search import Fits, Found, Journal, OnStep, fit_weights, search_greedy
+from composer.core.record import Found, Journal
+from composer.core.search import Fits, fit_weights, search_greedy
 
 ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
 
@@ -33,7 +37,7 @@ class BlendSettings:
 
     parts: int = 5  # that the shots are cut into, each left out of one fit
     penalty: float = 30 * LORAHUB_PENALTY  # once LoraHub's lets the fits learn the shots by heart
-    heaviest: int = 6  # modules of the bag that subsets are made of
+    heaviest: int = 6  # modules of a fit that subsets are made of
     largest_subset: int = 3  # more skills than that in one task are rare
     fewest_steps: int = 75  # of a bag; fits cut short are noise, and greedy choice does better
     noise: float = 0.02  # a smaller weight is where the last steps happened to stop
@@ -42,41 +46,31 @@ class BlendSettings:
 DEFAULTS = BlendSettings()
 
 
-def search_blend(
-    scorer: FewShotScorer,
-    method: ExactSum,
-    *,
-    alone: Sequence[float],
-    nothing: float,
-    budget: int,
-    on_step: OnStep,
-    settings: BlendSettings = DEFAULTS,
-) -> Found:
-    """Average a bag of dense fits and the best subset; see the head of this file.
+@dataclass(frozen=True)
+class Folds:
+    """P fits, each of which left out one part of the shots.
 
-    Args:
-        alone: few-shot losses of each module alone (N,), for a budget too small for a bag: then
-            greedy choice and a refit of what it chose.
-        nothing: the few-shot loss of none, which the result is never worse than.
+    Attributes:
+        weights: (P, n_weights).
+        nats: (P, n) of every shot under every fit.
+        shown: (P, n) of 1 where a fit saw the shot, else 0.
     """
-    journal = Journal(on_step)
-    steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
-    if steps < settings.fewest_steps:
-        return search_greedy_refit(scorer, method, journal, alone=alone, nothing=nothing, budget=budget)
 
-    def score(weights: Tensor) -> Tensor:
-        return token_mean(scorer.nats(method, weights), scorer.label_tokens)
+    weights: Tensor
+    nats: Tensor
+    shown: Tensor
 
-    bag = fit_bag(scorer, method, journal, steps, settings).mean(0)
-    subset = best_subset(bag, settings, score)
-    blended = (bag + subset) / 2
-    blended[blended.abs() < settings.noise] = 0.0
-    if not float(score(blended.unsqueeze(0))) < nothing:  # a wild module threw the bag off
-        blended = subset
-    return journal.finish(blended.tolist(), "Adam on parts of the examples, averaged with the best subset")
+    @property
+    def left_out(self) -> Tensor:
+        """(n,) nats of each shot under the fit that left it out; of a single shot, which none did, NaN."""
+        hidden = 1 - self.shown
+        return (self.nats * hidden).sum(0) / hidden.sum(0)
 
 
-def search_greedy_refit(
+Note = Callable[[Sequence[float], float], None]  # of one step: its weights (N,) and its loss
+
+
+def search_blend(
     scorer: FewShotScorer,
     method: ExactSum,
     journal: Journal,
@@ -84,41 +78,33 @@ def search_greedy_refit(
     alone: Sequence[float],
     nothing: float,
     budget: int,
+    settings: BlendSettings = DEFAULTS,
 ) -> Found:
-    """Half of the budget for the greedy choice, the rest for the weights of what it chose."""
-    chosen = search_greedy(
-        lambda w: token_mean(scorer.nats(method, w), scorer.label_tokens),
-        alone,
-        nothing=nothing,
-        budget=budget // 2,
-        on_step=lambda step: journal.note(step.weights, step.loss),
-    )
-    start = torch.tensor(chosen.weights)
-    free = (start != 0).float() if start.any() else torch.ones_like(start)
-    steps = steps_within(budget - budget // 2)
-    weights = fit_on_all(
-        scorer, method, journal, start=start, free=free, penalty=LORAHUB_PENALTY, steps=steps
-    )
-    return journal.finish(weights.tolist(), "greedy, Adam")
+    """Greedy choice, bag and subsets; see the head of this file.
 
-
-def search_adam(scorer: FewShotScorer, method: ExactSum, *, budget: int, on_step: OnStep) -> Found:
-    """One dense gradient fit from w = 0 with LoraHub's own penalty, of at most ADAM_STEPS."""
-    journal = Journal(on_step)
-    n = len(method.stack)
-    weights = fit_on_all(
-        scorer,
-        method,
-        journal,
-        start=torch.zeros(n),
-        free=torch.ones(n),
-        penalty=LORAHUB_PENALTY,
-        steps=adam_steps(budget),
-    )
-    return journal.finish(weights.tolist(), "Adam")
+    Args:
+        alone: few-shot losses of each module alone (N,), in nats per token.
+        nothing: the few-shot loss of none, which the result is never worse than.
+        budget: candidates to score at most, a gradient step counting as three. With too few for a bag:
+            greedy choice and a refit of what it chose.
+    """
+    if bag_steps(budget, len(scorer.batch), len(method.stack), settings) < settings.fewest_steps:
+        refitted = greedy_refit(
+            scorer, method, journal, journal.note, alone=alone, nothing=nothing, budget=budget
+        )
+        return journal.finish(refitted.tolist(), "greedy, Adam")
+    chosen = greedy_choice(scorer, method, journal.note, alone=alone, nothing=nothing, budget=GREEDY_BUDGET)
+    folds = fit_folds(scorer, method, journal, journal.note, budget, settings)
+    weights = folds.weights.mean(0)
+    if not loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+        return journal.finish(chosen.tolist(), "greedy")
+    optimizer = "Adam on parts of the examples, averaged with the best subsets"
+    return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out.tolist())
 
 
 # --- the budget ---------------------------------------------------------------
+
+GREEDY_BUDGET = 40  # as many as LoraHub's own search scores
 
 
 def steps_within(budget: int) -> int:
@@ -133,8 +119,9 @@ def adam_steps(budget: int) -> int:
 
 def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
     """Steps of each of the bag's fits, once the scored candidates are paid for."""
-    n_scored = 1 + subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
     n_fits = min(settings.parts, n_shots)
+    subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
+    n_scored = GREEDY_BUDGET + n_fits * (subsets + 1) + 1  # each fit once more in the end, and their average
     return min(ADAM_STEPS, (budget - n_scored) // (GRADIENT_STEP_COST * n_fits))
 
 
@@ -149,82 +136,133 @@ def rate_for(steps: int) -> float:
     return min(0.3, max(0.05, 7.5 / steps))
 
 
+def subset_count(n: int, largest: int) -> int:
+    """How many subsets of at most `largest` out of n there are, the empty one included."""
+    return sum(1 for size in range(largest + 1) for _ in combinations(range(n), size))
+
+
 # --- the parts ----------------------------------------------------------------
 
 
-def parts_left_out(scorer: FewShotScorer, settings: BlendSettings = DEFAULTS) -> Tensor:
-    """(parts, n) of 0 and 1: each row leaves out one part of the shots; a single one is kept."""
-    n = len(scorer.batch)
-    if n == 1:
+def loss_of(scorer: FewShotScorer, method: Method, weights: Tensor) -> float:
+    """Nats per token on the shots, of one candidate (n_weights,)."""
+    return float(token_mean(scorer.nats(method, weights.unsqueeze(0)), scorer.label_tokens))
+
+
+def greedy_choice(
+    scorer: FewShotScorer,
+    method: ExactSum,
+    note: Note,
+    *,
+    alone: Sequence[float],
+    nothing: float,
+    budget: int,
+) -> Tensor:
+    """(N,) of 0 and 1: which modules to use, within the steps of a longer search."""
+    found = search_greedy(
+        lambda weights: token_mean(scorer.nats(method, weights), scorer.label_tokens),
+        alone,
+        nothing=nothing,
+        budget=budget,
+        on_step=lambda step: note(step.weights, step.loss),
+    )
+    return torch.tensor(found.weights)
+
+
+def greedy_refit(
+    scorer: FewShotScorer,
+    method: ExactSum,
+    journal: Journal,
+    note: Note,
+    *,
+    alone: Sequence[float],
+    nothing: float,
+    budget: int,
+) -> Tensor:
+    """(N,): half of the budget for the greedy choice, the rest for the weights of what it chose."""
+    start = greedy_choice(scorer, method, note, alone=alone, nothing=nothing, budget=budget // 2)
+    free = (start != 0).float() if start.any() else torch.ones_like(start)
+    steps = steps_within(budget - budget // 2)
+    weights = fit_weights(
+        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens),
+        Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
+        steps=steps,
+        learning_rate=rate_for(steps),
+        on_weights=lambda w, losses: note(w[0].tolist(), float(losses[0])),
+        journal=journal,
+        name="refit",
+    )
+    return weights[0]
+
+
+def fit_folds(
+    scorer: FewShotScorer,
+    method: ExactSum,
+    journal: Journal,
+    note: Note,
+    budget: int,
+    settings: BlendSettings = DEFAULTS,
+) -> Folds:
+    """The bag, each of its fits averaged with the best subset of its own heaviest modules."""
+    shown = parts_left_out(len(scorer.batch), settings.parts)
+    steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
+    bag = fit_bag(scorer, method, journal, note, shown, steps=steps, penalty=settings.penalty)
+    weights = (bag + best_subsets(scorer, method, bag, shown, settings)) / 2
+    weights[weights.abs() < settings.noise] = 0.0
+    return Folds(weights, scorer.nats(method, weights), shown)
+
+
+def parts_left_out(n_shots: int, parts: int) -> Tensor:
+    """(P, n) of 0 and 1: each row leaves out one part of the shots; a single one is kept."""
+    if n_shots == 1:
         return torch.ones(1, 1)
-    n_parts = min(settings.parts, n)
-    return torch.stack([(torch.arange(n) % n_parts != part).float() for part in range(n_parts)])
+    n_parts = min(parts, n_shots)
+    return torch.stack([(torch.arange(n_shots) % n_parts != part).float() for part in range(n_parts)])
 
 
 def fit_bag(
     scorer: FewShotScorer,
     method: ExactSum,
     journal: Journal,
-    steps: int,
-    settings: BlendSettings = DEFAULTS,
-) -> Tensor:
-    """(parts, N): one dense fit for each part left out, side by side; the journal follows their average."""
-    shown = parts_left_out(scorer, settings)
-    n_fits, n = len(shown), len(method.stack)
-
-    def loss(weights: Tensor) -> Tensor:
-        return token_mean(scorer.nats_with_gradient(method, weights), scorer.label_tokens, shown)
-
-    return fit_weights(
-        loss,
-        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), settings.penalty)),
-        steps=steps,
-        learning_rate=rate_for(steps),
-        on_weights=lambda weights, losses: journal.note(weights.mean(0).tolist(), float(losses.mean())),
-    )
-
-
-def fit_on_all(
-    scorer: FewShotScorer,
-    method: ExactSum,
-    journal: Journal,
+    note: Note,
+    shown: Tensor,
     *,
-    start: Tensor,
-    free: Tensor,
-    penalty: float,
     steps: int,
+    penalty: float,
 ) -> Tensor:
-    """(N,): one fit on all shots from `start`, of the weights that are `free`."""
-    fits = Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([penalty]))
-    weights = fit_weights(
-        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens),
-        fits,
+    """(P, N): one dense fit for each row of `shown`, side by side; their average is noted."""
+    n_fits, n = len(shown), len(method.stack)
+    return fit_weights(
+        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, shown),
+        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
         steps=steps,
         learning_rate=rate_for(steps),
-        on_weights=lambda w, losses: journal.note(w[0].tolist(), float(losses[0])),
+        on_weights=lambda weights, losses: note(weights.mean(0).tolist(), float(losses.mean())),
+        journal=journal,
+        name="bag",
     )
-    return weights[0]
 
 
-def subset_count(n: int, largest: int) -> int:
-    """How many subsets of at most `largest` out of n there are, the empty one included."""
-    return sum(1 for size in range(largest + 1) for _ in combinations(range(n), size))
-
-
-def best_subset(dense: Tensor, settings: BlendSettings, score: Callable[[Tensor], Tensor]) -> Tensor:
-    """(N,) of 0 and 1: the subset of the heaviest modules with the lowest few-shot loss at weight 1."""
-    heavy = torch.argsort(dense, descending=True, stable=True)[: settings.heaviest].tolist()
-    subsets = [s for size in range(settings.largest_subset + 1) for s in combinations(heavy, size)]
-    candidates = torch.zeros(len(subsets), len(dense))
-    for row, subset in enumerate(subsets):
+def best_subsets(
+    scorer: FewShotScorer, method: ExactSum, bag: Tensor, shown: Tensor, settings: BlendSettings
+) -> Tensor:
+    """(P, N) of 0 and 1: for each fit the subset that does best, at weight 1, on the shots it saw."""
+    subsets = [subsets_of_heaviest(fit, settings) for fit in bag]
+    tried = sorted(set().union(*subsets))
+    candidates = torch.zeros(len(tried), bag.shape[1])
+    for row, subset in enumerate(tried):
         candidates[row, list(subset)] = 1.0
-    losses = torch.nan_to_num(score(candidates), nan=torch.inf)
-    return candidates[int(losses.argmin())]
+    nats = scorer.nats(method, candidates)
+    best = []
+    for seen, own in zip(shown, subsets, strict=True):
+        losses = torch.nan_to_num(token_mean(nats, scorer.label_tokens, seen), nan=torch.inf)
+        rows = [row for row, subset in enumerate(tried) if subset in own]
+        best.append(min(rows, key=lambda row: float(losses[row])))
+    return candidates[best]
 
 
-def left_out_losses(scorer: FewShotScorer, method: ExactSum, *, steps: int = 60) -> Tensor:
-    """(n,) nats: each example's cross entropy under weights fitted without its part of the shots."""
-    weights = fit_bag(scorer, method, Journal(lambda step: None), steps)
-    nats = scorer.nats(method, weights)
-    part_of = torch.arange(len(scorer.batch)) % len(weights)
-    return nats[part_of, torch.arange(len(scorer.batch))]
+def subsets_of_heaviest(weights: Tensor, settings: BlendSettings) -> set[tuple[int, ...]]:
+    """Every choice of a few of the heaviest modules, none included, each in ascending order."""
+    heavy = torch.argsort(weights, descending=True, stable=True)[: settings.heaviest].tolist()
+    sizes = range(settings.largest_subset + 1)
+    return {subset for size in sizes for subset in combinations(sorted(heavy), size)}

@@ -230,9 +230,9 @@ TAKES_ANY_SHAPE = frozenset({"auto", "exact", "cat", "cat-layers", "svd", "ties_
 
 # As measured to be enough; without gradients as in LoraHub's own example.
 BUDGET_OF_METHOD = {
-    "auto": 2000,
-    "exact": 2000,
-    "svd": 2000,
+    "auto": 3000,
+    "exact": 2500,
+    "svd": 2500,
     "cat": 450,
     "cat-layers": 450,
     "ties_svd": 450,

@@ -147,20 +147,31 @@ def verdict_without_evidence(reason: str) -> Verdict:
     )
 
 
-def verdict_left_out(composed: float, single: float, single_name: str, zero_shot: float) -> Verdict:
-    """Compare losses in nats per token on examples each fit had left out.
+MARGIN_LEFT_OUT = 0.9  # a tenth less, or it may as well be chance at a handful of examples
+
+
+def verdict_left_out(losses: Mapping[str, float], single_name: str) -> Verdict:
+    """Compare losses in nats per token on examples that each fit had left out.
 
     Used when there are no held-out examples; weaker evidence, and it says so.
+
+    Args:
+        losses: of "composed", "zero_shot" and of further measured keys of RIVALS.
     """
+    rivals = [key for key in RIVALS if key in losses]
     figures = (
-        "There are no held-out examples, so each example was left out of a fit once: "
-        f"on it the composition costs {composed:.2f} nats per token, "
-        f"the best single module ({single_name}) {single:.2f}, "
-        f"the base alone {zero_shot:.2f}. Add held-out examples to know how often it is right."
+        "There are no held-out examples, so each example was left out of a fit once: on it the composition "
+        f"costs {losses['composed']:.2f} nats per token, "
+        + ", ".join(f"{RIVALS[key]} {losses[key]:.2f}" for key in rivals)
+        + ". Add held-out examples to know how often it is right."
     )
-    margin = 0.9  # a tenth less, or it may as well be chance at a handful of examples
-    if composed < margin * min(single, zero_shot):
+    best = min(rivals, key=lambda key: losses[key])
+    if losses["composed"] < MARGIN_LEFT_OUT * losses[best]:
         return Verdict("use", f"The composition looks useful. {figures}")
-    if single < margin * zero_shot:
+    if losses[best] >= MARGIN_LEFT_OUT * losses["zero_shot"]:
+        return Verdict("none", f"No clear gain over the base alone. {figures}")
+    if best == "best_single":
         return Verdict("single", f"{single_name} by itself looks as good. {figures}")
-    return Verdict("none", f"No clear gain over the base alone. {figures}")
+    if best == "lora_on_shots":
+        return Verdict("train", f"A LoRA trained on the examples looks as good. {figures}")
+    return Verdict("none", f"Composing looks no better than {RIVALS[best]}. {figures}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from composer.core import choices, report
 from composer.core.base_model import BaseModel
-from composer.core.baselines import Cost, Exam, Race, Rival, left_out_mean
+from composer.core.baselines import Cost, Exam, Race, Rival, left_out_mean, lora_left_out
 from composer.core.combine import Method, PlainLora, as_adapters
 from composer.core.errors import InvalidJobError, StopSearch
 from composer.core.evaluate import (
@@ -70,15 +70,9 @@ def run(folder: Path, on_event: OnEvent) -> None:
         ComposeError: the job cannot be done; its message is for the reader of the page.
     """
     composition = Composition(read_job(folder), on_event)
-    composition.load()
     unfinished = folder / "out.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    with composition.base.threads_that_pay():
-        composition.screen()
-        composition.search()
-        composition.export(unfinished)
-        composition.evaluate(unfinished)
-        composition.report(unfinished)
+    composition.make(unfinished)
     shutil.rmtree(folder / "out", ignore_errors=True)
     unfinished.rename(folder / "out")
     composition.tell({"event": "done"})
@@ -93,6 +87,16 @@ class Composition:
     seconds: dict[str, float] = field(default_factory=dict)
     stop_is_asked: bool = False
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # of baselines, by key
+
+    def make(self, out: Path) -> None:
+        """All stages; the result is written into `out`."""
+        self.load()
+        with self.base.threads_that_pay():
+            self.screen()
+            self.search()
+            self.export(out)
+            self.evaluate(out)
+            self.report(out)
 
     def tell(self, event: dict[str, Any]) -> None:
         """Tell the caller; a wish to stop is kept for the search, whenever it is uttered."""
@@ -371,17 +375,28 @@ class Composition:
         return (composed if math.isfinite(composed) else None, single if math.isfinite(single) else None)
 
     def _verdict(self) -> Verdict:
-        best_name = self.stack.names[int(self.alone.argmin())]
         if not self.rivals:
             return verdict_without_evidence("No baseline was measured.")
-        if self.composed.answers is not None:
-            answers = {r.key: r.answers for r in (*self.rivals, self.composed) if r.answers is not None}
-            return verdict_on_held_out(answers, self.held_out, best_name)
-        composed = self.composed.left_out_loss_nats
-        single = next(r.left_out_loss_nats for r in self.rivals if r.key == "best_single")
-        if composed is None or single is None:
+        if self.composed.answers is None:
+            return self.verdict_from_shots()
+        answers = {r.key: r.answers for r in (*self.rivals, self.composed) if r.answers is not None}
+        return verdict_on_held_out(answers, self.held_out, self._best_name())
+
+    def verdict_from_shots(self) -> Verdict:
+        """The verdict by the examples alone, each one under what was made without it."""
+        if self.composed.left_out_loss_nats is None:
             return verdict_without_evidence("There are no held-out examples.")
-        return verdict_left_out(composed, single, best_name, self._token_mean(self.base_nats))
+        rows = (*self.rivals, self.composed)
+        losses = {r.key: r.left_out_loss_nats for r in rows if r.left_out_loss_nats is not None}
+        trained = lora_left_out(
+            self.scorer, self.stack.layers, rank=max(self.stack.ranks), seed=self.job.seed
+        )
+        losses["lora_on_shots"] = left_out_mean(trained, self.scorer.label_tokens)
+        losses["zero_shot"] = self._token_mean(self.base_nats)
+        return verdict_left_out(losses, self._best_name())
+
+    def _best_name(self) -> str:
+        return self.stack.names[int(self.alone.argmin())]
 
     def _token_mean(self, nats: Tensor) -> float:
         return float(token_mean(nats, self.scorer.label_tokens))

@@ -1,15 +1,19 @@
-"""The default search of the exact sum, on a base that is known."""
+"""The default searches, of the exact sum and of the method auto, on a base that is known."""
+
+from itertools import combinations
 
 import pytest
 import torch
 
 from composer.core import blend
+from composer.core.auto import Auto, freed_by_layer, search_auto, whole_or_freed
+from composer.core.auto import planned_steps as auto_steps
 from composer.core.base_model import BaseModel
 from composer.core.combine import ExactSum
 from composer.core.examples import Example
 from composer.core.module_stack import LoraModule, read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
-from composer.core.search import Fits, fit_weights
+from composer.core.record import Journal
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
 
 
@@ -24,63 +28,103 @@ def scorer(tmp_path):
     return FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])), ExactSum(stack)
 
 
-def test_the_search_lowers_the_few_shot_loss_and_stays_within_its_budget(scorer):
+def journal():
+    return Journal(lambda step: None)
+
+
+def known(scorer, method):
+    """What the searches are told of modules alone and of none."""
+    alone = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
+    return {"alone": alone, "nothing": float(token_mean(scorer.nats_of_base(), scorer.label_tokens))}
+
+
+def spent(scorer):
+    return scorer.candidates_scored + 3 * scorer.gradient_steps
+
+
+def test_each_fit_has_the_best_of_all_subsets_of_its_own_heaviest_modules(scorer):
     scorer, method = scorer
-    before = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
-    scorer.candidates_scored = 0
-    found = blend.search_adam(scorer, method, budget=150, on_step=lambda step: None)
-    after = float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens))
-    assert after < before
-    assert 3 * scorer.gradient_steps <= 150
-    assert found.steps[0].loss == pytest.approx(before, rel=1e-5)
-
-
-def test_the_best_subset_is_the_best_of_all_of_them():
-    dense = torch.tensor([0.9, 0.1, 0.8, 0.7, -0.5])
-    wanted = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
-    found = blend.best_subset(dense, blend.BlendSettings(), lambda w: (w - wanted).abs().sum(-1))
-    assert found.tolist() == wanted.tolist()
+    bag = torch.tensor([[0.9, 0.1, 0.8, 0.7], [0.0, 0.9, 0.1, 0.2]])
+    shown = torch.tensor([[1.0, 1, 1, 1, 0], [0.0, 1, 1, 1, 1]])
+    settings = blend.BlendSettings(heaviest=3, largest_subset=2)
+    found = blend.best_subsets(scorer, method, bag, shown, settings)
+    for own, heavy, seen in zip(found, [(0, 2, 3), (1, 2, 3)], shown, strict=True):
+        subsets = [s for size in range(3) for s in combinations(heavy, size)]
+        tried = torch.stack([torch.tensor([float(i in s) for i in range(4)]) for s in subsets])
+        losses = token_mean(scorer.nats(method, tried), scorer.label_tokens, seen)
+        assert own.tolist() == tried[int(losses.argmin())].tolist()
     assert blend.subset_count(6, 3) == 1 + 6 + 15 + 20
 
 
 def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     scorer, method = scorer
-    losses = blend.left_out_losses(scorer, method, steps=20)
-    shown = torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0])  # all but the third
-    weights = fit_weights(
-        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, shown),
-        Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([blend.DEFAULTS.penalty])),
-        steps=20,
-        learning_rate=blend.rate_for(20),
+    folds = blend.fit_folds(scorer, method, journal(), lambda weights, loss: None, budget=1300)
+    steps = blend.bag_steps(1300, 5, 4)
+    shown = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0]])  # all but the third
+    fitted = blend.fit_bag(
+        scorer,
+        method,
+        journal(),
+        lambda weights, loss: None,
+        shown,
+        steps=steps,
+        penalty=blend.DEFAULTS.penalty,
     )
-    assert float(losses[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
+    weights = (fitted + blend.best_subsets(scorer, method, fitted, shown, blend.DEFAULTS)) / 2
+    weights[weights.abs() < blend.DEFAULTS.noise] = 0.0
+    assert float(folds.left_out[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
 
 
-@pytest.mark.parametrize("budget", [1, 40, 200, 1200])
-def test_the_blend_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer, budget):
+@pytest.mark.parametrize("name", ["blend", "auto"])
+@pytest.mark.parametrize("budget", [1, 40, 200, 1200, 2000])
+def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothing(scorer, budget, name):
     scorer, method = scorer
-    alone = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
-    nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    method = Auto(method.stack) if name == "auto" else method
+    search, planned = (
+        (search_auto, auto_steps) if name == "auto" else (blend.search_blend, blend.planned_steps)
+    )
+    facts = known(scorer, ExactSum(method.stack))
     scorer.candidates_scored = scorer.gradient_steps = 0
     told = []
-    found = blend.search_blend(
-        scorer, method, alone=alone, nothing=nothing, budget=budget, on_step=told.append
-    )
-    spent = scorer.candidates_scored + 3 * scorer.gradient_steps
-    assert spent <= max(budget, 3)  # one gradient step at least
-    assert len(told) <= blend.planned_steps(budget, len(EXAMPLES), 4) + 4  # greedy tells of what it adds
-    loss = float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens))
-    assert loss <= nothing
+    found = search(scorer, method, Journal(told.append), **facts, budget=budget)
+    assert spent(scorer) <= max(budget, 3)  # one gradient step at least
+    assert len(told) <= planned(budget, len(EXAMPLES), 4) + 5  # greedy tells of what it adds
+    assert blend.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["nothing"]
 
 
-def test_more_examples_than_parts_are_left_out_some_at_a_time(scorer):
-    scorer, _ = scorer
-    few = blend.parts_left_out(scorer, blend.BlendSettings(parts=2))
-    assert few.tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
-    assert blend.parts_left_out(scorer).sum(1).tolist() == [4, 4, 4, 4, 4]
+def test_more_examples_than_parts_are_left_out_some_at_a_time():
+    assert blend.parts_left_out(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+    assert blend.parts_left_out(5, 5).sum(1).tolist() == [4, 4, 4, 4, 4]
+    assert blend.parts_left_out(1, 5).tolist() == [[1]]
 
 
-def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path):
+def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
+    scorer, exact = scorer
+    method = Auto(exact.stack)
+    whole = blend.Folds(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
+    steps = []
+    freed = freed_by_layer(scorer, method, Journal(steps.append), whole)
+    assert steps[0].weights == tuple(method.spread(whole.weights)[0].tolist())
+    by_layer = method.by_layer(freed.weights[0].tolist())
+    assert by_layer[:, [1, 3]].abs().max() == 0
+    assert (by_layer[:, 0] - by_layer[0, 0]).abs().max() > 0
+    assert steps[-1].loss < steps[0].loss
+
+
+@pytest.mark.parametrize(("worse", "taken"), [(0.6, "subsets"), (0.4, "layer")])
+def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, monkeypatch, worse, taken):
+    scorer, exact = scorer
+    method = Auto(exact.stack)
+    shown = blend.parts_left_out(5, 5)
+    whole = blend.Folds(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
+    freed = blend.Folds(torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown)
+    monkeypatch.setattr("composer.core.auto.freed_by_layer", lambda *_: freed)
+    _, moves = whole_or_freed(scorer, method, journal(), whole)
+    assert moves.endswith(taken)
+
+
+@pytest.mark.parametrize("name", ["blend", "auto"])
+def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path, name):
     base = make_base(tmp_path / "base")
     modules = [read_module(make_module(tmp_path / str(i), base, seed=i), str(i)) for i in range(3)]
     wild = LoraModule(
@@ -89,14 +133,9 @@ def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path):
     stack = stack_modules([wild, *modules])
     model = BaseModel.load(base)
     model.hook(layer.path for layer in stack.layers)
-    scorer, method = (
-        FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])),
-        ExactSum(stack),
-    )
+    scorer = FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES]))
+    method = Auto(stack) if name == "auto" else ExactSum(stack)
+    search = search_auto if name == "auto" else blend.search_blend
     nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
-    found = blend.search_blend(
-        scorer, method, alone=[9.0] * 4, nothing=nothing, budget=1300, on_step=lambda step: None
-    )
-    assert (
-        float(token_mean(scorer.nats(method, torch.tensor([found.weights])), scorer.label_tokens)) <= nothing
-    )
+    found = search(scorer, method, journal(), alone=[9.0] * 4, nothing=nothing, budget=2000)
+    assert blend.loss_of(scorer, method, torch.tensor(found.weights)) <= nothing

@@ -1,0 +1,247 @@
+"""How good the default is, how soon, and how far its verdict can be trusted, on the demo world.
+
+    python -m benchmarks.compose_quality [--parts quality verdict anytime] [--workers 2] [--out FOLDER]
+
+quality: every unseen task, five draws of five shots, 200 held-out examples (or as many as the task
+    has): the default, the published method, one plain gradient fit, and every baseline.
+verdict: the composable tasks, with every module and again with one needed skill withheld from the
+    library. The verdict is decided on some examples and judged on others that it never saw.
+anytime: the default stopped after so many seconds, and the published loop's own time. Needs a quiet
+    machine; the others do not.
+
+Every composition is a whole one, by the function behind the site and the command line, scored by the
+adapter that was written, as peft loads it. Nothing is tuned on these examples.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import quality_report
+from benchmarks.machine import machine
+from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
+
+RESULTS = Path(__file__).resolve().parent / "results"
+HELD_OUT = 200  # examples of a task, as far as it has them
+VERDICT_EXAMPLES = 100
+DRAWS = 5
+VERDICT_DRAWS = 7  # times 16 composable tasks: over a hundred runs of each kind
+MOMENTS_S = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "auto": {"method": "auto", "baselines": "thorough"},
+    "adam": {"method": "exact", "search": "adam", "baselines": "none"},
+}
+COMPOSABLE = [name for name, task in TASKS_BY_NAME.items() if task.kind == "composable"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One composition to be made."""
+
+    part: str
+    task: str
+    draw: int
+    variant: str = "auto"
+    withheld: str | None = None
+    stop_s: float | None = None
+
+
+def main() -> None:
+    asked = read_arguments()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers, which start afresh
+    path = asked.out / "compose_quality.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"schema": 1}
+    for part in asked.parts:
+        orders, made_by = PARTS[part]
+        # seconds are measured with nothing beside them
+        rows = carried_out(list(orders(asked)), made_by, 1 if part == "anytime" else asked.workers)
+        content[part] = {"machine": machine(), "rows": rows}
+        asked.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    quality_report.write(asked.out, content)
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS_BY_NAME, default=list(TASKS_BY_NAME))
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--verdict-draws", type=int, default=VERDICT_DRAWS)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def carried_out(
+    orders: Sequence[Order], made_by: Callable[[Order], dict[str, Any]], workers: int
+) -> list[dict[str, Any]]:
+    spawn = multiprocessing.get_context("spawn")
+    rows = []
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        for row in pool.map(made_by, orders):
+            rows.append(row)
+            print(f"{len(rows)}/{len(orders)} {json.dumps(row)[:300]}", flush=True)
+    return rows
+
+
+# --- what is asked ------------------------------------------------------------
+
+
+def quality_orders(asked: argparse.Namespace) -> Iterator[Order]:
+    for task in asked.tasks:
+        for draw in range(asked.draws):
+            for variant in VARIANTS:
+                yield Order("quality", task, draw, variant)
+
+
+def verdict_orders(asked: argparse.Namespace) -> Iterator[Order]:
+    for task in asked.tasks:
+        skills = TASKS_BY_NAME[task].combination.skills
+        for draw in range(asked.verdict_draws if task in COMPOSABLE else 0):
+            yield Order("verdict", task, draw)
+            yield Order("verdict", task, draw, withheld=skills[draw % len(skills)])
+
+
+def anytime_orders(asked: argparse.Namespace) -> Iterator[Order]:
+    for draw in range(2):
+        for task in asked.tasks:
+            if task in COMPOSABLE:
+                yield from (Order("anytime", task, draw, stop_s=moment) for moment in MOMENTS_S)
+                yield Order("anytime", task, draw, variant="reference")
+
+
+# --- how it is made -----------------------------------------------------------
+
+
+def quality_row(order: Order) -> dict[str, Any]:
+    """Exact match in percent of the composition and every baseline, with what the report says."""
+    draw = draw_examples(TASKS_BY_NAME[order.task].combination, order.draw, verdict=HELD_OUT, truth=0)
+    with composed(order, draw, draw.verdict) as composition:
+        rows = composition.rows
+    return {
+        **named(order),
+        "n": len(draw.verdict),
+        "exact_match_percent": {key: row["held_out_exact_match_percent"] for key, row in rows.items()},
+        "few_shot_loss_nats": composition.composed.few_shot_loss_nats,
+        "verdict": composition.verdict.decision,
+        "optimizer": composition.found.optimizer,
+        "weights": {
+            source.name: round(weight, 3)
+            for source, weight in zip(composition.sources, composition.by_module, strict=True)
+            if abs(weight) > 0.005
+        },
+    }
+
+
+def verdict_row(order: Order) -> dict[str, Any]:
+    """The verdict from some held-out examples, the one from none, and the gain on others."""
+    from composer.core.evaluate import accuracy, verdict_on_held_out
+
+    draw = draw_examples(
+        TASKS_BY_NAME[order.task].combination, order.draw, verdict=VERDICT_EXAMPLES, truth=HELD_OUT
+    )
+    seen = len(draw.verdict)
+    with composed(order, draw, (*draw.verdict, *draw.truth)) as composition:
+        answers = {r.key: r.answers for r in (*composition.rivals, composition.composed)}
+        examples = composition.held_out
+        single = composition.stack.names[int(composition.alone.argmin())]
+        decided = verdict_on_held_out({k: a[:seen] for k, a in answers.items()}, examples[:seen], single)
+        without = composition.verdict_from_shots()
+    percent = {key: accuracy(a[seen:], examples[seen:]).percent for key, a in answers.items()}
+    return {
+        **named(order),
+        "n": len(draw.truth),
+        "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
+        "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
+        "decision": {"held_out": decided.decision, "left_out": without.decision},
+        "left_out_loss_nats": {
+            row.key: row.left_out_loss_nats for row in (*composition.rivals, composition.composed)
+        },
+    }
+
+
+HONEST = ("zero_shot", "best_single", "lora_on_shots", "in_context")  # what a gain is measured against
+
+
+def anytime_row(order: Order) -> dict[str, Any]:
+    """Exact match of what was there after so many seconds of screening and search."""
+    draw = draw_examples(TASKS_BY_NAME[order.task].combination, order.draw, verdict=HELD_OUT, truth=0)
+    if order.variant == "reference":
+        return {**named(order), "seconds": reference_seconds(draw)}
+    with composed(order, draw, draw.verdict) as composition:
+        row = composition.rows["composed"]
+    return {
+        **named(order),
+        "seconds": composition.seconds["screen"] + composition.seconds["search"],
+        "exact_match_percent": row["held_out_exact_match_percent"],
+        "stopped": composition.found.stopped,
+    }
+
+
+def named(order: Order) -> dict[str, Any]:
+    facts = {"kind": TASKS_BY_NAME[order.task].kind, **asdict(order)}
+    return {key: value for key, value in facts.items() if value is not None and key != "part"}
+
+
+@contextmanager
+def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]:
+    """One composition, made as the command line makes it, with all that it knows of itself."""
+    from composer.core.errors import StopSearch
+    from composer.core.job import Composition
+    from composer.core.request import read_job
+
+    asked = VARIANTS[order.variant]
+    if order.part == "anytime":
+        asked = {**asked, "baselines": "none"}
+    if order.part == "verdict":
+        asked = {**asked, "baselines": "always"}
+    began: list[float] = []
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        if event["event"] == "stage" and event["stage"] == "screen":
+            began.append(time.monotonic())
+        if event["event"] == "step" and order.stop_s and time.monotonic() - began[0] > order.stop_s:
+            raise StopSearch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_job(folder, asked, modules=modules_without(order.withheld), shots=draw.shots, held_out=held_out)
+        composition = Composition(read_job(folder), on_event)
+        composition.make(folder / "out")
+        yield composition
+
+
+def reference_seconds(draw: Draw) -> float:
+    """The published loop on the same shots and modules, from modules in memory to weights chosen."""
+    from benchmarks.reference import Reference
+    from composer.core.base_model import BaseModel
+
+    reference = Reference.load(BUNDLE / "base", [BUNDLE / "modules" / name for name in modules_without(None)])
+    batch = BaseModel.load(BUNDLE / "base").encode(draw.shots)
+    inputs = {key: batch.inputs[key] for key in ("input_ids", "attention_mask")}
+    started = time.monotonic()
+    reference.search([{**inputs, "labels": batch.labels}])
+    return time.monotonic() - started
+
+
+PARTS: Mapping[str, tuple[Callable[..., Iterator[Order]], Callable[[Order], dict[str, Any]]]] = {
+    "quality": (quality_orders, quality_row),
+    "verdict": (verdict_orders, verdict_row),
+    "anytime": (anytime_orders, anytime_row),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""compose_quality.json as tables and pictures that people read."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import pictures
+from composer.core.evaluate import wilson_interval
+
+COLUMNS = {
+    "zero_shot": "base alone",
+    "best_single": "best single",
+    "uniform": "uniform",
+    "in_context": "in context",
+    "random_loras": "random modules",
+    "lora_on_shots": "LoRA on the 5",
+    "lorahub": "LoraHub",
+    "adam": "exact sum, Adam 150",
+    "auto": "**auto**",
+}
+KINDS = {
+    "composable": "Composable tasks: every skill they need has a module",
+    "new_knowledge": "Tasks that need knowledge only one module has",
+    "negative": "Controls whose skill no module has",
+}
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write(out: Path, content: Mapping[str, Any]) -> None:
+    """compose_quality.md, and a picture for each part that was measured."""
+    parts = [section(content[name]) for name, section in SECTIONS.items() if name in content]
+    head = "# How good the default is\n\nMade by `python -m benchmarks.compose_quality` on the demo world.\n"
+    (out / "compose_quality.md").write_text("\n".join([head, *parts]), encoding="utf-8")
+    if "quality" in content:
+        race = pictures.race(race_rows(content["quality"]["rows"]))
+        (out / "compose_quality_race.svg").write_text(race, encoding="utf-8")
+    if "anytime" in content:
+        curve = pictures.curve(anytime_points(content["anytime"]["rows"]), reference_seconds(content))
+        (out / "compose_quality_anytime.svg").write_text(curve, encoding="utf-8")
+
+
+# --- quality ------------------------------------------------------------------
+
+
+def exact_match(rows: Rows, task: str, column: str) -> list[float]:
+    """Of every draw; a baseline is measured along with auto."""
+    variant, key = (column, "composed") if column in ("auto", "adam") else ("auto", column)
+    found = [
+        row["exact_match_percent"].get(key)
+        for row in rows
+        if row["task"] == task and row["variant"] == variant
+    ]
+    return [percent for percent in found if percent is not None]
+
+
+def mean_over_tasks(rows: Rows, column: str) -> float:
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    return statistics.fmean(statistics.fmean(exact_match(rows, task, column) or [0.0]) for task in tasks)
+
+
+def quality_section(part: Mapping[str, Any]) -> str:
+    rows = part["rows"]
+    lines = [
+        "## Held-out exact match, percent",
+        "",
+        "Strict exact match, greedy answers; mean over the draws of five examples and, in brackets, the",
+        f"lowest and the highest draw. Machine: {part['machine']}.",
+        "",
+    ]
+    for kind, title in KINDS.items():
+        own = [row for row in rows if row["kind"] == kind]
+        if own:
+            lines += [f"### {title}", "", *quality_table(own), ""]
+    return "\n".join(lines)
+
+
+def quality_table(rows: Rows) -> list[str]:
+    lines = [
+        f"| task | n | {' | '.join(COLUMNS.values())} |",
+        f"| --- | ---: |{' ---: |' * len(COLUMNS)}",
+    ]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        n = next(row["n"] for row in rows if row["task"] == task)
+        cells = [spread(exact_match(rows, task, column)) for column in COLUMNS]
+        lines.append(f"| {task} | {n} | {' | '.join(cells)} |")
+    means = [f"**{mean_over_tasks(rows, column):.1f}**" for column in COLUMNS]
+    return [*lines, f"| **mean** | | {' | '.join(means)} |"]
+
+
+def spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{statistics.fmean(values):.1f} ({min(values):.0f}-{max(values):.0f})"
+
+
+def race_rows(rows: Rows) -> list[tuple[str, float, float, float]]:
+    """(label, mean, lowest and highest draw) over the composable tasks, best first."""
+    own = [row for row in rows if row["kind"] == "composable"]
+    draws = sorted({row["draw"] for row in own})
+    found = []
+    for column, label in COLUMNS.items():
+        by_draw = [mean_over_tasks([row for row in own if row["draw"] == draw], column) for draw in draws]
+        found.append((label.strip("*"), statistics.fmean(by_draw), min(by_draw), max(by_draw)))
+    return sorted(found, key=lambda row: -row[1])
+
+
+# --- the verdict --------------------------------------------------------------
+
+
+def verdict_section(part: Mapping[str, Any]) -> str:
+    rows = part["rows"]
+    groups = {
+        "every module there": [row for row in rows if "withheld" not in row],
+        "a needed skill withheld": [row for row in rows if "withheld" in row],
+    }
+    lines = [
+        "## How far the verdict can be trusted",
+        "",
+        "Gain: exact match of the composition on examples that neither fit nor verdict saw, minus the best of",
+        "base alone, best single module, LoRA on the five and in context. False use: the verdict is `use` and",
+        "the gain is not above zero. Missed: it is not `use`, and the gain is 10 points or more. In brackets",
+        f"95 % Wilson intervals. Machine: {part['machine']}.",
+        "",
+        "| library | verdict from | runs | `use` | false use | missed |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, own in groups.items():
+        for source, label in (("held_out", "up to 100 held-out examples"), ("left_out", "the five alone")):
+            false_use, missed = false_and_missed(own, source)
+            used = sum(row["decision"][source] == "use" for row in own)
+            lines.append(
+                f"| {name} | {label} | {len(own)} | {used} | {rate(false_use, len(own))} "
+                f"| {rate(missed, len(own))} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def false_and_missed(rows: Rows, source: str) -> tuple[int, int]:
+    false_use = sum(row["decision"][source] == "use" and row["true_gain"] <= 0 for row in rows)
+    missed = sum(row["decision"][source] != "use" and row["true_gain"] >= 10 for row in rows)
+    return false_use, missed
+
+
+def rate(count: int, n: int) -> str:
+    low, high = wilson_interval(count, n)
+    return f"{count} = {100 * count / n:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+
+
+# --- anytime ------------------------------------------------------------------
+
+
+def anytime_points(rows: Rows) -> list[tuple[float, float]]:
+    """(seconds, mean exact match) for each moment at which the search was stopped."""
+    moments = sorted({row["stop_s"] for row in rows if "stop_s" in row})
+    points = []
+    for moment in moments:
+        own = [row for row in rows if row.get("stop_s") == moment]
+        seconds = statistics.fmean(row["seconds"] for row in own)
+        points.append((seconds, statistics.fmean(row["exact_match_percent"] for row in own)))
+    return points
+
+
+def reference_seconds(content: Mapping[str, Any]) -> float:
+    rows = content["anytime"]["rows"]
+    return statistics.median(row["seconds"] for row in rows if row["variant"] == "reference")
+
+
+def anytime_section(part: Mapping[str, Any]) -> str:
+    rows = part["rows"]
+    reference = reference_seconds({"anytime": part})
+    lines = [
+        "## How soon",
+        "",
+        "Screening and search, modules and examples in memory, one thread, a process of its own. The search is",
+        "stopped after so many seconds and what it has is written and scored; composable tasks, two draws.",
+        f"The published loop takes {reference:.2f} s (median) on the same machine: {part['machine']}.",
+        "",
+        "| seconds, mean | exact match, percent |",
+        "| ---: | ---: |",
+        *(f"| {seconds:.2f} | {percent:.1f} |" for seconds, percent in anytime_points(rows)),
+    ]
+    return "\n".join([*lines, ""])
+
+
+SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "quality": quality_section,
+    "verdict": verdict_section,
+    "anytime": anytime_section,
+}

@@ -1,0 +1,117 @@
+"""The default method: an exact sum, found with one weight a module and then freed layer by layer.
+
+The blend of composer.core.blend says which modules the task needs. Started from its fits, weights of
+their own for every layer mend within a few short steps what one weight for all layers cannot say;
+started from zero they learn a handful of examples by heart instead. Each fit is freed on the shots it
+already knows, so the part it left out still tells, without any held-out example, which is better.
+
+Source: weights by layer are LoRA Soups', Prabhakar et al., arXiv:2410.13025, without their softmax.
+docs/decisions/0008 has what each move brought, and what was tried and left.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from composer.core import blend
+from composer.core.blend import Folds
+from composer.core.choices import GRADIENT_STEP_COST
+from composer.core.combine import ExactSum
+from composer.core.layerwise import FreeLayers
+from composer.core.objective import FewShotScorer, token_mean
+from composer.core.record import Found, Journal
+from composer.core.search import Fits, fit_weights
+
+LAYER_STEPS = 25
+LAYER_RATE = 0.03
+# Freed weights did better even where they looked a little worse on the few tokens that were left out.
+LAYERS_WORSE_NATS = 0.5
+
+
+class Auto(FreeLayers):
+    """The method whose weights `search_auto` finds."""
+
+    name = "auto"
+
+    def spread(self, weights: Tensor) -> Tensor:
+        """(P, L * N): one weight a module (P, N), the same in every layer."""
+        return weights.unsqueeze(1).expand(-1, *self.holders.shape).flatten(1)
+
+
+def search_auto(
+    scorer: FewShotScorer,
+    method: Auto,
+    journal: Journal,
+    *,
+    alone: Sequence[float],
+    nothing: float,
+    budget: int,
+) -> Found:
+    """The blend, then its fits freed by layer, if the shots that each left out do not speak against it.
+
+    Args: as of blend.search_blend, which it is when the budget is too small for a bag.
+    """
+    exact = ExactSum(method.stack)
+
+    def note(weights: Sequence[float], loss: float) -> None:
+        journal.note(method.spread(torch.tensor([list(weights)]))[0].tolist(), loss)
+
+    n_shots, n = len(scorer.batch), len(method.stack)
+    budget_of_blend = budget - layers_cost(n_shots)
+    if blend.bag_steps(budget_of_blend, n_shots, n) < blend.DEFAULTS.fewest_steps:
+        refitted = blend.greedy_refit(
+            scorer, exact, journal, note, alone=alone, nothing=nothing, budget=budget
+        )
+        return journal.finish(method.spread(refitted.unsqueeze(0))[0].tolist(), "greedy, Adam")
+    chosen = blend.greedy_choice(
+        scorer, exact, note, alone=alone, nothing=nothing, budget=blend.GREEDY_BUDGET
+    )
+    whole = blend.fit_folds(scorer, exact, journal, note, budget_of_blend)
+    taken, moves = whole_or_freed(scorer, method, journal, whole)
+    weights = taken.weights.mean(0)
+    if not blend.loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+        return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
+    return journal.finish(weights.tolist(), moves, left_out=taken.left_out.tolist())
+
+
+def whole_or_freed(scorer: FewShotScorer, method: Auto, journal: Journal, whole: Folds) -> tuple[Folds, str]:
+    """The fits with one weight a module or freed by layer, by their losses on what each left out."""
+    freed = freed_by_layer(scorer, method, journal, whole)
+    worse_nats = float((freed.left_out - whole.left_out).sum() / scorer.label_tokens.sum())
+    if worse_nats > LAYERS_WORSE_NATS:
+        spread = Folds(method.spread(whole.weights), whole.nats, whole.shown)
+        return spread, "Adam on parts of the examples, best subsets"
+    return freed, "Adam on parts of the examples, best subsets, Adam by layer"
+
+
+def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: Folds) -> Folds:
+    """A few steps of each fit with weights of their own for every layer of the modules that any fit uses."""
+    used = folds.weights.ne(0).any(0).float().expand(len(folds.weights), -1)
+    start = method.spread(folds.weights)
+    free = method.spread(used) * method.holders.flatten()
+    weights = fit_weights(
+        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, folds.shown),
+        Fits(start, free, torch.zeros(len(start))),
+        steps=LAYER_STEPS,
+        bound=2 * method.bound,  # a module that is already at its bound may still differ between layers
+        learning_rate=LAYER_RATE,
+        on_weights=lambda w, losses: journal.note(w.mean(0).tolist(), float(losses.mean())),
+        journal=journal,
+        name="layers",
+    )
+    return Folds(weights, scorer.nats(method, weights), folds.shown)
+
+
+def layers_cost(n_shots: int) -> int:
+    """What freeing the layers costs of a budget of scored candidates."""
+    n_fits = min(blend.DEFAULTS.parts, n_shots)
+    return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # each is scored once more in the end
+
+
+def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
+    """How many steps `search_auto` will tell of, as far as one can know before."""
+    left = budget - layers_cost(n_shots)
+    if blend.bag_steps(left, n_shots, n_modules) < blend.DEFAULTS.fewest_steps:
+        return blend.steps_within(budget)
+    return blend.planned_steps(left, n_shots, n_modules) + LAYER_STEPS
