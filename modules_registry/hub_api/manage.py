@@ -36,6 +36,7 @@ from modules_registry.repositories import (
 )
 from modules_registry.services import module_delete, require_writable
 
+NO_SUCH_ADDRESS = "This site does not answer that address of the Hub. See /help/hub/ for what it does."
 EVERY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -180,4 +181,9 @@ def unsupported(request: HttpRequest, caller: Caller, what: str, **named: str) -
 def nothing_here(request: HttpRequest, caller: Caller, repo: str = "", rest: str = "") -> HttpResponseBase:
     """What no other address took: a repository that is not here, or an unknown part of one that is."""
     repository(repo, caller)
-    raise HubError(404, "This site does not answer that address of the Hub.")
+    raise HubError(404, NO_SUCH_ADDRESS)
+
+
+@hub_view(*EVERY_METHOD)
+def no_such_address(request: HttpRequest, caller: Caller, rest: str) -> HttpResponseBase:
+    raise HubError(404, NO_SUCH_ADDRESS)

@@ -60,4 +60,5 @@ urlpatterns = [
     re_path(rf"^{REPO}\.git/info/lfs/objects/verify$", lfs.verify),
     re_path(r"^lfs/(?P<signed>[^/]+)$", lfs.upload, name="hub-lfs-upload"),
     re_path(rf"^{REPO}/resolve/{ADDRESS}$", resolve.resolve),
+    re_path(rf"^api/{REST}$", manage.no_such_address),
 ]

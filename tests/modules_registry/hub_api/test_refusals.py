@@ -1,0 +1,389 @@
+"""What clients send that is wrong, or meant to harm: a clean no, and nothing left behind."""
+
+import base64
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from io import BytesIO
+from urllib.parse import quote
+
+import pytest
+from django.core import signing
+from django.db import connection
+from django.test import Client
+
+from hub_site.accounts.services import token_create
+from modules_registry.hub_api import lfs, ndjson
+from modules_registry.models import IncomingFile, Module, Version
+from modules_registry.selectors import module_find, store
+from tests.factories import config_file, make_module, weights_file
+
+pytestmark = pytest.mark.django_db
+
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
+
+
+class Uploader:
+    """Somebody with a token who speaks the protocol by hand."""
+
+    def __init__(self, user, scope="write"):
+        _, token = token_create(user=user, label="test", scope=scope)
+        self.client = Client(raise_request_exception=False)
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def send(self, method, path, value=None, *, data=None):
+        body = data if data is not None else json.dumps(value or {})
+        return self.client.generic(method, path, body, content_type="application/json", headers=self.headers)
+
+    def create(self, name="french", **more):
+        return self.send("POST", "/api/repos/create", {"name": name, **more})
+
+    def commit(self, *lines, repo="alice/french", revision="main", **header):
+        body = ndjson_of({"key": "header", "value": {"summary": "Upload", **header}}, *lines)
+        return self.send("POST", f"/api/models/{repo}/commit/{revision}", data=body)
+
+    def preupload(self, *paths, repo="alice/french"):
+        files = [{"path": path, "size": 10, "sample": ""} for path in paths]
+        return self.send("POST", f"/api/models/{repo}/preupload/main", {"files": files})
+
+
+def ndjson_of(*lines):
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def file_line(path, data):
+    value = {"content": base64.b64encode(data).decode(), "path": path, "encoding": "base64"}
+    return {"key": "file", "value": value}
+
+
+def adapter_lines(seed=0, **changes):
+    return [
+        file_line(CONFIG, config_file(**changes).read()),
+        file_line(WEIGHTS, weights_file(seed=seed).read()),
+    ]
+
+
+def said(response):
+    """The sentence, the same in the header and in the body."""
+    assert response["X-Error-Message"] == response.json()["error"]
+    return response["X-Error-Message"]
+
+
+@pytest.fixture
+def uploader(alice):
+    uploader = Uploader(alice)
+    assert uploader.create().status_code == 200
+    return uploader
+
+
+def stored_hashes():
+    return {blob.sha256 for blob in store().iter()}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("adapter_model.bin", "convert it so: python -c"),
+        ("pytorch_model.bin", "is not part of a module"),
+        ("../adapter_config.json", "is not part of a module"),
+        ("/etc/passwd", "is not part of a module"),
+        ("sub/adapter_config.json", "is not part of a module"),
+        ("ADAPTER_CONFIG.JSON", "is not part of a module"),
+        ("adapter_config.json\u0000", "is not part of a module"),
+        ("\u202eosj.gifnoc", "is not part of a module"),
+        ("adapter_config.json/", "is not part of a module"),
+        ("x\r\nX-Evil: 1", "is not part of a module"),
+    ],
+)
+def test_other_files_are_refused_at_both_doors(uploader, path, words):
+    before = stored_hashes()
+    for response in (uploader.preupload(path), uploader.commit(*adapter_lines(), file_line(path, b"x"))):
+        assert response.status_code == 400
+        assert words in said(response)
+        assert "X-Evil" not in response.headers
+    assert module_find("alice", "french") is None
+    assert stored_hashes() == before
+
+
+def test_by_products_are_left_out_with_a_notice(uploader):
+    by_products = ["training_args.bin", "tokenizer.json", "checkpoint-100/optimizer.pt", ".gitattributes"]
+    answer = uploader.preupload(CONFIG, *by_products)
+    ignored = {file["path"]: file["shouldIgnore"] for file in answer.json()["files"]}
+    assert ignored == {CONFIG: False, **dict.fromkeys(by_products, True)}
+    assert "training_args.bin" in answer["X-HF-Warning"]
+    # An old client that sends them all the same.
+    answer = uploader.commit(*adapter_lines(), *[file_line(path, b"x" * 100) for path in by_products])
+    assert "Not part of a module, so left out" in answer["X-HF-Warning"]
+    files = {file.path for file in module_find("alice", "french").current.files.all()}
+    assert files == {CONFIG, WEIGHTS}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (adapter_lines(r=3), "with r = 3"),
+        (adapter_lines(peft_type="XLORA"), 'only "LORA" is accepted'),
+        (adapter_lines(base_model_name_or_path="/home/me/t5"), "names no model on the Hub"),
+        ([file_line(CONFIG, b"{")], "adapter_config.json"),
+        ([file_line(CARD, b"---\na: *b\n---\n")], "README.md"),
+        ([file_line(WEIGHTS, b"\x80\x04pickle")], "adapter_model.safetensors"),
+        (
+            [file_line(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")],
+            "Git LFS pointer",
+        ),
+        ([{"key": "lfsFile", "value": {"path": WEIGHTS, "oid": "0" * 64, "size": 9}}], "was not uploaded"),
+        ([{"key": "lfsFile", "value": {"path": WEIGHTS, "oid": "../" * 21 + "x", "size": 9}}], "its sha256"),
+        ([{"key": "copyFile", "value": {}}], "unknown key"),
+        ([{"key": "file", "value": {"path": CARD}}], "base64"),
+        ([{"key": "file", "value": {"content": "====", "path": CARD}}], "not base64"),
+        ([{"key": "file", "value": {"content": "QQ==QQ==", "path": CARD}}], "not base64"),
+        ([{"key": "file", "value": {"content": "QQ", "path": CARD}}], "not base64"),
+        ([{"key": "file", "value": {"content": "QQ==", "path": 7}}], "path"),
+        ([{"key": "deletedFile", "value": {"path": "README.md"}}], "A file with this name doesn't exist"),
+        ([["not", "an", "object"]], "must be"),
+    ],
+)
+def test_a_commit_that_does_not_pass_leaves_nothing(uploader, lines, words):
+    before, head = stored_hashes(), Module.objects.get().draft
+    response = uploader.commit(*lines)
+    assert 400 <= response.status_code < 500
+    assert words in said(response)
+    assert stored_hashes() == before
+    assert Module.objects.get().draft == head
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\n\n",
+        b"{",
+        b"null\n",
+        b'{"key":"file","value":{"content":"QUJD',
+        b'{"key":"file","value":{"content":"' + b"A" * 3_000_001,
+        b'{"key":"header","value":{"summary":"' + b"x" * 3_000_000 + b'"}}\n',
+        b'{"key":"file","value":{"content":"QUJD","path":"' + b"x" * 3_000_000 + b'"}}\n',
+        b"[" * 200_000,
+        b"\xff\xfe\n",
+    ],
+)
+def test_a_body_that_is_no_commit_is_a_plain_400_or_changes_nothing(uploader, body):
+    head = Module.objects.get().draft
+    response = uploader.send("POST", "/api/models/alice/french/commit/main", data=body)
+    assert response.status_code in (200, 400)
+    assert Module.objects.get().draft == head
+
+
+def test_content_is_decoded_alike_however_it_is_cut(uploader, monkeypatch):
+    card = b"# " + bytes(range(32, 127)) * 50
+    for piece_bytes in (1, 3, 7, 4096):
+        monkeypatch.setattr(ndjson, "PIECE_BYTES", piece_bytes)
+        with ExitStack() as stack:
+            body = ndjson_of({"key": "header", "value": {}}, file_line(CARD, card))
+            operations = list(ndjson.read_operations(BytesIO(body), stack))
+            assert [operation.key for operation in operations] == ["header", "file"]
+            assert operations[1].content.read() == card
+            assert operations[1].value["path"] == CARD
+
+
+def test_parts_make_a_draft_that_a_second_commit_publishes(client, alice, uploader):
+    config, weights = adapter_lines()
+    first = uploader.commit(config)
+    assert "adapter_model.safetensors" in first["X-HF-Warning"]
+    assert client.get("/alice/french").status_code == 404
+    assert client.get("/api/models/alice/french").status_code == 404
+    assert client.get("/api/models").json() == []
+    mine = uploader.send("GET", "/api/models/alice/french").json()
+    assert (mine["sha"], mine["private"]) == (first.json()["commitOid"], True)
+    uploader.commit(weights)
+    assert module_find("alice", "french").current.number == 1
+    assert [each["id"] for each in client.get("/api/models").json()] == ["alice/french"]
+    titles = [each["title"] for each in client.get("/api/models/alice/french/commits/main").json()]
+    assert titles == ["Upload", "Upload", "Initial commit"]
+
+
+def test_a_published_module_keeps_its_adapter(uploader):
+    uploader.commit(*adapter_lines())
+    response = uploader.commit({"key": "deletedFile", "value": {"path": WEIGHTS}})
+    assert response.status_code == 400
+    assert "keeps its adapter_config.json" in said(response)
+
+
+def test_the_same_files_again_are_the_same_commit(uploader):
+    first, second = uploader.commit(*adapter_lines()), uploader.commit(*adapter_lines())
+    assert first.json()["commitOid"] == second.json()["commitOid"]
+    oids = {file["path"]: file["oid"] for file in uploader.preupload(CONFIG, WEIGHTS).json()["files"]}
+    for path, data in ((CONFIG, config_file().read()), (WEIGHTS, weights_file().read())):
+        assert oids[path] == hashlib.sha1(b"blob %d\x00" % len(data) + data).hexdigest()
+
+
+def test_the_card_may_name_the_base_that_the_config_does_not(uploader):
+    card = file_line(CARD, b"---\nbase_model: tests/tiny\n---\n")
+    response = uploader.commit(*adapter_lines(base_model_name_or_path="/home/me/t5"), card)
+    assert response.status_code == 200
+    assert module_find("alice", "french").current.base_name == "tests/tiny"
+
+
+def test_a_commit_upon_an_old_state_is_412(uploader):
+    first = uploader.commit(*adapter_lines()).json()["commitOid"]
+    uploader.commit(*adapter_lines(seed=1))
+    response = uploader.commit(*adapter_lines(seed=2), parentCommit=first[:7])
+    assert response.status_code == 412
+    assert "Someone else has committed" in said(response)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_commits_at_once_one_wins_and_the_other_is_told(alice):
+    uploaders = [Uploader(alice) for _ in range(4)]
+    uploaders[0].create()
+
+    def commit(number):
+        try:
+            return uploaders[number].commit(*adapter_lines(seed=number))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(commit, range(4)))
+    statuses = [answer.status_code for answer in answers]
+    won = Version.objects.filter(number__isnull=False).count()
+    assert statuses.count(200) == won >= 1
+    assert set(statuses) <= {200, 412}
+    head = module_find("alice", "french").current
+    assert len({version.number for version in head.module.versions.all() if version.number}) == won
+
+
+def upload_address(user, module, sha256, size_bytes):
+    return "/lfs/" + signing.dumps([user.pk, module.pk, sha256, size_bytes], salt=lfs.SALT)
+
+
+def test_a_large_file_goes_where_its_signed_address_says_and_only_if_it_is_the_one(alice, uploader):
+    data = weights_file().read()
+    sha256, module = hashlib.sha256(data).hexdigest(), Module.objects.get()
+    asked = {"operation": "upload", "objects": [{"oid": sha256, "size": len(data)}]}
+    batch = uploader.send("POST", "/alice/french.git/info/lfs/objects/batch", asked).json()
+    actions = batch["objects"][0]["actions"]
+    address = actions["upload"]["href"].removeprefix("http://testserver")
+    stranger, before = Client(), stored_hashes()
+
+    def put(body, to=address):
+        return stranger.put(to, body, content_type="application/octet-stream")
+
+    assert put(data[:-1]).status_code == 400
+    assert put(data + b"x").status_code == 400
+    assert put(data[:-1] + b"x").status_code == 400
+    assert put(data, address[:-1] + ("A" if address[-1] != "A" else "B")).status_code == 403
+    assert put(data, "/lfs/" + signing.dumps([alice.pk, module.pk, sha256, 9])).status_code == 403
+    assert stored_hashes() == before
+    verify = {"oid": sha256, "size": len(data)}
+    assert uploader.send("POST", "/alice/french.git/info/lfs/objects/verify", verify).status_code == 404
+    assert put(data).status_code == 200
+    assert uploader.send("POST", "/alice/french.git/info/lfs/objects/verify", verify).status_code == 200
+    line = {"key": "lfsFile", "value": {"path": WEIGHTS, "algo": "sha256", "oid": sha256, "size": len(data)}}
+    assert uploader.commit(adapter_lines()[0], line).status_code == 200
+    assert module_find("alice", "french").current.weights_sha256 == sha256
+    assert not IncomingFile.objects.exists()
+
+
+def test_an_address_expires(alice, uploader, monkeypatch):
+    address = upload_address(alice, Module.objects.get(), "0" * 64, 1)
+    monkeypatch.setattr(lfs, "ADDRESS_LASTS_S", -1)
+    response = Client().put(address, b"x", content_type="application/octet-stream")
+    assert response.status_code == 403
+    assert "expired" in said(response)
+
+
+def test_to_know_a_sha256_is_not_to_have_the_file(alice, bob, uploader):
+    """Bob's private weights cannot be pulled into Alice's module by their hash."""
+    secret = make_module(bob, "secret", private=True, seed=9)
+    line = {"key": "lfsFile", "value": {"path": WEIGHTS, "oid": secret.current.weights_sha256, "size": 1}}
+    response = uploader.commit(adapter_lines()[0], line)
+    assert "was not uploaded" in said(response)
+    asked = {"operation": "upload", "objects": [{"oid": secret.current.weights_sha256, "size": 1}]}
+    batch = uploader.send("POST", "/alice/french.git/info/lfs/objects/batch", asked).json()
+    assert "actions" in batch["objects"][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "value"),
+    [
+        ("POST", "/api/repos/create", {"name": "x", "type": "dataset"}),
+        ("PUT", "/api/models/alice/french/settings", {"gated": "auto"}),
+        ("PUT", "/api/models/alice/french/settings", {"sdk": "x"}),
+        ("POST", "/api/models/alice/french/commit/main?create_pr=1", {}),
+        ("POST", "/api/models/alice/french/preupload/main?create_pr=1", {}),
+        ("POST", "/api/models/alice/french/discussions", {"title": "x"}),
+        ("POST", "/api/models/alice/french/super-squash/main", {}),
+        ("GET", "/api/models/alice/french/xet-write-token/main", None),
+        ("GET", "/api/datasets/alice/french", None),
+        ("GET", "/datasets/alice/french/resolve/main/x", None),
+    ],
+)
+def test_what_is_not_here_is_said_before_anything_is_written(uploader, method, path, value):
+    head = Module.objects.get().draft
+    response = uploader.send(method, path, value)
+    assert response.status_code == 400
+    assert "This site has no" in said(response)
+    assert Module.objects.get().draft == head
+
+
+def test_a_read_token_and_a_bad_one_write_nothing(alice, uploader):
+    reader = Uploader(alice, scope="read")
+    for response in (reader.create("other"), reader.commit(*adapter_lines()), reader.preupload(CONFIG)):
+        assert response.status_code == 403
+        assert "may only read" in said(response)
+    reader.headers = {"Authorization": "Bearer lh_nothing"}
+    response = reader.create("other")
+    assert (response.status_code, said(response)) == (401, "Invalid credentials in Authorization header")
+    assert Module.objects.count() == 1
+
+
+def test_a_session_s_cookie_alone_writes_nothing(alice, browser_of):
+    browser = browser_of(alice)
+    response = browser.post("/api/repos/create", {"name": "x"}, content_type="application/json")
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize("name", ["../x", "a--b", "x.git", "", "x" * 97, "a/b/c", "\u0000", "ﬁne", "-x"])
+def test_a_repository_needs_a_name(alice, name):
+    response = Uploader(alice).create(name)
+    assert response.status_code in (400, 403)
+    assert not Module.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["main", "v3", "0" * 40, "a..b", "refs/pr/1", "-x", "x.lock", "a//b", "\u202e", "x" * 101]
+)
+def test_a_branch_needs_a_name_of_its_own(uploader, name):
+    uploader.commit(*adapter_lines())
+    response = uploader.send("POST", f"/api/models/alice/french/branch/{quote(name, safe='')}", {})
+    assert response.status_code in (400, 409)
+    assert not Module.objects.get().refs.exists()
+
+
+def test_a_lost_file_is_said_and_no_traceback_shown(client, alice, french):
+    store().delete(french.current.weights_sha256)
+    client.raise_request_exception = False
+    response = client.get(f"/alice/french/resolve/main/{WEIGHTS}")
+    assert response.status_code == 500
+    assert "missing" in said(response)
+
+
+def test_downloads_count_once_per_version_day_and_client(client, french):
+    address = f"/alice/french/resolve/main/{WEIGHTS}"
+
+    def fetched(*, method="get", **headers):
+        response = getattr(client, method)(address, headers=headers)
+        if response.streaming:
+            b"".join(response.streaming_content)
+        return Module.objects.get().downloads
+
+    assert fetched(method="head") == 0
+    assert fetched(Range="bytes=5-9") == 0
+    assert fetched() == 1
+    assert fetched() == 1
+    client.defaults["REMOTE_ADDR"] = "192.0.2.7"
+    assert fetched(Range="bytes=0-9") == 2
+    client.get(f"/alice/french/resolve/main/{CONFIG}")
+    assert Module.objects.get().downloads == 2
