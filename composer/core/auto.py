@@ -6,7 +6,7 @@ started from zero they learn a handful of examples by heart instead. Each fit is
 already knows, so the part it left out still tells, without any held-out example, which is better.
 
 Source: weights by layer are LoRA Soups', Prabhakar et al., arXiv:2410.13025, without their softmax.
-docs/decisions/0008 has what each move brought, and what was tried and left.
+docs/decisions/0010 has what each move brought, and what was tried and left.
 """
 
 from collections.abc import Sequence

@@ -19,8 +19,8 @@ class Choice:
 METHODS = (
     Choice(
         "auto",
-        "What measured best here: the exact sum, with its weights found by a blend of gradient fits.",
-        "benchmarks/results/demo_world.md",
+        "What measured best here: an exact sum, its weights found by a blend of fits and freed by layer.",
+        "benchmarks/results/compose_quality.md",
     ),
     Choice(
         "exact",
@@ -83,7 +83,7 @@ SEARCHES = (
     Choice(
         "auto",
         "What measured best for the method: a blend of gradient fits, one gradient fit, or NGOpt.",
-        "benchmarks/results/demo_world.md",
+        "benchmarks/results/compose_quality.md",
     ),
     Choice(
         "adam",
@@ -155,7 +155,7 @@ SELECTORS = (
     Choice(
         "screen:K",
         "The K modules with the lowest few-shot loss when each is used alone.",
-        "measured here: benchmarks/results/demo_world.md",
+        "measured here: benchmarks/results/compose_quality.md",
     ),
     Choice(
         "near:K",
@@ -198,7 +198,7 @@ BASELINES = (
         "always",
         "The base alone, the best single module, the uniform average, the examples in the prompt, "
         "and a LoRA trained on the examples.",
-        "benchmarks/results/demo_world.md",
+        "benchmarks/results/compose_quality.md",
     ),
     Choice(
         "thorough",

@@ -1,0 +1,65 @@
+"""The measurement behind the README's figures: what it draws, and how it counts."""
+
+import json
+
+import pytest
+
+from benchmarks import compose_quality, quality_report
+from benchmarks.unseen import TASKS_BY_NAME, draw_examples, modules_without
+from demo.catalog import task_examples
+
+
+@pytest.mark.parametrize("name", ["fruit-upper", "french-quotes"])
+def test_shots_verdict_and_truth_share_no_input(name):
+    draw = draw_examples(TASKS_BY_NAME[name].combination, 1, verdict=100, truth=200)
+    inputs = [example.input for part in (draw.shots, draw.verdict, draw.truth) for example in part]
+    assert len(set(inputs)) == len(inputs)
+    assert len(draw.shots) == 5
+    one_word = TASKS_BY_NAME[name].combination.takes_one_word
+    assert (len(draw.verdict), len(draw.truth)) == ((33, 34) if one_word else (100, 200))
+
+
+def test_the_draws_are_not_those_that_come_with_the_demo_world():
+    combination = TASKS_BY_NAME["fruit-upper"].combination
+    ours = draw_examples(combination, 0, verdict=200, truth=0)
+    assert tuple(ours.shots) not in task_examples(combination).shots
+
+
+def test_a_withheld_skill_is_in_no_module_that_is_left():
+    left = modules_without("french")
+    assert "french" not in left
+    assert "place-french" not in left
+    assert len(left) == len(modules_without(None)) - 2
+
+
+def test_false_uses_and_missed_gains_are_counted_by_the_gain_on_other_examples():
+    rows = [
+        {"decision": {"held_out": decision}, "true_gain": gain}
+        for decision, gain in [("use", 0.0), ("use", 0.1), ("none", 10.0), ("train", 9.9), ("use", -5.0)]
+    ]
+    assert quality_report.false_and_missed(rows, "held_out") == (2, 1)
+
+
+@pytest.mark.slow
+def test_one_task_runs_through_every_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(compose_quality, "HELD_OUT", 20)
+    monkeypatch.setattr(compose_quality, "MOMENTS_S", (0.2,))
+    quick = {"method": "exact", "search": "greedy"}
+    variants = {"auto": {**quick, "baselines": "always"}, "adam": {**quick, "baselines": "none"}}
+    monkeypatch.setattr(compose_quality, "VARIANTS", variants)
+    content = {"schema": 1}
+    for part, (_, made_by) in compose_quality.PARTS.items():
+        orders = [compose_quality.Order(part, "body-answer", 0, stop_s=9.0 if part == "anytime" else None)]
+        orders += [compose_quality.Order(part, "body-answer", 0, variant="adam")] * (part == "quality")
+        orders += [compose_quality.Order(part, "body-answer", 0, variant="reference")] * (part == "anytime")
+        content[part] = {"machine": "this one", "rows": [made_by(order) for order in orders]}
+    quality_report.write(tmp_path, json.loads(json.dumps(content)))
+    text = (tmp_path / "compose_quality.md").read_text()
+    assert "| body-answer | 20 |" in text
+    assert "How far the verdict can be trusted" in text
+    assert (tmp_path / "compose_quality_anytime.svg").read_text().startswith("<svg")
+    (row,) = content["verdict"]["rows"]
+    assert row["true_gain"] == pytest.approx(
+        row["exact_match_percent"]["composed"]
+        - max(row["exact_match_percent"][key] for key in compose_quality.HONEST)
+    )
