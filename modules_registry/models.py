@@ -305,3 +305,29 @@ class HubRepository(Job):
 
     def __str__(self) -> str:
         return self.repo_id
+
+
+class Origin(models.Model):
+    """Where an imported version came from, and what was mended on the way."""
+
+    version = models.OneToOneField(Version, on_delete=models.CASCADE, related_name="origin")
+    endpoint = models.CharField(max_length=200)  # the Hub's address
+    repo_id = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)
+    commit_id = models.CharField(max_length=COMMIT_ID_LENGTH)
+    weights_file = models.CharField(max_length=60)  # "adapter_model.bin" was converted; its bytes are gone
+    weights_sha256 = models.CharField(max_length=SHA256_LENGTH)  # of that file, as it was fetched
+    repairs = models.JSONField(default=list)  # [{"code": …, "sentence": …}]
+
+    class Meta:
+        indexes = [models.Index(fields=["endpoint", "repo_id"], name="origin_of_repository")]
+
+    def __str__(self) -> str:
+        return f"{self.repo_id}@{self.commit_id[:8]}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.endpoint}/{self.repo_id}/tree/{self.commit_id}"
+
+    @property
+    def was_converted(self) -> bool:
+        return self.weights_file.endswith(".bin")

@@ -259,14 +259,11 @@ SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
-    "sweep-imports": {"task": "modules_registry.importing.tasks.sweep_imports", "schedule": SWEEP_INTERVAL_S},
     "sweep-files": {"task": "modules_registry.tasks.sweep_files", "schedule": HUB_STORE_SWEEP_INTERVAL_S},
 }
 CELERY_TASK_ROUTES = {
     "modules_registry.tasks.sync_repository": {"queue": "transfer"},
     "modules_registry.tasks.sweep_files": {"queue": "transfer"},
-    "modules_registry.importing.tasks.run_import": {"queue": "transfer"},
-    "modules_registry.importing.tasks.run_base_import": {"queue": "transfer"},
     "composer.tasks.run_composition": {"queue": "compose"},
 }
 

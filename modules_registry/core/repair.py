@@ -17,7 +17,7 @@ from modules_registry.core.strict_json import shown
 NAMED_ADAPTER = re.compile(r"(?P<before>.+\.lora_[AB])\.(?P<adapter>[A-Za-z0-9_-]{1,64})\.weight")
 FACTOR = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
 KEYS_OF_2023 = ("enable_lora", "merge_weights")  # peft before 0.3; neutral when empty or false
-EMPTY = (None, False, [])
+EMPTY: tuple[object, ...] = (None, False, [])
 
 
 @dataclass(frozen=True)
