@@ -14,12 +14,12 @@ from django.db import connection
 from tests.served_site import ServedSite
 
 OWNER = "behind"
-PREPARE = f"""
-import django; django.setup()
+PREPARE = """
+import django, sys; django.setup()
 from django.core.management import call_command
 from hub_site.accounts.services import token_create, user_create
 call_command("migrate", interactive=False, verbosity=0)
-print(token_create(user=user_create(username="{OWNER}"), label="behind", scope="write")[1])
+print(token_create(user=user_create(username=sys.argv[1]), label="tests", scope="write")[1])
 """
 
 
@@ -39,17 +39,37 @@ class SecondSite:
 @contextmanager
 def second_site(folder: Path, database: str) -> Iterator[SecondSite]:
     """Start it, with an empty database beside the tests' own; stop and remove it at the end."""
+    with site_of_its_own(folder, database, OWNER) as (site, token):
+        yield SecondSite(site.address, token)
+
+
+@contextmanager
+def site_of_its_own(
+    folder: Path, database: str, owner: str, **environment: str
+) -> Iterator[tuple[ServedSite, str]]:
+    """A served site with an empty database, and the token of its only user."""
     with empty_database(database) as address:
-        site = ServedSite(folder, DATABASE_URL=address)
-        prepared = subprocess.run(
-            [sys.executable, "-c", PREPARE], env=site.environment, capture_output=True, text=True, check=False
-        )
-        assert prepared.returncode == 0, prepared.stderr
+        site = ServedSite(folder, DATABASE_URL=address, **environment)
+        token = run_inside(site, PREPARE, owner).split()[-1]
         try:
             site.start()
-            yield SecondSite(site.address, prepared.stdout.split()[-1])
+            yield site, token
         finally:
             site.stop()
+
+
+def run_inside(site: ServedSite, code: str, *arguments: str) -> str:
+    """What a program prints that runs as a part of the site."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=site.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextmanager

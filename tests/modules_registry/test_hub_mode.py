@@ -266,6 +266,30 @@ def test_a_repository_that_vanished_is_told_and_served_from_here_again(module, a
     assert all(client.get(address(version)).status_code == 200 for version in module.versions.all())
 
 
+def test_a_repository_that_was_renamed_is_followed(module, alice, remote, client, behind):
+    first = published(module)
+    moved = f"{behind.namespace}/moved-{uuid4().hex[:8]}"
+    remote.move_repo(module.hub_repository.repo_id, moved)
+    version_add(author=alice, module=module, **adapter_files(seed=1))
+    published(module)
+    assert HubRepository.objects.get().repo_id == moved
+    assert f"/{moved}/resolve/" in client.get(address(first))["Location"]
+
+
+def test_a_repository_that_somebody_else_owns_now_is_not_written_to(module, alice, hub):
+    def moved_away(handler):
+        handler.pass_on(lambda content: content.replace(b'"id": "behind/', b'"id": "mallory/'))
+
+    published(module)
+    version_add(author=alice, module=module, **adapter_files(seed=1))
+    hub.spoil("GET", "/api/models/", moved_away, times=9)
+    hub.asked.clear()
+    repository = sync(module)
+    assert repository.status == Status.FAILED
+    assert "outside of this site's namespace" in repository.error_message
+    assert not [asked for asked in hub.asked if "/commit/" in asked]
+
+
 def test_a_worker_that_lost_its_lease_writes_nothing(module, monkeypatch):
     repository = HubRepository.objects.get()
     claimed = leases.claim(HubRepository, repository.pk, worker="slow")
