@@ -1,5 +1,6 @@
 """The few examples that say what the task is."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -64,3 +65,8 @@ def checked_example(number: int, row: Any) -> Example:
         if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise ExamplesError(f"Example {number} holds characters that are not text.")
     return Example(row["input"], output)
+
+
+def example_sha256(example: Example) -> str:
+    """What an example is known by."""
+    return hashlib.sha256(json.dumps([example.input, example.output]).encode()).hexdigest()

@@ -52,7 +52,8 @@ from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal, Record, Step, read_record, state_event
 from composer.core.request import Job, ModuleSource, read_job
 from composer.core.screening import Screening, context_sha256, read_screened
-from composer.core.select import compatible, joined_ranks, parse_selectors, select_modules
+from composer.core.select import compatible, joined_ranks, select_modules
+from composer.core.selectors import parse_selectors
 from composer.core.svd import truncated
 
 OnEvent = Callable[[dict[str, Any]], None]

@@ -8,7 +8,7 @@ from typing import Any
 
 from composer.core import choices
 from composer.core.errors import InvalidJobError
-from composer.core.select import parse_selectors
+from composer.core.selectors import parse_selectors
 from composer.core.templates import require_template, shared_template
 
 

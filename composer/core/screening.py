@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from composer.core.errors import InvalidJobError
-from composer.core.examples import Example
+from composer.core.examples import Example, example_sha256
 from composer.core.module_stack import ModuleStack
 from composer.core.objective import FewShotScorer, token_mean
 
@@ -78,11 +78,6 @@ class Screening:
                     "nats": nats,
                 }
             )
-
-
-def example_sha256(example: Example) -> str:
-    """What an example is known by."""
-    return hashlib.sha256(json.dumps([example.input, example.output]).encode()).hexdigest()
 
 
 def context_sha256(**facts: Any) -> str:

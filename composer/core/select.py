@@ -1,41 +1,15 @@
 """Which modules to compose: those that fit, and out of these the few that promise most."""
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from composer.core.errors import InvalidJobError, MismatchedModulesError, NoModulesError
+from composer.core.errors import MismatchedModulesError, NoModulesError
 from composer.core.module_stack import Layer, LoraModule
+from composer.core.selectors import Selector
 
-SELECTOR = re.compile(r"(?P<name>all|random|screen|near)(:(?P<count>[1-9][0-9]{0,3}))?")
 RANK_SOFTENER = 60  # as in the paper: a first place counts little more than a second
-
-
-@dataclass(frozen=True)
-class Selector:
-    """One step of choosing: its name and how many modules it keeps (None: all)."""
-
-    name: str
-    count: int | None
-
-
-def parse_selectors(text: str) -> tuple[Selector, ...]:
-    """`random:20+screen:8` as steps to take one after the other.
-
-    Raises:
-        InvalidJobError: a part is no selector.
-    """
-    selectors = []
-    for part in text.split("+"):
-        match = SELECTOR.fullmatch(part)
-        if match is None or (match["name"] == "all") != (match["count"] is None):
-            raise InvalidJobError(
-                f"{part!r} is no way to choose modules. Use all, random:K, screen:K or near:K, joined by +."
-            )
-        selectors.append(Selector(match["name"], int(match["count"]) if match["count"] else None))
-    return tuple(selectors)
 
 
 def select_modules(
