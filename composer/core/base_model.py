@@ -3,30 +3,43 @@
 The weights of the base are never touched. Each candidate's delta is added to a linear
 layer's output by a hook; P candidates are P copies of the examples in one batch, ordered
 candidate by candidate.
+
+In bf16 only the products of the linear layers, and of the modules' factors, are rounded. What is
+added up from layer to layer, the norms, the attention, the logits and the loss stay fp32: so the
+loss is off by some thousandths instead of some hundredths.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from composer.core.combine import Adapters
-from composer.core.errors import BaseModelError, ExampleTooLongError, MismatchedModulesError
+from composer.core.errors import (
+    BaseModelError,
+    ExampleTooLongError,
+    InvalidJobError,
+    MismatchedModulesError,
+)
 from composer.core.examples import Example
 from composer.core.module_stack import Layer
+from composer.core.templates import CHAT, INPUT, filled
 
 IGNORED = -100  # a label that counts for no loss, as transformers writes it
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
-ONE_THREAD_PARAMETERS = (
-    10_000_000  # below: one thread took 4.0 s for a whole run of 1 M parameters, two took 5.4 s
-)
+# Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two
+# took 5.4 s; and casting to bf16 takes longer than the faster product saves.
+SMALL_BASE_PARAMETERS = 10_000_000
 ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
 
 
@@ -34,42 +47,63 @@ ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
 class TokenBatch:
     """n examples as padded tensors, each of shape (n, length).
 
-    `label_tokens` (n,) counts the tokens that the loss of each example averages over.
+    `inputs` and `labels` lie on the base's device. `label_tokens` (n,), on the CPU, counts the tokens
+    that the loss of each example averages over. `examples` are the n texts.
     """
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
+    examples: tuple[Example, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def label_tokens(self) -> Tensor:
-        return (self.labels != IGNORED).sum(-1)
+        return (self.labels != IGNORED).sum(-1).cpu()
 
 
 class BaseModel:
-    """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers."""
+    """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
 
-    def __init__(self, model: Any, tokenizer: Any, template: str = "{input}") -> None:
+    Attributes:
+        template: of a prompt, where none is named.
+        precision, device: what is really computed with.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, template: str = INPUT, precision: str = "fp32") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.template = template
+        self.precision = precision
+        self.device: torch.device = model.device
+        self._keeps_positions = "logits_to_keep" in signature(model.forward).parameters
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self._adapters: Adapters = {}
         self._n_candidates = 1
 
+        if precision == "bf16":
+            self._use_bf16_products()
+
     @classmethod
-    def load(cls, folder: Path, template: str = "{input}") -> "BaseModel":
+    def load(
+        cls, folder: Path, template: str = INPUT, *, precision: str = "fp32", device: str = "cpu"
+    ) -> "BaseModel":
         """Load a plain transformers folder: safetensors only, no code of its own, nothing fetched.
+
+        Args:
+            precision: fp32, bf16, or auto: bf16 for a base that is not small, on hardware made for it.
+            device: cpu, cuda, or auto: cuda where there is one.
 
         Raises:
             BaseModelError: the folder holds no such model.
+            InvalidJobError: there is no such device.
         """
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
+        where = found_device(device)
         try:
             config = AutoConfig.from_pretrained(folder, **options)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -83,13 +117,25 @@ class BaseModel:
             raise BaseModelError(
                 "The base model's tokenizer has no end-of-sequence token, so no answer would end."
             )
-        return cls(model, tokenizer, template)
+        if precision == "auto":
+            precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
+        return cls(model.to(where), tokenizer, template, precision)
+
+    def _use_bf16_products(self) -> None:
+        """Multiply by bf16 weights in the linear layers, but for the head, whose logits would be rounded."""
+        head = self.model.get_output_embeddings()
+        for module in self.model.modules():
+            if isinstance(module, nn.Linear | Conv1D) and module is not head:
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    # a new parameter: the embeddings, where they are the same one, stay fp32
+                    setattr(module, name, nn.Parameter(parameter.bfloat16(), requires_grad=False))
+                module.forward = partial(rounded_product, module.forward)
 
     @contextmanager
     def threads_that_pay(self) -> Iterator[None]:
         """Compute a small base on one thread: waking others takes longer than what they would do."""
         before = torch.get_num_threads()
-        if sum(parameter.numel() for parameter in self.model.parameters()) < ONE_THREAD_PARAMETERS:
+        if is_small(self.model):
             torch.set_num_threads(1)
         try:
             yield
@@ -134,8 +180,10 @@ class BaseModel:
             low_rank = self._adapters.get(path)
             if low_rank is None:
                 return None
-            x: Tensor = args[0]
-            return output + low_rank(x.reshape(self._n_candidates, -1, x.shape[-1])).view(output.shape)
+            x = args[0].float().reshape(self._n_candidates, -1, args[0].shape[-1])
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+                delta = low_rank(x)
+            return output + delta.view(output.shape)
 
         return add_delta
 
@@ -150,52 +198,77 @@ class BaseModel:
 
     # --- tokens ---------------------------------------------------------------
 
-    def prompt(self, text: str) -> str:
-        """The input as the model reads it; the template is replaced, never formatted."""
-        return self.template.replace("{input}", text)
+    def prompt(self, text: str, template: str | None = None) -> str:
+        """The input as the model reads it, in its own template or another.
 
-    def encode(self, examples: Sequence[Example]) -> TokenBatch:
-        """Pad the examples to one batch; the output ends with EOS, and only it is scored."""
-        return self._encode_pairs(examples) if self.is_encoder_decoder else self._encode_joined(examples)
+        Raises:
+            BaseModelError: the template is chat, and the base has none that works.
+        """
+        template = template or self.template
+        return self._chat_prompt(text) if template == CHAT else filled(template, text)
 
-    def _encode_pairs(self, examples: Sequence[Example]) -> TokenBatch:
-        sources = [self.tokenizer(self.prompt(example.input))["input_ids"] for example in examples]
-        targets = [self.tokenizer(text_target=example.output)["input_ids"] for example in examples]
-        eos = self.tokenizer.eos_token_id
-        targets = [ids if ids and ids[-1] == eos else [*ids, eos] for ids in targets]
-        require_short(sources, targets)
-        labels = padded(targets, IGNORED)
-        return TokenBatch(
-            {
-                "input_ids": padded(sources, self.tokenizer.pad_token_id),
-                "attention_mask": padded([[1] * len(ids) for ids in sources], 0),
-                "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
-            },
-            labels,
-        )
+    def _chat_prompt(self, text: str) -> str:
+        if not self.tokenizer.chat_template:
+            raise BaseModelError(
+                "This base model has no chat template. Write a template of your own, such as {input}."
+            )
+        message = {"role": "user", "content": text}
+        try:
+            prompt = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BaseModelError(
+                f"The base model's chat template does not work: {first_line(error)}"
+            ) from error
+        return str(prompt)
 
-    def _encode_joined(self, examples: Sequence[Example]) -> TokenBatch:
-        prompts = [self._prompt_ids(self.prompt(example.input)) for example in examples]
-        answers = [
-            [
-                *self.tokenizer(example.output, add_special_tokens=False)["input_ids"],
-                self.tokenizer.eos_token_id,
-            ]
-            for example in examples
-        ]
+    def encode(self, examples: Sequence[Example], template: str | None = None) -> TokenBatch:
+        """Pad the examples to one batch; the output ends with EOS, and only it is scored.
+
+        Args:
+            template: of the prompts; the model's own if None.
+        """
+        prompts = [self._prompt_ids(self.prompt(example.input, template)) for example in examples]
+        encode = self._encode_pairs if self.is_encoder_decoder else self._encode_joined
+        inputs, labels = encode(prompts, [self._answer_ids(example.output) for example in examples])
+        on_device = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+        return TokenBatch(on_device, labels.to(self.device), tuple(examples))
+
+    def _encode_pairs(
+        self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        require_short(prompts, answers)
+        labels = padded(answers, IGNORED)
+        return {
+            "input_ids": padded(prompts, self.tokenizer.pad_token_id),
+            "attention_mask": padded([[1] * len(ids) for ids in prompts], 0),
+            "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
+        }, labels
+
+    def _encode_joined(
+        self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
+    ) -> tuple[dict[str, Tensor], Tensor]:
         joined = [p + a for p, a in zip(prompts, answers, strict=True)]
         require_short(joined)
-        return TokenBatch(
-            {
-                "input_ids": padded(joined, self.tokenizer.pad_token_id),
-                "attention_mask": padded([[1] * len(ids) for ids in joined], 0),
-            },
-            padded([[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)], IGNORED),
-        )
+        labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
+        return {
+            "input_ids": padded(joined, self.tokenizer.pad_token_id),
+            "attention_mask": padded([[1] * len(ids) for ids in joined], 0),
+        }, padded(labels, IGNORED)
+
+    def _answer_ids(self, output: str) -> list[int]:
+        """An output as the model should write it, ended by EOS exactly once."""
+        if self.is_encoder_decoder:
+            ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
+        else:
+            ids = self.tokenizer(output, add_special_tokens=False)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        return ids if ids and ids[-1] == eos else [*ids, eos]
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         """A prompt as the model reads it: an encoder sees its end, a decoder goes on from it."""
-        ids: list[int] = self.tokenizer(prompt)["input_ids"]
+        bos = self.tokenizer.bos_token
+        begun = bool(bos) and prompt.startswith(bos)  # chat templates write it out
+        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
         if self.is_encoder_decoder:
             return ids
         while ids and ids[-1] == self.tokenizer.eos_token_id:
@@ -216,25 +289,39 @@ class BaseModel:
         """Cross entropy of every example under every candidate, summed over its label tokens.
 
         Returns:
-            (P, n) in nats, fp32.
+            (P, n) in nats, fp32, on the CPU.
         """
-        logits, labels = self.logits(batch, adapters, n_candidates), batch.labels
-        if not self.is_encoder_decoder:
-            logits, labels = logits[:, :-1], labels[:, 1:]  # position t predicts token t + 1
+        labels, positions = batch.labels, None
+        if not self.is_encoder_decoder:  # position t predicts token t + 1
+            positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
+            labels = labels[:, positions + 1]
+        logits = self.logits(batch, adapters, n_candidates, positions)
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(),
             labels.repeat(n_candidates, 1).flatten(),
             ignore_index=IGNORED,
             reduction="none",
         )
-        return nats.view(n_candidates, len(batch), -1).sum(-1)
+        return nats.view(n_candidates, len(batch), -1).sum(-1).cpu()
 
-    def logits(self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1) -> Tensor:
-        """(P * n, length, vocabulary), candidate by candidate."""
+    def logits(
+        self,
+        batch: TokenBatch,
+        adapters: Adapters,
+        n_candidates: int = 1,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """(P * n, length, vocabulary), candidate by candidate; of some positions only if these are given.
+
+        A head of a hundred thousand tokens costs more than all layers of a small decoder, so it is
+        asked only where the answer stands.
+        """
         inputs = {name: tensor.repeat(n_candidates, 1) for name, tensor in batch.inputs.items()}
+        if positions is not None and self._keeps_positions:
+            inputs["logits_to_keep"] = positions
         with self.using(adapters, n_candidates):
             logits: Tensor = self.model(**inputs, use_cache=False).logits
-        return logits
+        return logits if positions is None or self._keeps_positions else logits[:, positions]
 
     # --- answers --------------------------------------------------------------
 
@@ -268,8 +355,8 @@ class BaseModel:
         require_short(ids)
         left = not self.is_encoder_decoder  # a decoder continues at its right end
         tokens = model.generate(
-            input_ids=padded(ids, self.tokenizer.pad_token_id, left=left),
-            attention_mask=padded([[1] * len(row) for row in ids], 0, left=left),
+            input_ids=padded(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
+            attention_mask=padded([[1] * len(row) for row in ids], 0, left=left).to(self.device),
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
@@ -279,6 +366,35 @@ class BaseModel:
             tokens = tokens[:, max(map(len, ids)) :]
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [answer.strip() for answer in decoded]
+
+
+def rounded_product(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A linear layer whose weights are bf16, for a model that goes on in fp32."""
+    return forward(x.bfloat16()).float()
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether what makes a large model faster would make this one slower."""
+    return sum(parameter.numel() for parameter in model.parameters()) < SMALL_BASE_PARAMETERS
+
+
+def found_device(name: str) -> torch.device:
+    """cpu, cuda, or the better of the two where the name is auto.
+
+    Raises:
+        InvalidJobError: cuda is asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        raise InvalidJobError("This machine has no graphics card that torch can use. Choose auto or cpu.")
+    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware has units made for products of bf16 matrices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_amx_tile_supported())  # every processor with these tiles multiplies bf16
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:

@@ -44,12 +44,17 @@ NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class LoraModule:
-    """One module as its files tell it. `factors` maps a layer's path to (A, B), both fp32."""
+    """One module as its files tell it.
+
+    `factors` maps a layer's path to (A, B), both fp32. `template` is what its prompts were made with
+    when it was trained, if anybody knows.
+    """
 
     name: str
     rank: int
     scaling: float  # what multiplies B @ A: alpha / rank, or alpha / √rank for rank-stabilised LoRA
     factors: Mapping[str, tuple[Tensor, Tensor]]
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class ModuleStack:
         scalings: (N,) what multiplies B @ A.
         blocks: A (N, rank, d_in) and Bᵀ (N, rank, d_out) of each layer, fp32.
         targets: N sets of layer paths.
+        templates: of the prompts of each module alone; None for the base model's own.
     """
 
     names: tuple[str, ...]
@@ -86,6 +92,7 @@ class ModuleStack:
     scalings: Tensor
     blocks: tuple[tuple[Tensor, Tensor], ...]
     targets: tuple[frozenset[str], ...]
+    templates: tuple[str | None, ...]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -123,6 +130,7 @@ class ModuleStack:
             scalings=self.scalings[chosen],
             blocks=tuple((A[chosen], B_T[chosen]) for A, B_T in self.blocks),
             targets=tuple(self.targets[i] for i in chosen),
+            templates=tuple(self.templates[i] for i in chosen),
         )
 
     def to(self, device: torch.device) -> "ModuleStack":
@@ -131,8 +139,11 @@ class ModuleStack:
         return replace(self, scalings=self.scalings.to(device), blocks=moved)
 
 
-def read_module(folder: Path, name: str) -> LoraModule:
+def read_module(folder: Path, name: str, template: str | None = None) -> LoraModule:
     """Read one plain peft LoRA adapter; only its A and B factors are ever touched.
+
+    Args:
+        template: that its prompts need, if it is known.
 
     Raises:
         ModuleUnreadableError: it is something else, or a value is not finite.
@@ -151,7 +162,7 @@ def read_module(folder: Path, name: str) -> LoraModule:
     if not found:
         raise ModuleUnreadableError(name, "it holds no LoRA factors")
     factors = {path: checked_pair(name, path, rank, pair) for path, pair in found.items()}
-    return LoraModule(name, rank, scaling, factors)
+    return LoraModule(name, rank, scaling, factors, template)
 
 
 def read_config(path: Path, name: str) -> tuple[int, float]:
@@ -224,6 +235,7 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
             (torch.zeros(n, rank, layer.d_in), torch.zeros(n, rank, layer.d_out)) for layer in layers
         ),
         targets=tuple(frozenset(module.factors) for module in modules),
+        templates=tuple(module.template for module in modules),
     )
     for path, all_A, all_B in stack.factors():
         for i, module in enumerate(modules):

@@ -31,8 +31,16 @@ class FewShotScorer:
         return self._in_blocks(len(weights), lambda block: method.adapters(weights[block]))
 
     def nats_of_singles(self, stack: ModuleStack) -> Tensor:
-        """(N, n): every module alone at weight 1."""
-        return self._in_blocks(len(stack), lambda block: single_modules(stack, range(len(stack))[block]))
+        """(N, n): every module alone at weight 1, with prompts in its own template."""
+        nats = torch.empty(len(stack), len(self.batch))
+        for template in dict.fromkeys(stack.templates):
+            own = [i for i, other in enumerate(stack.templates) if other == template]
+            nats[own] = self._nats_alone(stack, own, template)
+        return nats
+
+    def _nats_alone(self, stack: ModuleStack, indices: Sequence[int], template: str | None) -> Tensor:
+        batch = self.base.encode(self.batch.examples, template) if template else self.batch
+        return self._in_blocks(len(indices), lambda block: single_modules(stack, indices[block]), batch)
 
     def nats_of(self, adapters: Adapters) -> Tensor:
         """(1, n) of one candidate."""
@@ -48,13 +56,16 @@ class FewShotScorer:
         return self.base.token_nats(self.batch, method.adapters(weights), len(weights))
 
     @torch.no_grad()
-    def _in_blocks(self, n_candidates: int, adapters: Callable[[slice], Adapters]) -> Tensor:
+    def _in_blocks(
+        self, n_candidates: int, adapters: Callable[[slice], Adapters], batch: TokenBatch | None = None
+    ) -> Tensor:
         self.candidates_scored += n_candidates
-        size = max(1, ROWS_AT_ONCE // len(self.batch))
+        batch = self.batch if batch is None else batch
+        size = max(1, ROWS_AT_ONCE // len(batch))
         starts = range(0, n_candidates, size)
         blocks = [slice(start, min(start + size, n_candidates)) for start in starts]
         return torch.cat(
-            [self.base.token_nats(self.batch, adapters(block), block.stop - block.start) for block in blocks]
+            [self.base.token_nats(batch, adapters(block), block.stop - block.start) for block in blocks]
         )
 
 

@@ -8,7 +8,7 @@ from tests.composer.core.tiny import make_base
 
 @pytest.mark.parametrize(("limit", "threads"), [(10_000_000, 1), (1, 3)])
 def test_a_small_base_computes_on_one_thread_and_gives_the_others_back(tmp_path, monkeypatch, limit, threads):
-    monkeypatch.setattr(base_model, "ONE_THREAD_PARAMETERS", limit)
+    monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", limit)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
