@@ -30,6 +30,13 @@ HUB_IMPORT_ENDPOINT = env_url(
 ).geturl()
 HUB_IMPORT_TOKEN = env_str("HUB_IMPORT_TOKEN", "")
 HUB_BASE_MAX_MB = env_int("HUB_BASE_MAX_MB", 20_000, least=1)
+HUB_IMPORT_ENDPOINT = env_url(
+    "HUB_IMPORT_ENDPOINT",
+    "https://huggingface.co",
+    schemes=("http", "https"),
+    example="https://huggingface.co",
+).geturl()
+HUB_IMPORT_TOKEN = env_str("HUB_IMPORT_TOKEN", "")
 HUB_DEMO_BUNDLE = env_path("HUB_DEMO_BUNDLE", BASE_DIR / "demo" / "bundle")
 HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
 HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)
@@ -261,7 +268,12 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
     "sweep-files": {"task": "modules_registry.tasks.sweep_files", "schedule": HUB_STORE_SWEEP_INTERVAL_S},
 }
+CELERY_BEAT_SCHEDULE["sweep-imports"] = {
+    "task": "modules_registry.importing.tasks.sweep_imports",
+    "schedule": SWEEP_INTERVAL_S,
+}
 CELERY_TASK_ROUTES = {
+    "modules_registry.importing.tasks.run_import": {"queue": "transfer"},
     "modules_registry.tasks.sync_repository": {"queue": "transfer"},
     "modules_registry.tasks.sweep_files": {"queue": "transfer"},
     "composer.tasks.run_composition": {"queue": "compose"},

@@ -1,0 +1,280 @@
+"""The worker's side of an import: one repository after the other, each whole or not at all.
+
+A pickled checkpoint is converted in a limited child; what comes of it goes through the gate like any upload.
+"""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from hub_site.accounts.names import name_key
+from hub_site.common.errors import Refusal
+from hub_site.jobs import leases
+from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
+from hub_site.jobs.models import Status
+from hub_site.jobs.sandbox import Limits
+from modules_registry.cards import CARD_BYTES_MAX, Card, check_card
+from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
+from modules_registry.core.adapter_file import opened, read_header
+from modules_registry.core.adapter_writing import rename_tensors
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.repair import Repaired, repair_adapter
+from modules_registry.core.strict_json import JsonRefusal, parse_object
+from modules_registry.importing.hub_reader import HubReader, RemoteRepository
+from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.licences import LICENCES
+from modules_registry.models import BaseModel, Module, Origin, Version
+from modules_registry.services import module_publish, require_name_free, version_add
+from modules_registry.storage import StorageError
+
+logger = logging.getLogger(__name__)
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+BEAT_S = 1.0
+CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
+stopping = threading.Event()
+
+
+class Cancelled(Exception):
+    """The owner does not want it any more."""
+
+
+class Stopping(Exception):
+    """The worker is asked to end: another one shall have the job."""
+
+
+@cache
+def launcher() -> Launcher:
+    call = "modules_registry.core.legacy_checkpoint"
+    return Launcher(preload=call, call=f"{call}:convert", root=settings.BASE_DIR, threads=1)
+
+
+def sweep() -> list[UUID]:
+    return leases.sweep(ModuleImport)
+
+
+def import_run(import_id: UUID) -> None:
+    """Carry an import to its end, or go on where another worker left it."""
+    job = leases.claim(ModuleImport, import_id, worker=WORKER)
+    if job is None:
+        logger.info("import %s is taken, finished or gone", import_id)
+        return
+    try:
+        attempt(job)
+    except leases.LeaseLost:
+        logger.warning("import %s went to another worker; nothing more is written", import_id)
+
+
+def attempt(job: ModuleImport) -> None:
+    try:
+        Import(job).run()
+        leases.finish(job, Status.DONE)
+    except Cancelled:
+        leases.finish(job, Status.CANCELLED)
+    except Stopping:
+        leases.let_go(job)
+    except (Refusal, StorageError) as refusal:
+        leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=str(refusal))
+    except leases.LeaseLost:
+        raise
+    except Exception:
+        leases.finish(
+            job, Status.FAILED, error_code="broken", error_message="Something broke on our side. Try again."
+        )
+        raise
+
+
+class Import:
+    """One claimed import."""
+
+    def __init__(self, job: ModuleImport) -> None:
+        self.job, self.next_beat = job, 0.0
+        self.reader = HubReader(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep in short pieces; beat, and raise whatever is a reason to stop."""
+        until = time.monotonic() + seconds
+        while True:
+            if time.monotonic() >= self.next_beat:
+                self.next_beat = time.monotonic() + BEAT_S
+                if leases.beat(self.job):
+                    raise Cancelled
+            if stopping.is_set():
+                raise Stopping
+            if time.monotonic() >= until:
+                return
+            time.sleep(min(BEAT_S, until - time.monotonic()))
+
+    def run(self) -> None:
+        if not self.job.is_listed:
+            self.list_sources()
+        for item in self.job.items.filter(state=ImportItem.State.WAITING):
+            self.wait(0)
+            with tempfile.TemporaryDirectory(dir=imports_folder()) as folder:
+                self.import_item(item, Path(folder))
+
+    def list_sources(self) -> None:
+        """Make each source items: itself, or all repositories of an owner."""
+        wanted: dict[str, str] = {}
+        for source in self.job.sources:
+            name, _, revision = source.partition("@")
+            for repo_id in [name] if "/" in name else self.reader.repositories_of(name):
+                wanted.setdefault(repo_id, revision)
+        with transaction.atomic():
+            self.require_held(is_listed=True)
+            ImportItem.objects.bulk_create(
+                ImportItem(job=self.job, position=position, repo_id=repo_id, revision=revision)
+                for position, (repo_id, revision) in enumerate(wanted.items())
+            )
+
+    def import_item(self, item: ImportItem, folder: Path) -> None:
+        try:
+            self.bring(item, folder)
+        except ChildDied:
+            self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
+        except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
+            self.refuse(item, refusal.code, str(refusal))
+
+    def bring(self, item: ImportItem, folder: Path) -> None:
+        repository = self.reader.look_at(item.repo_id, item.revision)
+        name = item.repo_id.partition("/")[2]
+        module = Module.objects.filter(namespace=self.job.namespace, key=name_key(name)).first()
+        if module is not None:
+            origins = Origin.objects.filter(
+                endpoint=self.reader.endpoint, repo_id=item.repo_id, version__module=module
+            )
+            if module.deleted_at is not None or not origins.exists():
+                require_name_free(self.job.namespace, name)
+            if known := origins.filter(commit_id=repository.commit_id).first():
+                self.settle(item, ImportItem.State.UNCHANGED, version=known.version)
+                return
+        weights, sha256 = self.fetch_weights(repository, folder)
+        card = self.fetch_card(repository, folder)
+        repaired = self.repaired(folder, card)
+        self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
+
+    def fetch_weights(self, repository: RemoteRepository, folder: Path) -> tuple[str, str]:
+        """The config and the weights as safetensors; returns the weights' file there and its sha256."""
+        weights = next((path for path in (WEIGHTS_FILE, LEGACY_FILE) if path in repository.files), None)
+        if weights is None or CONFIG_FILE not in repository.files:
+            message = f"{repository.repo_id} holds no adapter: it needs {CONFIG_FILE} and {WEIGHTS_FILE}."
+            raise Refusal("not_an_adapter", message)
+        self.reader.fetch(repository, CONFIG_FILE, folder / CONFIG_FILE, max_bytes=CONFIG_BYTES_MAX)
+        max_bytes = settings.HUB_UPLOAD_MAX_MB * 1_000_000
+        sha256 = self.reader.fetch(repository, weights, folder / weights, max_bytes=max_bytes)
+        if weights == LEGACY_FILE:
+            with launcher().start_child(folder, CONVERT_LIMITS) as child:
+                for _ in child.events(BEAT_S):
+                    self.wait(0)
+        return weights, sha256
+
+    def fetch_card(self, repository: RemoteRepository, folder: Path) -> Card:
+        if CARD_FILE not in repository.files:
+            return check_card(b"")
+        self.reader.fetch(repository, CARD_FILE, folder / CARD_FILE, max_bytes=CARD_BYTES_MAX)
+        return check_card((folder / CARD_FILE).read_bytes())
+
+    def repaired(self, folder: Path, card: Card) -> Repaired:
+        try:
+            config = parse_object((folder / CONFIG_FILE).read_bytes(), depth_max=CONFIG_DEPTH_MAX)
+        except JsonRefusal as refusal:
+            raise Refusal(f"config_{refusal.problem}", f"{CONFIG_FILE}: {refusal.message}") from refusal
+        with opened(folder / WEIGHTS_FILE) as file:
+            header = read_header(file)
+        card_base = card.front_matter.get("base_model", "")
+        card_base = card_base if isinstance(card_base, str) else ""
+        named = self.job.base_name or config.get("base_model_name_or_path") or card_base
+        base = BaseModel.objects.filter(name=named).first() if isinstance(named, str) else None
+        kinds = {BaseModel.Kind.SEQ2SEQ: "SEQ_2_SEQ_LM", BaseModel.Kind.CAUSAL: "CAUSAL_LM"}
+        repaired = repair_adapter(
+            config,
+            header.tensors,
+            base=self.job.base_name,
+            card_base=card_base,
+            task_type=kinds[BaseModel.Kind(base.kind)] if base else "",
+        )
+        if repaired.names:
+            rename_tensors(folder / WEIGHTS_FILE, header, repaired.names, folder / "renamed")
+            shutil.move(folder / "renamed", folder / WEIGHTS_FILE)
+        return repaired
+
+    @transaction.atomic
+    def publish(
+        self,
+        item: ImportItem,
+        repository: RemoteRepository,
+        module: Module | None,
+        folder: Path,
+        card: Card,
+        repaired: Repaired,
+        weights: tuple[str, str],
+    ) -> None:
+        """The version, where it came from and the item, in one transaction and only while the job is ours."""
+        self.require_held()
+        with (folder / WEIGHTS_FILE).open("rb") as weights_file:
+            files = {
+                "config_file": BytesIO(json.dumps(repaired.config).encode()),
+                "weights_file": weights_file,
+                "card_file": BytesIO(card.text.encode()) if card.text else None,
+                "message": f"Import {repository.repo_id}@{repository.commit_id[:12]}",
+            }
+            version = self.version_of(module, repository.repo_id, card, files)
+        Origin.objects.get_or_create(
+            version=version,
+            defaults={
+                "endpoint": self.reader.endpoint,
+                "repo_id": repository.repo_id,
+                "commit_id": repository.commit_id,
+                "weights_file": weights[0],
+                "weights_sha256": weights[1],
+                "repairs": [{"code": made.code, "sentence": made.sentence} for made in repaired.repairs],
+            },
+        )
+        self.settle(item, ImportItem.State.IMPORTED, version=version)
+
+    def version_of(self, module: Module | None, repo_id: str, card: Card, files: dict) -> Version:  # type: ignore[type-arg]
+        if module is not None:
+            return version_add(author=self.job.owner, module=module, **files)[0]
+        licence = card.front_matter.get("license", "unknown")
+        published = module_publish(
+            author=self.job.owner,
+            namespace=self.job.namespace,
+            name=repo_id.partition("/")[2],
+            sentence=f"Imported from {repo_id}.",
+            licence=licence if licence in list(LICENCES) else "other",
+            **files,
+        )
+        assert published.current is not None
+        return published.current
+
+    def refuse(self, item: ImportItem, code: str, message: str) -> None:
+        self.settle(item, ImportItem.State.REFUSED, code=code, message=message)
+
+    @transaction.atomic
+    def settle(self, item: ImportItem, state: str, **fields: object) -> None:
+        self.require_held()
+        ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=timezone.now(), **fields)
+
+    def require_held(self, **fields: object) -> None:
+        held = ModuleImport.objects.held(self.job.generation).filter(pk=self.job.pk)
+        if not held.update(updated_at=timezone.now(), **fields):
+            raise leases.LeaseLost
+
+
+def imports_folder() -> Path:
+    folder = Path(settings.HUB_DATA) / "imports"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

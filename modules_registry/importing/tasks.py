@@ -1,0 +1,32 @@
+"""Doors, not rooms: an id comes in, the row holds what comes out."""
+
+from typing import Any
+from uuid import UUID
+
+from celery.signals import worker_shutdown, worker_shutting_down
+
+from hub_site.celery import app
+from hub_site.jobs.leases import RING_AGAIN
+from modules_registry.importing import runner
+
+
+@app.task(ignore_result=True)
+def run_import(import_id: str) -> None:
+    runner.import_run(UUID(import_id))
+
+
+@app.task(ignore_result=True)
+def sweep_imports() -> None:
+    """Ring again for imports that wait, or whose worker died."""
+    for import_id in runner.sweep():
+        run_import.apply_async((str(import_id),), expires=RING_AGAIN.total_seconds())
+
+
+@worker_shutting_down.connect
+def let_go(**_: Any) -> None:
+    runner.stopping.set()
+
+
+@worker_shutdown.connect
+def stop_launcher(**_: Any) -> None:
+    runner.launcher().stop()

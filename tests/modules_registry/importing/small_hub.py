@@ -1,0 +1,72 @@
+"""The read side of a Hub's protocol over real HTTP: repositories in memory, one commit each."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+COMMIT = "1" * 40
+
+
+@contextmanager
+def small_hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[str]:
+    """The address of a Hub with these repositories: {"owner/name": {"path": b"…"}}."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            url = urlsplit(self.path)
+            path = unquote(url.path)
+            if path == "/api/models":
+                author = parse_qs(url.query)["author"][0]
+                listed = [{"id": name} for name in repositories if name.startswith(f"{author}/")]
+                self.answer(json.dumps(listed).encode())
+            elif path.startswith("/api/models/"):
+                name = path.removeprefix("/api/models/").partition("/revision/")[0]
+                self.answer(described(name)) if name in repositories else self.missing()
+            else:
+                name, _, rest = path.removeprefix("/").partition("/resolve/")
+                self.answer(repositories[name][rest.partition("/")[2]])
+
+        def answer(self, body):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.end_headers()
+            self.wfile.write(body)
+
+        def missing(self):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def described(name):
+        siblings = [
+            {
+                "rfilename": path,
+                "size": len(body),
+                "blobId": "2" * 40,
+                "lfs": {
+                    "sha256": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 1,
+                },
+            }
+            for path, body in repositories[name].items()
+        ]  # fmt: skip
+        return json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
