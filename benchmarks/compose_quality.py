@@ -36,7 +36,7 @@ HELD_OUT = 200  # examples of a task, as far as it has them
 VERDICT_EXAMPLES = 100
 DRAWS = 5
 VERDICT_DRAWS = 7  # times 16 composable tasks: over a hundred runs of each kind
-MOMENTS_S = (0.5, 1.0, 2.0, 3.0, 4.5, 6.0)  # then the search has ended by itself
+MOMENTS_S = (0.5, 1.0, 2.0, 3.0, 4.5, 6.0)
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "auto": {"method": "auto", "baselines": "thorough"},

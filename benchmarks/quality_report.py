@@ -143,6 +143,8 @@ def false_and_missed(rows: Rows, source: str) -> tuple[int, int]:
 
 
 def rate(count: int, n: int) -> str:
+    if n == 0:
+        return "-"
     low, high = wilson_interval(count, n)
     return f"{count} = {100 * count / n:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
 

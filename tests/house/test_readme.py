@@ -6,16 +6,17 @@ import pytest
 from django.conf import settings
 
 README = (settings.BASE_DIR / "README.md").read_text(encoding="utf-8")
-RESULT = (settings.BASE_DIR / "benchmarks" / "results" / "demo_world.md").read_text(encoding="utf-8")
+RESULT = (settings.BASE_DIR / "benchmarks" / "results" / "compose_quality.md").read_text(encoding="utf-8")
 ROWS = {  # a column of the result -> how the README calls it
     "base alone": "base alone",
     "best single": "best single module",
     "uniform": "uniform average",
     "in context": "five examples in the prompt",
+    "random modules": "random numbers in place of the modules",
     "LoRA on the 5": "a LoRA trained on the five",
-    "lorahub": "LoraHub as released",
-    "exact, greedy": "exact sum, greedy",
-    "exact": "**exact sum (`exact`",
+    "LoraHub": "LoraHub as published",
+    "exact sum, Adam 150": "exact sum, one gradient fit",
+    "auto": "**`auto`, the default**",
 }
 
 
