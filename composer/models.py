@@ -5,9 +5,9 @@ from django.db import models
 from django.urls import reverse
 from django.utils.text import slugify
 
-from composer.core.choices import BUDGET_LIMIT
+from composer.core.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
 from hub_site.accounts.names import NAME_LENGTH_MAX
-from hub_site.jobs.models import Job, JobEvent
+from hub_site.jobs.models import Job, JobEvent, Status
 from modules_registry.models import BaseModel, StoredFile, Version
 
 
@@ -19,13 +19,22 @@ class Composition(Job):
     sentence = models.CharField(max_length=300, blank=True)  # the task in the owner's words
     base = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="compositions")
     method = models.CharField(max_length=20)  # names from composer.core.choices
-    search = models.CharField(max_length=40, default="auto")
-    selection = models.CharField(max_length=40, default="all")  # "chosen", "all", "random:20"
-    budget = models.PositiveIntegerField()  # scored candidates at most
+    search = models.CharField(max_length=80, default="auto")
+    objective = models.CharField(max_length=20, default="loss")
+    selection = models.CharField(max_length=80, default="all")  # "chosen", "all", "random:100+screen:20"
+    budget = models.PositiveIntegerField()  # scored candidates at most; a gradient step counts three
+    batch_size = models.PositiveIntegerField(null=True, blank=True)  # of lorahub's objective; null: all
     seed = models.PositiveIntegerField()
+    precision = models.CharField(max_length=10, default="auto")
+    device = models.CharField(max_length=10, default="auto")
+    rank = models.PositiveIntegerField(null=True, blank=True)  # that the adapter is cut to; null: not cut
+    template = models.TextField(default=DEFAULT_TEMPLATE)
+    max_new_tokens = models.PositiveIntegerField(default=DEFAULT_MAX_NEW_TOKENS)
+    baselines = models.CharField(max_length=10, default="always")
     idempotency_key = models.CharField(max_length=80, null=True, blank=True)  # noqa: DJ001  null: not asked for
     request_digest = models.CharField(max_length=64)  # sha256 of what was asked
 
+    stop_requested = models.BooleanField(default=False)  # the owner wants the best found so far
     steps_done = models.PositiveIntegerField(default=0)
     steps_planned = models.PositiveIntegerField(
         default=0
@@ -54,6 +63,11 @@ class Composition(Job):
 
     def get_absolute_url(self) -> str:
         return reverse("composer:composition", args=[self.pk])
+
+    @property
+    def has_adapter(self) -> bool:
+        """It can be downloaded: from the moment it is written, while the comparisons still run."""
+        return self.status != Status.CANCELLED and self.files.exists()
 
     @property
     def slug(self) -> str:
@@ -118,8 +132,44 @@ class CompositionEvent(JobEvent):
         return f"{self.number} {self.kind}"
 
 
+class SearchState(models.Model):
+    """Where one gradient fit of an unfinished search stands: its next worker goes on from here."""
+
+    composition = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="states")
+    fit = models.CharField(max_length=200)
+    state = models.JSONField()  # the core's `state` event, at most some 1.4 MB
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["composition", "fit"], name="search_state_once_per_fit"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.fit} of {self.composition_id}"
+
+
+class ScreenedLoss(models.Model):
+    """The loss of one example under one module alone: scored once, for every composition that asks."""
+
+    context = models.CharField(max_length=64)  # sha256 of the base's files, the template, the precision, …
+    module_sha256 = models.CharField(max_length=64)  # of its weights
+    example_sha256 = models.CharField(max_length=64)
+    nats = models.FloatField()
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["example_sha256", "module_sha256", "context"], name="screened_loss_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.nats:.3f} nats"
+
+
 class ResultFile(StoredFile):
-    """A file of the finished adapter."""
+    """A file of the finished adapter; there before the comparisons are."""
 
     composition = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="files")
 

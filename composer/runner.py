@@ -12,29 +12,39 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from datetime import timedelta
+from functools import cache, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from composer import selectors
-from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
+from composer.core.request import STOP_FILE
 from composer.examples import Pair
-from composer.models import Composition, CompositionEvent, CompositionModule, ResultFile
+from composer.models import (
+    Composition,
+    CompositionEvent,
+    CompositionModule,
+    ResultFile,
+    ScreenedLoss,
+    SearchState,
+)
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import LEASE, Status
 from hub_site.jobs.sandbox import MIB, Limits
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.intake import stored
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.intake import blobs_forget, stored
 from modules_registry.selectors import store
-from modules_registry.storage import StorageError, StorageFullError
+from modules_registry.storage import Blob, StorageError, StorageFullError
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +53,11 @@ BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
 KINDS_KEPT = frozenset({"stage", "step", "adapter", "baseline"})
-REPORT_FILE, CARD_FILE = "report.json", "README.md"
-RESULT_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, REPORT_FILE)
+SCREENED_KEPT = timedelta(days=30)
+REPORT_FILE = "report.json"
+ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
+RESULT_FILES = (*ADAPTER_FILES, REPORT_FILE)
+RESULT_FOLDER = "out"
 RESULT_FILE_MB_MAX = 2048
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -81,8 +94,8 @@ class DeadlinePassed(Exception):
 def launcher() -> Launcher:
     """One per worker process. It imports the core; this process never does."""
     return Launcher(
-        preload="composer.core.job",
-        call="composer.core.job:run",
+        preload="composer.child",
+        call="composer.child:run",
         root=settings.BASE_DIR,
         threads=settings.HUB_THREADS,
         ready=settings.HUB_DATA / "run" / "launcher.ready",
@@ -107,6 +120,7 @@ def attempt(composition: Composition) -> None:
         compose(composition)
     except Cancelled:
         leases.finish(composition, Status.CANCELLED)
+        forget_adapter(composition)
     except Stopping:
         leases.let_go(composition)
     except ChildDied as death:
@@ -128,13 +142,14 @@ def fail(composition: Composition, code: str, message: str) -> None:
 def compose(composition: Composition) -> None:
     with job_folder(composition) as folder:
         write_job(composition, folder)
+        write_record(composition, folder)
         limits = Limits(
             memory_mb=settings.HUB_COMPOSE_MEMORY_MB,
             cpu_s=(settings.HUB_COMPOSE_DEADLINE_S + CPU_SPARE_S) * settings.HUB_THREADS,
         )
         with launcher().start_child(folder, limits) as child:
-            follow(composition, child)
-        keep_result(composition, folder / "out")
+            follow(composition, child, folder)
+        keep_result(composition, folder / RESULT_FOLDER)
 
 
 @contextmanager
@@ -177,19 +192,23 @@ def write_job(composition: Composition, folder: Path) -> None:
 
 
 def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
+    select = selectors.selection_left(composition)
     return {
         "schema": 1,
         "method": composition.method,
         "search": composition.search,
-        "objective": "loss",
-        "select": "all",  # drawn already: the rows say which
+        "objective": composition.objective,
+        "select": select,
         "budget": composition.budget,
+        "batch_size": composition.batch_size,
         "seed": composition.seed,
-        "precision": "fp32",
-        "device": "cpu",
-        "template": DEFAULT_TEMPLATE,
-        "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
-        "baselines": "always",
+        "precision": composition.precision,
+        "device": composition.device,
+        "rank": composition.rank,
+        "template": composition.template,
+        "max_new_tokens": composition.max_new_tokens,
+        "baselines": composition.baselines,
+        "sentence": composition.sentence,
         "base": {"name": composition.base.name, "revision": composition.base.revision},
         "modules": [
             {
@@ -197,10 +216,22 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
                 "folder": module_folder(module),
                 "revision": module.version.commit_id,
                 "sha256": module.version.weights_sha256,
+                "text": selectors.module_text(module.version, select),
             }
             for module in modules
         ],
     }
+
+
+def write_record(composition: Composition, folder: Path) -> None:
+    """What is known already: how far an earlier attempt came, and losses that need no scoring."""
+    write_lines(folder / "steps.jsonl", selectors.search_record(composition))
+    write_lines(folder / "screened.jsonl", selectors.screened_before(composition))
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def module_folder(module: CompositionModule) -> str:
@@ -212,8 +243,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_examples(path: Path, pairs: list[Pair]) -> None:
-    lines = (json.dumps({"input": pair.input, "output": pair.output}) + "\n" for pair in pairs)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_lines(path, ({"input": pair.input, "output": pair.output} for pair in pairs))
 
 
 def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) -> None:
@@ -223,7 +253,7 @@ def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) 
         store().fetch(sha256, folder / path, check=check)
 
 
-def follow(composition: Composition, child: Child) -> None:
+def follow(composition: Composition, child: Child, folder: Path) -> None:
     """Store the child's events as they come; leave it when the row, the clock or a shutdown says so."""
     deadline = time.monotonic() + settings.HUB_COMPOSE_DEADLINE_S
     next_beat = 0.0
@@ -232,12 +262,13 @@ def follow(composition: Composition, child: Child) -> None:
         if event is not None:
             pending.append(event)
             continue
-        store_events(composition, pending)
+        take_in(composition, pending, folder)
         pending = []
         if time.monotonic() >= next_beat:
             next_beat = time.monotonic() + BEAT_S
             look_around(composition, deadline)
-    store_events(composition, pending)
+            pass_on_stop(composition, folder)
+    take_in(composition, pending, folder)
 
 
 def look_around(composition: Composition, deadline: float) -> None:
@@ -250,15 +281,57 @@ def look_around(composition: Composition, deadline: float) -> None:
         raise DeadlinePassed(settings.HUB_COMPOSE_DEADLINE_S)
 
 
-def store_events(composition: Composition, told: list[Mapping[str, Any]]) -> None:
+def pass_on_stop(composition: Composition, folder: Path) -> None:
+    """Tell the child, by a file, that its owner wants the best found so far."""
+    if Composition.objects.filter(pk=composition.pk, stop_requested=True).exists():
+        (folder / STOP_FILE).touch()
+
+
+def take_in(composition: Composition, told: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """The adapter before the event that tells of it, so that who reads the event finds the files."""
+    for event in told:
+        if event["event"] == "adapter":
+            keep_adapter(composition, folder / Path(event["folder"]).name)
+    store_events(composition, told)
+
+
+@transaction.atomic
+def store_events(composition: Composition, told: Sequence[Mapping[str, Any]]) -> None:
+    """Rows for readers; states and losses for whoever goes on from here. All of them or none."""
     kept = [event for event in told if event["event"] in KINDS_KEPT]
-    if not kept:
-        return
     progress: dict[str, Any] = {}
     for event in kept:
         progress |= progress_of(event)
-    rows = [CompositionEvent(kind=event["event"], detail=detail_of(event)) for event in kept]
-    leases.append_events(composition, rows, progress=progress)
+    if told:
+        rows = [CompositionEvent(kind=event["event"], detail=detail_of(event)) for event in kept]
+        leases.append_events(composition, rows, progress=progress)
+    store_states(composition, [event for event in told if event["event"] == "state"])
+    store_screened([event for event in told if event["event"] == "screened"])
+
+
+def store_states(composition: Composition, states: Sequence[Mapping[str, Any]]) -> None:
+    """Only the last state of each fit is of use."""
+    last = {state["fit"]: state for state in states}
+    SearchState.objects.bulk_create(
+        [SearchState(composition=composition, fit=fit, state=state) for fit, state in last.items()],
+        update_conflicts=True,
+        unique_fields=["composition", "fit"],
+        update_fields=["state"],
+    )
+
+
+def store_screened(screened: Sequence[Mapping[str, Any]]) -> None:
+    """Whoever scored a loss first, it is the same loss."""
+    ScreenedLoss.objects.bulk_create(
+        [
+            ScreenedLoss(
+                context=event["context"], module_sha256=event["module"], example_sha256=example, nats=nats
+            )
+            for event in sorted(screened, key=itemgetter("context", "module"))  # one order: no deadlock
+            for example, nats in sorted(event["nats"].items())
+        ],
+        ignore_conflicts=True,
+    )
 
 
 def progress_of(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,6 +351,16 @@ def detail_of(event: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in event.items() if key != "event"}
 
 
+def keep_adapter(composition: Composition, out: Path) -> None:
+    """The adapter's files, to be downloaded while the comparisons run; an earlier attempt's go."""
+    with ExitStack() as stack:
+        folder = open_result(stack, out)
+        files = {path: open_plain(stack, folder, path) for path in ADAPTER_FILES}
+        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        leases.append_events(composition, [])  # raises if it is not ours any more
+        replace_files(composition, blobs)
+
+
 def keep_result(composition: Composition, out: Path) -> None:
     """The files and the row in one transaction: DONE, the weights, the files. Only while it is ours."""
     report = json.loads((out / REPORT_FILE).read_text(encoding="utf-8"))
@@ -286,24 +369,54 @@ def keep_result(composition: Composition, out: Path) -> None:
     for module in modules:
         module.weight = weights.get(module.name)
     with ExitStack() as stack:
-        files = {path: stack.enter_context(open_plain(out / path)) for path in RESULT_FILES}
+        folder = open_result(stack, out)
+        files = {path: open_plain(stack, folder, path) for path in RESULT_FILES}
         blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.finish(composition, Status.DONE, report=report)
         CompositionModule.objects.bulk_update(modules, ["weight"])
-        ResultFile.objects.bulk_create(
-            ResultFile(composition=composition, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
-            for path, blob in blobs.items()
-        )
+        SearchState.objects.filter(composition=composition).delete()
+        replace_files(composition, blobs)
 
 
-def open_plain(path: Path) -> BinaryIO:
+def replace_files(composition: Composition, blobs: Mapping[str, Blob]) -> None:
+    """These are the composition's files, and no others."""
+    earlier = set(composition.files.values_list("sha256", flat=True))
+    composition.files.all().delete()
+    ResultFile.objects.bulk_create(
+        ResultFile(composition=composition, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
+        for path, blob in blobs.items()
+    )
+    if unused := earlier - {blob.sha256 for blob in blobs.values()}:
+        transaction.on_commit(partial(blobs_forget, unused))
+
+
+def forget_adapter(composition: Composition) -> None:
+    """Who cancelled wants nothing of it."""
+    hashes = set(composition.files.values_list("sha256", flat=True))
+    composition.files.all().delete()
+    blobs_forget(hashes)
+
+
+def open_result(stack: ExitStack, out: Path) -> int:
+    """The folder itself, which the child may rename while we read: it is `out` once all is done."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        folder = os.open(out, flags)
+    except FileNotFoundError:
+        folder = os.open(out.parent / RESULT_FOLDER, flags)
+    stack.callback(os.close, folder)
+    return folder
+
+
+def open_plain(stack: ExitStack, folder: int, path: str) -> BinaryIO:
     """Open what a child wrote, and nothing that it may point at."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    return stack.enter_context(os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb"))
 
 
 def sweep() -> list[UUID]:
     """Free what dead workers held; returns the compositions whose bell should ring again."""
     remove_orphaned_folders()
+    ScreenedLoss.objects.filter(created_at__lt=timezone.now() - SCREENED_KEPT).delete()
     return leases.sweep(Composition)
 
 

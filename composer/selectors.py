@@ -1,29 +1,35 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.choices import METHODS, TAKES_ANY_SHAPE, names
+from composer.core.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
+from composer.core.examples import Example as CoreExample
+from composer.core.examples import example_sha256
 from composer.examples import Pair, is_storable, pairs_from_text
-from composer.models import Composition, CompositionEvent, Example, ResultFile
+from composer.models import Composition, CompositionEvent, Example, ResultFile, ScreenedLoss
 from hub_site.accounts.models import User
 from hub_site.jobs.models import LEASE, Status
 from modules_registry import selectors as registry
 from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
+from modules_registry.core.errors import CARD_FILE
 from modules_registry.models import BaseModel, Version
 
 EVENTS_PER_ANSWER_MAX = 500
 CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
+NEAR = "near:"  # a choice of modules by their texts
 PICKED_UP_S = 4  # a free worker takes a job well within this
 
 
@@ -102,6 +108,43 @@ def news_of(composition: Composition, number: int) -> dict[str, object]:
     # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
     finished = composition.is_finished and len(events) < EVENTS_PER_ANSWER_MAX
     return {"status": composition.status, "is_finished": finished, "events": events}
+
+
+def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
+    """The steps and states that earlier attempts at it told, as the core's events."""
+    for detail in composition.events.filter(kind="step").values_list("detail", flat=True).iterator():
+        yield {"event": "step", **detail}
+    yield from composition.states.values_list("state", flat=True).iterator()
+
+
+def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
+    """What any composition found out about its modules alone on its examples, as the core's events."""
+    shots = [example_sha256(CoreExample(pair.input, pair.output)) for pair in shots_of(composition)]
+    modules = composition.modules.values_list("version__weights_sha256", flat=True)
+    rows = ScreenedLoss.objects.filter(example_sha256__in=shots, module_sha256__in=list(modules))
+    rows = rows.order_by("context", "module_sha256")
+    for (context, module), losses in groupby(rows.iterator(), attrgetter("context", "module_sha256")):
+        nats = {row.example_sha256: row.nats for row in losses}
+        yield {"event": "screened", "context": context, "module": module, "nats": nats}
+
+
+def selection_left(composition: Composition) -> str:
+    """What is left to choose among its modules: who was drawn first or chosen by hand is a row already."""
+    first, _, rest = composition.selection.partition("+")
+    if first == "chosen" or first.startswith("random:"):
+        return rest or "all"
+    return composition.selection
+
+
+def module_text(version: Version, selection: str) -> str:
+    """What its author says of a module, if its choice goes by that."""
+    if NEAR not in selection:
+        return ""
+    card = version.files.filter(path=CARD_FILE).first()
+    if card is None:
+        return ""
+    with registry.open_stored(card.sha256) as file:
+        return file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")[:TEXT_LIMIT]
 
 
 def examples_of(composition: Composition, role: str) -> list[Pair]:

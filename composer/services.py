@@ -1,10 +1,10 @@
-"""Asking for a composition, cancelling one, forgetting one."""
+"""Asking for a composition, stopping or cancelling one, forgetting one."""
 
 import hashlib
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,13 +12,19 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from composer import selectors
-from composer.core.choices import BUDGET_LIMIT, SEARCHES_OF_METHOD
+from composer.core import choices
+from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
+from composer.core.errors import InvalidJobError
+from composer.core.request import objective_name, one_of, search_name, whole_number
+from composer.core.selectors import parse_selectors
+from composer.core.templates import require_template
 from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX, Pair, without_shots
 from composer.models import Composition, CompositionModule, Example
 from composer.tasks import run_composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
+from hub_site.jobs.models import Status
 from modules_registry.intake import blobs_forget
 from modules_registry.models import BaseModel, Version
 
@@ -26,7 +32,20 @@ MODULES_MAX = 200  # composed at once
 UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait
 NAME_MAX, SENTENCE_MAX = 80, 300  # characters, as the columns have it
 SEED_MAX = 2**31 - 1
-RANDOM_SELECTION = re.compile(r"random:([1-9][0-9]{0,3})")
+NEVERGRAD_SEARCH = re.compile(choices.NEVERGRAD + r"\w{1,60}", re.ASCII)
+# What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
+READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "search": lambda asked: search_name(asked, asked["method"]),
+    "objective": lambda asked: objective_name(asked, asked["method"], asked["search"]),
+    "budget": lambda asked: whole_number(asked, "budget", 1, choices.BUDGET_LIMIT),
+    "batch_size": lambda asked: whole_number(asked, "batch_size", 1, choices.SHOTS_LIMIT),
+    "precision": lambda asked: one_of(asked, "precision", choices.names(choices.PRECISIONS), "auto"),
+    "device": lambda asked: one_of(asked, "device", choices.names(choices.DEVICES), "auto"),
+    "rank": lambda asked: whole_number(asked, "rank", 1, choices.RANK_LIMIT),
+    "template": lambda asked: require_template(asked["template"]),
+    "max_new_tokens": lambda asked: whole_number(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
+    "baselines": lambda asked: one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
+}
 
 
 def composition_request(
@@ -37,10 +56,18 @@ def composition_request(
     base: BaseModel,
     method: str,
     search: str = "auto",
+    objective: str = "loss",
     selection: str = "all",
     module_versions: Sequence[Version] = (),
     budget: int,
+    batch_size: int | None = None,
     seed: int,
+    precision: str = "auto",
+    device: str = "auto",
+    rank: int | None = None,
+    template: str = DEFAULT_TEMPLATE,
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+    baselines: str = "always",
     shots: Sequence[Pair],
     held_out: Sequence[Pair] = (),
     idempotency_key: str | None = None,
@@ -49,17 +76,23 @@ def composition_request(
 
     The same key with the same request gives the same row; with another request it is refused.
     """
+    choice: dict[str, Any] = {
+        "method": method, "search": search, "objective": objective, "budget": budget,
+        "batch_size": batch_size, "seed": seed, "precision": precision, "device": device, "rank": rank,
+        "template": template, "max_new_tokens": max_new_tokens, "baselines": baselines,
+    }  # fmt: skip
     asked = {
-        "name": name, "sentence": sentence, "base": base.name, "method": method, "search": search,
-        "selection": selection, "modules": sorted(version.commit_id for version in module_versions),
-        "budget": budget, "seed": seed, "shots": texts(shots), "held_out": texts(held_out),
+        "name": name, "sentence": sentence, "base": base.name, "selection": selection,
+        "modules": sorted(version.commit_id for version in module_versions),
+        "shots": texts(shots), "held_out": texts(held_out), **choice,
     }  # fmt: skip
     digest = request_digest(asked)
     if known := requested_before(owner, idempotency_key, digest):
         return known
     require_choices(method, search)
-    require_numbers(budget, seed)
-    require_texts(name, sentence)
+    require_as_the_core(choice)
+    require_seed(seed)
+    require_texts(name, sentence, template)
     require_examples(shots, held_out)
     unseen = require_unseen(held_out, shots)
     composition = Composition(
@@ -67,13 +100,10 @@ def composition_request(
         name=name,
         sentence=sentence,
         base=base,
-        method=method,
-        search=search,
         selection=selection,
-        budget=budget,
-        seed=seed,
         idempotency_key=idempotency_key or None,
         request_digest=digest,
+        **choice,
     )
     modules = modules_selected(base, method, selection, module_versions, seed)
     try:
@@ -111,6 +141,17 @@ def composition_cancel(*, owner: User, composition_id: UUID) -> Composition:
     """Ask for the end of it; a finished one stays as it is."""
     composition = require_own(owner, composition_id)
     leases.cancel(Composition, composition.pk)
+    composition.refresh_from_db()
+    return composition
+
+
+def composition_stop(*, owner: User, composition_id: UUID) -> Composition:
+    """Ask a running search to end with the best it has found; harmless twice, and after the search."""
+    composition = require_own(owner, composition_id)
+    running = Composition.objects.filter(pk=composition.pk, status=Status.RUNNING)
+    if not running.update(stop_requested=True) and not composition.is_finished:
+        message = "It has not begun, so there is nothing to keep yet. Wait until it runs, or cancel it."
+        raise Refusal("not_running", message, status=409)
     composition.refresh_from_db()
     return composition
 
@@ -153,34 +194,43 @@ def requested_before(owner: User, key: str | None, digest: str) -> Composition |
 
 
 def require_choices(method: str, search: str) -> None:
-    searches = SEARCHES_OF_METHOD.get(method)
+    searches = choices.SEARCHES_OF_METHOD.get(method)
     if searches is None:
         raise field_refusal(
-            "unknown_method", "method", f"There is no method “{method[:40]}”.", SEARCHES_OF_METHOD
+            "unknown_method", "method", f"There is no method “{method[:40]}”.", choices.SEARCHES_OF_METHOD
         )
-    if search not in searches:
+    if NEVERGRAD_SEARCH.fullmatch(search) is None and search not in searches:
         problem = f"The method {method} has no search “{search[:40]}”."
         raise field_refusal("unknown_search", "search", problem, searches)
 
 
-def field_refusal(code: str, field: str, problem: str, choices: Sequence[str] | Any = ()) -> Refusal:
-    message = f"{problem} Choose one of: {', '.join(choices)}." if choices else problem
+def field_refusal(code: str, field: str, problem: str, offered: Iterable[str] = ()) -> Refusal:
+    message = f"{problem} Choose one of: {', '.join(offered)}." if offered else problem
     return Refusal(code, message, fields={field: [message]})
 
 
-def require_numbers(budget: int, seed: int) -> None:
-    if not 1 <= budget <= BUDGET_LIMIT:
-        raise field_refusal("bad_budget", "budget", f"The budget is a number from 1 to {BUDGET_LIMIT}.")
+def require_as_the_core(choice: Mapping[str, Any]) -> None:
+    """Refuse now, at its field, what the core would refuse when the job's turn has come."""
+    for field, read in READ_BY_THE_CORE.items():
+        try:
+            read(choice)
+        except InvalidJobError as error:
+            raise field_refusal(f"bad_{field}", field, str(error)) from error
+
+
+def require_seed(seed: int) -> None:
     if not 0 <= seed <= SEED_MAX:
         raise field_refusal("bad_seed", "seed", f"The seed is a number from 0 to {SEED_MAX}.")
 
 
-def require_texts(name: str, sentence: str) -> None:
+def require_texts(name: str, sentence: str, template: str) -> None:
     if not name.strip() or len(name) > NAME_MAX:
         raise field_refusal("bad_name", "name", f"Give the task a name of 1 to {NAME_MAX} characters.")
     if len(sentence) > SENTENCE_MAX:
         raise field_refusal("bad_sentence", "sentence", f"Use at most {SENTENCE_MAX} characters.")
-    for field, text in (("name", name), ("sentence", sentence)):
+    if len(template) > TEXT_LIMIT:
+        raise field_refusal("bad_template", "template", f"Use at most {TEXT_LIMIT:,} characters.")
+    for field, text in (("name", name), ("sentence", sentence), ("template", template)):
         if "\0" in text:
             raise field_refusal(f"bad_{field}", field, "Remove the characters that are not text.")
 
@@ -224,8 +274,13 @@ def require_room_in_queue(owner: User) -> None:
 def modules_selected(
     base: BaseModel, method: str, selection: str, chosen: Sequence[Version], seed: int
 ) -> list[selectors.Fit]:
-    """The modules that will take part, drawn and checked now, so that the row says which they are."""
-    if selection == "chosen":
+    """The modules that will take part, or that the core chooses among, pinned now.
+
+    A draw that comes first is made here, so that out of a large library only those drawn are fetched.
+    """
+    first, _, rest = selection.partition("+")
+    require_selectors(rest if first == "chosen" else selection)
+    if first == "chosen":
         return require_few(require_all_fit(chosen, base, method))
     fitting = [fit for fit in selectors.fits(base, method) if fit.fits]
     if not fitting:
@@ -233,9 +288,19 @@ def modules_selected(
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)
-    if selection == "all":
-        return require_few(fitting)
-    return require_few(drawn(fitting, selection, seed))
+    return require_few(drawn(fitting, first, seed))
+
+
+def require_selectors(text: str) -> None:
+    """Whether these are selectors, joined by +; none are none."""
+    try:
+        parse_selectors(text or "all")
+    except InvalidJobError as error:
+        problem = (
+            f"“{text[:40]}” selects no modules. Use all, random:20, screen:20 or near:20 "
+            "(or another number), joined by +; or chosen."
+        )
+        raise field_refusal("bad_selection", "selection", problem) from error
 
 
 def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> list[selectors.Fit]:
@@ -252,12 +317,12 @@ def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> 
     return fits
 
 
-def drawn(fitting: Sequence[selectors.Fit], selection: str, seed: int) -> list[selectors.Fit]:
-    match = RANDOM_SELECTION.fullmatch(selection)
-    if match is None:
-        problem = f"“{selection[:40]}” selects no modules. Use all, random:20 (or another number), or chosen."
-        raise field_refusal("bad_selection", "selection", problem)
-    count = int(match[1])
+def drawn(fitting: Sequence[selectors.Fit], selector: str, seed: int) -> list[selectors.Fit]:
+    """Some of them by `random:K`; all of them by any other selector, which the core follows."""
+    name, _, number = selector.partition(":")
+    if name != "random":
+        return list(fitting)
+    count = int(number)
     if count > len(fitting):
         problem = f"{count} modules cannot be drawn: {len(fitting)} fit. Draw at most so many, or take all."
         raise field_refusal("bad_selection", "selection", problem)

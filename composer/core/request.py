@@ -11,6 +11,8 @@ from composer.core.errors import InvalidJobError
 from composer.core.selectors import parse_selectors
 from composer.core.templates import require_template, shared_template
 
+STOP_FILE = "stop"  # in a job's folder: whoever watches wants the best found so far
+
 
 @dataclass(frozen=True)
 class ModuleSource:

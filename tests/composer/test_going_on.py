@@ -1,0 +1,177 @@
+"""The real core in real children: killed and gone on with, stopped, and spared what is known already."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from composer import runner
+from composer.examples import Pair
+from composer.models import Composition, ScreenedLoss, SearchState
+from composer.services import composition_request, composition_stop
+from hub_site.jobs.children import Launcher
+from hub_site.jobs.models import Status
+from modules_registry.library import base_model_add
+from modules_registry.selectors import store
+from modules_registry.services import module_publish
+from tests.composer.core import tiny
+from tests.factories import named
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bells")]
+
+BASE = "tiny/t5"
+MODULES = 3
+SHOTS = [Pair(*texts) for texts in tiny.EXAMPLES]
+
+
+@pytest.fixture(scope="module")
+def core():
+    launcher = Launcher(preload="composer.child", call="composer.child:run", root=ROOT, threads=1)
+    yield launcher
+    launcher.stop()
+
+
+@pytest.fixture(autouse=True)
+def with_core(core, monkeypatch):
+    monkeypatch.setattr(runner, "launcher", lambda: core)
+
+
+@pytest.fixture
+def ask(alice, bob, tmp_path):
+    """A queued composition over modules that a real base model can compute with."""
+    folder = tiny.make_base(tmp_path / "base")
+    base, _ = base_model_add(folder=folder, name=BASE, licence="mit")
+    for seed in range(MODULES):
+        made = tiny.make_module(tmp_path / f"module-{seed}", folder, seed=seed)
+        config = (
+            (made / "adapter_config.json")
+            .read_text()
+            .replace("{", f'{{"base_model_name_or_path": "{BASE}",', 1)
+        )
+        files = {
+            "config_file": named(config.encode(), "adapter_config.json"),
+            "weights_file": named(
+                (made / "adapter_model.safetensors").read_bytes(), "adapter_model.safetensors"
+            ),
+        }
+        module_publish(
+            author=bob,
+            namespace=bob.namespace,
+            name=f"m{seed}",
+            sentence="One.",
+            licence="mit",
+            tags=[],
+            **files,
+        )
+
+    def request(**changes):
+        asked = {"owner": alice, "name": "Words", "base": base, "method": "exact", "search": "adam",
+                 "budget": 240, "seed": 7, "shots": SHOTS, "baselines": "none"}  # fmt: skip
+        return composition_request(**(asked | changes))
+
+    return request
+
+
+def run(composition: Composition) -> Composition:
+    runner.composition_run(composition.pk)
+    composition.refresh_from_db()
+    return composition
+
+
+def adapter_of(composition: Composition) -> bytes:
+    with store().open(composition.files.get(path="adapter_model.safetensors").sha256) as file:
+        return file.read()
+
+
+@pytest.fixture
+def kill_at_step(core, monkeypatch):
+    """Kill the first child, as the system would, once that many steps are rows."""
+
+    def arm(number):
+        children, killed = [], []
+        start_child, store_events = core.start_child, runner.store_events
+
+        def start(folder, limits):
+            children.append(start_child(folder, limits))
+            return children[-1]
+
+        def store_and_kill(composition, told):
+            store_events(composition, told)
+            if not killed and composition.events.filter(kind="step").count() >= number:
+                killed.append(children[0].pid)
+                os.kill(children[0].pid, signal.SIGKILL)
+
+        monkeypatch.setattr(core, "start_child", start)
+        monkeypatch.setattr(runner, "store_events", store_and_kill)
+        monkeypatch.setattr(runner, "TICK_S", 0.005)
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"search": "adam", "budget": 1500}, {"method": "lorahub", "search": "ngopt", "budget": 60}],
+    ids=["by gradient", "without gradient"],
+)
+def test_a_killed_child_s_work_is_gone_on_with_to_the_same_bytes(ask, kill_at_step, asked):
+    kill_at_step(12)
+    killed = run(ask(**asked))
+    assert (killed.status, killed.crashes) == (Status.QUEUED, 1)
+    known = killed.events.filter(kind="step").count()
+    gone_on = run(killed)
+    assert gone_on.status == Status.DONE
+    told = list(gone_on.events.filter(kind="step").values_list("generation", "detail__step"))
+    assert [step for _, step in told] == list(range(1, len(told) + 1))
+    assert sum(generation == 1 for generation, _ in told) == known < len(told)
+    assert not SearchState.objects.exists()
+    ScreenedLoss.objects.all().delete()
+    assert adapter_of(gone_on) == adapter_of(run(ask(**asked)))
+
+
+def test_what_one_composition_screened_no_other_scores_again(ask):
+    first, second = run(ask()), run(ask(seed=8))
+    assert first.report["candidates_scored"] - second.report["candidates_scored"] == MODULES
+    assert ScreenedLoss.objects.count() == MODULES * len(SHOTS)
+    assert adapter_of(first) == adapter_of(
+        second
+    )  # a fit by gradient draws nothing: the seed is no part of it
+
+
+def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice, monkeypatch):
+    store_events = runner.store_events
+
+    def store_and_wish(composition, told):
+        store_events(composition, told)
+        if told and told[-1]["event"] == "step":
+            composition_stop(owner=alice, composition_id=composition.pk)
+
+    monkeypatch.setattr(runner, "store_events", store_and_wish)
+    monkeypatch.setattr(runner, "TICK_S", 0.005)
+    monkeypatch.setattr(runner, "BEAT_S", 0.0)
+    composition = run(ask(budget=10_000))
+    assert composition.status == Status.DONE
+    assert composition.report["stopped"] is True
+    assert 0 < len(composition.report["steps"]) < 10_000 // 3
+    assert composition.files.count() == len(runner.RESULT_FILES)
+
+
+def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):
+    seen = {}
+    store_events = runner.store_events
+
+    def look(composition, told):
+        store_events(composition, told)
+        if any(event["event"] == "adapter" for event in told):
+            seen["status"] = Composition.objects.get(pk=composition.pk).status
+            seen["weights"] = adapter_of(composition)
+            seen["files"] = set(composition.files.values_list("path", flat=True))
+
+    monkeypatch.setattr(runner, "store_events", look)
+    composition = run(ask(baselines="always"))
+    assert seen["status"] == Status.RUNNING
+    assert seen["files"] == set(runner.ADAPTER_FILES)
+    assert seen["weights"] == adapter_of(composition)
+    rows = composition.events.filter(kind="baseline").values_list("detail__key", flat=True)
+    assert list(rows) == ["composed", "zero_shot", "best_single", "uniform", "in_context", "lora_on_shots"]
