@@ -107,7 +107,7 @@ class BaseModel:
         try:
             config = AutoConfig.from_pretrained(folder, **options)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
+            model: Any = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise BaseModelError(
@@ -129,7 +129,7 @@ class BaseModel:
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     # a new parameter: the embeddings, where they are the same one, stay fp32
                     setattr(module, name, nn.Parameter(parameter.bfloat16(), requires_grad=False))
-                module.forward = partial(rounded_product, module.forward)
+                module.forward = partial(rounded_product, module.forward)  # type: ignore[method-assign]
 
     @contextmanager
     def threads_that_pay(self) -> Iterator[None]:
@@ -393,7 +393,7 @@ def found_device(name: str) -> torch.device:
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the hardware has units made for products of bf16 matrices."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported())  # every processor with these tiles multiplies bf16
 
 

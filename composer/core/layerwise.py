@@ -39,7 +39,7 @@ class FreeLayers:
 
     def coefficients(self, weights: Tensor) -> Tensor:
         """(P, L, N) of weights (P, L * N), layer by layer; zero where a module lacks the layer."""
-        return weights.unflatten(1, self.holders.shape) * self.holders
+        return weights.reshape(-1, *self.holders.shape) * self.holders
 
     def adapters(self, weights: Tensor) -> Adapters:
         return sum_adapters(self.stack, self.coefficients(weights))
@@ -71,7 +71,7 @@ class SoftmaxLayers(FreeLayers):
     bound = LOGIT_BOUND
 
     def coefficients(self, weights: Tensor) -> Tensor:
-        logits = weights.unflatten(1, self.holders.shape)
+        logits = weights.reshape(-1, *self.holders.shape)
         # a finite minimum: a layer that none of these modules changes has zeros, not NaN
         masked = logits.masked_fill(~self.holders, torch.finfo(logits.dtype).min)
         return masked.softmax(-1) * self.holders

@@ -110,8 +110,8 @@ class ModuleStack:
     def mixed(self, weights: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """(path, Σ wᵢAᵢ (P, rank, d_in), Σ wᵢBᵢ (P, d_out, rank)) of each layer for weights (P, N)."""
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
-            summed_A = (weights @ A.flatten(1)).unflatten(1, A.shape[1:])
-            summed_B_T = (weights @ B_T.flatten(1)).unflatten(1, B_T.shape[1:])
+            summed_A = (weights @ A.flatten(1)).view(-1, *A.shape[1:])
+            summed_B_T = (weights @ B_T.flatten(1)).view(-1, *B_T.shape[1:])
             yield layer.path, summed_A, summed_B_T.mT
 
     def holders(self) -> Tensor:

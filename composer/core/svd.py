@@ -56,7 +56,7 @@ class TruncatedTies(OneWeightPerModule):
         w = weights.to(self.stack.scalings.device)
         for (path, deltas), counted in zip(whole_deltas(self.stack), self.counted, strict=True):
             shares = deltas * counted / counted.sum(0).clamp(min=1)
-            yield path, (w @ shares.flatten(1)).unflatten(1, shares.shape[1:])
+            yield path, (w @ shares.flatten(1)).view(-1, *shares.shape[1:])
 
     def adapters(self, weights: Tensor) -> Adapters:
         return {path: WholeDelta(delta) for path, delta in self.merged(weights)}
