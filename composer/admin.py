@@ -22,7 +22,8 @@ class CompositionAdmin(admin.ModelAdmin):
     list_filter = ["status", "method", "error_code"]
     search_fields = ["id", "owner__username"]
     fields = [
-        "id", "status", "owner", "base", "method", "search", "selection", "budget", "seed",
+        "id", "status", "owner", "base", "method", "search", "objective", "selection", "budget",
+        "batch_size", "seed", "precision", "device", "rank", "max_new_tokens", "baselines",
         "stage", "steps_done", "steps_planned", "worker", "lease_until", "generation", "crashes",
         "error_code", "error_message", "created_at", "started_at", "finished_at",
     ]  # fmt: skip

@@ -17,9 +17,11 @@ from rest_framework.views import APIView
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
+from composer.core import choices
 from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
 from composer.models import Composition
 from composer.serializers import (
+    ChoicesSerializer,
     CompositionDetailSerializer,
     CompositionPageSerializer,
     CompositionRequestSerializer,
@@ -30,7 +32,7 @@ from composer.serializers import (
     MethodSerializer,
     after,
 )
-from composer.services import composition_cancel, composition_delete, composition_request
+from composer.services import composition_cancel, composition_delete, composition_request, composition_stop
 from hub_site.accounts.authentication import TokenScope
 from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
@@ -181,6 +183,26 @@ class CancelApi(OwnerApi):
         return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
 
 
+class StopApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_stop",
+        summary="Stop and keep the best",
+        tags=["compositions"],
+        request=None,
+        responses={
+            202: CompositionDetailSerializer,
+            401: ErrorSerializer,
+            403: ErrorSerializer,
+            404: ErrorSerializer,
+            409: ErrorSerializer,
+        },
+    )
+    def post(self, request: Request, composition_id: UUID) -> Response:
+        """End a running search with the best it has found. The comparisons follow; then it is done."""
+        composition = composition_stop(owner=request.user, composition_id=composition_id)
+        return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
+
+
 class AdapterApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_adapter",
@@ -194,10 +216,13 @@ class AdapterApi(OwnerApi):
         },
     )
     def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
-        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json."""
+        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json.
+
+        It can be had before the comparisons end, then without the report.
+        """
         composition = self.own(request, composition_id)
-        if not composition.is_done:
-            raise Refusal("not_done", "There is no adapter: this composition is not done.", status=409)
+        if not composition.has_adapter:
+            raise Refusal("not_done", "There is no adapter, or not yet.", status=409)
         return serve_download(request._request, adapter_download(composition))
 
 
@@ -223,6 +248,28 @@ def describe_method(method: Choice) -> dict[str, Any]:
         "budget": BUDGET_OF_METHOD[method.name],
         "searches": [search for search in SEARCHES if search.name in SEARCHES_OF_METHOD[method.name]],
     }
+
+
+class ChoicesApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="choices_retrieve",
+        summary="List what else can be chosen",
+        tags=["compositions"],
+        responses=ChoicesSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        """Searches, objectives, selectors and the rest, each with a line and a source."""
+        offered = {
+            "searches": choices.SEARCHES,
+            "objectives": choices.OBJECTIVES,
+            "selectors": choices.SELECTORS,
+            "precisions": choices.PRECISIONS,
+            "devices": choices.DEVICES,
+            "baselines": choices.BASELINES,
+        }
+        return Response(ChoicesSerializer(offered).data)
 
 
 class DemoTasksApi(APIView):

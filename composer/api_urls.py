@@ -7,10 +7,12 @@ urlpatterns = [
     path("compositions/<uuid:composition_id>", api.CompositionApi.as_view(), name="api-composition"),
     path("compositions/<uuid:composition_id>/events", api.EventsApi.as_view(), name="api-composition-events"),
     path("compositions/<uuid:composition_id>/cancel", api.CancelApi.as_view(), name="api-composition-cancel"),
+    path("compositions/<uuid:composition_id>/stop", api.StopApi.as_view(), name="api-composition-stop"),
     path(
         "compositions/<uuid:composition_id>/adapter", api.AdapterApi.as_view(), name="api-composition-adapter"
     ),
     path("methods", api.MethodsApi.as_view(), name="api-methods"),
+    path("choices", api.ChoicesApi.as_view(), name="api-choices"),
     path("demo-tasks", api.DemoTasksApi.as_view(), name="api-demo-tasks"),
     path("demo-tasks/<str:name>", api.DemoTaskApi.as_view(), name="api-demo-task"),
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,13 +14,24 @@ from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
 from composer.core.choices import (
+    BASELINES,
     BUDGET_LIMIT,
     BUDGET_OF_METHOD,
+    DEFAULT_MAX_NEW_TOKENS,
     DEFAULT_METHOD,
     DEFAULT_SEED,
+    DEFAULT_TEMPLATE,
+    DEVICES,
+    MAX_NEW_TOKENS_LIMIT,
     METHODS,
+    NEVERGRAD,
+    OBJECTIVES,
+    PRECISIONS,
+    RANK_LIMIT,
     SEARCHES,
     SEARCHES_OF_METHOD,
+    SHOTS_LIMIT,
+    Choice,
 )
 from composer.examples import (
     NO_EXAMPLES,
@@ -34,14 +46,20 @@ from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
 
 SEED_MAX = 2**31 - 1
-RANDOM_MAX = 9999
-RANDOM_DEFAULT = 20  # as the LoraHub paper draws
+COUNT_MAX = 9999
+COUNT_DEFAULT = 20  # as the LoraHub paper draws
 SELECTIONS = [
     ("all", "All that fit"),
+    ("screen", "The best alone"),
     ("random", "Some, drawn at random"),
     ("chosen", "These, chosen by hand"),
+    ("steps", "In steps"),
 ]
+NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)
 ROWS_AT_LEAST = 5
+TAKEN_AS_THEY_ARE = (
+    "name", "sentence", "base", "method", "objective", "seed", "rank", "baselines", "precision", "device",
+)  # fmt: skip
 
 
 class GridWidget(forms.Widget):
@@ -110,6 +128,44 @@ def choice_errors(name: str) -> dict[str, str]:
     }
 
 
+def choice_field(choices: tuple[Choice, ...], label: str, initial: str) -> forms.ChoiceField:
+    """One of the core's choices, its line beside its name; left out, the usual one."""
+    return forms.TypedChoiceField(
+        required=False,
+        choices=[(choice.name, f"{choice.name}: {choice.line}") for choice in choices],
+        initial=initial,
+        empty_value=initial,
+        label=label,
+        error_messages=choice_errors("choice"),
+    )
+
+
+def selection_asked(cleaned: Mapping[str, Any]) -> str:
+    """The selection as the services and the command line write it."""
+    kind = cleaned["selection"]
+    if kind in ("screen", "random"):
+        return f"{kind}:{cleaned[f'{kind}_count'] or COUNT_DEFAULT}"
+    return (cleaned["steps"].replace(" ", "") or "all") if kind == "steps" else kind
+
+
+def selection_initial(selection: str) -> dict[str, Any]:
+    """The fields that say this selection: the way back from `selection_asked`."""
+    kind, _, count = selection.partition(":")
+    if kind in ("screen", "random") and count.isdecimal():
+        return {"selection": kind, f"{kind}_count": int(count)}
+    if selection in ("all", "chosen"):
+        return {"selection": selection}
+    return {"selection": "steps", "steps": selection}
+
+
+def searched_by(cleaned: Mapping[str, Any]) -> str:
+    if cleaned["nevergrad"]:
+        return f"{NEVERGRAD}{cleaned['nevergrad']}"
+    search = cleaned["search"] or "auto"
+    # The choice is hidden from a method that does not have it.
+    return search if search in SEARCHES_OF_METHOD[cleaned["method"]] else "auto"
+
+
 class CompositionForm(forms.Form):
     form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
     name = forms.CharField(
@@ -143,14 +199,21 @@ class CompositionForm(forms.Form):
         initial="all",
         error_messages=choice_errors("way to pick modules"),
     )
+    screen_count = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=COUNT_MAX,
+        initial=COUNT_DEFAULT,
+        error_messages=number_errors("number of modules", 1, COUNT_MAX),
+    )
     random_count = forms.IntegerField(
         required=False,
         min_value=1,
-        max_value=RANDOM_MAX,
-        initial=RANDOM_DEFAULT,
-        label="How many",
-        error_messages=number_errors("number of modules", 1, RANDOM_MAX),
+        max_value=COUNT_MAX,
+        initial=COUNT_DEFAULT,
+        error_messages=number_errors("number of modules", 1, COUNT_MAX),
     )
+    steps = forms.CharField(required=False, max_length=80)
     modules = NamesField(required=False)
     method = forms.ChoiceField(
         choices=[(method.name, method.name) for method in METHODS],
@@ -161,9 +224,19 @@ class CompositionForm(forms.Form):
     search = forms.ChoiceField(
         required=False,
         choices=[(search.name, f"{search.name}: {search.line}") for search in SEARCHES],
+        initial="auto",
         label="How the weights are searched",
         error_messages=choice_errors("search"),
     )
+    nevergrad = forms.RegexField(
+        NEVERGRAD_NAME,
+        required=False,
+        strip=True,
+        label="Another optimiser",
+        help_text="Any of nevergrad's, such as <code>OnePlusOne</code>; it takes the search's place.",
+        error_messages={"invalid": "Such a name is letters, digits and _."},
+    )
+    objective = choice_field(OBJECTIVES, "What the search lowers", "loss")
     budget = forms.IntegerField(
         required=False,
         min_value=1,
@@ -171,6 +244,14 @@ class CompositionForm(forms.Form):
         label="Budget",
         help_text="Scored candidates at most; a gradient step counts as three.",
         error_messages=number_errors("budget", 1, BUDGET_LIMIT),
+    )
+    batch_size = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=SHOTS_LIMIT,
+        label="Batch size",
+        help_text="Examples in one mean of lorahub's objective. Left out: all of them.",
+        error_messages=number_errors("batch size", 1, SHOTS_LIMIT),
     )
     seed = forms.IntegerField(
         min_value=0,
@@ -180,7 +261,37 @@ class CompositionForm(forms.Form):
         help_text="The same seed and inputs give the same adapter.",
         error_messages=number_errors("seed", 0, SEED_MAX),
     )
+    rank = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=RANK_LIMIT,
+        label="Rank",
+        help_text="Makes the adapter no larger than this rank, for servers with a limit.",
+        error_messages=number_errors("rank", 1, RANK_LIMIT),
+    )
+    template = forms.CharField(
+        required=False,
+        initial=DEFAULT_TEMPLATE,
+        label="Prompt",
+        help_text="With <code>{input}</code> where an example's input goes, or <code>chat</code>.",
+        widget=forms.TextInput(attrs={"spellcheck": "false"}),
+    )
+    max_new_tokens = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=MAX_NEW_TOKENS_LIMIT,
+        initial=DEFAULT_MAX_NEW_TOKENS,
+        label="Longest answer, in tokens",
+        error_messages=number_errors("longest answer", 1, MAX_NEW_TOKENS_LIMIT),
+    )
+    baselines = choice_field(BASELINES, "What it is compared with", "always")
+    precision = choice_field(PRECISIONS, "Precision", "auto")
+    device = choice_field(DEVICES, "Device", "auto")
 
+    ADVANCED = (
+        "search", "nevergrad", "objective", "budget", "batch_size", "seed", "rank", "template",
+        "max_new_tokens", "baselines", "precision", "device",
+    )  # fmt: skip
     FIELD_OF_REFUSAL = {"examples": "shots", "held_out": "held_out_text"}
 
     def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
@@ -218,16 +329,16 @@ class CompositionForm(forms.Form):
         self._require_shots(cleaned)
         if self.errors:
             return cleaned
-        asked = {name: cleaned[name] for name in ("name", "sentence", "base", "method", "seed")}
-        asked["search"] = cleaned["search"] or "auto"
-        if asked["search"] not in SEARCHES_OF_METHOD[asked["method"]]:
-            asked["search"] = "auto"  # the choice is hidden from a method that does not have it
+        asked = {name: cleaned[name] for name in TAKEN_AS_THEY_ARE}
+        asked["search"] = searched_by(cleaned)
+        asked["batch_size"] = cleaned["batch_size"] if asked["method"] == "lorahub" else None
+        asked["template"] = cleaned["template"] or DEFAULT_TEMPLATE
+        asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS
         asked["budget"] = cleaned["budget"] or BUDGET_OF_METHOD[asked["method"]]
         asked["shots"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
-        count = cleaned["random_count"] or RANDOM_DEFAULT
-        asked["selection"] = f"random:{count}" if cleaned["selection"] == "random" else cleaned["selection"]
-        asked["module_versions"] = cleaned["modules"] if asked["selection"] == "chosen" else []
+        asked["selection"] = selection_asked(cleaned)
+        asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
         return asked
 
@@ -268,6 +379,16 @@ class CompositionForm(forms.Form):
             return []
         upload.seek(0)
         return field.clean(upload)
+
+    def advanced(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.ADVANCED]
+
+    def is_advanced(self) -> bool:
+        """Something under “Advanced” is wrong, or not as it usually is."""
+        return any(
+            field.errors or str(field.value() or field.field.initial) != str(field.field.initial)
+            for field in self.advanced()
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """The grid as it was sent or as it begins, with some empty rows to write in."""

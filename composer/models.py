@@ -1,5 +1,7 @@
 """Requests to compose modules for a task, and what came of them."""
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
@@ -130,6 +132,11 @@ class CompositionEvent(JobEvent):
 
     def __str__(self) -> str:
         return f"{self.number} {self.kind}"
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a watcher gets: not the numbers that only the search itself can go on from."""
+        return {key: value for key, value in self.detail.items() if key != "vector"}
 
 
 class SearchState(models.Model):

@@ -122,11 +122,15 @@ def selection_words(selection: str) -> str:
 
 def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Held-out exact match, best first; empty when nothing was held out."""
-    measured = [row for row in baselines if row["held_out_exact_match_percent"] is not None]
-    measured.sort(key=lambda row: -row["held_out_exact_match_percent"])
+    rows = [row for row in race_so_far(baselines) if row["percent"] is not None]
+    return sorted(rows, key=lambda row: -row["percent"])
+
+
+def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Rows of the race as they are measured, in that order."""
     return [
         named(row) | {"percent": row["held_out_exact_match_percent"], **interval(row["interval_percent"])}
-        for row in measured
+        for row in told
     ]
 
 
@@ -136,6 +140,8 @@ def named(row: Mapping[str, Any]) -> Row:
         "detail": row["detail"],
         "kind": KIND_OF_BASELINE.get(row["key"], "baseline"),
         "loss": row["few_shot_loss_nats"],
+        "left_out_loss": row.get("left_out_loss_nats"),
+        "cost": row.get("cost"),
     }
 
 

@@ -84,7 +84,7 @@ def compositions_listed(owner: User) -> QuerySet[Composition]:
     """As compositions_of, with what the list tells of each report: its verdict and its race."""
     return compositions_of(owner).annotate(
         decision=F("report__verdict__decision"),
-        baselines=F("report__baselines"),
+        race=F("report__baselines"),
         n_held_out=F("report__n_held_out"),
     )
 
@@ -108,6 +108,12 @@ def news_of(composition: Composition, number: int) -> dict[str, object]:
     # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
     finished = composition.is_finished and len(events) < EVENTS_PER_ANSWER_MAX
     return {"status": composition.status, "is_finished": finished, "events": events}
+
+
+def baselines_told(composition: Composition) -> list[dict[str, Any]]:
+    """The rows of the race so far, of its current attempt."""
+    told = composition.events.filter(kind="baseline", generation=composition.generation)
+    return list(told.values_list("detail", flat=True))
 
 
 def search_record(composition: Composition) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,18 @@ from typing import Any
 from rest_framework import serializers
 
 from composer import selectors
-from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD, DEFAULT_METHOD, DEFAULT_SEED
+from composer.core.choices import (
+    BUDGET_LIMIT,
+    BUDGET_OF_METHOD,
+    DEFAULT_MAX_NEW_TOKENS,
+    DEFAULT_METHOD,
+    DEFAULT_SEED,
+    DEFAULT_TEMPLATE,
+    MAX_NEW_TOKENS_LIMIT,
+    RANK_LIMIT,
+    SHOTS_LIMIT,
+    TEXT_LIMIT,
+)
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
 from composer.models import Composition
 from hub_site.common.errors import Refusal
@@ -52,10 +63,17 @@ class CompositionRequestSerializer(serializers.Serializer):
         many=True, required=False, default=list, max_length=HELD_OUT_MAX, help_text="Only to measure."
     )
     method = serializers.CharField(required=False, default=DEFAULT_METHOD, help_text="See /api/v1/methods.")
-    search = serializers.CharField(required=False, default="auto", help_text="See /api/v1/methods.")
+    search = serializers.CharField(
+        required=False,
+        default="auto",
+        help_text="See /api/v1/methods; or “nevergrad:” and the name of any of nevergrad's optimisers.",
+    )
+    objective = serializers.CharField(required=False, default="loss", help_text="See /api/v1/choices.")
     selection = serializers.CharField(
         required=False,
-        help_text="“all”, “random:20”, or “chosen” (the modules named; implied by naming some).",
+        max_length=80,
+        help_text="“all”, “random:20”, “screen:20” or “near:20”, joined by +; or “chosen” "
+        "(the modules named; implied by naming some).",
     )
     modules = serializers.ListField(
         child=serializers.CharField(max_length=200),
@@ -67,7 +85,37 @@ class CompositionRequestSerializer(serializers.Serializer):
     budget = serializers.IntegerField(
         required=False, min_value=1, max_value=BUDGET_LIMIT, help_text="Left out: the method's own."
     )
+    batch_size = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=SHOTS_LIMIT,
+        help_text="Examples in one mean of lorahub's objective; left out: all.",
+    )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
+    precision = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
+    device = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
+    rank = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=RANK_LIMIT,
+        help_text="Makes the adapter no larger than this rank.",
+    )
+    template = serializers.CharField(
+        required=False,
+        default=DEFAULT_TEMPLATE,
+        max_length=TEXT_LIMIT,
+        trim_whitespace=False,
+        validators=[require_storable],
+        help_text="The prompt, with {input} in it; or “chat” for the base model's own.",
+    )
+    max_new_tokens = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS
+    )
+    baselines = serializers.CharField(required=False, default="always", help_text="See /api/v1/choices.")
 
     def validate_base(self, name: str) -> Any:
         base = selectors.base_find(name)
@@ -104,8 +152,9 @@ class CompositionSerializer(serializers.ModelSerializer):
         model = Composition
         fields = [
             "id", "name", "sentence", "status", "stage", "stage_text", "steps_done", "steps_planned",
-            "best_loss", "base", "method", "search", "selection", "budget", "seed", "error",
-            "created_at", "started_at", "finished_at",
+            "best_loss", "base", "method", "search", "objective", "selection", "budget", "batch_size", "seed",
+            "precision", "device", "rank", "template", "max_new_tokens", "baselines", "stop_requested",
+            "error", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -133,9 +182,12 @@ class CompositionDetailSerializer(CompositionSerializer):
     """A composition with its modules, and with its report once it is done."""
 
     modules = CompositionModuleSerializer(many=True)
+    has_adapter = serializers.BooleanField(
+        help_text="It can be downloaded, perhaps before the comparisons end."
+    )
 
     class Meta(CompositionSerializer.Meta):
-        fields = [*CompositionSerializer.Meta.fields, "modules", "report"]
+        fields = [*CompositionSerializer.Meta.fields, "modules", "has_adapter", "report"]
         read_only_fields = fields
 
 
@@ -145,8 +197,8 @@ class EventSerializer(serializers.Serializer):
     attempt = serializers.IntegerField(
         source="generation", help_text="Rises when a new worker starts it again."
     )
-    kind = serializers.CharField(help_text="“stage” or “step”.")
-    detail = serializers.DictField()
+    kind = serializers.CharField(help_text="“stage”, “step”, “adapter” or “baseline”.")
+    detail = serializers.DictField(source="shown")
 
 
 class EventsSerializer(serializers.Serializer):
@@ -174,6 +226,15 @@ class ChoiceSerializer(serializers.Serializer):
 class MethodSerializer(ChoiceSerializer):
     budget = serializers.IntegerField(help_text="Used when none is given.")
     searches = ChoiceSerializer(many=True)
+
+
+class ChoicesSerializer(serializers.Serializer):
+    searches = ChoiceSerializer(many=True)
+    objectives = ChoiceSerializer(many=True)
+    selectors = ChoiceSerializer(many=True)
+    precisions = ChoiceSerializer(many=True)
+    devices = ChoiceSerializer(many=True)
+    baselines = ChoiceSerializer(many=True)
 
 
 class DemoTaskSerializer(serializers.Serializer):

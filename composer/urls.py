@@ -11,6 +11,7 @@ urlpatterns = [
     path("<uuid:composition_id>/progress/", views.composition_progress, name="progress"),
     path("<uuid:composition_id>/events/", views.composition_events, name="events"),
     path("<uuid:composition_id>/cancel/", views.composition_cancel_page, name="cancel"),
+    path("<uuid:composition_id>/stop/", views.composition_stop_page, name="stop"),
     path("<uuid:composition_id>/delete/", views.composition_delete_page, name="delete"),
     path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),
 ]

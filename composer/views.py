@@ -12,15 +12,23 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
-from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCH_OF_AUTO
+from composer.core.choices import (
+    BUDGET_OF_METHOD,
+    METHODS,
+    NEVERGRAD,
+    SEARCH_OF_AUTO,
+    SEARCHES_OF_METHOD,
+    SELECTORS,
+)
 from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
-from composer.forms import CompositionForm
+from composer.forms import CompositionForm, selection_initial
 from composer.models import Composition
-from composer.report import outcome, report_view
+from composer.report import outcome, race_so_far, report_view
 from composer.serializers import after
-from composer.services import composition_cancel, composition_delete, composition_request
+from composer.services import composition_cancel, composition_delete, composition_request, composition_stop
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
+from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 
 PER_PAGE = 20
@@ -60,7 +68,7 @@ SILENT_WORKER = (
 @require_safe
 def composition_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(selectors.compositions_listed(request.user), PER_PAGE).get_page(request.GET.get("page"))
-    rows = [(row, outcome(row.decision, row.baselines) if row.is_done else None) for row in page]
+    rows = [(row, outcome(row.decision, row.race) if row.is_done else None) for row in page]
     return render(request, "composer/composition_list.html", {"page": page, "rows": rows})
 
 
@@ -114,7 +122,10 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "more_tasks": selectors.demo_tasks()[TASKS_SHOWN:],
         "example_input": selectors.example_input(base) if base else "",
         "held_out_kept": held_out_kept(form),
-        "selection_fields": [form["selection"], form["random_count"], form["modules"]],
+        "selection_fields": [
+            form[name] for name in ("selection", "screen_count", "random_count", "steps", "modules")
+        ],
+        "selectors": SELECTORS,
         "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
         "column_names": COLUMN_NAMES,
         "shots_max": SHOTS_MAX,
@@ -128,6 +139,7 @@ def methods_to_choose_from(base: BaseModel | None, chosen: str) -> dict[str, Any
         {
             "choice": method,
             "budget": BUDGET_OF_METHOD[method.name],
+            "searches": " ".join(SEARCHES_OF_METHOD[method.name]),
             "fitting": sum(fit.fits for fit in selectors.fits(base, method.name)) if base else 0,
         }
         for method in METHODS
@@ -170,21 +182,21 @@ def beginning(request: HttpRequest) -> dict[str, Any]:
 
 
 def again(earlier: Composition) -> dict[str, Any]:
-    selection, _, count = earlier.selection.partition(":")
-    initial: dict[str, Any] = {
-        "name": earlier.name,
-        "sentence": earlier.sentence,
-        "shots": [(pair.input, pair.output) for pair in selectors.shots_of(earlier)],
-        "base": earlier.base.name,
-        "selection": selection,
-        "method": earlier.method,
-        "search": earlier.search,
-        "budget": earlier.budget,
-        "seed": earlier.seed,
-    }
-    if count:
-        initial["random_count"] = int(count)
-    if selection == "chosen":
+    as_asked = (
+        "name", "sentence", "method", "objective", "budget", "batch_size", "seed", "precision", "device",
+        "rank", "template", "max_new_tokens", "baselines",
+    )  # fmt: skip
+    initial: dict[str, Any] = {name: getattr(earlier, name) for name in as_asked}
+    initial |= selection_initial(earlier.selection)
+    initial["shots"] = [(pair.input, pair.output) for pair in selectors.shots_of(earlier)]
+    initial["base"] = earlier.base.name
+    if earlier.search.startswith(NEVERGRAD):
+        initial["nevergrad"] = earlier.search.removeprefix(NEVERGRAD)
+    else:
+        initial["search"] = earlier.search
+    if earlier.budget == BUDGET_OF_METHOD[earlier.method]:
+        del initial["budget"]  # as if left out: another method brings its own
+    if earlier.selection.startswith("chosen"):
         initial["modules"] = list(earlier.modules.values_list("name", flat=True))
     if selectors.held_out_of(earlier):
         initial["held_out_from"] = f"composition:{earlier.pk}"
@@ -230,6 +242,9 @@ def progress_of(composition: Composition) -> dict[str, Any]:
         "steps": stage_steps(composition.stage),
         "loss_words": loss_words(composition),
         "no_worker": NO_WORKER.format(seconds=waiting.seconds),
+        "has_adapter": composition.has_adapter,
+        "can_stop": composition.status == Status.RUNNING and not composition.stop_requested,
+        "rows": race_so_far(selectors.baselines_told(composition)),
         "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
     }
 
@@ -264,7 +279,7 @@ def event_line(event: Any) -> dict[str, Any]:
         "number": event.number,
         "attempt": event.generation,
         "kind": event.kind,
-        "detail": event.detail,
+        "detail": event.shown,
     }
 
 
@@ -272,7 +287,7 @@ def event_line(event: Any) -> dict[str, Any]:
 @require_safe
 def composition_adapter(request: HttpRequest, composition_id: UUID) -> HttpResponseBase:
     composition = own(request, composition_id)
-    if not composition.is_done:
+    if not composition.has_adapter:
         raise Http404
     return serve_download(request, adapter_download(composition))
 
@@ -282,6 +297,17 @@ def composition_adapter(request: HttpRequest, composition_id: UUID) -> HttpRespo
 def composition_cancel_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
     own(request, composition_id)
     return redirect(composition_cancel(owner=request.user, composition_id=composition_id))
+
+
+@login_required
+@require_POST
+def composition_stop_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    composition = own(request, composition_id)
+    try:
+        composition_stop(owner=request.user, composition_id=composition_id)
+    except Refusal as refusal:
+        messages.error(request, refusal.message)
+    return redirect(composition)
 
 
 @login_required

@@ -97,6 +97,18 @@
   const lines = (name) => form.elements[name].value.split("\n").filter((line) => line.trim()).length;
   const withFile = (count, name) => (form.elements[name].files.length ? `${count || ""} + file`.trim() : count || "none");
 
+  /* Only the searches that the method has, and its own fields. */
+  const offerWhatFits = (method) => {
+    const fitting = (method?.dataset.searches ?? "").split(" ");
+    const { search, batch_size: batchSize } = form.elements;
+    for (const option of search.options) {
+      option.hidden = !fitting.includes(option.value);
+      option.disabled = option.hidden;
+    }
+    if (search.selectedOptions[0]?.disabled) search.value = "auto";
+    batchSize.closest(".field").hidden = method?.value !== "lorahub";
+  };
+
   const summarise = () => {
     const rows = [...body.rows].filter((row) => cellsOf(row).some((cell) => cell.value.trim())).length;
     const kept = checked("held_out_from");
@@ -104,10 +116,19 @@
     const selection = checked("selection")?.value ?? "all";
     show("shots", withFile(rows + lines("shots_text"), "shots_file"));
     show("held-out", withFile((kept ? Number(kept.dataset.count) : 0) + lines("held_out_text"), "held_out_file"));
-    show("modules", { all, random: form.elements.random_count.value || "–", chosen: String(chosen()) }[selection]);
+    const counted = (field) => form.elements[field].value || "–";
+    const taken = {
+      all,
+      screen: counted("screen_count"),
+      random: counted("random_count"),
+      chosen: String(chosen()),
+      steps: counted("steps"),
+    };
+    show("modules", taken[selection]);
     show("method", checked("method")?.value ?? "–");
     form.elements.budget.placeholder = checked("method")?.dataset.budget ?? "";
-    chooser.hidden = selection !== "chosen";
+    chooser.hidden = selection !== "chosen" && !(selection === "steps" && form.elements.steps.value.startsWith("chosen"));
+    offerWhatFits(checked("method"));
   };
 
   form.addEventListener("input", summarise);

@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from composer import runner
 from composer.core.choices import BUDGET_OF_METHOD
 from composer.models import Composition, CompositionEvent
 from hub_site.jobs import leases
@@ -49,6 +50,30 @@ def test_modules_are_chosen_by_name(api):
     assert [module["name"] for module in asked["modules"]] == ["bob/upper", "bob/first"]
 
 
+def test_everything_the_command_line_takes_can_be_asked_for(api):
+    wanted = {
+        "method": "lorahub", "search": "cma", "objective": "exact_match", "selection": "random:3+screen:2",
+        "budget": 12, "batch_size": 1, "precision": "fp32", "device": "cpu", "rank": 2,
+        "template": "Q: {input}", "max_new_tokens": 8, "baselines": "none",
+    }  # fmt: skip
+    asked = api.post(ADDRESS, BODY | wanted).json()
+    assert {name: asked[name] for name in wanted} == wanted
+    job = runner.job_description(Composition.objects.get(), [])
+    assert {name: job[name] for name in wanted.keys() - {"selection"}} == {
+        name: value for name, value in wanted.items() if name != "selection"
+    }
+    assert job["select"] == "screen:2"  # three are drawn, and rows, already
+
+
+def test_a_running_search_is_stopped_and_a_waiting_one_has_nothing_to_keep(api, ask, charlie, api_of):
+    composition = ask()
+    stop = f"{ADDRESS}/{composition.pk}/stop"
+    assert error_of(api.post(stop), 409)["code"] == "not_running"
+    leases.claim(Composition, composition.pk, worker="w")
+    assert api_of(charlie).post(stop).status_code == 404
+    assert [api.post(stop).json()["stop_requested"] for _ in range(2)] == [True, True]
+
+
 def test_the_same_idempotency_key_and_body_give_the_same_composition(api):
     answers = [api.post(ADDRESS, BODY, headers={"Idempotency-Key": "once"}) for _ in range(3)]
     assert {answer.status_code for answer in answers} == {202}
@@ -84,6 +109,17 @@ def test_an_idempotency_key_of_no_use_is_refused(api, key):
         ({"seed": "x"}, "seed"),
         ({"method": "magic"}, "method"),
         ({"selection": "random:99"}, "selection"),
+        ({"selection": "near:0"}, "selection"),
+        ({"search": "nevergrad:no such"}, "search"),
+        ({"objective": "accuracy"}, "objective"),
+        ({"objective": "exact_match"}, "objective"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"rank": 1025}, "rank"),
+        ({"precision": "fp16"}, "precision"),
+        ({"device": "tpu"}, "device"),
+        ({"template": "no place for it"}, "template"),
+        ({"max_new_tokens": 1025}, "max_new_tokens"),
+        ({"baselines": "all"}, "baselines"),
         ({"held_out": BODY["examples"]}, "held_out"),
     ],
 )
@@ -184,6 +220,12 @@ def test_the_methods_are_listed_with_their_searches_and_sources(client):
     assert all(search["source"] for method in methods.values() for search in method["searches"])
 
 
+def test_all_that_can_be_chosen_is_listed(client):
+    offered = client.get("/api/v1/choices").json()
+    assert [row["name"] for row in offered["selectors"]] == ["all", "random:K", "screen:K", "near:K"]
+    assert set(offered) == {"searches", "objectives", "selectors", "precisions", "devices", "baselines"}
+
+
 def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, demo_bundle):
     names = [task["name"] for task in client.get("/api/v1/demo-tasks").json()]
     task = client.get(f"/api/v1/demo-tasks/{names[0]}").json()
@@ -197,7 +239,9 @@ def send(api, body):
     return api.post(ADDRESS, json.dumps(body), content_type="application/json")
 
 
-@pytest.mark.parametrize("field", ["name", "sentence", "base", "method", "search", "selection"])
+@pytest.mark.parametrize(
+    "field", ["name", "sentence", "base", "method", "search", "selection", "objective", "template", "device"]
+)
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_text_that_no_database_takes_is_refused(api, field, text):
     assert field in error_of(send(api, BODY | {field: text}), 400)["fields"]

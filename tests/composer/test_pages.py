@@ -90,6 +90,14 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"method": "magic"}, "There is no method “magic” here."),
         ({"selection": "random", "random_count": "9"}, "9 modules cannot be drawn: 3 fit"),
         ({"selection": "chosen"}, "Choose at least one module"),
+        ({"selection": "steps", "steps": "screen:20+best"}, "“screen:20+best” selects no modules"),
+        ({"selection": "screen", "screen_count": "0"}, "The number of modules is a whole number from 1"),
+        ({"objective": "exact_match"}, "follows a gradient, which exact_match does not have"),
+        ({"nevergrad": "One Plus"}, "Such a name is letters, digits and _."),
+        ({"rank": "2000"}, "The rank is a whole number from 1 to 1,024."),
+        ({"template": "Q:"}, "The template must contain {input}"),
+        ({"max_new_tokens": "0"}, "The longest answer is a whole number from 1"),
+        ({"baselines": "some"}, "There is no choice “some” here."),
         ({"selection": "chosen", "modules": ["bob/nothing"]}, "There is no module “bob/nothing” any more"),
         ({"held_out_from": "task:nothing"}, "not there any more"),
         ({"held_out_from": "composition:../../etc"}, "not there any more"),
@@ -99,6 +107,40 @@ def test_a_mistake_is_told_on_the_form_and_starts_nothing(browser, changes, sent
     page = page_of(browser.post(NEW, filled(**changes)), 422)
     assert sentence in page
     assert Composition.objects.count() == 0
+
+
+ALL_ELSE = {
+    "method": "lorahub", "objective": "exact_match", "batch_size": "2", "rank": "4", "template": "Q: {input}",
+    "max_new_tokens": "32", "baselines": "thorough", "precision": "fp32", "device": "cpu", "budget": "12",
+}  # fmt: skip
+
+
+def test_everything_the_command_line_takes_is_kept_and_comes_back_in_the_next_form(browser):
+    browser.post(
+        NEW, filled(**ALL_ELSE, nevergrad="OnePlusOne", selection="steps", steps="random:3 + screen:2")
+    )
+    composition = Composition.objects.get()
+    assert {name: str(getattr(composition, name)) for name in ALL_ELSE} == ALL_ELSE
+    assert (composition.search, composition.selection) == ("nevergrad:OnePlusOne", "random:3+screen:2")
+    form = browser.get(f"{NEW}?again={composition.pk}").context["form"]
+    assert {name: str(form[name].value()) for name in ALL_ELSE} == ALL_ELSE
+    assert form["nevergrad"].value() == "OnePlusOne"
+    assert (form["selection"].value(), form["steps"].value()) == ("steps", "random:3+screen:2")
+    assert form.is_advanced()
+
+
+def test_an_untouched_form_asks_for_what_measured_best_and_shows_nothing_advanced(browser):
+    assert not browser.get(NEW).context["form"].is_advanced()
+    browser.post(NEW, filled(method="auto"))
+    asked = Composition.objects.get()
+    assert (asked.search, asked.objective, asked.selection) == ("auto", "loss", "all")
+    assert (asked.precision, asked.device, asked.baselines) == ("auto", "auto", "always")
+    assert (asked.rank, asked.batch_size, asked.template, asked.max_new_tokens) == (
+        None,
+        None,
+        "{input}",
+        256,
+    )
 
 
 def test_what_was_typed_and_uploaded_is_still_there_after_a_mistake(browser):
