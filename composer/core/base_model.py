@@ -261,19 +261,27 @@ class BaseModel:
             ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
         else:
             ids = self.tokenizer(output, add_special_tokens=False)["input_ids"]
-        eos = self.tokenizer.eos_token_id
-        return ids if ids and ids[-1] == eos else [*ids, eos]
+        return [*self._without_end(ids), self.tokenizer.eos_token_id]
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         """A prompt as the model reads it: an encoder sees its end, a decoder goes on from it."""
         bos = self.tokenizer.bos_token
         begun = bool(bos) and prompt.startswith(bos)  # chat templates write it out
         ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
-        if self.is_encoder_decoder:
-            return ids
+        if not self.is_encoder_decoder:
+            ids = self._without_end(ids)
+        return ids or [self._first_id()]
+
+    def _without_end(self, ids: list[int]) -> list[int]:
+        """Tokens without the EOS that the tokenizer, or the text itself, put behind them."""
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
-        return ids or [self.tokenizer.bos_token_id or self.tokenizer.eos_token_id]
+        return ids
+
+    def _first_id(self) -> int:
+        """What an empty prompt is read as: BOS, or EOS where there is none."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return int(eos if bos is None else bos)
 
     def prompt_length(self, prompt: str) -> int:
         """How many tokens the model reads for this prompt."""

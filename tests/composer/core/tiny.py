@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2Tokenizer,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -39,6 +40,7 @@ WORDS = (
     "FIG",
 )
 SIZE = len(WORDS) + 3
+LETTERS = ("Ġ", *sorted(set("".join(WORDS))))  # the first is a space, as byte-level tokenizers write it
 TARGETS = {
     "t5": ("q", "v"),
     "t5-untied": ("q", "v"),
@@ -62,7 +64,8 @@ def make_base(folder: Path, kind: str = "t5", seed: int = 0) -> Path:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
-    tiny_tokenizer(with_eos=kind.startswith("t5")).save_pretrained(folder)
+    tokenizer = tiny_letters() if kind == "qwen2" else tiny_tokenizer(with_eos=kind.startswith("t5"))
+    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -104,7 +107,7 @@ def tiny_llama() -> LlamaForCausalLM:
 def tiny_qwen2() -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=SIZE,
+            vocab_size=3 + len(LETTERS),
             hidden_size=16,
             intermediate_size=32,
             num_hidden_layers=2,
@@ -136,6 +139,14 @@ def tiny_tokenizer(*, with_eos: bool) -> PreTrainedTokenizerFast:
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def tiny_letters() -> Qwen2Tokenizer:
+    """A token a letter: transformers reads whatever lies beside a Qwen2 as byte pairs."""
+    vocabulary = {token: i for i, token in enumerate(("<pad>", "</s>", "<unk>", *LETTERS))}
+    return Qwen2Tokenizer(
+        vocab=vocabulary, merges=[], unk_token="<unk>", bos_token=None, eos_token="</s>", pad_token="<pad>"
     )
 
 
