@@ -265,3 +265,10 @@ def without_shots(held_out: Sequence[Pair], shots: Sequence[Pair]) -> list[Pair]
     """Held-out examples that are not among the shots: an example cannot both teach and test."""
     seen = {(pair.input.strip(), pair.output.strip()) for pair in shots}
     return [pair for pair in held_out if (pair.input.strip(), pair.output.strip()) not in seen]
+
+
+def json_lines(pairs: Iterable[Pair]) -> str:
+    """One JSON object a line, as every part of the project reads examples."""
+    return "".join(
+        json.dumps({"input": pair.input, "output": pair.output}, ensure_ascii=False) + "\n" for pair in pairs
+    )

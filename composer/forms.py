@@ -1,10 +1,9 @@
 """The form behind “Compose for my task”: rows, pastes and files become examples."""
 
 import hashlib
-import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -37,6 +36,7 @@ from composer.examples import (
     NO_EXAMPLES,
     ExamplesError,
     Pair,
+    json_lines,
     pairs_from_file,
     pairs_from_rows,
     pairs_from_text,
@@ -408,9 +408,3 @@ def submission_key(form_key: str, asked: Mapping[str, Any]) -> str | None:
         return None
     digest = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
     return f"{form_key}:{digest[:32]}"
-
-
-def json_lines(pairs: Iterable[Pair]) -> str:
-    return "\n".join(
-        json.dumps({"input": pair.input, "output": pair.output}, ensure_ascii=False) for pair in pairs
-    )

@@ -1,12 +1,13 @@
 """The report of a finished composition, arranged for its page: what to draw, in which order."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from composer.core.choices import TAKES_ANY_SHAPE
-from composer.models import Composition
-from composer.selectors import shots_of
+from composer.models import Composition, Example
+from composer.selectors import selection_left, shots_of
 from modules_registry.models import BaseModel
 
 Row = dict[str, Any]
@@ -38,6 +39,7 @@ model = PeftModel.from_pretrained(base, "{slug}")
 inputs = tokenizer({prompt}, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=64)
 print(tokenizer.decode({answer}, skip_special_tokens=True))"""
+FILE_OF_ROLE = {Example.Role.SHOT: "examples.jsonl", Example.Role.HELD_OUT: "held_out.jsonl"}
 BARS_MAX = 12  # what one looks at; the table has them all
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
 
@@ -60,7 +62,42 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
         "selection": selection_words(composition.selection),
         "snippet": snippet(composition, report["template"]),
         "is_judged_left_out": is_judged_left_out(report),
+        "costs": race_so_far(report["baselines"]) if report["schema"] > 1 else [],
+        "layers": layer_view(report),
     }
+
+
+def command(composition: Composition, endpoint: str) -> str:
+    """What makes the same adapter again, on a machine of the same kind: every input with its revision."""
+    report, base = composition.report or {}, composition.base
+    modules = [f"{m.name}@{m.version.commit_id}" for m in composition.modules.select_related("version")]
+    options: dict[str, Any] = {
+        "base": f"{base.name}@{base.revision}",
+        "modules": modules,
+        "examples": FILE_OF_ROLE[Example.Role.SHOT],
+        "held-out": FILE_OF_ROLE[Example.Role.HELD_OUT] if report["n_held_out"] else None,
+        "method": composition.method,
+        "search": composition.search,
+        "objective": composition.objective,
+        "select": selection_left(composition),
+        "budget": composition.budget,
+        "batch-size": composition.batch_size,
+        "seed": composition.seed,
+        "precision": report["precision"],
+        "device": report.get("device", "cpu"),
+        "rank": composition.rank,
+        "template": composition.template,
+        "max-new-tokens": composition.max_new_tokens,
+        "baselines": composition.baselines,
+        "task": composition.sentence or None,
+        "out": composition.slug,
+    }
+    words = [f"HF_ENDPOINT={shlex.quote(endpoint)} python -m composer compose"]
+    for name, value in options.items():
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words.append(" ".join([f"--{name}", *(shlex.quote(str(each)) for each in values)]))
+    return " \\\n  ".join(words)
 
 
 def snippet(composition: Composition, template: str) -> str:
@@ -116,8 +153,16 @@ def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def selection_words(selection: str) -> str:
-    kind, _, _ = selection.partition(":")
-    return {"all": "all that fit", "random": "drawn at random", "chosen": "chosen by hand"}[kind]
+    """How the modules were chosen, step by step."""
+    said = {
+        "all": "all that fit",
+        "random": "{} drawn at random",
+        "chosen": "chosen by hand",
+        "screen": "the best {} alone",
+        "near": "the {} nearest by text",
+    }
+    steps = (step.partition(":") for step in selection.split("+"))
+    return ", then ".join(said[kind].format(count) for kind, _, count in steps)
 
 
 def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -182,6 +227,37 @@ def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "zero": -100 * low / span,
         "idle": by_size[len(heavy) :],
     }
+
+
+def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The heaviest modules' weights by layer: a strip each, and as a table. None if layers share them."""
+    by_layer: Mapping[str, Sequence[float]] | None = report.get("weights_by_layer")
+    if not by_layer:
+        return None
+    columns = list(zip(*by_layer.values(), strict=True))  # one for each module, in the modules' order
+    order = sorted(range(len(columns)), key=lambda i: -max(map(abs, columns[i])))[:BARS_MAX]
+    largest = max(abs(weight) for column in columns for weight in column) or 1.0
+    width = 100 / len(by_layer)
+    strips = [
+        {
+            "label": report["modules"][i]["name"],
+            "low": min(columns[i]),
+            "high": max(columns[i]),
+            "cells": [
+                {
+                    "x": number * width,
+                    "width": width,
+                    "strength": abs(weight) / largest,
+                    "is_negative": weight < 0,
+                    "title": f"{layer}: {weight:.3f}",
+                }
+                for number, (layer, weight) in enumerate(zip(by_layer, columns[i], strict=True))
+            ],
+        }
+        for i in order
+    ]
+    table = [{"layer": layer, "weights": [row[i] for i in order]} for layer, row in by_layer.items()]
+    return {"strips": strips, "table": table, "largest": largest, "count": len(by_layer)}
 
 
 def prediction_view(predictions: Sequence[Mapping[str, Any]], show: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from composer import selectors
 from composer.core.request import STOP_FILE
-from composer.examples import Pair
+from composer.examples import json_lines
 from composer.models import (
     Composition,
     CompositionEvent,
@@ -180,10 +180,10 @@ def full_disk_told() -> Iterator[None]:
 def write_job(composition: Composition, folder: Path) -> None:
     """Put everything the child needs into its folder: it has no database, store or network."""
     modules = list(composition.modules.select_related("version"))
-    write_json(folder / "job.json", job_description(composition, modules))
-    write_examples(folder / "examples.jsonl", selectors.shots_of(composition))
+    write_text(folder / "job.json", json.dumps(job_description(composition, modules), indent=1))
+    write_text(folder / "examples.jsonl", json_lines(selectors.shots_of(composition)))
     if held_out := selectors.held_out_of(composition):
-        write_examples(folder / "held_out.jsonl", held_out)
+        write_text(folder / "held_out.jsonl", json_lines(held_out))
     fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")))
     for module in modules:
         files = dict(module.version.files.values_list("path", "sha256"))
@@ -238,12 +238,8 @@ def module_folder(module: CompositionModule) -> str:
     return f"modules/{module.position}"
 
 
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def write_examples(path: Path, pairs: list[Pair]) -> None:
-    write_lines(path, ({"input": pair.input, "output": pair.output} for pair in pairs))
+def write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) -> None:

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from composer import views
+from composer.models import Example
 
 app_name = "composer"
 
@@ -13,5 +14,17 @@ urlpatterns = [
     path("<uuid:composition_id>/cancel/", views.composition_cancel_page, name="cancel"),
     path("<uuid:composition_id>/stop/", views.composition_stop_page, name="stop"),
     path("<uuid:composition_id>/delete/", views.composition_delete_page, name="delete"),
+    path(
+        "<uuid:composition_id>/examples.jsonl",
+        views.composition_examples,
+        {"role": Example.Role.SHOT},
+        name="shots",
+    ),
+    path(
+        "<uuid:composition_id>/held_out.jsonl",
+        views.composition_examples,
+        {"role": Example.Role.HELD_OUT},
+        name="held-out",
+    ),
     path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),
 ]

@@ -20,10 +20,10 @@ from composer.core.choices import (
     SEARCHES_OF_METHOD,
     SELECTORS,
 )
-from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
+from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX, json_lines
 from composer.forms import CompositionForm, selection_initial
 from composer.models import Composition
-from composer.report import outcome, race_so_far, report_view
+from composer.report import FILE_OF_ROLE, command, outcome, race_so_far, report_view
 from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_request, composition_stop
 from hub_site.common.downloads import serve_download
@@ -212,6 +212,7 @@ def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
         context |= report_view(composition, request.GET.get("show", ""))
+        context["command"] = command(composition, request.build_absolute_uri("/").rstrip("/"))
         context["files"] = files = list(selectors.result_files(composition))
         context["size_bytes"] = sum(file.size_bytes for file in files)
         return render(request, "composer/composition_report.html", context)
@@ -231,19 +232,24 @@ def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResp
     if composition.is_finished:
         return HttpResponse(headers={"HX-Refresh": "true"})
     context = progress_of(composition) | {"is_alone": True}
+    # Swapped only when they are others: a button that is replaced loses the focus, or a click.
+    context["are_actions_new"] = request.GET.get("actions") != context["actions"]
     return render(request, "composer/_progress.html", context)
 
 
 def progress_of(composition: Composition) -> dict[str, Any]:
     waiting = selectors.waiting_since(composition)
+    has_adapter = composition.has_adapter
+    can_stop = composition.status == Status.RUNNING and not composition.stop_requested and not has_adapter
     return {
         "composition": composition,
         "waiting": waiting,
         "steps": stage_steps(composition.stage),
         "loss_words": loss_words(composition),
         "no_worker": NO_WORKER.format(seconds=waiting.seconds),
-        "has_adapter": composition.has_adapter,
-        "can_stop": composition.status == Status.RUNNING and not composition.stop_requested,
+        "has_adapter": has_adapter,
+        "can_stop": can_stop,
+        "actions": f"{has_adapter:d}{can_stop:d}{composition.cancel_requested:d}",
         "rows": race_so_far(selectors.baselines_told(composition)),
         "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
     }
@@ -290,6 +296,17 @@ def composition_adapter(request: HttpRequest, composition_id: UUID) -> HttpRespo
     if not composition.has_adapter:
         raise Http404
     return serve_download(request, adapter_download(composition))
+
+
+@login_required
+@require_safe
+def composition_examples(request: HttpRequest, composition_id: UUID, role: str) -> HttpResponse:
+    """The examples as the command line reads them, byte for byte what the composition was made from."""
+    pairs = selectors.examples_of(own(request, composition_id), role)
+    if not pairs:
+        raise Http404
+    headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}
+    return HttpResponse(json_lines(pairs), content_type="application/x-ndjson", headers=headers)
 
 
 @login_required
