@@ -307,6 +307,24 @@ class HubRepository(Job):
         return self.repo_id
 
 
+class Lineage(models.Model):
+    """A version went into another one, with this weight. What was made from it keeps it."""
+
+    child = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="parents")
+    made_from = models.ForeignKey(Version, on_delete=models.PROTECT, related_name="made_into")
+    weight = models.FloatField()  # dimensionless; where layers have weights of their own, their mean
+    position = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["child", "made_from"], name="lineage_once_per_parent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.made_from_id} in {self.child_id}"
+
+
 class Origin(models.Model):
     """Where an imported version came from, and what was mended on the way."""
 

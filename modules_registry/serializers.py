@@ -10,6 +10,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
 from modules_registry.hub_copies import HubCopy, hub_copy
 from modules_registry.licences import LICENCES
+from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
 from modules_registry.models import BaseModel, Module, Version, VersionFile
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
@@ -104,17 +105,43 @@ class ModulePageSerializer(serializers.Serializer[dict[str, Any]]):
     results = ModuleSerializer(many=True)
 
 
+class ParentSerializer(serializers.Serializer[Parent]):
+    """A module that went into another one."""
+
+    id = serializers.CharField(source="module.full_name")
+    version = serializers.IntegerField(source="version.number", allow_null=True)
+    commit_id = serializers.CharField(source="version.commit_id")
+    weight = serializers.FloatField()
+
+
+class ComposedFromSerializer(serializers.Serializer[ComposedFrom]):
+    """What a module was made from; nothing for one that was trained."""
+
+    parents = ParentSerializer(many=True)
+    hidden = serializers.IntegerField(help_text="Parents that are private or deleted.")
+
+
 class ModuleDetailSerializer(ModuleSerializer):
     """A module with its card and its current version."""
 
     card = serializers.SerializerMethodField(help_text="The README, as Markdown.")
+    composed_from = serializers.SerializerMethodField()
+    used_in = serializers.SerializerMethodField(help_text="Modules made from it, newest first.")
     current = VersionSerializer()
 
     class Meta(ModuleSerializer.Meta):
-        fields = [*ModuleSerializer.Meta.fields, "card", "current"]
+        fields = [*ModuleSerializer.Meta.fields, "card", "composed_from", "used_in", "current"]
 
     def get_card(self, module: Module) -> str:
         return selectors.card_of(module.current).text if module.current else ""
+
+    @extend_schema_field(ComposedFromSerializer)
+    def get_composed_from(self, module: Module) -> dict[str, Any]:
+        found = composed_from(module.current, self.context["request"].user)
+        return dict(ComposedFromSerializer(found).data)
+
+    def get_used_in(self, module: Module) -> list[str]:
+        return [child.full_name for child in used_in(module, self.context["request"].user)]
 
 
 class BaseModelSerializer(serializers.ModelSerializer[BaseModel]):

@@ -24,6 +24,7 @@ from modules_registry.forms import (
     filters_from,
     initial_description,
 )
+from modules_registry.lineage import composed_from, used_in
 from modules_registry.models import Module, Version
 from modules_registry.rendering import markdown_html
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
@@ -226,5 +227,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),
+        "composed_from": composed_from(version, request.user),
+        "used_in": used_in(module, request.user),
         "compose_url": f"/compositions/new/?modules={module.full_name}",
     }

@@ -1,0 +1,92 @@
+"""Under which licence a module may be published that was made from others: the strictest of theirs.
+
+Each licence names those under which a work that contains it may be handed on; what all parents allow is
+possible, and the least strict of that is chosen. The tables are ours and err on the side of no; they are
+explained in docs/decisions/0012-the-strictest-licence.md.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hub_site.common.errors import Refusal
+from modules_registry.licences import licence_label
+
+OTHER = "other"
+# Free to be used under stricter terms as long as the notices stay; from the least to the strictest.
+PERMISSIVE = ("cc0-1.0", "unlicense", "mit", "bsd-2-clause", "bsd-3-clause", "apache-2.0")
+ATTRIBUTION = ("cc-by-4.0",)
+# The same terms must travel on: a work that contains one is published under it, and under no other.
+SHARE_ALIKE = (
+    *("mpl-2.0", "lgpl-3.0", "gpl-3.0", "agpl-3.0", "cc-by-sa-4.0"),
+    *("openrail", "bigscience-openrail-m", "llama2", "llama3", "gemma"),
+)
+NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0")
+NO_DERIVATIVES = ("cc-by-nd-4.0",)
+STRICTNESS = (*PERMISSIVE, *ATTRIBUTION, *SHARE_ALIKE, *NON_COMMERCIAL)
+# Which other licences a share-alike one itself says its works may go over to.
+GOES_OVER_TO = {
+    "mpl-2.0": ("lgpl-3.0", "gpl-3.0", "agpl-3.0"),  # MPL 2.0, 1.12 and 3.3: its secondary licences
+    "lgpl-3.0": ("gpl-3.0",),  # LGPL 3.0, 2: GPL 3.0 with permissions that one may leave out
+    "cc-by-nc-4.0": ("cc-by-nc-sa-4.0",),  # what one adds may be under other terms that keep NonCommercial
+}
+
+
+@dataclass(frozen=True)
+class CombinedLicence:
+    """The licence of a work made from several, and the parents whose terms nobody here can read."""
+
+    licence: str
+    unread: tuple[str, ...] = ()  # names; publishing needs the owner's word that their terms allow it
+
+
+def combined_licence(licences: Mapping[str, str]) -> CombinedLicence:
+    """The strictest of the parents' licences, by parent's name.
+
+    With a parent whose terms are unknown it is “other”, and what the known ones demand still holds.
+
+    Raises:
+        Refusal: a licence forbids derivatives, or two exclude each other.
+    """
+    require_derivatives(licences)
+    known = {name: licence for name, licence in licences.items() if licence in STRICTNESS}
+    shared = [
+        licence for licence in STRICTNESS if all(licence in allowed_by(each) for each in known.values())
+    ]
+    if not shared:
+        raise excluding(known)
+    unread = tuple(name for name in licences if name not in known)
+    return CombinedLicence(OTHER if unread else shared[0], unread)
+
+
+def allowed_by(licence: str) -> Iterable[str]:
+    """The licences under which a work may be published that contains one under this licence."""
+    if licence in (*PERMISSIVE, *ATTRIBUTION):
+        return STRICTNESS[STRICTNESS.index(licence) :]
+    return (licence, *GOES_OVER_TO.get(licence, ()))
+
+
+def require_derivatives(licences: Mapping[str, str]) -> None:
+    for name, licence in licences.items():
+        if licence in NO_DERIVATIVES:
+            message = (
+                f"{name} is under {licence_label(licence)}, which forbids publishing what is made from it. "
+                "Compose again without it, or keep the adapter to yourself."
+            )
+            raise Refusal("licence_forbids_derivatives", message, status=409)
+
+
+def excluding(licences: Mapping[str, str]) -> Refusal:
+    """Names two parents that no licence suits together."""
+    pairs = (
+        (one, other)
+        for one in licences
+        for other in licences
+        if not set(allowed_by(licences[one])) & set(allowed_by(licences[other]))
+    )
+    one, other = next(pairs)
+    message = (
+        f"{one} is under {licence_label(licences[one])} and {other} under {licence_label(licences[other])}. "
+        "Each asks that what is made from it keeps its own terms, so no licence suits both. "
+        "Compose again without one of them."
+    )
+    return Refusal("licences_exclude_each_other", message, status=409)

@@ -1,0 +1,62 @@
+"""Which module was made from which others, and how much of each went in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import F
+
+from modules_registry.models import Lineage, Module, Version
+
+USED_IN_MAX = 100  # modules listed on a parent's page
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A version that a viewer may see, and its weight in what was made from it."""
+
+    module: Module
+    version: Version
+    weight: float
+
+
+@dataclass(frozen=True)
+class ComposedFrom:
+    """What a version was made from, for one viewer."""
+
+    parents: tuple[Parent, ...]
+    hidden: int  # parents that became private, or were deleted: they have no names
+
+
+def lineage_record(*, version: Version, parents: Sequence[tuple[Version, float]]) -> None:
+    """Write down what a new version was made from, in its own transaction's hands."""
+    Lineage.objects.bulk_create(
+        Lineage(child=version, made_from=parent, weight=weight, position=position)
+        for position, (parent, weight) in enumerate(parents)
+    )
+
+
+def composed_from(version: Version, viewer: object) -> ComposedFrom:
+    """The parents of these weights, heaviest first: another card on them changes no lineage."""
+    rows = list(
+        Lineage.objects.filter(
+            child__module=version.module_id, child__weights_sha256=version.weights_sha256
+        ).select_related("made_from__module__namespace")
+    )
+    parents = {row.made_from.module_id for row in rows}
+    visible = set(Module.objects.visible_to(viewer).filter(pk__in=parents).values_list("pk", flat=True))
+    shown = [
+        Parent(row.made_from.module, row.made_from, row.weight)
+        for row in sorted(rows, key=lambda row: -abs(row.weight))
+        if row.made_from.module_id in visible
+    ]
+    return ComposedFrom(tuple(shown), len(rows) - len(shown))
+
+
+def used_in(module: Module, viewer: object) -> list[Module]:
+    """The modules that a viewer may see whose current weights were made from this one's, newest first."""
+    children = Lineage.objects.filter(
+        made_from__module=module,
+        child__weights_sha256=F("child__module__current__weights_sha256"),
+    )
+    found = Module.objects.visible_to(viewer).filter(pk__in=children.values("child__module"))
+    return list(found.select_related("namespace").order_by("-created_at")[:USED_IN_MAX])

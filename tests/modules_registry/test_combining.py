@@ -1,0 +1,71 @@
+"""The licence of what is made from others, as a table."""
+
+import pytest
+
+from hub_site.common.errors import Refusal
+from modules_registry.combining import combined_licence
+from modules_registry.licences import LICENCES
+
+
+def combined(*licences):
+    return combined_licence({f"bob/{number}": licence for number, licence in enumerate(licences)})
+
+
+@pytest.mark.parametrize(
+    ("licences", "expected"),
+    [
+        (["mit"], "mit"),
+        (["cc0-1.0", "mit"], "mit"),
+        (["apache-2.0", "mit", "bsd-3-clause"], "apache-2.0"),
+        (["mit", "cc-by-4.0"], "cc-by-4.0"),
+        (["cc-by-4.0", "cc-by-sa-4.0"], "cc-by-sa-4.0"),
+        (["apache-2.0", "gpl-3.0"], "gpl-3.0"),
+        (["mpl-2.0", "mit"], "mpl-2.0"),
+        (["mpl-2.0", "agpl-3.0"], "agpl-3.0"),
+        (["lgpl-3.0", "gpl-3.0", "mit"], "gpl-3.0"),
+        (["mit", "llama2"], "llama2"),
+        (["cc-by-4.0", "cc-by-nc-4.0"], "cc-by-nc-4.0"),
+        (["cc-by-nc-4.0", "cc-by-nc-sa-4.0"], "cc-by-nc-sa-4.0"),
+    ],
+)
+def test_the_strictest_of_the_parents_licences_holds(licences, expected):
+    for order in (licences, licences[::-1]):
+        found = combined(*order)
+        assert (found.licence, found.unread) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    "licences",
+    [
+        ["gpl-3.0", "cc-by-nc-sa-4.0"],
+        ["gpl-3.0", "cc-by-nc-4.0"],
+        ["gpl-3.0", "agpl-3.0"],
+        ["cc-by-sa-4.0", "gpl-3.0"],
+        ["cc-by-sa-4.0", "cc-by-nc-sa-4.0"],
+        ["llama2", "gemma"],
+        ["mit", "openrail", "cc-by-nc-4.0"],
+        ["unknown", "gpl-3.0", "cc-by-nc-4.0"],
+    ],
+)
+def test_licences_that_exclude_each_other_are_refused_by_name(licences):
+    with pytest.raises(Refusal) as refused:
+        combined(*licences)
+    assert refused.value.code == "licences_exclude_each_other"
+    assert all(LICENCES[licence] in refused.value.message for licence in licences[-2:])
+
+
+@pytest.mark.parametrize("licences", [["cc-by-nd-4.0"], ["mit", "cc-by-nd-4.0"], ["unknown", "cc-by-nd-4.0"]])
+def test_a_licence_that_forbids_derivatives_is_refused(licences):
+    with pytest.raises(Refusal, match="forbids publishing what is made from it"):
+        combined(*licences)
+
+
+@pytest.mark.parametrize("licence", ["unknown", "other", "", "a-licence-of-their-own"])
+def test_terms_nobody_here_can_read_make_it_other_and_are_named(licence):
+    found = combined("mit", licence)
+    assert (found.licence, found.unread) == ("other", ("bob/1",))
+
+
+def test_every_licence_on_offer_has_a_place():
+    for licence in LICENCES.keys() - {"cc-by-nd-4.0", "other", "unknown"}:
+        assert combined(licence).licence == licence
