@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from hub_site.accounts.models import ApiToken, Namespace, User
-from hub_site.accounts.names import require_free_of_reserved, require_name
+from hub_site.accounts.models import ApiToken, Membership, Namespace, User
+from hub_site.accounts.names import name_key, require_free_of_reserved, require_name
 from hub_site.accounts.selectors import namespace_is_taken
 from hub_site.common.errors import Refusal
 
@@ -42,6 +42,18 @@ def namespace_claim(*, user: User) -> Namespace:
             namespace.save()
     except IntegrityError as error:
         raise name_taken(user.username) from error
+    return namespace
+
+
+@transaction.atomic
+def organisation_create(*, founder: User, name: str) -> Namespace:
+    """Make a namespace of several people, of whom the founder is the first."""
+    require_name(name, field="namespace", what="an organisation")
+    require_free_of_reserved(name, field="namespace")
+    if namespace_is_taken(name):
+        raise name_taken(name)
+    namespace = Namespace.objects.create(name=name, key=name_key(name), kind=Namespace.Kind.ORGANISATION)
+    Membership.objects.create(namespace=namespace, user=founder, role=Membership.Role.ADMIN)
     return namespace
 
 

@@ -23,6 +23,7 @@ class ModuleImport(Job):
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="imports")
     sources = models.JSONField()  # as they were asked for: ["owner/name@revision", "owner"]
     base_name = models.CharField(max_length=REPO_ID_LENGTH_MAX, blank=True)  # in place of what configs name
+    endpoint = models.CharField(max_length=200, blank=True)  # another Hub than the one this site reads
     is_listed = models.BooleanField(default=False)  # every source has become items
 
     class Meta:
@@ -71,6 +72,11 @@ class ImportItem(models.Model):
     def __str__(self) -> str:
         return self.repo_id
 
+    @property
+    def source(self) -> str:
+        """As it is asked for."""
+        return f"{self.repo_id}@{self.revision}" if self.revision else self.repo_id
+
 
 class BaseImport(Job):
     """One request of staff to put a base model of the Hub into the library."""
@@ -96,4 +102,4 @@ class BaseImport(Job):
         return f"base import {self.pk}"
 
     def get_absolute_url(self) -> str:
-        return reverse("modules_registry:importing:base", args=[self.pk])
+        return reverse("admin:importing_baseimport_change", args=[self.pk])

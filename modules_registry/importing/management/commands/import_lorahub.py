@@ -1,0 +1,84 @@
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from hub_site.accounts.models import User
+from hub_site.accounts.selectors import namespace_by_name
+from hub_site.accounts.services import organisation_create
+from hub_site.common.errors import Refusal
+from modules_registry.importing import runner
+from modules_registry.importing.hub_reader import HubReader
+from modules_registry.importing.lorahub import AUTHOR, BASE, is_module
+from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.services import import_request
+
+State = ImportItem.State
+
+
+class Command(BaseCommand):
+    help = "Import the modules of the LoraHub paper, each with the task and data set that its name tells."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--endpoint", default="", help="another Hub than HUB_IMPORT_ENDPOINT")
+        parser.add_argument("--author", default=AUTHOR, help="whose they are there")
+        parser.add_argument("--namespace", default=AUTHOR, help="whose they are here; made when missing")
+        parser.add_argument("--user", default="", help="the member of staff who publishes them")
+        parser.add_argument("--base", default=BASE, help="their base model")
+        parser.add_argument("--limit", type=int, default=0, help="only so many, by name")
+
+    def handle(self, *, namespace: str, user: str, base: str, endpoint: str, **options: Any) -> None:
+        owner = staff_user(user)
+        try:
+            sources = listed(endpoint, options["author"])
+            wanted = sources[: options["limit"] or None]
+            job = import_request(
+                owner=owner,
+                namespace=namespace_by_name(namespace) or organisation_create(founder=owner, name=namespace),
+                sources=wanted,
+                base=base,
+                endpoint=endpoint,
+                ring=False,
+            )
+        except Refusal as refusal:
+            raise CommandError(refusal.message) from refusal
+        self.stdout.write(f"Importing {len(wanted)} of {len(sources)} modules of {options['author']}.")
+        self.carry_out(job, len(wanted))
+
+    def carry_out(self, job: ModuleImport, wanted: int) -> None:
+        try:
+            runner.import_run(job.pk)
+        finally:
+            runner.launcher().stop()
+        job.refresh_from_db()
+        for item in job.items.filter(state=State.REFUSED):
+            self.stdout.write(f"{item.repo_id}: {item.message}")
+        known = job.items.filter(state=State.UNCHANGED).count()
+        come = job.items.filter(state=State.IMPORTED).count()
+        before = f" ({known} of them before)" if known else ""
+        self.stdout.write(f"{come + known} of {wanted} imported{before}, into {job.namespace}.")
+        if not job.is_done:
+            raise CommandError(job.error_message or f"The import is {job.get_status_display().lower()}.")
+
+
+def staff_user(username: str) -> User:
+    """The one who was named, or the only one there is."""
+    staff = User.objects.filter(is_staff=True, is_active=True)
+    found = staff.filter(username=username) if username else staff
+    if found.count() != 1:
+        raise CommandError(
+            "Say which member of staff publishes them: --user NAME. “./hub manage createsuperuser” makes one."
+        )
+    return found.get()
+
+
+def listed(endpoint: str, author: str) -> list[str]:
+    """The author's modules on the Hub, by name."""
+    token = "" if endpoint else settings.HUB_IMPORT_TOKEN
+    reader = HubReader(endpoint or settings.HUB_IMPORT_ENDPOINT, token, time.sleep)
+    names = reader.repositories_of(author, most=settings.HUB_IMPORT_REPOSITORIES_MAX)
+    found = sorted(filter(is_module, names))
+    if not found:
+        raise Refusal("nothing_there", f"{author} has none of the modules of LoraHub at {reader.endpoint}.")
+    return found
