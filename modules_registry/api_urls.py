@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import include, path
 
 from hub_site.accounts.api import WhoamiApi
 from modules_registry import api
@@ -8,6 +8,7 @@ urlpatterns = [
     path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/versions", api.VersionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/files/<path:path>", api.FileApi.as_view()),
+    path("", include("modules_registry.importing.api_urls")),
     path("bases", api.BaseListApi.as_view()),
     path("tags", api.TagListApi.as_view()),
     path("whoami", WhoamiApi.as_view()),

@@ -86,20 +86,14 @@ class PrivateField(forms.BooleanField):
         super().__init__(
             label="Private",
             required=False,
-            help_text="Only its owner sees it, and the people of the owner's organisation. It cannot be composed.",
+            help_text="Only its owner sees it, and the people of an owning organisation. It cannot be composed.",
         )
 
 
-class ModuleForm(DescriptionForm, FilesForm):
-    """Everything a new module needs."""
+class OwnerForm(forms.Form):
+    """Whose it will be: the user's own, or an organisation's."""
 
     namespace = forms.ChoiceField(label="Owner")
-    private = PrivateField()
-    name = forms.CharField(
-        max_length=NAME_LENGTH_MAX,
-        help_text="Letters, digits, “.”, “-” and “_”. It becomes the address and cannot be changed.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,6 +105,17 @@ class ModuleForm(DescriptionForm, FilesForm):
 
     def clean_namespace(self) -> Any:
         return self.namespaces[self.cleaned_data["namespace"]]
+
+
+class ModuleForm(DescriptionForm, FilesForm, OwnerForm):
+    """Everything a new module needs."""
+
+    private = PrivateField()
+    name = forms.CharField(
+        max_length=NAME_LENGTH_MAX,
+        help_text="Letters, digits, “.”, “-” and “_”. It becomes the address and cannot be changed.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
 
 
 class VersionForm(FilesForm):

@@ -25,7 +25,7 @@ from modules_registry.core.compatibility import Base, Candidate, reason_not_comp
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.licences import licence_label
-from modules_registry.models import BaseModel, Module, StoredFile, Version, VersionFile
+from modules_registry.models import BaseModel, Module, Origin, StoredFile, Version, VersionFile
 from modules_registry.storage import HubUnavailableError, StorageError, Store, make_store
 
 SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}
@@ -281,6 +281,14 @@ def versions_of(module: Module) -> QuerySet[Version]:
     """What was published, newest first; not the steps of a draft or of a branch."""
     numbered = module.versions.filter(number__isnull=False).order_by("-number")
     return numbered.select_related("base", "author", "module__namespace").prefetch_related("files")
+
+
+def origin_of(version: Version) -> Origin | None:
+    """Where its weights were imported from; a later card on the same weights changes nothing of it."""
+    same_weights = Origin.objects.filter(
+        version__module=version.module_id, version__weights_sha256=version.weights_sha256
+    )
+    return same_weights.filter(version__lte=version.pk).order_by("-version").first()
 
 
 def next_number(module: Module) -> int:

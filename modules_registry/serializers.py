@@ -11,7 +11,7 @@ from modules_registry import selectors
 from modules_registry.hub_copies import HubCopy, hub_copy
 from modules_registry.licences import LICENCES
 from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
-from modules_registry.models import BaseModel, Module, Version, VersionFile
+from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
 TAG_TEXT_LENGTH_MAX = 200
@@ -34,6 +34,26 @@ class HubCopySerializer(serializers.Serializer[HubCopy]):
     next_try_at = serializers.DateTimeField(allow_null=True)
 
 
+class RepairSerializer(serializers.Serializer[dict[str, str]]):
+    code = serializers.CharField(help_text="Stable and snake_case.")
+    sentence = serializers.CharField()
+
+
+class OriginSerializer(serializers.ModelSerializer[Origin]):
+    """Where imported weights came from, and what was mended on the way."""
+
+    hub = serializers.CharField(source="endpoint", help_text="The Hub's address.")
+    commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
+    weights_file = serializers.CharField(help_text="Its name there; a “.bin” was converted.")
+    weights_sha256 = serializers.CharField(help_text="Of that file as it was fetched.")
+    repairs = RepairSerializer(many=True)
+    url = serializers.CharField()
+
+    class Meta:
+        model = Origin
+        fields = ["hub", "repo_id", "commit_id", "weights_file", "weights_sha256", "repairs", "url"]
+
+
 class VersionSerializer(serializers.ModelSerializer[Version]):
     author = serializers.CharField(source="author.username")
     base = serializers.CharField(source="base_name", help_text="The base model, as the uploader named it.")
@@ -43,6 +63,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
     files = FileSerializer(many=True)
+    origin = serializers.SerializerMethodField(help_text="Of imported weights; null for uploaded ones.")
     hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")
 
     class Meta:
@@ -51,11 +72,16 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
             *("number", "commit_id", "message", "author", "created_at", "base", "base_revision"),
             *("is_composable", "not_composable_because", "task_type", "rank", "alpha", "scaling", "targets"),
             *("parameters", "dtype", "weights_sha256", "size_bytes", "files"),
-            "hub_copy",
+            *("origin", "hub_copy"),
         ]
 
     def get_is_composable(self, version: Version) -> bool:
         return version.base_id is not None
+
+    @extend_schema_field(OriginSerializer(allow_null=True))
+    def get_origin(self, version: Version) -> dict[str, Any] | None:
+        origin = selectors.origin_of(version)
+        return dict(OriginSerializer(origin).data) if origin else None
 
     @extend_schema_field(HubCopySerializer(allow_null=True))
     def get_hub_copy(self, version: Version) -> dict[str, Any] | None:

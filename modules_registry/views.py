@@ -223,6 +223,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "files": selectors.version_files(version),
         "card": markdown_html(card.body),
         "not_composable_because": selectors.not_composable_because(version),
+        "origin": selectors.origin_of(version),
         "hub_copy": hub_copies.hub_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),

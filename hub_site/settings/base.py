@@ -29,14 +29,9 @@ HUB_IMPORT_ENDPOINT = env_url(
     example="https://huggingface.co",
 ).geturl()
 HUB_IMPORT_TOKEN = env_str("HUB_IMPORT_TOKEN", "")
+HUB_IMPORT_REPOSITORIES_MAX = env_int("HUB_IMPORT_REPOSITORIES_MAX", 1000, least=1)
+HUB_IMPORTS_UNFINISHED_MAX = env_int("HUB_IMPORTS_UNFINISHED_MAX", 3, least=1)
 HUB_BASE_MAX_MB = env_int("HUB_BASE_MAX_MB", 20_000, least=1)
-HUB_IMPORT_ENDPOINT = env_url(
-    "HUB_IMPORT_ENDPOINT",
-    "https://huggingface.co",
-    schemes=("http", "https"),
-    example="https://huggingface.co",
-).geturl()
-HUB_IMPORT_TOKEN = env_str("HUB_IMPORT_TOKEN", "")
 HUB_DEMO_BUNDLE = env_path("HUB_DEMO_BUNDLE", BASE_DIR / "demo" / "bundle")
 HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
 HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)

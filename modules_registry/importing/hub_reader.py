@@ -42,6 +42,14 @@ class RemoteRepository:
     files: dict[str, RemoteFile]
 
 
+class HubAway(Refusal):
+    """The Hub did not answer, or was too busy, as often as it was asked. It will pass."""
+
+    def __init__(self, endpoint: str) -> None:
+        message = f"The Hub at {endpoint} does not answer, or is too busy. Try again in a few minutes."
+        super().__init__("hub_away", message, status=503)
+
+
 @contextmanager
 def told(repo_id: str) -> Iterator[None]:
     """What will not pass becomes a refusal for the importing person; what will, a HubUnavailableError."""
@@ -63,15 +71,21 @@ def told(repo_id: str) -> Iterator[None]:
 
 
 class HubReader:
-    """Args: wait: sleeps so many seconds, and may raise to stop."""
+    """One person's way to a Hub.
+
+    Every call raises a Refusal: HubAway for what will pass.
+
+    Args: wait: sleeps so many seconds, and may raise to stop.
+    """
 
     def __init__(self, endpoint: str, token: str, wait: Callable[[float], None]) -> None:
         self.endpoint, self.wait = endpoint.rstrip("/"), wait
         self.api = HfApi(endpoint=self.endpoint, token=token or False)
         self.headers = build_hf_headers(token=token or False) | {"Accept-Encoding": "identity"}
 
-    def repositories_of(self, owner: str) -> list[str]:
-        return self.tried(owner, lambda: [info.id for info in self.api.list_models(author=owner)])
+    def repositories_of(self, owner: str, *, most: int) -> list[str]:
+        """At most so many, as the Hub lists them."""
+        return self.tried(owner, lambda: [info.id for info in self.api.list_models(author=owner, limit=most)])
 
     def look_at(self, repo_id: str, revision: str) -> RemoteRepository:
         info = self.tried(
@@ -123,8 +137,11 @@ class HubReader:
             except HubUnavailableError as error:
                 self.wait(min(max(wait_s, error.retry_after_s), WAIT_MAX_S))
                 wait_s *= 2
-        with told(repo_id):
-            return call()
+        try:
+            with told(repo_id):
+                return call()
+        except HubUnavailableError as error:
+            raise HubAway(self.endpoint) from error
 
 
 def too_large(path: str, max_bytes: int) -> Refusal:

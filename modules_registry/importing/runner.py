@@ -6,6 +6,7 @@ A pickled checkpoint is converted in a limited child; what comes of it goes thro
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -14,6 +15,7 @@ import time
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -33,9 +35,10 @@ from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.importing.hub_reader import HubReader, RemoteRepository
+from modules_registry.importing.card_facts import card_facts
+from modules_registry.importing.hub_reader import HubAway, HubReader, RemoteRepository
+from modules_registry.importing.lorahub import card_told
 from modules_registry.importing.models import ImportItem, ModuleImport
-from modules_registry.licences import LICENCES
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import StorageError
@@ -44,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 BEAT_S = 1.0
+AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
+FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
 stopping = threading.Event()
 
@@ -63,7 +68,20 @@ def launcher() -> Launcher:
 
 
 def sweep() -> list[UUID]:
-    return leases.sweep(ModuleImport)
+    waiting = leases.sweep(ModuleImport)
+    remove_left_folders()
+    return waiting
+
+
+def remove_left_folders() -> None:
+    """Remove what workers left that were killed: folders of a claim that no longer holds its job."""
+    found = list(imports_folder().iterdir())  # before the rows: a folder is made after its claim
+    held = ModuleImport.objects.filter(status=Status.RUNNING).values_list("pk", "generation")
+    held_names = {(str(job), str(generation)) for job, generation in held}
+    for folder in found:
+        name = FOLDER.fullmatch(folder.name)
+        if name and (name["job"], name["generation"]) not in held_names:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def import_run(import_id: UUID) -> None:
@@ -101,8 +119,10 @@ class Import:
     """One claimed import."""
 
     def __init__(self, job: ModuleImport) -> None:
-        self.job, self.next_beat = job, 0.0
-        self.reader = HubReader(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
+        self.job, self.next_beat, self.away = job, 0.0, 0
+        # What the operator's token may see there is not everyone's to bring in.
+        token = settings.HUB_IMPORT_TOKEN if job.owner.is_staff and not job.endpoint else ""
+        self.reader = HubReader(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
 
     def wait(self, seconds: float) -> None:
         """Sleep in short pieces; beat, and raise whatever is a reason to stop."""
@@ -123,16 +143,22 @@ class Import:
             self.list_sources()
         for item in self.job.items.filter(state=ImportItem.State.WAITING):
             self.wait(0)
-            with tempfile.TemporaryDirectory(dir=imports_folder()) as folder:
+            with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
+
+    def temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
+        """Named after this claim, so that the sweep knows when nobody needs it."""
+        prefix = f"modules-{self.job.pk}-{self.job.generation}-"
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=imports_folder(), ignore_cleanup_errors=True)
 
     def list_sources(self) -> None:
         """Make each source items: itself, or all repositories of an owner."""
         wanted: dict[str, str] = {}
         for source in self.job.sources:
             name, _, revision = source.partition("@")
-            for repo_id in [name] if "/" in name else self.reader.repositories_of(name):
+            for repo_id in [name] if "/" in name else self.repositories_of(name):
                 wanted.setdefault(repo_id, revision)
+        require_not_too_many(len(wanted))
         with transaction.atomic():
             self.require_held(is_listed=True)
             ImportItem.objects.bulk_create(
@@ -140,12 +166,26 @@ class Import:
                 for position, (repo_id, revision) in enumerate(wanted.items())
             )
 
+    def repositories_of(self, owner: str) -> list[str]:
+        found = self.reader.repositories_of(owner, most=settings.HUB_IMPORT_REPOSITORIES_MAX + 1)
+        if not found:
+            raise Refusal("nothing_there", f"{owner} has no public repository on the Hub. Check the name.")
+        return found
+
     def import_item(self, item: ImportItem, folder: Path) -> None:
+        """Bring one in, or note why not. Raises HubAway when the Hub has been away for some in a row."""
         try:
             self.bring(item, folder)
+            self.away = 0
+        except HubAway as away:
+            self.refuse(item, away.code, away.message)
+            self.away += 1
+            if self.away == AWAY_MAX:
+                raise
         except ChildDied:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
+            self.away = 0
             self.refuse(item, refusal.code, str(refusal))
 
     def bring(self, item: ImportItem, folder: Path) -> None:
@@ -162,7 +202,7 @@ class Import:
                 self.settle(item, ImportItem.State.UNCHANGED, version=known.version)
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
-        card = self.fetch_card(repository, folder)
+        card = card_told(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
         repaired = self.repaired(folder, card)
         self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
 
@@ -231,7 +271,8 @@ class Import:
                 "card_file": BytesIO(card.text.encode()) if card.text else None,
                 "message": f"Import {repository.repo_id}@{repository.commit_id[:12]}",
             }
-            version = self.version_of(module, repository.repo_id, card, files)
+            base = repaired.config.get("base_model_name_or_path") or ""
+            version = self.version_of(module, repository.repo_id, card, base, files)
         Origin.objects.get_or_create(
             version=version,
             defaults={
@@ -245,16 +286,19 @@ class Import:
         )
         self.settle(item, ImportItem.State.IMPORTED, version=version)
 
-    def version_of(self, module: Module | None, repo_id: str, card: Card, files: dict) -> Version:  # type: ignore[type-arg]
+    def version_of(
+        self, module: Module | None, repo_id: str, card: Card, base: str, files: dict[str, Any]
+    ) -> Version:
         if module is not None:
             return version_add(author=self.job.owner, module=module, **files)[0]
-        licence = card.front_matter.get("license", "unknown")
+        said = card_facts(card, repo_id=repo_id, base=base)
         published = module_publish(
             author=self.job.owner,
             namespace=self.job.namespace,
             name=repo_id.partition("/")[2],
-            sentence=f"Imported from {repo_id}.",
-            licence=licence if licence in list(LICENCES) else "other",
+            sentence=said.sentence,
+            licence=said.licence,
+            tags=said.tags,
             **files,
         )
         assert published.current is not None
@@ -272,6 +316,13 @@ class Import:
         held = ModuleImport.objects.held(self.job.generation).filter(pk=self.job.pk)
         if not held.update(updated_at=timezone.now(), **fields):
             raise leases.LeaseLost
+
+
+def require_not_too_many(count: int) -> None:
+    most = settings.HUB_IMPORT_REPOSITORIES_MAX
+    if count > most:
+        message = f"These are more than {most:,} repositories, the most in one import. Name fewer."
+        raise Refusal("too_many_repositories", message)
 
 
 def imports_folder() -> Path:

@@ -1,38 +1,107 @@
-"""Asking for an import, and taking the wish back."""
+"""Asking for an import, taking the wish back, trying again what did not come in."""
 
 import re
 from collections.abc import Sequence
+from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.common.errors import Refusal
+from hub_site.jobs import leases
 from modules_registry.core.adapter_config import is_base_name
+from modules_registry.importing import selectors
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.tasks import run_import
 from modules_registry.intake import require_base_name
 from modules_registry.services import require_writable
 
-SOURCES_MAX = 1000
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+PAGE_OF_A_REPOSITORY = re.compile(r"(?P<name>[^/?#]+(?:/[^/?#]+)?)(?:/tree/(?P<revision>[^?#]+?))?/?")
 
 
 def import_request(
-    *, owner: User, namespace: Namespace, sources: Sequence[str], base: str = "", ring: bool = True
+    *,
+    owner: User,
+    namespace: Namespace,
+    sources: Sequence[str],
+    base: str = "",
+    endpoint: str = "",
+    ring: bool = True,
 ) -> ModuleImport:
-    """Store what is asked for, repositories and owners on a Hub, and ring the queue once it is committed."""
+    """Store what is asked for, repositories and owners on a Hub, and ring the queue once it is committed.
+
+    Args:
+        endpoint: another Hub than the site's own; only the operator's commands may name one.
+    """
     require_writable(owner, namespace)
     require_base_name(base)
-    wanted = list(dict.fromkeys(source.strip() for source in sources if source.strip()))
-    if not 1 <= len(wanted) <= SOURCES_MAX:
-        raise bad_sources(f"Name 1 to {SOURCES_MAX} repositories or owners, one a line.")
+    wanted = list(dict.fromkeys(source_of(text) for text in sources if text.strip()))
+    most = settings.HUB_IMPORT_REPOSITORIES_MAX
+    if not 1 <= len(wanted) <= most:
+        raise bad_sources(f"Name 1 to {most} repositories or owners, one a line.")
     for source in wanted:
         require_source(source)
     with transaction.atomic():
-        job = ModuleImport.objects.create(owner=owner, namespace=namespace, sources=wanted, base_name=base)
+        require_room(owner)
+        job = ModuleImport.objects.create(
+            owner=owner, namespace=namespace, sources=wanted, base_name=base, endpoint=endpoint
+        )
         if ring:
             transaction.on_commit(lambda: run_import.delay(str(job.pk)), robust=True)
     return job
+
+
+def import_cancel(*, owner: User, import_id: UUID) -> ModuleImport:
+    """Ask for the end of it. What came in stays; a finished import stays as it is."""
+    job = require_own(owner, import_id)
+    leases.cancel(ModuleImport, job.pk)
+    job.refresh_from_db()
+    return job
+
+
+def import_again(*, owner: User, import_id: UUID) -> ModuleImport:
+    """A new import of what a finished one refused or did not come to."""
+    job = require_own(owner, import_id)
+    if not job.is_finished:
+        raise Refusal("not_finished", "It is not finished yet. Wait for its end, or cancel it.", status=409)
+    sources = selectors.sources_left(job)
+    if not sources:
+        raise Refusal("nothing_left", "Everything came in; there is nothing to try again.", status=409)
+    return import_request(
+        owner=owner, namespace=job.namespace, sources=sources, base=job.base_name, endpoint=job.endpoint
+    )
+
+
+def require_own(owner: User, import_id: UUID) -> ModuleImport:
+    job = selectors.import_find(owner, import_id)
+    if job is None:
+        raise Refusal("not_found", "There is no such import, or it is not yours.", status=404)
+    return job
+
+
+def require_room(owner: User) -> None:
+    User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
+    most = settings.HUB_IMPORTS_UNFINISHED_MAX
+    if selectors.unfinished_count(owner) >= most:
+        message = (
+            f"You have {most} imports waiting or running, the most at once. "
+            "Wait for one to finish, or cancel one."
+        )
+        raise Refusal("too_many_running", message, status=429)
+
+
+def source_of(text: str) -> str:
+    """A source as it was written, or taken out of the address that a browser shows on the Hub."""
+    source = text.strip()
+    address = settings.HUB_IMPORT_ENDPOINT.rstrip("/") + "/"
+    match = (
+        PAGE_OF_A_REPOSITORY.fullmatch(source.removeprefix(address)) if source.startswith(address) else None
+    )
+    if match is None:
+        return source
+    return f"{match['name']}@{match['revision']}" if match["revision"] else match["name"]
 
 
 def require_source(source: str) -> None:

@@ -1,0 +1,118 @@
+"""Imports under /api/v1/: ask, follow, cancel, try again. The same services as the pages."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from hub_site.accounts.authentication import TokenScope
+from hub_site.accounts.models import User
+from hub_site.common.api_errors import ErrorSerializer
+from modules_registry.api import NOT_FOUND, PAGE_SIZE_MAX, REFUSED, Pages, namespace_asked, validated
+from modules_registry.importing import selectors
+from modules_registry.importing.models import ModuleImport
+from modules_registry.importing.serializers import (
+    ImportDetailSerializer,
+    ImportInput,
+    ImportPageSerializer,
+    ImportSerializer,
+)
+from modules_registry.importing.services import import_again, import_cancel, import_request
+
+READ = {200: ImportDetailSerializer, 401: ErrorSerializer, **NOT_FOUND}
+
+
+class OwnerApi(APIView):
+    """What is private to its owner: nobody else's exists."""
+
+    permission_classes = [IsAuthenticated, TokenScope]
+
+
+class ImportsApi(OwnerApi):
+    @extend_schema(
+        operation_id="imports_list",
+        summary="List your imports",
+        tags=["imports"],
+        parameters=[
+            OpenApiParameter("page", int, description="From 1."),
+            OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
+        ],
+        responses={200: ImportPageSerializer, 401: ErrorSerializer, **NOT_FOUND},
+    )
+    def get(self, request: Request) -> Response:
+        """Your imports, newest first."""
+        pages = Pages()
+        rows: Any = pages.paginate_queryset(selectors.imports_of(user_of(request)), request, view=self)
+        listed = ImportSerializer(rows, many=True, context={"request": request})
+        return pages.get_paginated_response(listed.data)
+
+    @extend_schema(
+        operation_id="imports_create",
+        summary="Import modules from the Hub",
+        tags=["imports"],
+        request=ImportInput,
+        responses={202: ImportDetailSerializer, 429: ErrorSerializer, **REFUSED},
+    )
+    def post(self, request: Request) -> Response:
+        """Ask for repositories, or for all of an owner's. It runs in the background: read it again."""
+        asked = validated(ImportInput, request)
+        namespace = namespace_asked(user_of(request), asked.pop("namespace", ""))
+        job = import_request(owner=user_of(request), namespace=namespace, **asked)
+        return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
+
+
+class ImportApi(OwnerApi):
+    @extend_schema(
+        operation_id="imports_retrieve", summary="Read an import", tags=["imports"], responses=READ
+    )
+    def get(self, request: Request, import_id: UUID) -> Response:
+        """One import, with what became of each repository."""
+        return Response(detail(request, import_id))
+
+
+class ImportCancelApi(OwnerApi):
+    @extend_schema(
+        operation_id="imports_cancel",
+        summary="Cancel an import",
+        tags=["imports"],
+        request=None,
+        responses={202: ImportDetailSerializer, 401: ErrorSerializer, 403: ErrorSerializer, **NOT_FOUND},
+    )
+    def post(self, request: Request, import_id: UUID) -> Response:
+        """Ask for the end of it. What came in stays; a finished import stays as it is."""
+        import_cancel(owner=user_of(request), import_id=import_id)
+        return Response(detail(request, import_id), status=status.HTTP_202_ACCEPTED)
+
+
+class ImportAgainApi(OwnerApi):
+    @extend_schema(
+        operation_id="imports_again",
+        summary="Try again what did not come in",
+        tags=["imports"],
+        request=None,
+        responses={
+            202: ImportDetailSerializer, 409: ErrorSerializer, 429: ErrorSerializer, **REFUSED, **NOT_FOUND,
+        },
+    )  # fmt: skip
+    def post(self, request: Request, import_id: UUID) -> Response:
+        """A new import of what a finished one refused or did not come to."""
+        job = import_again(owner=user_of(request), import_id=import_id)
+        return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
+
+
+def detail(request: Request, import_id: UUID) -> dict[str, Any]:
+    job: ModuleImport | None = selectors.import_find(user_of(request), import_id)
+    if job is None:
+        raise Http404
+    return dict(ImportDetailSerializer(job, context={"request": request}).data)
+
+
+def user_of(request: Request) -> User:
+    assert isinstance(request.user, User)  # IsAuthenticated
+    return request.user

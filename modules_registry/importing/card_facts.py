@@ -1,0 +1,130 @@
+"""What an imported card says of its module: a sentence, tags, the licence."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub_site.common.errors import Refusal
+from modules_registry.cards import Card
+from modules_registry.licences import LICENCES
+from modules_registry.tags import TAGS_MAX, normalise_tags
+
+SENTENCE_LENGTH_MAX = 300
+SENTENCE_LENGTH_MIN = 20  # shorter ones are leftovers of a template
+PARAGRAPH_LENGTH_MAX = 2000  # read of one; a stranger's paragraph may be the whole card
+NAMES_SHOWN_MAX = 3
+# True of every module here, or of how it was made: nobody searches for these.
+TAGS_OF_ALL = frozenset({
+    *("adapter", "adapters", "generated-from-trainer", "lora", "peft", "pytorch", "safetensors"),
+    *("text-generation-inference", "text2text-generation", "transformers"),
+})  # fmt: skip
+TEMPLATE = re.compile(
+    r"more information needed|has been generated automatically|aims to be a base template"
+    r"|was pushed to the hub|proofread and complete|quantization config|framework versions",
+    re.IGNORECASE,
+)
+DESCRIBES = re.compile(r"about|description|details|overview|summary|what|intended", re.IGNORECASE)
+HEADING = re.compile(r"(?P<level>#{1,6})\s+(?P<words>.*)")
+PROSE = re.compile(r"[^\W\d_`#>|!<*-]|[*_\[]", re.UNICODE)  # how a paragraph of words may begin
+COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+FENCE = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.DOTALL | re.MULTILINE)
+IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
+LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+MARKS = re.compile(r"<[^<>]*>|[*`]+|(?<!\w)_+|_+(?!\w)")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_])")
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    sentence: str
+    tags: list[str]
+    licence: str
+
+
+def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
+    """Args: base: the name of the base model, as the adapter has it now."""
+    said = card.front_matter
+    return CardFacts(
+        sentence=sentence_in(card.body) or sentence_without_card(said, repo_id, base),
+        tags=tags_in(said),
+        licence=licence_in(said),
+    )
+
+
+def licence_in(said: dict[str, Any]) -> str:
+    named = [name.lower() for name in texts(said.get("license"))]
+    if not named:
+        return "unknown"
+    return named[0] if len(named) == 1 and named[0] in LICENCES else "other"
+
+
+def tags_in(said: dict[str, Any]) -> list[str]:
+    """The card's tags and languages, those that can be tags here."""
+    found: dict[str, None] = {}
+    for text in [*texts(said.get("tags")), *texts(said.get("language"))]:
+        try:
+            found |= dict.fromkeys(normalise_tags([text]))
+        except Refusal:
+            continue
+    return [tag for tag in found if tag not in TAGS_OF_ALL][:TAGS_MAX]
+
+
+def sentence_in(body: str) -> str:
+    """The beginning of the first paragraph that describes the module, as plain text; empty if none does."""
+    for paragraph in describing_paragraphs(body):
+        text = plain(paragraph)
+        if len(text) >= SENTENCE_LENGTH_MIN and not TEMPLATE.search(text):
+            return shortened(text)
+    return ""
+
+
+def describing_paragraphs(body: str) -> Iterator[str]:
+    """Paragraphs of words before the first section, or in a section whose heading promises a description."""
+    describes = True
+    for block in re.split(r"\n\s*\n", FENCE.sub("\n\n", COMMENT.sub("", body))):
+        lines = block.strip().splitlines()
+        while lines and (heading := HEADING.match(lines[0])):
+            describes = heading["level"] == "#" or bool(DESCRIBES.search(heading["words"]))
+            lines = lines[1:]
+        if describes and lines and PROSE.match(lines[0]) and not lines[0].startswith(("- ", "* ")):
+            yield " ".join(lines)[:PARAGRAPH_LENGTH_MAX]
+
+
+def plain(paragraph: str) -> str:
+    return " ".join(MARKS.sub("", LINK.sub(r"\1", IMAGE.sub("", paragraph))).split())
+
+
+def shortened(text: str) -> str:
+    """Whole sentences as far as they fit, or the words that do."""
+    if len(text) <= SENTENCE_LENGTH_MAX:
+        return text
+    kept = ""
+    for sentence in SENTENCE_END.split(text):
+        if len(kept) + len(sentence) + 1 > SENTENCE_LENGTH_MAX:
+            break
+        kept = f"{kept} {sentence}".strip()
+    return kept or text[: SENTENCE_LENGTH_MAX - 1].rpartition(" ")[0] + "…"
+
+
+def sentence_without_card(said: dict[str, Any], repo_id: str, base: str) -> str:
+    """What is known of a module whose card says nothing: its base, its data sets, its name."""
+    kind = f"A LoRA for {base}" if base else "A LoRA"
+    if data_sets := texts(said.get("datasets")):
+        return shortened(f"{kind}, trained on {listed(data_sets)}.")
+    words = re.sub(r"[-_.]+", " ", repo_id.rpartition("/")[2]).strip()
+    return shortened(f"{kind}, known as “{words}” on the Hub.")
+
+
+def listed(names: Sequence[str]) -> str:
+    shown = list(names[:NAMES_SHOWN_MAX])
+    if len(names) > NAMES_SHOWN_MAX:
+        shown.append(f"{len(names) - NAMES_SHOWN_MAX} more")
+    *first, last = shown
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def texts(value: object) -> list[str]:
+    """One text or a list of texts; anything else is none."""
+    values = value if isinstance(value, list) else [value]
+    return [text.strip() for text in values if isinstance(text, str) and text.strip()]

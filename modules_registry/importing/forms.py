@@ -1,0 +1,64 @@
+"""What the page asks for. Whether it may be done is the service's question."""
+
+from typing import Any
+
+from django import forms
+
+from modules_registry.forms import BASE_NAME_LENGTH_MAX, OwnerForm
+
+SOURCES_LENGTH_MAX = 400_000  # characters: more than the most repositories have in their names
+LIST_BYTES_MAX = SOURCES_LENGTH_MAX
+COMMENT = "#"
+
+
+class ImportForm(OwnerForm):
+    """Repositories by their names, typed or in a file, and whose modules they become."""
+
+    sources = forms.CharField(
+        label="What to import",
+        required=False,
+        max_length=SOURCES_LENGTH_MAX,
+        help_text="One a line: a repository as owner/name, or an owner for everything of theirs. "
+        "owner/name@revision takes another state than the newest. An address from your browser will do.",
+        widget=forms.Textarea(
+            attrs={
+                "rows": 6, "class": "mono", "spellcheck": "false", "autocapitalize": "none",
+                "placeholder": "lorahub/flan_t5_large-glue_qnli",
+            }
+        ),
+    )  # fmt: skip
+    list_file = forms.FileField(
+        label="Or a list file",
+        required=False,
+        allow_empty_file=True,
+        help_text="Plain text, one a line. Lines that begin with # are left out.",
+        widget=forms.FileInput(attrs={"accept": ".txt,text/plain"}),
+    )
+    base = forms.CharField(
+        label="Base model",
+        required=False,
+        max_length=BASE_NAME_LENGTH_MAX,
+        help_text="Only if the repositories name none, or a folder: what all of them were trained on.",
+        widget=forms.TextInput(attrs={"list": "bases", "autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def clean_list_file(self) -> str:
+        file = self.cleaned_data["list_file"]
+        if file is None:
+            return ""
+        if file.size > LIST_BYTES_MAX:
+            raise forms.ValidationError(f"The list is larger than {LIST_BYTES_MAX // 1000} KB. Split it.")
+        try:
+            text: str = file.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise forms.ValidationError("This is no plain text. Save the list as UTF-8 text.") from error
+        return text
+
+    def clean(self) -> dict[str, Any]:
+        """The lines of both, without the comments, in place of the two texts."""
+        cleaned: dict[str, Any] = super().clean() or {}
+        lines = f"{cleaned.get('sources', '')}\n{cleaned.pop('list_file', '')}".splitlines()
+        cleaned["sources"] = [line for line in lines if line.strip() and not line.startswith(COMMENT)]
+        if not self.errors and not cleaned["sources"]:
+            self.add_error("sources", "Name a repository or an owner, or choose a list file.")
+        return cleaned
