@@ -86,7 +86,8 @@ class PrivateField(forms.BooleanField):
         super().__init__(
             label="Private",
             required=False,
-            help_text="Only its owner sees it, and the people of an owning organisation. It cannot be composed.",
+            help_text="Only its owner sees it, and the people of the owner's organisation. "
+            "It cannot be composed.",
         )
 
 
