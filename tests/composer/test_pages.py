@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import zipfile
 
 import pytest
@@ -10,8 +11,10 @@ from django.core.management import get_commands
 from django.utils import timezone
 
 from composer import selectors
+from composer.__main__ import build_parser
 from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
-from composer.models import Composition
+from composer.core.examples import read_examples
+from composer.models import Composition, CompositionEvent
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
@@ -319,6 +322,111 @@ def test_after_cancel_the_page_says_cancelling_and_offers_no_second_cancel(brows
     page = page_of(browser.post(f"{held.get_absolute_url()}cancel/", follow=True))
     assert "Cancelling" in page
     assert f'action="{held.get_absolute_url()}cancel/"' not in page
+
+
+BASELINE = {
+    "key": "zero_shot", "label": "Base alone", "detail": "", "few_shot_loss_nats": 3.0,
+    "left_out_loss_nats": None, "held_out_exact_match_percent": 12.5, "interval_percent": [2.0, 40.0],
+    "cost": {"candidates": 1, "gradient_steps": 0, "seconds": 0.25},
+}  # fmt: skip
+
+
+def test_baselines_appear_as_they_are_measured_and_a_new_attempt_begins_anew(browser, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.append_events(held, [CompositionEvent(kind="baseline", detail=BASELINE)])
+    page = page_of(browser.get(f"{held.get_absolute_url()}progress/"))
+    assert "Base alone" in page
+    assert "12.5" in page
+    Composition.objects.filter(pk=held.pk).update(generation=held.generation + 1)
+    assert "Base alone" not in page_of(browser.get(f"{held.get_absolute_url()}progress/"))
+
+
+def test_a_running_search_can_be_stopped_once_and_the_page_says_what_will_be_kept(browser, ask):
+    composition = ask()
+    stop = f'action="{composition.get_absolute_url()}stop/"'
+    assert stop not in page_of(browser.get(composition.get_absolute_url()))  # nothing to keep in the queue
+    leases.claim(Composition, composition.pk, worker="w")
+    assert stop in page_of(browser.get(composition.get_absolute_url()))
+    page = page_of(browser.post(f"{composition.get_absolute_url()}stop/", follow=True))
+    assert stop not in page
+    assert "the best weights found so far are kept" in page
+
+
+def test_a_stranger_cannot_stop_it(browser_of, charlie, ask):
+    composition = leases.claim(Composition, ask().pk, worker="w")
+    assert browser_of(charlie).post(f"{composition.get_absolute_url()}stop/").status_code == 404
+    composition.refresh_from_db()
+    assert not composition.stop_requested
+
+
+def test_the_buttons_are_sent_anew_only_when_they_are_others(browser, ask):
+    composition = ask()
+    progress = f"{composition.get_absolute_url()}progress/"
+    shown = re.search(r"progress/\?actions=(\d+)", page_of(browser.get(composition.get_absolute_url())))[1]
+    assert 'id="actions"' not in page_of(browser.get(f"{progress}?actions={shown}"))
+    leases.claim(Composition, composition.pk, worker="w")
+    assert 'id="actions" hx-swap-oob="true"' in page_of(browser.get(f"{progress}?actions={shown}"))
+
+
+def test_an_adapter_that_was_finished_before_a_failure_is_still_offered(browser, done):
+    composition = done()
+    Composition.objects.filter(pk=composition.pk).update(status=Status.FAILED, error_code="deadline")
+    page = page_of(browser.get(composition.get_absolute_url()))
+    assert "The adapter was finished before that" in page
+    assert browser.get(f"{composition.get_absolute_url()}adapter.zip").status_code == 200
+    Composition.objects.filter(pk=composition.pk).update(status=Status.CANCELLED)
+    assert browser.get(f"{composition.get_absolute_url()}adapter.zip").status_code == 404
+
+
+def test_the_report_tells_costs_layers_and_what_was_left_out(browser, done):
+    composition = done(rank=2)
+    report = composition.report
+    for row in report["baselines"]:
+        row |= {"left_out_loss_nats": 2.25, "cost": {"candidates": 17, "gradient_steps": 40, "seconds": 1.5}}
+    report |= {
+        "schema": 2, "stopped": True, "device": "cuda", "precision": "bf16", "batch_size": None,
+        "weights_by_layer": {"encoder.0.q": [1.0, 0.0, -0.5], "encoder.0.v": [0.125, 0.0, 0.0]},
+        "modules_left_out": [{"name": "bob/odd", "reason": "changes x, which this base model does not have"}],
+    }  # fmt: skip
+    Composition.objects.filter(pk=composition.pk).update(report=report)
+    page = page_of(browser.get(composition.get_absolute_url()))
+    for said in (
+        'data-label="Candidates scored">17<', 'data-label="Gradient steps">40<',
+        'data-label="Left-out loss">2.250<',
+        "You stopped the search early", "bf16 on cuda", "encoder.0.v", "<title>encoder.0.q: -0.500</title>",
+        "It changes x, which this base model does not have.",
+    ):  # fmt: skip
+        assert said in page, said
+    assert page.index("It is right on 1 of 2.") < page.index("You stopped the search early")
+
+
+def test_the_command_on_the_report_is_one_that_the_command_line_takes(browser, done):
+    composition = done(selection="random:2+screen:1", method="lorahub", batch_size=2, rank=4,
+                       sentence="It's all $HOME; `caps`", template="Q: {input}")  # fmt: skip
+    line = browser.get(composition.get_absolute_url()).context["command"]
+    variable, *words = shlex.split(line.replace("\\\n", ""))  # as a shell joins lines
+    assert variable == "HF_ENDPOINT=http://testserver"
+    assert words[:4] == ["python", "-m", "composer", "compose"]
+    asked = build_parser().parse_args(words[3:])
+    assert asked.modules == [f"{m.name}@{m.version.commit_id}" for m in composition.modules.all()]
+    assert asked.base == f"{composition.base.name}@{composition.base.revision}"
+    assert (asked.method, asked.select, asked.budget) == ("lorahub", "screen:1", composition.budget)
+    assert (asked.batch_size, asked.rank, asked.seed) == (2, 4, composition.seed)
+    assert (asked.task, asked.template) == (composition.sentence, composition.template)
+
+
+def test_the_command_s_examples_are_those_the_child_was_given(browser, browser_of, charlie, done, tmp_path):
+    composition = done()
+    for file in ("examples.jsonl", "held_out.jsonl"):
+        address = f"{composition.get_absolute_url()}{file}"
+        (tmp_path / file).write_bytes(browser.get(address).content)
+        assert browser_of(charlie).get(address).status_code == 404
+    assert [pair.input for pair in read_examples(tmp_path / "examples.jsonl", 64)] == [
+        "apple",
+        "pear",
+        "plum",
+    ]
+    assert [pair.input for pair in read_examples(tmp_path / "held_out.jsonl", 64)] == ["fig", "lime"]
 
 
 def test_the_progress_of_a_finished_one_asks_for_the_whole_page(browser, done):
