@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import api
+from composer import api, publish_api
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -10,6 +10,11 @@ urlpatterns = [
     path("compositions/<uuid:composition_id>/stop", api.StopApi.as_view(), name="api-composition-stop"),
     path(
         "compositions/<uuid:composition_id>/adapter", api.AdapterApi.as_view(), name="api-composition-adapter"
+    ),
+    path(
+        "compositions/<uuid:composition_id>/publish",
+        publish_api.PublishApi.as_view(),
+        name="api-composition-publish",
     ),
     path("methods", api.MethodsApi.as_view(), name="api-methods"),
     path("choices", api.ChoicesApi.as_view(), name="api-choices"),

@@ -45,6 +45,10 @@ class Composition(Job):
     stage = models.CharField(max_length=20, blank=True)
     stage_text = models.CharField(max_length=200, blank=True)
     report = models.JSONField(null=True, blank=True)  # the core's report.json, whole
+    # The module's version that its adapter became.
+    published_as = models.OneToOneField(
+        Version, on_delete=models.SET_NULL, null=True, blank=True, related_name="composition"
+    )
 
     class Meta:
         ordering = ["-created_at"]

@@ -68,10 +68,15 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
 
 
 def command(composition: Composition, endpoint: str) -> str:
-    """What makes the same adapter again, on a machine of the same kind: every input with its revision."""
+    """What makes the same adapter again, on a machine of the same kind."""
+    return command_line(endpoint, command_options(composition))
+
+
+def command_options(composition: Composition) -> dict[str, Any]:
+    """The whole request as the command line takes it: every input with its revision."""
     report, base = composition.report or {}, composition.base
     modules = [f"{m.name}@{m.version.commit_id}" for m in composition.modules.select_related("version")]
-    options: dict[str, Any] = {
+    return {
         "base": f"{base.name}@{base.revision}",
         "modules": modules,
         "examples": FILE_OF_ROLE[Example.Role.SHOT],
@@ -92,6 +97,10 @@ def command(composition: Composition, endpoint: str) -> str:
         "task": composition.sentence or None,
         "out": composition.slug,
     }
+
+
+def command_line(endpoint: str, options: Mapping[str, Any]) -> str:
+    """Options as a line for a shell; None leaves one out."""
     words = [f"HF_ENDPOINT={shlex.quote(endpoint)} python -m composer compose"]
     for name, value in options.items():
         if value is not None:

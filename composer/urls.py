@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import views
+from composer import publish_views, views
 from composer.models import Example
 
 app_name = "composer"
@@ -26,5 +26,6 @@ urlpatterns = [
         {"role": Example.Role.HELD_OUT},
         name="held-out",
     ),
+    path("<uuid:composition_id>/publish/", publish_views.composition_publish_page, name="publish"),
     path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),
 ]

@@ -23,6 +23,7 @@ from composer.core.choices import (
 from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX, json_lines
 from composer.forms import CompositionForm, selection_initial
 from composer.models import Composition
+from composer.publish_forms import publish_panel
 from composer.report import FILE_OF_ROLE, command, outcome, race_so_far, report_view
 from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_request, composition_stop
@@ -213,6 +214,7 @@ def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
     if composition.is_done:
         context |= report_view(composition, request.GET.get("show", ""))
         context["command"] = command(composition, request.build_absolute_uri("/").rstrip("/"))
+        context |= publish_panel(composition)
         context["files"] = files = list(selectors.result_files(composition))
         context["size_bytes"] = sum(file.size_bytes for file in files)
         return render(request, "composer/composition_report.html", context)

@@ -1,0 +1,212 @@
+"""The card of a published composition: what it was made of, how, and what was measured."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from composer.models import Composition
+from composer.report import DECISIONS, command_line, command_options
+from composer.selectors import NEAR
+from modules_registry.licences import licence_label
+
+CARD_TAGS = ("lora", "composed")
+
+
+@dataclass(frozen=True)
+class ParentOfCard:
+    """A module that went in, as it is called now."""
+
+    name: str
+    revision: str
+    weight: float
+    licence: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything the card says that is not in the composition itself."""
+
+    title: str
+    sentence: str
+    site: str  # where its modules are to be had
+    licence: str
+    parents: Sequence[ParentOfCard]
+    tried: Sequence[str]  # references of all that took part, in the order they were given
+    untold: int  # of those that took part, how many the public cannot see any more
+
+
+def publication_card(composition: Composition, facts: CardFacts) -> str:
+    """README.md. None of the owner's examples, nor an answer to one, is in it."""
+    sections = [
+        f"# {facts.title}",
+        facts.sentence,
+        introduction(composition, facts),
+        f"## Verdict: {verdict_label(composition)}",
+        composition.report["verdict"]["text"],
+        *measured(composition.report),
+        *parents_table(facts),
+        *recipe(composition, facts),
+        *licence_words(facts),
+    ]
+    body = "\n\n".join(section for section in sections if section)
+    return f"---\n{front_matter(composition, facts)}---\n\n{body}\n"
+
+
+def front_matter(composition: Composition, facts: CardFacts) -> str:
+    """The head that Hubs read: `base_model_relation` says that this adapts the base and replaces nothing."""
+    head = {
+        "base_model": composition.base.name,
+        "base_model_relation": "adapter",
+        "library_name": "peft",
+        "license": facts.licence,
+        "tags": list(CARD_TAGS),
+        "parents": [
+            {"name": parent.name, "revision": parent.revision, "weight": round(parent.weight, 6)}
+            for parent in facts.parents
+        ],
+        "recipe": recipe_facts(composition),
+    }
+    return yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=110)
+
+
+def recipe_facts(composition: Composition) -> dict[str, Any]:
+    report = composition.report
+    return {
+        "method": report["method"],
+        "search": report["search"],
+        "optimizer": report["optimizer"],
+        "budget": report["budget"],
+        "seed": report["seed"],
+        "examples": report["n_shots"],
+        "held_out_examples": report["n_held_out"],
+        "few_shot_loss_nats": report["few_shot_loss_nats"],
+        "verdict": report["verdict"]["decision"],
+    }
+
+
+def verdict_label(composition: Composition) -> str:
+    decision = composition.report["verdict"]["decision"]
+    _, label = DECISIONS.get(decision, ("", decision))
+    return label
+
+
+def introduction(composition: Composition, facts: CardFacts) -> str:
+    count = len(facts.parents)
+    modules = "1 module" if count == 1 else f"{count} modules"
+    return (
+        f"A LoRA adapter for `{composition.base.name}`, composed of {modules} by the method "
+        f"`{composition.report['method']}` from {composition.report['n_shots']} examples. "
+        "Nothing was trained for it but the modules' weights."
+    )
+
+
+def measured(report: Mapping[str, Any]) -> Iterator[str]:
+    """The comparison, best first, with how many examples it rests on."""
+    rows = report["baselines"]
+    if not report["n_held_out"]:
+        yield (
+            "No example was held out, so how often it is right was not measured. Its loss on the "
+            f"{report['n_shots']} examples it was made from is {report['few_shot_loss_nats']:.3f} nats "
+            "per token."
+        )
+        return
+    yield f"## Measured on {report['n_held_out']} held-out examples"
+    yield table(
+        ("method", "exact match, %", "95 % interval", "few-shot loss, nats per token"),
+        [
+            (
+                row["label"],
+                figure(row["held_out_exact_match_percent"], 1),
+                interval(row["interval_percent"]),
+                figure(row["few_shot_loss_nats"], 3),
+            )
+            for row in sorted(rows, key=lambda row: -(row["held_out_exact_match_percent"] or 0))
+        ],
+    )
+
+
+def parents_table(facts: CardFacts) -> Iterator[str]:
+    yield "## Parents and weights"
+    yield table(
+        ("module", "revision", "weight", "licence"),
+        [
+            (
+                parent.name,
+                parent.revision[:12],
+                f"{parent.weight:+.4f}",
+                licence_label(parent.licence) or "none given",
+            )
+            for parent in facts.parents
+        ],
+    )
+
+
+def recipe(composition: Composition, facts: CardFacts) -> Iterator[str]:
+    """How to make it again: the command, and by which sums to know the examples."""
+    yield "## Recipe"
+    yield fenced(command(composition, facts), "sh")
+    sums = composition.report["inputs_sha256"]
+    known_by = ", ".join(
+        f"`{name}` {sums[name]}" for name in ("examples.jsonl", "held_out.jsonl") if name in sums
+    )
+    yield (
+        "The examples are their owner's and are not published. Their sha256 tells whether others are the "
+        f"same: {known_by}."
+    )
+    if facts.untold:
+        yield (
+            f"{facts.untold} of the modules that were tried are no longer public and are left out of the "
+            "command; without them the search may end elsewhere."
+        )
+
+
+def command(composition: Composition, facts: CardFacts) -> str:
+    """As on the report page, without the owner's words for the task, unless the choice goes by them."""
+    options = command_options(composition)
+    needs_words = NEAR in options["select"]
+    options |= {
+        "modules": list(facts.tried),
+        "task": composition.sentence if needs_words else None,
+        "out": "adapter",
+    }
+    return command_line(facts.site, options)
+
+
+def licence_words(facts: CardFacts) -> Iterator[str]:
+    yield "## Licence"
+    if facts.licence == "other":
+        yield (
+            "The terms of some parents are not known here or are their own; the table above names each. "
+            "Its publisher confirms that they allow this; read them before you use it."
+        )
+    else:
+        yield f"{licence_label(facts.licence)}: the strictest of the parents' licences."
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its figures to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cell(text) for text in line)} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Text that stays inside one cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def figure(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    return f"{bounds[0]:.0f}–{bounds[1]:.0f}" if bounds else "–"
+
+
+def fenced(code: str, language: str) -> str:
+    """A code block that nothing inside it can close."""
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{code}\n{fence}"

@@ -1,0 +1,73 @@
+"""What is asked before a composition becomes a module, and what is shown beside the questions."""
+
+from typing import Any
+
+from django import forms
+
+from composer.models import Composition
+from composer.publishing import Plan, publication_plan, published_module
+from hub_site.accounts.models import Namespace, User
+from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.accounts.selectors import namespaces_writable_by
+from hub_site.common.errors import Refusal
+from modules_registry.forms import PrivateField
+from modules_registry.licences import licence_label
+
+
+class PublishForm(forms.Form):
+    """Where the module goes, what it is called, who sees it."""
+
+    namespace = forms.ChoiceField(label="Owner")
+    name = forms.CharField(
+        max_length=NAME_LENGTH_MAX,
+        help_text="Letters, digits, “.”, “-” and “_”. It becomes the address.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    sentence = forms.CharField(
+        label="What it is good for",
+        max_length=300,
+        help_text="One sentence. It and the prompt's template are published; your examples are not.",
+        error_messages={"required": "Say in one sentence what it is good for."},
+    )
+    private = PrivateField()
+    confirms_terms = forms.BooleanField(required=False)
+
+    def __init__(self, *args: Any, owner: User, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.namespaces = {namespace.name: namespace for namespace in namespaces_writable_by(owner)}
+        namespace, terms = self.fields["namespace"], self.fields["confirms_terms"]
+        namespace.choices = [(name, name) for name in self.namespaces]  # type: ignore[attr-defined]
+        if len(self.namespaces) == 1:
+            namespace.widget = forms.HiddenInput()
+            namespace.initial = next(iter(self.namespaces))
+        if plan.licence.unread:
+            terms.label = "Their terms allow this"
+            terms.help_text = (
+                f"The terms of {', '.join(plan.licence.unread)} are not known here. You have read them."
+            )
+        else:
+            del self.fields["confirms_terms"]
+
+    def clean_namespace(self) -> Namespace:
+        return self.namespaces[self.cleaned_data["namespace"]]
+
+
+def publish_panel(composition: Composition, form: PublishForm | None = None) -> dict[str, Any]:
+    """What the page shows: the module it became, or the form, or why it cannot be published."""
+    if (module := published_module(composition)) is not None:
+        return {"published": module}
+    try:
+        plan = publication_plan(composition, private=True)
+    except Refusal as refusal:
+        return {"publish_refusal": refusal.message}
+    return {
+        "publish_form": form or publish_form(composition, plan),
+        "publish_licence": licence_label(plan.licence.licence),
+        "publish_parents": plan.shares,
+    }
+
+
+def publish_form(composition: Composition, plan: Plan) -> PublishForm:
+    """Filled in as far as the composition says it."""
+    initial = {"name": composition.slug, "sentence": composition.sentence or composition.name}
+    return PublishForm(owner=composition.owner, plan=plan, initial=initial)

@@ -1,0 +1,55 @@
+"""The page on which a composition becomes a module; the report has the same form."""
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from composer.models import Composition
+from composer.publish_forms import PublishForm, publish_panel
+from composer.publishing import composition_publish, publication_plan, published_module
+from composer.views import own
+from hub_site.common.errors import Refusal
+from modules_registry.forms import add_refusal
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "POST"])
+def composition_publish_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    composition = own(request, composition_id)
+    if not composition.is_done or published_module(composition) is not None:
+        return redirect(published_module(composition) or composition)
+    if request.method == "GET":
+        return page(request, composition)
+    try:
+        form = PublishForm(request.POST, owner=request.user, plan=publication_plan(composition, private=True))
+    except Refusal:
+        return page(request, composition, status=409)
+    if not form.is_valid():
+        return page(request, composition, form, status=422)
+    try:
+        module, _ = composition_publish(
+            owner=request.user, composition_id=composition_id, site=site_of(request), **form.cleaned_data
+        )
+    except Refusal as refusal:
+        add_refusal(form, refusal)
+        return page(request, composition, form, status=422)
+    messages.success(request, f"{module.full_name} is published.")
+    return redirect(module)
+
+
+def page(
+    request: HttpRequest, composition: Composition, form: PublishForm | None = None, status: int = 200
+) -> HttpResponse:
+    """With `form` instead of a fresh one, if there is one with something to say."""
+    context = {"composition": composition, **publish_panel(composition, form)}
+    return render(request, "composer/composition_publish.html", context, status=status)
+
+
+def site_of(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")

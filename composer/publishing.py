@@ -1,0 +1,216 @@
+"""Publishing a finished composition as a module: by the registry's own door, with where it comes from."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO
+from uuid import UUID
+
+from django.db import transaction
+
+from composer.models import Composition, CompositionModule
+from composer.publication_card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
+from composer.selectors import result_files, result_open
+from hub_site.accounts.models import Namespace, User
+from hub_site.accounts.names import name_key
+from hub_site.common.errors import Refusal
+from modules_registry.combining import CombinedLicence, combined_licence
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.lineage import lineage_record
+from modules_registry.models import Module, Version
+from modules_registry.services import module_publish
+
+
+@dataclass(frozen=True)
+class Share:
+    """A module that went into the adapter, and how much of it."""
+
+    module: Module
+    version: Version
+    weight: float
+    licence: str  # the module's, now
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing would carry, as things stand."""
+
+    shares: tuple[Share, ...]
+    licence: CombinedLicence
+
+
+@transaction.atomic
+def composition_publish(
+    *,
+    owner: User,
+    composition_id: UUID,
+    namespace: Namespace,
+    name: str,
+    sentence: str = "",
+    private: bool = False,
+    confirms_terms: bool = False,
+    site: str,
+) -> tuple[Module, bool]:
+    """Make the adapter a module with its lineage and a card; the second value says whether it is new.
+
+    The same asked again, as by a double click, gives the same module.
+    """
+    composition = lock_own(owner, composition_id)
+    require_done(composition)
+    if (published := published_module(composition)) is not None:
+        return require_same_name(published, namespace, name), False
+    plan = publication_plan(composition, private=private)
+    require_terms_confirmed(plan.licence, confirms_terms)
+    facts = card_facts(composition, plan, title=f"{namespace.name}/{name}", sentence=sentence, site=site)
+    with ExitStack() as stack:
+        module = module_publish(
+            author=owner,
+            namespace=namespace,
+            name=name,
+            sentence=sentence,
+            licence=plan.licence.licence,
+            tags=CARD_TAGS,
+            private=private,
+            card_file=BytesIO(publication_card(composition, facts).encode()),
+            message=f"Composed by {composition.method}",
+            **adapter_files(stack, composition),
+        )
+    lineage_record(version=module.current, parents=[(share.version, share.weight) for share in plan.shares])
+    require_parents_unchanged(composition, plan, private=private)
+    composition.published_as = module.current
+    composition.save(update_fields=["published_as"])
+    return module, True
+
+
+def lock_own(owner: User, composition_id: UUID) -> Composition:
+    """The owner's composition, once nobody else is publishing or deleting it."""
+    rows = Composition.objects.select_for_update(of=("self",)).select_related("base")
+    composition = rows.filter(owner=owner, pk=composition_id).first()
+    if composition is None:
+        raise Refusal("not_found", "No such composition of yours.", status=404)
+    return composition
+
+
+def require_done(composition: Composition) -> None:
+    if not composition.is_done:
+        message = "There is nothing to publish: this composition is not done."
+        raise Refusal("not_done", message, status=409)
+
+
+def published_module(composition: Composition) -> Module | None:
+    """The module it was made, as long as that is there."""
+    version = composition.published_as
+    return version.module if version is not None and version.module.deleted_at is None else None
+
+
+def require_same_name(module: Module, namespace: Namespace, name: str) -> Module:
+    if (module.namespace_id, module.key) != (namespace.pk, name_key(name)):
+        message = f"It is published already, as {module.full_name}. Rename that module, or delete it first."
+        raise Refusal("already_published", message, status=409)
+    return module
+
+
+def publication_plan(composition: Composition, *, private: bool) -> Plan:
+    """The parents and the licence that follows from theirs, or why it cannot be published."""
+    rows = list(weighed(composition))
+    if not rows:
+        message = "No module carries weight, so the adapter changes nothing: there is nothing to publish."
+        raise Refusal("nothing_to_publish", message, status=409)
+    require_parents_there(rows, composition.owner, private=private)
+    shares = tuple(
+        Share(row.version.module, row.version, weight, row.version.module.licence) for row, weight in rows
+    )
+    return Plan(shares, combined_licence({share.module.full_name: share.licence for share in shares}))
+
+
+def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
+    """The modules whose numbers are in the adapter, with their weights, in their order.
+
+    Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
+    """
+    by_layer = (composition.report.get("weights_by_layer") or {}).values()
+    weights = {
+        row["name"]: row["weight"]
+        for position, row in enumerate(composition.report["modules"])
+        if row["weight"] or any(layer[position] for layer in by_layer)
+    }
+    for row in took_part(composition):
+        if row.name in weights:
+            yield row, weights[row.name]
+
+
+def took_part(composition: Composition) -> Iterable[CompositionModule]:
+    return composition.modules.select_related("version__module__namespace")
+
+
+def require_parents_there(
+    rows: Iterable[tuple[CompositionModule, float]], owner: User, *, private: bool
+) -> None:
+    """Whether each parent may be named and built on: by all, or by the owner for a private module."""
+    for row, _ in rows:
+        module = row.version.module
+        if module.deleted_at is not None:
+            message = f"{row.name} was deleted since, so what was made from it is not published."
+            raise Refusal("parent_deleted", f"{message} Compose again without it.", status=409)
+        if not Module.objects.visible_to(owner).filter(pk=module.pk).exists():
+            message = f"{row.name} was made private since, so what was made from it is not published."
+            raise Refusal("parent_private", f"{message} Compose again without it.", status=409)
+        if not private and module.private:
+            message = f"{row.name} is private now. Publish this as private too, or compose again without it."
+            raise Refusal("parent_private", message, status=409, fields={"private": [message]})
+
+
+def require_terms_confirmed(licence: CombinedLicence, confirms_terms: bool) -> None:
+    if licence.unread and not confirms_terms:
+        message = (
+            f"The terms of {named(licence.unread)} are not known here. Confirm that they allow publishing "
+            "what is made from them, or compose again without them."
+        )
+        raise Refusal("terms_not_confirmed", message, fields={"confirms_terms": [message]})
+
+
+def named(names: tuple[str, ...], shown: int = 3) -> str:
+    """A few names, and how many more."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
+def require_parents_unchanged(composition: Composition, plan: Plan, *, private: bool) -> None:
+    """Hold the parents until the end of the transaction, and look at them once more."""
+    parents = [share.module.pk for share in plan.shares]
+    list(Module.objects.select_for_update(no_key=True).filter(pk__in=parents).order_by("pk"))
+    if publication_plan(composition, private=private) != plan:
+        message = "One of its modules was changed a moment ago. Look at it, then publish again."
+        raise Refusal("parents_changed", message, status=409)
+
+
+def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: str, site: str) -> CardFacts:
+    tried = list(took_part(composition))
+    modules = [row.version.module_id for row in tried]
+    parents = {share.module.pk for share in plan.shares}
+    public = (
+        set(Module.objects.visible_to(None).filter(pk__in=modules).values_list("pk", flat=True)) | parents
+    )
+    told = [row for row in tried if row.version.module_id in public]
+    return CardFacts(
+        title=title,
+        sentence=" ".join(sentence.split()),
+        site=site,
+        licence=plan.licence.licence,
+        parents=[
+            ParentOfCard(share.module.full_name, share.version.commit_id, share.weight, share.licence)
+            for share in plan.shares
+        ],
+        tried=[f"{row.version.module.full_name}@{row.version.commit_id}" for row in told],
+        untold=len(tried) - len(told),
+    )
+
+
+def adapter_files(stack: ExitStack, composition: Composition) -> dict[str, BinaryIO]:
+    """The two files that are a module, as module_publish takes them; the gate reads them anew."""
+    files = {file.path: file for file in result_files(composition)}
+    return {
+        field: stack.enter_context(result_open(files[path]))
+        for field, path in (("config_file", CONFIG_FILE), ("weights_file", WEIGHTS_FILE))
+    }
