@@ -1,43 +1,15 @@
 """A whole owner from a Hub over HTTP: converted, repaired, refused with the reason, continued."""
 
-import json
-
 import pytest
 from django.core.management import call_command
 
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
-from modules_registry.importing import runner
+from modules_registry.importing import runner, work
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
 from modules_registry.models import Module
-from tests.factories import adapter_config
-from tests.modules_registry.importing.checkpoints import attacks, lora, saved
-from tests.modules_registry.importing.small_hub import COMMIT, small_hub
-
-CARD = b"---\nlibrary_name: peft\n---\n"
-
-
-def repository(weights=None, **changes):
-    return {
-        "adapter_config.json": json.dumps(adapter_config(**changes)).encode(),
-        "adapter_model.bin": saved(lora()) if weights is None else weights,
-        "README.md": CARD,
-    }
-
-
-@pytest.fixture
-def hub(settings):
-    repositories = {
-        "far/good": repository(),
-        "far/wrong-rank": repository(r=8, peft_type="lora"),
-        "far/harmful": repository(attacks()["code in a zip"][0]),
-        "far/empty": {"README.md": CARD},
-    }
-    with small_hub(repositories) as address:
-        settings.HUB_IMPORT_ENDPOINT = address
-        yield repositories
-    runner.launcher().stop()
+from tests.modules_registry.importing.small_hub import COMMIT
 
 
 def run(owner, *sources, **options):
@@ -73,11 +45,11 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
 
 def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):
     job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], ring=False)
-    runner.stopping.set()
+    work.stopping.set()
     try:
         runner.import_run(job.pk)
     finally:
-        runner.stopping.clear()
+        work.stopping.clear()
     assert ModuleImport.objects.get().status == Status.QUEUED
     runner.import_run(job.pk)
     assert ModuleImport.objects.get().status == Status.DONE

@@ -1,0 +1,30 @@
+import pytest
+
+from modules_registry.importing import hub_reader, runner
+from modules_registry.importing.tasks import run_import
+from tests.modules_registry.importing.repositories import far_repositories
+from tests.modules_registry.importing.small_hub import small_hub
+
+
+@pytest.fixture
+def hub(settings):
+    """The repositories of a Hub over HTTP, which the site reads; what a test adds is there too."""
+    repositories = far_repositories()
+    with small_hub(repositories) as address:
+        settings.HUB_IMPORT_ENDPOINT = address
+        yield repositories
+    runner.launcher().stop()
+
+
+@pytest.fixture
+def bells(monkeypatch):
+    """Every id the queue is rung with, instead of ringing it."""
+    rung = []
+    monkeypatch.setattr(run_import, "delay", rung.append)
+    return rung
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """No pause between two tries of the same request."""
+    monkeypatch.setattr(hub_reader, "WAIT_S", 0.0)

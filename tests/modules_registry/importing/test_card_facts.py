@@ -1,0 +1,87 @@
+"""A stranger's card becomes a sentence, tags and a licence, or a sentence says what is known without it."""
+
+import pytest
+
+from modules_registry.cards import check_card
+from modules_registry.importing.card_facts import SENTENCE_LENGTH_MAX, card_facts
+from modules_registry.tags import TAGS_MAX
+
+
+def facts(card="", base="google/flan-t5-large"):
+    return card_facts(check_card(card.encode()), repo_id="far/glue_qnli-v2", base=base)
+
+
+def test_sentence_tags_language_and_licence_are_the_card_s():
+    said = facts(
+        "---\nlicense: MIT\nlanguage:\n- en\n- fr\ntags:\n- lora\n- Question Answering\n- base_model:x\n---\n"
+        "# QNLI\n\n![shield](x.png)\n\nAnswers **yes** or no: does a [text](http://x) answer a question?\n"
+    )
+    assert said.sentence == "Answers yes or no: does a text answer a question?"
+    assert said.tags == ["question-answering", "en", "fr"]
+    assert said.licence == "mit"
+
+
+@pytest.mark.parametrize(
+    ("card", "sentence"),
+    [
+        ("", "A LoRA for google/flan-t5-large, known as “glue qnli v2” on the Hub."),
+        ("---\ndatasets: glue\n---\n", "A LoRA for google/flan-t5-large, trained on glue."),
+        (
+            "---\ndatasets: [a, b, c, d, e]\n---\n",
+            "A LoRA for google/flan-t5-large, trained on a, b, c and 2 more.",
+        ),
+    ],
+)
+def test_without_words_it_says_what_is_known(card, sentence):
+    assert facts(card).sentence == sentence
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "## Training procedure\n\nThe following config was used during training: int8.",
+        "### Model Description\n\n<!-- Provide a longer summary. -->\n\n- **Developed by:** x",
+        "## Model Details\n\n[More Information Needed]",
+        "This modelcard aims to be a base template for new models. It has been generated using a template.",
+        "# A title that is long enough to be a sentence",
+        "| loss | step |\n|---|---|\n| 1.0 | 200 hundred steps |",
+        "```python\n\nmodel = PeftModel.from_pretrained(base, name)\n\n```",
+        "Too short.",
+    ],
+)
+def test_a_template_s_words_are_no_sentence(body):
+    assert facts(body).sentence.startswith("A LoRA for google/flan-t5-large, known as")
+
+
+def test_a_section_that_promises_a_description_is_read():
+    card = "## Metrics\n\nThe loss was low.\n\n## Model description\n\nTurns words into their past tense."
+    assert facts(card).sentence == "Turns words into their past tense."
+
+
+def test_a_long_paragraph_is_cut_at_a_sentence_or_a_word():
+    assert facts("One sentence of words. " + "Another one, with more words. " * 20).sentence.endswith(
+        "words."
+    )
+    cut = facts("word " * 200).sentence
+    assert cut.endswith(" word…")
+    assert len(cut) <= SENTENCE_LENGTH_MAX
+
+
+@pytest.mark.parametrize(
+    ("licence", "here"),
+    [("cc", "other"), ("[mit, apache-2.0]", "other"), ("[mit]", "mit"), ("{a: b}", "unknown")],
+)
+def test_a_licence_that_is_not_known_here_is_another_one(licence, here):
+    assert facts(f"---\nlicense: {licence}\n---\n").licence == here
+
+
+def test_too_many_tags_are_cut_not_refused():
+    assert len(facts(f"---\ntags: [{', '.join(f't{i}' for i in range(40))}]\n---\n").tags) == TAGS_MAX
+
+
+@pytest.mark.parametrize(
+    "body", ["![" * 200_000, "<!--" * 100_000, "[" * 400_000, "*_" * 200_000, "<" * 400_000]
+)
+@pytest.mark.timeout(5)
+def test_a_card_made_to_be_slow_is_read_at_once(body):
+    assert facts(f"A word {body}").sentence

@@ -1,0 +1,145 @@
+"""What breaks in between: a Hub that is away, a wish taken back, a worker that is killed."""
+
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from hub_site.embedded.processes import wait_for
+from hub_site.jobs.models import Status
+from modules_registry.importing import runner
+from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.services import import_cancel, import_request
+from modules_registry.models import Module
+from tests.awkward_hub import awkward_hub, silent, status
+from tests.modules_registry.importing.repositories import repository
+from tests.served_site import ServedSite
+
+WORK = """
+import django, sys, uuid; django.setup()
+from modules_registry.importing import runner
+runner.import_run(uuid.UUID(sys.argv[1]))
+"""
+WORKER_TIMEOUT_S = 60
+
+
+@pytest.fixture
+def awkward(hub, settings):
+    """A Hub that spoils what it is told to."""
+    with awkward_hub(settings.HUB_IMPORT_ENDPOINT) as front:
+        settings.HUB_IMPORT_ENDPOINT = front.endpoint
+        yield front
+
+
+def asked(alice, *sources):
+    return import_request(owner=alice, namespace=alice.namespace, sources=sources, ring=False)
+
+
+def run(job):
+    runner.import_run(job.pk)
+    job.refresh_from_db()
+    return job
+
+
+def states(job):
+    return [item.state for item in job.items.all()]
+
+
+def test_a_hub_that_is_away_ends_the_import_after_a_few_with_one_sentence(awkward, impatient, alice, base):
+    awkward.spoil("GET", "/", status(503), times=1000)
+    job = run(asked(alice, *(f"far/{number}" for number in range(50))))
+    assert (job.status, job.error_code) == (Status.FAILED, "hub_away")
+    assert job.error_message == (
+        f"The Hub at {awkward.endpoint} does not answer, or is too busy. Try again in a few minutes."
+    )
+    assert states(job) == ["refused"] * 3 + ["waiting"] * 47
+
+
+def test_a_hub_that_is_away_when_an_owner_is_asked_for_fails_the_import(awkward, impatient, alice):
+    awkward.spoil("GET", "/api/models", status(503), times=1000)
+    job = run(asked(alice, "far"))
+    assert (job.status, job.error_code, job.is_listed) == (Status.FAILED, "hub_away", False)
+
+
+def test_a_hub_that_stumbles_is_asked_again(awkward, impatient, alice, base):
+    awkward.spoil("GET", "far/good", status(502), times=2)
+    assert states(run(asked(alice, "far/good"))) == ["imported"]
+
+
+def test_some_in_between_that_answer_keep_an_import_alive(awkward, impatient, alice, base):
+    for name in ("a", "b", "d"):
+        awkward.spoil("GET", f"far/{name}/", status(503), times=1000)
+    job = run(asked(alice, "far/a", "far/b", "far/good", "far/d"))
+    assert job.status == Status.DONE
+    assert states(job) == ["refused", "refused", "imported", "refused"]
+
+
+@pytest.mark.parametrize(("owner", "code"), [("far", "too_many_repositories"), ("nobody", "nothing_there")])
+def test_an_owner_with_too_much_or_nothing_fails_the_import(hub, alice, settings, owner, code):
+    settings.HUB_IMPORT_REPOSITORIES_MAX = 3
+    job = run(asked(alice, owner))
+    assert (job.status, job.error_code, states(job)) == (Status.FAILED, code, [])
+
+
+def test_the_operator_s_token_is_for_staff_only(awkward, alice, staff, base, settings):
+    settings.HUB_IMPORT_TOKEN = "hf_of_the_operator"
+    run(asked(alice, "far/good"))
+    assert set(awkward.tokens) == {""}
+    run(asked(staff, "far/good"))
+    assert "Bearer hf_of_the_operator" in awkward.tokens
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_running_import_is_cancelled_and_keeps_what_came_in(awkward, alice, base):
+    job = asked(alice, "far/good", "far/wrong-rank", "far/empty")
+
+    def cancel(handler):
+        import_cancel(owner=alice, import_id=job.pk)
+        connection.close()  # of the Hub's thread
+        handler.pass_on()
+
+    awkward.spoil("GET", "far/wrong-rank", cancel)
+    assert run(job).status == Status.CANCELLED
+    assert states(job) == ["imported", "waiting", "waiting"]
+    assert Module.objects.filter(name="good").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_killed_worker_s_import_is_gone_on_with(hub, awkward, alice, base, data_folder):
+    hub["far/second"] = repository()
+    job, over = asked(alice, "far/good", "far/second"), threading.Event()
+    awkward.spoil("GET", "far/second/resolve", silent(over))
+    environment = ServedSite(data_folder, HUB_IMPORT_ENDPOINT=awkward.endpoint).environment
+    worker = subprocess.Popen([sys.executable, "-c", WORK, str(job.pk)], env=environment)
+    try:
+        assert wait_for(
+            lambda: any("far/second/resolve" in line for line in awkward.asked), timeout_s=WORKER_TIMEOUT_S
+        )
+    finally:
+        worker.kill()
+        worker.wait(timeout=WORKER_TIMEOUT_S)
+        over.set()
+    assert states(job) == ["imported", "waiting"]
+    assert len(list(runner.imports_folder().iterdir())) == 1
+    assert runner.sweep() == []  # its lease has not run out yet
+    assert len(list(runner.imports_folder().iterdir())) == 1
+    ModuleImport.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert runner.sweep() == [job.pk]
+    assert list(runner.imports_folder().iterdir()) == []
+    assert run(job).status == Status.DONE
+    assert (states(job), job.crashes) == (["imported", "imported"], 1)
+    assert Module.objects.get(name="good").versions.count() == 1
+    assert ImportItem.objects.filter(job=job).count() == 2
+
+
+def test_the_sweep_leaves_what_is_not_its_own(alice, data_folder):
+    folder = runner.imports_folder()
+    (folder / "something-else").mkdir()
+    (folder / f"modules-{asked(alice, 'far/good').pk}-1-abc").mkdir()
+    runner.sweep()
+    assert [path.name for path in folder.iterdir()] == ["something-else"]
