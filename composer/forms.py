@@ -128,16 +128,19 @@ def choice_errors(name: str) -> dict[str, str]:
     }
 
 
-def choice_field(choices: tuple[Choice, ...], label: str, initial: str) -> forms.ChoiceField:
-    """One of the core's choices, its line beside its name; left out, the usual one."""
-    return forms.TypedChoiceField(
-        required=False,
-        choices=[(choice.name, f"{choice.name}: {choice.line}") for choice in choices],
-        initial=initial,
-        empty_value=initial,
-        label=label,
-        error_messages=choice_errors("choice"),
-    )
+class UsualChoiceField(forms.ChoiceField):
+    """One of the core's choices, its line beside its name; the usual one where nothing was sent."""
+
+    def __init__(self, offered: tuple[Choice, ...], *, usual: str, label: str) -> None:
+        super().__init__(
+            choices=[(choice.name, f"{choice.name}: {choice.line}") for choice in offered],
+            initial=usual,
+            label=label,
+            error_messages=choice_errors("choice"),
+        )
+
+    def clean(self, value: Any) -> Any:
+        return super().clean(value or self.initial)
 
 
 def selection_asked(cleaned: Mapping[str, Any]) -> str:
@@ -161,7 +164,7 @@ def selection_initial(selection: str) -> dict[str, Any]:
 def searched_by(cleaned: Mapping[str, Any]) -> str:
     if cleaned["nevergrad"]:
         return f"{NEVERGRAD}{cleaned['nevergrad']}"
-    search = cleaned["search"] or "auto"
+    search = str(cleaned["search"])
     # The choice is hidden from a method that does not have it.
     return search if search in SEARCHES_OF_METHOD[cleaned["method"]] else "auto"
 
@@ -221,13 +224,7 @@ class CompositionForm(forms.Form):
         initial=DEFAULT_METHOD,
         error_messages=choice_errors("method"),
     )
-    search = forms.ChoiceField(
-        required=False,
-        choices=[(search.name, f"{search.name}: {search.line}") for search in SEARCHES],
-        initial="auto",
-        label="How the weights are searched",
-        error_messages=choice_errors("search"),
-    )
+    search = UsualChoiceField(SEARCHES, usual="auto", label="How the weights are searched")
     nevergrad = forms.RegexField(
         NEVERGRAD_NAME,
         required=False,
@@ -236,7 +233,7 @@ class CompositionForm(forms.Form):
         help_text="Any of nevergrad's, such as <code>OnePlusOne</code>; it takes the search's place.",
         error_messages={"invalid": "Such a name is letters, digits and _."},
     )
-    objective = choice_field(OBJECTIVES, "What the search lowers", "loss")
+    objective = UsualChoiceField(OBJECTIVES, usual="loss", label="What the search lowers")
     budget = forms.IntegerField(
         required=False,
         min_value=1,
@@ -284,9 +281,9 @@ class CompositionForm(forms.Form):
         label="Longest answer, in tokens",
         error_messages=number_errors("longest answer", 1, MAX_NEW_TOKENS_LIMIT),
     )
-    baselines = choice_field(BASELINES, "What it is compared with", "always")
-    precision = choice_field(PRECISIONS, "Precision", "auto")
-    device = choice_field(DEVICES, "Device", "auto")
+    baselines = UsualChoiceField(BASELINES, usual="always", label="What it is compared with")
+    precision = UsualChoiceField(PRECISIONS, usual="auto", label="Precision")
+    device = UsualChoiceField(DEVICES, usual="auto", label="Device")
 
     ADVANCED = (
         "search", "nevergrad", "objective", "budget", "batch_size", "seed", "rank", "template",

@@ -252,6 +252,7 @@ def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
             "label": report["modules"][i]["name"],
             "low": min(columns[i]),
             "high": max(columns[i]),
+            "strongest": max(columns[i], key=abs),
             "cells": [
                 {
                     "x": number * width,

@@ -139,6 +139,15 @@ def test_what_one_composition_screened_no_other_scores_again(ask):
     )  # a fit by gradient draws nothing: the seed is no part of it
 
 
+def test_what_others_screened_does_not_change_which_modules_are_near(ask):
+    run(ask())  # now the losses of all are known
+    composition = run(ask(selection="near:2"))
+    assert (
+        composition.status == Status.FAILED
+    )  # as without them: there is neither a text nor a screened module
+    assert "needs the text of some module" in composition.error_message
+
+
 def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice, monkeypatch):
     store_events = runner.store_events
 
