@@ -39,8 +39,8 @@ def race(rows: Sequence[tuple[str, float, float, float]]) -> str:
     bottom = ROW * (len(rows) + 1)
     parts.append(f'<line class="axis" x1="{LEFT}" y1="10" x2="{LEFT}" y2="{bottom - 10}"/>')
     parts.append(
-        f'<text x="{LEFT}" y="{bottom + 8}">held-out exact match, percent; mean over 16 composable tasks, '
-        "line: lowest and highest draw</text>"
+        f'<text x="12" y="{bottom + 8}">Held-out exact match in percent, mean over the 16 composable tasks; '
+        "the line goes from the lowest to the highest draw.</text>"
     )
     return svg(bottom + 20, parts, "Held-out exact match of every method on the composable tasks")
 
@@ -72,6 +72,6 @@ def curve(points: Sequence[tuple[float, float]], reference_s: float) -> str:
         f'y2="{bottom}" stroke-width="2" stroke-dasharray="4 4"/>',
         f'<text class="reference" x="{x(reference_s) + 6:.1f}" y="{top + 10}">'
         f"the published loop ends, {reference_s:.1f} s</text>",
-        f'<text x="60" y="{bottom + 24}">seconds of screening and search; exact match of auto in percent</text>',
+        f'<text x="60" y="{bottom + 24}">seconds of screening and search; exact match in percent</text>',
     ]
     return svg(height, parts, "Exact match of auto against seconds of search")

@@ -17,13 +17,14 @@ def select_modules(
     n_modules: int,
     *,
     seed: int,
-    alone: Callable[[Sequence[int]], Sequence[float]],
+    alone: Callable[[Sequence[int], int | None], Sequence[float]],
     near: Callable[[Sequence[int]], Sequence[float]],
 ) -> tuple[int, ...]:
     """The chosen indices, in their original order.
 
     Args:
-        alone: the few-shot loss of these modules, each used alone; lower is better.
+        alone: the few-shot loss of these modules, each used alone, of which so many are wanted; lower is
+            better.
         near: how near these modules are to the task; higher is better. Both are asked only for
             the modules that are left, and only when a selector needs it.
     """
@@ -33,7 +34,7 @@ def select_modules(
             drawn = random.Random(seed).sample(kept, min(selector.count or 0, len(kept)))
             kept = sorted(drawn)
         elif selector.name == "screen":
-            kept = lowest(kept, alone(kept), selector.count)
+            kept = lowest(kept, alone(kept, selector.count), selector.count)
         elif selector.name == "near":
             kept = lowest(kept, [-likeness for likeness in near(kept)], selector.count)
     return tuple(kept)

@@ -278,7 +278,7 @@ NEAR = [0.1, 0.9, 0.8, 0.2]
 
 
 def selected(text, asked=None):
-    def alone(indices):
+    def alone(indices, _wanted):
         if asked is not None:
             asked.extend(indices)
         return [LOSSES[i] for i in indices]

@@ -1,0 +1,66 @@
+"""Every module alone: on one shot first where there are many, on all shots in the end, never twice."""
+
+import json
+import math
+
+import pytest
+
+from composer.core.base_model import BaseModel
+from composer.core.examples import Example
+from composer.core.module_stack import read_module, stack_modules
+from composer.core.objective import FewShotScorer, token_mean
+from composer.core.screening import MANY, Screening, read_screened
+from tests.composer.core.tiny import EXAMPLES, make_base, make_module
+
+N = MANY + 16
+
+
+@pytest.fixture
+def scene(tmp_path):
+    base = make_base(tmp_path / "base")
+    folders = [make_module(tmp_path / str(i), base, seed=i) for i in range(8)]
+    stack = stack_modules([read_module(folders[i % 8], str(i)) for i in range(N)])
+    model = BaseModel.load(base)
+    model.hook(layer.path for layer in stack.layers)
+    shots = [Example(*pair) for pair in EXAMPLES]
+    return FewShotScorer(model, model.encode(shots)), stack, shots
+
+
+def screening(scene, known=None, told=None):
+    scorer, stack, shots = scene
+    return Screening(
+        scorer,
+        stack,
+        contexts=["the same"] * N,
+        modules=[str(i) for i in range(N)],
+        shots=shots,
+        known=known or {},
+        tell=(told if told is not None else []).append,
+    )
+
+
+def test_the_best_of_many_have_the_losses_of_all_shots_and_the_rest_are_left_out(scene):
+    scorer, stack, _ = scene
+    whole = token_mean(scorer.nats_of_singles(stack), scorer.label_tokens).tolist()
+    scorer.candidates_scored = 0
+    losses = screening(scene).losses(range(N), 8)
+    kept = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+    assert len(kept) == round(0.2 * N)
+    assert [losses[i] for i in kept] == pytest.approx([whole[i] for i in kept], rel=1e-4)
+    assert scorer.candidates_scored == N
+
+
+def test_few_or_mostly_wanted_modules_are_all_scored_on_every_shot(scene):
+    assert all(map(math.isfinite, screening(scene).losses(range(MANY - 1), 4)))
+    assert all(map(math.isfinite, screening(scene).losses(range(N), N // 2)))
+
+
+def test_what_was_told_once_is_not_scored_again(scene):
+    scorer, _, _ = scene
+    told = []
+    first = screening(scene, told=told).losses(range(N), 8)
+    known = read_screened(json.dumps(event) for event in told)
+    scorer.candidates_scored = 0
+    again = screening(scene, known=known).losses(range(N), 8)
+    assert scorer.candidates_scored == 0
+    assert again == pytest.approx(first)
