@@ -32,7 +32,8 @@ def race(rows: Sequence[tuple[str, float, float, float]]) -> str:
         x, x_low, x_high = (LEFT + per_percent * value for value in (mean, low, high))
         parts += [
             f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(label)}</text>',
-            f'<line class="{kind}-line" x1="{x_low:.1f}" y1="{y}" x2="{x_high:.1f}" y2="{y}" stroke-width="3"/>',
+            f'<line class="{kind}-line" x1="{x_low:.1f}" y1="{y}" x2="{x_high:.1f}" y2="{y}" '
+            'stroke-width="3"/>',
             f'<circle class="{kind}" cx="{x:.1f}" cy="{y}" r="6"/>',
             f'<text x="{max(x, x_high) + 12:.1f}" y="{y + 4}">{mean:.1f}</text>',
         ]
