@@ -66,8 +66,9 @@ class Rival:
 
 @dataclass(frozen=True)
 class Exam:
-    """The held-out questions, as the base model reads them."""
+    """The held-out questions: their inputs, and the prompts that the composition makes of them."""
 
+    inputs: tuple[str, ...]
     prompts: tuple[str, ...]
     max_new_tokens: int
 
@@ -95,14 +96,7 @@ class Race:
     def rivals(self) -> Iterator[Rival]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
         yield self.scored(("zero_shot", "Base alone", ""), {})
-        yield replace(
-            self.scored(
-                ("best_single", "Best single module", self.stack.names[self.best]),
-                single_modules(self.stack, [self.best]),
-            ),
-            cost=self.screened,
-            left_out_loss_nats=self.best_left_out,
-        )
+        yield self.best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         yield self.scored(("uniform", "Uniform average", f"every weight 1/{len(self.stack)}"), uniform)
         yield in_context(self.scorer, self.shots, self.exam)
@@ -112,6 +106,21 @@ class Race:
             if self.job.method != "lorahub":
                 yield self.lorahub()
 
+    def best_single(self) -> Rival:
+        """The best module as anybody would use it: alone, with prompts in its own template."""
+        alone = self.stack.subset([self.best])
+        (name,), (template,) = alone.names, alone.templates
+        loss = float(token_mean(self.scorer.nats_of_singles(alone), self.scorer.label_tokens))
+        return Rival(
+            "best_single",
+            "Best single module",
+            name,
+            loss if math.isfinite(loss) else None,
+            self.answers(single_modules(alone, [0]), template),
+            self.screened,
+            self.best_left_out,
+        )
+
     def scored(self, about: tuple[str, str, str], adapters: Adapters, cost: Cost | None = None) -> Rival:
         """A rival by its adapters; `cost` is what was spent before, its own few-shot loss is added."""
         cost = cost or Cost()
@@ -119,10 +128,13 @@ class Race:
             loss = float(token_mean(self.scorer.nats_of(adapters), self.scorer.label_tokens))
         return Rival(*about, loss if math.isfinite(loss) else None, self.answers(adapters), cost)
 
-    def answers(self, adapters: Adapters) -> Sequence[str] | None:
-        if self.exam is None:
+    def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
+        """To the held-out questions, if there are any; in the composition's template if none is named."""
+        exam, base = self.exam, self.scorer.base
+        if exam is None:
             return None
-        (answers,) = self.scorer.base.answers(self.exam.prompts, self.exam.max_new_tokens, adapters)
+        prompts = exam.prompts if template is None else [base.prompt(text, template) for text in exam.inputs]
+        (answers,) = base.answers(prompts, exam.max_new_tokens, adapters)
         return answers
 
     def lora_on_shots(self) -> Rival:
@@ -162,9 +174,7 @@ class Race:
             with cost.counted(scorer):
                 method = make_method(name, stack, seed=job.seed)
                 needs_alone = job.search in ("auto", "greedy") and name != "lorahub"
-                alone = (
-                    token_mean(scorer.nats_of_singles(stack), scorer.label_tokens) if needs_alone else None
-                )
+                alone = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens) if needs_alone else None
                 fitting = Fitting(
                     job,
                     scorer,

@@ -168,7 +168,7 @@ class Composition:
                     self.scorer,
                     self.method,
                     self.shots,
-                    self.alone.tolist(),
+                    self._losses_of_parts(),
                     self._token_mean(self.base_nats),
                 )
                 self.planned = fitting.planned_steps()
@@ -315,6 +315,17 @@ class Composition:
             )
         return joined_ranks(columns)
 
+    def _losses_of_parts(self) -> list[float]:
+        """Nats per token of each module alone as a part of this composition, where a search begins.
+
+        What was screened in another template than the composition's says nothing about it.
+        """
+        if all(own in (None, self.job.template) for own in self.stack.templates):
+            losses: list[float] = self.alone.tolist()
+        else:
+            losses = token_mean(self.scorer.nats_of_parts(self.stack), self.scorer.label_tokens).tolist()
+        return losses
+
     def _on_step(self, step: Step) -> None:
         by_module = self.method.by_module(step.weights)
         event = {
@@ -343,8 +354,9 @@ class Composition:
     def _exam(self) -> Exam | None:
         if not self.held_out:
             return None
-        prompts = tuple(self.base.prompt(example.input) for example in self.held_out)
-        return Exam(prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
+        inputs = tuple(example.input for example in self.held_out)
+        prompts = tuple(map(self.base.prompt, inputs))
+        return Exam(inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
 
     def _race(self, exam: Exam | None, single_left_out: float | None) -> Race:
         return Race(

@@ -38,6 +38,10 @@ class FewShotScorer:
             nats[own] = self._nats_alone(stack, own, template)
         return nats
 
+    def nats_of_parts(self, stack: ModuleStack) -> Tensor:
+        """(N, n): every module alone at weight 1, with the composition's prompts, whatever its own."""
+        return self._nats_alone(stack, range(len(stack)), None)
+
     def _nats_alone(self, stack: ModuleStack, indices: Sequence[int], template: str | None) -> Tensor:
         batch = self.base.encode(self.batch.examples, template) if template else self.batch
         return self._in_blocks(len(indices), lambda block: single_modules(stack, indices[block]), batch)

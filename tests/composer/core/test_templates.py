@@ -1,0 +1,168 @@
+"""Prompts: whose template is used where, and what the word chat means."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from composer.core.base_model import BaseModel
+from composer.core.combine import single_modules
+from composer.core.errors import BaseModelError, ComposeError, InvalidJobError
+from composer.core.examples import Example
+from composer.core.job import Composition
+from composer.core.module_stack import read_module, stack_modules
+from composer.core.objective import token_mean
+from composer.core.request import read_job
+from composer.core.templates import require_template, shared_template
+from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
+
+SHOTS = [Example(*pair) for pair in EXAMPLES]
+OWN = "hat {input} leg"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<unk> {{ m['role'] }} {{ m['content'] }} {% endfor %}"
+    "{% if add_generation_prompt %}bay{% endif %}"
+)
+
+
+def made(job: Path, templates, **asked) -> Composition:
+    """The whole job, with these modules' own templates."""
+    description = json.loads((job / "job.json").read_text())
+    for row, template in zip(description["modules"], templates, strict=True):
+        if template is not None:
+            row["template"] = template
+    (job / "job.json").write_text(json.dumps({**description, **asked}))
+    composition = Composition(read_job(job), lambda event: None)
+    composition.make(job / "out")
+    return composition
+
+
+def by_hand(job: Path, index: int, template: str, kind: str = "t5") -> tuple[float, list[str]]:
+    """(nats per token on the shots, held-out answers) of one module under one template."""
+    base = BaseModel.load(job / "base", template)
+    stack = stack_modules([read_module(job / "modules" / str(index), str(index))])
+    base.hook(layer.path for layer in stack.layers)
+    batch = base.encode(SHOTS)
+    adapters = single_modules(stack, [0])
+    with torch.no_grad():
+        loss = float(token_mean(base.token_nats(batch, adapters), batch.label_tokens))
+    rows = [json.loads(line) for line in (job / "held_out.jsonl").read_text().splitlines()]
+    return loss, base.answers([base.prompt(row["input"]) for row in rows], 10, adapters)[0]
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_module_alone_is_screened_and_answers_in_its_own_template(tmp_path, kind):
+    job = make_job(tmp_path, kind=kind, n_modules=2, method="lorahub", budget=2, max_new_tokens=10)
+    composition = made(job, (OWN, None))
+    report = json.loads((job / "out" / "report.json").read_text())
+    assert report["template"] == "{input}"
+    expected = [by_hand(job, 0, OWN), by_hand(job, 1, "{input}")]
+    alone = [row["alone_loss_nats"] for row in report["modules"]]
+    assert alone == pytest.approx([loss for loss, _ in expected], rel=1e-4)
+    assert alone[0] != pytest.approx(by_hand(job, 0, "{input}")[0], rel=1e-3)
+
+    single = next(rival for rival in composition.rivals if rival.key == "best_single")
+    best = alone.index(min(alone))
+    assert single.detail == f"alice/m{best}"
+    assert single.few_shot_loss_nats == pytest.approx(alone[best], rel=1e-4)
+    race = composition._race(composition._exam(), None)
+    for i, (loss, answers) in enumerate(expected):
+        rival = replace(race, best=i).best_single()
+        assert (rival.few_shot_loss_nats, rival.answers) == (pytest.approx(loss, rel=1e-4), answers)
+
+
+def test_a_search_begins_at_what_a_module_does_in_the_composition_s_template(tmp_path):
+    job = make_job(tmp_path, n_modules=6, search="greedy", baselines="none", template="{input}")
+    composition = made(job, [OWN] * 6)
+    in_the_sum = [by_hand(job, i, "{input}")[0] for i in range(6)]
+    nothing = float(token_mean(composition.base_nats, composition.scorer.label_tokens))
+    assert composition.found.steps[0].loss == pytest.approx(nothing, rel=1e-4)
+    assert any(composition.by_module) == (min(in_the_sum) < nothing)
+    assert composition._losses_of_parts() == pytest.approx(in_the_sum, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("templates", "asked", "used"),
+    [
+        ((OWN, OWN), None, OWN),
+        ((OWN, "{input} dog"), None, "{input}"),
+        ((OWN, None), None, "{input}"),
+        ((None, None), None, "{input}"),
+        ((OWN, OWN), "dog {input}", "dog {input}"),
+    ],
+)
+def test_the_modules_template_is_taken_when_all_share_it_and_none_is_asked_for(
+    tmp_path, templates, asked, used
+):
+    job = make_job(
+        tmp_path, n_modules=2, method="lorahub", budget=2, baselines="none", held_out=False, template=asked
+    )
+    composition = made(job, templates)
+    assert json.loads((job / "out" / "report.json").read_text())["template"] == used
+    read = composition.scorer.batch.inputs["input_ids"][0]
+    tokenizer = AutoTokenizer.from_pretrained(job / "base")
+    assert tokenizer.decode(read, skip_special_tokens=True) == used.replace("{input}", "cat")
+
+
+def test_templates_that_differ_are_none():
+    assert shared_template([]) == "{input}"
+    assert shared_template(["chat", "chat"]) == "chat"
+    for bad in ("no place", "", None, 3, "{ input }"):
+        with pytest.raises(InvalidJobError, match="must contain"):
+            require_template(bad)
+
+
+def test_braces_in_an_input_are_left_alone(tmp_path):
+    base = BaseModel.load(make_base(tmp_path), "{input} {0} {input}")
+    assert base.prompt("{input.__class__} %s") == "{input.__class__} %s {0} {input.__class__} %s"
+
+
+# --- chat ---------------------------------------------------------------------
+
+
+def with_chat(base: Path, template: str = CHAT_TEMPLATE) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(base)
+    return base
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
+def test_chat_is_the_base_s_own_template(tmp_path, kind):
+    base = BaseModel.load(with_chat(make_base(tmp_path, kind)), "chat")
+    assert base.prompt("cat {input}") == "<unk> user cat {input} bay"
+    assert base.prompt("cat", "saw {input}") == "saw cat"
+    plain = BaseModel.load(tmp_path, "<unk> user {input} bay")
+    assert base.encode(SHOTS).inputs["input_ids"].equal(plain.encode(SHOTS).inputs["input_ids"])
+
+
+def test_a_whole_job_can_chat(tmp_path):
+    job = make_job(tmp_path, kind="llama", n_modules=2, method="lorahub", budget=2, template="chat")
+    with_chat(job / "base")
+    composition = made(job, (None, None))
+    assert json.loads((job / "out" / "report.json").read_text())["template"] == "chat"
+    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in composition.rivals)
+
+
+def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):
+    base = BaseModel.load(make_base(tmp_path / "base"), "chat")
+    with pytest.raises(BaseModelError, match=r"has no chat template\. Write a template of your own"):
+        base.encode(SHOTS)
+    job = make_job(tmp_path / "job", template="chat", baselines="none")
+    with pytest.raises(ComposeError, match="no chat template") as refusal:
+        made(job, (None,) * 3)
+    assert refusal.value.code == "base_model_unusable"
+    job = make_job(tmp_path / "own", n_modules=2, baselines="none")
+    with pytest.raises(ComposeError, match="no chat template"):
+        made(job, ("chat", None))
+
+
+@pytest.mark.parametrize(
+    "broken", ["{{ raise_exception('no user') }}", "{% for %}", "{{ messages[0].content + 1 }}"]
+)
+def test_a_chat_template_that_does_not_work_is_refused_with_a_sentence(tmp_path, broken):
+    base = BaseModel.load(with_chat(make_base(tmp_path), broken), "chat")
+    with pytest.raises(BaseModelError, match="chat template does not work"):
+        base.prompt("cat")
