@@ -4,14 +4,9 @@ A pickled checkpoint is converted in a limited child; what comes of it goes thro
 """
 
 import json
-import logging
-import os
 import re
 import shutil
-import socket
 import tempfile
-import threading
-import time
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -39,26 +34,14 @@ from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.hub_reader import HubAway, HubReader, RemoteRepository
 from modules_registry.importing.lorahub import card_told
 from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.work import BEAT_S, Patience, carry, imports_folder
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import StorageError
 
-logger = logging.getLogger(__name__)
-
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
-BEAT_S = 1.0
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
-stopping = threading.Event()
-
-
-class Cancelled(Exception):
-    """The owner does not want it any more."""
-
-
-class Stopping(Exception):
-    """The worker is asked to end: another one shall have the job."""
 
 
 @cache
@@ -86,57 +69,18 @@ def remove_left_folders() -> None:
 
 def import_run(import_id: UUID) -> None:
     """Carry an import to its end, or go on where another worker left it."""
-    job = leases.claim(ModuleImport, import_id, worker=WORKER)
-    if job is None:
-        logger.info("import %s is taken, finished or gone", import_id)
-        return
-    try:
-        attempt(job)
-    except leases.LeaseLost:
-        logger.warning("import %s went to another worker; nothing more is written", import_id)
-
-
-def attempt(job: ModuleImport) -> None:
-    try:
-        Import(job).run()
-        leases.finish(job, Status.DONE)
-    except Cancelled:
-        leases.finish(job, Status.CANCELLED)
-    except Stopping:
-        leases.let_go(job)
-    except (Refusal, StorageError) as refusal:
-        leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=str(refusal))
-    except leases.LeaseLost:
-        raise
-    except Exception:
-        leases.finish(
-            job, Status.FAILED, error_code="broken", error_message="Something broke on our side. Try again."
-        )
-        raise
+    carry(ModuleImport, import_id, lambda job: Import(job).run())
 
 
 class Import:
     """One claimed import."""
 
     def __init__(self, job: ModuleImport) -> None:
-        self.job, self.next_beat, self.away = job, 0.0, 0
+        self.job, self.away = job, 0
+        self.wait = Patience(job).wait
         # What the operator's token may see there is not everyone's to bring in.
         token = settings.HUB_IMPORT_TOKEN if job.owner.is_staff and not job.endpoint else ""
         self.reader = HubReader(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep in short pieces; beat, and raise whatever is a reason to stop."""
-        until = time.monotonic() + seconds
-        while True:
-            if time.monotonic() >= self.next_beat:
-                self.next_beat = time.monotonic() + BEAT_S
-                if leases.beat(self.job):
-                    raise Cancelled
-            if stopping.is_set():
-                raise Stopping
-            if time.monotonic() >= until:
-                return
-            time.sleep(min(BEAT_S, until - time.monotonic()))
 
     def run(self) -> None:
         if not self.job.is_listed:
@@ -323,9 +267,3 @@ def require_not_too_many(count: int) -> None:
     if count > most:
         message = f"These are more than {most:,} repositories, the most in one import. Name fewer."
         raise Refusal("too_many_repositories", message)
-
-
-def imports_folder() -> Path:
-    folder = Path(settings.HUB_DATA) / "imports"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder

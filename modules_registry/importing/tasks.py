@@ -7,7 +7,7 @@ from celery.signals import worker_shutdown, worker_shutting_down
 
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
-from modules_registry.importing import runner
+from modules_registry.importing import runner, work
 
 
 @app.task(ignore_result=True)
@@ -24,7 +24,7 @@ def sweep_imports() -> None:
 
 @worker_shutting_down.connect
 def let_go(**_: Any) -> None:
-    runner.stopping.set()
+    work.stopping.set()
 
 
 @worker_shutdown.connect
