@@ -10,7 +10,7 @@ from django.utils.text import slugify
 from composer.core.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job, JobEvent, Status
-from modules_registry.models import BaseModel, StoredFile, Version
+from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 
 class Composition(Job):
@@ -74,6 +74,12 @@ class Composition(Job):
     def has_adapter(self) -> bool:
         """It can be downloaded: from the moment it is written, while the comparisons still run."""
         return self.status != Status.CANCELLED and self.files.exists()
+
+    @property
+    def published_module(self) -> Module | None:
+        """The module that its adapter became, as long as that is there."""
+        version = self.published_as
+        return version.module if version is not None and version.module.deleted_at is None else None
 
     @property
     def slug(self) -> str:

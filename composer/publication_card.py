@@ -29,6 +29,7 @@ class ParentOfCard:
 class CardFacts:
     """Everything the card says that is not in the composition itself."""
 
+    report: Mapping[str, Any]  # the core's report.json
     title: str
     sentence: str
     site: str  # where its modules are to be had
@@ -44,9 +45,9 @@ def publication_card(composition: Composition, facts: CardFacts) -> str:
         f"# {facts.title}",
         facts.sentence,
         introduction(composition, facts),
-        f"## Verdict: {verdict_label(composition)}",
-        composition.report["verdict"]["text"],
-        *measured(composition.report),
+        f"## Verdict: {verdict_label(facts.report)}",
+        facts.report["verdict"]["text"],
+        *measured(facts.report),
         *parents_table(facts),
         *recipe(composition, facts),
         *licence_words(facts),
@@ -67,13 +68,12 @@ def front_matter(composition: Composition, facts: CardFacts) -> str:
             {"name": parent.name, "revision": parent.revision, "weight": round(parent.weight, 6)}
             for parent in facts.parents
         ],
-        "recipe": recipe_facts(composition),
+        "recipe": recipe_facts(facts.report),
     }
     return yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=110)
 
 
-def recipe_facts(composition: Composition) -> dict[str, Any]:
-    report = composition.report
+def recipe_facts(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "method": report["method"],
         "search": report["search"],
@@ -87,8 +87,8 @@ def recipe_facts(composition: Composition) -> dict[str, Any]:
     }
 
 
-def verdict_label(composition: Composition) -> str:
-    decision = composition.report["verdict"]["decision"]
+def verdict_label(report: Mapping[str, Any]) -> str:
+    decision: str = report["verdict"]["decision"]
     _, label = DECISIONS.get(decision, ("", decision))
     return label
 
@@ -98,8 +98,8 @@ def introduction(composition: Composition, facts: CardFacts) -> str:
     modules = "1 module" if count == 1 else f"{count} modules"
     return (
         f"A LoRA adapter for `{composition.base.name}`, composed of {modules} by the method "
-        f"`{composition.report['method']}` from {composition.report['n_shots']} examples. "
-        "Nothing was trained for it but the modules' weights."
+        f"`{facts.report['method']}` from {facts.report['n_shots']} examples. "
+        "Only the weights of the modules were fitted; none of them was trained further."
     )
 
 
@@ -148,7 +148,7 @@ def recipe(composition: Composition, facts: CardFacts) -> Iterator[str]:
     """How to make it again: the command, and by which sums to know the examples."""
     yield "## Recipe"
     yield fenced(command(composition, facts), "sh")
-    sums = composition.report["inputs_sha256"]
+    sums = facts.report["inputs_sha256"]
     known_by = ", ".join(
         f"`{name}` {sums[name]}" for name in ("examples.jsonl", "held_out.jsonl") if name in sums
     )

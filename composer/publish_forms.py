@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from composer.models import Composition
-from composer.publishing import Plan, publication_plan, published_module
+from composer.publishing import Plan, named, publication_plan
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
@@ -43,7 +43,8 @@ class PublishForm(forms.Form):
         if plan.licence.unread:
             terms.label = "Their terms allow this"
             terms.help_text = (
-                f"The terms of {', '.join(plan.licence.unread)} are not known here. You have read them."
+                f"The terms of {named(plan.licence.unread)} are not known here. Tick this if you have read "
+                "them and they allow publishing what is made from them."
             )
         else:
             del self.fields["confirms_terms"]
@@ -54,7 +55,7 @@ class PublishForm(forms.Form):
 
 def publish_panel(composition: Composition, form: PublishForm | None = None) -> dict[str, Any]:
     """What the page shows: the module it became, or the form, or why it cannot be published."""
-    if (module := published_module(composition)) is not None:
+    if (module := composition.published_module) is not None:
         return {"published": module}
     try:
         plan = publication_plan(composition, private=True)
@@ -62,9 +63,15 @@ def publish_panel(composition: Composition, form: PublishForm | None = None) -> 
         return {"publish_refusal": refusal.message}
     return {
         "publish_form": form or publish_form(composition, plan),
-        "publish_licence": licence_label(plan.licence.licence),
+        "publish_licence": licence_words(plan),
         "publish_parents": plan.shares,
     }
+
+
+def licence_words(plan: Plan) -> str:
+    if plan.licence.unread:
+        return "Other: its parents' own terms, named in the card"
+    return f"{licence_label(plan.licence.licence)}, the strictest of its parents'"
 
 
 def publish_form(composition: Composition, plan: Plan) -> PublishForm:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from composer.models import Composition
 from composer.publish_forms import PublishForm, publish_panel
-from composer.publishing import composition_publish, publication_plan, published_module
+from composer.publishing import composition_publish, publication_plan
 from composer.views import own
 from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal
@@ -22,8 +22,8 @@ from modules_registry.forms import add_refusal
 @require_http_methods(["GET", "POST"])
 def composition_publish_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
     composition = own(request, composition_id)
-    if not composition.is_done or published_module(composition) is not None:
-        return redirect(published_module(composition) or composition)
+    if not composition.is_done or composition.published_module:
+        return redirect(composition.published_module or composition)
     if request.method == "GET":
         return page(request, composition)
     try:

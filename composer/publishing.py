@@ -11,7 +11,7 @@ from django.db import transaction
 
 from composer.models import Composition, CompositionModule
 from composer.publication_card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
-from composer.selectors import result_files, result_open
+from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
@@ -58,12 +58,15 @@ def composition_publish(
     """
     composition = lock_own(owner, composition_id)
     require_done(composition)
-    if (published := published_module(composition)) is not None:
+    if (published := composition.published_module) is not None:
         return require_same_name(published, namespace, name), False
     plan = publication_plan(composition, private=private)
     require_terms_confirmed(plan.licence, confirms_terms)
     facts = card_facts(composition, plan, title=f"{namespace.name}/{name}", sentence=sentence, site=site)
     with ExitStack() as stack:
+        config_file, weights_file = (
+            open_file(stack, composition, path) for path in (CONFIG_FILE, WEIGHTS_FILE)
+        )
         module = module_publish(
             author=owner,
             namespace=namespace,
@@ -74,11 +77,13 @@ def composition_publish(
             private=private,
             card_file=BytesIO(publication_card(composition, facts).encode()),
             message=f"Composed by {composition.method}",
-            **adapter_files(stack, composition),
+            config_file=config_file,
+            weights_file=weights_file,
         )
-    lineage_record(version=module.current, parents=[(share.version, share.weight) for share in plan.shares])
+    version = composition.published_as = module.current
+    assert version is not None  # module_publish has just set it
+    lineage_record(version=version, parents=[(share.version, share.weight) for share in plan.shares])
     require_parents_unchanged(composition, plan, private=private)
-    composition.published_as = module.current
     composition.save(update_fields=["published_as"])
     return module, True
 
@@ -86,7 +91,7 @@ def composition_publish(
 def lock_own(owner: User, composition_id: UUID) -> Composition:
     """The owner's composition, once nobody else is publishing or deleting it."""
     rows = Composition.objects.select_for_update(of=("self",)).select_related("base")
-    composition = rows.filter(owner=owner, pk=composition_id).first()
+    composition: Composition | None = rows.filter(owner=owner, pk=composition_id).first()
     if composition is None:
         raise Refusal("not_found", "No such composition of yours.", status=404)
     return composition
@@ -96,12 +101,6 @@ def require_done(composition: Composition) -> None:
     if not composition.is_done:
         message = "There is nothing to publish: this composition is not done."
         raise Refusal("not_done", message, status=409)
-
-
-def published_module(composition: Composition) -> Module | None:
-    """The module it was made, as long as that is there."""
-    version = composition.published_as
-    return version.module if version is not None and version.module.deleted_at is None else None
 
 
 def require_same_name(module: Module, namespace: Namespace, name: str) -> Module:
@@ -129,10 +128,11 @@ def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float
 
     Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
     """
-    by_layer = (composition.report.get("weights_by_layer") or {}).values()
+    report = composition.report or {}
+    by_layer = (report.get("weights_by_layer") or {}).values()
     weights = {
         row["name"]: row["weight"]
-        for position, row in enumerate(composition.report["modules"])
+        for position, row in enumerate(report["modules"])
         if row["weight"] or any(layer[position] for layer in by_layer)
     }
     for row in took_part(composition):
@@ -194,6 +194,7 @@ def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: st
     )
     told = [row for row in tried if row.version.module_id in public]
     return CardFacts(
+        report=composition.report or {},
         title=title,
         sentence=" ".join(sentence.split()),
         site=site,
@@ -207,10 +208,6 @@ def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: st
     )
 
 
-def adapter_files(stack: ExitStack, composition: Composition) -> dict[str, BinaryIO]:
-    """The two files that are a module, as module_publish takes them; the gate reads them anew."""
-    files = {file.path: file for file in result_files(composition)}
-    return {
-        field: stack.enter_context(result_open(files[path]))
-        for field, path in (("config_file", CONFIG_FILE), ("weights_file", WEIGHTS_FILE))
-    }
+def open_file(stack: ExitStack, composition: Composition, path: str) -> BinaryIO:
+    """A file of the adapter, until the stack ends; the gate reads it anew."""
+    return stack.enter_context(result_open(composition.files.get(path=path)))

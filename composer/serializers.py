@@ -186,8 +186,12 @@ class CompositionDetailSerializer(CompositionSerializer):
         help_text="It can be downloaded, perhaps before the comparisons end."
     )
 
+    published_as = serializers.CharField(
+        source="published_module.full_name", default=None, help_text="The module it became, “owner/name”."
+    )
+
     class Meta(CompositionSerializer.Meta):
-        fields = [*CompositionSerializer.Meta.fields, "modules", "has_adapter", "report"]
+        fields = [*CompositionSerializer.Meta.fields, "modules", "has_adapter", "published_as", "report"]
         read_only_fields = fields
 
 

@@ -325,6 +325,7 @@ def test_the_api_publishes_and_answers_with_the_module_and_its_lineage(finished,
         "bob/first",
         "bob/fruit",
     ]
+    assert api_of(alice).get(address.removesuffix("/publish")).json()["published_as"] == "alice/capitals"
     assert api_of(alice).post(address, {"name": "capitals"}, format="json").status_code == 200
     again = api_of(alice).post(address, {"name": "letters"}, format="json")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "already_published")
