@@ -67,10 +67,15 @@ def base_model_add(
                 for path, blob in blobs.items()
             )
             audit_record(actor=added_by, action="base_model.add", subject=name, revision=base.revision)
-    revisions = ["", "main", base.revision]
-    for version in Version.objects.filter(base=None, base_name=name, base_revision__in=revisions):
-        version_check_again(version, base)
+    modules_check_again(base)
     return base, True
+
+
+def modules_check_again(base: BaseModel) -> None:
+    """Hold the versions that named this base, and are not tied to one yet, against it."""
+    revisions = ["", "main", base.revision]
+    for version in Version.objects.filter(base=None, base_name=base.name, base_revision__in=revisions):
+        version_check_again(version, base)
 
 
 def version_check_again(version: Version, base: BaseModel) -> None:

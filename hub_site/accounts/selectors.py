@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from hub_site.accounts.models import ApiToken, Membership, Namespace, User
 from hub_site.accounts.names import name_key
+from hub_site.common.errors import Refusal
 
 
 def namespace_is_taken(name: str) -> bool:
@@ -28,6 +29,18 @@ def namespaces_readable_by(viewer: object) -> QuerySet[Namespace]:
     if not isinstance(viewer, User):
         return Namespace.objects.none()
     return Namespace.objects.filter(Q(user=viewer) | Q(memberships__user=viewer)).distinct()
+
+
+def staff_user(username: str) -> User:
+    """The member of staff who was named, or the only one there is."""
+    staff = User.objects.filter(is_staff=True, is_active=True)
+    found = list(staff.filter(username=username) if username else staff)
+    if len(found) != 1:
+        raise Refusal(
+            "staff_unclear",
+            "Say which member of staff does it: --user NAME. “./hub manage createsuperuser” makes one.",
+        )
+    return found[0]
 
 
 def tokens_of(user: User) -> QuerySet[ApiToken]:

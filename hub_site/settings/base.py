@@ -269,6 +269,7 @@ CELERY_BEAT_SCHEDULE["sweep-imports"] = {
 }
 CELERY_TASK_ROUTES = {
     "modules_registry.importing.tasks.run_import": {"queue": "transfer"},
+    "modules_registry.importing.tasks.run_base_import": {"queue": "transfer"},
     "modules_registry.tasks.sync_repository": {"queue": "transfer"},
     "modules_registry.tasks.sweep_files": {"queue": "transfer"},
     "composer.tasks.run_composition": {"queue": "compose"},

@@ -7,7 +7,7 @@ from celery.signals import worker_shutdown, worker_shutting_down
 
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
-from modules_registry.importing import runner, work
+from modules_registry.importing import base_runner, runner, work
 
 
 @app.task(ignore_result=True)
@@ -16,10 +16,17 @@ def run_import(import_id: str) -> None:
 
 
 @app.task(ignore_result=True)
+def run_base_import(import_id: str) -> None:
+    base_runner.base_run(UUID(import_id))
+
+
+@app.task(ignore_result=True)
 def sweep_imports() -> None:
     """Ring again for imports that wait, or whose worker died."""
     for import_id in runner.sweep():
         run_import.apply_async((str(import_id),), expires=RING_AGAIN.total_seconds())
+    for import_id in base_runner.sweep():
+        run_base_import.apply_async((str(import_id),), expires=RING_AGAIN.total_seconds())
 
 
 @worker_shutting_down.connect

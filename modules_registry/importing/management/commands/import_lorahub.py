@@ -4,8 +4,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from hub_site.accounts.models import User
-from hub_site.accounts.selectors import namespace_by_name
+from hub_site.accounts.selectors import namespace_by_name, staff_user
 from hub_site.accounts.services import organisation_create
 from hub_site.common.errors import Refusal
 from modules_registry.importing import runner
@@ -29,8 +28,8 @@ class Command(BaseCommand):
         parser.add_argument("--limit", type=int, default=0, help="only so many, by name")
 
     def handle(self, *, namespace: str, user: str, base: str, endpoint: str, **options: Any) -> None:
-        owner = staff_user(user)
         try:
+            owner = staff_user(user)
             sources = listed(endpoint, options["author"])
             wanted = sources[: options["limit"] or None]
             job = import_request(
@@ -60,17 +59,6 @@ class Command(BaseCommand):
         self.stdout.write(f"{come + known} of {wanted} imported{before}, into {job.namespace}.")
         if not job.is_done:
             raise CommandError(job.error_message or f"The import is {job.get_status_display().lower()}.")
-
-
-def staff_user(username: str) -> User:
-    """The one who was named, or the only one there is."""
-    staff = User.objects.filter(is_staff=True, is_active=True)
-    found = staff.filter(username=username) if username else staff
-    if found.count() != 1:
-        raise CommandError(
-            "Say which member of staff publishes them: --user NAME. “./hub manage createsuperuser” makes one."
-        )
-    return found.get()
 
 
 def listed(endpoint: str, author: str) -> list[str]:

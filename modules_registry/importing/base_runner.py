@@ -1,0 +1,218 @@
+"""The worker's side of bringing a base model in: its files at one commit, then the library's way of adding.
+
+Only safetensors, the config and the tokenizer are fetched: no code, no pickles. What is complete in the
+folder of a commit stays there until the model is in, so that the next attempt goes on from it.
+"""
+
+import hashlib
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from hub_site.common.errors import Refusal
+from hub_site.jobs import leases
+from hub_site.jobs.models import LEASE
+from modules_registry.cards import CARD_BYTES_MAX, check_card
+from modules_registry.core.base_shapes import CONFIG_BYTES_MAX
+from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.strict_json import JsonRefusal, parse_object
+from modules_registry.importing.hub_reader import HubReader, RemoteRepository
+from modules_registry.importing.models import BaseImport
+from modules_registry.importing.work import Patience, carry, imports_folder
+from modules_registry.library import (
+    BASE_CONFIG,
+    BASE_FILES,
+    base_model_add,
+    modules_check_again,
+    require_same,
+)
+from modules_registry.models import BaseModel
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SMALL_FILE_BYTES_MAX = 64_000_000  # a tokenizer of 262,144 tokens has about 35 MB
+INDEX_BYTES_MAX, INDEX_DEPTH_MAX = 16_000_000, 4
+SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\.safetensors")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+KEPT_S = 24 * 3600  # files of an attempt that nobody went on with
+STORED_BYTES_PER_S = 20_000_000  # hashing and copying on a slow disk; nobody beats meanwhile
+CHECKS_S = 120  # to hold modules against the new base
+
+
+def sweep() -> list[UUID]:
+    remove_old_folders()
+    return leases.sweep(BaseImport)
+
+
+def remove_old_folders() -> None:
+    for folder in imports_folder().glob("base-*"):
+        if time.time() - folder.stat().st_mtime > KEPT_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def base_run(import_id: UUID) -> None:
+    """Bring a base model in, or go on where another worker left it."""
+    carry(BaseImport, import_id, lambda job: Bringing(job).run())
+
+
+class Bringing:
+    """One claimed request for a base model."""
+
+    def __init__(self, job: BaseImport) -> None:
+        self.job = job
+        self.folder: Path | None = None
+        self.wait = Patience(job, self.count).wait
+        self.reader = HubReader(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
+
+    def run(self) -> None:
+        repository = self.reader.look_at(self.job.repo_id, self.job.commit_id or self.job.revision)
+        self.note(commit_id=repository.commit_id)
+        known = BaseModel.objects.filter(name=self.job.repo_id).first()
+        if known is not None:
+            modules_check_again(require_same(known, repository.commit_id))
+            self.note(base=known)
+            return
+        self.folder = folder_of(repository)
+        wanted = self.wanted(repository)
+        planned = sum(repository.files[path].size_bytes for path in wanted)
+        require_room(planned, already=bytes_in(self.folder))
+        self.note(bytes_planned=planned)
+        for path in wanted:
+            self.fetch(repository, path, max_bytes=most_of(path))
+        self.add(repository, planned)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def wanted(self, repository: RemoteRepository) -> list[str]:
+        """The paths to fetch: what is small first, so that a wrong model is known before its weights come."""
+        small = [path for path in BASE_FILES if path != INDEX and path in repository.files]
+        if BASE_CONFIG not in small:
+            raise Refusal("base_incomplete", f"{repository.repo_id} has no {BASE_CONFIG}. Check the name.")
+        if WEIGHTS in repository.files:
+            return [*small, WEIGHTS]
+        if INDEX in repository.files:
+            return [*small, INDEX, *self.shards(repository)]
+        raise without_safetensors(repository)
+
+    def shards(self, repository: RemoteRepository) -> list[str]:
+        """The files that the index names."""
+        index = self.fetch(repository, INDEX, max_bytes=INDEX_BYTES_MAX)
+        try:
+            placed = parse_object(index.read_bytes(), depth_max=INDEX_DEPTH_MAX).get("weight_map")
+        except JsonRefusal as refusal:
+            raise Refusal(f"index_{refusal.problem}", f"{INDEX}: {refusal.message}") from refusal
+        names = set(placed.values()) if isinstance(placed, dict) and is_text(placed.values()) else set()
+        missing = sorted(name for name in names if not SHARD.fullmatch(name) or name not in repository.files)
+        if missing or not names:
+            said = f"{missing[0][:80]}, which is not there" if missing else "no files"
+            raise Refusal("base_incomplete", f"{INDEX} of {repository.repo_id} names {said}.")
+        return sorted(names)
+
+    def fetch(self, repository: RemoteRepository, path: str, *, max_bytes: int) -> Path:
+        """A file of the repository, whole, unless an earlier attempt has fetched it."""
+        target = self.target(path)
+        if not target.exists():
+            part = self.target(
+                f"{path}.{self.job.generation}.part"
+            )  # a worker that was given up may write yet
+            self.reader.fetch(repository, path, part, max_bytes=max_bytes)
+            part.replace(target)
+        return target
+
+    def target(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / name
+
+    def add(self, repository: RemoteRepository, planned: int) -> None:
+        licence = self.job.licence or self.licence_said(repository)
+        self.wait(0)
+        self.note(
+            bytes_done=planned,
+            lease_until=timezone.now() + LEASE + timedelta(seconds=planned / STORED_BYTES_PER_S + CHECKS_S),
+        )
+        assert self.folder is not None
+        base, _ = base_model_add(
+            folder=self.folder,
+            name=self.job.repo_id,
+            revision=repository.commit_id,
+            sentence=self.job.sentence,
+            licence=licence,
+            added_by=self.job.owner,
+        )
+        self.note(base=base)
+
+    def licence_said(self, repository: RemoteRepository) -> str:
+        """What the card says, if it can be read."""
+        if CARD_FILE not in repository.files:
+            return ""
+        try:
+            card = check_card(self.fetch(repository, CARD_FILE, max_bytes=CARD_BYTES_MAX).read_bytes())
+        except GateRefusal:
+            return ""
+        said = card.front_matter.get("license")
+        return said[:60] if isinstance(said, str) else ""
+
+    def count(self) -> None:
+        """Store how much has come."""
+        if self.folder is not None:
+            self.note(bytes_done=bytes_in(self.folder))
+
+    def note(self, **fields: object) -> None:
+        """Write to the job's row, only while it is ours."""
+        held = BaseImport.objects.held(self.job.generation).filter(pk=self.job.pk)
+        if not held.update(updated_at=timezone.now(), **fields):
+            raise leases.LeaseLost
+
+
+def folder_of(repository: RemoteRepository) -> Path:
+    """One per commit, whichever request it is fetched for."""
+    key = hashlib.sha256(f"{repository.repo_id}@{repository.commit_id}".encode()).hexdigest()[:16]
+    folder = imports_folder() / f"base-{key}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.touch()
+    return folder
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def most_of(path: str) -> int:
+    """The most bytes taken of a file."""
+    if path == BASE_CONFIG:
+        return CONFIG_BYTES_MAX
+    return settings.HUB_BASE_MAX_MB * 1_000_000 if path.endswith(".safetensors") else SMALL_FILE_BYTES_MAX
+
+
+def require_room(planned: int, *, already: int) -> None:
+    most = settings.HUB_BASE_MAX_MB
+    if planned > most * 1_000_000:
+        message = (
+            f"It has {planned / 1e6:,.0f} MB, and {most:,} MB are the most taken here (HUB_BASE_MAX_MB)."
+        )
+        raise Refusal("base_too_large", message)
+    free = shutil.disk_usage(imports_folder()).free
+    if free < 2 * planned - already:  # once as it comes, once in the store
+        message = f"It needs {2 * planned / 1e6:,.0f} MB on the disk, and {free / 1e6:,.0f} MB are free."
+        raise Refusal("disk_full", message, status=507)
+
+
+def without_safetensors(repository: RemoteRepository) -> Refusal:
+    pickled = next((path for path in sorted(repository.files) if path.endswith(PICKLED)), "")
+    if pickled:
+        message = (
+            f"{repository.repo_id} has its weights only as {pickled}, a format that is not read here. "
+            f"Take a repository with {WEIGHTS}, or convert it with transformers' save_pretrained."
+        )
+        return Refusal("base_pickled", message)
+    kind = " It is an adapter: import it as a module." if WEIGHTS_FILE in repository.files else ""
+    return Refusal("base_incomplete", f"{repository.repo_id} has no {WEIGHTS}.{kind}")
+
+
+def is_text(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)

@@ -1,0 +1,287 @@
+"""Base models from a Hub over HTTP: by staff only, at a pinned commit, safetensors and nothing that runs."""
+
+import json
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+
+from hub_site.common.errors import Refusal
+from hub_site.jobs.models import Status
+from modules_registry.importing import base_runner, hub_reader, work
+from modules_registry.importing.base_services import (
+    base_import_again,
+    base_import_cancel,
+    base_import_request,
+)
+from modules_registry.importing.models import BaseImport
+from modules_registry.importing.tasks import run_base_import
+from modules_registry.models import BaseModel, Version
+from tests.awkward_hub import awkward_hub, status, truncated, wrong_bytes
+from tests.factories import BASE_NAME, LAYERS, WIDTH, base_folder, make_base, make_module
+from tests.modules_registry.importing.small_hub import COMMIT, small_hub
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A base model's repository, with code and pickles beside what is wanted."""
+    folder = base_folder(tmp_path / "there")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    (folder / "modeling_tiny.py").write_text("raise SystemExit")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x02.")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def sharded(files):
+    """The same with its weights in two files and an index."""
+    from safetensors.numpy import load, save
+
+    tensors = load(files.pop("model.safetensors"))
+    names = sorted(tensors)
+    parts = {
+        "model-00001-of-00002.safetensors": names[:1],
+        "model-00002-of-00002.safetensors": names[1:],
+    }
+    for path, held in parts.items():
+        files[path] = save({name: tensors[name] for name in held})
+    placed = {name: path for path, held in parts.items() for name in held}
+    files["model.safetensors.index.json"] = json.dumps({"metadata": {}, "weight_map": placed}).encode()
+    return files
+
+
+@pytest.fixture
+def hub(settings, files, monkeypatch):
+    """A Hub with that repository, behind one that misbehaves when told to."""
+    monkeypatch.setattr(hub_reader, "WAIT_S", 0.0)
+    with small_hub({BASE_NAME: files}) as behind, awkward_hub(behind) as awkward:
+        settings.HUB_IMPORT_ENDPOINT = awkward.endpoint
+        yield awkward
+
+
+@pytest.fixture
+def bells(monkeypatch):
+    rung = []
+    monkeypatch.setattr(run_base_import, "delay", rung.append)
+    return rung
+
+
+def run(staff, **asked):
+    return carried(base_import_request(owner=staff, **({"repo_id": BASE_NAME, "ring": False} | asked)))
+
+
+def carried(job):
+    base_runner.base_run(job.pk)
+    job.refresh_from_db()
+    return job
+
+
+def fetched(hub):
+    """The files whose content was asked for."""
+    return [line.rpartition("/")[2] for line in hub.asked if "/resolve/" in line]
+
+
+def test_a_model_comes_in_at_the_commit_it_had_without_code_or_pickles(hub, staff):
+    job = run(staff, sentence="A tiny one.")
+    assert (job.status, job.error_message) == (Status.DONE, "")
+    base = BaseModel.objects.get()
+    assert (job.base, base.name, base.revision) == (base, BASE_NAME, COMMIT)
+    assert (base.sentence, base.licence) == ("A tiny one.", "apache-2.0")
+    assert base.layers == {layer: [WIDTH, WIDTH] for layer in LAYERS}
+    assert {file.path for file in base.files.all()} == {
+        "config.json", "model.safetensors", "tokenizer.json",
+    }  # fmt: skip
+    assert set(fetched(hub)) == {"config.json", "model.safetensors", "tokenizer.json", "README.md"}
+    assert all(f"/resolve/{COMMIT}/" in line for line in hub.asked if "/resolve/" in line)
+    assert job.bytes_done == job.bytes_planned == sum(file.size_bytes for file in base.files.all())
+    assert not list(work.imports_folder().iterdir())
+
+
+def test_weights_in_several_files_come_in_together(sharded, hub, staff):
+    assert run(staff).status == Status.DONE
+    base = BaseModel.objects.get()
+    assert base.layers == {layer: [WIDTH, WIDTH] for layer in LAYERS}
+    assert base.files.filter(path__startswith="model").count() == 3
+
+
+def test_modules_that_named_it_become_composable(hub, staff, alice):
+    waiting = make_module(alice).current
+    assert waiting.base is None
+    assert run(staff).status == Status.DONE
+    assert Version.objects.get(pk=waiting.pk).base == BaseModel.objects.get()
+
+
+def test_asking_again_for_what_is_there_fetches_nothing(hub, staff):
+    base = run(staff).base
+    hub.asked.clear()
+    again = run(staff)
+    assert (again.status, again.base) == (Status.DONE, base)
+    assert fetched(hub) == []
+
+
+def test_another_commit_of_a_known_model_is_refused_before_anything_is_fetched(hub, staff, tmp_path):
+    make_base(tmp_path / "here")
+    job = run(staff)
+    assert (job.status, job.error_code) == (Status.FAILED, "base_exists")
+    assert fetched(hub) == []
+
+
+def test_an_unfinished_request_for_the_same_model_is_the_same_request(staff, bells):
+    first = base_import_request(owner=staff, repo_id=BASE_NAME)
+    assert base_import_request(owner=staff, repo_id=BASE_NAME) == first
+    assert base_import_request(owner=staff, repo_id=BASE_NAME, revision="v1") != first
+
+
+def test_what_has_come_is_not_fetched_again(hub, staff):
+    hub.spoil("GET", "/model.safetensors", status(503), times=hub_reader.TRIES_MAX)
+    job = run(staff)
+    assert (job.status, job.error_code) == (Status.FAILED, "hub_away")
+    hub.asked.clear()
+    assert carried(base_import_again(owner=staff, job=job)).status == Status.DONE
+    assert set(fetched(hub)) == {"model.safetensors", "README.md"}
+
+
+def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+
+    def end_worker(handler):
+        work.stopping.set()
+        handler.pass_on()
+
+    hub.spoil("GET", "/tokenizer.json", end_worker)
+    try:
+        assert carried(job).status == Status.QUEUED
+    finally:
+        work.stopping.clear()
+    assert job.commit_id == COMMIT
+    hub.asked.clear()
+    assert carried(job).status == Status.DONE
+    assert "config.json" not in fetched(hub)
+
+
+@pytest.mark.parametrize("fault", [truncated, status(429, Retry_After="0")], ids=["cut off", "busy"])
+def test_what_passes_is_tried_again(hub, staff, fault):
+    hub.spoil("GET", "/model.safetensors", fault)
+    assert run(staff).status == Status.DONE
+
+
+def test_other_bytes_than_the_hub_named_are_refused(hub, staff, stored):
+    hub.spoil("GET", "/model.safetensors", wrong_bytes)
+    job = run(staff)
+    assert (job.status, job.error_code) == (Status.FAILED, "source_altered")
+    assert not stored()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (lambda files: files.pop("config.json"), "base_incomplete", "no config.json"),
+        (lambda files: files.pop("model.safetensors"), "base_pickled", "pytorch_model.bin"),
+        (
+            lambda files: (
+                files.update(
+                    {"model.safetensors.index.json": b'{"weight_map": {"a": "../../x.safetensors"}}'}
+                )
+                or files.pop("model.safetensors")
+            ),
+            "base_incomplete",
+            "which is not there",
+        ),
+        (lambda files: files.update({"config.json": b" " * 300_000}), "source_too_large", "config.json"),
+        (
+            lambda files: files.update({"config.json": b'{"model_type": "bert"}'}),
+            "base_kind_not_supported",
+            "generates text",
+        ),
+        (lambda files: files.update({"model.safetensors": b"no weights"}), None, ""),
+    ],
+    ids=["no config", "only pickles", "index outwards", "a large config", "no decoder", "no safetensors"],
+)
+def test_what_is_no_base_model_is_refused_with_a_reason(files, hub, staff, stored, change, code, says):
+    change(files)
+    job = run(staff)
+    assert job.status == Status.FAILED
+    assert job.error_code != "broken"
+    assert code in (None, job.error_code)
+    assert says in job.error_message
+    assert not BaseModel.objects.exists()
+    assert not stored()
+
+
+def test_more_than_is_allowed_is_refused_before_it_is_fetched(files, hub, staff, settings):
+    settings.HUB_BASE_MAX_MB = 1
+    files["model.safetensors"] += bytes(1_000_000)
+    job = run(staff)
+    assert (job.status, job.error_code) == (Status.FAILED, "base_too_large")
+    assert fetched(hub) == []
+
+
+def test_a_model_that_is_not_there_is_told(hub, staff):
+    job = run(staff, repo_id="far/none")
+    assert (job.status, job.error_code) == (Status.FAILED, "source_missing")
+
+
+def test_only_staff_ask_for_base_models(alice):
+    with pytest.raises(Refusal) as refused:
+        base_import_request(owner=alice, repo_id=BASE_NAME)
+    assert refused.value.code == "staff_only"
+    with pytest.raises(Refusal):
+        base_import_cancel(owner=alice, import_id=uuid4())
+
+
+@pytest.mark.parametrize("asked", [{"repo_id": "../etc"}, {"repo_id": "a/b", "revision": "../x"}])
+def test_what_names_no_model_is_refused(staff, asked):
+    with pytest.raises(Refusal):
+        base_import_request(owner=staff, **asked)
+
+
+def test_the_command_fetches_from_the_hub(hub, staff, capsys):
+    call_command("add_base_model", f"{BASE_NAME}@main", licence="mit")
+    assert f"{BASE_NAME} is in the library, at {COMMIT[:12]}." in capsys.readouterr().out
+    assert BaseModel.objects.get().licence == "mit"
+    with pytest.raises(CommandError, match="no far/none"):
+        call_command("add_base_model", "far/none")
+
+
+def test_the_command_wants_a_name_for_a_folder(staff, tmp_path):
+    with pytest.raises(CommandError, match="--name"):
+        call_command("add_base_model", str(base_folder(tmp_path / "here")))
+
+
+def test_staff_ask_in_the_admin_and_see_how_far_it_is(
+    hub, staff, browser_of, bells, django_capture_on_commit_callbacks
+):
+    browser = browser_of(staff)
+    with django_capture_on_commit_callbacks(execute=True):
+        browser.post(reverse("admin:importing_baseimport_add"), {"repo_id": BASE_NAME})
+    job = BaseImport.objects.get()
+    assert bells == [str(job.pk)]
+    assert (job.owner, job.status) == (staff, Status.QUEUED)
+    carried(job)
+    listed = browser.get(reverse("admin:importing_baseimport_changelist")).content.decode()
+    assert "Done" in listed
+    assert "of 0.0 MB" in listed
+    assert browser.get(job.get_absolute_url()).status_code == 200
+
+
+def test_the_admin_refuses_what_is_no_name_at_its_field(staff, browser_of):
+    page = browser_of(staff).post(reverse("admin:importing_baseimport_add"), {"repo_id": "../etc"})
+    assert "is no model on the Hub" in page.content.decode()
+    assert not BaseImport.objects.exists()
+
+
+def test_in_the_admin_a_request_is_cancelled_and_tried_again(staff, browser_of, bells):
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+    browser, address = browser_of(staff), reverse("admin:importing_baseimport_changelist")
+    browser.post(address, {"action": "cancel", "_selected_action": [job.pk]})
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLED
+    browser.post(address, {"action": "try_again", "_selected_action": [job.pk]})
+    assert BaseImport.objects.filter(status=Status.QUEUED, repo_id=BASE_NAME).count() == 1
+
+
+def test_the_sweep_rings_for_what_waits(staff):
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+    BaseImport.objects.update(updated_at=job.created_at - work.leases.RING_AGAIN)
+    assert base_runner.sweep() == [job.pk]
