@@ -123,7 +123,7 @@ def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
         base=BaseModel.objects.get(name=BASE),
         method="exact",
         selection="chosen",
-        module_versions=[module.current for module in modules],
+        module_versions=[module.current for module in modules if module.current],
         budget=BUDGET,
         seed=1,
         shots=[Pair(*shot) for shot in SHOTS],
@@ -135,10 +135,10 @@ def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
         runner.launcher().stop()
     seconds = time.perf_counter() - begun
     composition.refresh_from_db()
+    assert composition.report is not None, composition.error_message
     return {
         "modules": composition.modules.count(),
         "status": composition.status,
-        "error": composition.error_message,
         "seconds": round(seconds, 1),
         "rank": composition.report["rank"],
         "adapter_differs_from_base_by": loaded_by_peft(base_folder, written(composition, root / "adapter")),

@@ -33,7 +33,8 @@ def base_import_request(
     require_model(repo_id, revision)
     User.objects.select_for_update().get(pk=owner.pk)  # one request of a person at a time
     unfinished = BaseImport.objects.exclude(status__in=FINISHED).filter(repo_id=repo_id, revision=revision)
-    if known := unfinished.first():
+    known: BaseImport | None = unfinished.first()
+    if known is not None:
         return known
     job = BaseImport.objects.create(
         owner=owner, repo_id=repo_id, revision=revision, sentence=sentence, licence=licence
