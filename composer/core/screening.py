@@ -49,6 +49,7 @@ class Screening:
         self._contexts, self._modules, self._tell = contexts, modules, tell
         self._examples = [example_sha256(shot) for shot in shots]
         self._asked: set[int] = set()
+        self._counted: set[int] = set()  # modules scored here, on one shot or all: a candidate each
         self._nats: list[dict[int, float]] = [  # by module, then by the number of the shot
             {
                 number: known[context, module, example]
@@ -87,6 +88,21 @@ class Screening:
         """The best module alone of those asked for; what a cache knows beside them changes no choice."""
         asked = sorted(self._asked)
         return min(zip(self.losses(asked), asked, strict=True))[1] if asked else None
+
+    def _score(self, indices: Sequence[int], numbers: Sequence[int]) -> None:
+        """Find the losses of these shots under these modules, all that are not known at once."""
+        missing = [i for i in indices if any(number not in self._nats[i] for number in numbers)]
+        if not missing:
+            return
+        lacking = [n for n in numbers if any(n not in self._nats[i] for i in missing)]
+        base = self._scorer.base
+        scorer = FewShotScorer(base, base.encode([self._shots[number] for number in lacking]))
+        scored = scorer.nats_of_singles(self._stack.subset(missing)).tolist()
+        self._scorer.candidates_scored += len(set(missing) - self._counted)
+        self._counted.update(missing)
+        for i, row in zip(missing, scored, strict=True):
+            self._nats[i].update(zip(lacking, row, strict=True))
+            self._tell_one(i, dict(zip(lacking, row, strict=True)))
 
     def _tell_one(self, i: int, nats: Mapping[int, float]) -> None:
         if all(map(math.isfinite, nats.values())):
