@@ -5,8 +5,8 @@ layer's output by a hook; P candidates are P copies of the examples in one batch
 candidate by candidate.
 
 In bf16 only the products of the linear layers, and of the modules' factors, are rounded. What is
-added up from layer to layer, the norms, the attention, the logits and the loss stay fp32: so the
-loss is off by some thousandths instead of some hundredths.
+added up from layer to layer, the norms, the attention, the logits and the loss stay fp32. Measured on
+the demo world: a loss moves by less than 1 % or 0.002 nats, whichever is more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

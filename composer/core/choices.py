@@ -155,7 +155,7 @@ SELECTORS = (
     Choice(
         "screen:K",
         "The K modules with the lowest few-shot loss when each is used alone.",
-        "measured here: benchmarks/results/compose_quality.md",
+        "measured here: docs/core/composing.md",
     ),
     Choice(
         "near:K",
@@ -182,9 +182,7 @@ OBJECTIVES = (
 PRECISIONS = (
     Choice("auto", "bf16 where the processor computes it fast and the base is large, else fp32.", "measured"),
     Choice("fp32", "32-bit floating point throughout.", "IEEE 754"),
-    Choice(
-        "bf16", "The base in 16-bit brain floating point; modules and losses in fp32.", "arXiv:1905.12322"
-    ),
+    Choice("bf16", "Matrix products in 16-bit brain floating point; the rest in fp32.", "arXiv:1905.12322"),
 )
 
 DEVICES = (
