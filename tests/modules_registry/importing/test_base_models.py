@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
+from hub_site.celery import app
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry.importing import base_runner, hub_reader, work
@@ -285,3 +286,7 @@ def test_the_sweep_rings_for_what_waits(staff):
     job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
     BaseImport.objects.update(updated_at=job.created_at - work.leases.RING_AGAIN)
     assert base_runner.sweep() == [job.pk]
+
+
+def test_the_work_waits_in_the_queue_for_the_network():
+    assert app.amqp.router.route({}, run_base_import.name)["queue"].name == "transfer"

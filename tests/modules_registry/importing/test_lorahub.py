@@ -1,8 +1,14 @@
 """The modules of the LoraHub paper: what their names tell, and all of them brought in by one command."""
 
+import io
+import json
+
 import pytest
+import torch
 from django.core.management import CommandError, call_command
 
+from benchmarks import import_lorahub
+from composer import runner as composer_runner
 from hub_site.accounts.models import Membership, Namespace
 from modules_registry.cards import check_card
 from modules_registry.importing import runner
@@ -78,10 +84,13 @@ def test_a_card_that_says_something_stays_as_it_is():
     assert card_told("far/another", silent) == silent
 
 
-def test_the_repositories_of_these_tests_have_the_sizes_of_the_real_ones():
+def test_the_repositories_of_these_tests_have_the_form_of_the_real_ones():
     assert (len(CONFIG_FILE), len(CARD)) == (411, 27)
-    first = next(iter(sorted(paper_repository(0))))
-    assert first == ".gitattributes"
+    state = torch.load(io.BytesIO(paper_repository(0)["adapter_model.bin"]), weights_only=True)
+    first, *_ = state
+    assert first == "base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_A.weight"
+    assert state[first].shape[0] == 16
+    assert len(state) == 6 * 2 * 2  # six attentions, q and v, A and B
 
 
 @pytest.fixture
@@ -138,6 +147,37 @@ def test_all_that_are_whole_come_in_with_task_and_data_set(hub, staff, flan, cap
     assert Membership.objects.get(namespace=lorahub).user == staff
     call_command("import_lorahub", endpoint=hub, limit=2)
     assert "1 of 2 imported (1 of them before), into lorahub." in capsys.readouterr().out
+
+
+@pytest.fixture
+def composer_launcher(settings):
+    settings.HUB_THREADS = 1
+    composer_runner.launcher.cache_clear()
+    yield
+    composer_runner.launcher().stop()
+    composer_runner.launcher.cache_clear()
+
+
+@pytest.mark.slow
+def test_what_came_in_is_composed_and_peft_loads_the_result(hub, staff, flan, composer_launcher, tmp_path):
+    call_command("import_lorahub", endpoint=hub)
+    came = import_lorahub.imported(1.0)
+    assert (came["repositories"], came["imported"], came["composable"]) == (8, 5, 5)
+    assert (came["with_data_set_link"], len(came["refused"])) == (5, 3)
+    made = import_lorahub.compose(tmp_path, tmp_path / "flan", 5)
+    assert (made["modules"], made["status"]) == (5, "done")
+    assert made["adapter_differs_from_base_by"] > 0
+    page = import_lorahub.page({"machine": "this one", "import": came, "composition": made})
+    assert "| Imported | 5 of 8 |" in page
+
+
+def test_the_committed_result_is_that_all_of_them_come_in():
+    result = json.loads((import_lorahub.RESULTS / "import_lorahub.json").read_text())
+    names = import_lorahub.NAMES.read_text().split()
+    assert len(set(names)) == result["import"]["imported"] == result["import"]["composable"] == 196
+    assert (result["composition"]["modules"], result["composition"]["status"]) == (20, "done")
+    assert all(named_task(name).tags[1:] for name in names)  # each begins as one of the rules does
+    assert import_lorahub.page(result) == (import_lorahub.RESULTS / "import_lorahub.md").read_text()
 
 
 def test_only_staff_bring_them_in(alice, bob):
