@@ -10,6 +10,7 @@ import yaml
 from composer.models import Composition
 from composer.report import DECISIONS, command_line, command_options
 from composer.selectors import NEAR
+from modules_registry.combining import CombinedLicence
 from modules_registry.licences import licence_label
 
 CARD_TAGS = ("lora", "composed")
@@ -33,7 +34,7 @@ class CardFacts:
     title: str
     sentence: str
     site: str  # where its modules are to be had
-    licence: str
+    licence: CombinedLicence
     parents: Sequence[ParentOfCard]
     tried: Sequence[str]  # references of all that took part, in the order they were given
     untold: int  # of those that took part, how many the public cannot see any more
@@ -62,7 +63,7 @@ def front_matter(composition: Composition, facts: CardFacts) -> str:
         "base_model": composition.base.name,
         "base_model_relation": "adapter",
         "library_name": "peft",
-        "license": facts.licence,
+        "license": facts.licence.licence,
         "tags": list(CARD_TAGS),
         "parents": [
             {"name": parent.name, "revision": parent.revision, "weight": round(parent.weight, 6)}
@@ -176,14 +177,17 @@ def command(composition: Composition, facts: CardFacts) -> str:
 
 
 def licence_words(facts: CardFacts) -> Iterator[str]:
+    known = licence_label(facts.licence.strictest_known)
     yield "## Licence"
-    if facts.licence == "other":
-        yield (
-            "The terms of some parents are not known here or are their own; the table above names each. "
-            "Its publisher confirms that they allow this; read them before you use it."
-        )
-    else:
-        yield f"{licence_label(facts.licence)}: the strictest of the parents' licences."
+    if not facts.licence.unread:
+        yield f"{known}: the strictest of the parents' licences."
+        return
+    yield (
+        "The terms of some parents are not known here or are their own; the table above names each. Its "
+        "publisher confirms that they allow this; read them before you use it."
+    )
+    if known:
+        yield f"Of those that are known, {known} is the strictest, and what it demands holds here too."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ from composer.publishing import composition_publish, publication_plan
 from composer.views import own
 from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal
+from modules_registry.views import site_of
 
 
 @login_required
@@ -49,7 +50,3 @@ def page(
     """With `form` instead of a fresh one, if there is one with something to say."""
     context = {"composition": composition, **publish_panel(composition, form)}
     return render(request, "composer/composition_publish.html", context, status=status)
-
-
-def site_of(request: HttpRequest) -> str:
-    return request.build_absolute_uri("/").rstrip("/")

@@ -198,7 +198,7 @@ def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: st
         title=title,
         sentence=" ".join(sentence.split()),
         site=site,
-        licence=plan.licence.licence,
+        licence=plan.licence,
         parents=[
             ParentOfCard(share.module.full_name, share.version.commit_id, share.weight, share.licence)
             for share in plan.shares

@@ -37,6 +37,7 @@ class CombinedLicence:
 
     licence: str
     unread: tuple[str, ...] = ()  # names; publishing needs the owner's word that their terms allow it
+    strictest_known: str = ""  # of the parents whose terms are known; empty: there are none
 
 
 def combined_licence(licences: Mapping[str, str]) -> CombinedLicence:
@@ -55,7 +56,7 @@ def combined_licence(licences: Mapping[str, str]) -> CombinedLicence:
     if not shared:
         raise excluding(known)
     unread = tuple(name for name in licences if name not in known)
-    return CombinedLicence(OTHER if unread else shared[0], unread)
+    return CombinedLicence(OTHER if unread else shared[0], unread, shared[0] if known else "")
 
 
 def allowed_by(licence: str) -> Iterable[str]:

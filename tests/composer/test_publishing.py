@@ -189,6 +189,7 @@ def test_unknown_terms_need_the_owner_s_word_and_make_it_other(finished, publish
     module, _ = publish(composition, confirms_terms=True)
     assert module.licence == "other"
     assert "license: other" in card_of(module.current).text
+    assert "Of those that are known, MIT is the strictest" in card_of(module.current).text
 
 
 def test_a_parent_that_was_deleted_is_named_in_the_refusal(finished, publish, bob, modules):

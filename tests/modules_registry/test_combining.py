@@ -63,7 +63,7 @@ def test_a_licence_that_forbids_derivatives_is_refused(licences):
 @pytest.mark.parametrize("licence", ["unknown", "other", "", "a-licence-of-their-own"])
 def test_terms_nobody_here_can_read_make_it_other_and_are_named(licence):
     found = combined("mit", licence)
-    assert (found.licence, found.unread) == ("other", ("bob/1",))
+    assert (found.licence, found.unread, found.strictest_known) == ("other", ("bob/1",), "mit")
 
 
 def test_every_licence_on_offer_has_a_place():
