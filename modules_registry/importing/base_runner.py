@@ -175,6 +175,8 @@ def folder_of(repository: RemoteRepository) -> Path:
     folder = imports_folder() / f"base-{key}"
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.touch()
+    for part in folder.glob("*.part"):  # what an earlier attempt was in the middle of
+        part.unlink(missing_ok=True)
     return folder
 
 

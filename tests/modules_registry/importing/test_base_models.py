@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.urls import reverse
 
 from hub_site.celery import app
@@ -159,6 +160,22 @@ def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
     hub.asked.clear()
     assert carried(job).status == Status.DONE
     assert "config.json" not in fetched(hub)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_is_cancelled_while_its_files_come(hub, staff, monkeypatch):
+    monkeypatch.setattr(work, "BEAT_S", 0.0)
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+
+    def cancel(handler):
+        base_import_cancel(owner=staff, import_id=job.pk)
+        connection.close()  # of the Hub's thread
+        handler.pass_on()
+
+    hub.spoil("GET", "/config.json", cancel)
+    assert carried(job).status == Status.CANCELLED
+    assert "model.safetensors" not in fetched(hub)
+    assert not BaseModel.objects.exists()
 
 
 @pytest.mark.parametrize("fault", [truncated, status(429, Retry_After="0")], ids=["cut off", "busy"])

@@ -137,6 +137,8 @@ def test_all_that_are_whole_come_in_with_task_and_data_set(hub, staff, flan, cap
         assert module.current.origin.was_converted
         assert module.current.origin.endpoint == hub
     squad = modules.get(name="flan_t5_large-squad_v2.0")
+    assert squad.sentence == "Questions on a passage of Wikipedia, some without an answer."
+    assert {tag.name for tag in squad.tags.all()} == {"lorahub", "squad-v2.0"}
     with store().open(squad.current.files.get(path="README.md").sha256) as file:
         card = check_card(file.read())
     assert card.front_matter["base_model"] == BASE

@@ -42,7 +42,10 @@ class Command(BaseCommand):
             )
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
-        self.stdout.write(f"Importing {len(wanted)} of {len(sources)} modules of {options['author']}.")
+        self.stdout.write(
+            f"Importing {len(wanted)} of {len(sources)} modules of {options['author']}. "
+            f"How far it is: {settings.PUBLIC_ADDRESS}{job.get_absolute_url()}"
+        )
         self.carry_out(job, len(wanted))
 
     def carry_out(self, job: ModuleImport, wanted: int) -> None:
