@@ -11,12 +11,19 @@ LIST_BYTES_MAX = SOURCES_LENGTH_MAX
 COMMENT = "#"
 
 
+class SourcesField(forms.CharField):
+    """Shown as required; the form looks whether a list file stands in for it."""
+
+    def validate(self, value: Any) -> None:
+        pass
+
+
 class ImportForm(OwnerForm):
     """Repositories by their names, typed or in a file, and whose modules they become."""
 
-    sources = forms.CharField(
+    use_required_attribute = False
+    sources = SourcesField(
         label="What to import",
-        required=False,
         max_length=SOURCES_LENGTH_MAX,
         help_text="One a line: a repository as owner/name, or an owner for everything of theirs. "
         "owner/name@revision takes another state than the newest. An address from your browser will do.",

@@ -77,7 +77,8 @@ class Import:
 
     def __init__(self, job: ModuleImport) -> None:
         self.job, self.away = job, 0
-        self.wait = Patience(job).wait
+        self.patience = Patience(job)
+        self.wait = self.patience.wait
         # What the operator's token may see there is not everyone's to bring in.
         token = settings.HUB_IMPORT_TOKEN if job.owner.is_staff and not job.endpoint else ""
         self.reader = HubReader(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
@@ -86,6 +87,7 @@ class Import:
         if not self.job.is_listed:
             self.list_sources()
         for item in self.job.items.filter(state=ImportItem.State.WAITING):
+            self.patience.beat()  # whoever cancels gets nothing more, however fast it goes
             self.wait(0)
             with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
@@ -96,11 +98,11 @@ class Import:
         return tempfile.TemporaryDirectory(prefix=prefix, dir=imports_folder(), ignore_cleanup_errors=True)
 
     def list_sources(self) -> None:
-        """Make each source items: itself, or all repositories of an owner."""
+        """Make each source items: itself, or all repositories of an owner, who stays as asked without any."""
         wanted: dict[str, str] = {}
         for source in self.job.sources:
             name, _, revision = source.partition("@")
-            for repo_id in [name] if "/" in name else self.repositories_of(name):
+            for repo_id in [name] if "/" in name else self.repositories_of(name) or [name]:
                 wanted.setdefault(repo_id, revision)
         require_not_too_many(len(wanted))
         with transaction.atomic():
@@ -111,10 +113,7 @@ class Import:
             )
 
     def repositories_of(self, owner: str) -> list[str]:
-        found = self.reader.repositories_of(owner, most=settings.HUB_IMPORT_REPOSITORIES_MAX + 1)
-        if not found:
-            raise Refusal("nothing_there", f"{owner} has no public repository on the Hub. Check the name.")
-        return found
+        return self.reader.repositories_of(owner, most=settings.HUB_IMPORT_REPOSITORIES_MAX + 1)
 
     def import_item(self, item: ImportItem, folder: Path) -> None:
         """Bring one in, or note why not. Raises HubAway when the Hub has been away for some in a row."""
@@ -133,6 +132,9 @@ class Import:
             self.refuse(item, refusal.code, str(refusal))
 
     def bring(self, item: ImportItem, folder: Path) -> None:
+        if "/" not in item.repo_id:  # an owner, for whom the Hub listed nothing
+            message = f"{item.repo_id} has no public repository on the Hub. Check the name."
+            raise Refusal("nothing_there", message)
         repository = self.reader.look_at(item.repo_id, item.revision)
         name = item.repo_id.partition("/")[2]
         module = Module.objects.filter(namespace=self.job.namespace, key=name_key(name)).first()

@@ -16,12 +16,19 @@ from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal
 from modules_registry.importing import selectors
 from modules_registry.importing.forms import ImportForm
-from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.models import ModuleImport
+from modules_registry.importing.selectors import State
 from modules_registry.importing.services import import_again, import_cancel, import_request
 from modules_registry.selectors import base_models
 
 PER_PAGE = 20
 ITEMS_PER_PAGE = 50
+STATES = {
+    State.WAITING: "Waiting",
+    State.IMPORTED: "Imported",
+    State.UNCHANGED: "Here already",
+    State.REFUSED: "Refused",
+}
 NO_WORKER = (
     "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself when "
     "the transfer worker is back. If this lasts, tell the site's operator."
@@ -98,7 +105,7 @@ def import_again_page(request: HttpRequest, import_id: UUID) -> HttpResponse:
 def state_of(request: HttpRequest, job: ModuleImport) -> dict[str, Any]:
     """What the page says of an import, of all its repositories or of those in one state."""
     asked = request.GET.get("state", "")
-    state = asked if asked in ImportItem.State.values else ""
+    state = asked if asked in STATES else ""
     counts = selectors.counts_of(job)
     quiet = 0 if job.is_finished else selectors.quiet_seconds(job)
     words = SILENT_WORKER if job.status == "running" else NO_WORKER
@@ -107,7 +114,7 @@ def state_of(request: HttpRequest, job: ModuleImport) -> dict[str, Any]:
         "counts": counts,
         "can_try_again": bool(counts.left) or not job.is_listed,
         "state": state,
-        "states": [(value, label, getattr(counts, value)) for value, label in ImportItem.State.choices],
+        "states": [(value, label, getattr(counts, value)) for value, label in STATES.items()],
         "page": Paginator(selectors.items_of(job, state), ITEMS_PER_PAGE).get_page(request.GET.get("page")),
         "next_item": None if job.is_finished else selectors.item_next(job),
         "quiet_words": words.format(seconds=quiet) if quiet else "",

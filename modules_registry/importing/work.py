@@ -39,15 +39,19 @@ class Patience:
     def __init__(self, job: Job, on_beat: Callable[[], None] = lambda: None) -> None:
         self.job, self.on_beat, self.next_beat = job, on_beat, 0.0
 
+    def beat(self) -> None:
+        """Keep the job ours, or raise Cancelled."""
+        self.next_beat = time.monotonic() + BEAT_S
+        self.on_beat()
+        if leases.beat(self.job):
+            raise Cancelled
+
     def wait(self, seconds: float) -> None:
         """Sleep in short pieces; beat, and raise whatever is a reason to stop."""
         until = time.monotonic() + seconds
         while True:
             if time.monotonic() >= self.next_beat:
-                self.next_beat = time.monotonic() + BEAT_S
-                self.on_beat()
-                if leases.beat(self.job):
-                    raise Cancelled
+                self.beat()
             if stopping.is_set():
                 raise Stopping
             if time.monotonic() >= until:
