@@ -95,7 +95,8 @@ class Race:
 
     def rivals(self) -> Iterator[Rival]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
-        yield self.scored(("zero_shot", "Base alone", ""), {})
+        alone = self.scored(("zero_shot", "Base alone", ""), {})
+        yield replace(alone, left_out_loss_nats=alone.few_shot_loss_nats)  # it has seen none of them
         yield self.best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         yield self.scored(("uniform", "Uniform average", f"every weight 1/{len(self.stack)}"), uniform)
@@ -149,8 +150,15 @@ class Race:
                 seed=self.job.seed,
                 shown=torch.ones(1, len(self.shots)),
             )
+        left_out = None
+        if self.exam is None and len(self.shots) > 1:  # then it is all that can be judged by
+            with cost.counted():
+                nats = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
+            cost.gradient_steps += LORA_STEPS * min(DEFAULTS.parts, len(self.shots))
+            left_out = left_out_mean(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-        return self.scored(("lora_on_shots", "LoRA trained on the examples", detail), adapters, cost)
+        rival = self.scored(("lora_on_shots", "LoRA trained on the examples", detail), adapters, cost)
+        return replace(rival, left_out_loss_nats=left_out)
 
     def random_loras(self) -> Rival:
         """As many LoRAs of random numbers, of the modules' own sizes, through the same search.

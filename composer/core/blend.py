@@ -25,7 +25,7 @@ from torch import Tensor
 from composer.core.choices import GRADIENT_STEP_COST
 from composer.core.combine import ExactSum, Method
 from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, token_mean
-from composer.core.record import Found, Journal
+from composer.core.record import Found, Journal, finite
 from composer.core.search import Fits, fit_weights, search_greedy
 
 ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
@@ -179,20 +179,29 @@ def greedy_refit(
     nothing: float,
     budget: int,
 ) -> Tensor:
-    """(N,): half of the budget for the greedy choice, the rest for the weights of what it chose."""
-    start = greedy_choice(scorer, method, note, alone=alone, nothing=nothing, budget=budget // 2)
+    """(N,): half of the budget for the greedy choice, the rest for the weights of what it chose.
+
+    Few steps can end worse than they began, so the best of all that was tried is taken.
+    """
+    best: list[tuple[float, Sequence[float]]] = []
+
+    def note_best(weights: Sequence[float], loss: float) -> None:
+        best[:] = (min([*best, (finite(loss), weights)], key=lambda tried: tried[0]),)
+        note(weights, loss)
+
+    start = greedy_choice(scorer, method, note_best, alone=alone, nothing=nothing, budget=budget // 2)
     free = (start != 0).float() if start.any() else torch.ones_like(start)
     steps = steps_within(budget - budget // 2)
-    weights = fit_weights(
+    fit_weights(
         lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens),
         Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
         steps=steps,
         learning_rate=rate_for(steps),
-        on_weights=lambda w, losses: note(w[0].tolist(), float(losses[0])),
+        on_weights=lambda w, losses: note_best(w[0].tolist(), float(losses[0])),
         journal=journal,
         name="refit",
     )
-    return weights[0]
+    return torch.tensor(best[0][1])
 
 
 def fit_folds(

@@ -131,11 +131,17 @@ def verdict_on_held_out(
     best = max(rivals, key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
+    said = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
+    return rather(best, said, figures, single_name)
+
+
+def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
+    """The advice to take `best` of RIVALS, or, of those that are no adapter, none."""
     if best == "lora_on_shots":
-        return Verdict("train", f"Train a LoRA instead; composing is not surely better. {figures}")
+        return Verdict("train", f"Train a LoRA instead: it {said}. {figures}")
     if best == "best_single":
-        return Verdict("single", f"Use {single_name} by itself; composing is not surely better. {figures}")
-    return Verdict("none", f"Composing is not surely better than {RIVALS[best]}. {figures}")
+        return Verdict("single", f"Use {single_name} by itself: it {said}. {figures}")
+    return Verdict("none", f"No composition is needed: {RIVALS[best]} {said}. {figures}")
 
 
 def verdict_without_evidence(reason: str) -> Verdict:
@@ -170,8 +176,5 @@ def verdict_left_out(losses: Mapping[str, float], single_name: str) -> Verdict:
         return Verdict("use", f"The composition looks useful. {figures}")
     if losses[best] >= MARGIN_LEFT_OUT * losses["zero_shot"]:
         return Verdict("none", f"No clear gain over the base alone. {figures}")
-    if best == "best_single":
-        return Verdict("single", f"{single_name} by itself looks as good. {figures}")
-    if best == "lora_on_shots":
-        return Verdict("train", f"A LoRA trained on the examples looks as good. {figures}")
-    return Verdict("none", f"Composing looks no better than {RIVALS[best]}. {figures}")
+    said = "does better there" if losses[best] < losses["composed"] else "does about as well there"
+    return rather(best, said, figures, single_name)

@@ -26,6 +26,7 @@ from torch import Tensor
 from composer.core import choices, report
 from composer.core.base_model import BaseModel
 from composer.core.baselines import Cost, Exam, Race, Rival, left_out_mean, lora_left_out
+from composer.core.blend import DEFAULTS, parts_left_out
 from composer.core.combine import Method, PlainLora, as_adapters
 from composer.core.errors import InvalidJobError, StopSearch
 from composer.core.evaluate import (
@@ -381,11 +382,38 @@ class Composition:
         None where the search made no such fits.
         """
         tokens = self.scorer.label_tokens
-        if self.found.left_out is None or len(self.shots) < 2:
+        if len(self.shots) < 2:
             return None, None
-        composed = left_out_mean(torch.tensor(self.found.left_out), tokens)
+        if self.found.left_out is not None:
+            nats = torch.tensor(self.found.left_out)
+        elif self.held_out or self.job.baselines == "none" or self.found.stopped:
+            return None, None
+        else:
+            nats = self._refitted_left_out()
+        composed = left_out_mean(nats, tokens)
         single = left_out_mean(best_single_left_out(self.nats_alone, tokens), tokens)
         return (composed if math.isfinite(composed) else None, single if math.isfinite(single) else None)
+
+    def _refitted_left_out(self) -> Tensor:
+        """(n,) nats of each shot under weights that the same search finds without its part of the shots."""
+        n = len(self.shots)
+        nats = torch.empty(n)
+        with self.spent.counted(self.scorer):
+            for shown in parts_left_out(n, DEFAULTS.parts):
+                seen, hidden = shown.nonzero().flatten(), (1 - shown).nonzero().flatten()
+                own, other = self._scorer_of(seen), self._scorer_of(hidden)
+                alone = token_mean(self.nats_alone[:, seen], own.label_tokens)
+                nothing = token_mean(self.base_nats[:, seen], own.label_tokens)
+                shots = [self.shots[i] for i in seen]
+                fitting = Fitting(self.job, own, self.method, shots, alone.tolist(), float(nothing))
+                weights = torch.tensor([fitting.find(Journal(lambda step: None)).weights])
+                nats[hidden] = other.nats(self.method, weights)[0]
+                self.scorer.candidates_scored += own.candidates_scored + other.candidates_scored
+                self.scorer.gradient_steps += own.gradient_steps
+        return nats
+
+    def _scorer_of(self, numbers: Tensor) -> FewShotScorer:
+        return FewShotScorer(self.base, self.base.encode([self.shots[i] for i in numbers]))
 
     def _verdict(self) -> Verdict:
         if not self.rivals:
@@ -401,11 +429,11 @@ class Composition:
             return verdict_without_evidence("There are no held-out examples.")
         rows = (*self.rivals, self.composed)
         losses = {r.key: r.left_out_loss_nats for r in rows if r.left_out_loss_nats is not None}
-        trained = lora_left_out(
-            self.scorer, self.stack.layers, rank=max(self.stack.ranks), seed=self.job.seed
-        )
-        losses["lora_on_shots"] = left_out_mean(trained, self.scorer.label_tokens)
-        losses["zero_shot"] = self._token_mean(self.base_nats)
+        if "lora_on_shots" not in losses:
+            trained = lora_left_out(
+                self.scorer, self.stack.layers, rank=max(self.stack.ranks), seed=self.job.seed
+            )
+            losses["lora_on_shots"] = left_out_mean(trained, self.scorer.label_tokens)
         return verdict_left_out(losses, self._best_name())
 
     def _best_name(self) -> str:

@@ -233,11 +233,22 @@ def test_known_losses_of_modules_alone_are_not_scored_again(tmp_path):
     assert differs["candidates_scored"] == report["candidates_scored"]
 
 
+@pytest.mark.parametrize("asked", [{"method": "lorahub", "budget": 4}, {"search": "adam", "budget": 9}])
+def test_any_search_is_judged_by_what_it_left_out_where_nothing_is_held_out(tmp_path, asked):
+    job = make_job(tmp_path, **{"method": "exact", **asked, "baselines": "always", "max_new_tokens": 4})
+    (job / "held_out.jsonl").unlink(missing_ok=True)
+    report, _ = finished(job)
+    rows = {row["key"]: row["left_out_loss_nats"] for row in report["baselines"]}
+    assert all(rows[key] > 0 for key in ("composed", "best_single", "lora_on_shots", "zero_shot"))
+    assert "left out of a fit once" in report["verdict"]["text"]
+
+
 def test_two_hundred_modules_are_screened_in_two_hundred_candidates(tmp_path):
     job = make_job(tmp_path, n_modules=1, select="screen:3", method="lorahub", budget=2, **QUICK)
     change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
     report, events = finished(job)
-    assert len([event for event in events if event["event"] == "screened"]) == 200
+    # each on one shot, and the best fifth on the others too
+    assert len([event for event in events if event["event"] == "screened"]) == 200 + 40
     assert report["candidates_scored"] <= 200 + 1 + 2 + 2  # the base, the search, the result's own loss
 
 
