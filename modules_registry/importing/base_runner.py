@@ -1,7 +1,7 @@
 """The worker's side of bringing a base model in: its files at one commit, then the library's way of adding.
 
-Only safetensors, the config and the tokenizer are fetched: no code, no pickles. What is complete in the
-folder of a commit stays there until the model is in, so that the next attempt goes on from it.
+Only safetensors, the config and the tokenizer are fetched: no code, no pickles. What has come stays in the
+folder of its commit until the model is in, so that the next attempt goes on from it.
 """
 
 import hashlib
@@ -117,9 +117,7 @@ class Bringing:
         """A file of the repository, whole, unless an earlier attempt has fetched it."""
         target = self.target(path)
         if not target.exists():
-            part = self.target(
-                f"{path}.{self.job.generation}.part"
-            )  # a worker that was given up may write yet
+            part = self.target(f"{path}.part")  # goes on where it was broken off
             self.reader.fetch(repository, path, part, max_bytes=max_bytes)
             part.replace(target)
         return target
@@ -175,8 +173,6 @@ def folder_of(repository: RemoteRepository) -> Path:
     folder = imports_folder() / f"base-{key}"
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.touch()
-    for part in folder.glob("*.part"):  # what an earlier attempt was in the middle of
-        part.unlink(missing_ok=True)
     return folder
 
 

@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 TRIES_MAX = 4
 WAIT_S, WAIT_MAX_S = 1.0, 60.0  # doubled after each try
 TIMEOUT_S = 10.0
+PIECE_BYTES = 1024**2
+PARTIAL_CONTENT = 206
 
 
 @dataclass(frozen=True)
@@ -108,24 +110,38 @@ class HubReader:
         return self.tried(repository.repo_id, lambda: self.fetch_once(repository, file, target, max_bytes))
 
     def fetch_once(self, repository: RemoteRepository, file: RemoteFile, target: Path, max_bytes: int) -> str:
+        """Fetch what `target` does not hold yet: an earlier attempt may have left the file's beginning."""
         url = hf_hub_url(repository.repo_id, file.path, revision=repository.commit_id, endpoint=self.endpoint)
-        digest, size_bytes = hashlib.sha256(), 0
-        with (
-            get_session().stream("GET", url, headers=self.headers) as response,
-            target.open("wb") as output,
-        ):
+        digest, held = self.beginning(file, target)
+        headers = self.headers | ({"Range": f"bytes={held}-"} if held else {})
+        with get_session().stream("GET", url, headers=headers) as response, target.open("ab") as output:
             hf_raise_for_status(response)
-            incoming = Incoming(response, file.size_bytes)
-            while piece := incoming.read(1024**2):
-                size_bytes += len(piece)
-                if size_bytes > max_bytes:
+            if response.status_code != PARTIAL_CONTENT:
+                digest, held = hashlib.sha256(), 0
+                output.truncate(0)
+            incoming = Incoming(response, file.size_bytes - held)
+            while piece := incoming.read(PIECE_BYTES):
+                held += len(piece)
+                if held > max_bytes:
                     raise too_large(file.path, max_bytes)
                 digest.update(piece)
                 output.write(piece)
                 self.wait(0)
-        if file.sha256 and digest.hexdigest() != file.sha256:
+        if target.stat().st_size != held or (file.sha256 and digest.hexdigest() != file.sha256):
+            target.unlink()
             raise Refusal("source_altered", f"The Hub gave other bytes for {file.path} than it names.")
         return digest.hexdigest()
+
+    def beginning(self, file: RemoteFile, target: Path) -> tuple["hashlib._Hash", int]:
+        """Digest and size of what is there of a file; nothing, where the whole cannot be checked."""
+        digest, held = hashlib.sha256(), target.stat().st_size if target.exists() else 0
+        if not file.sha256 or not 0 < held < file.size_bytes:
+            return digest, 0
+        with target.open("rb") as there:
+            while piece := there.read(PIECE_BYTES):
+                digest.update(piece)
+                self.wait(0)
+        return digest, held
 
     def tried(self, repo_id: str, call: Callable[[], Result]) -> Result:
         """Call, and call again a few times while the Hub says that it will pass."""

@@ -34,10 +34,12 @@ def small_hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[str]:
                 self.answer(repositories[name][rest.partition("/")[2]])
 
         def answer(self, body):
-            self.send_response(200)
+            whole, begin = body, int(self.headers.get("Range", "bytes=0-")[6:-1])
+            body = whole[begin:]
+            self.send_response(206 if begin else 200)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+            self.send_header("ETag", f'"{hashlib.sha256(whole).hexdigest()}"')
             self.end_headers()
             self.wfile.write(body)
 

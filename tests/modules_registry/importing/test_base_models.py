@@ -1,12 +1,15 @@
 """Base models from a Hub over HTTP: by staff only, at a pinned commit, safetensors and nothing that runs."""
 
 import json
+from hashlib import sha256
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.urls import reverse
+from safetensors.numpy import load, save
 
 from hub_site.celery import app
 from hub_site.common.errors import Refusal
@@ -36,10 +39,16 @@ def files(tmp_path):
 
 
 @pytest.fixture
+def large(files):
+    """The same with three megabytes of weights, so that half of them is more than one piece."""
+    tensors = load(files["model.safetensors"]) | {"shared.weight": np.ones((100_000, WIDTH), np.float32)}
+    files["model.safetensors"] = save(tensors)
+    return files
+
+
+@pytest.fixture
 def sharded(files):
     """The same with its weights in two files and an index."""
-    from safetensors.numpy import load, save
-
     tensors = load(files.pop("model.safetensors"))
     names = sorted(tensors)
     parts = {
@@ -142,6 +151,33 @@ def test_what_has_come_is_not_fetched_again(hub, staff):
     hub.asked.clear()
     assert carried(base_import_again(owner=staff, job=job)).status == Status.DONE
     assert set(fetched(hub)) == {"model.safetensors", "README.md"}
+
+
+def test_a_file_that_was_broken_off_goes_on_where_it_was(large, hub, staff):
+    hub.spoil("GET", "/model.safetensors", truncated)
+    ranges = []
+
+    def note(handler):
+        ranges.append(handler.headers.get("Range"))
+        handler.pass_on()
+
+    hub.spoil("GET", "/model.safetensors", note)
+    assert run(staff).status == Status.DONE
+    assert ranges == [f"bytes={hub_reader.PIECE_BYTES}-"]
+    assert (
+        BaseModel.objects.get().files.filter(sha256=sha256(large["model.safetensors"]).hexdigest()).exists()
+    )
+
+
+def test_a_hub_that_knows_no_ranges_gives_the_file_anew(large, hub, staff):
+    hub.spoil("GET", "/model.safetensors", truncated)
+
+    def whole(handler):
+        del handler.headers["Range"]
+        handler.pass_on()
+
+    hub.spoil("GET", "/model.safetensors", whole)
+    assert run(staff).status == Status.DONE
 
 
 def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
