@@ -1,7 +1,6 @@
 """Reading imports and what became of their repositories. Reads only."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
@@ -82,10 +81,10 @@ def unfinished_count(owner: User) -> int:
     return ModuleImport.objects.filter(owner=owner).exclude(status__in=FINISHED).count()
 
 
-def quiet_seconds(job: ModuleImport, now: datetime | None = None) -> int:
+def quiet_seconds(job: ModuleImport) -> int:
     """How long nobody has worked on an unfinished import; 0 while that is no wonder."""
     since = job.created_at
     if job.status == Status.RUNNING and job.lease_until:
         since = job.lease_until - LEASE  # its worker's last beat
-    seconds = int(((now or timezone.now()) - since).total_seconds())
+    seconds = int((timezone.now() - since).total_seconds())
     return seconds if seconds > PICKED_UP_S else 0

@@ -1,11 +1,13 @@
 """The pages of imports, as Alice, a stranger and a visitor meet them."""
 
+from datetime import timedelta
 from html import unescape
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
-from hub_site.jobs.models import Status
+from hub_site.jobs.models import LEASE, Status
 from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
@@ -111,6 +113,17 @@ def test_the_page_moves_until_the_import_is_finished(hub, alice, base, browser_o
     assert "<html" not in text(fragment)
     runner.import_run(job.pk)
     assert client.get(f"{job.get_absolute_url()}progress/")["HX-Refresh"] == "true"
+
+
+def test_an_import_that_nobody_takes_says_so(alice, browser_of):
+    job = asked(alice, "far/good")
+    address = job.get_absolute_url()
+    assert "no worker has picked it up" not in text(browser_of(alice).get(address))
+    ModuleImport.objects.update(created_at=timezone.now() - timedelta(seconds=30))
+    assert "no worker has picked it up" in text(browser_of(alice).get(address))
+    last_beat = timezone.now() - timedelta(seconds=15)
+    ModuleImport.objects.update(status=Status.RUNNING, lease_until=last_beat + LEASE)
+    assert "Its worker has been silent for" in text(browser_of(alice).get(address))
 
 
 def test_the_refused_are_tried_again_with_what_was_asked_for_them(done, hub, alice, base, browser_of):
