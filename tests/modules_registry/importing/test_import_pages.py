@@ -155,7 +155,7 @@ def test_a_waiting_import_is_cancelled_at_once(alice, browser_of):
     job.refresh_from_db()
     assert job.status == Status.CANCELLED
     assert "Cancelled" in page
-    assert "Try the rest again" in page
+    assert "Try again" in page
 
 
 def test_my_imports_are_listed_with_what_became_of_them(done, alice, browser_of):
