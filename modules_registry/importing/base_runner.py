@@ -20,7 +20,7 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE
 from modules_registry.cards import CARD_BYTES_MAX, check_card
-from modules_registry.core.base_shapes import CONFIG_BYTES_MAX
+from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.hub_reader import HubReader, RemoteRepository
@@ -30,6 +30,7 @@ from modules_registry.library import (
     BASE_CONFIG,
     BASE_FILES,
     base_model_add,
+    kind_of,
     modules_check_again,
     require_same,
 )
@@ -83,13 +84,14 @@ class Bringing:
         planned = sum(repository.files[path].size_bytes for path in wanted)
         require_room(planned, already=bytes_in(self.folder))
         self.note(bytes_planned=planned)
+        require_language_model(self.fetch(repository, BASE_CONFIG, max_bytes=CONFIG_BYTES_MAX))
         for path in wanted:
             self.fetch(repository, path, max_bytes=most_of(path))
         self.add(repository, planned)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def wanted(self, repository: RemoteRepository) -> list[str]:
-        """The paths to fetch: what is small first, so that a wrong model is known before its weights come."""
+        """The paths to fetch, the small ones first."""
         small = [path for path in BASE_FILES if path != INDEX and path in repository.files]
         if BASE_CONFIG not in small:
             raise Refusal("base_incomplete", f"{repository.repo_id} has no {BASE_CONFIG}. Check the name.")
@@ -146,7 +148,8 @@ class Bringing:
 
     def licence_said(self, repository: RemoteRepository) -> str:
         """What the card says, if it can be read."""
-        if CARD_FILE not in repository.files:
+        remote = repository.files.get(CARD_FILE)
+        if remote is None or remote.size_bytes > CARD_BYTES_MAX:
             return ""
         try:
             card = check_card(self.fetch(repository, CARD_FILE, max_bytes=CARD_BYTES_MAX).read_bytes())
@@ -182,9 +185,18 @@ def bytes_in(folder: Path) -> int:
 
 def most_of(path: str) -> int:
     """The most bytes taken of a file."""
-    if path == BASE_CONFIG:
-        return CONFIG_BYTES_MAX
     return settings.HUB_BASE_MAX_MB * 1_000_000 if path.endswith(".safetensors") else SMALL_FILE_BYTES_MAX
+
+
+def require_language_model(config: Path) -> None:
+    """Refuse what generates no text before its weights come."""
+    try:
+        said = parse_object(config.read_bytes(), depth_max=CONFIG_DEPTH_MAX)
+    except JsonRefusal as refusal:
+        raise Refusal(f"config_{refusal.problem}", f"{BASE_CONFIG}: {refusal.message}") from refusal
+    architectures = said.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    kind_of(said, str(first))
 
 
 def require_room(planned: int, *, already: int) -> None:

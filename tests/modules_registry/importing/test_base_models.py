@@ -263,6 +263,19 @@ def test_what_is_no_base_model_is_refused_with_a_reason(files, hub, staff, store
     assert not stored()
 
 
+@pytest.mark.parametrize("config", [b'{"model_type": "bert"}', b'{"architectures": {"0": 1}}', b"[]", b"{"])
+def test_what_generates_no_text_is_known_before_its_weights_come(files, hub, staff, config):
+    files["config.json"] = config
+    job = run(staff)
+    assert (job.status, job.error_code != "broken") == (Status.FAILED, True)
+    assert fetched(hub) == ["config.json"]
+
+
+def test_a_card_that_is_too_large_says_no_licence(files, hub, staff):
+    files["README.md"] += bytes(600_000)
+    assert run(staff).base.licence == ""
+
+
 def test_more_than_is_allowed_is_refused_before_it_is_fetched(files, hub, staff, settings):
     settings.HUB_BASE_MAX_MB = 1
     files["model.safetensors"] += bytes(1_000_000)
