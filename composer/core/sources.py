@@ -6,6 +6,7 @@ repository unseen, a reference is a folder only when it is written as a path: wh
 `@revision` behind it always comes from the Hub. The caller is told which of the two it was.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def downloaded(reference: str, files: Sequence[str]) -> Source:
         raise SourceError(
             f"{reference!r} is neither a folder nor the name of a repository such as owner/name@revision."
         )
-    from huggingface_hub import constants, snapshot_download  # takes a moment, and folders do not need it
+    from huggingface_hub import snapshot_download  # takes a moment, and folders do not need it
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -93,7 +94,7 @@ def downloaded(reference: str, files: Sequence[str]) -> Source:
         RevisionNotFoundError,
     )
 
-    where = constants.ENDPOINT
+    where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     name, revision = match["id"], match["revision"]
     try:
         folder = snapshot_download(
@@ -101,6 +102,7 @@ def downloaded(reference: str, files: Sequence[str]) -> Source:
             revision=revision,
             allow_patterns=list(files),
             ignore_patterns=list(SUBFOLDERS),
+            endpoint=where,
         )
     except GatedRepoError as error:
         raise SourceError(
