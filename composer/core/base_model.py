@@ -40,6 +40,8 @@ MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
 # Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two
 # took 5.4 s; and casting to bf16 takes longer than the faster product saves.
 SMALL_BASE_PARAMETERS = 10_000_000
+# One of these holds the words of every tokenizer that transformers reads.
+VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
 
 
@@ -104,15 +106,27 @@ class BaseModel:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
         where = found_device(device)
+        if not any((folder / name).is_file() for name in VOCABULARIES):
+            raise BaseModelError(  # transformers would make up an empty one
+                f"The base model in {folder.name} has no tokenizer: add its {VOCABULARIES[0]}."
+            )
         try:
             config = AutoConfig.from_pretrained(folder, **options)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model: Any = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
+            loaded: Any = kind.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            )
+            model, found = loaded
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # whatever these libraries make of a file that is not what they expect
             raise BaseModelError(
                 f"The base model in {folder.name} cannot be loaded: {first_line(error)}"
             ) from error
+        missing = sorted(found["missing_keys"]) + [str(key) for key in found["mismatched_keys"]]
+        if missing:
+            raise BaseModelError(  # transformers would fill it with random numbers
+                f"The base model in {folder.name} lacks {missing[0]}, or has it in another size."
+            )
         if tokenizer.eos_token_id is None:
             raise BaseModelError(
                 "The base model's tokenizer has no end-of-sequence token, so no answer would end."
@@ -236,7 +250,7 @@ class BaseModel:
     def _encode_pairs(
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
     ) -> tuple[dict[str, Tensor], Tensor]:
-        require_short(prompts, answers)
+        require_short(self.context_length(), prompts, answers)
         labels = padded(answers, IGNORED)
         return {
             "input_ids": padded(prompts, self.tokenizer.pad_token_id),
@@ -248,7 +262,7 @@ class BaseModel:
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
     ) -> tuple[dict[str, Tensor], Tensor]:
         joined = [p + a for p, a in zip(prompts, answers, strict=True)]
-        require_short(joined)
+        require_short(self.context_length(), joined)
         labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
         return {
             "input_ids": padded(joined, self.tokenizer.pad_token_id),
@@ -289,7 +303,7 @@ class BaseModel:
 
     def context_length(self) -> int:
         """The most tokens that this architecture has positions for; T5 has no limit of its own."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS)
+        return min(MAX_TOKENS, int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS))
 
     # --- scores ---------------------------------------------------------------
 
@@ -360,8 +374,11 @@ class BaseModel:
 
     def _generate(self, model: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
         ids = [self._prompt_ids(prompt) for prompt in prompts]
-        require_short(ids)
         left = not self.is_encoder_decoder  # a decoder continues at its right end
+        room = self.context_length()
+        require_short(room - left, ids)
+        if left:
+            max_new_tokens = min(max_new_tokens, room - max(map(len, ids)))
         tokens = model.generate(
             input_ids=padded(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
             attention_mask=padded([[1] * len(row) for row in ids], 0, left=left).to(self.device),
@@ -413,12 +430,12 @@ def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) ->
     return torch.tensor([[*f, *row] if left else [*row, *f] for row, f in pairs], dtype=torch.long)
 
 
-def require_short(*columns: Sequence[Sequence[int]]) -> None:
-    """Refuse a text that the base would have to cut off; names its example."""
+def require_short(limit: int, *columns: Sequence[Sequence[int]]) -> None:
+    """Refuse a text of more than `limit` tokens, which the base would have to cut off; names its example."""
     for rows in columns:
         for number, ids in enumerate(rows, start=1):
-            if len(ids) > MAX_TOKENS:
-                raise ExampleTooLongError(number, len(ids), MAX_TOKENS, "tokens")
+            if len(ids) > limit:
+                raise ExampleTooLongError(number, len(ids), limit, "tokens")
 
 
 def first_line(error: Exception) -> str:

@@ -34,7 +34,7 @@ def read_examples(path: Path, limit: int) -> tuple[Example, ...]:
         raise ExamplesError(
             f"{path.name} cannot be read as UTF-8 text: one JSON object a line is expected."
         ) from error
-    examples = tuple(parse_lines(line for line in text.splitlines() if line.strip()))
+    examples = tuple(parse_lines(line for line in text.split("\n") if line.strip()))
     if not examples:
         raise NoExamplesError(f"{path.name} holds no examples. Give at least one input with its output.")
     if len(examples) > limit:

@@ -28,7 +28,7 @@ from composer.core.base_model import BaseModel
 from composer.core.baselines import Cost, Exam, Race, Rival, left_out_mean, lora_left_out
 from composer.core.blend import DEFAULTS, parts_left_out
 from composer.core.combine import Method, PlainLora, as_adapters
-from composer.core.errors import InvalidJobError, StopSearch
+from composer.core.errors import ExamplesError, InvalidJobError, StopSearch
 from composer.core.evaluate import (
     Verdict,
     longest_useful_answer,
@@ -36,7 +36,7 @@ from composer.core.evaluate import (
     verdict_on_held_out,
     verdict_without_evidence,
 )
-from composer.core.examples import read_examples
+from composer.core.examples import Example, read_examples
 from composer.core.export import (
     Parent,
     loaded_by_peft,
@@ -122,6 +122,7 @@ class Composition:
             self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
+            require_apart(self.shots, self.held_out)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
             self.base = BaseModel.load(
                 job.base_folder, job.template, precision=job.precision, device=job.device
@@ -468,6 +469,17 @@ class Composition:
         if before is None or self.composed.answers is None:
             return []
         return report.prediction_rows(self.held_out, before, self.composed.answers)
+
+
+def require_apart(shots: Sequence[Example], held_out: Sequence[Example]) -> None:
+    """Refuse held-out examples that the weights would be fitted on: they would prove nothing."""
+    known = {shot.input for shot in shots}
+    common = sum(example.input in known for example in held_out)
+    if common:
+        raise ExamplesError(
+            f"{common} of the held-out examples stand among the examples to compose from too. "
+            "Take them out of one of the two."
+        )
 
 
 def recorded(folder: Path) -> Record:

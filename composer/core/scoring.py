@@ -1,5 +1,6 @@
 """One adapter, or the base alone, scored on examples by itself."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from composer.core import choices
 from composer.core.base_model import ROWS_AT_ONCE, BaseModel
 from composer.core.combine import Adapters, single_modules
+from composer.core.errors import BaseModelError, InvalidJobError
 from composer.core.evaluate import accuracy, is_reference_match, longest_useful_answer
 from composer.core.examples import Example, read_examples
 from composer.core.module_stack import read_module, stack_modules
@@ -29,6 +31,9 @@ def evaluate_adapter(
         LoraHub counts) and loss_nats_per_token.
     """
     require_template(template)
+    if not 1 <= max_new_tokens <= choices.MAX_NEW_TOKENS_LIMIT:
+        limit = choices.MAX_NEW_TOKENS_LIMIT
+        raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
     base = BaseModel.load(base_folder, template)
     adapters: Adapters = {}
@@ -41,6 +46,8 @@ def evaluate_adapter(
     with base.threads_that_pay():
         (answers,) = base.answers([base.prompt(example.input) for example in examples], length, adapters)
         nats, tokens = score_examples(base, examples, adapters)
+    if not math.isfinite(nats):
+        raise BaseModelError("The loss is not a number: the base model or the adapter holds broken weights.")
     reference = [is_reference_match(a, e.output) for a, e in zip(answers, examples, strict=True)]
     return {
         "n": len(examples),

@@ -1,0 +1,75 @@
+"""What is wrong with a base or with examples is said in one sentence, before anything is computed with it."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from composer.core.base_model import BaseModel
+from composer.core.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
+from composer.core.examples import Example, read_examples
+from composer.core.job import run
+from composer.core.scoring import evaluate_adapter
+from tests.composer.core.tiny import EXAMPLES, make_base, make_job, write_examples
+
+
+def test_a_base_that_lacks_a_tensor_is_refused_by_its_name(tmp_path):
+    base = make_base(tmp_path / "base", "t5")
+    tensors = load_file(base / "model.safetensors")
+    lost = next(name for name in tensors if "DenseReluDense" in name)
+    del tensors[lost]
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BaseModelError, match=lost.replace(".", "[.]")):
+        BaseModel.load(base)
+
+
+def test_a_base_without_a_tokenizer_is_refused(tmp_path):
+    base = make_base(tmp_path / "base", "t5")
+    (base / "tokenizer.json").unlink()
+    with pytest.raises(BaseModelError, match="tokenizer"):
+        BaseModel.load(base)
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100])
+def test_a_damaged_base_is_refused(tmp_path, damage):
+    base = make_base(tmp_path / "base", "t5")
+    (base / "model.safetensors").write_bytes(damage)
+    with pytest.raises(BaseModelError, match="cannot be loaded"):
+        BaseModel.load(base)
+
+
+def test_a_text_longer_than_the_base_has_positions_is_refused(tmp_path):
+    model = BaseModel.load(make_base(tmp_path / "base", "gpt2"))
+    room = model.context_length()
+    long = Example("cat " * (room + 1), "chat")
+    with pytest.raises(ExampleTooLongError, match=str(room)):
+        model.encode([long])
+    with pytest.raises(ExampleTooLongError):
+        model.answers([long.input], 4, {})
+    fits = "cat " * (room // 4)
+    assert len(model.answers([fits], 10 * room, {})[0]) == 1  # cut where its positions end
+
+
+def test_held_out_examples_that_were_composed_from_are_refused(tmp_path):
+    job = make_job(tmp_path, baselines="none")
+    write_examples(job / "held_out.jsonl", (EXAMPLES[0], ("new", "neuf")))
+    with pytest.raises(ExamplesError, match=r"^1 of the held-out examples"):
+        run(job, lambda event: None)
+
+
+def test_a_line_ends_at_its_line_feed_alone(tmp_path):
+    path = tmp_path / "shots.jsonl"
+    row = {"input": "one\u2028two\u0085three", "output": "four"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert read_examples(path, 5) == (Example(row["input"], "four"),)
+
+
+@pytest.mark.parametrize("tokens", [0, -4])
+def test_a_number_of_new_tokens_that_is_none_is_refused(tmp_path, tokens):
+    with pytest.raises(InvalidJobError, match="max_new_tokens"):
+        evaluate_adapter(
+            base_folder=tmp_path,
+            adapter_folder=None,
+            examples_file=tmp_path / "none.jsonl",
+            max_new_tokens=tokens,
+        )
