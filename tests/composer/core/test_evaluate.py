@@ -44,6 +44,17 @@ def right(n: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("composed", "single", "zero_shot", "decision"),
+    [(15, 2, 0, "use"), (15, 14, 0, "single"), (2, 1, 0, "none"), (0, 0, 0, "none"), (20, 20, 20, "none")],
+)
+def test_the_verdict_follows_the_held_out_examples(composed, single, zero_shot, decision):
+    answers = {"composed": right(composed), "best_single": right(single), "zero_shot": right(zero_shot)}
+    verdict = verdict_on_held_out(answers, EXAMPLES, "alice/m")
+    assert verdict.decision == decision
+    assert f"{accuracy(right(composed), EXAMPLES).percent:.0f} %" in verdict.text
+
+
+@pytest.mark.parametrize(
     ("composed", "single", "lora", "decision", "words"),
     [
         (0.2, 1.0, 1.1, "use", "looks useful"),
