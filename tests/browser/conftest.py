@@ -1,34 +1,21 @@
 """A real browser over the running system, with its real workers."""
 
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.chromium import CHROMIUM_OPTIONS, MISSING, chromium_path
 from tests.running_hub import Hub, temporary_hub
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-# No sandbox: tests run as root in containers. The rest keeps the browser from talking to its maker.
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 expect.set_options(timeout=20_000)  # ms; the machine may be busy with other tests
-
-MISSING = "NO BROWSER: the browser tests did not run. Install one with: apt-get install chromium"
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    path = chromium_path()
     if path is None and os.environ.get("CI"):
         pytest.fail(MISSING)
     if path is None:
