@@ -53,6 +53,7 @@ class Rival:
     """One baseline and what was measured of it; None where there was nothing to measure.
 
     `left_out_loss_nats` is on examples that it was not made from, each left out once.
+    `prompt_tokens` is the mean over the questions.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Rival:
     answers: Sequence[str] | None
     cost: Cost = field(default_factory=Cost)
     left_out_loss_nats: float | None = None
+    prompt_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -283,14 +285,20 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     prompts = [shown + prompt for prompt in exam.prompts] if exam else [shown + base.prompt(shots[0].input)]
     bare = exam.prompts if exam else (base.prompt(shots[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
+    long = sum(lengths) / len(lengths)
     room = min(MAX_TOKENS, base.context_length()) - (exam.max_new_tokens if exam else 0)
     if max(lengths) > room:
         return Rival(*about, "the examples do not fit the base model's context", None, None, cost)
-    usual = sum(map(base.prompt_length, bare)) / len(bare)
-    tokens = f"{sum(lengths) / len(lengths):.0f} tokens a question instead of {usual:.0f}"
+    usual = mean_length(base, bare)
+    tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
     answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
     detail = f"{tokens}; {detail}" if detail else tokens
-    return Rival(*about, detail, None, answers, cost, left_out)
+    return Rival(*about, detail, None, answers, cost, left_out, long)
+
+
+def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:
+    """Tokens of a prompt, on average."""
+    return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
 def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:

@@ -25,9 +25,18 @@ from torch import Tensor
 
 from composer.core import choices, report
 from composer.core.base_model import BaseModel
-from composer.core.baselines import Cost, Exam, Race, Rival, left_out_mean, lora_left_out
+from composer.core.baselines import (
+    Cost,
+    Exam,
+    Race,
+    Rival,
+    left_out_mean,
+    lora_left_out,
+    mean_length,
+)
 from composer.core.blend import DEFAULTS, parts_left_out
 from composer.core.combine import Method, PlainLora, as_adapters
+from composer.core.contributions import losses_without, shortened
 from composer.core.errors import ExamplesError, InvalidJobError, StopSearch
 from composer.core.evaluate import (
     Verdict,
@@ -55,7 +64,6 @@ from composer.core.request import Job, ModuleSource, read_job
 from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.select import compatible, joined_ranks, select_modules
 from composer.core.selectors import parse_selectors
-from composer.core.svd import truncated
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # numbers that a step event tells beside the weights by module
@@ -227,6 +235,7 @@ class Composition:
                 answers,
                 self.spent,
                 composed_left_out,
+                mean_length(self.base, exam.prompts if exam else [self.base.prompt(self.shots[0].input)]),
             )
             self._tell_row(self.composed)
             self.rivals = []
@@ -235,6 +244,13 @@ class Composition:
                     self.rivals.append(rival)
                     self._tell_row(rival)
             self.verdict = self._verdict()
+            self.without = losses_without(
+                self.scorer,
+                self.method,
+                self.found.weights,
+                cut_to=self.lora.rank if self.lora.energy_kept < 1 else None,
+                whole=self._token_mean(self.final_nats),
+            )
 
     def report(self, out: Path) -> None:
         """Write report.json."""
@@ -346,9 +362,9 @@ class Composition:
 
     def _lora(self) -> PlainLora:
         """The composed adapter, cut to the rank that was asked for."""
-        lora, rank = self.method.lora(self.found.weights), self.job.rank
-        if rank is not None and rank < lora.rank:
-            lora = truncated(lora, rank)
+        lora = self.method.lora(self.found.weights)
+        if self.job.rank is not None:
+            lora = shortened(lora, self.job.rank)
         # What was cut is scored as it is written; the rest as it was searched, so that they are compared.
         self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
         return lora
@@ -444,7 +460,7 @@ class Composition:
         return float(token_mean(nats, self.scorer.label_tokens))
 
     def _module_rows(self) -> list[dict[str, Any]]:
-        rows = zip(self.sources, self.by_module, self.alone.tolist(), strict=True)
+        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.without, strict=True)
         return [
             {
                 "name": source.name,
@@ -452,8 +468,9 @@ class Composition:
                 "sha256": weights_sha256(source),
                 "weight": weight,
                 "alone_loss_nats": alone if math.isfinite(alone) else None,
+                "without_loss_nats": without,
             }
-            for source, weight, alone in rows
+            for source, weight, alone, without in rows
         ]
 
     def _layer_rows(self) -> dict[str, list[float]] | None:

@@ -32,6 +32,7 @@ def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
         "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
         "detail": rival.detail,
         "cost": asdict(rival.cost),
+        "prompt_tokens": None if rival.prompt_tokens is None else round(rival.prompt_tokens, 1),
     }
 
 
