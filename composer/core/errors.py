@@ -86,6 +86,25 @@ class BaseModelError(ComposeError, ValueError):
     code = "base_model_unusable"
 
 
+class PromptTooLongError(ComposeError, ValueError):
+    """A prompt does not fit the base model."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, length: int, limit: int) -> None:
+        self.length, self.limit = length, limit
+        super().__init__(f"The prompt is {length} tokens long; at most {limit} fit. Shorten it.")
+
+
+class BaseChangedError(ComposeError, RuntimeError):
+    """The tensors of a base in memory are not those that were loaded: nothing it says can be trusted."""
+
+    code = "base_changed"
+
+    def __init__(self) -> None:
+        super().__init__("The base model in memory was changed, so it was thrown away.")
+
+
 class NonFiniteLossError(ComposeError, ArithmeticError):
     """Every candidate of a search scored NaN or infinity, so there is nothing to recommend."""
 

@@ -41,9 +41,8 @@ def answer_error(exception: Exception, context: dict[str, Any]) -> Response | No
     """DRF's EXCEPTION_HANDLER: our refusals, Django's and DRF's own errors, all in one shape."""
     if isinstance(exception, Refusal):
         set_rollback()
-        return Response(
-            error_body(exception.code, exception.message, exception.fields), status=exception.status
-        )
+        body = error_body(exception.code, exception.message, exception.fields)
+        return Response(body, status=exception.status, headers=exception.headers)
     if isinstance(exception, Http404):
         exception = exceptions.NotFound("Nothing is here, or it is not yours to see.")
     elif isinstance(exception, PermissionDenied):

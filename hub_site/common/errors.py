@@ -12,6 +12,7 @@ class Refusal(Exception):
         message: what is wrong and what to do, in one or two short sentences.
         status: the HTTP status an API answers with.
         fields: messages by form field, where the fault lies in one.
+        retry_after_s: in how many seconds the same request may succeed, where that is known.
     """
 
     def __init__(
@@ -21,10 +22,17 @@ class Refusal(Exception):
         *,
         status: int = 400,
         fields: Mapping[str, Sequence[str]] | None = None,
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.status = code, message, status
+        self.retry_after_s = retry_after_s
         self.fields = {name: list(messages) for name, messages in (fields or {}).items()}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an answer that tells of it carries."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
 class Refusals:

@@ -7,6 +7,7 @@ whenever the child is quiet for a moment.
 import contextlib
 import json
 import os
+import select
 import selectors
 import socket
 import subprocess
@@ -210,6 +211,12 @@ class Child:
             raise ChildRefused(
                 "out_of_memory", f"The work needed more than {self._limits.memory_mb} MB of memory."
             )
+
+    def is_gone(self) -> bool:
+        """Whether it ended while nobody listened: the other end of its pipe is closed."""
+        poll = select.poll()
+        poll.register(self._events, 0)
+        return any(said & select.POLLHUP for _, said in poll.poll(0))
 
     def memory_bytes(self) -> int:
         """What the child uses now, its file pages left out; 0 before it began and after it ended."""

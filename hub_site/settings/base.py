@@ -59,6 +59,12 @@ HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_COMPOSE_DEADLINE_S = env_int("HUB_COMPOSE_DEADLINE_S", 1800, least=10)
 HUB_COMPOSE_MEMORY_MB = env_int("HUB_COMPOSE_MEMORY_MB", 4096, least=256)
+HUB_TRY_BASES = env_int("HUB_TRY_BASES", 2, least=1, most=64)
+HUB_TRY_MEMORY_MB = env_int("HUB_TRY_MEMORY_MB", 4096, least=256)
+HUB_TRY_ANSWER_S = env_int("HUB_TRY_ANSWER_S", 20, least=1)
+HUB_TRY_WAITING_MAX = env_int("HUB_TRY_WAITING_MAX", 12, least=1)
+HUB_TRY_PER_MINUTE = env_int("HUB_TRY_PER_MINUTE", 30, least=1)
+HUB_TRY_VISITORS_PER_MINUTE = env_int("HUB_TRY_VISITORS_PER_MINUTE", 6)  # 0: only who is signed in
 
 # Beside the store: the system's own folder may be small, or memory. Django does not start without it.
 FILE_UPLOAD_TEMP_DIR = HUB_DATA / "uploads"
@@ -93,6 +99,7 @@ INSTALLED_APPS = [
     "modules_registry",
     "modules_registry.importing",
     "composer",
+    "composer.trying",
 ]
 
 MIDDLEWARE = [
@@ -263,6 +270,10 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
     "sweep-files": {"task": "modules_registry.tasks.sweep_files", "schedule": HUB_STORE_SWEEP_INTERVAL_S},
 }
+CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
+    "task": "composer.trying.tasks.sweep_tryouts",
+    "schedule": SWEEP_INTERVAL_S,
+}
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",
     "schedule": SWEEP_INTERVAL_S,
@@ -273,6 +284,7 @@ CELERY_TASK_ROUTES = {
     "modules_registry.tasks.sync_repository": {"queue": "transfer"},
     "modules_registry.tasks.sweep_files": {"queue": "transfer"},
     "composer.tasks.run_composition": {"queue": "compose"},
+    "composer.trying.tasks.run_tryout": {"queue": "try"},
 }
 
 # Logs: one line per event ------------------------------------------------------

@@ -1,0 +1,98 @@
+"""Try-outs under /api/v1/: ask, and look for the answer. The same services as the pages."""
+
+from uuid import UUID
+
+from django.http import Http404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from composer.trying import selectors
+from composer.trying.selectors import Asker, Target
+from composer.trying.serializers import QuestionSerializer, TryOutSerializer
+from composer.trying.services import tryout_ask, tryout_wait, tryout_watch
+from hub_site.accounts.authentication import TokenScope
+from hub_site.common.api_errors import ErrorSerializer
+from modules_registry.selectors import MAIN
+
+WAIT_S = 2.0  # for an answer that comes quickly
+REFUSED = {
+    401: ErrorSerializer,
+    403: ErrorSerializer,
+    404: ErrorSerializer,
+    409: ErrorSerializer,
+    422: ErrorSerializer,
+    429: ErrorSerializer,
+    503: ErrorSerializer,
+}
+ASKED = {200: TryOutSerializer, 202: TryOutSerializer, 400: ErrorSerializer, **REFUSED}
+REVISION = OpenApiParameter(
+    "revision", str, description="“main” (default), a commit id, or a version as “v2”."
+)
+
+
+class TryingApi(APIView):
+    permission_classes = [IsAuthenticated, TokenScope]
+
+    def ask(self, request: Request, target: Target | None) -> Response:
+        """200 with the answer when it comes within two seconds, else 202 with the address to look at."""
+        if target is None:
+            raise Http404
+        question = QuestionSerializer(data=request.data)
+        question.is_valid(raise_exception=True)
+        tryout = tryout_ask(asker=Asker(request.user), target=target, **question.validated_data)
+        tryout_wait(tryout, seconds=WAIT_S)
+        code = status.HTTP_200_OK if tryout.is_finished else status.HTTP_202_ACCEPTED
+        address = {"Location": f"/api/v1/tryouts/{tryout.pk}"}
+        return Response(TryOutSerializer(tryout).data, status=code, headers=address)
+
+
+class ModuleTryApi(TryingApi):
+    @extend_schema(
+        operation_id="modules_try",
+        summary="Try a module",
+        tags=["try it"],
+        request=QuestionSerializer,
+        parameters=[REVISION],
+        responses=ASKED,
+    )
+    def post(self, request: Request, namespace: str, name: str) -> Response:
+        """Answer a prompt with the module and, beside it, by its base alone. Both greedily.
+
+        200 with the answers when they come within two seconds; else 202, and the Location to look at:
+        look every few seconds, or the question is dropped. 503 with Retry-After: too many ask at once.
+        """
+        revision = request.query_params.get("revision", MAIN)
+        return self.ask(request, selectors.target_module(namespace, name, request.user, revision))
+
+
+class CompositionTryApi(TryingApi):
+    @extend_schema(
+        operation_id="compositions_try",
+        summary="Try a composition",
+        tags=["try it"],
+        request=QuestionSerializer,
+        responses=ASKED,
+    )
+    def post(self, request: Request, composition_id: UUID) -> Response:
+        """As for a module: answer a prompt with your composition's adapter and by its base alone."""
+        return self.ask(request, selectors.target_composition(request.user, composition_id))
+
+
+class TryOutApi(TryingApi):
+    @extend_schema(
+        operation_id="tryouts_retrieve",
+        summary="Read an answer",
+        tags=["try it"],
+        responses={200: TryOutSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, tryout_id: UUID) -> Response:
+        """A question of yours and its answers. Ask again until is_finished."""
+        tryout = selectors.tryout_of(Asker(request.user), tryout_id)
+        if tryout is None:
+            raise Http404
+        tryout_watch(tryout)
+        return Response(TryOutSerializer(tryout).data)

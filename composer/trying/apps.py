@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class TryingConfig(AppConfig):
+    name = "composer.trying"

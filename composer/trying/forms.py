@@ -1,0 +1,35 @@
+"""What the box on the page asks for. Whether it may be answered is the services' question."""
+
+from typing import Any
+
+from django import forms
+
+MAX_NEW_TOKENS_HELP = "A token is a short word or a part of one."
+
+
+class TryForm(forms.Form):
+    """A question; `example` is a ready-made one, whose button was pressed."""
+
+    input = forms.CharField(
+        label="Input", required=False, strip=False, widget=forms.Textarea(attrs={"rows": 3})
+    )
+    example = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
+    template = forms.CharField(
+        label="Template",
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false", "class": "mono"}),
+        help_text="What the model reads; {input} stands for the text above. “chat” takes the base's own.",
+    )
+    max_new_tokens = forms.IntegerField(
+        label="New tokens at most", required=False, help_text=MAX_NEW_TOKENS_HELP
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, auto_id="try_%s", **options)
+
+    def asked(self) -> dict[str, Any]:
+        """The service's arguments; what was left empty is the service's to choose."""
+        said = self.cleaned_data
+        chosen = {name: said[name] for name in ("template", "max_new_tokens") if said[name]}
+        return {"text": said["example"] or said["input"], **chosen}

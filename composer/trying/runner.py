@@ -1,0 +1,213 @@
+"""The worker's side of one question: from its row to its row. It never computes and never imports torch.
+
+Texts stay out of the log: a question is called by its id.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from composer.trying import selectors
+from composer.trying.models import KEPT, TryOut
+from composer.trying.residents import ANSWERS_MAX, Question, Resident, Residents, Stopping, TimedOut
+from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
+from hub_site.jobs.models import Status
+from hub_site.jobs.sandbox import Limits
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.models import BaseModel
+from modules_registry.selectors import store
+from modules_registry.storage import StorageError
+
+logger = logging.getLogger(__name__)
+
+RING_AGAIN = timedelta(seconds=10)  # how long a question waits before its bell may have been lost
+ALIVE_EVERY_S = 2.0
+CRASHED = (
+    "The model crashed over this question and is started again. "
+    "If it crashes once more, the question cannot be answered: change it."
+)
+BROKEN = "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
+SENTENCES = {
+    "out_of_memory": "The answer needed more memory than it may have. Try a shorter prompt.",
+    "base_changed": "The base model in memory was changed meanwhile, and was thrown away. Ask again.",
+}
+
+stopping = threading.Event()  # set when the worker is asked to end
+
+
+class Gone(Exception):
+    """Its row is: the module or the account was deleted, or it was closed as interrupted."""
+
+
+@cache
+def launcher() -> Launcher:
+    """One per worker process, of its own: it need not import what composing needs."""
+    return Launcher(
+        preload="composer.trying.child",
+        call="composer.trying.child:run",
+        root=settings.BASE_DIR,
+        threads=settings.HUB_THREADS,
+    )
+
+
+@cache
+def residents() -> Residents:
+    return Residents(
+        residents_folder() / f"{socket.gethostname()}-{os.getpid()}",
+        launcher(),
+        Limits(
+            memory_mb=settings.HUB_TRY_MEMORY_MB,
+            cpu_s=ANSWERS_MAX * 2 * settings.HUB_TRY_ANSWER_S * settings.HUB_THREADS,
+        ),
+        most=settings.HUB_TRY_BASES,
+    )
+
+
+def residents_folder() -> Path:
+    return Path(settings.HUB_DATA) / "residents"
+
+
+def tryout_run(tryout_id: UUID) -> None:
+    """Answer one question. Harmless when it is answered, gone, or nobody waits for it any more."""
+    tryout = selectors.to_answer(tryout_id)
+    if tryout is None:
+        logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
+        return
+    try:
+        with residents().taken(key_of(tryout.base), require_going_on) as resident:
+            if claim(tryout, is_cold=not resident.is_loaded):
+                answer(tryout, resident)
+    except Stopping:
+        let_go(tryout)
+
+
+def key_of(base: BaseModel) -> str:
+    return f"{base.pk}-{base.revision[:12]}"
+
+
+def require_going_on() -> None:
+    if stopping.is_set():
+        raise Stopping
+
+
+def claim(tryout: TryOut, *, is_cold: bool) -> bool:
+    """Take it from the queue; False if another worker has it, or whoever asked has left."""
+    now = timezone.now()
+    waiting = TryOut.objects.waiting().filter(pk=tryout.pk)
+    return bool(waiting.update(status=Status.RUNNING, is_cold=is_cold, started_at=now, alive_at=now))
+
+
+def let_go(tryout: TryOut) -> None:
+    TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING).update(status=Status.QUEUED, alive_at=None)
+
+
+def answer(tryout: TryOut, resident: Resident) -> None:
+    """Ask the base, and close the row by what came of it. A base that did not end well leaves."""
+    keep_alive = still_ours(tryout)
+    try:
+        close(tryout, ask(tryout, resident, keep_alive))
+        resident.settle(require_going_on)
+    except StorageError as error:
+        fail(tryout, error.code, str(error))
+    except (TimedOut, ChildRefused) as refusal:
+        resident.leave()
+        logger.warning("try-out %s: %s", tryout.pk, refusal.code)
+        fail(tryout, refusal.code, SENTENCES.get(refusal.code, str(refusal)))
+    except ChildDied as death:
+        resident.leave()
+        logger.error("try-out %s: %s", tryout.pk, death)
+        fail(tryout, "crashed", CRASHED)
+    except (Stopping, Gone) as reason:
+        resident.leave()
+        if isinstance(reason, Stopping):
+            raise
+    except Exception:
+        resident.leave()
+        fail(tryout, "broken", BROKEN)
+        raise  # Celery logs it with the traceback
+
+
+def ask(tryout: TryOut, resident: Resident, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
+    base_files = dict(tryout.base.files.values_list("path", "sha256"))
+    resident.start(partial(fetch_files, base_files), keep_alive)
+    files = selectors.adapter_files(tryout)
+    wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
+    question = Question(
+        input=tryout.input,
+        template=tryout.template,
+        name=selectors.adapter_name(tryout),
+        max_new_tokens=tryout.max_new_tokens,
+        limit_s=settings.HUB_TRY_ANSWER_S,
+        put_adapter=partial(fetch_files, wanted),
+    )
+    return resident.ask(question, keep_alive)
+
+
+def fetch_files(files: Mapping[str, str], folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    for path, sha256 in files.items():
+        store().fetch(sha256, folder / path, check=True)
+
+
+def still_ours(tryout: TryOut) -> Callable[[], None]:
+    """What is called while we wait: it says that we are at it, and ends the wait when that is in vain."""
+    next_s = time.monotonic() + ALIVE_EVERY_S
+
+    def look() -> None:
+        nonlocal next_s
+        require_going_on()
+        if time.monotonic() < next_s:
+            return
+        next_s = time.monotonic() + ALIVE_EVERY_S
+        ours = TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING)
+        if not ours.update(alive_at=timezone.now()):
+            raise Gone
+
+    return look
+
+
+def close(tryout: TryOut, told: Mapping[str, Any]) -> None:
+    if told["event"] == "declined":
+        fail(tryout, told["code"], told["message"])
+        return
+    result = {name: value for name, value in told.items() if name != "event"}
+    finish(tryout, status=Status.DONE, result=result)
+
+
+def fail(tryout: TryOut, code: str, message: str) -> None:
+    finish(tryout, status=Status.FAILED, error_code=code, error_message=message)
+
+
+def finish(tryout: TryOut, **fields: Any) -> None:
+    """Only while it is running: an answer is never changed by what happens after it."""
+    running = TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING)
+    running.update(finished_at=timezone.now(), **fields)
+
+
+def sweep() -> list[UUID]:
+    """Forget what is a day old; returns the questions whose bell should ring again."""
+    now = timezone.now()
+    TryOut.objects.filter(created_at__lt=now - KEPT).delete()
+    waiting = TryOut.objects.waiting().filter(created_at__lt=now - RING_AGAIN)
+    return list(waiting.values_list("pk", flat=True))
+
+
+def remove_orphaned_folders() -> None:
+    """What earlier workers of this machine left, and what nobody can be using."""
+    own = f"{socket.gethostname()}-"
+    for folder in residents_folder().glob(f"{own}*"):
+        pid = folder.name.removeprefix(own)
+        if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,219 @@
+"""What can be tried and by whom, and how a question stands. Reads only."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.urls import reverse
+from django.utils import timezone
+
+from composer.core.choices import DEFAULT_TEMPLATE
+from composer.models import Composition, Example
+from composer.selectors import composition_find
+from composer.trying.models import SILENT_AFTER, TryOut, TryOutQuerySet
+from hub_site.accounts.models import User
+from hub_site.jobs.models import Status
+from modules_registry import selectors as registry
+from modules_registry.cards import Card
+from modules_registry.models import BaseModel, Version
+
+EXAMPLES_MAX = 4
+EXAMPLE_CHARACTERS_MAX = 400  # longer ones make no button
+PICKED_UP = timedelta(seconds=5)  # a free worker takes a question well within this
+TABLE_LINE = re.compile(r"^\s*\|(?P<first>[^|]*)\|(?P<second>[^|]*)\|\s*$")
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks: an account, or a browser without one."""
+
+    user: User | None
+    session_hash: str = ""
+    address_hash: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What can be tried: an adapter, the base it is for, and how its prompts are made.
+
+    `examples` maps inputs that suit it to the outputs they should have, where these are known.
+    `cannot`: why it answers nothing here; empty when it does.
+    """
+
+    name: str
+    base: BaseModel | None
+    template: str
+    version: Version | None = None
+    composition: Composition | None = None
+    cannot: str = ""
+    examples: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def page(self) -> str:
+        """Where it is described."""
+        if self.composition is not None:
+            return self.composition.get_absolute_url()
+        assert self.version is not None  # one of the two is there
+        return self.version.module.get_absolute_url()
+
+    @property
+    def address(self) -> str:
+        """Where it is asked."""
+        if self.composition is not None:
+            return reverse("trying:composition", args=[self.composition.pk])
+        assert self.version is not None  # one of the two is there
+        module = self.version.module
+        return reverse("trying:version", args=[module.namespace.name, module.name, self.version.revision])
+
+
+def target_module(namespace: str, name: str, viewer: object, revision: str = registry.MAIN) -> Target | None:
+    """A version of a module, for someone who may see it."""
+    module = registry.module_find(namespace, name, viewer)
+    version = registry.version_find(module, revision) if module else None
+    if version is None or not version.is_complete:
+        return None
+    return target_of_version(version)
+
+
+def target_of_version(version: Version) -> Target:
+    composed = Composition.objects.filter(published_as=version).values_list("template", flat=True).first()
+    return Target(
+        name=version.module.full_name,
+        base=version.base,
+        template=composed or DEFAULT_TEMPLATE,
+        version=version,
+        cannot=registry.not_composable_because(version),
+        examples=examples_of_card(registry.card_of(version)),
+    )
+
+
+def target_composition(owner: object, composition_id: UUID) -> Target | None:
+    """A composition of this owner's that has an adapter."""
+    composition = composition_find(owner, composition_id) if isinstance(owner, User) else None
+    return target_of_composition(composition) if composition and composition.has_adapter else None
+
+
+def target_of_composition(composition: Composition) -> Target:
+    # What it was measured on says more than what it was made from.
+    rows = composition.examples.order_by("role", "position")[:EXAMPLES_MAX]
+    held_out = composition.examples.filter(role=Example.Role.HELD_OUT)[:EXAMPLES_MAX]
+    return Target(
+        name=composition.name,
+        base=composition.base,
+        template=composition.template,
+        composition=composition,
+        examples={row.input: row.output for row in (held_out or rows) if is_short(row.input)},
+    )
+
+
+def target_of(tryout: TryOut) -> Target:
+    if tryout.version is not None:
+        return target_of_version(tryout.version)
+    assert tryout.composition is not None  # the table promises it
+    return target_of_composition(tryout.composition)
+
+
+def examples_of_card(card: Card) -> dict[str, str]:
+    """Inputs that the card shows: its `widget`, as Hubs have it, else its first table of them."""
+    found = dict(list(widget_examples(card.front_matter))[:EXAMPLES_MAX])
+    return found or dict(list(table_examples(card.body))[:EXAMPLES_MAX])
+
+
+def widget_examples(front_matter: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rows = front_matter.get("widget")
+    for row in rows if isinstance(rows, list) else []:
+        text = row.get("text") if isinstance(row, dict) else None
+        output = row.get("output") if isinstance(row, dict) else None
+        expected = output.get("text", "") if isinstance(output, dict) else ""
+        if isinstance(text, str) and is_short(text):
+            yield text, expected if isinstance(expected, str) else ""
+
+
+def table_examples(body: str) -> Iterator[tuple[str, str]]:
+    """The rows of a two-column Markdown table that is headed “input | output”."""
+    in_table = False
+    for line in body.splitlines():
+        match = TABLE_LINE.match(line)
+        if match is None:
+            if in_table:
+                return
+            continue
+        first, second = match["first"].strip(), match["second"].strip()
+        if (first.lower(), second.lower()) == ("input", "output"):
+            in_table = True
+        elif in_table and not set(first) <= set(":- ") and is_short(first):
+            yield first.strip("`"), second.strip("`")
+
+
+def is_short(text: str) -> bool:
+    return 0 < len(text) <= EXAMPLE_CHARACTERS_MAX
+
+
+def tryout_of(asker: Asker, tryout_id: UUID) -> TryOut | None:
+    """The asker's own question; a stranger's does not exist."""
+    rows = TryOut.objects.select_related(
+        "base", "version__module__namespace", "version__base", "composition__base"
+    )
+    if asker.user is not None:
+        return rows.filter(pk=tryout_id, owner=asker.user).first()
+    if not asker.session_hash:
+        return None
+    return rows.filter(pk=tryout_id, owner=None, session_hash=asker.session_hash).first()
+
+
+def asked_by(asker: Asker) -> TryOutQuerySet:
+    """Everything this asker has asked in the last day; without an account: this address."""
+    if asker.user is not None:
+        return TryOut.objects.filter(owner=asker.user)
+    return TryOut.objects.filter(owner=None, address_hash=asker.address_hash)
+
+
+def in_line() -> int:
+    """How many questions wait or are being answered."""
+    return TryOut.objects.waiting().count() + TryOut.objects.running().count()
+
+
+def ahead_of(tryout: TryOut) -> int:
+    """How many questions come before this one; 0 once it is its turn."""
+    if tryout.status != Status.QUEUED:
+        return 0
+    earlier = TryOut.objects.waiting().filter(created_at__lt=tryout.created_at)
+    return earlier.count() + TryOut.objects.running().count()
+
+
+def is_worker_away(tryout: TryOut) -> bool:
+    """Whether it has waited too long for that while nothing is being answered."""
+    waited = timezone.now() - tryout.created_at
+    return tryout.status == Status.QUEUED and waited > PICKED_UP and not is_anybody_answering()
+
+
+def is_anybody_answering() -> bool:
+    recently = timezone.now() - SILENT_AFTER
+    return (
+        TryOut.objects.running().exists()
+        or TryOut.objects.filter(status=Status.DONE, finished_at__gt=recently).exists()
+    )
+
+
+def to_answer(tryout_id: UUID) -> TryOut | None:
+    """The question, if it still waits for an answer and somebody waits with it."""
+    return (
+        TryOut.objects.waiting()
+        .select_related("base", "version__module__namespace", "composition")
+        .filter(pk=tryout_id)
+        .first()
+    )
+
+
+def adapter_files(tryout: TryOut) -> dict[str, str]:
+    """Path -> sha256 of what its adapter is made of."""
+    source = tryout.version or tryout.composition
+    assert source is not None  # the table promises it
+    return dict(source.files.values_list("path", "sha256"))
+
+
+def adapter_name(tryout: TryOut) -> str:
+    return tryout.version.module.full_name if tryout.version else "of this composition"

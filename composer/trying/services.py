@@ -1,0 +1,168 @@
+"""Asking a module or a composition something, and looking for the answer."""
+
+import time
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from composer.core.errors import InvalidJobError
+from composer.core.templates import require_template
+from composer.trying import selectors
+from composer.trying.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut
+from composer.trying.selectors import Asker, Target
+from composer.trying.tasks import run_tryout
+from hub_site.common.errors import Refusal
+from hub_site.jobs.models import Status
+from modules_registry.selectors import is_storable
+
+INPUT_CHARACTERS_MAX = 4000  # before anything is tokenised: a prompt of 4 MB takes 11 s, cut or not
+TEMPLATE_CHARACTERS_MAX = 2000
+MAX_NEW_TOKENS, MAX_NEW_TOKENS_LIMIT = 64, 256
+UNFINISHED_MAX = 3  # of one asker
+MINUTE = timedelta(minutes=1)
+LOOK_EVERY_S = 0.04
+ASKING_LOCK = 0x7279  # any number that no other advisory lock has
+BUSY_RETRY_S = 10
+
+NO_WORKER = (
+    "The worker that answers has not come back for two minutes, so your question was dropped. "
+    "Try again later; if this lasts, tell the site's operator."
+)
+INTERRUPTED = "The worker that was answering went away. Ask again: another one starts within seconds."
+
+
+def tryout_ask(
+    *,
+    asker: Asker,
+    target: Target,
+    text: str,
+    template: str = "",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> TryOut:
+    """Store the question, and ring the queue once it is committed.
+
+    Raises:
+        Refusal: it cannot be asked (422, 409), too often (429), or too many ask at once (503).
+    """
+    require_may_ask(asker)
+    require_answers_here(target)
+    template = template or target.template
+    require_texts(text, template)
+    require_tokens(max_new_tokens)
+    with transaction.atomic():
+        one_at_a_time()
+        require_not_too_often(asker)
+        require_room()
+        tryout = TryOut.objects.create(
+            owner=asker.user,
+            session_hash=asker.session_hash,
+            address_hash=asker.address_hash,
+            version=target.version,
+            composition=target.composition,
+            base=target.base,
+            input=text,
+            template=template,
+            max_new_tokens=max_new_tokens,
+        )
+        # robust: with the broker away the row waits, and the sweeper rings again
+        transaction.on_commit(lambda: run_tryout.delay(str(tryout.pk)), robust=True)
+    return tryout
+
+
+def tryout_watch(tryout: TryOut) -> None:
+    """Note that somebody looks for the answer, and end what will have none."""
+    now = timezone.now()
+    row = TryOut.objects.filter(pk=tryout.pk)
+    row.filter(status=Status.QUEUED).update(seen_at=now)
+    end(row.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER, now)
+    end(row.filter(status=Status.RUNNING, alive_at__lt=now - SILENT_AFTER), "interrupted", INTERRUPTED, now)
+    tryout.refresh_from_db()
+
+
+def end(rows: selectors.TryOutQuerySet, code: str, message: str, now: datetime) -> None:
+    rows.update(status=Status.FAILED, error_code=code, error_message=message, finished_at=now)
+
+
+def tryout_wait(tryout: TryOut, *, seconds: float) -> None:
+    """Wait a moment for the answer; whoever has others before them need not try."""
+    deadline = time.monotonic() + seconds
+    while not tryout.is_finished and time.monotonic() < deadline and not selectors.ahead_of(tryout):
+        time.sleep(LOOK_EVERY_S)
+        tryout.refresh_from_db()
+
+
+def may_ask(asker: Asker) -> bool:
+    """Whether this site lets visitors ask, or it is none."""
+    return asker.user is not None or settings.HUB_TRY_VISITORS_PER_MINUTE > 0
+
+
+def require_may_ask(asker: Asker) -> None:
+    if not may_ask(asker):
+        raise Refusal("sign_in_first", "Sign in to try modules on this site.", status=401)
+
+
+def require_answers_here(target: Target) -> None:
+    if target.cannot:
+        raise Refusal("not_composable", f"It cannot be tried here. {target.cannot}", status=409)
+
+
+def require_texts(text: str, template: str) -> None:
+    if not text.strip():
+        raise field_refusal("empty", "input", "Write what it should answer.")
+    if len(text) > INPUT_CHARACTERS_MAX:
+        too_long = f"It has {len(text):,} characters; at most {INPUT_CHARACTERS_MAX:,} are read. Shorten it."
+        raise field_refusal("too_long", "input", too_long)
+    if len(template) > TEMPLATE_CHARACTERS_MAX:
+        too_long = f"A template has at most {TEMPLATE_CHARACTERS_MAX:,} characters. Shorten it."
+        raise field_refusal("too_long", "template", too_long)
+    if not (is_storable(text) and is_storable(template)):
+        raise field_refusal("unstorable_text", "input", "It holds a character that is no text. Remove it.")
+    try:
+        require_template(template)
+    except InvalidJobError as error:
+        raise field_refusal(error.code, "template", str(error)) from error
+
+
+def require_tokens(max_new_tokens: int) -> None:
+    if not 1 <= max_new_tokens <= MAX_NEW_TOKENS_LIMIT:
+        problem = f"It can be from 1 to {MAX_NEW_TOKENS_LIMIT}."
+        raise field_refusal("out_of_range", "max_new_tokens", problem)
+
+
+def field_refusal(code: str, name: str, message: str) -> Refusal:
+    return Refusal(code, message, status=422, fields={name: [message]})
+
+
+def one_at_a_time() -> None:
+    """Until the transaction ends: what is counted next stays true until the row is there."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ASKING_LOCK])
+
+
+def require_not_too_often(asker: Asker) -> None:
+    asked = selectors.asked_by(asker)
+    unfinished = asked.waiting().count() + asked.running().count()
+    if unfinished >= UNFINISHED_MAX:
+        message = f"{UNFINISHED_MAX} of your questions still wait for an answer. Wait for one of them."
+        raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
+    most = settings.HUB_TRY_PER_MINUTE if asker.user else settings.HUB_TRY_VISITORS_PER_MINUTE
+    recent = asked.filter(created_at__gt=timezone.now() - MINUTE).order_by("-created_at")
+    oldest_of_most = recent.values_list("created_at", flat=True)[most - 1 : most].first()
+    if oldest_of_most is not None:
+        again_s = max(1, round((oldest_of_most + MINUTE - timezone.now()).total_seconds()))
+        more = "" if asker.user else " Signed in you may ask more often."
+        message = (
+            f"You have asked {most} times within a minute, the most here. Ask again in {again_s} s.{more}"
+        )
+        raise Refusal("too_often", message, status=429, retry_after_s=again_s)
+
+
+def require_room() -> None:
+    in_line = selectors.in_line()
+    if in_line >= settings.HUB_TRY_WAITING_MAX:
+        message = (
+            f"Busy: {in_line} questions wait for an answer already. Ask again in {BUSY_RETRY_S} seconds."
+        )
+        raise Refusal("busy", message, status=503, retry_after_s=BUSY_RETRY_S)

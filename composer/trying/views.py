@@ -1,0 +1,139 @@
+"""The box on a module's page and on a report, and its answers: fragments, or pages of their own."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+
+from composer.trying import selectors
+from composer.trying.askers import asker_of, new_asker_of
+from composer.trying.forms import TryForm
+from composer.trying.models import TryOut
+from composer.trying.selectors import Target
+from composer.trying.services import (
+    INPUT_CHARACTERS_MAX,
+    MAX_NEW_TOKENS,
+    may_ask,
+    tryout_ask,
+    tryout_wait,
+    tryout_watch,
+)
+from hub_site.common.errors import Refusal
+from hub_site.jobs.models import Status
+from modules_registry.selectors import MAIN
+
+WAIT_S = 1.0  # for an answer that comes quickly: then there is nothing to poll
+NO_WORKER = (
+    "Nobody has picked your question up yet: the worker that answers seems to be away. "
+    "It is kept for two minutes and answered when the worker is back."
+)
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def module_try(request: HttpRequest, namespace: str, name: str, revision: str = MAIN) -> HttpResponse:
+    return target_try(request, selectors.target_module(namespace, name, request.user, revision))
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def composition_try(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    return target_try(request, selectors.target_composition(request.user, composition_id))
+
+
+@never_cache
+@require_safe
+def tryout_page(request: HttpRequest, tryout_id: UUID) -> HttpResponse:
+    """One question: its answer alone for htmx, else on a page of its own."""
+    tryout = selectors.tryout_of(asker_of(request), tryout_id)
+    if tryout is None:
+        raise Http404
+    tryout_watch(tryout)
+    if request.htmx:
+        if request.GET.get("known") == standing(tryout):
+            return HttpResponse(status=204)  # nothing new: the page keeps what it says, and says it once
+        return render(request, "trying/_answer.html", answer_context(tryout))
+    target = selectors.target_of(tryout)
+    shown = {"input": tryout.input, "template": tryout.template, "max_new_tokens": tryout.max_new_tokens}
+    context = panel_context(request, target, TryForm(initial=shown)) | answer_context(tryout)
+    return render(request, "trying/tryout.html", context)
+
+
+def target_try(request: HttpRequest, target: Target | None) -> HttpResponse:
+    """GET: the box. POST: ask, and show the answer, how the question stands, or why it cannot be asked."""
+    if target is None:
+        raise Http404
+    if request.method == "POST":
+        return answered(request, target)
+    beginning = {
+        "input": next(iter(target.examples), ""),
+        "template": target.template,
+        "max_new_tokens": MAX_NEW_TOKENS,
+    }
+    template = "trying/_panel.html" if request.htmx else "trying/tryout.html"
+    return render(request, template, panel_context(request, target, TryForm(initial=beginning)))
+
+
+def answered(request: HttpRequest, target: Target) -> HttpResponse:
+    form = TryForm(request.POST)
+    try:
+        tryout = ask(request, target, form)
+    except Refusal as refusal:
+        return refused(request, target, form, refusal)
+    tryout_wait(tryout, seconds=WAIT_S)
+    if not request.htmx:
+        return redirect(tryout)
+    context = answer_context(tryout) | {"typed": form.cleaned_data["example"]}
+    return render(request, "trying/_answer.html", context)
+
+
+def ask(request: HttpRequest, target: Target, form: TryForm) -> TryOut:
+    if not form.is_valid():
+        raise Refusal("invalid", "Something in the form is no answer to its question.", status=422)
+    return tryout_ask(asker=new_asker_of(request), target=target, **form.asked())
+
+
+def refused(request: HttpRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
+    """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200."""
+    if request.htmx:
+        said = form.errors.get_json_data() if not refusal.fields else {}
+        words = " ".join([refusal.message, *(error["message"] for row in said.values() for error in row)])
+        return render(request, "trying/_answer.html", {"refusal": words, "is_busy": refusal.status == 503})
+    for name, messages in refusal.fields.items():
+        for message in messages:
+            form.add_error(name, message)
+    context = panel_context(request, target, form) | {"refusal": refusal.message}
+    return render(request, "trying/tryout.html", context, status=refusal.status, headers=refusal.headers)
+
+
+def panel_context(request: HttpRequest, target: Target, form: TryForm) -> dict[str, Any]:
+    return {
+        "form": form,
+        "target": target,
+        "examples": list(target.examples),
+        "may_ask": may_ask(asker_of(request)),
+        "input_characters_max": INPUT_CHARACTERS_MAX,
+    }
+
+
+def answer_context(tryout: TryOut) -> dict[str, Any]:
+    target = selectors.target_of(tryout)
+    return {
+        "tryout": tryout,
+        "name": target.name,
+        "expected": target.examples.get(tryout.input, ""),
+        "ahead": selectors.ahead_of(tryout),
+        "standing": standing(tryout),
+        "no_worker": NO_WORKER if selectors.is_worker_away(tryout) else "",
+    }
+
+
+def standing(tryout: TryOut) -> str:
+    """What the page says of it, short: as long as it is the same there is nothing new."""
+    if tryout.status != Status.QUEUED:
+        return str(tryout.status)
+    away = "-away" if selectors.is_worker_away(tryout) else ""
+    return f"{tryout.status}-{selectors.ahead_of(tryout)}{away}"
