@@ -10,9 +10,9 @@ MAX_NEW_TOKENS_HELP = "A token is a short word or a part of one."
 class TryForm(forms.Form):
     """A question; `example` is a ready-made one, whose button was pressed."""
 
-    input = forms.CharField(
-        label="Input", required=False, strip=False, widget=forms.Textarea(attrs={"rows": 3})
-    )
+    use_required_attribute = False  # an example's button sends the form with an empty box too
+
+    input = forms.CharField(label="Input", strip=False, widget=forms.Textarea(attrs={"rows": 3}))
     example = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)
     template = forms.CharField(
         label="Template",
@@ -27,6 +27,8 @@ class TryForm(forms.Form):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, auto_id="try_%s", **options)
+        self.fields["input"].required = not self.data.get("example")
+        self.fields["input"].error_messages["required"] = "Write what it should answer."
 
     def asked(self) -> dict[str, Any]:
         """The service's arguments; what was left empty is the service's to choose."""

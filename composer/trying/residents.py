@@ -71,13 +71,6 @@ class Resident:
     def is_loaded(self) -> bool:
         return self._child is not None and not self._child.is_gone()
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
-
-    def memory_bytes(self) -> int:
-        return self._child.memory_bytes() if self._child else 0
-
     def start(self, put_base: PutFiles, on_tick: OnTick) -> None:
         """Load the base, unless it stands ready."""
         if self.is_loaded:

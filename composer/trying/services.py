@@ -153,16 +153,14 @@ def require_not_too_often(asker: Asker) -> None:
     if oldest_of_most is not None:
         again_s = max(1, round((oldest_of_most + MINUTE - timezone.now()).total_seconds()))
         more = "" if asker.user else " Signed in you may ask more often."
-        message = (
-            f"You have asked {most} times within a minute, the most here. Ask again in {again_s} s.{more}"
-        )
+        times = "once" if most == 1 else f"{most} times"
+        message = f"You have asked {times} within a minute, the most here. Ask again in {again_s} s.{more}"
         raise Refusal("too_often", message, status=429, retry_after_s=again_s)
 
 
 def require_room() -> None:
     in_line = selectors.in_line()
     if in_line >= settings.HUB_TRY_WAITING_MAX:
-        message = (
-            f"Busy: {in_line} questions wait for an answer already. Ask again in {BUSY_RETRY_S} seconds."
-        )
+        waiting = "1 question waits" if in_line == 1 else f"{in_line} questions wait"
+        message = f"Busy: {waiting} for an answer already. Ask again in {BUSY_RETRY_S} seconds."
         raise Refusal("busy", message, status=503, retry_after_s=BUSY_RETRY_S)

@@ -92,21 +92,24 @@ def answered(request: HttpRequest, target: Target) -> HttpResponse:
 
 def ask(request: HttpRequest, target: Target, form: TryForm) -> TryOut:
     if not form.is_valid():
-        raise Refusal("invalid", "Something in the form is no answer to its question.", status=422)
+        said = [str(message) for messages in form.errors.values() for message in messages]
+        raise Refusal("invalid", " ".join(said), status=422)
     return tryout_ask(asker=new_asker_of(request), target=target, **form.asked())
 
 
 def refused(request: HttpRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
     """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200."""
     if request.htmx:
-        said = form.errors.get_json_data() if not refusal.fields else {}
-        words = " ".join([refusal.message, *(error["message"] for row in said.values() for error in row)])
-        return render(request, "trying/_answer.html", {"refusal": words, "is_busy": refusal.status == 503})
+        context = {"refusal": refusal.message, "is_busy": refusal.status == 503}
+        return render(request, "trying/_answer.html", context)
     for name, messages in refusal.fields.items():
         for message in messages:
             form.add_error(name, message)
     context = panel_context(request, target, form) | {"refusal": refusal.message}
-    return render(request, "trying/tryout.html", context, status=refusal.status, headers=refusal.headers)
+    response = render(request, "trying/tryout.html", context, status=refusal.status)
+    for name, value in refusal.headers.items():
+        response[name] = value
+    return response
 
 
 def panel_context(request: HttpRequest, target: Target, form: TryForm) -> dict[str, Any]:

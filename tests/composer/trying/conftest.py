@@ -1,0 +1,82 @@
+"""A small library to try modules of, and real children in place of the language model."""
+
+from pathlib import Path
+
+import pytest
+
+from composer.trying import runner, selectors
+from composer.trying.models import TryOut
+from composer.trying.residents import Residents
+from composer.trying.selectors import Asker
+from composer.trying.services import tryout_ask
+from composer.trying.tasks import run_tryout
+from hub_site.jobs.children import Launcher
+from hub_site.jobs.sandbox import Limits
+from tests.factories import make_module
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def rung(monkeypatch):
+    """Every id the queue is rung with, instead of ringing it."""
+    ids = []
+    monkeypatch.setattr(run_tryout, "delay", ids.append)
+    return ids
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits(monkeypatch):
+    """Nobody answers while a page or the API waits, so there is nothing to wait for."""
+    monkeypatch.setattr("composer.trying.views.WAIT_S", 0)
+    monkeypatch.setattr("composer.trying.api.WAIT_S", 0)
+
+
+@pytest.fixture
+def module(base, bob):
+    return make_module(bob, "upper")
+
+
+@pytest.fixture
+def ask_it(alice, module):
+    """Ask Bob's module something, as Alice; changed as the test says."""
+
+    def put(text: str = "apple", *, asker: Asker | None = None, **changes) -> TryOut:
+        target = changes.pop("target", None) or selectors.target_of_version(module.current)
+        return tryout_ask(asker=asker or Asker(alice), target=target, text=text, **changes)
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def errands_launcher():
+    launcher = Launcher(
+        preload="tests.composer.trying.errands",
+        call="tests.composer.trying.errands:run",
+        root=ROOT,
+        threads=1,
+    )
+    yield launcher
+    launcher.stop()
+
+
+@pytest.fixture
+def residents(errands_launcher, data_folder, monkeypatch):
+    """Room for two bases, whose children do what the question says."""
+    room = Residents(data_folder / "residents", errands_launcher, Limits(memory_mb=512), most=2)
+    monkeypatch.setattr(runner, "residents", lambda: room)
+    yield room
+    room.leave()
+    assert list((data_folder / "residents").glob("*")) == []
+
+
+@pytest.fixture
+def run(residents):
+    """Do what the worker does with a question."""
+
+    def answer(tryout: TryOut) -> TryOut:
+        runner.tryout_run(tryout.pk)
+        tryout.refresh_from_db()
+        return tryout
+
+    return answer
