@@ -6,6 +6,7 @@ from django.conf import settings
 
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
 from composer.services import MODULES_MAX, UNFINISHED_MAX
+from composer.trying.services import INPUT_CHARACTERS_MAX, MAX_NEW_TOKENS_LIMIT
 from hub_site.accounts.names import NAME_LENGTH_MAX
 
 BYTES_PER_MB = 1_000_000
@@ -82,5 +83,41 @@ def composing() -> list[Limit]:
             "Processor threads for one composition",
             str(settings.HUB_THREADS),
             "It does not get more; it takes longer.",
+        ),
+    ]
+
+
+def trying() -> list[Limit]:
+    visitors = settings.HUB_TRY_VISITORS_PER_MINUTE
+    return [
+        Limit(
+            "Questions within a minute, with an account",
+            str(settings.HUB_TRY_PER_MINUTE),
+            "You are told when to ask again.",
+        ),
+        Limit(
+            "Questions within a minute, from one address without an account",
+            str(visitors) if visitors else "none",
+            "You are told when to ask again. Signed in you may ask more often.",
+        ),
+        Limit(
+            "Questions waiting for an answer, of everybody together",
+            str(settings.HUB_TRY_WAITING_MAX),
+            "The page says “busy”. Ask again in a few seconds.",
+        ),
+        Limit(
+            "One input",
+            f"{INPUT_CHARACTERS_MAX:,} characters",
+            "It is refused before the model reads it. Shorten it.",
+        ),
+        Limit(
+            "One answer",
+            f"{MAX_NEW_TOKENS_LIMIT} tokens, {duration(settings.HUB_TRY_ANSWER_S)}",
+            "It ends there, and the page says so.",
+        ),
+        Limit(
+            "Questions and answers are kept",
+            "1 day",
+            "They are forgotten. Until then nobody but you sees them.",
         ),
     ]

@@ -59,7 +59,11 @@ def help_hub(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def limits_page(request: HttpRequest) -> HttpResponse:
-    groups = [("Uploading", limits.uploading()), ("Composing", limits.composing())]
+    groups = [
+        ("Uploading", limits.uploading()),
+        ("Composing", limits.composing()),
+        ("Trying it", limits.trying()),
+    ]
     return render(request, "pages/limits.html", {"groups": groups})
 
 

@@ -24,8 +24,9 @@
     document.querySelector(".toasts").append(toast);
   });
 
-  /* A fragment that the server refuses is said aloud instead of swallowed. */
+  /* A fragment that the server refuses is said aloud instead of swallowed; once, however often it is asked for. */
   document.addEventListener("htmx:sendError", () => {
+    if (document.querySelector(".toasts .notice--danger")) return;
     document.dispatchEvent(
       new CustomEvent("hub:toast", {
         detail: { level: "danger", text: "The server did not answer. Check your connection and try again." },
