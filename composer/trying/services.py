@@ -10,11 +10,12 @@ from django.utils import timezone
 from composer.core.errors import InvalidJobError
 from composer.core.templates import require_template
 from composer.trying import selectors
-from composer.trying.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut
+from composer.trying.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.trying.selectors import Asker, Target
 from composer.trying.tasks import run_tryout
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
+from modules_registry.models import BaseModel
 from modules_registry.selectors import is_storable
 
 INPUT_CHARACTERS_MAX = 4000  # before anything is tokenised: a prompt of 4 MB takes 11 s, cut or not
@@ -47,7 +48,7 @@ def tryout_ask(
         Refusal: it cannot be asked (422, 409), too often (429), or too many ask at once (503).
     """
     require_may_ask(asker)
-    require_answers_here(target)
+    base = require_base(target)
     template = template or target.template
     require_texts(text, template)
     require_tokens(max_new_tokens)
@@ -61,7 +62,7 @@ def tryout_ask(
             address_hash=asker.address_hash,
             version=target.version,
             composition=target.composition,
-            base=target.base,
+            base=base,
             input=text,
             template=template,
             max_new_tokens=max_new_tokens,
@@ -81,7 +82,7 @@ def tryout_watch(tryout: TryOut) -> None:
     tryout.refresh_from_db()
 
 
-def end(rows: selectors.TryOutQuerySet, code: str, message: str, now: datetime) -> None:
+def end(rows: TryOutQuerySet, code: str, message: str, now: datetime) -> None:
     rows.update(status=Status.FAILED, error_code=code, error_message=message, finished_at=now)
 
 
@@ -103,9 +104,11 @@ def require_may_ask(asker: Asker) -> None:
         raise Refusal("sign_in_first", "Sign in to try modules on this site.", status=401)
 
 
-def require_answers_here(target: Target) -> None:
-    if target.cannot:
+def require_base(target: Target) -> BaseModel:
+    """The library's base that it answers with."""
+    if target.base is None:
         raise Refusal("not_composable", f"It cannot be tried here. {target.cannot}", status=409)
+    return target.base
 
 
 def require_texts(text: str, template: str) -> None:

@@ -21,7 +21,9 @@ def test_the_import_contracts_are_kept():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["hub_site.urls", "hub_site.asgi", "composer.tasks", "hub_site.celery"])
+@pytest.mark.parametrize(
+    "module", ["hub_site.urls", "hub_site.asgi", "composer.tasks", "composer.trying.tasks", "hub_site.celery"]
+)
 def test_what_the_web_server_and_the_workers_import_brings_no_torch(module):
     program = (
         "import sys, django; django.setup(); import importlib; importlib.import_module(sys.argv[1]);"
