@@ -268,6 +268,7 @@ class ChoicesApi(APIView):
             "precisions": choices.PRECISIONS,
             "devices": choices.DEVICES,
             "baselines": choices.BASELINES,
+            "levels": choices.LEVELS,
         }
         return Response(ChoicesSerializer(offered).data)
 

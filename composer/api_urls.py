@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import api, publish_api
+from composer import api, form_api, publish_api
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -16,6 +16,15 @@ urlpatterns = [
         publish_api.PublishApi.as_view(),
         name="api-composition-publish",
     ),
+    path("compositions/estimate", form_api.EstimateApi.as_view(), name="api-composition-estimate"),
+    path("compositions/candidates", form_api.CandidatesApi.as_view(), name="api-composition-candidates"),
+    path(
+        "compositions/<uuid:composition_id>/request",
+        form_api.RequestApi.as_view(),
+        name="api-composition-request",
+    ),
+    path("drafts", form_api.DraftsApi.as_view(), name="api-drafts"),
+    path("drafts/<str:key>", form_api.DraftApi.as_view(), name="api-draft"),
     path("methods", api.MethodsApi.as_view(), name="api-methods"),
     path("choices", api.ChoicesApi.as_view(), name="api-choices"),
     path("demo-tasks", api.DemoTasksApi.as_view(), name="api-demo-tasks"),

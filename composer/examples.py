@@ -261,6 +261,40 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+@dataclass(frozen=True)
+class Note:
+    """What is to be said of a row of the grid while it is written."""
+
+    row: int  # from 0, empty rows counted
+    level: str  # "error": it cannot be composed from; "warning": it can, and is worth a look
+    text: str
+
+
+def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
+    """One note at most for a row, what stops it before what is odd about it."""
+    filled = [(row, pair) for row, pair in enumerate(rows) if has_text(pair)]
+    if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
+        del filled[0]
+    notes, first_row, first_answer = [], {}, {}
+    for row, (given, wanted) in filled:
+        key, answer = given.strip(), wanted.strip()
+        if problem := problem_with(Line(f"Row {row + 1}", given, wanted)):
+            notes.append(Note(row, "error", problem))
+        elif (key, answer) in first_row:
+            notes.append(
+                Note(row, "warning", f"The same as row {first_row[key, answer] + 1}: it counts twice.")
+            )
+        elif key in first_answer:
+            text = f"Row {first_answer[key] + 1} has this input with another output. Which one is right?"
+            notes.append(Note(row, "warning", text))
+        first_row.setdefault((key, answer), row)
+        first_answer.setdefault(key, row)
+    return notes + [
+        Note(row, "error", f"At most {SHOTS_MAX} examples are composed from. Hold this one out instead.")
+        for row, _ in filled[SHOTS_MAX:]
+    ]
+
+
 def without_shots(held_out: Sequence[Pair], shots: Sequence[Pair]) -> list[Pair]:
     """Held-out examples that are not among the shots: an example cannot both teach and test."""
     seen = {(pair.input.strip(), pair.output.strip()) for pair in shots}

@@ -12,15 +12,18 @@ from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
+from composer.candidates import chosen_for_me
 from composer.core.choices import (
     BASELINES,
+    BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
-    BUDGET_OF_METHOD,
+    DEFAULT_LEVEL,
     DEFAULT_MAX_NEW_TOKENS,
     DEFAULT_METHOD,
     DEFAULT_SEED,
     DEFAULT_TEMPLATE,
     DEVICES,
+    LEVELS,
     MAX_NEW_TOKENS_LIMIT,
     METHODS,
     NEVERGRAD,
@@ -31,15 +34,18 @@ from composer.core.choices import (
     SEARCHES_OF_METHOD,
     SHOTS_LIMIT,
     Choice,
+    level_budget,
 )
 from composer.examples import (
     NO_EXAMPLES,
     ExamplesError,
+    Note,
     Pair,
     json_lines,
     pairs_from_file,
     pairs_from_rows,
     pairs_from_text,
+    row_notes,
 )
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -49,6 +55,7 @@ SEED_MAX = 2**31 - 1
 COUNT_MAX = 9999
 COUNT_DEFAULT = 20  # as the LoraHub paper draws
 SELECTIONS = [
+    ("auto", "Choose for me"),
     ("all", "All that fit"),
     ("screen", "The best alone"),
     ("random", "Some, drawn at random"),
@@ -58,7 +65,7 @@ SELECTIONS = [
 NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)
 ROWS_AT_LEAST = 5
 TAKEN_AS_THEY_ARE = (
-    "name", "sentence", "base", "method", "objective", "seed", "rank", "baselines", "precision", "device",
+    "name", "sentence", "base", "method", "objective", "seed", "rank", "precision", "device",
 )  # fmt: skip
 
 
@@ -156,7 +163,9 @@ def selection_initial(selection: str) -> dict[str, Any]:
     kind, _, count = selection.partition(":")
     if kind in ("screen", "random") and count.isdecimal():
         return {"selection": kind, f"{kind}_count": int(count)}
-    if selection in ("all", "chosen"):
+    if selection == "all":
+        return {"selection": "auto"}
+    if selection == "chosen":
         return {"selection": selection}
     return {"selection": "steps", "steps": selection}
 
@@ -199,7 +208,7 @@ class CompositionForm(forms.Form):
     selection = forms.ChoiceField(
         choices=SELECTIONS,
         widget=forms.RadioSelect,
-        initial="all",
+        initial="auto",
         error_messages=choice_errors("way to pick modules"),
     )
     screen_count = forms.IntegerField(
@@ -224,6 +233,7 @@ class CompositionForm(forms.Form):
         initial=DEFAULT_METHOD,
         error_messages=choice_errors("method"),
     )
+    level = UsualChoiceField(LEVELS, usual=DEFAULT_LEVEL, label="How far to go")
     search = UsualChoiceField(SEARCHES, usual="auto", label="How the weights are searched")
     nevergrad = forms.RegexField(
         NEVERGRAD_NAME,
@@ -281,7 +291,12 @@ class CompositionForm(forms.Form):
         label="Longest answer, in tokens",
         error_messages=number_errors("longest answer", 1, MAX_NEW_TOKENS_LIMIT),
     )
-    baselines = UsualChoiceField(BASELINES, usual="always", label="What it is compared with")
+    baselines = forms.ChoiceField(
+        choices=[("", "as “how far” says"), *((it.name, f"{it.name}: {it.line}") for it in BASELINES)],
+        required=False,
+        label="What it is compared with",
+        error_messages=choice_errors("choice"),
+    )
     precision = UsualChoiceField(PRECISIONS, usual="auto", label="Precision")
     device = UsualChoiceField(DEVICES, usual="auto", label="Device")
 
@@ -331,11 +346,17 @@ class CompositionForm(forms.Form):
         asked["batch_size"] = cleaned["batch_size"] if asked["method"] == "lorahub" else None
         asked["template"] = cleaned["template"] or DEFAULT_TEMPLATE
         asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS
-        asked["budget"] = cleaned["budget"] or BUDGET_OF_METHOD[asked["method"]]
+        asked["budget"] = cleaned["budget"] or level_budget(cleaned["level"], asked["method"])
+        asked["baselines"] = cleaned["baselines"] or BASELINES_OF_LEVEL[cleaned["level"]]
         asked["shots"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
         asked["selection"] = selection_asked(cleaned)
         asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
+        if asked["selection"] == "auto":
+            words = f"{asked['name']} {asked['sentence']}"
+            asked["selection"], asked["module_versions"] = chosen_for_me(
+                asked["base"], asked["method"], cleaned["level"], words, asked["shots"]
+            )
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
         return asked
 
@@ -377,6 +398,11 @@ class CompositionForm(forms.Form):
         upload.seek(0)
         return field.clean(upload)
 
+    @property
+    def cleaned_key(self) -> str:
+        """The form's own key, whether or not the rest of it is right."""
+        return str(self["form_key"].value() or self.initial["form_key"])
+
     def advanced(self) -> list[forms.BoundField]:
         return [self[name] for name in self.ADVANCED]
 
@@ -387,10 +413,30 @@ class CompositionForm(forms.Form):
             for field in self.advanced()
         )
 
-    def rows(self) -> list[tuple[str, str]]:
-        """The grid as it was sent or as it begins, with some empty rows to write in."""
-        given = [tuple(row) for row in self["shots"].value() or ()]
-        return given + [("", "")] * max(1, ROWS_AT_LEAST - len(given))
+    def given_rows(self) -> list[tuple[str, str]]:
+        return [(given, wanted) for given, wanted in self["shots"].value() or ()]
+
+    def rows(self) -> list[tuple[str, str, Note | None]]:
+        """The grid as it was sent or as it begins, each row with its note, and empty ones to write in."""
+        rows = self.given_rows()
+        notes = {note.row: note for note in row_notes(rows)}
+        rows += [("", "")] * max(1, ROWS_AT_LEAST - len(rows))
+        return [(given, wanted, notes.get(number)) for number, (given, wanted) in enumerate(rows)]
+
+    @classmethod
+    def initial_of(cls, fields: Mapping[str, list[str]]) -> dict[str, Any]:
+        """What a draft's fields begin a form with; nothing is checked."""
+        data = MultiValueDict(fields)
+        initial = {
+            name: field.widget.value_from_datadict(data, MultiValueDict(), name)
+            for name, field in cls.base_fields.items()
+        }
+        return {name: value for name, value in initial.items() if value is not None}
+
+    def kept_fields(self) -> dict[str, list[str]]:
+        """What a draft keeps of what was sent: our own fields as they were typed, and no files."""
+        names = {*self.fields, "shots_input", "shots_output"} - {"form_key"}
+        return {name: values for name, values in self.data.lists() if name in names}
 
 
 def without_last_blanks(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -132,6 +132,35 @@ class CompositionModule(models.Model):
         return self.name
 
 
+class Draft(models.Model):
+    """A form that was begun and not sent: its fields as they were typed. Private to its owner."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts")
+    key = models.CharField(max_length=36)  # the form's own, so that two tabs are two drafts
+    fields = models.JSONField()  # name -> the values it was sent with
+    kept_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-kept_at"]
+        constraints = [models.UniqueConstraint(fields=["owner", "key"], name="draft_once_per_form")]
+
+    def __str__(self) -> str:
+        return f"draft {self.key}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("composer:new", query={"draft": self.key})
+
+    @property
+    def name(self) -> str:
+        """What its writer calls it so far."""
+        return "".join(self.fields.get("name", [])[:1]).strip()
+
+    @property
+    def n_examples(self) -> int:
+        given, wanted = (self.fields.get(f"shots_{side}", []) for side in ("input", "output"))
+        return sum(bool("".join(row).strip()) for row in zip(given, wanted, strict=False))
+
+
 class CompositionEvent(JobEvent):
     job = models.ForeignKey(Composition, on_delete=models.CASCADE, related_name="events")
 

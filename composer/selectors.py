@@ -1,7 +1,7 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -19,7 +19,7 @@ from composer.core.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
 from composer.core.examples import Example as CoreExample
 from composer.core.examples import example_sha256
 from composer.examples import Pair, is_storable, pairs_from_text
-from composer.models import Composition, CompositionEvent, Example, ResultFile, ScreenedLoss
+from composer.models import Composition, CompositionEvent, Draft, Example, ResultFile, ScreenedLoss
 from hub_site.accounts.models import User
 from hub_site.jobs.models import LEASE, Status
 from modules_registry import selectors as registry
@@ -29,6 +29,12 @@ from modules_registry.models import BaseModel, Version
 
 EVENTS_PER_ANSWER_MAX = 500
 CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
+STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
+    "going": Q(status__in=(Status.QUEUED, Status.RUNNING)),
+    "useful": Q(status=Status.DONE, report__verdict__decision="use"),
+    "other": Q(status=Status.DONE) & ~Q(report__verdict__decision="use"),
+    "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
+}
 NEAR = "near:"  # a choice of modules by their texts
 PICKED_UP_S = 4  # a free worker takes a job well within this
 
@@ -55,6 +61,10 @@ class ModuleToChoose:
     cannot: str  # why it cannot be chosen at all; empty when it can
     not_with: dict[str, str]  # method -> why that method cannot take it
 
+    def has(self, words: str) -> bool:
+        text = f"{self.name} {self.version.module.sentence}".lower()
+        return all(word in text for word in words.lower().split())
+
 
 @dataclass(frozen=True)
 class DemoTask:
@@ -80,13 +90,23 @@ def compositions_of(owner: User) -> QuerySet[Composition]:
     return rows
 
 
-def compositions_listed(owner: User) -> QuerySet[Composition]:
+def compositions_listed(owner: User, state: str = "", words: str = "") -> QuerySet[Composition]:
     """As compositions_of, with what the list tells of each report: its verdict and its race."""
-    return compositions_of(owner).annotate(
+    rows = compositions_of(owner).filter(STATES.get(state, Q()))
+    if words and is_storable(words):
+        rows = rows.filter(Q(name__icontains=words) | Q(sentence__icontains=words))
+    return rows.annotate(
         decision=F("report__verdict__decision"),
         race=F("report__baselines"),
         n_held_out=F("report__n_held_out"),
     )
+
+
+def states_counted(owner: User) -> dict[str, int]:
+    """How many of the owner's compositions are in each state that the list can be narrowed to."""
+    counts = {state: Count("pk", filter=condition) for state, condition in STATES.items()}
+    found: dict[str, int] = Composition.objects.filter(owner=owner).aggregate(all=Count("pk"), **counts)
+    return found
 
 
 def composition_find(owner: User, composition_id: UUID) -> Composition | None:
@@ -176,6 +196,22 @@ def held_out_named(source: str, owner: User) -> list[Pair] | None:
     return held_out_of(composition) if composition else None
 
 
+def drafts_of(owner: User) -> QuerySet[Draft]:
+    return Draft.objects.filter(owner=owner)
+
+
+def draft_find(owner: User, key: str) -> Draft | None:
+    return drafts_of(owner).filter(key=key).first() if is_storable(key) else None
+
+
+def composition_sent_by(owner: User, form_key: str) -> Composition | None:
+    """What became of a form: the last composition that was asked for with it."""
+    if not form_key or not is_storable(form_key):
+        return None
+    sent = Composition.objects.filter(owner=owner, idempotency_key__startswith=f"{form_key}:")
+    return sent.order_by("-created_at").first()
+
+
 def composition_named(owner: User, text: str) -> Composition | None:
     """The owner's composition by its id as text, which may be any text."""
     try:
@@ -224,10 +260,13 @@ def base_choices() -> list[tuple[str, str]]:
     return [(name, name) for name in BaseModel.objects.values_list("name", flat=True)]
 
 
+def bases_counted() -> QuerySet[BaseModel]:
+    """With modules_count, the base for which the library has most modules first."""
+    return registry.base_models().order_by("-modules_count", "name")  # type: ignore[misc]
+
+
 def base_default() -> BaseModel | None:
-    """The base for which the library has most modules."""
-    counted = registry.base_models()  # with modules_count
-    return counted.order_by("-modules_count", "name").first()  # type: ignore[misc]
+    return bases_counted().first()
 
 
 def fits(base: BaseModel, method: str) -> list[Fit]:
@@ -246,8 +285,18 @@ def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[F
     ]
 
 
-def modules_to_choose_from(base: BaseModel) -> list[ModuleToChoose]:
-    """The base's modules, then some that cannot be composed on it, each with its reason."""
+def modules_to_choose_from(
+    base: BaseModel, words: str = "", chosen: Collection[str] = ()
+) -> list[ModuleToChoose]:
+    """The base's modules with these words, then some that cannot be composed on it, each with its reason.
+
+    Those that are chosen are always there, and first: a form sends only what it shows.
+    """
+    found = [module for module in every_module(base) if module.name in chosen or module.has(words)]
+    return sorted(found, key=lambda module: module.name not in chosen)[:CHOICES_SHOWN_MAX]
+
+
+def every_module(base: BaseModel) -> list[ModuleToChoose]:
     by_method = {method: {fit.name: fit.reasons for fit in fits(base, method)} for method in names(METHODS)}
     composable = [
         ModuleToChoose(
@@ -260,7 +309,7 @@ def modules_to_choose_from(base: BaseModel) -> list[ModuleToChoose]:
                 if reasons[version.module.full_name]
             },
         )
-        for version in registry.composable_versions(base)[:CHOICES_SHOWN_MAX]
+        for version in registry.composable_versions(base)
     ]
     others = (
         Version.objects.filter(current_of__deleted_at=None, current_of__isnull=False)

@@ -6,17 +6,22 @@ from typing import Any
 from rest_framework import serializers
 
 from composer import selectors
+from composer.candidates import chosen_for_me
 from composer.core.choices import (
+    BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
     BUDGET_OF_METHOD,
+    DEFAULT_LEVEL,
     DEFAULT_MAX_NEW_TOKENS,
     DEFAULT_METHOD,
     DEFAULT_SEED,
     DEFAULT_TEMPLATE,
+    LEVELS,
     MAX_NEW_TOKENS_LIMIT,
     RANK_LIMIT,
     SHOTS_LIMIT,
     TEXT_LIMIT,
+    level_budget,
 )
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
 from composer.models import Composition
@@ -72,8 +77,8 @@ class CompositionRequestSerializer(serializers.Serializer):
     selection = serializers.CharField(
         required=False,
         max_length=80,
-        help_text="“all”, “random:20”, “screen:20” or “near:20”, joined by +; or “chosen” "
-        "(the modules named; implied by naming some).",
+        help_text="“auto” (all that fit, or the best of many); “all”, “random:20”, “screen:20” or “near:20”, "
+        "joined by +; or “chosen” (the modules named; implied by naming some).",
     )
     modules = serializers.ListField(
         child=serializers.CharField(max_length=200),
@@ -83,7 +88,10 @@ class CompositionRequestSerializer(serializers.Serializer):
         help_text="Names, such as “demo/french”.",
     )
     budget = serializers.IntegerField(
-        required=False, min_value=1, max_value=BUDGET_LIMIT, help_text="Left out: the method's own."
+        required=False,
+        min_value=1,
+        max_value=BUDGET_LIMIT,
+        help_text="Left out: the level's, for the method.",
     )
     batch_size = serializers.IntegerField(
         required=False,
@@ -115,7 +123,15 @@ class CompositionRequestSerializer(serializers.Serializer):
     max_new_tokens = serializers.IntegerField(
         required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS
     )
-    baselines = serializers.CharField(required=False, default="always", help_text="See /api/v1/choices.")
+    level = serializers.ChoiceField(
+        choices=[level.name for level in LEVELS],
+        required=False,
+        default=DEFAULT_LEVEL,
+        help_text="What budget and baselines are, where they are left out.",
+    )
+    baselines = serializers.CharField(
+        required=False, help_text="Left out: the level's own. See /api/v1/choices."
+    )
 
     def validate_base(self, name: str) -> Any:
         base = selectors.base_find(name)
@@ -138,8 +154,51 @@ class CompositionRequestSerializer(serializers.Serializer):
         asked.setdefault("base", selectors.base_default())
         if asked["base"] is None:
             raise serializers.ValidationError({"base": ["The library has no base model yet."]})
-        asked.setdefault("budget", BUDGET_OF_METHOD.get(asked["method"], 1))
+        level = asked.pop("level")
+        if asked["method"] in BUDGET_OF_METHOD:  # another one is refused by the service, with those there are
+            asked.setdefault("budget", level_budget(level, asked["method"]))
+        asked.setdefault("budget", 1)
+        asked.setdefault("baselines", BASELINES_OF_LEVEL[level])
+        if asked["selection"] == "auto":
+            words = f"{asked['name']} {asked['sentence']}"
+            asked["selection"], asked["module_versions"] = chosen_for_me(
+                asked["base"], asked["method"], level, words, asked["shots"]
+            )
         return asked
+
+
+class EstimateSerializer(serializers.Serializer):
+    """How long that would take."""
+
+    low_s = serializers.FloatField(help_text="Seconds, at the least.")
+    high_s = serializers.FloatField(help_text="Seconds, at the most.")
+    words = serializers.CharField(help_text="The same as one says it.")
+    basis = serializers.CharField(help_text="What it rests on.")
+    n_measured = serializers.IntegerField(help_text="Compositions it was taken from; 0: the base's size.")
+    n_modules = serializers.IntegerField()
+    budget = serializers.IntegerField()
+    baselines = serializers.CharField()
+
+
+class CandidateSerializer(serializers.Serializer):
+    """A module that fits, and what speaks for it before it is tried."""
+
+    name = serializers.CharField(source="fit.name")
+    revision = serializers.CharField(source="fit.version.commit_id")
+    nats = serializers.FloatField(
+        allow_null=True,
+        help_text="Its mean loss alone on these very examples, if it was tried on them before.",
+    )
+    likeness = serializers.FloatField(help_text="From 0 to 1, of its words to the task's.")
+    shared_words = serializers.ListField(source="shared", child=serializers.CharField())
+
+
+class DraftFieldsSerializer(serializers.Serializer):
+    """A form as it stands: its fields' names, each with the values it would be sent with."""
+
+    fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere
+        child=serializers.ListField(child=serializers.CharField(allow_blank=True, trim_whitespace=False))
+    )
 
 
 class CompositionSerializer(serializers.ModelSerializer):
@@ -239,6 +298,7 @@ class ChoicesSerializer(serializers.Serializer):
     precisions = ChoiceSerializer(many=True)
     devices = ChoiceSerializer(many=True)
     baselines = ChoiceSerializer(many=True)
+    levels = ChoiceSerializer(many=True)
 
 
 class DemoTaskSerializer(serializers.Serializer):

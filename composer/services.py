@@ -12,14 +12,15 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from composer import selectors
+from composer.candidates import MODULES_MAX
 from composer.core import choices
 from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.errors import InvalidJobError
 from composer.core.request import objective_name, one_of, search_name, whole_number
 from composer.core.selectors import parse_selectors
 from composer.core.templates import require_template
-from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX, Pair, without_shots
-from composer.models import Composition, CompositionModule, Example
+from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX, Pair, is_storable, without_shots
+from composer.models import Composition, CompositionModule, Draft, Example
 from composer.tasks import run_composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -28,10 +29,12 @@ from hub_site.jobs.models import Status
 from modules_registry.intake import blobs_forget
 from modules_registry.models import BaseModel, Version
 
-MODULES_MAX = 200  # composed at once
+DRAFTS_MAX = 20  # of one owner; the oldest make room
+DRAFT_CHARACTERS_MAX = 2_000_000
 UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait
 NAME_MAX, SENTENCE_MAX = 80, 300  # characters, as the columns have it
 SEED_MAX = 2**31 - 1
+DRAFT_KEY = re.compile(r"[0-9A-Za-z-]{1,36}", re.ASCII)
 NEVERGRAD_SEARCH = re.compile(choices.NEVERGRAD + r"\w{1,60}", re.ASCII)
 # What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
 READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
@@ -166,6 +169,27 @@ def composition_delete(*, owner: User, composition_id: UUID) -> None:
     hashes = set(composition.files.values_list("sha256", flat=True))
     composition.delete()
     transaction.on_commit(partial(blobs_forget, hashes))
+
+
+@transaction.atomic
+def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) -> Draft:
+    """Keep a form as it stands, in the place of what was kept of it before."""
+    if not DRAFT_KEY.fullmatch(key):
+        raise Refusal("bad_draft", "A draft's key has up to 36 letters, digits and dashes.", status=400)
+    values = [text for texts in fields.values() for text in texts]
+    if sum(map(len, values)) > DRAFT_CHARACTERS_MAX or not all(map(is_storable, [*fields, *values])):
+        message = "This is too long to be kept as a draft, or is no text. It can be composed all the same."
+        raise Refusal("draft_too_large", message, status=413)
+    kept = {name: list(texts) for name, texts in fields.items()}
+    draft, _ = Draft.objects.update_or_create(owner=owner, key=key, defaults={"fields": kept})
+    latest = Draft.objects.filter(owner=owner).values_list("pk", flat=True)[:DRAFTS_MAX]
+    Draft.objects.filter(owner=owner).exclude(pk__in=list(latest)).delete()
+    return draft
+
+
+def draft_discard(*, owner: User, key: str) -> None:
+    """Forget it; harmless twice."""
+    Draft.objects.filter(owner=owner, key=key).delete()
 
 
 def require_own(owner: User, composition_id: UUID) -> Composition:

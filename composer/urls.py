@@ -1,13 +1,17 @@
 from django.urls import path
 
-from composer import publish_views, views
+from composer import form_views, publish_views, views
 from composer.models import Example
 
 app_name = "composer"
 
 urlpatterns = [
     path("", views.composition_list, name="list"),
-    path("new/", views.composition_new, name="new"),
+    path("new/", form_views.composition_new, name="new"),
+    path("new/examples/", form_views.examples_read, name="examples-read"),
+    path("new/modules/", form_views.chooser, name="chooser"),
+    path("drafts/", form_views.draft_keep_page, name="draft-keep"),
+    path("drafts/<str:key>/discard/", form_views.draft_discard_page, name="draft-discard"),
     path("<uuid:composition_id>/", views.composition_page, name="composition"),
     path("<uuid:composition_id>/progress/", views.composition_progress, name="progress"),
     path("<uuid:composition_id>/events/", views.composition_events, name="events"),

@@ -206,6 +206,21 @@ BASELINES = (
     Choice("none", "No comparison, only the composition.", "no measurement is made"),
 )
 
+# How far a composition goes, in words for who does not want to know of budgets; not a name of the core's.
+LEVELS = (
+    Choice("quick", "A first look: a fifth of the usual search.", "composer.core.choices.level_budget"),
+    Choice(
+        "balanced", "What measured best, against every usual rival.", "benchmarks/results/compose_quality.md"
+    ),
+    Choice(
+        "thorough",
+        "Twice the search, and two more rivals: random modules and LoraHub as published.",
+        "arXiv:2602.12323; Huang et al., arXiv:2307.13269",
+    ),
+)
+DEFAULT_LEVEL = "balanced"
+BASELINES_OF_LEVEL = {"quick": "always", "balanced": "always", "thorough": "thorough"}
+
 DEFAULT_METHOD = "auto"
 DEFAULT_SEED = 42
 DEFAULT_TEMPLATE = "{input}"
@@ -236,12 +251,21 @@ BUDGET_OF_METHOD = {
     "ties_svd": 450,
 } | {name: 40 for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
+SHARE_OF_LEVEL = {"quick": 0.2, "balanced": 1.0, "thorough": 2.0}  # of the usual budget
+GRADIENT_FREE_BUDGET = {"quick": 40, "balanced": 40, "thorough": 200}  # fewer than 40 would only probe
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
 RANK_LIMIT = 1024  # of an adapter that is made smaller
 SHOTS_LIMIT = 64  # examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
 TEXT_LIMIT = 20_000  # characters of what a module's author, or a task's, says in words
+
+
+def level_budget(level: str, method: str) -> int:
+    """The budget that a level means for a method."""
+    if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT:
+        return GRADIENT_FREE_BUDGET[level]
+    return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
 
 
 def names(choices: tuple[Choice, ...]) -> tuple[str, ...]:

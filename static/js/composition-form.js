@@ -1,27 +1,103 @@
-/* The compose form: rows to add and remove, paste from a spreadsheet, a summary that keeps up.
-   The form works without any of it. */
+/* The compose form: a grid to type, paste and drop into. What is typed is kept, checked and weighed by the
+   server (htmx sends the form as it changes); the form works without any of it. */
 (() => {
   const form = document.querySelector("[data-compose]");
   if (!form) return;
-  const body = form.querySelector("[data-grid] tbody");
+  const grid = form.querySelector("[data-grid]");
+  const body = grid.tBodies[0];
   const template = document.querySelector("#grid-row");
   const columnNames = JSON.parse(document.querySelector("#column-names").textContent);
+  const shotsMax = Number(form.querySelector("[data-shots-max]").dataset.shotsMax);
 
   /* ---------- rows ---------- */
 
-  const addRow = () => body.appendChild(template.content.firstElementChild.cloneNode(true));
   const cellsOf = (row) => [...row.querySelectorAll("textarea")];
+  const isBlank = (row) => cellsOf(row).every((cell) => !cell.value.trim());
+  const addRow = () => {
+    const row = body.appendChild(template.content.firstElementChild.cloneNode(true));
+    number();
+    return row;
+  };
+
+  /* Each row says which one it is, to whoever does not see it, and is tied to its note. */
+  const number = () => {
+    for (const row of body.rows) {
+      const place = row.rowIndex;
+      const note = row.querySelector(".grid__note");
+      const [input, output] = cellsOf(row);
+      input.ariaLabel = `Input of example ${place}`;
+      output.ariaLabel = `Output of example ${place}`;
+      row.querySelector("[data-remove] .visually-hidden").textContent = `Remove example ${place}`;
+      note.id = `note-${place}`;
+      for (const cell of [input, output]) {
+        if (note.hidden) cell.removeAttribute("aria-describedby");
+        else cell.setAttribute("aria-describedby", note.id);
+      }
+    }
+  };
+
+  /* The last row is always an empty one to write in. */
+  const keepAnEmptyRow = () => {
+    if (body.rows.length === 0 || (!isBlank(body.rows[body.rows.length - 1]) && body.rows.length < shotsMax)) addRow();
+  };
+
+  const changed = () => {
+    keepAnEmptyRow();
+    form.dispatchEvent(new CustomEvent("hub:kept"));
+  };
+
+  const removeRow = (row) => {
+    const next = row.nextElementSibling ?? row.previousElementSibling;
+    row.remove();
+    number();
+    changed();
+    (next?.isConnected ? next : body.rows[0]).querySelector("textarea").focus();
+  };
 
   form.addEventListener("click", (event) => {
     if (event.target.closest("[data-add]")) cellsOf(addRow())[0].focus();
     const remove = event.target.closest("[data-remove]");
-    if (!remove) return;
-    const row = remove.closest("tr");
-    const next = row.nextElementSibling ?? row.previousElementSibling;
-    row.remove();
-    (next ?? addRow()).querySelector("textarea").focus();
-    summarise();
+    if (remove) removeRow(remove.closest("tr"));
   });
+
+  body.addEventListener("input", keepAnEmptyRow);
+
+  /* ---------- moving, as in a spreadsheet ---------- */
+
+  const go = (cell, rows, columns) => {
+    const row = cell.closest("tr");
+    const places = [...body.rows].flatMap(cellsOf);
+    const target = places[places.indexOf(cell) + 2 * rows + columns] ?? (rows > 0 && !isBlank(row) ? cellsOf(addRow())[0] : null);
+    if (!target) return false;
+    target.focus();
+    target.setSelectionRange(columns > 0 || rows > 0 ? 0 : target.value.length, columns > 0 || rows > 0 ? 0 : target.value.length);
+    return true;
+  };
+
+  const atStart = (cell) => cell.selectionStart === 0 && cell.selectionEnd === 0;
+  const atEnd = (cell) => cell.selectionStart === cell.value.length;
+  const onFirstLine = (cell) => !cell.value.slice(0, cell.selectionStart).includes("\n");
+  const onLastLine = (cell) => !cell.value.slice(cell.selectionEnd).includes("\n");
+
+  const MOVES = {
+    Enter: (cell) => go(cell, 1, 0),
+    ArrowDown: (cell) => onLastLine(cell) && go(cell, 1, 0),
+    ArrowUp: (cell) => onFirstLine(cell) && go(cell, -1, 0),
+    ArrowRight: (cell) => atEnd(cell) && go(cell, 0, 1),
+    ArrowLeft: (cell) => atStart(cell) && go(cell, 0, -1),
+  };
+
+  body.addEventListener("keydown", (event) => {
+    if (event.isComposing || !event.target.matches("textarea")) return;
+    if (event.key === "Delete" && event.ctrlKey) {
+      event.preventDefault();
+      removeRow(event.target.closest("tr"));
+    } else if (event.key in MOVES && !event.shiftKey && !event.altKey && !event.ctrlKey && !event.metaKey) {
+      if (MOVES[event.key](event.target) || event.key === "Enter") event.preventDefault();
+    }
+  });
+
+  /* ---------- pasting and dropping ---------- */
 
   /* What Excel and Sheets put on the clipboard: tabs between cells, quotes around a cell with lines in it. */
   const parseTable = (text) => {
@@ -53,98 +129,162 @@
     return pair ? rows.slice(1).map((cells) => pair.map((name) => cells[names.indexOf(name)] ?? "")) : rows;
   };
 
-  body.addEventListener("paste", (event) => {
-    const text = event.clipboardData.getData("text/plain").replace(/\r\n?/g, "\n").replace(/\n+$/, "");
-    if (!/[\t\n]/.test(text)) return; // one cell: the browser's own paste is right
-    event.preventDefault();
-    let row = event.target.closest("tr");
-    const column = cellsOf(row).indexOf(event.target);
-    const pasted = parseTable(text);
-    for (const cells of pasted.length && column === 0 ? withoutHeader(pasted) : pasted) {
+  const fill = (rows, first, column = 0) => {
+    let row = first;
+    for (const cells of rows) {
       row ??= addRow();
       cells.slice(0, 2 - column).forEach((cell, index) => {
         cellsOf(row)[column + index].value = cell;
       });
       row = row.nextElementSibling;
     }
-    summarise();
-  });
-
-  /* ---------- choosing modules by hand ---------- */
-
-  const chooser = form.querySelector("[data-chooser]");
-  const chosen = () => [...chooser.querySelectorAll("input[name=modules]:checked")].length;
-
-  chooser.querySelector("[data-filter]")?.addEventListener("input", (event) => {
-    const words = event.target.value.toLowerCase().split(/\s+/);
-    for (const item of chooser.querySelectorAll("li")) {
-      item.hidden = !words.every((word) => item.textContent.toLowerCase().includes(word));
-    }
-  });
-
-  /* Enter in the filter would send the form. */
-  chooser.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches("[data-filter]")) event.preventDefault();
-  });
-
-  /* ---------- the summary ---------- */
-
-  const checked = (name) => form.querySelector(`input[name=${name}]:checked`);
-  const show = (name, text) => {
-    form.querySelector(`[data-sum=${name}]`).textContent = text;
+    changed();
   };
 
-  const lines = (name) => form.elements[name].value.split("\n").filter((line) => line.trim()).length;
-  const withFile = (count, name) => (form.elements[name].files.length ? `${count || ""} + file`.trim() : count || "none");
+  body.addEventListener("paste", (event) => {
+    const text = event.clipboardData.getData("text/plain").replace(/\r\n?/g, "\n").replace(/\n+$/, "");
+    if (!/[\t\n]/.test(text)) return; // one cell: the browser's own paste is right
+    event.preventDefault();
+    const row = event.target.closest("tr");
+    const column = cellsOf(row).indexOf(event.target);
+    const pasted = parseTable(text);
+    fill(pasted.length && column === 0 ? withoutHeader(pasted) : pasted, row, column);
+  });
+
+  const say = (level, text) => document.dispatchEvent(new CustomEvent("hub:toast", { detail: { level, text } }));
+
+  /* More than a composition can read: the rest measures. */
+  const take = (rows, name) => {
+    const blank = [...body.rows].find(isBlank);
+    const free = shotsMax - [...body.rows].filter((row) => !isBlank(row)).length;
+    const rest = rows.slice(free);
+    fill(rows.slice(0, free), blank);
+    if (rest.length) {
+      const heldOut = form.elements.held_out_text;
+      heldOut.value += rest.map(([input, output]) => `${JSON.stringify({ input, output })}\n`).join("");
+      for (let part = heldOut.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    }
+    const told = rest.length ? `, and the other ${rest.length} are held out, to measure` : "";
+    say("success", `${rows.length - rest.length} examples from “${name}” are in the grid${told}.`);
+  };
+
+  const read = async (file) => {
+    const sent = new FormData();
+    sent.append("file", file);
+    sent.append("csrfmiddlewaretoken", form.elements.csrfmiddlewaretoken.value);
+    try {
+      const answer = await fetch(drop.dataset.url, { method: "POST", body: sent });
+      const { rows, problems } = await answer.json();
+      if (rows) take(rows, file.name);
+      else say("danger", `“${file.name}” was not taken. ${problems.slice(0, 3).join(" ")}`);
+    } catch {
+      say("danger", `“${file.name}” could not be sent. Check your connection, or whether the file is too large.`);
+    }
+  };
+
+  const drop = form.querySelector("[data-drop]");
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  let depth = 0; // a child is entered before its parent is left
+
+  const over = (change) => {
+    depth = Math.max(0, depth + change);
+    drop.classList.toggle("is-over", depth > 0);
+  };
+
+  drop.addEventListener("dragenter", (event) => hasFiles(event) && over(1));
+  drop.addEventListener("dragleave", (event) => hasFiles(event) && over(-1));
+  drop.addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+  drop.addEventListener("drop", async (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    over(-depth);
+    for (const file of [...event.dataTransfer.files]) await read(file);
+  });
+
+  /* ---------- what the server says of it ---------- */
+
+  const showNotes = () => {
+    const notes = new Map();
+    for (const line of form.querySelector("#row-notes").dataset.notes.split("\n")) {
+      const [row, level, text] = line.split("\t");
+      if (text) notes.set(Number(row), { level, text });
+    }
+    for (const row of body.rows) {
+      const { level, text = "" } = notes.get(row.rowIndex - 1) ?? {};
+      const note = row.querySelector(".grid__note");
+      note.hidden = !text;
+      note.classList.toggle("grid__note--error", level === "error");
+      note.querySelector("[data-note]").textContent = text;
+    }
+    number();
+  };
+
+  form.addEventListener("htmx:afterRequest", (event) => {
+    if (event.target === form && event.detail.successful) showNotes();
+  });
+
+  /* A script's answer that is late, or a page that closes: nothing typed is lost. */
+  let isSending = false;
+  let isDirty = false;
+
+  form.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target !== form) return;
+    if (isSending) event.preventDefault();
+    else isDirty = false;
+  });
+
+  for (const name of ["input", "change", "hub:kept"]) {
+    form.addEventListener(name, () => {
+      isDirty = true;
+    });
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState !== "hidden" || !isDirty || isSending) return;
+    const kept = new FormData(form);
+    for (const name of ["shots_file", "held_out_file"]) kept.delete(name);
+    navigator.sendBeacon(form.getAttribute("hx-post"), kept);
+    isDirty = false;
+  });
+
+  /* ---------- choices ---------- */
 
   /* Only the searches that the method has, and its own fields. */
-  const offerWhatFits = (method) => {
+  const offerWhatFits = () => {
+    const method = form.querySelector("input[name=method]:checked");
     const fitting = (method?.dataset.searches ?? "").split(" ");
-    const { search, batch_size: batchSize } = form.elements;
+    const { search, batch_size: batchSize, budget } = form.elements;
     for (const option of search.options) {
       option.hidden = !fitting.includes(option.value);
       option.disabled = option.hidden;
     }
     if (search.selectedOptions[0]?.disabled) search.value = "auto";
     batchSize.closest(".field").hidden = method?.value !== "lorahub";
+    budget.placeholder = method?.dataset.budget ?? "";
   };
 
-  const summarise = () => {
-    const rows = [...body.rows].filter((row) => cellsOf(row).some((cell) => cell.value.trim())).length;
-    const kept = checked("held_out_from");
-    const all = checked("method")?.dataset.fitting ?? "–";
-    const selection = checked("selection")?.value ?? "all";
-    show("shots", withFile(rows + lines("shots_text"), "shots_file"));
-    show("held-out", withFile((kept ? Number(kept.dataset.count) : 0) + lines("held_out_text"), "held_out_file"));
-    const counted = (field) => form.elements[field].value || "–";
-    const taken = {
-      all,
-      screen: counted("screen_count"),
-      random: counted("random_count"),
-      chosen: String(chosen()),
-      steps: counted("steps"),
-    };
-    show("modules", taken[selection]);
-    show("method", checked("method")?.value ?? "–");
-    form.elements.budget.placeholder = checked("method")?.dataset.budget ?? "";
-    chooser.hidden = selection !== "chosen" && !(selection === "steps" && form.elements.steps.value.startsWith("chosen"));
-    offerWhatFits(checked("method"));
-  };
+  form.addEventListener("change", offerWhatFits);
 
-  form.addEventListener("input", summarise);
-  form.addEventListener("change", summarise);
+  /* Enter in the search would send the form. */
+  form.querySelector("[data-find]").addEventListener("keydown", (event) => {
+    if (event.key === "Enter") event.preventDefault();
+  });
+
+  /* ---------- sending ---------- */
 
   /* A second click while the first is on its way; the server would give the same composition anyway. */
   form.addEventListener("submit", () => {
-    const button = form.querySelector("button[type=submit]");
+    isSending = true; // a draft that is kept from now on would be one of what is composed already
+    htmx.trigger(form, "htmx:abort");
+    const button = form.querySelector(".summary button[type=submit]");
     setTimeout(() => {
       button.disabled = true;
     });
   });
   window.addEventListener("pageshow", () => {
-    form.querySelector("button[type=submit]").disabled = false;
-    summarise();
+    isSending = false;
+    form.querySelector(".summary button[type=submit]").disabled = false;
+    offerWhatFits();
+    keepAnEmptyRow();
   });
-
-  summarise();
 })();

@@ -1,27 +1,191 @@
-"""What only a script does on the compose form."""
+"""What only a script does on the compose form: a grid as in a spreadsheet, and a draft that keeps itself."""
+
+import json
+import re
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.browser.accessibility import require_accessible
 from tests.browser.test_journey import sign_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+NEW = "/compositions/new/"
 PASTE = """(cell, text) => {
     const clipboardData = new DataTransfer();
     clipboardData.setData("text/plain", text);
     cell.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
 }"""
+DROP = """(grid, [name, text]) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([text], name));
+    for (const kind of ["dragenter", "dragover", "drop"])
+        grid.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+}"""
 
 
-def test_a_block_pasted_into_the_grid_leaves_its_header_behind(page: Page):
-    sign_up(page, "paula")
-    page.goto("/compositions/new/")
-    first = page.locator("[name=shots_input]").first
-    first.evaluate(PASTE, "id\tAnswer\tQuestion\n1\trouge\tred\n2\tvert\tgreen\n")
-    assert cells(page, "shots_input")[:3] == ["red", "green", ""]
-    assert cells(page, "shots_output")[:3] == ["rouge", "vert", ""]
+@pytest.fixture(scope="module")
+def members(browser, hub):
+    """One visitor for all of this module's tests: signed up once."""
+    context = browser.new_context(base_url=hub.address, viewport={"width": 1440, "height": 900})
+    sign_up(context.new_page(), "paula")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def form(members: BrowserContext):
+    """An empty form of its own draft."""
+    page = members.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    # A refusal is an answer, which the browser tells in its console all the same.
+    page.on(
+        "console",
+        lambda it: complaints.append(it.text) if it.type == "error" and "422" not in it.text else None,
+    )
+    page.goto(f"{NEW}?new")
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def test_a_block_pasted_into_the_grid_leaves_its_header_behind(form: Page):
+    inputs(form).first.evaluate(PASTE, "id\tAnswer\tQuestion\n1\trouge\tred\n2\tvert\tgreen\n")
+    assert cells(form, "shots_input")[:3] == ["red", "green", ""]
+    assert cells(form, "shots_output")[:3] == ["rouge", "vert", ""]
+
+
+def test_the_keyboard_moves_through_the_grid_as_through_a_spreadsheet(form: Page):
+    inputs(form).first.focus()
+    for text, key in (("red", "Tab"), ("rouge", "Enter"), ("vert", "ArrowLeft")):
+        form.keyboard.type(text)
+        form.keyboard.press(key)
+    # ArrowLeft within a word stays in it; at its start it leaves
+    form.keyboard.press("Home")
+    form.keyboard.press("ArrowLeft")
+    form.keyboard.type("green")
+    form.keyboard.press("ArrowUp")
+    form.keyboard.press("End")
+    form.keyboard.press("Shift+Enter")
+    form.keyboard.type("wine")
+    assert cells(form, "shots_input")[:3] == ["red\nwine", "green", ""]
+    assert cells(form, "shots_output")[:2] == ["rouge", "vert"]
+    form.keyboard.press("Control+Delete")
+    assert cells(form, "shots_input")[:2] == ["green", ""]
+
+
+def test_typing_in_the_last_row_brings_another(form: Page):
+    rows = inputs(form).count()
+    inputs(form).last.fill("red")
+    expect(inputs(form)).to_have_count(rows + 1)
+
+
+def test_a_dropped_file_fills_the_grid_and_what_is_too_much_measures(form: Page):
+    lines = [json.dumps({"input": f"n {n}", "output": str(n)}) for n in range(70)]
+    form.locator("[data-drop]").evaluate(DROP, ["many.jsonl", "\n".join(lines)])
+    expect(form.locator(".toast")).to_contain_text("64 examples from “many.jsonl” are in the grid")
+    assert [text for text in cells(form, "shots_input") if text] == [f"n {n}" for n in range(64)]
+    assert form.locator("[name=held_out_text]").input_value().count("\n") == 6
+    expect(summary(form)).to_contain_text(re.compile(r"Examples\s*64.*Held out\s*6", re.DOTALL))
+
+
+def test_a_dropped_file_that_is_none_is_refused_and_changes_nothing(form: Page):
+    inputs(form).first.fill("red")
+    with form.expect_response(lambda answer: "examples" in answer.url):
+        form.locator("[data-drop]").evaluate(DROP, ["many.csv", 'input,output\n"red,rouge\n'])
+    expect(form.locator(".toast")).to_contain_text("a quotation mark does not close")
+    assert cells(form, "shots_input")[:2] == ["red", ""]
+
+
+def test_rows_are_checked_while_they_are_typed(form: Page):
+    for row, (given, wanted) in enumerate([("red", "rouge"), ("red", "vert"), ("blue", "")]):
+        inputs(form).nth(row).fill(given)
+        outputs(form).nth(row).fill(wanted)
+    notes = form.locator(".grid__note:visible")
+    expect(notes).to_have_text(
+        ["Row 1 has this input with another output. Which one is right?", re.compile("Row 3 has no output")]
+    )
+    expect(form.get_by_role("status").filter(has_text="row")).to_have_text(
+        "1 row to mend, 1 row worth a look"
+    )
+    outputs(form).nth(2).fill("bleu")
+    expect(notes).to_have_count(1)
+    require_accessible(form)
+
+
+def test_what_is_typed_is_there_after_a_reload_in_the_list_and_until_it_is_discarded(form: Page):
+    form.get_by_label("Name of the task").fill("Colours in French")
+    inputs(form).first.fill("red")
+    form.get_by_role("radio", name=re.compile("Thorough")).check()
+    expect(form.get_by_text("Draft kept")).to_be_visible()
+    expect(form).to_have_url(re.compile(r"\?draft="))
+    form.wait_for_load_state("networkidle")
+    form.reload()
+    assert cells(form, "shots_input")[0] == "red"
+    expect(form.get_by_role("radio", name=re.compile("Thorough"))).to_be_checked()
+    form.goto("/compositions/")
+    require_accessible(form)
+    form.get_by_role("link", name="Colours in French").click()
+    form.get_by_role("button", name="Discard this draft").click()
+    expect(form.get_by_text("The draft is discarded.")).to_be_visible()
+    form.goto("/compositions/")
+    expect(form.get_by_role("link", name="Colours in French")).to_have_count(0)
+
+
+def test_candidates_and_time_follow_what_is_typed(form: Page):
+    expect(form.locator("#candidates")).to_contain_text("as soon as your sentence")
+    form.get_by_label("What should the adapter do?").fill("Say the word in Spanish")
+    expect(form.locator("#candidates li").first).to_contain_text("shares your words")
+    expect(form.locator("#candidates")).to_contain_text("demo/spanish")
+    quick, thorough = (form.locator(f"#time-{level}").inner_text() for level in ("quick", "thorough"))
+    assert quick != thorough
+    form.get_by_role("radio", name=re.compile("Quick")).check()
+    expect(summary(form)).to_contain_text(quick)
+
+
+def test_modules_are_found_and_picked_by_hand_and_stay_picked(form: Page):
+    form.get_by_role("radio", name=re.compile("By hand")).check()
+    find = form.get_by_label("Find a module to choose")
+    find.fill("spanish")
+    form.get_by_role("checkbox", name="demo/spanish").check()
+    find.fill("animal")
+    listed = form.locator("#chooser-list li")
+    expect(listed).to_have_count(2)
+    expect(listed.first.get_by_role("checkbox")).to_be_checked()
+    expect(summary(form)).to_contain_text(re.compile(r"Modules\s*1\b"))
+
+
+def test_the_form_is_accessible_in_all_its_states(form: Page):
+    form.goto(f"{NEW}?task=animal-spanish")
+    for details in form.locator("main details").all():
+        details.evaluate("details => details.open = true")
+    form.get_by_role("radio", name=re.compile("By hand")).check()
+    require_accessible(form)
+    form.set_viewport_size({"width": 390, "height": 844})
+    require_accessible(form)
+
+
+def test_on_a_phone_the_summary_and_the_button_stay_in_view(form: Page):
+    form.set_viewport_size({"width": 390, "height": 844})
+    form.evaluate("scrollTo(0, 0)")
+    button = form.get_by_role("main").get_by_role("button", name="Compose", exact=True)
+    expect(button).to_be_in_viewport(ratio=1)
+    assert form.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def inputs(page: Page):
+    return page.locator("tbody [name=shots_input]")
+
+
+def outputs(page: Page):
+    return page.locator("tbody [name=shots_output]")
+
+
+def summary(page: Page):
+    return page.get_by_role("complementary", name="What will be composed")
 
 
 def cells(page: Page, name: str) -> list[str]:
-    return page.locator(f"[name={name}]").evaluate_all("cells => cells.map((cell) => cell.value)")
+    return page.locator(f"tbody [name={name}]").evaluate_all("cells => cells.map((cell) => cell.value)")

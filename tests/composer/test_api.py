@@ -223,7 +223,8 @@ def test_the_methods_are_listed_with_their_searches_and_sources(client):
 def test_all_that_can_be_chosen_is_listed(client):
     offered = client.get("/api/v1/choices").json()
     assert [row["name"] for row in offered["selectors"]] == ["all", "random:K", "screen:K", "near:K"]
-    assert set(offered) == {"searches", "objectives", "selectors", "precisions", "devices", "baselines"}
+    kinds = {"searches", "objectives", "selectors", "precisions", "devices", "baselines", "levels"}
+    assert set(offered) == kinds
 
 
 def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, demo_bundle):

@@ -16,6 +16,7 @@ from composer.examples import (
     pairs_from_file,
     pairs_from_rows,
     pairs_from_text,
+    row_notes,
     without_shots,
 )
 
@@ -191,3 +192,21 @@ printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, 
 def test_json_lines_come_back_as_they_were_sent(rows):
     text = "\n".join(json.dumps({"input": given, "output": wanted}) for given, wanted in rows)
     assert pairs_from_text(text) == [Pair(*row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([("a", "b"), ("", ""), ("c", "d")], []),
+        ([("input", "output"), ("a", "b")], []),
+        ([("a", ""), ("", "b")], [(0, "error", "Row 1 has no output"), (1, "error", "Row 2 has no input")]),
+        ([("a", "b"), (" a", "b ")], [(1, "warning", "The same as row 1")]),
+        ([("a", "b"), ("a", "c")], [(1, "warning", "Row 1 has this input with another output")]),
+        ([("a", "b" * (CHARACTERS_MAX + 1))], [(0, "error", "The output of row 1 has 4,001 characters")]),
+        ([(str(n), "b") for n in range(65)], [(64, "error", "At most 64 examples are composed from")]),
+    ],
+)
+def test_each_row_is_told_what_stops_it_or_is_odd_about_it(rows, told):
+    notes = row_notes(rows)
+    assert [(note.row, note.level) for note in notes] == [(row, level) for row, level, _ in told]
+    assert all(note.text.startswith(text) for note, (_, _, text) in zip(notes, told, strict=True))

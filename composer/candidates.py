@@ -1,0 +1,124 @@
+"""Which modules promise most for a task, before it is composed: by what was measured, else by words."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from composer import selectors
+from composer.core.examples import Example, example_sha256
+from composer.examples import Pair
+from composer.models import ScreenedLoss
+from composer.selectors import Fit
+from modules_registry.models import BaseModel, Module, Version
+
+MODULES_MAX = 200  # composed at once
+QUICK_MAX = 40  # so many are tried in a quick composition
+WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones are mostly “the” and “in”
+SAYING_NOTHING = frozenset(
+    {"from", "with", "them", "that", "this", "into", "between", "your", "have", "each"}
+)
+SHARED_SHOWN_MAX = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A module that fits, and why it stands where it stands."""
+
+    fit: Fit
+    likeness: float  # from 0 to 1, of its words to the task's
+    shared: tuple[str, ...]  # words it has in common with the task, the rarest first
+    nats: float | None  # its mean loss alone on these very examples; None: not tried yet
+
+    @property
+    def reason(self) -> str:
+        if self.nats is not None:
+            return f"tried alone on these examples: {self.nats:.1f} nats each"
+        return f"shares your words: {', '.join(self.shared)}" if self.shared else ""
+
+    @property
+    def is_known(self) -> bool:
+        """Something speaks for or against it; otherwise it only has its place in the alphabet."""
+        return self.nats is not None or self.likeness > 0
+
+    @property
+    def rank(self) -> tuple[bool, float, float, str]:
+        """Those that were tried come first, by their loss; then by words; then by name."""
+        tried = self.nats is not None
+        return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
+
+
+def candidates(base: BaseModel, method: str, words: str, shots: Sequence[Pair]) -> list[Candidate]:
+    """Every module that fits, the most promising first."""
+    fitting = [fit for fit in selectors.fits(base, method) if fit.fits]
+    texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
+    rarity = rarity_of(texts.values())
+    task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
+    losses = losses_known([fit.version for fit in fitting], shots)
+    found = [
+        candidate(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
+        for fit in fitting
+    ]
+    return sorted(found, key=lambda candidate: candidate.rank)
+
+
+def candidate(
+    fit: Fit, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
+) -> Candidate:
+    shared = sorted(words & task, key=lambda word: (-rarity[word], word))
+    # A word that most modules have says nothing: its rarity is about zero.
+    weight = sum(rarity[word] for word in shared)
+    size = math.sqrt(sum(rarity[word] ** 2 for word in words)) or 1.0
+    telling = tuple(word for word in shared if rarity[word] > 1.0)[:SHARED_SHOWN_MAX]
+    return Candidate(fit, weight / size, telling, nats)
+
+
+def module_words(fits: Sequence[Fit]) -> list[set[str]]:
+    """What each module's author says of it in few words: name, sentence, tags."""
+    tags: dict[int, list[str]] = {}
+    carried = Module.tags.through.objects.filter(module__in=[fit.version.module_id for fit in fits])
+    for module, tag in carried.values_list("module_id", "tag__name"):
+        tags.setdefault(module, []).append(tag)
+    modules = [fit.version.module for fit in fits]
+    return [words_of(" ".join([it.name, it.sentence, *tags.get(it.pk, [])])) for it in modules]
+
+
+def words_of(text: str) -> set[str]:
+    return {word.lower() for word in WORD.findall(text)} - SAYING_NOTHING
+
+
+def rarity_of(texts: Iterable[set[str]]) -> dict[str, float]:
+    """log(modules / modules with the word)."""
+    texts = list(texts)
+    counts = Counter(word for words in texts for word in words)
+    return {word: math.log(len(texts) / count) for word, count in counts.items()}
+
+
+def losses_known(versions: Sequence[Version], shots: Sequence[Pair]) -> dict[str, float]:
+    """Mean nats an example by a module's hash, of those that were tried on all of these examples.
+
+    Of several ways to try (a template, a precision), the one that tells of most modules.
+    """
+    hashes = {example_sha256(Example(pair.input, pair.output)) for pair in shots}
+    modules = [version.weights_sha256 for version in versions]
+    rows = ScreenedLoss.objects.filter(example_sha256__in=hashes, module_sha256__in=modules)
+    nats: dict[str, dict[str, list[float]]] = {}
+    for context, module, value in rows.values_list("context", "module_sha256", "nats"):
+        nats.setdefault(context, {}).setdefault(module, []).append(value)
+    means = [
+        {module: sum(values) / len(values) for module, values in of.items() if len(values) == len(hashes)}
+        for of in nats.values()
+    ]
+    return max(means, key=len, default={})
+
+
+def chosen_for_me(
+    base: BaseModel, method: str, level: str, words: str, shots: Sequence[Pair]
+) -> tuple[str, list[Version]]:
+    """The selection that “choose for me” means, and the modules it names: all that fit, or the best."""
+    most = QUICK_MAX if level == "quick" else MODULES_MAX
+    ranked = candidates(base, method, words, shots)
+    if len(ranked) <= most:
+        return "all", []
+    return "chosen", [candidate.fit.version for candidate in ranked[:most]]

@@ -1,0 +1,177 @@
+"""What the compose form knows, under /api/v1/: how long, which modules, drafts, an earlier request."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from composer import selectors
+from composer.api import OwnerApi
+from composer.candidates import MODULES_MAX, candidates
+from composer.core.choices import BUDGET_OF_METHOD
+from composer.estimates import Amounts, estimate
+from composer.models import Composition, Draft
+from composer.serializers import (
+    CandidateSerializer,
+    CompositionRequestSerializer,
+    DraftFieldsSerializer,
+    EstimateSerializer,
+)
+from composer.services import draft_discard, draft_keep
+from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.errors import Refusal
+
+CANDIDATES_MAX = 50
+TAKEN_AS_THEY_ARE = (
+    "name", "sentence", "method", "search", "objective", "selection", "budget", "batch_size", "seed",
+    "precision", "device", "rank", "template", "max_new_tokens", "baselines",
+)  # fmt: skip
+
+
+class DraftSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Draft
+        fields = ["key", "name", "n_examples", "kept_at", "fields"]
+        read_only_fields = fields
+
+
+REFUSALS = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
+
+
+def asked_by(request: Request) -> dict[str, Any]:
+    asked = CompositionRequestSerializer(data=request.data)
+    asked.is_valid(raise_exception=True)
+    if asked.validated_data["method"] not in BUDGET_OF_METHOD:
+        message = f"There is no method “{asked.validated_data['method'][:40]}”. See /api/v1/methods."
+        raise Refusal("unknown_method", message, status=400, fields={"method": [message]})
+    return dict(asked.validated_data)
+
+
+class EstimateApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_estimate",
+        summary="Estimate how long it takes",
+        tags=["compositions"],
+        request=CompositionRequestSerializer,
+        responses={200: EstimateSerializer, **REFUSALS},
+    )
+    def post(self, request: Request) -> Response:
+        """How long this request would take, from what was measured here. Nothing is started."""
+        asked = asked_by(request)
+        amounts = Amounts(
+            n_shots=len(asked["shots"]),
+            n_held_out=len(asked["held_out"]),
+            n_modules=modules_asked(asked),
+            budget=asked["budget"],
+            baselines=asked["baselines"],
+        )
+        found = estimate(asked["base"], asked["method"], amounts)
+        told = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
+        told |= {name: getattr(amounts, name) for name in ("n_modules", "budget", "baselines")}
+        return Response(EstimateSerializer(told).data)
+
+
+def modules_asked(asked: dict[str, Any]) -> int:
+    if asked["module_versions"]:
+        return len(asked["module_versions"])
+    return min(MODULES_MAX, sum(fit.fits for fit in selectors.fits(asked["base"], asked["method"])))
+
+
+class CandidatesApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_candidates",
+        summary="Rank the modules for a task",
+        tags=["compositions"],
+        request=CompositionRequestSerializer,
+        responses={200: CandidateSerializer(many=True), **REFUSALS},
+    )
+    def post(self, request: Request) -> Response:
+        """The 50 most promising modules: by what was measured on these examples, else by their words."""
+        asked = asked_by(request)
+        words = f"{asked['name']} {asked['sentence']}"
+        ranked = candidates(asked["base"], asked["method"], words, asked["shots"])
+        return Response(CandidateSerializer(ranked[:CANDIDATES_MAX], many=True).data)
+
+
+class RequestApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_request",
+        summary="Read what was asked",
+        tags=["compositions"],
+        responses={200: CompositionRequestSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, composition_id: UUID) -> Response:
+        """The body that asks for the same again: change it, and POST it to /api/v1/compositions."""
+        return Response(request_of(self.own(request, composition_id)))
+
+
+def request_of(composition: Composition) -> dict[str, Any]:
+    asked: dict[str, Any] = {name: getattr(composition, name) for name in TAKEN_AS_THEY_ARE}
+    asked["base"] = composition.base.name
+    if composition.selection.startswith("chosen"):
+        asked["modules"] = list(composition.modules.values_list("name", flat=True))
+    for name, pairs in (
+        ("examples", selectors.shots_of(composition)),
+        ("held_out", selectors.held_out_of(composition)),
+    ):
+        asked[name] = [{"input": pair.input, "output": pair.output} for pair in pairs]
+    return asked
+
+
+class DraftsApi(OwnerApi):
+    @extend_schema(
+        operation_id="drafts_list",
+        summary="List your drafts",
+        tags=["drafts"],
+        responses={200: DraftSerializer(many=True), 401: ErrorSerializer},
+    )
+    def get(self, request: Request) -> Response:
+        """Forms that were begun and not sent, the latest first."""
+        return Response(DraftSerializer(selectors.drafts_of(request.user), many=True).data)
+
+
+class DraftApi(OwnerApi):
+    @extend_schema(
+        operation_id="drafts_retrieve",
+        summary="Read a draft",
+        tags=["drafts"],
+        responses={200: DraftSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, key: str) -> Response:
+        """One draft with its fields."""
+        draft = selectors.draft_find(request.user, key)
+        if draft is None:
+            raise Http404
+        return Response(DraftSerializer(draft).data)
+
+    @extend_schema(
+        operation_id="drafts_update",
+        summary="Keep a draft",
+        tags=["drafts"],
+        request=DraftFieldsSerializer,
+        responses={200: DraftSerializer, **REFUSALS, 413: ErrorSerializer},
+    )
+    def put(self, request: Request, key: str) -> Response:
+        """Keep a form as it stands; it opens at /compositions/new/?draft= and its key."""
+        asked = DraftFieldsSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        return Response(
+            DraftSerializer(
+                draft_keep(owner=request.user, key=key, fields=asked.validated_data["fields"])
+            ).data
+        )
+
+    @extend_schema(
+        operation_id="drafts_delete",
+        summary="Discard a draft",
+        tags=["drafts"],
+        responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer},
+    )
+    def delete(self, request: Request, key: str) -> Response:
+        """Forget it; harmless twice."""
+        draft_discard(owner=request.user, key=key)
+        return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,0 +1,276 @@
+"""The page to ask for a composition on: what it begins with, what it tells meanwhile, sending it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from composer import selectors
+from composer.core.choices import (
+    BASELINES_OF_LEVEL,
+    BUDGET_OF_METHOD,
+    DEFAULT_LEVEL,
+    METHODS,
+    NEVERGRAD,
+    SEARCHES_OF_METHOD,
+    SELECTORS,
+    level_budget,
+)
+from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
+from composer.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
+from composer.models import Composition
+from composer.outlook import outlook_of
+from composer.services import composition_request, draft_discard, draft_keep
+from hub_site.accounts.models import User
+from hub_site.common.errors import Refusal
+
+TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
+USUAL_METHODS = ("auto", "exact", "lorahub")
+NO_BASE = "A composition adapts a base model. Ask the site's operator to add one."
+NO_BASE_FOR_STAFF = (
+    "A composition adapts a base model. Add one with “./hub manage load_demo” "
+    "or “./hub manage add_base_model”."
+)
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "POST"])
+def composition_new(request: HttpRequest) -> HttpResponse:
+    if request.method == "GET":
+        begun = beginning(request)
+        form = CompositionForm(owner=request.user, initial=begun.initial)
+        return render(request, "composer/composition_new.html", page_of(form) | begun.told)
+    form = CompositionForm(request.POST, request.FILES, owner=request.user)
+    if "keep" in request.POST:
+        return keep_and_reopen(request, form)
+    composition = request_from(form)
+    if composition is None:
+        form.keep_uploads()
+        return render(request, "composer/composition_new.html", page_of(form), status=422)
+    draft_discard(owner=request.user, key=form.cleaned_key)
+    say_what_was_left_out(request, form, composition)
+    return redirect(composition)
+
+
+def keep_and_reopen(request: HttpRequest, form: CompositionForm) -> HttpResponse:
+    """Without a script: the button that keeps the form as it stands, or gives it more rows."""
+    fields = form.kept_fields()
+    if request.POST["keep"] == "rows":
+        for side in ("input", "output"):
+            fields[f"shots_{side}"] = [*fields.get(f"shots_{side}", []), *[""] * ROWS_AT_LEAST]
+    try:
+        draft = draft_keep(owner=request.user, key=form.cleaned_key, fields=fields)
+    except Refusal as refusal:
+        form.refuse(refusal)
+        return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
+    return redirect(draft)
+
+
+@login_required
+@require_POST
+def draft_keep_page(request: HttpRequest) -> HttpResponse:
+    """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
+    form = CompositionForm(request.POST, owner=request.user)
+    context: dict[str, Any] = {"form": form, "outlook": outlook_of(form), "is_alone": True}
+    try:
+        context["draft"] = draft = draft_keep(
+            owner=request.user, key=form.cleaned_key, fields=form.kept_fields()
+        )
+    except Refusal as refusal:
+        context["not_kept"] = refusal.message
+        return render(request, "composer/_outlook.html", context)
+    # A reload, or the way back from elsewhere, then opens this very draft.
+    headers = {"HX-Replace-Url": draft.get_absolute_url()}
+    return HttpResponse(render_to_string("composer/_outlook.html", context, request), headers=headers)
+
+
+@login_required
+@require_POST
+def draft_discard_page(request: HttpRequest, key: str) -> HttpResponse:
+    draft_discard(owner=request.user, key=key)
+    messages.success(request, "The draft is discarded.")
+    return redirect("composer:new")
+
+
+@login_required
+@never_cache
+@require_safe
+def chooser(request: HttpRequest) -> HttpResponse:
+    """The modules to choose by hand that have the words looked for."""
+    base = selectors.base_find(request.GET.get("base", ""))
+    if base is None:
+        raise Http404
+    chosen = set(request.GET.getlist("modules"))
+    modules = selectors.modules_to_choose_from(base, request.GET.get("find", ""), chosen)
+    return render(request, "composer/_chooser.html", {"modules": modules, "chosen": chosen, "base": base})
+
+
+@login_required
+@require_POST
+def examples_read(request: HttpRequest) -> HttpResponse:
+    """A file that was dropped onto the grid, as rows; or what is wrong with it."""
+    try:
+        pairs = ExamplesFileField().clean(request.FILES.get("file"))
+    except ValidationError as error:
+        return JsonResponse({"problems": error.messages}, status=422)
+    return JsonResponse({"rows": [[pair.input, pair.output] for pair in pairs]})
+
+
+def request_from(form: CompositionForm) -> Composition | None:
+    """Ask for what the form says; None, with the reason in the form, if that cannot be."""
+    if not form.is_valid():
+        return None
+    try:
+        return composition_request(owner=form.owner, **form.cleaned_data)
+    except Refusal as refusal:
+        form.refuse(refusal)
+        return None
+
+
+def say_what_was_left_out(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
+    left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_of(composition))
+    if left_out:
+        text = (
+            f"{left_out} held-out examples are also among your examples; they were left out of the measuring."
+        )
+        messages.info(request, text)
+
+
+def page_of(form: CompositionForm) -> dict[str, Any]:
+    outlook = outlook_of(form)
+    base = outlook.base if outlook else None
+    chosen = set(form["modules"].value() or ())
+    return {
+        "form": form,
+        "base": base,
+        "outlook": outlook,
+        "methods": methods_to_choose_from(str(form["method"].value())),
+        "modules": selectors.modules_to_choose_from(base, "", chosen) if base else [],
+        "chosen": chosen,
+        "tasks": selectors.demo_tasks()[:TASKS_SHOWN],
+        "more_tasks": selectors.demo_tasks()[TASKS_SHOWN:],
+        "example_input": selectors.example_input(base) if base else "",
+        "held_out_kept": held_out_kept(form),
+        "selection_fields": [
+            form[name] for name in ("selection", "screen_count", "random_count", "steps", "modules")
+        ],
+        "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
+        "selectors": SELECTORS,
+        "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
+        "column_names": COLUMN_NAMES,
+        "shots_max": SHOTS_MAX,
+        "held_out_max": HELD_OUT_MAX,
+    }
+
+
+def methods_to_choose_from(chosen: str) -> dict[str, Any]:
+    """The usual methods, then those one compares with; each with its budget."""
+    described = [
+        {
+            "choice": method,
+            "budget": BUDGET_OF_METHOD[method.name],
+            "searches": " ".join(SEARCHES_OF_METHOD[method.name]),
+        }
+        for method in METHODS
+    ]
+    usual = [method for method in described if method["choice"].name in USUAL_METHODS]
+    other = [method for method in described if method not in usual]
+    return {
+        "usual": usual,
+        "other": other,
+        "other_chosen": any(method["choice"].name == chosen for method in other),
+    }
+
+
+def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
+    """The held-out examples that the page offers by name, and how many they are."""
+    source = form["held_out_from"].value()
+    if not source:
+        return None
+    found = selectors.held_out_named(source, form.owner)
+    return {"source": source, "count": len(found)} if found else None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the form begins with, and what its page tells of where that comes from."""
+
+    initial: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def beginning(request: HttpRequest) -> Beginning:
+    """A demo task, an earlier composition, modules from the library, or the draft that was left."""
+    if task := selectors.demo_task(request.GET.get("task", "")):
+        initial = {
+            "name": task.name,
+            "sentence": task.sentence,
+            "shots": [(pair.input, pair.output) for pair in task.shots],
+            "held_out_from": f"task:{task.name}",
+        }
+        return Beginning(initial)
+    if "again" in request.GET:
+        earlier = selectors.composition_named(request.user, request.GET["again"])
+        if earlier is None:
+            raise Http404
+        return Beginning(again(earlier), {"earlier": earlier})
+    if names := request.GET.getlist("modules"):
+        return Beginning({"selection": "chosen", "modules": names})
+    if "new" in request.GET:
+        return Beginning()
+    return from_draft(request.user, request.GET.get("draft"))
+
+
+def from_draft(owner: User, key: str | None) -> Beginning:
+    """The draft of that key, or the latest; what was sent since then begins as a copy of what it became."""
+    draft = selectors.draft_find(owner, key) if key else selectors.drafts_of(owner).first()
+    if draft is not None:
+        initial = CompositionForm.initial_of(draft.fields) | {"form_key": draft.key}
+        return Beginning(initial, {"draft": draft, "is_reopened": True})
+    if sent := selectors.composition_sent_by(owner, key or ""):
+        return Beginning(again(sent), {"earlier": sent})
+    return Beginning()
+
+
+def again(earlier: Composition) -> dict[str, Any]:
+    as_asked = (
+        "name", "sentence", "method", "objective", "batch_size", "seed", "precision", "device",
+        "rank", "template", "max_new_tokens",
+    )  # fmt: skip
+    initial: dict[str, Any] = {name: getattr(earlier, name) for name in as_asked}
+    initial |= selection_initial(earlier.selection)
+    initial |= level_initial(earlier)
+    initial["shots"] = [(pair.input, pair.output) for pair in selectors.shots_of(earlier)]
+    initial["base"] = earlier.base.name
+    if earlier.search.startswith(NEVERGRAD):
+        initial["nevergrad"] = earlier.search.removeprefix(NEVERGRAD)
+    else:
+        initial["search"] = earlier.search
+    if earlier.selection.startswith("chosen"):
+        initial["modules"] = list(earlier.modules.values_list("name", flat=True))
+    if selectors.held_out_of(earlier):
+        initial["held_out_from"] = f"composition:{earlier.pk}"
+    return initial
+
+
+def level_initial(earlier: Composition) -> dict[str, Any]:
+    """The level that means what was asked for; else the usual one, with what was asked for beside it."""
+    for level, baselines in BASELINES_OF_LEVEL.items():
+        if (earlier.budget, earlier.baselines) == (level_budget(level, earlier.method), baselines):
+            if level == "quick" and level_budget(DEFAULT_LEVEL, earlier.method) == earlier.budget:
+                continue  # a method without levels: the usual one
+            return {"level": level}
+    own: dict[str, Any] = {"level": DEFAULT_LEVEL, "budget": earlier.budget, "baselines": earlier.baselines}
+    if earlier.budget == level_budget(DEFAULT_LEVEL, earlier.method):
+        del own["budget"]  # as if left out: another method brings its own
+    if earlier.baselines == BASELINES_OF_LEVEL[DEFAULT_LEVEL]:
+        del own["baselines"]
+    return own

@@ -1,0 +1,164 @@
+"""What a form, as it stands, would lead to: told beside it while it is filled in, right or not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from composer import selectors
+from composer.candidates import MODULES_MAX, QUICK_MAX, Candidate, candidates
+from composer.core.choices import (
+    BASELINES_OF_LEVEL,
+    BUDGET_LIMIT,
+    DEFAULT_LEVEL,
+    DEFAULT_METHOD,
+    LEVELS,
+    SEARCHES_OF_METHOD,
+    Choice,
+    level_budget,
+)
+from composer.estimates import Amounts, Estimate, estimate
+from composer.examples import ExamplesError, Note, Pair, pairs_from_text, row_notes, without_shots
+from composer.forms import COUNT_DEFAULT, CompositionForm
+from modules_registry.models import BaseModel
+
+CANDIDATES_SHOWN = 6
+SHOTS_SUPPOSED = 5  # as long as none are there, the time is told for so many
+
+
+@dataclass(frozen=True)
+class Level:
+    """One of the three plain choices, with what it means for this form."""
+
+    choice: Choice
+    estimate: Estimate
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Outlook:
+    base: BaseModel
+    base_reason: str
+    notes: list[Note]
+    n_shots: int
+    n_held_out: int
+    n_fitting: int
+    n_modules: int
+    candidates: list[Candidate]
+    levels: list[Level]
+
+    @property
+    def chosen_level(self) -> Level:
+        return next(level for level in self.levels if level.is_chosen)
+
+    @property
+    def notes_told(self) -> str:
+        """In one line, for who does not see the rows."""
+        wrong = sum(note.level == "error" for note in self.notes)
+        odd = len(self.notes) - wrong
+        told = [f"{n} {row_word(n)} {what}" for n, what in ((wrong, "to mend"), (odd, "worth a look")) if n]
+        return ", ".join(told)
+
+
+def row_word(number: int) -> str:
+    return "row" if number == 1 else "rows"
+
+
+def outlook_of(form: CompositionForm) -> Outlook | None:
+    """None where there is no base to compose on."""
+    base = selectors.base_find(text_of(form, "base")) or selectors.base_default()
+    if base is None:
+        return None
+    rows, method, level = form.given_rows(), method_of(form), level_of(form)
+    shots = usable(rows) + pasted(form, "shots_text")
+    held_out = without_shots(kept_held_out(form) + pasted(form, "held_out_text"), shots)
+    words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
+    ranked = candidates(base, method, words, shots)
+    n_modules = {choice.name: modules_taking_part(form, len(ranked), choice.name) for choice in LEVELS}
+    amounts = {
+        choice.name: Amounts(
+            n_shots=len(shots) or SHOTS_SUPPOSED,
+            n_held_out=len(held_out),
+            n_modules=n_modules[choice.name],
+            budget=number_of(form, "budget", BUDGET_LIMIT) or level_budget(choice.name, method),
+            baselines=text_of(form, "baselines") or BASELINES_OF_LEVEL[choice.name],
+        )
+        for choice in LEVELS
+    }
+    return Outlook(
+        base=base,
+        base_reason=base_reason(base),
+        notes=row_notes(rows),
+        n_shots=len(shots),
+        n_held_out=len(held_out),
+        n_fitting=len(ranked),
+        n_modules=n_modules[level],
+        candidates=[candidate for candidate in ranked if candidate.is_known][:CANDIDATES_SHOWN],
+        levels=[
+            Level(choice, estimate(base, method, amounts[choice.name]), choice.name == level)
+            for choice in LEVELS
+        ],
+    )
+
+
+def base_reason(base: BaseModel) -> str:
+    """Why this base, or how it stands beside the one we would have chosen."""
+    counted = selectors.bases_counted()
+    of_this = next(it.modules_count for it in counted if it.pk == base.pk)
+    modules = f"{of_this} module{'' if of_this == 1 else 's'}"
+    if counted[0].pk != base.pk:
+        best = counted[0]
+        return f"You chose it: {modules} of the library fit it; {best.name} has most, {best.modules_count}."
+    if len(counted) == 1:
+        return f"Chosen for you: the library's only base, with {modules}."
+    return f"Chosen for you: {modules} of the library fit it, more than any other base."
+
+
+def modules_taking_part(form: CompositionForm, n_fitting: int, level: str) -> int:
+    """How many, as far as that is known before anything is tried."""
+    selection = text_of(form, "selection")
+    if selection == "auto":
+        return min(n_fitting, QUICK_MAX if level == "quick" else MODULES_MAX)
+    if selection in ("screen", "random"):
+        return min(n_fitting, number_of(form, f"{selection}_count", n_fitting) or COUNT_DEFAULT)
+    if selection == "chosen":
+        return len(form["modules"].value() or ())
+    return n_fitting
+
+
+def usable(rows: list[tuple[str, str]]) -> list[Pair]:
+    """The rows that would be composed from; the others are told in notes."""
+    wrong = {note.row for note in row_notes(rows) if note.level == "error"}
+    return [Pair(*row) for number, row in enumerate(rows) if number not in wrong and "".join(row).strip()]
+
+
+def pasted(form: CompositionForm, name: str) -> list[Pair]:
+    """What the text holds; while a line is wrong, nothing."""
+    try:
+        return pairs_from_text(text_of(form, name))
+    except ExamplesError:
+        return []
+
+
+def kept_held_out(form: CompositionForm) -> list[Pair]:
+    source = text_of(form, "held_out_from")
+    return (selectors.held_out_named(source, form.owner) or []) if source else []
+
+
+def text_of(form: CompositionForm, name: str) -> str:
+    value: Any = form[name].value()
+    return "" if value is None else str(value)
+
+
+def number_of(form: CompositionForm, name: str, most: int) -> int | None:
+    """The number in a field, if it is one that can be; a form may hold anything while it is written."""
+    text = text_of(form, name)
+    return min(int(text), most) if text.isascii() and text.isdecimal() and int(text[:9]) > 0 else None
+
+
+def method_of(form: CompositionForm) -> str:
+    method = text_of(form, "method")
+    return method if method in SEARCHES_OF_METHOD else DEFAULT_METHOD
+
+
+def level_of(form: CompositionForm) -> str:
+    level = text_of(form, "level")
+    return level if level in BASELINES_OF_LEVEL else DEFAULT_LEVEL

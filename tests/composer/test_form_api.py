@@ -1,0 +1,68 @@
+"""What the compose form knows, for programs: how long, which modules, drafts, an earlier request."""
+
+import pytest
+
+from composer.models import Composition
+from tests.composer.test_api import ADDRESS, BODY, error_of
+
+pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
+
+DRAFT = "/api/v1/drafts/0f8b"
+FIELDS = {"name": ["Colours"], "shots_input": ["red", ""], "shots_output": ["rouge", ""]}
+
+
+@pytest.fixture
+def api(alice, modules, api_of):
+    return api_of(alice)
+
+
+def test_a_request_is_estimated_and_nothing_is_started(api):
+    quick = api.post(f"{ADDRESS}/estimate", BODY | {"level": "quick"}).json()
+    thorough = api.post(f"{ADDRESS}/estimate", BODY | {"level": "thorough"}).json()
+    assert 0 < quick["low_s"] < quick["high_s"] < thorough["high_s"]
+    assert (quick["n_modules"], quick["budget"], thorough["baselines"]) == (3, 600, "thorough")
+    assert not Composition.objects.exists()
+
+
+def test_modules_are_ranked_for_a_task(api):
+    found = api.post(f"{ADDRESS}/candidates", BODY | {"name": "A", "sentence": "upper case"}).json()
+    assert (len(found), found[0]["name"]) == (3, "bob/upper")
+    assert found[0]["shared_words"] == ["upper"]
+    assert found[0]["nats"] is None
+
+
+@pytest.mark.parametrize("what", ["estimate", "candidates"])
+def test_a_method_that_is_none_is_refused(api, what):
+    assert (
+        error_of(api.post(f"{ADDRESS}/{what}", BODY | {"method": "magic"}), 400)["code"] == "unknown_method"
+    )
+
+
+def test_what_was_asked_can_be_asked_again(api):
+    first = api.post(ADDRESS, BODY | {"level": "thorough", "modules": ["bob/upper"]}).json()
+    body = api.get(f"{ADDRESS}/{first['id']}/request").json()
+    second = api.post(ADDRESS, body).json()
+    digests = {composition.request_digest for composition in Composition.objects.all()}
+    assert first["id"] != second["id"]
+    assert len(digests) == 1
+
+
+def test_a_draft_is_kept_read_listed_and_discarded(api):
+    assert api.put(DRAFT, {"fields": FIELDS}).json()["n_examples"] == 1
+    assert api.get(DRAFT).json()["fields"] == FIELDS
+    assert [draft["name"] for draft in api.get("/api/v1/drafts").json()] == ["Colours"]
+    assert api.delete(DRAFT).status_code == 204
+    assert api.get(DRAFT).status_code == 404
+
+
+def test_nobody_reads_somebody_else_s_draft_or_request(api, api_of, charlie, ask):
+    api.put(DRAFT, {"fields": FIELDS})
+    stranger = api_of(charlie)
+    assert stranger.get(DRAFT).status_code == 404
+    assert stranger.get(f"{ADDRESS}/{ask().pk}/request").status_code == 404
+    stranger.delete(DRAFT)
+    assert api.get(DRAFT).status_code == 200
+
+
+def test_a_draft_too_large_to_keep_is_refused(api):
+    assert error_of(api.put(DRAFT, {"fields": {"x": ["y" * 2_000_001]}}), 413)["code"] == "draft_too_large"

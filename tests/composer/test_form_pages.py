@@ -1,0 +1,226 @@
+"""The page to ask on: drafts that keep themselves, what it tells meanwhile; and the list."""
+
+import re
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from composer.candidates import candidates, chosen_for_me
+from composer.core.choices import LEVELS, level_budget
+from composer.core.examples import Example, example_sha256
+from composer.examples import Pair
+from composer.models import Composition, Draft, ScreenedLoss
+from composer.services import DRAFTS_MAX, composition_cancel, draft_keep
+from modules_registry.services import module_edit
+from tests.composer.conftest import SHOTS
+from tests.composer.test_pages import NEW, filled, page_of
+from tests.factories import make_base
+
+pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
+
+KEEP = "/compositions/drafts/"
+LIST = "/compositions/"
+
+
+@pytest.fixture
+def browser(browser_of, alice, modules):
+    return browser_of(alice)
+
+
+def test_a_form_is_kept_as_it_is_typed_and_opens_again_by_itself(browser):
+    answer = browser.post(
+        KEEP, filled(name="Colours", shots_input=["red"], shots_output=["rou"], level="quick")
+    )
+    assert answer.headers["HX-Replace-Url"] == f"{NEW}?draft=0f8b"
+    for address in (NEW, f"{NEW}?draft=0f8b"):
+        page = page_of(browser.get(address))
+        assert 'value="Colours"' in page
+        assert ">rou</textarea>" in page
+        assert re.search(r'name="level" value="quick" checked', page)
+        assert "This is the draft you left" in page
+    assert "Colours" not in page_of(browser.get(f"{NEW}?new"))
+    assert "Colours" in page_of(browser.get(LIST))
+
+
+def test_the_same_form_is_one_draft_and_two_tabs_are_two(browser):
+    for key, name in (("0f8b", "Red"), ("0f8b", "Rouge"), ("77aa", "Green")):
+        browser.post(KEEP, filled(form_key=key, name=name))
+    assert [draft.name for draft in Draft.objects.order_by("key")] == ["Rouge", "Green"]
+
+
+def test_what_is_composed_is_no_draft_any_more_and_going_back_begins_with_a_copy(browser):
+    browser.post(KEEP, filled())
+    browser.post(NEW, filled())
+    assert not Draft.objects.exists()
+    page = page_of(browser.get(f"{NEW}?draft=0f8b"))
+    assert 'value="Fruit"' in page
+    assert "A copy of" in page
+
+
+def test_a_draft_is_discarded_by_its_button(browser):
+    browser.post(KEEP, filled(name="Colours"))
+    browser.post(f"{KEEP}0f8b/discard/")
+    assert "Colours" not in page_of(browser.get(NEW))
+
+
+def test_nobody_but_its_writer_sees_or_discards_a_draft(browser, browser_of, charlie):
+    browser.post(KEEP, filled(name="Colours"))
+    stranger = browser_of(charlie)
+    assert "Colours" not in page_of(stranger.get(f"{NEW}?draft=0f8b"))
+    stranger.post(f"{KEEP}0f8b/discard/")
+    assert Draft.objects.get().name == "Colours"
+
+
+def test_without_a_script_a_button_keeps_the_form_and_gives_it_more_rows(browser):
+    answer = browser.post(NEW, filled(keep="rows"))
+    assert answer.headers["Location"] == f"{NEW}?draft=0f8b"
+    page = page_of(browser.get(answer.headers["Location"]))
+    assert page.split('<template id="grid-row"')[0].count('name="shots_input"') == len(SHOTS) + 5 + 1
+    assert not Composition.objects.exists()
+
+
+def test_only_so_many_drafts_are_kept_the_latest(alice):
+    for number in range(DRAFTS_MAX + 2):
+        draft_keep(owner=alice, key=f"key-{number}", fields={"name": [str(number)]})
+    assert Draft.objects.count() == DRAFTS_MAX
+    assert not Draft.objects.filter(key__in=("key-0", "key-1")).exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"form_key": "../x"}, {"sentence": "\0"}, {"shots_text": "x" * 2_000_001}]
+)
+def test_what_cannot_be_kept_is_told_and_what_it_leads_to_is_told_all_the_same(browser, changes):
+    page = page_of(browser.post(KEEP, filled(**changes)))
+    assert "Not kept:" in page
+    assert 'id="summary"' in page
+    assert not Draft.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget": "many", "method": "magic", "level": "far", "base": "none"},
+        {"screen_count": "-", "selection": "screen", "held_out_text": '"unclosed,b', "held_out_from": "x:y"},
+        {"shots_input": ["a", "b"], "shots_output": ["c"], "baselines": "some", "modules": ["nobody/none"]},
+        {"form_key": "", "shots_input": [], "shots_output": []},
+    ],
+)
+def test_a_half_written_form_breaks_nothing(browser, changes):
+    assert 'id="summary"' in page_of(browser.post(KEEP, filled(**changes)))
+
+
+def test_rows_are_told_what_is_wrong_with_them(browser):
+    page = page_of(
+        browser.post(KEEP, filled(shots_input=["a", "a", "a", ""], shots_output=["b", "c", "b", "d"]))
+    )
+    assert "1\twarning\tRow 1 has this input with another output." in page
+    assert "2\twarning\tThe same as row 1" in page
+    assert "3\terror\tRow 4 has no input." in page
+    assert "1 row to mend, 2 rows worth a look" in page
+
+
+def test_the_summary_counts_what_would_be_composed(browser):
+    asked = filled(held_out_text="fig,FIG\nlime,LIME\napple,APPLE", selection="auto")
+    page = page_of(browser.post(KEEP, asked))
+    facts = dict(re.findall(r"<dt>([\w ]+)</dt><dd[^>]*>([^<]*)</dd>", page))
+    assert (facts["Examples"], facts["Modules"], facts["Held out"]) == (
+        "3",
+        "3",
+        "2",
+    )  # one is an example too
+
+
+def test_a_dropped_file_comes_back_as_rows(browser):
+    file = SimpleUploadedFile("colours.csv", b"id,answer,question\n1,rouge,red\n")
+    answer = browser.post(f"{NEW}examples/", {"file": file})
+    assert answer.json() == {"rows": [["red", "rouge"]]}
+
+
+@pytest.mark.parametrize(("name", "data"), [("x.pdf", b"%PDF"), ("x.csv", b""), ("x.csv", b"\xff\xff")])
+def test_a_dropped_file_that_is_none_says_why(browser, name, data):
+    answer = browser.post(f"{NEW}examples/", {"file": SimpleUploadedFile(name, data)})
+    assert answer.status_code == 422
+    assert answer.json()["problems"]
+
+
+def test_the_base_with_most_modules_is_chosen_and_another_one_says_so(browser, tmp_path):
+    make_base(tmp_path / "other", name="tests/other")
+    assert "3 modules of the library fit it, more than any other" in page_of(browser.get(NEW))
+    page = page_of(browser.post(KEEP, filled(base="tests/other")))
+    assert "You chose it: 0 modules of the library fit it; tests/tiny has most, 3." in page
+    assert "No module in the library fits tests/other yet" in page
+
+
+def test_modules_are_found_by_their_words_and_the_picked_ones_stay(browser):
+    page = page_of(
+        browser.get(f"{NEW}modules/", {"base": "tests/tiny", "find": "upp", "modules": "bob/first"})
+    )
+    assert re.findall(r'value="(bob/\w+)"( checked)?', page) == [("bob/first", " checked"), ("bob/upper", "")]
+    assert browser.get(f"{NEW}modules/", {"base": "none"}).status_code == 404
+
+
+def test_a_module_with_the_task_s_words_promises_more(base, modules, bob):
+    module_edit(editor=bob, module=modules[1], sentence="Picks the fruit")
+    best, *_ = candidates(base, "auto", "Pick the fruit", [])
+    assert (best.fit.name, best.shared) == ("bob/fruit", ("fruit",))
+
+
+def test_what_was_measured_on_these_examples_goes_before_words(base, modules):
+    hashes = [example_sha256(Example(pair.input, pair.output)) for pair in SHOTS]
+    for module, nats in ((modules[0], 3.0), (modules[2], 1.0)):
+        ScreenedLoss.objects.bulk_create(
+            ScreenedLoss(
+                context="c", module_sha256=module.current.weights_sha256, example_sha256=each, nats=nats
+            )
+            for each in hashes
+        )
+    ranked = candidates(base, "auto", "fruit", SHOTS)
+    assert [candidate.fit.name for candidate in ranked] == ["bob/upper", "bob/first", "bob/fruit"]
+    assert ranked[0].nats == 1.0
+    other = [Pair("never", "measured")]
+    assert candidates(base, "auto", "fruit", [*SHOTS, *other])[0].fit.name == "bob/fruit"
+
+
+def test_out_of_a_large_library_the_most_promising_are_chosen_for_me(base, modules, monkeypatch):
+    assert chosen_for_me(base, "auto", "quick", "fruit", []) == ("all", [])
+    monkeypatch.setattr("composer.candidates.QUICK_MAX", 1)
+    selection, versions = chosen_for_me(base, "auto", "quick", "fruit", [])
+    assert selection == "chosen"
+    assert [version.module.name for version in versions] == ["fruit"]
+
+
+@pytest.mark.parametrize("level", [level.name for level in LEVELS])
+def test_how_far_decides_the_budget_and_again_begins_with_it(browser, level):
+    browser.post(NEW, filled(method="auto", selection="auto", seed="42", level=level))
+    composition = Composition.objects.get()
+    assert composition.budget == level_budget(level, "auto")
+    assert composition.baselines == ("thorough" if level == "thorough" else "always")
+    page = page_of(browser.get(f"{NEW}?again={composition.pk}"))
+    assert re.search(rf'name="level" value="{level}" checked', page)
+    assert '<details class="more" open>' not in page.partition("step-far")[2].partition("Advanced")[0]
+
+
+def test_a_budget_of_one_s_own_goes_before_how_far(browser):
+    browser.post(NEW, filled(level="quick", budget="77", baselines="none"))
+    composition = Composition.objects.get()
+    assert (composition.budget, composition.baselines) == (77, "none")
+    assert 'value="77"' in page_of(browser.get(f"{NEW}?again={composition.pk}"))
+
+
+def test_the_list_is_narrowed_by_state_and_by_words(browser, ask, done, alice):
+    done(name="Found good")
+    ask(name="Waits")
+    composition_cancel(owner=alice, composition_id=ask(name="Given up").pk)
+    names = ("Found good", "Waits", "Given up")
+
+    def shown(query: str) -> list[str]:
+        page = page_of(browser.get(f"{LIST}?{query}"))
+        return [name for name in names if f">{name}</a>" in page]
+
+    assert shown("") == list(names)
+    assert shown("state=going") == ["Waits"]
+    assert shown("state=useful") == ["Found good"]
+    assert shown("state=ended") == ["Given up"]
+    assert shown("q=GIVEN") == ["Given up"]
+    assert shown("state=going&q=given") == []
+    assert shown("state=nonsense") == list(names)
