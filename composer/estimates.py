@@ -12,9 +12,9 @@ from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 
 EARLIER_READ = 20  # of the latest: a machine may have changed since older ones
-# Without a measurement: a forward over one example of some 64 tokens, at what a processor is known to do.
-TOKENS_OF_EXAMPLE = 64
-FLOPS = 5e10  # of one processor, in fp32 with everything around it
+# Without a measurement: a forward over one short example, at what one core of a processor is known to do.
+TOKENS_OF_EXAMPLE = 32
+FLOPS = 1e11  # in fp32
 CALL_S = 0.0003  # of any example, however small the base
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03

@@ -184,7 +184,7 @@ class CompositionForm(forms.Form):
         max_length=80,
         required=False,
         label="Name of the task",
-        help_text="For your own list of compositions. Left out: today's date.",
+        help_text="For your own list. Left out: today's date.",
     )
     sentence = forms.CharField(max_length=300, required=False, label="What should the adapter do?")
     shots = GridField(required=False, label="Examples")
