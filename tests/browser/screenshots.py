@@ -83,11 +83,18 @@ def compose(page: Page) -> None:
     page.get_by_role("main").get_by_role("button", name="Compose", exact=True).click()
 
 
+def tried(page: Page) -> None:
+    page.goto("/demo/french")
+    page.locator(".try__examples button").first.click()
+    page.locator(".try__result").wait_for(timeout=REPORT_TIMEOUT_MS)
+
+
 SCENES = [
     Scene("home", "Home", at("/")),
     Scene("library", "Library", at("/modules/")),
     Scene("library-empty", "Library, nothing found", at("/modules/?q=nothing+like+it")),
     Scene("module", "A module", at("/demo/french")),
+    Scene("tried", "A module that answered", tried),
     Scene("base", "A base model", at("/demo/tiny-t5")),
     Scene("namespace", "Whose modules", at("/demo")),
     Scene("help", "Help", at("/help/")),
