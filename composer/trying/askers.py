@@ -1,29 +1,39 @@
 """Who asks, as a request tells it. Sessions and addresses are kept as keyed hashes only."""
 
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
 from composer.trying.selectors import Asker
 from hub_site.accounts.models import User
 
+SECRET = "try_secret"  # in a visitor's session: the key to the answers
+
 
 def asker_of(request: HttpRequest) -> Asker:
-    """The account, or the browser; one without a session yet owns no question."""
+    """The account, or the browser; one that has asked nothing yet owns no question."""
     if isinstance(request.user, User):
         return Asker(request.user)
-    session = request.session.session_key or ""
-    return Asker(None, hashed("session", session) if session else "", hashed("address", address_of(request)))
+    return visitor(request, request.session.get(SECRET, ""))
 
 
-def new_asker_of(request: HttpRequest) -> Asker:
-    """As asker_of; a visitor's browser gets a session, by which it finds its questions again."""
-    if not isinstance(request.user, User) and not request.session.session_key:
-        request.session.create()
-    return asker_of(request)
+@contextmanager
+def remembered_asker(request: HttpRequest) -> Iterator[Asker]:
+    """As asker_of; a visitor's browser is given its secret, unless what is asked inside is refused."""
+    if isinstance(request.user, User):
+        yield Asker(request.user)
+        return
+    secret = request.session.get(SECRET) or secrets.token_urlsafe()
+    yield visitor(request, secret)
+    request.session[SECRET] = secret
 
 
-def address_of(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR", ""))
+def visitor(request: HttpRequest, secret: str) -> Asker:
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    return Asker(None, hashed("session", secret) if secret else "", hashed("address", address))
 
 
 def hashed(kind: str, value: str) -> str:

@@ -33,5 +33,5 @@ class TryForm(forms.Form):
     def asked(self) -> dict[str, Any]:
         """The service's arguments; what was left empty is the service's to choose."""
         said = self.cleaned_data
-        chosen = {name: said[name] for name in ("template", "max_new_tokens") if said[name]}
+        chosen = {name: said[name] for name in ("template", "max_new_tokens") if said[name] not in ("", None)}
         return {"text": said["example"] or said["input"], **chosen}

@@ -141,7 +141,7 @@ def answer(tryout: TryOut, resident: Resident) -> None:
 
 def ask(tryout: TryOut, resident: Resident, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
     base_files = dict(tryout.base.files.values_list("path", "sha256"))
-    resident.start(partial(fetch_files, base_files), keep_alive)
+    resident.start(partial(fetch_base, base_files), keep_alive)
     files = selectors.adapter_files(tryout)
     wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
     question = Question(
@@ -155,10 +155,15 @@ def ask(tryout: TryOut, resident: Resident, keep_alive: Callable[[], None]) -> M
     return resident.ask(question, keep_alive)
 
 
-def fetch_files(files: Mapping[str, str], folder: Path) -> None:
+def fetch_base(files: Mapping[str, str], folder: Path) -> None:
+    """Unchecked: hashing gigabytes would take longer than a silent worker is believed in."""
+    fetch_files(files, folder, check=False)
+
+
+def fetch_files(files: Mapping[str, str], folder: Path, *, check: bool = True) -> None:
     folder.mkdir(mode=0o700)
     for path, sha256 in files.items():
-        store().fetch(sha256, folder / path, check=True)
+        store().fetch(sha256, folder / path, check=check)
 
 
 def still_ours(tryout: TryOut) -> Callable[[], None]:

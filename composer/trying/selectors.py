@@ -98,14 +98,14 @@ def target_composition(owner: object, composition_id: UUID) -> Target | None:
 
 def target_of_composition(composition: Composition) -> Target:
     # What it was measured on says more than what it was made from.
-    rows = composition.examples.order_by("role", "position")[:EXAMPLES_MAX]
-    held_out = composition.examples.filter(role=Example.Role.HELD_OUT)[:EXAMPLES_MAX]
+    held_out = composition.examples.filter(role=Example.Role.HELD_OUT)
+    rows = held_out[:EXAMPLES_MAX] or composition.examples.all()[:EXAMPLES_MAX]
     return Target(
         name=composition.name,
         base=composition.base,
         template=composition.template,
         composition=composition,
-        examples={row.input: row.output for row in (held_out or rows) if is_short(row.input)},
+        examples={row.input: row.output for row in rows if is_short(row.input)},
     )
 
 

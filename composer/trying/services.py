@@ -77,7 +77,10 @@ def tryout_watch(tryout: TryOut) -> None:
     now = timezone.now()
     row = TryOut.objects.filter(pk=tryout.pk)
     row.filter(status=Status.QUEUED).update(seen_at=now)
-    end(row.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER, now)
+    if not selectors.is_anybody_answering():
+        end(
+            row.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER, now
+        )
     end(row.filter(status=Status.RUNNING, alive_at__lt=now - SILENT_AFTER), "interrupted", INTERRUPTED, now)
     tryout.refresh_from_db()
 

@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from composer.trying import selectors
-from composer.trying.askers import asker_of, new_asker_of
+from composer.trying.askers import asker_of, remembered_asker
 from composer.trying.forms import TryForm
 from composer.trying.models import TryOut
 from composer.trying.selectors import Target
@@ -94,7 +94,8 @@ def ask(request: HttpRequest, target: Target, form: TryForm) -> TryOut:
     if not form.is_valid():
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
-    return tryout_ask(asker=new_asker_of(request), target=target, **form.asked())
+    with remembered_asker(request) as asker:
+        return tryout_ask(asker=asker, target=target, **form.asked())
 
 
 def refused(request: HttpRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:

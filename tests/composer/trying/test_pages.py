@@ -166,8 +166,9 @@ def test_a_site_without_visitors_questions_asks_them_to_sign_in(client, module, 
     assert client.post(ADDRESS, {"input": "apple"}).status_code == 401
 
 
-def test_reading_the_box_gives_a_visitor_no_session(client, module):
+def test_only_a_question_that_is_accepted_gives_a_visitor_a_session(client, module):
     client.get(ADDRESS, headers=HTMX)
+    client.post(ADDRESS, {"input": ""}, headers=HTMX)
     assert "sessionid" not in client.cookies
     client.post(ADDRESS, {"input": "apple"})
     assert "sessionid" in client.cookies

@@ -121,12 +121,17 @@ def test_each_knows_how_many_come_before(ask_it, bob, charlie):
     assert [selectors.ahead_of(tryout) for tryout in asked] == [0, 1, 2]
 
 
-def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_in_the_end(ask_it):
+def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_in_the_end(ask_it, bob):
     tryout = ask_it()
     assert not selectors.is_worker_away(tryout)
     tryout.created_at = timezone.now() - timedelta(seconds=10)
     assert selectors.is_worker_away(tryout)
     TryOut.objects.update(created_at=timezone.now() - GIVEN_UP_AFTER)
+    answering = ask_it(asker=Asker(bob))
+    TryOut.objects.filter(pk=answering.pk).update(status=Status.RUNNING, alive_at=timezone.now())
+    tryout_watch(tryout)
+    assert tryout.status == Status.QUEUED
+    answering.delete()
     tryout_watch(tryout)
     assert (tryout.status, tryout.error_code) == (Status.FAILED, "no_worker")
 
