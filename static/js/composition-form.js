@@ -219,13 +219,36 @@
     number();
   };
 
-  form.addEventListener("htmx:afterRequest", (event) => {
-    if (event.target === form && event.detail.successful) showNotes();
-  });
+  /* ---------- kept, or not ---------- */
 
-  /* A script's answer that is late, or a page that closes: nothing typed is lost. */
   let isSending = false;
   let isDirty = false;
+
+  const notKept = (word) => {
+    const told = document.querySelector("#not-kept").content.cloneNode(true);
+    told.querySelector("[data-word]").textContent = `Not kept: ${word}`;
+    document.querySelector("#draft-word").replaceChildren(told);
+    isDirty = true;
+  };
+
+  form.addEventListener("htmx:afterRequest", (event) => {
+    if (event.target !== form || !event.detail.successful) return;
+    const { pathname } = new URL(event.detail.xhr.responseURL);
+    if (pathname === form.getAttribute("hx-post")) showNotes();
+    else notKept("you are signed out. Sign in in another tab, then go on here.");
+  });
+
+  form.addEventListener("htmx:responseError", (event) => {
+    if (event.target === form) notKept(`the server answered ${event.detail.xhr.status}.`);
+  });
+
+  form.addEventListener("htmx:sendError", (event) => {
+    if (event.target !== form) return;
+    event.stopPropagation(); // said here, once, and not with every pause in typing
+    notKept("the server does not answer. It is tried again when you are online, or go on typing.");
+  });
+
+  window.addEventListener("online", () => isDirty && form.dispatchEvent(new CustomEvent("hub:kept")));
 
   form.addEventListener("htmx:beforeRequest", (event) => {
     if (event.target !== form) return;
@@ -276,6 +299,8 @@
   form.addEventListener("submit", () => {
     isSending = true; // a draft that is kept from now on would be one of what is composed already
     htmx.trigger(form, "htmx:abort");
+    // The way back then leads to a copy of what this becomes, or to the draft if it was refused.
+    history.replaceState(history.state, "", `?draft=${form.elements.form_key.value}`);
     const button = form.querySelector(".summary button[type=submit]");
     setTimeout(() => {
       button.disabled = true;

@@ -17,6 +17,11 @@ from tests.browser.chromium import CHROMIUM_OPTIONS, MISSING, chromium_path
 WIDTHS = {390: 844, 768: 1024, 1440: 900}  # px: the height that each is seen at
 THEMES = ("light", "dark")
 REPORT_TIMEOUT_MS = 240_000
+SETTLED = """async () => {
+    scrollTo(0, 0);
+    await document.fonts.ready;
+    await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
+}"""
 TASK = "animal-spanish"
 FORM = "/compositions/new/"
 
@@ -181,7 +186,7 @@ def shoot(page: Page, out: Path, name: str) -> None:
         page.emulate_media(color_scheme=theme)
         for width, height in WIDTHS.items():
             page.set_viewport_size({"width": width, "height": height})
-            page.evaluate("document.fonts.ready.then(() => scrollTo(0, 0))")
+            page.evaluate(SETTLED)
             page.screenshot(path=out / picture(name, width, theme), full_page=True, animations="disabled")
 
 

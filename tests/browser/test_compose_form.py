@@ -11,6 +11,7 @@ from tests.browser.test_journey import sign_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+REFUSED = re.compile("422|ERR_INTERNET_DISCONNECTED|^htmx:(afterRequest|sendError|sendAbort)")
 NEW = "/compositions/new/"
 PASTE = """(cell, text) => {
     const clipboardData = new DataTransfer();
@@ -40,10 +41,10 @@ def form(members: BrowserContext):
     page = members.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    # A refusal is an answer, which the browser tells in its console all the same.
+    # The browser tells in its console of a refusal and of a lost connection, which the page tells too.
     page.on(
         "console",
-        lambda it: complaints.append(it.text) if it.type == "error" and "422" not in it.text else None,
+        lambda it: complaints.append(it.text) if it.type == "error" and not REFUSED.search(it.text) else None,
     )
     page.goto(f"{NEW}?new")
     yield page
@@ -132,6 +133,45 @@ def test_what_is_typed_is_there_after_a_reload_in_the_list_and_until_it_is_disca
     expect(form.get_by_text("The draft is discarded.")).to_be_visible()
     form.goto("/compositions/")
     expect(form.get_by_role("link", name="Colours in French")).to_have_count(0)
+
+
+def test_without_a_connection_it_says_so_and_keeps_the_draft_when_it_is_back(form: Page):
+    form.context.set_offline(True)
+    form.get_by_label("Name of the task").fill("Written in a tunnel")
+    expect(form.get_by_text("Not kept: the server does not answer")).to_be_visible()
+    form.context.set_offline(False)
+    expect(form.get_by_text("Draft kept")).to_be_visible()
+    form.reload()
+    expect(form.get_by_label("Name of the task")).to_have_value("Written in a tunnel")
+
+
+def test_two_tabs_are_two_drafts(form: Page, members: BrowserContext):
+    other = members.new_page()
+    other.goto(f"{NEW}?new")
+    for tab, name in ((form, "The first tab"), (other, "The second tab")):
+        tab.get_by_label("Name of the task").fill(name)
+        expect(tab.get_by_text("Draft kept")).to_be_visible()
+    other.close()
+    form.reload()
+    expect(form.get_by_label("Name of the task")).to_have_value("The first tab")
+
+
+def test_the_whole_form_by_keyboard_and_the_way_back_is_a_copy(form: Page):
+    form.get_by_label("Name of the task").focus()
+    form.keyboard.type("By keys alone")
+    while form.evaluate("document.activeElement.name") != "shots_input":
+        form.keyboard.press("Tab")
+    for text in (": cow hat", "vaca", ": dog axe", "perro"):
+        form.keyboard.type(text)
+        form.keyboard.press("Tab")
+    while "Compose" not in form.evaluate("document.activeElement.textContent"):
+        form.keyboard.press("Tab")
+    form.keyboard.press("Enter")
+    expect(form.get_by_role("heading", level=1)).to_contain_text("By keys alone")
+    form.go_back()
+    expect(form.get_by_text("A copy of")).to_be_visible()
+    expect(form.get_by_label("Name of the task")).to_have_value("By keys alone")
+    assert cells(form, "shots_output")[:2] == ["vaca", "perro"]
 
 
 def test_candidates_and_time_follow_what_is_typed(form: Page):
