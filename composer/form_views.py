@@ -150,6 +150,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
     chosen = set(form["modules"].value() or ())
     return {
         "form": form,
+        "draft": selectors.draft_find(form.owner, form.cleaned_key),
         "base": base,
         "outlook": outlook,
         "methods": methods_to_choose_from(str(form["method"].value())),

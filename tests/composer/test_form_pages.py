@@ -42,6 +42,11 @@ def test_a_form_is_kept_as_it_is_typed_and_opens_again_by_itself(browser):
     assert "Colours" in page_of(browser.get(LIST))
 
 
+def test_a_form_that_was_refused_is_still_the_draft_it_was(browser):
+    browser.post(KEEP, filled())
+    assert "Draft kept" in page_of(browser.post(NEW, filled(seed="")), 422)
+
+
 def test_the_same_form_is_one_draft_and_two_tabs_are_two(browser):
     for key, name in (("0f8b", "Red"), ("0f8b", "Rouge"), ("77aa", "Green")):
         browser.post(KEEP, filled(form_key=key, name=name))
