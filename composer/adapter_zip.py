@@ -4,11 +4,14 @@ import hashlib
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Mapping
+from io import BytesIO
 from typing import BinaryIO
 
 from composer.models import Composition, ResultFile
 from composer.selectors import result_files, result_open
 from hub_site.common.downloads import Download
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # zip's first moment: the same files always make the same bytes
 READABLE = 0o644 << 16
@@ -16,28 +19,50 @@ READABLE = 0o644 << 16
 
 def adapter_download(composition: Composition) -> Download:
     """The zip, written aside to an unnamed file: an adapter may be larger than memory should be."""
-    files = list(result_files(composition))
-    archive = write_zip(composition.slug, files)
+    return zip_download(composition.slug, list(result_files(composition)), {})
+
+
+def adapter_shared(composition: Composition, card: str) -> Download:
+    """The zip for the reader of a link: what peft loads, and a card that tells no more than the page."""
+    return zip_download(composition.slug, shared_files(composition), {CARD_FILE: card.encode()})
+
+
+def shared_files(composition: Composition) -> list[ResultFile]:
+    """Without the adapter's own card and report: these name every module, also those of others."""
+    return list(result_files(composition).filter(path__in=(CONFIG_FILE, WEIGHTS_FILE)))
+
+
+def zip_download(folder: str, files: list[ResultFile], made: Mapping[str, bytes]) -> Download:
+    archive = write_zip(folder, files, made)
     return Download(
-        name=f"{composition.slug}.zip",
-        sha256=digest(composition.slug, files),
+        name=f"{folder}.zip",
+        sha256=digest(folder, files, made),
         size_bytes=archive.seek(0, 2),
         open=lambda: archive,
     )
 
 
-def digest(folder: str, files: list[ResultFile]) -> str:
+def digest(folder: str, files: list[ResultFile], made: Mapping[str, bytes]) -> str:
     """What the zip is known by: the same files in the same folder are the same zip."""
-    return hashlib.sha256((folder + "".join(file.path + file.sha256 for file in files)).encode()).hexdigest()
+    sums = {file.path: file.sha256 for file in files}
+    sums |= {path: hashlib.sha256(content).hexdigest() for path, content in made.items()}
+    return hashlib.sha256((folder + "".join(path + sums[path] for path in sums)).encode()).hexdigest()
 
 
-def write_zip(folder: str, files: list[ResultFile]) -> BinaryIO:
+def write_zip(folder: str, files: list[ResultFile], made: Mapping[str, bytes]) -> BinaryIO:
     """All in one folder, the one that the report's snippet loads: unpacking overwrites nothing beside it."""
     archive = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it once it is sent
     with zipfile.ZipFile(archive, "w") as target:  # stored, not deflated: weights do not shrink
         for file in files:
-            entry = zipfile.ZipInfo(f"{folder}/{file.path}", LONG_AGO)
-            entry.external_attr = READABLE
-            with result_open(file) as source, target.open(entry, "w", force_zip64=True) as copy:
-                shutil.copyfileobj(source, copy)
+            with result_open(file) as source:
+                add_entry(target, f"{folder}/{file.path}", source)
+        for path, content in made.items():
+            add_entry(target, f"{folder}/{path}", BytesIO(content))
     return archive
+
+
+def add_entry(target: zipfile.ZipFile, name: str, source: BinaryIO) -> None:
+    entry = zipfile.ZipInfo(name, LONG_AGO)
+    entry.external_attr = READABLE
+    with target.open(entry, "w", force_zip64=True) as copy:
+        shutil.copyfileobj(source, copy)

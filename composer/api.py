@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import prefetch_related_objects
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -20,6 +20,8 @@ from composer.adapter_zip import adapter_download
 from composer.core import choices
 from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
 from composer.models import Composition
+from composer.report import SHOWN, command, predictions_kept, race_rows, race_words
+from composer.report_files import FILES
 from composer.serializers import (
     ChoicesSerializer,
     CompositionDetailSerializer,
@@ -30,9 +32,13 @@ from composer.serializers import (
     DemoTaskSerializer,
     EventsSerializer,
     MethodSerializer,
+    PredictionPageSerializer,
+    SummarySerializer,
     after,
 )
 from composer.services import composition_cancel, composition_delete, composition_request, composition_stop
+from composer.verdict_words import verdict_view
+from composer.views import file_response, own_snippets
 from hub_site.accounts.authentication import TokenScope
 from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
@@ -49,6 +55,20 @@ KEY_HEADER = OpenApiParameter(
 AFTER = OpenApiParameter("after", OpenApiTypes.INT, description="Only events with a higher number.")
 
 
+PREDICTION_PARAMETERS = [
+    OpenApiParameter("show", str, enum=list(SHOWN), description="Which of them; “all” unless told."),
+    OpenApiParameter("page", int, description="From 1."),
+    OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
+]
+FILE_NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, enum=list(FILES))
+FILE_RESPONSES = {
+    (200, "application/json"): OpenApiTypes.BINARY,
+    (200, "text/markdown"): OpenApiTypes.BINARY,
+    (200, "text/csv"): OpenApiTypes.BINARY,
+    404: ErrorSerializer,
+}
+
+
 class OwnerApi(APIView):
     """What is private to its owner: nobody else's exists."""
 
@@ -58,6 +78,12 @@ class OwnerApi(APIView):
         composition = selectors.composition_find(request.user, composition_id)
         if composition is None:
             raise Http404
+        return composition
+
+    def own_done(self, request: Request, composition_id: UUID) -> Composition:
+        composition = self.own(request, composition_id)
+        if not composition.is_done:
+            raise Refusal("not_done", "There is no report, or not yet.", status=409)
         return composition
 
 
@@ -224,6 +250,79 @@ class AdapterApi(OwnerApi):
         if not composition.has_adapter:
             raise Refusal("not_done", "There is no adapter, or not yet.", status=409)
         return serve_download(request._request, adapter_download(composition))
+
+
+class SummaryApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_summary",
+        summary="Read what the report says, in words",
+        tags=["compositions"],
+        responses={200: SummarySerializer, 401: ErrorSerializer, 404: ErrorSerializer, 409: ErrorSerializer},
+    )
+    def get(self, request: Request, composition_id: UUID) -> Response:
+        """The verdict in one sentence with its certainty, how to use the adapter, how to make it again."""
+        composition = self.own_done(request, composition_id)
+        report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
+        words = {
+            "verdict": verdict_view(report),
+            "race": race_words(race_rows(report["baselines"])),
+            "command": command(composition, site),
+            "snippets": own_snippets(composition, site),
+        }
+        return Response(SummarySerializer(words).data)
+
+
+class PredictionsApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_predictions",
+        summary="Read the answers side by side",
+        tags=["compositions"],
+        parameters=PREDICTION_PARAMETERS,
+        responses={
+            200: PredictionPageSerializer,
+            400: ErrorSerializer,
+            401: ErrorSerializer,
+            404: ErrorSerializer,
+            409: ErrorSerializer,
+        },
+    )
+    def get(self, request: Request, composition_id: UUID) -> Response:
+        """Held-out examples with the base's answer and the composition's, changed ones first."""
+        return predictions_page(self, request, self.own_done(request, composition_id).report or {})
+
+
+def predictions_page(view: APIView, request: Request, report: dict[str, Any]) -> Response:
+    kept = predictions_kept(report["predictions"])
+    show = request.query_params.get("show", "all")
+    if show not in kept:
+        message = f"“show” is one of {', '.join(SHOWN)}."
+        raise Refusal("bad_show", message, fields={"show": [message]})
+    pages = Pages()
+    rows = pages.paginate_queryset(kept[show], request, view=view)  # type: ignore[arg-type]
+    return pages.get_paginated_response(rows)
+
+
+class ReportFileApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_file",
+        summary="Download the report",
+        tags=["compositions"],
+        parameters=[FILE_NAME],
+        responses=FILE_RESPONSES | {401: ErrorSerializer, 409: ErrorSerializer},
+    )
+    def get(self, request: Request, composition_id: UUID, name: str) -> HttpResponse:
+        """report.json, report.md, race.csv, modules.csv or predictions.csv.
+
+        In a CSV an apostrophe stands before whatever a spreadsheet would take for a formula.
+        """
+        composition = self.own_done(request, composition_id)
+        return file_response(composition, composition.report or {}, require_file_name(name))
+
+
+def require_file_name(name: str) -> str:
+    if name not in FILES:
+        raise Http404
+    return name
 
 
 class MethodsApi(APIView):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import api, form_api, publish_api
+from composer import api, form_api, publish_api, share_api
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -25,6 +25,30 @@ urlpatterns = [
     ),
     path("drafts", form_api.DraftsApi.as_view(), name="api-drafts"),
     path("drafts/<str:key>", form_api.DraftApi.as_view(), name="api-draft"),
+    path(
+        "compositions/<uuid:composition_id>/summary", api.SummaryApi.as_view(), name="api-composition-summary"
+    ),
+    path(
+        "compositions/<uuid:composition_id>/predictions",
+        api.PredictionsApi.as_view(),
+        name="api-composition-predictions",
+    ),
+    path(
+        "compositions/<uuid:composition_id>/files/<str:name>",
+        api.ReportFileApi.as_view(),
+        name="api-composition-file",
+    ),
+    path(
+        "compositions/<uuid:composition_id>/share", share_api.ShareApi.as_view(), name="api-composition-share"
+    ),
+    path("shared/<str:token>", share_api.SharedApi.as_view(), name="api-shared"),
+    path("shared/<str:token>/adapter", share_api.SharedAdapterApi.as_view(), name="api-shared-adapter"),
+    path(
+        "shared/<str:token>/predictions",
+        share_api.SharedPredictionsApi.as_view(),
+        name="api-shared-predictions",
+    ),
+    path("shared/<str:token>/files/<str:name>", share_api.SharedFileApi.as_view(), name="api-shared-file"),
     path("methods", api.MethodsApi.as_view(), name="api-methods"),
     path("choices", api.ChoicesApi.as_view(), name="api-choices"),
     path("demo-tasks", api.DemoTasksApi.as_view(), name="api-demo-tasks"),

@@ -1,8 +1,10 @@
 """Requests to compose modules for a task, and what came of them."""
 
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.core.signing import BadSignature, Signer
 from django.db import models
 from django.urls import reverse
 from django.utils.text import slugify
@@ -223,3 +225,37 @@ class ResultFile(StoredFile):
         constraints = [
             models.UniqueConstraint(fields=["composition", "path"], name="result_file_path_once"),
         ]
+
+
+class ShareLink(models.Model):
+    """A private link to a report: whoever has it reads along. A composition has one or none.
+
+    The token in the address is the key with the site's signature: the row alone does not make one.
+    """
+
+    composition = models.OneToOneField(Composition, on_delete=models.CASCADE, related_name="share")
+    key = models.UUIDField(unique=True, default=uuid4)
+    shows_answers = models.BooleanField(default=True)  # the held-out examples, with what was answered
+    made_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"link to composition {self.composition_id}"  # never its token: this goes into logs
+
+    def get_absolute_url(self) -> str:
+        return reverse("shared:report", args=[self.token])
+
+    @property
+    def token(self) -> str:
+        return share_signer().sign(self.key.hex)
+
+
+def share_signer() -> Signer:
+    return Signer(salt="composer.share", sep=".")
+
+
+def share_key(token: str) -> UUID | None:
+    """The key of a token that this site has signed; None for anything else."""
+    try:
+        return UUID(hex=share_signer().unsign(token))
+    except (BadSignature, ValueError):
+        return None

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from composer.models import Composition
-from composer.report import DECISIONS, command_line, command_options
+from composer.report import command_line, command_options
 from composer.selectors import NEAR
+from composer.verdict_words import DECISIONS
 from modules_registry.combining import CombinedLicence
 from modules_registry.licences import licence_label
 
@@ -173,7 +174,7 @@ def command(composition: Composition, facts: CardFacts) -> str:
         "task": composition.sentence if needs_words else None,
         "out": "adapter",
     }
-    return command_line(facts.site, options)
+    return command_line(facts.site, options, threads=facts.report["versions"].get("threads"))
 
 
 def licence_words(facts: CardFacts) -> Iterator[str]:

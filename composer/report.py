@@ -1,67 +1,59 @@
 """The report of a finished composition, arranged for its page: what to draw, in which order."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.core.paginator import Paginator
+
 from composer.core.choices import TAKES_ANY_SHAPE
+from composer.core.evaluate import RIVALS
 from composer.models import Composition, Example
-from composer.selectors import selection_left, shots_of
-from modules_registry.models import BaseModel
+from composer.selectors import selection_left
+from composer.verdict_words import DECISIONS, is_judged_left_out, verdict_view
 
 Row = dict[str, Any]
 
 KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
-DECISIONS = {
-    "use": ("success", "Use it"),
-    "single": ("warning", "Take the single module"),
-    "train": ("warning", "Train a LoRA instead"),
-    "none": ("warning", "No gain"),
-}
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
-AUTO_CLASS: dict[str, str] = {
-    BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
-    BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
+STAGES = {
+    "load": "Load base and modules",
+    "screen": "Try each module",
+    "search": "Search the weights",
+    "export": "Write and check the adapter",
+    "evaluate": "Compare with the others",
 }
-ANSWER: dict[str, str] = {  # of what generate returns; a decoder repeats the prompt first
-    BaseModel.Kind.SEQ2SEQ: "output[0]",
-    BaseModel.Kind.CAUSAL: 'output[0, inputs["input_ids"].shape[1]:]',
-}
-SNIPPET = """\
-from peft import PeftModel
-from transformers import {auto_class}, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{base}")
-base = {auto_class}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{slug}")
-
-inputs = tokenizer({prompt}, return_tensors="pt")
-output = model.generate(**inputs, max_new_tokens=64)
-print(tokenizer.decode({answer}, skip_special_tokens=True))"""
 FILE_OF_ROLE = {Example.Role.SHOT: "examples.jsonl", Example.Role.HELD_OUT: "held_out.jsonl"}
 BARS_MAX = 12  # what one looks at; the table has them all
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
+PREDICTIONS_PER_PAGE = 15
 
 
-def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
-    """Everything the report page shows."""
-    report = composition.report or {}
-    badge, label = DECISIONS.get(report["verdict"]["decision"], ("quiet", "Verdict"))
+def report_view(
+    composition: Composition, report: Mapping[str, Any], *, show: str = "", page: str | None = None
+) -> dict[str, Any]:
+    """Everything the report page shows, of the report as its reader may have it."""
+    weights = weight_rows(report["modules"])
+    judged_left_out = is_judged_left_out(report)
+    left_out = loss_rows(report["baselines"], "left_out_loss") if judged_left_out else []
     return {
         "report": report,
-        "verdict": report["verdict"] | {"badge": badge, "label": label},
-        "race": race_rows(report["baselines"]),
-        "losses": loss_rows(report["baselines"]),
-        "weights": weight_rows(report["modules"]),
+        "verdict": verdict_view(report),
+        "race": (race := race_rows(report["baselines"])),
+        "race_words": race_words(race),
+        "losses": left_out or loss_rows(report["baselines"], "loss"),
+        "are_left_out_losses": bool(left_out),
+        "is_judged_left_out": judged_left_out,
+        "weights": weights,
         "weight_words": weight_words(report),
-        "predictions": prediction_view(report["predictions"], show),
+        "contributions": contribution_view(weights["bars"], report["few_shot_loss_nats"]),
+        "predictions": prediction_view(report["predictions"], show, page),
         "few_shot_loss": f"{report['few_shot_loss_nats']:.3f}",
         "base_loss": base_loss(report["baselines"]),
+        "stages": stage_rows(report["seconds"]),
         "total_seconds": sum(report["seconds"].values()),
+        "tokens": tokens_view(report["baselines"]),
         "selection": selection_words(composition.selection),
-        "snippet": snippet(composition, report["template"]),
-        "is_judged_left_out": is_judged_left_out(report),
         "costs": race_so_far(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
     }
@@ -69,7 +61,8 @@ def report_view(composition: Composition, show: str = "") -> dict[str, Any]:
 
 def command(composition: Composition, endpoint: str) -> str:
     """What makes the same adapter again, on a machine of the same kind."""
-    return command_line(endpoint, command_options(composition))
+    threads = (composition.report or {}).get("versions", {}).get("threads")
+    return command_line(endpoint, command_options(composition), threads=threads)
 
 
 def command_options(composition: Composition) -> dict[str, Any]:
@@ -99,26 +92,15 @@ def command_options(composition: Composition) -> dict[str, Any]:
     }
 
 
-def command_line(endpoint: str, options: Mapping[str, Any]) -> str:
-    """Options as a line for a shell; None leaves one out."""
-    words = [f"HF_ENDPOINT={shlex.quote(endpoint)} python -m composer compose"]
+def command_line(endpoint: str, options: Mapping[str, Any], *, threads: str | None = None) -> str:
+    """Options as a line for a shell; None leaves one out. Another number of threads may round otherwise."""
+    environment = f"OMP_NUM_THREADS={threads} " if threads else ""
+    words = [f"{environment}HF_ENDPOINT={shlex.quote(endpoint)} python -m composer compose"]
     for name, value in options.items():
         if value is not None:
             values = value if isinstance(value, list) else [value]
             words.append(" ".join([f"--{name}", *(shlex.quote(str(each)) for each in values)]))
     return " \\\n  ".join(words)
-
-
-def snippet(composition: Composition, template: str) -> str:
-    """Python that loads the unpacked adapter and answers the shortest of the owner's examples."""
-    shortest = min((pair.input for pair in shots_of(composition)), key=len)
-    return SNIPPET.format(
-        auto_class=AUTO_CLASS[composition.base.kind],
-        answer=ANSWER[composition.base.kind],
-        base=composition.base.name,
-        slug=composition.slug,
-        prompt=json.dumps(template.replace("{input}", shortest), ensure_ascii=False),
-    )
 
 
 def weight_words(report: Mapping[str, Any]) -> str:
@@ -133,14 +115,6 @@ def weight_words(report: Mapping[str, Any]) -> str:
     words = "1 takes a module as it is, 0 leaves it out; a negative weight takes it away."
     by_layer = " Every layer has weights of its own; these are their means."
     return words + (by_layer if report.get("weights_by_layer") else "")
-
-
-def is_judged_left_out(report: Mapping[str, Any]) -> bool:
-    """Without held-out examples, some searches are judged by fits that each left some examples out."""
-    if report["schema"] == 1:  # which did not say so
-        return report["n_held_out"] == 0 and report["n_shots"] > 1 and report["method"] == "exact"
-    composed = next(row for row in report["baselines"] if row["key"] == "composed")
-    return report["n_held_out"] == 0 and composed["left_out_loss_nats"] is not None
 
 
 def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> Row:
@@ -180,6 +154,22 @@ def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
     return sorted(rows, key=lambda row: -row["percent"])
 
 
+def race_words(race: Sequence[Row]) -> str:
+    """What to see in the race: who leads, by how much, and whether that may be luck."""
+    ours = next((row for row in race if row["kind"] == "ours"), None)
+    others = [row for row in race if row["kind"] != "ours" and row["key"] in RIVALS]
+    if ours is None or not others:
+        return ""
+    best = max(others, key=lambda row: row["percent"])
+    gap = ours["percent"] - best["percent"]
+    if not gap:
+        return f"This composition and “{best['label']}” are level."
+    first, second = (ours, best) if gap > 0 else (best, ours)
+    apart = "do not overlap" if first["low"] > second["high"] else "overlap"
+    leads = f"“{first['label']}” is {abs(gap):.0f} points ahead of “{second['label']}”"
+    return f"{leads}, and their intervals {apart}."
+
+
 def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Rows of the race as they are measured, in that order."""
     return [
@@ -190,6 +180,7 @@ def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def named(row: Mapping[str, Any]) -> Row:
     return {
+        "key": row["key"],
         "label": row["label"],
         "detail": row["detail"],
         "kind": KIND_OF_BASELINE.get(row["key"], "baseline"),
@@ -204,38 +195,77 @@ def interval(bounds: Sequence[float] | None) -> Row:
     return {"low": low, "high": high}
 
 
-def loss_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Few-shot loss, lowest first, with each bar's length in percent of the longest."""
-    measured = [row for row in baselines if row["few_shot_loss_nats"] is not None]
-    measured.sort(key=lambda row: row["few_shot_loss_nats"])
-    longest = max((row["few_shot_loss_nats"] for row in measured), default=0) or 1
-    return [named(row) | {"width": 100 * row["few_shot_loss_nats"] / longest} for row in measured]
+def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[Row]:
+    """The losses called `which`, lowest first, with each bar's length in percent of the longest."""
+    measured = [row for row in map(named, baselines) if row[which] is not None]
+    measured.sort(key=lambda row: row[which])
+    longest = max((row[which] for row in measured), default=0) or 1
+    return [row | {"shown": row[which], "width": 100 * row[which] / longest} for row in measured]
 
 
 def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The modules as bars about zero, heaviest first; those without weight apart."""
-    by_size = sorted(modules, key=lambda module: -abs(module["weight"]))
-    heavy = [module for module in by_size if abs(module["weight"]) > NEGLIGIBLE]
-    low = min([0.0, *(module["weight"] for module in heavy)])
-    high = max([0.0, *(module["weight"] for module in heavy)])
+    by_size = [module_row(module) for module in sorted(modules, key=lambda module: -abs(module["weight"]))]
+    bars = [row for row in by_size if abs(row["weight"]) > NEGLIGIBLE]
+    low = min([0.0, *(row["weight"] for row in bars)])
+    high = max([0.0, *(row["weight"] for row in bars)])
     span = (high - low) or 1.0
-    bars = [
-        {
-            "label": module["name"],
-            "href": f"/{module['name']}",
-            "weight": module["weight"],
-            "alone_loss": module["alone_loss_nats"],
-            "start": 100 * (min(0.0, module["weight"]) - low) / span,
-            "width": 100 * abs(module["weight"]) / span,
-        }
-        for module in heavy
-    ]
+    for row in bars:
+        row["start"] = 100 * (min(0.0, row["weight"]) - low) / span
+        row["width"] = 100 * abs(row["weight"]) / span
     return {
         "bars": bars[:BARS_MAX],
         "rows": bars,
         "zero": -100 * low / span,
-        "idle": by_size[len(heavy) :],
+        "idle": by_size[len(bars) :],
     }
+
+
+def module_row(module: Mapping[str, Any]) -> Row:
+    return {
+        "label": module["name"],
+        "href": f"/{module['name']}" if "/" in module["name"] else "",  # one that is not told has no page
+        "weight": module["weight"],
+        "alone_loss": module["alone_loss_nats"],
+        "without_loss": module.get("without_loss_nats"),
+    }
+
+
+def contribution_view(bars: Sequence[Row], whole: float) -> dict[str, Any] | None:
+    """Where each bar's mark stands on one scale of losses, and which module is missed most."""
+    measured = [bar for bar in bars if bar["without_loss"] is not None]
+    if not measured:
+        return None  # a report of an earlier version
+    longest = max(whole, *(bar["without_loss"] for bar in measured)) or 1.0
+    for bar in measured:
+        bar["mark"] = 100 * bar["without_loss"] / longest
+    most = max(measured, key=lambda bar: bar["without_loss"])
+    return {
+        "whole": whole,
+        "whole_mark": 100 * whole / longest,
+        "longest": longest,
+        "most": most if most["without_loss"] > whole else None,
+        "dispensable": sum(bar["without_loss"] <= whole for bar in measured),
+    }
+
+
+def stage_rows(seconds: Mapping[str, float]) -> list[Row]:
+    """How long each stage took, in their order, with each bar's length in percent of the longest."""
+    longest = max(seconds.values(), default=0) or 1
+    return [
+        {"label": label, "seconds": seconds[stage], "width": 100 * seconds[stage] / longest}
+        for stage, label in STAGES.items()
+        if stage in seconds
+    ]
+
+
+def tokens_view(baselines: Sequence[Mapping[str, Any]]) -> Row | None:
+    """Tokens that a question costs, by the composition and with the examples in the prompt."""
+    tokens = {row["key"]: row.get("prompt_tokens") for row in baselines}
+    ours, in_context = tokens.get("composed"), tokens.get("in_context")
+    if not ours or not in_context:
+        return None
+    return {"ours": ours, "in_context": in_context, "times": in_context / ours}
 
 
 def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -270,18 +300,26 @@ def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"strips": strips, "table": table, "largest": largest, "count": len(by_layer)}
 
 
-def prediction_view(predictions: Sequence[Mapping[str, Any]], show: str) -> dict[str, Any]:
-    """Predictions side by side, differences first, and how many each filter leaves."""
+def predictions_kept(predictions: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
+    """The answers that each filter leaves, those that composing changed first."""
     marked = [dict(row) | {"different": row["base"] != row["composed"]} for row in predictions]
-    kept = {
-        "all": marked,
+    marked.sort(key=lambda row: not row["different"])
+    return {
         "different": [row for row in marked if row["different"]],
         "wrong": [row for row in marked if not row["correct"]],
+        "all": marked,
     }
+
+
+def prediction_view(
+    predictions: Sequence[Mapping[str, Any]], show: str, page: str | None = None
+) -> dict[str, Any]:
+    """Predictions side by side, differences first, a page of them, and how many each filter leaves."""
+    kept = predictions_kept(predictions)
     chosen = show if show in kept else "all"
     filters = [
         {"name": name, "label": label, "count": len(kept[name]), "is_chosen": name == chosen}
         for name, label in SHOWN.items()
     ]
-    rows = sorted(kept[chosen], key=lambda row: not row["different"])
-    return {"rows": rows, "filters": filters, "count": len(marked)}
+    rows = Paginator(kept[chosen], PREDICTIONS_PER_PAGE).get_page(page)
+    return {"rows": rows, "filters": filters, "count": len(predictions)}

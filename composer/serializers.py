@@ -316,3 +316,43 @@ class PairSerializer(serializers.Serializer):
 class DemoTaskDetailSerializer(DemoTaskSerializer):
     shots = PairSerializer(many=True)
     held_out = PairSerializer(many=True)
+
+
+class PredictionSerializer(serializers.Serializer):
+    input = serializers.CharField()
+    expected = serializers.CharField()
+    base = serializers.CharField(help_text="What the base alone answers.")
+    composed = serializers.CharField()
+    correct = serializers.BooleanField()
+    different = serializers.BooleanField(help_text="Composing changed the answer.")
+
+
+class PredictionPageSerializer(serializers.Serializer):
+    count = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = PredictionSerializer(many=True)
+
+
+class VerdictSerializer(serializers.Serializer):
+    decision = serializers.CharField(help_text="“use”, “single”, “train” or “none”.")
+    label = serializers.CharField()
+    sentence = serializers.CharField()
+    certainty = serializers.CharField(help_text="On what, and by which rule, it was decided.")
+    text = serializers.CharField(help_text="All figures, in the core's words.")
+
+
+class SnippetSerializer(serializers.Serializer):
+    key = serializers.CharField(help_text="“get”, “peft”, “merged” or “vllm”.")
+    label = serializers.CharField()
+    code = serializers.CharField(allow_blank=True, help_text="Empty where there is none; the note says why.")
+    note = serializers.CharField(allow_blank=True)
+
+
+class SummarySerializer(serializers.Serializer):
+    """What the report page says beyond the report: the verdict in a sentence, and what to type."""
+
+    verdict = VerdictSerializer()
+    race = serializers.CharField(allow_blank=True, help_text="What to see in the race.")
+    command = serializers.CharField(help_text="Makes the same adapter again.")
+    snippets = SnippetSerializer(many=True)

@@ -1,7 +1,8 @@
 from django.urls import path
 
-from composer import form_views, publish_views, views
+from composer import form_views, publish_views, share_views, views
 from composer.models import Example
+from composer.report_files import FILES
 
 app_name = "composer"
 
@@ -31,5 +32,8 @@ urlpatterns = [
         name="held-out",
     ),
     path("<uuid:composition_id>/publish/", publish_views.composition_publish_page, name="publish"),
+    path("<uuid:composition_id>/share/", share_views.share_renew_page, name="share"),
+    path("<uuid:composition_id>/share/withdraw/", share_views.share_withdraw_page, name="withdraw"),
     path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),
+    *(path(f"<uuid:composition_id>/{name}", views.composition_file, {"name": name}) for name in FILES),
 ]

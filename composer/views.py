@@ -7,6 +7,7 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.http import content_disposition_header
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -17,8 +18,11 @@ from composer.examples import json_lines
 from composer.models import Composition
 from composer.publish_forms import publish_panel
 from composer.report import FILE_OF_ROLE, command, outcome, race_so_far, report_view
+from composer.report_files import FILES, report_file
 from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_stop
+from composer.sharing import share_of
+from composer.using import Snippet, get_by_token, get_published, snippets
 from hub_site.accounts.models import User
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
@@ -93,17 +97,62 @@ def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
     composition = own(request, composition_id)
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
-        context |= report_view(composition, request.GET.get("show", ""))
-        context["command"] = command(composition, request.build_absolute_uri("/").rstrip("/"))
-        context |= publish_panel(composition)
-        context["files"] = files = list(selectors.result_files(composition))
-        context["size_bytes"] = sum(file.size_bytes for file in files)
+        context |= owner_report(request, composition)
         return render(request, "composer/composition_report.html", context)
     if composition.is_finished:
         return render(request, "composer/composition_ended.html", context)
     context |= progress_of(composition)
     context["module_names"] = list(composition.modules.values_list("name", flat=True))
     return render(request, "composer/composition_watch.html", context)
+
+
+def owner_report(request: HttpRequest, composition: Composition) -> dict[str, Any]:
+    """The whole report, with what only its owner can do with it."""
+    report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
+    files = list(selectors.result_files(composition))
+    link = share_of(composition)
+    return {
+        **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
+        **publish_panel(composition),
+        "address": composition.get_absolute_url(),
+        "site": site,
+        "command": command(composition, site),
+        "snippets": own_snippets(composition, site),
+        "report_files": FILES,
+        "files": files,
+        "size_bytes": sum(file.size_bytes for file in files),
+        "share": link,
+        "share_address": f"{site}{link.get_absolute_url()}" if link else "",
+    }
+
+
+def own_snippets(composition: Composition, site: str) -> list[Snippet]:
+    """How to use it, asked with the shortest of the owner's examples."""
+    report, module = composition.report or {}, composition.published_module
+    return snippets(
+        composition,
+        rank=report["rank"],
+        template=report["template"],
+        example=min((pair.input for pair in selectors.shots_of(composition)), key=len),
+        get=get_published(composition, module, site) if module else get_by_token(composition, site),
+    )
+
+
+@login_required
+@require_safe
+def composition_file(request: HttpRequest, composition_id: UUID, name: str) -> HttpResponse:
+    """The report as a file, whole."""
+    composition = own(request, composition_id)
+    if not composition.is_done:
+        raise Http404
+    return file_response(composition, composition.report or {}, name)
+
+
+def file_response(composition: Composition, report: dict[str, Any], name: str) -> HttpResponse:
+    made = report_file(name, composition, report)
+    disposition = content_disposition_header(as_attachment=True, filename=f"{composition.slug}-{name}")
+    headers = {"Content-Disposition": str(disposition), "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(made.content, content_type=made.content_type, headers=headers)
 
 
 @login_required

@@ -12,8 +12,8 @@ import pytest
 from composer import runner, selectors
 from composer.adapter_zip import write_zip
 from composer.core.choices import METHODS
-from composer.report import snippet
 from composer.services import composition_request
+from composer.views import own_snippets
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.core.gate import check_adapter
@@ -80,7 +80,7 @@ def test_every_method_on_offer_goes_from_request_to_report(compose):
 
 def test_the_adapter_that_is_handed_out_names_its_base_and_has_finite_weights(compose):
     composition = compose("exact")
-    with write_zip("it", list(composition.files.all())) as archive, zipfile.ZipFile(archive) as files:
+    with write_zip("it", list(composition.files.all()), {}) as archive, zipfile.ZipFile(archive) as files:
         config = json.loads(files.read("it/adapter_config.json"))
         facts = check_adapter(
             io.BytesIO(files.read("it/adapter_config.json")),
@@ -90,16 +90,17 @@ def test_the_adapter_that_is_handed_out_names_its_base_and_has_finite_weights(co
     assert config["base_model_name_or_path"] == facts.base == "demo/tiny-t5"
 
 
-def test_the_report_s_snippet_runs_as_it_stands_and_answers_in_capitals(compose, demo_bundle, tmp_path):
+@pytest.mark.parametrize("key", ["peft", "merged"])
+def test_a_report_s_snippet_runs_as_it_stands_and_answers_in_capitals(compose, demo_bundle, tmp_path, key):
     composition = compose("exact")
     with (
-        write_zip(composition.slug, list(composition.files.all())) as archive,
+        write_zip(composition.slug, list(composition.files.all()), {}) as archive,
         zipfile.ZipFile(archive) as files,
     ):
         files.extractall(tmp_path)
     (tmp_path / "demo").mkdir()
     (tmp_path / composition.base.name).symlink_to(demo_bundle / "base")
-    code = snippet(composition, composition.report["template"])
+    code = next(snippet.code for snippet in own_snippets(composition, "") if snippet.key == key)
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

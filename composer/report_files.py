@@ -1,0 +1,181 @@
+"""A report to take along: as JSON, as CSV for a spreadsheet, as Markdown for a document."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from composer.models import Composition
+from composer.report import race_so_far
+from composer.verdict_words import verdict_view
+
+Report = Mapping[str, Any]
+# What a spreadsheet would compute: at the start, or after what it may take for the end of a cell.
+FORMULA = re.compile(r"(\A|[;\t\r\n])(?=\s*[=+\-@＝＋－＠])")
+ANSWERS_IN_MARKDOWN = 30
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A file as it is sent."""
+
+    content: bytes
+    content_type: str
+
+
+def report_file(name: str, composition: Composition, report: Report) -> ReportFile:
+    """One of FILES, of the report as its reader may have it."""
+    write, content_type = FILES[name]
+    return ReportFile(write(composition, report).encode(), content_type)
+
+
+# --- JSON -----------------------------------------------------------------------
+
+
+def as_json(_composition: Composition, report: Report) -> str:
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+# --- CSV ------------------------------------------------------------------------
+
+
+def race_csv(_composition: Composition, report: Report) -> str:
+    head = (
+        "key", "method", "detail", "exact_match_percent", "interval_low_percent", "interval_high_percent",
+        "n_held_out", "few_shot_loss_nats", "left_out_loss_nats", "candidates", "gradient_steps", "seconds",
+    )  # fmt: skip
+    return table_csv(head, (race_line(row, report["n_held_out"]) for row in report["baselines"]))
+
+
+def race_line(row: Report, n_held_out: int) -> list[Any]:
+    low, high = row["interval_percent"] or (None, None)
+    cost = row.get("cost") or {}
+    return [
+        row["key"], row["label"], row["detail"], row["held_out_exact_match_percent"], low, high, n_held_out,
+        row["few_shot_loss_nats"], row.get("left_out_loss_nats"),
+        cost.get("candidates"), cost.get("gradient_steps"), cost.get("seconds"),
+    ]  # fmt: skip
+
+
+def modules_csv(_composition: Composition, report: Report) -> str:
+    keys = ("name", "revision", "sha256", "weight", "alone_loss_nats", "without_loss_nats")
+    return table_csv(keys, ([row.get(key) for key in keys] for row in report["modules"]))
+
+
+def predictions_csv(_composition: Composition, report: Report) -> str:
+    keys = ("input", "expected", "base", "composed", "correct")
+    return table_csv(keys, ([row[key] for key in keys] for row in report["predictions"]))
+
+
+def table_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """RFC 4180, with the mark by which spreadsheets know UTF-8, every text in quotation marks."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(head)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return "\ufeff" + text.getvalue()
+
+
+def cell(value: Any) -> Any:
+    """A number as it is; a text with an apostrophe before whatever a spreadsheet would compute."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return FORMULA.sub(r"\1'", value)
+    return value
+
+
+# --- Markdown -------------------------------------------------------------------
+
+
+def as_markdown(composition: Composition, report: Report) -> str:
+    verdict = verdict_view(report)
+    parts = [
+        f"# {plain(composition.name)}",
+        plain(composition.sentence),
+        f"**{plain(verdict['label'])}.** {plain(verdict['sentence'])}",
+        plain(verdict["certainty"]),
+        "## The race",
+        table(
+            ("method", "exact match, %", "95 % interval", "few-shot loss", "left-out loss", "seconds"),
+            [race_cells(row) for row in race_so_far(report["baselines"])],
+        ),
+        f"{report['n_held_out']} held-out examples, {report['n_shots']} to compose from. Losses in nats per "
+        "token.",
+        "## What each module contributed",
+        table(
+            ("module", "weight", "loss without it", "loss alone"),
+            [module_cells(row) for row in report["modules"]],
+        ),
+        f"With all of them the few-shot loss is {figure(report['few_shot_loss_nats'])}.",
+        *answers(report),
+        "## Recipe",
+        table(("", ""), recipe_cells(composition, report)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def race_cells(row: Report) -> list[str]:
+    label = f"{row['label']} ({row['detail']})" if row["detail"] else row["label"]
+    span = "–" if row["low"] is None else f"{row['low']:.0f}–{row['high']:.0f}"
+    seconds = row["cost"]["seconds"] if row["cost"] else None
+    losses = [figure(row["loss"]), figure(row["left_out_loss"])]
+    return [label, figure(row["percent"], 1), span, *losses, figure(seconds, 1)]
+
+
+def module_cells(row: Report) -> list[str]:
+    losses = [figure(row.get("without_loss_nats")), figure(row["alone_loss_nats"])]
+    return [row["name"], f"{row['weight']:+.4f}", *losses]
+
+
+def answers(report: Report) -> Iterable[str]:
+    """The first answers that composing changed."""
+    changed = [row for row in report["predictions"] if row["base"] != row["composed"]]
+    if not changed:
+        return
+    yield f"## Answers that composing changed: {len(changed)} of {len(report['predictions'])}"
+    lines = [
+        [row["input"], row["expected"], row["base"], row["composed"], "yes" if row["correct"] else "no"]
+        for row in changed[:ANSWERS_IN_MARKDOWN]
+    ]
+    yield table(("input", "expected", "base alone", "composed", "right"), lines)
+
+
+def recipe_cells(composition: Composition, report: Report) -> list[list[str]]:
+    return [
+        ["base", composition.base.name],
+        ["method", report["method"]],
+        ["optimiser", report["optimizer"]],
+        ["rank", str(report["rank"])],
+        ["budget, candidates", str(report["budget"])],
+        ["candidates scored", str(report["candidates_scored"])],
+        ["seed", str(report["seed"])],
+        ["precision", report["precision"]],
+        ["seconds", figure(sum(report["seconds"].values()), 1)],
+    ]
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([plain(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
+
+
+FILES: dict[str, tuple[Callable[[Composition, Report], str], str]] = {
+    "report.json": (as_json, "application/json"),
+    "report.md": (as_markdown, "text/markdown; charset=utf-8"),
+    "race.csv": (race_csv, "text/csv; charset=utf-8"),
+    "modules.csv": (modules_csv, "text/csv; charset=utf-8"),
+    "predictions.csv": (predictions_csv, "text/csv; charset=utf-8"),
+}

@@ -1,0 +1,194 @@
+"""Private links under /api/v1/: the owner's side, and what a reader with a link may have."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from composer.adapter_zip import adapter_shared
+from composer.api import (
+    FILE_NAME,
+    FILE_RESPONSES,
+    PREDICTION_PARAMETERS,
+    OwnerApi,
+    predictions_page,
+    require_file_name,
+)
+from composer.models import ShareLink
+from composer.serializers import PredictionPageSerializer
+from composer.sharing import card_of, report_told, share_find, share_of, share_renew, share_withdraw
+from composer.views import file_response
+from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+from modules_registry.views import site_of
+
+
+class ShareSerializer(serializers.Serializer):
+    """A private link: whoever has its address may read the report and download the adapter."""
+
+    url = serializers.URLField(help_text="The page. Keep it as secret as what it shows.")
+    api_url = serializers.URLField(help_text="The same for programs.")
+    shows_answers = serializers.BooleanField()
+    made_at = serializers.DateTimeField()
+
+
+class ShareRequestSerializer(serializers.Serializer):
+    shows_answers = serializers.BooleanField(
+        required=False, default=True, help_text="The held-out examples, with what was answered."
+    )
+
+
+def described(request: Request, link: ShareLink) -> dict[str, Any]:
+    site = site_of(request._request)
+    return ShareSerializer(
+        {
+            "url": f"{site}{link.get_absolute_url()}",
+            "api_url": f"{site}/api/v1/shared/{link.token}",
+            "shows_answers": link.shows_answers,
+            "made_at": link.made_at,
+        }
+    ).data
+
+
+class ShareApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_share_retrieve",
+        summary="Read the private link",
+        tags=["sharing"],
+        responses={200: ShareSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, composition_id: UUID) -> Response:
+        """The link as it stands; 404 when there is none."""
+        link = share_of(self.own(request, composition_id))
+        if link is None:
+            raise Refusal("not_shared", "There is no private link to it.", status=404)
+        return Response(described(request, link))
+
+    @extend_schema(
+        operation_id="compositions_share_create",
+        summary="Make or renew the private link",
+        tags=["sharing"],
+        request=ShareRequestSerializer,
+        responses={
+            201: ShareSerializer,
+            400: ErrorSerializer,
+            401: ErrorSerializer,
+            403: ErrorSerializer,
+            404: ErrorSerializer,
+            409: ErrorSerializer,
+        },
+    )
+    def post(self, request: Request, composition_id: UUID) -> Response:
+        """A new link to the finished report. The one before it, if any, leads nowhere from now on."""
+        self.own(request, composition_id)
+        asked = ShareRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        link = share_renew(owner=request.user, composition_id=composition_id, **asked.validated_data)
+        return Response(described(request, link), status=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        operation_id="compositions_share_delete",
+        summary="Withdraw the private link",
+        tags=["sharing"],
+        responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def delete(self, request: Request, composition_id: UUID) -> Response:
+        """It leads nowhere any more. Harmless when there is none."""
+        share_withdraw(owner=request.user, composition_id=composition_id)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class SharedSerializer(serializers.Serializer):
+    """A shared report. Modules that are not public go by a number in it."""
+
+    name = serializers.CharField()
+    sentence = serializers.CharField()
+    base = serializers.CharField()
+    report = serializers.DictField(help_text="As docs/core/report.md describes it.")
+
+
+class LinkApi(APIView):
+    """Whoever has the link; it is kept by nobody on the way."""
+
+    authentication_classes = ()
+    permission_classes = [AllowAny]
+
+    def link(self, token: str) -> ShareLink:
+        link = share_find(token)
+        if link is None:
+            raise Http404
+        return link
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response["X-Robots-Tag"] = "noindex, nofollow"
+        response["Cache-Control"] = "private, no-store"
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class SharedApi(LinkApi):
+    @extend_schema(
+        operation_id="shared_retrieve",
+        summary="Read a shared report",
+        tags=["sharing"],
+        responses={200: SharedSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, token: str) -> Response:
+        """The report behind a private link, without anything private to its owner or to others."""
+        link = self.link(token)
+        composition = link.composition
+        told = {
+            "name": composition.name,
+            "sentence": composition.sentence,
+            "base": composition.base.name,
+            "report": report_told(link),
+        }
+        return Response(SharedSerializer(told).data)
+
+
+class SharedAdapterApi(LinkApi):
+    @extend_schema(
+        operation_id="shared_adapter",
+        summary="Download a shared adapter",
+        tags=["sharing"],
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, token: str) -> HttpResponseBase:
+        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
+        link = self.link(token)
+        return serve_download(request._request, adapter_shared(link.composition, card_of(link)))
+
+
+class SharedPredictionsApi(LinkApi):
+    @extend_schema(
+        operation_id="shared_predictions",
+        summary="Read a shared report's answers",
+        tags=["sharing"],
+        parameters=PREDICTION_PARAMETERS,
+        responses={200: PredictionPageSerializer, 400: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, token: str) -> Response:
+        """Answers side by side, a page of them; none where the owner keeps them back."""
+        return predictions_page(self, request, report_told(self.link(token)))
+
+
+class SharedFileApi(LinkApi):
+    @extend_schema(
+        operation_id="shared_file",
+        summary="Download a shared report",
+        tags=["sharing"],
+        parameters=[FILE_NAME],
+        responses=FILE_RESPONSES,
+    )
+    def get(self, request: Request, token: str, name: str) -> HttpResponse:
+        """report.json, report.md, race.csv, modules.csv or predictions.csv."""
+        link = self.link(token)
+        return file_response(link.composition, report_told(link), require_file_name(name))

@@ -1,0 +1,110 @@
+"""The pages of a private link: for the owner to make and withdraw it, for its reader to read."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from composer.adapter_zip import adapter_shared, shared_files
+from composer.models import ShareLink
+from composer.report import report_view
+from composer.report_files import FILES
+from composer.sharing import card_of, report_told, share_find, share_renew, share_withdraw
+from composer.using import Snippet, get_shared, snippets
+from composer.views import file_response, own
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+from modules_registry.views import site_of
+
+SharedView = Callable[..., HttpResponseBase]
+
+
+@login_required
+@require_POST
+def share_renew_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    composition = own(request, composition_id)
+    try:
+        share_renew(
+            owner=request.user, composition_id=composition_id, shows_answers="shows_answers" in request.POST
+        )
+    except Refusal as refusal:
+        messages.error(request, refusal.message)
+    return redirect(f"{composition.get_absolute_url()}#share")
+
+
+@login_required
+@require_POST
+def share_withdraw_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    composition = own(request, composition_id)
+    share_withdraw(owner=request.user, composition_id=composition_id)
+    messages.success(request, "The link is withdrawn: it leads nowhere any more.")
+    return redirect(f"{composition.get_absolute_url()}#share")
+
+
+def by_link(view: SharedView) -> SharedView:
+    """Find the link, or say that there is none; let no search engine keep it and no page pass it on."""
+
+    @never_cache
+    @require_safe
+    @wraps(view)
+    def with_link(request: HttpRequest, token: str, **more: Any) -> HttpResponseBase:
+        link = share_find(token)
+        if link is None:
+            raise Http404
+        response = view(request, link, **more)
+        response["X-Robots-Tag"] = "noindex, nofollow"
+        response["Referrer-Policy"] = "no-referrer"
+        return response
+
+    return with_link
+
+
+@by_link
+def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
+    composition, report = link.composition, report_told(link)
+    files = shared_files(composition)
+    module = composition.published_module
+    context = {
+        **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
+        "composition": composition,
+        "is_shared": True,
+        "address": link.get_absolute_url(),
+        "site": site_of(request),
+        "snippets": shared_snippets(link, report, site_of(request)),
+        "report_files": FILES,
+        "files": files,
+        "size_bytes": sum(file.size_bytes for file in files),
+        "published": module if module and not module.private else None,
+    }
+    return render(request, "composer/composition_report.html", context)
+
+
+def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[Snippet]:
+    """How to use it; asked with an example only if the reader is shown them."""
+    composition = link.composition
+    shown = report["predictions"][:1]
+    return snippets(
+        composition,
+        rank=report["rank"],
+        template=report["template"],
+        example=shown[0]["input"] if shown else "your own input",
+        get=get_shared(composition, site, link.get_absolute_url()),
+    )
+
+
+@by_link
+def shared_adapter(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
+    return serve_download(request, adapter_shared(link.composition, card_of(link)))
+
+
+@by_link
+def shared_file(_request: HttpRequest, link: ShareLink, name: str) -> HttpResponse:
+    return file_response(link.composition, report_told(link), name)

@@ -1,0 +1,96 @@
+"""A private link to a report: made, renewed, withdrawn, followed; and what its reader is told."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import transaction
+from django.utils import timezone
+
+from composer.models import Composition, ShareLink, share_key
+from composer.report_files import as_markdown
+from composer.services import require_own
+from hub_site.accounts.models import User
+from hub_site.common.errors import Refusal
+from modules_registry.models import Module
+
+EXAMPLE_FILES = ("examples.jsonl", "held_out.jsonl")
+
+
+@transaction.atomic
+def share_renew(*, owner: User, composition_id: UUID, shows_answers: bool = True) -> ShareLink:
+    """Make a link to a finished composition's report; the one before it leads nowhere from now on."""
+    composition = require_own(owner, composition_id)
+    if not composition.is_done:
+        message = "There is no report to share yet: this composition is not done."
+        raise Refusal("not_done", message, status=409)
+    link, _ = ShareLink.objects.update_or_create(
+        composition=composition,
+        defaults={"key": uuid4(), "shows_answers": shows_answers, "made_at": timezone.now()},
+    )
+    return link
+
+
+def share_withdraw(*, owner: User, composition_id: UUID) -> None:
+    """The link leads nowhere any more; harmless when there is none."""
+    ShareLink.objects.filter(composition=require_own(owner, composition_id)).delete()
+
+
+def share_of(composition: Composition) -> ShareLink | None:
+    return ShareLink.objects.filter(composition=composition).first()
+
+
+def share_find(token: str) -> ShareLink | None:
+    """The link with this token, as long as it stands and its owner may still sign in."""
+    key = share_key(token)
+    links = ShareLink.objects.filter(key=key, composition__owner__is_active=True) if key else None
+    return links.select_related("composition__base").first() if links is not None else None
+
+
+def report_told(link: ShareLink) -> dict[str, Any]:
+    """The report as the link's reader may have it: without what is private to its owner or to others.
+
+    Modules that not everybody can see any more go by a number, and the examples stay away unless the
+    owner wants them shown.
+    """
+    report: dict[str, Any] = link.composition.report or {}
+    untold = names_untold(link.composition)
+    told = {name: f"private module {number}" for number, name in enumerate(untold, start=1)}
+    answers = report["predictions"] if link.shows_answers else []
+    rest: dict[str, Any] = renamed(report | {"predictions": []}, told)
+    for row, own in zip(rest["modules"], report["modules"], strict=True):
+        if own["name"] in told:
+            row |= {"revision": "", "sha256": ""}
+    sums = {name: sha256 for name, sha256 in rest["inputs_sha256"].items() if name not in EXAMPLE_FILES}
+    return rest | {"predictions": answers, "inputs_sha256": sums}
+
+
+def card_of(link: ShareLink) -> str:
+    """README.md of a shared adapter."""
+    return as_markdown(link.composition, report_told(link))
+
+
+def names_untold(composition: Composition) -> list[str]:
+    """The modules, by the names they went by, that the public does not see now."""
+    public = Module.objects.visible_to(None).values("pk")
+    hidden = composition.modules.exclude(version__module__in=public)
+    return list(hidden.values_list("name", flat=True))
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """The same report with these names replaced wherever they stand, also within a sentence."""
+    if isinstance(value, str):
+        return in_text(value, names)
+    if isinstance(value, Mapping):
+        return {key: renamed(each, names) for key, each in value.items()}
+    if isinstance(value, Sequence):
+        return [renamed(each, names) for each in value]
+    return value
+
+
+def in_text(text: str, names: Mapping[str, str]) -> str:
+    """Whole names only: a/b is not a part of a/b-c, but a full stop may follow it."""
+    for name, instead in names.items():
+        text = re.sub(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", lambda _, new=instead: new, text)
+    return text

@@ -1,0 +1,189 @@
+"""How to use this very adapter: what to type for peft, transformers and vLLM, and how to get it."""
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from composer.core.templates import CHAT, filled
+from composer.models import Composition
+from modules_registry.models import BaseModel, Module
+
+AUTO_CLASS: dict[str, str] = {
+    BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
+    BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
+}
+ANSWER: dict[str, str] = {  # of what generate returns; a decoder repeats the prompt first
+    BaseModel.Kind.SEQ2SEQ: "output[0]",
+    BaseModel.Kind.CAUSAL: 'output[0, inputs["input_ids"].shape[1]:]',
+}
+PEFT = """\
+from peft import PeftModel
+from transformers import {auto_class}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{base}")
+base = {auto_class}.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{slug}")
+
+{inputs}
+output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
+print(tokenizer.decode({answer}, skip_special_tokens=True))"""
+MERGED = """\
+from peft import PeftModel
+from transformers import {auto_class}, AutoTokenizer
+
+base = {auto_class}.from_pretrained("{base}")
+merged = PeftModel.from_pretrained(base, "{slug}").merge_and_unload()
+merged.save_pretrained("{slug}-merged")
+AutoTokenizer.from_pretrained("{base}").save_pretrained("{slug}-merged")
+
+# From here on it is a plain model: no peft, and no adapter beside it.
+tokenizer = AutoTokenizer.from_pretrained("{slug}-merged")
+model = {auto_class}.from_pretrained("{slug}-merged")
+{inputs}
+output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
+print(tokenizer.decode({answer}, skip_special_tokens=True))"""
+BARE_INPUTS = 'inputs = tokenizer({prompt}, return_tensors="pt")'
+CHAT_INPUTS = """\
+inputs = tokenizer.apply_chat_template(
+    [{{"role": "user", "content": {prompt}}}],
+    add_generation_prompt=True, return_dict=True, return_tensors="pt",
+)"""
+VLLM_SERVE = "vllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {slug}=./{slug}"
+VLLM_ASK = """\
+# then, in another terminal:
+curl http://localhost:8000/v1/{path} -H 'Content-Type: application/json' -d {body}"""
+
+# What --max-lora-rank takes; 16 unless told. Source: vLLM, vllm/config/lora.py, MaxLoRARanks
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+# Served, but without LoRA. Source: vLLM, its list of supported models
+VLLM_WITHOUT_LORA = frozenset({"GPT2LMHeadModel"})
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Something to copy. Without code, why there is none."""
+
+    key: str
+    label: str
+    code: str
+    note: str = ""
+
+
+def snippets(
+    composition: Composition, *, rank: int | None, template: str, example: str, get: Snippet
+) -> list[Snippet]:
+    """All ways to use it, the first to get it.
+
+    Args:
+        rank: of the written adapter; None if its report did not say.
+        example: an input to ask it with.
+    """
+    words = python_words(composition, template, example)
+    return [
+        get,
+        Snippet("peft", "Python, with peft", PEFT.format(**words)),
+        Snippet(
+            "merged",
+            "Python, merged into the base (transformers)",
+            MERGED.format(**words),
+            "Merged, it is as fast and as large as the base alone, and carries no other adapter.",
+        ),
+        vllm(composition, rank, template, example),
+    ]
+
+
+def python_words(composition: Composition, template: str, example: str) -> dict[str, object]:
+    base = composition.base
+    return {
+        "auto_class": AUTO_CLASS[base.kind],
+        "answer": ANSWER[base.kind],
+        "base": base.name,
+        "slug": composition.slug,
+        "max_new_tokens": composition.max_new_tokens,
+        "inputs": inputs(template, example),
+    }
+
+
+def inputs(template: str, example: str) -> str:
+    if template == CHAT:
+        return CHAT_INPUTS.format(prompt=quoted(example))
+    return BARE_INPUTS.format(prompt=quoted(filled(template, example)))
+
+
+def quoted(text: str) -> str:
+    """Text as Python, and as JSON, write it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def vllm(composition: Composition, rank: int | None, template: str, example: str) -> Snippet:
+    """A server with the adapter beside the base, or with both merged where vLLM takes no such adapter."""
+    base, slug = composition.base, composition.slug
+    label = "Shell, with vLLM"
+    if base.kind == BaseModel.Kind.SEQ2SEQ:
+        note = (
+            f"vLLM does not serve {base.architecture}: it is an encoder-decoder model, and vLLM's models "
+            "of text are decoder-only. Use one of the two above."
+        )
+        return Snippet("vllm", label, "", note)
+    ask = vllm_ask(composition, template, example)
+    limit = next((limit for limit in VLLM_RANKS if rank is not None and rank <= limit), None)
+    if base.architecture in VLLM_WITHOUT_LORA or limit is None:
+        reason = (
+            f"takes no LoRA on a {base.architecture}"
+            if base.architecture in VLLM_WITHOUT_LORA
+            else f"takes adapters up to rank {VLLM_RANKS[-1]}, and this one has {rank or 'an unknown one'}"
+        )
+        merged = f"vllm serve ./{slug}-merged --served-model-name {slug}"
+        return Snippet("vllm", label, f"{merged}\n{ask}", f"vLLM {reason}, so it serves the merged model.")
+    serve = VLLM_SERVE.format(model=shlex.quote(base.name), limit=limit, slug=slug)
+    note = (
+        f"The adapter's rank is {rank}; vLLM takes 16 at most unless --max-lora-rank says more, and only "
+        f"{', '.join(map(str, VLLM_RANKS))}. Its list of supported models says whether {base.architecture} "
+        "takes a LoRA."
+    )
+    return Snippet("vllm", label, f"{serve}\n{ask}", note)
+
+
+def vllm_ask(composition: Composition, template: str, example: str) -> str:
+    asked: dict[str, object] = {"model": composition.slug}
+    if template == CHAT:
+        path = "chat/completions"
+        asked["messages"] = [{"role": "user", "content": example}]
+    else:
+        path = "completions"
+        asked["prompt"] = filled(template, example)
+    asked |= {"max_tokens": composition.max_new_tokens, "temperature": 0}
+    return VLLM_ASK.format(path=path, body=shlex.quote(json.dumps(asked, ensure_ascii=False)))
+
+
+# --- how to get it --------------------------------------------------------------
+
+
+def get_published(composition: Composition, module: Module, site: str) -> Snippet:
+    code = (
+        f"export HF_ENDPOINT={shlex.quote(site)}\n"
+        f"hf download {module.full_name} --local-dir {composition.slug}"
+    )
+    note = "It is private: add “--token” and an access token of yours." if module.private else ""
+    return Snippet("get", "Shell, to get it by hf", code, note)
+
+
+def get_by_token(composition: Composition, site: str) -> Snippet:
+    """From the API, with an access token of the owner's."""
+    address = f"{site}/api/v1/compositions/{composition.pk}/adapter"
+    code = (
+        f"export HF_ENDPOINT={shlex.quote(site)}\n"
+        f'curl -f -H "Authorization: Bearer $HF_TOKEN" -o {composition.slug}.zip {shlex.quote(address)}\n'
+        f"unzip {composition.slug}.zip"
+    )
+    note = "HF_TOKEN is an access token of yours; or download the zip by the button above and unpack it."
+    return Snippet("get", "Shell, to get it", code, note)
+
+
+def get_shared(composition: Composition, site: str, address: str) -> Snippet:
+    code = (
+        f"export HF_ENDPOINT={shlex.quote(site)}\n"
+        f"curl -f -o {composition.slug}.zip {shlex.quote(f'{site}{address}adapter.zip')}\n"
+        f"unzip {composition.slug}.zip"
+    )
+    return Snippet("get", "Shell, to get it", code)

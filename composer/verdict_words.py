@@ -1,0 +1,147 @@
+"""The verdict in one sentence, and what it rests on: how many examples, which test, which interval."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from composer.core.evaluate import RIVALS
+
+Row = Mapping[str, Any]
+DECISIONS = {
+    "use": ("success", "Use it"),
+    "single": ("warning", "Take the single module"),
+    "train": ("warning", "Train a LoRA instead"),
+    "none": ("warning", "No gain"),
+}
+ADVISED = {"use": "composed", "single": "best_single", "train": "lora_on_shots"}  # rows, by decision
+BEYOND_LUCK = "the exact one-sided McNemar test at 5 %"
+
+
+def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict for its page: a label, one sentence, what it rests on, and the core's own words."""
+    decision = report["verdict"]["decision"]
+    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
+    return {
+        "decision": decision,
+        "badge": badge,
+        "label": label,
+        "sentence": sentence(report),
+        "certainty": " ".join(certainty(report)),
+        "text": report["verdict"]["text"],
+    }
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """The advice and the two figures that decide it; where nothing was compared, the core's own words."""
+    rows = rows_by_key(report)
+    rivals = [key for key in RIVALS if key in rows]
+    if is_on_held_out(report):
+        best = max(rivals, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        return on_held_out(report, rows, best)
+    measured = [key for key in rivals if rows[key].get("left_out_loss_nats") is not None]
+    if is_judged_left_out(report) and measured:
+        best = min(measured, key=lambda key: rows[key]["left_out_loss_nats"])
+        return on_left_out(report, rows, best)
+    words: str = report["verdict"]["text"]
+    return words
+
+
+def on_held_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -> str:
+    n = report["n_held_out"]
+    decision = report["verdict"]["decision"]
+    ours = f"the composition {percent(rows['composed'])}"
+    theirs = f"{said(best, rows)} {percent(rows[best])}"
+    if decision == "use":
+        first = at_length(rows["composed"], n)
+        other = f"the best of the others, {said(best, rows)}, {percent(rows[best])}"
+        return f"Use the composition: it answers {first}; {other}."
+    if decision in ADVISED:
+        first = at_length(rows[ADVISED[decision]], n)
+        return f"{advice(decision, rows)}: it answers {first}; {ours}."
+    first = at_length(rows["composed"], n)
+    return f"No sure gain from composing: the composition answers {first}; {theirs}."
+
+
+def on_left_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -> str:
+    decision = report["verdict"]["decision"]
+    ours, theirs = rows["composed"]["left_out_loss_nats"], rows[best]["left_out_loss_nats"]
+    costs = "on examples left out of its fit"
+    other = f"the best of the others, {said(best, rows)}, {theirs:.2f}"
+    if decision == "use":
+        return f"The composition looks useful: {costs} it costs {ours:.2f} nats per token; {other}."
+    if decision in ADVISED:
+        advised = rows[ADVISED[decision]]["left_out_loss_nats"]
+        figures = f"{costs} it costs {advised:.2f} nats per token; the composition {ours:.2f}"
+        return f"{advice(decision, rows)}: {figures}."
+    return f"No clear gain from composing: {costs} it costs {ours:.2f} nats per token; {other}."
+
+
+def advice(decision: str, rows: Mapping[str, Row]) -> str:
+    if decision == "single":
+        return f"Use {rows['best_single']['detail']} by itself"
+    return "Train a LoRA on your examples instead"
+
+
+def said(key: str, rows: Mapping[str, Row]) -> str:
+    """A rival in the middle of a sentence; a single module by its name."""
+    return f"{RIVALS[key]} ({rows[key]['detail']})" if key == "best_single" else RIVALS[key]
+
+
+def percent(row: Row) -> str:
+    return f"{row['held_out_exact_match_percent']:.0f} % ({interval(row)})"
+
+
+def at_length(row: Row, n: int) -> str:
+    figure = f"{row['held_out_exact_match_percent']:.0f} %"
+    return f"{figure} of {counted(n, 'held-out example')} correctly (95 % interval {interval(row)})"
+
+
+def interval(row: Row) -> str:
+    low, high = row["interval_percent"]
+    return f"{low:.0f} to {high:.0f} %"
+
+
+def certainty(report: Mapping[str, Any]) -> Iterator[str]:
+    """How far the verdict can be trusted: on what it was decided, and by which rule."""
+    others = sum(row["key"] in RIVALS for row in report["baselines"])
+    if is_on_held_out(report):
+        yield f"Decided on {counted(report['n_held_out'], 'held-out example')}, which the search never saw."
+        if report["verdict"]["decision"] == "use":
+            yield f"It is right more often than each of the {others} others, beyond luck by {BEYOND_LUCK}."
+        else:
+            yield (
+                "A composition is recommended only when it is right more often than each of the others, "
+                f"beyond luck by {BEYOND_LUCK}; this one is not."
+            )
+    elif is_judged_left_out(report) and others:
+        yield (
+            f"Decided on the {counted(report['n_shots'], 'example')} alone, each judged by a fit that had "
+            "left it out, with a margin of a tenth. So few give no interval: this is weaker evidence than "
+            "held-out examples. Add some and compose again to be surer."
+        )
+    else:
+        yield "Nothing was measured that could decide it."
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def rows_by_key(report: Mapping[str, Any]) -> dict[str, Row]:
+    rows: Sequence[Row] = report["baselines"]
+    return {row["key"]: row for row in rows}
+
+
+def is_on_held_out(report: Mapping[str, Any]) -> bool:
+    """Held-out examples were answered, by the composition and by something to compare it with."""
+    rows = rows_by_key(report)
+    measured = {key for key, row in rows.items() if row["held_out_exact_match_percent"] is not None}
+    return "composed" in measured and not measured.isdisjoint(RIVALS)
+
+
+def is_judged_left_out(report: Mapping[str, Any]) -> bool:
+    """Without held-out examples, some searches are judged by fits that each left some examples out."""
+    if report["n_held_out"]:
+        return False
+    if report["schema"] == 1:  # which did not say so
+        return bool(report["n_shots"] > 1 and report["method"] == "exact")
+    return rows_by_key(report)["composed"]["left_out_loss_nats"] is not None

@@ -1,0 +1,279 @@
+"""The report: its sentence, its pictures, its answers by the page, and its files."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from composer.models import Composition
+from composer.report import PREDICTIONS_PER_PAGE
+from composer.report_files import FILES, cell
+from composer.verdict_words import verdict_view
+
+pytestmark = pytest.mark.usefixtures("bells")
+
+
+def row(key, percent=None, interval=None, left_out=None, detail=""):
+    return {
+        "key": key, "label": key, "detail": detail, "few_shot_loss_nats": 1.0, "left_out_loss_nats": left_out,
+        "held_out_exact_match_percent": percent, "interval_percent": interval,
+        "cost": {"candidates": 1, "gradient_steps": 0, "seconds": 0.1},
+    }  # fmt: skip
+
+
+def report_of(decision, rows, **more):
+    report = {
+        "schema": 2, "n_held_out": 100, "n_shots": 5, "method": "auto",
+        "verdict": {"decision": decision, "text": "In the core's words."}, "baselines": rows,
+    }  # fmt: skip
+    return report | more
+
+
+MEASURED = [
+    row("zero_shot", 0.0, [0.0, 4.0]),
+    row("best_single", 34.0, [25.0, 44.0], detail="demo/french"),
+    row("lora_on_shots", 41.0, [32.0, 51.0]),
+    row("composed", 71.0, [62.0, 79.0]),
+]
+LEFT_OUT = [
+    row("zero_shot", left_out=5.0),
+    row("best_single", left_out=2.0, detail="a/b"),
+    row("composed", left_out=0.5),
+]
+
+
+USE = (
+    "Use the composition: it answers 71 % of 100 held-out examples correctly (95 % interval 62 to 79 %); "
+    "the best of the others, a LoRA trained on the examples, 41 % (32 to 51 %)."
+)
+SINGLE = (
+    "Use demo/french by itself: it answers 34 % of 100 held-out examples correctly "
+    "(95 % interval 25 to 44 %); the composition 71 % (62 to 79 %)."
+)
+TRAIN = (
+    "Train a LoRA on your examples instead: it answers 41 % of 100 held-out examples correctly "
+    "(95 % interval 32 to 51 %); the composition 71 % (62 to 79 %)."
+)
+NONE = (
+    "No sure gain from composing: the composition answers 71 % of 100 held-out examples correctly "
+    "(95 % interval 62 to 79 %); a LoRA trained on the examples 41 % (32 to 51 %)."
+)
+
+
+@pytest.mark.parametrize(
+    ("decision", "sentence"), [("use", USE), ("single", SINGLE), ("train", TRAIN), ("none", NONE)]
+)
+def test_the_verdict_is_one_sentence_with_its_two_figures_and_their_intervals(decision, sentence):
+    verdict = verdict_view(report_of(decision, MEASURED))
+    assert verdict["sentence"] == sentence
+    assert "Decided on 100 held-out examples" in verdict["certainty"]
+    assert "McNemar" in verdict["certainty"]
+
+
+def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
+    verdict = verdict_view(report_of("use", LEFT_OUT, n_held_out=0))
+    assert (
+        "it costs 0.50 nats per token; the best of the others, the best single module (a/b), 2.00."
+        in verdict["sentence"]
+    )
+    assert "weaker evidence" in verdict["certainty"]
+    assert "5 examples" in verdict["certainty"]
+
+
+def test_without_any_comparison_the_core_s_own_words_stand():
+    alone = [row("composed", 71.0, [62.0, 79.0])]
+    assert verdict_view(report_of("none", alone))["sentence"] == "In the core's words."
+
+
+def changed(composition, **changes):
+    composition.report |= changes
+    Composition.objects.filter(pk=composition.pk).update(report=composition.report)
+    return composition
+
+
+@pytest.fixture
+def page_of(browser_of, alice):
+    return lambda composition, query="": (
+        browser_of(alice).get(f"{composition.get_absolute_url()}{query}").content.decode()
+    )
+
+
+def test_each_module_has_a_bar_for_its_weight_and_a_mark_for_the_loss_without_it(done, page_of):
+    composition = done()
+    modules = [
+        module | {"weight": weight, "without_loss_nats": without}
+        for module, weight, without in zip(
+            composition.report["modules"], (1.0, -0.5, 0.0), (4.0, 0.5, 1.0), strict=True
+        )
+    ]
+    page = page_of(changed(composition, modules=modules))
+    assert 'aria-label="loss without it 4.000"' in page
+    assert 'cx="100.0%"' in page  # the largest loss
+    assert 'cx="12.5%"' in page  # an eighth of it
+    assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in page
+    assert "Without 1 of these it would not rise." in page
+    assert 'data-label="Loss without it">0.500<' in page
+
+
+def test_a_report_from_before_that_was_measured_still_shows_its_weights(done, page_of):
+    page = page_of(done())
+    assert "rows--pair" not in page
+    assert "chart__bar--negative" in page
+
+
+def test_many_answers_come_by_the_page_and_a_filter_keeps_its_pages(done, page_of):
+    answers = [
+        {
+            "input": f"in{i}",
+            "expected": "x",
+            "base": "b",
+            "composed": "x" if i % 2 else "b",
+            "correct": bool(i % 2),
+        }
+        for i in range(2 * PREDICTIONS_PER_PAGE + 4)
+    ]
+    composition = changed(done(), predictions=answers, n_held_out=len(answers))
+    first = page_of(composition)
+    inputs = re.findall(r">(in\d+)<", first)
+    assert len(inputs) == PREDICTIONS_PER_PAGE
+    assert all(int(text[2:]) % 2 for text in inputs)  # those that composing changed come first
+    second = page_of(composition, "?show=wrong&page=2")
+    assert "show=wrong&amp;page=1#predictions" in second
+    assert re.findall(r">(in\d+)<", second) == [
+        f"in{i}" for i in range(2 * PREDICTIONS_PER_PAGE, len(answers), 2)
+    ]
+    beyond = page_of(composition, "?show=nonsense&page=99")
+    assert len(re.findall(r">(in\d+)<", beyond)) == 4
+
+
+def test_the_tokens_of_a_question_are_held_against_those_of_the_examples_in_the_prompt(done, page_of):
+    composition = done()
+    rows = [
+        *composition.report["baselines"],
+        composition.report["baselines"][0] | {"key": "in_context", "prompt_tokens": 60.0},
+    ]
+    rows[1] = rows[1] | {"prompt_tokens": 6.0}
+    page = page_of(changed(composition, baselines=rows))
+    assert "Every question later: 6 tokens of prompt." in page
+    assert "it would be 60, 10.0 times as many" in page
+
+
+def test_stages_stand_in_the_order_they_ran_whatever_the_database_makes_of_it(done, page_of):
+    seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "export": 4.0, "evaluate": 5.0}
+    composition = changed(done(), seconds=seconds)
+    composition.refresh_from_db()
+    assert re.findall(r'aria-label="(\d)\.0 seconds"', page_of(composition)) == list("12345")
+
+
+# --- files ----------------------------------------------------------------------
+
+
+def fetched(browser_of, alice, composition, name):
+    answer = browser_of(alice).get(f"{composition.get_absolute_url()}{name}")
+    assert answer.status_code == 200
+    assert f'filename="{composition.slug}-{name}"' in answer["Content-Disposition"]
+    return answer.content.decode()
+
+
+def test_the_json_is_the_whole_report(browser_of, alice, done):
+    composition = done()
+    assert json.loads(fetched(browser_of, alice, composition, "report.json")) == composition.report
+
+
+HOSTILE = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    " =1",
+    "＝1",
+    "a;=1",
+    "a\n=1",
+    '=HYPERLINK("http://x")',
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_cell_of_a_csv_is_a_formula(browser_of, alice, done, text):
+    answer = {"input": text, "expected": text, "base": text, "composed": text, "correct": False}
+    composition = changed(done(), predictions=[answer])
+    written = fetched(browser_of, alice, composition, "predictions.csv").removeprefix("\ufeff")
+    (line,) = csv.DictReader(io.StringIO(written, newline=""))
+    for value in line.values():
+        for part in re.split(r"[;\t\r\n]", value):
+            assert part.lstrip()[:1] not in tuple("=+-@＝")
+    assert line["input"].replace("'", "") == text
+
+
+def test_a_csv_keeps_numbers_as_numbers_and_harmless_text_as_it_is(browser_of, alice, done):
+    composition = done()
+    lines = list(
+        csv.DictReader(
+            io.StringIO(fetched(browser_of, alice, composition, "modules.csv").removeprefix("\ufeff"))
+        )
+    )
+    assert [float(line["weight"]) for line in lines] == [0.5, -0.5, -1.5]
+    assert cell("a = b; c - d, e") == "a = b; c - d, e"
+    race = list(
+        csv.DictReader(
+            io.StringIO(fetched(browser_of, alice, composition, "race.csv").removeprefix("\ufeff"))
+        )
+    )
+    assert [line["exact_match_percent"] for line in race] == ["0.0", "50.0"]
+
+
+def test_the_markdown_has_verdict_race_modules_and_answers_and_nothing_breaks_out_of_a_cell(
+    browser_of, alice, done
+):
+    answer = {
+        "input": "a|b",
+        "expected": "<b>",
+        "base": "x\ny",
+        "composed": "[l](http://x)",
+        "correct": False,
+    }
+    text = fetched(browser_of, alice, changed(done(), predictions=[answer]), "report.md")
+    assert "Use the composition: it answers 50 %" in text
+    assert r"| a\|b | \<b\> | x y | \[l\](http://x) | no |" in text
+    assert "| bob/first | +0.5000 |" in text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_stranger_gets_no_file_and_an_unfinished_one_has_none(browser_of, alice, charlie, ask, done, name):
+    assert browser_of(charlie).get(f"{done().get_absolute_url()}{name}").status_code == 404
+    assert browser_of(alice).get(f"{ask(seed=2).get_absolute_url()}{name}").status_code == 404
+
+
+# --- the same for programs --------------------------------------------------------
+
+
+def test_the_api_tells_the_sentence_the_command_and_the_snippets_of_the_page(api_of, alice, done, browser_of):
+    composition = done()
+    told = api_of(alice).get(f"/api/v1/compositions/{composition.pk}/summary").json()
+    page = browser_of(alice).get(composition.get_absolute_url())
+    assert told["verdict"]["sentence"] == page.context["verdict"]["sentence"]
+    assert told["command"] == page.context["command"]
+    assert [snippet["key"] for snippet in told["snippets"]] == ["get", "peft", "merged", "vllm"]
+
+
+def test_the_api_pages_and_filters_the_answers(api_of, alice, done):
+    address = f"/api/v1/compositions/{done().pk}/predictions"
+    everything = api_of(alice).get(f"{address}?page_size=1").json()
+    assert (everything["count"], len(everything["results"])) == (2, 1)
+    wrong = api_of(alice).get(f"{address}?show=wrong").json()
+    assert [answer["expected"] for answer in wrong["results"]] == ["LIME"]
+    assert api_of(alice).get(f"{address}?show=none").json()["error"]["code"] == "bad_show"
+
+
+@pytest.mark.parametrize("path", ["summary", "predictions", "files/report.json"])
+def test_the_api_s_report_is_the_owner_s_alone_and_there_when_it_is_done(
+    api_of, alice, charlie, ask, done, path
+):
+    assert api_of(charlie).get(f"/api/v1/compositions/{done().pk}/{path}").status_code == 404
+    early = api_of(alice).get(f"/api/v1/compositions/{ask(seed=2).pk}/{path}")
+    assert (early.status_code, early.json()["error"]["code"]) == (409, "not_done")
+    assert api_of(alice).get(f"/api/v1/compositions/{done(seed=3).pk}/files/etc.passwd").status_code == 404
