@@ -174,7 +174,7 @@ def get_by_token(composition: Composition, site: str) -> Snippet:
     code = (
         f"export HF_ENDPOINT={shlex.quote(site)}\n"
         f'curl -f -H "Authorization: Bearer $HF_TOKEN" -o {composition.slug}.zip {shlex.quote(address)}\n'
-        f"unzip {composition.slug}.zip"
+        f"python -m zipfile -e {composition.slug}.zip ."
     )
     note = "HF_TOKEN is an access token of yours; or download the zip by the button above and unpack it."
     return Snippet("get", "Shell, to get it", code, note)
@@ -184,6 +184,6 @@ def get_shared(composition: Composition, site: str, address: str) -> Snippet:
     code = (
         f"export HF_ENDPOINT={shlex.quote(site)}\n"
         f"curl -f -o {composition.slug}.zip {shlex.quote(f'{site}{address}adapter.zip')}\n"
-        f"unzip {composition.slug}.zip"
+        f"python -m zipfile -e {composition.slug}.zip ."
     )
     return Snippet("get", "Shell, to get it", code)

@@ -1,0 +1,160 @@
+"""A real report in a real browser: to read, to filter, to share, to print, and to make again."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.accessibility import require_accessible
+from tests.browser.test_journey import TASK, compose, sign_up, watch
+from tests.running_hub import Hub
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def owner(browser: Browser, hub: Hub) -> Iterator[BrowserContext]:
+    """Signed in, with one finished composition."""
+    context = browser.new_context(base_url=hub.address, viewport=DESK)
+    page = context.new_page()
+    sign_up(page, "rita")
+    compose(page, TASK)
+    watch(page)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def report(owner: BrowserContext) -> Iterator[Page]:
+    """The finished report, freshly opened."""
+    page = owner.new_page()
+    page.set_viewport_size(DESK)
+    page.goto("/compositions/")
+    page.get_by_role("main").get_by_role("link", name=TASK).first.click()
+    expect(page.get_by_text("Verdict:")).to_be_visible()
+    yield page
+    page.close()
+
+
+def snippet(page: Page, label: str) -> str:
+    return page.locator(".snippet", has_text=label).locator("pre").first.inner_text()
+
+
+def run(lines: str, folder: Path, **environment: str) -> str:
+    """Run lines as they are printed, in a shell of somebody who has this project's packages."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "OMP_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-e", "-c", lines],
+        cwd=folder,
+        env=kept | {"PATH": path, "HF_HOME": str(folder / "hf"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_command_on_the_report_makes_the_very_same_adapter(report: Page, tmp_path):
+    command = snippet(report, "Command line")
+    for name in ("examples.jsonl", "held_out.jsonl"):
+        (tmp_path / name).write_bytes(report.request.get(f"{report.url}{name}").body())
+    run(command, tmp_path, PYTHONPATH=str(settings.BASE_DIR))
+    (made,) = tmp_path.glob(f"*/{WEIGHTS}")
+    assert sha256(made) == sha256(downloaded(report, tmp_path / "downloaded") / WEIGHTS)
+
+
+def downloaded(report: Page, folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "adapter.zip").write_bytes(report.request.get(f"{report.url}adapter.zip").body())
+    with zipfile.ZipFile(folder / "adapter.zip") as archive:
+        archive.extractall(folder)
+    return next(folder.glob("*/"))
+
+
+def test_a_private_link_serves_who_has_it_until_it_is_withdrawn(
+    report: Page, browser: Browser, hub: Hub, tmp_path
+):
+    report.get_by_role("button", name="Make a private link").click()
+    expect(report.locator("#share")).to_contain_text("/shared/")
+    address = snippet(report, "Private link").strip()
+    reader = browser.new_context(viewport=DESK).new_page()
+    reader.goto(address)
+    expect(reader.get_by_role("heading", level=1)).to_contain_text(TASK)
+    for size in (DESK, PHONE):
+        reader.set_viewport_size(size)
+        require_accessible(reader)
+    lines = snippet(reader, "Shell, to get it") + "\n" + python_lines(snippet(reader, "Python, with peft"))
+    assert run(lines, tmp_path).strip().isupper()  # as the adapter does and the base alone does not
+    report.get_by_role("button", name="Withdraw the link").click()
+    expect(report.get_by_role("button", name="Make a private link")).to_be_visible()
+    answer = reader.goto(address)
+    assert answer is not None
+    assert answer.status == 404
+    reader.context.close()
+
+
+def python_lines(code: str) -> str:
+    return f"python - <<'END'\n{code}\nEND"
+
+
+def test_the_report_is_accessible_folded_and_unfolded(report: Page):
+    for size in (DESK, PHONE):
+        report.set_viewport_size(size)
+        require_accessible(report)
+        report.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+        require_accessible(report)
+        assert report.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_answers_are_filtered_and_turned_over_by_the_keyboard_alone(report: Page):
+    report.get_by_role("link", name=re.compile("^Differences")).focus()
+    report.keyboard.press("Enter")
+    expect(report).to_have_url(re.compile(r"\?show=different#predictions$"))
+    expect(report.locator("#predictions [aria-current=page]").first).to_contain_text("Differences")
+    first = report.locator(".predictions tbody tr").first.inner_text()
+    report.get_by_role("link", name="Next page").focus()
+    report.keyboard.press("Enter")
+    expect(report).to_have_url(re.compile(r"show=different&page=2#predictions$"))
+    expect(report.locator(".predictions tbody tr").first).not_to_have_text(first)
+
+
+def test_without_scripts_the_report_is_whole_and_its_filters_work(
+    owner: BrowserContext, report: Page, browser
+):
+    context = browser.new_context(
+        java_script_enabled=False, storage_state=owner.storage_state(), viewport=PHONE
+    )
+    page = context.new_page()
+    page.goto(report.url)
+    expect(page.get_by_text("Verdict:")).to_be_visible()
+    page.get_by_role("link", name=re.compile("^Wrong answers")).click()
+    expect(page.locator("#predictions [aria-current=page]").first).to_contain_text("Wrong answers")
+    expect(page.get_by_role("button", name=re.compile("Print"))).to_be_hidden()
+    context.close()
+
+
+def test_on_paper_the_tables_come_out_and_the_buttons_stay_away(report: Page):
+    table = report.locator(".figure__table table").first
+    expect(table).to_be_hidden()
+    report.emulate_media(media="print")
+    expect(table).to_be_visible()
+    expect(report.get_by_role("banner")).to_be_hidden()
+    expect(report.locator("#share")).to_be_hidden()
+    assert report.pdf(format="A4").startswith(b"%PDF")
