@@ -89,6 +89,7 @@ class Launcher:
                 self._control.close()
                 self._control = None
             if self.process is not None:
+                self.process.terminate()  # while it still imports it hears nothing else
                 end(self.process)
                 self.process = None
 

@@ -238,3 +238,11 @@ def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
 def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, errand):
     events_of(errand("finish"))
     assert len(list(Path(f"/proc/{launcher.process.pid}/task").iterdir())) == 1
+
+
+def test_a_launcher_that_still_imports_ends_with_its_worker_at_once():
+    launcher = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.errands:run", root=ROOT)
+    launcher.start()
+    process = launcher.process
+    launcher.stop()
+    assert process.returncode == -signal.SIGTERM  # after five seconds it would have been killed
