@@ -52,7 +52,7 @@ TICK_S = 0.25  # the longest an event waits before it becomes a row
 BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
-KINDS_KEPT = frozenset({"stage", "step", "adapter", "baseline"})
+KINDS_KEPT = frozenset({"stage", "alone", "step", "adapter", "baseline"})
 SCREENED_KEPT = timedelta(days=30)
 REPORT_FILE = "report.json"
 ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)

@@ -116,9 +116,9 @@ class Composition:
             self.stop_is_asked = True
 
     @contextmanager
-    def stage(self, name: str, text: str) -> Iterator[None]:
+    def stage(self, name: str, text: str, **facts: Any) -> Iterator[None]:
         """Tell that a stage begins, and note how long it took. Nothing is decided by the clock."""
-        self.tell({"event": "stage", "stage": name, "text": text})
+        self.tell({"event": "stage", "stage": name, "text": text, **facts})
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
@@ -170,7 +170,8 @@ class Composition:
 
     def search(self) -> None:
         """Find the weights."""
-        with self.stage("search", f"Searching the weights of {len(self.stack)} modules"):
+        text = f"Searching the weights of {len(self.stack)} modules"
+        with self.stage("search", text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
                 fitting = Fitting(

@@ -13,6 +13,9 @@ from composer.core.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
 from composer.core.combine import Adapters, Method, single_modules
 from composer.core.module_stack import ModuleStack
 
+# Told of rows of a table as soon as they are scored: their numbers, and the rows (block, n).
+OnBlock = Callable[[Sequence[int], Tensor], None]
+
 LORAHUB_PENALTY = 0.05  # times mean|w|, as in LoraHub's code (the paper writes a sum)
 
 
@@ -30,21 +33,32 @@ class FewShotScorer:
         """(P, n) of weights (P, N), without gradients."""
         return self._in_blocks(len(weights), lambda block: method.adapters(weights[block]))
 
-    def nats_of_singles(self, stack: ModuleStack) -> Tensor:
+    def nats_of_singles(self, stack: ModuleStack, on_block: OnBlock = lambda rows, nats: None) -> Tensor:
         """(N, n): every module alone at weight 1, with prompts in its own template."""
         nats = torch.empty(len(stack), len(self.batch))
         for template in dict.fromkeys(stack.templates):
             own = [i for i, other in enumerate(stack.templates) if other == template]
-            nats[own] = self._nats_alone(stack, own, template)
+            nats[own] = self._nats_alone(stack, own, template, on_block)
         return nats
 
     def nats_of_parts(self, stack: ModuleStack) -> Tensor:
         """(N, n): every module alone at weight 1, with the composition's prompts, whatever its own."""
         return self._nats_alone(stack, range(len(stack)), None)
 
-    def _nats_alone(self, stack: ModuleStack, indices: Sequence[int], template: str | None) -> Tensor:
+    def _nats_alone(
+        self,
+        stack: ModuleStack,
+        indices: Sequence[int],
+        template: str | None,
+        on_block: OnBlock = lambda rows, nats: None,
+    ) -> Tensor:
         batch = self.base.encode(self.batch.examples, template) if template else self.batch
-        return self._in_blocks(len(indices), lambda block: single_modules(stack, indices[block]), batch)
+        return self._in_blocks(
+            len(indices),
+            lambda block: single_modules(stack, indices[block]),
+            batch,
+            lambda block, nats: on_block(indices[block], nats),
+        )
 
     def nats_of(self, adapters: Adapters) -> Tensor:
         """(1, n) of one candidate."""
@@ -61,16 +75,22 @@ class FewShotScorer:
 
     @torch.no_grad()
     def _in_blocks(
-        self, n_candidates: int, adapters: Callable[[slice], Adapters], batch: TokenBatch | None = None
+        self,
+        n_candidates: int,
+        adapters: Callable[[slice], Adapters],
+        batch: TokenBatch | None = None,
+        on_block: Callable[[slice, Tensor], None] = lambda block, nats: None,
     ) -> Tensor:
         self.candidates_scored += n_candidates
         batch = self.batch if batch is None else batch
         size = max(1, ROWS_AT_ONCE // len(batch))
         starts = range(0, n_candidates, size)
         blocks = [slice(start, min(start + size, n_candidates)) for start in starts]
-        return torch.cat(
-            [self.base.token_nats(batch, adapters(block), block.stop - block.start) for block in blocks]
-        )
+        rows = []
+        for block in blocks:
+            rows.append(self.base.token_nats(batch, adapters(block), block.stop - block.start))
+            on_block(block, rows[-1])
+        return torch.cat(rows)
 
 
 def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) -> Tensor:

@@ -31,7 +31,7 @@ class Screening:
         contexts: for each module, what its losses depend on beside its weights and the example.
         modules: for each module, the sha256 of its weights.
         known: losses that need no scoring.
-        tell: told of each module that was scored.
+        tell: told of each module that was scored, and how well each does as soon as that is known.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Screening:
         self._examples = [example_sha256(shot) for shot in shots]
         self._asked: set[int] = set()
         self._counted: set[int] = set()  # modules scored here, on one shot or all: a candidate each
+        self._shots_told = [0] * len(stack)  # by module: of how many shots its loss was told
         self._nats: list[dict[int, float]] = [  # by module, then by the number of the shot
             {
                 number: known[context, module, example]
@@ -92,17 +93,53 @@ class Screening:
     def _score(self, indices: Sequence[int], numbers: Sequence[int]) -> None:
         """Find the losses of these shots under these modules, all that are not known at once."""
         missing = [i for i in indices if any(number not in self._nats[i] for number in numbers)]
+        self._tell_alone(indices)
         if not missing:
             return
         lacking = [n for n in numbers if any(n not in self._nats[i] for i in missing)]
         base = self._scorer.base
         scorer = FewShotScorer(base, base.encode([self._shots[number] for number in lacking]))
-        scored = scorer.nats_of_singles(self._stack.subset(missing)).tolist()
+
+        def take(rows: Sequence[int], nats: Tensor) -> None:
+            taken = [missing[row] for row in rows]
+            for i, own in zip(taken, nats.tolist(), strict=True):
+                self._nats[i].update(zip(lacking, own, strict=True))
+                self._tell_one(i, dict(zip(lacking, own, strict=True)))
+            self._tell_alone(taken)
+
+        scorer.nats_of_singles(self._stack.subset(missing), take)
         self._scorer.candidates_scored += len(set(missing) - self._counted)
         self._counted.update(missing)
-        for i, row in zip(missing, scored, strict=True):
-            self._nats[i].update(zip(lacking, row, strict=True))
-            self._tell_one(i, dict(zip(lacking, row, strict=True)))
+
+    def _tell_alone(self, indices: Sequence[int]) -> None:
+        """How well modules do alone, for a reader: those of whom more is known than was told, in one event."""
+        news = [i for i in indices if len(self._nats[i]) > self._shots_told[i]]
+        if not news:
+            return
+        for i in news:
+            self._shots_told[i] = len(self._nats[i])
+        self._tell(
+            {
+                "event": "alone",
+                "of": len(self._stack),
+                "n_shots": len(self._shots),
+                "modules": [
+                    {
+                        "name": self._stack.names[i],
+                        "loss_nats": self._loss_of_known(i),
+                        "n_shots": len(self._nats[i]),
+                    }
+                    for i in news
+                ],
+            }
+        )
+
+    def _loss_of_known(self, i: int) -> float | None:
+        """Nats per token on the shots that are known of this module; None if that is no number."""
+        known = self._nats[i]
+        tokens = self._scorer.label_tokens[list(known)].sum()
+        loss = sum(known.values()) / float(tokens)
+        return loss if math.isfinite(loss) else None
 
     def _tell_one(self, i: int, nats: Mapping[int, float]) -> None:
         if all(map(math.isfinite, nats.values())):

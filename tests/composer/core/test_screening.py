@@ -59,8 +59,33 @@ def test_what_was_told_once_is_not_scored_again(scene):
     scorer, _, _ = scene
     told = []
     first = screening(scene, told=told).losses(range(N), 8)
-    known = read_screened(json.dumps(event) for event in told)
+    known = read_screened(json.dumps(event) for event in told if event["event"] == "screened")
     scorer.candidates_scored = 0
     again = screening(scene, known=known).losses(range(N), 8)
     assert scorer.candidates_scored == 0
     assert again == pytest.approx(first)
+
+
+def test_a_reader_is_told_block_by_block_how_well_each_does_and_again_once_it_is_known_better(
+    scene, monkeypatch
+):
+    monkeypatch.setattr("composer.core.objective.ROWS_AT_ONCE", 20)
+    told = []
+    losses = screening(scene, told=told).losses(range(N), 8)
+    alone = [event for event in told if event["event"] == "alone"]
+    assert len(alone) == N / 20 + 16 / (20 // len(EXAMPLES))  # block by block, not all at the end
+    assert {event["of"] for event in alone} == {N}
+    rows = [row for event in alone for row in event["modules"]]
+    n_shots, finite = len(EXAMPLES), [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+    assert [row["n_shots"] for row in rows] == [1] * N + [n_shots] * len(finite)
+    assert {row["name"] for row in rows[:N]} == {str(i) for i in range(N)}
+    last = {row["name"]: row["loss_nats"] for row in rows}
+    assert [last[str(i)] for i in finite] == pytest.approx([losses[i] for i in finite])
+
+
+def test_a_reader_is_told_of_losses_that_were_known_before_too(scene):
+    first, second = [], []
+    screening(scene, told=first).losses(range(N), 8)
+    known = read_screened(json.dumps(event) for event in first if event["event"] == "screened")
+    screening(scene, known=known, told=second).losses(range(N), 8)
+    assert sum(len(event["modules"]) for event in second if event["event"] == "alone") >= N
