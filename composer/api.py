@@ -1,5 +1,6 @@
 """Compositions under /api/v1/: request, follow, cancel, download. The same services as the pages."""
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,6 +25,7 @@ from composer.models import Composition
 from composer.report import SHOWN, command, predictions_kept, race_rows, race_words
 from composer.report_files import FILES
 from composer.serializers import (
+    LAST_EVENT_ID,
     ChoicesSerializer,
     CompositionDetailSerializer,
     CompositionPageSerializer,
@@ -31,14 +34,22 @@ from composer.serializers import (
     DemoTaskDetailSerializer,
     DemoTaskSerializer,
     EventsSerializer,
+    MailWishSerializer,
     MethodSerializer,
     PredictionPageSerializer,
     SummarySerializer,
     after,
 )
-from composer.services import composition_cancel, composition_delete, composition_request, composition_stop
+from composer.services import (
+    composition_cancel,
+    composition_delete,
+    composition_mail,
+    composition_request,
+    composition_stop,
+)
 from composer.verdict_words import verdict_view
 from composer.views import file_response, own_snippets
+from composer.watching import event_stream
 from hub_site.accounts.authentication import TokenScope
 from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
@@ -188,6 +199,77 @@ class EventsApi(OwnerApi):
         """What happened since event number `after`, in order; ask again until is_finished."""
         composition = self.own(request, composition_id)
         return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
+
+
+class EventStream(BaseRenderer):
+    """What a client of server-sent events asks for; a refusal comes as JSON all the same."""
+
+    media_type = "text/event-stream"
+    format = "event-stream"
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+        return json.dumps(data).encode()
+
+
+class StreamApi(OwnerApi):
+    renderer_classes = [JSONRenderer, EventStream]
+
+    @extend_schema(
+        operation_id="compositions_stream",
+        summary="Follow a composition as it happens",
+        tags=["compositions"],
+        parameters=[
+            AFTER,
+            OpenApiParameter(
+                LAST_EVENT_ID,
+                OpenApiTypes.INT,
+                OpenApiParameter.HEADER,
+                description="As `after`, and before it: what a browser sends when it comes back.",
+            ),
+        ],
+        responses={
+            (200, "text/event-stream"): OpenApiTypes.STR,
+            400: ErrorSerializer,
+            401: ErrorSerializer,
+            404: ErrorSerializer,
+            501: ErrorSerializer,
+            503: ErrorSerializer,
+        },
+    )
+    def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
+        """Server-sent events. A message's `id` is the event's number, its `data` the event as JSON.
+
+        A message of the type `standing` tells the status whenever it is another. The stream ends when the
+        composition is finished, and every ten minutes: come back with the last id, and you miss nothing.
+        """
+        composition = self.own(request, composition_id)
+        after_number = after(request.query_params, request.headers)
+        return event_stream(request._request, composition, after_number)
+
+
+class MailApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_mail",
+        summary="Ask for an e-mail when it is done",
+        tags=["compositions"],
+        request=MailWishSerializer,
+        responses={
+            200: CompositionDetailSerializer,
+            400: ErrorSerializer,
+            401: ErrorSerializer,
+            403: ErrorSerializer,
+            404: ErrorSerializer,
+            409: ErrorSerializer,
+        },
+    )
+    def put(self, request: Request, composition_id: UUID) -> Response:
+        """One letter with the verdict and a link, when it is done or failed; or none after all."""
+        asked = MailWishSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        composition = composition_mail(
+            owner=request.user, composition_id=composition_id, wanted=asked.validated_data["wanted"]
+        )
+        return Response(detail(composition))
 
 
 class CancelApi(OwnerApi):

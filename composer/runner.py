@@ -18,11 +18,14 @@ from datetime import timedelta
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
+from smtplib import SMTPException
 from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
+from django.core.mail import send_mail
 from django.db import transaction
+from django.template.loader import render_to_string
 from django.utils import timezone
 
 from composer import selectors
@@ -407,6 +410,36 @@ def open_result(stack: ExitStack, out: Path) -> int:
 def open_plain(stack: ExitStack, folder: int, path: str) -> BinaryIO:
     """Open what a child wrote, and nothing that it may point at."""
     return stack.enter_context(os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb"))
+
+
+def letters_due() -> list[UUID]:
+    """The compositions whose letter has to go."""
+    return selectors.letters_due()
+
+
+def letter_send(composition_id: UUID) -> None:
+    """Write to the owner that it is done, or failed, if they wish it; once, and harmless when it has gone."""
+    wanted = Composition.objects.filter(
+        pk=composition_id, mail_when_done=True, mailed_at=None, status__in=selectors.LETTER_ON
+    )
+    # Marked first: a worker that dies in between leaves no letter, where otherwise there would be two.
+    if not wanted.update(mailed_at=timezone.now()):
+        return
+    composition = Composition.objects.select_related("owner").get(pk=composition_id)
+    if not composition.owner.email:
+        return
+    try:
+        send_mail(
+            subject=" ".join(f"{composition.get_status_display()}: {composition.name}".split()),
+            message=render_to_string(
+                "composer/letter.txt", {"composition": composition, "address": settings.PUBLIC_ADDRESS}
+            ),
+            from_email=None,
+            recipient_list=[composition.owner.email],
+        )
+    except (OSError, SMTPException):  # nothing has gone: the sweeper tries again
+        Composition.objects.filter(pk=composition_id).update(mailed_at=None)
+        raise
 
 
 def sweep() -> list[UUID]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
@@ -36,6 +36,10 @@ STATES = {  # that a list can be narrowed to; of verdicts, the one that is looke
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
 NEAR = "near:"  # a choice of modules by their texts
+FINISHED_LOOKED_AT = 20  # earlier ones, to tell how long one takes
+WORK_FIELDS = ("n_modules", "n_shots", "n_held_out", "budget")
+LETTER_ON = (Status.DONE, Status.FAILED)  # who cancels it knows
+LETTER_WITHIN = timedelta(days=1)
 PICKED_UP_S = 4  # a free worker takes a job well within this
 
 
@@ -122,12 +126,105 @@ def events_after(composition: Composition, number: int) -> QuerySet[CompositionE
     return composition.events.filter(number__gt=number)[:EVENTS_PER_ANSWER_MAX]
 
 
+def events_in_parts(composition: Composition, number: int) -> Iterator[list[CompositionEvent]]:
+    """All events with a higher number, in order, a list at a time; no list is empty."""
+    while events := list(events_after(composition, number)):
+        yield events
+        if len(events) < EVENTS_PER_ANSWER_MAX:
+            return
+        number = events[-1].number
+
+
 def news_of(composition: Composition, number: int) -> dict[str, object]:
     """What a watcher who has the events up to `number` does not know yet."""
     events = list(events_after(composition, number))
     # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
     finished = composition.is_finished and len(events) < EVENTS_PER_ANSWER_MAX
     return {"status": composition.status, "is_finished": finished, "events": events}
+
+
+def finished_like(base: BaseModel, method: str) -> list[Finished]:
+    """The latest of everybody's that were done on this base by this method: how long they took."""
+    rows = (
+        Composition.objects.filter(base=base, method=method, status=Status.DONE, stop_requested=False)
+        .annotate(
+            n_modules=Count("modules"),
+            seconds=F("report__seconds"),
+            n_shots=F("report__n_shots"),
+            n_held_out=F("report__n_held_out"),
+        )
+        .order_by("-finished_at")
+        .values("n_modules", "n_shots", "n_held_out", "budget", "seconds")[:FINISHED_LOOKED_AT]
+    )
+    return [
+        Finished(work=Work(**{name: row[name] for name in WORK_FIELDS}), seconds=row["seconds"])
+        for row in rows
+    ]
+
+
+def work_of(composition: Composition) -> Work:
+    """How much there is to do for it."""
+    return Work(
+        n_modules=composition.modules.count(),
+        n_shots=composition.examples.filter(role=Example.Role.SHOT).count(),
+        n_held_out=composition.examples.filter(role=Example.Role.HELD_OUT).count(),
+        budget=composition.budget,
+    )
+
+
+def stages_told(composition: Composition, now: datetime | None = None) -> list[Stage]:
+    """Its stages, with the time that each took or will take."""
+    told = composition.events.filter(generation=composition.generation)
+    steps = list(told.filter(kind="step").order_by("-number")[:STEPS_OF_PACE])[::-1]
+    return stages_of(
+        composition,
+        told=list(told.filter(kind="stage")),
+        steps=steps,
+        expected=expected_seconds(work_of(composition), finished_like(composition.base, composition.method)),
+        now=now or timezone.now(),
+    )
+
+
+def alone_told(composition: Composition) -> list[dict[str, Any]]:
+    """What is known of its modules alone, best first; those known on more examples before the others."""
+    known: dict[str, dict[str, Any]] = {}
+    for detail in composition.events.filter(kind="alone").values_list("detail", flat=True):
+        for row in detail["modules"]:
+            known[row["name"]] = {**row, "is_known_whole": row["n_shots"] == detail["n_shots"]}
+    return sorted(known.values(), key=alone_order)
+
+
+def alone_order(row: Mapping[str, Any]) -> tuple[int, float, str]:
+    loss = row["loss_nats"]
+    return -row["n_shots"], math.inf if loss is None else loss, row["name"]
+
+
+def modules_searched(composition: Composition) -> list[str]:
+    """The names to which the weights of its steps belong, in that order; empty before the search."""
+    stage = composition.events.filter(kind="stage", detail__stage="search").last()
+    names: list[str] = stage.detail.get("modules", []) if stage else []
+    return names
+
+
+def last_weights(composition: Composition) -> list[dict[str, Any]]:
+    """The weights of the step tried last, by name."""
+    step = composition.events.filter(kind="step").last()
+    names = modules_searched(composition)
+    if step is None or len(step.detail["weights"]) != len(names):
+        return []
+    return [
+        {"name": name, "weight": weight, "alone_loss_nats": None}
+        for name, weight in zip(names, step.detail["weights"], strict=True)
+    ]
+
+
+def letters_due(now: datetime | None = None) -> list[UUID]:
+    """Those whose owner wants a letter that has not gone. After a day nobody waits for one any more."""
+    since = (now or timezone.now()) - LETTER_WITHIN
+    due = Composition.objects.filter(
+        mail_when_done=True, mailed_at=None, status__in=LETTER_ON, finished_at__gt=since
+    )
+    return list(due.values_list("pk", flat=True))
 
 
 def baselines_told(composition: Composition) -> list[dict[str, Any]]:

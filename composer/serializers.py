@@ -24,10 +24,12 @@ from composer.core.choices import (
     level_budget,
 )
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
-from composer.models import Composition
+from composer.models import Composition, CompositionEvent
+from composer.telling import said
 from hub_site.common.errors import Refusal
 
 SEED_MAX = 2**31 - 1
+LAST_EVENT_ID = "Last-Event-ID"
 MODULES_NAMED_MAX = 500
 
 
@@ -213,6 +215,7 @@ class CompositionSerializer(serializers.ModelSerializer):
             "id", "name", "sentence", "status", "stage", "stage_text", "steps_done", "steps_planned",
             "best_loss", "base", "method", "search", "objective", "selection", "budget", "batch_size", "seed",
             "precision", "device", "rank", "template", "max_new_tokens", "baselines", "stop_requested",
+            "mail_when_done",
             "error", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
@@ -260,8 +263,13 @@ class EventSerializer(serializers.Serializer):
     attempt = serializers.IntegerField(
         source="generation", help_text="Rises when a new worker starts it again."
     )
-    kind = serializers.CharField(help_text="“stage”, “step”, “adapter” or “baseline”.")
+    kind = serializers.CharField(help_text="“stage”, “alone”, “step”, “adapter” or “baseline”.")
+    said = serializers.SerializerMethodField()
     detail = serializers.DictField(source="shown")
+
+    def get_said(self, event: CompositionEvent) -> str:
+        """The same in words."""
+        return said(event)
 
 
 class EventsSerializer(serializers.Serializer):
@@ -270,14 +278,20 @@ class EventsSerializer(serializers.Serializer):
     events = EventSerializer(many=True)
 
 
-def after(query: Mapping[str, str]) -> int:
-    """The last event a watcher has; 0 when it has none."""
-    text = query.get("after", "0")
+def after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
+    """The last event a watcher has; 0 when it has none. A browser that comes back says it in a header."""
+    text = (headers or {}).get(LAST_EVENT_ID) or query.get("after", "0")
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
         raise Refusal(
             "bad_after", "“after” is the number of an event you have, or 0.", fields={"after": ["A number."]}
         )
     return int(text)
+
+
+class MailWishSerializer(serializers.Serializer):
+    """Whether to write to you when it is done."""
+
+    wanted = serializers.BooleanField()
 
 
 class ChoiceSerializer(serializers.Serializer):

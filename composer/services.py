@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from composer import selectors
@@ -157,6 +158,27 @@ def composition_stop(*, owner: User, composition_id: UUID) -> Composition:
         raise Refusal("not_running", message, status=409)
     composition.refresh_from_db()
     return composition
+
+
+def composition_mail(*, owner: User, composition_id: UUID, wanted: bool) -> Composition:
+    """Whether its owner gets a letter when it is done, or failed; harmless twice."""
+    composition = require_own(owner, composition_id)
+    if wanted:
+        require_mail_reaches(owner)
+    unfinished = Composition.objects.filter(pk=composition.pk, status__in=(Status.QUEUED, Status.RUNNING))
+    if not unfinished.update(mail_when_done=wanted) and composition.mail_when_done != wanted:
+        raise Refusal("finished", "It is finished already, so no letter will come.", status=409)
+    composition.refresh_from_db()
+    return composition
+
+
+def require_mail_reaches(owner: User) -> None:
+    if not settings.MAIL_SERVER:
+        message = "This site has no mail server, so it cannot write to you. Come back to its page instead."
+        raise Refusal("no_mail_server", message, status=409)
+    if not owner.email:
+        message = "Your account has no e-mail address. Add one under Account, then ask again."
+        raise Refusal("no_address", message, status=409)
 
 
 @transaction.atomic

@@ -14,7 +14,16 @@ COMPOSE_QUEUE = "compose"
 
 @app.task(ignore_result=True)
 def run_composition(composition_id: str) -> None:
-    runner.composition_run(UUID(composition_id))
+    try:
+        runner.composition_run(UUID(composition_id))
+    finally:
+        ring_for_letters()
+
+
+@app.task(ignore_result=True)
+def send_letter(composition_id: str) -> None:
+    """On the default queue: a slow mail server must not hold up the next composition."""
+    runner.letter_send(UUID(composition_id))
 
 
 @app.task(ignore_result=True)
@@ -23,6 +32,12 @@ def sweep() -> None:
     for composition_id in runner.sweep():
         # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
         run_composition.apply_async((str(composition_id),), expires=RING_AGAIN.total_seconds())
+    ring_for_letters()  # of those that a sweep closed, or where the mail server was away
+
+
+def ring_for_letters() -> None:
+    for composition_id in runner.letters_due():
+        send_letter.delay(str(composition_id))
 
 
 @celeryd_after_setup.connect

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import form_views, publish_views, share_views, views
+from composer import form_views, publish_views, share_views, views, watch_views
 from composer.models import Example
 from composer.report_files import FILES
 
@@ -14,8 +14,10 @@ urlpatterns = [
     path("drafts/", form_views.draft_keep_page, name="draft-keep"),
     path("drafts/<str:key>/discard/", form_views.draft_discard_page, name="draft-discard"),
     path("<uuid:composition_id>/", views.composition_page, name="composition"),
-    path("<uuid:composition_id>/progress/", views.composition_progress, name="progress"),
-    path("<uuid:composition_id>/events/", views.composition_events, name="events"),
+    path("<uuid:composition_id>/progress/", watch_views.composition_progress, name="progress"),
+    path("<uuid:composition_id>/events/", watch_views.composition_events, name="events"),
+    path("<uuid:composition_id>/stream/", watch_views.composition_stream, name="stream"),
+    path("<uuid:composition_id>/mail/", watch_views.composition_mail_page, name="mail"),
     path("<uuid:composition_id>/cancel/", views.composition_cancel_page, name="cancel"),
     path("<uuid:composition_id>/stop/", views.composition_stop_page, name="stop"),
     path("<uuid:composition_id>/delete/", views.composition_delete_page, name="delete"),

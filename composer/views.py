@@ -4,7 +4,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.http import content_disposition_header
@@ -13,33 +13,20 @@ from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
-from composer.core.choices import SEARCH_OF_AUTO
 from composer.examples import json_lines
 from composer.models import Composition
 from composer.publish_forms import publish_panel
-from composer.report import FILE_OF_ROLE, command, outcome, race_so_far, report_view
+from composer.report import FILE_OF_ROLE, command, outcome, report_view
 from composer.report_files import FILES, report_file
-from composer.serializers import after
 from composer.services import composition_cancel, composition_delete, composition_stop
 from composer.sharing import share_of
 from composer.using import Snippet, get_by_token, get_published, snippets
+from composer.watch import watch_view
 from hub_site.accounts.models import User
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
-from hub_site.jobs.models import Status
 
 PER_PAGE = 20
-STAGES = {
-    "load": "Load",
-    "screen": "Try each module",
-    "search": "Search the weights",
-    "export": "Write the adapter",
-    "evaluate": "Check it",
-}
-NO_WORKER = (
-    "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself "
-    "when the compose worker is back. If this lasts, tell the site's operator."
-)
 STATE_LABELS = {
     "": "All",
     "going": "Waiting or running",
@@ -47,18 +34,6 @@ STATE_LABELS = {
     "other": "Other verdicts",
     "ended": "Failed or cancelled",
 }
-LOSS_OF_PARTS = (
-    "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
-    "examples. The report gives the loss of the finished mix on all of them, so the two differ."
-)
-LOSS_OF_SEARCH = (
-    "This number is what the search lowers, and may hold a small penalty for large weights. "
-    "The report gives the plain loss of the finished mix."
-)
-SILENT_WORKER = (
-    "Its worker has been silent for {seconds} s. If it is gone, another one starts the work again "
-    "within a minute."
-)
 
 
 @login_required
@@ -101,9 +76,7 @@ def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
         return render(request, "composer/composition_report.html", context)
     if composition.is_finished:
         return render(request, "composer/composition_ended.html", context)
-    context |= progress_of(composition)
-    context["module_names"] = list(composition.modules.values_list("name", flat=True))
-    return render(request, "composer/composition_watch.html", context)
+    return render(request, "composer/composition_watch.html", watch_view(composition))
 
 
 def owner_report(request: HttpRequest, composition: Composition) -> dict[str, Any]:
@@ -153,72 +126,6 @@ def file_response(composition: Composition, report: dict[str, Any], name: str) -
     disposition = content_disposition_header(as_attachment=True, filename=f"{composition.slug}-{name}")
     headers = {"Content-Disposition": str(disposition), "X-Content-Type-Options": "nosniff"}
     return HttpResponse(made.content, content_type=made.content_type, headers=headers)
-
-
-@login_required
-@never_cache
-@require_safe
-def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResponse:
-    """The part of the watching page that says where it stands; a finished one asks for the whole page."""
-    composition = own(request, composition_id)
-    if composition.is_finished:
-        return HttpResponse(headers={"HX-Refresh": "true"})
-    context = progress_of(composition) | {"is_alone": True}
-    # Swapped only when they are others: a button that is replaced loses the focus, or a click.
-    context["are_actions_new"] = request.GET.get("actions") != context["actions"]
-    return render(request, "composer/_progress.html", context)
-
-
-def progress_of(composition: Composition) -> dict[str, Any]:
-    waiting = selectors.waiting_since(composition)
-    has_adapter = composition.has_adapter
-    can_stop = composition.status == Status.RUNNING and not composition.stop_requested and not has_adapter
-    return {
-        "composition": composition,
-        "waiting": waiting,
-        "steps": stage_steps(composition.stage),
-        "loss_words": loss_words(composition),
-        "no_worker": NO_WORKER.format(seconds=waiting.seconds),
-        "has_adapter": has_adapter,
-        "can_stop": can_stop,
-        "actions": f"{has_adapter:d}{can_stop:d}{composition.cancel_requested:d}",
-        "rows": race_so_far(selectors.baselines_told(composition)),
-        "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
-    }
-
-
-def loss_words(composition: Composition) -> str:
-    """Why the running search's loss is not the report's."""
-    in_parts = composition.search == "auto" and SEARCH_OF_AUTO.get(composition.method) == "blend"
-    return LOSS_OF_PARTS if in_parts else LOSS_OF_SEARCH
-
-
-def stage_steps(stage: str) -> list[dict[str, str]]:
-    """The stages as a step bar: those before the current one are done."""
-    reached = list(STAGES).index(stage) if stage in STAGES else -1
-    states = ["done" if i < reached else "current" if i == reached else "waiting" for i in range(len(STAGES))]
-    return [{"label": label, "state": state} for label, state in zip(STAGES.values(), states, strict=True)]
-
-
-@login_required
-@never_cache
-@require_safe
-def composition_events(request: HttpRequest, composition_id: UUID) -> HttpResponse:
-    """What the page's loss curve and bars are drawn from."""
-    try:
-        news = selectors.news_of(own(request, composition_id), after(request.GET))
-    except Refusal as refusal:
-        return JsonResponse({"error": refusal.message}, status=refusal.status)
-    return JsonResponse(news | {"events": [event_line(event) for event in news["events"]]})
-
-
-def event_line(event: Any) -> dict[str, Any]:
-    return {
-        "number": event.number,
-        "attempt": event.generation,
-        "kind": event.kind,
-        "detail": event.shown,
-    }
 
 
 @login_required

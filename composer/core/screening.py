@@ -112,7 +112,7 @@ class Screening:
         self._counted.update(missing)
 
     def _tell_alone(self, indices: Sequence[int]) -> None:
-        """How well modules do alone, for a reader: those of whom more is known than was told, in one event."""
+        """How well modules do alone, in one event: those of whom more is known than was told."""
         news = [i for i in indices if len(self._nats[i]) > self._shots_told[i]]
         if not news:
             return

@@ -57,6 +57,8 @@ HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 512, least=1)
 # Hub clients send files up to this size inside the commit, larger ones ahead of it by LFS.
 HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
+HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
+HUB_STREAMS_OF_OWNER_MAX = env_int("HUB_STREAMS_OF_OWNER_MAX", 20, least=0)
 HUB_COMPOSE_DEADLINE_S = env_int("HUB_COMPOSE_DEADLINE_S", 1800, least=10)
 HUB_COMPOSE_MEMORY_MB = env_int("HUB_COMPOSE_MEMORY_MB", 4096, least=256)
 HUB_TRY_BASES = env_int("HUB_TRY_BASES", 2, least=1, most=64)

@@ -1,21 +1,36 @@
-/* Draws what a running composition tells: the loss by step, and the weights of the last step.
-   The words above the figures come from the server as a fragment; this draws and, at the end, reloads. */
+/* Follows a running composition: draws the loss and the weights, keeps the log, and asks the server for
+   its words anew when there is news. It listens to server-sent events; where none come, it asks every
+   second. Either way an event is taken once and in order: each has a number, and `last` is the one we have. */
 (() => {
-  const POLL_MS = 500;
+  const POLL_MS = 1000;
+  const HIDDEN_MS = 10_000; // a page that nobody sees holds no connection open: a browser has six of them
   const PATIENCE_MS = 5000; // between tries while the server does not answer
+  const SILENCE_MS = 5000; // a stream that says nothing for so long at its start is held back by a proxy
   const BARS_MAX = 12;
   const NEGLIGIBLE = 1e-4;
+  const LOST = "The connection is lost. Trying again; nothing is missed.";
 
   const watched = document.querySelector("[data-watch]");
-  const names = JSON.parse(document.querySelector("#module-names").textContent);
   const bars = watched.querySelector("[data-weights]");
-  const stage = watched.querySelector("[data-stage]");
-  const figures = watched.querySelector("[data-figures]");
+  const aloud = watched.querySelector("[data-aloud]");
+  const link = watched.querySelector("[data-link]");
+  const log = watched.querySelector("[data-log]");
+  const table = watched.querySelector("[data-steps]");
+  const plot = watched.querySelector("[data-loss]");
 
-  let chart = null; // made with the first step: a hidden element has no width to draw in
   let last = 0;
-  let attempt = 0;
-  let data = [[], [], []];
+  let names = [];
+  let weights = [];
+  let losses = [[], [], []]; // steps, lowest loss, loss
+  let chart = null;
+  let isDrawn = true;
+  let ended = false;
+  let streamFails = !window.EventSource;
+  let source = null;
+  let timer = 0;
+  let runs = 0; // an answer to an earlier run comes too late
+
+  // --- what is drawn -----------------------------------------------------------
 
   const svg = (name, attributes) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -23,27 +38,30 @@
     return element;
   };
 
-  const bar = ({ name, weight }, zero, perUnit) => {
-    const row = document.createElement("div");
-    row.className = "rows__row series-ours";
-    const label = document.createElement("span");
-    label.className = "rows__label mono";
-    label.textContent = name;
-    const track = svg("svg", { class: "rows__track", "aria-hidden": "true" });
-    const start = zero + Math.min(0, weight) * perUnit;
-    const kind = weight < 0 ? "chart__bar chart__bar--negative" : "chart__bar";
-    track.append(
-      svg("rect", { class: kind, x: `${start}%`, width: `${Math.abs(weight) * perUnit}%`, y: "25%", height: "50%", rx: 2 }),
-      svg("line", { class: "chart__zero", x1: `${zero}%`, x2: `${zero}%`, y1: 0, y2: "100%" }),
-    );
-    const value = document.createElement("span");
-    value.className = "rows__value";
-    value.textContent = weight.toFixed(2);
-    row.append(label, track, value);
-    return row;
+  const element = (name, className, text = "") => {
+    const made = document.createElement(name);
+    made.className = className;
+    made.textContent = text;
+    return made;
   };
 
-  const drawWeights = (weights) => {
+  const rows = new Map(); // by module: kept, so that its bar grows instead of being drawn anew
+
+  const rowOf = (name) => {
+    if (!rows.has(name)) {
+      const row = element("div", "rows__row series-ours");
+      const track = svg("svg", { class: "rows__track", "aria-hidden": "true" });
+      const bar = svg("rect", { class: "chart__bar", y: "25%", height: "50%", rx: 2 });
+      const zero = svg("line", { class: "chart__zero", y1: 0, y2: "100%" });
+      const value = element("span", "rows__value");
+      track.append(bar, zero);
+      row.append(element("span", "rows__label mono", name), track, value);
+      rows.set(name, { row, bar, zero, value });
+    }
+    return rows.get(name);
+  };
+
+  const drawWeights = () => {
     if (weights.length !== names.length) return;
     const heaviest = names
       .map((name, index) => ({ name, weight: weights[index] }))
@@ -53,53 +71,196 @@
     const low = Math.min(0, ...heaviest.map(({ weight }) => weight));
     const high = Math.max(0, ...heaviest.map(({ weight }) => weight));
     const perUnit = 100 / (high - low || 1);
-    bars.replaceChildren(...heaviest.map((entry) => bar(entry, -low * perUnit, perUnit)));
+    const zero = `${-low * perUnit}%`;
+    const shown = heaviest.map(({ name, weight }) => {
+      const drawn = rowOf(name);
+      drawn.bar.setAttribute("class", weight < 0 ? "chart__bar chart__bar--negative" : "chart__bar");
+      drawn.bar.setAttribute("x", `${(Math.min(0, weight) - low) * perUnit}%`);
+      drawn.bar.setAttribute("width", `${Math.abs(weight) * perUnit}%`);
+      drawn.zero.setAttribute("x1", zero);
+      drawn.zero.setAttribute("x2", zero);
+      drawn.value.textContent = weight.toFixed(2);
+      return drawn.row;
+    });
+    const holder = element("div", "rows");
+    holder.append(...shown);
+    bars.replaceChildren(holder);
   };
 
   const drawLoss = () => {
-    figures.hidden = false;
-    watched.querySelector("[data-before-figures]").hidden = true;
-    chart ??= hubCharts.line(watched.querySelector("[data-loss]"), {
-      x: "step",
-      y: "loss, nats per token",
-      series: [
-        { label: "best so far", kind: "ours" },
-        { label: "this step", kind: "baseline", dots: true },
-      ],
-    });
-    chart.setData(data);
+    if (chart === null) {
+      plot.replaceChildren();
+      chart = hubCharts.line(plot, {
+        x: "step",
+        y: "loss, nats per token",
+        series: [
+          { label: "lowest so far", kind: "ours" },
+          { label: "this step", kind: "baseline", dots: true },
+        ],
+      });
+    }
+    chart.setData(losses);
+    const written = table.childElementCount;
+    for (let i = written; i < losses[0].length; i += 1) {
+      const row = element("tr", "");
+      row.append(
+        element("th", "num", losses[0][i]),
+        element("td", "num", losses[2][i].toFixed(4)),
+        element("td", "num", losses[1][i].toFixed(4)),
+      );
+      row.firstChild.scope = "row";
+      table.prepend(row); // the newest first
+    }
+  };
+
+  /* The words that move with every step; all others come from the server. */
+  const countSteps = () => {
+    const bar = watched.querySelector("[data-steps-bar]");
+    if (!bar || !losses[0].length) return;
+    const done = losses[0].at(-1);
+    bar.value = done;
+    bar.setAttribute("aria-label", `Step ${done} of ${bar.max}`);
+    watched.querySelector("[data-steps-done]").textContent = done;
+    const best = watched.querySelector("[data-best-loss]");
+    if (best) best.textContent = losses[1].at(-1).toFixed(3);
+  };
+
+  const draw = () => {
+    isDrawn = true;
+    if (!losses[0].length) return;
+    drawLoss();
+    drawWeights();
+    countSteps();
+  };
+
+  const drawSoon = () => {
+    if (isDrawn) requestAnimationFrame(draw);
+    isDrawn = false;
+  };
+
+  // --- what is told ---------------------------------------------------------------
+
+  const askForWords = () => document.body.dispatchEvent(new CustomEvent("hub:news"));
+
+  const takers = {
+    stage: ({ detail }) => {
+      names = detail.modules ?? names;
+      aloud.textContent = detail.text; // said aloud once, not at every step
+      askForWords();
+    },
+    step: ({ detail }) => {
+      losses[0].push(detail.step);
+      losses[1].push(detail.best_loss);
+      losses[2].push(detail.loss);
+      weights = detail.weights;
+      if (detail.step === 1) askForWords(); // from now on there are steps to count
+    },
+    alone: askForWords,
+    baseline: askForWords,
+    adapter: askForWords,
   };
 
   const take = (event) => {
+    if (event.number <= last) return; // we have it
     last = event.number;
-    if (event.attempt !== attempt) {
-      attempt = event.attempt; // a new worker began again
-      data = [[], [], []];
-    }
-    if (event.kind === "stage") stage.textContent = event.detail.text; // said aloud once, not at every poll
-    if (event.kind !== "step") return;
-    data[0].push(event.detail.step);
-    data[1].push(event.detail.best_loss);
-    data[2].push(event.detail.loss);
+    const line = element("li", "");
+    line.append(element("time", "quiet", event.at.slice(11, 19)), ` ${event.said}`);
+    log.append(line);
+    takers[event.kind]?.(event);
+    drawSoon();
+  };
+
+  const finish = (status) => {
+    ended = true;
+    stop();
+    document.title = `${status === "done" ? "Done" : "Ended"}: ${document.title}`;
+    aloud.textContent = status === "done" ? "It is done. The verdict is above the charts." : "It has ended.";
+    askForWords();
+  };
+
+  // --- how it comes ---------------------------------------------------------------
+
+  const stop = () => {
+    runs += 1;
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+    link.textContent = "";
+  };
+
+  const later = (what, wait_ms) => {
+    clearTimeout(timer);
+    timer = setTimeout(what, wait_ms);
+  };
+
+  const listen = () => {
+    source = new EventSource(`${watched.dataset.stream}?after=${last}`);
+    later(giveUpStream, SILENCE_MS); // until its first word
+    source.onmessage = ({ data }) => {
+      clearTimeout(timer);
+      take(JSON.parse(data));
+    };
+    source.addEventListener("standing", ({ data }) => {
+      clearTimeout(timer);
+      link.textContent = "";
+      const { status, is_finished: isFinished } = JSON.parse(data);
+      if (isFinished) finish(status);
+      else askForWords();
+    });
+    source.onerror = () => {
+      clearTimeout(timer);
+      if (source?.readyState === EventSource.CLOSED) giveUpStream();
+      else later(() => (link.textContent = LOST), PATIENCE_MS / 2); // the browser comes back by itself
+    };
+  };
+
+  const giveUpStream = () => {
+    stop();
+    streamFails = true;
+    poll();
   };
 
   const poll = async () => {
+    const run = runs;
     try {
-      const answer = await fetch(`${watched.dataset.watch}?after=${last}`, { headers: { Accept: "application/json" } });
+      const answer = await fetch(`${watched.dataset.events}?after=${last}`, { headers: { Accept: "application/json" } });
+      if (answer.redirected) return window.location.reload(); // signed out
       if (!answer.ok) throw new Error(answer.statusText);
       const news = await answer.json();
+      if (run !== runs) return undefined; // meanwhile it comes another way
+      link.textContent = "";
       news.events.forEach(take);
-      const step = news.events.findLast((event) => event.kind === "step");
-      if (step) {
-        drawLoss();
-        drawWeights(step.detail.weights);
-      }
-      if (news.is_finished) window.location.reload();
-      else setTimeout(poll, POLL_MS);
+      if (news.is_finished) finish(news.status);
+      else later(poll, document.hidden ? HIDDEN_MS : POLL_MS);
     } catch {
-      setTimeout(poll, PATIENCE_MS);
+      if (run !== runs) return undefined;
+      link.textContent = LOST;
+      later(poll, PATIENCE_MS);
     }
+    return undefined;
   };
 
-  poll();
+  const follow = () => {
+    stop();
+    if (ended) return;
+    if (streamFails || document.hidden) poll();
+    else listen();
+  };
+
+  /* A fragment that comes anew keeps what its reader had opened. */
+  let opened = [];
+  document.addEventListener("htmx:beforeSwap", () => {
+    opened = [...watched.querySelectorAll("#found details[open]")].map(({ id }) => id);
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    countSteps();
+  });
+
+  document.addEventListener("visibilitychange", follow);
+  window.addEventListener("pagehide", stop);
+  window.addEventListener("pageshow", ({ persisted }) => persisted && follow());
+
+  log.replaceChildren(); // the events tell it from the beginning
+  follow();
 })();

@@ -362,7 +362,7 @@ def test_a_stranger_cannot_stop_it(browser_of, charlie, ask):
 def test_the_buttons_are_sent_anew_only_when_they_are_others(browser, ask):
     composition = ask()
     progress = f"{composition.get_absolute_url()}progress/"
-    shown = re.search(r"progress/\?actions=(\d+)", page_of(browser.get(composition.get_absolute_url())))[1]
+    shown = re.search(r'name="actions" value="(\d+)"', page_of(browser.get(composition.get_absolute_url())))[1]
     assert 'id="actions"' not in page_of(browser.get(f"{progress}?actions={shown}"))
     leases.claim(Composition, composition.pk, worker="w")
     assert 'id="actions" hx-swap-oob="true"' in page_of(browser.get(f"{progress}?actions={shown}"))
@@ -429,8 +429,22 @@ def test_the_command_s_examples_are_those_the_child_was_given(browser, browser_o
     assert [pair.input for pair in read_examples(tmp_path / "held_out.jsonl", 64)] == ["fig", "lime"]
 
 
-def test_the_progress_of_a_finished_one_asks_for_the_whole_page(browser, done):
-    assert browser.get(f"{done().get_absolute_url()}progress/").headers["HX-Refresh"] == "true"
+def test_the_progress_of_a_finished_one_tells_the_verdict_leads_to_the_report_and_asks_no_more(browser, done):
+    composition = done()
+    answer = browser.get(f"{composition.get_absolute_url()}progress/")
+    page = page_of(answer)
+    assert answer.headers["HX-Reswap"] == "outerHTML"  # of the section that asked
+    assert "hx-trigger" not in page
+    assert "Use the composition. It is right on 1 of 2." in page
+    assert f'href="{composition.get_absolute_url()}"' in page
+
+
+def test_the_progress_of_one_that_failed_says_why_and_how_to_go_on(browser, ask):
+    composition = leases.claim(Composition, ask().pk, worker="w")
+    leases.finish(composition, Status.FAILED, error_code="deadline", error_message="It took too long.")
+    page = page_of(browser.get(f"{composition.get_absolute_url()}progress/"))
+    assert "It took too long." in page
+    assert f"?again={composition.pk}" in page
 
 
 def test_the_report_shows_verdict_race_weights_and_answers(browser, done):

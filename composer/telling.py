@@ -1,0 +1,73 @@
+"""What one event of a composition says: as numbers for a chart, and in words for a log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from composer.models import CompositionEvent
+
+
+def event_line(event: CompositionEvent) -> dict[str, Any]:
+    """One event as every watcher gets it."""
+    return {
+        "number": event.number,
+        "at": event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "attempt": event.generation,
+        "kind": event.kind,
+        "said": said(event),
+        "detail": event.shown,
+    }
+
+
+def said(event: CompositionEvent) -> str:
+    """The event in words."""
+    words = WORDS.get(event.kind)
+    return words(event) if words else event.kind
+
+
+def stage_words(event: CompositionEvent) -> str:
+    text = str(event.detail.get("text") or event.detail.get("stage", ""))
+    if event.generation > 1 and event.detail.get("stage") == "load":
+        return f"A worker takes it up again (attempt {event.generation}). {text}"
+    return text
+
+
+def alone_words(event: CompositionEvent) -> str:
+    rows = [row for row in event.detail["modules"] if row["loss_nats"] is not None]
+    count = len(event.detail["modules"])
+    tried = f"{count} module{'s' if count > 1 else ''} tried alone"
+    if not rows:
+        return f"{tried}: none gave a loss that is a number"
+    best = min(rows, key=lambda row: row["loss_nats"])
+    return f"{tried}; the best of them {best['name']}, {best['loss_nats']:.3f} nats per token"
+
+
+def step_words(event: CompositionEvent) -> str:
+    step = event.detail
+    return f"Step {step['step']} of {step['budget']}: loss {step['loss']:.4f}, lowest {step['best_loss']:.4f}"
+
+
+def adapter_words(event: CompositionEvent) -> str:
+    return "The adapter is written, was loaded again by peft, and gives the same answers"
+
+
+def baseline_words(event: CompositionEvent) -> str:
+    row = event.detail
+    named = f"{row['label']} ({row['detail']})" if row["detail"] else row["label"]
+    return f"{named}: {measured_words(row)}"
+
+
+def measured_words(row: Mapping[str, Any]) -> str:
+    percent, loss = row["held_out_exact_match_percent"], row["few_shot_loss_nats"]
+    measured = [] if percent is None else [f"{percent:.1f} % of the held-out examples right"]
+    if loss is not None:
+        measured.append(f"few-shot loss {loss:.3f}")
+    return ", ".join(measured) or "not measured"
+
+
+WORDS = {
+    "stage": stage_words,
+    "alone": alone_words,
+    "step": step_words,
+    "adapter": adapter_words,
+    "baseline": baseline_words,
+}

@@ -1,0 +1,132 @@
+"""What the page to watch a composition on shows, at the moment it is asked for."""
+
+from typing import Any
+
+from composer import selectors
+from composer.core.choices import SEARCH_OF_AUTO
+from composer.models import Composition
+from composer.pace import Stage, left_s, time_words
+from composer.report import DECISIONS, loss_rows, race_rows, race_so_far, weight_rows
+from composer.telling import said
+from hub_site.jobs.models import Status
+
+ALONE_SHOWN = 12  # modules tried alone, best first
+LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
+NO_WORKER = (
+    "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself "
+    "when the compose worker is back. If this lasts, tell the site's operator."
+)
+LOSS_OF_PARTS = (
+    "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
+    "examples. The report gives the loss of the finished mix on all of them, so the two differ."
+)
+LOSS_OF_SEARCH = (
+    "This number is what the search lowers, and may hold a small penalty for large weights. "
+    "The report gives the plain loss of the finished mix."
+)
+SILENT_WORKER = (
+    "Its worker has been silent for {seconds} s. If it is gone, another one starts the work again "
+    "within a minute."
+)
+
+
+def watch_view(composition: Composition) -> dict[str, Any]:
+    """The whole page: where it stands, and everything that was told so far."""
+    steps = list(composition.events.filter(kind="step").order_by("-number")[:LOG_SHOWN])[::-1]
+    lines = list(composition.events.order_by("-number")[:LOG_SHOWN])[::-1]
+    return progress_view(composition) | {
+        "n_modules": composition.modules.count(),
+        "weights": weight_rows(selectors.last_weights(composition)),
+        "steps_told": [event.detail for event in steps],
+        "log": [(event.at, said(event)) for event in lines],
+    }
+
+
+def progress_view(composition: Composition) -> dict[str, Any]:
+    """The part of it that the server draws anew while it runs."""
+    waiting = selectors.waiting_since(composition)
+    stages = selectors.stages_told(composition)
+    told = selectors.baselines_told(composition)
+    return {
+        "composition": composition,
+        "waiting": waiting,
+        "steps": [stage_step(stage) for stage in stages],
+        "time_left": time_left(stages),
+        "loss_words": loss_words(composition),
+        "no_worker": NO_WORKER.format(seconds=waiting.seconds),
+        "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
+        "alone": alone_view(composition),
+        "rows": race_so_far(told),
+        "race": race_rows(told),
+        **actions_view(composition),
+    }
+
+
+def actions_view(composition: Composition) -> dict[str, Any]:
+    """What the owner can do; `actions` names the buttons, so that they are sent anew only when others."""
+    has_adapter = composition.has_adapter
+    can_stop = composition.status == Status.RUNNING and not composition.stop_requested and not has_adapter
+    return {
+        "has_adapter": has_adapter,
+        "can_stop": can_stop,
+        "actions": f"{has_adapter:d}{can_stop:d}{composition.cancel_requested:d}",
+    }
+
+
+def finished_view(composition: Composition) -> dict[str, Any]:
+    """How it ended, for a reader who is still on the page."""
+    verdict = (composition.report or {}).get("verdict", {"decision": "", "text": ""})
+    _, label = DECISIONS.get(verdict["decision"], ("quiet", "Verdict"))
+    return {
+        "composition": composition,
+        "verdict": verdict | {"label": label},
+        "rows": race_so_far((composition.report or {}).get("baselines", [])),
+        "race": race_rows((composition.report or {}).get("baselines", [])),
+        "alone": alone_view(composition),
+    }
+
+
+def stage_step(stage: Stage) -> dict[str, str]:
+    """A stage for the step bar, with a note of its time."""
+    note = ""
+    if stage.taken_s is not None:
+        note = f"{stage.taken_s:.1f} s"
+    elif stage.left_s is not None:
+        note = f"{time_words(stage.left_s)} left" if stage.state == "current" else time_words(stage.left_s)
+    return {"label": stage.label, "state": stage.state, "note": note}
+
+
+def time_left(stages: list[Stage]) -> str:
+    """The estimate in words; empty where there is none."""
+    seconds = left_s(stages)
+    return "" if seconds is None else time_words(seconds)
+
+
+def loss_words(composition: Composition) -> str:
+    """Why the running search's loss is not the report's."""
+    in_parts = composition.search == "auto" and SEARCH_OF_AUTO.get(composition.method) == "blend"
+    return LOSS_OF_PARTS if in_parts else LOSS_OF_SEARCH
+
+
+def alone_view(composition: Composition) -> dict[str, Any]:
+    """The modules tried alone so far, best first, as bars; which of them the search goes on with."""
+    told = selectors.alone_told(composition)
+    searched = set(selectors.modules_searched(composition))
+    bars = loss_rows(
+        [
+            {
+                "key": "",
+                "label": row["name"],
+                "detail": alone_note(row, searched),
+                "few_shot_loss_nats": row["loss_nats"],
+            }
+            for row in told[:ALONE_SHOWN]
+        ]
+    )
+    return {"bars": bars, "count": len(told), "more": told[ALONE_SHOWN:]}
+
+
+def alone_note(row: dict[str, Any], searched: set[str]) -> str:
+    if not row["is_known_whole"]:
+        return f"on {row['n_shots']} example{'s' if row['n_shots'] > 1 else ''} only"
+    return "not searched further" if searched and row["name"] not in searched else ""

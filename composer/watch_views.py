@@ -1,0 +1,80 @@
+"""What the watching page asks for while a composition runs, and what its owner can wish there."""
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from composer import selectors
+from composer.serializers import after
+from composer.services import composition_mail
+from composer.telling import event_line
+from composer.views import own
+from composer.watch import finished_view, progress_view
+from composer.watching import event_stream
+from hub_site.common.errors import Refusal
+
+
+@login_required
+@never_cache
+@require_safe
+def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    """The part of the page that says where it stands; of a finished one, how it ended."""
+    composition = own(request, composition_id)
+    if composition.is_finished:
+        answer = render(request, "composer/_finished.html", finished_view(composition) | {"is_alone": True})
+        answer["HX-Reswap"] = "outerHTML"  # what comes in its place asks no more
+        return answer
+    context = progress_view(composition) | {"is_alone": True}
+    # Swapped only when they are others: a button that is replaced loses the focus, or a click.
+    context["are_actions_new"] = request.GET.get("actions") != context["actions"]
+    return render(request, "composer/_progress.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def composition_events(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    """The events after one that the page has: how it follows where no stream can be held open."""
+    composition = own(request, composition_id)
+    try:
+        news = selectors.news_of(composition, after(request.GET))
+    except Refusal as refusal:
+        return refused(refusal)
+    return JsonResponse(news | {"events": [event_line(event) for event in news["events"]]})
+
+
+@login_required
+@require_safe
+def composition_stream(request: HttpRequest, composition_id: UUID) -> HttpResponseBase:
+    """The events as they happen, until it is finished."""
+    composition = own(request, composition_id)
+    try:
+        return event_stream(request, composition, after(request.GET, request.headers))
+    except Refusal as refusal:
+        return refused(refusal)
+
+
+def refused(refusal: Refusal) -> HttpResponse:
+    return JsonResponse({"error": refusal.message}, status=refusal.status)
+
+
+@login_required
+@require_POST
+def composition_mail_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+    """A letter when it is done, or none after all."""
+    composition = own(request, composition_id)
+    try:
+        composition = composition_mail(
+            owner=request.user, composition_id=composition_id, wanted="mail_when_done" in request.POST
+        )
+    except Refusal as refusal:
+        messages.error(request, refusal.message)
+    if request.htmx:
+        return render(request, "composer/_letter.html", {"composition": composition, "is_saved": True})
+    return redirect(composition)
