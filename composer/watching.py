@@ -177,6 +177,7 @@ class Switchboard:
 
     def _listen(self) -> None:
         with connection.cursor() as cursor:
+            cursor.execute(f"SET application_name = '{CHANNEL} streams'")  # as an operator sees it
             cursor.execute(f"LISTEN {CHANNEL}")
         listening = connection.connection
         with self._lock:
@@ -186,6 +187,7 @@ class Switchboard:
                 self._look_at(composition_id)
         with connection.cursor() as cursor:
             cursor.execute("UNLISTEN *")  # the pool lends this connection to requests again
+            cursor.execute("RESET application_name")
 
     def _news(self, listening: psycopg.Connection[Any]) -> set[UUID]:
         """The compositions to look at; waits until there is one, or somebody came or left."""

@@ -362,7 +362,9 @@ def test_a_stranger_cannot_stop_it(browser_of, charlie, ask):
 def test_the_buttons_are_sent_anew_only_when_they_are_others(browser, ask):
     composition = ask()
     progress = f"{composition.get_absolute_url()}progress/"
-    shown = re.search(r'name="actions" value="(\d+)"', page_of(browser.get(composition.get_absolute_url())))[1]
+    shown = re.search(r'name="actions" value="(\d+)"', page_of(browser.get(composition.get_absolute_url())))[
+        1
+    ]
     assert 'id="actions"' not in page_of(browser.get(f"{progress}?actions={shown}"))
     leases.claim(Composition, composition.pk, worker="w")
     assert 'id="actions" hx-swap-oob="true"' in page_of(browser.get(f"{progress}?actions={shown}"))

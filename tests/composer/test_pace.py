@@ -1,0 +1,92 @@
+"""How long a composition will take, as its page says it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from composer import selectors
+from composer.models import Composition, CompositionEvent
+from composer.pace import Stage, left_s, time_words
+from hub_site.jobs import leases
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def running(ask):
+    return leases.claim(Composition, ask().pk, worker="w")
+
+
+def happened(composition, *events):
+    """Store (seconds after noon, kind, detail) as a worker that told them then."""
+    rows = [CompositionEvent(kind=kind, detail=detail) for _, kind, detail in events]
+    stage = next((detail["stage"] for _, kind, detail in reversed(events) if kind == "stage"), "")
+    steps = [detail for _, kind, detail in events if kind == "step"]
+    progress = {"stage": stage}
+    if steps:
+        progress |= {"steps_done": steps[-1]["step"], "steps_planned": steps[-1]["budget"]}
+    leases.append_events(composition, rows, progress=progress)
+    for row, (seconds, _, _) in zip(rows, events, strict=True):
+        CompositionEvent.objects.filter(pk=row.pk).update(at=NOON + timedelta(seconds=seconds))
+    composition.refresh_from_db()
+
+
+def stage(name):
+    return "stage", {"stage": name, "text": name}
+
+
+def step(number):
+    return "step", {"step": number, "budget": 30, "loss": 1.0, "best_loss": 1.0, "weights": []}
+
+
+def stages_at(composition, seconds):
+    return selectors.stages_told(composition, now=NOON + timedelta(seconds=seconds))
+
+
+def test_where_nothing_like_it_has_finished_nobody_knows_but_how_long_the_stages_behind_it_took(running):
+    happened(running, (0, *stage("load")), (2, *stage("screen")), (5, *stage("search")))
+    stages = stages_at(running, 6)
+    assert [(one.state, one.taken_s, one.left_s) for one in stages] == [
+        ("done", 2.0, None), ("done", 3.0, None), ("current", None, None),
+        ("waiting", None, None), ("waiting", None, None),
+    ]  # fmt: skip
+    assert left_s(stages) is None
+
+
+def test_a_search_is_judged_by_its_own_pace(running):
+    happened(running, (0, *stage("search")), *((float(n), *step(n)) for n in range(1, 11)))
+    assert stages_at(running, 10)[2].left_s == pytest.approx(20.0)
+    assert stages_at(running, 13)[2].left_s == pytest.approx(17.0)  # it goes down between two steps too
+
+
+def test_what_comes_is_judged_by_those_that_finished_here_scaled_by_how_much_there_is_to_do(ask, done):
+    finished = done()  # of budget 30
+    finished.report["seconds"] = {
+        "load": 2.0, "screen": 9.0, "search": 30.0, "export": 1.0, "evaluate": 10.0
+    }  # fmt: skip
+    finished.save(update_fields=["report"])
+    running = leases.claim(Composition, ask(budget=60).pk, worker="w")
+    happened(running, (0, *stage("load")))
+    stages = stages_at(running, 0.5)
+    assert [one.left_s for one in stages] == pytest.approx([1.5, 9.0, 60.0, 1.0, 10.0])
+    assert left_s(stages) == pytest.approx(81.5)
+
+
+def test_an_attempt_that_begins_anew_does_not_count_the_time_of_the_one_before(running):
+    happened(running, (0, *stage("load")), (2, *stage("search")))
+    Composition.objects.filter(pk=running.pk).update(generation=running.generation + 1)
+    running.refresh_from_db()
+    happened(running, (100, *stage("load")), (101, *stage("screen")))
+    assert stages_at(running, 102)[0].taken_s == 1.0
+
+
+def test_a_stage_that_takes_longer_than_expected_has_a_moment_left_and_no_less(running):
+    assert left_s([Stage("Load", "done", taken_s=3.0), Stage("Check", "current", left_s=0.0)]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "a moment"), (7.4, "about 7 s"), (43, "about 45 s"), (200, "about 3 min"), (5400, "about 1.5 h")],
+)
+def test_an_estimate_is_said_no_more_exactly_than_it_is_known(seconds, words):
+    assert time_words(seconds) == words
