@@ -19,9 +19,11 @@ def event_line(event: CompositionEvent) -> dict[str, Any]:
 
 
 def said(event: CompositionEvent) -> str:
-    """The event in words."""
-    words = WORDS.get(event.kind)
-    return words(event) if words else event.kind
+    """The event in words; of one that lacks what they need, as an older release may have told it, its kind."""
+    try:
+        return WORDS[event.kind](event)
+    except KeyError:
+        return event.kind
 
 
 def stage_words(event: CompositionEvent) -> str:

@@ -89,10 +89,12 @@ def compose(page: Page, task: str) -> None:
 
 
 def watch(page: Page) -> None:
-    """The page tells what happens, survives a reload, and becomes the report by itself."""
+    """The page tells what happens, survives a reload, and leads to the report when it is done."""
     expect(page.get_by_role("heading", level=1)).to_contain_text(TASK)
     page.reload()
     expect(page.get_by_text("Verdict: Use it")).to_be_visible(timeout=REPORT_TIMEOUT_MS)
+    page.reload()  # the same address is the report now
+    expect(page.get_by_role("heading", name="The race")).to_be_visible()
 
 
 def reported_percent(page: Page) -> float:
