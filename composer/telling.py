@@ -19,7 +19,7 @@ def event_line(event: CompositionEvent) -> dict[str, Any]:
 
 
 def said(event: CompositionEvent) -> str:
-    """The event in words; of one that lacks what they need, as an older release may have told it, its kind."""
+    """The event in words; its kind, if it lacks what they need, as an older release may have told it."""
     try:
         return WORDS[event.kind](event)
     except KeyError:
