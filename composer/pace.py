@@ -111,7 +111,8 @@ def steps_left_s(composition: Composition, steps: Sequence[CompositionEvent], no
     made = last.detail["step"] - first.detail["step"]
     pace_s = (last.at - first.at).total_seconds() / max(1, made)
     ahead = composition.steps_planned - last.detail["step"]
-    return max(0.0, ahead * pace_s - (now - last.at).total_seconds())
+    left: float = ahead * pace_s - (now - last.at).total_seconds()
+    return max(0.0, left)
 
 
 def left_s(stages: Sequence[Stage]) -> float | None:

@@ -196,8 +196,8 @@ class Switchboard:
             stirred, self._stirred = self._stirred | rung, set()
             watched = stirred & self._watchers.keys()
         if not watched:
-            ready, _, _ = select.select([listening, self._ear], [], [])
-            if self._ear in ready:
+            ready, _, _ = select.select([listening.fileno(), self._ear.fileno()], [], [])
+            if self._ear.fileno() in ready:
                 self._ear.recv(4096)
         return watched
 

@@ -28,6 +28,7 @@
   let streamFails = !window.EventSource;
   let source = null;
   let timer = 0;
+  let lossTimer = 0; // a stream that ends and comes back within a moment is not lost
   let runs = 0; // an answer to an earlier run comes too late
 
   // --- what is drawn -----------------------------------------------------------
@@ -180,12 +181,18 @@
 
   // --- how it comes ---------------------------------------------------------------
 
+  const isBack = () => {
+    clearTimeout(lossTimer);
+    lossTimer = 0;
+    link.textContent = "";
+  };
+
   const stop = () => {
     runs += 1;
     clearTimeout(timer);
     source?.close();
     source = null;
-    link.textContent = "";
+    isBack();
   };
 
   const later = (what, wait_ms) => {
@@ -202,7 +209,7 @@
     };
     source.addEventListener("standing", ({ data }) => {
       clearTimeout(timer);
-      link.textContent = "";
+      isBack();
       const { status, is_finished: isFinished } = JSON.parse(data);
       if (isFinished) finish(status);
       else askForWords();
@@ -210,7 +217,7 @@
     source.onerror = () => {
       clearTimeout(timer);
       if (source?.readyState === EventSource.CLOSED) giveUpStream();
-      else later(() => (link.textContent = LOST), PATIENCE_MS / 2); // the browser comes back by itself
+      else lossTimer ||= setTimeout(() => (link.textContent = LOST), PATIENCE_MS / 2); // it comes back by itself
     };
   };
 
@@ -228,7 +235,7 @@
       if (!answer.ok) throw new Error(answer.statusText);
       const news = await answer.json();
       if (run !== runs) return undefined; // meanwhile it comes another way
-      link.textContent = "";
+      isBack();
       news.events.forEach(take);
       if (news.is_finished) finish(news.status);
       else later(poll, document.hidden ? HIDDEN_MS : POLL_MS);

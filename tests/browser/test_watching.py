@@ -225,7 +225,7 @@ def test_two_tabs_tell_the_same_and_a_stop_in_one_shows_in_the_other(watch):
     assert steps_on(owner.page) == steps_on(other)
 
 
-def test_a_lost_connection_is_said_and_nothing_is_missed(watch, line):
+def test_a_lost_connection_is_said_and_nothing_is_missed(line, watch):
     owner = watch("wanja", LONG, base_url=line.address)
     page = owner.page
     wait_for_step(page, 3)
