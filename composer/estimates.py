@@ -74,11 +74,19 @@ class Estimate:
 
 
 def estimate(base: BaseModel, method: str, amounts: Amounts) -> Estimate:
+    by_stage, n_measured = seconds_by_stage(base, method, amounts)
+    seconds = sum(by_stage.values())
+    low, high = SPREAD_MEASURED if n_measured else SPREAD_FROM_SIZE
+    return Estimate(low * seconds, high * seconds, n_measured)
+
+
+def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[dict[str, float], int]:
+    """How long each of the core's stages would take, and from how many compositions that was taken."""
     earlier = list(measured_of(base, method)[:EARLIER_READ])
     each = seconds_of_units(earlier) if earlier else seconds_from_size(base, amounts)
-    seconds = sum(each[stage] * units for stage, units in amounts.units.items())
-    low, high = SPREAD_MEASURED if earlier else SPREAD_FROM_SIZE
-    return Estimate(low * seconds, high * seconds, len(earlier))
+    seconds = {stage: each[stage] * units for stage, units in amounts.units.items()}
+    seconds["evaluate"] += seconds.pop("rivals")  # the core does both in one stage
+    return seconds, len(earlier)
 
 
 def measured_of(base: BaseModel, method: str) -> QuerySet[Composition, Mapping[str, Any]]:

@@ -1,13 +1,8 @@
-"""How long a composition takes: by how long like ones took here, and by its own pace once it searches.
-
-An estimate, and every page that shows it says so. Where nothing like it has finished on this site, there
-is none.
-"""
+"""How far a composition is, and how long it takes yet: as estimated, and by its own pace as it searches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import median
 
 from composer.models import Composition, CompositionEvent
 
@@ -23,51 +18,13 @@ STEPS_BEFORE_PACE = 5  # of a search, before its own pace tells more than others
 
 
 @dataclass(frozen=True)
-class Work:
-    """What the length of a composition's stages goes by."""
-
-    n_modules: int
-    n_shots: int
-    n_held_out: int
-    budget: int
-
-    def units_of(self, stage: str) -> int:
-        """How much there is to do in a stage, in a unit of its own; 1 where none of these matters."""
-        units = {
-            "load": self.n_modules,
-            "screen": self.n_modules * self.n_shots,
-            "search": self.budget,
-            "evaluate": self.n_shots + self.n_held_out,
-        }
-        return max(1, units.get(stage, 1))
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One that is done: how much there was to do, and the seconds that each stage took."""
-
-    work: Work
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class Stage:
-    """One stage of a composition for its page; seconds that are not known are None."""
+    """One stage of a composition for its page; None: that is not known, or not ahead any more."""
 
     label: str
     state: str  # done, current, waiting
     taken_s: float | None = None
     left_s: float | None = None
-
-
-def expected_seconds(work: Work, finished: Sequence[Finished]) -> dict[str, float]:
-    """By stage, from the speeds of ones like it (the median). Empty: nobody knows."""
-    return {
-        stage: work.units_of(stage)
-        * median(one.seconds[stage] / one.work.units_of(stage) for one in finished if stage in one.seconds)
-        for stage in STAGES
-        if any(stage in one.seconds for one in finished)
-    }
 
 
 def stages_of(
@@ -77,9 +34,10 @@ def stages_of(
     expected: Mapping[str, float],
     now: datetime,
 ) -> list[Stage]:
-    """Every stage in order, with the seconds it took or, as far as can be said, will take.
+    """Every stage in order, with the seconds it took or will take.
 
     Args:
+        expected: seconds by stage, as estimates has them.
         told: the stage events of the current attempt, in order.
         steps: its last steps, in order.
     """
@@ -115,11 +73,9 @@ def steps_left_s(composition: Composition, steps: Sequence[CompositionEvent], no
     return max(0.0, left)
 
 
-def left_s(stages: Sequence[Stage]) -> float | None:
-    """Until the report; None if it cannot be said of some stage."""
-    ahead = [stage.left_s for stage in stages if stage.state != "done"]
-    known = [seconds for seconds in ahead if seconds is not None]
-    return sum(known) if len(known) == len(ahead) else None
+def left_s(stages: Sequence[Stage]) -> float:
+    """Until the report."""
+    return sum(stage.left_s or 0.0 for stage in stages)
 
 
 def time_words(seconds: float) -> str:

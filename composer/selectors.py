@@ -1,7 +1,8 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -36,8 +37,6 @@ STATES = {  # that a list can be narrowed to; of verdicts, the one that is looke
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
 NEAR = "near:"  # a choice of modules by their texts
-FINISHED_LOOKED_AT = 20  # earlier ones, to tell how long one takes
-WORK_FIELDS = ("n_modules", "n_shots", "n_held_out", "budget")
 LETTER_ON = (Status.DONE, Status.FAILED)  # who cancels it knows
 LETTER_WITHIN = timedelta(days=1)
 PICKED_UP_S = 4  # a free worker takes a job well within this
@@ -143,46 +142,14 @@ def news_of(composition: Composition, number: int) -> dict[str, object]:
     return {"status": composition.status, "is_finished": finished, "events": events}
 
 
-def finished_like(base: BaseModel, method: str) -> list[Finished]:
-    """The latest of everybody's that were done on this base by this method: how long they took."""
-    rows = (
-        Composition.objects.filter(base=base, method=method, status=Status.DONE, stop_requested=False)
-        .annotate(
-            n_modules=Count("modules"),
-            seconds=F("report__seconds"),
-            n_shots=F("report__n_shots"),
-            n_held_out=F("report__n_held_out"),
-        )
-        .order_by("-finished_at")
-        .values("n_modules", "n_shots", "n_held_out", "budget", "seconds")[:FINISHED_LOOKED_AT]
-    )
-    return [
-        Finished(work=Work(**{name: row[name] for name in WORK_FIELDS}), seconds=row["seconds"])
-        for row in rows
-    ]
+def stages_told(composition: Composition) -> list[CompositionEvent]:
+    """The stages that its current attempt began, in order."""
+    return list(composition.events.filter(generation=composition.generation, kind="stage"))
 
 
-def work_of(composition: Composition) -> Work:
-    """How much there is to do for it."""
-    return Work(
-        n_modules=composition.modules.count(),
-        n_shots=composition.examples.filter(role=Example.Role.SHOT).count(),
-        n_held_out=composition.examples.filter(role=Example.Role.HELD_OUT).count(),
-        budget=composition.budget,
-    )
-
-
-def stages_told(composition: Composition, now: datetime | None = None) -> list[Stage]:
-    """Its stages, with the time that each took or will take."""
-    told = composition.events.filter(generation=composition.generation)
-    steps = list(told.filter(kind="step").order_by("-number")[:STEPS_OF_PACE])[::-1]
-    return stages_of(
-        composition,
-        told=list(told.filter(kind="stage")),
-        steps=steps,
-        expected=expected_seconds(work_of(composition), finished_like(composition.base, composition.method)),
-        now=now or timezone.now(),
-    )
+def steps_told(composition: Composition, count: int, **only: int) -> list[CompositionEvent]:
+    """The last steps of its search, in order."""
+    return list(composition.events.filter(kind="step", **only).order_by("-number")[:count])[::-1]
 
 
 def alone_told(composition: Composition) -> list[dict[str, Any]]:

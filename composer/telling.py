@@ -29,7 +29,7 @@ def said(event: CompositionEvent) -> str:
 def stage_words(event: CompositionEvent) -> str:
     text = str(event.detail.get("text") or event.detail.get("stage", ""))
     if event.generation > 1 and event.detail.get("stage") == "load":
-        return f"A worker takes it up again (attempt {event.generation}). {text}"
+        return f"A worker takes it up again. {text}"
     return text
 
 

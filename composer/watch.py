@@ -1,11 +1,15 @@
 """What the page to watch a composition on shows, at the moment it is asked for."""
 
+from datetime import datetime
 from typing import Any
+
+from django.utils import timezone
 
 from composer import selectors
 from composer.core.choices import SEARCH_OF_AUTO
-from composer.models import Composition
-from composer.pace import Stage, left_s, time_words
+from composer.estimates import Amounts, Estimate, seconds_by_stage
+from composer.models import Composition, Example
+from composer.pace import STEPS_OF_PACE, Stage, left_s, stages_of, time_words
 from composer.report import DECISIONS, loss_rows, race_rows, race_so_far, weight_rows
 from composer.telling import said
 from hub_site.jobs.models import Status
@@ -32,12 +36,11 @@ SILENT_WORKER = (
 
 def watch_view(composition: Composition) -> dict[str, Any]:
     """The whole page: where it stands, and everything that was told so far."""
-    steps = list(composition.events.filter(kind="step").order_by("-number")[:LOG_SHOWN])[::-1]
     lines = list(composition.events.order_by("-number")[:LOG_SHOWN])[::-1]
     return progress_view(composition) | {
         "n_modules": composition.modules.count(),
         "weights": weight_rows(selectors.last_weights(composition)),
-        "steps_told": [event.detail for event in steps],
+        "steps_told": [event.detail for event in selectors.steps_told(composition, LOG_SHOWN)],
         "log": [(event.at, said(event)) for event in lines],
     }
 
@@ -45,13 +48,14 @@ def watch_view(composition: Composition) -> dict[str, Any]:
 def progress_view(composition: Composition) -> dict[str, Any]:
     """The part of it that the server draws anew while it runs."""
     waiting = selectors.waiting_since(composition)
-    stages = selectors.stages_told(composition)
+    stages, n_measured = stages_now(composition)
     told = selectors.baselines_told(composition)
     return {
         "composition": composition,
         "waiting": waiting,
         "steps": [stage_step(stage) for stage in stages],
-        "time_left": time_left(stages),
+        "time_left": time_words(left_s(stages)),
+        "time_basis": Estimate(0, 0, n_measured).basis,
         "loss_words": loss_words(composition),
         "no_worker": NO_WORKER.format(seconds=waiting.seconds),
         "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
@@ -60,6 +64,26 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         "race": race_rows(told),
         **actions_view(composition),
     }
+
+
+def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[Stage], int]:
+    """Its stages with their times, and how many compositions the times to come were taken from."""
+    amounts = Amounts(
+        n_shots=composition.examples.filter(role=Example.Role.SHOT).count(),
+        n_held_out=composition.examples.filter(role=Example.Role.HELD_OUT).count(),
+        n_modules=composition.modules.count(),
+        budget=composition.budget,
+        baselines=composition.baselines,
+    )
+    expected, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
+    stages = stages_of(
+        composition,
+        told=selectors.stages_told(composition),
+        steps=selectors.steps_told(composition, STEPS_OF_PACE, generation=composition.generation),
+        expected=expected,
+        now=now or timezone.now(),
+    )
+    return stages, n_measured
 
 
 def actions_view(composition: Composition) -> dict[str, Any]:
@@ -94,12 +118,6 @@ def stage_step(stage: Stage) -> dict[str, str]:
     elif stage.left_s is not None:
         note = f"{time_words(stage.left_s)} left" if stage.state == "current" else time_words(stage.left_s)
     return {"label": stage.label, "state": stage.state, "note": note}
-
-
-def time_left(stages: list[Stage]) -> str:
-    """The estimate in words; empty where there is none."""
-    seconds = left_s(stages)
-    return "" if seconds is None else time_words(seconds)
 
 
 def loss_words(composition: Composition) -> str:

@@ -75,6 +75,7 @@ def report(page: Page) -> None:
     if stop.is_visible():
         stop.click()
     page.locator(".verdict").first.wait_for(timeout=REPORT_TIMEOUT_MS)
+    page.reload()  # from the page it was watched on, if that is where we are, to the report
 
 
 def cancelled(page: Page) -> None:

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0003_composition_published_as"),
+        ("composer", "0004_drafts"),
     ]
 
     operations = [
