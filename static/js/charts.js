@@ -41,9 +41,15 @@ window.hubCharts = (() => {
     points: { show: dots, size: 5, fill: () => colourOf(host, `series-${kind}`) },
   });
 
+  /* What is left between the paddings: a wider canvas would scroll. */
+  const roomIn = (host) => {
+    const { paddingLeft, paddingRight } = getComputedStyle(host);
+    return host.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
+  };
+
   const line = (host, { x, y, series: wanted, height = 256 }) => {
     const options = {
-      width: host.clientWidth,
+      width: roomIn(host),
       height,
       scales: {
         x: { time: false },
@@ -55,7 +61,7 @@ window.hubCharts = (() => {
       series: [{ label: x }, ...wanted.map((one) => series(host, one))],
     };
     const plot = new uPlot(options, [[], ...wanted.map(() => [])], host);
-    new ResizeObserver(() => plot.setSize({ width: host.clientWidth, height })).observe(host);
+    new ResizeObserver(() => plot.setSize({ width: roomIn(host), height })).observe(host);
     document.addEventListener("hub:theme", () => plot.redraw(false));
     return plot;
   };
