@@ -10,8 +10,9 @@ from composer.core.choices import SEARCH_OF_AUTO
 from composer.estimates import Amounts, Estimate, seconds_by_stage
 from composer.models import Composition, Example
 from composer.pace import STEPS_OF_PACE, Stage, left_s, stages_of, time_words
-from composer.report import DECISIONS, loss_rows, race_rows, race_so_far, weight_rows
+from composer.report import loss_rows, race_rows, race_so_far, weight_rows
 from composer.telling import said
+from composer.verdict_words import verdict_view
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first
@@ -99,13 +100,12 @@ def actions_view(composition: Composition) -> dict[str, Any]:
 
 def finished_view(composition: Composition) -> dict[str, Any]:
     """How it ended, for a reader who is still on the page."""
-    verdict = (composition.report or {}).get("verdict", {"decision": "", "text": ""})
-    _, label = DECISIONS.get(verdict["decision"], ("quiet", "Verdict"))
+    baselines = composition.report["baselines"] if composition.report else []
     return {
         "composition": composition,
-        "verdict": verdict | {"label": label},
-        "rows": race_so_far((composition.report or {}).get("baselines", [])),
-        "race": race_rows((composition.report or {}).get("baselines", [])),
+        "verdict": verdict_view(composition.report) if composition.report else None,
+        "rows": race_so_far(baselines),
+        "race": race_rows(baselines),
         "alone": alone_view(composition),
     }
 
@@ -139,7 +139,8 @@ def alone_view(composition: Composition) -> dict[str, Any]:
                 "few_shot_loss_nats": row["loss_nats"],
             }
             for row in told[:ALONE_SHOWN]
-        ]
+        ],
+        "loss",
     )
     return {"bars": bars, "count": len(told), "more": told[ALONE_SHOWN:]}
 

@@ -1,5 +1,6 @@
 """The pages to compose on: what one can do, what one is told, and who may see it."""
 
+import html
 import io
 import re
 import shlex
@@ -15,6 +16,7 @@ from composer.__main__ import build_parser
 from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
 from composer.core.examples import read_examples
 from composer.models import Composition, CompositionEvent
+from composer.verdict_words import verdict_view
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
@@ -437,7 +439,8 @@ def test_the_progress_of_a_finished_one_tells_the_verdict_leads_to_the_report_an
     page = page_of(answer)
     assert answer.headers["HX-Reswap"] == "outerHTML"  # of the section that asked
     assert "hx-trigger" not in page
-    assert "Use the composition. It is right on 1 of 2." in page
+    assert "Verdict: Use it" in page
+    assert verdict_view(composition.report)["sentence"] in html.unescape(page)
     assert f'href="{composition.get_absolute_url()}"' in page
 
 

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0004_drafts"),
+        ("composer", "0005_share_link"),
     ]
 
     operations = [

@@ -44,7 +44,7 @@ DROP FUNCTION composition_event_told();
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0005_a_letter_when_it_is_done"),
+        ("composer", "0006_a_letter_when_it_is_done"),
     ]
 
     operations = [migrations.RunSQL(LISTEN, LISTEN_NO_MORE)]
