@@ -158,6 +158,7 @@ def verdict_row(order: Order) -> dict[str, Any]:
         single = composition.stack.names[int(composition.alone.argmin())]
         decided = verdict_on_held_out({k: a[:seen] for k, a in answers.items()}, examples[:seen], single)
         without = composition.verdict_from_shots()
+        left_out = composition.left_out_by_key()
     percent = {key: accuracy(a[seen:], examples[seen:]).percent for key, a in answers.items()}
     return {
         **named(order),
@@ -165,8 +166,9 @@ def verdict_row(order: Order) -> dict[str, Any]:
         "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
         "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
         "decision": {"held_out": decided.decision, "left_out": without.decision},
-        "left_out_loss_nats": {
-            row.key: row.left_out_loss_nats for row in (*composition.rivals, composition.composed)
+        "left_out": {
+            "label_tokens": list(left_out["composed"].label_tokens),
+            "nats": {key: [round(x, 4) for x in one.nats] for key, one in left_out.items()},
         },
     }
 

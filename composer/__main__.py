@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from composer.core import choices
-from composer.core.errors import ComposeError, InvalidJobError
-from composer.core.sources import Source, base_source, module_source, module_text
+from composer.core.errors import ComposeError, ExamplesError, InvalidJobError
+from composer.core.examples import read_examples
+from composer.core.request import read_job
+from composer.core.sources import Source, base_source, distinct_names, module_source, module_text
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
@@ -61,8 +63,8 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--base", required=True, help="the base model: a folder (./base) or owner/name@revision of a Hub")
     add("--modules", required=True, nargs="+", metavar="M", help="LoRA modules: folders or names of a Hub")
-    add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
-    add("--held-out", type=Path, help="examples that only the report may see")
+    add("--examples", required=True, type=a_path, help='lines of {"input": …, "output": …}')
+    add("--held-out", type=a_path, help="examples that only the report may see")
     add("--method", choices=choices.names(choices.METHODS), default=choices.DEFAULT_METHOD)
     searches = ", ".join(choices.names(choices.SEARCHES))
     add("--search", default="auto", help=f"{searches}, or {choices.NEVERGRAD}NAME for any of nevergrad's")
@@ -87,7 +89,7 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     add("--baselines", choices=choices.names(choices.BASELINES), default="always")
     add("--device", choices=choices.names(choices.DEVICES), default="auto")
     add("--task", default="", metavar="SENTENCE", help="what the task is, in words, for near:K")
-    add("--out", required=True, type=Path, help="folder for the adapter and its report")
+    add("--out", required=True, type=a_path, help="folder for the adapter and its report")
     parser.set_defaults(command=compose)
 
 
@@ -95,10 +97,17 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--base", required=True, help="the base model: a folder (./base) or owner/name@revision of a Hub")
     add("--adapter", help="a peft adapter: a folder or a Hub's name; the base alone if left out")
-    add("--examples", required=True, type=Path, help='lines of {"input": …, "output": …}')
+    add("--examples", required=True, type=a_path, help='lines of {"input": …, "output": …}')
     add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     parser.set_defaults(command=evaluate)
+
+
+def a_path(text: str) -> Path:
+    """A path that was written; an empty one would mean the folder one stands in."""
+    if not text:
+        raise argparse.ArgumentTypeError("name a file or a folder, not nothing")
+    return Path(text)
 
 
 def default_budgets() -> str:
@@ -110,15 +119,17 @@ def default_budgets() -> str:
 
 def compose(asked: argparse.Namespace) -> None:
     """Make a job folder of what was asked, run it, and move the result to --out."""
-    for path in filter(None, [asked.examples, asked.held_out]):
-        require_file(path)
+    require_examples(asked.examples, choices.SHOTS_LIMIT)
+    if asked.held_out is not None:
+        require_examples(asked.held_out, choices.HELD_OUT_LIMIT)
     require_writable(asked.out)
     base, modules = base_source(asked.base), [module_source(reference) for reference in asked.modules]
-    from composer.core import job  # loads torch, which takes seconds; a wrong path is told before
-
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
         write_job(folder, asked, base, modules)
+        read_job(folder)
+        from composer.core import job  # loads torch, which takes seconds; what is wrong is told before
+
         job.run(folder, progress_bar() if sys.stderr.isatty() else say_stage)
         asked.out.mkdir(parents=True, exist_ok=True)
         for made in sorted((folder / "out").iterdir()):
@@ -129,7 +140,7 @@ def compose(asked: argparse.Namespace) -> None:
 
 def evaluate(asked: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
-    require_file(asked.examples)
+    require_examples(asked.examples, choices.HELD_OUT_LIMIT)
     base = base_source(asked.base)
     adapter = module_source(asked.adapter) if asked.adapter else None
     from composer.core import scoring
@@ -148,23 +159,27 @@ def list_methods(_asked: argparse.Namespace) -> None:
     """Everything that can be chosen, with a line and a source each."""
     for title, offered in (
         ("Methods", choices.METHODS),
-        ("Searches", choices.SEARCHES),
+        ("Searches", (*choices.SEARCHES, choices.ANY_OF_NEVERGRAD)),
         ("Selectors", choices.SELECTORS),
         ("Objectives", choices.OBJECTIVES),
         ("Baselines", choices.BASELINES),
     ):
         print(title)
         for choice in offered:
-            print(f"  {choice.name:<14}{choice.line}\n{'':<16}[{choice.source}]")
+            print(f"  {choice.name:<15}{choice.line}\n{'':<17}[{choice.source}]")
 
 
 # --- what they need -----------------------------------------------------------
 
 
-def require_file(path: Path) -> None:
-    """Refuse what is not there."""
+def require_examples(path: Path, limit: int) -> None:
+    """Refuse a file that is not there or holds no examples, by the name that was given for it."""
     if not path.is_file():
         raise InvalidJobError(f"There is no file {path}.")
+    try:
+        read_examples(path, limit)
+    except ExamplesError as refusal:
+        raise ExamplesError(f"In {path}: {refusal}") from refusal
 
 
 def require_writable(out: Path) -> None:
@@ -195,12 +210,12 @@ def write_job(folder: Path, asked: argparse.Namespace, base: Source, modules: Se
         "base": {"name": base.name, "folder": str(base.folder), "revision": base.revision},
         "modules": [
             {
-                "name": module.name if module.revision else module.folder.name,
+                "name": name,
                 "folder": str(module.folder),
                 "revision": module.revision,
                 "text": module_text(module.folder, choices.TEXT_LIMIT),
             }
-            for module in modules
+            for name, module in zip(distinct_names(modules), modules, strict=True)
         ],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")

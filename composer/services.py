@@ -17,7 +17,7 @@ from composer.candidates import MODULES_MAX
 from composer.core import choices
 from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.errors import InvalidJobError
-from composer.core.request import objective_name, one_of, search_name, whole_number
+from composer.core.request import batch_size_of, objective_name, one_of, search_name, whole_number
 from composer.core.selectors import parse_selectors
 from composer.core.templates import require_template
 from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX, Pair, is_storable, without_shots
@@ -42,7 +42,7 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "search": lambda asked: search_name(asked, asked["method"]),
     "objective": lambda asked: objective_name(asked, asked["method"], asked["search"]),
     "budget": lambda asked: whole_number(asked, "budget", 1, choices.BUDGET_LIMIT),
-    "batch_size": lambda asked: whole_number(asked, "batch_size", 1, choices.SHOTS_LIMIT),
+    "batch_size": lambda asked: batch_size_of(asked, asked["method"]),
     "precision": lambda asked: one_of(asked, "precision", choices.names(choices.PRECISIONS), "auto"),
     "device": lambda asked: one_of(asked, "device", choices.names(choices.DEVICES), "auto"),
     "rank": lambda asked: whole_number(asked, "rank", 1, choices.RANK_LIMIT),

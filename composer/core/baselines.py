@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
 from composer.core.blend import DEFAULTS, Folds, parts_left_out
 from composer.core.combine import Adapters, Method, OwnFactors, single_modules
 from composer.core.errors import ComposeError
+from composer.core.evaluate import LeftOut
 from composer.core.examples import Example
 from composer.core.fitting import Fitting
 from composer.core.methods import make_method
@@ -52,7 +52,7 @@ class Cost:
 class Rival:
     """One baseline and what was measured of it; None where there was nothing to measure.
 
-    `left_out_loss_nats` is on examples that it was not made from, each left out once.
+    `left_out` is on examples that it was not made from, each left out once.
     `prompt_tokens` is the mean over the questions.
     """
 
@@ -62,7 +62,7 @@ class Rival:
     few_shot_loss_nats: float | None
     answers: Sequence[str] | None
     cost: Cost = field(default_factory=Cost)
-    left_out_loss_nats: float | None = None
+    left_out: LeftOut | None = None
     prompt_tokens: float | None = None
 
 
@@ -82,7 +82,7 @@ class Race:
     Attributes:
         method: that the composition was made by; the uniform average is made by it too.
         best: the index of the module with the lowest few-shot loss alone.
-        best_left_out: its loss on examples left out of its choice.
+        best_left_out: such a module on examples left out of its choice.
     """
 
     job: Job
@@ -93,15 +93,15 @@ class Race:
     exam: Exam | None
     best: int
     screened: Cost
-    best_left_out: float | None
+    best_left_out: LeftOut | None
 
     def rivals(self) -> Iterator[Rival]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
-        alone = self.scored(("zero_shot", "Base alone", ""), {})
-        yield replace(alone, left_out_loss_nats=alone.few_shot_loss_nats)  # it has seen none of them
+        yield self.scored(("zero_shot", "Base alone", ""), {}, unfitted=True)
         yield self.best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
-        yield self.scored(("uniform", "Uniform average", f"every weight 1/{len(self.stack)}"), uniform)
+        about = ("uniform", "Uniform average", f"every weight 1/{len(self.stack)}")
+        yield self.scored(about, uniform, unfitted=True)
         yield in_context(self.scorer, self.shots, self.exam)
         yield self.lora_on_shots()
         if self.job.baselines == "thorough":
@@ -124,12 +124,24 @@ class Race:
             self.best_left_out,
         )
 
-    def scored(self, about: tuple[str, str, str], adapters: Adapters, cost: Cost | None = None) -> Rival:
-        """A rival by its adapters; `cost` is what was spent before, its own few-shot loss is added."""
+    def scored(
+        self,
+        about: tuple[str, str, str],
+        adapters: Adapters,
+        cost: Cost | None = None,
+        *,
+        unfitted: bool = False,
+    ) -> Rival:
+        """A rival by its adapters; `cost` is what was spent before, its own few-shot loss is added.
+
+        `unfitted`: it was made without the shots, so that each of them counts as left out.
+        """
         cost = cost or Cost()
         with cost.counted(self.scorer):
-            loss = float(token_mean(self.scorer.nats_of(adapters), self.scorer.label_tokens))
-        return Rival(*about, loss if math.isfinite(loss) else None, self.answers(adapters), cost)
+            nats = self.scorer.nats_of(adapters)[0]
+        loss = float(token_mean(nats, self.scorer.label_tokens))
+        left_out = left_out_of(nats, self.scorer.label_tokens) if unfitted else None
+        return Rival(*about, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out)
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """To the held-out questions, if there are any; in the composition's template if none is named."""
@@ -157,10 +169,10 @@ class Race:
             with cost.counted():
                 nats = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
             cost.gradient_steps += LORA_STEPS * min(DEFAULTS.parts, len(self.shots))
-            left_out = left_out_mean(nats, self.scorer.label_tokens)
+            left_out = left_out_of(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
         rival = self.scored(("lora_on_shots", "LoRA trained on the examples", detail), adapters, cost)
-        return replace(rival, left_out_loss_nats=left_out)
+        return replace(rival, left_out=left_out)
 
     def random_loras(self) -> Rival:
         """As many LoRAs of random numbers, of the modules' own sizes, through the same search.
@@ -307,12 +319,11 @@ def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:
 
 
 @torch.no_grad()
-def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[float | None, str]:
-    """Nats per token of each shot with the others in its prompt, and what to say of it."""
+def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[LeftOut | None, str]:
+    """Each shot with the others in its prompt, and what to say of it."""
     if len(shots) < 2:
         return None, ""
-    losses, bare = [], []
-    tokens = 0
+    losses, bare, tokens = [], [], []
     for i, shot in enumerate(shots):
         others = shown_before(base, [*shots[:i], *shots[i + 1 :]]).replace("{input}", "{ input }")
         template = others + base.prompt("{input}")
@@ -323,18 +334,21 @@ def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[f
         batch = base.encode([shot], template)
         losses.append(float(base.token_nats(batch, {})))
         bare.append(float(base.token_nats(base.encode([shot]), {})))
-        tokens += int(batch.label_tokens.sum())
-    shown, alone = sum(losses) / tokens, sum(bare) / tokens
+        tokens.append(float(batch.label_tokens.sum()))
+    shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):
         return None, ""
+    left_out = LeftOut(tuple(losses), tuple(tokens))
     if shown < alone:
-        return shown, ""
-    return shown, (
+        return left_out, ""
+    return left_out, (
         "this base never learnt to use examples: they raise its loss on yours "
         f"from {alone:.2f} to {shown:.2f} nats per token"
     )
 
 
-def left_out_mean(nats: Any, label_tokens: Tensor) -> float:
-    """Nats per token over examples that were each left out once, (n,) and (n,)."""
-    return float(nats.sum() / label_tokens.sum())
+def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOut | None:
+    """Examples (n,) that were each left out once; None where one has no finite loss."""
+    if not nats.isfinite().all():
+        return None
+    return LeftOut(tuple(nats.tolist()), tuple(label_tokens.tolist()))

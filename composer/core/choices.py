@@ -122,6 +122,11 @@ SEARCHES = (
     ),
 )
 NEVERGRAD = "nevergrad:"  # before the name of any optimiser that nevergrad registers, for those who know it
+ANY_OF_NEVERGRAD = Choice(
+    f"{NEVERGRAD}NAME",
+    "Any optimiser that nevergrad registers, by its name there, such as nevergrad:OnePlusOne.",
+    "nevergrad.optimizers.registry",
+)
 OPTIMIZER_OF_SEARCH = {"auto": "NGOpt", "ngopt": "NGOpt", "cma": "CMA"}  # nevergrad's names
 GRADIENT_SEARCHES = ("adam", "adam-sparse", "adam-positive", "lbfgs")
 

@@ -1,6 +1,7 @@
 """How good an adapter is on examples it never saw, and what to make of it."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -153,28 +154,99 @@ def verdict_without_evidence(reason: str) -> Verdict:
     )
 
 
-MARGIN_LEFT_OUT = 0.9  # a tenth less, or it may as well be chance at a handful of examples
+@dataclass(frozen=True)
+class LeftOut:
+    """A handful of examples, each scored under what was made without it.
+
+    Attributes:
+        nats: cross entropy of each, summed over its label tokens.
+        label_tokens: how many it has.
+    """
+
+    nats: tuple[float, ...]
+    label_tokens: tuple[float, ...]
+
+    @property
+    def loss_nats(self) -> float:
+        """Per label token."""
+        return sum(self.nats) / sum(self.label_tokens)
+
+    @property
+    def chances(self) -> tuple[float, ...]:
+        """For each example the chance that a token of its answer is right, their geometric mean, 0 to 1."""
+        return tuple(math.exp(-x / n) for x, n in zip(self.nats, self.label_tokens, strict=True))
 
 
-def verdict_left_out(losses: Mapping[str, float], single_name: str) -> Verdict:
-    """Compare losses in nats per token on examples that each fit had left out.
+def mean_interval(values: Sequence[float], level: float) -> tuple[float, float]:
+    """Bounds of the mean of a few values, which lies above the lower one with a chance of `level`.
+
+    Source: Student, The probable error of a mean, Biometrika 6 (1908).
+    """
+    n, mean = len(values), statistics.fmean(values)
+    spread = t_quantile(level, n - 1) * statistics.stdev(values) / math.sqrt(n)
+    return mean - spread, mean + spread
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """Student's t at the chance `p` of 0.5 to 0.99: exact for one and two degrees of freedom, else to 1 %.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if freedom == 2:
+        return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
+    z = statistics.NormalDist().inv_cdf(p)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return math.fsum(term / freedom**power for power, term in enumerate(terms))
+
+
+# Chosen on other tasks and draws than those of benchmarks/results; docs/decisions/0013 has the figures.
+SURE_LEFT_OUT = 0.86  # chance that the mean lead is above zero; at five examples 1.25 standard errors
+WORTH_LEFT_OUT = 0.9  # of the other's loss: a lead of less, however sure, is nothing to act on
+FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where one example disagrees
+
+
+def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
+    """Whether examples that were left out speak for `ours`, as surely as so few can."""
+    leads = [mine - theirs for mine, theirs in zip(ours.chances, others.chances, strict=True)]
+    surely, _ = mean_interval(leads, SURE_LEFT_OUT)
+    share = WORTH_LEFT_OUT if surely > 0 else FAR_LEFT_OUT
+    return ours.loss_nats < share * others.loss_nats
+
+
+def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdict:
+    """Compare the chances of right tokens on examples that each fit had left out.
 
     Used when there are no held-out examples; weaker evidence, and it says so.
 
     Args:
-        losses: of "composed", "zero_shot" and of further measured keys of RIVALS.
+        left_out: of "composed", "zero_shot" and of further measured keys of RIVALS.
     """
-    rivals = [key for key in RIVALS if key in losses]
+    composed = left_out["composed"]
+    rivals = [key for key in RIVALS if key in left_out]
+    chance = {key: 100 * statistics.fmean(one.chances) for key, one in left_out.items()}
+    best = max(rivals, key=lambda key: chance[key])
+    low, high = (100 * bound for bound in mean_interval(composed.chances, 0.975))
+    leads = [mine - theirs for mine, theirs in zip(composed.chances, left_out[best].chances, strict=True)]
+    least, most = (100 * bound for bound in mean_interval(leads, 0.975))
     figures = (
-        "There are no held-out examples, so each example was left out of a fit once: on it the composition "
-        f"costs {losses['composed']:.2f} nats per token, "
-        + ", ".join(f"{RIVALS[key]} {losses[key]:.2f}" for key in rivals)
-        + ". Add held-out examples to know how often it is right."
+        f"There are no held-out examples, so each of the {len(composed.nats)} was left out of a fit once: "
+        f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
+        f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
+        + ", ".join(f"{RIVALS[key]} {chance[key]:.0f} %" for key in rivals)
+        + f"; its lead over {RIVALS[best]} is {chance['composed'] - chance[best]:.0f} points "
+        f"(95 % interval {max(-100.0, least):.0f} to {min(100.0, most):.0f}). "
+        "So few examples tell little: add held-out examples to know how often it is right."
     )
-    best = min(rivals, key=lambda key: losses[key])
-    if losses["composed"] < MARGIN_LEFT_OUT * losses[best]:
+    if all(is_ahead_left_out(composed, left_out[key]) for key in rivals):
         return Verdict("use", f"The composition looks useful. {figures}")
-    if losses[best] >= MARGIN_LEFT_OUT * losses["zero_shot"]:
+    if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
-    said = "does better there" if losses[best] < losses["composed"] else "does about as well there"
+    said = "does better there" if chance[best] > chance["composed"] else "does about as well there"
     return rather(best, said, figures, single_name)

@@ -32,13 +32,13 @@ def read_examples(path: Path, limit: int) -> tuple[Example, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ExamplesError(
-            f"{path.name} cannot be read as UTF-8 text: one JSON object a line is expected."
+            "The examples cannot be read as UTF-8 text: one JSON object a line is expected."
         ) from error
     examples = tuple(parse_lines(line for line in text.split("\n") if line.strip()))
     if not examples:
-        raise NoExamplesError(f"{path.name} holds no examples. Give at least one input with its output.")
+        raise NoExamplesError("There are no examples. Give at least one input with its output.")
     if len(examples) > limit:
-        raise ExamplesError(f"{path.name} holds {len(examples)} examples; at most {limit} can be used.")
+        raise ExamplesError(f"There are {len(examples)} examples; at most {limit} can be used.")
     return examples
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,12 @@ from torch import Tensor
 
 from composer.core import choices, report
 from composer.core.base_model import BaseModel
-from composer.core.baselines import (
-    Cost,
-    Exam,
-    Race,
-    Rival,
-    left_out_mean,
-    lora_left_out,
-    mean_length,
-)
-from composer.core.blend import DEFAULTS, parts_left_out
+from composer.core.baselines import Cost, Exam, Race, Rival, left_out_of, lora_left_out, mean_length
 from composer.core.combine import Method, PlainLora, as_adapters
 from composer.core.contributions import losses_without, shortened
 from composer.core.errors import ExamplesError, InvalidJobError, StopSearch
 from composer.core.evaluate import (
+    LeftOut,
     Verdict,
     longest_useful_answer,
     verdict_left_out,
@@ -55,12 +48,14 @@ from composer.core.export import (
     write_card,
 )
 from composer.core.fitting import Fitting
+from composer.core.leaving_out import LeavingOut, losses_of_parts
 from composer.core.likeness import delta_likeness, task_text, text_likeness
 from composer.core.methods import make_method
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal, Record, Step, read_record, state_event
-from composer.core.request import Job, ModuleSource, read_job
+from composer.core.request import Job, read_job
+from composer.core.scoring import require_room
 from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.select import compatible, joined_ranks, select_modules
 from composer.core.selectors import parse_selectors
@@ -135,37 +130,32 @@ class Composition:
             self.base = BaseModel.load(
                 job.base_folder, job.template, precision=job.precision, device=job.device
             )
+            require_room(self.base, self.held_out, "Held-out example")
             fitting, self.left_out = compatible(
                 modules,
                 self.base.linear_layers(),
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
                 equal_scalings=job.method == "lorahub",
             )
-            self.sources = [job.modules[i] for i in fitting]
-            self.stack = stack_modules([modules[i] for i in fitting]).to(self.base.device)
-            self.base.hook(layer.path for layer in self.stack.layers)
+            self.fitting = [job.modules[i] for i in fitting]
+            self.everything = stack_modules([modules[i] for i in fitting]).to(self.base.device)
+            self.base.hook(layer.path for layer in self.everything.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.shots))
             self.base_files = report.base_sha256(job.base_folder)
 
     def screen(self) -> None:
         """The base alone and modules alone on the shots, as far as they are needed; the choice of modules."""
-        job, everything = self.job, self.stack
+        job, everything = self.job, self.everything
         with self.stage("screen", f"Trying {len(everything)} modules one by one"):
             self.screened = Cost()
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
-                kept = select_modules(
-                    parse_selectors(job.select),
-                    len(everything),
-                    seed=job.seed,
-                    alone=self.screening.losses,
-                    near=self._near,
-                )
-                self.nats_alone = self.screening.nats(kept)
-                self.alone = torch.tensor(self.screening.losses(kept))
-            self.sources = [self.sources[i] for i in kept]
-            self.stack = everything.subset(kept)
+                self.leaving_out = LeavingOut(job, self.scorer, everything, self.screening, self._chosen_by)
+                self.kept = self._chosen_by(range(len(self.shots)))
+                self.alone = torch.tensor(self.screening.losses(self.kept))
+            self.sources = [self.fitting[i] for i in self.kept]
+            self.stack = everything.subset(self.kept)
             self.method: Method = make_method(job.method, self.stack, seed=job.seed)
 
     def search(self) -> None:
@@ -179,7 +169,7 @@ class Composition:
                     self.scorer,
                     self.method,
                     self.shots,
-                    self._losses_of_parts(),
+                    losses_of_parts(self.scorer, self.stack, self.job.template, self.alone.tolist()),
                     self._token_mean(self.base_nats),
                 )
                 self.planned = fitting.planned_steps()
@@ -227,7 +217,7 @@ class Composition:
             if exam is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
                     (answers,) = self.base.answers(exam.prompts, exam.max_new_tokens, {}, wrapped=wrapped)
-            composed_left_out, single_left_out = self._left_out_losses()
+            composed_left_out, single_left_out = self._left_out()
             self.composed = Rival(
                 "composed",
                 "This composition",
@@ -271,6 +261,7 @@ class Composition:
             "device": self.base.device.type,
             "rank": self.lora.rank,
             "energy_kept": self.lora.energy_kept,
+            "base": {"name": job.base_name, "revision": job.base_revision},
             "template": job.template,
             "n_shots": len(self.shots),
             "n_held_out": len(self.held_out),
@@ -288,7 +279,11 @@ class Composition:
             "seconds": self.seconds,
             "peak_memory_mb": report.peak_memory_mb(),
             "versions": report.versions(),
-            "inputs_sha256": {**report.examples_sha256(job.folder), **self.base_files},
+            "inputs_sha256": {
+                **report.examples_sha256(job.folder),
+                **self.base_files,
+                **report.modules_sha256(job.modules),
+            },
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         (out / "report.json").write_text(text, encoding="utf-8")
@@ -297,7 +292,7 @@ class Composition:
 
     def _screening(self) -> Screening:
         """What is known of modules alone, and the means to find out the rest."""
-        stack = self.stack
+        stack = self.everything
         facts = {"base": self.base_files, "precision": self.base.precision, "device": self.base.device.type}
         templates = [own or self.job.template for own in stack.templates]
         return Screening(
@@ -307,43 +302,43 @@ class Composition:
                 context_sha256(**facts, template=template, scaling=scaling)
                 for template, scaling in zip(templates, stack.scalings.tolist(), strict=True)
             ],
-            modules=[weights_sha256(source) for source in self.sources],
+            modules=[report.weights_sha256(source) for source in self.fitting],
             shots=self.shots,
             known=read_screened(lines_of(self.job.folder / "screened.jsonl")),
             tell=self.tell,
         )
 
-    def _near(self, indices: Sequence[int]) -> list[float]:
-        """How near these modules are to the task, by their texts and by the best module already screened.
+    def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """The modules that are chosen going by these of the shots."""
+        return select_modules(
+            parse_selectors(self.job.select),
+            len(self.everything),
+            seed=self.job.seed,
+            alone=partial(self.screening.losses, numbers=numbers),
+            near=partial(self._near, numbers=numbers),
+        )
+
+    def _near(self, indices: Sequence[int], numbers: Sequence[int]) -> list[float]:
+        """How near these modules are to the task of these shots, by their texts and by the best module
+        already screened.
 
         Raises:
             InvalidJobError: there is neither a text nor a screened module to go by.
         """
         columns = []
-        texts = [self.sources[i].text for i in indices]
+        texts = [self.fitting[i].text for i in indices]
         if any(text.strip() for text in texts):
-            task = task_text(self.shots, self.job.sentence)
+            task = task_text([self.shots[i] for i in numbers], self.job.sentence)
             columns.append(text_likeness(self.base, task, texts))
-        best = self.screening.best_known()
+        best = self.screening.best_known(numbers)
         if best is not None:
-            likeness = delta_likeness(self.stack, best)
+            likeness = delta_likeness(self.everything, best)
             columns.append([likeness[i] for i in indices])
         if not columns:
             raise InvalidJobError(
                 "near:K needs the text of some module, its README.md, or screen:K before it."
             )
         return joined_ranks(columns)
-
-    def _losses_of_parts(self) -> list[float]:
-        """Nats per token of each module alone as a part of this composition, where a search begins.
-
-        What was screened in another template than the composition's says nothing about it.
-        """
-        if all(own in (None, self.job.template) for own in self.stack.templates):
-            losses: list[float] = self.alone.tolist()
-        else:
-            losses = token_mean(self.scorer.nats_of_parts(self.stack), self.scorer.label_tokens).tolist()
-        return losses
 
     def _on_step(self, step: Step) -> None:
         by_module = self.method.by_module(step.weights)
@@ -377,7 +372,7 @@ class Composition:
         prompts = tuple(map(self.base.prompt, inputs))
         return Exam(inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
 
-    def _race(self, exam: Exam | None, single_left_out: float | None) -> Race:
+    def _race(self, exam: Exam | None, single_left_out: LeftOut | None) -> Race:
         return Race(
             job=self.job,
             scorer=self.scorer,
@@ -394,44 +389,20 @@ class Composition:
         row = self.rows[rival.key] = report.baseline_row(rival, self.held_out)
         self.tell({"event": "baseline", **row})
 
-    def _left_out_losses(self) -> tuple[float | None, float | None]:
-        """(composition, best single module) in nats per token on examples left out of each fit or choice.
-
-        None where the search made no such fits.
-        """
-        tokens = self.scorer.label_tokens
+    def _left_out(self) -> tuple[LeftOut | None, LeftOut | None]:
+        """(composition, best single module) on shots left out of each fit and choice; None where unknown."""
         if len(self.shots) < 2:
             return None, None
-        if self.found.left_out is not None:
-            nats = torch.tensor(self.found.left_out)
-        elif self.held_out or self.job.baselines == "none" or self.found.stopped:
+        by_the_way = self.found.left_out is not None and not any(
+            selector.reads_the_shots for selector in parse_selectors(self.job.select)
+        )
+        is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
+        if not by_the_way and not is_needed:  # then it is not worth a search for every part
             return None, None
-        else:
-            nats = self._refitted_left_out()
-        composed = left_out_mean(nats, tokens)
-        single = left_out_mean(best_single_left_out(self.nats_alone, tokens), tokens)
-        return (composed if math.isfinite(composed) else None, single if math.isfinite(single) else None)
-
-    def _refitted_left_out(self) -> Tensor:
-        """(n,) nats of each shot under weights that the same search finds without its part of the shots."""
-        n = len(self.shots)
-        nats = torch.empty(n)
         with self.spent.counted(self.scorer):
-            for shown in parts_left_out(n, DEFAULTS.parts):
-                seen, hidden = shown.nonzero().flatten(), (1 - shown).nonzero().flatten()
-                own, other = self._scorer_of(seen), self._scorer_of(hidden)
-                alone = token_mean(self.nats_alone[:, seen], own.label_tokens)
-                nothing = token_mean(self.base_nats[:, seen], own.label_tokens)
-                shots = [self.shots[i] for i in seen]
-                fitting = Fitting(self.job, own, self.method, shots, alone.tolist(), float(nothing))
-                weights = torch.tensor([fitting.find(Journal(lambda step: None)).weights])
-                nats[hidden] = other.nats(self.method, weights)[0]
-                self.scorer.candidates_scored += own.candidates_scored + other.candidates_scored
-                self.scorer.gradient_steps += own.gradient_steps
-        return nats
-
-    def _scorer_of(self, numbers: Tensor) -> FewShotScorer:
-        return FewShotScorer(self.base, self.base.encode([self.shots[i] for i in numbers]))
+            composed = self.leaving_out.composed(self.found.left_out, self.kept)
+        tokens = self.scorer.label_tokens
+        return left_out_of(composed, tokens), left_out_of(self.leaving_out.single(), tokens)
 
     def _verdict(self) -> Verdict:
         if not self.rivals:
@@ -443,16 +414,21 @@ class Composition:
 
     def verdict_from_shots(self) -> Verdict:
         """The verdict by the examples alone, each one under what was made without it."""
-        if self.composed.left_out_loss_nats is None:
+        if self.composed.left_out is None:
             return verdict_without_evidence("There are no held-out examples.")
-        rows = (*self.rivals, self.composed)
-        losses = {r.key: r.left_out_loss_nats for r in rows if r.left_out_loss_nats is not None}
-        if "lora_on_shots" not in losses:
+        return verdict_left_out(self.left_out_by_key(), self._best_name())
+
+    def left_out_by_key(self) -> dict[str, LeftOut]:
+        """The composition and its rivals on shots that were left out, as far as that is known."""
+        known = {r.key: r.left_out for r in (*self.rivals, self.composed) if r.left_out is not None}
+        if "lora_on_shots" not in known:
             trained = lora_left_out(
                 self.scorer, self.stack.layers, rank=max(self.stack.ranks), seed=self.job.seed
             )
-            losses["lora_on_shots"] = left_out_mean(trained, self.scorer.label_tokens)
-        return verdict_left_out(losses, self._best_name())
+            of_lora = left_out_of(trained, self.scorer.label_tokens)
+            if of_lora is not None:
+                known["lora_on_shots"] = of_lora
+        return known
 
     def _best_name(self) -> str:
         return self.stack.names[int(self.alone.argmin())]
@@ -466,7 +442,7 @@ class Composition:
             {
                 "name": source.name,
                 "revision": source.revision,
-                "sha256": weights_sha256(source),
+                "sha256": report.weights_sha256(source),
                 "weight": weight,
                 "alone_loss_nats": alone if math.isfinite(alone) else None,
                 "without_loss_nats": without,
@@ -508,17 +484,3 @@ def recorded(folder: Path) -> Record:
 def lines_of(path: Path) -> list[str]:
     """The lines of a file; none where there is no such file."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def weights_sha256(source: ModuleSource) -> str:
-    """As the caller knows it, else computed."""
-    return source.sha256 or report.file_sha256(source.folder / "adapter_model.safetensors")
-
-
-def best_single_left_out(nats: Tensor, label_tokens: Tensor) -> Tensor:
-    """(n,) nats: each example under the module that is best alone on the other n - 1."""
-    n = nats.shape[1]
-    others = 1 - torch.eye(n)
-    means = torch.stack([token_mean(nats, label_tokens, others[i]) for i in range(n)])  # (n, N)
-    chosen = torch.nan_to_num(means, nan=torch.inf).argmin(-1)
-    return nats[chosen, torch.arange(n)]

@@ -15,6 +15,8 @@ import torch
 from composer.core.baselines import Rival
 from composer.core.evaluate import accuracy, is_exact_match
 from composer.core.examples import Example
+from composer.core.request import ModuleSource
+from composer.core.sources import BASE_FILES, MODULE_FILES
 
 SCHEMA = 2
 PREDICTIONS_SHOWN = 200
@@ -27,7 +29,7 @@ def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
         "key": rival.key,
         "label": rival.label,
         "few_shot_loss_nats": rival.few_shot_loss_nats,
-        "left_out_loss_nats": rival.left_out_loss_nats,
+        "left_out_loss_nats": rival.left_out.loss_nats if rival.left_out else None,
         "held_out_exact_match_percent": round(found.percent, 2) if found else None,
         "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
         "detail": rival.detail,
@@ -71,14 +73,30 @@ def versions() -> dict[str, str]:
 
 
 def base_sha256(base_folder: Path) -> dict[str, str]:
-    """The sha256 of the base model's weights, by file."""
-    return {f"base/{path.name}": file_sha256(path) for path in sorted(base_folder.glob("*.safetensors"))}
+    """The sha256 of every file that a base model is read from: weights, configurations, tokenizer."""
+    files = sorted({path for pattern in BASE_FILES for path in base_folder.glob(pattern) if path.is_file()})
+    return {f"base/{path.name}": file_sha256(path) for path in files}
 
 
 def examples_sha256(folder: Path) -> dict[str, str]:
     """The sha256 of the examples, by file."""
     files = [folder / "examples.jsonl", folder / "held_out.jsonl"]
     return {path.name: file_sha256(path) for path in files if path.exists()}
+
+
+def modules_sha256(modules: Sequence[ModuleSource]) -> dict[str, str]:
+    """The sha256 of both files of every module that was given, composed or not."""
+    sums = {}
+    for module in modules:
+        config, weights = (f"modules/{module.name}/{name}" for name in MODULE_FILES[:2])
+        sums[config] = file_sha256(module.folder / MODULE_FILES[0])
+        sums[weights] = weights_sha256(module)
+    return sums
+
+
+def weights_sha256(module: ModuleSource) -> str:
+    """As the caller knows it, else computed."""
+    return module.sha256 or file_sha256(module.folder / MODULE_FILES[1])
 
 
 def file_sha256(path: Path) -> str:

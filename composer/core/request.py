@@ -1,6 +1,7 @@
 """What was asked for: job.json, read and checked."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Job:
     folder: Path
     base_folder: Path
     base_name: str
+    base_revision: str
     modules: tuple[ModuleSource, ...]
     method: str
     search: str
@@ -61,17 +63,19 @@ def read_job(folder: Path) -> Job:
     except (OSError, ValueError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
     method = one_of(asked, "method", choices.names(choices.METHODS), choices.DEFAULT_METHOD)
-    select = str(asked.get("select") or "all")
+    select = str(given(asked, "select", "all"))
     parse_selectors(select)
     base = asked.get("base") or {}
     search = search_name(asked, method)
     if method == "auto" and search != "auto":
         method = "exact"  # whoever names a search wants that one, on the default's own sum
     modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
+    require_distinct([module.name for module in modules])
     return Job(
         folder=folder,
         base_folder=folder / base.get("folder", "base"),
         base_name=str(base.get("name") or "base"),
+        base_revision=str(base.get("revision") or ""),
         modules=modules,
         method=method,
         search=search,
@@ -79,7 +83,7 @@ def read_job(folder: Path) -> Job:
         budget=whole_number(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
         seed=whole_number(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
         template=require_template(
-            asked.get("template") or shared_template(module.template for module in modules)
+            given(asked, "template", shared_template(module.template for module in modules))
         ),
         max_new_tokens=whole_number(
             asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
@@ -87,9 +91,7 @@ def read_job(folder: Path) -> Job:
         rank=None if asked.get("rank") is None else whole_number(asked, "rank", 0, choices.RANK_LIMIT),
         baselines=one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
         objective=objective_name(asked, method, search),
-        batch_size=None
-        if asked.get("batch_size") is None
-        else whole_number(asked, "batch_size", 0, choices.SHOTS_LIMIT),
+        batch_size=batch_size_of(asked, method),
         precision=one_of(asked, "precision", choices.names(choices.PRECISIONS), "fp32"),
         device=one_of(asked, "device", choices.names(choices.DEVICES), "cpu"),
         sentence=str(asked.get("sentence") or "")[: choices.TEXT_LIMIT],
@@ -109,39 +111,75 @@ def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
     )
 
 
+def require_distinct(names: Sequence[str]) -> None:
+    """Refuse two modules of one name: nobody could tell whose weight a report means."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InvalidJobError(f"{count} modules are called {name}. Give each a name of its own.")
+
+
 def search_name(asked: Mapping[str, Any], method: str) -> str:
     """One of the method's searches, or `nevergrad:` and a name that only nevergrad can judge."""
     search = asked.get("search")
     if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
         return search
-    return one_of(asked, "search", choices.SEARCHES_OF_METHOD[method], "auto")
+    offered = choices.SEARCHES_OF_METHOD[method]
+    return one_of(asked, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
 
 
 def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
     """The objective; the share of right answers has no slope for a gradient to follow."""
     objective = one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
     really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
-    if objective != "loss" and really in ("blend", *choices.GRADIENT_SEARCHES):
+    with_gradient = ("blend", *choices.GRADIENT_SEARCHES)
+    if objective != "loss" and really in with_gradient:
+        without = [
+            name
+            for name in choices.SEARCHES_OF_METHOD[method]
+            if name not in with_gradient and name != "auto"
+        ]
         raise InvalidJobError(
-            f"The search {search} of the method {method} follows a gradient, which {objective} "
-            "does not have. Choose greedy, ngopt or cma."
+            f"The objective {objective} has no gradient, and the search {search} of the method {method} "
+            f"follows one. Name a search that needs none: {', '.join(without)} or "
+            f"{choices.ANY_OF_NEVERGRAD.name}."
         )
     return objective
 
 
-def one_of(asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str) -> str:
-    """The chosen name, if there is such a choice."""
-    value = asked.get(key) or default
+def batch_size_of(asked: Mapping[str, Any], method: str) -> int | None:
+    """Examples in one mean of the objective; only lorahub's has such means."""
+    if asked.get("batch_size") is None:
+        return None
+    if method != "lorahub":
+        raise InvalidJobError(
+            f"A batch size changes the objective of the method lorahub alone; leave it out for {method}."
+        )
+    return whole_number(asked, "batch_size", 1, choices.SHOTS_LIMIT)
+
+
+def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
+    """The value as it stands, empty or not; null means the default."""
+    value = asked.get(key)
+    return default if value is None else value
+
+
+def one_of(
+    asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
+) -> str:
+    """The chosen name, if there is such a choice.
+
+    `also`: what else may be written, as the refusal has to say.
+    """
+    value = given(asked, key, default)
     if value not in allowed:
-        raise InvalidJobError(f"{key} is {value!r}. Choose one of {', '.join(allowed)}.")
+        offered = ", ".join(filter(None, [*allowed, also]))
+        raise InvalidJobError(f"{key} is {value!r}. Choose one of {offered}.")
     return str(value)
 
 
 def whole_number(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
     """The number, if it is whole and within its bounds; null means the default."""
-    value = asked.get(key)
-    if value is None:
-        return default
+    value = given(asked, key, default)
     if type(value) is not int or not lowest <= value <= highest:
         raise InvalidJobError(f"{key} must be a whole number from {lowest} to {highest}.")
     return value

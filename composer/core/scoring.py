@@ -9,7 +9,7 @@ import torch
 from composer.core import choices
 from composer.core.base_model import ROWS_AT_ONCE, BaseModel
 from composer.core.combine import Adapters, single_modules
-from composer.core.errors import BaseModelError, InvalidJobError
+from composer.core.errors import BaseModelError, ExamplesError, InvalidJobError
 from composer.core.evaluate import accuracy, is_reference_match, longest_useful_answer
 from composer.core.examples import Example, read_examples
 from composer.core.module_stack import read_module, stack_modules
@@ -36,6 +36,7 @@ def evaluate_adapter(
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
     base = BaseModel.load(base_folder, template)
+    require_room(base, examples)
     adapters: Adapters = {}
     if adapter_folder is not None:
         stack = stack_modules([read_module(adapter_folder, adapter_folder.name)])
@@ -58,6 +59,19 @@ def evaluate_adapter(
 
 
 @torch.no_grad()
+def require_room(base: BaseModel, examples: Sequence[Example], called: str = "Example") -> None:
+    """Refuse a question that the base could not read whole, before anything is computed for it.
+
+    Raises:
+        ExamplesError: names the example, as the `called` with its number.
+    """
+    room = base.context_length() - (not base.is_encoder_decoder)  # a decoder's answer needs a place too
+    for number, example in enumerate(examples, start=1):
+        length = base.prompt_length(base.prompt(example.input))
+        if length > room:
+            raise ExamplesError(f"{called} {number} is {length} tokens long; at most {room} fit. Shorten it.")
+
+
 def score_examples(base: BaseModel, examples: Sequence[Example], adapters: Adapters) -> tuple[float, int]:
     """(nats, label tokens) summed over all examples, some at a time."""
     nats, tokens = 0.0, 0

@@ -67,28 +67,35 @@ class Screening:
         self._score(indices, everything)
         return torch.tensor([[self._nats[i][number] for number in everything] for i in indices])
 
-    def losses(self, indices: Sequence[int], wanted: int | None = None) -> list[float]:
+    def losses(
+        self, indices: Sequence[int], wanted: int | None = None, *, numbers: Sequence[int] | None = None
+    ) -> list[float]:
         """Nats per token of each module alone; infinite where it is not a number.
+
+        `numbers` of the shots to go by; all if None.
 
         Where only a few of many are `wanted`, one shot sorts out most of them: all modules are scored on
         the shot with the longest answer, and those that do worst there are left at infinity.
 
         Source: a first step of successive halving, Jamieson and Talwalkar, AISTATS 2016.
         """
+        seen = list(range(len(self._shots)) if numbers is None else numbers)
+        tokens = self._scorer.label_tokens[seen]
         n_kept = max(2 * (wanted or len(indices)), round(SURVIVORS * len(indices)))
         if len(indices) >= MANY and n_kept < len(indices):
-            longest = int(self._scorer.label_tokens.argmax())
+            longest = seen[int(tokens.argmax())]
             self._score(indices, [longest])
             survivors = sorted(indices, key=lambda i: (finite(self._nats[i][longest]), i))[:n_kept]
-            losses = dict(zip(survivors, self.losses(survivors), strict=True))
+            losses = dict(zip(survivors, self.losses(survivors, numbers=seen), strict=True))
             return [losses.get(i, math.inf) for i in indices]
-        means = token_mean(self.nats(indices), self._scorer.label_tokens)
+        means = token_mean(self.nats(indices)[:, seen], tokens)
         return [loss if math.isfinite(loss) else math.inf for loss in means.tolist()]
 
-    def best_known(self) -> int | None:
-        """The best module alone of those asked for; what a cache knows beside them changes no choice."""
+    def best_known(self, numbers: Sequence[int]) -> int | None:
+        """The best module alone, by these shots, of those asked for; what a cache knows beside them
+        changes no choice."""
         asked = sorted(self._asked)
-        return min(zip(self.losses(asked), asked, strict=True))[1] if asked else None
+        return min(zip(self.losses(asked, numbers=numbers), asked, strict=True))[1] if asked else None
 
     def _score(self, indices: Sequence[int], numbers: Sequence[int]) -> None:
         """Find the losses of these shots under these modules, all that are not known at once."""

@@ -18,6 +18,11 @@ class Selector:
     name: str
     count: int | None
 
+    @property
+    def reads_the_shots(self) -> bool:
+        """Whether other shots might have it choose other modules."""
+        return self.name in ("screen", "near")
+
 
 def parse_selectors(text: str) -> tuple[Selector, ...]:
     """`random:20+screen:8` as steps to take one after the other.

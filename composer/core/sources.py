@@ -8,6 +8,7 @@ repository unseen, a reference is a folder only when it is written as a path: wh
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ class Source:
     name: str
     folder: Path
     revision: str = ""
+
+    def called(self, depth: int) -> str:
+        """A folder by the last `depth` parts of its path; a repository by its name, further with revision."""
+        if self.revision:
+            return self.name if depth == 1 else f"{self.name}@{self.revision}"
+        return "/".join(self.folder.parts[-depth:])
 
 
 def base_source(reference: str) -> Source:
@@ -118,6 +125,27 @@ def downloaded(reference: str, files: Sequence[str]) -> Source:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise SourceError(f"{name} could not be fetched from {where}: {said}") from error
     return Source(name, Path(folder), Path(folder).name)
+
+
+def distinct_names(sources: Sequence[Source]) -> list[str]:
+    """What to call each: as little as tells all of them apart.
+
+    A folder goes by its own name, or by so many of those above it as are needed; a repository by its
+    name, with the revision only if another one is taken from the same.
+
+    Raises:
+        SourceError: one of them is there twice.
+    """
+    for folder, count in Counter(source.folder for source in sources).items():
+        if count > 1:
+            name = next(source.name for source in sources if source.folder == folder)
+            raise SourceError(f"{name} is given {count} times.")
+    names: list[str] = []
+    for depth in range(1, max(len(source.folder.parts) for source in sources) + 1):
+        names = [source.called(depth) for source in sources]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def missing(reference: str, where: str) -> str:

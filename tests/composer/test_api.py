@@ -114,6 +114,7 @@ def test_an_idempotency_key_of_no_use_is_refused(api, key):
         ({"objective": "accuracy"}, "objective"),
         ({"objective": "exact_match"}, "objective"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 2}, "batch_size"),  # of the default method, whose objective has no batches
         ({"rank": 1025}, "rank"),
         ({"precision": "fp16"}, "precision"),
         ({"device": "tpu"}, "device"),

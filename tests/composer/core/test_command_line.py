@@ -1,11 +1,12 @@
 """`python -m composer`, as a person without a server would use it."""
 
 import json
+import shutil
 
 import pytest
 
 from composer.__main__ import main
-from tests.composer.core.tiny import make_job
+from tests.composer.core.tiny import make_job, write_examples
 
 
 @pytest.fixture
@@ -67,6 +68,26 @@ def test_compose_writes_an_adapter_that_evaluate_scores_the_same(tmp_path, asked
         ("--budget", "0"),
         ("--template", "no place"),
         ("--seed", "-1"),
+        ("--seed", "4294967296"),
+        ("--template", ""),
+        ("--select", ""),
+        ("--select", "screen:0"),
+        ("--search", ""),
+        ("--search", "nevergrad:"),
+        ("--search", "nevergrad:NoSuchOptimiser"),
+        ("--objective", ""),
+        ("--precision", "fp8"),
+        ("--baselines", "some"),
+        ("--base", ""),
+        ("--modules", ""),
+        ("--examples", ""),
+        ("--held-out", ""),
+        ("--held-out", "nowhere.jsonl"),
+        ("--out", ""),
+        ("--batch-size", "2"),  # the default method has no batches
+        ("--budget", "10001"),
+        ("--max-new-tokens", "1025"),
+        ("--rank", "many"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(tmp_path, asked, option, value, capsys):
@@ -92,5 +113,68 @@ def test_in_a_log_each_stage_is_a_line(asked, capsys):
 def test_methods_lists_everything_with_its_source(capsys):
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
-    for name in ("exact", "lorahub", "ngopt", "random:K", "arXiv:2307.13269"):
+    for name in ("exact", "lorahub", "ngopt", "nevergrad:NAME", "random:K", "arXiv:2307.13269"):
         assert name in listed
+
+
+def refused(arguments, capsys):
+    assert main(arguments) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--examples", "--held-out"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"input": "cat"}', "no json", '{"input": "a", "output": "b"}\n' * 2001]
+)
+def test_a_refused_file_is_named_as_it_was_given(tmp_path, asked, option, text, capsys):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(text, encoding="utf-8")
+    asked[option] = [str(path)]
+    assert str(path) in refused(arguments("compose", asked), capsys)
+
+
+def test_a_held_out_example_without_room_is_named_before_anything_is_searched(tmp_path, capsys):
+    job = make_job(tmp_path / "job", kind="gpt2")
+    write_examples(job / "held_out.jsonl", (("hat", "CAT"), ("cat " * 64, "DOG")))
+    asked = {
+        "--base": [str(job / "base")],
+        "--modules": [str(job / "modules/0")],
+        "--examples": [str(job / "examples.jsonl")],
+        "--held-out": [str(job / "held_out.jsonl")],
+        "--out": [str(tmp_path / "out")],
+    }
+    told = refused(arguments("compose", asked), capsys)
+    assert "Held-out example 2 is 64 tokens long" in told
+    assert "Searching" not in told
+
+
+def test_modules_of_equal_folder_names_are_told_apart(tmp_path, asked):
+    folders = [tmp_path / owner / "french" for owner in ("alice", "bob")]
+    for source, folder in zip(asked["--modules"], folders, strict=True):
+        shutil.copytree(source, folder)
+    asked["--modules"] = [str(folder) for folder in folders]
+    asked["--baselines"] = ["none"]
+    assert main(arguments("compose", asked)) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert [row["name"] for row in report["modules"]] == ["alice/french", "bob/french"]
+    assert "bob/french" in (tmp_path / "out/README.md").read_text()
+
+
+def test_a_module_given_twice_is_refused(asked, capsys):
+    asked["--modules"] *= 2
+    assert "given 2 times" in refused(arguments("compose", asked), capsys)
+
+
+def test_who_asks_for_exact_match_is_told_the_searches_that_take_it(asked, capsys):
+    asked["--objective"] = ["exact_match"]
+    told = refused(arguments("compose", asked), capsys)
+    assert all(name in told for name in ("greedy", "ngopt", "cma", "nevergrad:NAME"))
+    asked["--search"] = ["greedy"]
+    assert main(arguments("compose", asked)) == 0
+
+
+def test_a_batch_size_is_for_lorahub_alone(asked, capsys):
+    asked["--batch-size"] = ["2"]
+    assert "lorahub alone" in refused(arguments("compose", asked), capsys)
+    asked |= {"--method": ["lorahub"], "--baselines": ["none"]}
+    assert main(arguments("compose", asked)) == 0

@@ -3,10 +3,14 @@
 import pytest
 
 from composer.core.evaluate import (
+    LeftOut,
     accuracy,
+    is_ahead_left_out,
     is_exact_match,
     is_reference_match,
+    mean_interval,
     sign_test,
+    t_quantile,
     verdict_left_out,
     verdict_on_held_out,
     wilson_interval,
@@ -54,19 +58,67 @@ def test_the_verdict_follows_the_held_out_examples(composed, single, zero_shot, 
     assert f"{accuracy(right(composed), EXAMPLES).percent:.0f} %" in verdict.text
 
 
+TOKENS = (3.0, 4.0, 5.0, 4.0, 3.0)
+
+
+def left_out(loss: float, *differences: float) -> LeftOut:
+    """Five examples at about this loss in nats per token, each off by its own difference."""
+    losses = [loss + d for d in differences or (0.1, -0.1, 0.0, 0.1, -0.1)]
+    return LeftOut(tuple(x * n for x, n in zip(losses, TOKENS, strict=True)), TOKENS)
+
+
 @pytest.mark.parametrize(
     ("composed", "single", "lora", "decision", "words"),
     [
         (0.2, 1.0, 1.1, "use", "looks useful"),
-        (0.95, 1.0, 1.1, "single", "does about as well"),
+        (1.0, 1.0, 1.1, "single", "does about as well"),
         (1.2, 1.0, 1.1, "single", "does better"),
         (1.2, 1.4, 1.0, "train", "does better"),
         (1.9, 2.0, 2.1, "none", "No clear gain"),
     ],
 )
-def test_without_held_out_examples_the_left_out_losses_decide(composed, single, lora, decision, words):
-    losses = {"composed": composed, "best_single": single, "lora_on_shots": lora, "zero_shot": 2.0}
-    verdict = verdict_left_out(losses, "alice/m")
+def test_without_held_out_examples_the_left_out_ones_decide(composed, single, lora, decision, words):
+    known = {
+        "composed": left_out(composed),
+        "best_single": left_out(single, 0.0, 0.0, 0.2, -0.1, 0.1),
+        "lora_on_shots": left_out(lora),
+        "zero_shot": left_out(2.0, 0.0, -0.2, 0.1, 0.1, 0.0),
+    }
+    verdict = verdict_left_out(known, "alice/m")
     assert verdict.decision == decision
     assert words in verdict.text
     assert "no held-out examples" in verdict.text
+    assert verdict.text.count("95 % interval") == 2
+
+
+def test_a_lead_that_rests_on_one_example_is_no_reason_to_use_a_composition():
+    even, lucky = left_out(1.0, 0, 0, 0, 0, 0), left_out(1.0, 0.05, -0.05, 0.05, -0.9, 0.05)
+    assert sum(lucky.chances) > sum(even.chances)
+    assert not is_ahead_left_out(lucky, even)
+    assert is_ahead_left_out(left_out(0.6, 0.05, -0.05, 0.05, -0.2, 0.05), even)
+
+
+def test_a_far_lower_loss_is_ahead_where_one_example_disagrees():
+    ours, theirs = left_out(0.2, -0.1, -0.1, 1.2, -0.1, -0.1), left_out(2.0, 0.5, 0.5, -1.9, 0.5, 0.5)
+    assert ours.chances[2] < theirs.chances[2]
+    assert is_ahead_left_out(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("p", "freedom", "expected"),
+    [
+        (0.975, 1, 12.706),
+        (0.975, 2, 4.303),
+        (0.975, 3, 3.182),
+        (0.975, 4, 2.776),
+        (0.86, 4, 1.248),
+        (0.975, 63, 1.998),
+    ],
+)
+def test_student_s_t_is_that_of_the_tables(p, freedom, expected):
+    assert t_quantile(p, freedom) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_interval_of_a_mean_is_student_s():
+    low, high = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.975)
+    assert (low, high) == pytest.approx((3 - 1.963, 3 + 1.963), rel=0.01)  # 2.776 · 1.581 / √5

@@ -1,9 +1,11 @@
 """One whole composition, from a job folder to an adapter anybody can load."""
 
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from composer.core.errors import ComposeError, StopSearch
+from composer.core.fitting import Fitting
 from composer.core.job import run
+from composer.core.scoring import evaluate_adapter
 from modules_registry.core.gate import check_adapter
-from tests.composer.core.tiny import make_base, make_job, make_module, write_examples
+from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
 
 ROOT = Path(__file__).parents[3]
 QUICK = {"baselines": "none", "held_out": False}
@@ -49,6 +53,29 @@ def test_the_result_answers_outside_as_the_report_says(tmp_path, kind, method):
         assert tokenizer.decode(answer[0], skip_special_tokens=True).strip() == shown["composed"]
 
 
+def test_the_report_has_the_sha256_of_every_file_that_was_read(tmp_path):
+    job = make_job(tmp_path, n_modules=2, budget=10, baselines="none")
+    known = {f"modules/alice/m{i}/adapter_model.safetensors": f"{i}" * 64 for i in range(2)}  # by the caller
+    read = {
+        f"modules/alice/m{i}/adapter_config.json": job / f"modules/{i}/adapter_config.json" for i in range(2)
+    }
+    read |= {f"base/{path.name}": path for path in (job / "base").iterdir()}
+    read |= {name: job / name for name in ("examples.jsonl", "held_out.jsonl")}
+    assert {"base/config.json", "base/tokenizer.json", "base/model.safetensors"} <= read.keys()
+    sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in read.items()}
+    report, _ = finished(job)
+    assert report["inputs_sha256"] == sums | known
+
+
+def test_two_modules_of_one_name_are_refused(tmp_path):
+    job = make_job(tmp_path, n_modules=2)
+    asked = json.loads((job / "job.json").read_text())
+    asked["modules"][1]["name"] = asked["modules"][0]["name"]
+    (job / "job.json").write_text(json.dumps(asked))
+    with pytest.raises(ComposeError, match="2 modules are called alice/m0"):
+        run(job, lambda event: None)
+
+
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
 @pytest.mark.parametrize("method", ["exact", "lorahub"])
 def test_the_result_may_be_published_like_any_other_module(tmp_path, kind, method):
@@ -74,6 +101,7 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
     assert report["verdict"]["decision"] in {"use", "single", "train", "none"}
     assert len(report["modules"]) == 3
     assert report["gradient_steps"] > 0
+    assert report["base"] == {"name": "tiny/t5", "revision": "r"}
     stages = [event["stage"] for event in events if event["event"] == "stage"]
     assert stages == ["load", "screen", "search", "export", "evaluate"]
     steps = [event for event in events if event["event"] == "step"]
@@ -243,6 +271,39 @@ def test_any_search_is_judged_by_what_it_left_out_where_nothing_is_held_out(tmp_
     assert "left out of a fit once" in report["verdict"]["text"]
 
 
+def test_without_held_out_examples_each_is_judged_by_a_choice_that_did_not_see_it(tmp_path):
+    asked = {"method": "exact", "search": "adam", "budget": 9, "select": "screen:1", "held_out": False}
+    report, _ = finished(make_job(tmp_path / "whole", n_modules=4, max_new_tokens=4, **asked))
+    nats, tokens, chosen = 0.0, 0, []
+    for i, (question, answer) in enumerate(EXAMPLES):
+        part = make_job(tmp_path / str(i), n_modules=4, baselines="none", **asked)
+        write_examples(part / "examples.jsonl", EXAMPLES[:i] + EXAMPLES[i + 1 :])
+        write_examples(part / "hidden.jsonl", [(question, answer)])
+        made, _ = finished(part)
+        chosen.append(made["modules"][0]["name"])
+        figures = evaluate_adapter(
+            base_folder=part / "base", adapter_folder=part / "out", examples_file=part / "hidden.jsonl"
+        )
+        length = len(answer.split()) + 1  # and the end of the sequence
+        nats += figures["loss_nats_per_token"] * length
+        tokens += length
+    assert len(set(chosen)) > 1  # else nothing would be proved
+    composed = report["baselines"][-1]
+    assert composed["left_out_loss_nats"] == pytest.approx(nats / tokens, rel=1e-3)
+
+
+def test_what_a_choice_by_all_examples_left_out_is_not_reported_as_left_out(tmp_path, monkeypatch):
+    find = Fitting.find
+    monkeypatch.setattr(
+        Fitting, "find", lambda self, journal: replace(find(self, journal), left_out=(2.0,) * len(EXAMPLES))
+    )
+    asked = {"method": "exact", "search": "adam", "budget": 9, "baselines": "none"}
+    blind, _ = finished(make_job(tmp_path / "all", select="random:2", **asked))
+    assert blind["baselines"][-1]["left_out_loss_nats"] > 0
+    seeing, _ = finished(make_job(tmp_path / "screened", select="screen:2", **asked))
+    assert seeing["baselines"][-1]["left_out_loss_nats"] is None
+
+
 def test_two_hundred_modules_are_screened_in_two_hundred_candidates(tmp_path):
     job = make_job(tmp_path, n_modules=1, select="screen:3", method="lorahub", budget=2, **QUICK)
     change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
@@ -391,7 +452,9 @@ def test_bad_input_is_refused_with_a_code_and_a_sentence(tmp_path, spoil, code):
 FORK = """
 import json, os, sys
 from pathlib import Path
+from composer.core.fitting import Fitting
 from composer.core.job import run
+from composer.core.scoring import evaluate_adapter
 child = os.fork()
 if child == 0:
     run(Path(sys.argv[1]), lambda event: None)

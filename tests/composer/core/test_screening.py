@@ -89,3 +89,13 @@ def test_a_reader_is_told_of_losses_that_were_known_before_too(scene):
     known = read_screened(json.dumps(event) for event in first if event["event"] == "screened")
     screening(scene, known=known, told=second).losses(range(N), 8)
     assert sum(len(event["modules"]) for event in second if event["event"] == "alone") >= N
+
+
+@pytest.mark.parametrize("wanted", [None, 8])
+def test_what_is_asked_of_some_shots_depends_on_no_other(scene, wanted):
+    scorer, stack, shots = scene
+    numbers = [i for i in range(len(shots)) if i != int(scorer.label_tokens.argmax())]
+    few = [shots[i] for i in numbers]
+    alone = screening((FewShotScorer(scorer.base, scorer.base.encode(few)), stack, few))
+    expected = alone.losses(range(N), wanted)
+    assert screening(scene).losses(range(N), wanted, numbers=numbers) == pytest.approx(expected, rel=1e-4)

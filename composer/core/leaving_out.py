@@ -1,0 +1,104 @@
+"""Each shot under what the very same choice and search make of the other shots.
+
+A verdict without held-out examples rests on it, so nothing that a shot is judged by may have seen it:
+neither the fit of the weights nor the choice of the modules.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer.core.blend import DEFAULTS, parts_left_out
+from composer.core.fitting import Fitting
+from composer.core.methods import make_method
+from composer.core.module_stack import ModuleStack
+from composer.core.objective import FewShotScorer, token_mean
+from composer.core.record import Journal
+from composer.core.request import Job
+from composer.core.screening import Screening
+
+
+@dataclass(frozen=True)
+class LeavingOut:
+    """What it takes to make a composition again without some of its shots.
+
+    Attributes:
+        scorer: of all shots; whatever is spent here is counted there.
+        stack: every module that could be chosen.
+        choose: the indices of those that are chosen by these shots, given by their numbers.
+    """
+
+    job: Job
+    scorer: FewShotScorer
+    stack: ModuleStack
+    screening: Screening
+    choose: Callable[[Sequence[int]], tuple[int, ...]]
+
+    def parts(self) -> list[tuple[list[int], list[int]]]:
+        """(seen, hidden) numbers of the shots, as the default's own fits have them."""
+        return [
+            (shown.nonzero().flatten().tolist(), (1 - shown).nonzero().flatten().tolist())
+            for shown in parts_left_out(len(self.scorer.batch), DEFAULTS.parts)
+        ]
+
+    def single(self) -> Tensor:
+        """(n,) nats of each shot under the module that is best alone, of those chosen, on the others."""
+        nats = torch.empty(len(self.scorer.batch))
+        for seen, hidden in self.parts():
+            chosen = self.choose(seen)
+            losses = self.screening.losses(chosen, numbers=seen)
+            best = chosen[losses.index(min(losses))]
+            nats[hidden] = self.screening.nats([best])[0, hidden]
+        return nats
+
+    def composed(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
+        """(n,) nats of each shot under a composition that was made without it.
+
+        Args:
+            found: what the search found of it by the way, with the modules `kept`; it holds wherever the
+                other shots alone would have chosen the same modules.
+        """
+        nats = torch.empty(len(self.scorer.batch))
+        for seen, hidden in self.parts():
+            chosen = self.choose(seen)
+            if found is not None and chosen == kept:
+                nats[hidden] = torch.tensor(found)[hidden]
+            else:
+                nats[hidden] = self._refitted(chosen, seen, hidden)
+        return nats
+
+    def _refitted(self, chosen: tuple[int, ...], seen: Sequence[int], hidden: Sequence[int]) -> Tensor:
+        """(len(hidden),) nats under the same search over these modules and shots."""
+        shots = self.scorer.batch.examples
+        base, stack = self.scorer.base, self.stack.subset(chosen)
+        own = FewShotScorer(base, base.encode([shots[i] for i in seen]))
+        other = FewShotScorer(base, base.encode([shots[i] for i in hidden]))
+        method = make_method(self.job.method, stack, seed=self.job.seed)
+        fitting = Fitting(
+            self.job,
+            own,
+            method,
+            [shots[i] for i in seen],
+            losses_of_parts(own, stack, self.job.template, self.screening.losses(chosen, numbers=seen)),
+            float(token_mean(own.nats_of_base(), own.label_tokens)),
+        )
+        weights = torch.tensor([fitting.find(Journal(lambda step: None)).weights])
+        nats = other.nats(method, weights)[0]
+        self.scorer.candidates_scored += own.candidates_scored + other.candidates_scored
+        self.scorer.gradient_steps += own.gradient_steps
+        return nats
+
+
+def losses_of_parts(
+    scorer: FewShotScorer, stack: ModuleStack, template: str, alone: Sequence[float]
+) -> list[float]:
+    """Nats per token of each module alone as a part of a composition, where a search begins.
+
+    `alone` is what they have in their own templates; in another than the composition's it says nothing.
+    """
+    if all(own in (None, template) for own in stack.templates):
+        return list(alone)
+    losses: list[float] = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens).tolist()
+    return losses
