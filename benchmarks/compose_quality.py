@@ -145,7 +145,7 @@ def quality_row(order: Order) -> dict[str, Any]:
 
 
 def verdict_row(order: Order) -> dict[str, Any]:
-    """The verdict from some held-out examples, the one from none, and the gain on others."""
+    """The verdict from some held-out examples, what one from none would rest on, and the gain on others."""
     from composer.core.evaluate import accuracy, verdict_on_held_out
 
     draw = draw_examples(
@@ -157,7 +157,6 @@ def verdict_row(order: Order) -> dict[str, Any]:
         examples = composition.held_out
         single = composition.stack.names[int(composition.alone.argmin())]
         decided = verdict_on_held_out({k: a[:seen] for k, a in answers.items()}, examples[:seen], single)
-        without = composition.verdict_from_shots()
         left_out = composition.left_out_by_key()
     percent = {key: accuracy(a[seen:], examples[seen:]).percent for key, a in answers.items()}
     return {
@@ -165,7 +164,7 @@ def verdict_row(order: Order) -> dict[str, Any]:
         "n": len(draw.truth),
         "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
         "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
-        "decision": {"held_out": decided.decision, "left_out": without.decision},
+        "decision": {"held_out": decided.decision},
         "left_out": {
             "label_tokens": list(left_out["composed"].label_tokens),
             "nats": {key: [round(x, 4) for x in one.nats] for key, one in left_out.items()},

@@ -5,7 +5,6 @@ A base model and a module are a folder here, written as a path (./x, /x), or a H
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -185,8 +184,10 @@ def require_examples(path: Path, limit: int) -> None:
 def require_writable(out: Path) -> None:
     """Refuse a folder that the result cannot be put into, before the work and not after it."""
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InvalidJobError(f"Nothing can be written to {out}.")
+    try:
+        tempfile.TemporaryFile(dir=there).close()  # who may write is a question that only writing answers
+    except OSError as error:
+        raise InvalidJobError(f"Nothing can be written to {out}.") from error
 
 
 def write_job(folder: Path, asked: argparse.Namespace, base: Source, modules: Sequence[Source]) -> None:

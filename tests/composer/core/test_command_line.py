@@ -84,6 +84,7 @@ def test_compose_writes_an_adapter_that_evaluate_scores_the_same(tmp_path, asked
         ("--held-out", ""),
         ("--held-out", "nowhere.jsonl"),
         ("--out", ""),
+        ("--out", "/proc/nowhere"),
         ("--batch-size", "2"),  # the default method has no batches
         ("--budget", "10001"),
         ("--max-new-tokens", "1025"),
