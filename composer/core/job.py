@@ -57,6 +57,7 @@ from composer.core.record import Journal, Record, Step, read_record, state_event
 from composer.core.request import Job, read_job
 from composer.core.scoring import require_room
 from composer.core.screening import Screening, context_sha256, read_screened
+from composer.core.search import require_optimizer
 from composer.core.select import compatible, joined_ranks, select_modules
 from composer.core.selectors import parse_selectors
 
@@ -121,6 +122,8 @@ class Composition:
     def load(self) -> None:
         """Examples, base and modules into memory; those that do not fit are left out."""
         job = self.job
+        if job.search.startswith(choices.NEVERGRAD):
+            require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
         with self.stage("load", f"Loading {job.base_name} and {len(job.modules)} modules"):
             self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
             held_out = job.folder / "held_out.jsonl"
@@ -399,6 +402,10 @@ class Composition:
         is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
         if not by_the_way and not is_needed:  # then it is not worth a search for every part
             return None, None
+        return self._judged_without_each()
+
+    def _judged_without_each(self) -> tuple[LeftOut | None, LeftOut | None]:
+        """The same, whatever it takes."""
         with self.spent.counted(self.scorer):
             composed = self.leaving_out.composed(self.found.left_out, self.kept)
         tokens = self.scorer.label_tokens
@@ -419,16 +426,15 @@ class Composition:
         return verdict_left_out(self.left_out_by_key(), self._best_name())
 
     def left_out_by_key(self) -> dict[str, LeftOut]:
-        """The composition and its rivals on shots that were left out, as far as that is known."""
-        known = {r.key: r.left_out for r in (*self.rivals, self.composed) if r.left_out is not None}
-        if "lora_on_shots" not in known:
-            trained = lora_left_out(
-                self.scorer, self.stack.layers, rank=max(self.stack.ranks), seed=self.job.seed
-            )
-            of_lora = left_out_of(trained, self.scorer.label_tokens)
-            if of_lora is not None:
-                known["lora_on_shots"] = of_lora
-        return known
+        """The composition and its rivals on shots that were left out; what is not known yet is found out."""
+        known = {r.key: r.left_out for r in (*self.rivals, self.composed)}
+        if known["composed"] is None:
+            known["composed"], known["best_single"] = self._judged_without_each()
+        if known.get("lora_on_shots") is None:
+            rank = max(self.stack.ranks)
+            trained = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
+            known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
+        return {key: left_out for key, left_out in known.items() if left_out is not None}
 
     def _best_name(self) -> str:
         return self.stack.names[int(self.alone.argmin())]

@@ -56,8 +56,7 @@ def search_nevergrad(
         SearchBrokeError: the optimiser failed before its first step, or wants a package that is not here.
         NonFiniteLossError: every loss was NaN or infinite.
     """
-    if optimizer not in ng.optimizers.registry:
-        raise InvalidJobError(f"nevergrad knows no optimiser {optimizer!r}.")
+    require_optimizer(optimizer)
     space = ng.p.Array(init=np.zeros(n_weights), lower=-bound, upper=bound)
     space.random_state.seed(seed)
     with its_own_failures(optimizer):
@@ -96,6 +95,16 @@ def ask_score_tell(
         journal.note(weights, loss)
         with its_own_failures(searcher.name):
             searcher.tell(candidate, finite(loss))
+
+
+def require_optimizer(name: str) -> None:
+    """Refuse a name that nevergrad has not registered.
+
+    Raises:
+        InvalidJobError: there is no such optimiser.
+    """
+    if name not in ng.optimizers.registry:
+        raise InvalidJobError(f"nevergrad knows no optimiser {name!r}.")
 
 
 def population(searcher: Any) -> int:

@@ -13,6 +13,7 @@ from composer.core.combine import single_modules
 from composer.core.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.examples import Example
 from composer.core.job import Composition
+from composer.core.leaving_out import losses_of_parts
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import token_mean
 from composer.core.request import read_job
@@ -80,7 +81,9 @@ def test_a_search_begins_at_what_a_module_does_in_the_composition_s_template(tmp
     nothing = float(token_mean(composition.base_nats, composition.scorer.label_tokens))
     assert composition.found.steps[0].loss == pytest.approx(nothing, rel=1e-4)
     assert any(composition.by_module) == (min(in_the_sum) < nothing)
-    assert composition._losses_of_parts() == pytest.approx(in_the_sum, rel=1e-4)
+    alone = composition.alone.tolist()  # in their own templates, which are others
+    begun = losses_of_parts(composition.scorer, composition.stack, "{input}", alone)
+    assert begun == pytest.approx(in_the_sum, rel=1e-4)
 
 
 @pytest.mark.parametrize(
