@@ -206,7 +206,7 @@ def t_quantile(p: float, freedom: int) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-# Chosen on other tasks and draws than those of benchmarks/results; docs/decisions/0015 has the figures.
+# Chosen on other tasks and draws than those of benchmarks/results; docs/decisions/0016 has the figures.
 SURE_LEFT_OUT = 0.86  # chance that the mean lead is above zero; at five examples 1.25 standard errors
 WORTH_LEFT_OUT = 0.9  # of the other's loss: a lead of less, however sure, is nothing to act on
 FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where one example disagrees
