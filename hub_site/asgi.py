@@ -10,12 +10,20 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402  the line above has set Django up
 
 from hub_site.body_gate import BodyGate  # noqa: E402
-from hub_site.uploaders import may_upload  # noqa: E402
+from hub_site.uploaders import why_not  # noqa: E402
 
-FORM_AROUND_FILE_BYTES = 1_000_000  # the other fields of an upload form, and its boundaries
+MB = 1_000_000
+BASE64_GROWTH = 4 / 3
+AROUND_FILES_BYTES = 1 * MB  # the other fields of an upload form, and its boundaries
+
+upload_max_bytes = settings.HUB_UPLOAD_MAX_MB * MB + AROUND_FILES_BYTES
+within_commits_mb = min(settings.HUB_REGULAR_UPLOAD_MAX_MB, settings.HUB_UPLOAD_MAX_MB)
 
 application = BodyGate(
     django_application,
-    upload_max_bytes=settings.HUB_UPLOAD_MAX_MB * 1_000_000 + FORM_AROUND_FILE_BYTES,
-    may_upload=may_upload,
+    upload_max_bytes=upload_max_bytes,
+    commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
+    in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),
+    grace_s=settings.HUB_BODY_GRACE_S,
+    why_not=why_not,
 )

@@ -2,7 +2,7 @@
 
 Under ASGI Django spools the whole body to disk before any middleware or view runs, and the server has
 no time limit for it. So here, before that: a cap for each kind of address (413), large ones only for those
-who may upload (401), a least speed (408), and a cap on what all visitors together are sending at one
+who may upload (401, 403), a least speed (408), and a cap on what all visitors together are sending at one
 moment (503).
 """
 
@@ -26,16 +26,14 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 MB = 1_000_000
 FORM_MAX_BYTES = 1 * MB
 EXAMPLES_MAX_BYTES = 12 * MB  # few-shot examples as rows of a form, or as a file
-GRACE_S = 20.0  # a slow phone on a bad line may take this long before its speed counts
+GRACE_S = 20.0  # unless told: a slow phone on a bad line may take this long before its speed counts
 LINGER_S = 10.0  # how long a refused body may still come in, to no effect
 LEAST_BYTES_PER_S = 16 * 1024
-IN_FLIGHT_UPLOADS = 8  # the bodies of so many full uploads may be on their way at once
 PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
     kind + b"-src 'self'" for kind in (b"style", b"script", b"font", b"img")
 )
 
 JSON_MAX_BYTES = 4 * MB  # what a Hub client says of 256 files before it sends them
-BASE64_GROWTH = 4 / 3
 
 UPLOADS = re.compile(r"/(modules/new/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload|lfs/[^/]+)")
 COMMITS = re.compile(r"/api/models/.+/commit/.+", re.DOTALL)  # files as base64 within JSON
@@ -58,7 +56,10 @@ class BodyGate:
     Args:
         application: what answers once the body may pass.
         upload_max_bytes: the cap where module files are uploaded.
-        may_upload: whether whoever asks may send as much; asked before a large body comes in.
+        commit_max_bytes: the cap of a Hub client's commit, with files as base64 in it.
+        in_flight_max_bytes: of all bodies that are coming in at one moment.
+        why_not: what is said to whoever may not send as much, None to all others; asked before a large
+            body comes in.
         grace_s, least_bytes_per_s: a body of n bytes may take grace_s + n / least_bytes_per_s seconds.
     """
 
@@ -67,15 +68,18 @@ class BodyGate:
         application: Application,
         *,
         upload_max_bytes: int,
-        may_upload: Callable[[Scope], Awaitable[bool]],
+        commit_max_bytes: int,
+        in_flight_max_bytes: int,
+        why_not: Callable[[Scope], Awaitable[BodyRefused | None]],
         grace_s: float = GRACE_S,
         least_bytes_per_s: float = LEAST_BYTES_PER_S,
     ) -> None:
         self.application = application
-        self.upload_max_bytes, self.may_upload = upload_max_bytes, may_upload
+        self.upload_max_bytes, self.commit_max_bytes = upload_max_bytes, commit_max_bytes
+        self.why_not = why_not
         self.grace_s, self.least_bytes_per_s = grace_s, least_bytes_per_s
         self.in_flight_bytes = 0
-        self.in_flight_max_bytes = IN_FLIGHT_UPLOADS * upload_max_bytes
+        self.in_flight_max_bytes = in_flight_max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,8 +88,8 @@ class BodyGate:
         body = WatchedBody(self, receive, cap_bytes=self.cap_bytes(scope["path"]))
         try:
             body.require_declared_length_within_cap(scope)
-            if body.is_upload and needs_permission(scope):
-                body.is_permitted = await self.may_upload(scope)
+            if is_upload(scope["path"]) and needs_permission(scope):
+                body.forbidden = await self.why_not(scope)
                 body.require_permission(declared_length(scope) or 0)
             await self.application(scope, body.receive, send)
         except BodyRefused as refusal:
@@ -97,7 +101,7 @@ class BodyGate:
         if UPLOADS.fullmatch(path):
             return self.upload_max_bytes
         if COMMITS.fullmatch(path):
-            return int(self.upload_max_bytes * BASE64_GROWTH)
+            return self.commit_max_bytes
         if HUB_JSON.fullmatch(path):
             return JSON_MAX_BYTES
         if EXAMPLES.fullmatch(path):
@@ -112,12 +116,8 @@ class WatchedBody:
         self.gate, self.receive_from_client, self.cap_bytes = gate, receive, cap_bytes
         self.received_bytes = 0
         self.is_complete = False
-        self.is_permitted = True
+        self.forbidden: BodyRefused | None = None
         self.started_s = time.monotonic()
-
-    @property
-    def is_upload(self) -> bool:
-        return self.cap_bytes >= self.gate.upload_max_bytes
 
     def require_declared_length_within_cap(self, scope: Scope) -> None:
         length = declared_length(scope)
@@ -125,10 +125,8 @@ class WatchedBody:
             raise self.too_large()
 
     def require_permission(self, n_bytes: int) -> None:
-        if not self.is_permitted and n_bytes > FORM_MAX_BYTES:
-            raise BodyRefused(
-                401, "sign_in", "Sign in before you upload: send a token that may write, or use the form."
-            )
+        if self.forbidden is not None and n_bytes > FORM_MAX_BYTES:
+            raise self.forbidden
 
     async def receive(self) -> Message:
         if self.is_complete:  # from here on Django only waits for the visitor to leave
@@ -171,6 +169,10 @@ class WatchedBody:
         return BodyRefused(
             413, "too_large", f"This is too large: at most {self.cap_bytes // MB} MB can be sent here."
         )
+
+
+def is_upload(path: str) -> bool:
+    return bool(UPLOADS.fullmatch(path) or COMMITS.fullmatch(path))
 
 
 def declared_length(scope: Scope) -> int | None:

@@ -9,35 +9,43 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 
 from hub_site.accounts.selectors import token_find
-from hub_site.body_gate import Scope
+from hub_site.body_gate import BodyRefused, Scope
+from modules_registry.hub_api.door import BAD_TOKEN, READS_ONLY
 from modules_registry.hub_api.errors import HubError
 from modules_registry.hub_api.lfs import signed_upload
 
 LFS = "/lfs/"
+SIGN_IN = "Sign in before you upload: send a token that may write, or use the form."
 
 
-async def may_upload(scope: Scope) -> bool:
-    """True with a token that may write, a signed-in session, or an address that we have signed."""
-    return await sync_to_async(is_known, thread_sensitive=False)(scope)
+async def why_not(scope: Scope) -> BodyRefused | None:
+    """None with a token that may write, a signed-in session, or an address that we have signed."""
+    return await sync_to_async(refusal_for, thread_sensitive=False)(scope)
 
 
-def is_known(scope: Scope) -> bool:
+def refusal_for(scope: Scope) -> BodyRefused | None:
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     if scope["path"].startswith(LFS):
-        return is_signed(unquote(scope["path"].removeprefix(LFS)))
+        return refusal_of_address(unquote(scope["path"].removeprefix(LFS)))
     scheme, _, text = headers.get(b"authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        token = token_find(text.strip())
-        return token is not None and token.may_write
-    return has_session(headers.get(b"cookie", ""))
+        return refusal_of_token(text.strip())
+    return None if has_session(headers.get(b"cookie", "")) else BodyRefused(401, "sign_in", SIGN_IN)
 
 
-def is_signed(address: str) -> bool:
+def refusal_of_token(text: str) -> BodyRefused | None:
+    token = token_find(text)
+    if token is None:
+        return BodyRefused(401, "sign_in", BAD_TOKEN)
+    return None if token.may_write else BodyRefused(403, "reads_only", READS_ONLY)
+
+
+def refusal_of_address(address: str) -> BodyRefused | None:
     try:
         signed_upload(address)
-    except HubError:
-        return False
-    return True
+    except HubError as error:
+        return BodyRefused(error.status, "not_signed", error.message)
+    return None
 
 
 def has_session(cookie: str) -> bool:

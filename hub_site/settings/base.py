@@ -53,9 +53,12 @@ CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
 
 # What may be asked of it ------------------------------------------------------
 
-HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 512, least=1)
+HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 2048, least=1)
 # Hub clients send files up to this size inside the commit, larger ones ahead of it by LFS.
 HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
+# What all visitors together may be sending at one moment, and how long a body may take before its speed counts.
+HUB_UPLOADS_IN_FLIGHT_MB = env_int("HUB_UPLOADS_IN_FLIGHT_MB", 4096, least=1)
+HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
 HUB_STREAMS_OF_OWNER_MAX = env_int("HUB_STREAMS_OF_OWNER_MAX", 20, least=0)

@@ -6,9 +6,10 @@ import json
 import pytest
 
 from hub_site import body_gate
-from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, JSON_MAX_BYTES, BodyGate
+from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, JSON_MAX_BYTES, BodyGate, BodyRefused
 
 UPLOAD_MAX_BYTES = 20_000_000
+COMMIT_MAX_BYTES = 16_000_000  # its own: what is larger comes by LFS
 
 
 async def swallow_body(scope, receive, send):
@@ -49,15 +50,20 @@ class Visitor:
 
 
 async def anybody(scope):
-    return True
+    return None
 
 
 async def nobody(scope):
-    return False
+    return BodyRefused(401, "sign_in", "Sign in before you upload.")
 
 
-def new_gate(application=swallow_body, may_upload=anybody, **options):
-    return BodyGate(application, upload_max_bytes=UPLOAD_MAX_BYTES, may_upload=may_upload, **options)
+def new_gate(application=swallow_body, why_not=anybody, **options):
+    caps = {
+        "upload_max_bytes": UPLOAD_MAX_BYTES,
+        "commit_max_bytes": COMMIT_MAX_BYTES,
+        "in_flight_max_bytes": 8 * UPLOAD_MAX_BYTES,
+    }
+    return BodyGate(application, why_not=why_not, **caps | options)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +74,8 @@ def new_gate(application=swallow_body, may_upload=anybody, **options):
         ("/api/v1/modules", UPLOAD_MAX_BYTES),
         ("/api/v1/modules/alice/french/versions", UPLOAD_MAX_BYTES),
         ("/lfs/signed:by:us", UPLOAD_MAX_BYTES),
-        ("/api/models/alice/french/commit/main", UPLOAD_MAX_BYTES * 4 // 3),
-        ("/api/models/alice/french/commit/feat/x", UPLOAD_MAX_BYTES * 4 // 3),
+        ("/api/models/alice/french/commit/main", COMMIT_MAX_BYTES),
+        ("/api/models/alice/french/commit/feat/x", COMMIT_MAX_BYTES),
         ("/api/models/alice/french/preupload/main", JSON_MAX_BYTES),
         ("/alice/french.git/info/lfs/objects/batch", JSON_MAX_BYTES),
         ("/compositions/new/", EXAMPLES_MAX_BYTES),
@@ -114,7 +120,7 @@ def test_hub_clients_are_told_in_the_header_that_they_print():
 
 @pytest.mark.parametrize("path", ["/lfs/x", "/api/models/a/b/commit/main", "/modules/new/", "/a/b/upload"])
 def test_a_stranger_sends_no_more_than_a_form(path):
-    gate = new_gate(may_upload=nobody)
+    gate = new_gate(why_not=nobody)
     assert Visitor(path, [b"x" * FORM_MAX_BYTES], declared=FORM_MAX_BYTES).visit(gate) == 200
     assert Visitor(path, [], declared=FORM_MAX_BYTES + 1).visit(gate) == 401
     assert Visitor(path, [b"x" * FORM_MAX_BYTES, b"x", b""]).visit(gate) == 401
@@ -164,8 +170,7 @@ def test_waiting_for_the_visitor_to_leave_has_no_time_limit():
 
 
 def test_all_visitors_together_may_only_send_so_much_at_once():
-    gate = new_gate()
-    gate.in_flight_max_bytes = 1000
+    gate = new_gate(in_flight_max_bytes=1000)
     held = asyncio.Event()
 
     async def both():
