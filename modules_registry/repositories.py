@@ -85,8 +85,8 @@ def ref_create(
     require_writable(editor, module.namespace)
     lock_head(module)
     require_ref_name(name, kind)
-    if module.refs.filter(name=name).exists():
-        raise ref_taken(name)
+    if (there := module.refs.filter(name=name).first()) is not None:
+        raise ref_taken(name, is_same=there.kind == kind)
     if module.refs.count() >= REFS_MAX:
         raise Refusal("too_many_refs", f"{REFS_MAX} branches and tags are the most. Delete one first.")
     ref = Ref.objects.create(module=module, kind=kind, name=name, version=version, message=message[:200])
@@ -96,12 +96,12 @@ def ref_create(
 
 def require_ref_name(name: str, kind: Ref.Kind) -> None:
     if name == MAIN:
-        raise ref_taken(name)
+        raise ref_taken(name, is_same=kind == Ref.Kind.BRANCH)
     if NUMBERED.fullmatch(name):
         message = (
             f"“{name}” is kept for the module's version of that number. Choose another name, like {name}.0."
         )
-        raise Refusal("bad_ref_name", message, status=409)
+        raise Refusal("bad_ref_name", message)  # not 409, which clients take for “exists already”
     odd = COMMIT_ID.fullmatch(name) or ".." in name or "//" in name or name.endswith((".lock", "/"))
     if not REF_NAME.fullmatch(name) or odd or name.startswith("refs/"):
         message = (
@@ -111,8 +111,10 @@ def require_ref_name(name: str, kind: Ref.Kind) -> None:
         raise Refusal("bad_ref_name", message)
 
 
-def ref_taken(name: str) -> Refusal:
-    return Refusal("ref_exists", f"“{name}” exists already. Choose another name, or delete it.", status=409)
+def ref_taken(name: str, *, is_same: bool) -> Refusal:
+    """Clients take 409 for “there is such a one already”: true of a branch for a branch, a tag for a tag."""
+    message = f"“{name}” exists already. Choose another name, or delete it."
+    return Refusal("ref_exists", message, status=409 if is_same else 400)
 
 
 @transaction.atomic

@@ -229,6 +229,16 @@ def drafts_of(namespace: Namespace, viewer: object) -> QuerySet[Module]:
     return drafts.select_related("namespace", "draft").prefetch_related("draft__files").order_by("name")
 
 
+def sizes_of(namespace: Namespace) -> dict[int, int]:
+    """Bytes by module, over all its versions; a file that several of them share counts once."""
+    modules = Module.objects.existing().filter(namespace=namespace)
+    files = VersionFile.objects.filter(version__module__in=modules).order_by()
+    sizes: dict[int, int] = {}
+    for module, _, size_bytes in files.values_list("version__module", "sha256", "size_bytes").distinct():
+        sizes[module] = sizes.get(module, 0) + size_bytes
+    return sizes
+
+
 def base_find(namespace: str, name: str) -> BaseModel | None:
     """The library's base model with this address, in any case."""
     return base_named(f"{namespace}/{name}")

@@ -7,7 +7,7 @@ from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
-PICKLES = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
+PICKLE = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
 
 # What training and git leave in a folder. None of it is needed to load an adapter.
 BY_PRODUCT_NAMES = frozenset(
@@ -47,8 +47,8 @@ def fate_of(path: str) -> Fate:
         return Fate.TAKEN
     if path in BY_PRODUCT_NAMES or BY_PRODUCTS.fullmatch(path):
         return Fate.LEFT_OUT
-    if path in PICKLES:
-        raise Refusal("pickle", f"{path} is not accepted. {CONVERT.format(name=path)}")
+    if pickle := PICKLE.fullmatch(path):
+        raise Refusal("pickle", f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}")
     message = (
         f"“{path[:100]}” is not part of a module: {', '.join(MODULE_FILES)} are, at the top of the "
         f'repository. Leave it out: hf upload … --exclude "{path[:100]}".'

@@ -14,7 +14,12 @@ urlpatterns = [
     path("<namespace:namespace>/", RedirectView.as_view(pattern_name="modules_registry:namespace")),
     path("<namespace:namespace>/<repo:name>", views.module_page, name="module"),
     path("<namespace:namespace>/<repo:name>/", RedirectView.as_view(pattern_name="modules_registry:module")),
-    path("<namespace:namespace>/<repo:name>/tree/<str:revision>", views.module_page, name="version"),
+    path("<namespace:namespace>/<repo:name>/tree/<path:revision>", views.module_page, name="version"),
+    # Where a Hub has pages of their own, and clients print their addresses.
+    path("<namespace:namespace>/<repo:name>/commit/<path:address>", views.revision_page),
+    path("<namespace:namespace>/<repo:name>/commits/<path:address>", views.revision_page),
+    path("<namespace:namespace>/<repo:name>/blob/<path:address>", views.revision_page),
+    path("<namespace:namespace>/<repo:name>/raw/<path:address>", views.raw_file),
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),
     path("<namespace:namespace>/<repo:name>/upload", views.version_new, name="version-new"),
     path("<namespace:namespace>/<repo:name>/delete", views.module_delete_page, name="delete"),

@@ -1,6 +1,7 @@
 """The registry's pages: a request comes in, a service or a selector answers, a template says it."""
 
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import messages
@@ -106,6 +107,27 @@ def module_page(
     if not version.is_complete:
         return render(request, "modules_registry/module_draft.html", draft_context(request, module, version))
     return render(request, "modules_registry/module.html", module_context(request, module, version))
+
+
+@require_safe
+def revision_page(request: HttpRequest, namespace: str, name: str, address: str) -> HttpResponse:
+    """Send a commit's address, or a file's at a revision, on to the page of that revision."""
+    module = selectors.module_find(namespace, name, request.user)
+    found = module or selectors.base_find(namespace, name)
+    if found is None:
+        raise Http404
+    revision, _ = selectors.revision_and_path(found, address)
+    if selectors.revision_find(found, revision) is None:
+        raise Http404
+    if module is not None:
+        namespace, name = module.namespace.name, module.name
+    return redirect("modules_registry:version", namespace, name, revision)
+
+
+@require_safe
+def raw_file(request: HttpRequest, namespace: str, name: str, address: str) -> HttpResponse:
+    """Send the address of a file as it is on to where files are handed out."""
+    return redirect(f"/{namespace}/{name}/resolve/{quote(address)}")
 
 
 def base_page(request: HttpRequest, namespace: str, name: str, revision: str) -> HttpResponse:

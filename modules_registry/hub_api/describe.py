@@ -1,6 +1,6 @@
 """Modules, files and commits in the protocol's JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,6 +48,19 @@ def module_json(module: Module, version: Version, *, blobs: bool = False, with_c
         if version.task_type in PIPELINES:
             answer["pipeline_tag"] = PIPELINES[version.task_type]
     return answer
+
+
+def storage_json(module: Module, sizes: Mapping[int, int]) -> Json:
+    """A module as list_user_repos() reads it. Args: sizes: bytes by module, of everything of its owner."""
+    size_bytes, total = sizes.get(module.pk, 0), sum(sizes.values())
+    return {
+        "id": module.full_name,
+        "type": "model",
+        "updatedAt": date_of(module.updated_at),
+        "visibility": "private" if module.private or module.current_id is None else "public",
+        "storage": size_bytes,
+        "storagePercent": 100 * size_bytes / total if total else 0,
+    }
 
 
 def base_json(base: BaseModel, *, blobs: bool = False) -> Json:

@@ -27,6 +27,7 @@ from modules_registry.models import BaseModel, Module, Version
 
 JSON_BYTES_MAX = 4_000_000  # 256 files with a sample each, and a .gitignore
 SAFE = ("GET", "HEAD")
+READS_ONLY = "This token may only read. Make one with write access under /settings/tokens/."
 BAD_TOKEN = "Invalid credentials in Authorization header"  # clients look for these very words
 
 logger = logging.getLogger(__name__)
@@ -49,9 +50,7 @@ class Caller:
     def require_writer(self) -> User:
         user = self.require_user()
         if self.token is None or not self.token.may_write:
-            raise HubError(
-                403, "This token may only read. Make one with write access under /settings/tokens/."
-            )
+            raise HubError(403, READS_ONLY)
         return user
 
 

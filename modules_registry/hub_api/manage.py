@@ -10,6 +10,7 @@ from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.hub_api.door import (
+    SAFE,
     Caller,
     at_revision,
     empty,
@@ -42,7 +43,10 @@ EVERY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 @hub_view("POST")
 def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Begin a module. If it exists, the answer is 409 with its address, which clients take for success."""
+    """Begin a module. If it exists, the answer is 409 with its address, which clients take for success.
+
+    A name that is taken by something else is 400: of a 409 clients read the address without looking.
+    """
     user, asked = caller.require_writer(), json_of(request)
     require_model(asked)
     namespace, name = place_asked(user, text_of(asked, "organization"), text_of(asked, "name"))
@@ -52,9 +56,9 @@ def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         module = repository_create(author=user, namespace=namespace, name=name, private=bool(private))
     except Refusal as refusal:
         there = selectors.module_find(namespace.name, name, user)
-        if refusal.status != 409 or there is None:
-            raise
-        return error_response(from_refusal(refusal), **place(request, there))
+        if there is not None and refusal.status == 409:
+            return error_response(from_refusal(refusal), **place(request, there))
+        raise HubError(400 if refusal.status == 409 else refusal.status, refusal.message) from refusal
     return JsonResponse(place(request, module))
 
 
@@ -175,6 +179,15 @@ def ref_remove(user: User, module: Module, kind: Ref.Kind, name: str) -> None:
 def unsupported(request: HttpRequest, caller: Caller, what: str, **named: str) -> HttpResponseBase:
     """A part of the Hub that is not here. Whatever was sent is not even read."""
     raise not_supported(what)
+
+
+@hub_view(*EVERY_METHOD)
+def other_kind(request: HttpRequest, caller: Caller, kind: str, rest: str = "") -> HttpResponseBase:
+    """Datasets, spaces and the like: whoever looks for one finds none, and none is taken."""
+    refusal = not_supported(f"{kind}, only models")
+    if request.method in SAFE and rest:
+        raise HubError(404, refusal.message, code="RepoNotFound")
+    raise refusal
 
 
 @hub_view(*EVERY_METHOD)

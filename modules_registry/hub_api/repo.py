@@ -81,6 +81,18 @@ def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
 
 
 @hub_view(*SAFE)
+def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpResponseBase:
+    """What an owner has here and how large it is, drafts among it: `hf repos ls`. For its people only."""
+    user = caller.require_user()
+    namespace = namespaces_readable_by(user).filter(name__iexact=name or user.namespace.name).first()
+    if namespace is None:
+        raise HubError(404, f"There is no organisation {name[:96]} here that you belong to.")
+    modules = selectors.repositories_listed(selectors.HubSearch(author=namespace.name), user)
+    sizes = selectors.sizes_of(namespace)
+    return JsonResponse([describe.storage_json(each, sizes) for each in modules], safe=False)
+
+
+@hub_view(*SAFE)
 def model_info(
     request: HttpRequest, caller: Caller, repo: str, revision: str = selectors.MAIN
 ) -> HttpResponseBase:

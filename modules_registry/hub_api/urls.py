@@ -13,6 +13,8 @@ OTHER_KINDS = r"(?P<kind>datasets|spaces|kernels|buckets|collections|papers|jobs
 urlpatterns = [
     re_path(r"^api/whoami-v2$", repo.whoami),
     re_path(r"^api/(?:users|organizations)/(?P<name>[^/]+)/overview$", repo.overview),
+    re_path(r"^api/settings/repositories$", repo.storage_list),
+    re_path(r"^api/organizations/(?P<name>[^/]+)/settings/repositories$", repo.storage_list),
     re_path(r"^api/validate-yaml$", commit.validate_yaml),
     re_path(r"^api/repos/create$", manage.create),
     re_path(r"^api/repos/delete$", manage.delete),
@@ -40,22 +42,16 @@ urlpatterns = [
         rf"^api/models/{REPO}/super-squash/{REST}$", manage.unsupported, {"what": "squashing of history"}
     ),
     re_path(
-        rf"^api/models/{REPO}/xet-(?:write|read)-token/{REST}$", manage.unsupported, {"what": "Xet storage"}
+        rf"^api/models/{REPO}/xet-(?:write|read)-token/{REST}$",
+        manage.unsupported,
+        {"what": "Xet storage: set HF_HUB_DISABLE_XET=1 in the environment of the upload"},
     ),
     re_path(rf"^api/models/{REPO}/lfs-files{REST}$", manage.unsupported, {"what": "list of LFS files"}),
     re_path(rf"^api/models/{REPO}/like(?:rs)?$", manage.unsupported, {"what": "likes"}),
     re_path(rf"^api/models/{REPO}$", repo.model_info),
     re_path(rf"^api/models/{REPO}/{REST}$", manage.nothing_here),
-    re_path(
-        rf"^api/{OTHER_KINDS}(?:/{REST})?$",
-        manage.unsupported,
-        {"what": "datasets, spaces or the like, only models"},
-    ),
-    re_path(
-        rf"^{OTHER_KINDS}/{REST}/resolve/",
-        manage.unsupported,
-        {"what": "datasets, spaces or the like, only models"},
-    ),
+    re_path(rf"^api/{OTHER_KINDS}(?:/{REST})?$", manage.other_kind),
+    re_path(rf"^{OTHER_KINDS}/{REST}/resolve/", manage.other_kind),
     re_path(rf"^{REPO}\.git/info/lfs/objects/batch$", lfs.batch),
     re_path(rf"^{REPO}\.git/info/lfs/objects/verify$", lfs.verify),
     re_path(r"^lfs/(?P<signed>[^/]+)$", lfs.upload, name="hub-lfs-upload"),

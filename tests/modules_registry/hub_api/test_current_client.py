@@ -1,6 +1,7 @@
 """The current Hub client, as it comes, against this site: the commands that people type."""
 
 import hashlib
+import json
 
 import pytest
 
@@ -82,6 +83,10 @@ def test_repositories_are_handled_from_the_command_line(site, alice, machine_of,
     hf("upload", "alice/french", str(folder))
     assert "alice/french" in hf("models", "ls", "--author", "alice", "--quiet")
     assert "google" not in hf("models", "info", "alice/french")
+    assert "alice/german" in hf("repos", "ls", "--search", "german", "--quiet")
+    assert [each["visibility"] for each in json.loads(hf("repos", "ls", "--format", "json"))] == [
+        "public", "private",
+    ]  # fmt: skip
     hf("repos", "settings", "alice/french", "--private")
     assert module_find("alice", "french") is None
     hf("repos", "settings", "alice/french", "--public")

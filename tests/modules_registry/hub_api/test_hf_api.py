@@ -228,3 +228,59 @@ def test_an_organisation_s_people_upload_to_it(site, machine_of, python, alice, 
     assert "You cannot write to" in reader.stderr
     machine_of(bob, python=python).says(code)
     assert module_find("lab", "french").current.author == bob
+
+
+TAKEN = """
+import json
+from huggingface_hub import HfApi
+from huggingface_hub.utils import HfHubHTTPError
+api, said = HfApi(), {}
+
+def refused(name, call, *words, **more):
+    try:
+        call(*words, **more)
+    except HfHubHTTPError as error:
+        said[name] = [error.response.status_code, str(error)]
+
+api.create_repo("alice/gone")
+api.delete_repo("alice/gone")
+refused("deleted", api.create_repo, "alice/gone", exist_ok=True)
+refused("base", api.create_repo, "lab/base", exist_ok=True)
+api.create_repo("alice/german")
+api.create_tag("alice/german", tag="best", exist_ok=True)
+api.create_tag("alice/german", tag="best", exist_ok=True)
+refused("tag", api.create_tag, "alice/german", tag="v3", exist_ok=True)
+refused("branch", api.create_branch, "alice/german", branch="v3", exist_ok=True)
+refused("other", api.create_branch, "alice/german", branch="best", exist_ok=True)
+print(json.dumps(said))
+"""
+
+
+def test_a_name_that_is_taken_otherwise_is_never_taken_for_success(site, machine_of, python, alice, tmp_path):
+    lab = Namespace.objects.create(name="lab", key="lab", kind=Namespace.Kind.ORGANISATION)
+    lab.memberships.create(user=alice, role="write")
+    make_base(tmp_path / "base", name="lab/base")
+    said = json.loads(machine_of(alice, python=python).says(TAKEN))
+    assert {name: status for name, (status, _) in said.items()} == dict.fromkeys(
+        ("deleted", "base", "tag", "branch", "other"), 400
+    )
+    for name, words in {
+        "deleted": "was deleted, and its name is not given again",
+        "base": "is a base model of the library",
+        "tag": "is kept for the module's version",
+        "branch": "is kept for the module's version",
+        "other": "exists already",
+    }.items():
+        assert words in said[name][1]
+
+
+def test_what_is_no_model_is_not_found(machine_of, python, french):
+    code = """
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.utils import RepositoryNotFoundError
+try:
+    hf_hub_download("alice/french", "README.md", repo_type="dataset")
+except RepositoryNotFoundError as error:
+    print("no datasets" in str(error), HfApi().repo_exists("alice/french", repo_type="dataset"))
+"""
+    assert machine_of(python=python).says(code) == "True False"

@@ -85,6 +85,7 @@ def stored_hashes():
     ("path", "words"),
     [
         ("adapter_model.bin", "convert it so: python -c"),
+        ("sub/adapter_model.bin", "convert it so: python -c"),
         ("pytorch_model.bin", "is not part of a module"),
         ("../adapter_config.json", "is not part of a module"),
         ("/etc/passwd", "is not part of a module"),
@@ -316,8 +317,8 @@ def test_to_know_a_sha256_is_not_to_have_the_file(alice, bob, uploader):
         ("POST", "/api/models/alice/french/discussions", {"title": "x"}),
         ("POST", "/api/models/alice/french/super-squash/main", {}),
         ("GET", "/api/models/alice/french/xet-write-token/main", None),
-        ("GET", "/api/datasets/alice/french", None),
-        ("GET", "/datasets/alice/french/resolve/main/x", None),
+        ("POST", "/api/datasets/alice/french/commit/main", {}),
+        ("GET", "/api/datasets", None),
     ],
 )
 def test_what_is_not_here_is_said_before_anything_is_written(uploader, method, path, value):
@@ -358,7 +359,7 @@ def test_a_repository_needs_a_name(alice, name):
 def test_a_branch_needs_a_name_of_its_own(uploader, name):
     uploader.commit(*adapter_lines())
     response = uploader.send("POST", f"/api/models/alice/french/branch/{quote(name, safe='')}", {})
-    assert response.status_code in (400, 409)
+    assert response.status_code == (409 if name == "main" else 400)
     assert not Module.objects.get().refs.exists()
 
 
@@ -387,3 +388,42 @@ def test_downloads_count_once_per_version_day_and_client(client, french):
     assert fetched(Range="bytes=0-9") == 2
     client.get(f"/alice/french/resolve/main/{CONFIG}")
     assert Module.objects.get().downloads == 2
+
+
+@pytest.mark.parametrize("page", ["commit", "commits", "blob"])
+def test_the_addresses_that_clients_print_lead_to_the_page_of_that_revision(client, alice, uploader, page):
+    answer = uploader.commit(*adapter_lines()).json()
+    address = answer["commitUrl"].removeprefix("http://testserver").replace("/commit/", f"/{page}/")
+    address += f"/{CARD}" if page == "blob" else ""
+    shown = client.get(address, follow=True)
+    assert shown.redirect_chain == [(f"/alice/french/tree/{answer['commitOid']}", 302)]
+    assert shown.status_code == 200
+    assert client.get(f"/alice/french/{page}/{'0' * 40}").status_code == 404
+
+
+def test_the_page_of_a_branch_with_a_slash_and_the_bytes_of_a_file_are_found(client, alice, uploader):
+    uploader.commit(*adapter_lines())
+    uploader.send("POST", f"/api/models/alice/french/branch/{quote('feat/longer', safe='')}", {})
+    assert client.get("/alice/french/blob/feat/longer/README.md", follow=True).status_code == 200
+    raw = client.get(f"/alice/french/raw/feat/longer/{CONFIG}", follow=True)
+    assert json.loads(b"".join(raw.streaming_content))["peft_type"] == "LORA"
+
+
+def test_the_address_of_a_private_commit_leads_nowhere_for_strangers(client, alice, uploader, browser_of):
+    uploader.create("secret", private=True)
+    commit = uploader.commit(*adapter_lines(), repo="alice/secret").json()["commitOid"]
+    assert client.get(f"/alice/secret/commit/{commit}").status_code == 404
+    assert browser_of(alice).get(f"/alice/secret/commit/{commit}", follow=True).status_code == 200
+
+
+def test_files_that_are_too_large_for_a_commit_are_asked_for_ahead_of_it_by_default(uploader):
+    size = 600_000_000
+    asked = {"files": [{"path": WEIGHTS, "size": size, "sample": ""}]}
+    answer = uploader.send("POST", "/api/models/alice/french/preupload/main", asked)
+    assert answer.json()["files"][0]["uploadMode"] == "lfs"
+    assert "HF_HUB_DISABLE_XET=1" in answer["X-HF-Warning"]
+    asked = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": size}]}
+    batch = uploader.send("POST", "/alice/french.git/info/lfs/objects/batch", asked).json()
+    assert "upload" in batch["objects"][0]["actions"]
+    xet = uploader.send("GET", "/api/models/alice/french/xet-write-token/main")
+    assert "HF_HUB_DISABLE_XET=1" in said(xet)
