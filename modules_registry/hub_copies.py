@@ -9,7 +9,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db.models import F, Q, QuerySet
 
-from hub_site.jobs.models import Status
+from hub_site.jobs.models import FINISHED, Status
 from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
 from modules_registry.storage import HubFile, HubSettings, StoreSettings, make_hub_store
 
@@ -96,6 +96,12 @@ def modules_to_store() -> QuerySet[Module]:
     left = Q(deleted_at__isnull=False)
     there = Q(hub_repository__is_there=True)
     return Module.objects.filter(settled, missing | there & (exposed | left)).distinct()
+
+
+def repositories_settled() -> QuerySet[HubRepository]:
+    """Those that should be on the Hub, and about which nothing is under way."""
+    there = HubRepository.objects.filter(is_there=True, module__deleted_at=None, status__in=FINISHED)
+    return there.select_related("module__namespace")
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from django.utils import timezone
 from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE, Status
 from modules_registry import hub_copies
-from modules_registry.hub_repositories import repository_queue
+from modules_registry.hub_repositories import repository_queue, versions_come_back
 from modules_registry.intake import lock_blobs
-from modules_registry.models import HubRepository, Version
-from modules_registry.storage import HubGoneError, HubUnavailableError, StorageError
+from modules_registry.models import HubRepository, Module, Version
+from modules_registry.storage import HubGoneError, HubUnavailableError, MissingBlobError, StorageError
 
 if TYPE_CHECKING:
     from modules_registry.storage.hub import HubStore
@@ -97,16 +97,18 @@ def attempt(repository: HubRepository) -> None:
 
 def bring_up_to_date(repository: HubRepository) -> None:
     store = hub_copies.hub_store()
+    if repository.is_there and repository.module.deleted_at is None:
+        look_at(store, repository)  # whatever is to be done: somebody may have taken it away
     while not is_settled(repository):
         repository.module.refresh_from_db()
         if repository.module.deleted_at is not None:
             take_away(store, repository)
             continue
-        version = hub_copies.versions_to_publish(repository.module).first()
+        version = version_to_publish(store, repository.module)
         if version is not None:
             publish(store, repository, version)
         else:
-            adjust_visibility(store, repository)
+            look_at(store, repository)
 
 
 @transaction.atomic
@@ -119,15 +121,33 @@ def is_settled(repository: HubRepository) -> bool:
         work_left = repository.is_there
     else:
         is_exposed = repository.is_there and repository.is_private != module.private
-        work_left = is_exposed or hub_copies.versions_to_publish(module).exists()
+        is_missing = not repository.is_there or hub_copies.versions_to_publish(module).exists()
+        work_left = is_exposed or is_missing
     if not work_left:
         leases.finish(repository, Status.DONE, attempts=0, error_code="", error_message="")
     return not work_left
 
 
+def version_to_publish(store: "HubStore", module: Module) -> Version | None:
+    """The next one. One whose files are lost keeps no later one waiting, and is told at the end."""
+    lost = ""
+    for version in hub_copies.versions_to_publish(module).prefetch_related("files"):
+        missing = [file.sha256 for file in version.files.all() if not can_be_had(store, file.sha256)]
+        if not missing:
+            return version
+        lost = missing[0]
+    if lost:
+        raise MissingBlobError(lost)
+    return None
+
+
+def can_be_had(store: "HubStore", sha256: str) -> bool:
+    return store.exists(sha256) or store.locate(sha256) is not None
+
+
 def publish(store: "HubStore", repository: HubRepository, version: Version) -> None:
     """Store one version on the Hub and record where. Repeating it after a crash sends nothing twice."""
-    is_private = repository.module.private
+    is_private, was_there = repository.module.private, repository.is_there
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
         files = {}
         for path, sha256 in version.files.values_list("path", "sha256"):
@@ -143,12 +163,26 @@ def publish(store: "HubStore", repository: HubRepository, version: Version) -> N
     with transaction.atomic():
         write(repository, repo_id=commit.repo_id, is_there=True, is_private=is_private)
         Version.objects.filter(pk=version.pk).update(hub_commit_id=commit.commit_id)
+    if not was_there:
+        forget_lost_commits(store, repository)
 
 
-def adjust_visibility(store: "HubStore", repository: HubRepository) -> None:
-    is_private = repository.module.private
+def look_at(store: "HubStore", repository: HubRepository) -> None:
+    """Follow it where it was renamed, and put its visibility right. Raises HubGoneError."""
+    is_private, was_there = repository.module.private, repository.is_there
     repo_id = store.hub.set_visibility(repository.repo_id, is_private=is_private)
-    write(repository, repo_id=repo_id, is_private=is_private)
+    write(repository, repo_id=repo_id, is_there=True, is_private=is_private)
+    if not was_there:
+        forget_lost_commits(store, repository)
+
+
+def forget_lost_commits(store: "HubStore", repository: HubRepository) -> None:
+    """A repository is there again: what it held before is there only if it was not made anew."""
+    for version in repository.module.versions.exclude(hub_commit_id=""):
+        try:
+            store.hub.altered(repository.repo_id, version.hub_commit_id, {})
+        except HubGoneError:
+            Version.objects.filter(pk=version.pk).update(hub_commit_id="")
 
 
 def take_away(store: "HubStore", repository: HubRepository) -> None:
@@ -163,16 +197,11 @@ def take_away(store: "HubStore", repository: HubRepository) -> None:
     write(repository, is_there=False)
 
 
+@transaction.atomic
 def come_back_to_this_disk(repository: HubRepository) -> None:
-    """The repository is gone: serve from here again whatever is still here, and store it again when asked."""
-    store = hub_copies.hub_store()
-    published = repository.module.versions.exclude(hub_commit_id="").prefetch_related("files")
-    here = [
-        version.pk for version in published if all(store.exists(file.sha256) for file in version.files.all())
-    ]
-    with transaction.atomic():
-        write(repository, is_there=False)
-        Version.objects.filter(pk__in=here).update(hub_commit_id="")
+    """The repository is gone from the Hub. Nothing is stored there anew before somebody asks for it."""
+    write(repository, is_there=False)
+    versions_come_back(repository.module)
 
 
 def write(repository: HubRepository, **fields: object) -> None:
@@ -212,3 +241,19 @@ def sweep_repositories() -> list[UUID]:
         return []
     queued = [repository_queue(module).pk for module in hub_copies.modules_to_store()]
     return [*queued, *(pk for pk in leases.sweep(HubRepository) if pk not in queued)]
+
+
+def look_for_repositories() -> list[UUID]:
+    """Queue what the Hub does not list, or not as it should be; returns the jobs to ring for."""
+    if not hub_copies.there_is_a_hub():
+        return []
+    try:
+        listed = hub_copies.hub_store().hub.visibilities()
+    except StorageError as error:
+        logger.warning("the Hub could not be asked what it has: %s", error)
+        return []
+    return [
+        repository_queue(repository.module).pk
+        for repository in hub_copies.repositories_settled()
+        if listed.get(repository.repo_id) != repository.is_private
+    ]

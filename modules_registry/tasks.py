@@ -19,7 +19,18 @@ def sync_repository(repository_id: str) -> None:
 def sweep_repositories() -> None:
     """Ring for repositories on the Hub that wait, or that nobody has rung for."""
     for repository_id in runner.sweep_repositories():
-        sync_repository.apply_async((str(repository_id),), expires=RING_AGAIN.total_seconds())
+        ring_for(repository_id)
+
+
+@app.task(ignore_result=True)
+def look_for_repositories() -> None:
+    """Find out what vanished from the Hub, or was shown or hidden there by somebody else."""
+    for repository_id in runner.look_for_repositories():
+        ring_for(repository_id)
+
+
+def ring_for(repository_id: UUID) -> None:
+    sync_repository.apply_async((str(repository_id),), expires=RING_AGAIN.total_seconds())
 
 
 @app.task(ignore_result=True)

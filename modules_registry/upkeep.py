@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.conf import settings
@@ -13,10 +14,14 @@ from django.db import transaction
 from django.db.models import ForeignKey
 
 from modules_registry import hub_copies, selectors
+from modules_registry.hub_repositories import repository_queue, repository_renew
 from modules_registry.incoming import sweep_incoming
 from modules_registry.intake import blobs_forget, delete_unless_needed, lock_blobs
 from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
-from modules_registry.storage import StorageError, Store
+from modules_registry.storage import HubGoneError, StorageError, Store
+
+if TYPE_CHECKING:
+    from modules_registry.storage.hub_client import HubClient
 
 LEFT_BEHIND_S = 24 * 3600  # an upload that has not ended by then never will
 KEPT_BYTES = 1_000_000  # smaller files stay here, so that pages never wait for the Hub
@@ -31,6 +36,7 @@ class Finding:
     sentence: str
     sha256: str = ""
     version: Version | None = None  # of a finding on the Hub
+    repository: HubRepository | None = None  # that is gone from the Hub as a whole
 
 
 def sweep_files() -> None:
@@ -126,16 +132,35 @@ def can_be_evicted(sha256: str) -> bool:
 def wrong_on_the_hub() -> Iterator[Finding]:
     hub = hub_copies.hub_store().hub
     for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
-        for version in repository.module.versions.exclude(hub_commit_id=""):
-            files = dict(version.files.values_list("path", "sha256"))
-            place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
-            try:
-                altered = hub.altered(repository.repo_id, version.hub_commit_id, files)
-            except StorageError as error:
-                yield Finding("hub", f"{place} could not be looked at: {error}", version=version)
-                continue
-            for path in altered:
-                yield Finding("hub", f"{path} is missing or altered in {place}.", files[path], version)
+        try:
+            hub.require_there(repository.repo_id)
+            for version in repository.module.versions.exclude(hub_commit_id=""):
+                yield from wrong_with_version(hub, repository, version)
+        except HubGoneError as error:
+            yield Finding("hub", str(error), repository=repository)
+        except StorageError as error:
+            yield Finding("hub", f"{repository.repo_id} could not be looked at: {error}")
+
+
+def wrong_with_version(hub: "HubClient", repository: HubRepository, version: Version) -> Iterator[Finding]:
+    files = dict(version.files.values_list("path", "sha256"))
+    place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
+    try:
+        altered = hub.altered(repository.repo_id, version.hub_commit_id, files)
+    except HubGoneError:
+        yield Finding("hub", f"There is no {place} any more.", version=version)
+        return
+    for path in altered:
+        yield Finding("hub", f"{path} is missing or altered in {place}.", files[path], version)
+
+
+def is_gone(repository: HubRepository) -> bool:
+    """Whether the Hub says that it has no such repository; it may also say nothing."""
+    try:
+        hub_copies.hub_store().hub.require_there(repository.repo_id)
+    except StorageError as error:
+        return isinstance(error, HubGoneError)
+    return False
 
 
 def repair(finding: Finding) -> bool:
@@ -144,6 +169,8 @@ def repair(finding: Finding) -> bool:
     try:
         if finding.kind == "orphaned":
             blobs_forget([finding.sha256])
+        elif finding.repository is not None:
+            repository_renew(finding.repository)
         elif finding.kind == "hub":
             return publish_again(finding)
         else:
@@ -156,9 +183,10 @@ def repair(finding: Finding) -> bool:
 def publish_again(finding: Finding) -> bool:
     """Let a version be stored on the Hub once more, if its files are whole here."""
     store, version = selectors.store(), finding.version
-    if version is None or not finding.sha256 or not store.exists(finding.sha256):
+    if version is None or not all(store.exists(file.sha256) for file in version.files.all()):
         return False
     Version.objects.filter(pk=version.pk).update(hub_commit_id="")
+    repository_queue(version.module, now=True)
     return True
 
 

@@ -56,7 +56,7 @@ CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
 HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 2048, least=1)
 # Hub clients send files up to this size inside the commit, larger ones ahead of it by LFS.
 HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
-# What all visitors together may be sending at one moment, and how long a body may take before its speed counts.
+# What all visitors together may be sending at once, and how long a body may take before its speed counts.
 HUB_UPLOADS_IN_FLIGHT_MB = env_int("HUB_UPLOADS_IN_FLIGHT_MB", 4096, least=1)
 HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
@@ -269,10 +269,15 @@ CELERY_BROKER_URL = env_url(
     example="redis://localhost:6379/0",
 ).geturl()
 HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
+HUB_STORE_LOOK_INTERVAL_S = env_int("HUB_STORE_LOOK_INTERVAL_S", 300, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
+    "look-for-repositories": {
+        "task": "modules_registry.tasks.look_for_repositories",
+        "schedule": HUB_STORE_LOOK_INTERVAL_S,
+    },
     "sweep-files": {"task": "modules_registry.tasks.sweep_files", "schedule": HUB_STORE_SWEEP_INTERVAL_S},
 }
 CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
@@ -287,6 +292,7 @@ CELERY_TASK_ROUTES = {
     "modules_registry.importing.tasks.run_import": {"queue": "transfer"},
     "modules_registry.importing.tasks.run_base_import": {"queue": "transfer"},
     "modules_registry.tasks.sync_repository": {"queue": "transfer"},
+    "modules_registry.tasks.look_for_repositories": {"queue": "transfer"},
     "modules_registry.tasks.sweep_files": {"queue": "transfer"},
     "composer.tasks.run_composition": {"queue": "compose"},
     "composer.trying.tasks.run_tryout": {"queue": "try"},

@@ -25,6 +25,7 @@ from huggingface_hub import (
     set_client_factory,
 )
 from huggingface_hub.errors import (
+    BadRequestError,
     EntryNotFoundError,
     HfHubHTTPError,
     RepositoryNotFoundError,
@@ -51,6 +52,7 @@ SLOWEST_BYTES_PER_S = 100_000  # below this a download is given up
 PATIENCE_S = 30.0  # for a download of no bytes at all
 REPO_NAME_LENGTH_MAX = 96
 DIGEST_LENGTH = 8
+NAMES_TRIED_MAX = 5  # a Hub may never give the name of a deleted repository again
 GIT_FILES = frozenset({".gitattributes"})  # a Hub puts it there by itself
 MESSAGE_LENGTH_MAX = 300
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -148,7 +150,8 @@ class HubClient:
         a/b.c apart, and names that look alike.
         """
         digest = hashlib.sha256(f"{owner}/{name}".casefold().encode()).hexdigest()[:DIGEST_LENGTH]
-        readable = f"{owner}.{name}"[: REPO_NAME_LENGTH_MAX - DIGEST_LENGTH - 1].rstrip(".-")
+        rest = len(f"-{digest}-{NAMES_TRIED_MAX}")
+        readable = f"{owner}.{name}"[: REPO_NAME_LENGTH_MAX - rest].rstrip(".-")
         return f"{self.namespace}/{readable}-{digest}"
 
     def publish(
@@ -164,7 +167,7 @@ class HubClient:
         """
         with typed_errors(repo_id):
             if not is_known:
-                self.api.create_repo(repo_id, private=is_private, exist_ok=True)
+                repo_id = self._make(repo_id, is_private)
             repo_id, head = self._look_at(repo_id, is_private)
             there = self._files_at(repo_id, head) if head else {}
             changed = [
@@ -196,6 +199,16 @@ class HubClient:
         with typed_errors(repo_id):
             self.api.delete_repo(repo_id, missing_ok=True)
 
+    def require_there(self, repo_id: str) -> None:
+        """Raise HubGoneError where there is no such repository."""
+        with typed_errors(repo_id):
+            self.api.model_info(repo_id)
+
+    def visibilities(self) -> dict[str, bool]:
+        """Every repository of the namespace as it is called now, and whether it is private."""
+        with typed_errors(self.namespace):
+            return {info.id: bool(info.private) for info in self.api.list_models(author=self.namespace)}
+
     def altered(self, repo_id: str, commit_id: str, files: Mapping[str, Path | str]) -> list[str]:
         """The paths that are missing at a commit or have other bytes there.
 
@@ -218,6 +231,20 @@ class HubClient:
         ):
             hf_raise_for_status(response)
             yield Incoming(response, file.size_bytes)
+
+    def _make(self, repo_id: str, is_private: bool) -> str:
+        """Make the repository unless it is there, under the first of its names that the Hub gives us."""
+        names = [repo_id, *(f"{repo_id}-{number}" for number in range(2, NAMES_TRIED_MAX + 1))]
+        refused: BadRequestError | None = None
+        for name in names:
+            try:
+                self.api.create_repo(name, private=is_private, exist_ok=True)
+            except BadRequestError as error:
+                refused = refused or error
+            else:
+                return name
+        assert refused is not None
+        raise refused
 
     def _look_at(self, repo_id: str, is_private: bool) -> tuple[str, str | None]:
         """What the repository is called now and its last commit; its visibility is put right."""

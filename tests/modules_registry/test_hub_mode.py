@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import timedelta
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -266,6 +267,86 @@ def test_a_repository_that_vanished_is_told_and_served_from_here_again(module, a
     assert all(client.get(address(version)).status_code == 200 for version in module.versions.all())
 
 
+@pytest.fixture
+def renewed(remote, client):
+    """Whether a module, once its job has run, is on the Hub again and handed out from there."""
+
+    def check(module: Module) -> None:
+        version = published(module)
+        repo_id = HubRepository.objects.get(module=module).repo_id  # perhaps another name than before
+        assert remote.model_info(repo_id).sha == version.hub_commit_id
+        sent_on = client.get(address(version))
+        assert sent_on.status_code == 302
+        assert urlopen(sent_on["Location"]).status == 200
+
+    return check
+
+
+def test_a_repository_that_vanishes_is_noticed_without_any_change_here(module, remote, client, renewed):
+    version = published(module)
+    assert runner.look_for_repositories() == []
+    remote.delete_repo(module.hub_repository.repo_id)
+    assert runner.look_for_repositories() == [module.hub_repository.pk]
+    repository = sync(module)
+    assert (repository.status, repository.error_code) == (Status.FAILED, "hub_gone")
+    page = client.get(module.get_absolute_url()).content.decode()
+    assert "no longer on the Hub" in page
+    assert client.get(address(version)).status_code == 200  # from here
+    assert runner.look_for_repositories() == runner.sweep_repositories() == []  # until staff ask
+    call_command("publish_versions")
+    renewed(module)
+
+
+def test_staff_can_have_a_vanished_repository_made_anew_at_once(module, remote, renewed):
+    published(module)
+    remote.delete_repo(module.hub_repository.repo_id)
+    call_command("publish_versions", module.full_name)
+    renewed(module)
+
+
+def test_what_only_a_vanished_repository_had_is_told_and_keeps_nothing_else_waiting(
+    module, alice, remote, renewed, capsys
+):
+    sha256 = evict_weights(published(module))
+    remote.delete_repo(module.hub_repository.repo_id)
+    version_add(author=alice, module=module, **adapter_files(seed=1))
+    call_command("publish_versions", module.full_name)
+    repository = sync(module)
+    assert (repository.status, repository.error_code) == (Status.FAILED, "file_missing")
+    lost, there = module.versions.order_by("number")
+    assert (lost.hub_commit_id, remote.model_info(repository.repo_id).sha) == ("", there.hub_commit_id)
+    with pytest.raises(CommandError, match="1 findings are left"):
+        call_command("verify_storage")
+    assert sha256 in capsys.readouterr().out
+
+
+def test_a_repository_that_was_only_out_of_sight_is_as_it_was(module, hub, renewed):
+    version = published(module)
+    evict_weights(version)
+    hub.spoil("GET", "/api/models", faults.status(404, X_Error_Code="RepoNotFound"), times=9)
+    HubRepository.objects.update(status=Status.QUEUED)
+    assert sync(module).error_code == "hub_gone"
+    hub.faults.clear()
+    call_command("publish_versions")
+    renewed(module)
+    assert module.versions.get().hub_commit_id == version.hub_commit_id
+
+
+def test_a_repository_that_somebody_hid_or_showed_there_is_put_right(module, remote):
+    published(module)
+    remote.update_repo_settings(module.hub_repository.repo_id, private=True)
+    assert runner.look_for_repositories() == [module.hub_repository.pk]
+    published(module)
+    assert not remote.model_info(module.hub_repository.repo_id).private
+
+
+def test_a_hub_that_does_not_answer_has_not_lost_anything(module, hub):
+    published(module)
+    hub.spoil("GET", "/api/models", faults.status(503), times=9)
+    assert runner.look_for_repositories() == []
+    assert HubRepository.objects.get().is_there
+
+
 def test_a_repository_that_was_renamed_is_followed(module, alice, remote, client, behind):
     first = published(module)
     moved = f"{behind.namespace}/moved-{uuid4().hex[:8]}"
@@ -447,14 +528,26 @@ def test_a_site_can_do_without_its_hub_again(module, settings, client, hub):
 # Checking ------------------------------------------------------
 
 
-def test_verify_storage_looks_at_the_hub_too_and_sends_again_what_it_lost(module, remote, capsys):
-    version = published(module)
+def test_verify_storage_looks_at_the_hub_too_and_sends_again_what_it_lost(module, remote, renewed, capsys):
+    published(module)
     call_command("verify_storage")
     remote.delete_repo(module.hub_repository.repo_id)
     with pytest.raises(CommandError, match="1 findings are left"):
         call_command("verify_storage")
-    assert module.hub_repository.repo_id in capsys.readouterr().out
-    assert version.hub_commit_id
+    assert f"{module.hub_repository.repo_id} is no longer on the Hub" in capsys.readouterr().out
+    call_command("verify_storage", "--repair")
+    renewed(module)
+    call_command("verify_storage")
+
+
+def test_verify_storage_sends_again_a_commit_that_the_hub_lost(module, remote, renewed):
+    version = published(module)
+    Version.objects.filter(pk=version.pk).update(hub_commit_id="f" * 40)  # as after a squash there
+    with pytest.raises(CommandError, match="1 findings are left"):
+        call_command("verify_storage")
+    call_command("verify_storage", "--repair")
+    renewed(module)
+    assert module.versions.get().hub_commit_id == version.hub_commit_id
 
 
 def test_verify_storage_knows_that_an_evicted_file_is_not_missing(module):

@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.jobs.models import Status
-from modules_registry import hub_copies
-from modules_registry.hub_repositories import repository_queue
+from modules_registry import hub_copies, runner, upkeep
+from modules_registry.hub_repositories import repository_queue, repository_renew
 from modules_registry.models import HubRepository, Module
 from modules_registry.tasks import sync_repository
 
@@ -23,6 +23,7 @@ class Command(BaseCommand):
             raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
         wanted = [find(name) for name in modules] if modules else list(unsettled())
         for module in wanted:
+            make_anew_if_gone(module)
             repository = repository_queue(module, now=True)
             sync_repository.delay(str(repository.pk))
             self.stdout.write(f"{module.full_name} goes to {repository.repo_id}.")
@@ -37,6 +38,14 @@ def find(full_name: str) -> Module:
     return found
 
 
+def make_anew_if_gone(module: Module) -> None:
+    repository = HubRepository.objects.filter(module=module, is_there=True).first()
+    if repository is not None and upkeep.is_gone(repository):
+        repository_renew(repository)
+
+
 def unsettled() -> set[Module]:
+    """What failed, waits, was never stored, or is not on the Hub any more."""
+    runner.look_for_repositories()  # queues what the Hub does not list
     waiting = HubRepository.objects.filter(status__in=[Status.FAILED, Status.QUEUED])
     return {repository.module for repository in waiting} | set(hub_copies.modules_to_store())
