@@ -4,11 +4,11 @@ from typing import Any
 
 from django import forms
 
+from hub_site.common.errors import Refusal
 from modules_registry.forms import BASE_NAME_LENGTH_MAX, OwnerForm
+from modules_registry.importing.source_lists import LIST_BYTES_MAX, list_text, sources_in
 
 SOURCES_LENGTH_MAX = 400_000  # characters: more than the most repositories have in their names
-LIST_BYTES_MAX = SOURCES_LENGTH_MAX
-COMMENT = "#"
 
 
 class SourcesField(forms.CharField):
@@ -51,21 +51,15 @@ class ImportForm(OwnerForm):
 
     def clean_list_file(self) -> str:
         file = self.cleaned_data["list_file"]
-        if file is None:
-            return ""
-        if file.size > LIST_BYTES_MAX:
-            raise forms.ValidationError(f"The list is larger than {LIST_BYTES_MAX // 1000} KB. Split it.")
         try:
-            text: str = file.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise forms.ValidationError("This is no plain text. Save the list as UTF-8 text.") from error
-        return text
+            return list_text(file.read(LIST_BYTES_MAX + 1)) if file else ""
+        except Refusal as refusal:
+            raise forms.ValidationError(refusal.message) from refusal
 
     def clean(self) -> dict[str, Any]:
         """The lines of both, without the comments, in place of the two texts."""
         cleaned: dict[str, Any] = super().clean() or {}
-        lines = f"{cleaned.get('sources', '')}\n{cleaned.pop('list_file', '')}".splitlines()
-        cleaned["sources"] = [line for line in lines if line.strip() and not line.startswith(COMMENT)]
+        cleaned["sources"] = sources_in(f"{cleaned.get('sources', '')}\n{cleaned.pop('list_file', '')}")
         if not self.errors and not cleaned["sources"]:
             self.add_error("sources", "Name a repository or an owner, or choose a list file.")
         return cleaned

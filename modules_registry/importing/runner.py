@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +35,7 @@ from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.hub_reader import HubAway, HubReader, RemoteRepository
 from modules_registry.importing.lorahub import card_told
 from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.told import said_to_importer
 from modules_registry.importing.work import BEAT_S, Patience, carry, imports_folder
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
@@ -67,16 +69,20 @@ def remove_left_folders() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def import_run(import_id: UUID) -> None:
-    """Carry an import to its end, or go on where another worker left it."""
-    carry(ModuleImport, import_id, lambda job: Import(job).run())
+def import_run(import_id: UUID, on_item: Callable[[ImportItem], None] = lambda item: None) -> None:
+    """Carry an import to its end, or go on where another worker left it.
+
+    Args:
+        on_item: called with each repository once it is clear what became of it.
+    """
+    carry(ModuleImport, import_id, lambda job: Import(job, on_item).run())
 
 
 class Import:
     """One claimed import."""
 
-    def __init__(self, job: ModuleImport) -> None:
-        self.job, self.away = job, 0
+    def __init__(self, job: ModuleImport, on_item: Callable[[ImportItem], None]) -> None:
+        self.job, self.on_item, self.away = job, on_item, 0
         self.patience = Patience(job)
         self.wait = self.patience.wait
         # What the operator's token may see there is not everyone's to bring in.
@@ -91,6 +97,7 @@ class Import:
             self.wait(0)
             with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
+            self.on_item(self.job.items.select_related("version__origin").get(pk=item.pk))
 
     def temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
         """Named after this claim, so that the sweep knows when nobody needs it."""
@@ -129,7 +136,7 @@ class Import:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
             self.away = 0
-            self.refuse(item, refusal.code, str(refusal))
+            self.refuse(item, refusal.code, said_to_importer(refusal))
 
     def bring(self, item: ImportItem, folder: Path) -> None:
         if "/" not in item.repo_id:  # an owner, for whom the Hub listed nothing

@@ -1,7 +1,7 @@
 """A whole owner from a Hub over HTTP: converted, repaired, refused with the reason, continued."""
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
@@ -9,6 +9,7 @@ from modules_registry.importing import runner, work
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
 from modules_registry.models import Module
+from tests.modules_registry.importing.repositories import repository
 from tests.modules_registry.importing.small_hub import COMMIT
 
 
@@ -67,6 +68,54 @@ def test_what_names_no_repository_is_refused(alice, source):
         import_request(owner=alice, namespace=alice.namespace, sources=[source], ring=False)
 
 
-def test_the_command_imports_and_says_what_came_of_each(hub, alice, base, capsys):
-    call_command("import_modules", "far/good", user="alice")
-    assert capsys.readouterr().out == "far/good: Imported\n"
+def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_mended(hub, alice, base, capsys):
+    call_command("import_modules", "far", user="alice")
+    good, wrong, harmful, empty = capsys.readouterr().out.splitlines()
+    assert good == "[1/4] far/good: Imported"
+    assert wrong.startswith("[2/4] far/wrong-rank: Imported Set peft_type to “LORA”; it was")
+    assert "Set r to 2, as the weights have it; it was 8." in wrong
+    assert harmful.startswith("[3/4] far/harmful: Not imported ")
+    assert empty.startswith("[4/4] far/empty: Not imported far/empty holds no adapter")
+
+
+def test_each_line_is_there_as_soon_as_its_repository_is(hub, alice, base):
+    states_when_told = []
+    job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], ring=False)
+    runner.import_run(job.pk, lambda item: states_when_told.append(list(states(job).values())))
+    assert [sum(state == "waiting" for state, _ in each) for each in states_when_told] == [3, 2, 1, 0]
+
+
+def test_the_command_s_list_is_read_as_the_page_s(hub, alice, base, tmp_path, capsys):
+    listing = tmp_path / "list.txt"
+    listing.write_bytes("\ufeff# mine\r\nfar/good\r\n\r\n  # not this one: far/empty\r\n".encode())
+    call_command("import_modules", list=listing, user="alice")
+    assert capsys.readouterr().out == "[1/1] far/good: Imported\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfef\x00a\x00r\x00", "no plain text"),
+        (b"# none\n", "Name 1"),
+    ],
+)
+def test_a_list_that_is_none_is_told_in_a_sentence(hub, alice, base, tmp_path, content, words):
+    listing = tmp_path / "list.txt"
+    if content is not None:
+        listing.write_bytes(content)
+    with pytest.raises(CommandError, match=words):
+        call_command("import_modules", list=listing, user="alice")
+
+
+def test_a_refusal_says_what_an_importing_person_can_do(hub, alice, base, french):
+    hub["far/nameless"] = repository(base_model_name_or_path="/home/me/t5")
+    hub["far/french"] = repository()
+    hub["far/dora"] = repository(use_dora=True)
+    messages = {item.repo_id: item.message for item in run(alice, *list(hub)[-3:]).items.all()}
+    assert "--base on the command line" in messages["far/nameless"]
+    assert messages["far/french"].endswith(
+        "exists already. Import it for another owner, or rename or delete the one that is here."
+    )
+    assert "for its author to do" in messages["far/dora"]
+    assert states(run(alice, "far/nameless", base="tests/tiny"))["far/nameless"] == ("imported", "")

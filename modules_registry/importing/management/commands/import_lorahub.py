@@ -12,6 +12,7 @@ from modules_registry.importing.hub_reader import HubReader
 from modules_registry.importing.lorahub import AUTHOR, BASE, is_module
 from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.services import import_request
+from modules_registry.importing.told import line_of
 
 State = ImportItem.State
 
@@ -50,12 +51,10 @@ class Command(BaseCommand):
 
     def carry_out(self, job: ModuleImport, wanted: int) -> None:
         try:
-            runner.import_run(job.pk)
+            runner.import_run(job.pk, lambda item: self.stdout.write(line_of(item, wanted)))
         finally:
             runner.launcher().stop()
         job.refresh_from_db()
-        for item in job.items.filter(state=State.REFUSED):
-            self.stdout.write(f"{item.repo_id}: {item.message}")
         known = job.items.filter(state=State.UNCHANGED).count()
         come = job.items.filter(state=State.IMPORTED).count()
         before = f" ({known} of them before)" if known else ""

@@ -7,7 +7,10 @@ from hub_site.accounts.models import User
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry.importing import runner
+from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.services import import_request
+from modules_registry.importing.source_lists import list_text, sources_in
+from modules_registry.importing.told import line_of
 
 
 class Command(BaseCommand):
@@ -15,7 +18,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("sources", nargs="*")
-        parser.add_argument("--list", type=Path, help="a file with one source a line")
+        parser.add_argument(
+            "--list",
+            type=Path,
+            help="a text file with one source a line; lines that begin with # are left out",
+        )
         parser.add_argument("--user", required=True, help="who publishes them here")
         parser.add_argument("--namespace", default="", help="the owner here; without it, the user's own name")
         parser.add_argument("--base", default="", help="the base model, in place of what the configs name")
@@ -25,19 +32,30 @@ class Command(BaseCommand):
         target = namespace_by_name(namespace or user)
         if owner is None or target is None:
             raise CommandError("There is no such user or namespace here.")
-        lines = options["list"].read_text().splitlines() if options["list"] else []
         try:
-            job = import_request(
-                owner=owner, namespace=target, sources=[*sources, *lines], base=base, ring=False
-            )
+            wanted = [*sources, *(listed(options["list"]) if options["list"] else [])]
+            job = import_request(owner=owner, namespace=target, sources=wanted, base=base, ring=False)
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
+        self.carry_out(job)
+
+    def carry_out(self, job: ModuleImport) -> None:
+        """Import here and now, a line for each repository as it comes in."""
+
+        def tell(item: ImportItem) -> None:
+            self.stdout.write(line_of(item, job.items.count()))
+
         try:
-            runner.import_run(job.pk)
+            runner.import_run(job.pk, tell)
         finally:
             runner.launcher().stop()
         job.refresh_from_db()
-        for item in job.items.all():
-            self.stdout.write(f"{item.repo_id}: {item.get_state_display()} {item.message}".rstrip())
         if not job.is_done:
-            raise CommandError(job.error_message or f"The import is {job.status}.")
+            raise CommandError(job.error_message or f"The import is {job.get_status_display().lower()}.")
+
+
+def listed(path: Path) -> list[str]:
+    try:
+        return sources_in(list_text(path.read_bytes()))
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}. Check --list.") from error

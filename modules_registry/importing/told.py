@@ -1,0 +1,44 @@
+"""What became of a repository, in words for whoever asked for it."""
+
+from hub_site.common.errors import Refusal
+from modules_registry.core.errors import CONFIG_FILE, GateRefusal
+from modules_registry.importing.models import ImportItem
+
+NO_BASE_NAME = ("base_missing", "base_not_a_name")
+NAME_THE_BASE = (
+    f"Its {CONFIG_FILE} names no model on the Hub. If you know what it was trained on, import it again and "
+    "say so: “Base model” on the page, “base” in the API, --base on the command line."
+)
+ANOTHER_PLACE = "Import it for another owner, or rename or delete the one that is here."
+
+
+def said_to_importer(refusal: Exception) -> str:
+    """A refusal's sentence with something in it that an importing person can do.
+
+    The gate speaks to whoever trained the adapter, and a form to whoever chose its name.
+    """
+    code = getattr(refusal, "code", "")
+    if code in NO_BASE_NAME:
+        return NAME_THE_BASE
+    if code == "name_taken":
+        return f"{str(refusal).partition('. ')[0]}. {ANOTHER_PLACE}"
+    if is_of_the_gate(refusal):
+        return f"{refusal} That is for its author to do: an import changes no more than is certain."
+    return str(refusal)
+
+
+def is_of_the_gate(refusal: BaseException | None) -> bool:
+    """Whether the adapter itself was refused; a service says it as a Refusal of its own."""
+    while refusal is not None and not isinstance(refusal, GateRefusal):
+        refusal = refusal.__cause__ if isinstance(refusal, Refusal) else None
+    return refusal is not None
+
+
+def line_of(item: ImportItem, total: int) -> str:
+    """One line of a terminal: how far it is, what came of this one, what was mended."""
+    origin = getattr(item.version, "origin", None)
+    repairs = [repair["sentence"] for repair in origin.repairs] if origin else []
+    words = [f"[{item.position + 1}/{total}] {item.repo_id}: {item.get_state_display()}", item.message]
+    if item.state == ImportItem.State.IMPORTED:
+        words += repairs
+    return " ".join(filter(None, words))
