@@ -143,7 +143,7 @@ class CompositionsApi(OwnerApi):
     )
     def post(self, request: Request) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""
-        asked = CompositionRequestSerializer(data=request.data)
+        asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
         asked.is_valid(raise_exception=True)
         composition = composition_request(
             owner=request.user, idempotency_key=idempotency_key(request), **asked.validated_data

@@ -49,9 +49,11 @@ class Candidate:
         return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
 
 
-def candidates(base: BaseModel, method: str, words: str, shots: Sequence[Pair]) -> list[Candidate]:
-    """Every module that fits, the most promising first."""
-    fitting = [fit for fit in selectors.fits(base, method) if fit.fits]
+def candidates(
+    base: BaseModel, method: str, words: str, shots: Sequence[Pair], *, owner: object = None
+) -> list[Candidate]:
+    """Every module that fits and that the owner may see (none: everybody), the most promising first."""
+    fitting = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
     texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
     rarity = rarity_of(texts.values())
     task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
@@ -114,11 +116,11 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Pair]) -> dict[str
 
 
 def chosen_for_me(
-    base: BaseModel, method: str, level: str, words: str, shots: Sequence[Pair]
+    base: BaseModel, method: str, level: str, words: str, shots: Sequence[Pair], *, owner: object = None
 ) -> tuple[str, list[Version]]:
     """The selection that “choose for me” means, and the modules it names: all that fit, or the best."""
     most = QUICK_MAX if level == "quick" else MODULES_MAX
-    ranked = candidates(base, method, words, shots)
+    ranked = candidates(base, method, words, shots, owner=owner)
     if len(ranked) <= most:
         return "all", []
     return "chosen", [candidate.fit.version for candidate in ranked[:most]]

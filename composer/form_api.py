@@ -43,7 +43,7 @@ REFUSALS = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
 
 
 def asked_by(request: Request) -> dict[str, Any]:
-    asked = CompositionRequestSerializer(data=request.data)
+    asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
     asked.is_valid(raise_exception=True)
     if asked.validated_data["method"] not in BUDGET_OF_METHOD:
         message = f"There is no method “{asked.validated_data['method'][:40]}”. See /api/v1/methods."
@@ -65,7 +65,7 @@ class EstimateApi(OwnerApi):
         amounts = Amounts(
             n_shots=len(asked["shots"]),
             n_held_out=len(asked["held_out"]),
-            n_modules=modules_asked(asked),
+            n_modules=modules_asked(asked, request.user),
             budget=asked["budget"],
             baselines=asked["baselines"],
         )
@@ -75,10 +75,11 @@ class EstimateApi(OwnerApi):
         return Response(EstimateSerializer(told).data)
 
 
-def modules_asked(asked: dict[str, Any]) -> int:
+def modules_asked(asked: dict[str, Any], owner: object) -> int:
     if asked["module_versions"]:
         return len(asked["module_versions"])
-    return min(MODULES_MAX, sum(fit.fits for fit in selectors.fits(asked["base"], asked["method"])))
+    fits = selectors.fits(asked["base"], asked["method"], owner)
+    return min(MODULES_MAX, sum(fit.fits for fit in fits))
 
 
 class CandidatesApi(OwnerApi):
@@ -93,7 +94,7 @@ class CandidatesApi(OwnerApi):
         """The 50 most promising modules: by what was measured on these examples, else by their words."""
         asked = asked_by(request)
         words = f"{asked['name']} {asked['sentence']}"
-        ranked = candidates(asked["base"], asked["method"], words, asked["shots"])
+        ranked = candidates(asked["base"], asked["method"], words, asked["shots"], owner=request.user)
         return Response(CandidateSerializer(ranked[:CANDIDATES_MAX], many=True).data)
 
 

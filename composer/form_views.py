@@ -109,7 +109,7 @@ def chooser(request: HttpRequest) -> HttpResponse:
     if base is None:
         raise Http404
     chosen = set(request.GET.getlist("modules"))
-    modules = selectors.modules_to_choose_from(base, request.GET.get("find", ""), chosen)
+    modules = selectors.modules_to_choose_from(base, request.user, request.GET.get("find", ""), chosen)
     return render(request, "composer/_chooser.html", {"modules": modules, "chosen": chosen, "base": base})
 
 
@@ -154,7 +154,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "base": base,
         "outlook": outlook,
         "methods": methods_to_choose_from(str(form["method"].value())),
-        "modules": selectors.modules_to_choose_from(base, "", chosen) if base else [],
+        "modules": selectors.modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
         "tasks": selectors.demo_tasks()[:TASKS_SHOWN],
         "more_tasks": selectors.demo_tasks()[TASKS_SHOWN:],

@@ -320,7 +320,9 @@ class CompositionForm(forms.Form):
         return selectors.base_find(self.cleaned_data["base"])
 
     def clean_modules(self) -> list[Any]:
-        versions = {name: selectors.version_current(name) for name in self.cleaned_data["modules"]}
+        versions = {
+            name: selectors.version_current(name, self.owner) for name in self.cleaned_data["modules"]
+        }
         unknown = [name for name, version in versions.items() if version is None]
         if unknown:
             raise forms.ValidationError([f"There is no module “{name[:80]}” any more." for name in unknown])
@@ -355,7 +357,7 @@ class CompositionForm(forms.Form):
         if asked["selection"] == "auto":
             words = f"{asked['name']} {asked['sentence']}"
             asked["selection"], asked["module_versions"] = chosen_for_me(
-                asked["base"], asked["method"], cleaned["level"], words, asked["shots"]
+                asked["base"], asked["method"], cleaned["level"], words, asked["shots"], owner=self.owner
             )
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
         return asked

@@ -71,7 +71,7 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
     shots = usable(rows) + pasted(form, "shots_text")
     held_out = without_shots(kept_held_out(form) + pasted(form, "held_out_text"), shots)
     words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
-    ranked = candidates(base, method, words, shots)
+    ranked = candidates(base, method, words, shots, owner=form.owner)
     n_modules = {choice.name: modules_taking_part(form, len(ranked), choice.name) for choice in LEVELS}
     amounts = {
         choice.name: Amounts(

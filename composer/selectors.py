@@ -26,7 +26,7 @@ from hub_site.jobs.models import LEASE, Status
 from modules_registry import selectors as registry
 from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
 from modules_registry.core.errors import CARD_FILE
-from modules_registry.models import BaseModel, Version
+from modules_registry.models import BaseModel, Module, Version
 
 EVENTS_PER_ANSWER_MAX = 500
 CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
@@ -333,9 +333,9 @@ def base_default() -> BaseModel | None:
     return bases_counted().first()
 
 
-def fits(base: BaseModel, method: str) -> list[Fit]:
-    """Every module of the base, with what speaks against it under this method."""
-    return fits_of(list(registry.composable_versions(base)), base, method)
+def fits(base: BaseModel, method: str, owner: object) -> list[Fit]:
+    """Every module of the base that the owner may see, with what speaks against it under this method."""
+    return fits_of(list(registry.composable_versions(base, owner)), base, method)
 
 
 def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
@@ -350,18 +350,20 @@ def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[F
 
 
 def modules_to_choose_from(
-    base: BaseModel, words: str = "", chosen: Collection[str] = ()
+    base: BaseModel, owner: object, words: str = "", chosen: Collection[str] = ()
 ) -> list[ModuleToChoose]:
     """The base's modules with these words, then some that cannot be composed on it, each with its reason.
 
     Those that are chosen are always there, and first: a form sends only what it shows.
     """
-    found = [module for module in every_module(base) if module.name in chosen or module.has(words)]
+    found = [module for module in every_module(base, owner) if module.name in chosen or module.has(words)]
     return sorted(found, key=lambda module: module.name not in chosen)[:CHOICES_SHOWN_MAX]
 
 
-def every_module(base: BaseModel) -> list[ModuleToChoose]:
-    by_method = {method: {fit.name: fit.reasons for fit in fits(base, method)} for method in names(METHODS)}
+def every_module(base: BaseModel, owner: object) -> list[ModuleToChoose]:
+    by_method = {
+        method: {fit.name: fit.reasons for fit in fits(base, method, owner)} for method in names(METHODS)
+    }
     composable = [
         ModuleToChoose(
             version,
@@ -373,10 +375,10 @@ def every_module(base: BaseModel) -> list[ModuleToChoose]:
                 if reasons[version.module.full_name]
             },
         )
-        for version in registry.composable_versions(base)
+        for version in registry.composable_versions(base, owner)
     ]
     others = (
-        Version.objects.filter(current_of__deleted_at=None, current_of__isnull=False)
+        Version.objects.filter(current_of__in=Module.objects.visible_to(owner))
         .exclude(base=base)
         .select_related("module__namespace", "base")[:MISFITS_SHOWN_MAX]
     )
@@ -403,10 +405,10 @@ def candidate_of(version: Version, base: BaseModel) -> Candidate:
     )
 
 
-def version_current(full_name: str) -> Version | None:
-    """The current version of the module called namespace/name."""
+def version_current(full_name: str, owner: object) -> Version | None:
+    """The current version of the module called namespace/name, if the owner may see it."""
     namespace, _, name = full_name.strip().partition("/")
-    module = registry.module_find(namespace, name) if is_storable(full_name) else None
+    module = registry.module_find(namespace, name, owner) if is_storable(full_name) else None
     return module.current if module else None
 
 

@@ -142,7 +142,7 @@ class CompositionRequestSerializer(serializers.Serializer):
         return base
 
     def validate_modules(self, names: list[str]) -> list[Any]:
-        versions = {name: selectors.version_current(name) for name in names}
+        versions = {name: selectors.version_current(name, self.context["owner"]) for name in names}
         unknown = [name for name, version in versions.items() if version is None]
         if unknown:
             raise serializers.ValidationError([f"There is no module “{name[:80]}”." for name in unknown[:10]])
@@ -164,7 +164,7 @@ class CompositionRequestSerializer(serializers.Serializer):
         if asked["selection"] == "auto":
             words = f"{asked['name']} {asked['sentence']}"
             asked["selection"], asked["module_versions"] = chosen_for_me(
-                asked["base"], asked["method"], level, words, asked["shots"]
+                asked["base"], asked["method"], level, words, asked["shots"], owner=self.context["owner"]
             )
         return asked
 

@@ -109,7 +109,7 @@ def composition_request(
         request_digest=digest,
         **choice,
     )
-    modules = modules_selected(base, method, selection, module_versions, seed)
+    modules = modules_selected(base, method, selection, module_versions, seed, owner)
     try:
         return composition_insert(composition, modules, shots, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
@@ -318,7 +318,7 @@ def require_room_in_queue(owner: User) -> None:
 
 
 def modules_selected(
-    base: BaseModel, method: str, selection: str, chosen: Sequence[Version], seed: int
+    base: BaseModel, method: str, selection: str, chosen: Sequence[Version], seed: int, owner: User
 ) -> list[selectors.Fit]:
     """The modules that will take part, or that the core chooses among, pinned now.
 
@@ -328,7 +328,7 @@ def modules_selected(
     require_selectors(rest if first == "chosen" else selection)
     if first == "chosen":
         return require_few(require_all_fit(chosen, base, method))
-    fitting = [fit for fit in selectors.fits(base, method) if fit.fits]
+    fitting = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
     if not fitting:
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
