@@ -142,7 +142,8 @@ def test_an_upload_that_is_too_large_gets_a_page_of_ours():
         raise AssertionError("the body should not have come this far")
 
     async def upload() -> dict:
-        gate = BodyGate(never_asked, upload_max_bytes=10, may_upload=never_asked)
+        caps = {"upload_max_bytes": 10, "commit_max_bytes": 10, "in_flight_max_bytes": 10}
+        gate = BodyGate(never_asked, why_not=never_asked, **caps)
         scope = {"type": "http", "path": "/modules/new/", "headers": [(b"content-length", b"11000000")]}
         browser = ApplicationCommunicator(gate, scope)
         start, body = await browser.receive_output(), await browser.receive_output()
