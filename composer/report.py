@@ -94,8 +94,8 @@ def command_options(composition: Composition) -> dict[str, Any]:
 
 def command_line(endpoint: str, options: Mapping[str, Any], *, threads: str | None = None) -> str:
     """Options as a line for a shell; None leaves one out. Another number of threads may round otherwise."""
-    environment = f"OMP_NUM_THREADS={threads} " if threads else ""
-    words = [f"{environment}HF_ENDPOINT={shlex.quote(endpoint)} python -m composer compose"]
+    with_threads = f"OMP_NUM_THREADS={threads} " if threads else ""
+    words = [f"{with_threads}HF_ENDPOINT={shlex.quote(endpoint)} python -m composer compose"]
     for name, value in options.items():
         if value is not None:
             values = value if isinstance(value, list) else [value]
