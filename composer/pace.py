@@ -13,7 +13,6 @@ STAGES = {
     "export": "Write the adapter",
     "evaluate": "Check it",
 }
-STEPS_OF_PACE = 40  # the last so many tell how fast a search is
 STEPS_BEFORE_PACE = 5  # of a search, before its own pace tells more than others' do
 
 
@@ -39,7 +38,7 @@ def stages_of(
     Args:
         expected: seconds by stage, as estimates has them.
         told: the stage events of the current attempt, in order.
-        steps: its last steps, in order.
+        steps: the first and the last step of it.
     """
     began = {event.detail["stage"]: event.at for event in told}
     names = list(STAGES)
@@ -51,8 +50,9 @@ def stages_of(
             taken = (ends[0] - began[name]).total_seconds() if ends and name in began else None
             stages.append(Stage(label, "done", taken_s=taken))
         elif number == reached:
-            passed = (now - began[name]).total_seconds() if name in began else 0.0
-            left = steps_left_s(composition, steps, now) if name == "search" else None
+            begun = began.get(name, now)
+            passed = (now - begun).total_seconds()
+            left = steps_left_s(composition, steps, begun, now) if name == "search" else None
             if left is None and name in expected:
                 left = max(0.0, expected[name] - passed)
             stages.append(Stage(label, "current", left_s=left))
@@ -61,15 +61,18 @@ def stages_of(
     return stages
 
 
-def steps_left_s(composition: Composition, steps: Sequence[CompositionEvent], now: datetime) -> float | None:
-    """By the search's own pace; None while it has made too few steps to have one."""
-    if len(steps) < STEPS_BEFORE_PACE:
+def steps_left_s(
+    composition: Composition, steps: Sequence[CompositionEvent], began: datetime, now: datetime
+) -> float | None:
+    """By the search's own pace since it began; None while it has made too few steps to have one."""
+    if not steps:
         return None
-    first, last = steps[0], steps[-1]
-    made = last.detail["step"] - first.detail["step"]
-    pace_s = (last.at - first.at).total_seconds() / max(1, made)
-    ahead = composition.steps_planned - last.detail["step"]
-    left: float = ahead * pace_s - (now - last.at).total_seconds()
+    first, last = steps[0].detail["step"], steps[-1].detail["step"]
+    if last - first < STEPS_BEFORE_PACE:
+        return None
+    told_at = steps[-1].at  # steps are stored some at a time, so those of a moment share theirs
+    pace_s = (told_at - began).total_seconds() / (last - first + 1)
+    left: float = (composition.steps_planned - last) * pace_s - (now - told_at).total_seconds()
     return max(0.0, left)
 
 

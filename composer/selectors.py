@@ -147,9 +147,15 @@ def stages_told(composition: Composition) -> list[CompositionEvent]:
     return list(composition.events.filter(generation=composition.generation, kind="stage"))
 
 
-def steps_told(composition: Composition, count: int, **only: int) -> list[CompositionEvent]:
+def steps_told(composition: Composition, count: int) -> list[CompositionEvent]:
     """The last steps of its search, in order."""
-    return list(composition.events.filter(kind="step", **only).order_by("-number")[:count])[::-1]
+    return list(composition.events.filter(kind="step").order_by("-number")[:count])[::-1]
+
+
+def attempt_span(composition: Composition) -> list[CompositionEvent]:
+    """The first and the last step that its current attempt made; empty before it made one."""
+    made = composition.events.filter(generation=composition.generation, kind="step")
+    return [step for step in (made.first(), made.last()) if step is not None]
 
 
 def alone_told(composition: Composition) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from composer import selectors
 from composer.core.choices import SEARCH_OF_AUTO
 from composer.estimates import Amounts, Estimate, seconds_by_stage
 from composer.models import Composition, Example
-from composer.pace import STEPS_OF_PACE, Stage, left_s, stages_of, time_words
+from composer.pace import Stage, left_s, stages_of, time_words
 from composer.report import loss_rows, race_rows, race_so_far, weight_rows
 from composer.telling import said
 from composer.verdict_words import verdict_view
@@ -80,7 +80,7 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
     stages = stages_of(
         composition,
         told=selectors.stages_told(composition),
-        steps=selectors.steps_told(composition, STEPS_OF_PACE, generation=composition.generation),
+        steps=selectors.attempt_span(composition),
         expected=expected,
         now=now or timezone.now(),
     )

@@ -59,6 +59,11 @@ def test_a_search_is_judged_by_its_own_pace(running):
     assert stages_at(running, 13)[2].left_s == pytest.approx(17.0)  # it goes down between two steps too
 
 
+def test_steps_that_were_stored_together_do_not_look_fast(running):
+    happened(running, (0, *stage("search")), *((10.0, *step(n)) for n in range(1, 11)))
+    assert stages_at(running, 10)[2].left_s == pytest.approx(20.0)
+
+
 def test_what_comes_is_judged_by_those_that_finished_here_scaled_by_how_much_there_is_to_do(ask, done):
     finished = done()  # of budget 30
     finished.report["seconds"] = {
