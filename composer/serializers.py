@@ -349,7 +349,7 @@ class PredictionPageSerializer(serializers.Serializer):
 
 
 class VerdictSerializer(serializers.Serializer):
-    decision = serializers.CharField(help_text="“use”, “single”, “train” or “none”.")
+    decision = serializers.CharField(help_text="“use”, “single”, “train”, “none” or “unmeasured”.")
     label = serializers.CharField()
     sentence = serializers.CharField()
     certainty = serializers.CharField(help_text="On what, and by which rule, it was decided.")

@@ -11,6 +11,7 @@ DECISIONS = {
     "single": ("warning", "Take the single module"),
     "train": ("warning", "Train a LoRA instead"),
     "none": ("warning", "No gain"),
+    "unmeasured": ("quiet", "Not measured"),
 }
 ADVISED = {"use": "composed", "single": "best_single", "train": "lora_on_shots"}  # rows, by decision
 BEYOND_LUCK = "the exact one-sided McNemar test at 5 %"

@@ -71,7 +71,10 @@ def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> i
 
 @dataclass(frozen=True)
 class Verdict:
-    """What we advise: `use` it, take a `single` module, `train` a LoRA, or `none` of these."""
+    """What we advise: `use` it, take a `single` module, `train` a LoRA, or `none` of these.
+
+    Where nothing was compared it is `unmeasured`: that is no advice against it.
+    """
 
     decision: str
     text: str
@@ -148,7 +151,7 @@ def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
 def verdict_without_evidence(reason: str) -> Verdict:
     """What may be said when there is nothing to say it by."""
     return Verdict(
-        "none",
+        "unmeasured",
         f"{reason} The examples that the weights were fitted on prove nothing. "
         "Add some held-out examples to know whether this adapter helps.",
     )

@@ -10,6 +10,7 @@ from django.db import connection
 
 from composer import runner
 from composer.__main__ import build_parser
+from composer.core.evaluate import verdict_without_evidence
 from composer.models import Composition
 from composer.publishing import composition_publish
 from hub_site.common.errors import Refusal
@@ -120,6 +121,14 @@ def test_nothing_of_the_owner_s_examples_or_words_is_in_the_card(finished, publi
         "For nobody else",
     ):
         assert private not in card
+
+
+def test_where_nothing_was_compared_the_card_does_not_say_that_nothing_was_gained(finished, publish):
+    verdict = verdict_without_evidence("No baseline was measured.")
+    module, _ = publish(finished({"verdict": {"decision": verdict.decision, "text": verdict.text}}))
+    card = card_of(module.current).body
+    assert "## Verdict: Not measured" in card
+    assert "No gain" not in card
 
 
 def test_a_verdict_against_it_stands_in_the_card(finished, publish):
