@@ -2,7 +2,8 @@
 
 The weights of the base are never touched. Each candidate's delta is added to a linear
 layer's output by a hook; P candidates are P copies of the examples in one batch, ordered
-candidate by candidate.
+candidate by candidate. Any architecture is scored through transformers' own forward pass; T5 is scored
+on rows of tokens without padding (composer.core.t5).
 
 In bf16 only the products of the linear layers, and of the modules' factors, are rounded. What is
 added up from layer to layer, the norms, the attention, the logits and the loss stay fp32. Measured on
@@ -12,7 +13,7 @@ the demo world: a loss moves by less than 1 % or 0.002 nats, whichever is more.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    T5ForConditionalGeneration,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from composer.core.combine import Adapters
+from composer.core.combine import Adapters, LowRank
 from composer.core.errors import (
     BaseModelError,
     ExampleTooLongError,
@@ -33,9 +40,10 @@ from composer.core.errors import (
 )
 from composer.core.examples import Example
 from composer.core.module_stack import Layer
+from composer.core.products import can_pack, pack_linear, round_linear
+from composer.core.t5 import IGNORED, Rows, T5Rows, rows_of
 from composer.core.templates import CHAT, INPUT, filled
 
-IGNORED = -100  # a label that counts for no loss, as transformers writes it
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
 # Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two
 # took 5.4 s; and casting to bf16 takes longer than the faster product saves.
@@ -64,6 +72,11 @@ class TokenBatch:
     def label_tokens(self) -> Tensor:
         return (self.labels != IGNORED).sum(-1).cpu()
 
+    @cached_property
+    def rows(self) -> Rows:
+        """The examples of an encoder-decoder without their padding."""
+        return rows_of(self.inputs, self.labels)
+
 
 class BaseModel:
     """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
@@ -85,9 +98,11 @@ class BaseModel:
             tokenizer.pad_token = tokenizer.eos_token
         self._adapters: Adapters = {}
         self._n_candidates = 1
-
-        if precision == "bf16":
-            self._use_bf16_products()
+        self._lay_out_products()
+        self._paths = {module: path for path, module in self.model.named_modules()}
+        # no subclass: it might compute something else
+        fast = type(model) is T5ForConditionalGeneration
+        self._t5 = T5Rows(model, self._product, self._product_dtype) if fast else None
 
     @classmethod
     def load(
@@ -135,15 +150,19 @@ class BaseModel:
             precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
         return cls(model.to(where), tokenizer, template, precision)
 
-    def _use_bf16_products(self) -> None:
-        """Multiply by bf16 weights in the linear layers, but for the head, whose logits would be rounded."""
+    @property
+    def _product_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def _lay_out_products(self) -> None:
+        """Let the linear layers multiply fast, but for the head, whose logits would be rounded in bf16."""
+        packs = can_pack(self.device) and not is_small(self.model)
+        if not packs and self.precision == "fp32":
+            return
         head = self.model.get_output_embeddings()
         for module in self.model.modules():
             if isinstance(module, nn.Linear | Conv1D) and module is not head:
-                for name, parameter in list(module.named_parameters(recurse=False)):
-                    # a new parameter: the embeddings, where they are the same one, stay fp32
-                    setattr(module, name, nn.Parameter(parameter.bfloat16(), requires_grad=False))
-                module.forward = partial(rounded_product, module.forward)  # type: ignore[method-assign]
+                (pack_linear if packs else round_linear)(module, self._product_dtype)
 
     @contextmanager
     def threads_that_pay(self) -> Iterator[None]:
@@ -194,12 +213,23 @@ class BaseModel:
             low_rank = self._adapters.get(path)
             if low_rank is None:
                 return None
-            x = args[0].float().reshape(self._n_candidates, -1, args[0].shape[-1])
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-                delta = low_rank(x)
-            return output + delta.view(output.shape)
+            return self._with_delta(low_rank, args[0], output)
 
         return add_delta
+
+    def _with_delta(self, low_rank: LowRank, x: Tensor, output: Tensor) -> Tensor:
+        """A layer's output for the rows x, and what the candidates add to it."""
+        rows = x.reshape(self._n_candidates, -1, x.shape[-1])
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            delta = low_rank(rows).view(output.shape)
+        # without a graph the output is nobody else's
+        return output + delta if torch.is_grad_enabled() else output.add_(delta)
+
+    def _product(self, module: nn.Module, x: Tensor) -> Tensor:
+        """What the module's forward hook would see to, for whoever calls its product by itself."""
+        output: Tensor = module.forward(x)
+        low_rank = self._adapters.get(self._paths[module])
+        return output if low_rank is None else self._with_delta(low_rank, x, output)
 
     @contextmanager
     def using(self, adapters: Adapters, n_candidates: int) -> Iterator[None]:
@@ -313,6 +343,9 @@ class BaseModel:
         Returns:
             (P, n) in nats, fp32, on the CPU.
         """
+        if self._t5 is not None:
+            with self.using(adapters, n_candidates):
+                return self._t5.nats(batch.rows, n_candidates).cpu()
         labels, positions = batch.labels, None
         if not self.is_encoder_decoder:  # position t predicts token t + 1
             positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
@@ -393,11 +426,6 @@ class BaseModel:
         return [answer.strip() for answer in decoded]
 
 
-def rounded_product(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A linear layer whose weights are bf16, for a model that goes on in fp32."""
-    return forward(x.bfloat16()).float()
-
-
 def is_small(model: nn.Module) -> bool:
     """Whether what makes a large model faster would make this one slower."""
     return sum(parameter.numel() for parameter in model.parameters()) < SMALL_BASE_PARAMETERS
@@ -416,10 +444,10 @@ def found_device(name: str) -> torch.device:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the hardware has units made for products of bf16 matrices."""
+    """Whether bf16 products are faster there: about twice by AVX-512's dot products, far more by AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_amx_tile_supported())  # every processor with these tiles multiplies bf16
+    return bool(torch.cpu._is_avx512_bf16_supported())  # every processor with AMX has these too
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:
