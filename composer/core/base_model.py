@@ -41,7 +41,7 @@ from composer.core.errors import (
 from composer.core.examples import Example
 from composer.core.module_stack import Layer
 from composer.core.products import can_pack, pack_linear, round_linear
-from composer.core.t5 import IGNORED, Rows, T5Rows, rows_of
+from composer.core.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 from composer.core.templates import CHAT, INPUT, filled
 
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
@@ -102,7 +102,7 @@ class BaseModel:
         self._paths = {module: path for path, module in self.model.named_modules()}
         # no subclass: it might compute something else
         fast = type(model) is T5ForConditionalGeneration
-        self._t5 = T5Rows(model, self._product, self._product_dtype) if fast else None
+        self._t5 = T5Rows(model, self, self._product_dtype) if fast else None
 
     @classmethod
     def load(
@@ -160,9 +160,10 @@ class BaseModel:
         if not packs and self.precision == "fp32":
             return
         head = self.model.get_output_embeddings()
-        for module in self.model.modules():
+        for path, module in self.model.named_modules():
             if isinstance(module, nn.Linear | Conv1D) and module is not head:
-                (pack_linear if packs else round_linear)(module, self._product_dtype)
+                lay_out = pack_linear if packs and not path.endswith(READ_AS_WEIGHTS) else round_linear
+                lay_out(module, self._product_dtype)
 
     @contextmanager
     def threads_that_pay(self) -> Iterator[None]:
@@ -219,14 +220,28 @@ class BaseModel:
 
     def _with_delta(self, low_rank: LowRank, x: Tensor, output: Tensor) -> Tensor:
         """A layer's output for the rows x, and what the candidates add to it."""
-        rows = x.reshape(self._n_candidates, -1, x.shape[-1])
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            delta = low_rank(rows).view(output.shape)
+        delta = self._delta(low_rank, x).view(output.shape)
         # without a graph the output is nobody else's
         return output + delta if torch.is_grad_enabled() else output.add_(delta)
 
-    def _product(self, module: nn.Module, x: Tensor) -> Tensor:
-        """What the module's forward hook would see to, for whoever calls its product by itself."""
+    def _delta(self, low_rank: LowRank, x: Tensor) -> Tensor:
+        """(P, rows, d_out) for x, which has P equal blocks of rows."""
+        rows = x.reshape(self._n_candidates, -1, x.shape[-1])
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            return low_rank(rows)
+
+    # What a forward hook sees to, for T5Rows, which calls no module.
+
+    def adapts(self, module: nn.Module) -> bool:
+        """Whether the candidates add something to this layer's output."""
+        return self._paths[module] in self._adapters
+
+    def delta(self, module: nn.Module, x: Tensor) -> Tensor:
+        """What they add, (P, rows, d_out)."""
+        return self._delta(self._adapters[self._paths[module]], x)
+
+    def product(self, module: nn.Module, x: Tensor) -> Tensor:
+        """The layer's output with what they add."""
         output: Tensor = module.forward(x)
         low_rank = self._adapters.get(self._paths[module])
         return output if low_rank is None else self._with_delta(low_rank, x, output)

@@ -16,7 +16,7 @@ Linear = nn.Linear | Conv1D
 
 
 class PackedProduct:
-    """x Wᵀ + b for rows of x (…, d_in), W (d_out, d_in) in packed form; the result has the dtype of x.
+    """x Wᵀ + b for rows of x (…, d_in), W (d_out, d_in) in packed form; in fp32, whatever is multiplied in.
 
     The gradient runs through to x; W is frozen and gets none.
     """
@@ -29,7 +29,7 @@ class PackedProduct:
 
     def __call__(self, x: Tensor) -> Tensor:
         result: Tensor = _Product.apply(x.to(self.dtype), self)  # type: ignore[no-untyped-call]  # torch's own
-        return result.to(x.dtype)
+        return result.float()
 
     def forward(self, x: Tensor) -> Tensor:
         return multiplied(x, self.packed, self.bias)
@@ -87,7 +87,9 @@ def pack_linear(module: Linear, dtype: torch.dtype) -> None:
 
 
 def round_linear(module: Linear, dtype: torch.dtype) -> None:
-    """Let a linear layer multiply by its weight in `dtype`, where nothing can be packed."""
+    """Let a linear layer multiply by its weight in `dtype`, plain as it is."""
+    if module.weight.dtype == dtype:
+        return
     for name, parameter in list(module.named_parameters(recurse=False)):
         # a new parameter: the embeddings, where they are the same one, stay as they are
         setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
@@ -96,4 +98,4 @@ def round_linear(module: Linear, dtype: torch.dtype) -> None:
 
 def _rounded(forward: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
     result: Tensor = forward(x.to(dtype))
-    return result.to(x.dtype)
+    return result.float()

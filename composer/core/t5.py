@@ -9,18 +9,33 @@ What is added up from layer to layer, norms, attention and loss are fp32, whatev
 Source: Raffel et al., arXiv:1910.10683, and T5ForConditionalGeneration of transformers.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 IGNORED = -100  # a label that counts for no loss, as transformers writes it
+FEW_ASK_MARGIN = 4
 
-Product = Callable[[nn.Module, Tensor], Tensor]  # of a linear layer, with what the candidates add to it
+# These stay plain weights: cross attention multiplies by them head by head.
+READ_AS_WEIGHTS = ("EncDecAttention.k", "EncDecAttention.v")
+
+
+class Products(Protocol):
+    """The linear layers of a frozen model with what P candidates add to them."""
+
+    def product(self, module: nn.Module, x: Tensor) -> Tensor:
+        """The layer's output with what they add, in fp32."""
+
+    def adapts(self, module: nn.Module) -> bool:
+        """Whether they add anything."""
+
+    def delta(self, module: nn.Module, x: Tensor) -> Tensor:
+        """What they add, (P, rows, d_out)."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +97,13 @@ class T5Rows:
 
     Args:
         model: a T5ForConditionalGeneration.
-        product: called for every linear layer but the head.
+        products: of every linear layer but the head.
         dtype: of what the products read.
     """
 
-    def __init__(self, model: Any, product: Product, dtype: torch.dtype) -> None:
-        self.model, self.product, self.dtype = model, product, dtype
+    def __init__(self, model: Any, products: Products, dtype: torch.dtype) -> None:
+        self.model, self.products, self.dtype = model, products, dtype
+        self.product = products.product
         self.n_heads: int = model.config.num_heads
         self.source_bias = lru_cache(maxsize=8)(self._source_bias)
         self.target_bias = lru_cache(maxsize=8)(self._target_bias)
@@ -124,7 +140,7 @@ class T5Rows:
         for block in decoder.block:
             attention, cross_attention, feed_forward = block.layer
             x = self.self_attended(attention, x, rows.runs, spans, biases)
-            x = self.cross_attended(cross_attention, x, source, rows.runs)
+            x = self.cross_attended(cross_attention, x, source, rows)
             x = self.fed_forward(feed_forward, x)
         x = rms_norm(decoder.final_layer_norm, x)
         if config.scale_decoder_outputs:
@@ -158,9 +174,17 @@ class T5Rows:
         ]
         return x + self.product(attention.o, self.in_rows(seen, len(x)))
 
-    def cross_attended(self, layer: Any, x: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
+    def cross_attended(self, layer: Any, x: Tensor, source: Tensor, rows: Rows) -> Tensor:
         attention, normed = layer.EncDecAttention, self.normed(layer.layer_norm, x)
         q = self.product(attention.q, normed)
+        if not self.products.adapts(attention.k) and self.few_ask(rows):
+            seen = self.seen_by_few(attention, q, source, rows.runs)
+        else:
+            seen = self.seen(attention, q, source, rows.runs)
+        return x + self.product(attention.o, seen)
+
+    def seen(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
+        """(P, T_target, inner): what the targets see of the source."""
         k, v = self.product(attention.k, source), self.product(attention.v, source)
         seen = [
             self.attended(
@@ -173,7 +197,45 @@ class T5Rows:
             )
             for run in runs
         ]
-        return x + self.product(attention.o, self.in_rows(seen, len(x)))
+        return self.in_rows(seen, len(q))
+
+    def seen_by_few(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
+        """The same where few targets ask: q (W_k h) = (q W_k) h, so that no key or value is ever made.
+
+        A head's query goes through the keys' weight once and then meets the source itself; what it saw
+        of the source goes through the values' weight.
+        """
+        n_candidates, n_heads = len(q), self.n_heads
+        W_k, W_v = (part.weight.view(n_heads, -1, source.shape[-1]) for part in (attention.k, attention.v))
+        asked = by_head(q.view(-1, n_heads, W_k.shape[1]).to(self.dtype), W_k)  # (P * T_target, heads, d_model)
+        asked = asked.view(n_candidates, -1, *asked.shape[1:])
+        parts = []
+        for run in runs:
+            size = n_candidates * run.count
+            h = source[:, run.source : run.source + run.count * run.source_length].float()
+            h = h.reshape(size, run.source_length, -1)
+            own = asked[:, run.target : run.target + run.count * run.target_length].float()
+            shares = (own.reshape(size, -1, h.shape[-1]) @ h.mT).softmax(-1)
+            parts.append((shares @ h).view(n_candidates, -1, *own.shape[2:]))
+        met = torch.cat(parts, 1).to(self.dtype)  # (P, T_target, heads, d_model)
+        seen = by_head(met.flatten(0, 1), W_v.mT).reshape(q.shape)
+        if self.products.adapts(attention.v):
+            every = self.products.delta(
+                attention.v, met.flatten(1, 2)
+            )  # of each head's rows, all heads' values
+            every = every.view(*met.shape[:3], n_heads, -1)
+            seen = seen + every.diagonal(dim1=2, dim2=3).mT.reshape(q.shape)
+        return seen.to(self.dtype)
+
+    def few_ask(self, rows: Rows) -> bool:
+        """Whether taking the queries to the source is less work than making keys and values of it all.
+
+        By numbers multiplied, with a margin because the way there is made of smaller products.
+        """
+        d_model, inner = self.model.config.d_model, self.n_heads * self.model.config.d_kv
+        pairs = sum(run.count * run.target_length * run.source_length for run in rows.runs)
+        few = len(rows.target_ids) * inner * d_model + pairs * self.n_heads * d_model
+        return bool(FEW_ASK_MARGIN * few < len(rows.source_ids) * inner * d_model)
 
     def fed_forward(self, layer: Any, x: Tensor) -> Tensor:
         dense, normed = layer.DenseReluDense, self.normed(layer.layer_norm, x)
@@ -181,7 +243,7 @@ class T5Rows:
             inner = dense.act(self.product(dense.wi_0, normed)) * self.product(dense.wi_1, normed)
         else:
             inner = dense.act(self.product(dense.wi, normed))
-        return x + self.product(dense.wo, inner)
+        return x + self.product(dense.wo, inner.to(self.dtype))
 
     # --- attention ------------------------------------------------------------
 
@@ -199,8 +261,8 @@ class T5Rows:
         return torch.cat(parts, 1).to(self.dtype)
 
     def attended(self, heads: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        """Attention of q, k and v, in fp32; T5 does not scale the scores."""
-        q, k, v = (part.float() for part in heads)
+        """Attention of q, k and v; T5 does not scale the scores."""
+        q, k, v = heads
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
     def _source_bias(self, length: int) -> Tensor:
@@ -215,6 +277,11 @@ class T5Rows:
         bias: Tensor = attention.compute_bias(length, length)
         later = torch.ones(length, length, dtype=torch.bool, device=bias.device).triu(1)
         return bias.detach().masked_fill(later, -torch.inf).contiguous()
+
+
+def by_head(rows: Tensor, weights: Tensor) -> Tensor:
+    """rows (T, heads, d) by weights (heads, d, e) -> (T, heads, e)."""
+    return (rows.transpose(0, 1) @ weights).transpose(0, 1)
 
 
 def rms_norm(norm: Any, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from composer.core import t5
 from composer.core.base_model import BaseModel, found_device
 from composer.core.combine import ExactSum
 from composer.core.errors import InvalidJobError
@@ -65,12 +66,25 @@ def test_only_products_are_rounded(tmp_path, kind):
     seen = []
     for module in base.model.modules():
         module.register_forward_hook(lambda _module, _args, output: seen.append(output))
+    batch = base.encode([Example("cat dog", "chat")])
     with torch.no_grad():
-        nats = base.token_nats(base.encode([Example("cat dog", "chat")]), {})
+        base.logits(batch, {})
+        nats = base.token_nats(batch, {})
     tensors = [output for output in seen if isinstance(output, torch.Tensor)]
     assert tensors
     assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} == {torch.float32}
     assert nats.dtype == torch.float32
+
+
+def test_what_t5_adds_up_without_modules_stays_fp32(tmp_path, monkeypatch):
+    seen = []
+    normed = t5.rms_norm
+    monkeypatch.setattr(t5, "rms_norm", lambda norm, x: seen.append(x.dtype) or normed(norm, x))
+    base = BaseModel.load(make_base(tmp_path), precision="bf16")
+    with torch.no_grad():
+        base.token_nats(base.encode([Example("cat dog", "chat")]), {})
+    assert len(seen) == 2 + 3 + 2  # an encoder's layer, a decoder's, and each one's last norm
+    assert set(seen) == {torch.float32}
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
