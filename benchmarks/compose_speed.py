@@ -21,7 +21,6 @@ shapes, measured in the same repetition.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -325,18 +324,30 @@ def memory_apart(folder: Path, threads: int) -> dict[str, float]:
 
 
 def memory_of(folder: Path) -> dict[str, float]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_gb()
     precision = "bf16" if multiplies_bf16(torch.device("cpu")) else "fp32"
     started = time.monotonic()
     own = Ours.load(world_in(folder), precision)
     loaded = time.monotonic()
     own.run()
     return {
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "before_gb": round(before / 1e6, 2),
+        "peak_gb": peak_gb(),
+        "own_gb": memory_gb("RssAnon"),  # in the end, without the pages of the base's file, which jobs share
+        "before_gb": before,
         "loading_base_s": round(loaded - started, 2),
         "run_s": round(time.monotonic() - loaded, 2),
     }
+
+
+def peak_gb() -> float:
+    """The most memory this process has held; what getrusage tells would be its parent's."""
+    return memory_gb("VmHWM")
+
+
+def memory_gb(name: str) -> float:
+    """A row of /proc/self/status."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return round(int(status[name].split()[0]) * 1024 / GIGA, 2)
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
