@@ -86,7 +86,15 @@ class BaseModel:
         precision, device: what is really computed with.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, template: str = INPUT, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        template: str = INPUT,
+        precision: str = "fp32",
+        *,
+        packs: bool = True,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.template = template
@@ -98,7 +106,7 @@ class BaseModel:
             tokenizer.pad_token = tokenizer.eos_token
         self._adapters: Adapters = {}
         self._n_candidates = 1
-        self._lay_out_products()
+        self._lay_out_products(packs=packs and can_pack(self.device) and not is_small(model))
         self._paths = {module: path for path, module in self.model.named_modules()}
         # no subclass: it might compute something else
         fast = type(model) is T5ForConditionalGeneration
@@ -106,13 +114,21 @@ class BaseModel:
 
     @classmethod
     def load(
-        cls, folder: Path, template: str = INPUT, *, precision: str = "fp32", device: str = "cpu"
+        cls,
+        folder: Path,
+        template: str = INPUT,
+        *,
+        precision: str = "fp32",
+        device: str = "cpu",
+        packs: bool = True,
     ) -> "BaseModel":
         """Load a plain transformers folder: safetensors only, no code of its own, nothing fetched.
 
         Args:
             precision: fp32, bf16, or auto: bf16 for a base that is not small, on hardware made for it.
             device: cpu, cuda, or auto: cuda where there is one.
+            packs: whether a base that is not small may be laid out anew for its products. In fp32 a base that
+                is not stays a view of its file, whose pages all processes share.
 
         Raises:
             BaseModelError: the folder holds no such model.
@@ -148,15 +164,14 @@ class BaseModel:
             )
         if precision == "auto":
             precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
-        return cls(model.to(where), tokenizer, template, precision)
+        return cls(model.to(where), tokenizer, template, precision, packs=packs)
 
     @property
     def _product_dtype(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
-    def _lay_out_products(self) -> None:
+    def _lay_out_products(self, *, packs: bool) -> None:
         """Let the linear layers multiply fast, but for the head, whose logits would be rounded in bf16."""
-        packs = can_pack(self.device) and not is_small(self.model)
         if not packs and self.precision == "fp32":
             return
         head = self.model.get_output_embeddings()

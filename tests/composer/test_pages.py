@@ -97,7 +97,7 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"selection": "chosen"}, "Choose at least one module"),
         ({"selection": "steps", "steps": "screen:20+best"}, "“screen:20+best” selects no modules"),
         ({"selection": "screen", "screen_count": "0"}, "The number of modules is a whole number from 1"),
-        ({"objective": "exact_match"}, "follows a gradient, which exact_match does not have"),
+        ({"objective": "exact_match"}, "The objective exact_match has no gradient"),
         ({"nevergrad": "One Plus"}, "Such a name is letters, digits and _."),
         ({"rank": "2000"}, "The rank is a whole number from 1 to 1,024."),
         ({"template": "Q:"}, "The template must contain {input}"),

@@ -4,7 +4,10 @@ import pytest
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from composer.core import base_model
+from composer.core.base_model import BaseModel
 from composer.core.products import PackedProduct, can_pack, pack_linear
+from tests.composer.core.tiny import make_base
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="this torch packs nothing")
 
@@ -43,3 +46,12 @@ def test_a_packed_layer_computes_as_before_and_keeps_only_the_shape_of_its_weigh
     assert layer.weight.shape == shape
     assert layer.weight.untyped_storage().nbytes() == 4
     assert layer.weight.isnan().all()
+
+
+def test_a_base_that_is_not_packed_keeps_every_weight_where_a_hash_can_see_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0)
+    folder = make_base(tmp_path)
+    for packs in (True, False):
+        base = BaseModel.load(folder, packs=packs)
+        blank = [name for name, weight in base.model.named_parameters() if weight.isnan().any()]
+        assert bool(blank) is packs
