@@ -40,7 +40,8 @@ def alone_words(event: CompositionEvent) -> str:
     if not rows:
         return f"{tried}: none gave a loss that is a number"
     best = min(rows, key=lambda row: row["loss_nats"])
-    return f"{tried}; the best of them {best['name']}, {best['loss_nats']:.3f} nats per token"
+    named = f"{best['name']}, {best['loss_nats']:.3f} nats per token"
+    return f"{tried}: {named}" if count == 1 else f"{tried}; the best of them {named}"
 
 
 def step_words(event: CompositionEvent) -> str:

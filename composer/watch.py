@@ -114,7 +114,7 @@ def stage_step(stage: Stage) -> dict[str, str]:
     """A stage for the step bar, with a note of its time."""
     note = ""
     if stage.taken_s is not None:
-        note = f"{stage.taken_s:.1f} s"
+        note = f"{stage.taken_s:.1f} s" if stage.taken_s >= 0.05 else "under 0.1 s"
     elif stage.left_s is not None:
         note = f"{time_words(stage.left_s)} left" if stage.state == "current" else time_words(stage.left_s)
     return {"label": stage.label, "state": stage.state, "note": note}
