@@ -157,4 +157,8 @@ def test_on_paper_the_tables_come_out_and_the_buttons_stay_away(report: Page):
     expect(table).to_be_visible()
     expect(report.get_by_role("banner")).to_be_hidden()
     expect(report.locator("#share")).to_be_hidden()
+    expect(report.get_by_role("heading", name="Take it along")).to_be_hidden()
+    expect(report.get_by_role("heading", name="Recipe")).to_be_visible()
+    tall = report.locator(".figure:has(.figure__table)").first
+    expect(tall).to_have_css("break-inside", "auto")  # kept whole, it would leave an empty page before it
     assert report.pdf(format="A4").startswith(b"%PDF")
