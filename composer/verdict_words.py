@@ -66,14 +66,14 @@ def on_left_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -
     decision = report["verdict"]["decision"]
     ours, theirs = rows["composed"]["left_out_loss_nats"], rows[best]["left_out_loss_nats"]
     costs = "on examples left out of its fit"
-    other = f"the best of the others, {said(best, rows)}, {theirs:.2f}"
+    other = f"the best of the others, {said(best, rows)}, {nats(theirs)}"
     if decision == "use":
-        return f"The composition looks useful: {costs} it costs {ours:.2f} nats per token; {other}."
+        return f"The composition looks useful: {costs} it costs {nats(ours)} nats per token; {other}."
     if decision in ADVISED:
         advised = rows[ADVISED[decision]]["left_out_loss_nats"]
-        figures = f"{costs} it costs {advised:.2f} nats per token; the composition {ours:.2f}"
+        figures = f"{costs} it costs {nats(advised)} nats per token; the composition {nats(ours)}"
         return f"{advice(decision, rows)}: {figures}."
-    return f"No clear gain from composing: {costs} it costs {ours:.2f} nats per token; {other}."
+    return f"No clear gain from composing: {costs} it costs {nats(ours)} nats per token; {other}."
 
 
 def advice(decision: str, rows: Mapping[str, Row]) -> str:
@@ -85,6 +85,10 @@ def advice(decision: str, rows: Mapping[str, Row]) -> str:
 def said(key: str, rows: Mapping[str, Row]) -> str:
     """A rival in the middle of a sentence; a single module by its name."""
     return f"{RIVALS[key]} ({rows[key]['detail']})" if key == "best_single" else RIVALS[key]
+
+
+def nats(loss: float) -> str:
+    return f"{loss:.2f}" if loss >= 0.1 else f"{loss:.3f}"  # small ones would otherwise all be 0.00 or 0.01
 
 
 def percent(row: Row) -> str:

@@ -10,7 +10,7 @@ import pytest
 from composer.models import Composition
 from composer.report import PREDICTIONS_PER_PAGE
 from composer.report_files import FILES, cell
-from composer.verdict_words import verdict_view
+from composer.verdict_words import nats, verdict_view
 
 pytestmark = pytest.mark.usefixtures("bells")
 
@@ -80,6 +80,10 @@ def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
     )
     assert "weaker evidence" in verdict["certainty"]
     assert "5 examples" in verdict["certainty"]
+
+
+def test_small_losses_keep_the_figure_that_tells_them_apart():
+    assert [nats(loss) for loss in (0.0046, 0.0061, 0.5, 7.834)] == ["0.005", "0.006", "0.50", "7.83"]
 
 
 def test_without_any_comparison_the_core_s_own_words_stand():
