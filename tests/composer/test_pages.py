@@ -488,6 +488,13 @@ def test_a_report_without_held_out_examples_compares_the_few_shot_losses(browser
     assert "The verdict does not rest on these bars" in page
 
 
+def test_answers_are_offered_for_sharing_only_where_there_are_some(browser, done):
+    composition = done()
+    assert 'name="shows_answers"' in page_of(browser.get(composition.get_absolute_url()))
+    without_held_out(composition)
+    assert 'name="shows_answers"' not in page_of(browser.get(composition.get_absolute_url()))
+
+
 def test_the_report_tells_the_adapter_s_rank_and_size(browser, done):
     page = page_of(browser.get(done().get_absolute_url()))
     assert re.search(r"Download the adapter \([\d.]+ [kM]B\)", page)
