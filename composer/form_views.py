@@ -55,7 +55,7 @@ def composition_new(request: HttpRequest) -> HttpResponse:
     if composition is None:
         form.keep_uploads()
         return render(request, "composer/composition_new.html", page_of(form), status=422)
-    draft_discard(owner=request.user, key=form.cleaned_key)
+    draft_discard(owner=request.user, key=form.own_key)
     say_what_was_left_out(request, form, composition)
     return redirect(composition)
 
@@ -67,7 +67,7 @@ def keep_and_reopen(request: HttpRequest, form: CompositionForm) -> HttpResponse
         for side in ("input", "output"):
             fields[f"shots_{side}"] = [*fields.get(f"shots_{side}", []), *[""] * ROWS_AT_LEAST]
     try:
-        draft = draft_keep(owner=request.user, key=form.cleaned_key, fields=fields)
+        draft = draft_keep(owner=request.user, key=form.own_key, fields=fields)
     except Refusal as refusal:
         form.refuse(refusal)
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
@@ -81,9 +81,7 @@ def draft_keep_page(request: HttpRequest) -> HttpResponse:
     form = CompositionForm(request.POST, owner=request.user)
     context: dict[str, Any] = {"form": form, "outlook": outlook_of(form), "is_alone": True}
     try:
-        context["draft"] = draft = draft_keep(
-            owner=request.user, key=form.cleaned_key, fields=form.kept_fields()
-        )
+        context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
         context["not_kept"] = refusal.message
         return render(request, "composer/_outlook.html", context)
@@ -150,7 +148,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
     chosen = set(form["modules"].value() or ())
     return {
         "form": form,
-        "draft": selectors.draft_find(form.owner, form.cleaned_key),
+        "draft": selectors.draft_find(form.owner, form.own_key),
         "base": base,
         "outlook": outlook,
         "methods": methods_to_choose_from(str(form["method"].value())),

@@ -401,7 +401,7 @@ class CompositionForm(forms.Form):
         return field.clean(upload)
 
     @property
-    def cleaned_key(self) -> str:
+    def own_key(self) -> str:
         """The form's own key, whether or not the rest of it is right."""
         return str(self["form_key"].value() or self.initial["form_key"])
 

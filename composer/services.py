@@ -211,7 +211,8 @@ def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) ->
 
 def draft_discard(*, owner: User, key: str) -> None:
     """Forget it; harmless twice."""
-    Draft.objects.filter(owner=owner, key=key).delete()
+    if DRAFT_KEY.fullmatch(key):
+        Draft.objects.filter(owner=owner, key=key).delete()
 
 
 def require_own(owner: User, composition_id: UUID) -> Composition:

@@ -68,6 +68,13 @@ def test_a_draft_is_discarded_by_its_button(browser):
     assert "Colours" not in page_of(browser.get(NEW))
 
 
+def test_a_key_that_is_none_discards_nothing_and_breaks_nothing(browser):
+    browser.post(KEEP, filled())
+    assert browser.post(f"{KEEP}%00/discard/").status_code == 302
+    assert browser.get(f"{NEW}?draft=%00").status_code == 200
+    assert Draft.objects.exists()
+
+
 def test_nobody_but_its_writer_sees_or_discards_a_draft(browser, browser_of, charlie):
     browser.post(KEEP, filled(name="Colours"))
     stranger = browser_of(charlie)
