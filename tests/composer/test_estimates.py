@@ -48,3 +48,19 @@ def test_a_finished_composition_on_the_base_is_what_it_goes_by(base, done):
     twice = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=200, baselines="always")
     assert (estimate(base, "exact", twice).high_s - found.high_s) / 1.5 == pytest.approx(10.0)
     assert estimate(base, "lorahub", same).n_measured == 0
+
+
+def test_one_without_held_out_examples_says_nothing_of_one_with_them(base, done):
+    composition = done(method="exact", budget=100)
+    composition.report |= {
+        "seconds": {"load": 0.3, "screen": 0.1, "search": 1.0, "export": 0.1, "evaluate": 13.0},
+        "n_shots": 2,
+        "n_held_out": 0,
+    }
+    composition.save()
+    with_them, without = (
+        Amounts(n_shots=2, n_held_out=n_held_out, n_modules=3, budget=100, baselines="always")
+        for n_held_out in (100, 0)
+    )
+    assert estimate(base, "exact", with_them).n_measured == 0
+    assert estimate(base, "exact", without).n_measured == 1
