@@ -174,6 +174,7 @@
   const finish = (status) => {
     ended = true;
     stop();
+    draw(); // a tab in the background gets no animation frame to draw the last steps in
     document.title = `${status === "done" ? "Done" : "Ended"}: ${document.title}`;
     aloud.textContent = status === "done" ? "It is done. The verdict is above the charts." : "It has ended.";
     askForWords();

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-COMMANDS = ("up", "down", "status", "install", "test", "check", "manage", "compose")
+COMMANDS = ("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots")
 
 
 @pytest.fixture
