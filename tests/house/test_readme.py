@@ -1,6 +1,8 @@
 """Figures in the README come from a committed result, and its links lead somewhere."""
 
+import json
 import re
+from statistics import median
 
 import pytest
 from django.conf import settings
@@ -39,6 +41,22 @@ def means(column: str) -> list[str]:
 def test_the_table_says_what_the_committed_result_says(column, row):
     (line,) = [line for line in README.splitlines() if line.startswith(f"| {row}")]
     assert cells(line)[1:] == means(column)
+
+
+def result(name: str) -> dict:
+    return json.loads(
+        (settings.BASE_DIR / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8")
+    )
+
+
+def test_what_it_says_of_speed_is_what_was_measured():
+    large, screening = result("compose_speed_L"), result("screening")
+    ours, theirs = (median(large["seconds"][name]) for name in ("bf16.one", "reference.one"))
+    words = " ".join(README.split())
+    assert f"one evaluation takes {ours:.1f} s where the published loop takes {theirs:.1f} s" in words
+    assert f"({large['ratios']['bf16']['one']['median']:.1f} times faster)" in words
+    assert f"takes {screening['screening_s']:.0f} s, {screening['ratio']:.2f} of one run" in words
+    assert f"after {100 * result('reach')['share_median']:.0f} % of its time" in words
 
 
 def test_links_within_the_repository_lead_somewhere():
