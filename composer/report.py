@@ -314,7 +314,7 @@ def predictions_kept(predictions: Sequence[Mapping[str, Any]]) -> dict[str, list
 def prediction_view(
     predictions: Sequence[Mapping[str, Any]], show: str, page: str | None = None
 ) -> dict[str, Any]:
-    """Predictions side by side, differences first, a page of them, and how many each filter leaves."""
+    """Predictions side by side, differences first: a page of those a filter leaves, and all for paper."""
     kept = predictions_kept(predictions)
     chosen = show if show in kept else "all"
     filters = [
@@ -322,4 +322,4 @@ def prediction_view(
         for name, label in SHOWN.items()
     ]
     rows = Paginator(kept[chosen], PREDICTIONS_PER_PAGE).get_page(page)
-    return {"rows": rows, "filters": filters, "count": len(predictions)}
+    return {"rows": rows, "filters": filters, "all": kept["all"], "count": len(predictions)}

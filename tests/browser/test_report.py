@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from composer.report import PREDICTIONS_PER_PAGE
 from tests.browser.accessibility import require_accessible
 from tests.browser.test_journey import TASK, compose, sign_up, watch
 from tests.running_hub import Hub
@@ -153,8 +154,13 @@ def test_without_scripts_the_report_is_whole_and_its_filters_work(
 def test_on_paper_the_tables_come_out_and_the_buttons_stay_away(report: Page):
     table = report.locator(".figure__table table").first
     expect(table).to_be_hidden()
+    answers = report.locator("#predictions tbody tr:visible")
+    expect(answers).to_have_count(PREDICTIONS_PER_PAGE)
     report.emulate_media(media="print")
     expect(table).to_be_visible()
+    held_out = report.request.get(f"{report.url}held_out.jsonl").text().splitlines()
+    expect(answers).to_have_count(len(held_out))
+    expect(report.get_by_text("What it took to find each")).to_be_visible()  # folded away on the screen
     expect(report.get_by_role("banner")).to_be_hidden()
     expect(report.locator("#share")).to_be_hidden()
     expect(report.get_by_role("heading", name="Take it along")).to_be_hidden()

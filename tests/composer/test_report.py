@@ -139,17 +139,33 @@ def test_many_answers_come_by_the_page_and_a_filter_keeps_its_pages(done, page_o
         for i in range(2 * PREDICTIONS_PER_PAGE + 4)
     ]
     composition = changed(done(), predictions=answers, n_held_out=len(answers))
-    first = page_of(composition)
+    first, paper = screen_and_paper(page_of(composition))
     inputs = re.findall(r">(in\d+)<", first)
     assert len(inputs) == PREDICTIONS_PER_PAGE
     assert all(int(text[2:]) % 2 for text in inputs)  # those that composing changed come first
-    second = page_of(composition, "?show=wrong&page=2")
+    assert len(re.findall(r">(in\d+)<", paper)) == len(answers)
+    second, paper_of_second = screen_and_paper(page_of(composition, "?show=wrong&page=2"))
+    assert paper_of_second == paper  # whatever is looked at on the screen
     assert "show=wrong&amp;page=1#predictions" in second
     assert re.findall(r">(in\d+)<", second) == [
         f"in{i}" for i in range(2 * PREDICTIONS_PER_PAGE, len(answers), 2)
     ]
-    beyond = page_of(composition, "?show=nonsense&page=99")
+    beyond, _ = screen_and_paper(page_of(composition, "?show=nonsense&page=99"))
     assert len(re.findall(r">(in\d+)<", beyond)) == 4
+
+
+def screen_and_paper(page):
+    """The answers that are looked at, and those that are printed."""
+    section = page.partition('id="predictions"')[2].partition("</section>")[0]
+    screen, _, paper = section.partition('<div class="stack paper-only">')
+    return screen, paper
+
+
+def test_a_print_says_how_many_of_the_answers_it_has(done, page_of):
+    composition = changed(done(), n_held_out=500)
+    _, paper = screen_and_paper(page_of(composition))
+    assert "All 2 answers that the report keeps" in paper
+    assert "The first 2 of 500 are kept." in paper
 
 
 def test_the_tokens_of_a_question_are_held_against_those_of_the_examples_in_the_prompt(done, page_of):
