@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from composer.core.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
+from composer.core.pages import zeros
 
 FACTOR_KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]{1,300})\.lora_(?P<factor>[AB])\.weight")
 CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 kB
@@ -162,6 +163,7 @@ def read_module(folder: Path, name: str, template: str | None = None) -> LoraMod
     if not found:
         raise ModuleUnreadableError(name, "it holds no LoRA factors")
     factors = {path: checked_pair(name, path, rank, pair) for path, pair in found.items()}
+    require_finite(name, factors)
     return LoraModule(name, rank, scaling, factors, template)
 
 
@@ -200,7 +202,7 @@ def positive_alpha(name: str, alpha: Any) -> float:
 
 
 def checked_pair(name: str, path: str, rank: int, pair: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(A, B) in fp32, once both are there, of the stated rank, real and finite."""
+    """(A, B) in fp32, once both are there, of the stated rank, and real."""
     if pair.keys() != {"A", "B"}:
         raise ModuleUnreadableError(name, f"{path} has only one of its two factors")
     A, B = pair["A"], pair["B"]
@@ -208,11 +210,17 @@ def checked_pair(name: str, path: str, rank: int, pair: Mapping[str, Tensor]) ->
         raise ModuleUnreadableError(name, f"the factors of {path} do not have rank {rank}")
     if not (A.dtype.is_floating_point and B.dtype.is_floating_point):
         raise ModuleUnreadableError(name, f"the factors of {path} are not floating point numbers")
-    A, B = A.float(), B.float()
+    return A.float(), B.float()
+
+
+def require_finite(name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Refuse a module that holds a value which is no number, or infinite; names the layer."""
     # a NaN is both least and greatest; this reads a factor once and takes an eighth of the time of isfinite
-    if not all(extreme.isfinite() for factor in (A, B) for extreme in torch.aminmax(factor)):
-        raise ModuleUnreadableError(name, f"{path} holds values that are not finite numbers")
-    return A, B
+    extremes = [extreme for pair in factors.values() for factor in pair for extreme in torch.aminmax(factor)]
+    finite = torch.stack(extremes).isfinite().view(len(factors), -1).all(1).tolist()
+    for path, is_finite in zip(factors, finite, strict=True):
+        if not is_finite:
+            raise ModuleUnreadableError(name, f"{path} holds values that are not finite numbers")
 
 
 def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
@@ -232,19 +240,25 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
         rank=rank,
         ranks=tuple(module.rank for module in modules),
         scalings=torch.tensor([module.scaling for module in modules], dtype=torch.float32),
-        blocks=tuple(
-            (torch.zeros(n, rank, layer.d_in), torch.zeros(n, rank, layer.d_out)) for layer in layers
-        ),
+        blocks=empty_blocks(layers, n, rank),
         targets=tuple(frozenset(module.factors) for module in modules),
         templates=tuple(module.template for module in modules),
     )
-    for path, all_A, all_B in stack.factors():
+    for layer, (all_A, all_B_T) in zip(layers, stack.blocks, strict=True):
         for i, module in enumerate(modules):
-            if path in module.factors:
-                A, B = module.factors[path]
+            if layer.path in module.factors:
+                A, B = module.factors[layer.path]
                 all_A[i, : module.rank] = A
-                all_B[i, :, : module.rank] = B
+                all_B_T[i, : module.rank] = B.T
     return stack
+
+
+def empty_blocks(layers: Sequence[Layer], n: int, rank: int) -> tuple[tuple[Tensor, Tensor], ...]:
+    """A (n, rank, d_in) and Bᵀ (n, rank, d_out) of each layer, zeros in one piece of memory."""
+    widths = [width for layer in layers for width in (layer.d_in, layer.d_out)]
+    sizes = [n * rank * width for width in widths]
+    parts = [part.view(n, rank, -1) for part in torch.split(zeros(sum(sizes)), sizes)]
+    return tuple(zip(parts[::2], parts[1::2], strict=True))
 
 
 def common_layers(modules: Sequence[LoraModule]) -> tuple[Layer, ...]:

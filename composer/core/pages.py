@@ -1,0 +1,46 @@
+"""Memory by the page: zeros that cost nothing to write, and a file's pages given back once they are read."""
+
+import ctypes
+import mmap
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MAPPINGS = Path("/proc/self/maps")  # Linux only; elsewhere nothing is given back
+
+
+def zeros(n: int) -> Tensor:
+    """(n,) fp32, in the largest pages the system has.
+
+    The system hands pages out as zeros. For 377 MB it takes 92,000 small ones, and 0.15 s longer.
+    """
+    memory = mmap.mmap(-1, max(4, 4 * n), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32)[:n]
+
+
+def give_back(view: Tensor) -> None:
+    """Let the pages of a file that this tensor is a view of count for this process no longer.
+
+    They stay in the system's cache, where the next process finds them. What was written to the view would
+    be lost. A tensor that is no view of a file is left alone.
+    """
+    start, end = view.data_ptr(), view.data_ptr() + view.numel() * view.element_size()
+    if not MAPPINGS.exists() or not lies_in_file(start, end):
+        return
+    page = mmap.PAGESIZE
+    start, end = -(-start // page) * page, end // page * page  # whole pages: neighbours stay
+    if start < end:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+
+
+def lies_in_file(start: int, end: int) -> bool:
+    """Whether these addresses are all of one file's."""
+    for line in MAPPINGS.read_text().splitlines():
+        addresses, _access, _offset, _device, inode, *_path = line.split()
+        low, high = (int(address, 16) for address in addresses.split("-"))
+        if low <= start and end <= high:
+            return inode != "0"
+    return False

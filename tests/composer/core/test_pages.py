@@ -1,0 +1,86 @@
+"""Memory by the page: zeros, and a file's pages given back."""
+
+import mmap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from composer.core.pages import MAPPINGS, give_back, lies_in_file, zeros
+
+N = 16 * mmap.PAGESIZE  # numbers, four bytes each
+
+linux = pytest.mark.skipif(not MAPPINGS.exists(), reason="only Linux tells what lies where")
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Tensor:
+    """Numbers that are read from their file where they lie."""
+    save_file({"numbers": torch.arange(N).float()}, tmp_path / "numbers.safetensors")
+    return load_file(tmp_path / "numbers.safetensors")["numbers"]
+
+
+def resident_bytes(start: int) -> int:
+    """What this process has in memory of the mapping around this address."""
+    found = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if "-" in first and not first.endswith(":"):
+            low, high = (int(address, 16) for address in first.split("-"))
+            found = low <= start < high
+        elif found and first == "Rss:":
+            return 1024 * int(rest[0])
+    raise AssertionError("nothing lies there")
+
+
+@pytest.mark.parametrize("n", [0, 1, N + 1])
+def test_zeros_are_zeros_and_can_be_written(n: int) -> None:
+    made = zeros(n)
+
+    assert torch.equal(made, torch.zeros(n))
+    made += 1
+    assert float(made.sum()) == n
+
+
+@linux
+def test_pages_given_back_are_no_longer_counted_and_read_the_same_again(view: Tensor) -> None:
+    expected = view.clone()  # reads every page
+    before = resident_bytes(view.data_ptr() + mmap.PAGESIZE)
+
+    give_back(view)
+
+    assert resident_bytes(view.data_ptr() + mmap.PAGESIZE) <= before - 4 * N + 2 * mmap.PAGESIZE
+    assert torch.equal(view, expected)
+
+
+@linux
+def test_neighbours_in_the_file_keep_what_was_written_to_them(view: Tensor) -> None:
+    view[:10], view[-10:] = -1.0, -2.0
+
+    give_back(view[10:-10])
+
+    assert view[:10].tolist() == [-1.0] * 10
+    assert view[-10:].tolist() == [-2.0] * 10
+
+
+@linux
+def test_a_tensor_that_is_no_view_of_a_file_is_left_alone() -> None:
+    own = torch.ones(N)
+
+    give_back(own)
+
+    assert not lies_in_file(own.data_ptr(), own.data_ptr() + 4)
+    assert float(own.sum()) == N
+
+
+def test_where_nothing_tells_what_lies_where_nothing_is_given_back(
+    view: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("composer.core.pages.MAPPINGS", tmp_path / "no-such-file")
+    view[:] = 3.0  # would be lost
+
+    give_back(view)
+
+    assert float(view.sum()) == 3.0 * N
