@@ -86,8 +86,7 @@ class PrivateField(forms.BooleanField):
         super().__init__(
             label="Private",
             required=False,
-            help_text="Only its owner sees it, and the people of the owner's organisation. "
-            "It cannot be composed.",
+            help_text="Only its owner sees it and composes it, and the people of the owner's organisation.",
         )
 
 

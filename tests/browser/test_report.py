@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from composer.report import PREDICTIONS_PER_PAGE
 from tests.browser.accessibility import require_accessible
@@ -148,7 +148,33 @@ def test_without_scripts_the_report_is_whole_and_its_filters_work(
     page.get_by_role("link", name=re.compile("^Wrong answers")).click()
     expect(page.locator("#predictions [aria-current=page]").first).to_contain_text("Wrong answers")
     expect(page.get_by_role("button", name=re.compile("Print"))).to_be_hidden()
+    page.get_by_role("navigation", name="On this page").get_by_role("link", name="Recipe").click()
+    expect(page.get_by_role("heading", name="Recipe")).to_be_in_viewport()
     context.close()
+
+
+def test_the_list_of_sections_leads_to_each_and_says_which_is_read(report: Page):
+    for size in (DESK, PHONE):
+        report.set_viewport_size(size)
+        sections = report.get_by_role("navigation", name="On this page")
+        links = sections.get_by_role("link")
+        assert links.count() == 11
+        for link in links.all():
+            link.focus()
+            report.keyboard.press("Enter")
+            target = report.locator(str(link.get_attribute("href")))
+            expect(target).to_be_in_viewport()
+            expect(sections).to_be_in_viewport(ratio=1)  # it stays, and covers nothing that was jumped to
+            assert box(sections)["y"] + box(sections)["height"] <= box(target)["y"] + 1
+        report.locator("#cost").evaluate("section => section.scrollIntoView()")
+        expect(sections.locator("[aria-current=location]")).to_have_text("Cost")
+        expect(links.filter(has_text="Cost")).to_be_in_viewport(ratio=1)
+
+
+def box(element: Locator) -> dict[str, float]:
+    found = element.bounding_box()
+    assert found is not None
+    return dict(found)
 
 
 def test_on_paper_the_tables_come_out_and_the_buttons_stay_away(report: Page):
