@@ -145,8 +145,8 @@ def evaluate(asked: argparse.Namespace) -> None:
     from composer.core import scoring
 
     figures = scoring.evaluate_adapter(
-        base_folder=base.folder,
-        adapter_folder=adapter.folder if adapter else None,
+        base=base,
+        adapter=adapter,
         examples_file=asked.examples,
         template=asked.template,
         max_new_tokens=asked.max_new_tokens,

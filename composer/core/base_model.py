@@ -121,6 +121,7 @@ class BaseModel:
         precision: str = "fp32",
         device: str = "cpu",
         packs: bool = True,
+        name: str = "",
     ) -> "BaseModel":
         """Load a plain transformers folder: safetensors only, no code of its own, nothing fetched.
 
@@ -129,6 +130,7 @@ class BaseModel:
             device: cpu, cuda, or auto: cuda where there is one.
             packs: whether a base that is not small may be laid out anew for its products. In fp32 a base that
                 is not stays a view of its file, whose pages all processes share.
+            name: what a refusal calls it; the folder's name if left out.
 
         Raises:
             BaseModelError: the folder holds no such model.
@@ -137,9 +139,10 @@ class BaseModel:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
         where = found_device(device)
-        if not any((folder / name).is_file() for name in VOCABULARIES):
+        name = name or folder.name
+        if not any((folder / file).is_file() for file in VOCABULARIES):
             raise BaseModelError(  # transformers would make up an empty one
-                f"The base model in {folder.name} has no tokenizer: add its {VOCABULARIES[0]}."
+                f"The base model {name} has no tokenizer: add its {VOCABULARIES[0]}."
             )
         try:
             config = AutoConfig.from_pretrained(folder, **options)
@@ -150,13 +153,11 @@ class BaseModel:
             model, found = loaded
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         except Exception as error:  # whatever these libraries make of a file that is not what they expect
-            raise BaseModelError(
-                f"The base model in {folder.name} cannot be loaded: {first_line(error)}"
-            ) from error
+            raise BaseModelError(f"The base model {name} cannot be loaded: {first_line(error)}") from error
         missing = sorted(found["missing_keys"]) + [str(key) for key in found["mismatched_keys"]]
         if missing:
             raise BaseModelError(  # transformers would fill it with random numbers
-                f"The base model in {folder.name} lacks {missing[0]}, or has it in another size."
+                f"The base model {name} lacks {missing[0]}, or has it in another size."
             )
         if tokenizer.eos_token_id is None:
             raise BaseModelError(

@@ -131,7 +131,11 @@ class Composition:
             require_apart(self.shots, self.held_out)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
             self.base = BaseModel.load(
-                job.base_folder, job.template, precision=job.precision, device=job.device
+                job.base_folder,
+                job.template,
+                precision=job.precision,
+                device=job.device,
+                name=job.base_name,
             )
             require_room(self.base, self.held_out, "Held-out example")
             fitting, self.left_out = compatible(

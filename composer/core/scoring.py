@@ -13,13 +13,14 @@ from composer.core.errors import BaseModelError, ExamplesError, InvalidJobError
 from composer.core.evaluate import accuracy, is_reference_match, longest_useful_answer
 from composer.core.examples import Example, read_examples
 from composer.core.module_stack import read_module, stack_modules
+from composer.core.sources import Source
 from composer.core.templates import require_template
 
 
 def evaluate_adapter(
     *,
-    base_folder: Path,
-    adapter_folder: Path | None,
+    base: Source,
+    adapter: Source | None,
     examples_file: Path,
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
@@ -35,18 +36,18 @@ def evaluate_adapter(
         limit = choices.MAX_NEW_TOKENS_LIMIT
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
-    base = BaseModel.load(base_folder, template)
-    require_room(base, examples)
+    model = BaseModel.load(base.folder, template, name=base.name)
+    require_room(model, examples)
     adapters: Adapters = {}
-    if adapter_folder is not None:
-        stack = stack_modules([read_module(adapter_folder, adapter_folder.name)])
-        base.require_layers(stack.layers)
-        base.hook(layer.path for layer in stack.layers)
+    if adapter is not None:
+        stack = stack_modules([read_module(adapter.folder, adapter.name)])
+        model.require_layers(stack.layers)
+        model.hook(layer.path for layer in stack.layers)
         adapters = single_modules(stack, [0])
     length = longest_useful_answer(examples, max_new_tokens)
-    with base.threads_that_pay():
-        (answers,) = base.answers([base.prompt(example.input) for example in examples], length, adapters)
-        nats, tokens = score_examples(base, examples, adapters)
+    with model.threads_that_pay():
+        (answers,) = model.answers([model.prompt(example.input) for example in examples], length, adapters)
+        nats, tokens = score_examples(model, examples, adapters)
     if not math.isfinite(nats):
         raise BaseModelError("The loss is not a number: the base model or the adapter holds broken weights.")
     reference = [is_reference_match(a, e.output) for a, e in zip(answers, examples, strict=True)]

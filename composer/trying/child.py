@@ -27,7 +27,7 @@ def run(folder: Path, on_event: Callable[[Event], None]) -> None:
     """Load the base, then answer what comes through the pipe until nobody holds its other end."""
     answering = AnsweringBase(
         # a view of its file: its pages are shared, and every bit can be held against its hash
-        BaseModel.load(folder / BASE_FOLDER, device="auto", packs=False)
+        BaseModel.load(folder / BASE_FOLDER, device="auto", packs=False, name="of this adapter")
     )
     on_event({"event": "loaded"})
     with answering.base.threads_that_pay(), (folder / QUESTIONS).open(encoding="utf-8") as questions:

@@ -10,6 +10,7 @@ from composer.core.errors import BaseModelError, ExamplesError, ExampleTooLongEr
 from composer.core.examples import Example, read_examples
 from composer.core.job import run
 from composer.core.scoring import evaluate_adapter
+from composer.core.sources import Source
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, write_examples
 
 
@@ -36,6 +37,17 @@ def test_a_damaged_base_is_refused(tmp_path, damage):
     (base / "model.safetensors").write_bytes(damage)
     with pytest.raises(BaseModelError, match="cannot be loaded"):
         BaseModel.load(base)
+
+
+def test_a_base_is_called_what_it_was_called_and_not_by_the_folder_it_lies_in(tmp_path):
+    job = make_job(tmp_path)
+    (job / "base" / "tokenizer.json").unlink()
+    with pytest.raises(BaseModelError, match="The base model tiny/t5 has no"):
+        run(job, lambda event: None)
+    with pytest.raises(BaseModelError, match="The base model bob/tiny has no"):
+        evaluate_adapter(
+            base=Source("bob/tiny", job / "base"), adapter=None, examples_file=job / "examples.jsonl"
+        )
 
 
 def test_a_text_longer_than_the_base_has_positions_is_refused(tmp_path):
@@ -68,8 +80,8 @@ def test_a_line_ends_at_its_line_feed_alone(tmp_path):
 def test_a_number_of_new_tokens_that_is_none_is_refused(tmp_path, tokens):
     with pytest.raises(InvalidJobError, match="max_new_tokens"):
         evaluate_adapter(
-            base_folder=tmp_path,
-            adapter_folder=None,
+            base=Source("base", tmp_path),
+            adapter=None,
             examples_file=tmp_path / "none.jsonl",
             max_new_tokens=tokens,
         )

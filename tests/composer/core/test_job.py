@@ -18,6 +18,7 @@ from composer.core.errors import ComposeError, StopSearch
 from composer.core.fitting import Fitting
 from composer.core.job import run
 from composer.core.scoring import evaluate_adapter
+from composer.core.sources import Source
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
 
@@ -282,7 +283,9 @@ def test_without_held_out_examples_each_is_judged_by_a_choice_that_did_not_see_i
         made, _ = finished(part)
         chosen.append(made["modules"][0]["name"])
         figures = evaluate_adapter(
-            base_folder=part / "base", adapter_folder=part / "out", examples_file=part / "hidden.jsonl"
+            base=Source("base", part / "base"),
+            adapter=Source("out", part / "out"),
+            examples_file=part / "hidden.jsonl",
         )
         length = len(answer.split()) + 1  # and the end of the sequence
         nats += figures["loss_nats_per_token"] * length
