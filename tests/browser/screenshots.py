@@ -33,6 +33,7 @@ class Scene:
     name: str
     title: str
     go: Callable[[Page], None]
+    after: tuple[str, ...] = ()  # the scenes that must have been gone to
 
 
 def at(address: str) -> Callable[[Page], None]:
@@ -95,6 +96,7 @@ def tried(page: Page) -> None:
     page.locator(".try__result").wait_for(timeout=REPORT_TIMEOUT_MS)
 
 
+SIGNED_UP = ("signed-up",)
 SCENES = [
     Scene("home", "Home", at("/")),
     Scene("library", "Library", at("/modules/")),
@@ -107,16 +109,17 @@ SCENES = [
     Scene("limits", "Limits", at("/limits/")),
     Scene("sign-in", "Sign in", at("/accounts/login/")),
     Scene("signed-up", "Signed up", sign_up),
-    Scene("list-empty", "My compositions, none yet", at("/compositions/")),
+    Scene("list-empty", "My compositions, none yet", at("/compositions/"), SIGNED_UP),
     Scene("form", "Your task", at(FORM)),
     Scene("form-filled", "Your task, a ready-made one", at(f"{FORM}?task={TASK}")),
-    Scene("form-refused", "Your task, refused", form_refused),
-    Scene("watching", "Watching", watching),
-    Scene("report", "The report", report),
-    Scene("cancelled", "Cancelled", cancelled),
-    Scene("list", "My compositions", at("/compositions/")),
-    Scene("upload", "Add a module", at("/modules/new/")),
-    Scene("tokens", "Access tokens", at("/settings/tokens/")),
+    Scene("form-refused", "Your task, refused", form_refused, SIGNED_UP),
+    Scene("watching", "Watching", watching, SIGNED_UP),
+    Scene("report", "The report", report, (*SIGNED_UP, "watching")),
+    Scene("cancelled", "Cancelled", cancelled, SIGNED_UP),
+    Scene("list", "My compositions", at("/compositions/"), SIGNED_UP),
+    Scene("upload", "Add a module", at("/modules/new/"), SIGNED_UP),
+    Scene("import", "Import from the Hub", at("/modules/imports/new/"), SIGNED_UP),
+    Scene("tokens", "Access tokens", at("/settings/tokens/"), SIGNED_UP),
     Scene("not-found", "Not found", lambda page: page.goto("/nobody/nothing") and None),
 ]
 
@@ -168,8 +171,9 @@ def take(browser: Browser, address: str, out: Path, only: list[str]) -> Iterator
     """Each scene in its turn, in one visit: what is signed up and composed stays for those after it."""
     page = browser.new_context(base_url=address, viewport={"width": 1440, "height": 900}).new_page()
     page.set_default_timeout(20_000)
+    gone_to = {name for scene in SCENES if scene.name in only for name in (*scene.after, scene.name)}
     for scene in SCENES:
-        if scene.name not in only:
+        if scene.name not in gone_to:
             continue
         page.set_viewport_size({"width": 1440, "height": 900})
         try:
@@ -177,9 +181,10 @@ def take(browser: Browser, address: str, out: Path, only: list[str]) -> Iterator
         except LookupError as missing:
             print(f"  {scene.name}: left out, {missing}")
             continue
-        shoot(page, out, scene.name)
-        print(f"  {scene.name}")
-        yield scene
+        if scene.name in only:
+            shoot(page, out, scene.name)
+            print(f"  {scene.name}")
+            yield scene
 
 
 def shoot(page: Page, out: Path, name: str) -> None:
@@ -187,6 +192,9 @@ def shoot(page: Page, out: Path, name: str) -> None:
         page.emulate_media(color_scheme=theme)
         for width, height in WIDTHS.items():
             page.set_viewport_size({"width": width, "height": height})
+            # The window as high as its page: what sticks to its edge would else lie across the picture.
+            whole = max(height, page.evaluate("document.documentElement.scrollHeight"))
+            page.set_viewport_size({"width": width, "height": whole})
             page.evaluate(SETTLED)
             page.screenshot(path=out / picture(name, width, theme), full_page=True, animations="disabled")
 
@@ -204,8 +212,8 @@ def gallery(scenes: list[Scene]) -> str:
 
 def section(scene: Scene) -> str:
     figures = "".join(
-        f'<figure><a href="{name}"><img loading="lazy" src="{name}" alt=""></a>'
-        f"<figcaption>{width} px, {theme}</figcaption></figure>"
+        f"<figure><figcaption>{width} px, {theme}</figcaption>"
+        f'<a href="{name}"><img loading="lazy" src="{name}" alt="Open it in its own size"></a></figure>'
         for theme in THEMES
         for width in WIDTHS
         for name in [picture(scene.name, width, theme)]
@@ -216,11 +224,14 @@ def section(scene: Scene) -> str:
 GALLERY = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>LoRA Hub, page by page</title>
 <style>
 body {{ margin: 2rem; font: 16px/1.5 system-ui, sans-serif; color-scheme: light dark }}
 section > div {{ display: grid; grid-template-columns: 1fr 2fr 3fr; gap: 1rem; align-items: start }}
+nav {{ display: flex; flex-wrap: wrap; gap: .25rem 1rem }}
 figure {{ margin: 0 }}
+figcaption {{ font-size: .8125rem; white-space: nowrap }}
 img {{ width: 100%; border: 1px solid #8888 }}
 </style>
 <h1>LoRA Hub, page by page</h1>

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -265,6 +266,19 @@ def test_the_page_goes_on_when_the_worker_was_killed_and_another_takes_over(watc
     stop(page)
     finish(page)
     require_every_step_once_in_order(page)
+
+
+def test_what_was_cancelled_before_its_first_step_shows_no_empty_charts(watch, hub):
+    worker = psutil.Process(hub.pid("worker-compose"))
+    worker.suspend()
+    try:
+        owner = watch("wotan", LONG)
+        expect(owner.page.get_by_text("Drawn from the first step")).to_be_visible()
+        post(owner.page, f"/api/v1{owner.address}cancel", {})  # in another tab, as it were
+        finish(owner.page)
+        expect(owner.page.get_by_text("Drawn from the first step")).to_be_hidden()
+    finally:
+        worker.resume()
 
 
 def test_without_server_sent_events_the_page_asks_instead(watch):
