@@ -137,6 +137,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "hub_site.accounts.context_processors.mail",
             ],
+            "builtins": ["hub_site.common.figures"],  # every page writes figures
         },
     }
 ]

@@ -3,6 +3,7 @@
 from django import template
 from django.urls import reverse
 
+from hub_site.common.figures import figures
 from modules_registry.licences import licence_label
 from modules_registry.selectors import ModuleFilters
 
@@ -43,7 +44,7 @@ def size_words(size_bytes: int) -> str:
             break
         size, unit = size / 1000, larger
     number = f"{size:.0f}" if size >= 9.95 else f"{size:.1f}".removesuffix(".0")
-    return f"{number} {unit}"
+    return figures(f"{number} {unit}")
 
 
 @register.filter

@@ -80,7 +80,7 @@
       drawn.bar.setAttribute("width", `${Math.abs(weight) * perUnit}%`);
       drawn.zero.setAttribute("x1", zero);
       drawn.zero.setAttribute("x2", zero);
-      drawn.value.textContent = weight.toFixed(2);
+      drawn.value.textContent = weight.toFixed(2).replace("-", "−"); // as the server writes it
       return drawn.row;
     });
     const holder = element("div", "rows");

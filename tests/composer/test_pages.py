@@ -17,6 +17,7 @@ from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
 from composer.core.examples import read_examples
 from composer.models import Composition, CompositionEvent
 from composer.verdict_words import verdict_view
+from hub_site.common.figures import figures
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
@@ -282,7 +283,7 @@ def test_the_list_tells_a_finished_one_s_verdict_and_offers_its_adapter(browser,
     composition = done()
     page = page_of(browser.get("/compositions/"))
     assert "Use it" in page
-    assert "50 % of 2 held-out right" in page
+    assert "50\u00a0% of 2 held-out right" in page
     assert f'href="{composition.get_absolute_url()}adapter.zip"' in page
 
 
@@ -397,7 +398,8 @@ def test_the_report_tells_costs_layers_and_what_was_left_out(browser, done):
     for said in (
         'data-label="Candidates scored">17<', 'data-label="Gradient steps">40<',
         'data-label="Left-out loss">2.250<',
-        "You stopped the search early", "bf16 on cuda", "encoder.0.v", "<title>encoder.0.q: -0.500</title>",
+        "You stopped the search early", "bf16 on cuda", "encoder.0.v",
+        "<title>encoder.0.q: \u22120.500</title>",
         "It changes x, which this base model does not have.",
     ):  # fmt: skip
         assert said in page, said
@@ -440,7 +442,7 @@ def test_the_progress_of_a_finished_one_tells_the_verdict_leads_to_the_report_an
     assert answer.headers["HX-Reswap"] == "outerHTML"  # of the section that asked
     assert "hx-trigger" not in page
     assert "Verdict: Use it" in page
-    assert verdict_view(composition.report)["sentence"] in html.unescape(page)
+    assert figures(verdict_view(composition.report)["sentence"]) in html.unescape(page)
     assert f'href="{composition.get_absolute_url()}"' in page
 
 
@@ -500,7 +502,7 @@ def test_answers_are_offered_for_sharing_only_where_there_are_some(browser, done
 
 def test_the_report_tells_the_adapter_s_rank_and_size(browser, done):
     page = page_of(browser.get(done().get_absolute_url()))
-    assert re.search(r"Download the adapter \([\d.]+ [kM]B\)", page)
+    assert re.search(r"Download the adapter \([\d.]+\u00a0[kM]B\)", page)
     assert "r = 24, " in page
 
 

@@ -125,9 +125,9 @@ def test_every_answer_on_the_help_page_can_be_reached_from_its_list(client):
 def test_the_limits_are_the_ones_the_site_runs_with(client):
     with override_settings(HUB_UPLOAD_MAX_MB=77, HUB_COMPOSE_DEADLINE_S=90, HUB_COMPOSE_MEMORY_MB=1234):
         markup = client.get("/limits/").content.decode()
-    assert "77 MB" in markup
+    assert "77\u00a0MB" in markup
     assert "90 seconds" in markup
-    assert "1234 MB" in markup
+    assert "1234\u00a0MB" in markup
 
 
 def test_a_message_becomes_a_toast(browser_of, alice):
