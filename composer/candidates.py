@@ -23,6 +23,17 @@ SHARED_SHOWN_MAX = 3
 
 
 @dataclass(frozen=True)
+class Fitting:
+    """The modules that fit a base, apart from those that were composed from some of the task's own examples.
+
+    Such a module has the answers in it: it would win, and say nothing about the others.
+    """
+
+    free: list[Fit]
+    own: list[Fit]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A module that fits, and why it stands where it stands."""
 
@@ -49,11 +60,48 @@ class Candidate:
         return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
 
 
+def fitting_modules(base: BaseModel, method: str, examples: Sequence[Pair], owner: object) -> Fitting:
+    """All that fit and that the owner may see (none: everybody)."""
+    fits = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
+    own = selectors.made_from(examples, owner)
+    return Fitting(
+        free=[fit for fit in fits if fit.version.module_id not in own],
+        own=[fit for fit in fits if fit.version.module_id in own],
+    )
+
+
+def own_modules_words(names: Sequence[str]) -> str:
+    """What to know before, and after, such modules are composed because somebody named them."""
+    return own_words(", ".join(names), len(names))
+
+
+def own_modules_counted(count: int) -> str:
+    """The same for a reader who may not know their names."""
+    return own_words("One of its modules" if count == 1 else f"{count} of its modules", count)
+
+
+def own_words(which: str, count: int) -> str:
+    was, it, fits, has = ("was", "it", "fits", "has") if count == 1 else ("were", "they", "fit", "have")
+    return (
+        f"{which} {was} made from some of these very examples, and {it} {fits} them for that alone: trust "
+        f"only what is measured on examples that {it} {has} not seen."
+    )
+
+
 def candidates(
-    base: BaseModel, method: str, words: str, shots: Sequence[Pair], *, owner: object = None
+    base: BaseModel,
+    method: str,
+    words: str,
+    shots: Sequence[Pair],
+    *,
+    held_out: Sequence[Pair] = (),
+    owner: object = None,
 ) -> list[Candidate]:
-    """Every module that fits and that the owner may see (none: everybody), the most promising first."""
-    fitting = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
+    """Every module to choose among, the most promising first."""
+    return ranked(fitting_modules(base, method, [*shots, *held_out], owner).free, words, shots)
+
+
+def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Pair]) -> list[Candidate]:
     texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
     rarity = rarity_of(texts.values())
     task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
@@ -116,11 +164,18 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Pair]) -> dict[str
 
 
 def chosen_for_me(
-    base: BaseModel, method: str, level: str, words: str, shots: Sequence[Pair], *, owner: object = None
+    base: BaseModel,
+    method: str,
+    level: str,
+    words: str,
+    shots: Sequence[Pair],
+    *,
+    held_out: Sequence[Pair] = (),
+    owner: object = None,
 ) -> tuple[str, list[Version]]:
     """The selection that “choose for me” means, and the modules it names: all that fit, or the best."""
     most = QUICK_MAX if level == "quick" else MODULES_MAX
-    ranked = candidates(base, method, words, shots, owner=owner)
-    if len(ranked) <= most:
+    found = candidates(base, method, words, shots, held_out=held_out, owner=owner)
+    if len(found) <= most:
         return "all", []
-    return "chosen", [candidate.fit.version for candidate in ranked[:most]]
+    return "chosen", [candidate.fit.version for candidate in found[:most]]

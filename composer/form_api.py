@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from composer import selectors
 from composer.api import OwnerApi
-from composer.candidates import MODULES_MAX, candidates
+from composer.candidates import MODULES_MAX, candidates, fitting_modules
 from composer.core.choices import BUDGET_OF_METHOD
 from composer.estimates import Amounts, estimate
 from composer.models import Composition, Draft
@@ -62,24 +62,20 @@ class EstimateApi(OwnerApi):
     def post(self, request: Request) -> Response:
         """How long this request would take, from what was measured here. Nothing is started."""
         asked = asked_by(request)
+        examples = [*asked["shots"], *asked["held_out"]]
+        fitting = fitting_modules(asked["base"], asked["method"], examples, request.user)
         amounts = Amounts(
             n_shots=len(asked["shots"]),
             n_held_out=len(asked["held_out"]),
-            n_modules=modules_asked(asked, request.user),
+            n_modules=len(asked["module_versions"]) or min(MODULES_MAX, len(fitting.free)),
             budget=asked["budget"],
             baselines=asked["baselines"],
         )
         found = estimate(asked["base"], asked["method"], amounts)
         told = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
         told |= {name: getattr(amounts, name) for name in ("n_modules", "budget", "baselines")}
+        told["left_out"] = [fit.name for fit in fitting.own if fit.version not in asked["module_versions"]]
         return Response(EstimateSerializer(told).data)
-
-
-def modules_asked(asked: dict[str, Any], owner: object) -> int:
-    if asked["module_versions"]:
-        return len(asked["module_versions"])
-    fits = selectors.fits(asked["base"], asked["method"], owner)
-    return min(MODULES_MAX, sum(fit.fits for fit in fits))
 
 
 class CandidatesApi(OwnerApi):
@@ -91,10 +87,16 @@ class CandidatesApi(OwnerApi):
         responses={200: CandidateSerializer(many=True), **REFUSALS},
     )
     def post(self, request: Request) -> Response:
-        """The 50 most promising modules: by what was measured on these examples, else by their words."""
+        """The 50 most promising modules: by what was measured on these examples, else by their words.
+
+        Without those that were made from some of these very examples.
+        """
         asked = asked_by(request)
         words = f"{asked['name']} {asked['sentence']}"
-        ranked = candidates(asked["base"], asked["method"], words, asked["shots"], owner=request.user)
+        ranked = candidates(
+            asked["base"], asked["method"], words, asked["shots"],
+            held_out=asked["held_out"], owner=request.user,
+        )  # fmt: skip
         return Response(CandidateSerializer(ranked[:CANDIDATES_MAX], many=True).data)
 
 

@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from composer import selectors
+from composer.candidates import own_modules_words
 from composer.core.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_OF_METHOD,
@@ -56,7 +57,7 @@ def composition_new(request: HttpRequest) -> HttpResponse:
         form.keep_uploads()
         return render(request, "composer/composition_new.html", page_of(form), status=422)
     draft_discard(owner=request.user, key=form.own_key)
-    say_what_was_left_out(request, form, composition)
+    say_what_to_know(request, form, composition)
     return redirect(composition)
 
 
@@ -133,13 +134,15 @@ def request_from(form: CompositionForm) -> Composition | None:
         return None
 
 
-def say_what_was_left_out(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
+def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_of(composition))
     if left_out:
         text = (
             f"{left_out} held-out examples are also among your examples; they were left out of the measuring."
         )
         messages.info(request, text)
+    if own := selectors.own_modules(composition):
+        messages.warning(request, own_modules_words(own))
 
 
 def page_of(form: CompositionForm) -> dict[str, Any]:

@@ -357,8 +357,9 @@ class CompositionForm(forms.Form):
         if asked["selection"] == "auto":
             words = f"{asked['name']} {asked['sentence']}"
             asked["selection"], asked["module_versions"] = chosen_for_me(
-                asked["base"], asked["method"], cleaned["level"], words, asked["shots"], owner=self.owner
-            )
+                asked["base"], asked["method"], cleaned["level"], words, asked["shots"],
+                held_out=asked["held_out"], owner=self.owner,
+            )  # fmt: skip
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
         return asked
 

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer import selectors
-from composer.candidates import MODULES_MAX, QUICK_MAX, Candidate, candidates
+from composer.candidates import (
+    MODULES_MAX,
+    QUICK_MAX,
+    Candidate,
+    fitting_modules,
+    own_modules_words,
+    ranked,
+)
 from composer.core.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -43,11 +50,21 @@ class Outlook:
     n_fitting: int
     n_modules: int
     candidates: list[Candidate]
+    own_modules: list[str]  # that fit, and were made from some of these very examples
+    own_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
 
     @property
     def chosen_level(self) -> Level:
         return next(level for level in self.levels if level.is_chosen)
+
+    @property
+    def own_left_out(self) -> list[str]:
+        return [name for name in self.own_modules if name not in self.own_chosen]
+
+    @property
+    def own_chosen_words(self) -> str:
+        return own_modules_words(self.own_chosen)
 
     @property
     def notes_told(self) -> str:
@@ -71,8 +88,9 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
     shots = usable(rows) + pasted(form, "shots_text")
     held_out = without_shots(kept_held_out(form) + pasted(form, "held_out_text"), shots)
     words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
-    ranked = candidates(base, method, words, shots, owner=form.owner)
-    n_modules = {choice.name: modules_taking_part(form, len(ranked), choice.name) for choice in LEVELS}
+    fitting = fitting_modules(base, method, [*shots, *held_out], form.owner)
+    best_first = ranked(fitting.free, words, shots)
+    n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
     amounts = {
         choice.name: Amounts(
             n_shots=len(shots) or SHOTS_SUPPOSED,
@@ -89,9 +107,11 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
         notes=row_notes(rows),
         n_shots=len(shots),
         n_held_out=len(held_out),
-        n_fitting=len(ranked),
+        n_fitting=len(best_first),
         n_modules=n_modules[level],
-        candidates=[candidate for candidate in ranked if candidate.is_known][:CANDIDATES_SHOWN],
+        candidates=[candidate for candidate in best_first if candidate.is_known][:CANDIDATES_SHOWN],
+        own_modules=[fit.name for fit in fitting.own],
+        own_chosen=[fit.name for fit in fitting.own if fit.name in chosen_by_hand(form)],
         levels=[
             Level(choice, estimate(base, method, amounts[choice.name]), choice.name == level)
             for choice in LEVELS
@@ -122,6 +142,13 @@ def modules_taking_part(form: CompositionForm, n_fitting: int, level: str) -> in
     if selection == "chosen":
         return len(form["modules"].value() or ())
     return n_fitting
+
+
+def chosen_by_hand(form: CompositionForm) -> list[str]:
+    """What is ticked, where the way to pick begins with that."""
+    selection = text_of(form, "selection")
+    way = text_of(form, "steps").strip() if selection == "steps" else selection
+    return list(form["modules"].value() or ()) if way.startswith("chosen") else []
 
 
 def usable(rows: list[tuple[str, str]]) -> list[Pair]:

@@ -26,6 +26,7 @@ from hub_site.jobs.models import LEASE, Status
 from modules_registry import selectors as registry
 from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
 from modules_registry.core.errors import CARD_FILE
+from modules_registry.lineage import with_descendants
 from modules_registry.models import BaseModel, Module, Version
 
 EVENTS_PER_ANSWER_MAX = 500
@@ -344,6 +345,33 @@ def fits(base: BaseModel, method: str, owner: object) -> list[Fit]:
     return fits_of(list(registry.composable_versions(base, owner)), base, method)
 
 
+def made_from(examples: Collection[Pair], owner: object) -> set[int]:
+    """The modules (by their keys) composed from any of these examples, and what was made from those in turn.
+
+    Of other people's compositions only ready-made examples count: nobody shall find out by guessing
+    what somebody else composed from.
+    """
+    wanted = {pair for pair in examples if is_storable(pair.input)}
+    rows = Example.objects.filter(
+        role=Example.Role.SHOT,
+        composition__published_as__isnull=False,
+        input__in={pair.input for pair in wanted},
+    ).values_list("input", "output", "composition__owner", "composition__published_as__module")
+    own = getattr(owner, "pk", None)
+    known = [(Pair(given, output), whose == own, module) for given, output, whose, module in rows]
+    ready_made = ready_made_pairs() if known else frozenset()
+    return with_descendants(
+        {module for pair, is_own, module in known if pair in wanted and (is_own or pair in ready_made)}
+    )
+
+
+def own_modules(composition: Composition) -> list[str]:
+    """Those of its modules that were made from some of its own examples: somebody named them by hand."""
+    pairs = [Pair(*row) for row in composition.examples.values_list("input", "output")]
+    made = made_from(pairs, composition.owner)
+    return list(composition.modules.filter(version__module__in=made).values_list("name", flat=True))
+
+
 def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
     candidates = [candidate_of(version, base) for version in versions]
     reasons = reasons_against(
@@ -425,6 +453,11 @@ def demo_tasks() -> tuple[DemoTask, ...]:
 
 def demo_task(name: str) -> DemoTask | None:
     return next((task for task in demo_tasks() if task.name == name), None)
+
+
+def ready_made_pairs() -> frozenset[Pair]:
+    """All examples of the demo tasks, which everybody can read."""
+    return frozenset(pair for task in demo_tasks() for pair in (*task.shots, *task.held_out))
 
 
 def example_input(base: BaseModel) -> str:

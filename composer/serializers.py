@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from composer import selectors
-from composer.candidates import chosen_for_me
+from composer.candidates import chosen_for_me, own_modules_words
 from composer.core.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -164,8 +164,9 @@ class CompositionRequestSerializer(serializers.Serializer):
         if asked["selection"] == "auto":
             words = f"{asked['name']} {asked['sentence']}"
             asked["selection"], asked["module_versions"] = chosen_for_me(
-                asked["base"], asked["method"], level, words, asked["shots"], owner=self.context["owner"]
-            )
+                asked["base"], asked["method"], level, words, asked["shots"],
+                held_out=asked["held_out"], owner=self.context["owner"],
+            )  # fmt: skip
         return asked
 
 
@@ -178,6 +179,11 @@ class EstimateSerializer(serializers.Serializer):
     basis = serializers.CharField(help_text="What it rests on.")
     n_measured = serializers.IntegerField(help_text="Compositions it was taken from; 0: the base's size.")
     n_modules = serializers.IntegerField()
+    left_out = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Modules that fit and are not chosen among: they were made from some of these very "
+        "examples. Name them in “modules” to take them all the same.",
+    )
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
 
@@ -248,13 +254,21 @@ class CompositionDetailSerializer(CompositionSerializer):
         help_text="It can be downloaded, perhaps before the comparisons end."
     )
 
+    warnings = serializers.SerializerMethodField(help_text="What weakens what its report will say.")
     published_as = serializers.CharField(
         source="published_module.full_name", default=None, help_text="The module it became, “owner/name”."
     )
 
     class Meta(CompositionSerializer.Meta):
-        fields = [*CompositionSerializer.Meta.fields, "modules", "has_adapter", "published_as", "report"]
+        fields = [
+            *CompositionSerializer.Meta.fields,
+            "modules", "has_adapter", "warnings", "published_as", "report",
+        ]  # fmt: skip
         read_only_fields = fields
+
+    def get_warnings(self, composition: Composition) -> list[str]:
+        own = selectors.own_modules(composition)
+        return [own_modules_words(own)] if own else []
 
 
 class EventSerializer(serializers.Serializer):

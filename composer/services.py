@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from composer import selectors
-from composer.candidates import MODULES_MAX
+from composer.candidates import MODULES_MAX, fitting_modules
 from composer.core import choices
 from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.errors import InvalidJobError
@@ -109,7 +109,8 @@ def composition_request(
         request_digest=digest,
         **choice,
     )
-    modules = modules_selected(base, method, selection, module_versions, seed, owner)
+    examples = [*shots, *held_out]
+    modules = modules_selected(base, method, selection, module_versions, seed, examples, owner)
     try:
         return composition_insert(composition, modules, shots, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
@@ -319,23 +320,33 @@ def require_room_in_queue(owner: User) -> None:
 
 
 def modules_selected(
-    base: BaseModel, method: str, selection: str, chosen: Sequence[Version], seed: int, owner: User
+    base: BaseModel,
+    method: str,
+    selection: str,
+    chosen: Sequence[Version],
+    seed: int,
+    examples: Sequence[Pair],
+    owner: User,
 ) -> list[selectors.Fit]:
     """The modules that will take part, or that the core chooses among, pinned now.
 
     A draw that comes first is made here, so that out of a large library only those drawn are fetched.
+    Only by name comes a module in that was made from some of the examples themselves.
     """
     first, _, rest = selection.partition("+")
     require_selectors(rest if first == "chosen" else selection)
     if first == "chosen":
         return require_few(require_all_fit(chosen, base, method))
-    fitting = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
-    if not fitting:
+    fitting = fitting_modules(base, method, examples, owner)
+    if not fitting.free:
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
+            if not fitting.own
+            else f"All modules that fit {base.name} were made from some of these very examples. "
+            "Name them to compose them all the same, or upload another one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)
-    return require_few(drawn(fitting, first, seed))
+    return require_few(drawn(fitting.free, first, seed))
 
 
 def require_selectors(text: str) -> None:

@@ -14,9 +14,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer.adapter_zip import adapter_shared, shared_files
+from composer.candidates import own_modules_counted
 from composer.models import ShareLink
 from composer.report import report_view
 from composer.report_files import FILES
+from composer.selectors import own_modules
 from composer.sharing import card_of, report_told, share_find, share_renew, share_withdraw
 from composer.using import Snippet, get_shared, snippets
 from composer.views import file_response, own
@@ -72,10 +74,12 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
     composition, report = link.composition, report_told(link)
     files = shared_files(composition)
     module = composition.published_module
+    own = own_modules(composition)
     context = {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
+        "own_modules_words": own_modules_counted(len(own)) if own else "",
         "address": link.get_absolute_url(),
         "site": site_of(request),
         "snippets": shared_snippets(link, report, site_of(request)),

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
+from composer.candidates import own_modules_words
 from composer.examples import json_lines
 from composer.models import Composition
 from composer.publish_forms import publish_panel
@@ -84,6 +85,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
     files = list(selectors.result_files(composition))
     link = share_of(composition)
+    own = selectors.own_modules(composition)
     return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         **publish_panel(composition),
@@ -94,6 +96,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
         "report_files": FILES,
         "files": files,
         "size_bytes": sum(file.size_bytes for file in files),
+        "own_modules_words": own_modules_words(own) if own else "",
         "share": link,
         "share_address": f"{site}{link.get_absolute_url()}" if link else "",
     }

@@ -1,6 +1,6 @@
 """Which module was made from which others, and how much of each went in."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from django.db.models import F
@@ -33,6 +33,17 @@ def lineage_record(*, version: Version, parents: Sequence[tuple[Version, float]]
         Lineage(child=version, made_from=parent, weight=weight, position=position)
         for position, (parent, weight) in enumerate(parents)
     )
+
+
+def with_descendants(modules: Collection[int]) -> set[int]:
+    """These modules (by their keys), and all that were made from any of them, however often."""
+    found = set(modules)
+    latest = found
+    while latest:
+        children = Lineage.objects.filter(made_from__module__in=latest)
+        latest = set(children.values_list("child__module", flat=True)) - found
+        found |= latest
+    return found
 
 
 def composed_from(version: Version, viewer: object) -> ComposedFrom:

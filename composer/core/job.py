@@ -124,7 +124,7 @@ class Composition:
         job = self.job
         if job.search.startswith(choices.NEVERGRAD):
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
-        with self.stage("load", f"Loading {job.base_name} and {len(job.modules)} modules"):
+        with self.stage("load", f"Loading {job.base_name} and {modules_counted(len(job.modules))}"):
             self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
@@ -153,7 +153,7 @@ class Composition:
     def screen(self) -> None:
         """The base alone and modules alone on the shots, as far as they are needed; the choice of modules."""
         job, everything = self.job, self.everything
-        with self.stage("screen", f"Trying {len(everything)} modules one by one"):
+        with self.stage("screen", f"Trying {modules_counted(len(everything))} one by one"):
             self.screened = Cost()
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
@@ -167,7 +167,7 @@ class Composition:
 
     def search(self) -> None:
         """Find the weights."""
-        text = f"Searching the weights of {len(self.stack)} modules"
+        text = f"Searching the weights of {modules_counted(len(self.stack))}"
         with self.stage("search", text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
@@ -494,3 +494,7 @@ def recorded(folder: Path) -> Record:
 def lines_of(path: Path) -> list[str]:
     """The lines of a file; none where there is no such file."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def modules_counted(number: int) -> str:
+    return "1 module" if number == 1 else f"{number} modules"

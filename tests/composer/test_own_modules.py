@@ -1,0 +1,146 @@
+"""A module that was composed from a task's own examples is no candidate for that task."""
+
+import pytest
+
+from composer.candidates import candidates, chosen_for_me, own_modules_words
+from composer.examples import Pair
+from composer.models import Composition
+from composer.selectors import demo_tasks, own_modules
+from composer.services import composition_request
+from hub_site.common.errors import Refusal
+from modules_registry.lineage import lineage_record
+from tests.composer.conftest import HELD_OUT, SHOTS
+from tests.factories import make_module
+
+pytestmark = pytest.mark.usefixtures("bells")
+
+ADDRESS = "/api/v1/compositions"
+NEW = "/compositions/new/"
+OTHER = [Pair("kiwi", "KIWI"), Pair("melon", "MELON")]
+LIBRARY = {"bob/first", "bob/fruit", "bob/upper"}
+
+
+@pytest.fixture
+def publish(modules):
+    """Say that a composition became a module of this name, for everybody to see."""
+
+    def become(composition, name):
+        module = make_module(composition.owner, name, seed=len(name))
+        Composition.objects.filter(pk=composition.pk).update(published_as=module.current)
+        return module
+
+    return become
+
+
+@pytest.fixture
+def capitals(ask, publish):
+    """What Alice's composition of these examples became."""
+    return publish(ask(), "capitals")
+
+
+def names(composition):
+    return set(composition.modules.values_list("name", flat=True))
+
+
+def body(shots, **more):
+    pairs = [{"input": pair.input, "output": pair.output} for pair in shots]
+    return {"name": "Fruit", "base": "tests/tiny", "method": "exact", "examples": pairs} | more
+
+
+@pytest.mark.parametrize("selection", ["all", "screen:20", "random:3"])
+def test_again_with_its_own_examples_leaves_it_out_however_modules_are_picked(ask, capitals, selection):
+    assert names(ask(selection=selection)) == LIBRARY
+    assert names(ask(selection=selection.replace("3", "4"), shots=OTHER)) == LIBRARY | {"alice/capitals"}
+
+
+def test_it_is_left_out_too_where_only_some_examples_are_the_same_or_are_measured_on(ask, capitals):
+    assert names(ask(shots=[*OTHER, SHOTS[0]])) == LIBRARY
+    assert names(ask(shots=OTHER, held_out=[*HELD_OUT, SHOTS[2]])) == LIBRARY
+    same_input = [Pair(SHOTS[0].input, "another output")]
+    assert names(ask(shots=same_input)) == LIBRARY | {"alice/capitals"}
+
+
+def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
+    further = publish(ask(shots=OTHER), "further")
+    lineage_record(version=further.current, parents=[(capitals.current, 0.5)])
+    last = make_module(alice, "last", seed=3)
+    lineage_record(version=last.current, parents=[(further.current, 1.0)])
+    assert names(ask()) == LIBRARY
+
+
+def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, monkeypatch, api_of):
+    asked = (base, "exact", "capitals", SHOTS)
+    assert {each.fit.name for each in candidates(*asked, owner=alice)} == LIBRARY
+    monkeypatch.setattr("composer.candidates.QUICK_MAX", 2)
+    _, versions = chosen_for_me(base, "exact", "quick", "capitals", SHOTS, owner=alice)
+    assert capitals.current not in versions
+    told = api_of(alice).post(f"{ADDRESS}/candidates", body(SHOTS)).json()
+    assert {each["name"] for each in told} == LIBRARY
+    estimate = api_of(alice).post(f"{ADDRESS}/estimate", body(SHOTS)).json()
+    assert (estimate["n_modules"], estimate["left_out"]) == (3, ["alice/capitals"])
+    assert api_of(alice).post(f"{ADDRESS}/estimate", body(OTHER)).json()["left_out"] == []
+
+
+def test_named_by_hand_it_takes_part_and_every_place_warns(done, capitals, alice, api_of, browser_of):
+    warning = own_modules_words(["alice/capitals"])
+    answer = api_of(alice).post(ADDRESS, body(SHOTS, modules=["alice/capitals", "bob/first"]))
+    assert answer.status_code == 202
+    assert {module["name"] for module in answer.json()["modules"]} == {"alice/capitals", "bob/first"}
+    assert answer.json()["warnings"] == [warning]
+    assert api_of(alice).post(ADDRESS, body(SHOTS)).json()["warnings"] == []
+    composition = done(selection="chosen", module_versions=[capitals.current])
+    assert own_modules(composition) == ["alice/capitals"]
+    assert warning in browser_of(alice).get(composition.get_absolute_url()).content.decode()
+    usual = done()
+    assert "for that alone" not in browser_of(alice).get(usual.get_absolute_url()).content.decode()
+
+
+def test_the_reader_of_a_private_link_is_warned_without_its_name(done, capitals, alice, client, browser_of):
+    composition = done(selection="chosen", module_versions=[capitals.current])
+    browser_of(alice).post(f"{composition.get_absolute_url()}share/", {})
+    page = client.get(composition.share.get_absolute_url()).content.decode()
+    assert "One of its modules was made from some of these very examples, and it fits them" in page
+
+
+def test_the_form_says_what_is_left_out_and_warns_when_it_is_named(ask, capitals, alice, browser_of):
+    earlier = Composition.objects.get()
+    page = browser_of(alice).get(f"{NEW}?again={earlier.pk}").content.decode()
+    assert (
+        'Left out, because made from some of these very examples: <a class="mono" href="/alice/capitals">'
+        in page
+    )
+    rows = {
+        "shots_input": [pair.input for pair in SHOTS],
+        "shots_output": [pair.output for pair in SHOTS],
+        "form_key": "k",
+        "base": "tests/tiny",
+        "selection": "chosen",
+        "modules": ["alice/capitals"],
+    }
+    fragments = browser_of(alice).post("/compositions/drafts/", rows).content.decode()
+    assert own_modules_words(["alice/capitals"]) in fragments
+    assert "Left out, because" not in fragments
+    fragments = browser_of(alice).post("/compositions/drafts/", rows | {"selection": "auto"}).content.decode()
+    assert "for that alone" not in fragments
+    assert "Left out, because" in fragments
+
+
+def test_nobody_finds_out_by_guessing_what_another_person_composed_from(capitals, charlie, api_of):
+    told = api_of(charlie).post(f"{ADDRESS}/estimate", body(SHOTS)).json()
+    assert (told["n_modules"], told["left_out"]) == (4, [])
+
+
+def test_ready_made_examples_are_no_secret(ask, publish, charlie, base, demo_bundle):
+    task = demo_tasks()[0]
+    publish(ask(shots=task.shots, held_out=()), "ready")
+    asked = {"name": "x", "base": base, "method": "exact", "budget": 9, "seed": 1, "shots": task.shots}
+    assert names(composition_request(owner=charlie, **asked)) == LIBRARY
+
+
+def test_where_nothing_else_fits_the_refusal_says_so(ask, capitals, modules):
+    for module in modules:
+        type(module).objects.filter(pk=module.pk).update(private=True)
+    with pytest.raises(Refusal) as refused:
+        ask()
+    assert refused.value.code == "no_compatible_module"
+    assert "made from some of these very examples" in refused.value.message
