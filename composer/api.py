@@ -349,6 +349,7 @@ class SummaryApi(OwnerApi):
             "verdict": verdict_view(report),
             "race": race_words(race_rows(report["baselines"])),
             "command": command(composition, site),
+            "private_modules": selectors.private_modules(composition),
             "snippets": own_snippets(composition, site),
         }
         return Response(SummarySerializer(words).data)

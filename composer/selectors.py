@@ -365,6 +365,11 @@ def made_from(examples: Collection[Pair], owner: object) -> set[int]:
     )
 
 
+def private_modules(composition: Composition) -> list[str]:
+    """Those of its modules that are handed out only to whoever brings an access token."""
+    return list(composition.modules.filter(version__module__private=True).values_list("name", flat=True))
+
+
 def own_modules(composition: Composition) -> list[str]:
     """Those of its modules that were made from some of its own examples: somebody named them by hand."""
     pairs = [Pair(*row) for row in composition.examples.values_list("input", "output")]

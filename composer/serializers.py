@@ -383,4 +383,8 @@ class SummarySerializer(serializers.Serializer):
     verdict = VerdictSerializer()
     race = serializers.CharField(allow_blank=True, help_text="What to see in the race.")
     command = serializers.CharField(help_text="Makes the same adapter again.")
+    private_modules = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What the command fetches only with HF_TOKEN set to an access token of yours.",
+    )
     snippets = SnippetSerializer(many=True)

@@ -92,6 +92,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
         "address": composition.get_absolute_url(),
         "site": site,
         "command": command(composition, site),
+        "private_modules": selectors.private_modules(composition),
         "snippets": own_snippets(composition, site),
         "report_files": FILES,
         "files": files,

@@ -151,7 +151,8 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
 def missing(reference: str, where: str) -> str:
     """What to say of a repository that is not there."""
     folder = f" For the folder of that name here, write ./{reference}." if Path(reference).exists() else ""
-    return f"There is no repository {reference} at {where}, or it is private.{folder}"
+    private = "or it is private: then set HF_TOKEN to an access token that may read it"
+    return f"There is no repository {reference} at {where}, {private}.{folder}"
 
 
 def module_text(folder: Path, limit: int) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from huggingface_hub import HfApi
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from composer.report import PREDICTIONS_PER_PAGE
 from tests.browser.accessibility import require_accessible
-from tests.browser.test_journey import TASK, compose, sign_up, watch
+from tests.browser.test_journey import REPORT_TIMEOUT_MS, TASK, compose, sign_up, watch
 from tests.running_hub import Hub
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -73,12 +74,37 @@ def sha256(path: Path) -> str:
 
 
 def test_the_command_on_the_report_makes_the_very_same_adapter(report: Page, tmp_path):
-    command = snippet(report, "Command line")
+    expect(report.get_by_text("HF_TOKEN to an access token")).to_have_count(0)  # no module is private
+    require_same_adapter(report, tmp_path)
+
+
+def test_with_a_token_the_command_makes_the_same_adapter_from_a_private_module(
+    owner: BrowserContext, hub: Hub, tmp_path
+):
+    token = hub.call("manage", "create_token", "rita", "--scope", "write").stdout.split()[-1]
+    api = HfApi(endpoint=hub.address, token=token)
+    api.create_repo("rita/secret", private=True)
+    api.upload_folder(repo_id="rita/secret", folder_path=settings.BASE_DIR / "demo/bundle/modules/spanish")
+    page = owner.new_page()
+    page.goto(f"/compositions/new/?task={TASK}")
+    page.locator("[name=name]").fill("With a secret")
+    page.get_by_role("radio", name="By hand").check()
+    for name in ("demo/animal", "rita/secret"):
+        page.locator(f"input[name=modules][value='{name}']").check()
+    page.get_by_role("main").get_by_role("button", name="Compose", exact=True).click()
+    page.get_by_role("link", name="Read the report").click(timeout=REPORT_TIMEOUT_MS)
+    expect(page.locator("#again")).to_contain_text("rita/secret is private, so first set HF_TOKEN")
+    require_same_adapter(page, tmp_path, HF_TOKEN=token)
+    page.close()
+
+
+def require_same_adapter(report: Page, folder: Path, **environment: str) -> None:
+    """Run the report's command where its examples lie, and hold the bytes against the downloaded ones."""
     for name in ("examples.jsonl", "held_out.jsonl"):
-        (tmp_path / name).write_bytes(report.request.get(f"{report.url}{name}").body())
-    run(command, tmp_path, PYTHONPATH=str(settings.BASE_DIR))
-    (made,) = tmp_path.glob(f"*/{WEIGHTS}")
-    assert sha256(made) == sha256(downloaded(report, tmp_path / "downloaded") / WEIGHTS)
+        (folder / name).write_bytes(report.request.get(f"{report.url}{name}").body())
+    run(snippet(report, "Command line"), folder, PYTHONPATH=str(settings.BASE_DIR), **environment)
+    (made,) = folder.glob(f"*/{WEIGHTS}")
+    assert sha256(made) == sha256(downloaded(report, folder / "downloaded") / WEIGHTS)
 
 
 def downloaded(report: Page, folder: Path) -> Path:

@@ -6,7 +6,7 @@ from composer import selectors
 from composer.candidates import candidates
 from hub_site.accounts.models import Membership, Namespace
 from hub_site.accounts.names import name_key
-from modules_registry.services import module_publish
+from modules_registry.services import module_edit, module_publish
 from tests.composer.conftest import SHOTS
 from tests.factories import config_file, make_module, weights_file
 
@@ -69,6 +69,21 @@ def test_the_form_offers_it_to_its_owner_alone(secret, alice, bob, browser_of):
     ranked = [each.fit.name for each in candidates(secret.current.base, "exact", "", SHOTS, owner=alice)]
     assert "alice/secret-fruit" in ranked
     assert "alice/secret-fruit" not in str(candidates(secret.current.base, "exact", "", SHOTS))
+
+
+def test_the_report_says_which_modules_the_command_needs_a_token_for(
+    done, secret, modules, alice, api_of, browser_of
+):
+    chosen = [modules[0].current, secret.current]
+    composition = done(selection="chosen", module_versions=chosen)
+    page = browser_of(alice).get(composition.get_absolute_url()).content.decode()
+    assert "</span> is private, so first set <code>HF_TOKEN</code>" in page
+    told = api_of(alice).get(f"{ADDRESS}/{composition.pk}/summary").json()
+    assert told["private_modules"] == ["alice/secret-fruit"]
+    usual = done()
+    module_edit(editor=alice, module=secret, private=False)
+    page = browser_of(alice).get(usual.get_absolute_url()).content.decode()
+    assert "HF_TOKEN</code> to an" not in page
 
 
 def test_one_of_another_base_is_not_named_to_strangers_as_a_misfit(modules, alice, charlie):
