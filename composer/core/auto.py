@@ -19,7 +19,7 @@ from composer.core.blend import Folds
 from composer.core.choices import GRADIENT_STEP_COST
 from composer.core.combine import ExactSum
 from composer.core.layerwise import FreeLayers
-from composer.core.objective import FewShotScorer, token_mean
+from composer.core.objective import FewShotScorer
 from composer.core.record import Found, Journal
 from composer.core.search import Fits, fit_weights
 
@@ -91,7 +91,7 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
     start = method.spread(folds.weights)
     free = method.spread(used) * method.holders.flatten()
     weights = fit_weights(
-        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, folds.shown),
+        lambda w: scorer.loss_with_gradient(method, w, folds.shown),
         Fits(start, free, torch.zeros(len(start))),
         steps=LAYER_STEPS,
         bound=2 * method.bound,  # a module that is already at its bound may still differ between layers

@@ -72,6 +72,11 @@ class TokenBatch:
     def label_tokens(self) -> Tensor:
         return (self.labels != IGNORED).sum(-1).cpu()
 
+    def part(self, examples: slice) -> "TokenBatch":
+        """Some of the examples."""
+        inputs = {name: tensor[examples] for name, tensor in self.inputs.items()}
+        return TokenBatch(inputs, self.labels[examples], self.examples[examples])
+
     @cached_property
     def rows(self) -> Rows:
         """The examples of an encoder-decoder without their padding."""

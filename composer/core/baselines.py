@@ -16,6 +16,7 @@ from composer.core.errors import ComposeError
 from composer.core.evaluate import LeftOut
 from composer.core.examples import Example
 from composer.core.fitting import Fitting
+from composer.core.gradient import loss_and_gradient
 from composer.core.methods import make_method
 from composer.core.module_stack import Layer, ModuleStack
 from composer.core.objective import FewShotScorer, token_mean
@@ -249,20 +250,21 @@ def train_loras(
         A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
         B = torch.zeros(len(shown), layer.d_out, rank)
         all_A = A.to(base.device).repeat(len(shown), 1, 1)
-        factors[layer.path] = (all_A.requires_grad_(), B.to(base.device).requires_grad_())
+        factors[layer.path] = (all_A, B.to(base.device))
     trained = [factor for pair in factors.values() for factor in pair]
+
+    def loras(rows: Sequence[Tensor]) -> Adapters:
+        return with_scaling(dict(zip(factors, zip(rows[::2], rows[1::2], strict=True), strict=True)))
+
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
     for step in range(LORA_STEPS):
         adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        nats = base.token_nats(batch, with_scaling(factors), len(shown))
-        gradients = torch.autograd.grad(token_mean(nats, batch.label_tokens, shown).sum(), trained)
+        _, gradients = loss_and_gradient(base, batch, trained, loras, shown)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (P,)
         for factor, gradient in zip(trained, gradients, strict=True):
             factor.grad = gradient / norms.clamp(min=1.0).view(-1, 1, 1)
         adam.step()
-    for factor in trained:
-        factor.requires_grad_(False)
-    return with_scaling(factors)
+    return loras(trained)
 
 
 def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:

@@ -193,7 +193,7 @@ def greedy_refit(
     free = (start != 0).float() if start.any() else torch.ones_like(start)
     steps = steps_within(budget - budget // 2)
     fit_weights(
-        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens),
+        lambda w: scorer.loss_with_gradient(method, w),
         Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
         steps=steps,
         learning_rate=rate_for(steps),
@@ -242,7 +242,7 @@ def fit_bag(
     """(P, N): one dense fit for each row of `shown`, side by side; their average is noted."""
     n_fits, n = len(shown), len(method.stack)
     return fit_weights(
-        lambda w: token_mean(scorer.nats_with_gradient(method, w), scorer.label_tokens, shown),
+        lambda w: scorer.loss_with_gradient(method, w, shown),
         Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
         steps=steps,
         learning_rate=rate_for(steps),

@@ -176,7 +176,7 @@ class Fitting:
         return token_mean(self.scorer.nats(self.method, weights), self.scorer.label_tokens)
 
     def _loss_with_gradient(self, weights: Tensor) -> Tensor:
-        return token_mean(self.scorer.nats_with_gradient(self.method, weights), self.scorer.label_tokens)
+        return self.scorer.loss_with_gradient(self.method, weights)
 
     def _share_wrong(self, weights: Tensor) -> Tensor:
         """(P,) from 0 to 1, by greedy answers to the shots."""

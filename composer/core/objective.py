@@ -5,12 +5,14 @@ each candidate (P, n), summed over the example's label tokens.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from composer.core.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
 from composer.core.combine import Adapters, Method, single_modules
+from composer.core.gradient import loss_and_gradient
 from composer.core.module_stack import ModuleStack
 
 # Told of rows of a table as soon as they are scored: their numbers, and the rows (block, n).
@@ -68,10 +70,16 @@ class FewShotScorer:
         """(1, n): the base model without any module."""
         return self._in_blocks(1, lambda _block: {})
 
-    def nats_with_gradient(self, method: Method, weights: Tensor) -> Tensor:
-        """(P, n) of weights (P, N), to be differentiated; P gradient steps are counted."""
+    def loss_with_gradient(self, method: Method, weights: Tensor, shots: Tensor | None = None) -> Tensor:
+        """(P,) nats per label token of weights (P, n_weights), to be differentiated.
+
+        `shots` as in `token_mean`. P gradient steps are counted.
+        """
         self.gradient_steps += len(weights)
-        return self.base.token_nats(self.batch, method.adapters(weights), len(weights))
+        if shots is None:
+            shots = torch.ones(len(weights), len(self.batch))
+        loss: Tensor = _Loss.apply(weights, self, method, shots)  # type: ignore[no-untyped-call]  # torch's own
+        return loss
 
     @torch.no_grad()
     def _in_blocks(
@@ -91,6 +99,23 @@ class FewShotScorer:
             rows.append(self.base.token_nats(batch, adapters(block), block.stop - block.start))
             on_block(block, rows[-1])
         return torch.cat(rows)
+
+
+class _Loss(torch.autograd.Function):
+    """Makes the gradient along with the loss, and keeps nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, shots: Tensor) -> Tensor:
+        losses, (gradient,) = loss_and_gradient(
+            scorer.base, scorer.batch, [weights], lambda own: method.adapters(own[0]), shots
+        )
+        ctx.save_for_backward(gradient)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *of_losses: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return of_losses[0].unsqueeze(-1) * gradient, None, None, None
 
 
 def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) -> Tensor:

@@ -74,7 +74,7 @@ def test_the_gradient_is_the_slope(world):
     scorer, stack = scorer_of(*world)
     method = ExactSum(stack)
     weights = torch.tensor([[0.4, -0.3, 0.8]], requires_grad=True)
-    loss = token_mean(scorer.nats_with_gradient(method, weights), scorer.label_tokens)
+    loss = scorer.loss_with_gradient(method, weights)
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
     width = 1e-2
     for i in range(3):
@@ -93,7 +93,7 @@ def test_at_zero_the_gradient_is_dead_in_a_product_of_sums_and_alive_in_an_exact
     slopes = []
     for method in (ProductOfSums(stack), ExactSum(stack)):
         weights = torch.zeros(1, 3, requires_grad=True)
-        (gradient,) = torch.autograd.grad(scorer.nats_with_gradient(method, weights).sum(), weights)
+        (gradient,) = torch.autograd.grad(scorer.loss_with_gradient(method, weights).sum(), weights)
         slopes.append(float(gradient.abs().max()))
     assert slopes[0] == 0.0
     assert slopes[1] > 0.0
