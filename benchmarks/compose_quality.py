@@ -35,7 +35,7 @@ HELD_OUT = 200  # examples of a task, as far as it has them
 VERDICT_EXAMPLES = 100
 DRAWS = 5
 VERDICT_DRAWS = 7  # times 16 composable tasks: over a hundred runs of each kind
-MOMENTS_S = (0.5, 1.0, 2.0, 3.0, 4.5, 6.0)
+MOMENTS_S = (0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 60.0)  # the last is after the end of every search
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "auto": {"method": "auto", "baselines": "thorough"},

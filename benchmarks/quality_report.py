@@ -187,7 +187,8 @@ def anytime_section(part: Mapping[str, Any]) -> str:
         "## How soon",
         "",
         "Screening and search, modules and examples in memory, one thread, a warm process. The search is",
-        "stopped after so many seconds and what it has is written and scored; composable tasks, one draw.",
+        "stopped after so many seconds and what it has is written and scored, last whole searches; composable",
+        "tasks, one draw. "
         f"The published loop takes {reference:.2f} s (median) on the same machine: {part['machine']}.",
         "",
         "| seconds, mean | exact match, percent |",
