@@ -1,11 +1,12 @@
 """How good the default is, how soon, and how far its verdict can be trusted, on the demo world.
 
-    python -m benchmarks.compose_quality [--parts quality verdict anytime] [--workers 2] [--out FOLDER]
+    python -m benchmarks.compose_quality [--parts quality verdict precision anytime] [--out FOLDER]
 
 quality: every unseen task, five draws of five shots, 200 held-out examples (or as many as the task
     has): the default, the published method, one plain gradient fit, and every baseline.
 verdict: the composable tasks, with every module and again with one needed skill withheld from the
     library. The verdict is decided on some examples and judged on others that it never saw.
+precision: the default with products in fp32 and in bf16, on the same draws.
 anytime: the default stopped after so many seconds, and the published loop's own time. Needs a quiet
     machine; the others do not.
 
@@ -34,6 +35,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 HELD_OUT = 200  # examples of a task, as far as it has them
 VERDICT_EXAMPLES = 100
 DRAWS = 5
+PRECISION_DRAWS = 2
 VERDICT_DRAWS = 7  # times 16 composable tasks: over a hundred runs of each kind
 MOMENTS_S = (0.5, 1.0, 2.0, 3.0, 4.5, 6.0, 60.0)  # the last is after the end of every search
 
@@ -41,6 +43,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "auto": {"method": "auto", "baselines": "thorough"},
     "adam": {"method": "exact", "search": "adam", "baselines": "none"},
 }
+PRECISIONS = ("fp32", "bf16")
 COMPOSABLE = [name for name, task in TASKS_BY_NAME.items() if task.kind == "composable"]
 
 
@@ -112,6 +115,12 @@ def verdict_orders(asked: argparse.Namespace) -> Iterator[Order]:
         for draw in range(asked.verdict_draws if task in COMPOSABLE else 0):
             yield Order("verdict", task, draw)
             yield Order("verdict", task, draw, withheld=skills[draw % len(skills)])
+
+
+def precision_orders(asked: argparse.Namespace) -> Iterator[Order]:
+    for task in asked.tasks:
+        for draw in range(min(asked.draws, PRECISION_DRAWS)):
+            yield from (Order("precision", task, draw, variant=precision) for precision in PRECISIONS)
 
 
 def anytime_orders(asked: argparse.Namespace) -> Iterator[Order]:
@@ -202,11 +211,11 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
     from composer.core.job import Composition
     from composer.core.request import read_job
 
-    asked = VARIANTS[order.variant]
-    if order.part == "anytime":
-        asked = {**asked, "baselines": "none"}
-    if order.part == "verdict":
-        asked = {**asked, "baselines": "always"}
+    asked = {**VARIANTS["auto" if order.variant in PRECISIONS else order.variant]}
+    if order.variant in PRECISIONS:
+        asked["precision"] = order.variant
+    if order.part != "quality":
+        asked["baselines"] = "none" if order.part == "anytime" else "always"
     began: list[float] = []
 
     def on_event(event: Mapping[str, Any]) -> None:
@@ -239,6 +248,7 @@ def reference_seconds(draw: Draw) -> float:
 PARTS: Mapping[str, tuple[Callable[..., Iterator[Order]], Callable[[Order], dict[str, Any]]]] = {
     "quality": (quality_orders, quality_row),
     "verdict": (verdict_orders, verdict_row),
+    "precision": (precision_orders, quality_row),
     "anytime": (anytime_orders, anytime_row),
 }
 

@@ -24,6 +24,7 @@ KINDS = {
     "new_knowledge": "Tasks that need knowledge only one module has",
     "negative": "Controls whose skill no module has",
 }
+CHOSEN_WEIGHT = 0.05
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -161,6 +162,56 @@ def rate(count: int, n: int) -> str:
     return f"{count} = {100 * count / n:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
 
 
+# --- precision ------------------------------------------------------------------
+
+
+def precision_section(part: Mapping[str, Any]) -> str:
+    """The same runs in fp32 and bf16, side by side."""
+    lines = [
+        "## In bf16",
+        "",
+        "The same draws with the products in bf16, which `--precision auto` takes for larger bases only, and",
+        f"in fp32. Chosen: modules with a weight of at least {CHOSEN_WEIGHT:g}, up or down.",
+        f"Machine: {part['machine']}.",
+        "",
+        "| tasks | runs | same modules chosen | same verdict | exact match, fp32 | bf16 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for kind in KINDS:
+        pairs = in_both_precisions([row for row in part["rows"] if row["kind"] == kind])
+        if not pairs:
+            continue
+        same_modules = sum(chosen(a) == chosen(b) for a, b in pairs)
+        same_verdict = sum(a["verdict"] == b["verdict"] for a, b in pairs)
+        means = [
+            statistics.fmean(row["exact_match_percent"]["composed"] for row in own)
+            for own in zip(*pairs, strict=True)
+        ]
+        lines.append(
+            f"| {kind.replace('_', ' ')} | {len(pairs)} | {same_modules} | {same_verdict} "
+            f"| {means[0]:.1f} | {means[1]:.1f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def in_both_precisions(rows: Rows) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """(fp32, bf16) of each draw."""
+    by_run = {(row["task"], row["draw"], row["variant"]): row for row in rows}
+    return [
+        (row, by_run[task, draw, "bf16"])
+        for (task, draw, precision), row in by_run.items()
+        if precision == "fp32" and (task, draw, "bf16") in by_run
+    ]
+
+
+def mean_exact_match(rows: Rows) -> float:
+    return statistics.fmean(row["exact_match_percent"]["composed"] for row in rows)
+
+
+def chosen(row: Mapping[str, Any]) -> set[str]:
+    return {name for name, weight in row["weights"].items() if abs(weight) >= CHOSEN_WEIGHT}
+
+
 # --- anytime ------------------------------------------------------------------
 
 
@@ -187,8 +238,8 @@ def anytime_section(part: Mapping[str, Any]) -> str:
         "## How soon",
         "",
         "Screening and search, modules and examples in memory, one thread, a warm process. The search is",
-        "stopped after so many seconds and what it has is written and scored, last whole searches; composable",
-        "tasks, one draw. "
+        "stopped after so many seconds and what it has is written and scored; the last row is searches to",
+        "their end. Composable tasks, one draw.",
         f"The published loop takes {reference:.2f} s (median) on the same machine: {part['machine']}.",
         "",
         "| seconds, mean | exact match, percent |",
@@ -201,5 +252,6 @@ def anytime_section(part: Mapping[str, Any]) -> str:
 SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "quality": quality_section,
     "verdict": verdict_section,
+    "precision": precision_section,
     "anytime": anytime_section,
 }

@@ -32,6 +32,21 @@ def test_a_withheld_skill_is_in_no_module_that_is_left():
     assert len(left) == len(modules_without(None)) - 2
 
 
+def test_precisions_are_compared_run_by_run():
+    rows = [
+        {"kind": "composable", "task": task, "draw": 0, "variant": precision, "verdict": verdict,
+         "weights": weights, "exact_match_percent": {"composed": percent}}
+        for task, precision, verdict, weights, percent in [
+            ("a", "fp32", "use", {"x": 0.9, "y": 0.04}, 60.0),
+            ("a", "bf16", "use", {"x": 0.8}, 50.0),
+            ("b", "fp32", "use", {"x": 0.9}, 80.0),
+            ("b", "bf16", "none", {"x": 0.9, "y": -0.05}, 90.0),
+        ]
+    ]  # fmt: skip
+    section = quality_report.precision_section({"machine": "this one", "rows": rows})
+    assert "| composable | 2 | 1 | 1 | 70.0 | 70.0 |" in section
+
+
 def test_false_uses_and_missed_gains_are_counted_by_the_gain_on_other_examples():
     rows = [
         {"decision": {"held_out": decision}, "true_gain": gain}
@@ -48,16 +63,17 @@ def test_one_task_runs_through_every_part(tmp_path, monkeypatch):
     variants = {"auto": {**quick, "baselines": "always"}, "adam": {**quick, "baselines": "none"}}
     monkeypatch.setattr(compose_quality, "VARIANTS", variants)
     content = {"schema": 1}
+    others = {"quality": ["adam"], "precision": ["fp32", "bf16"], "anytime": ["reference"]}
     for part, (_, made_by) in compose_quality.PARTS.items():
         orders = [compose_quality.Order(part, "body-answer", 0, stop_s=9.0 if part == "anytime" else None)]
-        orders += [compose_quality.Order(part, "body-answer", 0, variant="adam")] * (part == "quality")
-        orders += [compose_quality.Order(part, "body-answer", 0, variant="reference")] * (part == "anytime")
+        orders += [compose_quality.Order(part, "body-answer", 0, name) for name in others.get(part, [])]
         content[part] = {"machine": "this one", "rows": [made_by(order) for order in orders]}
     quality_report.write(tmp_path, json.loads(json.dumps(content)))
     text = (tmp_path / "compose_quality.md").read_text()
     assert "| body-answer | 20 |" in text
     assert "How far the verdict can be trusted" in text
     assert (tmp_path / "compose_quality_anytime.svg").read_text().startswith("<svg")
+    assert "| composable | 1 | 1 | 1 |" in text  # greedy choice and verdict are the same in bf16
     (row,) = content["verdict"]["rows"]
     assert row["true_gain"] == pytest.approx(
         row["exact_match_percent"]["composed"]
