@@ -216,13 +216,15 @@ def chosen(row: Mapping[str, Any]) -> set[str]:
 
 
 def anytime_points(rows: Rows) -> list[tuple[float, float]]:
-    """(seconds, mean exact match) for each moment at which the search was stopped."""
+    """(seconds, mean exact match) for each moment of stopping, up to the one that no search lived to see."""
     moments = sorted({row["stop_s"] for row in rows if "stop_s" in row})
     points = []
     for moment in moments:
         own = [row for row in rows if row.get("stop_s") == moment]
         seconds = statistics.fmean(row["seconds"] for row in own)
         points.append((seconds, statistics.fmean(row["exact_match_percent"] for row in own)))
+        if not any(row["stopped"] for row in own):
+            break
     return points
 
 

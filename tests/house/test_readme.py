@@ -62,3 +62,10 @@ def test_what_it_says_of_speed_is_what_was_measured():
 def test_links_within_the_repository_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (settings.BASE_DIR / target).exists(), target
+
+
+def test_what_it_says_of_how_soon_is_what_was_measured():
+    first, *_, last = re.findall(r"^\| (\d+\.\d+) \| (\d+\.\d+) \|$", RESULT, re.MULTILINE)
+    words = " ".join(README.split())
+    assert f"already answers {float(first[1]):.0f} % of" in words
+    assert f"search ends after {float(last[0]):.1f} s, at {float(last[1]):.0f} %" in words
