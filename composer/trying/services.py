@@ -151,7 +151,10 @@ def require_not_too_often(asker: Asker) -> None:
     asked = selectors.asked_by(asker)
     unfinished = asked.waiting().count() + asked.running().count()
     if unfinished >= UNFINISHED_MAX:
-        message = f"{UNFINISHED_MAX} of your questions still wait for an answer. Wait for one of them."
+        message = (
+            f"{UNFINISHED_MAX} of your questions still wait for their answers, the most at once. "
+            "Ask this one when one of them is answered."
+        )
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
     most = settings.HUB_TRY_PER_MINUTE if asker.user else settings.HUB_TRY_VISITORS_PER_MINUTE
     recent = asked.filter(created_at__gt=timezone.now() - MINUTE).order_by("-created_at")

@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import reswap, retarget
 
 from composer.trying import selectors
 from composer.trying.askers import asker_of, remembered_asker
@@ -99,14 +100,18 @@ def ask(request: HttpRequest, target: Target, form: TryForm) -> TryOut:
 
 
 def refused(request: HttpRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
-    """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200."""
+    """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200.
+
+    It has a place of its own: the question before, which may still wait for its answer, keeps its place.
+    """
+    context = {"refusal": refusal.message, "is_for_later": refusal.retry_after_s is not None}
     if request.htmx:
-        context = {"refusal": refusal.message, "is_busy": refusal.status == 503}
-        return render(request, "trying/_answer.html", context)
+        response = render(request, "trying/_refusal.html", context)
+        return reswap(retarget(response, "#try-refusal"), "innerHTML")
     for name, messages in refusal.fields.items():
         for message in messages:
             form.add_error(name, message)
-    context = panel_context(request, target, form) | {"refusal": refusal.message}
+    context |= panel_context(request, target, form)
     response = render(request, "trying/tryout.html", context, status=refusal.status)
     for name, value in refusal.headers.items():
         response[name] = value

@@ -128,6 +128,29 @@ def test_a_double_click_asks_once(demo: Page, hub: Hub):
     assert len(asked) == 1
 
 
+def test_one_question_too_many_is_said_once_and_the_one_that_waits_is_still_answered(demo: Page, hub: Hub):
+    open_box(demo)
+    ask(demo, ": hat")
+    shown(demo)
+    with paused(resident(hub)):
+        for words, standing in (
+            (": hat", "Answering…"),
+            (": sock", "Busy: 1 question before"),
+            (": shirt", "Busy: 2"),
+        ):
+            ask(demo, words)
+            expect(demo.locator("#try-answer")).to_contain_text(standing)
+        said = demo.locator("#try .notice, .toast")
+        for words in (": rake", ": axe"):
+            ask(demo, words)
+            expect(said).to_have_count(1)
+            expect(said).to_contain_text("Ask this one when one of them is answered.")
+        expect(demo.locator("#try-answer")).to_contain_text("Busy: 2 questions before yours.")
+        require_accessible(demo)
+    expect_answer(demo, "SHIRT", "shirt")
+    expect(said).to_have_count(0)
+
+
 def test_two_people_at_once_are_told_who_is_first(demo: Page, hub: Hub, browser: Browser):
     open_box(demo)
     ask(demo, ": hat")

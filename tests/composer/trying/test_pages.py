@@ -117,6 +117,7 @@ def test_busy_is_said_in_a_sentence_and_to_programs_by_its_status(
     busy = browser_of(alice).post(ADDRESS, {"input": "apple"}, headers=HTMX)
     assert busy.status_code == 200
     assert "Busy: 1 question waits" in text_of(busy)
+    assert busy.headers["HX-Retarget"] == "#try-refusal"  # an answer that is waited for stays where it is
     page = browser_of(alice).post(ADDRESS, {"input": "apple"})
     assert (page.status_code, page.headers["Retry-After"]) == (503, "10")
 
