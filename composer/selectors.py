@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
 from composer.core.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
@@ -300,22 +300,32 @@ def result_open(file: ResultFile) -> BinaryIO:
 
 
 def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":
-    """How a composition that does not move stands: who is before it, how long it has been quiet."""
+    """How a composition that does not move stands: who is before it, how long no worker has been seen."""
     now = now or timezone.now()
-    ahead = Composition.objects.filter(
-        Q(status=Status.RUNNING, lease_until__gte=now)
-        | Q(status=Status.QUEUED, created_at__lt=composition.created_at)
-    ).exclude(pk=composition.pk)
-    silent_since = composition.created_at
+    others = Composition.objects.exclude(pk=composition.pk)
+    working = others.filter(status=Status.RUNNING, lease_until__gte=now).count()
+    before = others.filter(status=Status.QUEUED, created_at__lt=composition.created_at).count()
     if composition.status == Status.RUNNING and composition.lease_until:
-        silent_since = composition.lease_until - LEASE  # its worker's last beat
-    return Waiting(ahead=ahead.count(), seconds=max(0, int((now - silent_since).total_seconds())))
+        seen_at = composition.lease_until - LEASE  # its worker's last beat
+        return Waiting(ahead=0, seconds=seconds_between(seen_at, now))
+    if working:
+        return Waiting(ahead=working + before, seconds=0)
+    ended = others.filter(status__in=(Status.DONE, Status.FAILED))
+    left_at = ended.aggregate(last=Max("finished_at"))["last"]  # by a worker that came for the next one
+    told_at = composition.events.order_by("-number").values_list("at", flat=True).first()  # it is gone
+    seen_at = max(at for at in (composition.created_at, left_at, told_at) if at)
+    return Waiting(ahead=before, seconds=seconds_between(seen_at, now), was_begun=told_at is not None)
+
+
+def seconds_between(start: datetime, end: datetime) -> int:
+    return max(0, int((end - start).total_seconds()))
 
 
 @dataclass(frozen=True)
 class Waiting:
     ahead: int
-    seconds: int
+    seconds: int  # since a worker was seen, whichever could take it
+    was_begun: bool = False  # queued again, for its worker is gone
 
     @property
     def is_long(self) -> bool:

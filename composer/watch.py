@@ -9,7 +9,7 @@ from composer import selectors
 from composer.core.choices import SEARCH_OF_AUTO
 from composer.estimates import Amounts, Estimate, seconds_by_stage
 from composer.models import Composition, Example
-from composer.pace import Stage, left_s, stages_of, time_words
+from composer.pace import Stage, left_s, stages_of, time_words, waited_words
 from composer.report import loss_rows, race_rows, race_so_far, weight_rows
 from composer.telling import said
 from composer.verdict_words import verdict_view
@@ -18,8 +18,8 @@ from hub_site.jobs.models import Status
 ALONE_SHOWN = 12  # modules tried alone, best first
 LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
 NO_WORKER = (
-    "Queued for {seconds} s, and no worker has picked it up. Your request is safe: it starts by itself "
-    "when the compose worker is back. If this lasts, tell the site's operator."
+    "No worker has picked it up for {time}. Your request is safe: it {goes_on} by itself when the compose "
+    "worker is back, also when you leave this page. If this lasts, tell the site's operator."
 )
 LOSS_OF_PARTS = (
     "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
@@ -30,8 +30,7 @@ LOSS_OF_SEARCH = (
     "The report gives the plain loss of the finished mix."
 )
 SILENT_WORKER = (
-    "Its worker has been silent for {seconds} s. If it is gone, another one starts the work again "
-    "within a minute."
+    "Its worker has been silent for {time}. If it is gone, another one starts the work again within a minute."
 )
 
 
@@ -58,8 +57,10 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         "time_left": time_words(left_s(stages)),
         "time_basis": Estimate(0, 0, n_measured).basis,
         "loss_words": loss_words(composition),
-        "no_worker": NO_WORKER.format(seconds=waiting.seconds),
-        "silent_worker": SILENT_WORKER.format(seconds=waiting.seconds),
+        "no_worker": NO_WORKER.format(
+            time=waited_words(waiting.seconds), goes_on="goes on" if waiting.was_begun else "starts"
+        ),
+        "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
         "alone": alone_view(composition),
         "rows": race_so_far(told),
         "race": race_rows(told),

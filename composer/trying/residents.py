@@ -37,11 +37,20 @@ class TimedOut(Exception):
     """The child took longer than it may, and its own clock did not end it."""
 
     code = "timed_out"
+    sentence = "The answer took too long, so it was stopped. Try a shorter prompt or fewer new tokens."
 
     def __init__(self) -> None:
-        super().__init__(
-            "The answer took too long, so it was stopped. Try a shorter prompt or fewer new tokens."
-        )
+        super().__init__(self.sentence)
+
+
+class LoadTimedOut(TimedOut):
+    """The base was not in memory in time; nothing that was asked is at fault."""
+
+    code = "load_timed_out"
+    sentence = (
+        f"The base model was not loaded within {LOAD_TIMEOUT_S:.0f} s, so we stopped waiting for it. "
+        "Ask again in a few minutes; if this lasts, tell the site's operator."
+    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Resident:
         self._questions = os.open(self._folder / QUESTIONS, os.O_RDWR | os.O_CLOEXEC)
         self._child = self._launcher.start_child(self._folder, self._limits)
         self._events = self._child.events(TICK_S)
-        self._hear({"loaded"}, LOAD_TIMEOUT_S, on_tick)
+        self._hear({"loaded"}, LOAD_TIMEOUT_S, on_tick, late=LoadTimedOut)
 
     def ask(self, question: Question, on_tick: OnTick) -> Mapping[str, Any]:
         """The event "answered", or "declined" with its code and message. Settle afterwards, or leave.
@@ -126,14 +135,16 @@ class Resident:
             self._child, self._questions, self._answers = None, -1, 0
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _hear(self, wanted: set[str], timeout_s: float, on_tick: OnTick) -> Mapping[str, Any]:
+    def _hear(
+        self, wanted: set[str], timeout_s: float, on_tick: OnTick, late: type[TimedOut] = TimedOut
+    ) -> Mapping[str, Any]:
         deadline = time.monotonic() + timeout_s
         for event in self._events:
             if event is not None and event["event"] in wanted:
                 return event
             on_tick()
             if time.monotonic() > deadline:
-                raise TimedOut
+                raise late
         raise ChildBroke("The child ended by itself, without an answer.")
 
 

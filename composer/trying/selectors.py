@@ -23,6 +23,7 @@ from modules_registry.models import BaseModel, Version
 EXAMPLES_MAX = 4
 EXAMPLE_CHARACTERS_MAX = 400  # longer ones make no button
 PICKED_UP = timedelta(seconds=5)  # a free worker takes a question well within this
+MOST_ARE_ANSWERED_IN = timedelta(seconds=8)
 TABLE_LINE = re.compile(r"^\s*\|(?P<first>[^|]*)\|(?P<second>[^|]*)\|\s*$")
 
 
@@ -188,6 +189,19 @@ def is_worker_away(tryout: TryOut) -> bool:
     """Whether it has waited too long for that while nothing is being answered."""
     waited = timezone.now() - tryout.created_at
     return tryout.status == Status.QUEUED and waited > PICKED_UP and not is_anybody_answering()
+
+
+def is_nobody_coming() -> bool:
+    """Whether the queue stands still."""
+    first = TryOut.objects.waiting().first()
+    return first is not None and is_worker_away(first)
+
+
+def is_slow(tryout: TryOut) -> bool:
+    """Whether its answer takes longer than most, its base having been in memory."""
+    if tryout.status != Status.RUNNING or tryout.is_cold or tryout.started_at is None:
+        return False
+    return timezone.now() - tryout.started_at > MOST_ARE_ANSWERED_IN
 
 
 def is_anybody_answering() -> bool:

@@ -26,6 +26,7 @@ MINUTE = timedelta(minutes=1)
 LOOK_EVERY_S = 0.04
 ASKING_LOCK = 0x7279  # any number that no other advisory lock has
 BUSY_RETRY_S = 10
+AWAY_RETRY_S = 120
 
 NO_WORKER = (
     "The worker that answers has not come back for two minutes, so your question was dropped. "
@@ -169,7 +170,14 @@ def require_not_too_often(asker: Asker) -> None:
 
 def require_room() -> None:
     in_line = selectors.in_line()
-    if in_line >= settings.HUB_TRY_WAITING_MAX:
-        waiting = "1 question waits" if in_line == 1 else f"{in_line} questions wait"
-        message = f"Busy: {waiting} for an answer already. Ask again in {BUSY_RETRY_S} seconds."
-        raise Refusal("busy", message, status=503, retry_after_s=BUSY_RETRY_S)
+    if in_line < settings.HUB_TRY_WAITING_MAX:
+        return
+    waiting = "1 question waits" if in_line == 1 else f"{in_line} questions wait"
+    if selectors.is_nobody_coming():
+        message = (
+            f"{waiting}, and the worker that answers seems to be away. "
+            "Ask again in some minutes; if this lasts, tell the site's operator."
+        )
+        raise Refusal("no_worker", message, status=503, retry_after_s=AWAY_RETRY_S)
+    message = f"Busy: {waiting} for an answer already. Ask again in {BUSY_RETRY_S} seconds."
+    raise Refusal("busy", message, status=503, retry_after_s=BUSY_RETRY_S)

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -136,6 +137,8 @@ def answer_context(tryout: TryOut) -> dict[str, Any]:
         "expected": target.examples.get(tryout.input, ""),
         "ahead": selectors.ahead_of(tryout),
         "standing": standing(tryout),
+        "is_slow": selectors.is_slow(tryout),
+        "answer_s": settings.HUB_TRY_ANSWER_S,
         "no_worker": NO_WORKER if selectors.is_worker_away(tryout) else "",
     }
 
@@ -143,6 +146,6 @@ def answer_context(tryout: TryOut) -> dict[str, Any]:
 def standing(tryout: TryOut) -> str:
     """What the page says of it, short: as long as it is the same there is nothing new."""
     if tryout.status != Status.QUEUED:
-        return str(tryout.status)
+        return f"{tryout.status}{'-slow' if selectors.is_slow(tryout) else ''}"
     away = "-away" if selectors.is_worker_away(tryout) else ""
     return f"{tryout.status}-{selectors.ahead_of(tryout)}{away}"

@@ -297,8 +297,34 @@ def test_a_composition_nobody_picks_up_says_so(browser, ask):
     long_ago = timezone.now() - timezone.timedelta(seconds=90)
     Composition.objects.filter(pk=composition.pk).update(created_at=long_ago)
     page = page_of(browser.get(composition.get_absolute_url()))
-    assert "no worker has picked it up" in page
-    assert "Queued for 9" in page
+    assert "No worker has picked it up for 9" in page
+    assert "it starts by itself" in page
+
+
+def test_one_behind_others_that_nobody_picks_up_says_so_too(browser, ask):
+    first, second = ask(seed=1), ask(seed=2)
+    long_ago = timezone.now() - timezone.timedelta(minutes=10)
+    Composition.objects.update(created_at=long_ago)
+    Composition.objects.filter(pk=first.pk).update(created_at=long_ago - timezone.timedelta(seconds=1))
+    page = page_of(browser.get(second.get_absolute_url()))
+    assert "1 composition before yours" in page
+    assert "No worker has picked it up for 10 minutes" in page
+    leases.claim(Composition, first.pk, worker="w")
+    page = page_of(browser.get(second.get_absolute_url()))
+    assert "1 composition before yours" in page
+    assert "No worker" not in page
+
+
+def test_one_whose_worker_went_away_says_since_when_and_that_it_goes_on(browser, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.append_events(held, [CompositionEvent(kind="stage", detail={"stage": "load", "text": "Loading"})])
+    now = timezone.now()
+    Composition.objects.update(created_at=now - timezone.timedelta(hours=3))
+    CompositionEvent.objects.update(at=now - timezone.timedelta(minutes=4, seconds=5))
+    leases.let_go(held)
+    page = page_of(browser.get(held.get_absolute_url()))
+    assert "its worker went away" in page
+    assert "No worker has picked it up for 4 minutes. Your request is safe: it goes on by itself" in page
 
 
 def test_a_composition_behind_others_says_how_many(browser, ask):

@@ -17,6 +17,8 @@ class BaseUnusable(Exception):
 def run(folder, on_event):
     if (folder / "base" / "unusable").exists():
         raise BaseUnusable("The base model cannot be loaded: it is a potato.")
+    if (folder / "base" / "slow").exists():
+        signal.pause()
     on_event({"event": "loaded"})
     with (folder / "questions").open(encoding="utf-8") as questions:
         for number, line in enumerate(questions, start=1):

@@ -135,6 +135,17 @@ def test_a_worker_that_is_away_is_said_to_be(client, module):
     assert NO_WORKER in text_of(client.get(f"/try/{TryOut.objects.get().pk}/?known=queued-0", headers=HTMX))
 
 
+def test_an_answer_that_takes_long_says_when_it_is_stopped(client, module, settings):
+    settings.HUB_TRY_ANSWER_S = 17
+    client.post(ADDRESS, {"input": "apple"})
+    now = timezone.now()
+    TryOut.objects.update(status=Status.RUNNING, started_at=now, alive_at=now)
+    address = f"/try/{TryOut.objects.get().pk}/?known=running"
+    assert client.get(address, headers=HTMX).status_code == 204  # nothing new
+    TryOut.objects.update(started_at=now - timedelta(seconds=20))
+    assert "have 17 s each" in text_of(client.get(address, headers=HTMX))
+
+
 def test_a_base_that_is_loaded_first_is_said_to_be(client, module):
     client.post(ADDRESS, {"input": "apple"})
     TryOut.objects.update(status=Status.RUNNING, is_cold=True, alive_at=timezone.now())

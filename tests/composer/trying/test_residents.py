@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from composer.trying import residents as module_under_test
-from composer.trying.residents import Question, Resident, Stopping, TimedOut
+from composer.trying.residents import LoadTimedOut, Question, Resident, Stopping, TimedOut
 from hub_site.jobs.children import ChildBroke, ChildDied, ChildRefused
 from hub_site.jobs.sandbox import Limits
 from tests.jobs.test_launcher import wait_until_gone
@@ -20,6 +20,11 @@ def nothing() -> None:
 
 def put_nothing(folder: Path) -> None:
     folder.mkdir()
+
+
+def put_slow(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "slow").touch()
 
 
 def put_adapter(folder: Path) -> None:
@@ -97,6 +102,12 @@ def test_a_child_that_says_nothing_is_given_up(resident, monkeypatch):
     monkeypatch.setattr(module_under_test, "SPARE_S", 0.0)
     with pytest.raises(TimedOut):
         asked(resident, "hang", limit_s=0.1)
+
+
+def test_a_base_that_does_not_get_loaded_blames_no_prompt(resident, monkeypatch):
+    monkeypatch.setattr(module_under_test, "LOAD_TIMEOUT_S", 0.0)
+    with pytest.raises(LoadTimedOut, match="base model was not loaded"):
+        resident.start(put_slow, nothing)
 
 
 def test_a_base_that_was_changed_is_told_of_before_anybody_else_may_ask(resident):

@@ -116,6 +116,15 @@ def test_when_too_many_wait_the_site_says_busy_and_when_to_come_back(ask_it, set
     ask_it(asker=Asker(charlie))
 
 
+def test_a_full_queue_that_nobody_answers_does_not_call_itself_busy(ask_it, settings, bob):
+    settings.HUB_TRY_WAITING_MAX = 1
+    ask_it()
+    TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=10))
+    with pytest.raises(Refusal, match="seems to be away") as caught:
+        ask_it(asker=Asker(bob))
+    assert (caught.value.code, caught.value.status) == ("no_worker", 503)
+
+
 def test_each_knows_how_many_come_before(ask_it, bob, charlie):
     asked = [ask_it(), ask_it(asker=Asker(bob)), ask_it(asker=Asker(charlie))]
     assert [selectors.ahead_of(tryout) for tryout in asked] == [0, 1, 2]
