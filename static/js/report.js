@@ -10,7 +10,7 @@
 
   const tell = () => {
     const current = [...linkOf.keys()].find((section) => read.has(section));
-    for (const [section, link] of linkOf) link.toggleAttribute("aria-current", section === current);
+    for (const link of linkOf.values()) link.removeAttribute("aria-current");
     const link = linkOf.get(current);
     if (!link) return;
     link.setAttribute("aria-current", "location");
