@@ -51,7 +51,7 @@ from composer.verdict_words import verdict_view
 from composer.views import file_response, own_snippets
 from composer.watching import event_stream
 from hub_site.accounts.authentication import TokenScope
-from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 
@@ -76,7 +76,7 @@ FILE_RESPONSES = {
     (200, "application/json"): OpenApiTypes.BINARY,
     (200, "text/markdown"): OpenApiTypes.BINARY,
     (200, "text/csv"): OpenApiTypes.BINARY,
-    404: ErrorSerializer,
+    **refusals(404),
 }
 
 
@@ -118,7 +118,7 @@ class CompositionsApi(OwnerApi):
             OpenApiParameter("page", int, description="From 1."),
             OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
         ],
-        responses={200: CompositionPageSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: CompositionPageSerializer, **refusals(401, 404)},
     )
     def get(self, request: Request) -> Response:
         """Your compositions, newest first."""
@@ -132,14 +132,7 @@ class CompositionsApi(OwnerApi):
         tags=["compositions"],
         request=CompositionRequestSerializer,
         parameters=[KEY_HEADER],
-        responses={
-            202: CompositionDetailSerializer,
-            400: ErrorSerializer,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            422: ErrorSerializer,
-            429: ErrorSerializer,
-        },
+        responses={202: CompositionDetailSerializer, **refusals(400, 401, 403, 422, 429)},
     )
     def post(self, request: Request) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""
@@ -163,7 +156,7 @@ class CompositionApi(OwnerApi):
         operation_id="compositions_retrieve",
         summary="Read a composition",
         tags=["compositions"],
-        responses={200: CompositionDetailSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: CompositionDetailSerializer, **refusals(401, 404)},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """One composition; with its report once it is done."""
@@ -173,13 +166,7 @@ class CompositionApi(OwnerApi):
         operation_id="compositions_delete",
         summary="Delete a composition",
         tags=["compositions"],
-        responses={
-            204: None,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
-        },
+        responses={204: None, **refusals(401, 403, 404, 409)},
     )
     def delete(self, request: Request, composition_id: UUID) -> Response:
         """Forget a finished composition with its examples and its adapter."""
@@ -193,7 +180,7 @@ class EventsApi(OwnerApi):
         summary="Follow a composition",
         tags=["compositions"],
         parameters=[AFTER],
-        responses={200: EventsSerializer, 400: ErrorSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: EventsSerializer, **refusals(400, 401, 404)},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """What happened since event number `after`, in order; ask again until is_finished."""
@@ -227,14 +214,7 @@ class StreamApi(OwnerApi):
                 description="As `after`, and before it: what a browser sends when it comes back.",
             ),
         ],
-        responses={
-            (200, "text/event-stream"): OpenApiTypes.STR,
-            400: ErrorSerializer,
-            401: ErrorSerializer,
-            404: ErrorSerializer,
-            501: ErrorSerializer,
-            503: ErrorSerializer,
-        },
+        responses={(200, "text/event-stream"): OpenApiTypes.STR, **refusals(400, 401, 404, 501, 503)},
     )
     def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
         """Server-sent events. A message's `id` is the event's number, its `data` the event as JSON.
@@ -253,14 +233,7 @@ class MailApi(OwnerApi):
         summary="Ask for an e-mail when it is done",
         tags=["compositions"],
         request=MailWishSerializer,
-        responses={
-            200: CompositionDetailSerializer,
-            400: ErrorSerializer,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
-        },
+        responses={200: CompositionDetailSerializer, **refusals(400, 401, 403, 404, 409)},
     )
     def put(self, request: Request, composition_id: UUID) -> Response:
         """One letter with the verdict and a link, when it is done or failed; or none after all."""
@@ -278,12 +251,7 @@ class CancelApi(OwnerApi):
         summary="Cancel a composition",
         tags=["compositions"],
         request=None,
-        responses={
-            202: CompositionDetailSerializer,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            404: ErrorSerializer,
-        },
+        responses={202: CompositionDetailSerializer, **refusals(401, 403, 404)},
     )
     def post(self, request: Request, composition_id: UUID) -> Response:
         """Ask for the end of it. A running one ends within seconds; a finished one stays as it is."""
@@ -297,13 +265,7 @@ class StopApi(OwnerApi):
         summary="Stop and keep the best",
         tags=["compositions"],
         request=None,
-        responses={
-            202: CompositionDetailSerializer,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
-        },
+        responses={202: CompositionDetailSerializer, **refusals(401, 403, 404, 409)},
     )
     def post(self, request: Request, composition_id: UUID) -> Response:
         """End a running search with the best it has found. The comparisons follow; then it is done."""
@@ -316,12 +278,7 @@ class AdapterApi(OwnerApi):
         operation_id="compositions_adapter",
         summary="Download the adapter",
         tags=["compositions"],
-        responses={
-            (200, "application/zip"): OpenApiTypes.BINARY,
-            401: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
-        },
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401, 404, 409)},
     )
     def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json.
@@ -339,7 +296,7 @@ class SummaryApi(OwnerApi):
         operation_id="compositions_summary",
         summary="Read what the report says, in words",
         tags=["compositions"],
-        responses={200: SummarySerializer, 401: ErrorSerializer, 404: ErrorSerializer, 409: ErrorSerializer},
+        responses={200: SummarySerializer, **refusals(401, 404, 409)},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """The verdict in one sentence with its certainty, how to use the adapter, how to make it again."""
@@ -361,13 +318,7 @@ class PredictionsApi(OwnerApi):
         summary="Read the answers side by side",
         tags=["compositions"],
         parameters=PREDICTION_PARAMETERS,
-        responses={
-            200: PredictionPageSerializer,
-            400: ErrorSerializer,
-            401: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
-        },
+        responses={200: PredictionPageSerializer, **refusals(400, 401, 404, 409)},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """Held-out examples with the base's answer and the composition's, changed ones first."""
@@ -391,7 +342,7 @@ class ReportFileApi(OwnerApi):
         summary="Download the report",
         tags=["compositions"],
         parameters=[FILE_NAME],
-        responses=FILE_RESPONSES | {401: ErrorSerializer, 409: ErrorSerializer},
+        responses=FILE_RESPONSES | {**refusals(401, 409)},
     )
     def get(self, request: Request, composition_id: UUID, name: str) -> HttpResponse:
         """report.json, report.md, race.csv, modules.csv or predictions.csv.
@@ -476,7 +427,7 @@ class DemoTaskApi(APIView):
         operation_id="demo_tasks_retrieve",
         summary="Read a demo task",
         tags=["demo tasks"],
-        responses={200: DemoTaskDetailSerializer, 404: ErrorSerializer},
+        responses={200: DemoTaskDetailSerializer, **refusals(404)},
     )
     def get(self, request: Request, name: str) -> Response:
         """One ready-made task with its examples."""

@@ -22,7 +22,7 @@ from composer.serializers import (
     EstimateSerializer,
 )
 from composer.services import draft_discard, draft_keep
-from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
 
 CANDIDATES_MAX = 50
@@ -39,7 +39,7 @@ class DraftSerializer(serializers.ModelSerializer):
         read_only_fields = fields
 
 
-REFUSALS = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
+REFUSALS = refusals(400, 401, 403)
 
 
 def asked_by(request: Request) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class RequestApi(OwnerApi):
         operation_id="compositions_request",
         summary="Read what was asked",
         tags=["compositions"],
-        responses={200: CompositionRequestSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: CompositionRequestSerializer, **refusals(401, 404)},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """The body that asks for the same again: change it, and POST it to /api/v1/compositions."""
@@ -130,7 +130,7 @@ class DraftsApi(OwnerApi):
         operation_id="drafts_list",
         summary="List your drafts",
         tags=["drafts"],
-        responses={200: DraftSerializer(many=True), 401: ErrorSerializer},
+        responses={200: DraftSerializer(many=True), **refusals(401)},
     )
     def get(self, request: Request) -> Response:
         """Forms that were begun and not sent, the latest first."""
@@ -142,7 +142,7 @@ class DraftApi(OwnerApi):
         operation_id="drafts_retrieve",
         summary="Read a draft",
         tags=["drafts"],
-        responses={200: DraftSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: DraftSerializer, **refusals(401, 404)},
     )
     def get(self, request: Request, key: str) -> Response:
         """One draft with its fields."""
@@ -156,7 +156,7 @@ class DraftApi(OwnerApi):
         summary="Keep a draft",
         tags=["drafts"],
         request=DraftFieldsSerializer,
-        responses={200: DraftSerializer, **REFUSALS, 413: ErrorSerializer},
+        responses={200: DraftSerializer, **refusals(400, 401, 403, 413)},
     )
     def put(self, request: Request, key: str) -> Response:
         """Keep a form as it stands; it opens at /compositions/new/?draft= and its key."""
@@ -172,7 +172,7 @@ class DraftApi(OwnerApi):
         operation_id="drafts_delete",
         summary="Discard a draft",
         tags=["drafts"],
-        responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer},
+        responses={204: None, **refusals(401, 403)},
     )
     def delete(self, request: Request, key: str) -> Response:
         """Forget it; harmless twice."""

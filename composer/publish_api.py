@@ -11,7 +11,7 @@ from composer.api import OwnerApi
 from composer.publishing import composition_publish
 from composer.serializers import require_storable
 from hub_site.accounts.names import NAME_LENGTH_MAX
-from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.api_errors import refusals
 from modules_registry.api import detail as module_detail
 from modules_registry.api import namespace_asked
 from modules_registry.serializers import ModuleDetailSerializer
@@ -46,11 +46,7 @@ class PublishApi(OwnerApi):
         responses={
             200: ModuleDetailSerializer,
             201: ModuleDetailSerializer,
-            400: ErrorSerializer,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
+            **refusals(400, 401, 403, 404, 409),
         },
     )
     def post(self, request: Request, composition_id: UUID) -> Response:

@@ -105,6 +105,15 @@ def launcher() -> Launcher:
     )
 
 
+def start_launcher() -> None:
+    """Import torch and its friends in it while the worker itself starts."""
+    launcher().start()
+
+
+def stop_launcher() -> None:
+    launcher().stop()
+
+
 def composition_run(composition_id: UUID) -> None:
     """Do one composition, from its row to its row. Harmless when it is taken, finished or gone."""
     composition = leases.claim(Composition, composition_id, worker=WORKER)

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import UUID
 
 from django.conf import settings
@@ -52,39 +52,48 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 }
 
 
+class Choice(TypedDict):
+    """How to search and to compare, field by field as the core takes it."""
+
+    method: str
+    budget: int
+    seed: int
+    search: NotRequired[str]
+    objective: NotRequired[str]
+    batch_size: NotRequired[int | None]
+    precision: NotRequired[str]
+    device: NotRequired[str]
+    rank: NotRequired[int | None]
+    template: NotRequired[str]
+    max_new_tokens: NotRequired[int]
+    baselines: NotRequired[str]
+
+
+UNLESS_CHOSEN: Mapping[str, Any] = {
+    "search": "auto", "objective": "loss", "batch_size": None, "precision": "auto", "device": "auto",
+    "rank": None, "template": DEFAULT_TEMPLATE, "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
+    "baselines": "always",
+}  # fmt: skip
+
+
 def composition_request(
     *,
     owner: User,
     name: str,
     sentence: str = "",
     base: BaseModel,
-    method: str,
-    search: str = "auto",
-    objective: str = "loss",
     selection: str = "all",
     module_versions: Sequence[Version] = (),
-    budget: int,
-    batch_size: int | None = None,
-    seed: int,
-    precision: str = "auto",
-    device: str = "auto",
-    rank: int | None = None,
-    template: str = DEFAULT_TEMPLATE,
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
-    baselines: str = "always",
     shots: Sequence[Pair],
     held_out: Sequence[Pair] = (),
     idempotency_key: str | None = None,
+    **chosen: Unpack[Choice],
 ) -> Composition:
     """Store what was asked, with its modules pinned, and ring the queue once the rows are committed.
 
     The same key with the same request gives the same row; with another request it is refused.
     """
-    choice: dict[str, Any] = {
-        "method": method, "search": search, "objective": objective, "budget": budget,
-        "batch_size": batch_size, "seed": seed, "precision": precision, "device": device, "rank": rank,
-        "template": template, "max_new_tokens": max_new_tokens, "baselines": baselines,
-    }  # fmt: skip
+    choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
     asked = {
         "name": name, "sentence": sentence, "base": base.name, "selection": selection,
         "modules": sorted(version.commit_id for version in module_versions),
@@ -93,24 +102,18 @@ def composition_request(
     digest = request_digest(asked)
     if known := requested_before(owner, idempotency_key, digest):
         return known
-    require_choices(method, search)
-    require_as_the_core(choice)
-    require_seed(seed)
-    require_texts(name, sentence, template)
+    require_choice(choice)
+    require_texts(name, sentence, choice["template"])
     require_examples(shots, held_out)
     unseen = require_unseen(held_out, shots)
-    composition = Composition(
-        owner=owner,
-        name=name,
-        sentence=sentence,
-        base=base,
-        selection=selection,
-        idempotency_key=idempotency_key or None,
-        request_digest=digest,
-        **choice,
-    )
     examples = [*shots, *held_out]
-    modules = modules_selected(base, method, selection, module_versions, seed, examples, owner)
+    modules = modules_selected(
+        base, choice["method"], selection, module_versions, choice["seed"], examples, owner
+    )
+    composition = Composition(
+        owner=owner, name=name, sentence=sentence, base=base, selection=selection,
+        idempotency_key=idempotency_key or None, request_digest=digest, **choice,
+    )  # fmt: skip
     try:
         return composition_insert(composition, modules, shots, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
@@ -241,7 +244,13 @@ def requested_before(owner: User, key: str | None, digest: str) -> Composition |
     return known
 
 
-def require_choices(method: str, search: str) -> None:
+def require_choice(choice: Mapping[str, Any]) -> None:
+    require_search_of_method(choice["method"], choice["search"])
+    require_as_the_core(choice)
+    require_seed(choice["seed"])
+
+
+def require_search_of_method(method: str, search: str) -> None:
     searches = choices.SEARCHES_OF_METHOD.get(method)
     if searches is None:
         raise field_refusal(

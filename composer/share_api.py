@@ -26,7 +26,7 @@ from composer.models import ShareLink
 from composer.serializers import PredictionPageSerializer
 from composer.sharing import card_of, report_told, share_find, share_of, share_renew, share_withdraw
 from composer.views import file_response
-from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -64,7 +64,7 @@ class ShareApi(OwnerApi):
         operation_id="compositions_share_retrieve",
         summary="Read the private link",
         tags=["sharing"],
-        responses={200: ShareSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: ShareSerializer, **refusals(401, 404)},
     )
     def get(self, request: Request, composition_id: UUID) -> Response:
         """The link as it stands; 404 when there is none."""
@@ -78,14 +78,7 @@ class ShareApi(OwnerApi):
         summary="Make or renew the private link",
         tags=["sharing"],
         request=ShareRequestSerializer,
-        responses={
-            201: ShareSerializer,
-            400: ErrorSerializer,
-            401: ErrorSerializer,
-            403: ErrorSerializer,
-            404: ErrorSerializer,
-            409: ErrorSerializer,
-        },
+        responses={201: ShareSerializer, **refusals(400, 401, 403, 404, 409)},
     )
     def post(self, request: Request, composition_id: UUID) -> Response:
         """A new link to the finished report. The one before it, if any, leads nowhere from now on."""
@@ -99,7 +92,7 @@ class ShareApi(OwnerApi):
         operation_id="compositions_share_delete",
         summary="Withdraw the private link",
         tags=["sharing"],
-        responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer, 404: ErrorSerializer},
+        responses={204: None, **refusals(401, 403, 404)},
     )
     def delete(self, request: Request, composition_id: UUID) -> Response:
         """It leads nowhere any more. Harmless when there is none."""
@@ -139,7 +132,7 @@ class SharedApi(LinkApi):
         operation_id="shared_retrieve",
         summary="Read a shared report",
         tags=["sharing"],
-        responses={200: SharedSerializer, 404: ErrorSerializer},
+        responses={200: SharedSerializer, **refusals(404)},
     )
     def get(self, request: Request, token: str) -> Response:
         """The report behind a private link, without anything private to its owner or to others."""
@@ -159,7 +152,7 @@ class SharedAdapterApi(LinkApi):
         operation_id="shared_adapter",
         summary="Download a shared adapter",
         tags=["sharing"],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, 404: ErrorSerializer},
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404)},
     )
     def get(self, request: Request, token: str) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
@@ -173,7 +166,7 @@ class SharedPredictionsApi(LinkApi):
         summary="Read a shared report's answers",
         tags=["sharing"],
         parameters=PREDICTION_PARAMETERS,
-        responses={200: PredictionPageSerializer, 400: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: PredictionPageSerializer, **refusals(400, 404)},
     )
     def get(self, request: Request, token: str) -> Response:
         """Answers side by side, a page of them; none where the owner keeps them back."""

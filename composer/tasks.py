@@ -1,15 +1,11 @@
 """Doors, not rooms: an id comes in, the row holds what comes out."""
 
-from typing import Any
 from uuid import UUID
-
-from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 
 from composer import runner
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
-
-COMPOSE_QUEUE = "compose"
+from hub_site.jobs.worker import go_with_worker
 
 
 @app.task(ignore_result=True)
@@ -40,18 +36,4 @@ def ring_for_letters() -> None:
         send_letter.delay(str(composition_id))
 
 
-@celeryd_after_setup.connect
-def start_launcher(sender: str, instance: Any, **_: Any) -> None:
-    """Import torch and its friends in the launcher while the compose worker itself starts."""
-    if COMPOSE_QUEUE in instance.app.amqp.queues.consume_from:
-        runner.launcher().start()
-
-
-@worker_shutting_down.connect
-def let_go(**_: Any) -> None:
-    runner.stopping.set()
-
-
-@worker_shutdown.connect
-def stop_launcher(**_: Any) -> None:
-    runner.launcher().stop()
+go_with_worker("compose", start=runner.start_launcher, stopping=runner.stopping, stop=runner.stop_launcher)

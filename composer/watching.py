@@ -158,7 +158,7 @@ class Switchboard:
                     time.sleep(DATABASE_PATIENCE_S)
                 finally:
                     connection.close()
-        except BaseException:
+        except BaseException:  # whatever ends this thread, nobody shall wait for it: browsers come back
             self._hang_up()
             raise  # the thread's own hook logs it
 

@@ -126,7 +126,7 @@ def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> It
             for path, file in files.items():
                 blobs[path] = put(path, file, max_bytes or upload_bytes_max())
             yield blobs
-    except BaseException:
+    except BaseException:  # also an end of the worker in the middle: the transaction takes back rows alone
         blobs_forget({blob.sha256 for blob in blobs.values()})
         raise
 

@@ -15,20 +15,15 @@ from composer.trying.selectors import Asker, Target
 from composer.trying.serializers import QuestionSerializer, TryOutSerializer
 from composer.trying.services import tryout_ask, tryout_wait, tryout_watch
 from hub_site.accounts.authentication import TokenScope
-from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.api_errors import refusals
 from modules_registry.selectors import MAIN
 
 WAIT_S = 2.0  # for an answer that comes quickly
-REFUSED = {
-    401: ErrorSerializer,
-    403: ErrorSerializer,
-    404: ErrorSerializer,
-    409: ErrorSerializer,
-    422: ErrorSerializer,
-    429: ErrorSerializer,
-    503: ErrorSerializer,
+ASKED = {
+    200: TryOutSerializer,
+    202: TryOutSerializer,
+    **refusals(400, 401, 403, 404, 409, 422, 429, 503),
 }
-ASKED = {200: TryOutSerializer, 202: TryOutSerializer, 400: ErrorSerializer, **REFUSED}
 REVISION = OpenApiParameter(
     "revision", str, description="“main” (default), a commit id, or a version as “v2”."
 )
@@ -87,7 +82,7 @@ class TryOutApi(TryingApi):
         operation_id="tryouts_retrieve",
         summary="Read an answer",
         tags=["try it"],
-        responses={200: TryOutSerializer, 401: ErrorSerializer, 404: ErrorSerializer},
+        responses={200: TryOutSerializer, **refusals(401, 404)},
     )
     def get(self, request: Request, tryout_id: UUID) -> Response:
         """A question of yours and its answers. Ask again until is_finished."""

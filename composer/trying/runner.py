@@ -75,6 +75,17 @@ def residents() -> Residents:
     )
 
 
+def start_launcher() -> None:
+    """Import torch in it before anybody asks."""
+    remove_orphaned_folders()
+    launcher().start()
+
+
+def stop_launcher() -> None:
+    residents().leave()
+    launcher().stop()
+
+
 def residents_folder() -> Path:
     return Path(settings.HUB_DATA) / "residents"
 

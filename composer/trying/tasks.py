@@ -1,14 +1,10 @@
 """Doors, not rooms: an id comes in, the row holds what comes out."""
 
-from typing import Any
 from uuid import UUID
-
-from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 
 from composer.trying import runner
 from hub_site.celery import app
-
-TRY_QUEUE = "try"
+from hub_site.jobs.worker import go_with_worker
 
 
 @app.task(ignore_result=True)
@@ -24,20 +20,4 @@ def sweep_tryouts() -> None:
         run_tryout.apply_async((str(tryout_id),), expires=runner.RING_AGAIN.total_seconds())
 
 
-@celeryd_after_setup.connect
-def start_launcher(sender: str, instance: Any, **_: Any) -> None:
-    """Import torch in the launcher before anybody asks."""
-    if TRY_QUEUE in instance.app.amqp.queues.consume_from:
-        runner.remove_orphaned_folders()
-        runner.launcher().start()
-
-
-@worker_shutting_down.connect
-def let_go(**_: Any) -> None:
-    runner.stopping.set()
-
-
-@worker_shutdown.connect
-def stop_launcher(**_: Any) -> None:
-    runner.residents().leave()
-    runner.launcher().stop()
+go_with_worker("try", start=runner.start_launcher, stopping=runner.stopping, stop=runner.stop_launcher)

@@ -30,6 +30,11 @@ class ErrorSerializer(serializers.Serializer):
     error = ErrorDetailSerializer()
 
 
+def refusals(*statuses: int) -> dict[int, type[ErrorSerializer]]:
+    """For an operation's description: the statuses that it refuses with, all in the one shape."""
+    return dict.fromkeys(statuses, ErrorSerializer)
+
+
 def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
     error: dict[str, Any] = {"code": code, "message": message}
     if fields:

@@ -78,7 +78,7 @@ def hub_view(*methods: str) -> Callable[[View], View]:
                 return error_response(error)
             except Refusal as refusal:
                 return error_response(from_refusal(refusal))
-            except Exception:
+            except Exception:  # the outermost door: a client reads its protocol's error, we the log
                 logger.exception("%s %s", request.method, request.path)
                 return error_response(HubError(500, "Something broke on our side. Please try again later."))
 

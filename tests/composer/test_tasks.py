@@ -5,11 +5,15 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 
 from composer import runner, tasks
 from composer.models import Composition
+from composer.trying import runner as trying_runner
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
+from modules_registry import runner as registry_runner
+from modules_registry.importing import work as import_work
 
 
 def worker_of(*queues: str) -> SimpleNamespace:
@@ -27,20 +31,26 @@ def launcher(monkeypatch):
     return asked
 
 
-def test_the_launcher_starts_with_the_compose_worker_and_no_other(launcher):
+def test_the_launcher_starts_with_the_compose_worker_and_no_other(launcher, monkeypatch):
+    monkeypatch.setattr(trying_runner, "launcher", lambda: SimpleNamespace(start=lambda: None))
     for queue in ("default", "try"):
-        tasks.start_launcher(sender="w", instance=worker_of(queue))
+        celeryd_after_setup.send(sender="w", instance=worker_of(queue))
     assert launcher == []
-    tasks.start_launcher(sender="w", instance=worker_of("compose"))
+    celeryd_after_setup.send(sender="w", instance=worker_of("compose"))
     assert launcher == ["start"]
 
 
-def test_a_worker_asked_to_end_lets_go_of_its_job(launcher):
-    tasks.let_go()
+def test_a_worker_asked_to_end_lets_go_of_its_job_and_then_ends_its_launcher(launcher):
+    events = [runner.stopping, trying_runner.stopping, registry_runner.stopping, import_work.stopping]
     try:
-        assert runner.stopping.is_set()
+        worker_shutting_down.send(sender="w")
+        assert all(event.is_set() for event in events)
+        assert launcher == []
+        worker_shutdown.send(sender="w")
+        assert launcher == ["stop"]
     finally:
-        runner.stopping.clear()
+        for event in events:
+            event.clear()
 
 
 def test_the_sweeper_rings_with_ids_and_bells_that_do_not_pile_up(ask, monkeypatch):

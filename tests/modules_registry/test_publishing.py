@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from threading import Barrier
@@ -15,6 +14,7 @@ from composer.models import Composition
 from hub_site.accounts.services import user_create
 from hub_site.audit.models import AuditEntry
 from hub_site.common.errors import Refusal
+from hub_site.embedded.processes import wait_for
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.intake import blobs_forget
 from modules_registry.intake import stored as stored_together
@@ -261,6 +261,14 @@ def test_of_two_versions_at_once_none_is_lost(alice, french):
     assert module_find("alice", "french").current.number == 3
 
 
+def somebody_waits_for_a_lock() -> bool:
+    waiting = """SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
+    with connection.cursor() as cursor:
+        cursor.execute(waiting)
+        return cursor.fetchone() is not None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_file_is_not_removed_between_its_put_and_its_row(alice, french):
     def forget(sha256):
@@ -273,7 +281,7 @@ def test_a_file_is_not_removed_between_its_put_and_its_row(alice, french):
         with stored_together({CARD_FILE: card_file()}) as blobs:
             sha256 = blobs[CARD_FILE].sha256
             forgotten = pool.submit(forget, sha256)
-            time.sleep(0.3)
+            assert wait_for(somebody_waits_for_a_lock, timeout_s=10)
             french.current.files.create(path=CARD_FILE, sha256=sha256, size_bytes=blobs[CARD_FILE].size_bytes)
             assert not forgotten.done()
         forgotten.result(timeout=10)
