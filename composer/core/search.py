@@ -64,7 +64,9 @@ def search_nevergrad(
     with quietly_ended(searcher):
         try:
             while (left := budget - len(journal.steps)) > 0:
-                ask_score_tell(searcher, score, journal, min(left, population(searcher)))
+                with its_own_failures(optimizer):
+                    count = min(left, population(searcher))
+                ask_score_tell(searcher, score, journal, count)
             with its_own_failures(optimizer):
                 recommended = searcher.provide_recommendation().value
         except StopSearch:

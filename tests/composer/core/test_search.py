@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from composer.core.errors import InvalidJobError, NonFiniteLossError, StopSearch
+from composer.core.errors import InvalidJobError, NonFiniteLossError, SearchBrokeError, StopSearch
 from composer.core.lbfgs import fit_lbfgs
 from composer.core.record import Journal, Record, State, read_record, state_event
 from composer.core.search import Fits, Found, fit_weights, search_greedy, search_nevergrad
@@ -40,6 +40,12 @@ def test_ngopt_at_twenty_modules_and_forty_steps_is_cobyla_and_probes_one_by_one
     assert found.optimizer == "NGOpt -> Cobyla"
     probed = [[x for x in step.weights if abs(x) > 1e-9] for step in found.steps[:4]]
     assert [len(p) for p in probed] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("optimizer", ["FCMA", "NLOPT_LN_BOBYQA"])
+def test_an_optimizer_that_wants_a_package_that_is_not_here_says_so(optimizer):
+    with pytest.raises(SearchBrokeError, match=optimizer):
+        by_nevergrad(n=3, budget=12, optimizer=optimizer)
 
 
 def test_the_same_seed_gives_the_same_steps():
