@@ -27,6 +27,9 @@ LORA_STEPS = 40  # on the shots as one batch; more of them learn the shots by he
 LORA_LEARNING_RATE = 5e-3
 LORA_ALPHA_OVER_RANK = 2.0  # as most published modules have it
 PUBLISHED_BUDGET = 40  # candidates, as in LoraHub's own example
+# Per token, with examples in the prompt: a right one has a chance of 5 %. The demo world's base, which never
+# saw such prompts, stays above 3.7 on every task, though examples often lower its loss from 7 or 10.
+LOST_NATS = 3.0
 
 
 @dataclass
@@ -288,7 +291,7 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     """The base alone, shown the same examples before each question; it costs tokens every time.
 
     Each shot's own loss, with the others in its prompt, is measured too: a base for which they do not
-    lower it never learnt to use examples.
+    lower it, or not to where anything can be right, never learnt to use examples.
     """
     base, cost = scorer.base, Cost()
     about: tuple[str, str] = ("in_context", "Examples in the prompt")
@@ -340,13 +343,21 @@ def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[L
     shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):
         return None, ""
-    left_out = LeftOut(tuple(losses), tuple(tokens))
-    if shown < alone:
-        return left_out, ""
-    return left_out, (
-        "this base never learnt to use examples: they raise its loss on yours "
-        f"from {alone:.2f} to {shown:.2f} nats per token"
-    )
+    return LeftOut(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
+
+
+def what_they_taught(shown: float, alone: float) -> str:
+    """That the base never learnt to use examples, if it did not; by its nats per token with and without."""
+    if shown >= alone:
+        found = f"they raise its loss on yours by {shown - alone:.2g} to {shown:.2f} nats per token"
+    elif shown > LOST_NATS:
+        found = (
+            f"even with them its loss on yours is {shown:.2f} nats per token, "
+            f"which gives a right one a chance of {100 * math.exp(-shown):.1f} %"
+        )
+    else:
+        return ""
+    return f"this base never learnt to use examples: {found}"
 
 
 def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOut | None:

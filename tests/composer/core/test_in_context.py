@@ -1,0 +1,26 @@
+"""Examples in the prompt: what is said of a base that cannot use them."""
+
+import pytest
+
+from composer.core.base_model import BaseModel
+from composer.core.baselines import loss_with_others_shown, what_they_taught
+from composer.core.examples import read_examples
+from demo import BUNDLE
+
+
+@pytest.fixture(scope="module")
+def base():
+    return BaseModel.load(BUNDLE / "base")
+
+
+@pytest.mark.parametrize("task", ["animal-spanish", "animal-partner", "letters-star", "german"])
+def test_the_demo_world_s_base_is_said_never_to_have_learnt_to_use_examples(base, task):
+    for draw in range(3):
+        shots = read_examples(BUNDLE / "tasks" / task / f"shots-{draw}.jsonl", 5)
+        _, said = loss_with_others_shown(base, shots)
+        assert said.startswith("this base never learnt to use examples"), draw
+
+
+def test_a_base_that_uses_examples_is_not_blamed():
+    assert what_they_taught(shown=0.8, alone=2.1) == ""
+    assert "raise its loss on yours by 0.3 to 0.80" in what_they_taught(shown=0.8, alone=0.5)
