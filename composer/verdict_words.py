@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from composer.core.evaluate import RIVALS
+from composer.core.evaluate import FAR_LEFT_OUT, RIVALS, SURE_LEFT_OUT, counted
 
 Row = Mapping[str, Any]
 DECISIONS = {
@@ -120,15 +120,13 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     elif is_judged_left_out(report) and others:
         yield (
             f"Decided on the {counted(report['n_shots'], 'example')} alone, each judged by a fit that had "
-            "left it out, with a margin of a tenth. So few give no interval: this is weaker evidence than "
-            "held-out examples. Add some and compose again to be surer."
+            "left it out. A composition is recommended only when it is ahead of each of the others with "
+            f"{100 * SURE_LEFT_OUT:.0f} % certainty and has a tenth less loss, or has less than "
+            f"{FAR_LEFT_OUT:g} of their loss. This is weaker evidence than held-out examples. "
+            "Add some and compose again to be surer."
         )
     else:
         yield "Nothing was measured that could decide it."
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def rows_by_key(report: Mapping[str, Any]) -> dict[str, Row]:

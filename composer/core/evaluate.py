@@ -125,8 +125,8 @@ def verdict_on_held_out(
     percent = {key: accuracy(answers[key], examples).percent for key in answers}
     low, high = accuracy(answers["composed"], examples).interval_percent
     figures = (
-        f"On {len(examples)} held-out examples the composition answers {percent['composed']:.0f} % correctly "
-        f"(95 % interval {low:.0f} to {high:.0f}), "
+        f"On {counted(len(examples), 'held-out example')} the composition answers "
+        f"{percent['composed']:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}), "
         + ", ".join(f"{RIVALS[key]} {percent[key]:.0f} %" for key in rivals)
         + "."
     )
@@ -139,6 +139,10 @@ def verdict_on_held_out(
     return rather(best, said, figures, single_name)
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
     """The advice to take `best` of RIVALS, or, of those that are no adapter, none."""
     if best == "lora_on_shots":
@@ -146,6 +150,18 @@ def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
     if best == "best_single":
         return Verdict("single", f"Use {single_name} by itself: it {said}. {figures}")
     return Verdict("none", f"No composition is needed: {RIVALS[best]} {said}. {figures}")
+
+
+def verdict_without_rivals(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
+    """What may be said of answers to held-out examples that nothing else was asked."""
+    found = accuracy(answers, examples)
+    low, high = found.interval_percent
+    return Verdict(
+        "unmeasured",
+        f"No baseline was measured. On {counted(len(examples), 'held-out example')} the composition answers "
+        f"{found.percent:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}). "
+        "Compare it with the baselines to know whether it is needed.",
+    )
 
 
 def verdict_without_evidence(reason: str) -> Verdict:
@@ -213,10 +229,13 @@ def t_quantile(p: float, freedom: int) -> float:
 SURE_LEFT_OUT = 0.86  # chance that the mean lead is above zero; at five examples 1.25 standard errors
 WORTH_LEFT_OUT = 0.9  # of the other's loss: a lead of less, however sure, is nothing to act on
 FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where one example disagrees
+NO_CHANCE = 0.01  # of a right token: who gives it less gets nothing right, however much lower the loss
 
 
 def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
     """Whether examples that were left out speak for `ours`, as surely as so few can."""
+    if statistics.fmean(ours.chances) < NO_CHANCE:
+        return False
     leads = [mine - theirs for mine, theirs in zip(ours.chances, others.chances, strict=True)]
     surely, _ = mean_interval(leads, SURE_LEFT_OUT)
     share = WORTH_LEFT_OUT if surely > 0 else FAR_LEFT_OUT
@@ -243,8 +262,8 @@ def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdi
         f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
         + ", ".join(f"{RIVALS[key]} {chance[key]:.0f} %" for key in rivals)
-        + f"; its lead over {RIVALS[best]} is {chance['composed'] - chance[best]:.0f} points "
-        f"(95 % interval {max(-100.0, least):.0f} to {min(100.0, most):.0f}). "
+        + f"; its lead over {RIVALS[best]} is {round(chance['composed'] - chance[best])} points "
+        f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )
     if all(is_ahead_left_out(composed, left_out[key]) for key in rivals):

@@ -33,10 +33,12 @@ from composer.core.errors import ExamplesError, InvalidJobError, StopSearch
 from composer.core.evaluate import (
     LeftOut,
     Verdict,
+    counted,
     longest_useful_answer,
     verdict_left_out,
     verdict_on_held_out,
     verdict_without_evidence,
+    verdict_without_rivals,
 )
 from composer.core.examples import Example, read_examples
 from composer.core.export import (
@@ -219,7 +221,9 @@ class Composition:
 
     def evaluate(self, out: Path) -> None:
         """Answer the held-out examples, by the written adapter first, then by each baseline."""
-        with self.stage("evaluate", f"Comparing on {len(self.held_out)} held-out examples"):
+        n = len(self.held_out)
+        on = f"on {counted(n, 'held-out example')}" if n else "without held-out examples"
+        with self.stage("evaluate", f"Comparing {on}"):
             exam, answers = self._exam(), None
             if exam is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
@@ -416,6 +420,8 @@ class Composition:
         return left_out_of(composed, tokens), left_out_of(self.leaving_out.single(), tokens)
 
     def _verdict(self) -> Verdict:
+        if not self.rivals and self.composed.answers is not None:
+            return verdict_without_rivals(self.composed.answers, self.held_out)
         if not self.rivals:
             return verdict_without_evidence("No baseline was measured.")
         if self.composed.answers is None:

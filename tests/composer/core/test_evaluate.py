@@ -13,6 +13,7 @@ from composer.core.evaluate import (
     t_quantile,
     verdict_left_out,
     verdict_on_held_out,
+    verdict_without_rivals,
     wilson_interval,
 )
 from composer.core.examples import Example
@@ -58,6 +59,14 @@ def test_the_verdict_follows_the_held_out_examples(composed, single, zero_shot, 
     assert f"{accuracy(right(composed), EXAMPLES).percent:.0f} %" in verdict.text
 
 
+def test_held_out_answers_that_nothing_was_compared_with_are_told_and_no_more_are_asked_for():
+    verdict = verdict_without_rivals(right(15), EXAMPLES)
+    assert verdict.decision == "unmeasured"
+    assert "On 20 held-out examples the composition answers 75 % correctly" in verdict.text
+    assert "Add" not in verdict.text
+    assert "On 1 held-out example the" in verdict_without_rivals(["yes"], EXAMPLES[:1]).text
+
+
 TOKENS = (3.0, 4.0, 5.0, 4.0, 3.0)
 
 
@@ -96,6 +105,13 @@ def test_a_lead_that_rests_on_one_example_is_no_reason_to_use_a_composition():
     assert sum(lucky.chances) > sum(even.chances)
     assert not is_ahead_left_out(lucky, even)
     assert is_ahead_left_out(left_out(0.6, 0.05, -0.05, 0.05, -0.2, 0.05), even)
+
+
+def test_who_gets_nothing_right_is_recommended_to_nobody_however_much_lower_its_loss():
+    known = {"composed": left_out(6.4), "lora_on_shots": left_out(6.3), "zero_shot": left_out(18.9)}
+    verdict = verdict_left_out(known, "alice/m")
+    assert verdict.decision == "none"
+    assert "-0" not in verdict.text
 
 
 def test_a_far_lower_loss_is_ahead_where_one_example_disagrees():
