@@ -5,11 +5,13 @@ A base model and a module are a folder here, written as a path (./x, /x), or a H
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,11 +19,21 @@ from composer.core import choices
 from composer.core.errors import ComposeError, ExamplesError, InvalidJobError
 from composer.core.examples import read_examples
 from composer.core.request import read_job
-from composer.core.sources import Source, base_source, distinct_names, module_source, module_text
+from composer.core.sources import (
+    Source,
+    as_folder,
+    base_source,
+    distinct_names,
+    module_source,
+    module_text,
+    repository,
+)
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
 BAR_WIDTH = 30
+USUAL_COLUMNS = 80  # of a terminal that does not tell
+START_OF_LINE = "\r\033[K"  # and nothing left on it
 TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
 
 
@@ -40,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked.command(asked)
     except ComposeError as refusal:
-        print(f"composer: {' '.join(str(refusal).split())}", file=sys.stderr)
+        say_last(" ".join(str(refusal).split()))
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("composer: stopped; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as wish:
+        say_last(f"stopped; {str(wish) or 'nothing was written'}.")
         return INTERRUPTED
     return 0
 
@@ -122,17 +134,29 @@ def compose(asked: argparse.Namespace) -> None:
     if asked.held_out is not None:
         require_examples(asked.held_out, choices.HELD_OUT_LIMIT)
     require_writable(asked.out)
-    base, modules = base_source(asked.base), [module_source(reference) for reference in asked.modules]
+    tell = progress_bar() if sys.stderr.isatty() else say_stage
+    base, *modules = fetched(asked.base, asked.modules, tell)
+    require_apart(asked.out, [base, *modules])
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
         write_job(folder, asked, base, modules)
         read_job(folder)
         from composer.core import job  # loads torch, which takes seconds; what is wrong is told before
 
-        job.run(folder, progress_bar() if sys.stderr.isatty() else say_stage)
-        asked.out.mkdir(parents=True, exist_ok=True)
-        for made in sorted((folder / "out").iterdir()):
-            shutil.copyfile(made, asked.out / made.name)
+        left = ""
+
+        def on_event(event: dict[str, Any]) -> None:
+            nonlocal left
+            if event["event"] == "adapter":  # it may be used while the baselines are still measured
+                hand_out(folder / event["folder"], asked.out)
+                left = f"the adapter is in {asked.out}, without a report"
+            tell(event)
+
+        try:
+            job.run(folder, on_event)
+        except KeyboardInterrupt as wish:
+            raise KeyboardInterrupt(left) from wish
+        hand_out(folder / "out", asked.out)
     verdict = json.loads((asked.out / "report.json").read_text(encoding="utf-8"))["verdict"]
     print(verdict["text"])
 
@@ -140,17 +164,18 @@ def compose(asked: argparse.Namespace) -> None:
 def evaluate(asked: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
     require_examples(asked.examples, choices.HELD_OUT_LIMIT)
-    base = base_source(asked.base)
-    adapter = module_source(asked.adapter) if asked.adapter else None
+    tell = progress_bar() if sys.stderr.isatty() else say_stage
+    base, *modules = fetched(asked.base, [] if asked.adapter is None else [asked.adapter], tell)
     from composer.core import scoring
 
     figures = scoring.evaluate_adapter(
         base=base,
-        adapter=adapter,
+        adapter=modules[0] if modules else None,
         examples_file=asked.examples,
         template=asked.template,
         max_new_tokens=asked.max_new_tokens,
     )
+    tell({"event": "done"})
     print(json.dumps(figures))
 
 
@@ -188,6 +213,34 @@ def require_writable(out: Path) -> None:
         tempfile.TemporaryFile(dir=there).close()  # who may write is a question that only writing answers
     except OSError as error:
         raise InvalidJobError(f"Nothing can be written to {out}.") from error
+
+
+def fetched(base: str, modules: Sequence[str], tell: Callable[[dict[str, Any]], None]) -> list[Source]:
+    """The base and the modules, those of a Hub on this machine; each that has to come from one is told."""
+
+    def found(reference: str, source: Callable[[str], Source]) -> Source:
+        if as_folder(reference) is None:
+            name, _ = repository(reference)
+            tell({"event": "stage", "text": f"Fetching {name}"})
+        return source(reference)
+
+    big = partial(base_source, shows_progress=sys.stderr.isatty())
+    return [found(base, big), *(found(module, module_source) for module in modules)]
+
+
+def require_apart(out: Path, sources: Sequence[Source]) -> None:
+    """Refuse to write the result over what it is made from."""
+    for source in sources:
+        if out.resolve() == source.folder:
+            raise InvalidJobError(f"{source.name} would be written over. Give --out a folder of its own.")
+
+
+def hand_out(made: Path, out: Path) -> None:
+    """Put what is made so far where it was asked for; an earlier result's report does not stay beside it."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").unlink(missing_ok=True)
+    for file in sorted(made.iterdir()):
+        shutil.copyfile(file, out / file.name)
 
 
 def write_job(folder: Path, asked: argparse.Namespace, base: Source, modules: Sequence[Source]) -> None:
@@ -233,20 +286,44 @@ def say_stage(event: dict[str, Any]) -> None:
 
 def progress_bar() -> Callable[[dict[str, Any]], None]:
     """Draws stages and steps on one line of the terminal."""
+    stage, done = "", set[str]()
 
     def draw(event: dict[str, Any]) -> None:
+        nonlocal stage
         if event["event"] == "stage":
-            print(f"\r\033[K{event['text']}", end="", file=sys.stderr, flush=True)
+            stage = event["text"]
+            done.clear()
+            redraw(stage)
+        elif parts := parts_done(event):
+            done.update(parts)
+            redraw(f"{stage}: {len(done)} done")
         elif event["event"] == "step":
             filled = BAR_WIDTH * event["step"] // event["budget"]
             bar = "#" * filled + "." * (BAR_WIDTH - filled)
-            counted = f"{event['step']}/{event['budget']}"
-            line = f"[{bar}] {counted}  best loss {event['best_loss']:.3f}"
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+            redraw(f"[{bar}] {event['step']}/{event['budget']}  best loss {event['best_loss']:.3f}")
         elif event["event"] == "done":
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            redraw("")
 
     return draw
+
+
+def parts_done(event: dict[str, Any]) -> set[str]:
+    """Of a stage without steps: the modules that were tried, or the rival that was measured."""
+    if event["event"] == "alone":
+        return {row["name"] for row in event["modules"]}
+    return {event["key"]} if event["event"] == "baseline" else set()
+
+
+def redraw(line: str) -> None:
+    """Draw the terminal's last line anew; what does not fit is cut off, for a second line would stay."""
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns or USUAL_COLUMNS
+    print(f"{START_OF_LINE}{line[: columns - 1]}", end="", file=sys.stderr, flush=True)
+
+
+def say_last(sentence: str) -> None:
+    """How a command ended that did not do its work, in the place of the progress on a terminal."""
+    begin = START_OF_LINE if sys.stderr.isatty() else ""
+    print(f"{begin}composer: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from composer.core.errors import SourceError
 
@@ -41,13 +42,15 @@ class Source:
         return "/".join(self.folder.parts[-depth:])
 
 
-def base_source(reference: str) -> Source:
+def base_source(reference: str, *, shows_progress: bool = False) -> Source:
     """The base model that a reference means, its files on this machine.
+
+    `shows_progress`: of a download, on the terminal.
 
     Raises:
         SourceError: there is no such folder or repository, or the Hub cannot be reached.
     """
-    source = as_folder(reference) or downloaded(reference, BASE_FILES)
+    source = as_folder(reference) or downloaded(reference, BASE_FILES, shows_progress=shows_progress)
     if not (source.folder / "config.json").is_file():
         raise SourceError(f"{reference} holds no config.json, so it is no base model.")
     return source
@@ -82,27 +85,35 @@ def as_folder(reference: str) -> Source | None:
     return None
 
 
-def downloaded(reference: str, files: Sequence[str]) -> Source:
-    """A snapshot of a repository; from the local cache where it is there already.
+def repository(reference: str) -> tuple[str, str | None]:
+    """(name, revision) of the repository that a reference names.
 
-    The Hub is the one that HF_ENDPOINT names, huggingface.co if it names none.
+    Raises:
+        SourceError: it is no such name.
     """
     match = REPOSITORY.fullmatch(reference)
     if match is None or ".." in reference:
         raise SourceError(
             f"{reference!r} is neither a folder nor the name of a repository such as owner/name@revision."
         )
+    return match["id"], match["revision"]
+
+
+def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
+    """A snapshot of a repository; from the local cache where it is there already.
+
+    The Hub is the one that HF_ENDPOINT names, huggingface.co if it names none.
+    """
+    name, revision = repository(reference)
     from huggingface_hub import snapshot_download  # takes a moment, and folders do not need it
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    name, revision = match["id"], match["revision"]
     try:
         folder = snapshot_download(
             name,
@@ -110,6 +121,7 @@ def downloaded(reference: str, files: Sequence[str]) -> Source:
             allow_patterns=list(files),
             ignore_patterns=list(SUBFOLDERS),
             endpoint=where,
+            tqdm_class=None if shows_progress else no_bars(),
         )
     except GatedRepoError as error:
         raise SourceError(
@@ -121,10 +133,21 @@ def downloaded(reference: str, files: Sequence[str]) -> Source:
         raise SourceError(missing(reference, where)) from error
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
-    except (HfHubHTTPError, OSError, ValueError, LookupError, TypeError) as error:  # or it is no Hub at all
+    except Exception as error:  # whatever these libraries make of an answer, or of what is no Hub at all
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise SourceError(f"{name} could not be fetched from {where}: {said}") from error
     return Source(name, Path(folder), Path(folder).name)
+
+
+def no_bars() -> Any:
+    """What huggingface_hub is to draw its progress with: nothing."""
+    from huggingface_hub.utils import tqdm
+
+    class NoBar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+    return NoBar
 
 
 def distinct_names(sources: Sequence[Source]) -> list[str]:

@@ -1,7 +1,14 @@
 """`python -m composer`, as a person without a server would use it."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import shutil
+import struct
+import sys
+import termios
 
 import pytest
 
@@ -109,6 +116,75 @@ def test_in_a_log_each_stage_is_a_line(asked, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 4
     assert all(line.strip() and line.isprintable() for line in lines)
+
+
+def on_a_terminal(arguments, columns, typed=None):
+    """(the bytes it drew, exit status) of the command in a process with a terminal of its own.
+
+    `typed`: (bytes to wait for, bytes to answer them with).
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "composer", *arguments])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    drawn = b""
+    with contextlib.suppress(OSError):  # how a terminal's other end says that nobody is left
+        while read := os.read(terminal, 65536):
+            drawn += read
+            if typed and typed[0] in drawn:
+                os.write(terminal, typed[1])
+                typed = None
+    os.close(terminal)
+    return drawn, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def seen(drawn):
+    """The lines that are left on the terminal in the end."""
+    return [line.split("\r\033[K")[-1].rstrip("\r") for line in drawn.decode().split("\n")]
+
+
+@pytest.mark.slow
+def test_a_terminal_has_a_bar_that_fits_it_and_is_gone_in_the_end(asked):
+    asked["--search"] = ["adam"]
+    drawn, status = on_a_terminal(arguments("compose", asked), 60)
+    assert status == 0
+    lines = drawn.decode().split("\r\033[K")
+    assert "Trying 2 modules one by one: 2 done" in lines
+    assert any(line.startswith("[###") and "10/10" in line for line in lines)
+    assert "Comparing on 3 held-out examples: 6 done" in lines
+    assert max(map(len, lines[:-1])) == 59  # of the folders' names there is more
+    assert "held-out examples the composition answers" in seen(drawn)[0]
+
+
+@pytest.mark.slow
+def test_a_refusal_takes_the_place_of_the_bar(tmp_path, asked):
+    (tmp_path / "job/base/model.safetensors").write_bytes(b"damaged")
+    drawn, status = on_a_terminal(arguments("compose", asked), 200)
+    assert status == 2
+    assert b"Loading" in drawn
+    assert seen(drawn)[0].startswith("composer: The base model")
+
+
+@pytest.mark.slow
+def test_who_does_not_wait_for_the_comparison_has_the_adapter(tmp_path, asked):
+    asked["--baselines"] = ["thorough"]
+    drawn, status = on_a_terminal(arguments("compose", asked), 200, typed=(b"Comparing", b"\x03"))
+    assert status == 130
+    out = tmp_path / "out"
+    assert seen(drawn)[0] == f"composer: stopped; the adapter is in {out}, without a report."
+    names = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == names
+
+
+def test_nothing_it_is_made_from_is_written_over(asked, capsys):
+    for name in ("--base", "--modules"):
+        asked["--out"] = asked[name][:1]
+        assert "written over" in refused(arguments("compose", asked), capsys)
+
+
+def test_an_adapter_named_by_nothing_is_not_taken_for_none(asked, capsys):
+    scored = {"--base": asked["--base"], "--adapter": [""], "--examples": asked["--examples"]}
+    assert "neither a folder nor the name" in refused(arguments("evaluate", scored), capsys)
 
 
 def test_methods_lists_everything_with_its_source(capsys):

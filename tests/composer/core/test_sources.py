@@ -1,6 +1,7 @@
 """Where a base model and a module come from: folders, and a real Hub over HTTP."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,7 +112,8 @@ def test_base_modules_and_adapter_may_come_from_a_hub(tmp_path, hub, capsys):
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny/t5"
     assert not [path for path in hub.asked if ".bin" in path or "onnx" in path]
     scored = ["evaluate", "--base", "tiny/t5", "--adapter", "alice/m1"]
-    capsys.readouterr()
+    fetched = capsys.readouterr().err.splitlines()[:3]
+    assert fetched == ["Fetching tiny/t5", "Fetching alice/m0", "Fetching alice/m1"]
     assert main([*scored, "--examples", str(job / "held_out.jsonl")]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 3
 
@@ -150,7 +152,17 @@ def test_what_cannot_be_had_is_refused_in_one_sentence(hub, reference, told):
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_a_hub_that_is_away_is_told_so(hub, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:9", "no address", "127.0.0.1:9", "http://", "ftp://x"]
+)
+def test_a_hub_that_is_away_or_none_at_all_is_told_so(hub, monkeypatch, endpoint):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(SourceError, match=re.escape(endpoint)) as refusal:
         module_source("alice/french")
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_download_draws_nothing_unless_it_is_asked_to(tmp_path, hub, capsys):
+    published(hub, "tiny/t5", make_job(tmp_path / "job") / "base")
+    base_source("tiny/t5")
+    assert capsys.readouterr() == ("", "")
