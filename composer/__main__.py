@@ -37,6 +37,9 @@ START_OF_LINE = "\r\033[K"  # and nothing left on it
 TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
 
 
+Tell = Callable[[dict[str, Any]], None]  # of one event of a job
+
+
 class OneSentenceParser(argparse.ArgumentParser):
     """Refuses with one sentence, as every other refusal here."""
 
@@ -135,30 +138,36 @@ def compose(asked: argparse.Namespace) -> None:
         require_examples(asked.held_out, choices.HELD_OUT_LIMIT)
     require_writable(asked.out)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
-    base, *modules = fetched(asked.base, asked.modules, tell)
-    require_apart(asked.out, [base, *modules])
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
+        write_job(folder, asked)
+        read_job(folder)  # what is wrong with the options is told before anything is fetched
+        base, *modules = fetched(asked.base, asked.modules, tell)
+        require_apart(asked.out, [base, *modules])
         write_job(folder, asked, base, modules)
-        read_job(folder)
-        from composer.core import job  # loads torch, which takes seconds; what is wrong is told before
-
-        left = ""
-
-        def on_event(event: dict[str, Any]) -> None:
-            nonlocal left
-            if event["event"] == "adapter":  # it may be used while the baselines are still measured
-                hand_out(folder / event["folder"], asked.out)
-                left = f"the adapter is in {asked.out}, without a report"
-            tell(event)
-
-        try:
-            job.run(folder, on_event)
-        except KeyboardInterrupt as wish:
-            raise KeyboardInterrupt(left) from wish
-        hand_out(folder / "out", asked.out)
+        run_job(folder, asked.out, tell)
     verdict = json.loads((asked.out / "report.json").read_text(encoding="utf-8"))["verdict"]
     print(verdict["text"])
+
+
+def run_job(folder: Path, out: Path, tell: Tell) -> None:
+    """Carry out the job; the adapter is in `out` while the baselines are still measured."""
+    from composer.core import job  # loads torch, which takes seconds; what is wrong is told before
+
+    left = ""
+
+    def on_event(event: dict[str, Any]) -> None:
+        nonlocal left
+        if event["event"] == "adapter":
+            hand_out(folder / event["folder"], out)
+            left = f"the adapter is in {out}, without a report"
+        tell(event)
+
+    try:
+        job.run(folder, on_event)
+    except KeyboardInterrupt as wish:
+        raise KeyboardInterrupt(left) from wish
+    hand_out(folder / "out", out)
 
 
 def evaluate(asked: argparse.Namespace) -> None:
@@ -215,7 +224,7 @@ def require_writable(out: Path) -> None:
         raise InvalidJobError(f"Nothing can be written to {out}.") from error
 
 
-def fetched(base: str, modules: Sequence[str], tell: Callable[[dict[str, Any]], None]) -> list[Source]:
+def fetched(base: str, modules: Sequence[str], tell: Tell) -> list[Source]:
     """The base and the modules, those of a Hub on this machine; each that has to come from one is told."""
 
     def found(reference: str, source: Callable[[str], Source]) -> Source:
@@ -243,8 +252,10 @@ def hand_out(made: Path, out: Path) -> None:
         shutil.copyfile(file, out / file.name)
 
 
-def write_job(folder: Path, asked: argparse.Namespace, base: Source, modules: Sequence[Source]) -> None:
-    """The job folder that `composer.core.job.run` reads."""
+def write_job(
+    folder: Path, asked: argparse.Namespace, base: Source | None = None, modules: Sequence[Source] = ()
+) -> None:
+    """The job folder that `composer.core.job.run` reads; before the base is there, its options alone."""
     job = {
         "schema": 1,
         "method": asked.method,
@@ -261,7 +272,7 @@ def write_job(folder: Path, asked: argparse.Namespace, base: Source, modules: Se
         "template": asked.template,
         "max_new_tokens": asked.max_new_tokens,
         "baselines": asked.baselines,
-        "base": {"name": base.name, "folder": str(base.folder), "revision": base.revision},
+        "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
         "modules": [
             {
                 "name": name,
@@ -284,7 +295,7 @@ def say_stage(event: dict[str, Any]) -> None:
         print(event["text"], file=sys.stderr, flush=True)
 
 
-def progress_bar() -> Callable[[dict[str, Any]], None]:
+def progress_bar() -> Tell:
     """Draws stages and steps on one line of the terminal."""
     stage, done = "", set[str]()
 

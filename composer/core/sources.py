@@ -164,7 +164,7 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
             name = next(source.name for source in sources if source.folder == folder)
             raise SourceError(f"{name} is given {count} times.")
     names: list[str] = []
-    for depth in range(1, max(len(source.folder.parts) for source in sources) + 1):
+    for depth in range(1, max((len(source.folder.parts) for source in sources), default=0) + 1):
         names = [source.called(depth) for source in sources]
         if len(set(names)) == len(names):
             break

@@ -162,6 +162,15 @@ def test_a_hub_that_is_away_or_none_at_all_is_told_so(hub, monkeypatch, endpoint
     assert len(str(refusal.value).splitlines()) == 1
 
 
+def test_what_is_wrong_with_the_options_is_told_before_anything_is_fetched(tmp_path, hub, capsys):
+    job = make_job(tmp_path / "job")
+    published(hub, "tiny/t5", job / "base")
+    asked = ["compose", "--base", "tiny/t5", "--modules", "alice/m0", "--budget", "0"]
+    assert main([*asked, "--examples", str(job / "examples.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert "budget" in capsys.readouterr().err
+    assert not hub.asked
+
+
 def test_a_download_draws_nothing_unless_it_is_asked_to(tmp_path, hub, capsys):
     published(hub, "tiny/t5", make_job(tmp_path / "job") / "base")
     base_source("tiny/t5")
