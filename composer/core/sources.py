@@ -141,11 +141,11 @@ def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = F
 
 def no_bars() -> Any:
     """What huggingface_hub is to draw its progress with: nothing."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     class NoBar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True})
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
     return NoBar
 
