@@ -1,13 +1,17 @@
 """How long a composition would take: from those that ran here on the same base, else from the base's size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from math import sqrt
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Count, F, Q, QuerySet
+from django.utils import timezone
 
-from composer.models import Composition
+from composer.core.choices import DEFAULT_LEVEL, SEARCHES_OF_METHOD, WITHOUT_GRADIENT, level_budget
+from composer.models import Composition, Example
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 
@@ -19,13 +23,15 @@ CALL_S = 0.0003  # of any example, however small the base
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
 TOKENS_ANSWERED = 8  # each of them is another pass
-LORA_PASSES = (
-    40 * 3
-)  # over the shots: as many steps as the trained rival takes, each a forward and a backward
+LORA_PASSES = 40 * 3  # over the shots: the trained rival's steps, each a forward and a backward
+STAGES = ("load", "screen", "search", "export", "evaluate")
 RIVALS = {"none": 1, "always": 6, "thorough": 8}  # who answers the held-out examples
 SEARCHES_OF_RIVALS = {"none": 0, "always": 0, "thorough": 1}  # random modules go through the same search
+FEW = 3  # compositions tell less of how much others differ than more of them do
+SPREAD_OF_FEW = (0.5, 2.0)
 SPREAD_MEASURED = (0.7, 1.5)
 SPREAD_FROM_SIZE = (0.4, 3.0)
+AHEAD_READ = 10  # of those before it; the others are taken to be like these
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,28 @@ class Amounts:
     @property
     def units(self) -> dict[str, float]:
         """How often the core's stages do what they do; `search` is in scored examples."""
-        search = self.budget * self.n_shots
         rivals = RIVALS.get(self.baselines, RIVALS["always"])
         return {
             "load": 1.0,
             "screen": self.n_modules * self.n_shots,
-            "search": search,
+            "search": self.budget * self.n_shots,
             "export": 1.0,
             "evaluate": rivals * (self.n_held_out + self.n_shots),
-            "rivals": search * SEARCHES_OF_RIVALS.get(self.baselines, 0),
         }
+
+
+Row = Mapping[str, Any]  # how long one took, stage by stage, and of how much
+
+
+class Seconds(NamedTuple):
+    """How long something takes, when it is known from another amount of it."""
+
+    least: float
+    likely: float
+    most: float
+
+    def times(self, factor: float) -> "Seconds":
+        return Seconds(self.least * factor, self.likely * factor, self.most * factor)
 
 
 @dataclass(frozen=True)
@@ -73,23 +91,72 @@ class Estimate:
         return "a rough guess from the base's size: nothing has been measured here on it yet"
 
 
+@dataclass(frozen=True)
+class Queue:
+    """What is before one that is asked for now."""
+
+    n_ahead: int
+    seconds: float
+
+    @property
+    def words(self) -> str:
+        return duration_words(self.seconds, self.seconds)
+
+
 def estimate(base: BaseModel, method: str, amounts: Amounts) -> Estimate:
     by_stage, n_measured = seconds_by_stage(base, method, amounts)
-    seconds = sum(by_stage.values())
-    low, high = SPREAD_MEASURED if n_measured else SPREAD_FROM_SIZE
-    return Estimate(low * seconds, high * seconds, n_measured)
+    if n_measured == 0:
+        low, high = SPREAD_FROM_SIZE
+        likely = sum(seconds.likely for seconds in by_stage.values())
+        return Estimate(low * likely, high * likely, 0)
+    low, high = SPREAD_MEASURED if n_measured >= FEW else SPREAD_OF_FEW
+    return Estimate(
+        low * sum(seconds.least for seconds in by_stage.values()),
+        high * sum(seconds.most for seconds in by_stage.values()),
+        n_measured,
+    )
 
 
-def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[dict[str, float], int]:
-    """How long each of the core's stages would take, and from how many compositions that was taken."""
+def queue_now() -> Queue:
+    """Those that run or wait, one after the other, as long as each is likely to take yet."""
+    now = timezone.now()
+    ahead = Composition.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
+    n_ahead = ahead.count()
+    read = ahead.select_related("base").annotate(
+        n_modules=Count("modules", distinct=True),
+        n_shots=Count("examples", filter=Q(examples__role=Example.Role.SHOT), distinct=True),
+        n_held_out=Count("examples", filter=Q(examples__role=Example.Role.HELD_OUT), distinct=True),
+    )[:AHEAD_READ]
+    left = [seconds_left(row, now) for row in read]
+    return Queue(n_ahead, sum(left) * n_ahead / len(left) if left else 0.0)
+
+
+def seconds_left(row: Any, now: datetime) -> float:
+    amounts = Amounts(row.n_shots, row.n_held_out, row.n_modules, row.budget, row.baselines)
+    by_stage, _ = seconds_by_stage(row.base, row.method, amounts)
+    passed = (now - row.started_at).total_seconds() if row.status == Status.RUNNING else 0.0
+    return max(0.0, sum(seconds.likely for seconds in by_stage.values()) - passed)
+
+
+def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[dict[str, Seconds], int]:
+    """How long each of the core's stages would take, and from how many compositions that was taken.
+
+    Those that were asked for with as much searching and comparing tell most, so they are taken alone; as
+    long as there are none, the others are.
+    """
     earlier = list(measured_of(base, method, amounts)[:EARLIER_READ])
-    each = seconds_of_units(earlier) if earlier else seconds_from_size(base, amounts)
-    seconds = {stage: each[stage] * units for stage, units in amounts.units.items()}
-    seconds["evaluate"] += seconds.pop("rivals")  # the core does both in one stage
-    return seconds, len(earlier)
+    asked_alike = (amounts.budget, amounts.baselines)
+    alike = [row for row in earlier if (row["budget"], row["baselines"]) == asked_alike]
+    rows = alike or earlier or [guessed_from_size(base, method, amounts)]
+    each = [seconds_of_stages(row, method, amounts) for row in rows]
+    by_stage = {
+        stage: Seconds(*(median(values) for values in zip(*(one[stage] for one in each), strict=True)))
+        for stage in each[0]
+    }
+    return by_stage, len(alike or earlier)
 
 
-def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Composition, Mapping[str, Any]]:
+def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Composition, Row]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
     Only those compared in the same way: without held-out examples every rival is fitted anew for each example
@@ -108,37 +175,54 @@ def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Comp
     )
 
 
-def seconds_of_units(earlier: list[Mapping[str, Any]]) -> dict[str, float]:
-    """The median seconds of one unit of each stage."""
-    each: dict[str, list[float]] = {}
-    for row in earlier:
-        amounts = Amounts(
-            row["n_shots"], row["n_held_out"], row["n_modules"], row["budget"], row["baselines"]
-        )
-        for stage, seconds in row["seconds"].items():
-            if stage == "evaluate":  # without the searches in it, which are told apart
-                seconds -= SEARCHES_OF_RIVALS.get(row["baselines"], 0) * row["seconds"].get("search", 0)
-            each.setdefault(stage, []).append(max(seconds, 0.0) / max(amounts.units.get(stage, 1.0), 1.0))
-    medians = {stage: median(values) for stage, values in each.items()}
-    return (
-        dict.fromkeys(Amounts(1, 1, 1, 1, "always").units, 0.0)
-        | medians
-        | {"rivals": medians.get("search", 0.0)}
-    )
+def seconds_of_stages(row: Row, method: str, amounts: Amounts) -> dict[str, Seconds]:
+    """How long this would take, going by one that took so long."""
+    had = Amounts(row["n_shots"], row["n_held_out"], row["n_modules"], row["budget"], row["baselines"])
+    took = dict.fromkeys(STAGES, 0.0) | row["seconds"]
+    took["evaluate"] -= SEARCHES_OF_RIVALS.get(had.baselines, 0) * took["search"]  # told apart
+    ratios = {stage: amounts.units[stage] / max(had.units[stage], 1.0) for stage in STAGES}
+    steady = stages_in_proportion(method)
+    stages = {
+        stage: scaled(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
+        for stage, ratio in ratios.items()
+    }
+    searches = stages["search"].times(SEARCHES_OF_RIVALS.get(amounts.baselines, 0))
+    stages["evaluate"] = Seconds(*(a + b for a, b in zip(stages["evaluate"], searches, strict=True)))
+    return stages
 
 
-def seconds_from_size(base: BaseModel, amounts: Amounts) -> dict[str, float]:
-    """Seconds of a unit of each stage, by what passing an example through so many parameters costs."""
+def stages_in_proportion(method: str) -> set[str]:
+    """Those that take as long as there is to do.
+
+    A gradient fit ends when nothing moves any more, most often long before its budget; and of the
+    comparisons, training the rival takes its time for any number of answers.
+    """
+    return {"screen", "search"} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {"screen"}
+
+
+def scaled(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
+    """From so long for one amount, for `ratio` of it: between as long again and in proportion."""
+    if in_proportion:
+        return Seconds(*[seconds * ratio] * 3)
+    return Seconds(seconds * min(1.0, ratio), seconds * sqrt(ratio), seconds * max(1.0, ratio))
+
+
+def guessed_from_size(base: BaseModel, method: str, amounts: Amounts) -> Row:
+    """As if one of the usual budget had been measured: by what so many parameters cost an example."""
+    usual = replace(amounts, budget=level_budget(DEFAULT_LEVEL, method))
     passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS
     trained = LORA_PASSES * amounts.n_shots * passed if amounts.baselines != "none" else 0.0
-    return {
-        "load": 4 * base.parameters / LOADED_BYTES_S + MODULE_LOADED_S * amounts.n_modules,
-        "screen": passed,
-        "search": passed,
-        "export": 4 * base.parameters / LOADED_BYTES_S + trained,
-        "evaluate": passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE),
-        "rivals": passed,
+    loaded = 4 * base.parameters / LOADED_BYTES_S
+    search = usual.units["search"] * passed
+    answered = usual.units["evaluate"] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
+    seconds = {
+        "load": loaded + MODULE_LOADED_S * amounts.n_modules,
+        "screen": usual.units["screen"] * passed,
+        "search": search,
+        "export": loaded,
+        "evaluate": answered + trained + SEARCHES_OF_RIVALS.get(amounts.baselines, 0) * search,
     }
+    return asdict(usual) | {"seconds": seconds}
 
 
 def duration_words(low_s: float, high_s: float) -> str:

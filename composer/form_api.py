@@ -13,7 +13,7 @@ from composer import selectors
 from composer.api import OwnerApi
 from composer.candidates import MODULES_MAX, candidates, fitting_modules
 from composer.core.choices import BUDGET_OF_METHOD
-from composer.estimates import Amounts, estimate
+from composer.estimates import Amounts, estimate, queue_now
 from composer.models import Composition, Draft
 from composer.serializers import (
     CandidateSerializer,
@@ -74,6 +74,8 @@ class EstimateApi(OwnerApi):
         found = estimate(asked["base"], asked["method"], amounts)
         told = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
         told |= {name: getattr(amounts, name) for name in ("n_modules", "budget", "baselines")}
+        queue = queue_now()
+        told |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
         told["left_out"] = [fit.name for fit in fitting.own if fit.version not in asked["module_versions"]]
         return Response(EstimateSerializer(told).data)
 

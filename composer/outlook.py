@@ -22,7 +22,7 @@ from composer.core.choices import (
     Choice,
     level_budget,
 )
-from composer.estimates import Amounts, Estimate, estimate
+from composer.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from composer.examples import ExamplesError, Note, Pair, pairs_from_text, row_notes, without_shots
 from composer.forms import COUNT_DEFAULT, CompositionForm
 from modules_registry.models import BaseModel
@@ -53,6 +53,7 @@ class Outlook:
     own_modules: list[str]  # that fit, and were made from some of these very examples
     own_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
+    queue: Queue
 
     @property
     def chosen_level(self) -> Level:
@@ -116,6 +117,7 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
             Level(choice, estimate(base, method, amounts[choice.name]), choice.name == level)
             for choice in LEVELS
         ],
+        queue=queue_now(),
     )
 
 

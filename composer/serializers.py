@@ -178,6 +178,8 @@ class EstimateSerializer(serializers.Serializer):
     words = serializers.CharField(help_text="The same as one says it.")
     basis = serializers.CharField(help_text="What it rests on.")
     n_measured = serializers.IntegerField(help_text="Compositions it was taken from; 0: the base's size.")
+    n_ahead = serializers.IntegerField(help_text="Compositions that run or wait before it.")
+    wait_s = serializers.FloatField(help_text="Seconds that these are likely to take.")
     n_modules = serializers.IntegerField()
     left_out = serializers.ListField(
         child=serializers.CharField(),

@@ -77,12 +77,12 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
         budget=composition.budget,
         baselines=composition.baselines,
     )
-    expected, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
+    by_stage, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
     stages = stages_of(
         composition,
         told=selectors.stages_told(composition),
         steps=selectors.attempt_span(composition),
-        expected=expected,
+        expected={stage: seconds.likely for stage, seconds in by_stage.items()},
         now=now or timezone.now(),
     )
     return stages, n_measured

@@ -18,8 +18,8 @@ from demo import BUNDLE
 from tests.composer.core.test_demo_world import demo_job
 from tests.composer.core.tiny import FAMILIES, TARGETS, make_base, make_job, make_module
 
-# Measured: 0.0011 nats of 0.025 held out, 0.6 % of the base's own 6.4. Rounding the base's weights alone,
-# with all arithmetic in fp32, is 0.0003 nats, or 1.2 %: less than that no bf16 can do.
+# Measured on this task: 0.0004 nats of 0.043 held out, 0.6 % of the base's own 6.4. On this and three other
+# tasks of the demo world no loss moved by more than 0.7 % or, where it is below 0.05, by 0.0007 nats.
 TOLERANCE_NATS, TOLERANCE = 0.002, 0.01
 
 
