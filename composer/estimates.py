@@ -122,20 +122,25 @@ def queue_now() -> Queue:
     now = timezone.now()
     ahead = Composition.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
     n_ahead = ahead.count()
-    read = ahead.select_related("base").annotate(
-        n_modules=Count("modules", distinct=True),
-        n_shots=Count("examples", filter=Q(examples__role=Example.Role.SHOT), distinct=True),
-        n_held_out=Count("examples", filter=Q(examples__role=Example.Role.HELD_OUT), distinct=True),
-    )[:AHEAD_READ]
-    left = [seconds_left(row, now) for row in read]
+    left = [seconds_left(one, now) for one in ahead.select_related("base")[:AHEAD_READ]]
     return Queue(n_ahead, sum(left) * n_ahead / len(left) if left else 0.0)
 
 
-def seconds_left(row: Any, now: datetime) -> float:
-    amounts = Amounts(row.n_shots, row.n_held_out, row.n_modules, row.budget, row.baselines)
-    by_stage, _ = seconds_by_stage(row.base, row.method, amounts)
-    passed = (now - row.started_at).total_seconds() if row.status == Status.RUNNING else 0.0
+def seconds_left(composition: Composition, now: datetime) -> float:
+    by_stage, _ = seconds_by_stage(composition.base, composition.method, amounts_of(composition))
+    is_running = composition.status == Status.RUNNING and composition.started_at
+    passed = (now - composition.started_at).total_seconds() if is_running else 0.0
     return max(0.0, sum(seconds.likely for seconds in by_stage.values()) - passed)
+
+
+def amounts_of(composition: Composition) -> Amounts:
+    return Amounts(
+        n_shots=composition.examples.filter(role=Example.Role.SHOT).count(),
+        n_held_out=composition.examples.filter(role=Example.Role.HELD_OUT).count(),
+        n_modules=composition.modules.count(),
+        budget=composition.budget,
+        baselines=composition.baselines,
+    )
 
 
 def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[dict[str, Seconds], int]:

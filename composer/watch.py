@@ -7,8 +7,8 @@ from django.utils import timezone
 
 from composer import selectors
 from composer.core.choices import SEARCH_OF_AUTO
-from composer.estimates import Amounts, Estimate, seconds_by_stage
-from composer.models import Composition, Example
+from composer.estimates import Estimate, amounts_of, seconds_by_stage
+from composer.models import Composition
 from composer.pace import Stage, left_s, stages_of, time_words, waited_words
 from composer.report import loss_rows, race_rows, race_so_far, weight_rows
 from composer.telling import said
@@ -70,13 +70,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
 
 def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[Stage], int]:
     """Its stages with their times, and how many compositions the times to come were taken from."""
-    amounts = Amounts(
-        n_shots=composition.examples.filter(role=Example.Role.SHOT).count(),
-        n_held_out=composition.examples.filter(role=Example.Role.HELD_OUT).count(),
-        n_modules=composition.modules.count(),
-        budget=composition.budget,
-        baselines=composition.baselines,
-    )
+    amounts = amounts_of(composition)
     by_stage, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
     stages = stages_of(
         composition,
