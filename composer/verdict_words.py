@@ -107,22 +107,26 @@ def interval(row: Row) -> str:
 
 def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
-    others = sum(row["key"] in RIVALS for row in report["baselines"])
+    others = sum(row["key"] in RIVALS and row["key"] != "uniform" for row in report["baselines"])
     if is_on_held_out(report):
         yield f"Decided on {counted(report['n_held_out'], 'held-out example')}, which the search never saw."
         if report["verdict"]["decision"] == "use":
-            yield f"It is right more often than each of the {others} others, beyond luck by {BEYOND_LUCK}."
+            yield (
+                f"It is right more often than each of the {others} others that are no composition, "
+                f"beyond luck by {BEYOND_LUCK}."
+            )
         else:
             yield (
-                "A composition is recommended only when it is right more often than each of the others, "
-                f"beyond luck by {BEYOND_LUCK}; this one is not."
+                "A composition is recommended only when it is right more often than each of the others that "
+                f"are no composition, beyond luck by {BEYOND_LUCK}, and not less often than the uniform "
+                "average."
             )
     elif is_judged_left_out(report) and others:
         yield (
             f"Decided on the {counted(report['n_shots'], 'example')} alone, each judged by a fit that had "
-            "left it out. A composition is recommended only when it is ahead of each of the others with "
-            f"{100 * SURE_LEFT_OUT:.0f} % certainty and has a tenth less loss, or has less than "
-            f"{FAR_LEFT_OUT:g} of their loss. This is weaker evidence than held-out examples. "
+            "left it out. A composition is recommended only when it is ahead of each of the others that are "
+            f"no composition with {100 * SURE_LEFT_OUT:.0f} % certainty and has a tenth less loss, or has "
+            f"less than {FAR_LEFT_OUT:g} of their loss. This is weaker evidence than held-out examples. "
             "Add some and compose again to be surer."
         )
     else:

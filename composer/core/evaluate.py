@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.core.examples import Example
@@ -116,7 +116,8 @@ def verdict_on_held_out(
 ) -> Verdict:
     """Compare exact match on the held-out examples.
 
-    "use" needs the composition to be right more often than every rival, beyond luck.
+    "use" needs the composition to be right more often than every rival, beyond luck; the uniform average,
+    a composition itself, must only not be right more often.
 
     Args:
         answers: of "composed" and of the measured keys of RIVALS, one per example.
@@ -130,7 +131,7 @@ def verdict_on_held_out(
         + ", ".join(f"{RIVALS[key]} {percent[key]:.0f} %" for key in rivals)
         + "."
     )
-    if all(is_surely_better(answers["composed"], answers[rival], examples) for rival in rivals):
+    if is_to_use(rivals, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
         return Verdict("use", f"Use the composition. {figures}")
     best = max(rivals, key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
@@ -143,12 +144,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Whether the composition is ahead of whatever else one could take.
+
+    The uniform average is no such thing: it is a composition too, only without weights that were searched,
+    and does about as well where a few modules were picked by hand.
+    """
+    if "uniform" in rivals and is_ahead("uniform", "composed"):
+        return False
+    return all(is_ahead("composed", rival) for rival in rivals if rival != "uniform")
+
+
 def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
     """The advice to take `best` of RIVALS, or, of those that are no adapter, none."""
     if best == "lora_on_shots":
         return Verdict("train", f"Train a LoRA instead: it {said}. {figures}")
     if best == "best_single":
         return Verdict("single", f"Use {single_name} by itself: it {said}. {figures}")
+    if best == "uniform":
+        return Verdict("none", f"No search is needed: {RIVALS[best]} {said}. {figures}")
     return Verdict("none", f"No composition is needed: {RIVALS[best]} {said}. {figures}")
 
 
@@ -266,7 +280,7 @@ def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdi
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )
-    if all(is_ahead_left_out(composed, left_out[key]) for key in rivals):
+    if is_to_use(rivals, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
         return Verdict("use", f"The composition looks useful. {figures}")
     if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
         return Verdict("none", f"No clear gain over the base alone. {figures}")

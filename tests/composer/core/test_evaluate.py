@@ -59,6 +59,21 @@ def test_the_verdict_follows_the_held_out_examples(composed, single, zero_shot, 
     assert f"{accuracy(right(composed), EXAMPLES).percent:.0f} %" in verdict.text
 
 
+@pytest.mark.parametrize(
+    ("uniform", "decision", "words"),
+    [
+        (13, "use", "Use the composition"),
+        (17, "use", "uniform average 85 %"),
+        (20, "none", "No search is needed"),
+    ],
+)
+def test_a_composition_may_do_about_as_well_as_the_uniform_average(uniform, decision, words):
+    answers = {"composed": right(15), "uniform": right(uniform), "zero_shot": right(0)}
+    verdict = verdict_on_held_out(answers, EXAMPLES, "alice/m")
+    assert verdict.decision == decision
+    assert words in verdict.text
+
+
 def test_held_out_answers_that_nothing_was_compared_with_are_told_and_no_more_are_asked_for():
     verdict = verdict_without_rivals(right(15), EXAMPLES)
     assert verdict.decision == "unmeasured"
@@ -105,6 +120,12 @@ def test_a_lead_that_rests_on_one_example_is_no_reason_to_use_a_composition():
     assert sum(lucky.chances) > sum(even.chances)
     assert not is_ahead_left_out(lucky, even)
     assert is_ahead_left_out(left_out(0.6, 0.05, -0.05, 0.05, -0.2, 0.05), even)
+
+
+@pytest.mark.parametrize(("uniform", "decision"), [(0.22, "use"), (0.18, "use"), (0.05, "none")])
+def test_the_uniform_average_stands_in_a_composition_s_way_only_when_it_is_ahead(uniform, decision):
+    known = {"composed": left_out(0.2), "uniform": left_out(uniform, 0, 0, 0, 0, 0), "zero_shot": left_out(7)}
+    assert verdict_left_out(known, "alice/m").decision == decision
 
 
 def test_who_gets_nothing_right_is_recommended_to_nobody_however_much_lower_its_loss():
