@@ -243,14 +243,16 @@ def t_quantile(p: float, freedom: int) -> float:
 SURE_LEFT_OUT = 0.86  # chance that the mean lead is above zero; at five examples 1.25 standard errors
 WORTH_LEFT_OUT = 0.9  # of the other's loss: a lead of less, however sure, is nothing to act on
 FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where one example disagrees
-NO_CHANCE = 0.01  # of a right token: who gives it less gets nothing right, however much lower the loss
+# Of the chance of a right token, in the mean: a lead of less is none, where neither gets anything right as where
+# both do, however much lower the loss.
+LEAST_LEAD = 0.01
 
 
 def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
     """Whether examples that were left out speak for `ours`, as surely as so few can."""
-    if statistics.fmean(ours.chances) < NO_CHANCE:
-        return False
     leads = [mine - theirs for mine, theirs in zip(ours.chances, others.chances, strict=True)]
+    if statistics.fmean(leads) < LEAST_LEAD:
+        return False
     surely, _ = mean_interval(leads, SURE_LEFT_OUT)
     share = WORTH_LEFT_OUT if surely > 0 else FAR_LEFT_OUT
     return ours.loss_nats < share * others.loss_nats

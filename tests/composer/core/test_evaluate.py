@@ -128,11 +128,19 @@ def test_the_uniform_average_stands_in_a_composition_s_way_only_when_it_is_ahead
     assert verdict_left_out(known, "alice/m").decision == decision
 
 
-def test_who_gets_nothing_right_is_recommended_to_nobody_however_much_lower_its_loss():
+def test_who_gets_nothing_right_is_not_recommended_however_much_lower_its_loss():
     known = {"composed": left_out(6.4), "lora_on_shots": left_out(6.3), "zero_shot": left_out(18.9)}
     verdict = verdict_left_out(known, "alice/m")
     assert verdict.decision == "none"
     assert "-0" not in verdict.text
+
+
+def test_a_composition_is_not_recommended_over_a_module_that_gets_everything_right():
+    right_too = left_out(0.003, 0, 0, 0, 0, 0)
+    known = {"composed": left_out(0.001, 0, 0, 0, 0, 0), "best_single": right_too, "zero_shot": left_out(7)}
+    verdict = verdict_left_out(known, "alice/m")
+    assert verdict.decision == "single"
+    assert "does about as well" in verdict.text
 
 
 def test_a_far_lower_loss_is_ahead_where_one_example_disagrees():
