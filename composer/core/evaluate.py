@@ -243,8 +243,8 @@ def t_quantile(p: float, freedom: int) -> float:
 SURE_LEFT_OUT = 0.86  # chance that the mean lead is above zero; at five examples 1.25 standard errors
 WORTH_LEFT_OUT = 0.9  # of the other's loss: a lead of less, however sure, is nothing to act on
 FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where one example disagrees
-# Of the chance of a right token, in the mean: a lead of less is none, where neither gets anything right as where
-# both do, however much lower the loss.
+# Of the chance of a right token, in the mean: a lead of less is none, however much lower the loss, where
+# neither gets anything right as where both do.
 LEAST_LEAD = 0.01
 
 
