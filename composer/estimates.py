@@ -18,7 +18,7 @@ from modules_registry.models import BaseModel
 EARLIER_READ = 20  # of the latest: a machine may have changed since older ones
 # Without a measurement: a forward over one short example, at what one core of a processor is known to do.
 TOKENS_OF_EXAMPLE = 32
-FLOPS = 1e11  # in fp32
+FLOPS = 1e11  # benchmarks/results/compose_speed_L.json, one core: 0.9e11 in fp32, 1.5e11 in bf16
 CALL_S = 0.0003  # of any example, however small the base
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
