@@ -21,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from composer.core.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
-from composer.core.pages import zeros
 
 FACTOR_KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]{1,300})\.lora_(?P<factor>[AB])\.weight")
 CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 kB
@@ -240,7 +239,9 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
         rank=rank,
         ranks=tuple(module.rank for module in modules),
         scalings=torch.tensor([module.scaling for module in modules], dtype=torch.float32),
-        blocks=empty_blocks(layers, n, rank),
+        blocks=tuple(
+            (torch.zeros(n, rank, layer.d_in), torch.zeros(n, rank, layer.d_out)) for layer in layers
+        ),
         targets=tuple(frozenset(module.factors) for module in modules),
         templates=tuple(module.template for module in modules),
     )
@@ -251,14 +252,6 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
                 all_A[i, : module.rank] = A
                 all_B_T[i, : module.rank] = B.T
     return stack
-
-
-def empty_blocks(layers: Sequence[Layer], n: int, rank: int) -> tuple[tuple[Tensor, Tensor], ...]:
-    """A (n, rank, d_in) and Bᵀ (n, rank, d_out) of each layer, zeros in one piece of memory."""
-    widths = [width for layer in layers for width in (layer.d_in, layer.d_out)]
-    sizes = [n * rank * width for width in widths]
-    parts = [part.view(n, rank, -1) for part in torch.split(zeros(sum(sizes)), sizes)]
-    return tuple(zip(parts[::2], parts[1::2], strict=True))
 
 
 def common_layers(modules: Sequence[LoraModule]) -> tuple[Layer, ...]:
