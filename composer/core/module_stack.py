@@ -27,7 +27,9 @@ CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 
 RANK_LIMIT = 1024
 ALPHA_LIMIT = 1_000_000
 
-# A field of adapter_config.json that would change the arithmetic, and the values that do not.
+UNSET = (None, False, {}, [])
+# A field of adapter_config.json that would change the arithmetic, or was trained on a base that its start
+# had rewritten, and the values that do not.
 NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
@@ -39,6 +41,18 @@ NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
     "lora_bias": (False, None),
     "trainable_token_indices": ([], {}, None),
     "target_parameters": ([], None),
+    "init_lora_weights": (True, False, None, "gaussian"),
+    "alora_invocation_tokens": UNSET,
+    "arrow_config": UNSET,
+    "corda_config": UNSET,
+    "eva_config": UNSET,
+    "kasa_config": UNSET,
+    "loftq_config": UNSET,
+    "lora_ga_config": UNSET,
+    "monteclora_config": UNSET,
+    "use_bdlora": UNSET,
+    "use_qalora": UNSET,
+    "velora_config": UNSET,
 }
 
 

@@ -145,6 +145,15 @@ def test_other_keys_never_reach_the_base(world, tmp_path):
         ("rank_pattern", {"(a+)+$": 4}),
         ("modules_to_save", ["shared"]),
         ("peft_type", "XLORA"),
+        ("init_lora_weights", "pissa"),
+        ("alora_invocation_tokens", [1, 2]),
+        ("use_qalora", True),
+        ("use_bdlora", {"nblocks": 2}),
+        ("arrow_config", {"top_k": 3}),
+        ("kasa_config", {"beta": 0.1}),
+        ("monteclora_config", {"samples": 4}),
+        ("velora_config", {"rank": 1}),
+        ("loftq_config", {"loftq_bits": 4}),
     ],
 )
 def test_a_config_that_would_change_the_arithmetic_is_refused(world, field, value):
