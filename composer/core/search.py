@@ -179,11 +179,11 @@ def search_greedy(
     journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
     best, left = finite(nothing), budget
-    journal.note(chosen.tolist(), nothing)
-    if finite(alone[order[0]]) >= best:
-        return journal.finish(chosen.tolist(), "greedy")
-    chosen[order[0]], best = 1.0, finite(alone[order[0]])
+    if finite(alone[order[0]]) < best:  # known before any step: whoever stops at the first has it
+        chosen[order[0]], best = 1.0, finite(alone[order[0]])
     journal.note(chosen.tolist(), best)
+    if not chosen.any():
+        return journal.finish(chosen.tolist(), "greedy")
     while candidates := [i for i in order[: partners + 1] if chosen[i] == 0][:left]:
         trials = chosen.repeat(len(candidates), 1)
         trials[range(len(candidates)), candidates] = 1.0

@@ -117,6 +117,16 @@ def test_greedy_picks_what_the_task_needs_and_stops():
     assert losses == sorted(losses, reverse=True)
 
 
+def test_who_stops_greedy_choice_at_its_first_step_has_the_best_module_alone():
+    def stop(_step):
+        raise StopSearch
+
+    journal = Journal(stop)
+    with pytest.raises(StopSearch):
+        search_greedy(lambda w: 5 - w.sum(-1), [3.0, 2.0, 4.0], nothing=2.5, budget=10, journal=journal)
+    assert journal.finish_early("greedy").weights == (0.0, 1.0, 0.0)
+
+
 def test_greedy_takes_nothing_where_nothing_helps():
     found = search_greedy(lambda w: 1 + w.sum(-1), [2.0, 3.0], nothing=1.0, budget=10)
     assert found.weights == (0.0, 0.0)
