@@ -35,20 +35,23 @@ ALONG = ("zero_shot", "in_context", "lora_on_shots")  # baselines, measured alon
 
 def main(arguments: Sequence[str] | None = None) -> None:
     asked = read_arguments(arguments)
-    tasks = read_tasks(asked.data)
-    modules = sorted(path.parent for path in asked.modules.glob("*/adapter_config.json"))
-    rows = []
-    for name in asked.tasks or sorted(tasks):
-        for row in task_rows(asked, name, tasks[name], modules):
+    asked.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for name in asked.tasks:
+        for row in task_rows(asked, name, asked.examples[name], asked.found):
             rows.append(row)
             print(json.dumps(row), flush=True)
-    asked.out.mkdir(parents=True, exist_ok=True)
+            write(asked, rows)  # it takes days where the base is large: what is measured is kept
+
+
+def write(asked: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> None:
     content = {"schema": 1, "machine": machine(), "base": str(asked.base), "rows": rows}
     (asked.out / "bbh.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (asked.out / "bbh.md").write_text(as_markdown(rows), encoding="utf-8")
 
 
 def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked, with the examples of each task and the modules' folders."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,7 +64,20 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--n-modules", type=int, default=20)
     parser.add_argument("--limit", type=int, help="test examples of each task; all if left out")
     parser.add_argument("--seed", type=int, default=choices.DEFAULT_SEED)
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    try:
+        asked.examples = read_tasks(asked.data)
+    except (OSError, ValueError, KeyError, TypeError):
+        parser.error(f"{asked.data} holds no tasks: it needs lines of task, input and target, as JSON.")
+    asked.tasks = asked.tasks or sorted(asked.examples)
+    if unknown := [name for name in asked.tasks if name not in asked.examples]:
+        parser.error(f"{asked.data} has no task {unknown[0]}; it has {', '.join(sorted(asked.examples))}.")
+    if not (asked.base / "config.json").is_file():
+        parser.error(f"{asked.base} holds no base model: it has no config.json.")
+    asked.found = sorted(path.parent for path in asked.modules.glob("*/adapter_config.json"))
+    if not asked.found:
+        parser.error(f"{asked.modules} holds no folder with an adapter_config.json.")
+    return asked
 
 
 def read_tasks(path: Path) -> dict[str, list[Example]]:

@@ -54,3 +54,27 @@ def test_answers_are_counted_as_the_published_code_counts_them():
         bbh.reference_match_percent([" Yes. ", "no"], [bbh.Example("", "yes"), bbh.Example("", "Yes")]) == 50
     )
     assert bbh.reference_match_percent(None, []) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"data": "no-such-file.jsonl"}, "holds no tasks"),
+        ({"data": "rubbish.jsonl"}, "holds no tasks"),
+        ({"base": "empty"}, "holds no base model"),
+        ({"modules": "empty"}, "holds no folder with an adapter_config.json"),
+        ({"tasks": "sheep"}, "has no task sheep; it has body-answer"),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_said_before_anything_is_computed(
+    tmp_path, monkeypatch, capsys, wrong, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "rubbish.jsonl").write_text("[1]\n")
+    (tmp_path / "tasks.jsonl").write_text('{"task": "body-answer", "input": "a", "target": "b"}\n')
+    options = {"data": "tasks.jsonl", "base": BUNDLE / "base", "modules": BUNDLE / "modules"} | wrong
+    with pytest.raises(SystemExit) as refusal:
+        bbh.main([str(part) for name, value in options.items() for part in (f"--{name}", value)])
+    assert refusal.value.code == 2
+    assert told in capsys.readouterr().err
