@@ -160,6 +160,12 @@ class Draft(models.Model):
         return "".join(self.fields.get("name", [])[:1]).strip()
 
     @property
+    def title(self) -> str:
+        """What to list it as: its name, else what its first example says. Empty while there is neither."""
+        inputs = (text.strip() for text in self.fields.get("shots_input", []))
+        return self.name or next(filter(None, inputs), "")
+
+    @property
     def n_examples(self) -> int:
         given, wanted = (self.fields.get(f"shots_{side}", []) for side in ("input", "output"))
         return sum(bool("".join(row).strip()) for row in zip(given, wanted, strict=False))

@@ -165,7 +165,8 @@
       for (let part = heldOut.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     }
     const told = rest.length ? `, and the other ${rest.length} are held out, to measure` : "";
-    say("success", `${rows.length - rest.length} examples from “${name}” are in the grid${told}.`);
+    const taken = rows.length - rest.length;
+    say("success", `${taken} ${taken === 1 ? "example" : "examples"} from “${name}” ${taken === 1 ? "is" : "are"} in the grid${told}.`);
   };
 
   const read = async (file) => {

@@ -24,6 +24,8 @@
     document.querySelector(".toasts").append(toast);
   });
 
+  let unanswered; // the toast that says so, until an answer comes
+
   /* A fragment that the server refuses is said aloud instead of swallowed; once, however often it is asked for. */
   document.addEventListener("htmx:sendError", () => {
     if (document.querySelector(".toasts .notice--danger")) return;
@@ -32,5 +34,8 @@
         detail: { level: "danger", text: "The server did not answer. Check your connection and try again." },
       }),
     );
+    unanswered = document.querySelector(".toasts").lastElementChild;
   });
+
+  document.addEventListener("htmx:beforeOnLoad", () => unanswered?.remove());
 })();

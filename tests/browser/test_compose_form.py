@@ -92,6 +92,19 @@ def test_a_dropped_file_fills_the_grid_and_what_is_too_much_measures(form: Page)
     expect(summary(form)).to_contain_text(re.compile(r"Examples\s*64.*Held out\s*6", re.DOTALL))
 
 
+def test_a_dropped_file_of_one_row_is_told_as_one(form: Page):
+    form.locator("[data-drop]").evaluate(DROP, ["one.csv", "input,output\nred,rouge\n"])
+    expect(form.locator(".toast")).to_contain_text("1 example from “one.csv” is in the grid.")
+
+
+def test_a_long_text_scrolls_in_its_cell_and_leaves_the_rows_below_in_reach(form: Page):
+    inputs(form).first.fill("red " * 1000)
+    cell = inputs(form).first.bounding_box()
+    assert cell is not None
+    assert cell["height"] < 300  # px, of a window 900 high
+    assert inputs(form).first.evaluate("cell => cell.scrollHeight > cell.clientHeight")
+
+
 def test_a_dropped_file_that_is_none_is_refused_and_changes_nothing(form: Page):
     inputs(form).first.fill("red")
     with form.expect_response(lambda answer: "examples" in answer.url):
@@ -205,6 +218,9 @@ def test_the_form_is_accessible_in_all_its_states(form: Page):
     require_accessible(form)
     form.set_viewport_size({"width": 390, "height": 844})
     require_accessible(form)
+    for width in (320, 390, 768):  # px; with everything unfolded nothing reaches over the edge
+        form.set_viewport_size({"width": width, "height": 844})
+        assert form.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_on_a_phone_the_summary_and_the_button_stay_in_view(form: Page):

@@ -22,6 +22,7 @@ from tests.running_hub import Hub
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+NARROWEST = {"width": 320, "height": 844}  # px: WCAG 1.4.10, reflow
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -148,6 +149,8 @@ def test_the_report_is_accessible_folded_and_unfolded(report: Page):
         report.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
         require_accessible(report)
         assert report.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    report.set_viewport_size(NARROWEST)
+    assert report.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_answers_are_filtered_and_turned_over_by_the_keyboard_alone(report: Page):

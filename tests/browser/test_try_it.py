@@ -214,6 +214,7 @@ def test_a_lost_connection_is_said_once_and_the_answer_comes_when_it_is_back(
             assert page.locator(".toast").count() == 1
             page.context.set_offline(False)
         expect_answer(page, "SOCK", "sock")
+        expect(page.locator(".toast")).to_have_count(0)  # what it said is not so any more
 
 
 def test_without_scripts_the_box_has_a_page_of_its_own(hub: Hub, browser: Browser):

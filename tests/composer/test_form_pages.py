@@ -42,6 +42,21 @@ def test_a_form_is_kept_as_it_is_typed_and_opens_again_by_itself(browser):
     assert "Colours" in page_of(browser.get(LIST))
 
 
+def test_a_draft_without_a_name_is_listed_by_its_first_example(browser):
+    for key, inputs in (("0f8b", ["", "red"]), ("77aa", [""])):
+        form = filled(form_key=key, name=" ", shots_input=inputs, shots_output=[""] * len(inputs))
+        browser.post(KEEP, form)
+    page = page_of(browser.get(LIST))
+    assert f'<a href="{NEW}?draft=0f8b">red</a>' in page
+    assert f'<a href="{NEW}?draft=77aa">A task without a name</a>' in page
+
+
+def test_examples_that_name_no_module_are_not_promised_to_do_so(browser):
+    kept = browser.post(KEEP, filled(name="", shots_input=["red"], shots_output=["rou"]))
+    assert "Nothing you gave tells yet which promise most" in page_of(kept)
+    assert "as soon as your sentence or your examples tell" in page_of(browser.get(f"{NEW}?new"))
+
+
 def test_a_form_that_was_refused_is_still_the_draft_it_was(browser):
     browser.post(KEEP, filled())
     assert "Draft kept" in page_of(browser.post(NEW, filled(seed="")), 422)
