@@ -24,7 +24,7 @@ KINDS = {
     "new_knowledge": "Tasks that need knowledge only one module has",
     "negative": "Controls whose skill no module has",
 }
-CHOSEN_WEIGHT = 0.05
+CARRIES, COUNTS = 0.25, 0.05  # weights from which a module carries a composition, or has a part in it
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -171,24 +171,23 @@ def precision_section(part: Mapping[str, Any]) -> str:
         "## In bf16",
         "",
         "The same draws with the products in bf16, which `--precision auto` takes for larger bases only, and",
-        f"in fp32. Chosen: modules with a weight of at least {CHOSEN_WEIGHT:g}, up or down.",
-        f"Machine: {part['machine']}.",
+        f"in fp32. Same modules: those with at least this weight, up or down. Machine: {part['machine']}.",
         "",
-        "| tasks | runs | same modules chosen | same verdict | exact match, fp32 | bf16 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| tasks | runs | same modules, {CARRIES} | {COUNTS} | same verdict | % right in fp32 | bf16 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for kind in KINDS:
         pairs = in_both_precisions([row for row in part["rows"] if row["kind"] == kind])
         if not pairs:
             continue
-        same_modules = sum(chosen(a) == chosen(b) for a, b in pairs)
+        same = [sum(chosen(a, least) == chosen(b, least) for a, b in pairs) for least in (CARRIES, COUNTS)]
         same_verdict = sum(a["verdict"] == b["verdict"] for a, b in pairs)
         means = [
             statistics.fmean(row["exact_match_percent"]["composed"] for row in own)
             for own in zip(*pairs, strict=True)
         ]
         lines.append(
-            f"| {kind.replace('_', ' ')} | {len(pairs)} | {same_modules} | {same_verdict} "
+            f"| {kind.replace('_', ' ')} | {len(pairs)} | {same[0]} | {same[1]} | {same_verdict} "
             f"| {means[0]:.1f} | {means[1]:.1f} |"
         )
     return "\n".join([*lines, ""])
@@ -208,8 +207,8 @@ def mean_exact_match(rows: Rows) -> float:
     return statistics.fmean(row["exact_match_percent"]["composed"] for row in rows)
 
 
-def chosen(row: Mapping[str, Any]) -> set[str]:
-    return {name for name, weight in row["weights"].items() if abs(weight) >= CHOSEN_WEIGHT}
+def chosen(row: Mapping[str, Any], least: float) -> set[str]:
+    return {name for name, weight in row["weights"].items() if abs(weight) >= least}
 
 
 # --- anytime ------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_precisions_are_compared_run_by_run():
         ]
     ]  # fmt: skip
     section = quality_report.precision_section({"machine": "this one", "rows": rows})
-    assert "| composable | 2 | 1 | 1 | 70.0 | 70.0 |" in section
+    assert "| composable | 2 | 2 | 1 | 1 | 70.0 | 70.0 |" in section
 
 
 def test_false_uses_and_missed_gains_are_counted_by_the_gain_on_other_examples():
@@ -73,7 +73,7 @@ def test_one_task_runs_through_every_part(tmp_path, monkeypatch):
     assert "| body-answer | 20 |" in text
     assert "How far the verdict can be trusted" in text
     assert (tmp_path / "compose_quality_anytime.svg").read_text().startswith("<svg")
-    assert "| composable | 1 | 1 | 1 |" in text  # greedy choice and verdict are the same in bf16
+    assert "| composable | 1 | 1 | 1 | 1 |" in text  # greedy choice and verdict are the same in bf16
     (row,) = content["verdict"]["rows"]
     assert row["true_gain"] == pytest.approx(
         row["exact_match_percent"]["composed"]
