@@ -27,7 +27,7 @@ CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 
 RANK_LIMIT = 1024
 ALPHA_LIMIT = 1_000_000
 
-UNSET = (None, False, {}, [])
+UNSET: tuple[Any, ...] = (None, False, {}, [])
 # A field of adapter_config.json that would change the arithmetic, or was trained on a base that its start
 # had rewritten, and the values that do not.
 NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
