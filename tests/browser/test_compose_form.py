@@ -187,6 +187,13 @@ def test_the_whole_form_by_keyboard_and_the_way_back_is_a_copy(form: Page):
     assert cells(form, "shots_output")[:2] == ["vaca", "perro"]
 
 
+def test_a_refused_form_begins_with_what_is_wrong_also_for_who_hears_it(form: Page):
+    inputs(form).first.fill("an input without its output")
+    form.get_by_role("main").get_by_role("button", name="Compose", exact=True).click()
+    expect(form.get_by_role("alert")).to_have_text("Nothing was started yet. See what is marked below.")
+    expect(form.get_by_role("alert")).to_be_focused()
+
+
 def test_candidates_and_time_follow_what_is_typed(form: Page):
     expect(form.locator("#candidates")).to_contain_text("as soon as your sentence")
     form.get_by_label("What should the adapter do?").fill("Say the word in Spanish")
