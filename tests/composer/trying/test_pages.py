@@ -173,7 +173,7 @@ def test_a_module_without_its_base_here_says_why_instead_of_a_box(client, bob, d
 def test_a_site_without_visitors_questions_asks_them_to_sign_in(client, module, settings):
     settings.HUB_TRY_VISITORS_PER_MINUTE = 0
     fragment = text_of(client.get(ADDRESS, headers=HTMX))
-    assert "Sign in" in fragment
+    assert '<a href="/accounts/login/?next=/bob/upper%23try">Sign in</a>' in fragment
     assert "<form" not in fragment
     assert client.post(ADDRESS, {"input": "apple"}).status_code == 401
 
