@@ -157,8 +157,8 @@ class Race:
         return answers
 
     def lora_on_shots(self) -> Rival:
-        """A new LoRA of the modules' own rank and targets, trained on the same examples."""
-        rank, cost = max(self.stack.ranks), Cost(gradient_steps=LORA_STEPS)
+        """A new LoRA of the modules' usual rank and own targets, trained on the same examples."""
+        rank, cost = self.stack.usual_rank, Cost(gradient_steps=LORA_STEPS)
         with cost.counted():
             adapters = train_loras(
                 self.scorer.base,
@@ -188,10 +188,14 @@ class Race:
         return self._searched(about, stack, self.method.name, self.job)
 
     def lorahub(self) -> Rival:
-        """The published method on the same modules; its reason where they cannot be summed."""
+        """The published method on the same modules, or on those of them whose factors can be summed."""
+        alike = self.stack.largest_alike()
         job = replace(self.job, method="lorahub", search="ngopt", objective="loss", budget=PUBLISHED_BUDGET)
-        about = ("lorahub", "LoraHub as published", f"product of sums, NGOpt, {PUBLISHED_BUDGET} candidates")
-        return self._searched(about, self.stack, "lorahub", job)
+        detail = f"product of sums, NGOpt, {PUBLISHED_BUDGET} candidates"
+        if len(alike) < len(self.stack):
+            detail += f", the {len(alike)} of {len(self.stack)} modules that agree in rank and layers"
+        about = ("lorahub", "LoraHub as published", detail)
+        return self._searched(about, self.stack.subset(alike), "lorahub", job)
 
     def _searched(self, about: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
         cost = Cost()

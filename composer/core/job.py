@@ -441,7 +441,7 @@ class Composition:
         if known["composed"] is None:
             known["composed"], known["best_single"] = self._judged_without_each()
         if known.get("lora_on_shots") is None:
-            rank = max(self.stack.ranks)
+            rank = self.stack.usual_rank
             trained = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
             known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
         return {key: left_out for key, left_out in known.items() if left_out is not None}

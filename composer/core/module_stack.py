@@ -11,6 +11,7 @@ model's own weights included.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,6 +111,17 @@ class ModuleStack:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def usual_rank(self) -> int:
+        """The rank that most modules have, the first of equals: one composed of many would be an outlier."""
+        return Counter(self.ranks).most_common(1)[0][0]
+
+    def largest_alike(self) -> list[int]:
+        """The modules that agree in rank, layers and scaling with as many others as any do."""
+        shapes = list(zip(self.ranks, self.targets, self.scalings.tolist(), strict=True))
+        ((common, _),) = Counter(shapes).most_common(1)
+        return [i for i, shape in enumerate(shapes) if shape == common]
 
     def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """(path, A (N, rank, d_in), B (N, d_out, rank)) of each layer, as views."""

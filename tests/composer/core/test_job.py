@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -393,6 +394,17 @@ def test_answers_themselves_can_be_what_a_search_raises(tmp_path):
     assert report["objective"] == "exact_match"
     shares = [step["loss"] for step in report["steps"]]
     assert all(0 <= share % 0.2 < 0.0101 for share in shares)  # five shots, and the loss's hundredth
+
+
+def test_a_module_of_an_unusual_rank_changes_neither_the_lora_nor_the_published_method(tmp_path):
+    """As a published composition, whose rank is the sum of its modules'."""
+    job = make_job(tmp_path, baselines="thorough", budget=20)
+    shutil.rmtree(job / "modules" / "0")
+    make_module(job / "modules" / "0", job / "base", seed=0, rank=9)
+    report, _ = finished(job)
+    details = {row["key"]: row["detail"] for row in report["baselines"]}
+    assert details["lora_on_shots"].startswith("rank 2,")
+    assert details["lorahub"].endswith("the 2 of 3 modules that agree in rank and layers")
 
 
 def test_near_goes_by_the_modules_texts(tmp_path):
