@@ -45,7 +45,7 @@ class Candidate:
     @property
     def reason(self) -> str:
         if self.nats is not None:
-            return f"tried alone: {self.nats:.1f} nats per example"
+            return f"tried alone: {self.nats:.1f} nats for a whole answer"
         return f"shares your words: {', '.join(self.shared)}" if self.shared else ""
 
     @property

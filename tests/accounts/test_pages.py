@@ -127,3 +127,15 @@ def test_revoking_is_a_button_and_takes_the_token_out_of_use(client):
 
 def test_strangers_are_sent_to_sign_in(client):
     assert client.get("/settings/tokens/").headers["Location"].startswith("/accounts/login/")
+
+
+def test_who_is_sent_to_sign_in_is_told_why_and_comes_to_the_page_asked_for(client):
+    why = "The page you asked for needs an account."
+    assert why not in client.get("/accounts/login/").content.decode()
+    for page in ("/accounts/login/", "/accounts/signup/"):
+        assert why in client.get(f"{page}?next=/compositions/new/").content.decode()
+    user_create(username="dora", password=PASSWORD)
+    answer = client.post(
+        "/accounts/login/", {"login": "dora", "password": PASSWORD, "next": "/compositions/new/"}
+    )
+    assert answer["Location"] == "/compositions/new/"
