@@ -188,14 +188,15 @@ class Race:
         return self._searched(about, stack, self.method.name, self.job)
 
     def lorahub(self) -> Rival:
-        """The published method on the same modules, or on those of them whose factors can be summed."""
+        """The published method on the same modules, or on those whose factors can be summed; else why not."""
         alike = self.stack.largest_alike()
+        stack = self.stack.subset(alike) if len(alike) > 1 else self.stack
         job = replace(self.job, method="lorahub", search="ngopt", objective="loss", budget=PUBLISHED_BUDGET)
         detail = f"product of sums, NGOpt, {PUBLISHED_BUDGET} candidates"
-        if len(alike) < len(self.stack):
-            detail += f", the {len(alike)} of {len(self.stack)} modules that agree in rank and layers"
+        if len(stack) < len(self.stack):
+            detail += f", the {len(stack)} of {len(self.stack)} modules that agree in rank and layers"
         about = ("lorahub", "LoraHub as published", detail)
-        return self._searched(about, self.stack.subset(alike), "lorahub", job)
+        return self._searched(about, stack, "lorahub", job)
 
     def _searched(self, about: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
         cost = Cost()

@@ -107,7 +107,7 @@ def test_the_api_answers_in_its_own_shape_and_pages_in_html():
     program.visit(new_gate())
     assert json.loads(program.body)["error"]["code"] == "too_large"
     person.visit(new_gate())
-    assert "at most 20 MB" in person.body
+    assert "at most 20\u00a0MB" in person.body
     assert (b"connection", b"close") in person.answer[0]["headers"]
 
 
