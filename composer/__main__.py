@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from composer.core import choices
 from composer.core.errors import ComposeError, ExamplesError, InvalidJobError
-from composer.core.examples import read_examples
+from composer.core.examples import Example, read_examples, require_without_shots
 from composer.core.request import read_job
 from composer.core.sources import (
     Source,
@@ -133,9 +133,9 @@ def default_budgets() -> str:
 
 def compose(asked: argparse.Namespace) -> None:
     """Make a job folder of what was asked, run it, and move the result to --out."""
-    require_examples(asked.examples, choices.SHOTS_LIMIT)
+    shots = examples_in(asked.examples, choices.SHOTS_LIMIT)
     if asked.held_out is not None:
-        require_examples(asked.held_out, choices.HELD_OUT_LIMIT)
+        require_without_shots(examples_in(asked.held_out, choices.HELD_OUT_LIMIT), shots)
     require_writable(asked.out)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
@@ -172,7 +172,7 @@ def run_job(folder: Path, out: Path, tell: Tell) -> None:
 
 def evaluate(asked: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
-    require_examples(asked.examples, choices.HELD_OUT_LIMIT)
+    examples_in(asked.examples, choices.HELD_OUT_LIMIT)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
     base, *modules = fetched(asked.base, [] if asked.adapter is None else [asked.adapter], tell)
     from composer.core import scoring
@@ -205,12 +205,12 @@ def list_methods(_asked: argparse.Namespace) -> None:
 # --- what they need -----------------------------------------------------------
 
 
-def require_examples(path: Path, limit: int) -> None:
-    """Refuse a file that is not there or holds no examples, by the name that was given for it."""
+def examples_in(path: Path, limit: int) -> tuple[Example, ...]:
+    """The file's examples; one that is not there or holds none is refused by the name given for it."""
     if not path.is_file():
         raise InvalidJobError(f"There is no file {path}.")
     try:
-        read_examples(path, limit)
+        return read_examples(path, limit)
     except ExamplesError as refusal:
         raise ExamplesError(f"In {path}: {refusal}") from refusal
 

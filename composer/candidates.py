@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from composer import selectors
 from composer.core.examples import Example, example_sha256
-from composer.examples import Pair
 from composer.models import ScreenedLoss
 from composer.selectors import Fit
 from modules_registry.models import BaseModel, Module, Version
@@ -60,7 +59,7 @@ class Candidate:
         return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
 
 
-def fitting_modules(base: BaseModel, method: str, examples: Sequence[Pair], owner: object) -> Fitting:
+def fitting_modules(base: BaseModel, method: str, examples: Sequence[Example], owner: object) -> Fitting:
     """All that fit and that the owner may see (none: everybody)."""
     fits = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
     own = selectors.made_from(examples, owner)
@@ -92,16 +91,16 @@ def candidates(
     base: BaseModel,
     method: str,
     words: str,
-    shots: Sequence[Pair],
+    shots: Sequence[Example],
     *,
-    held_out: Sequence[Pair] = (),
+    held_out: Sequence[Example] = (),
     owner: object = None,
 ) -> list[Candidate]:
     """Every module to choose among, the most promising first."""
     return ranked(fitting_modules(base, method, [*shots, *held_out], owner).free, words, shots)
 
 
-def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Pair]) -> list[Candidate]:
+def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list[Candidate]:
     texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
     rarity = rarity_of(texts.values())
     task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
@@ -145,12 +144,12 @@ def rarity_of(texts: Iterable[set[str]]) -> dict[str, float]:
     return {word: math.log(len(texts) / count) for word, count in counts.items()}
 
 
-def losses_known(versions: Sequence[Version], shots: Sequence[Pair]) -> dict[str, float]:
+def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[str, float]:
     """Mean nats an example by a module's hash, of those that were tried on all of these examples.
 
     Of several ways to try (a template, a precision), the one that tells of most modules.
     """
-    hashes = {example_sha256(Example(pair.input, pair.output)) for pair in shots}
+    hashes = {example_sha256(shot) for shot in shots}
     modules = [version.weights_sha256 for version in versions]
     rows = ScreenedLoss.objects.filter(example_sha256__in=hashes, module_sha256__in=modules)
     nats: dict[str, dict[str, list[float]]] = {}
@@ -168,9 +167,9 @@ def chosen_for_me(
     method: str,
     level: str,
     words: str,
-    shots: Sequence[Pair],
+    shots: Sequence[Example],
     *,
-    held_out: Sequence[Pair] = (),
+    held_out: Sequence[Example] = (),
     owner: object = None,
 ) -> tuple[str, list[Version]]:
     """The selection that “choose for me” means, and the modules it names: all that fit, or the best."""

@@ -12,10 +12,13 @@ from itertools import zip_longest
 from typing import Any
 
 from composer.core.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
+from composer.core.examples import Example, problems_with
 
 SHOTS_MAX = SHOTS_LIMIT
 HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method of the race
-CHARACTERS_MAX = 4000  # of one input or output; about 1000 tokens, twice what the usual bases read
+# Of one input or output; about 1000 tokens, twice what the usual bases read. The core takes more, for the
+# command line: its user may have a base that reads more.
+CHARACTERS_MAX = 4000
 FILE_BYTES_MAX = 8 * 1024 * 1024
 PROBLEMS_SHOWN_MAX = 20  # a file of the wrong kind would tell every line
 SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
@@ -40,14 +43,6 @@ SEPARATED_BY = {
 }
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An input and the output it should have."""
-
-    input: str
-    output: str
-
-
 class ExamplesError(ValueError):
     """Some lines cannot be used. `problems` are sentences, each with its line's number."""
 
@@ -69,7 +64,7 @@ class Line:
     problem: str = ""
 
 
-def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Pair]:
+def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Example]:
     """The rows of a form's grid. Empty rows are left out, and so is a header that was pasted along."""
     filled = [(number, row) for number, row in enumerate(rows, start=1) if has_text(row)]
     if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
@@ -77,7 +72,7 @@ def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Pair]:
     return checked(Line(f"Row {number}", *row) for number, row in filled)
 
 
-def pairs_from_text(text: str) -> list[Pair]:
+def pairs_from_text(text: str) -> list[Example]:
     """Pasted text: JSON lines, or columns separated by tabs (as spreadsheets copy), commas or semicolons."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     start = text.lstrip()[:1]
@@ -102,7 +97,7 @@ def fit_of_separator(lines: Sequence[str], separator: str) -> tuple[bool, int]:
     return pair_named(names_of(rows[0])) is not None, sum(len(row) == 2 for row in rows)
 
 
-def pairs_from_file(name: str, data: bytes) -> list[Pair]:
+def pairs_from_file(name: str, data: bytes) -> list[Example]:
     """An uploaded file, by its content; the name only says whether it can be one of ours."""
     if not name.lower().endswith(KINDS):
         raise ExamplesError([f"“{name[:80]}” is not a file of examples. Upload JSONL, CSV or TSV."])
@@ -220,7 +215,7 @@ def line_of_row(label: str, row: list[str], separator: str) -> Line:
     return Line(label, *[*row, ""][:2])
 
 
-def checked(lines: Iterable[Line]) -> list[Pair]:
+def checked(lines: Iterable[Line]) -> list[Example]:
     """The usable lines, or every problem at once."""
     pairs, problems = [], []
     for line in lines:
@@ -229,7 +224,7 @@ def checked(lines: Iterable[Line]) -> list[Pair]:
         if problem := line.problem or problem_with(line):
             problems.append(problem)
         else:
-            pairs.append(Pair(line.input, line.output))
+            pairs.append(Example(line.input, line.output))
     if problems:
         raise ExamplesError(problems)
     return pairs
@@ -243,22 +238,8 @@ def is_blank(line: Line) -> bool:
 
 def problem_with(line: Line) -> str:
     """What is wrong with a line; empty when nothing is."""
-    for name, text in (("input", line.input), ("output", line.output)):
-        if text is None or (isinstance(text, str) and not text.strip()):
-            return f"{line.label} has no {name}. Fill it in or remove the line."
-        place = f"The {name} of {line.label.lower()}"
-        if not isinstance(text, str):
-            return f"{place} is not text. Put it in quotation marks."
-        if len(text) > CHARACTERS_MAX:
-            return f"{place} has {len(text):,} characters; at most {CHARACTERS_MAX:,} fit."
-        if not is_storable(text):
-            return f"{place} holds characters that are not text. Remove them."
-    return ""
-
-
-def is_storable(text: str) -> bool:
-    """False for NUL and for half a character (a lone surrogate): no database or tokenizer takes them."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    problems = problems_with(line.input, line.output, label=line.label, characters_max=CHARACTERS_MAX)
+    return str(problems[0]) if problems else ""
 
 
 @dataclass(frozen=True)
@@ -295,13 +276,7 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
     ]
 
 
-def without_shots(held_out: Sequence[Pair], shots: Sequence[Pair]) -> list[Pair]:
-    """Held-out examples that are not among the shots: an example cannot both teach and test."""
-    seen = {(pair.input.strip(), pair.output.strip()) for pair in shots}
-    return [pair for pair in held_out if (pair.input.strip(), pair.output.strip()) not in seen]
-
-
-def json_lines(pairs: Iterable[Pair]) -> str:
+def json_lines(pairs: Iterable[Example]) -> str:
     """One JSON object a line, as every part of the project reads examples."""
     return "".join(
         json.dumps({"input": pair.input, "output": pair.output}, ensure_ascii=False) + "\n" for pair in pairs

@@ -138,7 +138,8 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_of(composition))
     if left_out:
         text = (
-            f"{left_out} held-out examples are also among your examples; they were left out of the measuring."
+            f"{left_out} held-out examples have an input that is also among your examples; "
+            "they were left out of the measuring."
         )
         messages.info(request, text)
     if own := selectors.own_modules(composition):

@@ -36,11 +36,11 @@ from composer.core.choices import (
     Choice,
     level_budget,
 )
+from composer.core.examples import Example
 from composer.examples import (
     NO_EXAMPLES,
     ExamplesError,
     Note,
-    Pair,
     json_lines,
     pairs_from_file,
     pairs_from_rows,
@@ -81,21 +81,21 @@ class GridWidget(forms.Widget):
 class GridField(forms.Field):
     widget = GridWidget
 
-    def clean(self, value: list[tuple[str, str]]) -> list[Pair]:
+    def clean(self, value: list[tuple[str, str]]) -> list[Example]:
         return examples(pairs_from_rows, value)
 
 
 class PastedField(forms.CharField):
     widget = forms.Textarea(attrs={"rows": 5, "spellcheck": "false"})
 
-    def clean(self, value: str) -> list[Pair]:
+    def clean(self, value: str) -> list[Example]:
         return examples(pairs_from_text, super().clean(value))
 
 
 class ExamplesFileField(forms.FileField):
     widget = forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.txt"})
 
-    def clean(self, data: UploadedFile | None, initial: Any = None) -> list[Pair]:
+    def clean(self, data: UploadedFile | None, initial: Any = None) -> list[Example]:
         if data is None:
             return []
         pairs = examples(pairs_from_file, data.name or "", data.read())
@@ -106,10 +106,10 @@ class ExamplesFileField(forms.FileField):
         return pairs
 
 
-def examples(parse: Any, *arguments: Any) -> list[Pair]:
+def examples(parse: Any, *arguments: Any) -> list[Example]:
     """Parse, with every problem as an error of the field it came by."""
     try:
-        pairs: list[Pair] = parse(*arguments)
+        pairs: list[Example] = parse(*arguments)
     except ExamplesError as error:
         raise forms.ValidationError(error.problems) from error
     return pairs
@@ -328,7 +328,7 @@ class CompositionForm(forms.Form):
             raise forms.ValidationError([f"There is no module “{name[:80]}” any more." for name in unknown])
         return list(versions.values())
 
-    def clean_held_out_from(self) -> list[Pair]:
+    def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
         pairs = selectors.held_out_named(source, self.owner) if source else []
         if pairs is None:
@@ -394,7 +394,7 @@ class CompositionForm(forms.Form):
             data["held_out_text"] = json_lines(self.cleaned_data.get("held_out_text", []) + held_out)
         self.data = data
 
-    def _parsed(self, name: str) -> list[Pair]:
+    def _parsed(self, name: str) -> list[Example]:
         field, upload = self.fields[name], self.files.get(name)
         if upload is None or name in self.errors:
             return []

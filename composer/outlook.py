@@ -22,8 +22,9 @@ from composer.core.choices import (
     Choice,
     level_budget,
 )
+from composer.core.examples import Example, without_shots
 from composer.estimates import Amounts, Estimate, Queue, estimate, queue_now
-from composer.examples import ExamplesError, Note, Pair, pairs_from_text, row_notes, without_shots
+from composer.examples import ExamplesError, Note, pairs_from_text, row_notes
 from composer.forms import COUNT_DEFAULT, CompositionForm
 from modules_registry.models import BaseModel
 
@@ -153,13 +154,13 @@ def chosen_by_hand(form: CompositionForm) -> list[str]:
     return list(form["modules"].value() or ()) if way.startswith("chosen") else []
 
 
-def usable(rows: list[tuple[str, str]]) -> list[Pair]:
+def usable(rows: list[tuple[str, str]]) -> list[Example]:
     """The rows that would be composed from; the others are told in notes."""
     wrong = {note.row for note in row_notes(rows) if note.level == "error"}
-    return [Pair(*row) for number, row in enumerate(rows) if number not in wrong and "".join(row).strip()]
+    return [Example(*row) for number, row in enumerate(rows) if number not in wrong and "".join(row).strip()]
 
 
-def pasted(form: CompositionForm, name: str) -> list[Pair]:
+def pasted(form: CompositionForm, name: str) -> list[Example]:
     """What the text holds; while a line is wrong, nothing."""
     try:
         return pairs_from_text(text_of(form, name))
@@ -167,7 +168,7 @@ def pasted(form: CompositionForm, name: str) -> list[Pair]:
         return []
 
 
-def kept_held_out(form: CompositionForm) -> list[Pair]:
+def kept_held_out(form: CompositionForm) -> list[Example]:
     source = text_of(form, "held_out_from")
     return (selectors.held_out_named(source, form.owner) or []) if source else []
 

@@ -17,10 +17,10 @@ from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
 from composer.core.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
-from composer.core.examples import Example as CoreExample
-from composer.core.examples import example_sha256
-from composer.examples import Pair, is_storable, pairs_from_text
-from composer.models import Composition, CompositionEvent, Draft, Example, ResultFile, ScreenedLoss
+from composer.core.examples import Example, example_sha256, is_storable
+from composer.examples import pairs_from_text
+from composer.models import Composition, CompositionEvent, Draft, ResultFile, ScreenedLoss
+from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.jobs.models import LEASE, Status
 from modules_registry import selectors as registry
@@ -79,8 +79,8 @@ class DemoTask:
     sentence: str
     kind: str  # composable, new_knowledge, negative
     skills: tuple[str, ...]
-    shots: tuple[Pair, ...]
-    held_out: tuple[Pair, ...]
+    shots: tuple[Example, ...]
+    held_out: tuple[Example, ...]
 
 
 def compositions_of(owner: User) -> QuerySet[Composition]:
@@ -216,7 +216,7 @@ def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
 
 def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
     """What any composition found out about its modules alone on its examples, as the core's events."""
-    shots = [example_sha256(CoreExample(pair.input, pair.output)) for pair in shots_of(composition)]
+    shots = [example_sha256(shot) for shot in shots_of(composition)]
     modules = composition.modules.values_list("version__weights_sha256", flat=True)
     rows = ScreenedLoss.objects.filter(example_sha256__in=shots, module_sha256__in=list(modules))
     rows = rows.order_by("context", "module_sha256")
@@ -244,20 +244,20 @@ def module_text(version: Version, selection: str) -> str:
         return file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")[:TEXT_LIMIT]
 
 
-def examples_of(composition: Composition, role: str) -> list[Pair]:
+def examples_of(composition: Composition, role: str) -> list[Example]:
     rows = composition.examples.filter(role=role).values_list("input", "output")
-    return [Pair(*row) for row in rows]
+    return [Example(*row) for row in rows]
 
 
-def shots_of(composition: Composition) -> list[Pair]:
-    return examples_of(composition, Example.Role.SHOT)
+def shots_of(composition: Composition) -> list[Example]:
+    return examples_of(composition, ExampleRow.Role.SHOT)
 
 
-def held_out_of(composition: Composition) -> list[Pair]:
-    return examples_of(composition, Example.Role.HELD_OUT)
+def held_out_of(composition: Composition) -> list[Example]:
+    return examples_of(composition, ExampleRow.Role.HELD_OUT)
 
 
-def held_out_named(source: str, owner: User) -> list[Pair] | None:
+def held_out_named(source: str, owner: User) -> list[Example] | None:
     """Held-out examples by “task:<demo task>” or “composition:<own one's id>”; None if not there."""
     kind, _, name = source.partition(":")
     if kind == "task":
@@ -355,20 +355,20 @@ def fits(base: BaseModel, method: str, owner: object) -> list[Fit]:
     return fits_of(list(registry.composable_versions(base, owner)), base, method)
 
 
-def made_from(examples: Collection[Pair], owner: object) -> set[int]:
+def made_from(examples: Collection[Example], owner: object) -> set[int]:
     """The modules (by their keys) composed from any of these examples, and what was made from those in turn.
 
     Of other people's compositions only ready-made examples count: nobody shall find out by guessing
     what somebody else composed from.
     """
     wanted = {pair for pair in examples if is_storable(pair.input)}
-    rows = Example.objects.filter(
-        role=Example.Role.SHOT,
+    rows = ExampleRow.objects.filter(
+        role=ExampleRow.Role.SHOT,
         composition__published_as__isnull=False,
         input__in={pair.input for pair in wanted},
     ).values_list("input", "output", "composition__owner", "composition__published_as__module")
     own = getattr(owner, "pk", None)
-    known = [(Pair(given, output), whose == own, module) for given, output, whose, module in rows]
+    known = [(Example(given, output), whose == own, module) for given, output, whose, module in rows]
     ready_made = ready_made_pairs() if known else frozenset()
     return with_descendants(
         {module for pair, is_own, module in known if pair in wanted and (is_own or pair in ready_made)}
@@ -382,7 +382,7 @@ def private_modules(composition: Composition) -> list[str]:
 
 def own_modules(composition: Composition) -> list[str]:
     """Those of its modules that were made from some of its own examples: somebody named them by hand."""
-    pairs = [Pair(*row) for row in composition.examples.values_list("input", "output")]
+    pairs = [Example(*row) for row in composition.examples.values_list("input", "output")]
     made = made_from(pairs, composition.owner)
     return list(composition.modules.filter(version__module__in=made).values_list("name", flat=True))
 
@@ -470,7 +470,7 @@ def demo_task(name: str) -> DemoTask | None:
     return next((task for task in demo_tasks() if task.name == name), None)
 
 
-def ready_made_pairs() -> frozenset[Pair]:
+def ready_made_pairs() -> frozenset[Example]:
     """All examples of the demo tasks, which everybody can read."""
     return frozenset(pair for task in demo_tasks() for pair in (*task.shots, *task.held_out))
 
@@ -501,5 +501,5 @@ def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
     )
 
 
-def read_pairs(path: Path) -> tuple[Pair, ...]:
+def read_pairs(path: Path) -> tuple[Example, ...]:
     return tuple(pairs_from_text(path.read_text(encoding="utf-8")))

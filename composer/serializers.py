@@ -23,7 +23,8 @@ from composer.core.choices import (
     TEXT_LIMIT,
     level_budget,
 )
-from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX, Pair, is_storable
+from composer.core.examples import Example, is_storable, problems_with
+from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
 from composer.models import Composition, CompositionEvent
 from composer.telling import said
 from hub_site.common.errors import Refusal
@@ -38,21 +39,21 @@ def require_storable(text: str) -> None:
         raise serializers.ValidationError("This holds characters that are not text. Remove them.")
 
 
+def require_example(given: object, expected: object) -> None:
+    """The address of the field says which example it is."""
+    problems = problems_with(given, expected, label="This example", characters_max=CHARACTERS_MAX)
+    if problems:
+        raise serializers.ValidationError({problem.part: [str(problem)] for problem in problems})
+
+
 class ExampleSerializer(serializers.Serializer):
-    input = serializers.CharField(
-        max_length=CHARACTERS_MAX, trim_whitespace=False, validators=[require_storable]
-    )
-    output = serializers.CharField(
-        max_length=CHARACTERS_MAX, trim_whitespace=False, validators=[require_storable]
-    )
+    input = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
+    output = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
 
-    def to_internal_value(self, data: Any) -> Pair:
-        return Pair(**super().to_internal_value(data))
-
-    def validate_output(self, output: str) -> str:
-        if not output.strip():
-            raise serializers.ValidationError("This example has no output. Write the answer you expect.")
-        return output
+    def to_internal_value(self, data: Any) -> Example:
+        if isinstance(data, Mapping):  # anything else is refused below, in the framework's words
+            require_example(data.get("input"), data.get("output"))
+        return Example(**super().to_internal_value(data))
 
 
 class CompositionRequestSerializer(serializers.Serializer):

@@ -17,11 +17,13 @@ from composer.candidates import MODULES_MAX, fitting_modules
 from composer.core import choices
 from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.errors import InvalidJobError
+from composer.core.examples import Example, is_storable, without_shots
 from composer.core.request import batch_size_of, objective_name, one_of, search_name, whole_number
 from composer.core.selectors import parse_selectors
 from composer.core.templates import require_template
-from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX, Pair, is_storable, without_shots
-from composer.models import Composition, CompositionModule, Draft, Example
+from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
+from composer.models import Composition, CompositionModule, Draft
+from composer.models import Example as ExampleRow
 from composer.tasks import run_composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -84,8 +86,8 @@ def composition_request(
     base: BaseModel,
     selection: str = "all",
     module_versions: Sequence[Version] = (),
-    shots: Sequence[Pair],
-    held_out: Sequence[Pair] = (),
+    shots: Sequence[Example],
+    held_out: Sequence[Example] = (),
     idempotency_key: str | None = None,
     **chosen: Unpack[Choice],
 ) -> Composition:
@@ -126,8 +128,8 @@ def composition_request(
 def composition_insert(
     composition: Composition,
     modules: Sequence[selectors.Fit],
-    shots: Sequence[Pair],
-    held_out: Sequence[Pair],
+    shots: Sequence[Example],
+    held_out: Sequence[Example],
 ) -> Composition:
     require_room_in_queue(composition.owner)
     composition.save()
@@ -135,9 +137,11 @@ def composition_insert(
         CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
         for position, fit in enumerate(modules)
     )
-    Example.objects.bulk_create(
-        Example(composition=composition, role=role, position=position, input=pair.input, output=pair.output)
-        for role, pairs in ((Example.Role.SHOT, shots), (Example.Role.HELD_OUT, held_out))
+    ExampleRow.objects.bulk_create(
+        ExampleRow(
+            composition=composition, role=role, position=position, input=pair.input, output=pair.output
+        )
+        for role, pairs in ((ExampleRow.Role.SHOT, shots), (ExampleRow.Role.HELD_OUT, held_out))
         for position, pair in enumerate(pairs)
     )
     # robust: with the broker away the row waits, and the sweeper rings again
@@ -226,7 +230,7 @@ def require_own(owner: User, composition_id: UUID) -> Composition:
     return composition
 
 
-def texts(pairs: Sequence[Pair]) -> list[list[str]]:
+def texts(pairs: Sequence[Example]) -> list[list[str]]:
     return [[pair.input, pair.output] for pair in pairs]
 
 
@@ -292,7 +296,7 @@ def require_texts(name: str, sentence: str, template: str) -> None:
             raise field_refusal(f"bad_{field}", field, "Remove the characters that are not text.")
 
 
-def require_examples(shots: Sequence[Pair], held_out: Sequence[Pair]) -> None:
+def require_examples(shots: Sequence[Example], held_out: Sequence[Example]) -> None:
     if not shots:
         raise field_refusal("no_examples", "examples", NO_EXAMPLES)
     if len(shots) > SHOTS_MAX:
@@ -306,12 +310,13 @@ def require_examples(shots: Sequence[Pair], held_out: Sequence[Pair]) -> None:
         raise field_refusal("too_many_held_out", "held_out", problem)
 
 
-def require_unseen(held_out: Sequence[Pair], shots: Sequence[Pair]) -> list[Pair]:
+def require_unseen(held_out: Sequence[Example], shots: Sequence[Example]) -> list[Example]:
     """The held-out examples that are not among the shots."""
     unseen = without_shots(held_out, shots)
     if held_out and not unseen:
         problem = (
-            "Every held-out example is also among your examples, so nothing would be measured. "
+            "Every held-out example has an input that is also among your examples, "
+            "so nothing would be measured. "
             "Give others, or none."
         )
         raise field_refusal("held_out_seen", "held_out", problem)
@@ -334,7 +339,7 @@ def modules_selected(
     selection: str,
     chosen: Sequence[Version],
     seed: int,
-    examples: Sequence[Pair],
+    examples: Sequence[Example],
     owner: User,
 ) -> list[selectors.Fit]:
     """The modules that will take part, or that the core chooses among, pinned now.

@@ -499,7 +499,8 @@ def require_short(limit: int, *columns: Sequence[Sequence[int]]) -> None:
     for rows in columns:
         for number, ids in enumerate(rows, start=1):
             if len(ids) > limit:
-                raise ExampleTooLongError(number, len(ids), limit, "tokens")
+                message = f"Example {number} is {len(ids)} tokens long; at most {limit} fit. Shorten it."
+                raise ExampleTooLongError(message, len(ids), limit)
 
 
 def first_line(error: Exception) -> str:

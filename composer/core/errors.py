@@ -38,21 +38,15 @@ class MissingOutputError(ExamplesError):
 
     code = "missing_output"
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(
-            f"Example {number} has no output. Write the answer you expect, or remove the example."
-        )
-
 
 class ExampleTooLongError(ExamplesError):
     """An example does not fit what one evaluation may read."""
 
     code = "example_too_long"
 
-    def __init__(self, number: int, length: int, limit: int, unit: str) -> None:
-        self.number, self.length, self.limit = number, length, limit
-        super().__init__(f"Example {number} is {length} {unit} long; at most {limit} fit. Shorten it.")
+    def __init__(self, message: str, length: int, limit: int) -> None:
+        self.length, self.limit = length, limit
+        super().__init__(message)
 
 
 class ModuleUnreadableError(ComposeError, ValueError):

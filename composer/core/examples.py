@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from composer.core.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
 
@@ -18,6 +17,17 @@ class Example:
 
     input: str
     output: str
+
+
+@dataclass(frozen=True)
+class ExampleProblem:
+    """What is wrong with an example's input or output."""
+
+    part: str  # "input" or "output"
+    error: ExamplesError  # its message names the example
+
+    def __str__(self) -> str:
+        return str(self.error)
 
 
 def read_examples(path: Path, limit: int) -> tuple[Example, ...]:
@@ -47,24 +57,71 @@ def parse_lines(lines: Iterable[str]) -> Iterable[Example]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ExamplesError(f"Example {number} is not a JSON object on one line.") from error
-        yield checked_example(number, row)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ExamplesError(f"Example {number} is not a JSON object on one line.")
+        if problems := problems_with(row.get("input"), row.get("output"), label=f"Example {number}"):
+            raise problems[0].error
+        yield Example(row["input"], row["output"])
 
 
-def checked_example(number: int, row: Any) -> Example:
-    """The example in `row`, or the reason why it is none."""
-    if not isinstance(row, dict) or not isinstance(row.get("input"), str):
-        raise ExamplesError(f'Example {number} needs an "input" that is text.')
-    output = row.get("output")
-    if not isinstance(output, str) or not output.strip():
-        raise MissingOutputError(number)
-    for text in (row["input"], output):
-        if len(text) > MAX_CHARACTERS:
-            raise ExampleTooLongError(number, len(text), MAX_CHARACTERS, "characters")
-        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise ExamplesError(f"Example {number} holds characters that are not text.")
-    return Example(row["input"], output)
+def problems_with(
+    given: object, expected: object, *, label: str, characters_max: int = MAX_CHARACTERS
+) -> list[ExampleProblem]:
+    """What keeps an input and an output from being an example: at most one problem of each.
+
+    The one rule, for the form, a paste, a file, the API, the command line and a job.
+
+    Args:
+        label: what the reader knows the example by, as a sentence begins with it: "Line 3".
+        characters_max: of the input, and of the output.
+    """
+    parts = (("input", given), ("output", expected))
+    found = [(part, error_of_text(part, text, label, characters_max)) for part, text in parts]
+    return [ExampleProblem(part, error) for part, error in found if error is not None]
+
+
+def error_of_text(part: str, text: object, label: str, characters_max: int) -> ExamplesError | None:
+    """The first thing wrong with an example's input or output; None where nothing is."""
+    if text is None or (isinstance(text, str) and not text.strip()):
+        missing = MissingOutputError if part == "output" else ExamplesError
+        return missing(f"{label} has no {part}. Fill it in or remove the line.")
+    place = f"The {part} of {label.lower()}"
+    if not isinstance(text, str):
+        return ExamplesError(f"{place} is not text. Put it in quotation marks.")
+    if len(text) > characters_max:
+        message = f"{place} has {len(text):,} characters; at most {characters_max:,} fit."
+        return ExampleTooLongError(message, len(text), characters_max)
+    if not is_storable(text):
+        return ExamplesError(f"{place} holds characters that are not text. Remove them.")
+    return None
+
+
+def is_storable(text: str) -> bool:
+    """False for NUL and for half a character (a lone surrogate): no database or tokenizer takes them."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def without_shots(held_out: Iterable[Example], shots: Iterable[Example]) -> list[Example]:
+    """The held-out examples whose input is not a shot's: an example cannot both teach and test.
+
+    Blanks around an input do not count. Neither does the output: the answer to a question that was
+    composed from tells nothing, even where another answer is expected.
+    """
+    seen = {shot.input.strip() for shot in shots}
+    return [example for example in held_out if example.input.strip() not in seen]
+
+
+def require_without_shots(held_out: Sequence[Example], shots: Sequence[Example]) -> None:
+    """Refuse held-out examples whose input is a shot's: they would prove nothing."""
+    seen = len(held_out) - len(without_shots(held_out, shots))
+    if seen:
+        has = "has" if seen == 1 else "have"
+        raise ExamplesError(
+            f"{seen} of the held-out examples {has} the input of an example to compose from. "
+            "Take them out of one of the two."
+        )
 
 
 def example_sha256(example: Example) -> str:

@@ -29,7 +29,7 @@ from composer.core.base_model import BaseModel
 from composer.core.baselines import Cost, Exam, Race, Rival, left_out_of, lora_left_out, mean_length
 from composer.core.combine import Method, PlainLora, as_adapters
 from composer.core.contributions import losses_without, shortened
-from composer.core.errors import ExamplesError, InvalidJobError, StopSearch
+from composer.core.errors import InvalidJobError, StopSearch
 from composer.core.evaluate import (
     LeftOut,
     Verdict,
@@ -40,7 +40,7 @@ from composer.core.evaluate import (
     verdict_without_evidence,
     verdict_without_rivals,
 )
-from composer.core.examples import Example, read_examples
+from composer.core.examples import read_examples, require_without_shots
 from composer.core.export import (
     Parent,
     loaded_by_peft,
@@ -130,7 +130,7 @@ class Composition:
             self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
-            require_apart(self.shots, self.held_out)
+            require_without_shots(self.held_out, self.shots)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
             self.base = BaseModel.load(
                 job.base_folder,
@@ -479,17 +479,6 @@ class Composition:
         if before is None or self.composed.answers is None:
             return []
         return report.prediction_rows(self.held_out, before, self.composed.answers)
-
-
-def require_apart(shots: Sequence[Example], held_out: Sequence[Example]) -> None:
-    """Refuse held-out examples that the weights would be fitted on: they would prove nothing."""
-    known = {shot.input for shot in shots}
-    common = sum(example.input in known for example in held_out)
-    if common:
-        raise ExamplesError(
-            f"{common} of the held-out examples stand among the examples to compose from too. "
-            "Take them out of one of the two."
-        )
 
 
 def recorded(folder: Path) -> Record:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from composer import runner
-from composer.examples import Pair
+from composer.core.examples import Example
 from composer.models import Composition
 from composer.services import composition_request
 from composer.tasks import run_composition
@@ -13,8 +13,8 @@ from hub_site.jobs import leases
 from tests.composer.errands import write_result
 from tests.factories import make_base, make_module
 
-SHOTS = [Pair("apple", "APPLE"), Pair("pear", "PEAR"), Pair("plum", "PLUM")]
-HELD_OUT = [Pair("fig", "FIG"), Pair("lime", "LIME")]
+SHOTS = [Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")]
+HELD_OUT = [Example("fig", "FIG"), Example("lime", "LIME")]
 
 
 @pytest.fixture

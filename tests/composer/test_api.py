@@ -102,6 +102,9 @@ def test_an_idempotency_key_of_no_use_is_refused(api, key):
         ({"examples": []}, "examples"),
         ({"examples": [{"input": "a", "output": "  "}]}, "examples.0.output"),
         ({"examples": [{"input": "a\0", "output": "b"}]}, "examples.0.input"),
+        ({"examples": [{"input": 5, "output": "b"}]}, "examples.0.input"),
+        ({"examples": ["a"]}, "examples.0"),
+        ({"held_out": [{"input": "fig", "output": "x" * 4001}]}, "held_out.0.output"),
         ({"examples": "text"}, "examples"),
         ({"modules": ["bob/nothing"]}, "modules"),
         ({"budget": 0}, "budget"),
@@ -128,6 +131,25 @@ def test_a_wrong_value_is_told_at_its_field_and_starts_nothing(api, changes, fie
     error = error_of(api.post(ADDRESS, BODY | changes), 400)
     assert any(name.startswith(field) for name in error["fields"]), error
     assert Composition.objects.count() == 0
+
+
+@pytest.mark.parametrize("kind", ["examples", "held_out"])
+def test_a_blank_input_is_refused_at_its_field_with_the_form_s_sentence(api, kind):
+    examples = [*BODY["examples"], {"input": " \n", "output": "FIG"}]
+    error = error_of(api.post(ADDRESS, BODY | {kind: examples}), 400)
+    assert error["fields"] == {
+        f"{kind}.2.input": ["This example has no input. Fill it in or remove the line."]
+    }
+    assert Composition.objects.count() == 0
+
+
+def test_a_held_out_example_with_an_example_s_input_is_left_out_whatever_its_output(api):
+    held_out = [{"input": " apple", "output": "la pomme"}, {"input": "fig", "output": "FIG"}]
+    assert api.post(ADDRESS, BODY | {"held_out": held_out}).status_code == 202
+    (left,) = Composition.objects.get().examples.filter(role="held_out")
+    assert left.input == "fig"
+    error = error_of(api.post(ADDRESS, BODY | {"held_out": held_out[:1]}), 400)
+    assert error["code"] == "held_out_seen"
 
 
 def test_what_a_client_may_not_set_is_not_set(api, charlie):

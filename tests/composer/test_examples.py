@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from composer.core.errors import ExamplesError as CoreExamplesError
+from composer.core.examples import Example, is_storable, read_examples
 from composer.examples import (
     CHARACTERS_MAX,
     FILE_BYTES_MAX,
     PROBLEMS_SHOWN_MAX,
     ExamplesError,
-    Pair,
-    is_storable,
     pairs_from_file,
     pairs_from_rows,
     pairs_from_text,
     row_notes,
-    without_shots,
 )
+from composer.serializers import ExampleSerializer
 
-TWO = [Pair("red", "rouge"), Pair("green", "vert")]
+TWO = [Example("red", "rouge"), Example("green", "vert")]
 
 
 def problems_of(parse, *arguments) -> list[str]:
@@ -57,21 +57,21 @@ def test_the_same_examples_are_read_from_every_usual_form(text):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_file_is_read_with_or_without_its_mark(encoding):
     data = "cœur,heart\nété,summer\n".encode(encoding)
-    assert pairs_from_file("words.CSV", data) == [Pair("cœur", "heart"), Pair("été", "summer")]
+    assert pairs_from_file("words.CSV", data) == [Example("cœur", "heart"), Example("été", "summer")]
 
 
 def test_a_quoted_cell_may_hold_commas_quotes_and_lines():
     text = 'input,output\n"one, two\nthree","say ""hi"""\n'
-    assert pairs_from_text(text) == [Pair("one, two\nthree", 'say "hi"')]
+    assert pairs_from_text(text) == [Example("one, two\nthree", 'say "hi"')]
 
 
 @pytest.mark.parametrize(
     ("text", "pair"),
     [
-        ("one, two;drei\nfour;fünf\n", Pair("one, two", "drei")),
-        ('"red, dark";"rouge"\n"a, b";"c"\n', Pair("red, dark", "rouge")),
-        ("hi; you,salut; toi\n", Pair("hi; you", "salut; toi")),
-        ("input;output\na, b;c\n", Pair("a, b", "c")),
+        ("one, two;drei\nfour;fünf\n", Example("one, two", "drei")),
+        ('"red, dark";"rouge"\n"a, b";"c"\n', Example("red, dark", "rouge")),
+        ("hi; you,salut; toi\n", Example("hi; you", "salut; toi")),
+        ("input;output\na, b;c\n", Example("a, b", "c")),
     ],
 )
 def test_commas_and_semicolons_are_told_apart(text, pair):
@@ -97,7 +97,7 @@ def test_an_unclosed_quotation_mark_is_told_with_the_line_it_begins_on():
 
 def test_quotation_marks_in_a_table_typed_by_hand_are_just_marks():
     text = 'the "red" one\trouge\n"green\tvert'
-    assert pairs_from_text(text) == [Pair('the "red" one', "rouge"), Pair('"green', "vert")]
+    assert pairs_from_text(text) == [Example('the "red" one', "rouge"), Example('"green', "vert")]
 
 
 def test_every_broken_line_is_told_with_its_number():
@@ -172,8 +172,71 @@ def test_nothing_at_all_is_no_example_and_no_error():
     assert pairs_from_text("") == pairs_from_text("\n \n") == pairs_from_rows([]) == []
 
 
-def test_a_held_out_example_that_is_also_a_shot_is_left_out():
-    assert without_shots([*TWO, Pair("blue", "bleu"), Pair(" red ", "rouge")], TWO) == [Pair("blue", "bleu")]
+def refusal_of_the_core(tmp_path, line: str) -> str:
+    path = tmp_path / "examples.jsonl"
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(CoreExamplesError) as caught:
+        read_examples(path, limit=1)
+    return str(caught.value)
+
+
+def refusal_of_the_api(example: dict[str, object]) -> str:
+    asked = ExampleSerializer(data=example)
+    assert not asked.is_valid()
+    ((message,),) = asked.errors.values()
+    return str(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "said"),
+    [
+        ("", "x", "{} has no input. Fill it in or remove the line."),
+        (" \n\t", "x", "{} has no input. Fill it in or remove the line."),
+        ("x", "\u2003", "{} has no output. Fill it in or remove the line."),
+        ("x", None, "{} has no output. Fill it in or remove the line."),
+        (3, "x", "The input of {} is not text. Put it in quotation marks."),
+        ("x", True, "The output of {} is not text. Put it in quotation marks."),
+        ("x", ["y"], "The output of {} is not text. Put it in quotation marks."),
+        ("a\0b", "x", "The input of {} holds characters that are not text. Remove them."),
+        ("x", "\udfff", "The output of {} holds characters that are not text. Remove them."),
+        ("x" * 20_001, "x", "The input of {} has 20,001 characters; at most {limit} fit."),
+    ],
+)
+def test_every_way_to_bring_an_example_refuses_it_with_the_same_sentence(tmp_path, given, wanted, said):
+    example = {"input": given, "output": wanted}
+    line = json.dumps(example)
+    told = {
+        "Line 1": problems_of(pairs_from_text, line)[0],
+        "Line 2": problems_of(pairs_from_file, "x.jsonl", f"\n{line}".encode())[0],
+        "Example 1": refusal_of_the_core(tmp_path, line),
+        "This example": refusal_of_the_api(example),
+    }
+    if isinstance(given, str) and isinstance(wanted, str):  # as a form sends its cells
+        told["Row 1"] = problems_of(pairs_from_rows, [(given, wanted)])[0]
+    for label, sentence in told.items():
+        place = label if said.startswith("{}") else label.lower()
+        assert sentence == said.format(place, limit="20,000" if label == "Example 1" else "4,000")
+
+
+def test_a_text_between_the_limits_is_for_the_command_line_alone(tmp_path):
+    line = json.dumps({"input": "x" * (CHARACTERS_MAX + 1), "output": "y"})
+    assert "4,001 characters" in problems_of(pairs_from_text, line)[0]
+    assert "4,001 characters" in refusal_of_the_api(json.loads(line))
+    path = tmp_path / "examples.jsonl"
+    path.write_text(line, encoding="utf-8")
+    assert len(read_examples(path, limit=1)) == 1
+
+
+def test_the_api_tells_of_input_and_output_at_once_and_takes_blanks_around_both():
+    asked = ExampleSerializer(data={"output": " "})
+    assert not asked.is_valid()
+    assert {field: str(*messages) for field, messages in asked.errors.items()} == {
+        "input": "This example has no input. Fill it in or remove the line.",
+        "output": "This example has no output. Fill it in or remove the line.",
+    }
+    asked = ExampleSerializer(data={"input": " a ", "output": "b\n"})
+    assert asked.is_valid()
+    assert asked.validated_data == Example(" a ", "b\n")
 
 
 @given(st.binary(max_size=300))
@@ -191,7 +254,7 @@ printable = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, 
 @given(st.lists(st.tuples(printable, printable), min_size=1, max_size=5))
 def test_json_lines_come_back_as_they_were_sent(rows):
     text = "\n".join(json.dumps({"input": given, "output": wanted}) for given, wanted in rows)
-    assert pairs_from_text(text) == [Pair(*row) for row in rows]
+    assert pairs_from_text(text) == [Example(*row) for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from composer.candidates import candidates, chosen_for_me
 from composer.core.choices import LEVELS, level_budget
 from composer.core.examples import Example, example_sha256
-from composer.examples import Pair
 from composer.models import Composition, Draft, ScreenedLoss
 from composer.services import DRAFTS_MAX, composition_cancel, draft_keep
 from modules_registry.services import module_edit
@@ -147,14 +146,14 @@ def test_rows_are_told_what_is_wrong_with_them(browser):
 
 
 def test_the_summary_counts_what_would_be_composed(browser):
-    asked = filled(held_out_text="fig,FIG\nlime,LIME\napple,APPLE", selection="auto")
+    asked = filled(held_out_text="fig,FIG\nlime,LIME\napple,APPLE\npear ,une poire", selection="auto")
     page = page_of(browser.post(KEEP, asked))
     facts = dict(re.findall(r"<dt>([\w ]+)</dt><dd[^>]*>([^<]*)</dd>", page))
     assert (facts["Examples"], facts["Modules"], facts["Held out"]) == (
         "3",
         "3",
         "2",
-    )  # one is an example too
+    )  # two have the input of an example
 
 
 def test_a_dropped_file_comes_back_as_rows(browser):
@@ -193,7 +192,7 @@ def test_a_module_with_the_task_s_words_promises_more(base, modules, bob):
 
 
 def test_what_was_measured_on_these_examples_goes_before_words(base, modules):
-    hashes = [example_sha256(Example(pair.input, pair.output)) for pair in SHOTS]
+    hashes = [example_sha256(shot) for shot in SHOTS]
     for module, nats in ((modules[0], 3.0), (modules[2], 1.0)):
         ScreenedLoss.objects.bulk_create(
             ScreenedLoss(
@@ -204,7 +203,7 @@ def test_what_was_measured_on_these_examples_goes_before_words(base, modules):
     ranked = candidates(base, "auto", "fruit", SHOTS)
     assert [candidate.fit.name for candidate in ranked] == ["bob/upper", "bob/first", "bob/fruit"]
     assert ranked[0].nats == 1.0
-    other = [Pair("never", "measured")]
+    other = [Example("never", "measured")]
     assert candidates(base, "auto", "fruit", [*SHOTS, *other])[0].fit.name == "bob/fruit"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from composer import runner
-from composer.examples import Pair
+from composer.core.examples import Example
 from composer.models import Composition, ScreenedLoss, SearchState
 from composer.services import composition_request, composition_stop
 from hub_site.jobs.children import Launcher
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bells")]
 
 BASE = "tiny/t5"
 MODULES = 3
-SHOTS = [Pair(*texts) for texts in tiny.EXAMPLES]
+SHOTS = [Example(*texts) for texts in tiny.EXAMPLES]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from composer.candidates import candidates, chosen_for_me, own_modules_words
-from composer.examples import Pair
+from composer.core.examples import Example
 from composer.models import Composition
 from composer.selectors import demo_tasks, own_modules
 from composer.services import composition_request
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("bells")
 
 ADDRESS = "/api/v1/compositions"
 NEW = "/compositions/new/"
-OTHER = [Pair("kiwi", "KIWI"), Pair("melon", "MELON")]
+OTHER = [Example("kiwi", "KIWI"), Example("melon", "MELON")]
 LIBRARY = {"bob/first", "bob/fruit", "bob/upper"}
 
 
@@ -56,7 +56,7 @@ def test_again_with_its_own_examples_leaves_it_out_however_modules_are_picked(as
 def test_it_is_left_out_too_where_only_some_examples_are_the_same_or_are_measured_on(ask, capitals):
     assert names(ask(shots=[*OTHER, SHOTS[0]])) == LIBRARY
     assert names(ask(shots=OTHER, held_out=[*HELD_OUT, SHOTS[2]])) == LIBRARY
-    same_input = [Pair(SHOTS[0].input, "another output")]
+    same_input = [Example(SHOTS[0].input, "another output")]
     assert names(ask(shots=same_input)) == LIBRARY | {"alice/capitals"}
 
 

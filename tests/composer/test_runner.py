@@ -9,7 +9,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from composer import runner, selectors
-from composer.examples import Pair
+from composer.core.examples import Example
 from composer.models import Composition
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildBroke, Launcher
@@ -39,7 +39,7 @@ def with_errands(errands, monkeypatch, settings):
 @pytest.fixture
 def ask_for(ask):
     """A queued composition whose child does the named errand."""
-    return lambda errand, **changes: ask(shots=[Pair(errand, "done"), *SHOTS], **changes)
+    return lambda errand, **changes: ask(shots=[Example(errand, "done"), *SHOTS], **changes)
 
 
 def run(composition: Composition) -> Composition:

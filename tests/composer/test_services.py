@@ -5,8 +5,9 @@ import threading
 import pytest
 from django.db import connection
 
+from composer import selectors
 from composer.core.choices import BUDGET_LIMIT, SHOTS_LIMIT
-from composer.examples import Pair
+from composer.core.examples import Example, require_without_shots
 from composer.models import Composition
 from composer.services import UNFINISHED_MAX, composition_cancel, composition_delete
 from composer.tasks import run_composition
@@ -137,9 +138,10 @@ def test_a_module_deleted_meanwhile_stays_for_the_composition_that_has_it(ask, b
         ({"name": "a\0b"}, "bad_name", "name"),
         ({"sentence": "x" * 301}, "bad_sentence", "sentence"),
         ({"shots": []}, "no_examples", "examples"),
-        ({"shots": [Pair(str(i), "x") for i in range(SHOTS_LIMIT + 1)]}, "too_many_examples", "examples"),
-        ({"held_out": [Pair(str(i), "x") for i in range(1001)]}, "too_many_held_out", "held_out"),
+        ({"shots": [Example(str(i), "x") for i in range(SHOTS_LIMIT + 1)]}, "too_many_examples", "examples"),
+        ({"held_out": [Example(str(i), "x") for i in range(1001)]}, "too_many_held_out", "held_out"),
         ({"held_out": SHOTS[:2]}, "held_out_seen", "held_out"),
+        ({"held_out": [Example(" apple", "la pomme")]}, "held_out_seen", "held_out"),
         ({"selection": "random:4"}, "bad_selection", "selection"),
         ({"selection": "random:0"}, "bad_selection", "selection"),
         ({"selection": "best"}, "bad_selection", "selection"),
@@ -154,8 +156,10 @@ def test_what_cannot_be_done_is_refused_at_its_field_and_leaves_nothing(ask, cha
 
 
 def test_held_out_examples_that_are_also_shots_are_left_out(ask):
-    composition = ask(held_out=[SHOTS[0], *HELD_OUT])
-    assert composition.examples.filter(role="held_out").count() == 2
+    for seen in (SHOTS[0], Example("apple", "la pomme"), Example(" pear ", "PEAR")):
+        composition = ask(held_out=[seen, *HELD_OUT])
+        assert selectors.held_out_of(composition) == HELD_OUT
+        require_without_shots(selectors.held_out_of(composition), selectors.shots_of(composition))
 
 
 def test_without_a_fitting_module_the_request_is_refused(alice, ask, modules, bob):

@@ -494,7 +494,7 @@ def test_composing_fetches_evicted_modules_from_the_hub(module, ask_with, tmp_pa
 
 @pytest.fixture
 def ask_with(bob):
-    from composer.examples import Pair
+    from composer.core.examples import Example
     from composer.services import composition_request
 
     def request(module: Module):
@@ -505,7 +505,7 @@ def ask_with(bob):
             method="exact",
             budget=30,
             seed=7,
-            shots=[Pair("apple", "APPLE"), Pair("pear", "PEAR"), Pair("plum", "PLUM")],
+            shots=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
             held_out=[],
         )
 

@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.management import CommandError, call_command
 
-from composer.examples import Pair
+from composer.core.examples import Example
 from composer.models import Composition
 from composer.services import composition_request
 from modules_registry import upkeep
@@ -92,7 +92,7 @@ def test_versions_kept_for_a_composition_go_once_it_is_gone(alice, bob, french, 
         method="exact",
         budget=30,
         seed=7,
-        shots=[Pair("apple", "APPLE"), Pair("pear", "PEAR"), Pair("plum", "PLUM")],
+        shots=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
     )
     weights = french.current.weights_sha256
     module_delete(editor=alice, module=french)

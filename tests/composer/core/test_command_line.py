@@ -13,7 +13,7 @@ import termios
 import pytest
 
 from composer.__main__ import main
-from tests.composer.core.tiny import make_job, write_examples
+from tests.composer.core.tiny import EXAMPLES, make_job, write_examples
 
 
 @pytest.fixture
@@ -223,6 +223,23 @@ def test_a_held_out_example_without_room_is_named_before_anything_is_searched(tm
     told = refused(arguments("compose", asked), capsys)
     assert "Held-out example 2 is 64 tokens long" in told
     assert "Searching" not in told
+
+
+def test_an_example_without_input_is_named_in_its_file(tmp_path, asked, capsys):
+    write_examples(tmp_path / "mine.jsonl", (("cat", "chat"), (" ", "chien")))
+    asked["--examples"] = [str(tmp_path / "mine.jsonl")]
+    assert "mine.jsonl: Example 2 has no input." in refused(arguments("compose", asked), capsys)
+
+
+def test_held_out_examples_that_were_composed_from_are_refused_before_anything_is_loaded(
+    tmp_path, asked, capsys
+):
+    given, _ = EXAMPLES[0]
+    write_examples(tmp_path / "mine.jsonl", ((f" {given}", "another answer"), ("new", "neuf")))
+    asked["--held-out"] = [str(tmp_path / "mine.jsonl")]
+    told = refused(arguments("compose", asked), capsys)
+    assert "1 of the held-out examples has the input of an example" in told
+    assert "Loading" not in told
 
 
 def test_modules_of_equal_folder_names_are_told_apart(tmp_path, asked):

@@ -3,7 +3,14 @@
 import pytest
 
 from composer.core.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
-from composer.core.examples import MAX_CHARACTERS, Example, read_examples
+from composer.core.examples import (
+    MAX_CHARACTERS,
+    Example,
+    problems_with,
+    read_examples,
+    require_without_shots,
+    without_shots,
+)
 
 
 def written(tmp_path, text: bytes):
@@ -13,9 +20,10 @@ def written(tmp_path, text: bytes):
 
 def test_lines_become_examples_and_blank_lines_do_not(tmp_path):
     path = written(
-        tmp_path, '\ufeff{"input": "cat", "output": "chat", "id": 3}\n\n{"input": "", "output": "é"}'.encode()
+        tmp_path,
+        '\ufeff{"input": "cat", "output": "chat", "id": 3}\n\n{"input": " e ", "output": "é"}'.encode(),
     )
-    assert read_examples(path, limit=5) == (Example("cat", "chat"), Example("", "é"))
+    assert read_examples(path, limit=5) == (Example("cat", "chat"), Example(" e ", "é"))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +35,9 @@ def test_lines_become_examples_and_blank_lines_do_not(tmp_path):
         (b"{", ExamplesError),
         (b'{"output": "a"}', ExamplesError),
         (b'{"input": 3, "output": "a"}', ExamplesError),
+        (b'{"input": "", "output": "a"}', ExamplesError),
+        (b'{"input": " \\n", "output": "a"}', ExamplesError),
+        (b'{"input": "a", "output": 3}', ExamplesError),
         (b'{"input": "a"}', MissingOutputError),
         (b'{"input": "a", "output": null}', MissingOutputError),
         (b'{"input": "a", "output": " \\n"}', MissingOutputError),
@@ -47,3 +58,45 @@ def test_what_is_no_example_is_refused_by_its_own_error(tmp_path, text, error):
 def test_the_refusal_names_the_example(tmp_path):
     with pytest.raises(MissingOutputError, match="Example 2"):
         read_examples(written(tmp_path, b'{"input": "a", "output": "b"}\n{"input": "a"}'), limit=5)
+
+
+def test_what_is_wrong_with_input_and_output_is_told_of_both_and_once_of_each():
+    problems = problems_with(" ", "x" * 5 + "\0", label="Line 3", characters_max=4)
+    assert [(problem.part, str(problem)) for problem in problems] == [
+        ("input", "Line 3 has no input. Fill it in or remove the line."),
+        ("output", "The output of line 3 has 6 characters; at most 4 fit."),
+    ]
+    assert problems_with("x" * 4, "y", label="Line 3", characters_max=4) == []
+
+
+SHOTS = [Example("apple", "pomme"), Example(" pear\n", "poire")]
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Example("apple", "pomme"),
+        Example("apple", "la pomme"),
+        Example("\tapple ", "pomme"),
+        Example("pear", "Birne"),
+        Example("\u00a0pear\u2003", "poire"),
+    ],
+)
+def test_a_held_out_example_with_a_shot_s_input_is_left_out_by_the_site_and_refused_by_the_core(seen):
+    new = Example("plum", "pomme")
+    assert without_shots([seen, new], SHOTS) == [new]
+    with pytest.raises(ExamplesError, match=r"^1 of the held-out examples has the input"):
+        require_without_shots([seen, new], SHOTS)
+
+
+@pytest.mark.parametrize(
+    "other", [Example("Apple", "pomme"), Example("ap ple", "pomme"), Example("pomme", "apple")]
+)
+def test_a_held_out_example_with_another_input_is_measured_on(other):
+    assert without_shots([other], SHOTS) == [other]
+    require_without_shots([other], SHOTS)
+
+
+def test_how_many_held_out_examples_were_seen_is_told():
+    with pytest.raises(ExamplesError, match=r"^2 of the held-out examples have the input"):
+        require_without_shots([*SHOTS, Example("plum", "prune")], SHOTS)
