@@ -163,18 +163,15 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[
 
 
 def chosen_for_me(
-    base: BaseModel,
-    method: str,
-    level: str,
-    words: str,
-    shots: Sequence[Example],
-    *,
-    held_out: Sequence[Example] = (),
-    owner: object = None,
-) -> tuple[str, list[Version]]:
-    """The selection that “choose for me” means, and the modules it names: all that fit, or the best."""
-    most = QUICK_MAX if level == "quick" else MODULES_MAX
-    found = candidates(base, method, words, shots, held_out=held_out, owner=owner)
-    if len(found) <= most:
-        return "all", []
-    return "chosen", [candidate.fit.version for candidate in found[:most]]
+    fitting: Sequence[Fit], level: str, words: str, shots: Sequence[Example]
+) -> tuple[str, list[Fit]]:
+    """The selection that “choose for me” means, and its modules: all that fit, or the best."""
+    most = most_for_me(level)
+    if len(fitting) <= most:
+        return "all", list(fitting)
+    return "chosen", [candidate.fit for candidate in ranked(fitting, words, shots)[:most]]
+
+
+def most_for_me(level: str) -> int:
+    """How many modules “choose for me” takes at most."""
+    return QUICK_MAX if level == "quick" else MODULES_MAX

@@ -1,5 +1,6 @@
 """What the compose form knows, under /api/v1/: how long, which modules, drafts, an earlier request."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from rest_framework.response import Response
 
 from composer import selectors
 from composer.api import OwnerApi
-from composer.candidates import MODULES_MAX, candidates, fitting_modules
+from composer.candidates import MODULES_MAX, candidates, fitting_modules, most_for_me
 from composer.core.choices import BUDGET_OF_METHOD
 from composer.estimates import Amounts, estimate, queue_now
 from composer.models import Composition, Draft
@@ -21,7 +22,7 @@ from composer.serializers import (
     DraftFieldsSerializer,
     EstimateSerializer,
 )
-from composer.services import draft_discard, draft_keep
+from composer.services import draft_discard, draft_keep, require_default_base
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
 
@@ -48,7 +49,14 @@ def asked_by(request: Request) -> dict[str, Any]:
     if asked.validated_data["method"] not in BUDGET_OF_METHOD:
         message = f"There is no method “{asked.validated_data['method'][:40]}”. See /api/v1/methods."
         raise Refusal("unknown_method", message, status=400, fields={"method": [message]})
-    return dict(asked.validated_data)
+    return {**asked.validated_data, "base": asked.validated_data["base"] or require_default_base()}
+
+
+def n_modules_of(asked: Mapping[str, Any], n_fitting: int) -> int:
+    """How many modules take part, as far as that is known before anything is tried."""
+    if asked["selection"] == "auto":
+        return min(most_for_me(asked["level"]), n_fitting)
+    return len(asked["module_versions"]) or min(MODULES_MAX, n_fitting)
 
 
 class EstimateApi(OwnerApi):
@@ -67,7 +75,7 @@ class EstimateApi(OwnerApi):
         amounts = Amounts(
             n_shots=len(asked["shots"]),
             n_held_out=len(asked["held_out"]),
-            n_modules=len(asked["module_versions"]) or min(MODULES_MAX, len(fitting.free)),
+            n_modules=n_modules_of(asked, len(fitting.free)),
             budget=asked["budget"],
             baselines=asked["baselines"],
         )

@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
-from composer.candidates import chosen_for_me
 from composer.core.choices import (
     BASELINES,
     BASELINES_OF_LEVEL,
@@ -355,11 +354,7 @@ class CompositionForm(forms.Form):
         asked["selection"] = selection_asked(cleaned)
         asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
         if asked["selection"] == "auto":
-            words = f"{asked['name']} {asked['sentence']}"
-            asked["selection"], asked["module_versions"] = chosen_for_me(
-                asked["base"], asked["method"], cleaned["level"], words, asked["shots"],
-                held_out=asked["held_out"], owner=self.owner,
-            )  # fmt: skip
+            asked["level"] = cleaned["level"]
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
         return asked
 
@@ -452,5 +447,7 @@ def submission_key(form_key: str, asked: Mapping[str, Any]) -> str | None:
     """One key per form and content: a double click is one composition, another budget another one."""
     if not form_key:
         return None
-    digest = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
+    modules = [version.module_id for version in asked["module_versions"]]  # whichever version is current
+    content = sorted({**asked, "module_versions": modules}.items())
+    digest = hashlib.sha256(repr(content).encode()).hexdigest()
     return f"{form_key}:{digest[:32]}"

@@ -5,10 +5,9 @@ from typing import Any
 
 from composer import selectors
 from composer.candidates import (
-    MODULES_MAX,
-    QUICK_MAX,
     Candidate,
     fitting_modules,
+    most_for_me,
     own_modules_words,
     ranked,
 )
@@ -139,7 +138,7 @@ def modules_taking_part(form: CompositionForm, n_fitting: int, level: str) -> in
     """How many, as far as that is known before anything is tried."""
     selection = text_of(form, "selection")
     if selection == "auto":
-        return min(n_fitting, QUICK_MAX if level == "quick" else MODULES_MAX)
+        return min(n_fitting, most_for_me(level))
     if selection in ("screen", "random"):
         return min(n_fitting, number_of(form, f"{selection}_count", n_fitting) or COUNT_DEFAULT)
     if selection == "chosen":

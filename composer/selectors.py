@@ -388,14 +388,17 @@ def own_modules(composition: Composition) -> list[str]:
 
 
 def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
+    reasons = reasons_of(versions, base, takes_any_shape=method in TAKES_ANY_SHAPE)
+    called = [version.module.full_name for version in versions]
+    return [Fit(version, name, reasons[name]) for version, name in zip(versions, called, strict=True)]
+
+
+def reasons_of(
+    versions: Sequence[Version], base: BaseModel, *, takes_any_shape: bool
+) -> dict[str, tuple[Reason, ...]]:
+    """What speaks against each, by its name; of a method only whether it adds whole updates counts."""
     candidates = [candidate_of(version, base) for version in versions]
-    reasons = reasons_against(
-        candidates, Base(base.name, base.revision), factor_by_factor=method not in TAKES_ANY_SHAPE
-    )
-    return [
-        Fit(version, candidate.name, reasons[candidate.name])
-        for version, candidate in zip(versions, candidates, strict=True)
-    ]
+    return reasons_against(candidates, Base(base.name, base.revision), factor_by_factor=not takes_any_shape)
 
 
 def modules_to_choose_from(
@@ -410,9 +413,9 @@ def modules_to_choose_from(
 
 
 def every_module(base: BaseModel, owner: object) -> list[ModuleToChoose]:
-    by_method = {
-        method: {fit.name: fit.reasons for fit in fits(base, method, owner)} for method in names(METHODS)
-    }
+    versions = list(registry.composable_versions(base, owner))
+    by_rule = {rule: reasons_of(versions, base, takes_any_shape=rule) for rule in (True, False)}
+    by_method = {method: by_rule[method in TAKES_ANY_SHAPE] for method in names(METHODS)}
     composable = [
         ModuleToChoose(
             version,
@@ -424,7 +427,7 @@ def every_module(base: BaseModel, owner: object) -> list[ModuleToChoose]:
                 if reasons[version.module.full_name]
             },
         )
-        for version in registry.composable_versions(base, owner)
+        for version in versions
     ]
     others = (
         Version.objects.filter(current_of__in=Module.objects.visible_to(owner))

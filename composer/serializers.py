@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from composer import selectors
-from composer.candidates import chosen_for_me, own_modules_words
+from composer.candidates import own_modules_words
 from composer.core.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -154,20 +154,14 @@ class CompositionRequestSerializer(serializers.Serializer):
         asked["shots"] = asked.pop("examples")
         asked["module_versions"] = asked.pop("modules")
         asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
-        asked.setdefault("base", selectors.base_default())
-        if asked["base"] is None:
-            raise serializers.ValidationError({"base": ["The library has no base model yet."]})
-        level = asked.pop("level")
+        if asked["selection"] == "auto":
+            asked["module_versions"] = []
+        asked.setdefault("base", None)
+        level = asked["level"]
         if asked["method"] in BUDGET_OF_METHOD:  # another one is refused by the service, with those there are
             asked.setdefault("budget", level_budget(level, asked["method"]))
         asked.setdefault("budget", 1)
         asked.setdefault("baselines", BASELINES_OF_LEVEL[level])
-        if asked["selection"] == "auto":
-            words = f"{asked['name']} {asked['sentence']}"
-            asked["selection"], asked["module_versions"] = chosen_for_me(
-                asked["base"], asked["method"], level, words, asked["shots"],
-                held_out=asked["held_out"], owner=self.context["owner"],
-            )  # fmt: skip
         return asked
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from composer import selectors
-from composer.candidates import MODULES_MAX, fitting_modules
+from composer.candidates import MODULES_MAX, chosen_for_me, fitting_modules
 from composer.core import choices
 from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.errors import InvalidJobError
@@ -83,9 +83,10 @@ def composition_request(
     owner: User,
     name: str,
     sentence: str = "",
-    base: BaseModel,
+    base: BaseModel | None = None,
     selection: str = "all",
     module_versions: Sequence[Version] = (),
+    level: str = choices.DEFAULT_LEVEL,
     shots: Sequence[Example],
     held_out: Sequence[Example] = (),
     idempotency_key: str | None = None,
@@ -93,14 +94,21 @@ def composition_request(
 ) -> Composition:
     """Store what was asked, with its modules pinned, and ring the queue once the rows are committed.
 
-    The same key with the same request gives the same row; with another request it is refused.
+    The same key with the same request gives the same row; with another request it is refused. What was
+    left to us is decided only for a new row: the library may have changed since the same was asked before.
+
+    Args:
+        base: none: the one most modules are made for.
+        selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
     choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
     asked = {
-        "name": name, "sentence": sentence, "base": base.name, "selection": selection,
-        "modules": sorted(version.commit_id for version in module_versions),
+        "name": name, "sentence": sentence, "base": base and base.name, "selection": selection,
+        "modules": sorted(str(version.module_id) for version in module_versions),
         "shots": texts(shots), "held_out": texts(held_out), **choice,
     }  # fmt: skip
+    if selection == "auto":  # of anything else the level says nothing
+        asked["level"] = level
     digest = request_digest(asked)
     if known := requested_before(owner, idempotency_key, digest):
         return known
@@ -109,9 +117,14 @@ def composition_request(
     require_examples(shots, held_out)
     unseen = require_unseen(held_out, shots)
     examples = [*shots, *held_out]
-    modules = modules_selected(
-        base, choice["method"], selection, module_versions, choice["seed"], examples, owner
-    )
+    base = base or require_default_base()
+    if selection == "auto":
+        fitting = require_fitting(base, choice["method"], examples, owner)
+        selection, modules = chosen_for_me(fitting, level, f"{name} {sentence}", shots)
+    else:
+        modules = modules_selected(
+            base, choice["method"], selection, module_versions, choice["seed"], examples, owner
+        )
     composition = Composition(
         owner=owner, name=name, sentence=sentence, base=base, selection=selection,
         idempotency_key=idempotency_key or None, request_digest=digest, **choice,
@@ -323,6 +336,14 @@ def require_unseen(held_out: Sequence[Example], shots: Sequence[Example]) -> lis
     return unseen
 
 
+def require_default_base() -> BaseModel:
+    """The base that most modules are made for."""
+    base = selectors.base_default()
+    if base is None:
+        raise field_refusal("no_base_model", "base", "The library has no base model yet.")
+    return base
+
+
 def require_room_in_queue(owner: User) -> None:
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
     if selectors.unfinished_count(owner) >= UNFINISHED_MAX:
@@ -351,6 +372,13 @@ def modules_selected(
     require_selectors(rest if first == "chosen" else selection)
     if first == "chosen":
         return require_few(require_all_fit(chosen, base, method))
+    return require_few(drawn(require_fitting(base, method, examples, owner), first, seed))
+
+
+def require_fitting(
+    base: BaseModel, method: str, examples: Sequence[Example], owner: User
+) -> list[selectors.Fit]:
+    """The modules that fit and were not made from these examples, if there are any."""
     fitting = fitting_modules(base, method, examples, owner)
     if not fitting.free:
         problem = (
@@ -360,7 +388,7 @@ def modules_selected(
             "Name them to compose them all the same, or upload another one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)
-    return require_few(drawn(fitting.free, first, seed))
+    return fitting.free
 
 
 def require_selectors(text: str) -> None:

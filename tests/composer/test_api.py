@@ -10,6 +10,9 @@ from composer import runner
 from composer.core.choices import BUDGET_OF_METHOD
 from composer.models import Composition, CompositionEvent
 from hub_site.jobs import leases
+from modules_registry.models import BaseModel, Version
+from modules_registry.services import module_delete, version_add
+from tests.factories import adapter_files, make_base, make_module
 
 pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
 
@@ -78,6 +81,79 @@ def test_the_same_idempotency_key_and_body_give_the_same_composition(api):
     answers = [api.post(ADDRESS, BODY, headers={"Idempotency-Key": "once"}) for _ in range(3)]
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+@pytest.fixture
+def retried(api):
+    """Send a body under one key; send it again after the library changed: the ids that were answered."""
+
+    def send_twice(body, change):
+        once = {"Idempotency-Key": "once"}
+        first = api.post(ADDRESS, body, headers=once).json()["id"]
+        change()
+        again = api.post(ADDRESS, body, headers=once)
+        assert again.status_code == 202, again.content
+        return first, again.json()["id"]
+
+    return send_twice
+
+
+def test_a_retry_is_the_same_request_though_the_library_outgrew_what_is_composed_at_once(
+    retried, bob, monkeypatch
+):
+    monkeypatch.setattr("composer.candidates.MODULES_MAX", 3)
+    first, again = retried(BODY | {"selection": "auto"}, lambda: make_module(bob, "fourth", seed=4))
+    assert first == again
+    row = Composition.objects.get()
+    assert (row.selection, row.modules.count()) == ("all", 3)
+
+
+def test_a_retry_is_the_same_request_though_other_modules_are_the_most_promising_by_now(
+    retried, bob, modules, monkeypatch
+):
+    monkeypatch.setattr("composer.candidates.MODULES_MAX", 1)
+    body = BODY | {"name": "fruit", "selection": "auto"}
+    first, again = retried(body, lambda: module_delete(editor=bob, module=modules[1]))
+    assert first == again
+    assert [module.name for module in Composition.objects.get().modules.all()] == ["bob/fruit"]
+
+
+def test_a_retry_is_the_same_request_though_a_named_module_has_a_new_version(retried, bob, modules):
+    body = BODY | {"modules": ["bob/upper", "bob/first"]}
+    first, again = retried(body, lambda: version_add(author=bob, module=modules[0], **adapter_files(seed=99)))
+    assert first == again
+    assert Composition.objects.get().modules.get(name="bob/first").version.number == 1
+
+
+def test_a_retry_is_the_same_request_though_another_base_has_most_modules_by_now(retried, bob, tmp_path):
+    body = {name: value for name, value in BODY.items() if name != "base"}
+
+    def another_base():
+        make_base(tmp_path / "other", name="tests/other")
+        Version.objects.update(base=BaseModel.objects.get(name="tests/other"))
+
+    first, again = retried(body, another_base)
+    assert first == again
+    assert Composition.objects.get().base.name == "tests/tiny"
+
+
+def test_a_level_that_takes_more_modules_is_another_request_where_it_decides(api):
+    asked = BODY | {"budget": 30, "baselines": "none", "selection": "auto", "level": "quick"}
+    api.post(ADDRESS, asked, headers={"Idempotency-Key": "once"})
+    changed = asked | {"level": "balanced"}
+    error = error_of(api.post(ADDRESS, changed, headers={"Idempotency-Key": "once"}), 422)
+    assert error["code"] == "idempotency_key_reused"
+    for level in ("quick", "balanced"):
+        sent = asked | {"selection": "all", "level": level}
+        assert api.post(ADDRESS, sent, headers={"Idempotency-Key": "all"}).status_code == 202
+    assert Composition.objects.count() == 2
+
+
+def test_without_any_base_a_request_is_refused_at_its_field(api_of, alice):
+    body = {name: value for name, value in BODY.items() if name != "base"}
+    for address in (ADDRESS, f"{ADDRESS}/estimate", f"{ADDRESS}/candidates"):
+        error = error_of(api_of(alice).post(address, body), 400)
+        assert error["fields"] == {"base": ["The library has no base model yet."]}
 
 
 def test_the_same_idempotency_key_with_another_body_is_refused(api):

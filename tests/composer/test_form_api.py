@@ -24,6 +24,13 @@ def test_a_request_is_estimated_and_nothing_is_started(api):
     assert not Composition.objects.exists()
 
 
+def test_the_estimate_of_a_choice_left_to_us_counts_as_many_as_its_level_takes(api, monkeypatch):
+    monkeypatch.setattr("composer.candidates.QUICK_MAX", 2)
+    for level, n_modules in (("quick", 2), ("balanced", 3)):
+        body = BODY | {"level": level, "selection": "auto"}
+        assert api.post(f"{ADDRESS}/estimate", body).json()["n_modules"] == n_modules
+
+
 def test_modules_are_ranked_for_a_task(api):
     found = api.post(f"{ADDRESS}/candidates", BODY | {"name": "A", "sentence": "upper case"}).json()
     assert (len(found), found[0]["name"]) == (3, "bob/upper")

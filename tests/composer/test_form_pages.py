@@ -4,16 +4,19 @@ import re
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from composer.candidates import candidates, chosen_for_me
+from composer.candidates import candidates
 from composer.core.choices import LEVELS, level_budget
 from composer.core.examples import Example, example_sha256
 from composer.models import Composition, Draft, ScreenedLoss
 from composer.services import DRAFTS_MAX, composition_cancel, draft_keep
-from modules_registry.services import module_edit
+from modules_registry.selectors import composable_versions
+from modules_registry.services import module_edit, version_add
 from tests.composer.conftest import SHOTS
 from tests.composer.test_pages import NEW, filled, page_of
-from tests.factories import make_base
+from tests.factories import adapter_files, config_file, make_base, make_module, weights_file
 
 pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
 
@@ -207,12 +210,67 @@ def test_what_was_measured_on_these_examples_goes_before_words(base, modules):
     assert candidates(base, "auto", "fruit", [*SHOTS, *other])[0].fit.name == "bob/fruit"
 
 
-def test_out_of_a_large_library_the_most_promising_are_chosen_for_me(base, modules, monkeypatch):
-    assert chosen_for_me(base, "auto", "quick", "fruit", []) == ("all", [])
+def test_out_of_a_large_library_the_most_promising_are_chosen_for_me(ask, monkeypatch):
+    asked = {"name": "fruit", "selection": "auto", "level": "quick"}
+    everything = ask(**asked)
+    assert (everything.selection, everything.modules.count()) == ("all", 3)
     monkeypatch.setattr("composer.candidates.QUICK_MAX", 1)
-    selection, versions = chosen_for_me(base, "auto", "quick", "fruit", [])
-    assert selection == "chosen"
-    assert [version.module.name for version in versions] == ["fruit"]
+    best = ask(**asked)
+    assert best.selection == "chosen"
+    assert [module.name for module in best.modules.all()] == ["bob/fruit"]
+
+
+@pytest.fixture
+def scans_of(base, alice):
+    """How often a request of Alice's reads all modules of the base."""
+
+    def count(request) -> int:
+        with CaptureQueriesContext(connection) as one:
+            list(composable_versions(base, alice))
+        with CaptureQueriesContext(connection) as queries:
+            request()
+        (scan,) = one
+        return sum(query["sql"] == scan["sql"] for query in queries)
+
+    return count
+
+
+@pytest.mark.parametrize("method", ["auto", "exact", "lorahub", "ties"])
+def test_the_page_reads_the_library_at_most_once_for_each_way_a_method_adds(browser, method, scans_of):
+    browser.post(KEEP, filled(method=method))
+    assert 1 <= scans_of(lambda: page_of(browser.get(f"{NEW}?draft=0f8b"))) <= 2
+    assert scans_of(lambda: page_of(browser.get(f"{NEW}modules/", {"base": "tests/tiny"}))) == 1
+
+
+def test_a_form_that_is_sent_reads_the_library_once_and_sent_twice_not_again(browser, scans_of):
+    assert scans_of(lambda: browser.post(NEW, filled(selection="auto"))) == 1
+    assert scans_of(lambda: browser.post(NEW, filled(selection="auto"))) == 0
+    assert Composition.objects.count() == 1
+
+
+def test_what_each_method_cannot_take_is_told_in_the_list(browser, bob):
+    files = {"config_file": config_file(r=4, lora_alpha=8), "weights_file": weights_file(rank=4)}
+    make_module(bob, "wide", **files)
+    page = page_of(browser.get(f"{NEW}modules/", {"base": "tests/tiny"}))
+    refused = set(re.findall(r"Not with (\w+): Its rank is 4; the others have 2\.", page))
+    assert refused == {"lorahub", "linear", "magnitude", "ties", "dare_linear", "dare_ties"}
+
+
+def test_a_double_click_is_one_composition_though_the_library_grew_in_between(browser, bob, monkeypatch):
+    monkeypatch.setattr("composer.candidates.MODULES_MAX", 3)
+    sent = filled(selection="auto")
+    first = browser.post(NEW, sent)
+    make_module(bob, "fourth", seed=4)
+    assert browser.post(NEW, sent).headers["Location"] == first.headers["Location"]
+    assert Composition.objects.get().modules.count() == 3
+
+
+def test_a_double_click_is_one_composition_though_a_module_has_a_new_version(browser, bob, modules):
+    sent = filled(selection="chosen", modules=["bob/upper"])
+    browser.post(NEW, sent)
+    version_add(author=bob, module=modules[2], **adapter_files(seed=99))
+    browser.post(NEW, sent)
+    assert Composition.objects.count() == 1
 
 
 @pytest.mark.parametrize("level", [level.name for level in LEVELS])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from composer.candidates import candidates, chosen_for_me, own_modules_words
+from composer.candidates import candidates, own_modules_words
 from composer.core.examples import Example
 from composer.models import Composition
 from composer.selectors import demo_tasks, own_modules
@@ -71,9 +71,9 @@ def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
 def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, monkeypatch, api_of):
     asked = (base, "exact", "capitals", SHOTS)
     assert {each.fit.name for each in candidates(*asked, owner=alice)} == LIBRARY
-    monkeypatch.setattr("composer.candidates.QUICK_MAX", 2)
-    _, versions = chosen_for_me(base, "exact", "quick", "capitals", SHOTS, owner=alice)
-    assert capitals.current not in versions
+    monkeypatch.setattr("composer.candidates.QUICK_MAX", 3)
+    asked = body(SHOTS, selection="auto", level="quick")
+    assert names(Composition.objects.get(pk=api_of(alice).post(ADDRESS, asked).json()["id"])) == LIBRARY
     told = api_of(alice).post(f"{ADDRESS}/candidates", body(SHOTS)).json()
     assert {each["name"] for each in told} == LIBRARY
     estimate = api_of(alice).post(f"{ADDRESS}/estimate", body(SHOTS)).json()
