@@ -1,6 +1,6 @@
 """How long a composition would take: from those that ran here on the same base, else from the base's size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from math import sqrt
@@ -10,7 +10,17 @@ from typing import Any, NamedTuple
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.choices import DEFAULT_LEVEL, SEARCHES_OF_METHOD, WITHOUT_GRADIENT, level_budget
+from composer.core.choices import (
+    BASELINES_OF_CHOICE,
+    DEFAULT_LEVEL,
+    GRADIENT_STEP_COST,
+    LORA_STEPS,
+    SEARCHES_OF_METHOD,
+    WITHOUT_GRADIENT,
+    Baseline,
+    level_budget,
+)
+from composer.core.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
 from composer.models import Composition, Example
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
@@ -23,10 +33,7 @@ CALL_S = 0.0003  # of any example, however small the base
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
 TOKENS_ANSWERED = 8  # each of them is another pass
-LORA_PASSES = 40 * 3  # over the shots: the trained rival's steps, each a forward and a backward
-STAGES = ("load", "screen", "search", "export", "evaluate")
-RIVALS = {"none": 1, "always": 6, "thorough": 8}  # who answers the held-out examples
-SEARCHES_OF_RIVALS = {"none": 0, "always": 0, "thorough": 1}  # random modules go through the same search
+LORA_PASSES = LORA_STEPS * GRADIENT_STEP_COST  # over the shots, to train a LoRA on them
 FEW = 3  # compositions tell less of how much others differ than more of them do
 SPREAD_OF_FEW = (0.5, 2.0)
 SPREAD_MEASURED = (0.7, 1.5)
@@ -47,13 +54,13 @@ class Amounts:
     @property
     def units(self) -> dict[str, float]:
         """How often the core's stages do what they do; `search` is in scored examples."""
-        rivals = RIVALS.get(self.baselines, RIVALS["always"])
+        n_answering = 1 + len(baselines_of(self.baselines))
         return {
-            "load": 1.0,
-            "screen": self.n_modules * self.n_shots,
-            "search": self.budget * self.n_shots,
-            "export": 1.0,
-            "evaluate": rivals * (self.n_held_out + self.n_shots),
+            LOAD.name: 1.0,
+            SCREEN.name: self.n_modules * self.n_shots,
+            SEARCH.name: self.budget * self.n_shots,
+            EXPORT.name: 1.0,
+            EVALUATE.name: n_answering * (self.n_held_out + self.n_shots),
         }
 
 
@@ -183,17 +190,27 @@ def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Comp
 def seconds_of_stages(row: Row, method: str, amounts: Amounts) -> dict[str, Seconds]:
     """How long this would take, going by one that took so long."""
     had = Amounts(row["n_shots"], row["n_held_out"], row["n_modules"], row["budget"], row["baselines"])
-    took = dict.fromkeys(STAGES, 0.0) | row["seconds"]
-    took["evaluate"] -= SEARCHES_OF_RIVALS.get(had.baselines, 0) * took["search"]  # told apart
-    ratios = {stage: amounts.units[stage] / max(had.units[stage], 1.0) for stage in STAGES}
+    took = dict.fromkeys((stage.name for stage in STAGES), 0.0) | row["seconds"]
+    took[EVALUATE.name] -= searches_of_baselines(had.baselines) * took[SEARCH.name]  # told apart
+    ratios = {name: unit / max(had.units[name], 1.0) for name, unit in amounts.units.items()}
     steady = stages_in_proportion(method)
     stages = {
         stage: scaled(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
         for stage, ratio in ratios.items()
     }
-    searches = stages["search"].times(SEARCHES_OF_RIVALS.get(amounts.baselines, 0))
-    stages["evaluate"] = Seconds(*(a + b for a, b in zip(stages["evaluate"], searches, strict=True)))
+    searches = stages[SEARCH.name].times(searches_of_baselines(amounts.baselines))
+    stages[EVALUATE.name] = Seconds(*(a + b for a, b in zip(stages[EVALUATE.name], searches, strict=True)))
     return stages
+
+
+def baselines_of(choice: str) -> Sequence[Baseline]:
+    """What is measured beside the composition; a form may hold a choice that there is not."""
+    return BASELINES_OF_CHOICE.get(choice, BASELINES_OF_CHOICE["always"])
+
+
+def searches_of_baselines(choice: str) -> int:
+    """How many of them go through the composition's own search."""
+    return sum(baseline.key == "random_loras" for baseline in baselines_of(choice))
 
 
 def stages_in_proportion(method: str) -> set[str]:
@@ -202,7 +219,7 @@ def stages_in_proportion(method: str) -> set[str]:
     A gradient fit ends when nothing moves any more, most often long before its budget; and of the
     comparisons, training the rival takes its time for any number of answers.
     """
-    return {"screen", "search"} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {"screen"}
+    return {SCREEN.name, SEARCH.name} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {SCREEN.name}
 
 
 def scaled(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
@@ -218,14 +235,14 @@ def guessed_from_size(base: BaseModel, method: str, amounts: Amounts) -> Row:
     passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS
     trained = LORA_PASSES * amounts.n_shots * passed if amounts.baselines != "none" else 0.0
     loaded = 4 * base.parameters / LOADED_BYTES_S
-    search = usual.units["search"] * passed
-    answered = usual.units["evaluate"] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
+    search = usual.units[SEARCH.name] * passed
+    answered = usual.units[EVALUATE.name] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
     seconds = {
-        "load": loaded + MODULE_LOADED_S * amounts.n_modules,
-        "screen": usual.units["screen"] * passed,
-        "search": search,
-        "export": loaded,
-        "evaluate": answered + trained + SEARCHES_OF_RIVALS.get(amounts.baselines, 0) * search,
+        LOAD.name: loaded + MODULE_LOADED_S * amounts.n_modules,
+        SCREEN.name: usual.units[SCREEN.name] * passed,
+        SEARCH.name: search,
+        EXPORT.name: loaded,
+        EVALUATE.name: answered + trained + searches_of_baselines(amounts.baselines) * search,
     }
     return asdict(usual) | {"seconds": seconds}
 

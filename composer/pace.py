@@ -4,15 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from composer.core.stages import SEARCH, STAGES
 from composer.models import Composition, CompositionEvent
 
-STAGES = {
-    "load": "Load",
-    "screen": "Try each module",
-    "search": "Search the weights",
-    "export": "Write the adapter",
-    "evaluate": "Check it",
-}
 STEPS_BEFORE_PACE = 5  # of a search, before its own pace tells more than others' do
 
 
@@ -41,10 +35,10 @@ def stages_of(
         steps: the first and the last step of it.
     """
     began = {event.detail["stage"]: event.at for event in told}
-    names = list(STAGES)
-    reached = names.index(composition.stage) if composition.stage in STAGES and began else -1
+    names = [stage.name for stage in STAGES]
+    reached = names.index(composition.stage) if composition.stage in names and began else -1
     stages = []
-    for number, (name, label) in enumerate(STAGES.items()):
+    for number, (name, label) in enumerate((stage.name, stage.label) for stage in STAGES):
         if number < reached:
             ends = [began[later] for later in names[number + 1 :] if later in began]
             taken = (ends[0] - began[name]).total_seconds() if ends and name in began else None
@@ -52,7 +46,7 @@ def stages_of(
         elif number == reached:
             begun = began.get(name, now)
             passed = (now - begun).total_seconds()
-            left = steps_left_s(composition, steps, begun, now) if name == "search" else None
+            left = steps_left_s(composition, steps, begun, now) if name == SEARCH.name else None
             if left is None and name in expected:
                 left = max(0.0, expected[name] - passed)
             stages.append(Stage(label, "current", left_s=left))

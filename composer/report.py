@@ -6,8 +6,9 @@ from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.choices import TAKES_ANY_SHAPE
+from composer.core.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.evaluate import RIVALS
+from composer.core.stages import STAGES
 from composer.models import Composition, Example
 from composer.selectors import selection_left
 from composer.verdict_words import DECISIONS, is_judged_left_out, verdict_view
@@ -16,13 +17,6 @@ Row = dict[str, Any]
 
 KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
-STAGES = {
-    "load": "Load base and modules",
-    "screen": "Try each module",
-    "search": "Search the weights",
-    "export": "Write and check the adapter",
-    "evaluate": "Compare with the others",
-}
 FILE_OF_ROLE = {Example.Role.SHOT: "examples.jsonl", Example.Role.HELD_OUT: "held_out.jsonl"}
 BARS_MAX = 12  # what one looks at; the table has them all
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
@@ -51,6 +45,7 @@ def report_view(
         "few_shot_loss": f"{report['few_shot_loss_nats']:.3f}",
         "base_loss": base_loss(report["baselines"]),
         "stages": stage_rows(report["seconds"]),
+        "gradient_step_words": f"each about {GRADIENT_STEP_COST} candidates' work",
         "total_seconds": sum(report["seconds"].values()),
         "tokens": tokens_view(report["baselines"]),
         "selection": selection_words(composition.selection),
@@ -253,9 +248,9 @@ def stage_rows(seconds: Mapping[str, float]) -> list[Row]:
     """How long each stage took, in their order, with each bar's length in percent of the longest."""
     longest = max(seconds.values(), default=0) or 1
     return [
-        {"label": label, "seconds": seconds[stage], "width": 100 * seconds[stage] / longest}
-        for stage, label in STAGES.items()
-        if stage in seconds
+        {"label": stage.label, "seconds": seconds[stage.name], "width": 100 * seconds[stage.name] / longest}
+        for stage in STAGES
+        if stage.name in seconds
     ]
 
 

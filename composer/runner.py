@@ -6,11 +6,8 @@ nothing else, and gives back events and a folder.
 
 import errno
 import json
-import logging
 import os
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,18 +38,16 @@ from composer.models import (
 )
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
-from hub_site.jobs.children import Child, ChildDied, ChildRefused, Launcher
+from hub_site.jobs.children import Child, Launcher
 from hub_site.jobs.models import LEASE, Status
 from hub_site.jobs.sandbox import MIB, Limits
+from hub_site.jobs.work import HeldJob, JobKind, run_job
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.intake import blobs_forget, stored
 from modules_registry.selectors import store
 from modules_registry.storage import Blob, StorageError, StorageFullError
 
-logger = logging.getLogger(__name__)
-
 TICK_S = 0.25  # the longest an event waits before it becomes a row
-BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
 KINDS_KEPT = frozenset({"stage", "alone", "step", "adapter", "baseline"})
@@ -62,8 +57,6 @@ ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 RESULT_FILES = (*ADAPTER_FILES, REPORT_FILE)
 RESULT_FOLDER = "out"
 RESULT_FILE_MB_MAX = 2048
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
-
 BROKEN_MESSAGE = (
     "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
 )
@@ -71,26 +64,6 @@ SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
     "disk_full": str(StorageFullError()),
 }
-
-stopping = threading.Event()  # set when the worker is asked to end
-
-
-class Cancelled(Exception):
-    """The owner does not want it any more."""
-
-
-class Stopping(Exception):
-    """The worker is asked to end: another one shall have the job."""
-
-
-class DeadlinePassed(Exception):
-    code = "deadline"
-
-    def __init__(self, deadline_s: int) -> None:
-        super().__init__(
-            f"The work was stopped after {deadline_s // 60} minutes, the longest it may take here. "
-            "Try fewer modules, fewer examples or a smaller budget."
-        )
 
 
 @cache
@@ -114,41 +87,25 @@ def stop_launcher() -> None:
     launcher().stop()
 
 
+def forget_adapter(composition: Composition) -> None:
+    """Who cancelled wants nothing of it."""
+    hashes = set(composition.files.values_list("sha256", flat=True))
+    composition.files.all().delete()
+    blobs_forget(hashes)
+
+
+COMPOSITIONS = JobKind(
+    Composition,
+    refusals=(StorageError,),
+    sentences=SENTENCES,
+    broken_message=BROKEN_MESSAGE,
+    on_cancelled=forget_adapter,
+)
+
+
 def composition_run(composition_id: UUID) -> None:
     """Do one composition, from its row to its row. Harmless when it is taken, finished or gone."""
-    composition = leases.claim(Composition, composition_id, worker=WORKER)
-    if composition is None:
-        logger.info("composition %s is taken, finished or gone", composition_id)
-        return
-    try:
-        attempt(composition)
-    except leases.LeaseLost:
-        logger.warning("composition %s went to another worker; nothing more is written", composition_id)
-
-
-def attempt(composition: Composition) -> None:
-    """Compose, and close the row by what came of it."""
-    try:
-        compose(composition)
-    except Cancelled:
-        leases.finish(composition, Status.CANCELLED)
-        forget_adapter(composition)
-    except Stopping:
-        leases.let_go(composition)
-    except ChildDied as death:
-        logger.error("composition %s: %s", composition.pk, death)
-        leases.crashed(composition)
-    except (ChildRefused, Refusal, StorageError, DeadlinePassed) as refusal:
-        fail(composition, refusal.code, SENTENCES.get(refusal.code, str(refusal)))
-    except leases.LeaseLost:
-        raise
-    except Exception:
-        fail(composition, "broken", BROKEN_MESSAGE)
-        raise  # Celery logs it with the traceback
-
-
-def fail(composition: Composition, code: str, message: str) -> None:
-    leases.finish(composition, Status.FAILED, error_code=code, error_message=message)
+    run_job(COMPOSITIONS, composition_id, compose)
 
 
 def compose(composition: Composition) -> None:
@@ -264,7 +221,12 @@ def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) 
 def follow(composition: Composition, child: Child, folder: Path) -> None:
     """Store the child's events as they come; leave it when the row, the clock or a shutdown says so."""
     deadline = time.monotonic() + settings.HUB_COMPOSE_DEADLINE_S
-    next_beat = 0.0
+
+    def on_beat() -> None:
+        require_time_left(deadline)
+        pass_on_stop(composition, folder)
+
+    held = HeldJob(composition, on_beat)
     pending: list[Mapping[str, Any]] = []
     for event in child.events(TICK_S):
         if event is not None:
@@ -272,21 +234,18 @@ def follow(composition: Composition, child: Child, folder: Path) -> None:
             continue
         take_in(composition, pending, folder)
         pending = []
-        if time.monotonic() >= next_beat:
-            next_beat = time.monotonic() + BEAT_S
-            look_around(composition, deadline)
-            pass_on_stop(composition, folder)
+        held.check()
     take_in(composition, pending, folder)
 
 
-def look_around(composition: Composition, deadline: float) -> None:
-    """Beat, and raise whatever is a reason to stop."""
-    if leases.beat(composition):
-        raise Cancelled
-    if stopping.is_set():
-        raise Stopping
+def require_time_left(deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise DeadlinePassed(settings.HUB_COMPOSE_DEADLINE_S)
+        minutes = settings.HUB_COMPOSE_DEADLINE_S // 60
+        raise Refusal(
+            "deadline",
+            f"The work was stopped after {minutes} minutes, the longest it may take here. "
+            "Try fewer modules, fewer examples or a smaller budget.",
+        )
 
 
 def pass_on_stop(composition: Composition, folder: Path) -> None:
@@ -396,13 +355,6 @@ def replace_files(composition: Composition, blobs: Mapping[str, Blob]) -> None:
     )
     if unused := earlier - {blob.sha256 for blob in blobs.values()}:
         transaction.on_commit(partial(blobs_forget, unused))
-
-
-def forget_adapter(composition: Composition) -> None:
-    """Who cancelled wants nothing of it."""
-    hashes = set(composition.files.values_list("sha256", flat=True))
-    composition.files.all().delete()
-    blobs_forget(hashes)
 
 
 def open_result(stack: ExitStack, out: Path) -> int:

@@ -5,7 +5,7 @@ from uuid import UUID
 from composer import runner
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
-from hub_site.jobs.worker import go_with_worker
+from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
 @app.task(ignore_result=True)
@@ -36,4 +36,5 @@ def ring_for_letters() -> None:
         send_letter.delay(str(composition_id))
 
 
-go_with_worker("compose", start=runner.start_launcher, stopping=runner.stopping, stop=runner.stop_launcher)
+start_with_worker("compose", runner.start_launcher)
+stop_with_worker(runner.stop_launcher)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from composer.core.stages import LOAD
 from composer.models import CompositionEvent
 
 
@@ -28,7 +29,7 @@ def said(event: CompositionEvent) -> str:
 
 def stage_words(event: CompositionEvent) -> str:
     text = str(event.detail.get("text") or event.detail.get("stage", ""))
-    if event.generation > 1 and event.detail.get("stage") == "load":
+    if event.generation > 1 and event.detail.get("stage") == LOAD.name:
         return f"A worker takes it up again. {text}"
     return text
 

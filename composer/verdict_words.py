@@ -3,7 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from composer.core.evaluate import FAR_LEFT_OUT, RIVALS, SURE_LEFT_OUT, counted
+from composer.core.evaluate import (
+    FAR_LEFT_OUT,
+    LUCK_LEVEL,
+    RIVALS,
+    SURE_LEFT_OUT,
+    WORTH_LEFT_OUT,
+    counted,
+)
 
 Row = Mapping[str, Any]
 DECISIONS = {
@@ -14,7 +21,7 @@ DECISIONS = {
     "unmeasured": ("quiet", "Not measured"),
 }
 ADVISED = {"use": "composed", "single": "best_single", "train": "lora_on_shots"}  # rows, by decision
-BEYOND_LUCK = "the exact one-sided McNemar test at 5 %"
+BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 
 
 def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,9 +132,9 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Decided on the {counted(report['n_shots'], 'example')} alone, each judged by a fit that had "
             "left it out. A composition is recommended only when it is ahead of each of the others that are "
-            f"no composition with {100 * SURE_LEFT_OUT:.0f} % certainty and has a tenth less loss, or has "
-            f"less than {FAR_LEFT_OUT:g} of their loss. This is weaker evidence than held-out examples. "
-            "Add some and compose again to be surer."
+            f"no composition with {100 * SURE_LEFT_OUT:.0f} % certainty and has "
+            f"{100 * (1 - WORTH_LEFT_OUT):.0f} % less loss, or has less than {FAR_LEFT_OUT:g} of their loss. "
+            "This is weaker evidence than held-out examples. Add some and compose again to be surer."
         )
     else:
         yield "Nothing was measured that could decide it."

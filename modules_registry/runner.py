@@ -1,23 +1,19 @@
 """The worker's side of a module's repository on the Hub: rows, beats, and what went wrong."""
 
 import logging
-import os
-import socket
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from hub_site.jobs import leases
-from hub_site.jobs.models import LEASE, Status
+from hub_site.jobs.models import Status
+from hub_site.jobs.work import HandBack, JobKind, beating, run_job
 from modules_registry import hub_copies
 from modules_registry.hub_repositories import repository_queue, versions_come_back
 from modules_registry.intake import lock_blobs
@@ -29,70 +25,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BEAT_S = LEASE.total_seconds() / 5
 FIRST_WAIT_S, LONGEST_WAIT_S = 15, 3600  # between two tries; each wait is twice the one before
 BROKEN_MESSAGE = "Something broke on our side. The site's operator finds the reason in the worker's log."
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
-
-stopping = threading.Event()  # set when the worker is asked to end
+REPOSITORIES = JobKind(HubRepository, refusals=(StorageError,), broken_message=BROKEN_MESSAGE)
 
 
 def repository_sync(repository_id: UUID) -> None:
     """Bring a repository up to date. Harmless when it is taken, up to date, or not due yet."""
     if HubRepository.objects.filter(pk=repository_id, due_at__gt=timezone.now()).exists():
         return
-    repository = leases.claim(HubRepository, repository_id, worker=WORKER)
-    if repository is None:
-        return
+    run_job(REPOSITORIES, repository_id, sync)
+
+
+def sync(repository: HubRepository) -> None:
+    """Bring it up to date, or raise the reason why not."""
     try:
         with beating(repository):
-            attempt(repository)
-    except leases.LeaseLost:
-        logger.warning("repository %s went to another worker; nothing more is written", repository)
-
-
-@contextmanager
-def beating(repository: HubRepository) -> Iterator[None]:
-    """Keep the lease while a transfer waits for the network; give it up when the worker is to end."""
-    done = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not done.wait(BEAT_S):
-                if stopping.is_set():
-                    leases.let_go(repository)
-                    return
-                leases.beat(repository)
-        except leases.LeaseLost:
-            return  # what the worker writes from now on changes no row
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def attempt(repository: HubRepository) -> None:
-    """Bring it up to date, or keep the reason why not on the row."""
-    try:
-        bring_up_to_date(repository)
+            bring_up_to_date(repository)
     except HubUnavailableError as error:
-        put_off(repository, error)
-    except HubGoneError as error:
-        come_back_to_this_disk(repository)
-        fail(repository, error.code, str(error))
+        raise put_off(repository, error) from error
     except StorageError as error:
-        fail(repository, error.code, str(error))
-    except leases.LeaseLost:
+        logger.error("repository %s: %s", repository, error)
+        if isinstance(error, HubGoneError):
+            come_back_to_this_disk(repository)
         raise
-    except Exception:
-        fail(repository, "broken", BROKEN_MESSAGE)
-        raise  # Celery logs it with the traceback
 
 
 def bring_up_to_date(repository: HubRepository) -> None:
@@ -212,27 +168,17 @@ def write(repository: HubRepository, **fields: object) -> None:
         raise leases.LeaseLost
 
 
-def put_off(repository: HubRepository, error: HubUnavailableError) -> None:
-    """Queue it again for later: as late as the Hub asks, and later each time."""
+def put_off(repository: HubRepository, error: HubUnavailableError) -> HandBack:
+    """To the queue again for later: as late as the Hub asks, and later each time."""
     wait_s = max(error.retry_after_s, min(FIRST_WAIT_S * 2**repository.attempts, LONGEST_WAIT_S))
-    due_at = timezone.now() + timedelta(seconds=wait_s)
     logger.warning("repository %s: %s Next try in %d s.", repository, error.sentence, wait_s)
-    write(
-        repository,
-        status=Status.QUEUED,
-        worker="",
-        lease_until=None,
+    return HandBack(
+        delay_s=wait_s,
         attempts=repository.attempts + 1,
-        due_at=due_at,
+        due_at=timezone.now() + timedelta(seconds=wait_s),
         error_code=error.code,
         error_message=error.sentence,  # without advice: it is tried again by itself
-        updated_at=due_at - leases.RING_AGAIN,  # so that the sweeper rings for it then
     )
-
-
-def fail(repository: HubRepository, code: str, message: str) -> None:
-    logger.error("repository %s: %s", repository, message)
-    leases.finish(repository, Status.FAILED, error_code=code, error_message=message)
 
 
 def sweep_repositories() -> list[UUID]:

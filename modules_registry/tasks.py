@@ -1,9 +1,6 @@
 """Doors, not rooms: an id comes in, the row holds what comes out."""
 
-from typing import Any
 from uuid import UUID
-
-from celery.signals import worker_shutting_down
 
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
@@ -37,8 +34,3 @@ def ring_for(repository_id: UUID) -> None:
 def sweep_files() -> None:
     """Clear away files that nothing names any more, and those that the Hub keeps for us."""
     upkeep.sweep_files()
-
-
-@worker_shutting_down.connect
-def let_go(**_: Any) -> None:
-    runner.stopping.set()

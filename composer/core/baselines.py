@@ -11,6 +11,13 @@ from torch import Tensor
 
 from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
 from composer.core.blend import DEFAULTS, Folds, parts_left_out
+from composer.core.choices import (
+    LABEL_OF_BASELINE,
+    LORA_ALPHA_OVER_RANK,
+    LORA_LEARNING_RATE,
+    LORA_STEPS,
+    PUBLISHED_BUDGET,
+)
 from composer.core.combine import Adapters, Method, OwnFactors, single_modules
 from composer.core.errors import ComposeError
 from composer.core.evaluate import LeftOut
@@ -23,10 +30,6 @@ from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal
 from composer.core.request import Job
 
-LORA_STEPS = 40  # on the shots as one batch; more of them learn the shots by heart
-LORA_LEARNING_RATE = 5e-3
-LORA_ALPHA_OVER_RANK = 2.0  # as most published modules have it
-PUBLISHED_BUDGET = 40  # candidates, as in LoraHub's own example
 # Per token, with examples in the prompt: a right one has a chance of 5 %. The demo world's base, which never
 # saw such prompts, stays above 3.7 on every task, though examples often lower its loss from 7 or 10.
 LOST_NATS = 3.0
@@ -101,11 +104,11 @@ class Race:
 
     def rivals(self) -> Iterator[Rival]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
-        yield self.scored(("zero_shot", "Base alone", ""), {}, unfitted=True)
+        yield self.scored(about("zero_shot"), {}, unfitted=True)
         yield self.best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
-        about = ("uniform", "Uniform average", f"every weight 1/{len(self.stack)}")
-        yield self.scored(about, uniform, unfitted=True)
+        each = f"every weight 1/{len(self.stack)}"
+        yield self.scored(about("uniform", each), uniform, unfitted=True)
         yield in_context(self.scorer, self.shots, self.exam)
         yield self.lora_on_shots()
         if self.job.baselines == "thorough":
@@ -119,9 +122,7 @@ class Race:
         (name,), (template,) = alone.names, alone.templates
         loss = float(token_mean(self.scorer.nats_of_singles(alone), self.scorer.label_tokens))
         return Rival(
-            "best_single",
-            "Best single module",
-            name,
+            *about("best_single", name),
             loss if math.isfinite(loss) else None,
             self.answers(single_modules(alone, [0]), template),
             self.screened,
@@ -130,7 +131,7 @@ class Race:
 
     def scored(
         self,
-        about: tuple[str, str, str],
+        named: tuple[str, str, str],
         adapters: Adapters,
         cost: Cost | None = None,
         *,
@@ -145,7 +146,7 @@ class Race:
             nats = self.scorer.nats_of(adapters)[0]
         loss = float(token_mean(nats, self.scorer.label_tokens))
         left_out = left_out_of(nats, self.scorer.label_tokens) if unfitted else None
-        return Rival(*about, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out)
+        return Rival(*named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out)
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """To the held-out questions, if there are any; in the composition's template if none is named."""
@@ -175,7 +176,7 @@ class Race:
             cost.gradient_steps += LORA_STEPS * min(DEFAULTS.parts, len(self.shots))
             left_out = left_out_of(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-        rival = self.scored(("lora_on_shots", "LoRA trained on the examples", detail), adapters, cost)
+        rival = self.scored(about("lora_on_shots", detail), adapters, cost)
         return replace(rival, left_out=left_out)
 
     def random_loras(self) -> Rival:
@@ -184,8 +185,8 @@ class Race:
         Source: arXiv:2602.12323, where they did about as well as recycled modules.
         """
         stack = random_stack(self.stack, seed=self.job.seed)
-        about = ("random_loras", "Random modules, same search", "random numbers of the modules' own sizes")
-        return self._searched(about, stack, self.method.name, self.job)
+        named = about("random_loras", "random numbers of the modules' own sizes")
+        return self._searched(named, stack, self.method.name, self.job)
 
     def lorahub(self) -> Rival:
         """The published method on the same modules, or on those whose factors can be summed; else why not."""
@@ -195,10 +196,9 @@ class Race:
         detail = f"product of sums, NGOpt, {PUBLISHED_BUDGET} candidates"
         if len(stack) < len(self.stack):
             detail += f", the {len(stack)} of {len(self.stack)} modules that agree in rank and layers"
-        about = ("lorahub", "LoraHub as published", detail)
-        return self._searched(about, stack, "lorahub", job)
+        return self._searched(about("lorahub", detail), stack, "lorahub", job)
 
-    def _searched(self, about: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
+    def _searched(self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
         cost = Cost()
         scorer = FewShotScorer(self.scorer.base, self.scorer.batch)
         try:
@@ -217,8 +217,13 @@ class Race:
                 found = fitting.find(Journal(lambda step: None))
                 adapters = method.adapters(torch.tensor([found.weights], dtype=torch.float32))
         except ComposeError as reason:
-            return Rival(about[0], about[1], f"not measured: {reason}", None, None, cost)
-        return self.scored(about, adapters, cost)
+            return Rival(*about(named[0], f"not measured: {reason}"), None, None, cost)
+        return self.scored(named, adapters, cost)
+
+
+def about(key: str, detail: str = "") -> tuple[str, str, str]:
+    """The key, the label and the detail of a row."""
+    return key, LABEL_OF_BASELINE[key], detail
 
 
 def uniform_weights(method: Method) -> Tensor:
@@ -299,7 +304,6 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     lower it, or not to where anything can be right, never learnt to use examples.
     """
     base, cost = scorer.base, Cost()
-    about: tuple[str, str] = ("in_context", "Examples in the prompt")
     with cost.counted():
         left_out, detail = loss_with_others_shown(base, shots)
         cost.candidates = 2 if left_out is not None else 0  # with the others shown, and without
@@ -310,12 +314,14 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     long = sum(lengths) / len(lengths)
     room = min(MAX_TOKENS, base.context_length()) - (exam.max_new_tokens if exam else 0)
     if max(lengths) > room:
-        return Rival(*about, "the examples do not fit the base model's context", None, None, cost)
+        return Rival(
+            *about("in_context", "the examples do not fit the base model's context"), None, None, cost
+        )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
     answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
     detail = f"{tokens}; {detail}" if detail else tokens
-    return Rival(*about, detail, None, answers, cost, left_out, long)
+    return Rival(*about("in_context", detail), None, answers, cost, left_out, long)
 
 
 def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:

@@ -22,9 +22,9 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from composer.core.choices import GRADIENT_STEP_COST
+from composer.core.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 from composer.core.combine import ExactSum, Method
-from composer.core.objective import LORAHUB_PENALTY, FewShotScorer, token_mean
+from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Found, Journal, finite
 from composer.core.search import Fits, fit_weights, search_greedy
 
@@ -104,7 +104,7 @@ def search_blend(
 
 # --- the budget ---------------------------------------------------------------
 
-GREEDY_BUDGET = 40  # as many as LoraHub's own search scores
+GREEDY_BUDGET = PUBLISHED_BUDGET  # as many as LoraHub's own search scores
 
 
 def steps_within(budget: int) -> int:

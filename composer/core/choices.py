@@ -4,6 +4,7 @@ Standard library only, so that forms and services can read it without loading to
 Only what works is listed here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -15,6 +16,26 @@ class Choice:
     line: str
     source: str
 
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a composition is compared with: its key and its label in a report, its name within a sentence."""
+
+    key: str
+    label: str
+    in_words: str
+
+
+def as_sentence(names: Sequence[str]) -> str:
+    """“The first, the second, and the third.”"""
+    *first, last = names
+    text = f"{', '.join(first)}, and {last}."
+    return text[0].upper() + text[1:]
+
+
+# LoraHub as released: Huang et al., arXiv:2307.13269, and the code published with it.
+PUBLISHED_BUDGET = 40  # candidates, as in its own example
+LORAHUB_PENALTY = 0.05  # times mean|w|, as in its code (the paper writes a sum)
 
 METHODS = (
     Choice(
@@ -112,7 +133,7 @@ SEARCHES = (
     ),
     Choice(
         "ngopt",
-        "The gradient-free search LoraHub uses; at a budget of 40 it runs COBYLA.",
+        f"The gradient-free search LoraHub uses; at a budget of {PUBLISHED_BUDGET} it runs COBYLA.",
         "Bennet, Doerr et al., Nevergrad, SIGEVOlution 14(1), 2021",
     ),
     Choice(
@@ -173,7 +194,7 @@ SELECTORS = (
 OBJECTIVES = (
     Choice(
         "loss",
-        "Cross entropy on the examples plus 0.05 times the mean size of the weights.",
+        f"Cross entropy on the examples plus {LORAHUB_PENALTY:g} times the mean size of the weights.",
         "Huang et al., LoraHub, arXiv:2307.13269, eq. 2",
     ),
     Choice(
@@ -196,20 +217,44 @@ DEVICES = (
     Choice("cuda", "The graphics card.", "torch"),
 )
 
+USUAL_BASELINES = (
+    Baseline("zero_shot", "Base alone", "the base alone"),
+    Baseline("best_single", "Best single module", "the best single module"),
+    Baseline("uniform", "Uniform average", "the uniform average"),
+    Baseline("in_context", "Examples in the prompt", "the examples in the prompt"),
+    Baseline("lora_on_shots", "LoRA trained on the examples", "a LoRA trained on the examples"),
+)
+SEARCHED_BASELINES = (
+    Baseline(
+        "random_loras", "Random modules, same search", "random LoRAs of the same size through the same search"
+    ),
+    Baseline("lorahub", "LoraHub as published", "LoraHub as published"),
+)
+LABEL_OF_BASELINE = {baseline.key: baseline.label for baseline in (*USUAL_BASELINES, *SEARCHED_BASELINES)}
+LORA_STEPS = 40  # of the trained one, on the shots as one batch; more of them learn the shots by heart
+LORA_LEARNING_RATE = 5e-3
+LORA_ALPHA_OVER_RANK = 2.0  # as most published modules have it
+
 BASELINES = (
     Choice(
         "always",
-        "The base alone, the best single module, the uniform average, the examples in the prompt, "
-        "and a LoRA trained on the examples.",
+        as_sentence([baseline.in_words for baseline in USUAL_BASELINES]),
         "benchmarks/results/compose_quality.md",
     ),
     Choice(
         "thorough",
-        "These, and random LoRAs of the same size through the same search, and LoraHub as published.",
+        f"These, {', '.join(f'and {baseline.in_words}' for baseline in SEARCHED_BASELINES)}.",
         "arXiv:2602.12323 for the random ones; Huang et al., arXiv:2307.13269",
     ),
     Choice("none", "No comparison, only the composition.", "no measurement is made"),
 )
+
+# What is measured for each of these, in this order; the last only where the composition is by another method.
+BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
+    "always": USUAL_BASELINES,
+    "thorough": (*USUAL_BASELINES, *SEARCHED_BASELINES),
+    "none": (),
+}
 
 # How far a composition goes, in words for who does not want to know of budgets; not a name of the core's.
 LEVELS = (
@@ -254,13 +299,17 @@ BUDGET_OF_METHOD = {
     "cat": 450,
     "cat-layers": 450,
     "ties_svd": 450,
-} | {name: 40 for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
+} | {name: PUBLISHED_BUDGET for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
 SHARE_OF_LEVEL = {"quick": 0.2, "balanced": 1.0, "thorough": 2.0}  # of the usual budget
-GRADIENT_FREE_BUDGET = {"quick": 40, "balanced": 40, "thorough": 200}  # fewer than 40 would only probe
+GRADIENT_FREE_BUDGET = {  # fewer would only probe
+    "quick": PUBLISHED_BUDGET,
+    "balanced": PUBLISHED_BUDGET,
+    "thorough": 200,
+}
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
-RANK_LIMIT = 1024  # of an adapter that is made smaller
+RANK_LIMIT = 1024  # of a module, and of an adapter that is made smaller
 SHOTS_LIMIT = 64  # examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
 TEXT_LIMIT = 20_000  # characters of what a module's author, or a task's, says in words

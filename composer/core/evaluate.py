@@ -5,9 +5,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from composer.core.choices import USUAL_BASELINES
 from composer.core.examples import Example
 
 Z_95 = 1.959963984540054  # half-width of a 95 % interval, in standard deviations
+LUCK_LEVEL = 0.05  # a lead that luck alone gives more often than this is none
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def sign_test(n_better: int, n_worse: int) -> float:
 
 
 def is_surely_better(
-    answers: Sequence[str], others: Sequence[str], examples: Sequence[Example], level: float = 0.05
+    answers: Sequence[str], others: Sequence[str], examples: Sequence[Example], level: float = LUCK_LEVEL
 ) -> bool:
     """Whether `answers` are right more often than `others`, beyond luck."""
     pairs = [
@@ -102,13 +104,7 @@ def is_surely_better(
     return sign_test(pairs.count((True, False)), pairs.count((False, True))) <= level
 
 
-RIVALS = {
-    "zero_shot": "the base alone",
-    "best_single": "the best single module",
-    "uniform": "the uniform average",
-    "in_context": "the examples in the prompt",
-    "lora_on_shots": "a LoRA trained on the examples",
-}
+RIVALS = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
 
 
 def verdict_on_held_out(

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core import choices, report
+from composer.core import choices, report, stages
 from composer.core.base_model import BaseModel
 from composer.core.baselines import Cost, Exam, Race, Rival, left_out_of, lora_left_out, mean_length
 from composer.core.combine import Method, PlainLora, as_adapters
@@ -62,6 +62,7 @@ from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.search import require_optimizer
 from composer.core.select import compatible, joined_ranks, select_modules
 from composer.core.selectors import parse_selectors
+from composer.core.stages import Stage
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # numbers that a step event tells beside the weights by module
@@ -114,19 +115,20 @@ class Composition:
             self.stop_is_asked = True
 
     @contextmanager
-    def stage(self, name: str, text: str, **facts: Any) -> Iterator[None]:
+    def stage(self, stage: Stage, text: str, **facts: Any) -> Iterator[None]:
         """Tell that a stage begins, and note how long it took. Nothing is decided by the clock."""
-        self.tell({"event": "stage", "stage": name, "text": text, **facts})
+        self.tell({"event": "stage", "stage": stage.name, "text": text, **facts})
         started = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - started, 3)
+        self.seconds[stage.name] = round(time.monotonic() - started, 3)
 
     def load(self) -> None:
         """Examples, base and modules into memory; those that do not fit are left out."""
         job = self.job
         if job.search.startswith(choices.NEVERGRAD):
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
-        with self.stage("load", f"Loading {job.base_name} and {modules_counted(len(job.modules))}"):
+        text = stages.LOAD.text(base=job.base_name, modules=modules_counted(len(job.modules)))
+        with self.stage(stages.LOAD, text):
             self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
@@ -155,7 +157,7 @@ class Composition:
     def screen(self) -> None:
         """The base alone and modules alone on the shots, as far as they are needed; the choice of modules."""
         job, everything = self.job, self.everything
-        with self.stage("screen", f"Trying {modules_counted(len(everything))} one by one"):
+        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=modules_counted(len(everything)))):
             self.screened = Cost()
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
@@ -169,8 +171,8 @@ class Composition:
 
     def search(self) -> None:
         """Find the weights."""
-        text = f"Searching the weights of {modules_counted(len(self.stack))}"
-        with self.stage("search", text, modules=list(self.stack.names)):
+        text = stages.SEARCH.text(modules=modules_counted(len(self.stack)))
+        with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
                 fitting = Fitting(
@@ -197,7 +199,7 @@ class Composition:
 
     def export(self, out: Path) -> None:
         """Write the adapter and its card, load it by peft and compare; from then on it may be used."""
-        with self.stage("export", "Writing the adapter and loading it again"):
+        with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
                 Parent(source.name, source.revision, weight)
@@ -223,7 +225,7 @@ class Composition:
         """Answer the held-out examples, by the written adapter first, then by each baseline."""
         n = len(self.held_out)
         on = f"on {counted(n, 'held-out example')}" if n else "without held-out examples"
-        with self.stage("evaluate", f"Comparing {on}"):
+        with self.stage(stages.EVALUATE, stages.EVALUATE.text(examples=on)):
             exam, answers = self._exam(), None
             if exam is not None:
                 with loaded_by_peft(self.base, out) as wrapped:

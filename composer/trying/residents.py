@@ -29,10 +29,6 @@ PutFiles = Callable[[Path], None]
 OnTick = Callable[[], None]  # called several times a second while we wait; it may raise to end the wait
 
 
-class Stopping(Exception):
-    """The worker is asked to end."""
-
-
 class TimedOut(Exception):
     """The child took longer than it may, and its own clock did not end it."""
 

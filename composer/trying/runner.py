@@ -1,13 +1,13 @@
 """The worker's side of one question: from its row to its row. It never computes and never imports torch.
 
-Texts stay out of the log: a question is called by its id.
+Texts stay out of the log: a question is called by its id. A question is no job of hub_site.jobs.work, with a
+lease: somebody waits for the answer, so it is claimed once its base is free and not repeated after a crash.
 """
 
 import logging
 import os
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -21,10 +21,11 @@ from django.utils import timezone
 
 from composer.trying import selectors
 from composer.trying.models import KEPT, TryOut
-from composer.trying.residents import ANSWERS_MAX, Question, Resident, Residents, Stopping, TimedOut
+from composer.trying.residents import ANSWERS_MAX, Question, Resident, Residents, TimedOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
+from hub_site.jobs.work import Stopping, require_going_on
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
 from modules_registry.selectors import store
@@ -43,8 +44,6 @@ SENTENCES = {
     "out_of_memory": "The answer needed more memory than it may have. Try a shorter prompt.",
     "base_changed": "The base model in memory was changed meanwhile, and was thrown away. Ask again.",
 }
-
-stopping = threading.Event()  # set when the worker is asked to end
 
 
 class Gone(Exception):
@@ -106,11 +105,6 @@ def tryout_run(tryout_id: UUID) -> None:
 
 def key_of(base: BaseModel) -> str:
     return f"{base.pk}-{base.revision[:12]}"
-
-
-def require_going_on() -> None:
-    if stopping.is_set():
-        raise Stopping
 
 
 def claim(tryout: TryOut, *, is_cold: bool) -> bool:

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from composer.trying import runner
 from hub_site.celery import app
-from hub_site.jobs.worker import go_with_worker
+from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
 @app.task(ignore_result=True)
@@ -20,4 +20,5 @@ def sweep_tryouts() -> None:
         run_tryout.apply_async((str(tryout_id),), expires=runner.RING_AGAIN.total_seconds())
 
 
-go_with_worker("try", start=runner.start_launcher, stopping=runner.stopping, stop=runner.stop_launcher)
+start_with_worker("try", runner.start_launcher)
+stop_with_worker(runner.stop_launcher)

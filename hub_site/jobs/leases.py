@@ -81,17 +81,22 @@ def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, A
 
 
 def finish(job: Job, status: Status, **fields: Any) -> None:
-    """Close the job, only while it is still ours. Raises LeaseLost."""
+    """Close the job, only while it is still ours, and set the object's status too. Raises LeaseLost."""
     now = timezone.now()
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(status=status, lease_until=None, finished_at=now, updated_at=now, **fields):
         raise LeaseLost
+    job.status = status
 
 
-def let_go(job: Job) -> None:
-    """Give the job back to the queue, to be rung for at once; harmless if it is no longer ours."""
+def let_go(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
+    """Give the job back to the queue, to be rung for after the delay; harmless if it is no longer ours."""
     type(job).objects.held(job.generation).filter(pk=job.pk).update(
-        status=Status.QUEUED, lease_until=None, worker="", updated_at=timezone.now() - RING_AGAIN
+        status=Status.QUEUED,
+        lease_until=None,
+        worker="",
+        updated_at=timezone.now() + timedelta(seconds=delay_s) - RING_AGAIN,
+        **fields,
     )
 
 

@@ -1,4 +1,4 @@
-"""What starts and ends with the worker of a queue."""
+"""What starts and ends with a worker."""
 
 import threading
 from collections.abc import Callable
@@ -6,23 +6,25 @@ from typing import Any
 
 from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 
+stopping = threading.Event()  # set when this worker is asked to end; all jobs of the process look at it
 
-def go_with_worker(
-    queue: str, *, start: Callable[[], None], stopping: threading.Event, stop: Callable[[], None]
-) -> None:
-    """Call `start` in a worker of this queue as it starts; in any that ends set `stopping`, then call `stop`.
 
-    `stop` must be harmless where nothing was started.
-    """
+@worker_shutting_down.connect
+def set_stopping(**_: Any) -> None:
+    stopping.set()
+
+
+def start_with_worker(queue: str, start: Callable[[], None]) -> None:
+    """Call `start` in a worker of this queue as it starts."""
 
     @celeryd_after_setup.connect(weak=False)
     def begin(instance: Any, **_: Any) -> None:
         if queue in instance.app.amqp.queues.consume_from:
             start()
 
-    @worker_shutting_down.connect(weak=False)
-    def let_go(**_: Any) -> None:
-        stopping.set()
+
+def stop_with_worker(stop: Callable[[], None]) -> None:
+    """Call `stop` in any worker once its jobs have ended. It must be harmless where nothing was started."""
 
     @worker_shutdown.connect(weak=False)
     def end(**_: Any) -> None:

@@ -7,6 +7,8 @@ from django import forms
 from django.conf import settings
 from django.core.paginator import Paginator
 
+from composer.core.stages import STAGES
+
 PALETTE = {
     "Paper": ["paper", "sheet", "sunk", "grid", "line", "line-strong"],
     "Ink": ["ink", "ink-quiet"],
@@ -68,11 +70,8 @@ def all_of_them() -> dict[str, Any]:
         "weights_zero": WEIGHTS_ZERO,
         "page": Paginator(range(400), 20).page(4),
         "steps": [
-            {"label": "Load", "state": "done"},
-            {"label": "Screen", "state": "done"},
-            {"label": "Search", "state": "current"},
-            {"label": "Export", "state": "waiting"},
-            {"label": "Evaluate", "state": "waiting"},
+            {"label": stage.label, "state": state}
+            for stage, state in zip(STAGES, ("done", "done", "current", "waiting", "waiting"), strict=True)
         ],
         "command": "python -m composer compose job/",
     }

@@ -19,13 +19,14 @@ from django.utils import timezone
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE
+from hub_site.jobs.work import HeldJob, JobKind, run_job
 from modules_registry.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
+from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.hub_reader import HubReader, RemoteRepository
 from modules_registry.importing.models import BaseImport
-from modules_registry.importing.work import Patience, carry, imports_folder
 from modules_registry.library import (
     BASE_CONFIG,
     BASE_FILES,
@@ -35,6 +36,7 @@ from modules_registry.library import (
     require_same,
 )
 from modules_registry.models import BaseModel
+from modules_registry.storage import StorageError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SMALL_FILE_BYTES_MAX = 64_000_000  # a tokenizer of 262,144 tokens has about 35 MB
@@ -44,6 +46,7 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 KEPT_S = 24 * 3600  # files of an attempt that nobody went on with
 STORED_BYTES_PER_S = 20_000_000  # hashing and copying on a slow disk; nobody beats meanwhile
 CHECKS_S = 120  # to hold modules against the new base
+BASE_IMPORTS = JobKind(BaseImport, refusals=(StorageError,))
 
 
 def sweep() -> list[UUID]:
@@ -59,7 +62,7 @@ def remove_old_folders() -> None:
 
 def base_run(import_id: UUID) -> None:
     """Bring a base model in, or go on where another worker left it."""
-    carry(BaseImport, import_id, lambda job: Bringing(job).run())
+    run_job(BASE_IMPORTS, import_id, lambda job: Bringing(job).run())
 
 
 class Bringing:
@@ -68,7 +71,7 @@ class Bringing:
     def __init__(self, job: BaseImport) -> None:
         self.job = job
         self.folder: Path | None = None
-        self.wait = Patience(job, self.count).wait
+        self.wait = HeldJob(job, self.count).wait
         self.reader = HubReader(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
 
     def run(self) -> None:

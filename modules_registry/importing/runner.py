@@ -24,6 +24,7 @@ from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
+from hub_site.jobs.work import BEAT_S, HeldJob, JobKind, run_job
 from modules_registry.cards import CARD_BYTES_MAX, Card, check_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import opened, read_header
@@ -32,11 +33,11 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WE
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.card_facts import card_facts
+from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.hub_reader import HubAway, HubReader, RemoteRepository
 from modules_registry.importing.lorahub import card_told
 from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.told import said_to_importer
-from modules_registry.importing.work import BEAT_S, Patience, carry, imports_folder
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import StorageError
@@ -44,12 +45,17 @@ from modules_registry.storage import StorageError
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
+IMPORTS = JobKind(ModuleImport, refusals=(StorageError,))
 
 
 @cache
 def launcher() -> Launcher:
     call = "modules_registry.core.legacy_checkpoint"
     return Launcher(preload=call, call=f"{call}:convert", root=settings.BASE_DIR, threads=1)
+
+
+def stop_launcher() -> None:
+    launcher().stop()
 
 
 def sweep() -> list[UUID]:
@@ -75,7 +81,7 @@ def import_run(import_id: UUID, on_item: Callable[[ImportItem], None] = lambda i
     Args:
         on_item: called with each repository once it is clear what became of it.
     """
-    carry(ModuleImport, import_id, lambda job: Import(job, on_item).run())
+    run_job(IMPORTS, import_id, lambda job: Import(job, on_item).run())
 
 
 class Import:
@@ -83,8 +89,8 @@ class Import:
 
     def __init__(self, job: ModuleImport, on_item: Callable[[ImportItem], None]) -> None:
         self.job, self.on_item, self.away = job, on_item, 0
-        self.patience = Patience(job)
-        self.wait = self.patience.wait
+        self.held = HeldJob(job)
+        self.wait = self.held.wait
         # What the operator's token may see there is not everyone's to bring in.
         token = settings.HUB_IMPORT_TOKEN if job.owner.is_staff and not job.endpoint else ""
         self.reader = HubReader(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
@@ -93,8 +99,8 @@ class Import:
         if not self.job.is_listed:
             self.list_sources()
         for item in self.job.items.filter(state=ImportItem.State.WAITING):
-            self.patience.beat()  # whoever cancels gets nothing more, however fast it goes
-            self.wait(0)
+            self.held.beat()  # whoever cancels gets nothing more, however fast it goes
+            self.held.check()
             with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
             self.on_item(self.job.items.select_related("version__origin").get(pk=item.pk))
@@ -171,7 +177,7 @@ class Import:
         if weights == LEGACY_FILE:
             with launcher().start_child(folder, CONVERT_LIMITS) as child:
                 for _ in child.events(BEAT_S):
-                    self.wait(0)
+                    self.held.check()
         return weights, sha256
 
     def fetch_card(self, repository: RemoteRepository, folder: Path) -> Card:

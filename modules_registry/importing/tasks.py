@@ -1,13 +1,11 @@
 """Doors, not rooms: an id comes in, the row holds what comes out."""
 
-from typing import Any
 from uuid import UUID
-
-from celery.signals import worker_shutdown, worker_shutting_down
 
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
-from modules_registry.importing import base_runner, runner, work
+from hub_site.jobs.worker import stop_with_worker
+from modules_registry.importing import base_runner, runner
 
 
 @app.task(ignore_result=True)
@@ -29,11 +27,4 @@ def sweep_imports() -> None:
         run_base_import.apply_async((str(import_id),), expires=RING_AGAIN.total_seconds())
 
 
-@worker_shutting_down.connect
-def let_go(**_: Any) -> None:
-    work.stopping.set()
-
-
-@worker_shutdown.connect
-def stop_launcher(**_: Any) -> None:
-    runner.launcher().stop()
+stop_with_worker(runner.stop_launcher)

@@ -10,6 +10,7 @@ from composer import runner
 from composer.core.examples import Example
 from composer.models import Composition, ScreenedLoss, SearchState
 from composer.services import composition_request, composition_stop
+from hub_site.jobs import work
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.models import Status
 from modules_registry.library import base_model_add
@@ -158,7 +159,7 @@ def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice
 
     monkeypatch.setattr(runner, "store_events", store_and_wish)
     monkeypatch.setattr(runner, "TICK_S", 0.005)
-    monkeypatch.setattr(runner, "BEAT_S", 0.0)
+    monkeypatch.setattr(work, "BEAT_S", 0.0)
     composition = run(ask(budget=10_000))
     assert composition.status == Status.DONE
     assert composition.report["stopped"] is True

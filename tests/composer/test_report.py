@@ -8,9 +8,10 @@ import re
 import pytest
 
 from composer.models import Composition
-from composer.report import PREDICTIONS_PER_PAGE
+from composer.report import PREDICTIONS_PER_PAGE, stage_rows
 from composer.report_files import FILES, cell
 from composer.verdict_words import nats, verdict_view
+from composer.watch import progress_view
 
 pytestmark = pytest.mark.usefixtures("bells")
 
@@ -80,6 +81,7 @@ def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
     )
     assert "weaker evidence" in verdict["certainty"]
     assert "5 examples" in verdict["certainty"]
+    assert "with 86 % certainty and has 10 % less loss, or has less than 0.4 of" in verdict["certainty"]
 
 
 def test_small_losses_keep_the_figure_that_tells_them_apart():
@@ -184,7 +186,15 @@ def test_stages_stand_in_the_order_they_ran_whatever_the_database_makes_of_it(do
     seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "export": 4.0, "evaluate": 5.0}
     composition = changed(done(), seconds=seconds)
     composition.refresh_from_db()
-    assert re.findall(r'aria-label="(\d)\.0 seconds"', page_of(composition)) == list("12345")
+    page = page_of(composition)
+    assert re.findall(r'aria-label="(\d)\.0 seconds"', page) == list("12345")
+    assert "each about 3 candidates" in page
+
+
+def test_the_stages_have_the_same_words_on_the_report_as_while_they_run(ask):
+    running = [step["label"] for step in progress_view(ask())["steps"]]
+    seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "export": 4.0, "evaluate": 5.0}
+    assert [row["label"] for row in stage_rows(seconds)] == running
 
 
 # --- files ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from composer.models import Composition
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildBroke, Launcher
 from hub_site.jobs.models import LEASE, Status
+from hub_site.jobs.worker import stopping
 from modules_registry.selectors import store
 from modules_registry.storage import StorageFullError
 from tests.composer.conftest import SHOTS
@@ -172,11 +173,11 @@ def test_the_deadline_ends_a_running_child_with_a_sentence(ask_for, settings):
 
 def test_a_worker_asked_to_stop_gives_the_job_back(ask_for, monkeypatch):
     composition = ask_for("loop_for_ever")
-    runner.stopping.set()
+    stopping.set()
     try:
         run(composition)
     finally:
-        runner.stopping.clear()
+        stopping.clear()
     assert (composition.status, composition.worker, composition.crashes) == (Status.QUEUED, "", 0)
 
 

@@ -12,8 +12,7 @@ from composer.models import Composition
 from composer.trying import runner as trying_runner
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
-from modules_registry import runner as registry_runner
-from modules_registry.importing import work as import_work
+from hub_site.jobs.worker import stopping
 
 
 def worker_of(*queues: str) -> SimpleNamespace:
@@ -41,16 +40,14 @@ def test_the_launcher_starts_with_the_compose_worker_and_no_other(launcher, monk
 
 
 def test_a_worker_asked_to_end_lets_go_of_its_job_and_then_ends_its_launcher(launcher):
-    events = [runner.stopping, trying_runner.stopping, registry_runner.stopping, import_work.stopping]
     try:
         worker_shutting_down.send(sender="w")
-        assert all(event.is_set() for event in events)
+        assert stopping.is_set()
         assert launcher == []
         worker_shutdown.send(sender="w")
         assert launcher == ["stop"]
     finally:
-        for event in events:
-            event.clear()
+        stopping.clear()
 
 
 def test_the_sweeper_rings_with_ids_and_bells_that_do_not_pile_up(ask, monkeypatch):

@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from huggingface_hub import HfApi
 
-from hub_site.jobs import leases
+from hub_site.jobs import leases, work
 from hub_site.jobs.models import CRASHES_MAX, Status
 from modules_registry import hub_copies, runner, upkeep
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
@@ -377,7 +377,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(module, monkeypatch):
     HubRepository.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     leases.claim(HubRepository, repository.pk, worker="other")
     with pytest.raises(leases.LeaseLost):
-        runner.attempt(claimed)
+        work.attempt(runner.REPOSITORIES, claimed, runner.sync)
     assert module.versions.get().hub_commit_id == ""
 
 
@@ -388,7 +388,7 @@ def test_work_that_comes_while_a_job_runs_is_not_missed(module, alice):
     version_add(author=alice, module=module, **adapter_files(seed=1))
     assert HubRepository.objects.get().status == Status.RUNNING
     assert not runner.is_settled(repository)
-    runner.attempt(repository)
+    work.attempt(runner.REPOSITORIES, repository, runner.sync)
     assert not module.versions.filter(hub_commit_id="").exists()
 
 

@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from composer.core import choices
 from composer.core.errors import ComposeError, StopSearch
 from composer.core.fitting import Fitting
 from composer.core.job import run
@@ -104,8 +105,16 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
     assert len(report["modules"]) == 3
     assert report["gradient_steps"] > 0
     assert report["base"] == {"name": "tiny/t5", "revision": "r"}
-    stages = [event["stage"] for event in events if event["event"] == "stage"]
-    assert stages == ["load", "screen", "search", "export", "evaluate"]
+    stages = [event for event in events if event["event"] == "stage"]
+    assert [stage["stage"] for stage in stages] == ["load", "screen", "search", "export", "evaluate"]
+    assert [stage["text"] for stage in stages] == [
+        "Loading tiny/t5 and 3 modules",
+        "Trying 3 modules one by one",
+        "Searching the weights of 3 modules",
+        "Writing the adapter and loading it again",
+        f"Comparing on {report['n_held_out']} held-out examples",
+    ]
+    assert list(report["seconds"]) == [stage["stage"] for stage in stages]
     steps = [event for event in events if event["event"] == "step"]
     assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
     assert all(step["step"] <= step["budget"] for step in steps)
@@ -367,6 +376,8 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
         "lorahub",
     ]
     assert sorted(row["key"] for row in report["baselines"]) == sorted(row["key"] for row in rows)
+    told = choices.BASELINES_OF_CHOICE["thorough"]
+    assert [(row["key"], row["label"]) for row in rows[1:]] == [(each.key, each.label) for each in told]
     cost = {row["key"]: row["cost"] for row in rows}
     assert cost["zero_shot"]["candidates"] == 1
     assert cost["best_single"]["candidates"] == 4  # the base and three modules

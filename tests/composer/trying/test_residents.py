@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from composer.trying import residents as module_under_test
-from composer.trying.residents import LoadTimedOut, Question, Resident, Stopping, TimedOut
+from composer.trying.residents import LoadTimedOut, Question, Resident, TimedOut
 from hub_site.jobs.children import ChildBroke, ChildDied, ChildRefused
 from hub_site.jobs.sandbox import Limits
+from hub_site.jobs.work import Stopping
 from tests.jobs.test_launcher import wait_until_gone
 
 

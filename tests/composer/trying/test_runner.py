@@ -11,6 +11,7 @@ from composer.trying.models import KEPT, LEFT_AFTER, TryOut
 from composer.trying.services import tryout_watch
 from hub_site.jobs.children import ChildBroke
 from hub_site.jobs.models import Status
+from hub_site.jobs.worker import stopping
 from modules_registry.models import Module
 from tests.factories import make_module
 
@@ -88,11 +89,11 @@ def test_a_question_whose_page_was_left_is_not_answered(ask_it, run):
 
 def test_a_worker_asked_to_stop_puts_the_question_back(ask_it, run):
     tryout = ask_it("hang")
-    runner.stopping.set()
+    stopping.set()
     try:
         run(tryout)
     finally:
-        runner.stopping.clear()
+        stopping.clear()
     assert tryout.status == Status.QUEUED
 
 

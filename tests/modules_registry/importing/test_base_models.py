@@ -13,13 +13,16 @@ from safetensors.numpy import load, save
 
 from hub_site.celery import app
 from hub_site.common.errors import Refusal
+from hub_site.jobs import leases, work
 from hub_site.jobs.models import Status
-from modules_registry.importing import base_runner, hub_reader, work
+from hub_site.jobs.worker import stopping
+from modules_registry.importing import base_runner, hub_reader
 from modules_registry.importing.base_services import (
     base_import_again,
     base_import_cancel,
     base_import_request,
 )
+from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.models import BaseImport
 from modules_registry.importing.tasks import run_base_import
 from modules_registry.models import BaseModel, Version
@@ -106,7 +109,7 @@ def test_a_model_comes_in_at_the_commit_it_had_without_code_or_pickles(hub, staf
     assert set(fetched(hub)) == {"config.json", "model.safetensors", "tokenizer.json", "README.md"}
     assert all(f"/resolve/{COMMIT}/" in line for line in hub.asked if "/resolve/" in line)
     assert job.bytes_done == job.bytes_planned == sum(file.size_bytes for file in base.files.all())
-    assert not list(work.imports_folder().iterdir())
+    assert not list(imports_folder().iterdir())
 
 
 def test_weights_in_several_files_come_in_together(sharded, hub, staff):
@@ -184,14 +187,14 @@ def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
     job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
 
     def end_worker(handler):
-        work.stopping.set()
+        stopping.set()
         handler.pass_on()
 
     hub.spoil("GET", "/tokenizer.json", end_worker)
     try:
         assert carried(job).status == Status.QUEUED
     finally:
-        work.stopping.clear()
+        stopping.clear()
     assert job.commit_id == COMMIT
     hub.asked.clear()
     assert carried(job).status == Status.DONE
@@ -350,7 +353,7 @@ def test_in_the_admin_a_request_is_cancelled_and_tried_again(staff, browser_of, 
 
 def test_the_sweep_rings_for_what_waits(staff):
     job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
-    BaseImport.objects.update(updated_at=job.created_at - work.leases.RING_AGAIN)
+    BaseImport.objects.update(updated_at=job.created_at - leases.RING_AGAIN)
     assert base_runner.sweep() == [job.pk]
 
 

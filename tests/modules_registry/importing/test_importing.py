@@ -5,7 +5,8 @@ from django.core.management import CommandError, call_command
 
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
-from modules_registry.importing import runner, work
+from hub_site.jobs.worker import stopping
+from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
 from modules_registry.models import Module
@@ -46,11 +47,11 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
 
 def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):
     job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], ring=False)
-    work.stopping.set()
+    stopping.set()
     try:
         runner.import_run(job.pk)
     finally:
-        work.stopping.clear()
+        stopping.clear()
     assert ModuleImport.objects.get().status == Status.QUEUED
     runner.import_run(job.pk)
     assert ModuleImport.objects.get().status == Status.DONE

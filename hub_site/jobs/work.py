@@ -1,0 +1,195 @@
+"""The one loop of every job with a lease: claim it, keep it meanwhile, close its row by the outcome.
+
+An app gives the work, and says in a JobKind how its jobs differ in their ends. `attempt` decides the outcome.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.db import connection
+
+from hub_site.common.errors import Refusal
+from hub_site.jobs import leases
+from hub_site.jobs.children import ChildDied, ChildRefused
+from hub_site.jobs.models import Job, Status
+from hub_site.jobs.worker import stopping
+
+logger = logging.getLogger(__name__)
+Row = TypeVar("Row", bound=Job)
+
+WORKER = f"{socket.gethostname()}:{os.getpid()}"
+BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
+BROKEN_MESSAGE = "Something broke on our side. Try again."
+
+
+class Cancelled(Exception):
+    """The owner does not want the job any more."""
+
+
+class HandBack(Exception):
+    """The job goes back to the queue. Nothing is wrong with it: a worker tries it again.
+
+    Args:
+        delay_s: the earliest time of the next try, in seconds from now.
+        fields: columns of the row that are written with it.
+    """
+
+    def __init__(self, *, delay_s: float = 0, **fields: Any) -> None:
+        super().__init__()
+        self.delay_s, self.fields = delay_s, fields
+
+
+class Stopping(HandBack):
+    """The worker is asked to end."""
+
+
+@dataclass(frozen=True)
+class JobKind(Generic[Row]):
+    """Where jobs of one model differ from others in how they end.
+
+    Attributes:
+        refusals: errors that are a refusal, beside Refusal and ChildRefused. Each has a `code`, and its
+            message is for the page's reader.
+        sentences: by code, what the reader is told in place of a refusal's own message.
+        broken_message: what the reader is told of an unforeseen error.
+        on_cancelled: called after the row was closed as cancelled.
+    """
+
+    model: type[Row]
+    refusals: tuple[type[Exception], ...] = ()
+    sentences: Mapping[str, str] = field(default_factory=dict)
+    broken_message: str = BROKEN_MESSAGE
+    on_cancelled: Callable[[Row], None] = lambda job: None
+
+    @property
+    def every_refusal(self) -> tuple[type[Exception], ...]:
+        return (Refusal, ChildRefused, *self.refusals)
+
+
+def run_job(kind: JobKind[Row], job_id: UUID, work: Callable[[Row], None]) -> None:
+    """Do a job, or go on where another worker left it. Harmless when it is taken, finished or gone."""
+    job = leases.claim(kind.model, job_id, worker=WORKER)
+    if job is None:
+        logger.info("%s %s is taken, finished or gone", kind.model.__name__, job_id)
+        return
+    try:
+        attempt(kind, job, work)
+    except leases.LeaseLost:
+        logger.warning("%s went to another worker; nothing more is written", name_of(job))
+
+
+def attempt(kind: JobKind[Row], job: Row, work: Callable[[Row], None]) -> None:
+    """Do the work and close the row by what came of it.
+
+    This is the only place that decides what becomes of a job. Work that stores a result may close the row as
+    done by itself, in the transaction of the result.
+    """
+    try:
+        work(job)
+        if job.status == Status.RUNNING:
+            leases.finish(job, Status.DONE)
+    except leases.LeaseLost:
+        raise
+    except Cancelled:
+        leases.finish(job, Status.CANCELLED)
+        kind.on_cancelled(job)
+    except HandBack as back:
+        leases.let_go(job, delay_s=back.delay_s, **back.fields)
+    except ChildDied as death:
+        logger.error("%s: %s", name_of(job), death)
+        leases.crashed(job)
+    except kind.every_refusal as refusal:
+        refuse(kind, job, refusal)
+    except Exception:
+        leases.finish(job, Status.FAILED, error_code="broken", error_message=kind.broken_message)
+        raise  # Celery logs it with the traceback
+
+
+def refuse(kind: JobKind[Row], job: Row, refusal: Any) -> None:
+    """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
+    message = kind.sentences.get(refusal.code, str(refusal))
+    leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)
+
+
+def name_of(job: Job) -> str:
+    """How the log calls a job."""
+    return f"{type(job).__name__} {job.pk}"
+
+
+# --- keeping the lease --------------------------------------------------------
+
+
+class HeldJob:
+    """A claimed job, for work that can look up between two steps: it prolongs the lease and says when to end.
+
+    Args:
+        on_beat: called after every beat; it may raise a reason of its own to end the work.
+    """
+
+    def __init__(self, job: Job, on_beat: Callable[[], None] = lambda: None) -> None:
+        self.job, self.on_beat, self.next_beat = job, on_beat, 0.0
+
+    def beat(self) -> None:
+        """Prolong the lease now. Raises Cancelled or LeaseLost."""
+        self.next_beat = time.monotonic() + BEAT_S
+        if leases.beat(self.job):
+            raise Cancelled
+        self.on_beat()
+
+    def check(self) -> None:
+        """Prolong the lease if it is time to. Raises Cancelled, LeaseLost or Stopping."""
+        if time.monotonic() >= self.next_beat:
+            self.beat()
+        require_going_on()
+
+    def wait(self, seconds: float) -> None:
+        """Check, and go on checking for so long. Raises as `check` does."""
+        until = time.monotonic() + seconds
+        self.check()
+        while (left := until - time.monotonic()) > 0:
+            stopping.wait(min(BEAT_S, left))
+            self.check()
+
+
+@contextmanager
+def beating(job: Job) -> Iterator[None]:
+    """Prolong the lease from a thread, for work that waits where it cannot look up, as in a transfer.
+
+    When the worker is asked to end, the thread hands the job back at once: what the work writes afterwards
+    raises LeaseLost.
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not done.wait(BEAT_S):
+                if stopping.is_set():
+                    leases.let_go(job)
+                    return
+                leases.beat(job)
+        except leases.LeaseLost:
+            return  # the work's next write raises it too
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def require_going_on() -> None:
+    """Raise Stopping once the worker is asked to end."""
+    if stopping.is_set():
+        raise Stopping

@@ -1,0 +1,212 @@
+"""What becomes of a job by how its work ends. An import stands for any job."""
+
+import threading
+import time
+
+import pytest
+from django.utils import timezone
+
+from hub_site.common.errors import Refusal
+from hub_site.embedded.processes import wait_for
+from hub_site.jobs import leases, work
+from hub_site.jobs.children import ChildDied, ChildRefused
+from hub_site.jobs.models import CRASHES_MAX, LEASE, Status
+from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, beating, run_job
+from hub_site.jobs.worker import stopping
+from modules_registry.importing.models import ModuleImport
+
+IMPORTS = JobKind(ModuleImport)
+
+
+class ShelfFull(Exception):
+    """An error of an app's own, which the loop knows only if it is told."""
+
+    code = "shelf_full"
+
+
+@pytest.fixture
+def job(alice):
+    return ModuleImport.objects.create(owner=alice, namespace=alice.namespace, sources=["far"])
+
+
+@pytest.fixture
+def worker_ends():
+    stopping.set()
+    yield
+    stopping.clear()
+
+
+def raising(error):
+    def fail(job):
+        raise error
+
+    return fail
+
+
+def run(job, do, kind=IMPORTS):
+    run_job(kind, job.pk, do)
+    job.refresh_from_db()
+    return job
+
+
+def test_a_job_is_worked_on_by_this_worker_under_a_lease_and_then_done(job):
+    seen = []
+    run(job, lambda held: seen.append((held.status, held.worker, held.lease_until > timezone.now())))
+    assert seen == [(Status.RUNNING, work.WORKER, True)]
+    assert (job.status, job.lease_until) == (Status.DONE, None)
+    assert job.finished_at
+
+
+def test_work_that_closes_its_row_together_with_its_result_is_not_closed_twice(job):
+    run(job, lambda held: leases.finish(held, Status.DONE, is_listed=True))
+    assert (job.status, job.is_listed) == (Status.DONE, True)
+
+
+@pytest.mark.parametrize("status", [Status.DONE, Status.FAILED, Status.CANCELLED])
+def test_a_finished_job_is_not_worked_on_again(job, status):
+    ModuleImport.objects.update(status=status)
+    assert run(job, raising(AssertionError("it was worked on"))).status == status
+
+
+def test_a_cancelled_job_is_closed_before_what_it_made_is_forgotten(job):
+    forgotten = []
+    kind = JobKind(ModuleImport, on_cancelled=lambda held: forgotten.append(held.status))
+    assert run(job, raising(Cancelled()), kind).status == Status.CANCELLED
+    assert forgotten == [Status.CANCELLED]
+
+
+def test_a_worker_that_ends_hands_the_job_back_to_be_rung_for_at_once(job):
+    run(job, raising(Stopping()))
+    assert (job.status, job.worker, job.lease_until, job.crashes) == (Status.QUEUED, "", None, 0)
+    assert leases.sweep(ModuleImport) == [job.pk]
+
+
+def test_a_job_handed_back_with_a_delay_is_not_rung_for_before_and_keeps_what_it_says(job):
+    run(job, raising(HandBack(delay_s=3600, error_code="hub_unavailable")))
+    assert (job.status, job.error_code) == (Status.QUEUED, "hub_unavailable")
+    assert leases.sweep(ModuleImport) == []
+    run(job, raising(HandBack()))
+    assert leases.sweep(ModuleImport) == [job.pk]
+
+
+def test_a_child_that_dies_is_counted_and_the_last_death_is_poison(job):
+    for crashes in range(1, CRASHES_MAX):
+        run(job, raising(ChildDied(-9)))
+        assert (job.status, job.crashes) == (Status.QUEUED, crashes)
+    run(job, raising(ChildDied(-9)))
+    assert (job.status, job.error_code) == (Status.FAILED, "poison")
+
+
+@pytest.mark.parametrize(
+    "refusal", [Refusal("too_many", "Take fewer."), ChildRefused("too_many", "Take fewer.")]
+)
+def test_a_refusal_closes_the_row_with_its_code_and_its_sentence(job, refusal):
+    run(job, raising(refusal))
+    assert (job.status, job.error_code, job.error_message) == (Status.FAILED, "too_many", "Take fewer.")
+
+
+def test_a_kind_of_job_has_its_own_sentence_for_a_code(job):
+    kind = JobKind(ModuleImport, sentences={"too_many": "Take five."})
+    assert run(job, raising(Refusal("too_many", "Take fewer.")), kind).error_message == "Take five."
+
+
+def test_an_app_s_own_error_is_a_refusal_only_where_the_app_says_so(job):
+    kind = JobKind(ModuleImport, refusals=(ShelfFull,))
+    run(job, raising(ShelfFull("The shelf is full.")), kind)
+    assert (job.error_code, job.error_message) == ("shelf_full", "The shelf is full.")
+    ModuleImport.objects.update(status=Status.QUEUED)
+    with pytest.raises(ShelfFull):
+        run(job, raising(ShelfFull("The shelf is full.")))
+    job.refresh_from_db()
+    assert job.error_code == "broken"
+
+
+def test_an_unforeseen_error_is_told_neutrally_and_reaches_the_log(job):
+    with pytest.raises(ZeroDivisionError):
+        run(job, raising(ZeroDivisionError("of a secret")), JobKind(ModuleImport, broken_message="It broke."))
+    job.refresh_from_db()
+    assert (job.status, job.error_code, job.error_message) == (Status.FAILED, "broken", "It broke.")
+
+
+@pytest.mark.parametrize(
+    "outcome", [None, Cancelled(), HandBack(), ChildDied(1), Refusal("no", "No."), ZeroDivisionError()]
+)
+def test_a_worker_that_lost_its_lease_writes_nothing_whatever_comes_of_its_work(job, outcome):
+    def lose(held):
+        ModuleImport.objects.update(generation=held.generation + 1, worker="another")
+        if outcome is not None:
+            raise outcome
+
+    run(job, lose)
+    assert (job.status, job.worker, job.error_code, job.crashes) == (Status.RUNNING, "another", "", 0)
+
+
+# Keeping the lease ------------------------------------------------------------
+
+
+def test_a_held_job_beats_and_hears_of_a_cancellation(job):
+    def check(held):
+        ModuleImport.objects.update(lease_until=timezone.now())
+        HeldJob(held).check()
+        assert ModuleImport.objects.get().lease_until > timezone.now() + LEASE / 2
+        leases.cancel(ModuleImport, held.pk)
+        HeldJob(held).check()
+
+    assert run(job, check).status == Status.CANCELLED
+
+
+def test_a_held_job_does_not_beat_more_often_than_it_has_to(job):
+    beats = []
+    held = HeldJob(leases.claim(ModuleImport, job.pk, worker="w"), lambda: beats.append(1))
+    for _ in range(5):
+        held.check()
+    assert len(beats) == 1
+    held.beat()
+    assert len(beats) == 2
+
+
+def test_a_wait_is_as_long_as_asked_and_beats_meanwhile(job, monkeypatch):
+    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    beats, began = [], time.monotonic()
+    HeldJob(leases.claim(ModuleImport, job.pk, worker="w"), lambda: beats.append(1)).wait(0.3)
+    assert time.monotonic() - began >= 0.3
+    assert len(beats) > 2
+
+
+def test_a_wait_ends_as_soon_as_the_worker_is_asked_to_end(job):
+    threading.Timer(0.1, stopping.set).start()
+    try:
+        assert run(job, lambda held: HeldJob(held).wait(600)).status == Status.QUEUED
+    finally:
+        stopping.clear()
+
+
+@pytest.mark.usefixtures("worker_ends")
+def test_a_check_hands_the_job_back_once_the_worker_is_asked_to_end(job):
+    assert run(job, lambda held: HeldJob(held).check()).status == Status.QUEUED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_keeps_the_lease_of_work_that_cannot_look_up(job, monkeypatch):
+    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    with beating(leases.claim(ModuleImport, job.pk, worker="w")):
+        ModuleImport.objects.update(lease_until=timezone.now())
+        assert wait_for(
+            lambda: ModuleImport.objects.get().lease_until > timezone.now() + LEASE / 2, timeout_s=10
+        )
+    assert ModuleImport.objects.get().status == Status.RUNNING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_hands_the_job_back_while_the_work_still_waits(job, monkeypatch):
+    monkeypatch.setattr(work, "BEAT_S", 0.05)
+
+    def transfer(held):
+        with beating(held):
+            stopping.set()
+            assert wait_for(lambda: ModuleImport.objects.get().status == Status.QUEUED, timeout_s=10)
+
+    try:
+        assert run(job, transfer).status == Status.QUEUED
+    finally:
+        stopping.clear()
