@@ -236,9 +236,10 @@ def reference_seconds(draw: Draw) -> float:
     """The published loop on the same shots and modules, from modules in memory to weights chosen."""
     from benchmarks.reference import Reference
     from composer.core.base_model import BaseModel
+    from composer.core.examples import Example
 
     reference = Reference.load(BUNDLE / "base", [BUNDLE / "modules" / name for name in modules_without(None)])
-    batch = BaseModel.load(BUNDLE / "base").encode(draw.shots)
+    batch = BaseModel.load(BUNDLE / "base").encode([Example(*shot) for shot in draw.shots])
     inputs = {key: batch.inputs[key] for key in ("input_ids", "attention_mask")}
     started = time.monotonic()
     reference.search([{**inputs, "labels": batch.labels}])

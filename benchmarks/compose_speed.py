@@ -221,13 +221,13 @@ def reference_side(world: World, own: Ours) -> tuple[Any, list[dict[str, Tensor]
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     kind = AutoModelForCausalLM if world.causal else AutoModelForSeq2SeqLM
-    model = kind.from_pretrained(world.folder / "base", dtype=torch.float32).to(own.scorer.base.device).eval()
+    model: Any = kind.from_pretrained(world.folder / "base", dtype=torch.float32)
     batch = own.scorer.batch
     inputs = {name: batch.inputs[name] for name in ("input_ids", "attention_mask")}
-    return model, [{**inputs, "labels": batch.labels}]
+    return model.to(own.scorer.base.device).eval(), [{**inputs, "labels": batch.labels}]
 
 
-def ratios(times: dict[str, list[float]], name: str) -> dict[str, dict[str, float]]:
+def ratios(times: dict[str, list[float]], name: str) -> dict[str, dict[str, Any]]:
     """Times the reference, by what is measured: of the medians and of the minima, and the distribution."""
     pairs = {
         "one": (times["reference.one"], times[f"{name}.one"]),
@@ -289,7 +289,7 @@ def packed_rate(config: Any) -> float:
 
     once()
     seconds = min(timed(once)[0] for _ in range(5))
-    return sum(2 * rows * a * b for a, b in shapes) / seconds
+    return float(sum(2 * rows * a * b for a, b in shapes) / seconds)
 
 
 def share_of_limit(seconds: Sequence[float], rates: Sequence[float], config: Any) -> dict[str, Any]:

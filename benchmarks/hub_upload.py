@@ -66,7 +66,8 @@ class PeakMemory(threading.Thread):
     def __init__(self, process: psutil.Process) -> None:
         super().__init__(daemon=True)
         self.process, self.over = process, threading.Event()
-        self.peak = self.before = process.memory_info().rss
+        self.peak: int = process.memory_info().rss
+        self.before: int = self.peak
 
     def run(self) -> None:
         while not self.over.wait(0.02):

@@ -21,13 +21,13 @@ LENGTHS = (96, 101, 107, 112, 119)  # tokens of the inputs, the end token includ
 ANSWER_TOKENS = 4  # the end token included
 RANK, ALPHA = 16, 32  # of the LoraHub paper's modules
 
-T5_SIZES: Mapping[str, Mapping[str, int]] = {
+T5_SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 4, "d_kv": 16, "vocab_size": 512},
     "S": {"d_model": 256, "d_ff": 1024, "num_layers": 4, "num_heads": 4, "d_kv": 64, "vocab_size": 2048},
     "M": {"d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "d_kv": 64, "vocab_size": 32128},
     "L": {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16, "d_kv": 64, "vocab_size": 32128},
 }
-LLAMA = {
+LLAMA: Mapping[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 2048,
     "num_hidden_layers": 12,
@@ -45,8 +45,8 @@ def make_base(folder: Path, size: str) -> Path:
     return folder
 
 
-def make_t5(sizes: Mapping[str, int]) -> T5ForConditionalGeneration:
-    config = T5Config(
+def make_t5(sizes: Mapping[str, Any]) -> T5ForConditionalGeneration:
+    config = T5Config(  # type: ignore[call-arg]  # its stub leaves out what **kwargs take: the last one
         **sizes,
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,

@@ -229,7 +229,7 @@ def anytime_points(rows: Rows) -> list[tuple[float, float]]:
 
 def reference_seconds(content: Mapping[str, Any]) -> float:
     rows = content["anytime"]["rows"]
-    return statistics.median(row["seconds"] for row in rows if row["variant"] == "reference")
+    return float(statistics.median(row["seconds"] for row in rows if row["variant"] == "reference"))
 
 
 def anytime_section(part: Mapping[str, Any]) -> str:

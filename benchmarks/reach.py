@@ -26,6 +26,7 @@ from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, module
 from composer.core.base_model import BaseModel
 from composer.core.combine import ExactSum, Method, ProductOfSums
 from composer.core.errors import StopSearch
+from composer.core.examples import Example
 from composer.core.job import Composition
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
@@ -76,7 +77,7 @@ def demo_world() -> tuple[BaseModel, ModuleStack]:
 
 def row_of(task: str, base: BaseModel, stack: ModuleStack) -> dict[str, Any]:
     draw = draw_examples(TASKS_BY_NAME[task].combination, 0, verdict=0, truth=0)
-    scorer = FewShotScorer(base, base.encode(draw.shots))
+    scorer = FewShotScorer(base, base.encode([Example(*shot) for shot in draw.shots]))
 
     def loss_of(method: Method, weights: Sequence[float]) -> float:
         nats = scorer.nats(method, torch.tensor([list(weights)], dtype=torch.float32))

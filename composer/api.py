@@ -51,6 +51,7 @@ from composer.verdict_words import verdict_view
 from composer.views import file_response, own_snippets
 from composer.watching import event_stream
 from hub_site.accounts.authentication import TokenScope
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
@@ -72,7 +73,7 @@ PREDICTION_PARAMETERS = [
     OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
 ]
 FILE_NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, enum=list(FILES))
-FILE_RESPONSES = {
+FILE_RESPONSES: dict[Any, Any] = {
     (200, "application/json"): OpenApiTypes.BINARY,
     (200, "text/markdown"): OpenApiTypes.BINARY,
     (200, "text/csv"): OpenApiTypes.BINARY,
@@ -85,13 +86,13 @@ class OwnerApi(APIView):
 
     permission_classes = [IsAuthenticated, TokenScope]
 
-    def own(self, request: Request, composition_id: UUID) -> Composition:
+    def own(self, request: SignedInApiRequest, composition_id: UUID) -> Composition:
         composition = selectors.composition_find(request.user, composition_id)
         if composition is None:
             raise Http404
         return composition
 
-    def own_done(self, request: Request, composition_id: UUID) -> Composition:
+    def own_done(self, request: SignedInApiRequest, composition_id: UUID) -> Composition:
         composition = self.own(request, composition_id)
         if not composition.is_done:
             raise Refusal("not_done", "There is no report, or not yet.", status=409)
@@ -120,7 +121,7 @@ class CompositionsApi(OwnerApi):
         ],
         responses={200: CompositionPageSerializer, **refusals(401, 404)},
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: SignedInApiRequest) -> Response:
         """Your compositions, newest first."""
         pages = Pages()
         rows = pages.paginate_queryset(selectors.compositions_of(request.user), request, view=self)
@@ -134,7 +135,7 @@ class CompositionsApi(OwnerApi):
         parameters=[KEY_HEADER],
         responses={202: CompositionDetailSerializer, **refusals(400, 401, 403, 422, 429)},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""
         asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
         asked.is_valid(raise_exception=True)
@@ -158,7 +159,7 @@ class CompositionApi(OwnerApi):
         tags=["compositions"],
         responses={200: CompositionDetailSerializer, **refusals(401, 404)},
     )
-    def get(self, request: Request, composition_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """One composition; with its report once it is done."""
         return Response(detail(self.own(request, composition_id)))
 
@@ -168,7 +169,7 @@ class CompositionApi(OwnerApi):
         tags=["compositions"],
         responses={204: None, **refusals(401, 403, 404, 409)},
     )
-    def delete(self, request: Request, composition_id: UUID) -> Response:
+    def delete(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """Forget a finished composition with its examples and its adapter."""
         composition_delete(owner=request.user, composition_id=composition_id)
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -182,7 +183,7 @@ class EventsApi(OwnerApi):
         parameters=[AFTER],
         responses={200: EventsSerializer, **refusals(400, 401, 404)},
     )
-    def get(self, request: Request, composition_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """What happened since event number `after`, in order; ask again until is_finished."""
         composition = self.own(request, composition_id)
         return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
@@ -216,7 +217,7 @@ class StreamApi(OwnerApi):
         ],
         responses={(200, "text/event-stream"): OpenApiTypes.STR, **refusals(400, 401, 404, 501, 503)},
     )
-    def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponseBase:
         """Server-sent events. A message's `id` is the event's number, its `data` the event as JSON.
 
         A message of the type `standing` tells the status whenever it is another. The stream ends when the
@@ -235,7 +236,7 @@ class MailApi(OwnerApi):
         request=MailWishSerializer,
         responses={200: CompositionDetailSerializer, **refusals(400, 401, 403, 404, 409)},
     )
-    def put(self, request: Request, composition_id: UUID) -> Response:
+    def put(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """One letter with the verdict and a link, when it is done or failed; or none after all."""
         asked = MailWishSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
@@ -253,7 +254,7 @@ class CancelApi(OwnerApi):
         request=None,
         responses={202: CompositionDetailSerializer, **refusals(401, 403, 404)},
     )
-    def post(self, request: Request, composition_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """Ask for the end of it. A running one ends within seconds; a finished one stays as it is."""
         composition = composition_cancel(owner=request.user, composition_id=composition_id)
         return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
@@ -267,7 +268,7 @@ class StopApi(OwnerApi):
         request=None,
         responses={202: CompositionDetailSerializer, **refusals(401, 403, 404, 409)},
     )
-    def post(self, request: Request, composition_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """End a running search with the best it has found. The comparisons follow; then it is done."""
         composition = composition_stop(owner=request.user, composition_id=composition_id)
         return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
@@ -280,7 +281,7 @@ class AdapterApi(OwnerApi):
         tags=["compositions"],
         responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401, 404, 409)},
     )
-    def get(self, request: Request, composition_id: UUID) -> HttpResponseBase:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json.
 
         It can be had before the comparisons end, then without the report.
@@ -298,7 +299,7 @@ class SummaryApi(OwnerApi):
         tags=["compositions"],
         responses={200: SummarySerializer, **refusals(401, 404, 409)},
     )
-    def get(self, request: Request, composition_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """The verdict in one sentence with its certainty, how to use the adapter, how to make it again."""
         composition = self.own_done(request, composition_id)
         report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
@@ -320,7 +321,7 @@ class PredictionsApi(OwnerApi):
         parameters=PREDICTION_PARAMETERS,
         responses={200: PredictionPageSerializer, **refusals(400, 401, 404, 409)},
     )
-    def get(self, request: Request, composition_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """Held-out examples with the base's answer and the composition's, changed ones first."""
         return predictions_page(self, request, self.own_done(request, composition_id).report or {})
 
@@ -344,7 +345,7 @@ class ReportFileApi(OwnerApi):
         parameters=[FILE_NAME],
         responses=FILE_RESPONSES | {**refusals(401, 409)},
     )
-    def get(self, request: Request, composition_id: UUID, name: str) -> HttpResponse:
+    def get(self, request: SignedInApiRequest, composition_id: UUID, name: str) -> HttpResponse:
         """report.json, report.md, race.csv, modules.csv or predictions.csv.
 
         In a CSV an apostrophe stands before whatever a spreadsheet would take for a formula.

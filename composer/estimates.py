@@ -135,8 +135,8 @@ def queue_now() -> Queue:
 
 def seconds_left(composition: Composition, now: datetime) -> float:
     by_stage, _ = seconds_by_stage(composition.base, composition.method, amounts_of(composition))
-    is_running = composition.status == Status.RUNNING and composition.started_at
-    passed = (now - composition.started_at).total_seconds() if is_running else 0.0
+    started = composition.started_at if composition.status == Status.RUNNING else None
+    passed = (now - started).total_seconds() if started else 0.0
     return max(0.0, sum(seconds.likely for seconds in by_stage.values()) - passed)
 
 

@@ -256,7 +256,9 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
     filled = [(row, pair) for row, pair in enumerate(rows) if has_text(pair)]
     if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
         del filled[0]
-    notes, first_row, first_answer = [], {}, {}
+    notes: list[Note] = []
+    first_row: dict[tuple[str, str], int] = {}
+    first_answer: dict[str, int] = {}
     for row, (given, wanted) in filled:
         key, answer = given.strip(), wanted.strip()
         if problem := problem_with(Line(f"Row {row + 1}", given, wanted)):

@@ -7,7 +7,6 @@ from uuid import UUID
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
-from rest_framework.request import Request
 from rest_framework.response import Response
 
 from composer import selectors
@@ -23,6 +22,7 @@ from composer.serializers import (
     EstimateSerializer,
 )
 from composer.services import draft_discard, draft_keep, require_default_base
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
 
@@ -33,7 +33,7 @@ TAKEN_AS_THEY_ARE = (
 )  # fmt: skip
 
 
-class DraftSerializer(serializers.ModelSerializer):
+class DraftSerializer(serializers.ModelSerializer[Draft]):
     class Meta:
         model = Draft
         fields = ["key", "name", "n_examples", "kept_at", "fields"]
@@ -43,7 +43,7 @@ class DraftSerializer(serializers.ModelSerializer):
 REFUSALS = refusals(400, 401, 403)
 
 
-def asked_by(request: Request) -> dict[str, Any]:
+def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
     asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
     asked.is_valid(raise_exception=True)
     if asked.validated_data["method"] not in BUDGET_OF_METHOD:
@@ -67,7 +67,7 @@ class EstimateApi(OwnerApi):
         request=CompositionRequestSerializer,
         responses={200: EstimateSerializer, **REFUSALS},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         """How long this request would take, from what was measured here. Nothing is started."""
         asked = asked_by(request)
         examples = [*asked["shots"], *asked["held_out"]]
@@ -96,7 +96,7 @@ class CandidatesApi(OwnerApi):
         request=CompositionRequestSerializer,
         responses={200: CandidateSerializer(many=True), **REFUSALS},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         """The 50 most promising modules: by what was measured on these examples, else by their words.
 
         Without those that were made from some of these very examples.
@@ -117,7 +117,7 @@ class RequestApi(OwnerApi):
         tags=["compositions"],
         responses={200: CompositionRequestSerializer, **refusals(401, 404)},
     )
-    def get(self, request: Request, composition_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """The body that asks for the same again: change it, and POST it to /api/v1/compositions."""
         return Response(request_of(self.own(request, composition_id)))
 
@@ -142,7 +142,7 @@ class DraftsApi(OwnerApi):
         tags=["drafts"],
         responses={200: DraftSerializer(many=True), **refusals(401)},
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: SignedInApiRequest) -> Response:
         """Forms that were begun and not sent, the latest first."""
         return Response(DraftSerializer(selectors.drafts_of(request.user), many=True).data)
 
@@ -154,7 +154,7 @@ class DraftApi(OwnerApi):
         tags=["drafts"],
         responses={200: DraftSerializer, **refusals(401, 404)},
     )
-    def get(self, request: Request, key: str) -> Response:
+    def get(self, request: SignedInApiRequest, key: str) -> Response:
         """One draft with its fields."""
         draft = selectors.draft_find(request.user, key)
         if draft is None:
@@ -168,7 +168,7 @@ class DraftApi(OwnerApi):
         request=DraftFieldsSerializer,
         responses={200: DraftSerializer, **refusals(400, 401, 403, 413)},
     )
-    def put(self, request: Request, key: str) -> Response:
+    def put(self, request: SignedInApiRequest, key: str) -> Response:
         """Keep a form as it stands; it opens at /compositions/new/?draft= and its key."""
         asked = DraftFieldsSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
@@ -184,7 +184,7 @@ class DraftApi(OwnerApi):
         tags=["drafts"],
         responses={204: None, **refusals(401, 403)},
     )
-    def delete(self, request: Request, key: str) -> Response:
+    def delete(self, request: SignedInApiRequest, key: str) -> Response:
         """Forget it; harmless twice."""
         draft_discard(owner=request.user, key=key)
         return Response(status=status.HTTP_204_NO_CONTENT)

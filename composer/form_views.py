@@ -30,6 +30,7 @@ from composer.models import Composition
 from composer.outlook import outlook_of
 from composer.services import composition_request, draft_discard, draft_keep
 from hub_site.accounts.models import User
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 
 TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
@@ -44,7 +45,7 @@ NO_BASE_FOR_STAFF = (
 @login_required
 @never_cache
 @require_http_methods(["GET", "POST"])
-def composition_new(request: HttpRequest) -> HttpResponse:
+def composition_new(request: SignedInRequest) -> HttpResponse:
     if request.method == "GET":
         begun = beginning(request)
         form = CompositionForm(owner=request.user, initial=begun.initial)
@@ -61,7 +62,7 @@ def composition_new(request: HttpRequest) -> HttpResponse:
     return redirect(composition)
 
 
-def keep_and_reopen(request: HttpRequest, form: CompositionForm) -> HttpResponse:
+def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResponse:
     """Without a script: the button that keeps the form as it stands, or gives it more rows."""
     fields = form.kept_fields()
     if request.POST["keep"] == "rows":
@@ -77,7 +78,7 @@ def keep_and_reopen(request: HttpRequest, form: CompositionForm) -> HttpResponse
 
 @login_required
 @require_POST
-def draft_keep_page(request: HttpRequest) -> HttpResponse:
+def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
     form = CompositionForm(request.POST, owner=request.user)
     context: dict[str, Any] = {"form": form, "outlook": outlook_of(form), "is_alone": True}
@@ -93,7 +94,7 @@ def draft_keep_page(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def draft_discard_page(request: HttpRequest, key: str) -> HttpResponse:
+def draft_discard_page(request: SignedInRequest, key: str) -> HttpResponse:
     draft_discard(owner=request.user, key=key)
     messages.success(request, "The draft is discarded.")
     return redirect("composer:new")
@@ -102,7 +103,7 @@ def draft_discard_page(request: HttpRequest, key: str) -> HttpResponse:
 @login_required
 @never_cache
 @require_safe
-def chooser(request: HttpRequest) -> HttpResponse:
+def chooser(request: SignedInRequest) -> HttpResponse:
     """The modules to choose by hand that have the words looked for."""
     base = selectors.base_find(request.GET.get("base", ""))
     if base is None:
@@ -114,7 +115,7 @@ def chooser(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def examples_read(request: HttpRequest) -> HttpResponse:
+def examples_read(request: SignedInRequest) -> HttpResponse:
     """A file that was dropped onto the grid, as rows; or what is wrong with it."""
     try:
         pairs = ExamplesFileField().clean(request.FILES.get("file"))
@@ -176,7 +177,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
 
 def methods_to_choose_from(chosen: str) -> dict[str, Any]:
     """The usual methods, then those one compares with; each with its budget."""
-    described = [
+    described: list[dict[str, Any]] = [
         {
             "choice": method,
             "budget": BUDGET_OF_METHOD[method.name],
@@ -210,7 +211,7 @@ class Beginning:
     told: dict[str, Any] = field(default_factory=dict)
 
 
-def beginning(request: HttpRequest) -> Beginning:
+def beginning(request: SignedInRequest) -> Beginning:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
     if task := selectors.demo_task(request.GET.get("task", "")):
         initial = {

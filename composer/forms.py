@@ -71,9 +71,7 @@ TAKEN_AS_THEY_ARE = (
 class GridWidget(forms.Widget):
     """Rows of two cells, sent as as many `<name>_input` and `<name>_output` as there are rows."""
 
-    def value_from_datadict(
-        self, data: MultiValueDict[str, str], files: Any, name: str
-    ) -> list[tuple[str, str]]:
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[tuple[str, str]]:
         return list(zip(data.getlist(f"{name}_input"), data.getlist(f"{name}_output"), strict=False))
 
 
@@ -94,7 +92,7 @@ class PastedField(forms.CharField):
 class ExamplesFileField(forms.FileField):
     widget = forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.txt"})
 
-    def clean(self, data: UploadedFile | None, initial: Any = None) -> list[Example]:
+    def clean(self, data: "UploadedFile[bytes] | None", initial: Any = None) -> list[Example]:
         if data is None:
             return []
         pairs = examples(pairs_from_file, data.name or "", data.read())
@@ -178,6 +176,8 @@ def searched_by(cleaned: Mapping[str, Any]) -> str:
 
 
 class CompositionForm(forms.Form):
+    data: MultiValueDict[str, str]  # a form's, so that all values of a name are there
+
     form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
     name = forms.CharField(
         max_length=80,
@@ -394,7 +394,8 @@ class CompositionForm(forms.Form):
         if upload is None or name in self.errors:
             return []
         upload.seek(0)
-        return field.clean(upload)
+        pairs: list[Example] = field.clean(upload)
+        return pairs
 
     @property
     def own_key(self) -> str:

@@ -1,23 +1,24 @@
 """Publishing a composition under /api/v1/: the same service as the page."""
 
+from typing import Any
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
-from rest_framework.request import Request
 from rest_framework.response import Response
 
 from composer.api import OwnerApi
 from composer.publishing import composition_publish
 from composer.serializers import require_storable
 from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from modules_registry.api import detail as module_detail
 from modules_registry.api import namespace_asked
 from modules_registry.serializers import ModuleDetailSerializer
 
 
-class PublishSerializer(serializers.Serializer):
+class PublishSerializer(serializers.Serializer[dict[str, Any]]):
     """What the module shall be called, and who sees it."""
 
     namespace = serializers.CharField(
@@ -49,13 +50,16 @@ class PublishApi(OwnerApi):
             **refusals(400, 401, 403, 404, 409),
         },
     )
-    def post(self, request: Request, composition_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """Make the adapter a module with its lineage and a card. Asked again: 200, and the same module."""
         composition = self.own(request, composition_id)
         asked = PublishSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        wanted = {"name": composition.slug, "sentence": composition.sentence or composition.name}
-        wanted |= asked.validated_data
+        wanted: dict[str, Any] = {
+            "name": composition.slug,
+            "sentence": composition.sentence or composition.name,
+            **asked.validated_data,
+        }
         namespace = namespace_asked(request.user, wanted.pop("namespace", ""))
         module, is_new = composition_publish(
             owner=request.user,

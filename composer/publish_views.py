@@ -13,6 +13,7 @@ from composer.models import Composition
 from composer.publish_forms import PublishForm, publish_panel
 from composer.publishing import composition_publish, publication_plan
 from composer.views import own
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal
 from modules_registry.views import site_of
@@ -21,7 +22,7 @@ from modules_registry.views import site_of
 @login_required
 @never_cache
 @require_http_methods(["GET", "POST"])
-def composition_publish_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_publish_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = own(request, composition_id)
     if not composition.is_done or composition.published_module:
         return redirect(composition.published_module or composition)

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
-FILE_OF_ROLE = {Example.Role.SHOT: "examples.jsonl", Example.Role.HELD_OUT: "held_out.jsonl"}
+FILE_OF_ROLE: dict[str, str] = {Example.Role.SHOT: "examples.jsonl", Example.Role.HELD_OUT: "held_out.jsonl"}
 BARS_MAX = 12  # what one looks at; the table has them all
 NEGLIGIBLE = 1e-4  # a weight that rounds to 0.00 and a little less
 PREDICTIONS_PER_PAGE = 15

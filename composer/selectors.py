@@ -94,7 +94,7 @@ def compositions_of(owner: User) -> QuerySet[Composition]:
     return rows
 
 
-def compositions_listed(owner: User, state: str = "", words: str = "") -> QuerySet[Composition]:
+def compositions_listed(owner: User, state: str = "", words: str = "") -> QuerySet[Composition, Any]:
     """As compositions_of, with what the list tells of each report: its verdict and its race."""
     rows = compositions_of(owner).filter(STATES.get(state, Q()))
     if words and is_storable(words):
@@ -135,7 +135,7 @@ def events_in_parts(composition: Composition, number: int) -> Iterator[list[Comp
         number = events[-1].number
 
 
-def news_of(composition: Composition, number: int) -> dict[str, object]:
+def news_of(composition: Composition, number: int) -> dict[str, Any]:
     """What a watcher who has the events up to `number` does not know yet."""
     events = list(events_after(composition, number))
     # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
@@ -341,13 +341,14 @@ def base_choices() -> list[tuple[str, str]]:
     return [(name, name) for name in BaseModel.objects.values_list("name", flat=True)]
 
 
-def bases_counted() -> QuerySet[BaseModel]:
+def bases_counted() -> QuerySet[BaseModel, Any]:
     """With modules_count, the base for which the library has most modules first."""
-    return registry.base_models().order_by("-modules_count", "name")  # type: ignore[misc]
+    return registry.base_models().order_by("-modules_count", "name")  # type: ignore[misc]  # annotated there
 
 
 def base_default() -> BaseModel | None:
-    return bases_counted().first()
+    base: BaseModel | None = bases_counted().first()
+    return base
 
 
 def fits(base: BaseModel, method: str, owner: object) -> list[Fit]:

@@ -46,7 +46,7 @@ def require_example(given: object, expected: object) -> None:
         raise serializers.ValidationError({problem.part: [str(problem)] for problem in problems})
 
 
-class ExampleSerializer(serializers.Serializer):
+class ExampleSerializer(serializers.Serializer[dict[str, Any]]):
     input = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
     output = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
 
@@ -56,7 +56,7 @@ class ExampleSerializer(serializers.Serializer):
         return Example(**super().to_internal_value(data))
 
 
-class CompositionRequestSerializer(serializers.Serializer):
+class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     """What to compose, for which task, how far."""
 
     name = serializers.CharField(max_length=80, validators=[require_storable])
@@ -66,8 +66,10 @@ class CompositionRequestSerializer(serializers.Serializer):
     base = serializers.CharField(
         required=False, help_text="The base model's name; left out: the one most modules here are made for."
     )
-    examples = ExampleSerializer(many=True, max_length=SHOTS_MAX, help_text="A few; five are a good start.")
-    held_out = ExampleSerializer(
+    examples = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
+        many=True, max_length=SHOTS_MAX, help_text="A few; five are a good start."
+    )
+    held_out = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
         many=True, required=False, default=list, max_length=HELD_OUT_MAX, help_text="Only to measure."
     )
     method = serializers.CharField(required=False, default=DEFAULT_METHOD, help_text="See /api/v1/methods.")
@@ -165,7 +167,7 @@ class CompositionRequestSerializer(serializers.Serializer):
         return asked
 
 
-class EstimateSerializer(serializers.Serializer):
+class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     """How long that would take."""
 
     low_s = serializers.FloatField(help_text="Seconds, at the least.")
@@ -185,7 +187,7 @@ class EstimateSerializer(serializers.Serializer):
     baselines = serializers.CharField()
 
 
-class CandidateSerializer(serializers.Serializer):
+class CandidateSerializer(serializers.Serializer[Any]):
     """A module that fits, and what speaks for it before it is tried."""
 
     name = serializers.CharField(source="fit.name")
@@ -198,7 +200,7 @@ class CandidateSerializer(serializers.Serializer):
     shared_words = serializers.ListField(source="shared", child=serializers.CharField())
 
 
-class DraftFieldsSerializer(serializers.Serializer):
+class DraftFieldsSerializer(serializers.Serializer[dict[str, Any]]):
     """A form as it stands: its fields' names, each with the values it would be sent with."""
 
     fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere
@@ -206,7 +208,7 @@ class DraftFieldsSerializer(serializers.Serializer):
     )
 
 
-class CompositionSerializer(serializers.ModelSerializer):
+class CompositionSerializer(serializers.ModelSerializer[Composition]):
     """A composition as a list shows it."""
 
     base = serializers.CharField(source="base.name")
@@ -230,14 +232,14 @@ class CompositionSerializer(serializers.ModelSerializer):
         return {"code": composition.error_code, "message": composition.error_message}
 
 
-class CompositionPageSerializer(serializers.Serializer):
+class CompositionPageSerializer(serializers.Serializer[dict[str, Any]]):
     count = serializers.IntegerField()
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = CompositionSerializer(many=True)
 
 
-class CompositionModuleSerializer(serializers.Serializer):
+class CompositionModuleSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     revision = serializers.CharField(source="version.commit_id")
     weight = serializers.FloatField(allow_null=True)
@@ -268,7 +270,7 @@ class CompositionDetailSerializer(CompositionSerializer):
         return [own_modules_words(own)] if own else []
 
 
-class EventSerializer(serializers.Serializer):
+class EventSerializer(serializers.Serializer[CompositionEvent]):
     number = serializers.IntegerField()
     at = serializers.DateTimeField()
     attempt = serializers.IntegerField(
@@ -283,7 +285,7 @@ class EventSerializer(serializers.Serializer):
         return said(event)
 
 
-class EventsSerializer(serializers.Serializer):
+class EventsSerializer(serializers.Serializer[dict[str, Any]]):
     status = serializers.CharField()
     is_finished = serializers.BooleanField()
     events = EventSerializer(many=True)
@@ -299,16 +301,16 @@ def after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) ->
     return int(text)
 
 
-class MailWishSerializer(serializers.Serializer):
+class MailWishSerializer(serializers.Serializer[dict[str, Any]]):
     """Whether to write to you when it is done."""
 
     wanted = serializers.BooleanField()
 
 
-class ChoiceSerializer(serializers.Serializer):
+class ChoiceSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     line = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
 
 
 class MethodSerializer(ChoiceSerializer):
@@ -316,7 +318,7 @@ class MethodSerializer(ChoiceSerializer):
     searches = ChoiceSerializer(many=True)
 
 
-class ChoicesSerializer(serializers.Serializer):
+class ChoicesSerializer(serializers.Serializer[dict[str, Any]]):
     searches = ChoiceSerializer(many=True)
     objectives = ChoiceSerializer(many=True)
     selectors = ChoiceSerializer(many=True)
@@ -326,14 +328,14 @@ class ChoicesSerializer(serializers.Serializer):
     levels = ChoiceSerializer(many=True)
 
 
-class DemoTaskSerializer(serializers.Serializer):
+class DemoTaskSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     sentence = serializers.CharField()
     kind = serializers.CharField()
     skills = serializers.ListField(child=serializers.CharField())
 
 
-class PairSerializer(serializers.Serializer):
+class PairSerializer(serializers.Serializer[Any]):
     input = serializers.CharField()
     output = serializers.CharField()
 
@@ -343,7 +345,7 @@ class DemoTaskDetailSerializer(DemoTaskSerializer):
     held_out = PairSerializer(many=True)
 
 
-class PredictionSerializer(serializers.Serializer):
+class PredictionSerializer(serializers.Serializer[dict[str, Any]]):
     input = serializers.CharField()
     expected = serializers.CharField()
     base = serializers.CharField(help_text="What the base alone answers.")
@@ -352,29 +354,29 @@ class PredictionSerializer(serializers.Serializer):
     different = serializers.BooleanField(help_text="Composing changed the answer.")
 
 
-class PredictionPageSerializer(serializers.Serializer):
+class PredictionPageSerializer(serializers.Serializer[dict[str, Any]]):
     count = serializers.IntegerField()
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = PredictionSerializer(many=True)
 
 
-class VerdictSerializer(serializers.Serializer):
+class VerdictSerializer(serializers.Serializer[dict[str, Any]]):
     decision = serializers.CharField(help_text="“use”, “single”, “train”, “none” or “unmeasured”.")
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
     sentence = serializers.CharField()
     certainty = serializers.CharField(help_text="On what, and by which rule, it was decided.")
     text = serializers.CharField(help_text="All figures, in the core's words.")
 
 
-class SnippetSerializer(serializers.Serializer):
+class SnippetSerializer(serializers.Serializer[dict[str, Any]]):
     key = serializers.CharField(help_text="“get”, “peft”, “merged” or “vllm”.")
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
     code = serializers.CharField(allow_blank=True, help_text="Empty where there is none; the note says why.")
     note = serializers.CharField(allow_blank=True)
 
 
-class SummarySerializer(serializers.Serializer):
+class SummarySerializer(serializers.Serializer[dict[str, Any]]):
     """What the report page says beyond the report: the verdict in a sentence, and what to type."""
 
     verdict = VerdictSerializer()

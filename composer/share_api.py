@@ -26,13 +26,14 @@ from composer.models import ShareLink
 from composer.serializers import PredictionPageSerializer
 from composer.sharing import card_of, report_told, share_find, share_of, share_renew, share_withdraw
 from composer.views import file_response
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
 
 
-class ShareSerializer(serializers.Serializer):
+class ShareSerializer(serializers.Serializer[dict[str, Any]]):
     """A private link: whoever has its address may read the report and download the adapter."""
 
     url = serializers.URLField(help_text="The page. Keep it as secret as what it shows.")
@@ -41,7 +42,7 @@ class ShareSerializer(serializers.Serializer):
     made_at = serializers.DateTimeField()
 
 
-class ShareRequestSerializer(serializers.Serializer):
+class ShareRequestSerializer(serializers.Serializer[dict[str, Any]]):
     shows_answers = serializers.BooleanField(
         required=False, default=True, help_text="The held-out examples, with what was answered."
     )
@@ -66,7 +67,7 @@ class ShareApi(OwnerApi):
         tags=["sharing"],
         responses={200: ShareSerializer, **refusals(401, 404)},
     )
-    def get(self, request: Request, composition_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """The link as it stands; 404 when there is none."""
         link = share_of(self.own(request, composition_id))
         if link is None:
@@ -80,7 +81,7 @@ class ShareApi(OwnerApi):
         request=ShareRequestSerializer,
         responses={201: ShareSerializer, **refusals(400, 401, 403, 404, 409)},
     )
-    def post(self, request: Request, composition_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """A new link to the finished report. The one before it, if any, leads nowhere from now on."""
         self.own(request, composition_id)
         asked = ShareRequestSerializer(data=request.data)
@@ -94,13 +95,13 @@ class ShareApi(OwnerApi):
         tags=["sharing"],
         responses={204: None, **refusals(401, 403, 404)},
     )
-    def delete(self, request: Request, composition_id: UUID) -> Response:
+    def delete(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """It leads nowhere any more. Harmless when there is none."""
         share_withdraw(owner=request.user, composition_id=composition_id)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class SharedSerializer(serializers.Serializer):
+class SharedSerializer(serializers.Serializer[dict[str, Any]]):
     """A shared report. Modules that are not public go by a number in it."""
 
     name = serializers.CharField()

@@ -22,6 +22,7 @@ from composer.selectors import own_modules
 from composer.sharing import card_of, report_told, share_find, share_renew, share_withdraw
 from composer.using import Snippet, get_shared, snippets
 from composer.views import file_response, own
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -31,7 +32,7 @@ SharedView = Callable[..., HttpResponseBase]
 
 @login_required
 @require_POST
-def share_renew_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = own(request, composition_id)
     try:
         share_renew(
@@ -44,7 +45,7 @@ def share_renew_page(request: HttpRequest, composition_id: UUID) -> HttpResponse
 
 @login_required
 @require_POST
-def share_withdraw_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def share_withdraw_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = own(request, composition_id)
     share_withdraw(owner=request.user, composition_id=composition_id)
     messages.success(request, "The link is withdrawn: it leads nowhere any more.")

@@ -92,5 +92,10 @@ def renamed(value: Any, names: Mapping[str, str]) -> Any:
 def in_text(text: str, names: Mapping[str, str]) -> str:
     """Whole names only: a/b is not a part of a/b-c, but a full stop may follow it."""
     for name, instead in names.items():
-        text = re.sub(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", lambda _, new=instead: new, text)
+        text = re.sub(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", literal(instead), text)
     return text
+
+
+def literal(text: str) -> str:
+    """The replacement for re.sub that stands for just this text."""
+    return text.replace("\\", r"\\")

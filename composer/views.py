@@ -24,6 +24,7 @@ from composer.sharing import share_of
 from composer.using import Snippet, get_by_token, get_published, snippets
 from composer.watch import watch_view
 from hub_site.accounts.models import User
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 
@@ -39,7 +40,7 @@ STATE_LABELS = {
 
 @login_required
 @require_safe
-def composition_list(request: HttpRequest) -> HttpResponse:
+def composition_list(request: SignedInRequest) -> HttpResponse:
     state, words = request.GET.get("state", ""), request.GET.get("q", "")[:80]
     found = selectors.compositions_listed(request.user, state, words)
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
@@ -68,7 +69,7 @@ def states_to_choose(owner: User, chosen: str) -> list[dict[str, Any]]:
 @login_required
 @never_cache
 @require_safe
-def composition_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The page to watch it on while it runs; its report when it is done; why, when it is not."""
     composition = own(request, composition_id)
     context: dict[str, Any] = {"composition": composition}
@@ -117,7 +118,7 @@ def own_snippets(composition: Composition, site: str) -> list[Snippet]:
 
 @login_required
 @require_safe
-def composition_file(request: HttpRequest, composition_id: UUID, name: str) -> HttpResponse:
+def composition_file(request: SignedInRequest, composition_id: UUID, name: str) -> HttpResponse:
     """The report as a file, whole."""
     composition = own(request, composition_id)
     if not composition.is_done:
@@ -134,7 +135,7 @@ def file_response(composition: Composition, report: dict[str, Any], name: str) -
 
 @login_required
 @require_safe
-def composition_adapter(request: HttpRequest, composition_id: UUID) -> HttpResponseBase:
+def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
     composition = own(request, composition_id)
     if not composition.has_adapter:
         raise Http404
@@ -143,7 +144,7 @@ def composition_adapter(request: HttpRequest, composition_id: UUID) -> HttpRespo
 
 @login_required
 @require_safe
-def composition_examples(request: HttpRequest, composition_id: UUID, role: str) -> HttpResponse:
+def composition_examples(request: SignedInRequest, composition_id: UUID, role: str) -> HttpResponse:
     """The examples as the command line reads them, byte for byte what the composition was made from."""
     pairs = selectors.examples_of(own(request, composition_id), role)
     if not pairs:
@@ -154,14 +155,14 @@ def composition_examples(request: HttpRequest, composition_id: UUID, role: str) 
 
 @login_required
 @require_POST
-def composition_cancel_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_cancel_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     own(request, composition_id)
     return redirect(composition_cancel(owner=request.user, composition_id=composition_id))
 
 
 @login_required
 @require_POST
-def composition_stop_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_stop_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = own(request, composition_id)
     try:
         composition_stop(owner=request.user, composition_id=composition_id)
@@ -172,7 +173,7 @@ def composition_stop_page(request: HttpRequest, composition_id: UUID) -> HttpRes
 
 @login_required
 @require_POST
-def composition_delete_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_delete_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = own(request, composition_id)
     try:
         composition_delete(owner=request.user, composition_id=composition_id)
@@ -183,7 +184,7 @@ def composition_delete_page(request: HttpRequest, composition_id: UUID) -> HttpR
     return redirect("composer:list")
 
 
-def own(request: HttpRequest, composition_id: UUID) -> Composition:
+def own(request: SignedInRequest, composition_id: UUID) -> Composition:
     composition = selectors.composition_find(request.user, composition_id)
     if composition is None:
         raise Http404

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -17,13 +17,14 @@ from composer.telling import event_line
 from composer.views import own
 from composer.watch import finished_view, progress_view
 from composer.watching import event_stream
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 
 
 @login_required
 @never_cache
 @require_safe
-def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_progress(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The part of the page that says where it stands; of a finished one, how it ended."""
     composition = own(request, composition_id)
     if composition.is_finished:
@@ -39,7 +40,7 @@ def composition_progress(request: HttpRequest, composition_id: UUID) -> HttpResp
 @login_required
 @never_cache
 @require_safe
-def composition_events(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_events(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The events after one that the page has: how it follows where no stream can be held open."""
     composition = own(request, composition_id)
     try:
@@ -51,7 +52,7 @@ def composition_events(request: HttpRequest, composition_id: UUID) -> HttpRespon
 
 @login_required
 @require_safe
-def composition_stream(request: HttpRequest, composition_id: UUID) -> HttpResponseBase:
+def composition_stream(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
     """The events as they happen, until it is finished."""
     composition = own(request, composition_id)
     try:
@@ -66,7 +67,7 @@ def refused(refusal: Refusal) -> HttpResponse:
 
 @login_required
 @require_POST
-def composition_mail_page(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_mail_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """A letter when it is done, or none after all."""
     composition = own(request, composition_id)
     try:

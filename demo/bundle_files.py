@@ -27,7 +27,7 @@ def save_base(base: T5ForConditionalGeneration, folder: Path) -> None:
 
 
 def save_module(module: PeftModel, combination: Combination, folder: Path) -> None:
-    module.save_pretrained(folder, save_embedding_layers=False)  # "auto" would ask a Hub for the base
+    module.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask a Hub for the base
     config = json.loads((folder / "adapter_config.json").read_text())
     config["target_modules"].sort()  # peft writes a set: its order changes from run to run
     write_json(folder / "adapter_config.json", config)

@@ -6,6 +6,7 @@ Held-out examples are never read here: they are for whoever composes.
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from torch.nn import Module
@@ -58,10 +59,11 @@ def measure_sums(base: Module, tokenizer: PreTrainedTokenizerFast, modules: Path
     Nothing is required here: it tells how far plain addition gets when somebody knows the skills.
     """
     model = load_modules(base, modules, [module.name for module in (*PURE_MODULES, NEW_KNOWLEDGE_MODULE)])
+    tuner: Any = model.base_model  # peft's LoraModel: it takes several adapters at once
     quality = {}
     for task in TASKS:
         if task.kind != "negative":
-            model.base_model.set_adapter(list(task.combination.skills))
+            tuner.set_adapter(list(task.combination.skills))
             quality[task.combination.name] = measure(model, tokenizer, hub_examples(task.combination, "dev"))
     return quality
 

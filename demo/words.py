@@ -109,7 +109,7 @@ TABLES = {
 KINDS = tuple(TABLES)
 
 WORDS = {
-    line.split()[0]: Word(*line.split(), kind)
+    line.split()[0]: Word._make([*line.split(), kind])
     for kind, table in TABLES.items()
     for line in table.strip().splitlines()
 }

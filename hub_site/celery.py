@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from celery import Celery, signals
-from kombu import Queue
+from kombu.entity import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub_site.settings.prod")
 

@@ -7,7 +7,7 @@ WHOLE_LINE_CHARACTERS = 8000  # a traceback of any use fits; an endless message 
 
 
 class LineFormatter(logging.Formatter):
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_msec_format = "%s.%03dZ"
     default_time_format = "%Y-%m-%dT%H:%M:%S"
 

@@ -15,6 +15,7 @@ from rest_framework.throttling import BaseThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
 from hub_site.accounts.models import Namespace, User
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
@@ -101,7 +102,7 @@ class ModuleListApi(UploadingView):
         request={"multipart/form-data": ModuleInput},
         responses={201: ModuleDetailSerializer, 409: ErrorSerializer, **REFUSED, **TOO_MUCH},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         asked = validated(ModuleInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         module = module_publish(author=request.user, namespace=namespace, **asked)
@@ -125,7 +126,7 @@ class ModuleApi(APIView):
         request=ModuleChange,
         responses={200: ModuleDetailSerializer, **REFUSED, **NOT_FOUND},
     )
-    def patch(self, request: Request, namespace: str, name: str) -> Response:
+    def patch(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)
         module_edit(editor=request.user, module=module, **validated(ModuleChange, request))
         return Response(detail(request, module))
@@ -137,7 +138,7 @@ class ModuleApi(APIView):
         tags=["modules"],
         responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer, **NOT_FOUND},
     )
-    def delete(self, request: Request, namespace: str, name: str) -> Response:
+    def delete(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module_delete(editor=request.user, module=writable_module_or_404(request.user, namespace, name))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -161,7 +162,7 @@ class VersionListApi(UploadingView):
         request={"multipart/form-data": FilesInput},
         responses={201: VersionSerializer, 200: VersionSerializer, **REFUSED, **NOT_FOUND, **TOO_MUCH},
     )
-    def post(self, request: Request, namespace: str, name: str) -> Response:
+    def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)
         version, is_new = version_add(author=request.user, module=module, **validated(FilesInput, request))
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK

@@ -163,6 +163,7 @@ class ModuleDetailSerializer(ModuleSerializer):
 
     @extend_schema_field(ComposedFromSerializer)
     def get_composed_from(self, module: Module) -> dict[str, Any]:
+        assert module.current is not None  # a draft has no details here
         found = composed_from(module.current, self.context["request"].user)
         return dict(ComposedFromSerializer(found).data)
 

@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry import hub_copies, selectors
@@ -60,7 +61,7 @@ def module_newest(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def module_new(request: HttpRequest) -> HttpResponse:
+def module_new(request: SignedInRequest) -> HttpResponse:
     form = ModuleForm(request.POST or None, request.FILES or None, user=request.user)
     if form.is_valid():
         try:
@@ -147,10 +148,11 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def module_edit_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
     tags = [tag.name for tag in module.tags.all()]
     head = module.current or module.draft
+    assert head is not None  # one of the two is there
     initial = initial_description(module, tags, selectors.card_of(head).text)
     form = EditForm(request.POST or None, initial=initial)
     if form.is_valid():
@@ -166,7 +168,7 @@ def module_edit_page(request: HttpRequest, namespace: str, name: str) -> HttpRes
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def version_new(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+def version_new(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
     form = VersionForm(request.POST or None, request.FILES or None)
     if form.is_valid():
@@ -183,7 +185,7 @@ def version_new(request: HttpRequest, namespace: str, name: str) -> HttpResponse
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def module_delete_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+def module_delete_page(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
     form = DeleteForm(request.POST or None, module=module)
     if form.is_valid():

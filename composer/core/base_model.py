@@ -141,7 +141,7 @@ class BaseModel:
             BaseModelError: the folder holds no such model.
             InvalidJobError: there is no such device.
         """
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers would draw one on our caller's terminal
+        logging.disable_progress_bar()  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
         where = found_device(device)
         name = name or folder.name

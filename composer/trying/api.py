@@ -6,7 +6,6 @@ from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -15,6 +14,7 @@ from composer.trying.selectors import Asker, Target
 from composer.trying.serializers import QuestionSerializer, TryOutSerializer
 from composer.trying.services import tryout_ask, tryout_wait, tryout_watch
 from hub_site.accounts.authentication import TokenScope
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from modules_registry.selectors import MAIN
 
@@ -32,7 +32,7 @@ REVISION = OpenApiParameter(
 class TryingApi(APIView):
     permission_classes = [IsAuthenticated, TokenScope]
 
-    def ask(self, request: Request, target: Target | None) -> Response:
+    def ask(self, request: SignedInApiRequest, target: Target | None) -> Response:
         """200 with the answer when it comes within two seconds, else 202 with the address to look at."""
         if target is None:
             raise Http404
@@ -54,7 +54,7 @@ class ModuleTryApi(TryingApi):
         parameters=[REVISION],
         responses=ASKED,
     )
-    def post(self, request: Request, namespace: str, name: str) -> Response:
+    def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         """Answer a prompt with the module and, beside it, by its base alone. Both greedily.
 
         200 with the answers when they come within two seconds; else 202, and the Location to look at:
@@ -72,7 +72,7 @@ class CompositionTryApi(TryingApi):
         request=QuestionSerializer,
         responses=ASKED,
     )
-    def post(self, request: Request, composition_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """As for a module: answer a prompt with your composition's adapter and by its base alone."""
         return self.ask(request, selectors.target_composition(request.user, composition_id))
 
@@ -84,7 +84,7 @@ class TryOutApi(TryingApi):
         tags=["try it"],
         responses={200: TryOutSerializer, **refusals(401, 404)},
     )
-    def get(self, request: Request, tryout_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, tryout_id: UUID) -> Response:
         """A question of yours and its answers. Ask again until is_finished."""
         tryout = selectors.tryout_of(Asker(request.user), tryout_id)
         if tryout is None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 
 MAX_NEW_TOKENS_HELP = "A token is a short word or a part of one."
 
@@ -25,8 +26,8 @@ class TryForm(forms.Form):
         label="New tokens at most", required=False, help_text=MAX_NEW_TOKENS_HELP
     )
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, auto_id="try_%s", **options)
+    def __init__(self, data: QueryDict | None = None, **options: Any) -> None:
+        super().__init__(data, auto_id="try_%s", **options)
         self.fields["input"].required = not self.data.get("example")
         self.fields["input"].error_messages["required"] = "Write what it should answer."
 

@@ -9,7 +9,7 @@ from composer.trying.models import TryOut
 from hub_site.jobs.models import Status
 
 
-class QuestionSerializer(serializers.Serializer):
+class QuestionSerializer(serializers.Serializer[dict[str, Any]]):
     input = serializers.CharField(trim_whitespace=False, help_text="At most 4,000 characters.")
     template = serializers.CharField(
         required=False,
@@ -23,7 +23,7 @@ class QuestionSerializer(serializers.Serializer):
         return {"text": asked.pop("input"), **asked}
 
 
-class AnswerSerializer(serializers.Serializer):
+class AnswerSerializer(serializers.Serializer[dict[str, Any]]):
     text = serializers.CharField()
     tokens = serializers.IntegerField(help_text="Of the answer.")
     seconds = serializers.FloatField()
@@ -31,7 +31,7 @@ class AnswerSerializer(serializers.Serializer):
     is_full = serializers.BooleanField(help_text="It has as many tokens as it may have.")
 
 
-class TryOutSerializer(serializers.ModelSerializer):
+class TryOutSerializer(serializers.ModelSerializer[TryOut]):
     """A question and, once it is done, its two answers. Kept for a day; only who asked may read it."""
 
     ahead = serializers.SerializerMethodField(help_text="Questions that come before this one.")

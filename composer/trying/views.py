@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
@@ -24,6 +24,7 @@ from composer.trying.services import (
     tryout_watch,
 )
 from hub_site.common.errors import Refusal
+from hub_site.common.requests import PageRequest
 from hub_site.jobs.models import Status
 from modules_registry.selectors import MAIN
 
@@ -36,19 +37,19 @@ NO_WORKER = (
 
 @never_cache
 @require_http_methods(["GET", "POST"])
-def module_try(request: HttpRequest, namespace: str, name: str, revision: str = MAIN) -> HttpResponse:
+def module_try(request: PageRequest, namespace: str, name: str, revision: str = MAIN) -> HttpResponse:
     return target_try(request, selectors.target_module(namespace, name, request.user, revision))
 
 
 @never_cache
 @require_http_methods(["GET", "POST"])
-def composition_try(request: HttpRequest, composition_id: UUID) -> HttpResponse:
+def composition_try(request: PageRequest, composition_id: UUID) -> HttpResponse:
     return target_try(request, selectors.target_composition(request.user, composition_id))
 
 
 @never_cache
 @require_safe
-def tryout_page(request: HttpRequest, tryout_id: UUID) -> HttpResponse:
+def tryout_page(request: PageRequest, tryout_id: UUID) -> HttpResponse:
     """One question: its answer alone for htmx, else on a page of its own."""
     tryout = selectors.tryout_of(asker_of(request), tryout_id)
     if tryout is None:
@@ -64,7 +65,7 @@ def tryout_page(request: HttpRequest, tryout_id: UUID) -> HttpResponse:
     return render(request, "trying/tryout.html", context)
 
 
-def target_try(request: HttpRequest, target: Target | None) -> HttpResponse:
+def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
     """GET: the box. POST: ask, and show the answer, how the question stands, or why it cannot be asked."""
     if target is None:
         raise Http404
@@ -79,7 +80,7 @@ def target_try(request: HttpRequest, target: Target | None) -> HttpResponse:
     return render(request, template, panel_context(request, target, TryForm(initial=beginning)))
 
 
-def answered(request: HttpRequest, target: Target) -> HttpResponse:
+def answered(request: PageRequest, target: Target) -> HttpResponse:
     form = TryForm(request.POST)
     try:
         tryout = ask(request, target, form)
@@ -92,7 +93,7 @@ def answered(request: HttpRequest, target: Target) -> HttpResponse:
     return render(request, "trying/_answer.html", context)
 
 
-def ask(request: HttpRequest, target: Target, form: TryForm) -> TryOut:
+def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
     if not form.is_valid():
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
@@ -100,7 +101,7 @@ def ask(request: HttpRequest, target: Target, form: TryForm) -> TryOut:
         return tryout_ask(asker=asker, target=target, **form.asked())
 
 
-def refused(request: HttpRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
+def refused(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
     """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200.
 
     It has a place of its own: the question before, which may still wait for its answer, keeps its place.
@@ -119,7 +120,7 @@ def refused(request: HttpRequest, target: Target, form: TryForm, refusal: Refusa
     return response
 
 
-def panel_context(request: HttpRequest, target: Target, form: TryForm) -> dict[str, Any]:
+def panel_context(request: PageRequest, target: Target, form: TryForm) -> dict[str, Any]:
     return {
         "form": form,
         "target": target,

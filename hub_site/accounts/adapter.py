@@ -44,4 +44,5 @@ class AccountAdapter(DefaultAccountAdapter):
         if signup:
             welcome = 'Welcome, {}. A first step: <a href="{}">compose an adapter for a ready-made task</a>.'
             messages.success(request, format_html(welcome, user.username, reverse("composer:new")))
-        return super().post_login(request, user, signup=signup, **kwargs)
+        response: HttpResponse = super().post_login(request, user, signup=signup, **kwargs)
+        return response

@@ -24,7 +24,7 @@ class TokenForm(forms.Form):
     )
 
 
-class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]
+class LoginForm(allauth_forms.LoginForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["login"].label = "Username or e-mail"
@@ -33,19 +33,19 @@ class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]
         self.fields["password"].help_text = ""  # the page has one link to a new password, beside the button
 
 
-class SignupForm(allauth_forms.SignupForm):  # type: ignore[misc]
+class SignupForm(allauth_forms.SignupForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         say_e_mail(self.fields["email"])
 
 
-class ResetPasswordForm(allauth_forms.ResetPasswordForm):  # type: ignore[misc]
+class ResetPasswordForm(allauth_forms.ResetPasswordForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         say_e_mail(self.fields["email"])
 
 
-class AddEmailForm(allauth_forms.AddEmailForm):  # type: ignore[misc]
+class AddEmailForm(allauth_forms.AddEmailForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         say_e_mail(self.fields["email"])

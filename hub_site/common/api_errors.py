@@ -14,17 +14,17 @@ from hub_site.common.errors import Refusal
 HOW_TO_SIGN_IN = "Send “Authorization: Bearer lh_…”. Make a token under /settings/tokens/."
 
 
-class ErrorDetailSerializer(serializers.Serializer):
+class ErrorDetailSerializer(serializers.Serializer[dict[str, Any]]):
     code = serializers.CharField(help_text="Stable and snake_case: branch on this.")
     message = serializers.CharField(help_text="One or two sentences for a person.")
-    fields = serializers.DictField(
+    fields = serializers.DictField(  # type: ignore[assignment]  # a key of ours; DRF takes it for a field
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
         help_text="Messages by field, where the fault lies in one.",
     )
 
 
-class ErrorSerializer(serializers.Serializer):
+class ErrorSerializer(serializers.Serializer[dict[str, Any]]):
     """The body of every answer that is not a success."""
 
     error = ErrorDetailSerializer()

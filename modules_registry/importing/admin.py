@@ -16,7 +16,7 @@ from modules_registry.importing.base_services import (
 from modules_registry.importing.models import BaseImport
 
 
-class BaseImportForm(forms.ModelForm):  # type: ignore[type-arg]
+class BaseImportForm(forms.ModelForm):
     """What a base model of the Hub is asked for with."""
 
     class Meta:
@@ -40,7 +40,7 @@ class BaseImportForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(BaseImport)
-class BaseImportAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class BaseImportAdmin(admin.ModelAdmin):
     """Base models asked for: adding one queues the work, and the list says how far it is."""
 
     form = BaseImportForm

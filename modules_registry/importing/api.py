@@ -7,12 +7,11 @@ from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub_site.accounts.authentication import TokenScope
-from hub_site.accounts.models import User
+from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import ErrorSerializer
 from modules_registry.api import NOT_FOUND, PAGE_SIZE_MAX, REFUSED, Pages, namespace_asked, validated
 from modules_registry.importing import selectors
@@ -45,10 +44,10 @@ class ImportsApi(OwnerApi):
         ],
         responses={200: ImportPageSerializer, 401: ErrorSerializer, **NOT_FOUND},
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: SignedInApiRequest) -> Response:
         """Your imports, newest first."""
         pages = Pages()
-        rows: Any = pages.paginate_queryset(selectors.imports_of(user_of(request)), request, view=self)
+        rows: Any = pages.paginate_queryset(selectors.imports_of(request.user), request, view=self)
         listed = ImportSerializer(rows, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)
 
@@ -59,11 +58,11 @@ class ImportsApi(OwnerApi):
         request=ImportInput,
         responses={202: ImportDetailSerializer, 429: ErrorSerializer, **REFUSED},
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         """Ask for repositories, or for all of an owner's. It runs in the background: read it again."""
         asked = validated(ImportInput, request)
-        namespace = namespace_asked(user_of(request), asked.pop("namespace", ""))
-        job = import_request(owner=user_of(request), namespace=namespace, **asked)
+        namespace = namespace_asked(request.user, asked.pop("namespace", ""))
+        job = import_request(owner=request.user, namespace=namespace, **asked)
         return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
 
 
@@ -71,7 +70,7 @@ class ImportApi(OwnerApi):
     @extend_schema(
         operation_id="imports_retrieve", summary="Read an import", tags=["imports"], responses=READ
     )
-    def get(self, request: Request, import_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, import_id: UUID) -> Response:
         """One import, with what became of each repository."""
         return Response(detail(request, import_id))
 
@@ -84,9 +83,9 @@ class ImportCancelApi(OwnerApi):
         request=None,
         responses={202: ImportDetailSerializer, 401: ErrorSerializer, 403: ErrorSerializer, **NOT_FOUND},
     )
-    def post(self, request: Request, import_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, import_id: UUID) -> Response:
         """Ask for the end of it. What came in stays; a finished import stays as it is."""
-        import_cancel(owner=user_of(request), import_id=import_id)
+        import_cancel(owner=request.user, import_id=import_id)
         return Response(detail(request, import_id), status=status.HTTP_202_ACCEPTED)
 
 
@@ -100,19 +99,14 @@ class ImportAgainApi(OwnerApi):
             202: ImportDetailSerializer, 409: ErrorSerializer, 429: ErrorSerializer, **REFUSED, **NOT_FOUND,
         },
     )  # fmt: skip
-    def post(self, request: Request, import_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, import_id: UUID) -> Response:
         """A new import of what a finished one refused or did not come to."""
-        job = import_again(owner=user_of(request), import_id=import_id)
+        job = import_again(owner=request.user, import_id=import_id)
         return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
 
 
-def detail(request: Request, import_id: UUID) -> dict[str, Any]:
-    job: ModuleImport | None = selectors.import_find(user_of(request), import_id)
+def detail(request: SignedInApiRequest, import_id: UUID) -> dict[str, Any]:
+    job: ModuleImport | None = selectors.import_find(request.user, import_id)
     if job is None:
         raise Http404
     return dict(ImportDetailSerializer(job, context={"request": request}).data)
-
-
-def user_of(request: Request) -> User:
-    assert isinstance(request.user, User)  # IsAuthenticated
-    return request.user

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from hub_site.accounts.models import User
+from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal
 from modules_registry.importing import selectors
@@ -41,8 +41,8 @@ SILENT_WORKER = (
 @login_required
 @never_cache
 @require_safe
-def import_list(request: HttpRequest) -> HttpResponse:
-    page = Paginator(selectors.imports_of(user_of(request)), PER_PAGE).get_page(request.GET.get("page"))
+def import_list(request: SignedInRequest) -> HttpResponse:
+    page = Paginator(selectors.imports_of(request.user), PER_PAGE).get_page(request.GET.get("page"))
     rows = [(job, selectors.counts_of(job)) for job in page]
     return render(request, "modules_registry/importing/import_list.html", {"page": page, "rows": rows})
 
@@ -50,8 +50,8 @@ def import_list(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @require_http_methods(["GET", "POST"])
-def import_new(request: HttpRequest) -> HttpResponse:
-    user = user_of(request)
+def import_new(request: SignedInRequest) -> HttpResponse:
+    user = request.user
     initial = {"sources": request.GET.get("source", "")}
     form = ImportForm(request.POST or None, request.FILES or None, user=user, initial=initial)
     if form.is_valid():
@@ -68,7 +68,7 @@ def import_new(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @require_safe
-def import_page(request: HttpRequest, import_id: UUID) -> HttpResponse:
+def import_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
     context = state_of(request, own(request, import_id))
     return render(request, "modules_registry/importing/import.html", context)
 
@@ -76,7 +76,7 @@ def import_page(request: HttpRequest, import_id: UUID) -> HttpResponse:
 @login_required
 @never_cache
 @require_safe
-def import_progress(request: HttpRequest, import_id: UUID) -> HttpResponse:
+def import_progress(request: SignedInRequest, import_id: UUID) -> HttpResponse:
     """The part of the page that moves; a finished import asks for the whole page."""
     job = own(request, import_id)
     if job.is_finished:
@@ -86,17 +86,17 @@ def import_progress(request: HttpRequest, import_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def import_cancel_page(request: HttpRequest, import_id: UUID) -> HttpResponse:
+def import_cancel_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
     own(request, import_id)
-    return redirect(import_cancel(owner=user_of(request), import_id=import_id))
+    return redirect(import_cancel(owner=request.user, import_id=import_id))
 
 
 @login_required
 @require_POST
-def import_again_page(request: HttpRequest, import_id: UUID) -> HttpResponse:
+def import_again_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
     job = own(request, import_id)
     try:
-        return redirect(import_again(owner=user_of(request), import_id=import_id))
+        return redirect(import_again(owner=request.user, import_id=import_id))
     except Refusal as refusal:
         messages.error(request, refusal.message)
         return redirect(job)
@@ -121,13 +121,8 @@ def state_of(request: HttpRequest, job: ModuleImport) -> dict[str, Any]:
     }
 
 
-def own(request: HttpRequest, import_id: UUID) -> ModuleImport:
-    job = selectors.import_find(user_of(request), import_id)
+def own(request: SignedInRequest, import_id: UUID) -> ModuleImport:
+    job = selectors.import_find(request.user, import_id)
     if job is None:
         raise Http404
     return job
-
-
-def user_of(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)  # login_required
-    return request.user
