@@ -3,12 +3,12 @@
 from uuid import UUID
 
 from composer import runner
-from hub_site.celery import app
+from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import RING_AGAIN
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
-@app.task(ignore_result=True)
+@app.task(name="composer.tasks.run_composition", ignore_result=True)
 def run_composition(composition_id: str) -> None:
     try:
         runner.composition_run(UUID(composition_id))
@@ -16,13 +16,13 @@ def run_composition(composition_id: str) -> None:
         ring_for_letters()
 
 
-@app.task(ignore_result=True)
+@app.task(name="composer.tasks.send_letter", ignore_result=True)
 def send_letter(composition_id: str) -> None:
     """On the default queue: a slow mail server must not hold up the next composition."""
     runner.letter_send(UUID(composition_id))
 
 
-@app.task(ignore_result=True)
+@app.task(name="composer.tasks.sweep", ignore_result=True)
 def sweep() -> None:
     """Ring again for compositions that wait, and clear away what dead workers left."""
     for composition_id in runner.sweep():

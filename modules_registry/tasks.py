@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from hub_site.celery import app
+from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import RING_AGAIN
 from modules_registry import runner, upkeep
 

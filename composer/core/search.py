@@ -16,10 +16,7 @@ import torch
 from torch import Tensor
 
 from composer.core.errors import InvalidJobError, SearchBrokeError, StopSearch
-from composer.core.record import STATE_EVERY, Found, Journal, OnStep, Step, finite
-
-__all__ = ["Fits", "Found", "Journal", "OnStep", "Step", "fit_weights", "search_greedy", "search_nevergrad"]
-
+from composer.core.record import STATE_EVERY, Found, Journal, OnStep, finite
 
 # --- without gradients --------------------------------------------------------
 

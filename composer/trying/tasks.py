@@ -3,16 +3,16 @@
 from uuid import UUID
 
 from composer.trying import runner
-from hub_site.celery import app
+from hub_site.jobs.celery_app import app
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
-@app.task(ignore_result=True)
+@app.task(name="composer.trying.tasks.run_tryout", ignore_result=True)
 def run_tryout(tryout_id: str) -> None:
     runner.tryout_run(UUID(tryout_id))
 
 
-@app.task(ignore_result=True)
+@app.task(name="composer.trying.tasks.sweep_tryouts", ignore_result=True)
 def sweep_tryouts() -> None:
     """Forget what is a day old, and ring again for what waits."""
     for tryout_id in runner.sweep():

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from hub_site.celery import app
+from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import RING_AGAIN
 from hub_site.jobs.worker import stop_with_worker
 from modules_registry.importing import base_runner, runner

@@ -1,0 +1,45 @@
+"""The Celery app. A message is a doorbell with an id; what it means and what becomes of it are rows.
+
+Queues: "default" (seconds), "transfer" (minutes on the network), "compose" (minutes of computing),
+"try" (answers).
+"""
+
+import os
+from pathlib import Path
+
+from celery import Celery, signals
+from kombu.entity import Queue
+
+app = Celery("hub_site")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    accept_content=["json"],
+    task_serializer="json",
+    result_backend=None,
+    task_ignore_result=True,
+    task_queues=[Queue("default"), Queue("transfer"), Queue("compose"), Queue("try")],
+    task_default_queue="default",
+    task_create_missing_queues=False,
+    task_acks_late=False,  # the sweeper rings again; no broker's redelivery rule matters
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+    timezone="UTC",
+)
+app.autodiscover_tasks()
+
+
+@signals.worker_ready.connect
+@signals.beat_init.connect
+def say_ready(**_: object) -> None:
+    """Tell whoever started this process that it takes work now."""
+    if ready_file := os.environ.get("HUB_READY_FILE"):
+        Path(ready_file).write_text(f"{os.getpid()}\n", encoding="ascii")
+
+
+@signals.setup_logging.connect
+def log_as_the_site_does(**_: object) -> None:
+    """Keep Celery from putting its own handlers in place of settings.LOGGING."""
