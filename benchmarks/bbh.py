@@ -22,11 +22,11 @@ from random import Random
 from typing import Any
 
 from benchmarks.machine import machine
-from composer.core import choices
-from composer.core.evaluate import is_reference_match
-from composer.core.examples import Example
 from composer.core.job import Composition
-from composer.core.request import read_job
+from composer.core.spec import choices
+from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import read_job
+from composer.core.spec.metrics import is_reference_match
 
 SHOTS = 5
 METHODS = ("auto", "lorahub")

@@ -155,7 +155,8 @@ def quality_row(order: Order) -> dict[str, Any]:
 
 def verdict_row(order: Order) -> dict[str, Any]:
     """The verdict from some held-out examples, what one from none would rest on, and the gain on others."""
-    from composer.core.evaluate import accuracy, verdict_on_held_out
+    from composer.core.evaluate import verdict_on_held_out
+    from composer.core.spec.metrics import accuracy
 
     draw = draw_examples(
         TASKS_BY_NAME[order.task].combination, order.draw, verdict=VERDICT_EXAMPLES, truth=HELD_OUT
@@ -207,9 +208,9 @@ def named(order: Order) -> dict[str, Any]:
 @contextmanager
 def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]:
     """One composition, made as the command line makes it, with all that it knows of itself."""
-    from composer.core.errors import StopSearch
     from composer.core.job import Composition
-    from composer.core.request import read_job
+    from composer.core.spec.errors import StopSearch
+    from composer.core.spec.job_spec import read_job
 
     asked = {**VARIANTS["auto" if order.variant in PRECISIONS else order.variant]}
     if order.variant in PRECISIONS:
@@ -236,7 +237,7 @@ def reference_seconds(draw: Draw) -> float:
     """The published loop on the same shots and modules, from modules in memory to weights chosen."""
     from benchmarks.reference import Reference
     from composer.core.base_model import BaseModel
-    from composer.core.examples import Example
+    from composer.core.spec.examples import Example
 
     reference = Reference.load(BUNDLE / "base", [BUNDLE / "modules" / name for name in modules_without(None)])
     batch = BaseModel.load(BUNDLE / "base").encode([Example(*shot) for shot in draw.shots])

@@ -15,7 +15,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 
 LENGTHS = (96, 101, 107, 112, 119)  # tokens of the inputs, the end token included; 107 in the middle
 ANSWER_TOKENS = 4  # the end token included

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pictures
-from composer.core.evaluate import LeftOut, verdict_left_out, wilson_interval
+from composer.core.evaluate import LeftOut, verdict_left_out
+from composer.core.spec.metrics import wilson_interval
 
 COLUMNS = {
     "zero_shot": "base alone",

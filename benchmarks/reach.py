@@ -25,12 +25,12 @@ from benchmarks.reference import Reference
 from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
 from composer.core.base_model import BaseModel
 from composer.core.combine import ExactSum, Method, ProductOfSums
-from composer.core.errors import StopSearch
-from composer.core.examples import Example
 from composer.core.job import Composition
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
-from composer.core.request import read_job
+from composer.core.spec.errors import StopSearch
+from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import read_job
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = 200  # of the default's search, the greedy choice and all of the bag among them

@@ -15,10 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from composer.core import choices
-from composer.core.errors import ComposeError, ExamplesError, InvalidJobError
-from composer.core.examples import Example, read_examples, require_without_shots
-from composer.core.request import read_job
 from composer.core.sources import (
     Source,
     as_folder,
@@ -28,6 +24,10 @@ from composer.core.sources import (
     module_text,
     repository,
 )
+from composer.core.spec import choices
+from composer.core.spec.errors import ComposeError, ExamplesError, InvalidJobError
+from composer.core.spec.examples import Example, read_examples, require_without_shots
+from composer.core.spec.job_spec import read_job
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C

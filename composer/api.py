@@ -19,8 +19,8 @@ from rest_framework.views import APIView
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
-from composer.core import choices
-from composer.core.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
+from composer.core.spec import choices
+from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
 from composer.models import Composition
 from composer.report import SHOWN, command, predictions_kept, race_rows, race_words
 from composer.report_files import FILES

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer import selectors
-from composer.core.examples import Example, example_sha256
+from composer.core.spec.examples import Example, example_sha256
 from composer.models import ScreenedLoss
 from composer.selectors import Fit
 from modules_registry.models import BaseModel, Module, Version

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from composer.core import job
-from composer.core.errors import StopSearch
-from composer.core.request import STOP_FILE
+from composer.core.spec.errors import StopSearch
+from composer.core.spec.job_spec import STOP_FILE
 
 
 def run(folder: Path, on_event: Callable[[dict[str, Any]], None]) -> None:

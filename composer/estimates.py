@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.choices import (
+from composer.core.spec.choices import (
     BASELINES_OF_CHOICE,
     DEFAULT_LEVEL,
     GRADIENT_STEP_COST,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from composer.core.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
-from composer.core.examples import Example, problems_with
+from composer.core.spec.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
+from composer.core.spec.examples import Example, problems_with
 
 SHOTS_MAX = SHOTS_LIMIT
 HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method of the race

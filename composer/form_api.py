@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from composer import selectors
 from composer.api import OwnerApi
 from composer.candidates import MODULES_MAX, candidates, fitting_modules, most_for_me
-from composer.core.choices import BUDGET_OF_METHOD
+from composer.core.spec.choices import BUDGET_OF_METHOD
 from composer.estimates import Amounts, estimate, queue_now
 from composer.models import Composition, Draft
 from composer.serializers import (

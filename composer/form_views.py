@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from composer import selectors
 from composer.candidates import own_modules_words
-from composer.core.choices import (
+from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_OF_METHOD,
     DEFAULT_LEVEL,

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
-from composer.core.choices import (
+from composer.core.spec.choices import (
     BASELINES,
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -35,7 +35,7 @@ from composer.core.choices import (
     Choice,
     level_budget,
 )
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.examples import (
     NO_EXAMPLES,
     ExamplesError,

@@ -9,7 +9,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils.text import slugify
 
-from composer.core.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
+from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job, JobEvent, Status
 from modules_registry.models import BaseModel, Module, StoredFile, Version
@@ -22,7 +22,7 @@ class Composition(Job):
     name = models.CharField(max_length=80)
     sentence = models.CharField(max_length=300, blank=True)  # the task in the owner's words
     base = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="compositions")
-    method = models.CharField(max_length=20)  # names from composer.core.choices
+    method = models.CharField(max_length=20)  # names from composer.core.spec.choices
     search = models.CharField(max_length=80, default="auto")
     objective = models.CharField(max_length=20, default="loss")
     selection = models.CharField(max_length=80, default="all")  # "chosen", "all", "random:100+screen:20"

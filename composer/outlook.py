@@ -11,7 +11,7 @@ from composer.candidates import (
     own_modules_words,
     ranked,
 )
-from composer.core.choices import (
+from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
     DEFAULT_LEVEL,
@@ -21,7 +21,7 @@ from composer.core.choices import (
     Choice,
     level_budget,
 )
-from composer.core.examples import Example, without_shots
+from composer.core.spec.examples import Example, without_shots
 from composer.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from composer.examples import ExamplesError, Note, pairs_from_text, row_notes
 from composer.forms import COUNT_DEFAULT, CompositionForm

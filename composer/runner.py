@@ -26,7 +26,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from composer import selectors
-from composer.core.request import STOP_FILE
+from composer.core.spec.job_spec import STOP_FILE
 from composer.examples import json_lines
 from composer.models import (
     Composition,

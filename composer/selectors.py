@@ -16,8 +16,8 @@ from django.conf import settings
 from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
-from composer.core.examples import Example, example_sha256, is_storable
+from composer.core.spec.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
+from composer.core.spec.examples import Example, example_sha256, is_storable
 from composer.examples import pairs_from_text
 from composer.models import Composition, CompositionEvent, Draft, ResultFile, ScreenedLoss
 from composer.models import Example as ExampleRow

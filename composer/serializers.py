@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from composer import selectors
 from composer.candidates import own_modules_words
-from composer.core.choices import (
+from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
     BUDGET_OF_METHOD,
@@ -23,7 +23,7 @@ from composer.core.choices import (
     TEXT_LIMIT,
     level_budget,
 )
-from composer.core.examples import Example, is_storable, problems_with
+from composer.core.spec.examples import Example, is_storable, problems_with
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
 from composer.models import Composition, CompositionEvent
 from composer.telling import said

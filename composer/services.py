@@ -14,13 +14,13 @@ from django.db import IntegrityError, transaction
 
 from composer import selectors
 from composer.candidates import MODULES_MAX, chosen_for_me, fitting_modules
-from composer.core import choices
-from composer.core.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
-from composer.core.errors import InvalidJobError
-from composer.core.examples import Example, is_storable, without_shots
-from composer.core.request import batch_size_of, objective_name, one_of, search_name, whole_number
-from composer.core.selectors import parse_selectors
-from composer.core.templates import require_template
+from composer.core.spec import choices
+from composer.core.spec.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.examples import Example, is_storable, without_shots
+from composer.core.spec.job_spec import batch_size_of, objective_name, one_of, search_name, whole_number
+from composer.core.spec.selection import parse_selectors
+from composer.core.spec.templates import require_template
 from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
 from composer.models import Composition, CompositionModule, Draft
 from composer.models import Example as ExampleRow

@@ -4,7 +4,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
-from composer.core.templates import CHAT, filled
+from composer.core.spec.templates import CHAT, filled
 from composer.models import Composition
 from modules_registry.models import BaseModel, Module
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.utils import timezone
 
 from composer import selectors
-from composer.core.choices import SEARCH_OF_AUTO
+from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.estimates import Estimate, amounts_of, seconds_by_stage
 from composer.models import Composition
 from composer.pace import Stage, left_s, stages_of, time_words, waited_words

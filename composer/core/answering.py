@@ -15,8 +15,8 @@ from torch import nn
 
 from composer.core.base_model import BaseModel
 from composer.core.combine import Adapters, single_modules
-from composer.core.errors import BaseChangedError, ExampleTooLongError, PromptTooLongError
 from composer.core.module_stack import read_module, stack_modules
+from composer.core.spec.errors import BaseChangedError, ExampleTooLongError, PromptTooLongError
 
 
 @dataclass(frozen=True)

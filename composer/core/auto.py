@@ -16,12 +16,12 @@ from torch import Tensor
 
 from composer.core import blend
 from composer.core.blend import Folds
-from composer.core.choices import GRADIENT_STEP_COST
 from composer.core.combine import ExactSum
 from composer.core.layerwise import FreeLayers
 from composer.core.objective import FewShotScorer
 from composer.core.record import Found, Journal
 from composer.core.search import Fits, fit_weights
+from composer.core.spec.choices import GRADIENT_STEP_COST
 
 LAYER_STEPS = 25
 LAYER_RATE = 0.03

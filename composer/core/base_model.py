@@ -32,17 +32,17 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from composer.core.combine import Adapters, LowRank
-from composer.core.errors import (
+from composer.core.module_stack import Layer
+from composer.core.products import can_pack, pack_linear, round_linear
+from composer.core.spec.errors import (
     BaseModelError,
     ExampleTooLongError,
     InvalidJobError,
     MismatchedModulesError,
 )
-from composer.core.examples import Example
-from composer.core.module_stack import Layer
-from composer.core.products import can_pack, pack_linear, round_linear
+from composer.core.spec.examples import Example
+from composer.core.spec.templates import CHAT, INPUT, filled
 from composer.core.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
-from composer.core.templates import CHAT, INPUT, filled
 
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
 # Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two

@@ -11,24 +11,24 @@ from torch import Tensor
 
 from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
 from composer.core.blend import DEFAULTS, Folds, parts_left_out
-from composer.core.choices import (
-    LABEL_OF_BASELINE,
-    LORA_ALPHA_OVER_RANK,
-    LORA_LEARNING_RATE,
-    LORA_STEPS,
-    PUBLISHED_BUDGET,
-)
 from composer.core.combine import Adapters, Method, OwnFactors, single_modules
-from composer.core.errors import ComposeError
 from composer.core.evaluate import LeftOut
-from composer.core.examples import Example
 from composer.core.fitting import Fitting
 from composer.core.gradient import loss_and_gradient
 from composer.core.methods import make_method
 from composer.core.module_stack import Layer, ModuleStack
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal
-from composer.core.request import Job
+from composer.core.spec.choices import (
+    LABEL_OF_BASELINE,
+    LORA_ALPHA_OVER_RANK,
+    LORA_LEARNING_RATE,
+    LORA_STEPS,
+    PUBLISHED_BUDGET,
+)
+from composer.core.spec.errors import ComposeError
+from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import Job
 
 # Per token, with examples in the prompt: a right one has a chance of 5 %. The demo world's base, which never
 # saw such prompts, stays above 3.7 on every task, though examples often lower its loss from 7 or 10.

@@ -22,11 +22,11 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from composer.core.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 from composer.core.combine import ExactSum, Method
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Found, Journal, finite
 from composer.core.search import Fits, fit_weights, search_greedy
+from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 
 ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
 

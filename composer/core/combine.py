@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from composer.core.choices import WEIGHT_BOUND
-from composer.core.errors import MismatchedModulesError
 from composer.core.module_stack import ModuleStack
+from composer.core.spec.choices import WEIGHT_BOUND
+from composer.core.spec.errors import MismatchedModulesError
 
 
 class LowRank(Protocol):

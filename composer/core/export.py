@@ -14,7 +14,7 @@ from torch import Tensor
 
 from composer.core.base_model import BaseModel, TokenBatch
 from composer.core.combine import Adapters, PlainLora
-from composer.core.errors import ExportMismatchError
+from composer.core.spec.errors import ExportMismatchError
 
 # Largest difference of a logit, relative to the largest logit; the noise itself is about 1e-6 and 1e-2.
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.core import choices
 from composer.core.auto import Auto, search_auto
 from composer.core.auto import planned_steps as auto_steps
 from composer.core.base_model import BaseModel
 from composer.core.blend import DEFAULTS, adam_steps, rate_for, search_blend
 from composer.core.blend import planned_steps as blend_steps
 from composer.core.combine import ExactSum, Method
-from composer.core.errors import StopSearch
-from composer.core.evaluate import is_exact_match, longest_useful_answer
-from composer.core.examples import Example
 from composer.core.lbfgs import fit_lbfgs, rounded_size
 from composer.core.objective import FewShotScorer, lorahub_loss, mean_size, token_mean
 from composer.core.record import Found, Journal
-from composer.core.request import Job
 from composer.core.search import Fits, Variant, fit_weights, search_greedy, search_nevergrad
+from composer.core.spec import choices
+from composer.core.spec.errors import StopSearch
+from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import Job
+from composer.core.spec.metrics import is_exact_match, longest_useful_answer
 
 SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|: what the default's own fits are pulled by
 TIE_BREAK = 0.01  # the most that the loss adds to the share of wrong answers; one of 64 shots is 0.0156

@@ -24,23 +24,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core import choices, report, stages
+from composer.core import report, stages
 from composer.core.base_model import BaseModel
 from composer.core.baselines import Cost, Exam, Race, Rival, left_out_of, lora_left_out, mean_length
 from composer.core.combine import Method, PlainLora, as_adapters
 from composer.core.contributions import losses_without, shortened
-from composer.core.errors import InvalidJobError, StopSearch
 from composer.core.evaluate import (
     LeftOut,
     Verdict,
-    counted,
-    longest_useful_answer,
     verdict_left_out,
     verdict_on_held_out,
     verdict_without_evidence,
     verdict_without_rivals,
 )
-from composer.core.examples import read_examples, require_without_shots
 from composer.core.export import (
     Parent,
     loaded_by_peft,
@@ -56,12 +52,16 @@ from composer.core.methods import make_method
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal, Record, Step, read_record, state_event
-from composer.core.request import Job, read_job
 from composer.core.scoring import require_room
 from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.search import require_optimizer
 from composer.core.select import compatible, joined_ranks, select_modules
-from composer.core.selectors import parse_selectors
+from composer.core.spec import choices
+from composer.core.spec.errors import InvalidJobError, StopSearch
+from composer.core.spec.examples import read_examples, require_without_shots
+from composer.core.spec.job_spec import Job, read_job
+from composer.core.spec.metrics import counted, longest_useful_answer
+from composer.core.spec.selection import parse_selectors
 from composer.core.stages import Stage
 
 OnEvent = Callable[[dict[str, Any]], None]

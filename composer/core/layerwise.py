@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.choices import WEIGHT_BOUND
 from composer.core.combine import Adapters, PlainLora, concatenated, sum_adapters
 from composer.core.module_stack import ModuleStack
+from composer.core.spec.choices import WEIGHT_BOUND
 
 LOGIT_BOUND = 10.0  # two modules this far apart: one has e²⁰ times the weight of the other
 

@@ -16,8 +16,8 @@ from composer.core.methods import make_method
 from composer.core.module_stack import ModuleStack
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal
-from composer.core.request import Job
 from composer.core.screening import Screening
+from composer.core.spec.job_spec import Job
 
 
 @dataclass(frozen=True)

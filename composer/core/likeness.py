@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from composer.core.base_model import BaseModel, padded
-from composer.core.examples import Example
 from composer.core.module_stack import ModuleStack
+from composer.core.spec.examples import Example
 
 WINDOW_TOKENS = 256  # a text is read whole, so many tokens at a time
 WINDOWS_AT_ONCE = 32

@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from composer.core.choices import RANK_LIMIT
-from composer.core.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
+from composer.core.spec.choices import RANK_LIMIT
+from composer.core.spec.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
 
 FACTOR_KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]{1,300})\.lora_(?P<factor>[AB])\.weight")
 CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 kB

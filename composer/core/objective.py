@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from composer.core.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
-from composer.core.choices import LORAHUB_PENALTY
 from composer.core.combine import Adapters, Method, single_modules
 from composer.core.gradient import loss_and_gradient
 from composer.core.module_stack import ModuleStack
+from composer.core.spec.choices import LORAHUB_PENALTY
 
 # Told of rows of a table as soon as they are scored: their numbers, and the rows (block, n).
 OnBlock = Callable[[Sequence[int], Tensor], None]

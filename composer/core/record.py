@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.core.errors import InvalidJobError, NonFiniteLossError
+from composer.core.spec.errors import InvalidJobError, NonFiniteLossError
 
 NON_FINITE_PENALTY = 1e6  # nats; told in place of NaN, which would make a search recommend garbage
 STATE_EVERY = 10  # steps of a gradient fit between two states

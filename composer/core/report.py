@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from composer.core.baselines import Rival
-from composer.core.evaluate import accuracy, is_exact_match
-from composer.core.examples import Example
-from composer.core.request import ModuleSource
 from composer.core.sources import BASE_FILES, MODULE_FILES
+from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import ModuleSource
+from composer.core.spec.metrics import accuracy, is_exact_match
 
 SCHEMA = 2
 PREDICTIONS_SHOWN = 200

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from composer.core import choices
 from composer.core.base_model import ROWS_AT_ONCE, BaseModel
 from composer.core.combine import Adapters, single_modules
-from composer.core.errors import BaseModelError, ExamplesError, InvalidJobError
-from composer.core.evaluate import accuracy, is_reference_match, longest_useful_answer
-from composer.core.examples import Example, read_examples
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.sources import Source
-from composer.core.templates import require_template
+from composer.core.spec import choices
+from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
+from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.metrics import accuracy, is_reference_match, longest_useful_answer
+from composer.core.spec.templates import require_template
 
 
 def evaluate_adapter(

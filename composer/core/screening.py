@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core.errors import InvalidJobError
-from composer.core.examples import Example, example_sha256
 from composer.core.module_stack import ModuleStack
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import finite
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.examples import Example, example_sha256
 
 Known = Mapping[tuple[str, str, str], float]  # nats by context, module and example
 

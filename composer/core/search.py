@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from composer.core.errors import InvalidJobError, SearchBrokeError, StopSearch
 from composer.core.record import STATE_EVERY, Found, Journal, OnStep, finite
+from composer.core.spec.errors import InvalidJobError, SearchBrokeError, StopSearch
 
 # --- without gradients --------------------------------------------------------
 

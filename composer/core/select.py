@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from composer.core.errors import MismatchedModulesError, NoModulesError
 from composer.core.module_stack import Layer, LoraModule
-from composer.core.selectors import Selector
+from composer.core.spec.errors import MismatchedModulesError, NoModulesError
+from composer.core.spec.selection import Selector
 
 RANK_SOFTENER = 60  # as in the paper: a first place counts little more than a second
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from composer.core.errors import SourceError
+from composer.core.spec.errors import SourceError
 
 REPOSITORY = re.compile(
     r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?)(@(?P<revision>[^@\s]{1,200}))?"

@@ -16,7 +16,7 @@ from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFa
 
 from composer.core.answering import AnsweringBase
 from composer.core.base_model import BaseModel
-from composer.core.errors import ComposeError
+from composer.core.spec.errors import ComposeError
 from composer.trying.residents import BASE_FOLDER, QUESTIONS
 from hub_site.jobs.launcher import is_out_of_memory
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.urls import reverse
 from django.utils import timezone
 
-from composer.core.choices import DEFAULT_TEMPLATE
+from composer.core.spec.choices import DEFAULT_TEMPLATE
 from composer.models import Composition, Example
 from composer.selectors import composition_find
 from composer.trying.models import SILENT_AFTER, TryOut, TryOutQuerySet

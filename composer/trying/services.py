@@ -7,8 +7,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from composer.core.errors import InvalidJobError
-from composer.core.templates import require_template
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.templates import require_template
 from composer.trying import selectors
 from composer.trying.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.trying.selectors import Asker, Target

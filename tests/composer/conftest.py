@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from composer import runner
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.services import composition_request
 from composer.tasks import run_composition

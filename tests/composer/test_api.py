@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from composer import runner
-from composer.core.choices import BUDGET_OF_METHOD
+from composer.core.spec.choices import BUDGET_OF_METHOD
 from composer.models import Composition, CompositionEvent
 from hub_site.jobs import leases
 from modules_registry.models import BaseModel, Version

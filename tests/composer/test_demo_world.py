@@ -11,7 +11,7 @@ import pytest
 
 from composer import runner, selectors
 from composer.adapter_zip import write_zip
-from composer.core.choices import METHODS
+from composer.core.spec.choices import METHODS
 from composer.services import composition_request
 from composer.views import own_snippets
 from hub_site.accounts.services import user_create

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.core.errors import ExamplesError as CoreExamplesError
-from composer.core.examples import Example, is_storable, read_examples
+from composer.core.spec.errors import ExamplesError as CoreExamplesError
+from composer.core.spec.examples import Example, is_storable, read_examples
 from composer.examples import (
     CHARACTERS_MAX,
     FILE_BYTES_MAX,

@@ -8,8 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from composer.candidates import candidates
-from composer.core.choices import LEVELS, level_budget
-from composer.core.examples import Example, example_sha256
+from composer.core.spec.choices import LEVELS, level_budget
+from composer.core.spec.examples import Example, example_sha256
 from composer.models import Composition, Draft, ScreenedLoss
 from composer.services import DRAFTS_MAX, composition_cancel, draft_keep
 from modules_registry.selectors import composable_versions

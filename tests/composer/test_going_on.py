@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from composer import runner
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.models import Composition, ScreenedLoss, SearchState
 from composer.services import composition_request, composition_stop
 from hub_site.jobs import work

@@ -3,7 +3,7 @@
 import pytest
 
 from composer.candidates import candidates, own_modules_words
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.selectors import demo_tasks, own_modules
 from composer.services import composition_request

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from composer import selectors
 from composer.__main__ import build_parser
-from composer.core.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
-from composer.core.examples import read_examples
+from composer.core.spec.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
+from composer.core.spec.examples import read_examples
 from composer.models import Composition, CompositionEvent
 from composer.verdict_words import verdict_view
 from hub_site.common.figures import figures

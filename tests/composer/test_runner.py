@@ -9,7 +9,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from composer import runner, selectors
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.models import Composition
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildBroke, Launcher

@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from composer import selectors
-from composer.core.choices import BUDGET_LIMIT, SHOTS_LIMIT
-from composer.core.examples import Example, require_without_shots
+from composer.core.spec.choices import BUDGET_LIMIT, SHOTS_LIMIT
+from composer.core.spec.examples import Example, require_without_shots
 from composer.models import Composition
 from composer.services import UNFINISHED_MAX, composition_cancel, composition_delete
 from composer.tasks import run_composition

@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.management import CommandError, call_command
 
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.services import composition_request
 from modules_registry import upkeep

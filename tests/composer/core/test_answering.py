@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from composer.core.answering import AnsweringBase, tensors_sha256
 from composer.core.base_model import BaseModel
-from composer.core.errors import (
+from composer.core.spec.errors import (
     BaseChangedError,
     MismatchedModulesError,
     ModuleUnreadableError,

@@ -6,11 +6,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from composer.core.base_model import BaseModel
-from composer.core.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
-from composer.core.examples import Example, read_examples
 from composer.core.job import run
 from composer.core.scoring import evaluate_adapter
 from composer.core.sources import Source
+from composer.core.spec.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
+from composer.core.spec.examples import Example, read_examples
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, write_examples
 
 

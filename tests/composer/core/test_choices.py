@@ -1,6 +1,6 @@
 """The tables that pages, estimates and the core read: they say the same everywhere."""
 
-from composer.core import choices
+from composer.core.spec import choices
 from composer.core.stages import STAGES
 
 

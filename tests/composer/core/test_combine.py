@@ -8,8 +8,8 @@ from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
 from composer.core.combine import ExactSum, ProductOfSums, single_modules
-from composer.core.errors import MismatchedModulesError, NoModulesError
 from composer.core.module_stack import LoraModule, ModuleStack, stack_modules
+from composer.core.spec.errors import MismatchedModulesError, NoModulesError
 from tests.composer.core.dense import D_IN, D_OUT, delta_of_adapter, delta_of_module, random_module
 from tests.composer.core.tiny import make_base, make_module
 
@@ -116,8 +116,8 @@ def test_one_module_alone_computes_what_peft_computes(tmp_path):
     base = make_base(tmp_path / "base")
     folder = make_module(tmp_path / "m", base, seed=3)
     from composer.core.base_model import BaseModel
-    from composer.core.examples import Example
     from composer.core.module_stack import read_module
+    from composer.core.spec.examples import Example
 
     ours = BaseModel.load(base)
     stack = stack_modules([read_module(folder, "m")])

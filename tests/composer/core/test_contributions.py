@@ -6,12 +6,13 @@ import json
 import pytest
 import torch
 
-from composer.core import choices, contributions, job
+from composer.core import contributions, job
 from composer.core.combine import as_adapters
 from composer.core.contributions import losses_without, shortened
 from composer.core.layerwise import FreeLayers
 from composer.core.methods import make_method
 from composer.core.objective import token_mean
+from composer.core.spec import choices
 from tests.composer.core.test_objective import scorer_of
 from tests.composer.core.tiny import make_base, make_job, make_module
 

@@ -4,19 +4,16 @@ import pytest
 
 from composer.core.evaluate import (
     LeftOut,
-    accuracy,
     is_ahead_left_out,
-    is_exact_match,
-    is_reference_match,
     mean_interval,
     sign_test,
     t_quantile,
     verdict_left_out,
     verdict_on_held_out,
     verdict_without_rivals,
-    wilson_interval,
 )
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
+from composer.core.spec.metrics import accuracy, is_exact_match, is_reference_match, wilson_interval
 
 
 def test_exact_match_is_strict_but_for_outer_white_space():

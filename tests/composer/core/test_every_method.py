@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from composer.core import choices
 from composer.core.base_model import IGNORED, BaseModel
 from composer.core.combine import Method, as_adapters
-from composer.core.errors import MismatchedModulesError
-from composer.core.examples import Example
 from composer.core.export import write_adapter
 from composer.core.methods import make_method
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.spec import choices
+from composer.core.spec.errors import MismatchedModulesError
+from composer.core.spec.examples import Example
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 
 METHODS = choices.names(choices.METHODS)

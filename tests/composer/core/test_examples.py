@@ -2,8 +2,8 @@
 
 import pytest
 
-from composer.core.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
-from composer.core.examples import (
+from composer.core.spec.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
+from composer.core.spec.examples import (
     MAX_CHARACTERS,
     Example,
     problems_with,

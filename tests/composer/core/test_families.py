@@ -13,9 +13,9 @@ from transformers import (
 
 from composer.core.base_model import IGNORED, BaseModel
 from composer.core.combine import ExactSum
-from composer.core.examples import Example
 from composer.core.export import write_adapter
 from composer.core.module_stack import read_module, stack_modules
+from composer.core.spec.examples import Example
 from tests.composer.core.tiny import FAMILIES, TARGETS, WORDS, make_base, make_module
 
 DECODERS = [kind for kind in FAMILIES if not kind.startswith("t5")]

@@ -9,9 +9,9 @@ from composer.core import gradient
 from composer.core.base_model import BaseModel
 from composer.core.baselines import train_loras
 from composer.core.combine import ExactSum, ProductOfSums
-from composer.core.examples import Example
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
+from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module
 
 SHOTS = [Example(*pair) for pair in EXAMPLES]

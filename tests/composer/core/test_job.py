@@ -15,12 +15,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from composer.core import choices
-from composer.core.errors import ComposeError, StopSearch
 from composer.core.fitting import Fitting
 from composer.core.job import run
 from composer.core.scoring import evaluate_adapter
 from composer.core.sources import Source
+from composer.core.spec import choices
+from composer.core.spec.errors import ComposeError, StopSearch
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
 

@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from composer.core.base_model import BaseModel
 from composer.core.combine import ExactSum, ProductOfSums
-from composer.core.examples import Example
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, lorahub_objective, token_mean
+from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module
 
 SHOTS = [Example(*pair) for pair in EXAMPLES]
@@ -118,7 +118,7 @@ def test_a_decoder_is_scored_on_its_answer_and_its_end_alone(tmp_path, kind):
 def test_other_keys_never_reach_the_base(world, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from composer.core.errors import ModuleUnreadableError
+    from composer.core.spec.errors import ModuleUnreadableError
 
     _, (folder, *_) = world
     path = folder / "adapter_model.safetensors"
@@ -157,7 +157,7 @@ def test_other_keys_never_reach_the_base(world, tmp_path):
     ],
 )
 def test_a_config_that_would_change_the_arithmetic_is_refused(world, field, value):
-    from composer.core.errors import ModuleUnreadableError
+    from composer.core.spec.errors import ModuleUnreadableError
 
     _, (folder, *_) = world
     path = folder / "adapter_config.json"

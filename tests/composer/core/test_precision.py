@@ -9,11 +9,11 @@ from transformers.pytorch_utils import Conv1D
 from composer.core import t5
 from composer.core.base_model import BaseModel, found_device
 from composer.core.combine import ExactSum
-from composer.core.errors import InvalidJobError
-from composer.core.examples import Example, read_examples
 from composer.core.job import run
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.examples import Example, read_examples
 from demo import BUNDLE
 from tests.composer.core.test_demo_world import demo_job
 from tests.composer.core.tiny import FAMILIES, TARGETS, make_base, make_job, make_module

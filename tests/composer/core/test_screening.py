@@ -6,10 +6,10 @@ import math
 import pytest
 
 from composer.core.base_model import BaseModel
-from composer.core.examples import Example
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.screening import MANY, Screening, read_screened
+from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
 
 N = MANY + 16

@@ -7,12 +7,12 @@ import threading
 import pytest
 import torch
 
-from composer.core.errors import InvalidJobError, NonFiniteLossError, SearchBrokeError, StopSearch
 from composer.core.lbfgs import fit_lbfgs
 from composer.core.record import Journal, Record, State, read_record, state_event
 from composer.core.search import Fits, Found, fit_weights, search_greedy, search_nevergrad
 from composer.core.select import joined_ranks, select_modules
-from composer.core.selectors import parse_selectors
+from composer.core.spec.errors import InvalidJobError, NonFiniteLossError, SearchBrokeError, StopSearch
+from composer.core.spec.selection import parse_selectors
 
 TARGET = torch.tensor([0.8, -0.4, 0.0, 1.1])
 

@@ -9,8 +9,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from composer.core import base_model, t5
 from composer.core.base_model import BaseModel
 from composer.core.combine import ExactSum, ProductOfSums, SharedFactors, single_modules
-from composer.core.examples import Example
 from composer.core.module_stack import read_module, stack_modules
+from composer.core.spec.examples import Example
 from composer.core.t5 import Run, rows_of
 from tests.composer.core.tiny import SIZE, make_module, tiny_tokenizer
 

@@ -10,14 +10,14 @@ from transformers import AutoTokenizer
 
 from composer.core.base_model import BaseModel
 from composer.core.combine import single_modules
-from composer.core.errors import BaseModelError, ComposeError, InvalidJobError
-from composer.core.examples import Example
 from composer.core.job import Composition
 from composer.core.leaving_out import losses_of_parts
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import token_mean
-from composer.core.request import read_job
-from composer.core.templates import require_template, shared_template
+from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
+from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import read_job
+from composer.core.spec.templates import require_template, shared_template
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
 
 SHOTS = [Example(*pair) for pair in EXAMPLES]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from composer import runner
-from composer.core.examples import Example
+from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.publishing import composition_publish
 from composer.services import composition_request

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from composer.core.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
+from composer.core.spec.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
 
 MAX_CHARACTERS = 20_000  # of one input or output; a longer one is cut off by every base model we know
 

@@ -258,7 +258,7 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 
 # How far a composition goes, in words for who does not want to know of budgets; not a name of the core's.
 LEVELS = (
-    Choice("quick", "A first look: a fifth of the usual search.", "composer.core.choices.level_budget"),
+    Choice("quick", "A first look: a fifth of the usual search.", "composer.core.spec.choices.level_budget"),
     Choice(
         "balanced", "What measured best, against every usual rival.", "benchmarks/results/compose_quality.md"
     ),

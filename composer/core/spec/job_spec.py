@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from composer.core import choices
-from composer.core.errors import InvalidJobError
-from composer.core.selectors import parse_selectors
-from composer.core.templates import require_template, shared_template
+from composer.core.spec import choices
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.selection import parse_selectors
+from composer.core.spec.templates import require_template, shared_template
 
 STOP_FILE = "stop"  # in a job's folder: whoever watches wants the best found so far
 

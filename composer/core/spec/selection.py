@@ -6,7 +6,7 @@ Standard library only, so that forms and services can read it without loading to
 import re
 from dataclasses import dataclass
 
-from composer.core.errors import InvalidJobError
+from composer.core.spec.errors import InvalidJobError
 
 SELECTOR = re.compile(r"(?P<name>all|random|screen|near)(:(?P<count>[1-9][0-9]{0,3}))?")
 

@@ -6,7 +6,7 @@ with the input as the one message of a user.
 
 from collections.abc import Iterable
 
-from composer.core.errors import InvalidJobError
+from composer.core.spec.errors import InvalidJobError
 
 INPUT = "{input}"
 CHAT = "chat"
