@@ -39,7 +39,7 @@ from benchmarks.machine import machine
 from benchmarks.made_up import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from benchmarks.reference import Reference
 from composer.core.base_model import BaseModel, multiplies_bf16
-from composer.core.combine import ProductOfSums
+from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.objective import FewShotScorer, lorahub_objective
 from composer.core.products import PackedProduct, can_pack

@@ -24,8 +24,10 @@ from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
 from composer.core.base_model import BaseModel
-from composer.core.combine import ExactSum, Method, ProductOfSums
 from composer.core.job import Composition
+from composer.core.methods.base import Method
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.spec.errors import StopSearch

@@ -12,12 +12,11 @@ docs/decisions/0010 has what each move brought, and what was tried and left.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from composer.core import blend
 from composer.core.blend import Folds
-from composer.core.combine import ExactSum
-from composer.core.layerwise import FreeLayers
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.layerwise import Auto
 from composer.core.objective import FewShotScorer
 from composer.core.record import Found, Journal
 from composer.core.search import Fits, fit_weights
@@ -27,16 +26,6 @@ LAYER_STEPS = 25
 LAYER_RATE = 0.03
 # Freed weights did better even where they looked a little worse on the few tokens that were left out.
 LAYERS_WORSE_NATS = 0.5
-
-
-class Auto(FreeLayers):
-    """The method whose weights `search_auto` finds."""
-
-    name = "auto"
-
-    def spread(self, weights: Tensor) -> Tensor:
-        """(P, L * N): one weight a module (P, N), the same in every layer."""
-        return weights.unsqueeze(1).expand(-1, *self.holders.shape).flatten(1)
 
 
 def search_auto(

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from composer.core.combine import Adapters, LowRank
+from composer.core.methods.base import Adapters, LowRank
 from composer.core.module_stack import Layer
 from composer.core.products import can_pack, pack_linear, round_linear
 from composer.core.spec.errors import (

@@ -22,7 +22,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from composer.core.combine import ExactSum, Method
+from composer.core.methods.base import Method
+from composer.core.methods.exact import ExactSum
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Found, Journal, finite
 from composer.core.search import Fits, fit_weights, search_greedy

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.combine import Adapters, Method, PlainLora, as_adapters, concatenated, sum_adapters
-from composer.core.layerwise import SoftmaxLayers
+from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters
+from composer.core.methods.exact import concatenated, sum_adapters
+from composer.core.methods.layerwise import SoftmaxLayers
+from composer.core.methods.svd import truncated
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.spec.choices import PUBLISHED_BUDGET
-from composer.core.svd import truncated
 
 MEASURED_MAX = PUBLISHED_BUDGET  # the heaviest; as many candidates as LoraHub's own search scores
 

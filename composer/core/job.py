@@ -27,7 +27,6 @@ from torch import Tensor
 from composer.core import report, stages
 from composer.core.base_model import BaseModel
 from composer.core.baselines import Cost, Exam, Race, Rival, left_out_of, lora_left_out, mean_length
-from composer.core.combine import Method, PlainLora, as_adapters
 from composer.core.contributions import losses_without, shortened
 from composer.core.evaluate import (
     LeftOut,
@@ -48,7 +47,8 @@ from composer.core.export import (
 from composer.core.fitting import Fitting
 from composer.core.leaving_out import LeavingOut, losses_of_parts
 from composer.core.likeness import delta_likeness, task_text, text_likeness
-from composer.core.methods import make_method
+from composer.core.methods.base import Method, PlainLora, as_adapters
+from composer.core.methods.registry import make_method
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal, Record, Step, read_record, state_event

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.combine import PlainLora
+from composer.core.methods.base import PlainLora
 from composer.core.module_stack import LoraModule
 
 D_OUT, D_IN = 5, 4

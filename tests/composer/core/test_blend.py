@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from composer.core import blend
-from composer.core.auto import Auto, freed_by_layer, search_auto, whole_or_freed
+from composer.core.auto import freed_by_layer, search_auto, whole_or_freed
 from composer.core.auto import planned_steps as auto_steps
 from composer.core.base_model import BaseModel
-from composer.core.combine import ExactSum
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.layerwise import Auto
 from composer.core.module_stack import LoraModule, read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
-from composer.core.combine import ExactSum, ProductOfSums, single_modules
+from composer.core.methods.base import single_modules
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import LoraModule, ModuleStack, stack_modules
 from composer.core.spec.errors import MismatchedModulesError, NoModulesError
 from tests.composer.core.dense import D_IN, D_OUT, delta_of_adapter, delta_of_module, random_module

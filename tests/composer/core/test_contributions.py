@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from composer.core import contributions, job
-from composer.core.combine import as_adapters
 from composer.core.contributions import losses_without, shortened
-from composer.core.layerwise import FreeLayers
-from composer.core.methods import make_method
+from composer.core.methods.base import as_adapters
+from composer.core.methods.layerwise import FreeLayers
+from composer.core.methods.registry import make_method
 from composer.core.objective import token_mean
 from composer.core.spec import choices
 from tests.composer.core.test_objective import scorer_of

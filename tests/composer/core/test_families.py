@@ -12,8 +12,8 @@ from transformers import (
 )
 
 from composer.core.base_model import IGNORED, BaseModel
-from composer.core.combine import ExactSum
 from composer.core.export import write_adapter
+from composer.core.methods.exact import ExactSum
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import FAMILIES, TARGETS, WORDS, make_base, make_module

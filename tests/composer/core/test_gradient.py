@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from composer.core import gradient
 from composer.core.base_model import BaseModel
 from composer.core.baselines import train_loras
-from composer.core.combine import ExactSum, ProductOfSums
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.spec.examples import Example

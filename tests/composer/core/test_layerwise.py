@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from composer.core.combine import ExactSum
-from composer.core.layerwise import FreeLayers, SoftmaxLayers
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.layerwise import FreeLayers, SoftmaxLayers
 from composer.core.module_stack import stack_modules
 from tests.composer.core.dense import D_IN, D_OUT, delta_of_adapter, delta_of_module, random_module
 

@@ -8,7 +8,8 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from composer.core.base_model import BaseModel
-from composer.core.combine import ExactSum, ProductOfSums
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, lorahub_objective, token_mean
 from composer.core.spec.examples import Example

@@ -8,8 +8,8 @@ from transformers.pytorch_utils import Conv1D
 
 from composer.core import t5
 from composer.core.base_model import BaseModel, found_device
-from composer.core.combine import ExactSum
 from composer.core.job import run
+from composer.core.methods.exact import ExactSum
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.spec.errors import InvalidJobError

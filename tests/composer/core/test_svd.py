@@ -10,11 +10,12 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from composer.core.combine import ExactSum, PlainLora
-from composer.core.factorwise import TIES_DENSITY
-from composer.core.methods import make_method
+from composer.core.methods.base import PlainLora
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.factorwise import TIES_DENSITY
+from composer.core.methods.registry import make_method
+from composer.core.methods.svd import TruncatedSum, TruncatedTies, truncated
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.svd import TruncatedSum, TruncatedTies, truncated
 from tests.composer.core.dense import D_IN, delta_of_adapter, delta_of_module, random_module
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 

@@ -8,7 +8,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from composer.core import base_model, t5
 from composer.core.base_model import BaseModel
-from composer.core.combine import ExactSum, ProductOfSums, SharedFactors, single_modules
+from composer.core.methods.base import SharedFactors, single_modules
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
 from composer.core.t5 import Run, rows_of

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoTokenizer
 
 from composer.core.base_model import BaseModel
-from composer.core.combine import single_modules
 from composer.core.job import Composition
 from composer.core.leaving_out import losses_of_parts
+from composer.core.methods.base import single_modules
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import token_mean
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError

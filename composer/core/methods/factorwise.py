@@ -16,7 +16,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from composer.core.combine import Adapters, OneWeightPerModule, OwnFactors, PlainLora, require_equal_shapes
+from composer.core.methods.base import (
+    Adapters,
+    OneWeightPerModule,
+    OwnFactors,
+    PlainLora,
+    require_equal_shapes,
+)
 from composer.core.module_stack import ModuleStack
 
 TIES_DENSITY = 0.2  # the share of values kept, as in the paper

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.combine import Adapters, PlainLora, concatenated, sum_adapters
+from composer.core.methods.base import Adapters, PlainLora
+from composer.core.methods.exact import concatenated, sum_adapters
 from composer.core.module_stack import ModuleStack
 from composer.core.spec.choices import WEIGHT_BOUND
 
@@ -75,3 +76,13 @@ class SoftmaxLayers(FreeLayers):
         # a finite minimum: a layer that none of these modules changes has zeros, not NaN
         masked = logits.masked_fill(~self.holders, torch.finfo(logits.dtype).min)
         return masked.softmax(-1) * self.holders
+
+
+class Auto(FreeLayers):
+    """The method whose weights `search_auto` finds."""
+
+    name = "auto"
+
+    def spread(self, weights: Tensor) -> Tensor:
+        """(P, L * N): one weight a module (P, N), the same in every layer."""
+        return weights.unsqueeze(1).expand(-1, *self.holders.shape).flatten(1)

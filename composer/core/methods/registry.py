@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from composer.core.auto import Auto
-from composer.core.combine import ExactSum, Method, ProductOfSums
-from composer.core.factorwise import Factorwise
-from composer.core.layerwise import FreeLayers, SoftmaxLayers
+from composer.core.methods.base import Method
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.factorwise import Factorwise
+from composer.core.methods.layerwise import Auto, FreeLayers, SoftmaxLayers
+from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.svd import TruncatedSum, TruncatedTies
 from composer.core.module_stack import ModuleStack
-from composer.core.svd import TruncatedSum, TruncatedTies
 
 OF_A_STACK: Mapping[str, Callable[[ModuleStack], Method]] = {
     Auto.name: Auto,

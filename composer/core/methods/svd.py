@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from composer.core.combine import Adapters, ExactSum, OneWeightPerModule, PlainLora, WholeDelta
-from composer.core.factorwise import TIES_DENSITY, agreement, keep_largest
+from composer.core.methods.base import Adapters, OneWeightPerModule, PlainLora, WholeDelta
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.factorwise import TIES_DENSITY, agreement, keep_largest
 from composer.core.module_stack import ModuleStack
 
 

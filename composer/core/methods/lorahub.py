@@ -1,0 +1,44 @@
+"""LoraHub's composition: the product of the weighted sums of both factors."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from composer.core.methods.base import (
+    Adapters,
+    OneWeightPerModule,
+    OwnFactors,
+    PlainLora,
+    require_equal_shapes,
+)
+from composer.core.module_stack import ModuleStack
+
+
+class ProductOfSums(OneWeightPerModule):
+    """ΔW = s (Σ wᵢBᵢ)(Σ wⱼAⱼ): factor summed with factor, then multiplied.
+
+    It holds the cross terms wᵢwⱼBᵢAⱼ and is quadratic in the weights: one module at
+    w = 0.5 keeps a quarter of its delta, w and -w are the same adapter, and w = 0 is a
+    stationary point, where no gradient starts. peft's combination_type="linear" differs:
+    it puts √|w| on each factor.
+
+    Source: Huang et al., LoraHub, arXiv:2307.13269, eq. 1.
+    """
+
+    name = "lorahub"
+
+    def __init__(self, stack: ModuleStack) -> None:
+        require_equal_shapes(stack, self.name)
+        self.stack = stack
+        self.scaling = float(stack.scalings[0])
+
+    def adapters(self, weights: Tensor) -> Adapters:
+        mixed = self.stack.mixed(weights.to(self.stack.scalings.device))
+        return {path: OwnFactors(A, self.scaling * B) for path, A, B in mixed}
+
+    def lora(self, weights: Sequence[float]) -> PlainLora:
+        """A = Σ wᵢAᵢ, B = Σ wᵢBᵢ, with the modules' own rank and alpha."""
+        w = torch.tensor([list(weights)], dtype=torch.float32, device=self.stack.scalings.device)
+        factors = {path: (A[0], B[0]) for path, A, B in self.stack.mixed(w)}
+        return PlainLora(factors, rank=self.stack.rank, alpha=self.scaling * self.stack.rank)
