@@ -155,7 +155,7 @@ def quality_row(order: Order) -> dict[str, Any]:
 
 def verdict_row(order: Order) -> dict[str, Any]:
     """The verdict from some held-out examples, what one from none would rest on, and the gain on others."""
-    from composer.core.evaluate import verdict_on_held_out
+    from composer.core.evaluation.verdict import verdict_on_held_out
     from composer.core.spec.metrics import accuracy
 
     draw = draw_examples(

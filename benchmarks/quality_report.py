@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pictures
-from composer.core.evaluate import LeftOut, verdict_left_out
+from composer.core.evaluation.verdict import LeftOut, verdict_left_out
 from composer.core.spec.metrics import wilson_interval
 
 COLUMNS = {

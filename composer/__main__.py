@@ -175,7 +175,7 @@ def evaluate(asked: argparse.Namespace) -> None:
     examples_in(asked.examples, choices.HELD_OUT_LIMIT)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
     base, *modules = fetched(asked.base, [] if asked.adapter is None else [asked.adapter], tell)
-    from composer.core import scoring
+    from composer.core.evaluation import scoring
 
     figures = scoring.evaluate_adapter(
         base=base,

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.evaluate import RIVALS
+from composer.core.evaluation.verdict import RIVALS
 from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.stages import STAGES
 from composer.models import Composition, Example

@@ -24,19 +24,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core import report, stages
+from composer.core import stages
 from composer.core.base_model import BaseModel
-from composer.core.baselines import Cost, Exam, Race, Rival, left_out_of, lora_left_out, mean_length
-from composer.core.contributions import losses_without, shortened
-from composer.core.evaluate import (
-    LeftOut,
-    Verdict,
-    verdict_left_out,
-    verdict_on_held_out,
-    verdict_without_evidence,
-    verdict_without_rivals,
+from composer.core.evaluation import report
+from composer.core.evaluation.ablation import losses_without, shortened
+from composer.core.evaluation.baselines import (
+    Cost,
+    Exam,
+    Race,
+    Rival,
+    left_out_of,
+    lora_left_out,
+    mean_length,
 )
-from composer.core.export import (
+from composer.core.evaluation.cross_validation import LeavingOut, losses_of_parts
+from composer.core.evaluation.export import (
     Parent,
     loaded_by_peft,
     require_same_logits,
@@ -44,15 +46,22 @@ from composer.core.export import (
     write_adapter,
     write_card,
 )
+from composer.core.evaluation.scoring import require_room
+from composer.core.evaluation.verdict import (
+    LeftOut,
+    Verdict,
+    verdict_left_out,
+    verdict_on_held_out,
+    verdict_without_evidence,
+    verdict_without_rivals,
+)
 from composer.core.fitting import Fitting
-from composer.core.leaving_out import LeavingOut, losses_of_parts
 from composer.core.likeness import delta_likeness, task_text, text_likeness
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal, Record, Step, read_record, state_event
-from composer.core.scoring import require_room
 from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.search import require_optimizer
 from composer.core.select import compatible, joined_ranks, select_modules

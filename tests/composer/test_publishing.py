@@ -10,7 +10,7 @@ from django.db import connection
 
 from composer import runner
 from composer.__main__ import build_parser
-from composer.core.evaluate import verdict_without_evidence
+from composer.core.evaluation.verdict import verdict_without_evidence
 from composer.models import Composition
 from composer.publishing import composition_publish
 from hub_site.common.errors import Refusal

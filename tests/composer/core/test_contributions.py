@@ -6,8 +6,9 @@ import json
 import pytest
 import torch
 
-from composer.core import contributions, job
-from composer.core.contributions import losses_without, shortened
+from composer.core import job
+from composer.core.evaluation import ablation
+from composer.core.evaluation.ablation import losses_without, shortened
 from composer.core.methods.base import as_adapters
 from composer.core.methods.layerwise import FreeLayers
 from composer.core.methods.registry import make_method
@@ -74,7 +75,7 @@ def test_a_composition_that_was_cut_is_cut_without_the_module_too(world):
 def test_a_module_without_weight_is_not_scored_and_only_so_many_of_the_heaviest_are(world, monkeypatch):
     scorer, stack = world
     method = make_method("exact", stack, seed=1)
-    monkeypatch.setattr(contributions, "MEASURED_MAX", 1)
+    monkeypatch.setattr(ablation, "MEASURED_MAX", 1)
     before = scorer.candidates_scored
     found = losses_without(scorer, method, [0.2, 0.0, -0.5], cut_to=None, whole=1.25)
     assert scorer.candidates_scored == before + 1

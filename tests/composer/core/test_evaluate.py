@@ -2,7 +2,7 @@
 
 import pytest
 
-from composer.core.evaluate import (
+from composer.core.evaluation.verdict import (
     LeftOut,
     is_ahead_left_out,
     mean_interval,

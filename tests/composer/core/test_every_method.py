@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from composer.core.base_model import IGNORED, BaseModel
-from composer.core.export import write_adapter
+from composer.core.evaluation.export import write_adapter
 from composer.core.methods.base import Method, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.module_stack import ModuleStack, read_module, stack_modules

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from composer.core.base_model import IGNORED, BaseModel
-from composer.core.export import write_adapter
+from composer.core.evaluation.export import write_adapter
 from composer.core.methods.exact import ExactSum
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example

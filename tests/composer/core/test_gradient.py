@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from composer.core import gradient
 from composer.core.base_model import BaseModel
-from composer.core.baselines import train_loras
+from composer.core.evaluation.baselines import train_loras
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
 from composer.core.module_stack import read_module, stack_modules
@@ -87,7 +87,9 @@ def test_the_loss_is_the_token_mean_of_the_scores_and_counts_a_step_for_each_can
 
 def test_a_lora_trained_in_blocks_is_the_lora_trained_at_once(world, monkeypatch):
     scorer, stack = world
-    monkeypatch.setattr("composer.core.baselines.LORA_STEPS", 3)  # Adam soon makes much of a rounding
+    monkeypatch.setattr(
+        "composer.core.evaluation.baselines.LORA_STEPS", 3
+    )  # Adam soon makes much of a rounding
 
     def trained():
         adapters = train_loras(scorer.base, scorer.batch, stack.layers, rank=2, seed=1, shown=SHOWN)

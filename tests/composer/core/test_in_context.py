@@ -3,7 +3,7 @@
 import pytest
 
 from composer.core.base_model import BaseModel
-from composer.core.baselines import loss_with_others_shown, what_they_taught
+from composer.core.evaluation.baselines import loss_with_others_shown, what_they_taught
 from composer.core.spec.examples import read_examples
 from demo import BUNDLE
 

@@ -15,9 +15,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from composer.core.evaluation.scoring import evaluate_adapter
 from composer.core.fitting import Fitting
 from composer.core.job import run
-from composer.core.scoring import evaluate_adapter
 from composer.core.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
@@ -480,7 +480,7 @@ import json, os, sys
 from pathlib import Path
 from composer.core.fitting import Fitting
 from composer.core.job import run
-from composer.core.scoring import evaluate_adapter
+from composer.core.evaluation.scoring import evaluate_adapter
 child = os.fork()
 if child == 0:
     run(Path(sys.argv[1]), lambda event: None)

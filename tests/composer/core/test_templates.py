@@ -9,8 +9,8 @@ import torch
 from transformers import AutoTokenizer
 
 from composer.core.base_model import BaseModel
+from composer.core.evaluation.cross_validation import losses_of_parts
 from composer.core.job import Composition
-from composer.core.leaving_out import losses_of_parts
 from composer.core.methods.base import single_modules
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.objective import token_mean

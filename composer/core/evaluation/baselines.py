@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.core.base_model import MAX_TOKENS, BaseModel, TokenBatch
 from composer.core.blend import DEFAULTS, Folds, parts_left_out
-from composer.core.evaluate import LeftOut
+from composer.core.evaluation.verdict import LeftOut
 from composer.core.fitting import Fitting
 from composer.core.gradient import loss_and_gradient
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules

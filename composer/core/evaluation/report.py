@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from composer.core.baselines import Rival
+from composer.core.evaluation.baselines import Rival
 from composer.core.sources import BASE_FILES, MODULE_FILES
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import ModuleSource
