@@ -236,7 +236,7 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
 def reference_seconds(draw: Draw) -> float:
     """The published loop on the same shots and modules, from modules in memory to weights chosen."""
     from benchmarks.reference import Reference
-    from composer.core.base_model import BaseModel
+    from composer.core.model.base_model import BaseModel
     from composer.core.spec.examples import Example
 
     reference = Reference.load(BUNDLE / "base", [BUNDLE / "modules" / name for name in modules_without(None)])

@@ -38,11 +38,11 @@ from torch import Tensor
 from benchmarks.machine import machine
 from benchmarks.made_up import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from benchmarks.reference import Reference
-from composer.core.base_model import BaseModel, multiplies_bf16
 from composer.core.methods.lorahub import ProductOfSums
+from composer.core.model.base_model import BaseModel, multiplies_bf16
+from composer.core.model.packed_linear import PackedProduct, can_pack
+from composer.core.model.scorer import FewShotScorer, lorahub_objective
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
-from composer.core.objective import FewShotScorer, lorahub_objective
-from composer.core.products import PackedProduct, can_pack
 from composer.core.record import Journal
 from composer.core.search import search_nevergrad
 

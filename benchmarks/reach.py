@@ -23,13 +23,13 @@ from benchmarks.compose_quality import COMPOSABLE
 from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
-from composer.core.base_model import BaseModel
 from composer.core.job import Composition
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
-from composer.core.objective import FewShotScorer, token_mean
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job

@@ -17,7 +17,7 @@ from composer.core import blend
 from composer.core.blend import Folds
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
-from composer.core.objective import FewShotScorer
+from composer.core.model.scorer import FewShotScorer
 from composer.core.record import Found, Journal
 from composer.core.search import Fits, fit_weights
 from composer.core.spec.choices import GRADIENT_STEP_COST

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
-from composer.core.objective import FewShotScorer, token_mean
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.record import Found, Journal, finite
 from composer.core.search import Fits, fit_weights, search_greedy
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET

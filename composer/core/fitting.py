@@ -8,14 +8,14 @@ from torch import Tensor
 
 from composer.core.auto import planned_steps as auto_steps
 from composer.core.auto import search_auto
-from composer.core.base_model import BaseModel
 from composer.core.blend import DEFAULTS, adam_steps, rate_for, search_blend
 from composer.core.blend import planned_steps as blend_steps
 from composer.core.lbfgs import fit_lbfgs, rounded_size
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
-from composer.core.objective import FewShotScorer, lorahub_loss, mean_size, token_mean
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, lorahub_loss, mean_size, token_mean
 from composer.core.record import Found, Journal
 from composer.core.search import Fits, Variant, fit_weights, search_greedy, search_nevergrad
 from composer.core.spec import choices

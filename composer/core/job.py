@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from composer.core import stages
-from composer.core.base_model import BaseModel
 from composer.core.evaluation import report
 from composer.core.evaluation.ablation import losses_without, shortened
 from composer.core.evaluation.baselines import (
@@ -59,8 +58,9 @@ from composer.core.fitting import Fitting
 from composer.core.likeness import delta_likeness, task_text, text_likeness
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal, Record, Step, read_record, state_event
 from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.search import require_optimizer

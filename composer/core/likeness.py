@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.base_model import BaseModel, padded
+from composer.core.model.base_model import BaseModel, padded
 from composer.core.module_stack import ModuleStack
 from composer.core.spec.examples import Example
 

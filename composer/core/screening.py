@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.module_stack import ModuleStack
-from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import finite
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256

@@ -14,8 +14,8 @@ from typing import Any
 # transformers would import these with the first model: in every child anew, which takes it two seconds.
 from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFast  # noqa: F401
 
-from composer.core.answering import AnsweringBase
-from composer.core.base_model import BaseModel
+from composer.core.model.answering import AnsweringBase
+from composer.core.model.base_model import BaseModel
 from composer.core.spec.errors import ComposeError
 from composer.trying.residents import BASE_FOLDER, QUESTIONS
 from hub_site.jobs.launcher import is_out_of_memory

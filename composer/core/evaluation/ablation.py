@@ -10,7 +10,7 @@ from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters
 from composer.core.methods.exact import concatenated, sum_adapters
 from composer.core.methods.layerwise import SoftmaxLayers
 from composer.core.methods.svd import truncated
-from composer.core.objective import FewShotScorer, token_mean
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.spec.choices import PUBLISHED_BUDGET
 
 MEASURED_MAX = PUBLISHED_BUDGET  # the heaviest; as many candidates as LoraHub's own search scores

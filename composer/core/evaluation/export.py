@@ -12,8 +12,8 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from composer.core.base_model import BaseModel, TokenBatch
 from composer.core.methods.base import Adapters, PlainLora
+from composer.core.model.base_model import BaseModel, TokenBatch
 from composer.core.spec.errors import ExportMismatchError
 
 # Largest difference of a logit, relative to the largest logit; the noise itself is about 1e-6 and 1e-2.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from composer.core.base_model import ROWS_AT_ONCE, BaseModel
 from composer.core.methods.base import Adapters, single_modules
+from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.sources import Source
 from composer.core.spec import choices

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from composer.core.answering import AnsweringBase, tensors_sha256
-from composer.core.base_model import BaseModel
+from composer.core.model.answering import AnsweringBase, tensors_sha256
+from composer.core.model.base_model import BaseModel
 from composer.core.spec.errors import (
     BaseChangedError,
     MismatchedModulesError,

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from composer.core import base_model
-from composer.core.base_model import BaseModel
+from composer.core.model import base_model
+from composer.core.model.base_model import BaseModel
 from tests.composer.core.tiny import make_base
 
 

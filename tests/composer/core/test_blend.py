@@ -8,11 +8,11 @@ import torch
 from composer.core import blend
 from composer.core.auto import freed_by_layer, search_auto, whole_or_freed
 from composer.core.auto import planned_steps as auto_steps
-from composer.core.base_model import BaseModel
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.module_stack import LoraModule, read_module, stack_modules
-from composer.core.objective import FewShotScorer, token_mean
 from composer.core.record import Journal
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module

@@ -117,7 +117,7 @@ def test_a_subset_is_the_stack_of_those_modules():
 def test_one_module_alone_computes_what_peft_computes(tmp_path):
     base = make_base(tmp_path / "base")
     folder = make_module(tmp_path / "m", base, seed=3)
-    from composer.core.base_model import BaseModel
+    from composer.core.model.base_model import BaseModel
     from composer.core.module_stack import read_module
     from composer.core.spec.examples import Example
 

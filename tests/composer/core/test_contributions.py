@@ -12,7 +12,7 @@ from composer.core.evaluation.ablation import losses_without, shortened
 from composer.core.methods.base import as_adapters
 from composer.core.methods.layerwise import FreeLayers
 from composer.core.methods.registry import make_method
-from composer.core.objective import token_mean
+from composer.core.model.scorer import token_mean
 from composer.core.spec import choices
 from tests.composer.core.test_objective import scorer_of
 from tests.composer.core.tiny import make_base, make_job, make_module

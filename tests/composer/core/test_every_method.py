@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from composer.core.base_model import IGNORED, BaseModel
 from composer.core.evaluation.export import write_adapter
 from composer.core.methods.base import Method, as_adapters
 from composer.core.methods.registry import make_method
+from composer.core.model.base_model import IGNORED, BaseModel
 from composer.core.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec import choices
 from composer.core.spec.errors import MismatchedModulesError

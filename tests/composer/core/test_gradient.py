@@ -5,13 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from composer.core import gradient
-from composer.core.base_model import BaseModel
 from composer.core.evaluation.baselines import train_loras
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
+from composer.core.model import gradient
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.objective import FewShotScorer, token_mean
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from composer.core.base_model import BaseModel
 from composer.core.evaluation.baselines import loss_with_others_shown, what_they_taught
+from composer.core.model.base_model import BaseModel
 from composer.core.spec.examples import read_examples
 from demo import BUNDLE
 

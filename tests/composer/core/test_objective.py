@@ -7,11 +7,11 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from composer.core.base_model import BaseModel
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, lorahub_objective, token_mean
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.objective import FewShotScorer, lorahub_objective, token_mean
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module
 

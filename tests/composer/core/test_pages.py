@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from composer.core.pages import MAPPINGS, give_back, lies_in_file
+from composer.core.model.page_cache import MAPPINGS, give_back, lies_in_file
 
 N = 16 * mmap.PAGESIZE  # numbers, four bytes each
 
@@ -69,7 +69,7 @@ def test_a_tensor_that_is_no_view_of_a_file_is_left_alone() -> None:
 def test_where_nothing_tells_what_lies_where_nothing_is_given_back(
     view: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("composer.core.pages.MAPPINGS", tmp_path / "no-such-file")
+    monkeypatch.setattr("composer.core.model.page_cache.MAPPINGS", tmp_path / "no-such-file")
     view[:] = 3.0  # would be lost
 
     give_back(view)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from composer.core import base_model
-from composer.core.base_model import BaseModel
-from composer.core.products import PackedProduct, can_pack, pack_linear
+from composer.core.model import base_model
+from composer.core.model.base_model import BaseModel
+from composer.core.model.packed_linear import PackedProduct, can_pack, pack_linear
 from tests.composer.core.tiny import make_base
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="this torch packs nothing")

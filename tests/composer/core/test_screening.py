@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from composer.core.base_model import BaseModel
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.objective import FewShotScorer, token_mean
 from composer.core.screening import MANY, Screening, read_screened
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
@@ -69,7 +69,7 @@ def test_what_was_told_once_is_not_scored_again(scene):
 def test_a_reader_is_told_block_by_block_how_well_each_does_and_again_once_it_is_known_better(
     scene, monkeypatch
 ):
-    monkeypatch.setattr("composer.core.objective.ROWS_AT_ONCE", 20)
+    monkeypatch.setattr("composer.core.model.scorer.ROWS_AT_ONCE", 20)
     told = []
     losses = screening(scene, told=told).losses(range(N), 8)
     alone = [event for event in told if event["event"] == "alone"]

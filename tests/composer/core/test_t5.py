@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from composer.core import base_model, t5
-from composer.core.base_model import BaseModel
 from composer.core.methods.base import SharedFactors, single_modules
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
+from composer.core.model import base_model, t5
+from composer.core.model.base_model import BaseModel
+from composer.core.model.t5 import Run, rows_of
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
-from composer.core.t5 import Run, rows_of
 from tests.composer.core.tiny import SIZE, make_module, tiny_tokenizer
 
 # Equal lengths, in a row and apart; the longest answer with the shortest input.

@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from composer.core.base_model import BaseModel
 from composer.core.evaluation.cross_validation import losses_of_parts
 from composer.core.job import Composition
 from composer.core.methods.base import single_modules
+from composer.core.model.base_model import BaseModel
+from composer.core.model.scorer import token_mean
 from composer.core.module_stack import read_module, stack_modules
-from composer.core.objective import token_mean
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job

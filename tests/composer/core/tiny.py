@@ -152,7 +152,7 @@ def tiny_letters() -> Qwen2Tokenizer:
 
 def layer_sizes(base: Path, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
     """(d_out, d_in) by path of the layers whose last name is a target."""
-    from composer.core.base_model import BaseModel
+    from composer.core.model.base_model import BaseModel
 
     layers = BaseModel.load(base).linear_layers()
     return {

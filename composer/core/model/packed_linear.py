@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from composer.core.pages import give_back
+from composer.core.model.page_cache import give_back
 
 Linear = nn.Linear | Conv1D
 

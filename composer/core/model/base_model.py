@@ -3,7 +3,7 @@
 The weights of the base are never touched. Each candidate's delta is added to a linear
 layer's output by a hook; P candidates are P copies of the examples in one batch, ordered
 candidate by candidate. Any architecture is scored through transformers' own forward pass; T5 is scored
-on rows of tokens without padding (composer.core.t5).
+on rows of tokens without padding (composer.core.model.t5).
 
 In bf16 only the products of the linear layers, and of the modules' factors, are rounded. What is
 added up from layer to layer, the norms, the attention, the logits and the loss stay fp32. Measured on
@@ -32,8 +32,9 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from composer.core.methods.base import Adapters, LowRank
+from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
+from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 from composer.core.module_stack import Layer
-from composer.core.products import can_pack, pack_linear, round_linear
 from composer.core.spec.errors import (
     BaseModelError,
     ExampleTooLongError,
@@ -42,7 +43,6 @@ from composer.core.spec.errors import (
 )
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import CHAT, INPUT, filled
-from composer.core.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
 # Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two

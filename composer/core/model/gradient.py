@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from composer.core.base_model import BaseModel, TokenBatch
 from composer.core.methods.base import Adapters
+from composer.core.model.base_model import BaseModel, TokenBatch
 
 KEPT_BYTES = 2_000_000_000  # of one block
 KEPT_NUMBERS = 16  # fp32, for each token, layer and number of the hidden state; 14 at flan-t5-large's size

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from composer.core.base_model import BaseModel
 from composer.core.methods.base import Adapters, single_modules
+from composer.core.model.base_model import BaseModel
 from composer.core.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseChangedError, ExampleTooLongError, PromptTooLongError
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
-from composer.core.gradient import loss_and_gradient
 from composer.core.methods.base import Adapters, Method, single_modules
+from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
+from composer.core.model.gradient import loss_and_gradient
 from composer.core.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
 
