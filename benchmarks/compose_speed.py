@@ -42,7 +42,7 @@ from composer.core.methods.lorahub import ProductOfSums
 from composer.core.model.base_model import BaseModel, multiplies_bf16
 from composer.core.model.packed_linear import PackedProduct, can_pack
 from composer.core.model.scorer import FewShotScorer, lorahub_objective
-from composer.core.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.record import Journal
 from composer.core.search import search_nevergrad
 

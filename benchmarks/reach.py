@@ -29,7 +29,7 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job

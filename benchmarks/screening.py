@@ -21,7 +21,7 @@ from benchmarks.compose_speed import N_MODULES, Ours, World, make_world, referen
 from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from composer.core.model.scorer import FewShotScorer
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.screening import Screening
 
 RESULTS = Path(__file__).resolve().parent / "results"

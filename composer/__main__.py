@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from composer.core.sources import (
+from composer.core.modules.sources import (
     Source,
     as_folder,
     base_source,

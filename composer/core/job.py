@@ -60,7 +60,7 @@ from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.record import Journal, Record, Step, read_record, state_event
 from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.search import require_optimizer

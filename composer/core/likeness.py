@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from composer.core.model.base_model import BaseModel, padded
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.examples import Example
 
 WINDOW_TOKENS = 256  # a text is read whole, so many tokens at a time

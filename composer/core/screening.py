@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 from composer.core.record import finite
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256

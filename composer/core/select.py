@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from composer.core.module_stack import Layer, LoraModule
+from composer.core.modules.module_stack import Layer, LoraModule
 from composer.core.spec.errors import MismatchedModulesError, NoModulesError
 from composer.core.spec.selection import Selector
 

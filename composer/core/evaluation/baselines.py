@@ -17,7 +17,7 @@ from composer.core.methods.registry import make_method
 from composer.core.model.base_model import MAX_TOKENS, BaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import Layer, ModuleStack
+from composer.core.modules.module_stack import Layer, ModuleStack
 from composer.core.record import Journal
 from composer.core.spec.choices import (
     LABEL_OF_BASELINE,

@@ -14,7 +14,7 @@ from composer.core.blend import DEFAULTS, parts_left_out
 from composer.core.fitting import Fitting
 from composer.core.methods.registry import make_method
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 from composer.core.record import Journal
 from composer.core.screening import Screening
 from composer.core.spec.job_spec import Job

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from composer.core.evaluation.baselines import Rival
-from composer.core.sources import BASE_FILES, MODULE_FILES
+from composer.core.modules.sources import BASE_FILES, MODULE_FILES
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import ModuleSource
 from composer.core.spec.metrics import accuracy, is_exact_match

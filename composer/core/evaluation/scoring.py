@@ -8,8 +8,8 @@ import torch
 
 from composer.core.methods.base import Adapters, single_modules
 from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel
-from composer.core.module_stack import read_module, stack_modules
-from composer.core.sources import Source
+from composer.core.modules.module_stack import read_module, stack_modules
+from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
 from composer.core.spec.examples import Example, read_examples

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import WEIGHT_BOUND
 from composer.core.spec.errors import MismatchedModulesError
 

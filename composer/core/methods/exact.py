@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, OneWeightPerModule, PlainLora, SharedFactors
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 
 
 class ExactSum(OneWeightPerModule):

@@ -23,7 +23,7 @@ from composer.core.methods.base import (
     PlainLora,
     require_equal_shapes,
 )
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 
 TIES_DENSITY = 0.2  # the share of values kept, as in the paper
 DARE_DENSITY = 0.5  # kept at random, the rest dropped

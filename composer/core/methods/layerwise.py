@@ -14,7 +14,7 @@ from torch import Tensor
 
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.methods.exact import concatenated, sum_adapters
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import WEIGHT_BOUND
 
 LOGIT_BOUND = 10.0  # two modules this far apart: one has e²⁰ times the weight of the other

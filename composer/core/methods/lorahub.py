@@ -12,7 +12,7 @@ from composer.core.methods.base import (
     PlainLora,
     require_equal_shapes,
 )
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 
 
 class ProductOfSums(OneWeightPerModule):

@@ -8,7 +8,7 @@ from composer.core.methods.factorwise import Factorwise
 from composer.core.methods.layerwise import Auto, FreeLayers, SoftmaxLayers
 from composer.core.methods.lorahub import ProductOfSums
 from composer.core.methods.svd import TruncatedSum, TruncatedTies
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 
 OF_A_STACK: Mapping[str, Callable[[ModuleStack], Method]] = {
     Auto.name: Auto,

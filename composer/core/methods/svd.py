@@ -15,7 +15,7 @@ from torch import Tensor
 from composer.core.methods.base import Adapters, OneWeightPerModule, PlainLora, WholeDelta
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.factorwise import TIES_DENSITY, agreement, keep_largest
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 
 
 class TruncatedSum(ExactSum):

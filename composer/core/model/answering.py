@@ -15,7 +15,7 @@ from torch import nn
 
 from composer.core.methods.base import Adapters, single_modules
 from composer.core.model.base_model import BaseModel
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseChangedError, ExampleTooLongError, PromptTooLongError
 
 

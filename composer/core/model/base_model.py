@@ -34,7 +34,7 @@ from transformers.utils import logging
 from composer.core.methods.base import Adapters, LowRank
 from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
-from composer.core.module_stack import Layer
+from composer.core.modules.module_stack import Layer
 from composer.core.spec.errors import (
     BaseModelError,
     ExampleTooLongError,

@@ -13,7 +13,7 @@ from torch import Tensor
 from composer.core.methods.base import Adapters, Method, single_modules
 from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
-from composer.core.module_stack import ModuleStack
+from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
 
 # Told of rows of a table as soon as they are scored: their numbers, and the rows (block, n).

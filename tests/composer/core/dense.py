@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import PlainLora
-from composer.core.module_stack import LoraModule
+from composer.core.modules.module_stack import LoraModule
 
 D_OUT, D_IN = 5, 4
 

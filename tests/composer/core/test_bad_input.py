@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from composer.core.evaluation.scoring import evaluate_adapter
 from composer.core.job import run
 from composer.core.model.base_model import BaseModel
-from composer.core.sources import Source
+from composer.core.modules.sources import Source
 from composer.core.spec.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
 from composer.core.spec.examples import Example, read_examples
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, write_examples

@@ -12,7 +12,7 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import LoraModule, read_module, stack_modules
+from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
 from composer.core.record import Journal
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module

@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 from composer.core.methods.base import single_modules
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
-from composer.core.module_stack import LoraModule, ModuleStack, stack_modules
+from composer.core.modules.module_stack import LoraModule, ModuleStack, stack_modules
 from composer.core.spec.errors import MismatchedModulesError, NoModulesError
 from tests.composer.core.dense import D_IN, D_OUT, delta_of_adapter, delta_of_module, random_module
 from tests.composer.core.tiny import make_base, make_module
@@ -118,7 +118,7 @@ def test_one_module_alone_computes_what_peft_computes(tmp_path):
     base = make_base(tmp_path / "base")
     folder = make_module(tmp_path / "m", base, seed=3)
     from composer.core.model.base_model import BaseModel
-    from composer.core.module_stack import read_module
+    from composer.core.modules.module_stack import read_module
     from composer.core.spec.examples import Example
 
     ours = BaseModel.load(base)

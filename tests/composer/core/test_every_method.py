@@ -17,7 +17,7 @@ from composer.core.evaluation.export import write_adapter
 from composer.core.methods.base import Method, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import IGNORED, BaseModel
-from composer.core.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec import choices
 from composer.core.spec.errors import MismatchedModulesError
 from composer.core.spec.examples import Example

@@ -6,7 +6,7 @@ from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
 from composer.core.methods.factorwise import RULES, TIES_DENSITY, Factorwise, drop_at_random
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import MismatchedModulesError
 from tests.composer.core.tiny import make_base, make_module
 

@@ -14,7 +14,7 @@ from transformers import (
 from composer.core.evaluation.export import write_adapter
 from composer.core.methods.exact import ExactSum
 from composer.core.model.base_model import IGNORED, BaseModel
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import FAMILIES, TARGETS, WORDS, make_base, make_module
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from composer.core.module_stack import read_module
+from composer.core.modules.module_stack import read_module
 from composer.core.spec.errors import ModuleUnreadableError
 from tests.composer.core.tiny import make_base, make_module
 

@@ -11,7 +11,7 @@ from composer.core.methods.lorahub import ProductOfSums
 from composer.core.model import gradient
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from composer.core.evaluation.scoring import evaluate_adapter
 from composer.core.fitting import Fitting
 from composer.core.job import run
-from composer.core.sources import Source
+from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
 from modules_registry.core.gate import check_adapter

@@ -7,7 +7,7 @@ import torch
 
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import FreeLayers, SoftmaxLayers
-from composer.core.module_stack import stack_modules
+from composer.core.modules.module_stack import stack_modules
 from tests.composer.core.dense import D_IN, D_OUT, delta_of_adapter, delta_of_module, random_module
 
 # Only the third changes b.q, and it lacks a.q; ranks and alpha / r differ.

@@ -11,7 +11,7 @@ from composer.core.methods.exact import ExactSum
 from composer.core.model import t5
 from composer.core.model.base_model import BaseModel, found_device
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, read_examples
 from demo import BUNDLE

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 
 from composer.__main__ import main
-from composer.core.sources import as_folder, base_source, module_source
+from composer.core.modules.sources import as_folder, base_source, module_source
 from composer.core.spec.errors import SourceError
 from tests.composer.core.tiny import make_job
 

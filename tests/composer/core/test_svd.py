@@ -15,7 +15,7 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.factorwise import TIES_DENSITY
 from composer.core.methods.registry import make_method
 from composer.core.methods.svd import TruncatedSum, TruncatedTies, truncated
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from tests.composer.core.dense import D_IN, delta_of_adapter, delta_of_module, random_module
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 

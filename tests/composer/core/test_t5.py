@@ -12,7 +12,7 @@ from composer.core.methods.lorahub import ProductOfSums
 from composer.core.model import base_model, t5
 from composer.core.model.base_model import BaseModel
 from composer.core.model.t5 import Run, rows_of
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import SIZE, make_module, tiny_tokenizer
 

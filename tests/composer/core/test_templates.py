@@ -13,7 +13,7 @@ from composer.core.job import Composition
 from composer.core.methods.base import single_modules
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import token_mean
-from composer.core.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job
