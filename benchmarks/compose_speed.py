@@ -43,8 +43,8 @@ from composer.core.model.base_model import BaseModel, multiplies_bf16
 from composer.core.model.packed_linear import PackedProduct, can_pack
 from composer.core.model.scorer import FewShotScorer, lorahub_objective
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
-from composer.core.record import Journal
-from composer.core.search import search_nevergrad
+from composer.core.search.journal import Journal
+from composer.core.search.nevergrad_search import search_nevergrad
 
 RESULTS = Path(__file__).resolve().parent / "results"
 N_MODULES, BUDGET, SEED = 20, 40, 42

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.record import finite
+from composer.core.search.journal import finite
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256
 

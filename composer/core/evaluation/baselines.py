@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from composer.core.blend import DEFAULTS, Folds, parts_left_out
 from composer.core.evaluation.verdict import LeftOut
-from composer.core.fitting import Fitting
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import MAX_TOKENS, BaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import Layer, ModuleStack
-from composer.core.record import Journal
+from composer.core.search.bagging import DEFAULTS, Folds, parts_left_out
+from composer.core.search.dispatch import Fitting
+from composer.core.search.journal import Journal
 from composer.core.spec.choices import (
     LABEL_OF_BASELINE,
     LORA_ALPHA_OVER_RANK,

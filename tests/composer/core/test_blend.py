@@ -5,15 +5,15 @@ from itertools import combinations
 import pytest
 import torch
 
-from composer.core import blend
-from composer.core.auto import freed_by_layer, search_auto, whole_or_freed
-from composer.core.auto import planned_steps as auto_steps
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
-from composer.core.record import Journal
+from composer.core.search import bagging
+from composer.core.search.bagging_by_layer import freed_by_layer, search_auto, whole_or_freed
+from composer.core.search.bagging_by_layer import planned_steps as auto_steps
+from composer.core.search.journal import Journal
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
 
@@ -47,32 +47,32 @@ def test_each_fit_has_the_best_of_all_subsets_of_its_own_heaviest_modules(scorer
     scorer, method = scorer
     bag = torch.tensor([[0.9, 0.1, 0.8, 0.7], [0.0, 0.9, 0.1, 0.2]])
     shown = torch.tensor([[1.0, 1, 1, 1, 0], [0.0, 1, 1, 1, 1]])
-    settings = blend.BlendSettings(heaviest=3, largest_subset=2)
-    found = blend.best_subsets(scorer, method, bag, shown, settings)
+    settings = bagging.BlendSettings(heaviest=3, largest_subset=2)
+    found = bagging.best_subsets(scorer, method, bag, shown, settings)
     for own, heavy, seen in zip(found, [(0, 2, 3), (1, 2, 3)], shown, strict=True):
         subsets = [s for size in range(3) for s in combinations(heavy, size)]
         tried = torch.stack([torch.tensor([float(i in s) for i in range(4)]) for s in subsets])
         losses = token_mean(scorer.nats(method, tried), scorer.label_tokens, seen)
         assert own.tolist() == tried[int(losses.argmin())].tolist()
-    assert blend.subset_count(6, 3) == 1 + 6 + 15 + 20
+    assert bagging.subset_count(6, 3) == 1 + 6 + 15 + 20
 
 
 def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     scorer, method = scorer
-    folds = blend.fit_folds(scorer, method, journal(), lambda weights, loss: None, budget=1300)
-    steps = blend.bag_steps(1300, 5, 4)
+    folds = bagging.fit_folds(scorer, method, journal(), lambda weights, loss: None, budget=1300)
+    steps = bagging.bag_steps(1300, 5, 4)
     shown = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0]])  # all but the third
-    fitted = blend.fit_bag(
+    fitted = bagging.fit_bag(
         scorer,
         method,
         journal(),
         lambda weights, loss: None,
         shown,
         steps=steps,
-        penalty=blend.DEFAULTS.penalty,
+        penalty=bagging.DEFAULTS.penalty,
     )
-    weights = (fitted + blend.best_subsets(scorer, method, fitted, shown, blend.DEFAULTS)) / 2
-    weights[weights.abs() < blend.DEFAULTS.noise] = 0.0
+    weights = (fitted + bagging.best_subsets(scorer, method, fitted, shown, bagging.DEFAULTS)) / 2
+    weights[weights.abs() < bagging.DEFAULTS.noise] = 0.0
     assert float(folds.left_out[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
 
 
@@ -82,7 +82,7 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
     scorer, method = scorer
     method = Auto(method.stack) if name == "auto" else method
     search, planned = (
-        (search_auto, auto_steps) if name == "auto" else (blend.search_blend, blend.planned_steps)
+        (search_auto, auto_steps) if name == "auto" else (bagging.search_blend, bagging.planned_steps)
     )
     facts = known(scorer, ExactSum(method.stack))
     scorer.candidates_scored = scorer.gradient_steps = 0
@@ -90,19 +90,19 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
     found = search(scorer, method, Journal(told.append), **facts, budget=budget)
     assert spent(scorer) <= max(budget, 3)  # one gradient step at least
     assert len(told) <= planned(budget, len(EXAMPLES), 4) + 5  # greedy tells of what it adds
-    assert blend.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["nothing"]
+    assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["nothing"]
 
 
 def test_more_examples_than_parts_are_left_out_some_at_a_time():
-    assert blend.parts_left_out(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
-    assert blend.parts_left_out(5, 5).sum(1).tolist() == [4, 4, 4, 4, 4]
-    assert blend.parts_left_out(1, 5).tolist() == [[1]]
+    assert bagging.parts_left_out(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+    assert bagging.parts_left_out(5, 5).sum(1).tolist() == [4, 4, 4, 4, 4]
+    assert bagging.parts_left_out(1, 5).tolist() == [[1]]
 
 
 def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
     scorer, exact = scorer
     method = Auto(exact.stack)
-    whole = blend.Folds(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
+    whole = bagging.Folds(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
     steps = []
     freed = freed_by_layer(scorer, method, Journal(steps.append), whole)
     assert steps[0].weights == tuple(method.spread(whole.weights)[0].tolist())
@@ -116,10 +116,10 @@ def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
 def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, monkeypatch, worse, taken):
     scorer, exact = scorer
     method = Auto(exact.stack)
-    shown = blend.parts_left_out(5, 5)
-    whole = blend.Folds(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
-    freed = blend.Folds(torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown)
-    monkeypatch.setattr("composer.core.auto.freed_by_layer", lambda *_: freed)
+    shown = bagging.parts_left_out(5, 5)
+    whole = bagging.Folds(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
+    freed = bagging.Folds(torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown)
+    monkeypatch.setattr("composer.core.search.bagging_by_layer.freed_by_layer", lambda *_: freed)
     _, moves = whole_or_freed(scorer, method, journal(), whole)
     assert moves.endswith(taken)
 
@@ -136,7 +136,7 @@ def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path, name)
     model.hook(layer.path for layer in stack.layers)
     scorer = FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES]))
     method = Auto(stack) if name == "auto" else ExactSum(stack)
-    search = search_auto if name == "auto" else blend.search_blend
+    search = search_auto if name == "auto" else bagging.search_blend
     nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
     found = search(scorer, method, journal(), alone=[9.0] * 4, nothing=nothing, budget=2000)
-    assert blend.loss_of(scorer, method, torch.tensor(found.weights)) <= nothing
+    assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= nothing

@@ -16,9 +16,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from composer.core.evaluation.scoring import evaluate_adapter
-from composer.core.fitting import Fitting
 from composer.core.job import run
 from composer.core.modules.sources import Source
+from composer.core.search.dispatch import Fitting
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
 from modules_registry.core.gate import check_adapter
@@ -478,7 +478,7 @@ def test_bad_input_is_refused_with_a_code_and_a_sentence(tmp_path, spoil, code):
 FORK = """
 import json, os, sys
 from pathlib import Path
-from composer.core.fitting import Fitting
+from composer.core.search.dispatch import Fitting
 from composer.core.job import run
 from composer.core.evaluation.scoring import evaluate_adapter
 child = os.fork()

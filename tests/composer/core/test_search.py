@@ -7,9 +7,11 @@ import threading
 import pytest
 import torch
 
-from composer.core.lbfgs import fit_lbfgs
-from composer.core.record import Journal, Record, State, read_record, state_event
-from composer.core.search import Fits, Found, fit_weights, search_greedy, search_nevergrad
+from composer.core.search.adam import Fits, Found, fit_weights
+from composer.core.search.greedy import search_greedy
+from composer.core.search.journal import Journal, Record, State, read_record, state_event
+from composer.core.search.lbfgs import fit_lbfgs
+from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.select import joined_ranks, select_modules
 from composer.core.spec.errors import InvalidJobError, NonFiniteLossError, SearchBrokeError, StopSearch
 from composer.core.spec.selection import parse_selectors

@@ -25,8 +25,9 @@ from torch import Tensor
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.record import Found, Journal, finite
-from composer.core.search import Fits, fit_weights, search_greedy
+from composer.core.search.adam import Fits, fit_weights
+from composer.core.search.greedy import search_greedy
+from composer.core.search.journal import Found, Journal, finite
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 
 ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.core.auto import planned_steps as auto_steps
-from composer.core.auto import search_auto
-from composer.core.blend import DEFAULTS, adam_steps, rate_for, search_blend
-from composer.core.blend import planned_steps as blend_steps
-from composer.core.lbfgs import fit_lbfgs, rounded_size
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_loss, mean_size, token_mean
-from composer.core.record import Found, Journal
-from composer.core.search import Fits, Variant, fit_weights, search_greedy, search_nevergrad
+from composer.core.search.adam import Fits, Variant, fit_weights
+from composer.core.search.bagging import DEFAULTS, adam_steps, rate_for, search_blend
+from composer.core.search.bagging import planned_steps as blend_steps
+from composer.core.search.bagging_by_layer import planned_steps as auto_steps
+from composer.core.search.bagging_by_layer import search_auto
+from composer.core.search.greedy import search_greedy
+from composer.core.search.journal import Found, Journal
+from composer.core.search.lbfgs import fit_lbfgs, rounded_size
+from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.spec import choices
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example

@@ -1,6 +1,6 @@
 """The default method: an exact sum, found with one weight a module and then freed layer by layer.
 
-The blend of composer.core.blend says which modules the task needs. Started from its fits, weights of
+The blend of composer.core.search.bagging says which modules the task needs. Started from its fits, weights of
 their own for every layer mend within a few short steps what one weight for all layers cannot say;
 started from zero they learn a handful of examples by heart instead. Each fit is freed on the shots it
 already knows, so the part it left out still tells, without any held-out example, which is better.
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 import torch
 
-from composer.core import blend
-from composer.core.blend import Folds
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.scorer import FewShotScorer
-from composer.core.record import Found, Journal
-from composer.core.search import Fits, fit_weights
+from composer.core.search import bagging
+from composer.core.search.adam import Fits, fit_weights
+from composer.core.search.bagging import Folds
+from composer.core.search.journal import Found, Journal
 from composer.core.spec.choices import GRADIENT_STEP_COST
 
 LAYER_STEPS = 25
@@ -48,18 +48,18 @@ def search_auto(
 
     n_shots, n = len(scorer.batch), len(method.stack)
     budget_of_blend = budget - layers_cost(n_shots)
-    if blend.bag_steps(budget_of_blend, n_shots, n) < blend.DEFAULTS.fewest_steps:
-        refitted = blend.greedy_refit(
+    if bagging.bag_steps(budget_of_blend, n_shots, n) < bagging.DEFAULTS.fewest_steps:
+        refitted = bagging.greedy_refit(
             scorer, exact, journal, note, alone=alone, nothing=nothing, budget=budget
         )
         return journal.finish(method.spread(refitted.unsqueeze(0))[0].tolist(), "greedy, Adam")
-    chosen = blend.greedy_choice(
-        scorer, exact, note, alone=alone, nothing=nothing, budget=blend.GREEDY_BUDGET
+    chosen = bagging.greedy_choice(
+        scorer, exact, note, alone=alone, nothing=nothing, budget=bagging.GREEDY_BUDGET
     )
-    whole = blend.fit_folds(scorer, exact, journal, note, budget_of_blend)
+    whole = bagging.fit_folds(scorer, exact, journal, note, budget_of_blend)
     taken, moves = whole_or_freed(scorer, method, journal, whole)
     weights = taken.weights.mean(0)
-    if not blend.loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+    if not bagging.loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
     return journal.finish(weights.tolist(), moves, left_out=taken.left_out.tolist())
 
@@ -94,13 +94,13 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
 
 def layers_cost(n_shots: int) -> int:
     """What freeing the layers costs of a budget of scored candidates."""
-    n_fits = min(blend.DEFAULTS.parts, n_shots)
+    n_fits = min(bagging.DEFAULTS.parts, n_shots)
     return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # each is scored once more in the end
 
 
 def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
     """How many steps `search_auto` will tell of, as far as one can know before."""
     left = budget - layers_cost(n_shots)
-    if blend.bag_steps(left, n_shots, n_modules) < blend.DEFAULTS.fewest_steps:
-        return blend.steps_within(budget)
-    return blend.planned_steps(left, n_shots, n_modules) + LAYER_STEPS
+    if bagging.bag_steps(left, n_shots, n_modules) < bagging.DEFAULTS.fewest_steps:
+        return bagging.steps_within(budget)
+    return bagging.planned_steps(left, n_shots, n_modules) + LAYER_STEPS

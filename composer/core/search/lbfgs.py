@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from composer.core.record import STATE_EVERY, Journal
+from composer.core.search.journal import STATE_EVERY, Journal
 
 MEMORY = 10  # pairs of moves and changes of the gradient
 ENOUGH = 1e-4  # of the decrease that the slope promises; Armijo's rule

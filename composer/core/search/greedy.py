@@ -1,0 +1,53 @@
+"""Greedy search: add one module at a time, as long as the loss falls."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from composer.core.search.journal import Found, Journal, OnStep, finite
+
+
+def search_greedy(
+    score: Callable[[Tensor], Tensor],
+    alone: Sequence[float],
+    *,
+    nothing: float,
+    budget: int,
+    partners: int = 6,
+    on_step: OnStep = lambda step: None,
+    journal: Journal | None = None,
+) -> Found:
+    """Start from the best module alone and add the partner that helps most, while one helps.
+
+    Every module has weight 0 or 1, so the result says plainly which modules the task needs.
+
+    Args:
+        score: losses (P,) of candidates (P, N).
+        alone: the loss of each module alone, (N,).
+        nothing: the loss at w = 0, which any module has to beat.
+        budget: the most candidates to score beyond those.
+        partners: only so many of the best modules alone are tried as partners.
+        journal: to keep the steps in, instead of a new one that tells `on_step`.
+    """
+    n = len(alone)
+    order = sorted(range(n), key=lambda i: (finite(alone[i]), i))
+    journal = journal or Journal(on_step)
+    chosen = torch.zeros(n)
+    best, left = finite(nothing), budget
+    if finite(alone[order[0]]) < best:  # known before any step: whoever stops at the first has it
+        chosen[order[0]], best = 1.0, finite(alone[order[0]])
+    journal.note(chosen.tolist(), best)
+    if not chosen.any():
+        return journal.finish(chosen.tolist(), "greedy")
+    while candidates := [i for i in order[: partners + 1] if chosen[i] == 0][:left]:
+        trials = chosen.repeat(len(candidates), 1)
+        trials[range(len(candidates)), candidates] = 1.0
+        losses = [finite(loss) for loss in score(trials).tolist()]
+        left -= len(candidates)
+        winner = min(range(len(losses)), key=losses.__getitem__)
+        if losses[winner] >= best:
+            break
+        chosen, best = trials[winner], losses[winner]
+        journal.note(chosen.tolist(), best)
+    return journal.finish(chosen.tolist(), "greedy")
