@@ -22,7 +22,7 @@ from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from composer.core.model.scorer import FewShotScorer
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.screening import Screening
+from composer.core.selection.screening import Screening
 
 RESULTS = Path(__file__).resolve().parent / "results"
 RUN_EVALUATIONS, WANTED = 40, 20

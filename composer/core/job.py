@@ -54,17 +54,17 @@ from composer.core.evaluation.verdict import (
     verdict_without_evidence,
     verdict_without_rivals,
 )
-from composer.core.likeness import delta_likeness, task_text, text_likeness
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.screening import Screening, context_sha256, read_screened
 from composer.core.search.dispatch import Fitting
 from composer.core.search.journal import Journal, Record, Step, read_record, state_event
 from composer.core.search.nevergrad_search import require_optimizer
-from composer.core.select import compatible, joined_ranks, select_modules
+from composer.core.selection.compatibility import compatible, joined_ranks, select_modules
+from composer.core.selection.screening import Screening, context_sha256, read_screened
+from composer.core.selection.similarity import delta_likeness, task_text, text_likeness
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_without_shots

@@ -13,10 +13,10 @@ from torch import Tensor
 from composer.core.methods.registry import make_method
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.screening import Screening
 from composer.core.search.bagging import DEFAULTS, parts_left_out
 from composer.core.search.dispatch import Fitting
 from composer.core.search.journal import Journal
+from composer.core.selection.screening import Screening
 from composer.core.spec.job_spec import Job
 
 

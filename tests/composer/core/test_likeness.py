@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from composer.core.evaluation.baselines import random_stack
-from composer.core.likeness import delta_likeness, task_text, text_likeness, text_vectors
 from composer.core.model.base_model import BaseModel
 from composer.core.modules.module_stack import read_module, stack_modules
+from composer.core.selection.similarity import delta_likeness, task_text, text_likeness, text_vectors
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import make_base, make_module
 

@@ -8,7 +8,7 @@ import pytest
 from composer.core.model.base_model import BaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.screening import MANY, Screening, read_screened
+from composer.core.selection.screening import MANY, Screening, read_screened
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
 

@@ -12,7 +12,7 @@ from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Journal, Record, State, read_record, state_event
 from composer.core.search.lbfgs import fit_lbfgs
 from composer.core.search.nevergrad_search import search_nevergrad
-from composer.core.select import joined_ranks, select_modules
+from composer.core.selection.compatibility import joined_ranks, select_modules
 from composer.core.spec.errors import InvalidJobError, NonFiniteLossError, SearchBrokeError, StopSearch
 from composer.core.spec.selection import parse_selectors
 
