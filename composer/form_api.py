@@ -11,9 +11,10 @@ from rest_framework.response import Response
 
 from composer import selectors
 from composer.api import OwnerApi
-from composer.candidates import MODULES_MAX, candidates, fitting_modules, most_for_me
 from composer.core.spec.choices import BUDGET_OF_METHOD
 from composer.estimates import Amounts, estimate, queue_now
+from composer.matching.leakage import fitting_modules
+from composer.matching.ranking import MODULES_MAX, candidates, most_for_me
 from composer.models import Composition, Draft
 from composer.serializers import (
     CandidateSerializer,

@@ -13,7 +13,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from composer import selectors
-from composer.candidates import own_modules_words
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_OF_METHOD,
@@ -26,6 +25,8 @@ from composer.core.spec.choices import (
 )
 from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
 from composer.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
+from composer.matching.compatibility import modules_to_choose_from
+from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
 from composer.outlook import outlook_of
 from composer.services import composition_request, draft_discard, draft_keep
@@ -109,7 +110,7 @@ def chooser(request: SignedInRequest) -> HttpResponse:
     if base is None:
         raise Http404
     chosen = set(request.GET.getlist("modules"))
-    modules = selectors.modules_to_choose_from(base, request.user, request.GET.get("find", ""), chosen)
+    modules = modules_to_choose_from(base, request.user, request.GET.get("find", ""), chosen)
     return render(request, "composer/_chooser.html", {"modules": modules, "chosen": chosen, "base": base})
 
 
@@ -143,7 +144,7 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
             "they were left out of the measuring."
         )
         messages.info(request, text)
-    if own := selectors.own_modules(composition):
+    if own := own_modules(composition):
         messages.warning(request, own_modules_words(own))
 
 
@@ -157,7 +158,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "base": base,
         "outlook": outlook,
         "methods": methods_to_choose_from(str(form["method"].value())),
-        "modules": selectors.modules_to_choose_from(base, form.owner, "", chosen) if base else [],
+        "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
         "tasks": selectors.demo_tasks()[:TASKS_SHOWN],
         "more_tasks": selectors.demo_tasks()[TASKS_SHOWN:],

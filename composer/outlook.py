@@ -4,13 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer import selectors
-from composer.candidates import (
-    Candidate,
-    fitting_modules,
-    most_for_me,
-    own_modules_words,
-    ranked,
-)
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -25,6 +18,8 @@ from composer.core.spec.examples import Example, without_shots
 from composer.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from composer.examples import ExamplesError, Note, pairs_from_text, row_notes
 from composer.forms import COUNT_DEFAULT, CompositionForm
+from composer.matching.leakage import fitting_modules, own_modules_words
+from composer.matching.ranking import Candidate, most_for_me, ranked
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6

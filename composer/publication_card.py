@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
+from composer.matching.selection import NEAR
 from composer.models import Composition
 from composer.report import command_line, command_options
-from composer.selectors import NEAR
 from composer.verdict_words import DECISIONS
 from modules_registry.combining import CombinedLicence
 from modules_registry.licences import licence_label

@@ -28,6 +28,7 @@ from django.utils import timezone
 from composer import selectors
 from composer.core.spec.job_spec import STOP_FILE
 from composer.examples import json_lines
+from composer.matching.selection import module_text, selection_left
 from composer.models import (
     Composition,
     CompositionEvent,
@@ -161,7 +162,7 @@ def write_job(composition: Composition, folder: Path) -> None:
 
 
 def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
-    select = selectors.selection_left(composition)
+    select = selection_left(composition)
     return {
         "schema": 1,
         "method": composition.method,
@@ -185,7 +186,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
                 "folder": module_folder(module),
                 "revision": module.version.commit_id,
                 "sha256": module.version.weights_sha256,
-                "text": selectors.module_text(module.version, select),
+                "text": module_text(module.version, select),
             }
             for module in modules
         ],

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,7 +16,6 @@ from django.conf import settings
 from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.spec.choices import METHODS, TAKES_ANY_SHAPE, TEXT_LIMIT, names
 from composer.core.spec.examples import Example, example_sha256, is_storable
 from composer.examples import pairs_from_text
 from composer.models import Composition, CompositionEvent, Draft, ResultFile, ScreenedLoss
@@ -24,50 +23,18 @@ from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.jobs.models import LEASE, Status
 from modules_registry import selectors as registry
-from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
-from modules_registry.core.errors import CARD_FILE
-from modules_registry.lineage import with_descendants
-from modules_registry.models import BaseModel, Module, Version
+from modules_registry.models import BaseModel, Version
 
 EVENTS_PER_ANSWER_MAX = 500
-CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
     "going": Q(status__in=(Status.QUEUED, Status.RUNNING)),
     "useful": Q(status=Status.DONE, report__verdict__decision="use"),
     "other": Q(status=Status.DONE) & ~Q(report__verdict__decision="use"),
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
-NEAR = "near:"  # a choice of modules by their texts
 LETTER_ON = (Status.DONE, Status.FAILED)  # who cancels it knows
 LETTER_WITHIN = timedelta(days=1)
 PICKED_UP_S = 4  # a free worker takes a job well within this
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A module, and what speaks against composing it on a base by a method."""
-
-    version: Version
-    name: str  # namespace/name
-    reasons: tuple[Reason, ...]
-
-    @property
-    def fits(self) -> bool:
-        return not self.reasons
-
-
-@dataclass(frozen=True)
-class ModuleToChoose:
-    """A line of the list that modules are chosen from by hand."""
-
-    version: Version
-    name: str
-    cannot: str  # why it cannot be chosen at all; empty when it can
-    not_with: dict[str, str]  # method -> why that method cannot take it
-
-    def has(self, words: str) -> bool:
-        text = f"{self.name} {self.version.module.sentence}".lower()
-        return all(word in text for word in words.lower().split())
 
 
 @dataclass(frozen=True)
@@ -225,25 +192,6 @@ def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
         yield {"event": "screened", "context": context, "module": module, "nats": nats}
 
 
-def selection_left(composition: Composition) -> str:
-    """What is left to choose among its modules: who was drawn first or chosen by hand is a row already."""
-    first, _, rest = composition.selection.partition("+")
-    if first == "chosen" or first.startswith("random:"):
-        return rest or "all"
-    return composition.selection
-
-
-def module_text(version: Version, selection: str) -> str:
-    """What its author says of a module, if its choice goes by that."""
-    if NEAR not in selection:
-        return ""
-    card = version.files.filter(path=CARD_FILE).first()
-    if card is None:
-        return ""
-    with registry.open_stored(card.sha256) as file:
-        return file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")[:TEXT_LIMIT]
-
-
 def examples_of(composition: Composition, role: str) -> list[Example]:
     rows = composition.examples.filter(role=role).values_list("input", "output")
     return [Example(*row) for row in rows]
@@ -351,111 +299,9 @@ def base_default() -> BaseModel | None:
     return base
 
 
-def fits(base: BaseModel, method: str, owner: object) -> list[Fit]:
-    """Every module of the base that the owner may see, with what speaks against it under this method."""
-    return fits_of(list(registry.composable_versions(base, owner)), base, method)
-
-
-def made_from(examples: Collection[Example], owner: object) -> set[int]:
-    """The modules (by their keys) composed from any of these examples, and what was made from those in turn.
-
-    Of other people's compositions only ready-made examples count: nobody shall find out by guessing
-    what somebody else composed from.
-    """
-    wanted = {pair for pair in examples if is_storable(pair.input)}
-    rows = ExampleRow.objects.filter(
-        role=ExampleRow.Role.SHOT,
-        composition__published_as__isnull=False,
-        input__in={pair.input for pair in wanted},
-    ).values_list("input", "output", "composition__owner", "composition__published_as__module")
-    own = getattr(owner, "pk", None)
-    known = [(Example(given, output), whose == own, module) for given, output, whose, module in rows]
-    ready_made = ready_made_pairs() if known else frozenset()
-    return with_descendants(
-        {module for pair, is_own, module in known if pair in wanted and (is_own or pair in ready_made)}
-    )
-
-
 def private_modules(composition: Composition) -> list[str]:
     """Those of its modules that are handed out only to whoever brings an access token."""
     return list(composition.modules.filter(version__module__private=True).values_list("name", flat=True))
-
-
-def own_modules(composition: Composition) -> list[str]:
-    """Those of its modules that were made from some of its own examples: somebody named them by hand."""
-    pairs = [Example(*row) for row in composition.examples.values_list("input", "output")]
-    made = made_from(pairs, composition.owner)
-    return list(composition.modules.filter(version__module__in=made).values_list("name", flat=True))
-
-
-def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
-    reasons = reasons_of(versions, base, takes_any_shape=method in TAKES_ANY_SHAPE)
-    called = [version.module.full_name for version in versions]
-    return [Fit(version, name, reasons[name]) for version, name in zip(versions, called, strict=True)]
-
-
-def reasons_of(
-    versions: Sequence[Version], base: BaseModel, *, takes_any_shape: bool
-) -> dict[str, tuple[Reason, ...]]:
-    """What speaks against each, by its name; of a method only whether it adds whole updates counts."""
-    candidates = [candidate_of(version, base) for version in versions]
-    return reasons_against(candidates, Base(base.name, base.revision), factor_by_factor=not takes_any_shape)
-
-
-def modules_to_choose_from(
-    base: BaseModel, owner: object, words: str = "", chosen: Collection[str] = ()
-) -> list[ModuleToChoose]:
-    """The base's modules with these words, then some that cannot be composed on it, each with its reason.
-
-    Those that are chosen are always there, and first: a form sends only what it shows.
-    """
-    found = [module for module in every_module(base, owner) if module.name in chosen or module.has(words)]
-    return sorted(found, key=lambda module: module.name not in chosen)[:CHOICES_SHOWN_MAX]
-
-
-def every_module(base: BaseModel, owner: object) -> list[ModuleToChoose]:
-    versions = list(registry.composable_versions(base, owner))
-    by_rule = {rule: reasons_of(versions, base, takes_any_shape=rule) for rule in (True, False)}
-    by_method = {method: by_rule[method in TAKES_ANY_SHAPE] for method in names(METHODS)}
-    composable = [
-        ModuleToChoose(
-            version,
-            version.module.full_name,
-            cannot="",
-            not_with={
-                method: " ".join(reason.message for reason in reasons[version.module.full_name])
-                for method, reasons in by_method.items()
-                if reasons[version.module.full_name]
-            },
-        )
-        for version in versions
-    ]
-    others = (
-        Version.objects.filter(current_of__in=Module.objects.visible_to(owner))
-        .exclude(base=base)
-        .select_related("module__namespace", "base")[:MISFITS_SHOWN_MAX]
-    )
-    return composable + [
-        ModuleToChoose(version, version.module.full_name, cannot=why_not(version, base), not_with={})
-        for version in others
-    ]
-
-
-def why_not(version: Version, base: BaseModel) -> str:
-    if version.base is None:
-        return f"Not composable here: {registry.not_composable_because(version)}."
-    return f"It was trained on {version.base_name}, not on {base.name}."
-
-
-def candidate_of(version: Version, base: BaseModel) -> Candidate:
-    return Candidate(
-        name=version.module.full_name,
-        base=base.name if version.base_id == base.pk else version.base_name,
-        revision=None,  # the gate held it against the library's own revision
-        rank=version.rank,
-        scaling=version.scaling,
-        targets=tuple(version.targets),
-    )
 
 
 def version_current(full_name: str, owner: object) -> Version | None:

@@ -6,7 +6,6 @@ from typing import Any
 from rest_framework import serializers
 
 from composer import selectors
-from composer.candidates import own_modules_words
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -25,6 +24,7 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
 from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
+from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition, CompositionEvent
 from composer.telling import said
 from hub_site.common.errors import Refusal
@@ -266,7 +266,7 @@ class CompositionDetailSerializer(CompositionSerializer):
         read_only_fields = fields
 
     def get_warnings(self, composition: Composition) -> list[str]:
-        own = selectors.own_modules(composition)
+        own = own_modules(composition)
         return [own_modules_words(own)] if own else []
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,15 +12,16 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from composer import selectors
-from composer.candidates import MODULES_MAX, chosen_for_me, fitting_modules
 from composer.core.spec import choices
 from composer.core.spec.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, is_storable, without_shots
 from composer.core.spec.job_spec import batch_size_of, objective_name, one_of, search_name, whole_number
-from composer.core.spec.selection import parse_selectors
 from composer.core.spec.templates import require_template
 from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
+from composer.matching.compatibility import Fit
+from composer.matching.ranking import chosen_for_me
+from composer.matching.selection import modules_selected, require_fitting
 from composer.models import Composition, CompositionModule, Draft
 from composer.models import Example as ExampleRow
 from composer.tasks import run_composition
@@ -140,7 +140,7 @@ def composition_request(
 @transaction.atomic
 def composition_insert(
     composition: Composition,
-    modules: Sequence[selectors.Fit],
+    modules: Sequence[Fit],
     shots: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
@@ -352,87 +352,3 @@ def require_room_in_queue(owner: User) -> None:
             "Wait for one to finish, or cancel one."
         )
         raise Refusal("too_many_running", message, status=429)
-
-
-def modules_selected(
-    base: BaseModel,
-    method: str,
-    selection: str,
-    chosen: Sequence[Version],
-    seed: int,
-    examples: Sequence[Example],
-    owner: User,
-) -> list[selectors.Fit]:
-    """The modules that will take part, or that the core chooses among, pinned now.
-
-    A draw that comes first is made here, so that out of a large library only those drawn are fetched.
-    Only by name comes a module in that was made from some of the examples themselves.
-    """
-    first, _, rest = selection.partition("+")
-    require_selectors(rest if first == "chosen" else selection)
-    if first == "chosen":
-        return require_few(require_all_fit(chosen, base, method))
-    return require_few(drawn(require_fitting(base, method, examples, owner), first, seed))
-
-
-def require_fitting(
-    base: BaseModel, method: str, examples: Sequence[Example], owner: User
-) -> list[selectors.Fit]:
-    """The modules that fit and were not made from these examples, if there are any."""
-    fitting = fitting_modules(base, method, examples, owner)
-    if not fitting.free:
-        problem = (
-            f"No module in the library can be composed on {base.name} with this method. Upload one first."
-            if not fitting.own
-            else f"All modules that fit {base.name} were made from some of these very examples. "
-            "Name them to compose them all the same, or upload another one first."
-        )
-        raise field_refusal("no_compatible_module", "modules", problem)
-    return fitting.free
-
-
-def require_selectors(text: str) -> None:
-    """Whether these are selectors, joined by +; none are none."""
-    try:
-        parse_selectors(text or "all")
-    except InvalidJobError as error:
-        problem = (
-            f"“{text[:40]}” selects no modules. Use all, random:20, screen:20 or near:20 "
-            "(or another number), joined by +; or chosen."
-        )
-        raise field_refusal("bad_selection", "selection", problem) from error
-
-
-def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> list[selectors.Fit]:
-    unique = list({version.pk: version for version in chosen}.values())
-    if not unique:
-        raise field_refusal(
-            "no_modules", "modules", "Choose at least one module, or let all of them take part."
-        )
-    fits = selectors.fits_of(unique, base, method)
-    problems = [f"{fit.name}: {reason.message}" for fit in fits for reason in fit.reasons]
-    if problems:
-        message = f"{' '.join(problems[:3])} Leave out what does not fit."
-        raise Refusal("modules_do_not_match", message, fields={"modules": problems})
-    return fits
-
-
-def drawn(fitting: Sequence[selectors.Fit], selector: str, seed: int) -> list[selectors.Fit]:
-    """Some of them by `random:K`; all of them by any other selector, which the core follows."""
-    name, _, number = selector.partition(":")
-    if name != "random":
-        return list(fitting)
-    count = int(number)
-    if count > len(fitting):
-        problem = f"{count} modules cannot be drawn: {len(fitting)} fit. Draw at most so many, or take all."
-        raise field_refusal("bad_selection", "selection", problem)
-    return random.Random(seed).sample(list(fitting), count)
-
-
-def require_few(fits: Sequence[selectors.Fit]) -> list[selectors.Fit]:
-    if len(fits) > MODULES_MAX:
-        problem = (
-            f"These are {len(fits)} modules; at most {MODULES_MAX} are composed at once. Draw some at random."
-        )
-        raise field_refusal("too_many_modules", "modules", problem)
-    return list(fits)

@@ -14,11 +14,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer.adapter_zip import adapter_shared, shared_files
-from composer.candidates import own_modules_counted
+from composer.matching.leakage import own_modules, own_modules_counted
 from composer.models import ShareLink
 from composer.report import report_view
 from composer.report_files import FILES
-from composer.selectors import own_modules
 from composer.sharing import card_of, report_told, share_find, share_renew, share_withdraw
 from composer.using import Snippet, get_shared, snippets
 from composer.views import file_response, own

@@ -13,8 +13,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
 from composer.adapter_zip import adapter_download
-from composer.candidates import own_modules_words
 from composer.examples import json_lines
+from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
 from composer.publish_forms import publish_panel
 from composer.report import FILE_OF_ROLE, command, outcome, report_view
@@ -86,7 +86,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
     files = list(selectors.result_files(composition))
     link = share_of(composition)
-    own = selectors.own_modules(composition)
+    own = own_modules(composition)
     return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         **publish_panel(composition),

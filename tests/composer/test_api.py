@@ -101,7 +101,7 @@ def retried(api):
 def test_a_retry_is_the_same_request_though_the_library_outgrew_what_is_composed_at_once(
     retried, bob, monkeypatch
 ):
-    monkeypatch.setattr("composer.candidates.MODULES_MAX", 3)
+    monkeypatch.setattr("composer.matching.ranking.MODULES_MAX", 3)
     first, again = retried(BODY | {"selection": "auto"}, lambda: make_module(bob, "fourth", seed=4))
     assert first == again
     row = Composition.objects.get()
@@ -111,7 +111,7 @@ def test_a_retry_is_the_same_request_though_the_library_outgrew_what_is_composed
 def test_a_retry_is_the_same_request_though_other_modules_are_the_most_promising_by_now(
     retried, bob, modules, monkeypatch
 ):
-    monkeypatch.setattr("composer.candidates.MODULES_MAX", 1)
+    monkeypatch.setattr("composer.matching.ranking.MODULES_MAX", 1)
     body = BODY | {"name": "fruit", "selection": "auto"}
     first, again = retried(body, lambda: module_delete(editor=bob, module=modules[1]))
     assert first == again

@@ -25,7 +25,7 @@ def test_a_request_is_estimated_and_nothing_is_started(api):
 
 
 def test_the_estimate_of_a_choice_left_to_us_counts_as_many_as_its_level_takes(api, monkeypatch):
-    monkeypatch.setattr("composer.candidates.QUICK_MAX", 2)
+    monkeypatch.setattr("composer.matching.ranking.QUICK_MAX", 2)
     for level, n_modules in (("quick", 2), ("balanced", 3)):
         body = BODY | {"level": level, "selection": "auto"}
         assert api.post(f"{ADDRESS}/estimate", body).json()["n_modules"] == n_modules

@@ -7,9 +7,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from composer.candidates import candidates
 from composer.core.spec.choices import LEVELS, level_budget
 from composer.core.spec.examples import Example, example_sha256
+from composer.matching.ranking import candidates
 from composer.models import Composition, Draft, ScreenedLoss
 from composer.services import DRAFTS_MAX, composition_cancel, draft_keep
 from modules_registry.selectors import composable_versions
@@ -214,7 +214,7 @@ def test_out_of_a_large_library_the_most_promising_are_chosen_for_me(ask, monkey
     asked = {"name": "fruit", "selection": "auto", "level": "quick"}
     everything = ask(**asked)
     assert (everything.selection, everything.modules.count()) == ("all", 3)
-    monkeypatch.setattr("composer.candidates.QUICK_MAX", 1)
+    monkeypatch.setattr("composer.matching.ranking.QUICK_MAX", 1)
     best = ask(**asked)
     assert best.selection == "chosen"
     assert [module.name for module in best.modules.all()] == ["bob/fruit"]
@@ -257,7 +257,7 @@ def test_what_each_method_cannot_take_is_told_in_the_list(browser, bob):
 
 
 def test_a_double_click_is_one_composition_though_the_library_grew_in_between(browser, bob, monkeypatch):
-    monkeypatch.setattr("composer.candidates.MODULES_MAX", 3)
+    monkeypatch.setattr("composer.matching.ranking.MODULES_MAX", 3)
     sent = filled(selection="auto")
     first = browser.post(NEW, sent)
     make_module(bob, "fourth", seed=4)

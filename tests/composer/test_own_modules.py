@@ -2,10 +2,11 @@
 
 import pytest
 
-from composer.candidates import candidates, own_modules_words
 from composer.core.spec.examples import Example
+from composer.matching.leakage import own_modules, own_modules_words
+from composer.matching.ranking import candidates
 from composer.models import Composition
-from composer.selectors import demo_tasks, own_modules
+from composer.selectors import demo_tasks
 from composer.services import composition_request
 from hub_site.common.errors import Refusal
 from modules_registry.lineage import lineage_record
@@ -71,7 +72,7 @@ def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
 def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, monkeypatch, api_of):
     asked = (base, "exact", "capitals", SHOTS)
     assert {each.fit.name for each in candidates(*asked, owner=alice)} == LIBRARY
-    monkeypatch.setattr("composer.candidates.QUICK_MAX", 3)
+    monkeypatch.setattr("composer.matching.ranking.QUICK_MAX", 3)
     asked = body(SHOTS, selection="auto", level="quick")
     assert names(Composition.objects.get(pk=api_of(alice).post(ADDRESS, asked).json()["id"])) == LIBRARY
     told = api_of(alice).post(f"{ADDRESS}/candidates", body(SHOTS)).json()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from composer import selectors
-from composer.candidates import candidates
+from composer.matching import compatibility
+from composer.matching.ranking import candidates
 from hub_site.accounts.models import Membership, Namespace
 from hub_site.accounts.names import name_key
 from modules_registry.services import module_edit, module_publish
@@ -92,7 +92,7 @@ def test_one_of_another_base_is_not_named_to_strangers_as_a_misfit(modules, alic
     base = modules[0].current.base
 
     def offered(owner):
-        return {module.name for module in selectors.modules_to_choose_from(base, owner)}
+        return {module.name for module in compatibility.modules_to_choose_from(base, owner)}
 
     assert "alice/elsewhere" in offered(alice)
     assert "alice/elsewhere" not in offered(charlie)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from composer import selectors
 from composer.core.spec.examples import Example, example_sha256
+from composer.matching.compatibility import Fit
+from composer.matching.leakage import fitting_modules
 from composer.models import ScreenedLoss
-from composer.selectors import Fit
 from modules_registry.models import BaseModel, Module, Version
 
 MODULES_MAX = 200  # composed at once
@@ -19,17 +19,6 @@ SAYING_NOTHING = frozenset(
     {"from", "with", "them", "that", "this", "into", "between", "your", "have", "each"}
 )
 SHARED_SHOWN_MAX = 3
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """The modules that fit a base, apart from those that were composed from some of the task's own examples.
-
-    Such a module has the answers in it: it would win, and say nothing about the others.
-    """
-
-    free: list[Fit]
-    own: list[Fit]
 
 
 @dataclass(frozen=True)
@@ -57,34 +46,6 @@ class Candidate:
         """Those that were tried come first, by their loss; then by words; then by name."""
         tried = self.nats is not None
         return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
-
-
-def fitting_modules(base: BaseModel, method: str, examples: Sequence[Example], owner: object) -> Fitting:
-    """All that fit and that the owner may see (none: everybody)."""
-    fits = [fit for fit in selectors.fits(base, method, owner) if fit.fits]
-    own = selectors.made_from(examples, owner)
-    return Fitting(
-        free=[fit for fit in fits if fit.version.module_id not in own],
-        own=[fit for fit in fits if fit.version.module_id in own],
-    )
-
-
-def own_modules_words(names: Sequence[str]) -> str:
-    """What to know before, and after, such modules are composed because somebody named them."""
-    return own_words(", ".join(names), len(names))
-
-
-def own_modules_counted(count: int) -> str:
-    """The same for a reader who may not know their names."""
-    return own_words("One of its modules" if count == 1 else f"{count} of its modules", count)
-
-
-def own_words(which: str, count: int) -> str:
-    was, it, fits, has = ("was", "it", "fits", "has") if count == 1 else ("were", "they", "fit", "have")
-    return (
-        f"{which} {was} made from some of these very examples, and {it} {fits} them for that alone: trust "
-        f"only what is measured on examples that {it} {has} not seen."
-    )
 
 
 def candidates(

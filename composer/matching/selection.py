@@ -1,0 +1,124 @@
+"""How modules are selected: what the request's selection means, and which modules it leaves to the core."""
+
+import random
+from collections.abc import Sequence
+
+from composer.core.spec.choices import TEXT_LIMIT
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.examples import Example
+from composer.core.spec.selection import parse_selectors
+from composer.matching import compatibility
+from composer.matching.leakage import fitting_modules
+from composer.matching.ranking import MODULES_MAX
+from composer.models import Composition
+from composer.services import field_refusal
+from hub_site.accounts.models import User
+from hub_site.common.errors import Refusal
+from modules_registry import selectors as registry
+from modules_registry.core.errors import CARD_FILE
+from modules_registry.models import BaseModel, Version
+
+NEAR = "near:"  # a choice of modules by their texts
+
+
+def selection_left(composition: Composition) -> str:
+    """What is left to choose among its modules: who was drawn first or chosen by hand is a row already."""
+    first, _, rest = composition.selection.partition("+")
+    if first == "chosen" or first.startswith("random:"):
+        return rest or "all"
+    return composition.selection
+
+
+def module_text(version: Version, selection: str) -> str:
+    """What its author says of a module, if its choice goes by that."""
+    if NEAR not in selection:
+        return ""
+    card = version.files.filter(path=CARD_FILE).first()
+    if card is None:
+        return ""
+    with registry.open_stored(card.sha256) as file:
+        return file.read(4 * TEXT_LIMIT).decode("utf-8", "replace")[:TEXT_LIMIT]
+
+
+def modules_selected(
+    base: BaseModel,
+    method: str,
+    selection: str,
+    chosen: Sequence[Version],
+    seed: int,
+    examples: Sequence[Example],
+    owner: User,
+) -> list[compatibility.Fit]:
+    """The modules that will take part, or that the core chooses among, pinned now.
+
+    A draw that comes first is made here, so that out of a large library only those drawn are fetched.
+    Only by name comes a module in that was made from some of the examples themselves.
+    """
+    first, _, rest = selection.partition("+")
+    require_selectors(rest if first == "chosen" else selection)
+    if first == "chosen":
+        return require_few(require_all_fit(chosen, base, method))
+    return require_few(drawn(require_fitting(base, method, examples, owner), first, seed))
+
+
+def require_fitting(
+    base: BaseModel, method: str, examples: Sequence[Example], owner: User
+) -> list[compatibility.Fit]:
+    """The modules that fit and were not made from these examples, if there are any."""
+    fitting = fitting_modules(base, method, examples, owner)
+    if not fitting.free:
+        problem = (
+            f"No module in the library can be composed on {base.name} with this method. Upload one first."
+            if not fitting.own
+            else f"All modules that fit {base.name} were made from some of these very examples. "
+            "Name them to compose them all the same, or upload another one first."
+        )
+        raise field_refusal("no_compatible_module", "modules", problem)
+    return fitting.free
+
+
+def require_selectors(text: str) -> None:
+    """Whether these are selectors, joined by +; none are none."""
+    try:
+        parse_selectors(text or "all")
+    except InvalidJobError as error:
+        problem = (
+            f"“{text[:40]}” selects no modules. Use all, random:20, screen:20 or near:20 "
+            "(or another number), joined by +; or chosen."
+        )
+        raise field_refusal("bad_selection", "selection", problem) from error
+
+
+def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> list[compatibility.Fit]:
+    unique = list({version.pk: version for version in chosen}.values())
+    if not unique:
+        raise field_refusal(
+            "no_modules", "modules", "Choose at least one module, or let all of them take part."
+        )
+    fits = compatibility.fits_of(unique, base, method)
+    problems = [f"{fit.name}: {reason.message}" for fit in fits for reason in fit.reasons]
+    if problems:
+        message = f"{' '.join(problems[:3])} Leave out what does not fit."
+        raise Refusal("modules_do_not_match", message, fields={"modules": problems})
+    return fits
+
+
+def drawn(fitting: Sequence[compatibility.Fit], selector: str, seed: int) -> list[compatibility.Fit]:
+    """Some of them by `random:K`; all of them by any other selector, which the core follows."""
+    name, _, number = selector.partition(":")
+    if name != "random":
+        return list(fitting)
+    count = int(number)
+    if count > len(fitting):
+        problem = f"{count} modules cannot be drawn: {len(fitting)} fit. Draw at most so many, or take all."
+        raise field_refusal("bad_selection", "selection", problem)
+    return random.Random(seed).sample(list(fitting), count)
+
+
+def require_few(fits: Sequence[compatibility.Fit]) -> list[compatibility.Fit]:
+    if len(fits) > MODULES_MAX:
+        problem = (
+            f"These are {len(fits)} modules; at most {MODULES_MAX} are composed at once. Draw some at random."
+        )
+        raise field_refusal("too_many_modules", "modules", problem)
+    return list(fits)
