@@ -1,6 +1,7 @@
 from django.urls import path
 
-from composer import api, form_api, publish_api, share_api
+from composer import api, form_api, share_api
+from composer.publish.api import PublishApi
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -15,7 +16,7 @@ urlpatterns = [
     ),
     path(
         "compositions/<uuid:composition_id>/publish",
-        publish_api.PublishApi.as_view(),
+        PublishApi.as_view(),
         name="api-composition-publish",
     ),
     path("compositions/estimate", form_api.EstimateApi.as_view(), name="api-composition-estimate"),

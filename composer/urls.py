@@ -1,7 +1,8 @@
 from django.urls import path
 
-from composer import form_views, publish_views, share_views, views, watch_views
+from composer import form_views, share_views, views, watch_views
 from composer.models import Example
+from composer.publish.views import composition_publish_page
 from composer.report_files import FILES
 
 app_name = "composer"
@@ -33,7 +34,7 @@ urlpatterns = [
         {"role": Example.Role.HELD_OUT},
         name="held-out",
     ),
-    path("<uuid:composition_id>/publish/", publish_views.composition_publish_page, name="publish"),
+    path("<uuid:composition_id>/publish/", composition_publish_page, name="publish"),
     path("<uuid:composition_id>/share/", share_views.share_renew_page, name="share"),
     path("<uuid:composition_id>/share/withdraw/", share_views.share_withdraw_page, name="withdraw"),
     path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),

@@ -16,7 +16,7 @@ from composer.adapter_zip import adapter_download
 from composer.examples import json_lines
 from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
-from composer.publish_forms import publish_panel
+from composer.publish.forms import publish_panel
 from composer.report import FILE_OF_ROLE, command, outcome, report_view
 from composer.report_files import FILES, report_file
 from composer.services import composition_cancel, composition_delete, composition_stop

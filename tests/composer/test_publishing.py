@@ -12,7 +12,7 @@ from composer import runner
 from composer.__main__ import build_parser
 from composer.core.evaluation.verdict import verdict_without_evidence
 from composer.models import Composition
-from composer.publishing import composition_publish
+from composer.publish.services import composition_publish
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from modules_registry.cards import check_card

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 
 from composer.models import Composition, CompositionModule
-from composer.publication_card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
+from composer.publish.card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
 from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key

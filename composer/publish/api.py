@@ -8,7 +8,7 @@ from rest_framework import serializers, status
 from rest_framework.response import Response
 
 from composer.api import OwnerApi
-from composer.publishing import composition_publish
+from composer.publish.services import composition_publish
 from composer.serializers import require_storable
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.requests import SignedInApiRequest
