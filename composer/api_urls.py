@@ -2,6 +2,7 @@ from django.urls import path
 
 from composer import api, form_api, share_api
 from composer.publish.api import PublishApi
+from composer.report.api import AdapterApi, PredictionsApi, ReportFileApi, SummaryApi
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -11,9 +12,7 @@ urlpatterns = [
     path("compositions/<uuid:composition_id>/mail", api.MailApi.as_view(), name="api-composition-mail"),
     path("compositions/<uuid:composition_id>/cancel", api.CancelApi.as_view(), name="api-composition-cancel"),
     path("compositions/<uuid:composition_id>/stop", api.StopApi.as_view(), name="api-composition-stop"),
-    path(
-        "compositions/<uuid:composition_id>/adapter", api.AdapterApi.as_view(), name="api-composition-adapter"
-    ),
+    path("compositions/<uuid:composition_id>/adapter", AdapterApi.as_view(), name="api-composition-adapter"),
     path(
         "compositions/<uuid:composition_id>/publish",
         PublishApi.as_view(),
@@ -28,17 +27,15 @@ urlpatterns = [
     ),
     path("drafts", form_api.DraftsApi.as_view(), name="api-drafts"),
     path("drafts/<str:key>", form_api.DraftApi.as_view(), name="api-draft"),
-    path(
-        "compositions/<uuid:composition_id>/summary", api.SummaryApi.as_view(), name="api-composition-summary"
-    ),
+    path("compositions/<uuid:composition_id>/summary", SummaryApi.as_view(), name="api-composition-summary"),
     path(
         "compositions/<uuid:composition_id>/predictions",
-        api.PredictionsApi.as_view(),
+        PredictionsApi.as_view(),
         name="api-composition-predictions",
     ),
     path(
         "compositions/<uuid:composition_id>/files/<str:name>",
-        api.ReportFileApi.as_view(),
+        ReportFileApi.as_view(),
         name="api-composition-file",
     ),
     path(

@@ -13,19 +13,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from composer.adapter_zip import adapter_shared
-from composer.api import (
+from composer.api import OwnerApi
+from composer.models import ShareLink
+from composer.report.adapter_zip import adapter_shared
+from composer.report.api import (
     FILE_NAME,
     FILE_RESPONSES,
     PREDICTION_PARAMETERS,
-    OwnerApi,
     predictions_page,
     require_file_name,
 )
-from composer.models import ShareLink
-from composer.serializers import PredictionPageSerializer
+from composer.report.exports import file_response
+from composer.report.serializers import PredictionPageSerializer
 from composer.sharing import card_of, report_told, share_find, share_of, share_renew, share_withdraw
-from composer.views import file_response
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from composer import share_views
-from composer.report_files import FILES
+from composer.report.exports import FILES
 
 app_name = "shared"
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from composer.models import Composition, ShareLink, share_key
-from composer.report_files import as_markdown
+from composer.report.exports import as_markdown
 from composer.services import require_own
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal

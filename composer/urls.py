@@ -3,7 +3,8 @@ from django.urls import path
 from composer import form_views, share_views, views, watch_views
 from composer.models import Example
 from composer.publish.views import composition_publish_page
-from composer.report_files import FILES
+from composer.report.exports import FILES
+from composer.report.views import composition_adapter, composition_examples, composition_file
 
 app_name = "composer"
 
@@ -24,19 +25,19 @@ urlpatterns = [
     path("<uuid:composition_id>/delete/", views.composition_delete_page, name="delete"),
     path(
         "<uuid:composition_id>/examples.jsonl",
-        views.composition_examples,
+        composition_examples,
         {"role": Example.Role.SHOT},
         name="shots",
     ),
     path(
         "<uuid:composition_id>/held_out.jsonl",
-        views.composition_examples,
+        composition_examples,
         {"role": Example.Role.HELD_OUT},
         name="held-out",
     ),
     path("<uuid:composition_id>/publish/", composition_publish_page, name="publish"),
     path("<uuid:composition_id>/share/", share_views.share_renew_page, name="share"),
     path("<uuid:composition_id>/share/withdraw/", share_views.share_withdraw_page, name="withdraw"),
-    path("<uuid:composition_id>/adapter.zip", views.composition_adapter, name="adapter"),
-    *(path(f"<uuid:composition_id>/{name}", views.composition_file, {"name": name}) for name in FILES),
+    path("<uuid:composition_id>/adapter.zip", composition_adapter, name="adapter"),
+    *(path(f"<uuid:composition_id>/{name}", composition_file, {"name": name}) for name in FILES),
 ]

@@ -5,27 +5,22 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
-from django.utils.http import content_disposition_header
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
-from composer.adapter_zip import adapter_download
-from composer.examples import json_lines
 from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
 from composer.publish.forms import publish_panel
-from composer.report import FILE_OF_ROLE, command, outcome, report_view
-from composer.report_files import FILES, report_file
+from composer.report.exports import FILES
+from composer.report.page import command, outcome, report_view
+from composer.report.snippets import own_snippets
 from composer.services import composition_cancel, composition_delete, composition_stop
 from composer.sharing import share_of
-from composer.using import Snippet, get_by_token, get_published, snippets
 from composer.watch import watch_view
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
-from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 
 PER_PAGE = 20
@@ -102,55 +97,6 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
         "share": link,
         "share_address": f"{site}{link.get_absolute_url()}" if link else "",
     }
-
-
-def own_snippets(composition: Composition, site: str) -> list[Snippet]:
-    """How to use it, asked with the shortest of the owner's examples."""
-    report, module = composition.report or {}, composition.published_module
-    return snippets(
-        composition,
-        rank=report["rank"],
-        template=report["template"],
-        example=min((pair.input for pair in selectors.shots_of(composition)), key=len),
-        get=get_published(composition, module, site) if module else get_by_token(composition, site),
-    )
-
-
-@login_required
-@require_safe
-def composition_file(request: SignedInRequest, composition_id: UUID, name: str) -> HttpResponse:
-    """The report as a file, whole."""
-    composition = own(request, composition_id)
-    if not composition.is_done:
-        raise Http404
-    return file_response(composition, composition.report or {}, name)
-
-
-def file_response(composition: Composition, report: dict[str, Any], name: str) -> HttpResponse:
-    made = report_file(name, composition, report)
-    disposition = content_disposition_header(as_attachment=True, filename=f"{composition.slug}-{name}")
-    headers = {"Content-Disposition": str(disposition), "X-Content-Type-Options": "nosniff"}
-    return HttpResponse(made.content, content_type=made.content_type, headers=headers)
-
-
-@login_required
-@require_safe
-def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
-    composition = own(request, composition_id)
-    if not composition.has_adapter:
-        raise Http404
-    return serve_download(request, adapter_download(composition))
-
-
-@login_required
-@require_safe
-def composition_examples(request: SignedInRequest, composition_id: UUID, role: str) -> HttpResponse:
-    """The examples as the command line reads them, byte for byte what the composition was made from."""
-    pairs = selectors.examples_of(own(request, composition_id), role)
-    if not pairs:
-        raise Http404
-    headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}
-    return HttpResponse(json_lines(pairs), content_type="application/x-ndjson", headers=headers)
 
 
 @login_required

@@ -10,9 +10,9 @@ from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.estimates import Estimate, amounts_of, seconds_by_stage
 from composer.models import Composition
 from composer.pace import Stage, left_s, stages_of, time_words, waited_words
-from composer.report import loss_rows, race_rows, race_so_far, weight_rows
+from composer.report.page import loss_rows, race_rows, race_so_far, weight_rows
+from composer.report.verdict import verdict_view
 from composer.telling import said
-from composer.verdict_words import verdict_view
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first

@@ -9,8 +9,8 @@ import yaml
 
 from composer.matching.selection import NEAR
 from composer.models import Composition
-from composer.report import command_line, command_options
-from composer.verdict_words import DECISIONS
+from composer.report.page import command_line, command_options
+from composer.report.verdict import DECISIONS
 from modules_registry.combining import CombinedLicence
 from modules_registry.licences import licence_label
 

@@ -14,7 +14,7 @@ from django.conf import settings
 from huggingface_hub import HfApi
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from composer.report import PREDICTIONS_PER_PAGE
+from composer.report.page import PREDICTIONS_PER_PAGE
 from tests.browser.accessibility import require_accessible
 from tests.browser.test_journey import REPORT_TIMEOUT_MS, TASK, compose, sign_up, watch
 from tests.running_hub import Hub

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from composer import runner, selectors
-from composer.adapter_zip import write_zip
 from composer.core.spec.choices import METHODS
+from composer.report.adapter_zip import write_zip
+from composer.report.snippets import own_snippets
 from composer.services import composition_request
-from composer.views import own_snippets
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.core.gate import check_adapter

@@ -16,7 +16,7 @@ from composer.__main__ import build_parser
 from composer.core.spec.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
 from composer.core.spec.examples import read_examples
 from composer.models import Composition, CompositionEvent
-from composer.verdict_words import verdict_view
+from composer.report.verdict import verdict_view
 from hub_site.common.figures import figures
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status

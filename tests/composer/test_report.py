@@ -8,9 +8,9 @@ import re
 import pytest
 
 from composer.models import Composition
-from composer.report import PREDICTIONS_PER_PAGE, stage_rows
-from composer.report_files import FILES, cell
-from composer.verdict_words import nats, verdict_view
+from composer.report.exports import FILES, cell
+from composer.report.page import PREDICTIONS_PER_PAGE, stage_rows
+from composer.report.verdict import nats, verdict_view
 from composer.watch import progress_view
 
 pytestmark = pytest.mark.usefixtures("bells")

@@ -5,8 +5,7 @@ import shlex
 
 import pytest
 
-from composer.using import Snippet, get_published, snippets
-from composer.views import own_snippets
+from composer.report.snippets import Snippet, get_published, own_snippets, snippets
 from modules_registry.models import BaseModel
 
 pytestmark = pytest.mark.usefixtures("bells")

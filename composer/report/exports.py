@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.http import HttpResponse
+from django.utils.http import content_disposition_header
+
 from composer.models import Composition
-from composer.report import race_so_far
-from composer.verdict_words import verdict_view
+from composer.report.page import race_so_far
+from composer.report.verdict import verdict_view
 
 Report = Mapping[str, Any]
 # What a spreadsheet would compute: at the start, or after what it may take for the end of a cell.
@@ -179,3 +182,10 @@ FILES: dict[str, tuple[Callable[[Composition, Report], str], str]] = {
     "modules.csv": (modules_csv, "text/csv; charset=utf-8"),
     "predictions.csv": (predictions_csv, "text/csv; charset=utf-8"),
 }
+
+
+def file_response(composition: Composition, report: dict[str, Any], name: str) -> HttpResponse:
+    made = report_file(name, composition, report)
+    disposition = content_disposition_header(as_attachment=True, filename=f"{composition.slug}-{name}")
+    headers = {"Content-Disposition": str(disposition), "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(made.content, content_type=made.content_type, headers=headers)

@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
+from composer import selectors
 from composer.core.spec.templates import CHAT, filled
 from composer.models import Composition
 from modules_registry.models import BaseModel, Module
@@ -187,3 +188,15 @@ def get_shared(composition: Composition, site: str, address: str) -> Snippet:
         f"python -m zipfile -e {composition.slug}.zip ."
     )
     return Snippet("get", "Shell, to get it", code)
+
+
+def own_snippets(composition: Composition, site: str) -> list[Snippet]:
+    """How to use it, asked with the shortest of the owner's examples."""
+    report, module = composition.report or {}, composition.published_module
+    return snippets(
+        composition,
+        rank=report["rank"],
+        template=report["template"],
+        example=min((pair.input for pair in selectors.shots_of(composition)), key=len),
+        get=get_published(composition, module, site) if module else get_by_token(composition, site),
+    )

@@ -11,7 +11,7 @@ from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.stages import STAGES
 from composer.matching.selection import selection_left
 from composer.models import Composition, Example
-from composer.verdict_words import DECISIONS, is_judged_left_out, verdict_view
+from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
 
 Row = dict[str, Any]
 

@@ -1,0 +1,138 @@
+"""The finished composition under /api/v1/: adapter, summary, predictions, report files."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from composer import selectors
+from composer.api import OwnerApi
+from composer.report.adapter_zip import adapter_download
+from composer.report.exports import FILES, file_response
+from composer.report.page import SHOWN, command, predictions_kept, race_rows, race_words
+from composer.report.serializers import PredictionPageSerializer, SummarySerializer
+from composer.report.snippets import own_snippets
+from composer.report.verdict import verdict_view
+from hub_site.accounts.requests import SignedInApiRequest
+from hub_site.common.api_errors import refusals
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+
+PAGE_SIZE_MAX = 100
+
+
+PREDICTION_PARAMETERS = [
+    OpenApiParameter("show", str, enum=list(SHOWN), description="Which of them; “all” unless told."),
+    OpenApiParameter("page", int, description="From 1."),
+    OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
+]
+
+
+FILE_NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, enum=list(FILES))
+
+
+FILE_RESPONSES: dict[Any, Any] = {
+    (200, "application/json"): OpenApiTypes.BINARY,
+    (200, "text/markdown"): OpenApiTypes.BINARY,
+    (200, "text/csv"): OpenApiTypes.BINARY,
+    **refusals(404),
+}
+
+
+class Pages(PageNumberPagination):
+    page_size = 24
+    page_size_query_param = "page_size"
+    max_page_size = PAGE_SIZE_MAX
+
+
+class AdapterApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_adapter",
+        summary="Download the adapter",
+        tags=["compositions"],
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401, 404, 409)},
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponseBase:
+        """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json.
+
+        It can be had before the comparisons end, then without the report.
+        """
+        composition = self.own(request, composition_id)
+        if not composition.has_adapter:
+            raise Refusal("not_done", "There is no adapter, or not yet.", status=409)
+        return serve_download(request._request, adapter_download(composition))
+
+
+class SummaryApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_summary",
+        summary="Read what the report says, in words",
+        tags=["compositions"],
+        responses={200: SummarySerializer, **refusals(401, 404, 409)},
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
+        """The verdict in one sentence with its certainty, how to use the adapter, how to make it again."""
+        composition = self.own_done(request, composition_id)
+        report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
+        words = {
+            "verdict": verdict_view(report),
+            "race": race_words(race_rows(report["baselines"])),
+            "command": command(composition, site),
+            "private_modules": selectors.private_modules(composition),
+            "snippets": own_snippets(composition, site),
+        }
+        return Response(SummarySerializer(words).data)
+
+
+class PredictionsApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_predictions",
+        summary="Read the answers side by side",
+        tags=["compositions"],
+        parameters=PREDICTION_PARAMETERS,
+        responses={200: PredictionPageSerializer, **refusals(400, 401, 404, 409)},
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
+        """Held-out examples with the base's answer and the composition's, changed ones first."""
+        return predictions_page(self, request, self.own_done(request, composition_id).report or {})
+
+
+def predictions_page(view: APIView, request: Request, report: dict[str, Any]) -> Response:
+    kept = predictions_kept(report["predictions"])
+    show = request.query_params.get("show", "all")
+    if show not in kept:
+        message = f"“show” is one of {', '.join(SHOWN)}."
+        raise Refusal("bad_show", message, fields={"show": [message]})
+    pages = Pages()
+    rows = pages.paginate_queryset(kept[show], request, view=view)  # type: ignore[arg-type]
+    return pages.get_paginated_response(rows)
+
+
+class ReportFileApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_file",
+        summary="Download the report",
+        tags=["compositions"],
+        parameters=[FILE_NAME],
+        responses=FILE_RESPONSES | {**refusals(401, 409)},
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID, name: str) -> HttpResponse:
+        """report.json, report.md, race.csv, modules.csv or predictions.csv.
+
+        In a CSV an apostrophe stands before whatever a spreadsheet would take for a formula.
+        """
+        composition = self.own_done(request, composition_id)
+        return file_response(composition, composition.report or {}, require_file_name(name))
+
+
+def require_file_name(name: str) -> str:
+    if name not in FILES:
+        raise Http404
+    return name

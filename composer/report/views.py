@@ -1,0 +1,47 @@
+"""Downloads of a finished composition: its adapter, its examples, its report's files."""
+
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.http import require_safe
+
+from composer import selectors
+from composer.examples import json_lines
+from composer.report.adapter_zip import adapter_download
+from composer.report.exports import file_response
+from composer.report.page import FILE_OF_ROLE
+from composer.views import own
+from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.downloads import serve_download
+
+
+@login_required
+@require_safe
+def composition_file(request: SignedInRequest, composition_id: UUID, name: str) -> HttpResponse:
+    """The report as a file, whole."""
+    composition = own(request, composition_id)
+    if not composition.is_done:
+        raise Http404
+    return file_response(composition, composition.report or {}, name)
+
+
+@login_required
+@require_safe
+def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
+    composition = own(request, composition_id)
+    if not composition.has_adapter:
+        raise Http404
+    return serve_download(request, adapter_download(composition))
+
+
+@login_required
+@require_safe
+def composition_examples(request: SignedInRequest, composition_id: UUID, role: str) -> HttpResponse:
+    """The examples as the command line reads them, byte for byte what the composition was made from."""
+    pairs = selectors.examples_of(own(request, composition_id), role)
+    if not pairs:
+        raise Http404
+    headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}
+    return HttpResponse(json_lines(pairs), content_type="application/x-ndjson", headers=headers)
