@@ -112,7 +112,7 @@ def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
     """One composition by the worker's own runner, and its adapter in peft's hands."""
     from composer import runner
     from composer.core.spec.examples import Example
-    from composer.services import composition_request
+    from composer.request.services import composition_request
     from hub_site.accounts.models import User
     from modules_registry.models import BaseModel, Module
 

@@ -10,38 +10,29 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
-from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from composer import selectors
-from composer.core.spec import choices
-from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
 from composer.models import Composition
 from composer.report.api import PAGE_SIZE_MAX, Pages
+from composer.request.serializers import (
+    CompositionRequestSerializer,
+)
+from composer.request.services import composition_request
 from composer.serializers import (
     LAST_EVENT_ID,
-    ChoicesSerializer,
     CompositionDetailSerializer,
     CompositionPageSerializer,
-    CompositionRequestSerializer,
     CompositionSerializer,
-    DemoTaskDetailSerializer,
-    DemoTaskSerializer,
     EventsSerializer,
     MailWishSerializer,
-    MethodSerializer,
     after,
 )
-from composer.services import (
-    composition_cancel,
-    composition_delete,
-    composition_mail,
-    composition_request,
-    composition_stop,
-)
+from composer.services import composition_cancel, composition_delete, composition_mail, composition_stop
 from composer.watching import event_stream
 from hub_site.accounts.authentication import TokenScope
 from hub_site.accounts.requests import SignedInApiRequest
@@ -243,81 +234,3 @@ class StopApi(OwnerApi):
         """End a running search with the best it has found. The comparisons follow; then it is done."""
         composition = composition_stop(owner=request.user, composition_id=composition_id)
         return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
-
-
-class MethodsApi(APIView):
-    permission_classes = [AllowAny]
-
-    @extend_schema(
-        operation_id="methods_list",
-        summary="List the methods",
-        tags=["compositions"],
-        responses=MethodSerializer(many=True),
-    )
-    def get(self, request: Request) -> Response:
-        """The methods of composing, each with its searches and sources."""
-        return Response(MethodSerializer([describe_method(method) for method in METHODS], many=True).data)
-
-
-def describe_method(method: Choice) -> dict[str, Any]:
-    return {
-        "name": method.name,
-        "line": method.line,
-        "source": method.source,
-        "budget": BUDGET_OF_METHOD[method.name],
-        "searches": [search for search in SEARCHES if search.name in SEARCHES_OF_METHOD[method.name]],
-    }
-
-
-class ChoicesApi(APIView):
-    permission_classes = [AllowAny]
-
-    @extend_schema(
-        operation_id="choices_retrieve",
-        summary="List what else can be chosen",
-        tags=["compositions"],
-        responses=ChoicesSerializer,
-    )
-    def get(self, request: Request) -> Response:
-        """Searches, objectives, selectors and the rest, each with a line and a source."""
-        offered = {
-            "searches": choices.SEARCHES,
-            "objectives": choices.OBJECTIVES,
-            "selectors": choices.SELECTORS,
-            "precisions": choices.PRECISIONS,
-            "devices": choices.DEVICES,
-            "baselines": choices.BASELINES,
-            "levels": choices.LEVELS,
-        }
-        return Response(ChoicesSerializer(offered).data)
-
-
-class DemoTasksApi(APIView):
-    permission_classes = [AllowAny]
-
-    @extend_schema(
-        operation_id="demo_tasks_list",
-        summary="List the demo tasks",
-        tags=["demo tasks"],
-        responses=DemoTaskSerializer(many=True),
-    )
-    def get(self, request: Request) -> Response:
-        """Ready-made tasks of the demo world, without their examples."""
-        return Response(DemoTaskSerializer(selectors.demo_tasks(), many=True).data)
-
-
-class DemoTaskApi(APIView):
-    permission_classes = [AllowAny]
-
-    @extend_schema(
-        operation_id="demo_tasks_retrieve",
-        summary="Read a demo task",
-        tags=["demo tasks"],
-        responses={200: DemoTaskDetailSerializer, **refusals(404)},
-    )
-    def get(self, request: Request, name: str) -> Response:
-        """One ready-made task with its examples."""
-        task = selectors.demo_task(name)
-        if task is None:
-            raise Http404
-        return Response(DemoTaskDetailSerializer(task).data)

@@ -1,8 +1,19 @@
 from django.urls import path
 
-from composer import api, form_api, share_api
+from composer import api, share_api
 from composer.publish.api import PublishApi
 from composer.report.api import AdapterApi, PredictionsApi, ReportFileApi, SummaryApi
+from composer.request.api import (
+    CandidatesApi,
+    ChoicesApi,
+    DemoTaskApi,
+    DemoTasksApi,
+    DraftApi,
+    DraftsApi,
+    EstimateApi,
+    MethodsApi,
+    RequestApi,
+)
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -18,15 +29,15 @@ urlpatterns = [
         PublishApi.as_view(),
         name="api-composition-publish",
     ),
-    path("compositions/estimate", form_api.EstimateApi.as_view(), name="api-composition-estimate"),
-    path("compositions/candidates", form_api.CandidatesApi.as_view(), name="api-composition-candidates"),
+    path("compositions/estimate", EstimateApi.as_view(), name="api-composition-estimate"),
+    path("compositions/candidates", CandidatesApi.as_view(), name="api-composition-candidates"),
     path(
         "compositions/<uuid:composition_id>/request",
-        form_api.RequestApi.as_view(),
+        RequestApi.as_view(),
         name="api-composition-request",
     ),
-    path("drafts", form_api.DraftsApi.as_view(), name="api-drafts"),
-    path("drafts/<str:key>", form_api.DraftApi.as_view(), name="api-draft"),
+    path("drafts", DraftsApi.as_view(), name="api-drafts"),
+    path("drafts/<str:key>", DraftApi.as_view(), name="api-draft"),
     path("compositions/<uuid:composition_id>/summary", SummaryApi.as_view(), name="api-composition-summary"),
     path(
         "compositions/<uuid:composition_id>/predictions",
@@ -49,8 +60,8 @@ urlpatterns = [
         name="api-shared-predictions",
     ),
     path("shared/<str:token>/files/<str:name>", share_api.SharedFileApi.as_view(), name="api-shared-file"),
-    path("methods", api.MethodsApi.as_view(), name="api-methods"),
-    path("choices", api.ChoicesApi.as_view(), name="api-choices"),
-    path("demo-tasks", api.DemoTasksApi.as_view(), name="api-demo-tasks"),
-    path("demo-tasks/<str:name>", api.DemoTaskApi.as_view(), name="api-demo-task"),
+    path("methods", MethodsApi.as_view(), name="api-methods"),
+    path("choices", ChoicesApi.as_view(), name="api-choices"),
+    path("demo-tasks", DemoTasksApi.as_view(), name="api-demo-tasks"),
+    path("demo-tasks/<str:name>", DemoTaskApi.as_view(), name="api-demo-task"),
 ]

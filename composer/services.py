@@ -1,165 +1,19 @@
 """Asking for a composition, stopping or cancelling one, forgetting one."""
 
-import hashlib
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from composer import selectors
-from composer.core.spec import choices
-from composer.core.spec.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
-from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.examples import Example, is_storable, without_shots
-from composer.core.spec.job_spec import batch_size_of, objective_name, one_of, search_name, whole_number
-from composer.core.spec.templates import require_template
-from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
-from composer.matching.compatibility import Fit
-from composer.matching.ranking import chosen_for_me
-from composer.matching.selection import modules_selected, require_fitting
-from composer.models import Composition, CompositionModule, Draft
-from composer.models import Example as ExampleRow
-from composer.tasks import run_composition
+from composer.models import Composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from modules_registry.intake import blobs_forget
-from modules_registry.models import BaseModel, Version
-
-DRAFTS_MAX = 20  # of one owner; the oldest make room
-DRAFT_CHARACTERS_MAX = 2_000_000
-UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait
-NAME_MAX, SENTENCE_MAX = 80, 300  # characters, as the columns have it
-SEED_MAX = 2**31 - 1
-DRAFT_KEY = re.compile(r"[0-9A-Za-z-]{1,36}", re.ASCII)
-NEVERGRAD_SEARCH = re.compile(choices.NEVERGRAD + r"\w{1,60}", re.ASCII)
-# What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
-READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
-    "search": lambda asked: search_name(asked, asked["method"]),
-    "objective": lambda asked: objective_name(asked, asked["method"], asked["search"]),
-    "budget": lambda asked: whole_number(asked, "budget", 1, choices.BUDGET_LIMIT),
-    "batch_size": lambda asked: batch_size_of(asked, asked["method"]),
-    "precision": lambda asked: one_of(asked, "precision", choices.names(choices.PRECISIONS), "auto"),
-    "device": lambda asked: one_of(asked, "device", choices.names(choices.DEVICES), "auto"),
-    "rank": lambda asked: whole_number(asked, "rank", 1, choices.RANK_LIMIT),
-    "template": lambda asked: require_template(asked["template"]),
-    "max_new_tokens": lambda asked: whole_number(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
-    "baselines": lambda asked: one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
-}
-
-
-class Choice(TypedDict):
-    """How to search and to compare, field by field as the core takes it."""
-
-    method: str
-    budget: int
-    seed: int
-    search: NotRequired[str]
-    objective: NotRequired[str]
-    batch_size: NotRequired[int | None]
-    precision: NotRequired[str]
-    device: NotRequired[str]
-    rank: NotRequired[int | None]
-    template: NotRequired[str]
-    max_new_tokens: NotRequired[int]
-    baselines: NotRequired[str]
-
-
-UNLESS_CHOSEN: Mapping[str, Any] = {
-    "search": "auto", "objective": "loss", "batch_size": None, "precision": "auto", "device": "auto",
-    "rank": None, "template": DEFAULT_TEMPLATE, "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
-    "baselines": "always",
-}  # fmt: skip
-
-
-def composition_request(
-    *,
-    owner: User,
-    name: str,
-    sentence: str = "",
-    base: BaseModel | None = None,
-    selection: str = "all",
-    module_versions: Sequence[Version] = (),
-    level: str = choices.DEFAULT_LEVEL,
-    shots: Sequence[Example],
-    held_out: Sequence[Example] = (),
-    idempotency_key: str | None = None,
-    **chosen: Unpack[Choice],
-) -> Composition:
-    """Store what was asked, with its modules pinned, and ring the queue once the rows are committed.
-
-    The same key with the same request gives the same row; with another request it is refused. What was
-    left to us is decided only for a new row: the library may have changed since the same was asked before.
-
-    Args:
-        base: none: the one most modules are made for.
-        selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
-    """
-    choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
-    asked = {
-        "name": name, "sentence": sentence, "base": base and base.name, "selection": selection,
-        "modules": sorted(str(version.module_id) for version in module_versions),
-        "shots": texts(shots), "held_out": texts(held_out), **choice,
-    }  # fmt: skip
-    if selection == "auto":  # of anything else the level says nothing
-        asked["level"] = level
-    digest = request_digest(asked)
-    if known := requested_before(owner, idempotency_key, digest):
-        return known
-    require_choice(choice)
-    require_texts(name, sentence, choice["template"])
-    require_examples(shots, held_out)
-    unseen = require_unseen(held_out, shots)
-    examples = [*shots, *held_out]
-    base = base or require_default_base()
-    if selection == "auto":
-        fitting = require_fitting(base, choice["method"], examples, owner)
-        selection, modules = chosen_for_me(fitting, level, f"{name} {sentence}", shots)
-    else:
-        modules = modules_selected(
-            base, choice["method"], selection, module_versions, choice["seed"], examples, owner
-        )
-    composition = Composition(
-        owner=owner, name=name, sentence=sentence, base=base, selection=selection,
-        idempotency_key=idempotency_key or None, request_digest=digest, **choice,
-    )  # fmt: skip
-    try:
-        return composition_insert(composition, modules, shots, unseen)
-    except IntegrityError:  # the same key, sent twice at the same moment
-        if known := requested_before(owner, idempotency_key, digest):
-            return known
-        raise
-
-
-@transaction.atomic
-def composition_insert(
-    composition: Composition,
-    modules: Sequence[Fit],
-    shots: Sequence[Example],
-    held_out: Sequence[Example],
-) -> Composition:
-    require_room_in_queue(composition.owner)
-    composition.save()
-    CompositionModule.objects.bulk_create(
-        CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
-        for position, fit in enumerate(modules)
-    )
-    ExampleRow.objects.bulk_create(
-        ExampleRow(
-            composition=composition, role=role, position=position, input=pair.input, output=pair.output
-        )
-        for role, pairs in ((ExampleRow.Role.SHOT, shots), (ExampleRow.Role.HELD_OUT, held_out))
-        for position, pair in enumerate(pairs)
-    )
-    # robust: with the broker away the row waits, and the sweeper rings again
-    transaction.on_commit(lambda: run_composition.delay(str(composition.pk)), robust=True)
-    return composition
 
 
 def composition_cancel(*, owner: User, composition_id: UUID) -> Composition:
@@ -214,28 +68,6 @@ def composition_delete(*, owner: User, composition_id: UUID) -> None:
     transaction.on_commit(partial(blobs_forget, hashes))
 
 
-@transaction.atomic
-def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) -> Draft:
-    """Keep a form as it stands, in the place of what was kept of it before."""
-    if not DRAFT_KEY.fullmatch(key):
-        raise Refusal("bad_draft", "A draft's key has up to 36 letters, digits and dashes.", status=400)
-    values = [text for texts in fields.values() for text in texts]
-    if sum(map(len, values)) > DRAFT_CHARACTERS_MAX or not all(map(is_storable, [*fields, *values])):
-        message = "This is too long to be kept as a draft, or is no text. It can be composed all the same."
-        raise Refusal("draft_too_large", message, status=413)
-    kept = {name: list(texts) for name, texts in fields.items()}
-    draft, _ = Draft.objects.update_or_create(owner=owner, key=key, defaults={"fields": kept})
-    latest = Draft.objects.filter(owner=owner).values_list("pk", flat=True)[:DRAFTS_MAX]
-    Draft.objects.filter(owner=owner).exclude(pk__in=list(latest)).delete()
-    return draft
-
-
-def draft_discard(*, owner: User, key: str) -> None:
-    """Forget it; harmless twice."""
-    if DRAFT_KEY.fullmatch(key):
-        Draft.objects.filter(owner=owner, key=key).delete()
-
-
 def require_own(owner: User, composition_id: UUID) -> Composition:
     composition = selectors.composition_find(owner, composition_id)
     if composition is None:
@@ -243,112 +75,6 @@ def require_own(owner: User, composition_id: UUID) -> Composition:
     return composition
 
 
-def texts(pairs: Sequence[Example]) -> list[list[str]]:
-    return [[pair.input, pair.output] for pair in pairs]
-
-
-def request_digest(asked: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def requested_before(owner: User, key: str | None, digest: str) -> Composition | None:
-    known = Composition.objects.filter(owner=owner, idempotency_key=key).first() if key else None
-    if known is not None and known.request_digest != digest:
-        message = (
-            "This Idempotency-Key was used for another request. Send a new key, or the same request again."
-        )
-        raise Refusal("idempotency_key_reused", message, status=422)
-    return known
-
-
-def require_choice(choice: Mapping[str, Any]) -> None:
-    require_search_of_method(choice["method"], choice["search"])
-    require_as_the_core(choice)
-    require_seed(choice["seed"])
-
-
-def require_search_of_method(method: str, search: str) -> None:
-    searches = choices.SEARCHES_OF_METHOD.get(method)
-    if searches is None:
-        raise field_refusal(
-            "unknown_method", "method", f"There is no method “{method[:40]}”.", choices.SEARCHES_OF_METHOD
-        )
-    if NEVERGRAD_SEARCH.fullmatch(search) is None and search not in searches:
-        problem = f"The method {method} has no search “{search[:40]}”."
-        raise field_refusal("unknown_search", "search", problem, searches)
-
-
 def field_refusal(code: str, field: str, problem: str, offered: Iterable[str] = ()) -> Refusal:
     message = f"{problem} Choose one of: {', '.join(offered)}." if offered else problem
     return Refusal(code, message, fields={field: [message]})
-
-
-def require_as_the_core(choice: Mapping[str, Any]) -> None:
-    """Refuse now, at its field, what the core would refuse when the job's turn has come."""
-    for field, read in READ_BY_THE_CORE.items():
-        try:
-            read(choice)
-        except InvalidJobError as error:
-            raise field_refusal(f"bad_{field}", field, str(error)) from error
-
-
-def require_seed(seed: int) -> None:
-    if not 0 <= seed <= SEED_MAX:
-        raise field_refusal("bad_seed", "seed", f"The seed is a number from 0 to {SEED_MAX}.")
-
-
-def require_texts(name: str, sentence: str, template: str) -> None:
-    if not name.strip() or len(name) > NAME_MAX:
-        raise field_refusal("bad_name", "name", f"Give the task a name of 1 to {NAME_MAX} characters.")
-    if len(sentence) > SENTENCE_MAX:
-        raise field_refusal("bad_sentence", "sentence", f"Use at most {SENTENCE_MAX} characters.")
-    if len(template) > TEXT_LIMIT:
-        raise field_refusal("bad_template", "template", f"Use at most {TEXT_LIMIT:,} characters.")
-    for field, text in (("name", name), ("sentence", sentence), ("template", template)):
-        if "\0" in text:
-            raise field_refusal(f"bad_{field}", field, "Remove the characters that are not text.")
-
-
-def require_examples(shots: Sequence[Example], held_out: Sequence[Example]) -> None:
-    if not shots:
-        raise field_refusal("no_examples", "examples", NO_EXAMPLES)
-    if len(shots) > SHOTS_MAX:
-        problem = (
-            f"These are {len(shots)} examples; at most {SHOTS_MAX} are composed from. "
-            "Move the rest to the held-out examples."
-        )
-        raise field_refusal("too_many_examples", "examples", problem)
-    if len(held_out) > HELD_OUT_MAX:
-        problem = f"These are {len(held_out)} held-out examples; at most {HELD_OUT_MAX} are measured on."
-        raise field_refusal("too_many_held_out", "held_out", problem)
-
-
-def require_unseen(held_out: Sequence[Example], shots: Sequence[Example]) -> list[Example]:
-    """The held-out examples that are not among the shots."""
-    unseen = without_shots(held_out, shots)
-    if held_out and not unseen:
-        problem = (
-            "Every held-out example has an input that is also among your examples, "
-            "so nothing would be measured. "
-            "Give others, or none."
-        )
-        raise field_refusal("held_out_seen", "held_out", problem)
-    return unseen
-
-
-def require_default_base() -> BaseModel:
-    """The base that most modules are made for."""
-    base = selectors.base_default()
-    if base is None:
-        raise field_refusal("no_base_model", "base", "The library has no base model yet.")
-    return base
-
-
-def require_room_in_queue(owner: User) -> None:
-    User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
-    if selectors.unfinished_count(owner) >= UNFINISHED_MAX:
-        message = (
-            f"You have {UNFINISHED_MAX} compositions waiting or running, the most at once. "
-            "Wait for one to finish, or cancel one."
-        )
-        raise Refusal("too_many_running", message, status=429)

@@ -1,20 +1,27 @@
 from django.urls import path
 
-from composer import form_views, share_views, views, watch_views
+from composer import share_views, views, watch_views
 from composer.models import Example
 from composer.publish.views import composition_publish_page
 from composer.report.exports import FILES
 from composer.report.views import composition_adapter, composition_examples, composition_file
+from composer.request.views import (
+    chooser,
+    composition_new,
+    draft_discard_page,
+    draft_keep_page,
+    examples_read,
+)
 
 app_name = "composer"
 
 urlpatterns = [
     path("", views.composition_list, name="list"),
-    path("new/", form_views.composition_new, name="new"),
-    path("new/examples/", form_views.examples_read, name="examples-read"),
-    path("new/modules/", form_views.chooser, name="chooser"),
-    path("drafts/", form_views.draft_keep_page, name="draft-keep"),
-    path("drafts/<str:key>/discard/", form_views.draft_discard_page, name="draft-discard"),
+    path("new/", composition_new, name="new"),
+    path("new/examples/", examples_read, name="examples-read"),
+    path("new/modules/", chooser, name="chooser"),
+    path("drafts/", draft_keep_page, name="draft-keep"),
+    path("drafts/<str:key>/discard/", draft_discard_page, name="draft-discard"),
     path("<uuid:composition_id>/", views.composition_page, name="composition"),
     path("<uuid:composition_id>/progress/", watch_views.composition_progress, name="progress"),
     path("<uuid:composition_id>/events/", watch_views.composition_events, name="events"),

@@ -16,6 +16,7 @@ from composer.publish.forms import publish_panel
 from composer.report.exports import FILES
 from composer.report.page import command, outcome, report_view
 from composer.report.snippets import own_snippets
+from composer.request.selectors import drafts_of
 from composer.services import composition_cancel, composition_delete, composition_stop
 from composer.sharing import share_of
 from composer.watch import watch_view
@@ -42,7 +43,7 @@ def composition_list(request: SignedInRequest) -> HttpResponse:
     context = {
         "page": page,
         "rows": [(row, outcome(row.decision, row.race) if row.is_done else None) for row in page],
-        "drafts": selectors.drafts_of(request.user),
+        "drafts": drafts_of(request.user),
         "states": states_to_choose(request.user, state),
         "state": state,
         "q": words,

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from composer.api import OwnerApi
 from composer.publish.services import composition_publish
-from composer.serializers import require_storable
+from composer.request.serializers import require_storable
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals

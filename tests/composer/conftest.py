@@ -7,7 +7,7 @@ import pytest
 from composer import runner
 from composer.core.spec.examples import Example
 from composer.models import Composition
-from composer.services import composition_request
+from composer.request.services import composition_request
 from composer.tasks import run_composition
 from hub_site.jobs import leases
 from tests.composer.errands import write_result

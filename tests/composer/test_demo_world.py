@@ -13,7 +13,7 @@ from composer import runner, selectors
 from composer.core.spec.choices import METHODS
 from composer.report.adapter_zip import write_zip
 from composer.report.snippets import own_snippets
-from composer.services import composition_request
+from composer.request.services import composition_request
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.core.gate import check_adapter

@@ -18,7 +18,7 @@ from composer.examples import (
     pairs_from_text,
     row_notes,
 )
-from composer.serializers import ExampleSerializer
+from composer.request.serializers import ExampleSerializer
 
 TWO = [Example("red", "rouge"), Example("green", "vert")]
 

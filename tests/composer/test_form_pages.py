@@ -11,7 +11,8 @@ from composer.core.spec.choices import LEVELS, level_budget
 from composer.core.spec.examples import Example, example_sha256
 from composer.matching.ranking import candidates
 from composer.models import Composition, Draft, ScreenedLoss
-from composer.services import DRAFTS_MAX, composition_cancel, draft_keep
+from composer.request.drafts import DRAFTS_MAX, draft_keep
+from composer.services import composition_cancel
 from modules_registry.selectors import composable_versions
 from modules_registry.services import module_edit, version_add
 from tests.composer.conftest import SHOTS

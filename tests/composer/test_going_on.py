@@ -9,7 +9,8 @@ import pytest
 from composer import runner
 from composer.core.spec.examples import Example
 from composer.models import Composition, ScreenedLoss, SearchState
-from composer.services import composition_request, composition_stop
+from composer.request.services import composition_request
+from composer.services import composition_stop
 from hub_site.jobs import work
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.models import Status

@@ -495,7 +495,7 @@ def test_composing_fetches_evicted_modules_from_the_hub(module, ask_with, tmp_pa
 @pytest.fixture
 def ask_with(bob):
     from composer.core.spec.examples import Example
-    from composer.services import composition_request
+    from composer.request.services import composition_request
 
     def request(module: Module):
         return composition_request(

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from composer.core.spec.examples import Example
 from composer.models import Composition
-from composer.services import composition_request
+from composer.request.services import composition_request
 from modules_registry import upkeep
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import Module, Version

@@ -8,7 +8,7 @@ from composer import runner
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.publish.services import composition_publish
-from composer.services import composition_request
+from composer.request.services import composition_request
 from composer.tasks import run_composition
 from hub_site.jobs import leases
 from modules_registry.library import base_model_add

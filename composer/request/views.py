@@ -24,12 +24,14 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
-from composer.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
-from composer.outlook import outlook_of
-from composer.services import composition_request, draft_discard, draft_keep
+from composer.request.drafts import draft_discard, draft_keep
+from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
+from composer.request.preview import outlook_of
+from composer.request.selectors import composition_sent_by, draft_find, drafts_of, held_out_named
+from composer.request.services import composition_request
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -154,7 +156,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
     chosen = set(form["modules"].value() or ())
     return {
         "form": form,
-        "draft": selectors.draft_find(form.owner, form.own_key),
+        "draft": draft_find(form.owner, form.own_key),
         "base": base,
         "outlook": outlook,
         "methods": methods_to_choose_from(str(form["method"].value())),
@@ -200,7 +202,7 @@ def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
     source = form["held_out_from"].value()
     if not source:
         return None
-    found = selectors.held_out_named(source, form.owner)
+    found = held_out_named(source, form.owner)
     return {"source": source, "count": len(found)} if found else None
 
 
@@ -236,11 +238,11 @@ def beginning(request: SignedInRequest) -> Beginning:
 
 def from_draft(owner: User, key: str | None) -> Beginning:
     """The draft of that key, or the latest; what was sent since then begins as a copy of what it became."""
-    draft = selectors.draft_find(owner, key) if key else selectors.drafts_of(owner).first()
+    draft = draft_find(owner, key) if key else drafts_of(owner).first()
     if draft is not None:
         initial = CompositionForm.initial_of(draft.fields) | {"form_key": draft.key}
         return Beginning(initial, {"draft": draft, "is_reopened": True})
-    if sent := selectors.composition_sent_by(owner, key or ""):
+    if sent := composition_sent_by(owner, key or ""):
         return Beginning(again(sent), {"earlier": sent})
     return Beginning()
 

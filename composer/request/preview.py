@@ -17,9 +17,10 @@ from composer.core.spec.choices import (
 from composer.core.spec.examples import Example, without_shots
 from composer.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from composer.examples import ExamplesError, Note, pairs_from_text, row_notes
-from composer.forms import COUNT_DEFAULT, CompositionForm
 from composer.matching.leakage import fitting_modules, own_modules_words
 from composer.matching.ranking import Candidate, most_for_me, ranked
+from composer.request.forms import COUNT_DEFAULT, CompositionForm
+from composer.request.selectors import held_out_named
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6
@@ -164,7 +165,7 @@ def pasted(form: CompositionForm, name: str) -> list[Example]:
 
 def kept_held_out(form: CompositionForm) -> list[Example]:
     source = text_of(form, "held_out_from")
-    return (selectors.held_out_named(source, form.owner) or []) if source else []
+    return (held_out_named(source, form.owner) or []) if source else []
 
 
 def text_of(form: CompositionForm, name: str) -> str:

@@ -46,6 +46,7 @@ from composer.examples import (
     pairs_from_text,
     row_notes,
 )
+from composer.request.selectors import held_out_named
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
@@ -329,7 +330,7 @@ class CompositionForm(forms.Form):
 
     def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
-        pairs = selectors.held_out_named(source, self.owner) if source else []
+        pairs = held_out_named(source, self.owner) if source else []
         if pairs is None:
             raise forms.ValidationError(
                 "These held-out examples are not there any more. Give others, or none."

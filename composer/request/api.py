@@ -7,22 +7,32 @@ from uuid import UUID
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from composer import selectors
 from composer.api import OwnerApi
-from composer.core.spec.choices import BUDGET_OF_METHOD
+from composer.core.spec import choices
+from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
 from composer.estimates import Amounts, estimate, queue_now
 from composer.matching.leakage import fitting_modules
 from composer.matching.ranking import MODULES_MAX, candidates, most_for_me
 from composer.models import Composition, Draft
-from composer.serializers import (
+from composer.request.drafts import draft_discard, draft_keep
+from composer.request.selectors import draft_find, drafts_of
+from composer.request.serializers import (
     CandidateSerializer,
+    ChoicesSerializer,
     CompositionRequestSerializer,
+    DemoTaskDetailSerializer,
+    DemoTaskSerializer,
     DraftFieldsSerializer,
     EstimateSerializer,
+    MethodSerializer,
 )
-from composer.services import draft_discard, draft_keep, require_default_base
+from composer.request.services import require_default_base
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
@@ -145,7 +155,7 @@ class DraftsApi(OwnerApi):
     )
     def get(self, request: SignedInApiRequest) -> Response:
         """Forms that were begun and not sent, the latest first."""
-        return Response(DraftSerializer(selectors.drafts_of(request.user), many=True).data)
+        return Response(DraftSerializer(drafts_of(request.user), many=True).data)
 
 
 class DraftApi(OwnerApi):
@@ -157,7 +167,7 @@ class DraftApi(OwnerApi):
     )
     def get(self, request: SignedInApiRequest, key: str) -> Response:
         """One draft with its fields."""
-        draft = selectors.draft_find(request.user, key)
+        draft = draft_find(request.user, key)
         if draft is None:
             raise Http404
         return Response(DraftSerializer(draft).data)
@@ -189,3 +199,81 @@ class DraftApi(OwnerApi):
         """Forget it; harmless twice."""
         draft_discard(owner=request.user, key=key)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class MethodsApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="methods_list",
+        summary="List the methods",
+        tags=["compositions"],
+        responses=MethodSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """The methods of composing, each with its searches and sources."""
+        return Response(MethodSerializer([describe_method(method) for method in METHODS], many=True).data)
+
+
+def describe_method(method: Choice) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "line": method.line,
+        "source": method.source,
+        "budget": BUDGET_OF_METHOD[method.name],
+        "searches": [search for search in SEARCHES if search.name in SEARCHES_OF_METHOD[method.name]],
+    }
+
+
+class ChoicesApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="choices_retrieve",
+        summary="List what else can be chosen",
+        tags=["compositions"],
+        responses=ChoicesSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        """Searches, objectives, selectors and the rest, each with a line and a source."""
+        offered = {
+            "searches": choices.SEARCHES,
+            "objectives": choices.OBJECTIVES,
+            "selectors": choices.SELECTORS,
+            "precisions": choices.PRECISIONS,
+            "devices": choices.DEVICES,
+            "baselines": choices.BASELINES,
+            "levels": choices.LEVELS,
+        }
+        return Response(ChoicesSerializer(offered).data)
+
+
+class DemoTasksApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="demo_tasks_list",
+        summary="List the demo tasks",
+        tags=["demo tasks"],
+        responses=DemoTaskSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """Ready-made tasks of the demo world, without their examples."""
+        return Response(DemoTaskSerializer(selectors.demo_tasks(), many=True).data)
+
+
+class DemoTaskApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="demo_tasks_retrieve",
+        summary="Read a demo task",
+        tags=["demo tasks"],
+        responses={200: DemoTaskDetailSerializer, **refusals(404)},
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """One ready-made task with its examples."""
+        task = selectors.demo_task(name)
+        if task is None:
+            raise Http404
+        return Response(DemoTaskDetailSerializer(task).data)

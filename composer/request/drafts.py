@@ -1,0 +1,41 @@
+"""Drafts of the compose form, kept for its owner."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from django.db import transaction
+
+from composer.core.spec.examples import is_storable
+from composer.models import Draft
+from hub_site.accounts.models import User
+from hub_site.common.errors import Refusal
+
+DRAFTS_MAX = 20  # of one owner; the oldest make room
+
+
+DRAFT_CHARACTERS_MAX = 2_000_000
+
+
+DRAFT_KEY = re.compile(r"[0-9A-Za-z-]{1,36}", re.ASCII)
+
+
+@transaction.atomic
+def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) -> Draft:
+    """Keep a form as it stands, in the place of what was kept of it before."""
+    if not DRAFT_KEY.fullmatch(key):
+        raise Refusal("bad_draft", "A draft's key has up to 36 letters, digits and dashes.", status=400)
+    values = [text for texts in fields.values() for text in texts]
+    if sum(map(len, values)) > DRAFT_CHARACTERS_MAX or not all(map(is_storable, [*fields, *values])):
+        message = "This is too long to be kept as a draft, or is no text. It can be composed all the same."
+        raise Refusal("draft_too_large", message, status=413)
+    kept = {name: list(texts) for name, texts in fields.items()}
+    draft, _ = Draft.objects.update_or_create(owner=owner, key=key, defaults={"fields": kept})
+    latest = Draft.objects.filter(owner=owner).values_list("pk", flat=True)[:DRAFTS_MAX]
+    Draft.objects.filter(owner=owner).exclude(pk__in=list(latest)).delete()
+    return draft
+
+
+def draft_discard(*, owner: User, key: str) -> None:
+    """Forget it; harmless twice."""
+    if DRAFT_KEY.fullmatch(key):
+        Draft.objects.filter(owner=owner, key=key).delete()

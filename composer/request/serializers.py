@@ -1,0 +1,243 @@
+"""The request, its estimate and its choices as the API reads and writes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from composer import selectors
+from composer.core.spec.choices import (
+    BASELINES_OF_LEVEL,
+    BUDGET_LIMIT,
+    BUDGET_OF_METHOD,
+    DEFAULT_LEVEL,
+    DEFAULT_MAX_NEW_TOKENS,
+    DEFAULT_METHOD,
+    DEFAULT_SEED,
+    DEFAULT_TEMPLATE,
+    LEVELS,
+    MAX_NEW_TOKENS_LIMIT,
+    RANK_LIMIT,
+    SHOTS_LIMIT,
+    TEXT_LIMIT,
+    level_budget,
+)
+from composer.core.spec.examples import Example, is_storable, problems_with
+from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
+
+SEED_MAX = 2**31 - 1
+
+
+MODULES_NAMED_MAX = 500
+
+
+def require_storable(text: str) -> None:
+    if not is_storable(text):
+        raise serializers.ValidationError("This holds characters that are not text. Remove them.")
+
+
+def require_example(given: object, expected: object) -> None:
+    """The address of the field says which example it is."""
+    problems = problems_with(given, expected, label="This example", characters_max=CHARACTERS_MAX)
+    if problems:
+        raise serializers.ValidationError({problem.part: [str(problem)] for problem in problems})
+
+
+class ExampleSerializer(serializers.Serializer[dict[str, Any]]):
+    input = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
+    output = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
+
+    def to_internal_value(self, data: Any) -> Example:
+        if isinstance(data, Mapping):  # anything else is refused below, in the framework's words
+            require_example(data.get("input"), data.get("output"))
+        return Example(**super().to_internal_value(data))
+
+
+class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
+    """What to compose, for which task, how far."""
+
+    name = serializers.CharField(max_length=80, validators=[require_storable])
+    sentence = serializers.CharField(
+        max_length=300, required=False, default="", allow_blank=True, validators=[require_storable]
+    )
+    base = serializers.CharField(
+        required=False, help_text="The base model's name; left out: the one most modules here are made for."
+    )
+    examples = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
+        many=True, max_length=SHOTS_MAX, help_text="A few; five are a good start."
+    )
+    held_out = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
+        many=True, required=False, default=list, max_length=HELD_OUT_MAX, help_text="Only to measure."
+    )
+    method = serializers.CharField(required=False, default=DEFAULT_METHOD, help_text="See /api/v1/methods.")
+    search = serializers.CharField(
+        required=False,
+        default="auto",
+        help_text="See /api/v1/methods; or “nevergrad:” and the name of any of nevergrad's optimisers.",
+    )
+    objective = serializers.CharField(required=False, default="loss", help_text="See /api/v1/choices.")
+    selection = serializers.CharField(
+        required=False,
+        max_length=80,
+        help_text="“auto” (all that fit, or the best of many); “all”, “random:20”, “screen:20” or “near:20”, "
+        "joined by +; or “chosen” (the modules named; implied by naming some).",
+    )
+    modules = serializers.ListField(
+        child=serializers.CharField(max_length=200),
+        required=False,
+        default=list,
+        max_length=MODULES_NAMED_MAX,
+        help_text="Names, such as “demo/french”.",
+    )
+    budget = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=BUDGET_LIMIT,
+        help_text="Left out: the level's, for the method.",
+    )
+    batch_size = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=SHOTS_LIMIT,
+        help_text="Examples in one mean of lorahub's objective; left out: all.",
+    )
+    seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
+    precision = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
+    device = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
+    rank = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=RANK_LIMIT,
+        help_text="Makes the adapter no larger than this rank.",
+    )
+    template = serializers.CharField(
+        required=False,
+        default=DEFAULT_TEMPLATE,
+        max_length=TEXT_LIMIT,
+        trim_whitespace=False,
+        validators=[require_storable],
+        help_text="The prompt, with {input} in it; or “chat” for the base model's own.",
+    )
+    max_new_tokens = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS
+    )
+    level = serializers.ChoiceField(
+        choices=[level.name for level in LEVELS],
+        required=False,
+        default=DEFAULT_LEVEL,
+        help_text="What budget and baselines are, where they are left out.",
+    )
+    baselines = serializers.CharField(
+        required=False, help_text="Left out: the level's own. See /api/v1/choices."
+    )
+
+    def validate_base(self, name: str) -> Any:
+        base = selectors.base_find(name)
+        if base is None:
+            raise serializers.ValidationError(f"The library has no base model “{name[:80]}”.")
+        return base
+
+    def validate_modules(self, names: list[str]) -> list[Any]:
+        versions = {name: selectors.version_current(name, self.context["owner"]) for name in names}
+        unknown = [name for name, version in versions.items() if version is None]
+        if unknown:
+            raise serializers.ValidationError([f"There is no module “{name[:80]}”." for name in unknown[:10]])
+        return list(versions.values())
+
+    def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of services.composition_request."""
+        asked["shots"] = asked.pop("examples")
+        asked["module_versions"] = asked.pop("modules")
+        asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
+        if asked["selection"] == "auto":
+            asked["module_versions"] = []
+        asked.setdefault("base", None)
+        level = asked["level"]
+        if asked["method"] in BUDGET_OF_METHOD:  # another one is refused by the service, with those there are
+            asked.setdefault("budget", level_budget(level, asked["method"]))
+        asked.setdefault("budget", 1)
+        asked.setdefault("baselines", BASELINES_OF_LEVEL[level])
+        return asked
+
+
+class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
+    """How long that would take."""
+
+    low_s = serializers.FloatField(help_text="Seconds, at the least.")
+    high_s = serializers.FloatField(help_text="Seconds, at the most.")
+    words = serializers.CharField(help_text="The same as one says it.")
+    basis = serializers.CharField(help_text="What it rests on.")
+    n_measured = serializers.IntegerField(help_text="Compositions it was taken from; 0: the base's size.")
+    n_ahead = serializers.IntegerField(help_text="Compositions that run or wait before it.")
+    wait_s = serializers.FloatField(help_text="Seconds that these are likely to take.")
+    n_modules = serializers.IntegerField()
+    left_out = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Modules that fit and are not chosen among: they were made from some of these very "
+        "examples. Name them in “modules” to take them all the same.",
+    )
+    budget = serializers.IntegerField()
+    baselines = serializers.CharField()
+
+
+class CandidateSerializer(serializers.Serializer[Any]):
+    """A module that fits, and what speaks for it before it is tried."""
+
+    name = serializers.CharField(source="fit.name")
+    revision = serializers.CharField(source="fit.version.commit_id")
+    nats = serializers.FloatField(
+        allow_null=True,
+        help_text="Its mean loss alone on these very examples, if it was tried on them before.",
+    )
+    likeness = serializers.FloatField(help_text="From 0 to 1, of its words to the task's.")
+    shared_words = serializers.ListField(source="shared", child=serializers.CharField())
+
+
+class DraftFieldsSerializer(serializers.Serializer[dict[str, Any]]):
+    """A form as it stands: its fields' names, each with the values it would be sent with."""
+
+    fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere
+        child=serializers.ListField(child=serializers.CharField(allow_blank=True, trim_whitespace=False))
+    )
+
+
+class ChoiceSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    line = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
+
+
+class MethodSerializer(ChoiceSerializer):
+    budget = serializers.IntegerField(help_text="Used when none is given.")
+    searches = ChoiceSerializer(many=True)
+
+
+class ChoicesSerializer(serializers.Serializer[dict[str, Any]]):
+    searches = ChoiceSerializer(many=True)
+    objectives = ChoiceSerializer(many=True)
+    selectors = ChoiceSerializer(many=True)
+    precisions = ChoiceSerializer(many=True)
+    devices = ChoiceSerializer(many=True)
+    baselines = ChoiceSerializer(many=True)
+    levels = ChoiceSerializer(many=True)
+
+
+class DemoTaskSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    sentence = serializers.CharField()
+    kind = serializers.CharField()
+    skills = serializers.ListField(child=serializers.CharField())
+
+
+class PairSerializer(serializers.Serializer[Any]):
+    input = serializers.CharField()
+    output = serializers.CharField()
+
+
+class DemoTaskDetailSerializer(DemoTaskSerializer):
+    shots = PairSerializer(many=True)
+    held_out = PairSerializer(many=True)
