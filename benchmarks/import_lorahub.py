@@ -110,9 +110,9 @@ def card_of(module: Any) -> str:
 
 def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
     """One composition by the worker's own runner, and its adapter in peft's hands."""
-    from composer import runner
     from composer.core.spec.examples import Example
     from composer.request.services import composition_request
+    from composer.run import runner
     from hub_site.accounts.models import User
     from modules_registry.models import BaseModel, Module
 

@@ -211,7 +211,7 @@ def prepare(n_compositions: int) -> None:
 def write(steps: int) -> None:
     """Store so many steps of each composition, as a worker does; print when each one's transaction began."""
     from composer.models import Composition
-    from composer.runner import store_events
+    from composer.run.events import store_events
     from hub_site.jobs import leases
     from hub_site.jobs.models import Status
 

@@ -4,10 +4,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -16,9 +14,9 @@ from django.conf import settings
 from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
-from composer.core.spec.examples import Example, example_sha256, is_storable
+from composer.core.spec.examples import Example, is_storable
 from composer.examples import pairs_from_text
-from composer.models import Composition, CompositionEvent, ResultFile, ScreenedLoss
+from composer.models import Composition, CompositionEvent, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.jobs.models import LEASE, Status
@@ -32,8 +30,6 @@ STATES = {  # that a list can be narrowed to; of verdicts, the one that is looke
     "other": Q(status=Status.DONE) & ~Q(report__verdict__decision="use"),
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
-LETTER_ON = (Status.DONE, Status.FAILED)  # who cancels it knows
-LETTER_WITHIN = timedelta(days=1)
 PICKED_UP_S = 4  # a free worker takes a job well within this
 
 
@@ -159,37 +155,10 @@ def last_weights(composition: Composition) -> list[dict[str, Any]]:
     ]
 
 
-def letters_due(now: datetime | None = None) -> list[UUID]:
-    """Those whose owner wants a letter that has not gone. After a day nobody waits for one any more."""
-    since = (now or timezone.now()) - LETTER_WITHIN
-    due = Composition.objects.filter(
-        mail_when_done=True, mailed_at=None, status__in=LETTER_ON, finished_at__gt=since
-    )
-    return list(due.values_list("pk", flat=True))
-
-
 def baselines_told(composition: Composition) -> list[dict[str, Any]]:
     """The rows of the race so far, of its current attempt."""
     told = composition.events.filter(kind="baseline", generation=composition.generation)
     return list(told.values_list("detail", flat=True))
-
-
-def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
-    """The steps and states that earlier attempts at it told, as the core's events."""
-    for detail in composition.events.filter(kind="step").values_list("detail", flat=True).iterator():
-        yield {"event": "step", **detail}
-    yield from composition.states.values_list("state", flat=True).iterator()
-
-
-def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
-    """What any composition found out about its modules alone on its examples, as the core's events."""
-    shots = [example_sha256(shot) for shot in shots_of(composition)]
-    modules = composition.modules.values_list("version__weights_sha256", flat=True)
-    rows = ScreenedLoss.objects.filter(example_sha256__in=shots, module_sha256__in=list(modules))
-    rows = rows.order_by("context", "module_sha256")
-    for (context, module), losses in groupby(rows.iterator(), attrgetter("context", "module_sha256")):
-        nats = {row.example_sha256: row.nats for row in losses}
-        yield {"event": "screened", "context": context, "module": module, "nats": nats}
 
 
 def examples_of(composition: Composition, role: str) -> list[Example]:

@@ -21,8 +21,8 @@ from composer.matching.ranking import chosen_for_me
 from composer.matching.selection import modules_selected, require_fitting
 from composer.models import Composition, CompositionModule
 from composer.models import Example as ExampleRow
+from composer.run.tasks import run_composition
 from composer.services import field_refusal
-from composer.tasks import run_composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel, Version

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from composer import runner
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.request.services import composition_request
-from composer.tasks import run_composition
+from composer.run.job_folder import job_description
+from composer.run.results import keep_result
+from composer.run.tasks import run_composition
 from hub_site.jobs import leases
 from tests.composer.errands import write_result
 from tests.factories import make_base, make_module
@@ -76,9 +77,9 @@ def done(ask, tmp_path):
         composition = leases.claim(Composition, ask(**changes).pk, worker="tests")
         folder = tmp_path / f"result-{composition.pk}"
         folder.mkdir()
-        job = runner.job_description(composition, list(composition.modules.select_related("version")))
+        job = job_description(composition, list(composition.modules.select_related("version")))
         write_result(folder / "out", job)
-        runner.keep_result(composition, folder / "out")
+        keep_result(composition, folder / "out")
         composition.refresh_from_db()
         return composition
 

@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from composer import runner
 from composer.core.spec.choices import BUDGET_OF_METHOD
 from composer.models import Composition, CompositionEvent
+from composer.run import job_folder
 from hub_site.jobs import leases
 from modules_registry.models import BaseModel, Version
 from modules_registry.services import module_delete, version_add
@@ -61,7 +61,7 @@ def test_everything_the_command_line_takes_can_be_asked_for(api):
     }  # fmt: skip
     asked = api.post(ADDRESS, BODY | wanted).json()
     assert {name: asked[name] for name in wanted} == wanted
-    job = runner.job_description(Composition.objects.get(), [])
+    job = job_folder.job_description(Composition.objects.get(), [])
     assert {name: job[name] for name in wanted.keys() - {"selection"}} == {
         name: value for name, value in wanted.items() if name != "selection"
     }

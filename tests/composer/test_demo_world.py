@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from composer import runner, selectors
+from composer import selectors
 from composer.core.spec.choices import METHODS
 from composer.report.adapter_zip import write_zip
 from composer.report.snippets import own_snippets
 from composer.request.services import composition_request
+from composer.run import runner
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.core.gate import check_adapter

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from composer import runner
 from composer.core.spec.examples import Example
 from composer.models import Composition, ScreenedLoss, SearchState
 from composer.request.services import composition_request
+from composer.run import events as run_events
+from composer.run import runner
+from composer.run.results import ADAPTER_FILES, RESULT_FILES
+from composer.run.runner import composition_run
 from composer.services import composition_stop
 from hub_site.jobs import work
 from hub_site.jobs.children import Launcher
@@ -30,7 +33,7 @@ SHOTS = [Example(*texts) for texts in tiny.EXAMPLES]
 
 @pytest.fixture(scope="module")
 def core():
-    launcher = Launcher(preload="composer.child", call="composer.child:run", root=ROOT, threads=1)
+    launcher = Launcher(preload="composer.run.child", call="composer.run.child:run", root=ROOT, threads=1)
     yield launcher
     launcher.stop()
 
@@ -77,7 +80,7 @@ def ask(alice, bob, tmp_path):
 
 
 def run(composition: Composition) -> Composition:
-    runner.composition_run(composition.pk)
+    composition_run(composition.pk)
     composition.refresh_from_db()
     return composition
 
@@ -93,7 +96,7 @@ def kill_at_step(core, monkeypatch):
 
     def arm(number):
         children, killed = [], []
-        start_child, store_events = core.start_child, runner.store_events
+        start_child, store_events = core.start_child, run_events.store_events
 
         def start(folder, limits):
             children.append(start_child(folder, limits))
@@ -151,7 +154,7 @@ def test_what_others_screened_does_not_change_which_modules_are_near(ask):
 
 
 def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice, monkeypatch):
-    store_events = runner.store_events
+    store_events = run_events.store_events
 
     def store_and_wish(composition, told):
         store_events(composition, told)
@@ -165,12 +168,12 @@ def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice
     assert composition.status == Status.DONE
     assert composition.report["stopped"] is True
     assert 0 < len(composition.report["steps"]) < 10_000 // 3
-    assert composition.files.count() == len(runner.RESULT_FILES)
+    assert composition.files.count() == len(RESULT_FILES)
 
 
 def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):
     seen = {}
-    store_events = runner.store_events
+    store_events = run_events.store_events
 
     def look(composition, told):
         store_events(composition, told)
@@ -182,7 +185,7 @@ def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):
     monkeypatch.setattr(runner, "store_events", look)
     composition = run(ask(baselines="always"))
     assert seen["status"] == Status.RUNNING
-    assert seen["files"] == set(runner.ADAPTER_FILES)
+    assert seen["files"] == set(ADAPTER_FILES)
     assert seen["weights"] == adapter_of(composition)
     rows = composition.events.filter(kind="baseline").values_list("detail__key", flat=True)
     assert list(rows) == ["composed", "zero_shot", "best_single", "uniform", "in_context", "lora_on_shots"]

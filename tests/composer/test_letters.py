@@ -9,8 +9,8 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from composer import runner, selectors, tasks
 from composer.models import Composition
+from composer.run import runner, selectors, tasks
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 

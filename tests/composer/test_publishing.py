@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection
 
-from composer import runner
 from composer.__main__ import build_parser
 from composer.core.evaluation.verdict import verdict_without_evidence
 from composer.models import Composition
 from composer.publish.services import composition_publish
+from composer.run.job_folder import job_description
+from composer.run.results import keep_result
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from modules_registry.cards import check_card
@@ -37,12 +38,12 @@ def finished(ask, tmp_path):
         composition = leases.claim(Composition, ask(**asked).pk, worker="tests")
         out = tmp_path / f"out-{composition.pk}"
         out.mkdir()
-        job = runner.job_description(composition, list(composition.modules.select_related("version")))
+        job = job_description(composition, list(composition.modules.select_related("version")))
         (out / "adapter_config.json").write_text(json.dumps(adapter_config(lora_dropout=0.0)))
         (out / "adapter_model.safetensors").write_bytes(WEIGHTS)
         (out / "README.md").write_text("# A composed adapter\n")
         (out / "report.json").write_text(json.dumps(report_of(job) | (report or {})))
-        runner.keep_result(composition, out)
+        keep_result(composition, out)
         composition.refresh_from_db()
         return composition
 

@@ -8,9 +8,14 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from composer import runner, selectors
+from composer import selectors
 from composer.core.spec.examples import Example
 from composer.models import Composition
+from composer.run import events as run_events
+from composer.run import job_folder as run_job_folder
+from composer.run import runner
+from composer.run.results import RESULT_FILES
+from composer.run.runner import SENTENCES, composition_run, sweep
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildBroke, Launcher
 from hub_site.jobs.models import LEASE, Status
@@ -44,7 +49,7 @@ def ask_for(ask):
 
 
 def run(composition: Composition) -> Composition:
-    runner.composition_run(composition.pk)
+    composition_run(composition.pk)
     composition.refresh_from_db()
     return composition
 
@@ -62,7 +67,7 @@ def test_a_composition_goes_from_queued_to_done_with_its_report_weights_and_file
     assert list(composition.modules.values_list("name", "weight")) == [
         ("bob/first", 0.5), ("bob/fruit", -0.5), ("bob/upper", -1.5),
     ]  # fmt: skip
-    assert set(composition.files.values_list("path", flat=True)) == set(runner.RESULT_FILES)
+    assert set(composition.files.values_list("path", flat=True)) == set(RESULT_FILES)
     assert (composition.steps_done, composition.steps_planned, composition.best_loss) == (2, 2, 1.0)
     assert composition.lease_until is None
     assert composition.finished_at
@@ -84,7 +89,7 @@ def test_the_child_is_given_the_pinned_files_and_the_examples(ask, monkeypatch):
         given["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         given["held_out"] = [json.loads(line) for line in (folder / "held_out.jsonl").open()]
 
-    write_job = runner.write_job
+    write_job = run_job_folder.write_job
     monkeypatch.setattr(runner, "write_job", look_before_starting)
     composition = run(ask(selection="random:2"))
     pinned = composition.modules.select_related("version")
@@ -116,7 +121,7 @@ def test_a_refusal_of_the_core_becomes_the_page_s_sentence(ask_for):
 def test_an_unforeseen_error_fails_with_a_neutral_sentence_and_reaches_the_log(ask_for):
     composition = ask_for("break_down")
     with pytest.raises(ChildBroke, match="ZeroDivisionError"):
-        runner.composition_run(composition.pk)
+        composition_run(composition.pk)
     composition.refresh_from_db()
     assert (composition.status, composition.error_code) == (Status.FAILED, "broken")
     assert "ZeroDivision" not in composition.error_message
@@ -128,7 +133,7 @@ def test_an_unforeseen_error_fails_with_a_neutral_sentence_and_reaches_the_log(a
 def test_a_full_disk_and_a_full_memory_are_told_in_a_sentence_of_their_own(ask_for, errand, code):
     composition = run(ask_for(errand))
     assert (composition.status, composition.error_code) == (Status.FAILED, code)
-    assert composition.error_message == runner.SENTENCES[code]
+    assert composition.error_message == SENTENCES[code]
 
 
 def test_a_full_store_leaves_nothing_half_made(ask, monkeypatch):
@@ -155,7 +160,7 @@ def test_a_child_that_dies_is_tried_again_and_the_third_death_is_poison(ask_for)
 
 def test_a_job_given_back_is_rung_for_by_the_next_sweep(ask_for):
     composition = run(ask_for("kill_itself"))
-    assert runner.sweep() == [composition.pk]
+    assert sweep() == [composition.pk]
 
 
 def test_a_cancellation_ends_a_running_child(ask_for):
@@ -188,7 +193,7 @@ def test_a_worker_that_lost_its_lease_kills_its_child_and_writes_nothing_more(as
         Composition.objects.filter(pk=row.pk).update(generation=F("generation") + 1, worker="another")
         store_events(row, told)
 
-    store_events = runner.store_events
+    store_events = run_events.store_events
     monkeypatch.setattr(runner, "store_events", taken_over)
     run(composition)
     assert (composition.status, composition.worker) == (Status.RUNNING, "another")
@@ -220,7 +225,7 @@ def test_a_child_that_left_nothing_or_a_link_is_an_error_of_ours(ask_for):
     for errand in ("leave_nothing", "leave_a_link"):
         composition = ask_for(errand)
         with pytest.raises(OSError):  # noqa: PT011  which one is the system's business
-            runner.composition_run(composition.pk)
+            composition_run(composition.pk)
         composition.refresh_from_db()
         assert (composition.status, composition.error_code) == (Status.FAILED, "broken")
 
@@ -234,7 +239,7 @@ def test_the_sweeper_clears_folders_of_dead_workers_and_leaves_those_at_work(ask
         (folder / "job.json").write_text("{}")
     for folder in (dead, alive):
         age(folder)
-    runner.sweep()
+    sweep()
     assert not dead.exists()
     assert alive.exists()
     assert fresh.exists()

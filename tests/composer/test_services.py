@@ -10,8 +10,8 @@ from composer.core.spec.choices import BUDGET_LIMIT, SHOTS_LIMIT
 from composer.core.spec.examples import Example, require_without_shots
 from composer.models import Composition
 from composer.request.services import UNFINISHED_MAX
+from composer.run.tasks import run_composition
 from composer.services import composition_cancel, composition_delete
-from composer.tasks import run_composition
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry.services import module_delete, version_add

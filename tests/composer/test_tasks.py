@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 
-from composer import runner, tasks
 from composer.models import Composition
+from composer.run import runner, tasks
 from composer.trying import runner as trying_runner
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
@@ -76,7 +76,7 @@ def test_a_forged_message_with_another_id_does_nothing(db):
 def test_neither_the_site_nor_a_worker_brings_torch_into_memory():
     code = (
         "import django, sys; django.setup()\n"
-        "import hub_site.urls, composer.tasks, composer.views, composer.api\n"
+        "import hub_site.urls, composer.run.tasks, composer.views, composer.api\n"
         "print([name for name in ('torch', 'transformers', 'peft', 'nevergrad') if name in sys.modules])"
     )
     environment = {"DJANGO_SETTINGS_MODULE": "hub_site.settings.test", "PATH": "/usr/bin:/bin"}

@@ -4,7 +4,7 @@ from hub_site.logs import WHOLE_LINE_CHARACTERS, LineFormatter
 
 
 def record_of(message: str, exc_info=None) -> logging.LogRecord:
-    return logging.LogRecord("composer.runner", logging.ERROR, __file__, 1, message, (), exc_info)
+    return logging.LogRecord("composer.run.runner", logging.ERROR, __file__, 1, message, (), exc_info)
 
 
 def test_an_event_is_one_line_with_its_traceback():
@@ -13,7 +13,7 @@ def test_an_event_is_one_line_with_its_traceback():
     except ValueError as error:
         line = LineFormatter().format(record_of("it broke", (ValueError, error, error.__traceback__)))
     assert len(line.splitlines()) == 1
-    assert "ERROR   composer.runner  it broke" in line
+    assert "ERROR   composer.run.runner  it broke" in line
     assert "ValueError: two" in line
 
 

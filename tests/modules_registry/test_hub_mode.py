@@ -482,7 +482,7 @@ def test_versions_that_compositions_stand_on_come_home_before_their_module_leave
 
 
 def test_composing_fetches_evicted_modules_from_the_hub(module, ask_with, tmp_path):
-    from composer.runner import write_job
+    from composer.run.job_folder import write_job
 
     sha256 = evict_weights(published(module))
     composition = ask_with(module)

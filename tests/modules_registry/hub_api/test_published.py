@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from composer import runner
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.publish.services import composition_publish
 from composer.request.services import composition_request
-from composer.tasks import run_composition
+from composer.run.job_folder import job_description
+from composer.run.results import keep_result
+from composer.run.tasks import run_composition
 from hub_site.jobs import leases
 from modules_registry.library import base_model_add
 from modules_registry.selectors import open_stored
@@ -72,7 +73,7 @@ def composed_as(parent, owner, base, out) -> Composition:
         with open_stored(file.sha256) as stored:
             (out / file.path).write_bytes(stored.read())
     (out / "README.md").write_text("# A composed adapter\n")
-    job = runner.job_description(composition, list(composition.modules.select_related("version")))
+    job = job_description(composition, list(composition.modules.select_related("version")))
     (out / "report.json").write_text(json.dumps(report_of(job)))
-    runner.keep_result(composition, out)
+    keep_result(composition, out)
     return composition

@@ -8,7 +8,7 @@ import torch
 from django.core.management import CommandError, call_command
 
 from benchmarks import import_lorahub
-from composer import runner as composer_runner
+from composer.run import runner as composer_runner
 from hub_site.accounts.models import Membership, Namespace
 from modules_registry.cards import check_card
 from modules_registry.importing import runner

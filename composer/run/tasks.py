@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from composer import runner
+from composer.run import runner as run_runner
+from composer.run.mail import letter_send, letters_due
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import RING_AGAIN
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
@@ -11,7 +12,7 @@ from hub_site.jobs.worker import start_with_worker, stop_with_worker
 @app.task(name="composer.tasks.run_composition", ignore_result=True)
 def run_composition(composition_id: str) -> None:
     try:
-        runner.composition_run(UUID(composition_id))
+        run_runner.composition_run(UUID(composition_id))
     finally:
         ring_for_letters()
 
@@ -19,22 +20,22 @@ def run_composition(composition_id: str) -> None:
 @app.task(name="composer.tasks.send_letter", ignore_result=True)
 def send_letter(composition_id: str) -> None:
     """On the default queue: a slow mail server must not hold up the next composition."""
-    runner.letter_send(UUID(composition_id))
+    letter_send(UUID(composition_id))
 
 
 @app.task(name="composer.tasks.sweep", ignore_result=True)
 def sweep() -> None:
     """Ring again for compositions that wait, and clear away what dead workers left."""
-    for composition_id in runner.sweep():
+    for composition_id in run_runner.sweep():
         # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
         run_composition.apply_async((str(composition_id),), expires=RING_AGAIN.total_seconds())
     ring_for_letters()  # of those that a sweep closed, or where the mail server was away
 
 
 def ring_for_letters() -> None:
-    for composition_id in runner.letters_due():
+    for composition_id in letters_due():
         send_letter.delay(str(composition_id))
 
 
-start_with_worker("compose", runner.start_launcher)
-stop_with_worker(runner.stop_launcher)
+start_with_worker("compose", run_runner.start_launcher)
+stop_with_worker(run_runner.stop_launcher)

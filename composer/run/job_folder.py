@@ -1,0 +1,140 @@
+"""The folder a composition's child works in: made with all it needs, removed afterwards."""
+
+import errno
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from composer import selectors
+from composer.examples import json_lines
+from composer.matching.selection import module_text, selection_left
+from composer.models import Composition, CompositionModule
+from composer.run.selectors import screened_before, search_record
+from hub_site.jobs.models import LEASE, Status
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.selectors import store
+from modules_registry.storage import StorageFullError
+
+
+@contextmanager
+def job_folder(composition: Composition) -> Iterator[Path]:
+    folder = jobs_folder() / f"{composition.pk}-{composition.generation}"
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        with full_disk_told():
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def jobs_folder() -> Path:
+    return Path(settings.HUB_DATA) / "jobs"
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError from error
+        raise
+
+
+def write_job(composition: Composition, folder: Path) -> None:
+    """Put everything the child needs into its folder: it has no database, store or network."""
+    modules = list(composition.modules.select_related("version"))
+    write_text(folder / "job.json", json.dumps(job_description(composition, modules), indent=1))
+    write_text(folder / "examples.jsonl", json_lines(selectors.shots_of(composition)))
+    if held_out := selectors.held_out_of(composition):
+        write_text(folder / "held_out.jsonl", json_lines(held_out))
+    fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")))
+    for module in modules:
+        files = dict(module.version.files.values_list("path", "sha256"))
+        wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
+        fetch_files(folder / module_folder(module), wanted, check=True)
+
+
+def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
+    select = selection_left(composition)
+    return {
+        "schema": 1,
+        "method": composition.method,
+        "search": composition.search,
+        "objective": composition.objective,
+        "select": select,
+        "budget": composition.budget,
+        "batch_size": composition.batch_size,
+        "seed": composition.seed,
+        "precision": composition.precision,
+        "device": composition.device,
+        "rank": composition.rank,
+        "template": composition.template,
+        "max_new_tokens": composition.max_new_tokens,
+        "baselines": composition.baselines,
+        "sentence": composition.sentence,
+        "base": {"name": composition.base.name, "revision": composition.base.revision},
+        "modules": [
+            {
+                "name": module.name,
+                "folder": module_folder(module),
+                "revision": module.version.commit_id,
+                "sha256": module.version.weights_sha256,
+                "text": module_text(module.version, select),
+            }
+            for module in modules
+        ],
+    }
+
+
+def write_record(composition: Composition, folder: Path) -> None:
+    """What is known already: how far an earlier attempt came, and losses that need no scoring."""
+    write_lines(folder / "steps.jsonl", search_record(composition))
+    write_lines(folder / "screened.jsonl", screened_before(composition))
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def module_folder(module: CompositionModule) -> str:
+    return f"modules/{module.position}"
+
+
+def write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) -> None:
+    """Put stored files into a folder; with check, each is held against its sha256 before."""
+    folder.mkdir(parents=True)
+    for path, sha256 in files.items():
+        store().fetch(sha256, folder / path, check=check)
+
+
+def remove_orphaned_folders() -> None:
+    """Job folders whose job no longer runs in that generation, once their worker had time to clear up."""
+    folders = [path for path in jobs_folder().glob("*-*") if is_old(path)]
+    running = {
+        f"{pk}-{generation}"
+        for pk, generation in Composition.objects.filter(status=Status.RUNNING).values_list(
+            "pk", "generation"
+        )
+    }
+    for folder in folders:
+        if folder.name not in running:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_old(path: Path) -> bool:
+    try:
+        return timezone.now().timestamp() - path.stat().st_mtime > LEASE.total_seconds()
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,95 @@
+"""The child's files as stored files: the adapter while the comparison runs, all of them at the end."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from django.db import transaction
+
+from composer.models import Composition, CompositionModule, ResultFile, SearchState
+from hub_site.jobs import leases
+from hub_site.jobs.models import Status
+from hub_site.jobs.sandbox import MIB
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.intake import blobs_forget, stored
+from modules_registry.storage import Blob
+
+REPORT_FILE = "report.json"
+
+
+ADAPTER_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
+
+
+RESULT_FILES = (*ADAPTER_FILES, REPORT_FILE)
+
+
+RESULT_FOLDER = "out"
+
+
+RESULT_FILE_MB_MAX = 2048
+
+
+def forget_adapter(composition: Composition) -> None:
+    """Who cancelled wants nothing of it."""
+    hashes = set(composition.files.values_list("sha256", flat=True))
+    composition.files.all().delete()
+    blobs_forget(hashes)
+
+
+def keep_adapter(composition: Composition, out: Path) -> None:
+    """The adapter's files, to be downloaded while the comparisons run; an earlier attempt's go."""
+    with ExitStack() as stack:
+        folder = open_result(stack, out)
+        files = {path: open_plain(stack, folder, path) for path in ADAPTER_FILES}
+        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        leases.append_events(composition, [])  # raises if it is not ours any more
+        replace_files(composition, blobs)
+
+
+def keep_result(composition: Composition, out: Path) -> None:
+    """The files and the row in one transaction: DONE, the weights, the files. Only while it is ours."""
+    report = json.loads((out / REPORT_FILE).read_text(encoding="utf-8"))
+    weights = {module["name"]: module["weight"] for module in report["modules"]}
+    modules = list(composition.modules.all())
+    for module in modules:
+        module.weight = weights.get(module.name)
+    with ExitStack() as stack:
+        folder = open_result(stack, out)
+        files = {path: open_plain(stack, folder, path) for path in RESULT_FILES}
+        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        leases.finish(composition, Status.DONE, report=report)
+        CompositionModule.objects.bulk_update(modules, ["weight"])
+        SearchState.objects.filter(composition=composition).delete()
+        replace_files(composition, blobs)
+
+
+def replace_files(composition: Composition, blobs: Mapping[str, Blob]) -> None:
+    """These are the composition's files, and no others."""
+    earlier = set(composition.files.values_list("sha256", flat=True))
+    composition.files.all().delete()
+    ResultFile.objects.bulk_create(
+        ResultFile(composition=composition, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
+        for path, blob in blobs.items()
+    )
+    if unused := earlier - {blob.sha256 for blob in blobs.values()}:
+        transaction.on_commit(partial(blobs_forget, unused))
+
+
+def open_result(stack: ExitStack, out: Path) -> int:
+    """The folder itself, which the child may rename while we read: it is `out` once all is done."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        folder = os.open(out, flags)
+    except FileNotFoundError:
+        folder = os.open(out.parent / RESULT_FOLDER, flags)
+    stack.callback(os.close, folder)
+    return folder
+
+
+def open_plain(stack: ExitStack, folder: int, path: str) -> BinaryIO:
+    """Open what a child wrote, and nothing that it may point at."""
+    return stack.enter_context(os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder), "rb"))

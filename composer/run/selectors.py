@@ -1,0 +1,47 @@
+"""What a worker reads before a run: the record of earlier attempts, notification mail that is due."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from composer.core.spec.examples import example_sha256
+from composer.models import Composition, ScreenedLoss
+from composer.selectors import shots_of
+from hub_site.jobs.models import Status
+
+LETTER_ON = (Status.DONE, Status.FAILED)  # who cancels it knows
+
+
+LETTER_WITHIN = timedelta(days=1)
+
+
+def letters_due(now: datetime | None = None) -> list[UUID]:
+    """Those whose owner wants a letter that has not gone. After a day nobody waits for one any more."""
+    since = (now or timezone.now()) - LETTER_WITHIN
+    due = Composition.objects.filter(
+        mail_when_done=True, mailed_at=None, status__in=LETTER_ON, finished_at__gt=since
+    )
+    return list(due.values_list("pk", flat=True))
+
+
+def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
+    """The steps and states that earlier attempts at it told, as the core's events."""
+    for detail in composition.events.filter(kind="step").values_list("detail", flat=True).iterator():
+        yield {"event": "step", **detail}
+    yield from composition.states.values_list("state", flat=True).iterator()
+
+
+def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
+    """What any composition found out about its modules alone on its examples, as the core's events."""
+    shots = [example_sha256(shot) for shot in shots_of(composition)]
+    modules = composition.modules.values_list("version__weights_sha256", flat=True)
+    rows = ScreenedLoss.objects.filter(example_sha256__in=shots, module_sha256__in=list(modules))
+    rows = rows.order_by("context", "module_sha256")
+    for (context, module), losses in groupby(rows.iterator(), attrgetter("context", "module_sha256")):
+        nats = {row.example_sha256: row.nats for row in losses}
+        yield {"event": "screened", "context": context, "module": module, "nats": nats}
