@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import api, share_api
+from composer import api
 from composer.publish.api import PublishApi
 from composer.report.api import AdapterApi, PredictionsApi, ReportFileApi, SummaryApi
 from composer.request.api import (
@@ -14,6 +14,7 @@ from composer.request.api import (
     MethodsApi,
     RequestApi,
 )
+from composer.share.api import ShareApi, SharedAdapterApi, SharedApi, SharedFileApi, SharedPredictionsApi
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
@@ -49,17 +50,15 @@ urlpatterns = [
         ReportFileApi.as_view(),
         name="api-composition-file",
     ),
-    path(
-        "compositions/<uuid:composition_id>/share", share_api.ShareApi.as_view(), name="api-composition-share"
-    ),
-    path("shared/<str:token>", share_api.SharedApi.as_view(), name="api-shared"),
-    path("shared/<str:token>/adapter", share_api.SharedAdapterApi.as_view(), name="api-shared-adapter"),
+    path("compositions/<uuid:composition_id>/share", ShareApi.as_view(), name="api-composition-share"),
+    path("shared/<str:token>", SharedApi.as_view(), name="api-shared"),
+    path("shared/<str:token>/adapter", SharedAdapterApi.as_view(), name="api-shared-adapter"),
     path(
         "shared/<str:token>/predictions",
-        share_api.SharedPredictionsApi.as_view(),
+        SharedPredictionsApi.as_view(),
         name="api-shared-predictions",
     ),
-    path("shared/<str:token>/files/<str:name>", share_api.SharedFileApi.as_view(), name="api-shared-file"),
+    path("shared/<str:token>/files/<str:name>", SharedFileApi.as_view(), name="api-shared-file"),
     path("methods", MethodsApi.as_view(), name="api-methods"),
     path("choices", ChoicesApi.as_view(), name="api-choices"),
     path("demo-tasks", DemoTasksApi.as_view(), name="api-demo-tasks"),

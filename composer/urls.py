@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import share_views, views, watch_views
+from composer import views, watch_views
 from composer.models import Example
 from composer.publish.views import composition_publish_page
 from composer.report.exports import FILES
@@ -12,6 +12,7 @@ from composer.request.views import (
     draft_keep_page,
     examples_read,
 )
+from composer.share.views import share_renew_page, share_withdraw_page
 
 app_name = "composer"
 
@@ -43,8 +44,8 @@ urlpatterns = [
         name="held-out",
     ),
     path("<uuid:composition_id>/publish/", composition_publish_page, name="publish"),
-    path("<uuid:composition_id>/share/", share_views.share_renew_page, name="share"),
-    path("<uuid:composition_id>/share/withdraw/", share_views.share_withdraw_page, name="withdraw"),
+    path("<uuid:composition_id>/share/", share_renew_page, name="share"),
+    path("<uuid:composition_id>/share/withdraw/", share_withdraw_page, name="withdraw"),
     path("<uuid:composition_id>/adapter.zip", composition_adapter, name="adapter"),
     *(path(f"<uuid:composition_id>/{name}", composition_file, {"name": name}) for name in FILES),
 ]

@@ -18,7 +18,7 @@ from composer.report.page import command, outcome, report_view
 from composer.report.snippets import own_snippets
 from composer.request.selectors import drafts_of
 from composer.services import composition_cancel, composition_delete, composition_stop
-from composer.sharing import share_of
+from composer.share.services import share_of
 from composer.watch import watch_view
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest

@@ -19,7 +19,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("compositions/", include("composer.urls")),
     path("try/", include("composer.trying.urls")),
-    path("shared/<str:token>/", include("composer.shared_urls")),
+    path("shared/<str:token>/", include("composer.share.urls")),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("composer.api_urls")),

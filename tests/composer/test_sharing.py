@@ -8,7 +8,7 @@ import pytest
 from django.core.signing import Signer
 
 from composer.models import Composition, ShareLink
-from composer.sharing import in_text
+from composer.share.services import in_text
 
 pytestmark = pytest.mark.usefixtures("bells")
 FILES = ("report.json", "report.md", "race.csv", "modules.csv", "predictions.csv")

@@ -19,7 +19,7 @@ from composer.report.adapter_zip import adapter_shared, shared_files
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, get_shared, snippets
-from composer.sharing import card_of, report_told, share_find, share_renew, share_withdraw
+from composer.share.services import card_of, report_told, share_find, share_renew, share_withdraw
 from composer.views import own
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download

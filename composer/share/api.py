@@ -25,7 +25,7 @@ from composer.report.api import (
 )
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
-from composer.sharing import card_of, report_told, share_find, share_of, share_renew, share_withdraw
+from composer.share.services import card_of, report_told, share_find, share_of, share_renew, share_withdraw
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
