@@ -1,21 +1,16 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
 from composer.core.spec.examples import Example, is_storable
-from composer.examples import pairs_from_text
 from composer.models import Composition, CompositionEvent, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
@@ -31,19 +26,6 @@ STATES = {  # that a list can be narrowed to; of verdicts, the one that is looke
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
 PICKED_UP_S = 4  # a free worker takes a job well within this
-
-
-@dataclass(frozen=True)
-class DemoTask:
-    """A ready-made task of the demo world, with its examples."""
-
-    name: str
-    base: str
-    sentence: str
-    kind: str  # composable, new_knowledge, negative
-    skills: tuple[str, ...]
-    shots: tuple[Example, ...]
-    held_out: tuple[Example, ...]
 
 
 def compositions_of(owner: User) -> QuerySet[Composition]:
@@ -252,47 +234,3 @@ def version_current(full_name: str, owner: object) -> Version | None:
     namespace, _, name = full_name.strip().partition("/")
     module = registry.module_find(namespace, name, owner) if is_storable(full_name) else None
     return module.current if module else None
-
-
-def demo_tasks() -> tuple[DemoTask, ...]:
-    """The demo world's tasks; none when the site runs without it."""
-    return read_demo_tasks(Path(settings.HUB_DEMO_BUNDLE))
-
-
-def demo_task(name: str) -> DemoTask | None:
-    return next((task for task in demo_tasks() if task.name == name), None)
-
-
-def ready_made_pairs() -> frozenset[Example]:
-    """All examples of the demo tasks, which everybody can read."""
-    return frozenset(pair for task in demo_tasks() for pair in (*task.shots, *task.held_out))
-
-
-def example_input(base: BaseModel) -> str:
-    """How the base's modules saw an input; empty when no ready-made task shows it."""
-    return next((task.shots[0].input for task in demo_tasks() if task.base == base.name), "")
-
-
-@cache
-def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
-    """Read once: the bundle is part of the release and does not change under a running site."""
-    try:
-        listing = json.loads((bundle / "bundle.json").read_text())
-    except FileNotFoundError:
-        return ()
-    return tuple(
-        DemoTask(
-            name=task["name"],
-            base=listing["base"],
-            sentence=task["sentence"],
-            kind=task["kind"],
-            skills=tuple(task["skills"]),
-            shots=read_pairs(bundle / task["shots"]["0"]),
-            held_out=read_pairs(bundle / task["held_out"]),
-        )
-        for task in listing["tasks"]
-    )
-
-
-def read_pairs(path: Path) -> tuple[Example, ...]:
-    return tuple(pairs_from_text(path.read_text(encoding="utf-8")))

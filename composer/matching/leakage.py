@@ -8,7 +8,7 @@ from composer.matching import compatibility as matching_compatibility
 from composer.matching.compatibility import Fit
 from composer.models import Composition
 from composer.models import Example as ExampleRow
-from composer.selectors import ready_made_pairs
+from composer.task.demo_tasks import ready_made_pairs
 from modules_registry.lineage import with_descendants
 from modules_registry.models import BaseModel
 

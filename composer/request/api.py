@@ -33,6 +33,7 @@ from composer.request.serializers import (
     MethodSerializer,
 )
 from composer.request.services import require_default_base
+from composer.task.demo_tasks import demo_task, demo_tasks
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
@@ -259,7 +260,7 @@ class DemoTasksApi(APIView):
     )
     def get(self, request: Request) -> Response:
         """Ready-made tasks of the demo world, without their examples."""
-        return Response(DemoTaskSerializer(selectors.demo_tasks(), many=True).data)
+        return Response(DemoTaskSerializer(demo_tasks(), many=True).data)
 
 
 class DemoTaskApi(APIView):
@@ -273,7 +274,7 @@ class DemoTaskApi(APIView):
     )
     def get(self, request: Request, name: str) -> Response:
         """One ready-made task with its examples."""
-        task = selectors.demo_task(name)
+        task = demo_task(name)
         if task is None:
             raise Http404
         return Response(DemoTaskDetailSerializer(task).data)

@@ -36,7 +36,8 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example
-from composer.examples import (
+from composer.request.selectors import held_out_named
+from composer.task.examples import (
     NO_EXAMPLES,
     ExamplesError,
     Note,
@@ -46,7 +47,6 @@ from composer.examples import (
     pairs_from_text,
     row_notes,
 )
-from composer.request.selectors import held_out_named
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel

@@ -4,7 +4,8 @@ from django.db.models import QuerySet
 
 from composer.core.spec.examples import Example, is_storable
 from composer.models import Composition, Draft
-from composer.selectors import composition_named, demo_task, held_out_of
+from composer.selectors import composition_named, held_out_of
+from composer.task.demo_tasks import demo_task
 from hub_site.accounts.models import User
 
 

@@ -23,7 +23,7 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
-from composer.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
+from composer.task.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
 
 SEED_MAX = 2**31 - 1
 

@@ -15,7 +15,6 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, without_shots
 from composer.core.spec.job_spec import batch_size_of, objective_name, one_of, search_name, whole_number
 from composer.core.spec.templates import require_template
-from composer.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
 from composer.matching.compatibility import Fit
 from composer.matching.ranking import chosen_for_me
 from composer.matching.selection import modules_selected, require_fitting
@@ -23,6 +22,7 @@ from composer.models import Composition, CompositionModule
 from composer.models import Example as ExampleRow
 from composer.run.tasks import run_composition
 from composer.services import field_refusal
+from composer.task.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel, Version

@@ -23,7 +23,6 @@ from composer.core.spec.choices import (
     SELECTORS,
     level_budget,
 )
-from composer.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
@@ -32,6 +31,8 @@ from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileF
 from composer.request.preview import outlook_of
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, held_out_named
 from composer.request.services import composition_request
+from composer.task.demo_tasks import demo_task, demo_tasks, example_input
+from composer.task.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -162,9 +163,9 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
-        "tasks": selectors.demo_tasks()[:TASKS_SHOWN],
-        "more_tasks": selectors.demo_tasks()[TASKS_SHOWN:],
-        "example_input": selectors.example_input(base) if base else "",
+        "tasks": demo_tasks()[:TASKS_SHOWN],
+        "more_tasks": demo_tasks()[TASKS_SHOWN:],
+        "example_input": example_input(base) if base else "",
         "held_out_kept": held_out_kept(form),
         "selection_fields": [
             form[name] for name in ("selection", "screen_count", "random_count", "steps", "modules")
@@ -216,7 +217,7 @@ class Beginning:
 
 def beginning(request: SignedInRequest) -> Beginning:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
-    if task := selectors.demo_task(request.GET.get("task", "")):
+    if task := demo_task(request.GET.get("task", "")):
         initial = {
             "name": task.name,
             "sentence": task.sentence,

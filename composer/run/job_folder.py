@@ -12,10 +12,10 @@ from django.conf import settings
 from django.utils import timezone
 
 from composer import selectors
-from composer.examples import json_lines
 from composer.matching.selection import module_text, selection_left
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
+from composer.task.examples import json_lines
 from hub_site.jobs.models import LEASE, Status
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.selectors import store

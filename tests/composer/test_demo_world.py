@@ -15,6 +15,7 @@ from composer.report.adapter_zip import write_zip
 from composer.report.snippets import own_snippets
 from composer.request.services import composition_request
 from composer.run import runner
+from composer.task.demo_tasks import demo_task
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.core.gate import check_adapter
@@ -58,7 +59,7 @@ def library(db, demo_bundle):
 @pytest.fixture
 def compose(alice, library):
     def run(method):
-        task = selectors.demo_task("fruit-upper")
+        task = demo_task("fruit-upper")
         composition = composition_request(
             owner=alice, name=task.name, base=library, method=method, budget=40, seed=1,
             shots=task.shots, held_out=task.held_out[:10],

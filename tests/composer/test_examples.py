@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from composer.core.spec.errors import ExamplesError as CoreExamplesError
 from composer.core.spec.examples import Example, is_storable, read_examples
-from composer.examples import (
+from composer.request.serializers import ExampleSerializer
+from composer.task.examples import (
     CHARACTERS_MAX,
     FILE_BYTES_MAX,
     PROBLEMS_SHOWN_MAX,
@@ -18,7 +19,6 @@ from composer.examples import (
     pairs_from_text,
     row_notes,
 )
-from composer.request.serializers import ExampleSerializer
 
 TWO = [Example("red", "rouge"), Example("green", "vert")]
 

@@ -7,7 +7,7 @@ from composer.matching.leakage import own_modules, own_modules_words
 from composer.matching.ranking import candidates
 from composer.models import Composition
 from composer.request.services import composition_request
-from composer.selectors import demo_tasks
+from composer.task.demo_tasks import demo_tasks
 from hub_site.common.errors import Refusal
 from modules_registry.lineage import lineage_record
 from tests.composer.conftest import HELD_OUT, SHOTS

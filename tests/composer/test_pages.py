@@ -17,6 +17,7 @@ from composer.core.spec.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
 from composer.core.spec.examples import read_examples
 from composer.models import Composition, CompositionEvent
 from composer.report.verdict import verdict_view
+from composer.task.demo_tasks import demo_tasks
 from hub_site.common.figures import figures
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -219,7 +220,7 @@ def test_a_file_that_is_no_text_is_told_and_nothing_breaks(browser):
 
 
 def test_a_demo_task_fills_the_form_with_one_click_and_brings_its_held_out_examples(browser, demo_bundle):
-    task = selectors.demo_tasks()[0]
+    task = demo_tasks()[0]
     page = page_of(browser.get(f"{NEW}?task={task.name}"))
     assert all(f">{pair.output}</textarea>" in page for pair in task.shots)
     assert f'value="task:{task.name}" checked' in page
@@ -229,13 +230,13 @@ def test_a_demo_task_fills_the_form_with_one_click_and_brings_its_held_out_examp
 
 def test_ready_made_tasks_say_what_they_are_and_most_fold_away(browser, demo_bundle):
     page = page_of(browser.get(NEW))
-    assert all(f"{task.sentence}." in page for task in selectors.demo_tasks())
+    assert all(f"{task.sentence}." in page for task in demo_tasks())
     _, shown, folded = page.split('<details class="more"')[:3]
     assert 0 < shown.count('href="?task=') < 6 < folded.count('href="?task=')
 
 
 def test_the_form_shows_how_the_demo_s_modules_saw_an_input(browser_of, alice, demo_bundle, tmp_path):
-    task = selectors.demo_tasks()[0]
+    task = demo_tasks()[0]
     make_base(tmp_path / "base", name=task.base)
     assert f"<code>{task.shots[0].input}</code>" in page_of(browser_of(alice).get(NEW))
 
