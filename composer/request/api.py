@@ -16,7 +16,6 @@ from composer import selectors
 from composer.api import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
-from composer.estimates import Amounts, estimate, queue_now
 from composer.matching.leakage import fitting_modules
 from composer.matching.ranking import MODULES_MAX, candidates, most_for_me
 from composer.models import Composition, Draft
@@ -34,6 +33,7 @@ from composer.request.serializers import (
 )
 from composer.request.services import require_default_base
 from composer.task.demo_tasks import demo_task, demo_tasks
+from composer.timing.estimates import Amounts, estimate, queue_now
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal

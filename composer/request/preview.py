@@ -15,12 +15,12 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example, without_shots
-from composer.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from composer.matching.leakage import fitting_modules, own_modules_words
 from composer.matching.ranking import Candidate, most_for_me, ranked
 from composer.request.forms import COUNT_DEFAULT, CompositionForm
 from composer.request.selectors import held_out_named
 from composer.task.examples import ExamplesError, Note, pairs_from_text, row_notes
+from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6

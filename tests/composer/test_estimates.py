@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from composer.estimates import Amounts, Queue, duration_words, estimate, queue_now
 from composer.models import Composition
+from composer.timing.estimates import Amounts, Queue, duration_words, estimate, queue_now
 from hub_site.jobs import leases
 
 pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker

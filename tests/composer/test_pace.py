@@ -6,7 +6,7 @@ from math import sqrt
 import pytest
 
 from composer.models import Composition, CompositionEvent
-from composer.pace import Stage, left_s, time_words
+from composer.timing.progress import Stage, left_s, time_words
 from composer.watch import stages_now
 from hub_site.jobs import leases
 
