@@ -1,17 +1,14 @@
 """Compositions under /api/v1/: request, follow, cancel, download. The same services as the pages."""
 
-import json
 from typing import Any
 from uuid import UUID
 
 from django.db.models import prefetch_related_objects
 from django.http import Http404
-from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.permissions import IsAuthenticated
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -23,17 +20,8 @@ from composer.request.serializers import (
     CompositionRequestSerializer,
 )
 from composer.request.services import composition_request
-from composer.serializers import (
-    LAST_EVENT_ID,
-    CompositionDetailSerializer,
-    CompositionPageSerializer,
-    CompositionSerializer,
-    EventsSerializer,
-    MailWishSerializer,
-    after,
-)
-from composer.services import composition_cancel, composition_delete, composition_mail, composition_stop
-from composer.watching import event_stream
+from composer.serializers import CompositionDetailSerializer, CompositionPageSerializer, CompositionSerializer
+from composer.services import composition_cancel, composition_delete, composition_stop
 from hub_site.accounts.authentication import TokenScope
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
@@ -46,7 +34,6 @@ KEY_HEADER = OpenApiParameter(
     OpenApiParameter.HEADER,
     description=f"Up to {KEY_MAX} characters. The same key and body give the same composition.",
 )
-AFTER = OpenApiParameter("after", OpenApiTypes.INT, description="Only events with a higher number.")
 
 
 class OwnerApi(APIView):
@@ -135,77 +122,6 @@ class CompositionApi(OwnerApi):
         """Forget a finished composition with its examples and its adapter."""
         composition_delete(owner=request.user, composition_id=composition_id)
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-class EventsApi(OwnerApi):
-    @extend_schema(
-        operation_id="compositions_events",
-        summary="Follow a composition",
-        tags=["compositions"],
-        parameters=[AFTER],
-        responses={200: EventsSerializer, **refusals(400, 401, 404)},
-    )
-    def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
-        """What happened since event number `after`, in order; ask again until is_finished."""
-        composition = self.own(request, composition_id)
-        return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
-
-
-class EventStream(BaseRenderer):
-    """What a client of server-sent events asks for; a refusal comes as JSON all the same."""
-
-    media_type = "text/event-stream"
-    format = "event-stream"
-
-    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
-        return json.dumps(data).encode()
-
-
-class StreamApi(OwnerApi):
-    renderer_classes = [JSONRenderer, EventStream]
-
-    @extend_schema(
-        operation_id="compositions_stream",
-        summary="Follow a composition as it happens",
-        tags=["compositions"],
-        parameters=[
-            AFTER,
-            OpenApiParameter(
-                LAST_EVENT_ID,
-                OpenApiTypes.INT,
-                OpenApiParameter.HEADER,
-                description="As `after`, and before it: what a browser sends when it comes back.",
-            ),
-        ],
-        responses={(200, "text/event-stream"): OpenApiTypes.STR, **refusals(400, 401, 404, 501, 503)},
-    )
-    def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponseBase:
-        """Server-sent events. A message's `id` is the event's number, its `data` the event as JSON.
-
-        A message of the type `standing` tells the status whenever it is another. The stream ends when the
-        composition is finished, and every ten minutes: come back with the last id, and you miss nothing.
-        """
-        composition = self.own(request, composition_id)
-        after_number = after(request.query_params, request.headers)
-        return event_stream(request._request, composition, after_number)
-
-
-class MailApi(OwnerApi):
-    @extend_schema(
-        operation_id="compositions_mail",
-        summary="Ask for an e-mail when it is done",
-        tags=["compositions"],
-        request=MailWishSerializer,
-        responses={200: CompositionDetailSerializer, **refusals(400, 401, 403, 404, 409)},
-    )
-    def put(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
-        """One letter with the verdict and a link, when it is done or failed; or none after all."""
-        asked = MailWishSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        composition = composition_mail(
-            owner=request.user, composition_id=composition_id, wanted=asked.validated_data["wanted"]
-        )
-        return Response(detail(composition))
 
 
 class CancelApi(OwnerApi):

@@ -15,13 +15,14 @@ from composer.request.api import (
     RequestApi,
 )
 from composer.share.api import ShareApi, SharedAdapterApi, SharedApi, SharedFileApi, SharedPredictionsApi
+from composer.watch.api import EventsApi, MailApi, StreamApi
 
 urlpatterns = [
     path("compositions", api.CompositionsApi.as_view(), name="api-compositions"),
     path("compositions/<uuid:composition_id>", api.CompositionApi.as_view(), name="api-composition"),
-    path("compositions/<uuid:composition_id>/events", api.EventsApi.as_view(), name="api-composition-events"),
-    path("compositions/<uuid:composition_id>/stream", api.StreamApi.as_view(), name="api-composition-stream"),
-    path("compositions/<uuid:composition_id>/mail", api.MailApi.as_view(), name="api-composition-mail"),
+    path("compositions/<uuid:composition_id>/events", EventsApi.as_view(), name="api-composition-events"),
+    path("compositions/<uuid:composition_id>/stream", StreamApi.as_view(), name="api-composition-stream"),
+    path("compositions/<uuid:composition_id>/mail", MailApi.as_view(), name="api-composition-mail"),
     path("compositions/<uuid:composition_id>/cancel", api.CancelApi.as_view(), name="api-composition-cancel"),
     path("compositions/<uuid:composition_id>/stop", api.StopApi.as_view(), name="api-composition-stop"),
     path("compositions/<uuid:composition_id>/adapter", AdapterApi.as_view(), name="api-composition-adapter"),

@@ -1,31 +1,24 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from django.db.models import Count, F, Max, Q, QuerySet
-from django.utils import timezone
+from django.db.models import Count, F, Q, QuerySet
 
 from composer.core.spec.examples import Example, is_storable
-from composer.models import Composition, CompositionEvent, ResultFile
+from composer.models import Composition, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
-from hub_site.jobs.models import LEASE, Status
+from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
 from modules_registry.models import BaseModel, Version
 
-EVENTS_PER_ANSWER_MAX = 500
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
     "going": Q(status__in=(Status.QUEUED, Status.RUNNING)),
     "useful": Q(status=Status.DONE, report__verdict__decision="use"),
     "other": Q(status=Status.DONE) & ~Q(report__verdict__decision="use"),
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
-PICKED_UP_S = 4  # a free worker takes a job well within this
 
 
 def compositions_of(owner: User) -> QuerySet[Composition]:
@@ -67,82 +60,6 @@ def unfinished_count(owner: User) -> int:
     return Composition.objects.filter(owner=owner, status__in=(Status.QUEUED, Status.RUNNING)).count()
 
 
-def events_after(composition: Composition, number: int) -> QuerySet[CompositionEvent]:
-    return composition.events.filter(number__gt=number)[:EVENTS_PER_ANSWER_MAX]
-
-
-def events_in_parts(composition: Composition, number: int) -> Iterator[list[CompositionEvent]]:
-    """All events with a higher number, in order, a list at a time; no list is empty."""
-    while events := list(events_after(composition, number)):
-        yield events
-        if len(events) < EVENTS_PER_ANSWER_MAX:
-            return
-        number = events[-1].number
-
-
-def news_of(composition: Composition, number: int) -> dict[str, Any]:
-    """What a watcher who has the events up to `number` does not know yet."""
-    events = list(events_after(composition, number))
-    # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
-    finished = composition.is_finished and len(events) < EVENTS_PER_ANSWER_MAX
-    return {"status": composition.status, "is_finished": finished, "events": events}
-
-
-def stages_told(composition: Composition) -> list[CompositionEvent]:
-    """The stages that its current attempt began, in order."""
-    return list(composition.events.filter(generation=composition.generation, kind="stage"))
-
-
-def steps_told(composition: Composition, count: int) -> list[CompositionEvent]:
-    """The last steps of its search, in order."""
-    return list(composition.events.filter(kind="step").order_by("-number")[:count])[::-1]
-
-
-def attempt_span(composition: Composition) -> list[CompositionEvent]:
-    """The first and the last step that its current attempt made; empty before it made one."""
-    made = composition.events.filter(generation=composition.generation, kind="step")
-    return [step for step in (made.first(), made.last()) if step is not None]
-
-
-def alone_told(composition: Composition) -> list[dict[str, Any]]:
-    """What is known of its modules alone, best first; those known on more examples before the others."""
-    known: dict[str, dict[str, Any]] = {}
-    for detail in composition.events.filter(kind="alone").values_list("detail", flat=True):
-        for row in detail["modules"]:
-            known[row["name"]] = {**row, "is_known_whole": row["n_shots"] == detail["n_shots"]}
-    return sorted(known.values(), key=alone_order)
-
-
-def alone_order(row: Mapping[str, Any]) -> tuple[int, float, str]:
-    loss = row["loss_nats"]
-    return -row["n_shots"], math.inf if loss is None else loss, row["name"]
-
-
-def modules_searched(composition: Composition) -> list[str]:
-    """The names to which the weights of its steps belong, in that order; empty before the search."""
-    stage = composition.events.filter(kind="stage", detail__stage="search").last()
-    names: list[str] = stage.detail.get("modules", []) if stage else []
-    return names
-
-
-def last_weights(composition: Composition) -> list[dict[str, Any]]:
-    """The weights of the step tried last, by name."""
-    step = composition.events.filter(kind="step").last()
-    names = modules_searched(composition)
-    if step is None or len(step.detail["weights"]) != len(names):
-        return []
-    return [
-        {"name": name, "weight": weight, "alone_loss_nats": None}
-        for name, weight in zip(names, step.detail["weights"], strict=True)
-    ]
-
-
-def baselines_told(composition: Composition) -> list[dict[str, Any]]:
-    """The rows of the race so far, of its current attempt."""
-    told = composition.events.filter(kind="baseline", generation=composition.generation)
-    return list(told.values_list("detail", flat=True))
-
-
 def examples_of(composition: Composition, role: str) -> list[Example]:
     rows = composition.examples.filter(role=role).values_list("input", "output")
     return [Example(*row) for row in rows]
@@ -170,40 +87,6 @@ def result_files(composition: Composition) -> QuerySet[ResultFile]:
 
 def result_open(file: ResultFile) -> BinaryIO:
     return registry.store().open(file.sha256)
-
-
-def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":
-    """How a composition that does not move stands: who is before it, how long no worker has been seen."""
-    now = now or timezone.now()
-    others = Composition.objects.exclude(pk=composition.pk)
-    working = others.filter(status=Status.RUNNING, lease_until__gte=now).count()
-    before = others.filter(status=Status.QUEUED, created_at__lt=composition.created_at).count()
-    if composition.status == Status.RUNNING and composition.lease_until:
-        seen_at = composition.lease_until - LEASE  # its worker's last beat
-        return Waiting(ahead=0, seconds=seconds_between(seen_at, now))
-    if working:
-        return Waiting(ahead=working + before, seconds=0)
-    ended = others.filter(status__in=(Status.DONE, Status.FAILED))
-    left_at = ended.aggregate(last=Max("finished_at"))["last"]  # by a worker that came for the next one
-    told_at = composition.events.order_by("-number").values_list("at", flat=True).first()  # it is gone
-    seen_at = max(at for at in (composition.created_at, left_at, told_at) if at)
-    return Waiting(ahead=before, seconds=seconds_between(seen_at, now), was_begun=told_at is not None)
-
-
-def seconds_between(start: datetime, end: datetime) -> int:
-    return max(0, int((end - start).total_seconds()))
-
-
-@dataclass(frozen=True)
-class Waiting:
-    ahead: int
-    seconds: int  # since a worker was seen, whichever could take it
-    was_begun: bool = False  # queued again, for its worker is gone
-
-    @property
-    def is_long(self) -> bool:
-        """A worker should have shown itself by now."""
-        return self.seconds > PICKED_UP_S
 
 
 def base_find(name: str) -> BaseModel | None:

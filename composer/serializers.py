@@ -1,16 +1,11 @@
 """What the API takes and gives, named for its description."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
 from composer.matching.leakage import own_modules, own_modules_words
-from composer.models import Composition, CompositionEvent
-from composer.telling import said
-from hub_site.common.errors import Refusal
-
-LAST_EVENT_ID = "Last-Event-ID"
+from composer.models import Composition
 
 
 class CompositionSerializer(serializers.ModelSerializer[Composition]):
@@ -73,40 +68,3 @@ class CompositionDetailSerializer(CompositionSerializer):
     def get_warnings(self, composition: Composition) -> list[str]:
         own = own_modules(composition)
         return [own_modules_words(own)] if own else []
-
-
-class EventSerializer(serializers.Serializer[CompositionEvent]):
-    number = serializers.IntegerField()
-    at = serializers.DateTimeField()
-    attempt = serializers.IntegerField(
-        source="generation", help_text="Rises when a new worker starts it again."
-    )
-    kind = serializers.CharField(help_text="“stage”, “alone”, “step”, “adapter” or “baseline”.")
-    said = serializers.SerializerMethodField()
-    detail = serializers.DictField(source="shown")
-
-    def get_said(self, event: CompositionEvent) -> str:
-        """The same in words."""
-        return said(event)
-
-
-class EventsSerializer(serializers.Serializer[dict[str, Any]]):
-    status = serializers.CharField()
-    is_finished = serializers.BooleanField()
-    events = EventSerializer(many=True)
-
-
-def after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
-    """The last event a watcher has; 0 when it has none. A browser that comes back says it in a header."""
-    text = (headers or {}).get(LAST_EVENT_ID) or query.get("after", "0")
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise Refusal(
-            "bad_after", "“after” is the number of an event you have, or 0.", fields={"after": ["A number."]}
-        )
-    return int(text)
-
-
-class MailWishSerializer(serializers.Serializer[dict[str, Any]]):
-    """Whether to write to you when it is done."""
-
-    wanted = serializers.BooleanField()

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer import views, watch_views
+from composer import views
 from composer.models import Example
 from composer.publish.views import composition_publish_page
 from composer.report.exports import FILES
@@ -13,6 +13,12 @@ from composer.request.views import (
     examples_read,
 )
 from composer.share.views import share_renew_page, share_withdraw_page
+from composer.watch.views import (
+    composition_events,
+    composition_mail_page,
+    composition_progress,
+    composition_stream,
+)
 
 app_name = "composer"
 
@@ -24,10 +30,10 @@ urlpatterns = [
     path("drafts/", draft_keep_page, name="draft-keep"),
     path("drafts/<str:key>/discard/", draft_discard_page, name="draft-discard"),
     path("<uuid:composition_id>/", views.composition_page, name="composition"),
-    path("<uuid:composition_id>/progress/", watch_views.composition_progress, name="progress"),
-    path("<uuid:composition_id>/events/", watch_views.composition_events, name="events"),
-    path("<uuid:composition_id>/stream/", watch_views.composition_stream, name="stream"),
-    path("<uuid:composition_id>/mail/", watch_views.composition_mail_page, name="mail"),
+    path("<uuid:composition_id>/progress/", composition_progress, name="progress"),
+    path("<uuid:composition_id>/events/", composition_events, name="events"),
+    path("<uuid:composition_id>/stream/", composition_stream, name="stream"),
+    path("<uuid:composition_id>/mail/", composition_mail_page, name="mail"),
     path("<uuid:composition_id>/cancel/", views.composition_cancel_page, name="cancel"),
     path("<uuid:composition_id>/stop/", views.composition_stop_page, name="stop"),
     path("<uuid:composition_id>/delete/", views.composition_delete_page, name="delete"),

@@ -19,7 +19,7 @@ from composer.report.snippets import own_snippets
 from composer.request.selectors import drafts_of
 from composer.services import composition_cancel, composition_delete, composition_stop
 from composer.share.services import share_of
-from composer.watch import watch_view
+from composer.watch.progress import watch_view
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal

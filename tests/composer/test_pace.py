@@ -7,7 +7,7 @@ import pytest
 
 from composer.models import Composition, CompositionEvent
 from composer.timing.progress import Stage, left_s, time_words
-from composer.watch import stages_now
+from composer.watch.progress import stages_now
 from hub_site.jobs import leases
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from composer.models import Composition
 from composer.report.exports import FILES, cell
 from composer.report.page import PREDICTIONS_PER_PAGE, stage_rows
 from composer.report.verdict import nats, verdict_view
-from composer.watch import progress_view
+from composer.watch.progress import progress_view
 
 pytestmark = pytest.mark.usefixtures("bells")
 

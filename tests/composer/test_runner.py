@@ -8,7 +8,6 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from composer import selectors
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.run import events as run_events
@@ -16,6 +15,7 @@ from composer.run import job_folder as run_job_folder
 from composer.run import runner
 from composer.run.results import RESULT_FILES
 from composer.run.runner import SENTENCES, composition_run, sweep
+from composer.watch import selectors
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildBroke, Launcher
 from hub_site.jobs.models import LEASE, Status

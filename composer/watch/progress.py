@@ -5,14 +5,14 @@ from typing import Any
 
 from django.utils import timezone
 
-from composer import selectors
 from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.models import Composition
 from composer.report.page import loss_rows, race_rows, race_so_far, weight_rows
 from composer.report.verdict import verdict_view
-from composer.telling import said
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
 from composer.timing.progress import Stage, left_s, stages_of, time_words, waited_words
+from composer.watch import selectors
+from composer.watch.event_text import said
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first

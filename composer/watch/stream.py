@@ -26,9 +26,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import Error, connection
 from django.http import HttpRequest, StreamingHttpResponse
 
-from composer import selectors
 from composer.models import Composition
-from composer.telling import event_line
+from composer.watch import selectors
+from composer.watch.event_text import event_line
 from hub_site.common.errors import Refusal
 
 logger = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from composer import selectors
-from composer.serializers import after
 from composer.services import composition_mail
-from composer.telling import event_line
 from composer.views import own
-from composer.watch import finished_view, progress_view
-from composer.watching import event_stream
+from composer.watch import selectors
+from composer.watch.event_text import event_line
+from composer.watch.progress import finished_view, progress_view
+from composer.watch.serializers import after
+from composer.watch.stream import event_stream
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 
