@@ -1,28 +1,27 @@
 """Compositions under /api/v1/: request, follow, cancel, download. The same services as the pages."""
 
-from typing import Any
 from uuid import UUID
 
-from django.db.models import prefetch_related_objects
-from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from composer import selectors
-from composer.models import Composition
+from composer.access import OwnerApi
 from composer.report.api import PAGE_SIZE_MAX, Pages
 from composer.request.serializers import (
     CompositionRequestSerializer,
 )
 from composer.request.services import composition_request
-from composer.serializers import CompositionDetailSerializer, CompositionPageSerializer, CompositionSerializer
+from composer.serializers import (
+    CompositionDetailSerializer,
+    CompositionPageSerializer,
+    CompositionSerializer,
+    detail,
+)
 from composer.services import composition_cancel, composition_delete, composition_stop
-from hub_site.accounts.authentication import TokenScope
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
@@ -34,29 +33,6 @@ KEY_HEADER = OpenApiParameter(
     OpenApiParameter.HEADER,
     description=f"Up to {KEY_MAX} characters. The same key and body give the same composition.",
 )
-
-
-class OwnerApi(APIView):
-    """What is private to its owner: nobody else's exists."""
-
-    permission_classes = [IsAuthenticated, TokenScope]
-
-    def own(self, request: SignedInApiRequest, composition_id: UUID) -> Composition:
-        composition = selectors.composition_find(request.user, composition_id)
-        if composition is None:
-            raise Http404
-        return composition
-
-    def own_done(self, request: SignedInApiRequest, composition_id: UUID) -> Composition:
-        composition = self.own(request, composition_id)
-        if not composition.is_done:
-            raise Refusal("not_done", "There is no report, or not yet.", status=409)
-        return composition
-
-
-def detail(composition: Composition) -> dict[str, Any]:
-    prefetch_related_objects([composition], "modules__version")
-    return CompositionDetailSerializer(composition).data
 
 
 class CompositionsApi(OwnerApi):

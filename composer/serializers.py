@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from rest_framework import serializers
 
 from composer.matching.leakage import own_modules, own_modules_words
@@ -68,3 +69,8 @@ class CompositionDetailSerializer(CompositionSerializer):
     def get_warnings(self, composition: Composition) -> list[str]:
         own = own_modules(composition)
         return [own_modules_words(own)] if own else []
+
+
+def detail(composition: Composition) -> dict[str, Any]:
+    prefetch_related_objects([composition], "modules__version")
+    return CompositionDetailSerializer(composition).data

@@ -4,12 +4,13 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
+from composer.access import own
 from composer.matching.leakage import own_modules, own_modules_words
 from composer.models import Composition
 from composer.publish.forms import publish_panel
@@ -129,10 +130,3 @@ def composition_delete_page(request: SignedInRequest, composition_id: UUID) -> H
         return redirect(composition)
     messages.success(request, f"“{composition.name}” is deleted, with its examples and its adapter.")
     return redirect("composer:list")
-
-
-def own(request: SignedInRequest, composition_id: UUID) -> Composition:
-    composition = selectors.composition_find(request.user, composition_id)
-    if composition is None:
-        raise Http404
-    return composition

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.response import Response
 
-from composer.api import OwnerApi
+from composer.access import OwnerApi
 from composer.publish.services import composition_publish
 from composer.request.serializers import require_storable
 from hub_site.accounts.names import NAME_LENGTH_MAX

@@ -9,10 +9,10 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from composer.access import own
 from composer.models import Composition
 from composer.publish.forms import PublishForm, publish_panel
 from composer.publish.services import composition_publish, publication_plan
-from composer.views import own
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from composer import selectors
-from composer.api import OwnerApi
+from composer.access import OwnerApi
 from composer.report.adapter_zip import adapter_download
 from composer.report.exports import FILES, file_response
 from composer.report.page import SHOWN, command, predictions_kept, race_rows, race_words

@@ -8,11 +8,11 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
 from composer import selectors
+from composer.access import own
 from composer.report.adapter_zip import adapter_download
 from composer.report.exports import file_response
 from composer.report.page import FILE_OF_ROLE
 from composer.task.examples import json_lines
-from composer.views import own
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from composer.api import OwnerApi
+from composer.access import OwnerApi
 from composer.models import ShareLink
 from composer.report.adapter_zip import adapter_shared
 from composer.report.api import (

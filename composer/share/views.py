@@ -13,6 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from composer.access import own
 from composer.matching.leakage import own_modules, own_modules_counted
 from composer.models import ShareLink
 from composer.report.adapter_zip import adapter_shared, shared_files
@@ -20,7 +21,6 @@ from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, get_shared, snippets
 from composer.share.services import card_of, report_told, share_find, share_renew, share_withdraw
-from composer.views import own
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal

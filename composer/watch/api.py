@@ -10,8 +10,8 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.response import Response
 
-from composer.api import OwnerApi, detail
-from composer.serializers import CompositionDetailSerializer
+from composer.access import OwnerApi
+from composer.serializers import CompositionDetailSerializer, detail
 from composer.services import composition_mail
 from composer.watch import selectors
 from composer.watch.serializers import LAST_EVENT_ID, EventsSerializer, MailWishSerializer, after

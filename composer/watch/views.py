@@ -10,8 +10,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from composer.access import own
 from composer.services import composition_mail
-from composer.views import own
 from composer.watch import selectors
 from composer.watch.event_text import event_line
 from composer.watch.progress import finished_view, progress_view
