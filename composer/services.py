@@ -1,6 +1,5 @@
 """Asking for a composition, stopping or cancelling one, forgetting one."""
 
-from collections.abc import Iterable
 from functools import partial
 from uuid import UUID
 
@@ -73,8 +72,3 @@ def require_own(owner: User, composition_id: UUID) -> Composition:
     if composition is None:
         raise Refusal("not_found", "No such composition of yours.", status=404)
     return composition
-
-
-def field_refusal(code: str, field: str, problem: str, offered: Iterable[str] = ()) -> Refusal:
-    message = f"{problem} Choose one of: {', '.join(offered)}." if offered else problem
-    return Refusal(code, message, fields={field: [message]})

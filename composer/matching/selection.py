@@ -11,9 +11,8 @@ from composer.matching import compatibility
 from composer.matching.leakage import fitting_modules
 from composer.matching.ranking import MODULES_MAX
 from composer.models import Composition
-from composer.services import field_refusal
 from hub_site.accounts.models import User
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, field_refusal
 from modules_registry import selectors as registry
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.models import BaseModel, Version

@@ -21,10 +21,9 @@ from composer.matching.selection import modules_selected, require_fitting
 from composer.models import Composition, CompositionModule
 from composer.models import Example as ExampleRow
 from composer.run.tasks import run_composition
-from composer.services import field_refusal
 from composer.task.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
 from hub_site.accounts.models import User
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, field_refusal
 from modules_registry.models import BaseModel, Version
 
 UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait

@@ -1,6 +1,6 @@
 """What the site refuses to do, said to the person who can act."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
@@ -60,3 +60,8 @@ class Refusals:
                 fields.setdefault(name, []).extend(messages)
         message = " ".join(refusal.message for refusal in self.found)
         raise Refusal(first.code, message, status=first.status, fields=fields) from first
+
+
+def field_refusal(code: str, field: str, problem: str, offered: Iterable[str] = ()) -> Refusal:
+    message = f"{problem} Choose one of: {', '.join(offered)}." if offered else problem
+    return Refusal(code, message, fields={field: [message]})
