@@ -102,7 +102,7 @@ def imported(seconds: float) -> dict[str, Any]:
 
 
 def card_of(module: Any) -> str:
-    from modules_registry.selectors import store
+    from modules_registry.blobs import store
 
     with store().open(module.current.files.get(path="README.md").sha256) as file:
         return file.read().decode()
@@ -146,7 +146,7 @@ def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
 
 
 def written(composition: Any, folder: Path) -> Path:
-    from modules_registry.selectors import store
+    from modules_registry.blobs import store
 
     folder.mkdir()
     for file in composition.files.all():

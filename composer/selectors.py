@@ -11,6 +11,7 @@ from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
+from modules_registry.blobs import store
 from modules_registry.models import BaseModel, Version
 
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
@@ -86,7 +87,7 @@ def result_files(composition: Composition) -> QuerySet[ResultFile]:
 
 
 def result_open(file: ResultFile) -> BinaryIO:
-    return registry.store().open(file.sha256)
+    return store().open(file.sha256)
 
 
 def base_find(name: str) -> BaseModel | None:

@@ -12,7 +12,7 @@ from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
-from modules_registry.intake import blobs_forget
+from modules_registry.blobs import blobs_forget
 
 
 def composition_cancel(*, owner: User, composition_id: UUID) -> Composition:

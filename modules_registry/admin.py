@@ -2,7 +2,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from modules_registry import hub_copies
+from modules_registry import blobs
 from modules_registry.hub_repositories import repository_queue
 from modules_registry.models import BaseModel, HubRepository, Module, Tag, Version, VersionFile
 from modules_registry.tasks import sync_repository
@@ -67,7 +67,7 @@ class HubRepositoryAdmin(ReadOnly):
 
     @admin.action(description="Try again now", permissions=["view"])
     def try_again(self, request: HttpRequest, chosen: QuerySet[HubRepository]) -> None:
-        if not hub_copies.there_is_a_hub():
+        if not blobs.there_is_a_hub():
             self.message_user(request, "This site keeps its files on its own disk.", messages.WARNING)
             return
         for repository in chosen.select_related("module__namespace"):

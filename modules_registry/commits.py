@@ -11,14 +11,15 @@ from typing import BinaryIO
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
+from modules_registry.blobs import open_stored, stored
 from modules_registry.cards import Card, check_card
 from modules_registry.core.adapter_config import is_base_name, read_config
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
-from modules_registry.intake import check_files, read_card, require_size, said_at_its_field, stored
+from modules_registry.files.validation import check_files, read_card, require_size, said_at_its_field
 from modules_registry.licences import LICENCES
 from modules_registry.models import Module, Ref, Version
-from modules_registry.selectors import MAIN, open_stored
+from modules_registry.selectors import MAIN
 from modules_registry.services import (
     blobs_of,
     facts_of,

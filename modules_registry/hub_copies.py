@@ -1,59 +1,20 @@
 """What of the registry is on the Hub behind this site, and where: reads only."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.apps import apps
-from django.conf import settings
 from django.db.models import F, Q, QuerySet
 
 from hub_site.jobs.models import FINISHED, Status
+from modules_registry.blobs import as_hub_file, hub_settings, hub_store, published_files, there_is_a_hub
 from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
-from modules_registry.storage import HubFile, HubSettings, StoreSettings, make_hub_store
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import HubStore
+    pass
 
 POISON_SENTENCE = "Storing it on the Hub broke down several times. The site's operator can start it again."
-
-
-def there_is_a_hub() -> bool:
-    return settings.HUB_STORE == "hub"
-
-
-def store_settings() -> StoreSettings:
-    hub = hub_settings() if there_is_a_hub() else None
-    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub)
-
-
-def hub_settings() -> HubSettings:
-    remote: Mapping[str, str] = settings.HUB_STORE_REMOTE or {}
-    return HubSettings(**remote)
-
-
-def hub_store() -> "HubStore":
-    """The store with its Hub; only where there is one."""
-    return make_hub_store(store_settings(), hub_file)
-
-
-def hub_file(sha256: str) -> HubFile | None:
-    """A place on the Hub that holds these bytes."""
-    file = published_files().filter(sha256=sha256).first()
-    return as_hub_file(file) if file else None
-
-
-def published_files() -> QuerySet[VersionFile]:
-    published = VersionFile.objects.exclude(version__hub_commit_id="").filter(
-        version__module__hub_repository__is_there=True
-    )
-    return published.select_related("version__module__hub_repository").order_by("-pk")
-
-
-def as_hub_file(file: VersionFile) -> HubFile:
-    repository = file.version.module.hub_repository
-    return HubFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
 
 
 def file_address(version: Version, path: str) -> str | None:

@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
-from modules_registry import selectors
+from modules_registry import blobs as modules_registry_blobs
+from modules_registry.blobs import stored
 from modules_registry.core.adapter_config import HUB_NAME
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, opened, read_header
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
-from modules_registry.intake import said_at_its_field, stored
+from modules_registry.files.validation import said_at_its_field
 from modules_registry.models import BaseModel, BaseModelFile, Version
 from modules_registry.storage import Blob
 
@@ -81,7 +82,7 @@ def modules_check_again(base: BaseModel) -> None:
 def version_check_again(version: Version, base: BaseModel) -> None:
     """Hold a version that named this base against it; it becomes composable if it fits."""
     hashes = dict(version.files.values_list("path", "sha256"))
-    store = selectors.store()
+    store = modules_registry_blobs.store()
     with store.open(hashes[CONFIG_FILE]) as config, store.open(hashes[WEIGHTS_FILE]) as weights:
         try:
             check_adapter(config, weights, base.layers)

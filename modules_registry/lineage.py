@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from django.db.models import F
+from django.db import transaction
+from django.db.models import F, ProtectedError
 
 from modules_registry.models import Lineage, Module, Version
 
@@ -71,3 +72,11 @@ def used_in(module: Module, viewer: object) -> list[Module]:
     )
     found = Module.objects.visible_to(viewer).filter(pk__in=children.values("child__module"))
     return list(found.select_related("namespace").order_by("-created_at")[:USED_IN_MAX])
+
+
+def delete_unless_needed(version: Version) -> None:
+    try:
+        with transaction.atomic():
+            version.delete()
+    except ProtectedError:
+        return  # something was made from it and must stay repeatable

@@ -15,8 +15,8 @@ from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, JobKind, beating, run_job
 from modules_registry import hub_copies
+from modules_registry.blobs import hub_store, lock_blobs, there_is_a_hub
 from modules_registry.hub_repositories import repository_queue, versions_come_back
-from modules_registry.intake import lock_blobs
 from modules_registry.models import HubRepository, Module, Version
 from modules_registry.storage import HubGoneError, HubUnavailableError, MissingBlobError, StorageError
 
@@ -52,7 +52,7 @@ def sync(repository: HubRepository) -> None:
 
 
 def bring_up_to_date(repository: HubRepository) -> None:
-    store = hub_copies.hub_store()
+    store = hub_store()
     if repository.is_there and repository.module.deleted_at is None:
         look_at(store, repository)  # whatever is to be done: somebody may have taken it away
     while not is_settled(repository):
@@ -183,7 +183,7 @@ def put_off(repository: HubRepository, error: HubUnavailableError) -> HandBack:
 
 def sweep_repositories() -> list[UUID]:
     """Queue what is not on the Hub as it should be; returns the jobs whose bell should ring again."""
-    if not hub_copies.there_is_a_hub():
+    if not there_is_a_hub():
         return []
     queued = [repository_queue(module).pk for module in hub_copies.modules_to_store()]
     return [*queued, *(pk for pk in leases.sweep(HubRepository) if pk not in queued)]
@@ -191,10 +191,10 @@ def sweep_repositories() -> list[UUID]:
 
 def look_for_repositories() -> list[UUID]:
     """Queue what the Hub does not list, or not as it should be; returns the jobs to ring for."""
-    if not hub_copies.there_is_a_hub():
+    if not there_is_a_hub():
         return []
     try:
-        listed = hub_copies.hub_store().hub.visibilities()
+        listed = hub_store().hub.visibilities()
     except StorageError as error:
         logger.warning("the Hub could not be asked what it has: %s", error)
         return []

@@ -3,13 +3,11 @@
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlencode
 
-from django.apps import apps
 from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimilarity
 from django.db.models import Count, F, Max, Q, QuerySet
 from django.db.models.functions import Lower
@@ -18,15 +16,13 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
-from hub_site.common.errors import Refusal
-from modules_registry import hub_copies
+from modules_registry.blobs import open_stored
 from modules_registry.cards import Card, check_card
 from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.licences import licence_label
 from modules_registry.models import BaseModel, Module, Origin, StoredFile, Version, VersionFile
-from modules_registry.storage import HubUnavailableError, StorageError, Store, make_store
 
 SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}
 FACET_VALUES_MAX = 15
@@ -48,11 +44,6 @@ NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 
 logger = logging.getLogger(__name__)
-
-
-def store() -> Store:
-    """Where the files are, as the settings say."""
-    return make_store(hub_copies.store_settings(), hub_copies.hub_file)
 
 
 @dataclass(frozen=True)
@@ -318,16 +309,6 @@ def file_download(source: Version | BaseModel, path: str) -> Download | None:
     return Download(file.path, file.sha256, file.size_bytes, partial(open_stored, file.sha256))
 
 
-def open_stored(sha256: str) -> BinaryIO:
-    """Open a file that a row names. If it is gone, that is our fault, and said so."""
-    try:
-        return store().open(sha256)
-    except StorageError as error:
-        logger.exception("A file that a row names cannot be read: %s", sha256)
-        status = 503 if isinstance(error, HubUnavailableError) else 500
-        raise Refusal(error.code, str(error), status=status) from error
-
-
 def card_of(version: Version) -> Card:
     """The README as it is stored; empty when there is none."""
     download = file_download(version, CARD_FILE)
@@ -432,15 +413,6 @@ def as_candidate(version: Version) -> Candidate:
 
 def library_of(base: BaseModel | None) -> dict[str, Base]:
     return {base.name: Base(base.name, base.revision)} if base else {}
-
-
-def blobs_unnamed(hashes: Iterable[str]) -> Iterator[str]:
-    """Those of the hashes that no row names: of any app, whatever keeps files of its own."""
-    hashes = set(hashes)
-    for model in apps.get_models():
-        if issubclass(model, StoredFile):
-            hashes -= set(model._default_manager.filter(sha256__in=hashes).values_list("sha256", flat=True))
-    yield from hashes
 
 
 def _matching(filters: ModuleFilters, viewer: object) -> QuerySet[Module]:

@@ -17,18 +17,12 @@ from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
-from modules_registry import hub_copies
+from modules_registry.blobs import blobs_forget, stored, there_is_a_hub
 from modules_registry.core.errors import CARD_FILE
+from modules_registry.files.validation import Accepted, check_files, checked_card
 from modules_registry.hub_repositories import repository_queue
-from modules_registry.intake import (
-    Accepted,
-    blobs_forget,
-    check_files,
-    checked_card,
-    delete_unless_needed,
-    stored,
-)
 from modules_registry.licences import LICENCES
+from modules_registry.lineage import delete_unless_needed
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.selectors import base_find, next_number
 from modules_registry.storage import Blob
@@ -177,7 +171,7 @@ def download_count(*, version: Version, client: str) -> None:
 
 def repository_request(module: Module) -> None:
     """Something of a published module changed: let the Hub behind this site know, once it is committed."""
-    if hub_copies.there_is_a_hub():
+    if there_is_a_hub():
         repository = repository_queue(module)
         transaction.on_commit(partial(sync_repository.delay, str(repository.pk)))
 

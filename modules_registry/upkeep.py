@@ -13,10 +13,19 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import ForeignKey
 
-from modules_registry import hub_copies, selectors
+from modules_registry import blobs as modules_registry_blobs
+from modules_registry import hub_copies
+from modules_registry.blobs import (
+    blobs_forget,
+    hub_file,
+    hub_store,
+    lock_blobs,
+    published_files,
+    there_is_a_hub,
+)
+from modules_registry.files.lfs_uploads import sweep_incoming
 from modules_registry.hub_repositories import repository_queue, repository_renew
-from modules_registry.incoming import sweep_incoming
-from modules_registry.intake import blobs_forget, delete_unless_needed, lock_blobs
+from modules_registry.lineage import delete_unless_needed
 from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
 from modules_registry.storage import HubGoneError, StorageError, Store
 
@@ -46,10 +55,10 @@ def sweep_files() -> None:
         delete_unless_needed(version)  # kept for compositions, which may be gone by now
         blobs_forget(files)
     sweep_incoming()
-    selectors.store().sweep(older_than_s=LEFT_BEHIND_S)
+    modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
     sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
-    blobs_forget(orphans(selectors.store()))
-    if hub_copies.there_is_a_hub() and settings.HUB_STORE_CACHE_MB:
+    blobs_forget(orphans(modules_registry_blobs.store()))
+    if there_is_a_hub() and settings.HUB_STORE_CACHE_MB:
         evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
 
 
@@ -65,7 +74,7 @@ def sweep_folder(folder: Path) -> None:
 def orphans(store: Store) -> Iterator[str]:
     """Files that no row names. One that is being stored this moment may be among them: ask under the lock."""
     for hashes in in_portions(blob.sha256 for blob in store.iter()):
-        yield from selectors.blobs_unnamed(hashes)
+        yield from modules_registry_blobs.blobs_unnamed(hashes)
 
 
 def in_portions(hashes: Iterable[str]) -> Iterator[set[str]]:
@@ -76,7 +85,7 @@ def in_portions(hashes: Iterable[str]) -> Iterator[set[str]]:
 
 def evict(limit_bytes: int) -> int:
     """Remove files that the Hub has too, least recently used first, until the rest fits; returns how many."""
-    blobs = hub_copies.hub_store().by_last_use()
+    blobs = hub_store().by_last_use()
     excess, evicted = sum(blob.size_bytes for blob in blobs) - limit_bytes, 0
     for blob in blobs:
         if excess <= 0:
@@ -92,14 +101,14 @@ def evict_one(sha256: str) -> bool:
     lock_blobs(shared=False)  # no row may come to name it meanwhile
     is_on_the_hub = hub_copies.can_be_fetched_again(sha256)
     if is_on_the_hub:
-        selectors.store().delete(sha256)
+        modules_registry_blobs.store().delete(sha256)
     return is_on_the_hub
 
 
 def fetch_all() -> Iterator[str]:
     """Fetch what only the Hub has, and say which files. Raises HubError at the first that does not come."""
-    store = selectors.store()
-    for sha256 in hub_copies.published_files().order_by().values_list("sha256", flat=True).distinct():
+    store = modules_registry_blobs.store()
+    for sha256 in published_files().order_by().values_list("sha256", flat=True).distinct():
         if not store.exists(sha256):
             store.restore(sha256)
             yield sha256
@@ -107,13 +116,13 @@ def fetch_all() -> Iterator[str]:
 
 def findings() -> Iterator[Finding]:
     """Everything that is wrong with the files, each said in a sentence. Reads every byte that is here."""
-    store = selectors.store()
+    store = modules_registry_blobs.store()
     yield from missing(store)
     for sha256 in store.verify():
         yield Finding("altered", f"{named(sha256)} has other bytes than were stored.", sha256)
     for sha256 in orphans(store):
         yield Finding("orphaned", f"{sha256} belongs to nothing.", sha256)
-    if hub_copies.there_is_a_hub():
+    if there_is_a_hub():
         yield from wrong_on_the_hub()
 
 
@@ -126,11 +135,11 @@ def missing(store: Store) -> Iterator[Finding]:
 
 
 def can_be_evicted(sha256: str) -> bool:
-    return hub_copies.there_is_a_hub() and hub_copies.hub_file(sha256) is not None
+    return there_is_a_hub() and hub_file(sha256) is not None
 
 
 def wrong_on_the_hub() -> Iterator[Finding]:
-    hub = hub_copies.hub_store().hub
+    hub = hub_store().hub
     for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
         try:
             hub.require_there(repository.repo_id)
@@ -157,7 +166,7 @@ def wrong_with_version(hub: "HubClient", repository: HubRepository, version: Ver
 def is_gone(repository: HubRepository) -> bool:
     """Whether the Hub says that it has no such repository; it may also say nothing."""
     try:
-        hub_copies.hub_store().hub.require_there(repository.repo_id)
+        hub_store().hub.require_there(repository.repo_id)
     except StorageError as error:
         return isinstance(error, HubGoneError)
     return False
@@ -165,7 +174,7 @@ def is_gone(repository: HubRepository) -> bool:
 
 def repair(finding: Finding) -> bool:
     """Put one thing right, as far as the bytes are still somewhere; returns whether it is."""
-    store = selectors.store()
+    store = modules_registry_blobs.store()
     try:
         if finding.kind == "orphaned":
             blobs_forget([finding.sha256])
@@ -182,7 +191,7 @@ def repair(finding: Finding) -> bool:
 
 def publish_again(finding: Finding) -> bool:
     """Let a version be stored on the Hub once more, if its files are whole here."""
-    store, version = selectors.store(), finding.version
+    store, version = modules_registry_blobs.store(), finding.version
     if version is None or not all(store.exists(file.sha256) for file in version.files.all()):
         return False
     Version.objects.filter(pk=version.pk).update(hub_commit_id="")

@@ -13,7 +13,7 @@ from composer.matching.ranking import MODULES_MAX
 from composer.models import Composition
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal, field_refusal
-from modules_registry import selectors as registry
+from modules_registry import blobs as registry
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.models import BaseModel, Version
 

@@ -17,8 +17,8 @@ from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
 from composer.task.examples import json_lines
 from hub_site.jobs.models import LEASE, Status
+from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.selectors import store
 from modules_registry.storage import StorageFullError
 
 

@@ -14,8 +14,8 @@ from composer.models import Composition, CompositionModule, ResultFile, SearchSt
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import MIB
+from modules_registry.blobs import blobs_forget, stored
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.intake import blobs_forget, stored
 from modules_registry.storage import Blob
 
 REPORT_FILE = "report.json"

@@ -26,9 +26,9 @@ from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.work import Stopping, require_going_on
+from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
-from modules_registry.selectors import store
 from modules_registry.storage import StorageError
 
 logger = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from modules_registry import selectors
 from modules_registry.cards import check_card
 from modules_registry.commits import Change, head_of, module_commit
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.files.accepted_paths import Fate, fate_of
+from modules_registry.files.lfs_uploads import incoming_open
 from modules_registry.hub_api.door import Caller, hub_view, json_of, text_of, writable_module
 from modules_registry.hub_api.errors import HubError, not_supported, plain, revision_not_found
 from modules_registry.hub_api.ndjson import Operation, read_operations
-from modules_registry.incoming import incoming_open
 from modules_registry.models import Module, Version
-from modules_registry.uploads import Fate, fate_of
 
 FILES_MAX = 256  # the client's own batch
 PATH_LENGTH_MAX = 1000

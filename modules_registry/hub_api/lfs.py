@@ -12,10 +12,10 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from hub_site.accounts.models import User
+from modules_registry.blobs import upload_bytes_max
+from modules_registry.files.lfs_uploads import incoming_known, incoming_put
 from modules_registry.hub_api.door import Caller, empty, hub_view, json_of, writable_module
 from modules_registry.hub_api.errors import HubError, plain
-from modules_registry.incoming import incoming_known, incoming_put
-from modules_registry.intake import upload_bytes_max
 from modules_registry.models import Module
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -11,10 +11,10 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from modules_registry.core.adapter_config import is_base_name
+from modules_registry.files.validation import require_base_name
 from modules_registry.importing import selectors
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.tasks import run_import
-from modules_registry.intake import require_base_name
 from modules_registry.services import require_writable
 
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")

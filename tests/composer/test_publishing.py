@@ -16,10 +16,11 @@ from composer.run.job_folder import job_description
 from composer.run.results import keep_result
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
+from modules_registry.blobs import open_stored
 from modules_registry.cards import check_card
 from modules_registry.lineage import composed_from
 from modules_registry.models import Module
-from modules_registry.selectors import card_of, open_stored
+from modules_registry.selectors import card_of
 from modules_registry.services import module_delete, module_edit
 from tests.composer.errands import report_of
 from tests.factories import BASE_NAME, adapter_config, make_module, weights_file

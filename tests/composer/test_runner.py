@@ -20,7 +20,7 @@ from hub_site.jobs import leases
 from hub_site.jobs.children import ChildBroke, Launcher
 from hub_site.jobs.models import LEASE, Status
 from hub_site.jobs.worker import stopping
-from modules_registry.selectors import store
+from modules_registry.blobs import store
 from modules_registry.storage import StorageFullError
 from tests.composer.conftest import SHOTS
 

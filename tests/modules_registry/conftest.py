@@ -2,8 +2,8 @@ import pytest
 
 from hub_site.accounts.models import Membership, Namespace, User
 from hub_site.accounts.names import name_key
+from modules_registry.blobs import store
 from modules_registry.models import BaseModel, Module
-from modules_registry.selectors import store
 from tests.factories import make_base, make_module
 
 

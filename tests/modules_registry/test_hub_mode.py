@@ -13,11 +13,12 @@ from huggingface_hub import HfApi
 
 from hub_site.jobs import leases, work
 from hub_site.jobs.models import CRASHES_MAX, Status
+from modules_registry import blobs as modules_registry_blobs
 from modules_registry import hub_copies, runner, upkeep
+from modules_registry.blobs import store
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
 from modules_registry.models import HubRepository, Module, Version, VersionFile
 from modules_registry.repositories import repository_hide
-from modules_registry.selectors import store
 from modules_registry.services import module_delete, module_edit, version_add
 from modules_registry.tasks import sync_repository
 from tests import awkward_hub as faults
@@ -383,7 +384,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(module, monkeypatch):
 
 def test_work_that_comes_while_a_job_runs_is_not_missed(module, alice):
     repository = leases.claim(HubRepository, HubRepository.objects.get().pk, worker="w")
-    hub_store = hub_copies.hub_store()
+    hub_store = modules_registry_blobs.hub_store()
     runner.publish(hub_store, repository, module.versions.get())
     version_add(author=alice, module=module, **adapter_files(seed=1))
     assert HubRepository.objects.get().status == Status.RUNNING

@@ -15,9 +15,9 @@ from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.request.services import composition_request
 from modules_registry import upkeep
+from modules_registry.blobs import store
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import Module, Version
-from modules_registry.selectors import store
 from modules_registry.services import module_delete
 
 

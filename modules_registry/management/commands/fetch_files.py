@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from modules_registry import hub_copies, upkeep
+from modules_registry import blobs, upkeep
 from modules_registry.storage import StorageError
 
 
@@ -10,7 +10,7 @@ class Command(BaseCommand):
     help = "Fetch every file from the Hub behind this site that is not on this disk, to do without the Hub."
 
     def handle(self, **options: Any) -> None:
-        if not hub_copies.there_is_a_hub():
+        if not blobs.there_is_a_hub():
             raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
         try:
             fetched = sum(1 for _ in upkeep.fetch_all())

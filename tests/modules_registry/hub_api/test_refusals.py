@@ -14,9 +14,10 @@ from django.db import connection
 from django.test import Client
 
 from hub_site.accounts.services import token_create
+from modules_registry.blobs import store
 from modules_registry.hub_api import lfs, ndjson
 from modules_registry.models import IncomingFile, Module, Version
-from modules_registry.selectors import module_find, store
+from modules_registry.selectors import module_find
 from tests.factories import config_file, make_module, weights_file
 
 pytestmark = pytest.mark.django_db

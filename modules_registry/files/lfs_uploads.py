@@ -8,9 +8,8 @@ from django.utils import timezone
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.intake import blobs_forget, stored, upload_bytes_max
+from modules_registry.blobs import blobs_forget, open_stored, stored, upload_bytes_max
 from modules_registry.models import IncomingFile, Module, VersionFile
-from modules_registry.selectors import open_stored
 
 KEPT = timedelta(hours=24)
 WAITING_UPLOADS = 4  # so many full uploads may wait for a user's commits

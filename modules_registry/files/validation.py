@@ -1,30 +1,22 @@
 """Files on their way in: through the gate, then into the store together with the rows that name them."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
 
-from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import ProtectedError
-
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
+from modules_registry.blobs import FIELD_OF_FILE, refused_at, upload_bytes_max
 from modules_registry.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
 from modules_registry.core.compatibility import Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
-from modules_registry.models import BaseModel, Version
-from modules_registry.storage import Blob, StorageError, StorageFullError, TooLargeError
-
-FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_FILE: "card_file"}
-# The rows that name a blob and the blob itself are in two places. Who adds both shares this lock, who
-# removes blobs that no row names has it alone: so nothing is removed between its put and its row.
-BLOBS_LOCK = 0x6C6F7261
+from modules_registry.models import BaseModel
+from modules_registry.storage import TooLargeError
 
 
 @dataclass(frozen=True)
@@ -83,10 +75,6 @@ def require_size(weights_file: BinaryIO) -> None:
         raise refused_at("weights_file", TooLargeError(upload_bytes_max()))
 
 
-def upload_bytes_max() -> int:
-    return settings.HUB_UPLOAD_MAX_MB * 1_000_000
-
-
 def read_card(card_file: BinaryIO) -> BinaryIO:
     card_file.seek(0)
     return checked_card(card_file.read(CARD_BYTES_MAX + 1))
@@ -106,57 +94,3 @@ def said_at_its_field() -> Iterator[None]:
     except GateRefusal as refusal:
         field = FIELD_OF_FILE.get(refusal.file, refusal.file)
         raise Refusal(refusal.code, str(refusal), fields={field: [refusal.message]}) from refusal
-
-
-def refused_at(field: str, error: StorageError) -> Refusal:
-    status = 413 if isinstance(error, TooLargeError) else 507 if isinstance(error, StorageFullError) else 500
-    return Refusal(error.code, str(error), status=status, fields={field: [str(error)]})
-
-
-@contextmanager
-def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
-    """Put files into the store, in one transaction with the rows that will name them.
-
-    Whatever goes wrong before its end, neither the rows nor the new files stay.
-    """
-    blobs: dict[str, Blob] = {}
-    try:
-        with transaction.atomic():
-            lock_blobs(shared=True)
-            for path, file in files.items():
-                blobs[path] = put(path, file, max_bytes or upload_bytes_max())
-            yield blobs
-    except BaseException:  # also an end of the worker in the middle: the transaction takes back rows alone
-        blobs_forget({blob.sha256 for blob in blobs.values()})
-        raise
-
-
-def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
-    file.seek(0)
-    try:
-        return selectors.store().put(file, max_bytes=max_bytes)
-    except StorageError as error:
-        raise refused_at(FIELD_OF_FILE.get(path, path), error) from error
-
-
-@transaction.atomic
-def blobs_forget(hashes: Iterable[str]) -> None:
-    """Remove those of the files that no row names any more."""
-    lock_blobs(shared=False)
-    for sha256 in selectors.blobs_unnamed(hashes):
-        selectors.store().delete(sha256)
-
-
-def lock_blobs(*, shared: bool) -> None:
-    """Until the end of the transaction."""
-    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {function}(%s)", [BLOBS_LOCK])
-
-
-def delete_unless_needed(version: Version) -> None:
-    try:
-        with transaction.atomic():
-            version.delete()
-    except ProtectedError:
-        return  # something was made from it and must stay repeatable

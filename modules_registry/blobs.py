@@ -1,0 +1,153 @@
+"""Stored files and the rows that name them: added together, removed when no row names them."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from django.apps import apps
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import QuerySet
+
+from hub_site.common.errors import Refusal
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.models import StoredFile, VersionFile
+from modules_registry.storage import (
+    Blob,
+    HubFile,
+    HubSettings,
+    HubUnavailableError,
+    StorageError,
+    StorageFullError,
+    Store,
+    StoreSettings,
+    TooLargeError,
+    make_hub_store,
+    make_store,
+)
+
+if TYPE_CHECKING:
+    from modules_registry.storage.hub import HubStore
+
+
+logger = logging.getLogger(__name__)
+
+
+def there_is_a_hub() -> bool:
+    return settings.HUB_STORE == "hub"
+
+
+def store_settings() -> StoreSettings:
+    hub = hub_settings() if there_is_a_hub() else None
+    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub)
+
+
+def hub_settings() -> HubSettings:
+    remote: Mapping[str, str] = settings.HUB_STORE_REMOTE or {}
+    return HubSettings(**remote)
+
+
+def hub_store() -> "HubStore":
+    """The store with its Hub; only where there is one."""
+    return make_hub_store(store_settings(), hub_file)
+
+
+def hub_file(sha256: str) -> HubFile | None:
+    """A place on the Hub that holds these bytes."""
+    file = published_files().filter(sha256=sha256).first()
+    return as_hub_file(file) if file else None
+
+
+def published_files() -> QuerySet[VersionFile]:
+    published = VersionFile.objects.exclude(version__hub_commit_id="").filter(
+        version__module__hub_repository__is_there=True
+    )
+    return published.select_related("version__module__hub_repository").order_by("-pk")
+
+
+def as_hub_file(file: VersionFile) -> HubFile:
+    repository = file.version.module.hub_repository
+    return HubFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
+
+
+FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_FILE: "card_file"}
+
+
+# The rows that name a blob and the blob itself are in two places. Who adds both shares this lock, who
+# removes blobs that no row names has it alone: so nothing is removed between its put and its row.
+BLOBS_LOCK = 0x6C6F7261
+
+
+def upload_bytes_max() -> int:
+    return settings.HUB_UPLOAD_MAX_MB * 1_000_000
+
+
+def refused_at(field: str, error: StorageError) -> Refusal:
+    status = 413 if isinstance(error, TooLargeError) else 507 if isinstance(error, StorageFullError) else 500
+    return Refusal(error.code, str(error), status=status, fields={field: [str(error)]})
+
+
+@contextmanager
+def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
+    """Put files into the store, in one transaction with the rows that will name them.
+
+    Whatever goes wrong before its end, neither the rows nor the new files stay.
+    """
+    blobs: dict[str, Blob] = {}
+    try:
+        with transaction.atomic():
+            lock_blobs(shared=True)
+            for path, file in files.items():
+                blobs[path] = put(path, file, max_bytes or upload_bytes_max())
+            yield blobs
+    except BaseException:  # also an end of the worker in the middle: the transaction takes back rows alone
+        blobs_forget({blob.sha256 for blob in blobs.values()})
+        raise
+
+
+def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
+    file.seek(0)
+    try:
+        return store().put(file, max_bytes=max_bytes)
+    except StorageError as error:
+        raise refused_at(FIELD_OF_FILE.get(path, path), error) from error
+
+
+@transaction.atomic
+def blobs_forget(hashes: Iterable[str]) -> None:
+    """Remove those of the files that no row names any more."""
+    lock_blobs(shared=False)
+    for sha256 in blobs_unnamed(hashes):
+        store().delete(sha256)
+
+
+def lock_blobs(*, shared: bool) -> None:
+    """Until the end of the transaction."""
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s)", [BLOBS_LOCK])
+
+
+def store() -> Store:
+    """Where the files are, as the settings say."""
+    return make_store(store_settings(), hub_file)
+
+
+def open_stored(sha256: str) -> BinaryIO:
+    """Open a file that a row names. If it is gone, that is our fault, and said so."""
+    try:
+        return store().open(sha256)
+    except StorageError as error:
+        logger.exception("A file that a row names cannot be read: %s", sha256)
+        status = 503 if isinstance(error, HubUnavailableError) else 500
+        raise Refusal(error.code, str(error), status=status) from error
+
+
+def blobs_unnamed(hashes: Iterable[str]) -> Iterator[str]:
+    """Those of the hashes that no row names: of any app, whatever keeps files of its own."""
+    hashes = set(hashes)
+    for model in apps.get_models():
+        if issubclass(model, StoredFile):
+            hashes -= set(model._default_manager.filter(sha256__in=hashes).values_list("sha256", flat=True))
+    yield from hashes
