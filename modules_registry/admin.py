@@ -3,7 +3,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from modules_registry import blobs
-from modules_registry.hub_repositories import repository_queue
+from modules_registry.mirror.services import repository_queue
 from modules_registry.models import BaseModel, HubRepository, Module, Tag, Version, VersionFile
 from modules_registry.tasks import sync_repository
 

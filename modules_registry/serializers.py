@@ -8,9 +8,9 @@ from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
-from modules_registry.hub_copies import HubCopy, hub_copy
 from modules_registry.licences import LICENCES
 from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
+from modules_registry.mirror.selectors import HubCopy, hub_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1

@@ -20,9 +20,9 @@ from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import blobs_forget, stored, there_is_a_hub
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.files.validation import Accepted, check_files, checked_card
-from modules_registry.hub_repositories import repository_queue
 from modules_registry.licences import LICENCES
 from modules_registry.lineage import delete_unless_needed
+from modules_registry.mirror.services import repository_queue
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.selectors import base_find, next_number
 from modules_registry.storage import Blob

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import RING_AGAIN
-from modules_registry import runner, upkeep
+from modules_registry import upkeep
+from modules_registry.mirror import runner
 
 
 @app.task(ignore_result=True)

@@ -14,7 +14,6 @@ from django.db import transaction
 from django.db.models import ForeignKey
 
 from modules_registry import blobs as modules_registry_blobs
-from modules_registry import hub_copies
 from modules_registry.blobs import (
     blobs_forget,
     hub_file,
@@ -24,8 +23,9 @@ from modules_registry.blobs import (
     there_is_a_hub,
 )
 from modules_registry.files.lfs_uploads import sweep_incoming
-from modules_registry.hub_repositories import repository_queue, repository_renew
 from modules_registry.lineage import delete_unless_needed
+from modules_registry.mirror import selectors
+from modules_registry.mirror.services import repository_queue, repository_renew
 from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
 from modules_registry.storage import HubGoneError, StorageError, Store
 
@@ -99,7 +99,7 @@ def evict(limit_bytes: int) -> int:
 @transaction.atomic
 def evict_one(sha256: str) -> bool:
     lock_blobs(shared=False)  # no row may come to name it meanwhile
-    is_on_the_hub = hub_copies.can_be_fetched_again(sha256)
+    is_on_the_hub = selectors.can_be_fetched_again(sha256)
     if is_on_the_hub:
         modules_registry_blobs.store().delete(sha256)
     return is_on_the_hub

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
-from modules_registry import hub_copies, selectors
+from modules_registry import selectors
 from modules_registry.access import writable_module_or_404
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.forms import (
@@ -27,6 +27,7 @@ from modules_registry.forms import (
     initial_description,
 )
 from modules_registry.lineage import composed_from, used_in
+from modules_registry.mirror.selectors import hub_copy
 from modules_registry.models import Module, Version
 from modules_registry.rendering import markdown_html
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
@@ -248,7 +249,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "card": markdown_html(card.body),
         "not_composable_because": selectors.not_composable_because(version),
         "origin": selectors.origin_of(version),
-        "hub_copy": hub_copies.hub_copy(version),
+        "hub_copy": hub_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),

@@ -4,10 +4,11 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 
 from hub_site.common.downloads import Download, serve_download
-from modules_registry import hub_copies, selectors
+from modules_registry import selectors
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.hub_api.door import SAFE, Caller, at_revision, hub_view, repository
 from modules_registry.hub_api.errors import entry_not_found
+from modules_registry.mirror.selectors import file_address
 from modules_registry.models import Version
 from modules_registry.services import download_count
 
@@ -21,7 +22,7 @@ def resolve(request: HttpRequest, caller: Caller, repo: str, address: str) -> Ht
     download = selectors.file_download(source, path)
     if download is None:
         raise entry_not_found(str(found), path, source.commit_id)
-    elsewhere = hub_copies.file_address(source, path) if isinstance(source, Version) else None
+    elsewhere = file_address(source, path) if isinstance(source, Version) else None
     response = sent_on(download, elsewhere) if elsewhere else serve_download(request, download)
     response["X-Repo-Commit"] = source.commit_id
     if isinstance(source, Version) and path == WEIGHTS_FILE and begins(request, response):

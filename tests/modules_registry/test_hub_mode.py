@@ -14,9 +14,10 @@ from huggingface_hub import HfApi
 from hub_site.jobs import leases, work
 from hub_site.jobs.models import CRASHES_MAX, Status
 from modules_registry import blobs as modules_registry_blobs
-from modules_registry import hub_copies, runner, upkeep
+from modules_registry import upkeep
 from modules_registry.blobs import store
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
+from modules_registry.mirror import runner, selectors
 from modules_registry.models import HubRepository, Module, Version, VersionFile
 from modules_registry.repositories import repository_hide
 from modules_registry.services import module_delete, module_edit, version_add
@@ -147,11 +148,11 @@ def test_a_repository_is_as_private_as_its_module(hub_mode, module, alice, remot
     repo_id = module.hub_repository.repo_id
     assert not remote.model_info(repo_id).private
     repository_hide(editor=alice, module=module, private=True)
-    assert hub_copies.file_address(version, WEIGHTS_FILE) is None  # from this moment on
+    assert selectors.file_address(version, WEIGHTS_FILE) is None  # from this moment on
     published(module)
     assert remote.model_info(repo_id).private
     repository_hide(editor=alice, module=module, private=False)
-    assert hub_copies.file_address(version, WEIGHTS_FILE) is None  # the Hub does not know yet
+    assert selectors.file_address(version, WEIGHTS_FILE) is None  # the Hub does not know yet
     published(module)
     assert not remote.model_info(repo_id).private
 
@@ -398,7 +399,7 @@ def test_a_job_that_kills_its_workers_is_told_as_such(module, client):
         status=Status.RUNNING, crashes=CRASHES_MAX - 1, lease_until=timezone.now() - timedelta(seconds=1)
     )
     runner.sweep_repositories()
-    assert hub_copies.hub_copy(module.versions.get()).reason == hub_copies.POISON_SENTENCE
+    assert selectors.hub_copy(module.versions.get()).reason == selectors.POISON_SENTENCE
 
 
 # Serving ------------------------------------------------------

@@ -3,9 +3,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.jobs.models import Status
-from modules_registry import hub_copies, runner, upkeep
+from modules_registry import upkeep
 from modules_registry.blobs import there_is_a_hub
-from modules_registry.hub_repositories import repository_queue, repository_renew
+from modules_registry.mirror import runner, selectors
+from modules_registry.mirror.services import repository_queue, repository_renew
 from modules_registry.models import HubRepository, Module
 from modules_registry.tasks import sync_repository
 
@@ -49,4 +50,4 @@ def unsettled() -> set[Module]:
     """What failed, waits, was never stored, or is not on the Hub any more."""
     runner.look_for_repositories()  # queues what the Hub does not list
     waiting = HubRepository.objects.filter(status__in=[Status.FAILED, Status.QUEUED])
-    return {repository.module for repository in waiting} | set(hub_copies.modules_to_store())
+    return {repository.module for repository in waiting} | set(selectors.modules_to_store())

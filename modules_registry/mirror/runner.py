@@ -14,9 +14,9 @@ from django.utils import timezone
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, JobKind, beating, run_job
-from modules_registry import hub_copies
 from modules_registry.blobs import hub_store, lock_blobs, there_is_a_hub
-from modules_registry.hub_repositories import repository_queue, versions_come_back
+from modules_registry.mirror import selectors
+from modules_registry.mirror.services import repository_queue, versions_come_back
 from modules_registry.models import HubRepository, Module, Version
 from modules_registry.storage import HubGoneError, HubUnavailableError, MissingBlobError, StorageError
 
@@ -77,7 +77,7 @@ def is_settled(repository: HubRepository) -> bool:
         work_left = repository.is_there
     else:
         is_exposed = repository.is_there and repository.is_private != module.private
-        is_missing = not repository.is_there or hub_copies.versions_to_publish(module).exists()
+        is_missing = not repository.is_there or selectors.versions_to_publish(module).exists()
         work_left = is_exposed or is_missing
     if not work_left:
         leases.finish(repository, Status.DONE, attempts=0, error_code="", error_message="")
@@ -87,7 +87,7 @@ def is_settled(repository: HubRepository) -> bool:
 def version_to_publish(store: "HubStore", module: Module) -> Version | None:
     """The next one. One whose files are lost keeps no later one waiting, and is told at the end."""
     lost = ""
-    for version in hub_copies.versions_to_publish(module).prefetch_related("files"):
+    for version in selectors.versions_to_publish(module).prefetch_related("files"):
         missing = [file.sha256 for file in version.files.all() if not can_be_had(store, file.sha256)]
         if not missing:
             return version
@@ -185,7 +185,7 @@ def sweep_repositories() -> list[UUID]:
     """Queue what is not on the Hub as it should be; returns the jobs whose bell should ring again."""
     if not there_is_a_hub():
         return []
-    queued = [repository_queue(module).pk for module in hub_copies.modules_to_store()]
+    queued = [repository_queue(module).pk for module in selectors.modules_to_store()]
     return [*queued, *(pk for pk in leases.sweep(HubRepository) if pk not in queued)]
 
 
@@ -200,6 +200,6 @@ def look_for_repositories() -> list[UUID]:
         return []
     return [
         repository_queue(repository.module).pk
-        for repository in hub_copies.repositories_settled()
+        for repository in selectors.repositories_settled()
         if listed.get(repository.repo_id) != repository.is_private
     ]
