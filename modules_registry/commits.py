@@ -17,7 +17,7 @@ from modules_registry.core.adapter_config import is_base_name, read_config
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import check_files, read_card, require_size, said_at_its_field
-from modules_registry.licences import LICENCES
+from modules_registry.licenses.names import LICENCES
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import MAIN
 from modules_registry.services import (

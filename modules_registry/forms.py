@@ -11,7 +11,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licences import LICENCES
+from modules_registry.licenses.names import LICENCES
 from modules_registry.models import Module
 from modules_registry.selectors import SORTS, ModuleFilters
 

@@ -21,7 +21,7 @@ from modules_registry.cards import Card, check_card
 from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
-from modules_registry.licences import licence_label
+from modules_registry.licenses.names import licence_label
 from modules_registry.models import BaseModel, Module, Origin, StoredFile, Version, VersionFile
 
 SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}

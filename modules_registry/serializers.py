@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
-from modules_registry.licences import LICENCES
+from modules_registry.licenses.names import LICENCES
 from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
 from modules_registry.mirror.selectors import HubCopy, hub_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile

@@ -20,7 +20,7 @@ from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import blobs_forget, stored, there_is_a_hub
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.files.validation import Accepted, check_files, checked_card
-from modules_registry.licences import LICENCES
+from modules_registry.licenses.names import LICENCES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile

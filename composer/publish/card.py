@@ -11,8 +11,8 @@ from composer.matching.selection import NEAR
 from composer.models import Composition
 from composer.report.page import command_line, command_options
 from composer.report.verdict import DECISIONS
-from modules_registry.combining import CombinedLicence
-from modules_registry.licences import licence_label
+from modules_registry.licenses.combining import CombinedLicence
+from modules_registry.licenses.names import licence_label
 
 CARD_TAGS = ("lora", "composed")
 

@@ -11,7 +11,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.forms import PrivateField
-from modules_registry.licences import licence_label
+from modules_registry.licenses.names import licence_label
 
 
 class PublishForm(forms.Form):

@@ -15,8 +15,8 @@ from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
-from modules_registry.combining import CombinedLicence, combined_licence
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.licenses.combining import CombinedLicence, combined_licence
 from modules_registry.lineage import lineage_record
 from modules_registry.models import Module, Version
 from modules_registry.services import module_publish

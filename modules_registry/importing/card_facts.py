@@ -7,7 +7,7 @@ from typing import Any
 
 from hub_site.common.errors import Refusal
 from modules_registry.cards import Card
-from modules_registry.licences import LICENCES
+from modules_registry.licenses.names import LICENCES
 from modules_registry.tags import TAGS_MAX, normalise_tags
 
 SENTENCE_LENGTH_MAX = 300

@@ -4,7 +4,7 @@ from django import template
 from django.urls import reverse
 
 from hub_site.common.figures import figures
-from modules_registry.licences import licence_label
+from modules_registry.licenses.names import licence_label
 from modules_registry.selectors import ModuleFilters
 
 register = template.Library()

@@ -3,8 +3,8 @@
 import pytest
 
 from hub_site.common.errors import Refusal
-from modules_registry.combining import combined_licence
-from modules_registry.licences import LICENCES
+from modules_registry.licenses.combining import combined_licence
+from modules_registry.licenses.names import LICENCES
 
 
 def combined(*licences):

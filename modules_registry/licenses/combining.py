@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hub_site.common.errors import Refusal
-from modules_registry.licences import licence_label
+from modules_registry.licenses.names import licence_label
 
 OTHER = "other"
 # Free to be used under stricter terms as long as the notices stay; from the least to the strictest.
