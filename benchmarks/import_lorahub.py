@@ -68,7 +68,7 @@ def measure(root: Path, names: list[str], composed: int) -> dict[str, Any]:
     from django.core.management import call_command
 
     from hub_site.accounts.services import user_create
-    from modules_registry.library import base_model_add
+    from modules_registry.base_models import base_model_add
     from tests.modules_registry.importing.paper_modules import make_base_folder, paper_repository
     from tests.modules_registry.importing.small_hub import small_hub
 

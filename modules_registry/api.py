@@ -22,6 +22,7 @@ from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import module_or_404, writable_module_or_404
+from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
 from modules_registry.models import Module
 from modules_registry.serializers import (
     BaseModelSerializer,
@@ -89,9 +90,9 @@ class ModuleListApi(UploadingView):
         asked = SearchInput(data=search_data(request))
         asked.is_valid(raise_exception=True)
         wanted = dict(asked.validated_data)
-        filters = selectors.ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
+        filters = ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
         pages = Pages()
-        found = pages.paginate_queryset(selectors.module_search(filters, request.user), request, view=self)
+        found = pages.paginate_queryset(module_search(filters, request.user), request, view=self)
         listed = ModuleSerializer(found, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)
 
@@ -206,7 +207,7 @@ class TagListApi(APIView):
         responses=TagSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
-        return Response([{"name": name, "modules_count": count} for name, count in selectors.tags_in_use()])
+        return Response([{"name": name, "modules_count": count} for name, count in tags_in_use()])
 
 
 def search_data(request: Request) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from hub_site.accounts.models import User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
+from modules_registry.catalog import SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.licenses.names import LICENCES
 from modules_registry.models import Module
-from modules_registry.selectors import SORTS, ModuleFilters
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
 

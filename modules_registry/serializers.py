@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
+from modules_registry.catalog import SORTS
 from modules_registry.licenses.names import LICENCES
 from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
 from modules_registry.mirror.selectors import HubCopy, hub_copy
@@ -205,7 +206,7 @@ class SearchInput(serializers.Serializer[dict[str, Any]]):
         default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
     )
     sort = serializers.ChoiceField(
-        choices=list(selectors.SORTS),
+        choices=list(SORTS),
         default="",
         allow_blank=True,
         help_text="Default: “best” with words, else “recent”.",

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import RING_AGAIN
-from modules_registry import upkeep
+from modules_registry import maintenance
 from modules_registry.mirror import runner
 
 
@@ -34,4 +34,4 @@ def ring_for(repository_id: UUID) -> None:
 @app.task(ignore_result=True)
 def sweep_files() -> None:
     """Clear away files that nothing names any more, and those that the Hub keeps for us."""
-    upkeep.sweep_files()
+    maintenance.sweep_files()

@@ -16,6 +16,7 @@ from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import writable_module_or_404
+from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.forms import (
     DeleteForm,
@@ -41,13 +42,11 @@ NEWEST_COUNT = 6
 def module_list(request: HttpRequest) -> HttpResponse:
     """The library: search, narrow, sort."""
     filters = filters_from(request.GET)
-    page = Paginator(selectors.module_search(filters, request.user), PAGE_SIZE).get_page(
-        request.GET.get("page")
-    )
+    page = Paginator(module_search(filters, request.user), PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "filters": filters,
-        "facets": selectors.module_facets(filters, request.user),
-        "sorts": [(key, label) for key, label in selectors.SORTS.items() if filters.q or key != "best"],
+        "facets": module_facets(filters, request.user),
+        "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
         "page": page,
     }
     return render(request, "modules_registry/module_list.html", context)
@@ -56,7 +55,7 @@ def module_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 def module_newest(request: HttpRequest) -> HttpResponse:
     """A fragment for other pages: what changed last."""
-    modules = selectors.modules_newest(NEWEST_COUNT)
+    modules = modules_newest(NEWEST_COUNT)
     return render(request, "modules_registry/_module_cards.html", {"modules": modules})
 
 
@@ -83,7 +82,7 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
         raise Http404
     if owner.name != namespace:
         return redirect(owner)
-    found = selectors.module_search(selectors.ModuleFilters(author=owner.name), request.user)
+    found = module_search(ModuleFilters(author=owner.name), request.user)
     context = {
         "namespace": owner,
         "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
@@ -136,7 +135,7 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     base = selectors.base_find(namespace, name)
     if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
-    modules = selectors.module_search(selectors.ModuleFilters(base=base.name))
+    modules = module_search(ModuleFilters(base=base.name))
     context = {
         "base": base,
         "files": base.files.all(),

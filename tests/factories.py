@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from hub_site.accounts.models import User
-from modules_registry.library import base_model_add
+from modules_registry.base_models import base_model_add
 from modules_registry.models import BaseModel, Module
 from modules_registry.services import module_publish
 

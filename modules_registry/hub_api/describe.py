@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modules_registry import selectors
+from modules_registry.catalog import HUB_PIPELINES
 from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 Json = dict[str, Any]
 Source = Version | BaseModel
-PIPELINES = {task_type: pipeline for pipeline, task_type in selectors.HUB_PIPELINES.items()}
+PIPELINES = {task_type: pipeline for pipeline, task_type in HUB_PIPELINES.items()}
 
 
 def date_of(moment: datetime) -> str:

@@ -9,6 +9,15 @@ from django.http.response import HttpResponseBase
 from hub_site.accounts.models import ApiToken
 from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_by
 from modules_registry import selectors
+from modules_registry.catalog import (
+    HUB_PIPELINES,
+    HubSearch,
+    ModuleFilters,
+    licences_in_use,
+    module_search,
+    repositories_listed,
+    tags_in_use,
+)
 from modules_registry.hub_api import describe
 from modules_registry.hub_api.door import (
     SAFE,
@@ -69,7 +78,7 @@ def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
     namespace = namespace_by_name(name) if selectors.is_storable(name) else None
     if namespace is None:
         raise HubError(404, f"Nobody here is called {name[:96]}.")
-    count = selectors.module_search(selectors.ModuleFilters(author=namespace.name), caller.user).count()
+    count = module_search(ModuleFilters(author=namespace.name), caller.user).count()
     kind = "org" if namespace.kind == namespace.Kind.ORGANISATION else "user"
     facts = {"user": namespace.name, "name": namespace.name, "fullname": namespace.name, "type": kind}
     counts = {"numModels": count, "numDatasets": 0, "numSpaces": 0, "numDiscussions": 0, "numPapers": 0}
@@ -87,7 +96,7 @@ def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpRe
     namespace = namespaces_readable_by(user).filter(name__iexact=name or user.namespace.name).first()
     if namespace is None:
         raise HubError(404, f"There is no organisation {name[:96]} here that you belong to.")
-    modules = selectors.repositories_listed(selectors.HubSearch(author=namespace.name), user)
+    modules = repositories_listed(HubSearch(author=namespace.name), user)
     sizes = selectors.sizes_of(namespace)
     return JsonResponse([describe.storage_json(each, sizes) for each in modules], safe=False)
 
@@ -120,7 +129,7 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
     wanted = min(number_in(query.get("limit"), page_size), page_size)
     start = number_in(query.get("cursor"), 0)
-    found = selectors.repositories_listed(asked_of(request), caller.user)
+    found = repositories_listed(asked_of(request), caller.user)
     rows = list(found[start : start + wanted + 1])
     listed = [described(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
     response = JsonResponse(listed, safe=False)
@@ -131,14 +140,14 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return response
 
 
-def asked_of(request: HttpRequest) -> selectors.HubSearch:
+def asked_of(request: HttpRequest) -> HubSearch:
     query = request.GET
     filters = [
         each for name in ("filter", "filter[]") for text in query.getlist(name) for each in text.split(",")
     ]
     pipeline = query.get("pipeline_tag", "")
     never = any(query.get(name) for name in ("inference", "inference_provider", "apps", "num_parameters"))
-    return selectors.HubSearch(
+    return HubSearch(
         q=query.get("search", "")[:200],
         author=query.get("author", ""),
         filters=tuple(each.strip() for each in [*filters, pipeline] if each.strip()),
@@ -178,14 +187,11 @@ def tags_by_type(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return JsonResponse(
         {
             "library": [{"id": name, "label": label, "type": "library"} for name, label in library],
-            "pipeline_tag": [
-                {"id": name, "label": name, "type": "pipeline_tag"} for name in selectors.HUB_PIPELINES
-            ],
+            "pipeline_tag": [{"id": name, "label": name, "type": "pipeline_tag"} for name in HUB_PIPELINES],
             "license": [
-                {"id": f"license:{name}", "label": name, "type": "license"}
-                for name in selectors.licences_in_use()
+                {"id": f"license:{name}", "label": name, "type": "license"} for name in licences_in_use()
             ],
-            "other": [{"id": name, "label": name, "type": "other"} for name, _ in selectors.tags_in_use()],
+            "other": [{"id": name, "label": name, "type": "other"} for name, _ in tags_in_use()],
         }
     )
 

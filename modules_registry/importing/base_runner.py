@@ -20,14 +20,7 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE
 from hub_site.jobs.work import HeldJob, JobKind, run_job
-from modules_registry.cards import CARD_BYTES_MAX, check_card
-from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
-from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import HubReader, RemoteRepository
-from modules_registry.importing.models import BaseImport
-from modules_registry.library import (
+from modules_registry.base_models import (
     BASE_CONFIG,
     BASE_FILES,
     base_model_add,
@@ -35,6 +28,13 @@ from modules_registry.library import (
     modules_check_again,
     require_same,
 )
+from modules_registry.cards import CARD_BYTES_MAX, check_card
+from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
+from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.strict_json import JsonRefusal, parse_object
+from modules_registry.importing.folders import imports_folder
+from modules_registry.importing.hub_reader import HubReader, RemoteRepository
+from modules_registry.importing.models import BaseImport
 from modules_registry.models import BaseModel
 from modules_registry.storage import StorageError
 

@@ -4,8 +4,8 @@ from django import template
 from django.urls import reverse
 
 from hub_site.common.figures import figures
+from modules_registry.catalog import ModuleFilters
 from modules_registry.licenses.names import licence_label
-from modules_registry.selectors import ModuleFilters
 
 register = template.Library()
 

@@ -18,8 +18,8 @@ from composer.run import runner
 from composer.task.demo_tasks import demo_task
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
+from modules_registry.base_models import base_model_add
 from modules_registry.core.gate import check_adapter
-from modules_registry.library import base_model_add
 from modules_registry.services import module_publish
 
 pytestmark = pytest.mark.slow

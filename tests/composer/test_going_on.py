@@ -17,8 +17,8 @@ from composer.services import composition_stop
 from hub_site.jobs import work
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.models import Status
+from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
-from modules_registry.library import base_model_add
 from modules_registry.services import module_publish
 from tests.composer.core import tiny
 from tests.factories import named

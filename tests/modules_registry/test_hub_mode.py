@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from hub_site.jobs import leases, work
 from hub_site.jobs.models import CRASHES_MAX, Status
 from modules_registry import blobs as modules_registry_blobs
-from modules_registry import upkeep
+from modules_registry import maintenance
 from modules_registry.blobs import store
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
 from modules_registry.mirror import runner, selectors
@@ -91,7 +91,7 @@ def sha256s(version: Version) -> dict[str, str]:
 
 def evict_weights(version: Version) -> str:
     sha256 = sha256s(version)[WEIGHTS_FILE]
-    assert upkeep.evict_one(sha256)
+    assert maintenance.evict_one(sha256)
     assert not store().exists(sha256)
     return sha256
 
@@ -453,19 +453,19 @@ def test_a_private_file_that_the_hub_spoiled_is_not_served(module, alice, api_of
 
 def test_only_what_the_hub_has_can_be_evicted(module, alice):
     weights = sha256s(module.versions.get())[WEIGHTS_FILE]
-    assert not upkeep.evict_one(weights)
+    assert not maintenance.evict_one(weights)
     published(module)
     make_module(alice, "the-same-bytes")  # not on the Hub yet
-    assert not upkeep.evict_one(weights)
+    assert not maintenance.evict_one(weights)
     assert store().exists(weights)
 
 
 def test_eviction_stops_when_the_rest_fits_and_keeps_small_files(module, monkeypatch):
     version = published(module)
     files = sha256s(version)
-    monkeypatch.setattr(upkeep, "KEPT_BYTES", 300)
-    assert upkeep.evict(10**9) == 0
-    assert upkeep.evict(0) == sum(file.size_bytes > 300 for file in version.files.all())
+    monkeypatch.setattr(maintenance, "KEPT_BYTES", 300)
+    assert maintenance.evict(10**9) == 0
+    assert maintenance.evict(0) == sum(file.size_bytes > 300 for file in version.files.all())
     assert not store().exists(files[WEIGHTS_FILE])
     small = [file.sha256 for file in version.files.all() if file.size_bytes <= 300]
     assert all(store().exists(sha256) for sha256 in small)

@@ -7,8 +7,8 @@ from django.core.management import CommandError, call_command
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
+from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
-from modules_registry.library import base_model_add
 from modules_registry.models import BaseModel, Module, Version
 from modules_registry.selectors import module_find, not_composable_because
 from modules_registry.services import module_delete, version_add

@@ -4,15 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from modules_registry.catalog import ModuleFilters, module_facets, module_search, tags_in_use
 from modules_registry.models import Module
-from modules_registry.selectors import (
-    ModuleFilters,
-    composable_versions,
-    module_facets,
-    module_find,
-    module_search,
-    tags_in_use,
-)
+from modules_registry.selectors import composable_versions, module_find
 from modules_registry.services import module_delete, module_edit
 from tests.factories import config_file, make_module
 

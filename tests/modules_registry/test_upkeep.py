@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.request.services import composition_request
-from modules_registry import upkeep
+from modules_registry import maintenance
 from modules_registry.blobs import store
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import Module, Version
@@ -80,7 +80,7 @@ def test_a_file_that_belongs_to_nothing_is_found_and_removed_when_asked(french, 
 def test_a_sweep_removes_what_nothing_names_and_only_that(french, stored):
     before = stored()
     store().put(io.BytesIO(b"nobody's"), max_bytes=100)
-    upkeep.sweep_files()
+    maintenance.sweep_files()
     assert stored() == before
 
 
@@ -96,11 +96,11 @@ def test_versions_kept_for_a_composition_go_once_it_is_gone(alice, bob, french, 
     )
     weights = french.current.weights_sha256
     module_delete(editor=alice, module=french)
-    upkeep.sweep_files()
+    maintenance.sweep_files()
     assert weights in stored()
     assert Version.objects.filter(module=french).exists()
     Composition.objects.all().delete()
-    upkeep.sweep_files()
+    maintenance.sweep_files()
     assert weights not in stored()
     assert not Version.objects.filter(module=french).exists()
 
@@ -124,14 +124,14 @@ def test_spooled_uploads_of_killed_processes_are_swept_and_running_ones_stay(db)
     for path in (left, running):
         path.write_bytes(b"half")
     os.utime(left, (0, 0))
-    upkeep.sweep_files()
+    maintenance.sweep_files()
     assert (left.exists(), running.exists()) == (False, True)
 
 
 def test_more_hashes_than_fit_one_query_are_all_asked_for(french, monkeypatch):
-    monkeypatch.setattr(upkeep, "AT_ONCE", 2)
+    monkeypatch.setattr(maintenance, "AT_ONCE", 2)
     orphans = {store().put(io.BytesIO(bytes([number])), max_bytes=1).sha256 for number in range(5)}
-    assert set(upkeep.orphans(store())) == orphans
+    assert set(maintenance.orphans(store())) == orphans
     assert hashlib.sha256(b"\x00").hexdigest() in orphans
 
 

@@ -5,9 +5,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.accounts.selectors import staff_user
 from hub_site.common.errors import Refusal
+from modules_registry.base_models import base_model_add
 from modules_registry.importing.base_runner import base_run
 from modules_registry.importing.base_services import base_import_request
-from modules_registry.library import base_model_add
 from modules_registry.models import BaseModel
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from modules_registry import blobs, upkeep
+from modules_registry import blobs, maintenance
 from modules_registry.storage import StorageError
 
 
@@ -13,7 +13,7 @@ class Command(BaseCommand):
         if not blobs.there_is_a_hub():
             raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
         try:
-            fetched = sum(1 for _ in upkeep.fetch_all())
+            fetched = sum(1 for _ in maintenance.fetch_all())
         except StorageError as error:
             raise CommandError(f"{error} What came so far stays here.") from error
         self.stdout.write(f"{fetched} files were fetched. Everything is on this disk now.")

@@ -9,9 +9,9 @@ from hub_site.accounts.models import User
 from hub_site.accounts.names import name_key
 from hub_site.accounts.services import user_create
 from hub_site.common.errors import Refusal
+from modules_registry.base_models import base_model_add
 from modules_registry.core.adapter_file import sha256_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.library import base_model_add
 from modules_registry.models import Module
 from modules_registry.services import module_publish, version_add
 

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.jobs.models import Status
-from modules_registry import upkeep
+from modules_registry import maintenance
 from modules_registry.blobs import there_is_a_hub
 from modules_registry.mirror import runner, selectors
 from modules_registry.mirror.services import repository_queue, repository_renew
@@ -42,7 +42,7 @@ def find(full_name: str) -> Module:
 
 def make_anew_if_gone(module: Module) -> None:
     repository = HubRepository.objects.filter(module=module, is_there=True).first()
-    if repository is not None and upkeep.is_gone(repository):
+    if repository is not None and maintenance.is_gone(repository):
         repository_renew(repository)
 
 

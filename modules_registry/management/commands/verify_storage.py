@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from modules_registry import upkeep
+from modules_registry import maintenance
 
 
 class Command(BaseCommand):
@@ -20,8 +20,8 @@ class Command(BaseCommand):
 
     def handle(self, *, repair: bool, **options: Any) -> None:
         left = 0
-        for finding in upkeep.findings():
-            is_right = repair and upkeep.repair(finding)
+        for finding in maintenance.findings():
+            is_right = repair and maintenance.repair(finding)
             left += not is_right
             self.stdout.write(f"{finding.kind}: {finding.sentence}{' Put right.' if is_right else ''}")
         if left:

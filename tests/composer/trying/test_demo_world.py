@@ -14,7 +14,7 @@ from composer.trying.selectors import Asker
 from composer.trying.services import tryout_ask
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
-from modules_registry.library import base_model_add
+from modules_registry.base_models import base_model_add
 from modules_registry.services import module_publish
 from tests.jobs.test_launcher import wait_until_gone
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hub_site.accounts.models import User
-from modules_registry.library import base_model_add
+from modules_registry.base_models import base_model_add
 from modules_registry.selectors import module_find
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

@@ -7,9 +7,9 @@ import pytest
 from django.test import Client
 
 from hub_site.accounts.models import Membership
+from modules_registry.catalog import tags_in_use
 from modules_registry.models import Module
 from modules_registry.repositories import repository_create
-from modules_registry.selectors import tags_in_use
 from tests.factories import adapter_files, make_module
 from tests.modules_registry.hub_api.test_refusals import Uploader
 

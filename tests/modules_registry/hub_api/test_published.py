@@ -12,8 +12,8 @@ from composer.run.job_folder import job_description
 from composer.run.results import keep_result
 from composer.run.tasks import run_composition
 from hub_site.jobs import leases
+from modules_registry.base_models import base_model_add
 from modules_registry.blobs import open_stored
-from modules_registry.library import base_model_add
 from modules_registry.services import module_publish
 from tests.composer.errands import report_of
 from tests.modules_registry.hub_api.test_peft import MAKE_BASE

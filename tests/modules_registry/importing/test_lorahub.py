@@ -10,12 +10,12 @@ from django.core.management import CommandError, call_command
 from benchmarks import import_lorahub
 from composer.run import runner as composer_runner
 from hub_site.accounts.models import Membership, Namespace
+from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
 from modules_registry.cards import check_card
 from modules_registry.importing import runner
 from modules_registry.importing.lorahub import card_told, named_task
 from modules_registry.importing.models import ModuleImport
-from modules_registry.library import base_model_add
 from modules_registry.models import Module
 from tests.modules_registry.importing.checkpoints import attacks
 from tests.modules_registry.importing.paper_modules import (
