@@ -5,9 +5,9 @@ from typing import NamedTuple
 from django.conf import settings
 
 from composer.matching.ranking import MODULES_MAX
+from composer.playground.services import INPUT_CHARACTERS_MAX, MAX_NEW_TOKENS_LIMIT
 from composer.request.services import UNFINISHED_MAX
 from composer.task.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
-from composer.trying.services import INPUT_CHARACTERS_MAX, MAX_NEW_TOKENS_LIMIT
 from hub_site.accounts.names import NAME_LENGTH_MAX
 
 BYTES_PER_MB = 1_000_000

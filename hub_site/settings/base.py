@@ -104,7 +104,7 @@ INSTALLED_APPS = [
     "modules_registry",
     "modules_registry.importing",
     "composer",
-    "composer.trying",
+    "composer.playground",
 ]
 
 MIDDLEWARE = [

@@ -52,7 +52,7 @@ def shown(page: Page) -> bool:
 def resident(hub: Hub) -> psutil.Process:
     """The process in which the base stays loaded."""
     worker = psutil.Process(hub.pid("worker-try"))
-    (launcher,) = [child for child in worker.children() if "composer.trying.child" in child.cmdline()]
+    (launcher,) = [child for child in worker.children() if "composer.playground.child" in child.cmdline()]
     (loaded,) = launcher.children()
     return loaded
 

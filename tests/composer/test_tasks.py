@@ -8,8 +8,8 @@ import pytest
 from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
 
 from composer.models import Composition
+from composer.playground import runner as trying_runner
 from composer.run import runner, tasks
-from composer.trying import runner as trying_runner
 from hub_site.celery import app
 from hub_site.jobs.leases import RING_AGAIN
 from hub_site.jobs.worker import stopping

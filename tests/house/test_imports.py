@@ -23,7 +23,7 @@ def test_the_import_contracts_are_kept():
 
 @pytest.mark.parametrize(
     "module",
-    ["hub_site.urls", "hub_site.asgi", "composer.run.tasks", "composer.trying.tasks", "hub_site.celery"],
+    ["hub_site.urls", "hub_site.asgi", "composer.run.tasks", "composer.playground.tasks", "hub_site.celery"],
 )
 def test_what_the_web_server_and_the_workers_import_brings_no_torch(module):
     program = (

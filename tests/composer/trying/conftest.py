@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from composer.trying import runner, selectors
-from composer.trying.models import TryOut
-from composer.trying.residents import Residents
-from composer.trying.selectors import Asker
-from composer.trying.services import tryout_ask
-from composer.trying.tasks import run_tryout
+from composer.playground import runner, selectors
+from composer.playground.models import TryOut
+from composer.playground.residents import Residents
+from composer.playground.selectors import Asker
+from composer.playground.services import tryout_ask
+from composer.playground.tasks import run_tryout
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.sandbox import Limits
 from tests.factories import make_module
@@ -28,8 +28,8 @@ def rung(monkeypatch):
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch):
     """Nobody answers while a page or the API waits, so there is nothing to wait for."""
-    monkeypatch.setattr("composer.trying.views.WAIT_S", 0)
-    monkeypatch.setattr("composer.trying.api.WAIT_S", 0)
+    monkeypatch.setattr("composer.playground.views.WAIT_S", 0)
+    monkeypatch.setattr("composer.playground.api.WAIT_S", 0)
 
 
 @pytest.fixture

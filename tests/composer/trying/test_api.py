@@ -3,8 +3,8 @@
 import pytest
 from rest_framework.test import APIClient
 
-from composer.trying.models import TryOut
-from composer.trying.services import INPUT_CHARACTERS_MAX
+from composer.playground.models import TryOut
+from composer.playground.services import INPUT_CHARACTERS_MAX
 from tests.factories import make_module
 
 ADDRESS = "/api/v1/modules/bob/upper/try"
@@ -28,7 +28,7 @@ def test_a_question_is_accepted_with_the_address_of_its_answer(api_of, alice, mo
 
 
 def test_an_answer_that_comes_quickly_comes_at_once(api_of, alice, module, run, monkeypatch):
-    monkeypatch.setattr("composer.trying.api.tryout_wait", lambda tryout, seconds: run(tryout))
+    monkeypatch.setattr("composer.playground.api.tryout_wait", lambda tryout, seconds: run(tryout))
     asked = api_of(alice).post(ADDRESS, {"input": "apple"})
     assert asked.status_code == 200
     assert asked.data["status"] == "done"

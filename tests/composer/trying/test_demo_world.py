@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from composer.trying import runner, selectors
-from composer.trying.models import TryOut
-from composer.trying.residents import Question
-from composer.trying.selectors import Asker
-from composer.trying.services import tryout_ask
+from composer.playground import runner, selectors
+from composer.playground.models import TryOut
+from composer.playground.residents import Question
+from composer.playground.selectors import Asker
+from composer.playground.services import tryout_ask
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
 from modules_registry.base_models import base_model_add

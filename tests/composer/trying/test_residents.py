@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from composer.trying import residents as module_under_test
-from composer.trying.residents import LoadTimedOut, Question, Resident, TimedOut
+from composer.playground import residents as module_under_test
+from composer.playground.residents import LoadTimedOut, Question, Resident, TimedOut
 from hub_site.jobs.children import ChildBroke, ChildDied, ChildRefused
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.work import Stopping

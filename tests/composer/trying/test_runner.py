@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from composer.trying import residents as residents_module
-from composer.trying import runner, selectors
-from composer.trying.models import KEPT, LEFT_AFTER, TryOut
-from composer.trying.services import tryout_watch
+from composer.playground import residents as residents_module
+from composer.playground import runner, selectors
+from composer.playground.models import KEPT, LEFT_AFTER, TryOut
+from composer.playground.services import tryout_watch
 from hub_site.jobs.children import ChildBroke
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping

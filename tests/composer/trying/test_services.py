@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from composer.trying import selectors
-from composer.trying.models import GIVEN_UP_AFTER, TryOut
-from composer.trying.selectors import Asker
-from composer.trying.services import INPUT_CHARACTERS_MAX, UNFINISHED_MAX, tryout_watch
+from composer.playground import selectors
+from composer.playground.models import GIVEN_UP_AFTER, TryOut
+from composer.playground.selectors import Asker
+from composer.playground.services import INPUT_CHARACTERS_MAX, UNFINISHED_MAX, tryout_watch
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry.cards import check_card

@@ -9,10 +9,10 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from composer.trying import selectors
-from composer.trying.selectors import Asker, Target
-from composer.trying.serializers import QuestionSerializer, TryOutSerializer
-from composer.trying.services import tryout_ask, tryout_wait, tryout_watch
+from composer.playground import selectors
+from composer.playground.selectors import Asker, Target
+from composer.playground.serializers import QuestionSerializer, TryOutSerializer
+from composer.playground.services import tryout_ask, tryout_wait, tryout_watch
 from hub_site.accounts.authentication import TokenScope
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals

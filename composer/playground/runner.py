@@ -19,9 +19,9 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
-from composer.trying import selectors
-from composer.trying.models import KEPT, TryOut
-from composer.trying.residents import ANSWERS_MAX, Question, Resident, Residents, TimedOut
+from composer.playground import selectors
+from composer.playground.models import KEPT, TryOut
+from composer.playground.residents import ANSWERS_MAX, Question, Resident, Residents, TimedOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
@@ -54,8 +54,8 @@ class Gone(Exception):
 def launcher() -> Launcher:
     """One per worker process, of its own: it need not import what composing needs."""
     return Launcher(
-        preload="composer.trying.child",
-        call="composer.trying.child:run",
+        preload="composer.playground.child",
+        call="composer.playground.child:run",
         root=settings.BASE_DIR,
         threads=settings.HUB_THREADS,
     )

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from composer.core.spec.choices import DEFAULT_TEMPLATE
 from composer.models import Composition, Example
+from composer.playground.models import SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.selectors import composition_find
-from composer.trying.models import SILENT_AFTER, TryOut, TryOutQuerySet
 from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry

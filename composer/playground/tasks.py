@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from composer.trying import runner
+from composer.playground import runner
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 

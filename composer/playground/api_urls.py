@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer.trying import api
+from composer.playground import api
 
 urlpatterns = [
     path("modules/<namespace:namespace>/<repo:name>/try", api.ModuleTryApi.as_view()),

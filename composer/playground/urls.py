@@ -1,6 +1,6 @@
 from django.urls import path
 
-from composer.trying import views
+from composer.playground import views
 
 app_name = "trying"
 

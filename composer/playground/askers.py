@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
-from composer.trying.selectors import Asker
+from composer.playground.selectors import Asker
 from hub_site.accounts.models import User
 
 SECRET = "try_secret"  # in a visitor's session: the key to the answers

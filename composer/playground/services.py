@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.templates import require_template
-from composer.trying import selectors
-from composer.trying.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
-from composer.trying.selectors import Asker, Target
-from composer.trying.tasks import run_tryout
+from composer.playground import selectors
+from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
+from composer.playground.selectors import Asker, Target
+from composer.playground.tasks import run_tryout
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel

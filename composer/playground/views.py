@@ -10,12 +10,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
-from composer.trying import selectors
-from composer.trying.askers import asker_of, remembered_asker
-from composer.trying.forms import TryForm
-from composer.trying.models import TryOut
-from composer.trying.selectors import Target
-from composer.trying.services import (
+from composer.playground import selectors
+from composer.playground.askers import asker_of, remembered_asker
+from composer.playground.forms import TryForm
+from composer.playground.models import TryOut
+from composer.playground.selectors import Target
+from composer.playground.services import (
     INPUT_CHARACTERS_MAX,
     MAX_NEW_TOKENS,
     may_ask,

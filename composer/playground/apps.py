@@ -2,5 +2,5 @@ from django.apps import AppConfig
 
 
 class TryingConfig(AppConfig):
-    name = "composer.trying"
+    name = "composer.playground"
     label = "trying"  # the tables are named after it

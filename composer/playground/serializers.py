@@ -4,8 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from composer.trying import selectors
-from composer.trying.models import TryOut
+from composer.playground import selectors
+from composer.playground.models import TryOut
 from hub_site.jobs.models import Status
 
 
