@@ -478,6 +478,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow  # a process of its own imports everything
 def test_a_child_forked_after_the_import_can_do_the_job(tmp_path):
     job = make_job(tmp_path, budget=30)
     done = subprocess.run([sys.executable, "-c", FORK, str(job)], cwd=ROOT, timeout=120, check=False)
