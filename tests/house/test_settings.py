@@ -99,6 +99,7 @@ def test_cookies_are_kept_to_https_exactly_where_the_site_is_served_by_it(url, i
     assert done.stdout.strip() == f"{is_safe} {is_safe}", done.stderr
 
 
+@pytest.mark.slow  # a process of its own imports the whole site; ./hub check runs the same check
 def test_the_settings_of_a_site_served_by_https_pass_djangos_deployment_checks():
     done = manage(
         *("check", "--deploy", "--fail-level", "WARNING"),
