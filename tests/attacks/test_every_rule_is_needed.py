@@ -10,7 +10,8 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from functools import lru_cache
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -90,16 +91,21 @@ def gate_without(rule: Rule | None) -> CheckAdapter:
     kept = {module.__name__: sys.modules[module.__name__] for module in MODULES}
     try:
         for module in MODULES:
-            tree: ast.AST = source_of(module)
-            if rule is not None and module is rule.module:
-                tree = ast.fix_missing_locations(Remover(rule.number).visit(tree))
             fresh = ModuleType(module.__name__)
             sys.modules[module.__name__] = fresh
-            exec(compile(tree, module.__name__, "exec"), fresh.__dict__)
+            exec(code_of(module, rule.number if rule and module is rule.module else None), fresh.__dict__)
     finally:
         sys.modules.update(kept)
     check: CheckAdapter = fresh.__dict__["check_adapter"]
     return check
+
+
+@lru_cache(maxsize=16)  # the modules as they are, and the last few without a rule
+def code_of(module: ModuleType, without: int | None) -> CodeType:
+    tree: ast.AST = source_of(module)
+    if without is not None:
+        tree = ast.fix_missing_locations(Remover(without).visit(tree))
+    return compile(tree, module.__name__, "exec")
 
 
 def answer(check: CheckAdapter, case: Case) -> str:

@@ -77,7 +77,9 @@ def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
 
 
 @pytest.mark.parametrize("name", ["blend", "auto"])
-@pytest.mark.parametrize("budget", [1, 40, 200, 1200, 2000])
+@pytest.mark.parametrize(
+    "budget", [1, 40, 200, *(pytest.param(budget, marks=pytest.mark.slow) for budget in (1200, 2000))]
+)
 def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothing(scorer, budget, name):
     scorer, method = scorer
     method = Auto(method.stack) if name == "auto" else method

@@ -84,7 +84,13 @@ def test_a_module_without_weight_is_not_scored_and_only_so_many_of_the_heaviest_
     assert found[2] == pytest.approx(loss_of(scorer, method.adapters(torch.tensor([[0.2, 0.0, 0.0]]))))
 
 
-@pytest.mark.parametrize("method", choices.names(choices.METHODS))
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=() if name in SUMS else pytest.mark.slow)  # two whole jobs each
+        for name in choices.names(choices.METHODS)
+    ],
+)
 def test_every_method_s_report_tells_it_and_the_adapter_is_the_same_bytes(tmp_path, monkeypatch, method):
     asked = {"method": method, "budget": 30, "held_out": False, "baselines": "none"}
     report, digest = made(tmp_path / "with", asked)

@@ -26,6 +26,7 @@ from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module,
 
 ROOT = Path(__file__).parents[3]
 QUICK = {"baselines": "none", "held_out": False}
+KINDS = ["t5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gpt2", "llama"))]
 
 
 def finished(job: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -34,7 +35,7 @@ def finished(job: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads((job / "out" / "report.json").read_text()), events
 
 
-@pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", ["exact", "lorahub"])
 def test_the_result_answers_outside_as_the_report_says(tmp_path, kind, method):
     job = make_job(tmp_path, kind=kind, method=method, budget=30)
@@ -162,11 +163,12 @@ def test_the_same_job_gives_the_same_bytes(tmp_path, method, search):
 @pytest.mark.parametrize("search", ["cma", "nevergrad:OnePlusOne"])
 @pytest.mark.parametrize("method", ["exact", "lorahub"])
 def test_other_searches_can_be_asked_for_by_name(tmp_path, method, search):
-    report, _ = finished(make_job(tmp_path, method=method, search=search, budget=20))
+    report, _ = finished(make_job(tmp_path, method=method, search=search, budget=20, **QUICK))
     assert len(report["steps"]) == 20
     assert report["optimizer"] in {"CMA -> CMAbounded", "OnePlusOne"}
 
 
+@pytest.mark.slow  # five whole jobs with all their baselines
 @pytest.mark.parametrize("method", ["linear", "magnitude", "ties", "dare_linear", "dare_ties"])
 def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path, method):
     report, _ = finished(make_job(tmp_path, method=method, budget=10, held_out=False))
@@ -174,8 +176,8 @@ def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path
 
 
 def test_a_result_can_be_cut_to_a_rank(tmp_path):
-    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam"))
-    cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2))
+    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", **QUICK))
+    cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2, **QUICK))
     assert whole["rank"] == 6
     assert whole["energy_kept"] == 1.0
     assert cut["rank"] == 2
@@ -184,7 +186,7 @@ def test_a_result_can_be_cut_to_a_rank(tmp_path):
 
 
 def test_lorahub_names_the_optimizer_that_really_ran(tmp_path):
-    report, _ = finished(make_job(tmp_path, method="lorahub"))
+    report, _ = finished(make_job(tmp_path, method="lorahub", **QUICK))
     assert report["optimizer"].endswith("Cobyla")
     assert len(report["steps"]) == 40
 
@@ -282,6 +284,7 @@ def test_any_search_is_judged_by_what_it_left_out_where_nothing_is_held_out(tmp_
     assert "left out of a fit once" in report["verdict"]["text"]
 
 
+@pytest.mark.slow  # a job for each example that is left out
 def test_without_held_out_examples_each_is_judged_by_a_choice_that_did_not_see_it(tmp_path):
     asked = {"method": "exact", "search": "adam", "budget": 9, "select": "screen:1", "held_out": False}
     report, _ = finished(make_job(tmp_path / "whole", n_modules=4, max_new_tokens=4, **asked))
@@ -489,6 +492,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow  # a process of its own imports everything
 def test_a_child_forked_after_the_import_can_do_the_job(tmp_path):
     job = make_job(tmp_path, budget=30)
     done = subprocess.run([sys.executable, "-c", FORK, str(job)], cwd=ROOT, timeout=120, check=False)

@@ -102,6 +102,7 @@ def test_bf16_is_near_fp32_and_not_the_same(tmp_path, kind):
     torch.testing.assert_close(*nats, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow  # whole jobs with all their baselines
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_decoder_s_job_in_bf16_gives_an_adapter_that_passes_the_check(tmp_path, kind):
     job = make_job(tmp_path, kind=kind, precision="bf16", device="auto", budget=60, search="adam")

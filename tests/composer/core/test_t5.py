@@ -1,6 +1,7 @@
 """The fast path of T5 gives what transformers' own forward pass gives, losses and gradients alike."""
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from composer.core.model.base_model import BaseModel
 from composer.core.model.t5 import Run, rows_of
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
-from tests.composer.core.tiny import SIZE, make_module, tiny_tokenizer
+from tests.composer.core.tiny import SIZE, make_module, saved_files, tiny_tokenizer, write_files
 
 # Equal lengths, in a row and apart; the longest answer with the shortest input.
 EXAMPLES = (
@@ -28,8 +29,8 @@ EXAMPLES = (
 ALL_LAYERS = ("q", "k", "v", "o", "wo", "wi_0", "wi_1", "wi")
 
 
-def make_t5(folder, *, gated: bool, tied: bool):
-    torch.manual_seed(0)
+@cache
+def t5_files(*, gated: bool, tied: bool):
     config = T5Config(
         vocab_size=SIZE,
         d_model=16,
@@ -45,16 +46,11 @@ def make_t5(folder, *, gated: bool, tied: bool):
         decoder_start_token_id=0,
         tie_word_embeddings=tied,
     )
-    model = T5ForConditionalGeneration(config)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    tiny_tokenizer(with_eos=True).save_pretrained(folder)
-    return folder
+    return saved_files(lambda: T5ForConditionalGeneration(config), tiny_tokenizer(with_eos=True), seed=0)
 
 
 def loaded(tmp_path, targets, *, gated=True, tied=True, precision="fp32"):
-    folder = make_t5(tmp_path / "base", gated=gated, tied=tied)
+    folder = write_files(tmp_path / "base", t5_files(gated=gated, tied=tied))
     base = BaseModel.load(folder, precision=precision)
     paths = [path for path in base.linear_layers() if path.rpartition(".")[2] in targets]
     assert paths

@@ -1,8 +1,9 @@
 """Tiny random base models, modules and jobs: real files, real code paths, no meaning."""
 
 import json
-from collections.abc import Sequence
-from functools import partial
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -49,23 +52,48 @@ TARGETS = {
     "gpt2": ("c_attn",),
 }
 FAMILIES = tuple(TARGETS)
+SIZES: dict[str, dict[str, tuple[int, int]]] = {}  # (d_out, d_in) by path, by configuration
 
 
 def make_base(folder: Path, kind: str = "t5", seed: int = 0) -> Path:
     """A base model of one or two layers, saved as transformers saves it."""
-    torch.manual_seed(seed)
-    model = {
+    files = base_files(kind, seed)
+    torch.manual_seed(seed)  # what a test draws next does not depend on the tests before it
+    return write_files(folder, files)
+
+
+@cache
+def base_files(kind: str, seed: int) -> dict[str, bytes]:
+    """The files of a base model by name; made once, because making them takes longer than most tests."""
+    make = {
         "t5": tiny_t5,
         "t5-untied": partial(tiny_t5, tied=False),
         "llama": tiny_llama,
         "qwen2": tiny_qwen2,
         "gpt2": tiny_gpt2,
-    }[kind]()
+    }[kind]
+    tokenizer = tiny_letters() if kind == "qwen2" else tiny_tokenizer(with_eos=kind.startswith("t5"))
+    return saved_files(make, tokenizer, seed)
+
+
+def saved_files(
+    make: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerBase, seed: int
+) -> dict[str, bytes]:
+    """What transformers saves of a model with random weights, and of its tokenizer."""
+    torch.manual_seed(seed)
+    model = make()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    tokenizer = tiny_letters() if kind == "qwen2" else tiny_tokenizer(with_eos=kind.startswith("t5"))
-    tokenizer.save_pretrained(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
     return folder
 
 
@@ -154,10 +182,11 @@ def layer_sizes(base: Path, targets: Sequence[str]) -> dict[str, tuple[int, int]
     """(d_out, d_in) by path of the layers whose last name is a target."""
     from composer.core.model.base_model import BaseModel
 
-    layers = BaseModel.load(base).linear_layers()
-    return {
-        path: (layer.d_out, layer.d_in) for path, layer in layers.items() if path.split(".")[-1] in targets
-    }
+    config = (base / "config.json").read_text()  # it alone decides the sizes
+    if config not in SIZES:
+        layers = BaseModel.load(base).linear_layers()
+        SIZES[config] = {path: (layer.d_out, layer.d_in) for path, layer in layers.items()}
+    return {path: size for path, size in SIZES[config].items() if path.split(".")[-1] in targets}
 
 
 def make_module(

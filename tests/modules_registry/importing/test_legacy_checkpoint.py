@@ -104,6 +104,7 @@ def test_a_refusal_of_the_child_arrives_with_its_code_and_sentence(launcher, tmp
     assert refused.value.code == code
 
 
+@pytest.mark.slow  # half a gigabyte is written first
 def test_a_huge_storage_ends_the_child_and_not_us(launcher, tmp_path):
     """512 MB of numbers in a child that may have 64."""
     data = saved({name: torch.zeros(8, 2**23) for name in list(lora())[:2]})
