@@ -114,7 +114,7 @@ def test_the_site_never_reads_the_hub_clients_variables():
     assert done.returncode == 0, done.stderr
     read = [path for path in sources() if re.search(r"environ.{0,12}HF_", path.read_text(encoding="utf-8"))]
     # the command line fetches for whoever calls it, from the Hub that their client is set to
-    assert read == [settings.BASE_DIR / "composer" / "core" / "sources.py"]
+    assert read == [settings.BASE_DIR / "composer" / "core" / "modules" / "sources.py"]
 
 
 def sources() -> list[Path]:

@@ -7,9 +7,9 @@ import threading
 import pytest
 import torch
 
-from composer.core.search.adam import Fits, Found, fit_weights
+from composer.core.search.adam import Fits, fit_weights
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Journal, Record, State, read_record, state_event
+from composer.core.search.journal import Found, Journal, Record, State, read_record, state_event
 from composer.core.search.lbfgs import fit_lbfgs
 from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.selection.compatibility import joined_ranks, select_modules
