@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from composer.core import stages
 from composer.core.evaluation import report
 from composer.core.evaluation.ablation import losses_without, shortened
 from composer.core.evaluation.baselines import (
@@ -65,13 +64,13 @@ from composer.core.search.nevergrad_search import require_optimizer
 from composer.core.selection.compatibility import compatible, joined_ranks, select_modules
 from composer.core.selection.screening import Screening, context_sha256, read_screened
 from composer.core.selection.similarity import delta_likeness, task_text, text_likeness
-from composer.core.spec import choices
+from composer.core.spec import choices, stages
 from composer.core.spec.errors import InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_without_shots
 from composer.core.spec.job_spec import Job, read_job
 from composer.core.spec.metrics import counted, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
-from composer.core.stages import Stage
+from composer.core.spec.stages import Stage
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # numbers that a step event tells beside the weights by module

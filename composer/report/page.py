@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.evaluation.verdict import RIVALS
 from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
-from composer.core.stages import STAGES
+from composer.core.spec.stages import STAGES
+from composer.core.spec.verdict_rule import RIVALS
 from composer.matching.selection import selection_left
 from composer.models import Composition, Example
 from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view

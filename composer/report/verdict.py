@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from composer.core.evaluation.verdict import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SURE_LEFT_OUT, WORTH_LEFT_OUT
 from composer.core.spec.metrics import counted
+from composer.core.spec.verdict_rule import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SURE_LEFT_OUT, WORTH_LEFT_OUT
 
 Row = Mapping[str, Any]
 DECISIONS = {

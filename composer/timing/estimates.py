@@ -20,7 +20,7 @@ from composer.core.spec.choices import (
     Baseline,
     level_budget,
 )
-from composer.core.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
+from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
 from composer.models import Composition, Example
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from composer.core.stages import SEARCH, STAGES
+from composer.core.spec.stages import SEARCH, STAGES
 from composer.models import Composition, CompositionEvent
 
 STEPS_BEFORE_PACE = 5  # of a search, before its own pace tells more than others' do

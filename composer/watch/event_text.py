@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from composer.core.stages import LOAD
+from composer.core.spec.stages import LOAD
 from composer.models import CompositionEvent
 
 

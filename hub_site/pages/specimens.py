@@ -7,7 +7,7 @@ from django import forms
 from django.conf import settings
 from django.core.paginator import Paginator
 
-from composer.core.stages import STAGES
+from composer.core.spec.stages import STAGES
 
 PALETTE = {
     "Paper": ["paper", "sheet", "sunk", "grid", "line", "line-strong"],

@@ -5,11 +5,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from composer.core.spec.choices import USUAL_BASELINES
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy, counted, is_exact_match
-
-LUCK_LEVEL = 0.05  # a lead that luck alone gives more often than this is none
+from composer.core.spec.verdict_rule import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SURE_LEFT_OUT, WORTH_LEFT_OUT
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,6 @@ def is_surely_better(
         for ours, theirs, example in zip(answers, others, examples, strict=True)
     ]
     return sign_test(pairs.count((True, False)), pairs.count((False, True))) <= level
-
-
-RIVALS = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
 
 
 def verdict_on_held_out(
@@ -172,10 +167,6 @@ def t_quantile(p: float, freedom: int) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-# Chosen on other tasks and draws than those of benchmarks/results; docs/decisions/0016 has the figures.
-SURE_LEFT_OUT = 0.86  # chance that the mean lead is above zero; at five examples 1.25 standard errors
-WORTH_LEFT_OUT = 0.9  # of the other's loss: a lead of less, however sure, is nothing to act on
-FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where one example disagrees
 # Of the chance of a right token, in the mean: a lead of less is none, however much lower the loss, where
 # neither gets anything right as where both do.
 LEAST_LEAD = 0.01

@@ -1,7 +1,7 @@
 """The tables that pages, estimates and the core read: they say the same everywhere."""
 
 from composer.core.spec import choices
-from composer.core.stages import STAGES
+from composer.core.spec.stages import STAGES
 
 
 def test_stages_have_the_names_that_rows_and_reports_hold_and_labels_of_their_own():
