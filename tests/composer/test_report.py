@@ -11,6 +11,7 @@ from composer.models import Composition
 from composer.report import PREDICTIONS_PER_PAGE
 from composer.report_files import FILES, cell
 from composer.verdict_words import nats, verdict_view
+from tests.pages.rendered import collapsed
 
 pytestmark = pytest.mark.usefixtures("bells")
 
@@ -116,7 +117,7 @@ def test_each_module_has_a_bar_for_its_weight_and_a_mark_for_the_loss_without_it
     assert 'aria-label="loss without it 4.000"' in page
     assert 'cx="100.0%"' in page  # the largest loss
     assert 'cx="12.5%"' in page  # an eighth of it
-    assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in page
+    assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in collapsed(page)
     assert "Without 1 of these it would not rise." in page
     assert 'data-label="Loss without it">0.500<' in page
 

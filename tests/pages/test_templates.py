@@ -9,6 +9,7 @@ from django.contrib.staticfiles import finders
 
 from hub_site.pages.specimens import icons
 
+LINE_LENGTH = 140
 FOLDER = settings.BASE_DIR / "templates"
 COMPONENT_STYLES = settings.BASE_DIR / "static/css/components"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
@@ -43,3 +44,9 @@ def test_every_page_links_each_component_s_style_sheet_once_and_phone_and_print_
     assert linked[-1] == "css/components/phone-and-print.css"
     for base in ("base.html", "base_bare.html"):
         assert '{% include "components/_style_sheets.html" %}' in (FOLDER / base).read_text()
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_no_line_of_a_template_is_too_long_to_read(path: Path):
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    assert [number for number, line in lines if len(line) > LINE_LENGTH] == []
