@@ -9,6 +9,7 @@ from hub_site.accounts.names import name_key
 from modules_registry.services import module_edit, module_publish
 from tests.composer.conftest import SHOTS
 from tests.factories import config_file, make_module, weights_file
+from tests.pages.rendered import collapsed
 
 pytestmark = pytest.mark.usefixtures("bells")
 
@@ -77,7 +78,7 @@ def test_the_report_says_which_modules_the_command_needs_a_token_for(
     chosen = [modules[0].current, secret.current]
     composition = done(selection="chosen", module_versions=chosen)
     page = browser_of(alice).get(composition.get_absolute_url()).content.decode()
-    assert "</span> is private, so first set <code>HF_TOKEN</code>" in page
+    assert "</span> is private, so first set <code>HF_TOKEN</code>" in collapsed(page)
     told = api_of(alice).get(f"{ADDRESS}/{composition.pk}/summary").json()
     assert told["private_modules"] == ["alice/secret-fruit"]
     usual = done()

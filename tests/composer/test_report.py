@@ -12,6 +12,7 @@ from composer.report.exports import FILES, cell
 from composer.report.page import PREDICTIONS_PER_PAGE, stage_rows
 from composer.report.verdict import nats, verdict_view
 from composer.watch.progress import progress_view
+from tests.pages.rendered import collapsed
 
 pytestmark = pytest.mark.usefixtures("bells")
 
@@ -118,7 +119,7 @@ def test_each_module_has_a_bar_for_its_weight_and_a_mark_for_the_loss_without_it
     assert 'aria-label="loss without it 4.000"' in page
     assert 'cx="100.0%"' in page  # the largest loss
     assert 'cx="12.5%"' in page  # an eighth of it
-    assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in page
+    assert "bob/first is missed most: without it the loss is 4.000 instead of 1.000." in collapsed(page)
     assert "Without 1 of these it would not rise." in page
     assert 'data-label="Loss without it">0.500<' in page
 

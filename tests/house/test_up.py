@@ -67,7 +67,7 @@ def test_the_first_page_does_not_keep_anybody_waiting(hub):
 
 def test_static_files_carry_their_hash(hub):
     with urllib.request.urlopen(f"http://127.0.0.1:{hub.port}/", timeout=5) as answer:
-        sheet = re.search(r"/static/css/base\.[0-9a-f]{12}\.css", answer.read().decode()).group()
+        sheet = re.search(r"/static/css/tokens\.[0-9a-f]{12}\.css", answer.read().decode()).group()
     with urllib.request.urlopen(f"http://127.0.0.1:{hub.port}{sheet}", timeout=5) as answer:
         assert "immutable" in answer.headers["Cache-Control"]
 

@@ -38,3 +38,8 @@ class Page(HTMLParser):
         if tag == "style" or (tag == "script" and "src" not in given):
             self.inline.append(f"<{tag}>")
         self.inline += [name for name in given if name == "style" or name.startswith("on")]
+
+
+def collapsed(markup: str) -> str:
+    """The markup with one space for every run of white space, as a browser shows it."""
+    return " ".join(markup.split())

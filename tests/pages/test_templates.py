@@ -9,7 +9,9 @@ from django.contrib.staticfiles import finders
 
 from hub_site.pages.specimens import icons
 
+LINE_LENGTH = 140
 FOLDER = settings.BASE_DIR / "templates"
+COMPONENT_STYLES = settings.BASE_DIR / "static/css/components"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
 STATIC = re.compile(r"""{% static ['"]([^'"]+)['"] %}""")
 ICON = re.compile(r'(?:_icon\.html" with name|\bicon)="([\w-]+)"')
@@ -33,3 +35,18 @@ def test_every_icon_a_template_names_is_in_the_sprite(path: Path):
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_every_static_file_a_template_names_is_there(path: Path):
     assert [name for name in STATIC.findall(path.read_text()) if not finders.find(name)] == []
+
+
+def test_every_page_links_each_component_s_style_sheet_once_and_phone_and_print_last():
+    linked = STATIC.findall((FOLDER / "components/_style_sheets.html").read_text())
+    components = [f"css/components/{path.name}" for path in COMPONENT_STYLES.glob("*.css")]
+    assert sorted(linked) == sorted(["css/tokens.css", *components])
+    assert linked[-1] == "css/components/phone-and-print.css"
+    for base in ("base.html", "base_bare.html"):
+        assert '{% include "components/_style_sheets.html" %}' in (FOLDER / base).read_text()
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_no_line_of_a_template_is_too_long_to_read(path: Path):
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    assert [number for number, line in lines if len(line) > LINE_LENGTH] == []

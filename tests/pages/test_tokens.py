@@ -6,6 +6,7 @@ import pytest
 from django.conf import settings
 
 CSS = settings.BASE_DIR / "static/css"
+SHEETS = sorted(CSS.rglob("*.css"))
 TOKENS = (CSS / "tokens.css").read_text()
 PAIR = re.compile(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)")
 ALIAS = re.compile(r"--([\w-]+): var\(--([\w-]+)\)")
@@ -67,13 +68,13 @@ def test_a_line_with_a_meaning_can_be_seen(line, ground, theme):
     assert contrast(COLOURS[line][theme], COLOURS[ground][theme]) >= 3
 
 
-@pytest.mark.parametrize("path", sorted(CSS.glob("*.css")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SHEETS, ids=lambda path: str(path.relative_to(CSS)))
 def test_a_style_sheet_uses_only_tokens_that_exist(path):
     known = set(re.findall(r"(--[\w-]+):", TOKENS))
     assert set(re.findall(r"var\((--[\w-]+)", path.read_text())) <= known
 
 
-@pytest.mark.parametrize("path", sorted(CSS.glob("*.css")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SHEETS, ids=lambda path: str(path.relative_to(CSS)))
 def test_colours_are_written_in_one_file_only(path):
     if path.name != "tokens.css":
         assert not re.search(r":[^;{]*(#[0-9a-fA-F]{3,8}\b|\brgba?\(|\bhsla?\()", path.read_text())
