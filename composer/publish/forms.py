@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from composer.models import Composition
-from composer.publish.services import Plan, named, publication_plan
+from composer.publish.plan import Plan, named, publication_plan
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by

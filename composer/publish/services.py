@@ -1,43 +1,24 @@
 """Publishing a finished composition as a module: by the registry's own door, with where it comes from."""
 
-from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
 from uuid import UUID
 
 from django.db import transaction
 
-from composer.models import Composition, CompositionModule
+from composer.models import Composition
 from composer.publish.card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
+from composer.publish.plan import Plan, named, publication_plan, took_part
 from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.combining import CombinedLicence, combined_licence
+from modules_registry.licenses.combining import CombinedLicence
 from modules_registry.lineage import lineage_record
-from modules_registry.models import Module, Version
+from modules_registry.models import Module
 from modules_registry.services import module_publish
-
-
-@dataclass(frozen=True)
-class Share:
-    """A module that went into the adapter, and how much of it."""
-
-    module: Module
-    version: Version
-    weight: float
-    licence: str  # the module's, now
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What publishing would carry, as things stand."""
-
-    shares: tuple[Share, ...]
-    licence: CombinedLicence
 
 
 @transaction.atomic
@@ -110,57 +91,6 @@ def require_same_name(module: Module, namespace: Namespace, name: str) -> Module
     return module
 
 
-def publication_plan(composition: Composition, *, private: bool) -> Plan:
-    """The parents and the licence that follows from theirs, or why it cannot be published."""
-    rows = list(weighed(composition))
-    if not rows:
-        message = "No module carries weight, so the adapter changes nothing: there is nothing to publish."
-        raise Refusal("nothing_to_publish", message, status=409)
-    require_parents_there(rows, composition.owner, private=private)
-    shares = tuple(
-        Share(row.version.module, row.version, weight, row.version.module.licence) for row, weight in rows
-    )
-    return Plan(shares, combined_licence({share.module.full_name: share.licence for share in shares}))
-
-
-def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
-    """The modules whose numbers are in the adapter, with their weights, in their order.
-
-    Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
-    """
-    report = composition.report or {}
-    by_layer = (report.get("weights_by_layer") or {}).values()
-    weights = {
-        row["name"]: row["weight"]
-        for position, row in enumerate(report["modules"])
-        if row["weight"] or any(layer[position] for layer in by_layer)
-    }
-    for row in took_part(composition):
-        if row.name in weights:
-            yield row, weights[row.name]
-
-
-def took_part(composition: Composition) -> Iterable[CompositionModule]:
-    return composition.modules.select_related("version__module__namespace")
-
-
-def require_parents_there(
-    rows: Iterable[tuple[CompositionModule, float]], owner: User, *, private: bool
-) -> None:
-    """Whether each parent may be named and built on: by all, or by the owner for a private module."""
-    for row, _ in rows:
-        module = row.version.module
-        if module.deleted_at is not None:
-            message = f"{row.name} was deleted since, so what was made from it is not published."
-            raise Refusal("parent_deleted", f"{message} Compose again without it.", status=409)
-        if not Module.objects.visible_to(owner).filter(pk=module.pk).exists():
-            message = f"{row.name} was made private since, so what was made from it is not published."
-            raise Refusal("parent_private", f"{message} Compose again without it.", status=409)
-        if not private and module.private:
-            message = f"{row.name} is private now. Publish this as private too, or compose again without it."
-            raise Refusal("parent_private", message, status=409, fields={"private": [message]})
-
-
 def require_terms_confirmed(licence: CombinedLicence, confirms_terms: bool) -> None:
     if licence.unread and not confirms_terms:
         message = (
@@ -168,12 +98,6 @@ def require_terms_confirmed(licence: CombinedLicence, confirms_terms: bool) -> N
             "what is made from them, or compose again without them."
         )
         raise Refusal("terms_not_confirmed", message, fields={"confirms_terms": [message]})
-
-
-def named(names: tuple[str, ...], shown: int = 3) -> str:
-    """A few names, and how many more."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def require_parents_unchanged(composition: Composition, plan: Plan, *, private: bool) -> None:

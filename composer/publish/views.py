@@ -12,7 +12,8 @@ from django.views.decorators.http import require_http_methods
 from composer.access import own
 from composer.models import Composition
 from composer.publish.forms import PublishForm, publish_panel
-from composer.publish.services import composition_publish, publication_plan
+from composer.publish.plan import publication_plan
+from composer.publish.services import composition_publish
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 from modules_registry.forms import add_refusal
