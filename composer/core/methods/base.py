@@ -160,7 +160,10 @@ class OneWeightPerModule:
 
 
 def single_modules(stack: ModuleStack, indices: Sequence[int]) -> Adapters:
-    """Return one candidate per index: P = len(indices), each one module alone at weight 1."""
+    """Return one candidate per index, each one module alone at weight 1.
+
+    P = len(indices); the factors are A (P, rank, d_in) and B (P, d_out, rank) in each layer.
+    """
     chosen = list(indices)
     scalings = stack.scalings[chosen].view(-1, 1, 1)
     return {path: OwnFactors(A[chosen], scalings * B[chosen]) for path, A, B in stack.factors()}
@@ -199,7 +202,7 @@ def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = Tr
 
 
 def as_adapters(lora: PlainLora) -> Adapters:
-    """Return the one candidate (P = 1) that is this adapter."""
+    """Return the one candidate that is this adapter: A (1, rank, d_in), B (1, d_out, rank) in each layer."""
     scaling = lora.alpha / lora.rank
     return {
         path: OwnFactors(A.unsqueeze(0), scaling * B.unsqueeze(0)) for path, (A, B) in lora.factors.items()

@@ -236,11 +236,11 @@ class T5Rows:
         return self.in_rows(seen, len(q))
 
     def seen_by_few(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
-        """Return the same as `seen`, without making keys and values: q (W_k h) = (q W_k) h.
+        """Return (P, T_target, heads * d), the same as `seen`, without making keys and values.
 
-        Each head's query is multiplied by the weight of the keys and then directly by the source. The
-        weighted mean of the source is then multiplied by the weight of the values. This is less work where
-        the targets are few.
+        By q (W_k h) = (q W_k) h, each head's query is multiplied by the weight of the keys and then directly
+        by the source h. The weighted mean of the source is then multiplied by the weight of the values. This
+        is less work where the targets are few.
         """
         n_candidates, n_heads = len(q), self.n_heads
         W_k, W_v = (part.weight.view(n_heads, -1, source.shape[-1]) for part in (attention.k, attention.v))

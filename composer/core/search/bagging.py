@@ -257,9 +257,9 @@ def fit_folds(
     budget: int,
     settings: BlendSettings = DEFAULTS,
 ) -> Folds:
-    """Return the bagged fits, each averaged with the best subset of its own modules.
+    """Return the bagged fits (P, N), each averaged with the best subset of its own modules.
 
-    Scores the P averaged fits on all examples. `note` is called with each step of the fits.
+    Scores the P averaged fits on all n examples. `note` is called with each step of the fits.
     """
     shown = parts_left_out(len(scorer.batch), settings.parts)
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
