@@ -1,13 +1,13 @@
-"""The whole of one composition, from a folder to a folder.
+"""One composition from beginning to end, from a folder to a folder.
 
     job.json, examples.jsonl, held_out.jsonl (optional), base/, modules/0/, …
-    steps.jsonl (optional: the step and state events of the same job, cut short before)
-    screened.jsonl (optional: screened events, of this job or others, whose losses need no scoring)
+    steps.jsonl (optional: the step and state events of an earlier attempt at the same job)
+    screened.jsonl (optional: screened events of this or other jobs, whose losses need no scoring)
         -> out/adapter_config.json, adapter_model.safetensors, README.md, report.json
 
-The command line and the worker's child both call `run`. Importing this module loads
-torch, transformers and peft but computes nothing with them: a process that forks after
-its first torch computation leaves children that hang in their first backward.
+The command line and the worker's child both call `run`. Importing this module loads torch,
+transformers and peft but computes nothing with them: if a process forks after its first torch
+computation, its children hang in their first backward pass.
 """
 
 import json
@@ -73,18 +73,19 @@ from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 
 OnEvent = Callable[[dict[str, Any]], None]
-VECTOR_TOLD = 1000  # numbers that a step event tells beside the weights by module
+VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
 
 
 def run(folder: Path, on_event: OnEvent) -> None:
-    """Carry out the job in `folder`; the result is `folder`/out, whole or not there at all.
+    """Carry out the job in `folder`; write the result to `folder`/out, all of it or nothing.
 
     Args:
-        on_event: told of every stage and step; docs/core/report.md lists the events. It may raise
-            `StopSearch` to end the search with the best found so far, or anything else to end the job.
+        folder: holds job.json and the files that the head of this module lists.
+        on_event: called for every stage and step; docs/core/report.md lists the events. It may raise
+            `StopSearch` to end the search with the best step so far, or any other error to end the job.
 
     Raises:
-        ComposeError: the job cannot be done; its message is for the reader of the page.
+        ComposeError: the job cannot be done; the message is for the reader of the page.
     """
     composition = Composition(read_job(folder), on_event)
     unfinished = folder / "out.unfinished"
@@ -97,16 +98,28 @@ def run(folder: Path, on_event: OnEvent) -> None:
 
 @dataclass
 class Composition:
-    """One run and what it has found so far. The stages are called in the order they stand."""
+    """One run and its results so far. `make` calls the stages in the order of the methods.
+
+    Attributes:
+        job: the request.
+        on_event: called for every event.
+        seconds: wall-clock time of each finished stage, by the name of the stage.
+        stop_is_asked: whether `on_event` raised StopSearch.
+        rows: of the baselines and the composition, as in report.json, by key.
+    """
 
     job: Job
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
     stop_is_asked: bool = False
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # of baselines, by key
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # as in report.json, by key
 
     def make(self, out: Path) -> None:
-        """All stages; the result is written into `out`."""
+        """Run all stages and write the result into `out`.
+
+        Raises:
+            ComposeError: the job cannot be done.
+        """
         self.load()
         with self.base.threads_that_pay():
             self.screen()
@@ -116,7 +129,7 @@ class Composition:
             self.report(out)
 
     def tell(self, event: dict[str, Any]) -> None:
-        """Tell the caller; a wish to stop is kept for the search, whenever it is uttered."""
+        """Report an event to the caller; remember StopSearch until the search can end."""
         try:
             self.on_event(event)
         except StopSearch:
@@ -124,14 +137,18 @@ class Composition:
 
     @contextmanager
     def stage(self, stage: Stage, text: str, **facts: Any) -> Iterator[None]:
-        """Tell that a stage begins, and note how long it took. Nothing is decided by the clock."""
+        """Report that a stage begins, and measure its seconds. No result depends on the clock."""
         self.tell({"event": "stage", "stage": stage.name, "text": text, **facts})
         started = time.monotonic()
         yield
         self.seconds[stage.name] = round(time.monotonic() - started, 3)
 
     def load(self) -> None:
-        """Examples, base and modules into memory; those that do not fit are left out."""
+        """Read examples, base model and modules into memory; leave out the modules that are not compatible.
+
+        Raises:
+            ComposeError: one of them cannot be used, or no module is compatible.
+        """
         job = self.job
         if job.search.startswith(choices.NEVERGRAD):
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
@@ -163,7 +180,7 @@ class Composition:
             self.base_files = report.base_sha256(job.base_folder)
 
     def screen(self) -> None:
-        """The base alone and modules alone on the shots, as far as they are needed; the choice of modules."""
+        """Score the base model alone and, as far as needed, each module alone; then choose the modules."""
         job, everything = self.job, self.everything
         with self.stage(stages.SCREEN, stages.SCREEN.text(modules=modules_counted(len(everything)))):
             self.screened = Cost()
@@ -178,7 +195,7 @@ class Composition:
             self.method: Method = make_method(job.method, self.stack, seed=job.seed)
 
     def search(self) -> None:
-        """Find the weights."""
+        """Find the weights, make the adapter, and score it on the examples."""
         text = stages.SEARCH.text(modules=modules_counted(len(self.stack)))
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
@@ -206,7 +223,13 @@ class Composition:
                 self.final_nats = self.scorer.nats_of(self.adapters)
 
     def export(self, out: Path) -> None:
-        """Write the adapter and its card, load it by peft and compare; from then on it may be used."""
+        """Write the adapter and its card, and refuse it if its logits under peft differ.
+
+        From then on the caller may use the adapter, though the evaluation is still to come.
+
+        Raises:
+            ExportMismatchError: the logits differ.
+        """
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
@@ -230,7 +253,7 @@ class Composition:
             self.tell({"event": "adapter", "folder": out.name})
 
     def evaluate(self, out: Path) -> None:
-        """Answer the held-out examples, by the written adapter first, then by each baseline."""
+        """Answer the held-out examples by the written adapter, measure each baseline, find the verdict."""
         n = len(self.held_out)
         on = f"on {counted(n, 'held-out example')}" if n else "without held-out examples"
         with self.stage(stages.EVALUATE, stages.EVALUATE.text(examples=on)):
@@ -312,7 +335,7 @@ class Composition:
     # --- parts of the stages --------------------------------------------------
 
     def _screening(self) -> Screening:
-        """What is known of modules alone, and the means to find out the rest."""
+        """Return the screening, with the losses that earlier runs found."""
         stack = self.everything
         facts = {"base": self.base_files, "precision": self.base.precision, "device": self.base.device.type}
         templates = [own or self.job.template for own in stack.templates]
@@ -330,7 +353,7 @@ class Composition:
         )
 
     def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
-        """The modules that are chosen going by these of the shots."""
+        """Return the indices of the modules that the selectors choose by the examples with these numbers."""
         return select_modules(
             parse_selectors(self.job.select),
             len(self.everything),
@@ -340,11 +363,12 @@ class Composition:
         )
 
     def _near(self, indices: Sequence[int], numbers: Sequence[int]) -> list[float]:
-        """How near these modules are to the task of these shots, by their texts and by the best module
-        already screened.
+        """Return the similarity of these modules to the task of the examples with these numbers.
+
+        It joins the similarity by text and that to the delta of the best module screened so far.
 
         Raises:
-            InvalidJobError: there is neither a text nor a screened module to go by.
+            InvalidJobError: no module has a text, and no module is screened.
         """
         columns = []
         texts = [self.fitting[i].text for i in indices]
@@ -378,11 +402,12 @@ class Composition:
             raise StopSearch
 
     def _lora(self) -> PlainLora:
-        """The composed adapter, cut to the rank that was asked for."""
+        """Return the composed adapter, cut to the rank of the job."""
         lora = self.method.lora(self.found.weights)
         if self.job.rank is not None:
             lora = shortened(lora, self.job.rank)
-        # What was cut is scored as it is written; the rest as it was searched, so that they are compared.
+        # A cut adapter differs from the searched one, so it is scored as it is written. Any other is scored
+        # as it was searched, so that the export can compare the two.
         self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
         return lora
 
@@ -411,19 +436,19 @@ class Composition:
         self.tell({"event": "baseline", **row})
 
     def _left_out(self) -> tuple[LeftOut | None, LeftOut | None]:
-        """(composition, best single module) on shots left out of each fit and choice; None where unknown."""
+        """Return the left-out losses of the composition and of the best single module; None where unknown."""
         if len(self.shots) < 2:
             return None, None
         by_the_way = self.found.left_out is not None and not any(
             selector.reads_the_shots for selector in parse_selectors(self.job.select)
         )
         is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
-        if not by_the_way and not is_needed:  # then it is not worth a search for every part
+        if not by_the_way and not is_needed:  # then left-out losses are not worth a search for each fold
             return None, None
         return self._judged_without_each()
 
     def _judged_without_each(self) -> tuple[LeftOut | None, LeftOut | None]:
-        """The same, whatever it takes."""
+        """Return the same as `_left_out`, whatever it costs."""
         with self.spent.counted(self.scorer):
             composed = self.leaving_out.composed(self.found.left_out, self.kept)
         tokens = self.scorer.label_tokens
@@ -440,13 +465,13 @@ class Composition:
         return verdict_on_held_out(answers, self.held_out, self._best_name())
 
     def verdict_from_shots(self) -> Verdict:
-        """The verdict by the examples alone, each one under what was made without it."""
+        """Return the verdict by the left-out losses of the examples alone."""
         if self.composed.left_out is None:
             return verdict_without_evidence("There are no held-out examples.")
         return verdict_left_out(self.left_out_by_key(), self._best_name())
 
     def left_out_by_key(self) -> dict[str, LeftOut]:
-        """The composition and its rivals on shots that were left out; what is not known yet is found out."""
+        """Return the left-out losses of composition and baselines, by key; compute those still missing."""
         known = {r.key: r.left_out for r in (*self.rivals, self.composed)}
         if known["composed"] is None:
             known["composed"], known["best_single"] = self._judged_without_each()
@@ -477,14 +502,14 @@ class Composition:
         ]
 
     def _layer_rows(self) -> dict[str, list[float]] | None:
-        """The modules' coefficients in each layer, in the modules' order; None where layers share them."""
+        """Return N coefficients for each layer, by path, or None where all layers share them."""
         by_layer = self.method.by_layer(self.found.weights)
         if by_layer is None:
             return None
         return {layer.path: row for layer, row in zip(self.stack.layers, by_layer.tolist(), strict=True)}
 
     def _predictions(self) -> list[dict[str, Any]]:
-        """Side by side with the base alone, where that was measured."""
+        """Return rows with the answers of base model and composition; none if one was not measured."""
         before = next((rival.answers for rival in self.rivals if rival.key == "zero_shot"), None)
         if before is None or self.composed.answers is None:
             return []
@@ -492,14 +517,15 @@ class Composition:
 
 
 def recorded(folder: Path) -> Record:
-    """The steps and states that an earlier attempt at this job told of."""
+    """Return the steps and states of an earlier attempt at this job; an empty record if there was none."""
     return read_record(lines_of(folder / "steps.jsonl"))
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a file; none where there is no such file."""
+    """Return the lines of a UTF-8 file; none if there is no such file."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def modules_counted(number: int) -> str:
+    """Return the number with its noun, such as "1 module" or "2 modules", for the text of an event."""
     return "1 module" if number == 1 else f"{number} modules"

@@ -1,4 +1,4 @@
-"""What each module contributes: the few-shot loss of the composition without it."""
+"""Ablation: the few-shot loss of the composition without each of its modules."""
 
 import math
 from collections.abc import Sequence
@@ -13,22 +13,28 @@ from composer.core.methods.svd import truncated
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.spec.choices import PUBLISHED_BUDGET
 
-MEASURED_MAX = PUBLISHED_BUDGET  # the heaviest; as many candidates as LoraHub's own search scores
+MEASURED_MAX = PUBLISHED_BUDGET  # modules with the largest coefficients; LoraHub's own budget
 
 
 def losses_without(
     scorer: FewShotScorer, method: Method, weights: Sequence[float], *, cut_to: int | None, whole: float
 ) -> list[float | None]:
-    """(N,) nats per token with a module's weight at zero in every layer and the others' as they are.
+    """Return (N,) few-shot losses, in nats per label token, each with one module's weight at zero.
 
-    Nothing is fitted again, so two modules that can stand in for each other both look dispensable.
+    The weight is zero in every layer, and the other modules keep theirs. Nothing is fitted again, so of two
+    modules that can replace each other both look dispensable.
 
     Args:
-        cut_to: the rank that the composition was cut to; what is left is then cut as well.
-        whole: the loss of the composition, which a module without weight does not change.
+        scorer: of the examples.
+        method: on N modules.
+        weights: (n_weights,) of the composition.
+        cut_to: the rank to which the composition was cut; then each of these adapters is cut too. None if
+            it was not cut.
+        whole: the few-shot loss of the composition, which is the loss without a module of weight zero.
 
     Returns:
-        None for a module beyond the MEASURED_MAX heaviest, and where the loss is not a number.
+        None for a module that is not among the MEASURED_MAX with the largest coefficients, and for a loss of
+        NaN or infinity.
     """
     sizes = heaviest_coefficients(method, weights)
     order = sizes.argsort(descending=True, stable=True).tolist()
@@ -42,15 +48,25 @@ def losses_without(
 
 
 def heaviest_coefficients(method: Method, weights: Sequence[float]) -> Tensor:
-    """(N,) the size of each module's largest coefficient; a mean over layers may hide weights that cancel."""
+    """Return (N,): the size of each module's largest coefficient over the layers.
+
+    A mean over the layers could hide coefficients of opposite signs.
+    """
     by_layer = method.by_layer(weights)
     coefficients = torch.tensor([method.by_module(weights)]) if by_layer is None else by_layer
     return coefficients.abs().amax(0)
 
 
 def adapters_without(method: Method, weights: Sequence[float], module: int, cut_to: int | None) -> Adapters:
-    """One candidate: the composition without that module."""
-    if isinstance(method, SoftmaxLayers):  # no logit stands for a share of zero
+    """Return the one candidate (P = 1) that is the composition without the module at index `module`.
+
+    Args:
+        method: on N modules.
+        weights: (n_weights,) of the composition.
+        module: the index of the module.
+        cut_to: the rank to which the candidate is cut; None for no cut.
+    """
+    if isinstance(method, SoftmaxLayers):  # no finite logit gives a coefficient of zero
         shares = method.by_layer(weights)
         shares[:, module] = 0
         if cut_to is None:
@@ -64,5 +80,5 @@ def adapters_without(method: Method, weights: Sequence[float], module: int, cut_
 
 
 def shortened(lora: PlainLora, rank: int) -> PlainLora:
-    """An adapter of at most that rank."""
+    """Return the adapter cut to `rank`, or unchanged if its rank is not higher."""
     return truncated(lora, rank) if rank < lora.rank else lora

@@ -1,4 +1,7 @@
-"""What a composition has to beat: the rivals it is always shown beside, and what each of them costs."""
+"""The baselines that a composition is compared with, and what each of them costs.
+
+`Race.rivals` measures one baseline after the other on the same examples, held-out examples and base model.
+"""
 
 import math
 import time
@@ -30,14 +33,21 @@ from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import Job
 
-# Per token, with examples in the prompt: a right one has a chance of 5 %. The demo world's base, which never
-# saw such prompts, stays above 3.7 on every task, though examples often lower its loss from 7 or 10.
+# Nats per label token with examples in the prompt; at 3 the right token has a probability of 5 %. The demo
+# world's base never saw such prompts: it stays above 3.7 on every task, though examples often lower its loss
+# from 7 or 10.
 LOST_NATS = 3.0
 
 
 @dataclass
 class Cost:
-    """What finding it took; answering the held-out examples is no part of it."""
+    """What it took to find one baseline or the composition, without answering held-out examples.
+
+    Attributes:
+        candidates: scored candidates.
+        gradient_steps: gradient steps, one per candidate and step.
+        seconds: wall-clock time, rounded to milliseconds.
+    """
 
     candidates: int = 0
     gradient_steps: int = 0
@@ -45,7 +55,7 @@ class Cost:
 
     @contextmanager
     def counted(self, scorer: FewShotScorer | None = None) -> Iterator[None]:
-        """Add what happens inside, by the scorer's own counters and the clock."""
+        """Add the seconds inside the context, and the scorer's candidates and gradient steps."""
         started = time.monotonic()
         before = (scorer.candidates_scored, scorer.gradient_steps) if scorer else (0, 0)
         yield
@@ -57,10 +67,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Rival:
-    """One baseline and what was measured of it; None where there was nothing to measure.
+    """One baseline, or the composition, and its figures.
 
-    `left_out` is on examples that it was not made from, each left out once.
-    `prompt_tokens` is the mean over the questions.
+    Attributes:
+        key: the stable name.
+        label: the name in a table.
+        detail: one more fact for the reader; may be empty.
+        few_shot_loss_nats: in nats per label token; None if not measured or not finite.
+        answers: to the held-out examples; None if there are none or nothing was measured.
+        cost: of finding it.
+        left_out: its losses on examples that it was not made from, each left out once; None if unknown.
+        prompt_tokens: the mean length of a prompt in tokens; None if unknown.
     """
 
     key: str
@@ -75,7 +92,13 @@ class Rival:
 
 @dataclass(frozen=True)
 class Exam:
-    """The held-out questions: their inputs, and the prompts that the composition makes of them."""
+    """The held-out examples as questions.
+
+    Attributes:
+        inputs: the inputs.
+        prompts: the inputs in the template of the composition.
+        max_new_tokens: the most tokens of one answer.
+    """
 
     inputs: tuple[str, ...]
     prompts: tuple[str, ...]
@@ -84,12 +107,18 @@ class Exam:
 
 @dataclass(frozen=True)
 class Race:
-    """What all rivals run on.
+    """What all baselines are measured on.
 
     Attributes:
-        method: that the composition was made by; the uniform average is made by it too.
+        job: the request.
+        scorer: of the n examples.
+        method: of the composition; the uniform average uses it too.
+        stack: the N chosen modules.
+        shots: the n examples as texts.
+        exam: the held-out examples; None if there are none.
         best: the index of the module with the lowest few-shot loss alone.
-        best_left_out: such a module on examples left out of its choice.
+        screened: the cost of the screening, which found that module.
+        best_left_out: the losses of the best single module, each on examples left out of its choice.
     """
 
     job: Job
@@ -103,7 +132,7 @@ class Race:
     best_left_out: LeftOut | None
 
     def rivals(self) -> Iterator[Rival]:
-        """One after the other, the cheap ones first; the caller may look at each before the next."""
+        """Yield one baseline after the other, the cheap ones first; the caller can report each at once."""
         yield self.scored(about("zero_shot"), {}, unfitted=True)
         yield self.best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
@@ -117,7 +146,7 @@ class Race:
                 yield self.lorahub()
 
     def best_single(self) -> Rival:
-        """The best module as anybody would use it: alone, with prompts in its own template."""
+        """Measure the best module alone at weight 1, with prompts in its own template."""
         alone = self.stack.subset([self.best])
         (name,), (template,) = alone.names, alone.templates
         loss = float(token_mean(self.scorer.nats_of_singles(alone), self.scorer.label_tokens))
@@ -137,9 +166,13 @@ class Race:
         *,
         unfitted: bool = False,
     ) -> Rival:
-        """A rival by its adapters; `cost` is what was spent before, its own few-shot loss is added.
+        """Measure a baseline that is one candidate.
 
-        `unfitted`: it was made without the shots, so that each of them counts as left out.
+        Args:
+            named: key, label and detail.
+            adapters: the one candidate.
+            cost: of finding the candidate; the cost of scoring it once is added.
+            unfitted: whether it was made without the examples; then each of them counts as left out.
         """
         cost = cost or Cost()
         with cost.counted(self.scorer):
@@ -149,7 +182,12 @@ class Race:
         return Rival(*named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out)
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
-        """To the held-out questions, if there are any; in the composition's template if none is named."""
+        """Return the answers of one candidate to the held-out examples; None if there are none.
+
+        Args:
+            adapters: the one candidate; {} for the base model alone.
+            template: of the prompts; None for that of the composition.
+        """
         exam, base = self.exam, self.scorer.base
         if exam is None:
             return None
@@ -158,7 +196,10 @@ class Race:
         return answers
 
     def lora_on_shots(self) -> Rival:
-        """A new LoRA of the modules' usual rank and own targets, trained on the same examples."""
+        """Train a new LoRA on the examples, with the modules' usual rank and their target modules.
+
+        Without held-out examples, one LoRA per fold is trained too, for its left-out losses.
+        """
         rank, cost = self.stack.usual_rank, Cost(gradient_steps=LORA_STEPS)
         with cost.counted():
             adapters = train_loras(
@@ -170,7 +211,7 @@ class Race:
                 shown=torch.ones(1, len(self.shots)),
             )
         left_out = None
-        if self.exam is None and len(self.shots) > 1:  # then it is all that can be judged by
+        if self.exam is None and len(self.shots) > 1:  # then the verdict needs left-out losses
             with cost.counted():
                 nats = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
             cost.gradient_steps += LORA_STEPS * min(DEFAULTS.parts, len(self.shots))
@@ -180,7 +221,7 @@ class Race:
         return replace(rival, left_out=left_out)
 
     def random_loras(self) -> Rival:
-        """As many LoRAs of random numbers, of the modules' own sizes, through the same search.
+        """Run the same search on LoRAs of random numbers, as many and as large as the modules.
 
         Source: arXiv:2602.12323, where they did about as well as recycled modules.
         """
@@ -189,7 +230,12 @@ class Race:
         return self._searched(named, stack, self.method.name, self.job)
 
     def lorahub(self) -> Rival:
-        """The published method on the same modules, or on those whose factors can be summed; else why not."""
+        """Run LoraHub as published on the same modules, or on the largest group whose factors can be summed.
+
+        If there are several modules and no two agree, the row says why nothing was measured.
+
+        Source: Huang et al., LoraHub, arXiv:2307.13269.
+        """
         alike = self.stack.largest_alike()
         stack = self.stack.subset(alike) if len(alike) > 1 else self.stack
         job = replace(self.job, method="lorahub", search="ngopt", objective="loss", budget=PUBLISHED_BUDGET)
@@ -222,12 +268,15 @@ class Race:
 
 
 def about(key: str, detail: str = "") -> tuple[str, str, str]:
-    """The key, the label and the detail of a row."""
+    """Return (key, label, detail) of a row."""
     return key, LABEL_OF_BASELINE[key], detail
 
 
 def uniform_weights(method: Method) -> Tensor:
-    """(n_weights,) that give every module the same share, 1/N."""
+    """Return (n_weights,) that give all modules the same coefficient.
+
+    It is 1 / N; for cat it is 1 over the number of modules that change the layer.
+    """
     n = len(method.stack)
     if not method.start.any() and method.name == "cat":
         return method.start  # the softmax of zeros
@@ -235,14 +284,17 @@ def uniform_weights(method: Method) -> Tensor:
 
 
 def random_stack(stack: ModuleStack, *, seed: int) -> ModuleStack:
-    """Normal numbers in place of every factor, each scaled to the size of the one that it stands for."""
+    """Return a stack of normal random numbers, with the shapes and Frobenius norms of the modules' factors.
+
+    A layer that a module does not change stays zero.
+    """
     generator = torch.Generator().manual_seed(seed)
     blocks = tuple((like_in_size(A, generator), like_in_size(B_T, generator)) for A, B_T in stack.blocks)
     return replace(stack, names=tuple(f"random {i}" for i in range(len(stack))), blocks=blocks)
 
 
 def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, rank, d) of random numbers with the zeros and the N Frobenius norms of `factors`."""
+    """Return (N, rank, d) random numbers with the zeros and the Frobenius norms of the N `factors`."""
     drawn: Tensor = torch.randn(factors.shape, generator=generator).to(factors.device) * (factors != 0)
     sizes: Tensor = torch.linalg.vector_norm(factors, dim=(1, 2), keepdim=True)
     own_sizes: Tensor = torch.linalg.vector_norm(drawn, dim=(1, 2), keepdim=True)
@@ -252,10 +304,22 @@ def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
 def train_loras(
     base: BaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, shown: Tensor
 ) -> Adapters:
-    """P new LoRAs side by side, each trained on the shots that its row of `shown` (P, n) has as 1.
+    """Train P new LoRAs side by side, each on the examples that its row of `shown` has as 1.
 
-    Adam on the token-mean cross entropy, the rate falling linearly to zero, each one's gradient clipped
-    at 1. A starts uniform within ±1/√d_in, the same in all of them, and B at zero, as in peft.
+    Adam lowers the token-mean cross entropy for LORA_STEPS steps. The learning rate falls linearly from
+    LORA_LEARNING_RATE toward zero, and the norm of each LoRA's gradient is clipped at 1. A starts uniform
+    within ±1/√d_in, equal in all P, and B starts at zero, as in peft.
+
+    Args:
+        base: the frozen model.
+        batch: n examples.
+        layers: the target modules.
+        rank: of each LoRA.
+        seed: of the start of A.
+        shown: (P, n) train masks.
+
+    Returns:
+        P candidates, A (P, rank, d_in) and B (P, d_out, rank) in each layer.
     """
     generator = torch.Generator().manual_seed(seed)
     factors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -281,12 +345,12 @@ def train_loras(
 
 
 def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
-    """P candidates of A (P, r, d_in) and B (P, d_out, r) that alpha / r is not in yet."""
+    """Return P candidates of A (P, r, d_in) and B (P, d_out, r); LORA_ALPHA_OVER_RANK goes into B."""
     return {path: OwnFactors(A, LORA_ALPHA_OVER_RANK * B) for path, (A, B) in factors.items()}
 
 
 def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, seed: int) -> Tensor:
-    """(n,) nats of each shot under a LoRA trained on the other parts of the shots."""
+    """Return (n,) nats of each example, summed over its label tokens, under a LoRA of the other folds."""
     shown = parts_left_out(len(scorer.batch), DEFAULTS.parts)
     adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, shown=shown)
     with torch.no_grad():
@@ -298,15 +362,20 @@ def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, 
 
 
 def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | None) -> Rival:
-    """The base alone, shown the same examples before each question; it costs tokens every time.
+    """Measure the base model alone with the examples in front of each question.
 
-    Each shot's own loss, with the others in its prompt, is measured too: a base for which they do not
-    lower it, or not to where anything can be right, never learnt to use examples.
+    Its left-out loss is that of each example with the other examples in its prompt. The detail says so if
+    they do not lower the loss, or not below LOST_NATS: then this base never learned to use examples.
+
+    Args:
+        scorer: of the examples.
+        shots: the examples as texts.
+        exam: the held-out examples; None if there are none.
     """
     base, cost = scorer.base, Cost()
     with cost.counted():
         left_out, detail = loss_with_others_shown(base, shots)
-        cost.candidates = 2 if left_out is not None else 0  # with the others shown, and without
+        cost.candidates = 2 if left_out is not None else 0  # each example with and without the others
     shown = shown_before(base, shots)
     prompts = [shown + prompt for prompt in exam.prompts] if exam else [shown + base.prompt(shots[0].input)]
     bare = exam.prompts if exam else (base.prompt(shots[0].input),)
@@ -325,18 +394,22 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
 
 
 def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:
-    """Tokens of a prompt, on average."""
+    """Return the mean length of the prompts in tokens."""
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
 def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:
-    """Examples as they stand before a question."""
+    """Return the examples as the text in front of a question, each as prompt, newline, output, empty line."""
     return "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
 
 
 @torch.no_grad()
 def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[LeftOut | None, str]:
-    """Each shot with the others in its prompt, and what to say of it."""
+    """Return the losses of each example with the others in its prompt, and what the report says about them.
+
+    Returns:
+        (None, "") for fewer than two examples, a prompt beyond the context, or a loss that is not finite.
+    """
     if len(shots) < 2:
         return None, ""
     losses, bare, tokens = [], [], []
@@ -358,7 +431,12 @@ def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[L
 
 
 def what_they_taught(shown: float, alone: float) -> str:
-    """That the base never learnt to use examples, if it did not; by its nats per token with and without."""
+    """Return a sentence if the base model never learned to use examples, else the empty text.
+
+    Args:
+        shown: the loss with examples in the prompt, in nats per label token.
+        alone: the loss without them, in nats per label token.
+    """
     if shown >= alone:
         found = f"they raise its loss on yours by {shown - alone:.2g} to {shown:.2f} nats per token"
     elif shown > LOST_NATS:
@@ -372,7 +450,12 @@ def what_they_taught(shown: float, alone: float) -> str:
 
 
 def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOut | None:
-    """Examples (n,) that were each left out once; None where one has no finite loss."""
+    """Return the left-out losses of n examples; None if one of them is not finite.
+
+    Args:
+        nats: (n,), summed over each example's label tokens.
+        label_tokens: (n,).
+    """
     if not nats.isfinite().all():
         return None
     return LeftOut(tuple(nats.tolist()), tuple(label_tokens.tolist()))

@@ -1,7 +1,7 @@
-"""Each shot under what the very same choice and search make of the other shots.
+"""Cross-validation: each example under a choice of modules and a search that did not see it.
 
-A verdict without held-out examples rests on it, so nothing that a shot is judged by may have seen it:
-neither the fit of the weights nor the choice of the modules.
+Without held-out examples the verdict uses these left-out losses. So neither the fit of the weights nor
+the choice of modules may have seen the example that they are measured on.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,14 @@ from composer.core.spec.job_spec import Job
 
 @dataclass(frozen=True)
 class LeavingOut:
-    """What it takes to make a composition again without some of its shots.
+    """Makes the composition again without one fold of the examples at a time.
 
     Attributes:
-        scorer: of all shots; whatever is spent here is counted there.
+        job: the request.
+        scorer: of all n examples; the work done here counts there.
         stack: every module that could be chosen.
-        choose: the indices of those that are chosen by these shots, given by their numbers.
+        screening: the losses of these modules alone.
+        choose: returns the indices of the modules that are chosen by the examples with these numbers.
     """
 
     job: Job
@@ -37,14 +39,18 @@ class LeavingOut:
     choose: Callable[[Sequence[int]], tuple[int, ...]]
 
     def parts(self) -> list[tuple[list[int], list[int]]]:
-        """(seen, hidden) numbers of the shots, as the default's own fits have them."""
+        """Return (seen, hidden) numbers of the examples for each fold, the same folds as in bagging."""
         return [
             (shown.nonzero().flatten().tolist(), (1 - shown).nonzero().flatten().tolist())
             for shown in parts_left_out(len(self.scorer.batch), DEFAULTS.parts)
         ]
 
     def single(self) -> Tensor:
-        """(n,) nats of each shot under the module that is best alone, of those chosen, on the others."""
+        """Return (n,) nats of each example under the best single module by the other folds; n at least 2.
+
+        The nats are summed over the example's label tokens. The best single module is taken from the modules
+        that the other folds choose.
+        """
         nats = torch.empty(len(self.scorer.batch))
         for seen, hidden in self.parts():
             chosen = self.choose(seen)
@@ -54,11 +60,14 @@ class LeavingOut:
         return nats
 
     def composed(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
-        """(n,) nats of each shot under a composition that was made without it.
+        """Return (n,) nats of each example under a composition made from the other folds; n at least 2.
+
+        The nats are summed over the example's label tokens.
 
         Args:
-            found: what the search found of it by the way, with the modules `kept`; it holds wherever the
-                other shots alone would have chosen the same modules.
+            found: (n,) nats that the search itself found with the modules `kept`; None if it found none. They
+                are taken for a fold if the other folds choose the same modules, else the search runs again.
+            kept: the indices of the modules of the composition.
         """
         nats = torch.empty(len(self.scorer.batch))
         for seen, hidden in self.parts():
@@ -70,7 +79,7 @@ class LeavingOut:
         return nats
 
     def _refitted(self, chosen: tuple[int, ...], seen: Sequence[int], hidden: Sequence[int]) -> Tensor:
-        """(len(hidden),) nats under the same search over these modules and shots."""
+        """Return (len(hidden),) nats of the hidden examples, after the same search on the seen ones."""
         shots = self.scorer.batch.examples
         base, stack = self.scorer.base, self.stack.subset(chosen)
         own = FewShotScorer(base, base.encode([shots[i] for i in seen]))
@@ -94,9 +103,16 @@ class LeavingOut:
 def losses_of_parts(
     scorer: FewShotScorer, stack: ModuleStack, template: str, alone: Sequence[float]
 ) -> list[float]:
-    """Nats per token of each module alone as a part of a composition, where a search begins.
+    """Return (N,) few-shot losses of each module alone in the composition's template.
 
-    `alone` is what they have in their own templates; in another than the composition's it says nothing.
+    They are in nats per label token, and a search starts from them. Modules are scored only if one of
+    them has another template of its own.
+
+    Args:
+        scorer: of the examples.
+        stack: N modules.
+        template: of the composition.
+        alone: (N,) few-shot losses of each module alone in its own template, in nats per label token.
     """
     if all(own in (None, template) for own in stack.templates):
         return list(alone)

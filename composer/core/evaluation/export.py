@@ -1,4 +1,4 @@
-"""A composition as a plain peft adapter: written, loaded again by peft, and compared."""
+"""The composition as a plain peft adapter: written, loaded by peft and compared with the search."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,19 @@ from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import BaseModel, TokenBatch
 from composer.core.spec.errors import ExportMismatchError
 
-# Largest difference of a logit, relative to the largest logit; the noise itself is about 1e-6 and 1e-2.
+# Largest difference of a logit, relative to the largest logit; rounding alone gives about 1e-6 and 1e-2.
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A module that went into the composition."""
+    """A module that the composition has a weight for.
+
+    Attributes:
+        name: of the module.
+        revision: its commit id; may be empty.
+        weight: the module's weight; with weights by layer their mean.
+    """
 
     name: str
     revision: str
@@ -30,7 +36,10 @@ class Parent:
 
 
 def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors; the same composition gives the same bytes."""
+    """Write adapter_config.json and adapter_model.safetensors into `folder`.
+
+    The same composition gives the same bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"base_model.model.{path}.lora_{letter}.weight": factor.cpu().contiguous()
@@ -45,7 +54,7 @@ def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path
 
 
 def adapter_config(lora: PlainLora, base: BaseModel, base_name: str) -> dict[str, Any]:
-    """What peft needs to load the adapter, with nothing it would read as a pattern."""
+    """Return the adapter_config.json that peft needs to load the adapter, without patterns by layer."""
     return {
         "base_model_name_or_path": base_name,
         "bias": "none",
@@ -65,9 +74,13 @@ def adapter_config(lora: PlainLora, base: BaseModel, base_name: str) -> dict[str
 
 
 def target_modules(paths: Sequence[str], all_paths: Sequence[str]) -> list[str]:
-    """The layers' short names where these mean exactly those layers, else their whole paths.
+    """Return the layers' short names if these match exactly those layers, else their whole paths.
 
-    peft matches a list by the end of the path, at a dot.
+    peft compares each name with the end of a path, at a dot.
+
+    Args:
+        paths: of the adapter's layers.
+        all_paths: of all linear layers of the base model.
     """
     short = {path.rpartition(".")[2] for path in paths}
     meant = {path for path in all_paths if path.rpartition(".")[2] in short}
@@ -76,7 +89,7 @@ def target_modules(paths: Sequence[str], all_paths: Sequence[str]) -> list[str]:
 
 @contextmanager
 def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
-    """The base model with the written adapter on it, exactly as anybody would load it."""
+    """Yield the base model with the written adapter, loaded as any user loads it; unload it afterwards."""
     wrapped = PeftModel.from_pretrained(base.model, str(folder), low_cpu_mem_usage=True)
     try:
         yield wrapped.eval()
@@ -86,17 +99,21 @@ def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
 
 @torch.no_grad()
 def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
-    """Refuse an adapter that peft computes otherwise than the search did.
+    """Refuse an adapter whose logits under peft differ from those of the search.
 
     Args:
-        expected: (n, length, vocabulary) logits of the composition as searched.
+        base: the frozen model.
+        wrapped: the base model with the adapter, by peft.
+        batch: n examples.
+        expected: (n, length, vocabulary) logits of the composition in the search.
 
     Raises:
-        ExportMismatchError: they differ by more than rounding.
+        ExportMismatchError: the largest difference, relative to the largest expected logit (at least 1), is
+            above TOLERANCE.
     """
     found = wrapped(**batch.inputs, use_cache=False).logits
     real = batch.inputs.get("attention_mask") if not base.is_encoder_decoder else None
-    if real is not None:  # what a decoder says at padding is nobody's business
+    if real is not None:  # a decoder's logits at padding are never used
         found, expected = found[real.bool()], expected[real.bool()]
     difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
     if not difference <= TOLERANCE[base.precision]:
@@ -105,14 +122,23 @@ def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expect
 
 @torch.no_grad()
 def searched_logits(base: BaseModel, batch: TokenBatch, adapters: Adapters) -> Tensor:
-    """(n, length, vocabulary) of one candidate, through the hooks that the search used."""
+    """Return logits (n, length, vocabulary) of one candidate, computed by the hooks as in the search."""
     return base.logits(batch, adapters)
 
 
 def write_card(
     folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[Parent], text: str
 ) -> None:
-    """README.md: what this adapter was made of, for people and for Hubs."""
+    """Write README.md: what the adapter was made of, for people and for Hubs.
+
+    Args:
+        folder: of the adapter.
+        title: of the card.
+        base_name: of the base model.
+        method: a name in choices.METHODS.
+        parents: in the order of the table.
+        text: what was measured.
+    """
     rows = "\n".join(
         f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
         for parent in parents
@@ -143,7 +169,7 @@ Load it with `PeftModel.from_pretrained(base, folder)`.
 
 
 def cell(text: str) -> str:
-    """Text that stays inside one cell of a Markdown table."""
+    """Return text that is safe in one cell of a Markdown table, at most 200 characters."""
     return "".join(character if character.isalnum() or character in "-_./ " else "_" for character in text)[
         :200
     ]

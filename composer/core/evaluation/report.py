@@ -1,4 +1,4 @@
-"""Facts about a run that its report states; docs/core/report.md describes every field."""
+"""Parts of report.json; docs/core/report.md describes every field."""
 
 import hashlib
 import importlib.metadata
@@ -23,7 +23,10 @@ PREDICTIONS_SHOWN = 200
 
 
 def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
-    """A rival as the report lists it; null where nothing was measured."""
+    """Return a baseline, or the composition, as a row of the report; null where nothing was measured.
+
+    Losses are in nats per label token, exact match and its interval in percent, seconds in the cost.
+    """
     found = accuracy(rival.answers, held_out) if rival.answers is not None else None
     return {
         "key": rival.key,
@@ -41,7 +44,7 @@ def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
 def prediction_rows(
     held_out: Sequence[Example], base: Sequence[str], composed: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The first held-out examples with both answers, side by side."""
+    """Return the first PREDICTIONS_SHOWN held-out examples, each with the answers of base and composition."""
     rows = zip(held_out, base, composed, strict=True)
     return [
         {
@@ -56,13 +59,16 @@ def prediction_rows(
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process ever held, in MB."""
+    """Return the most memory that this process has held so far, in MiB (2**20 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def versions() -> dict[str, str]:
-    """What computed this; the same versions, threads and machine type give the same bytes."""
+    """Return what computed the result: machine, threads and packages.
+
+    With the same versions, threads and machine type, the same job gives the same bytes.
+    """
     packages = ("torch", "transformers", "peft", "safetensors", "nevergrad", "numpy")
     return {
         "python": platform.python_version(),
@@ -73,19 +79,19 @@ def versions() -> dict[str, str]:
 
 
 def base_sha256(base_folder: Path) -> dict[str, str]:
-    """The sha256 of every file that a base model is read from: weights, configurations, tokenizer."""
+    """Return the SHA-256 of every file of a base model, in hexadecimal, by file name."""
     files = sorted({path for pattern in BASE_FILES for path in base_folder.glob(pattern) if path.is_file()})
     return {f"base/{path.name}": file_sha256(path) for path in files}
 
 
 def examples_sha256(folder: Path) -> dict[str, str]:
-    """The sha256 of the examples, by file."""
+    """Return the SHA-256 of the files of examples, in hexadecimal, by file name."""
     files = [folder / "examples.jsonl", folder / "held_out.jsonl"]
     return {path.name: file_sha256(path) for path in files if path.exists()}
 
 
 def modules_sha256(modules: Sequence[ModuleSource]) -> dict[str, str]:
-    """The sha256 of both files of every module that was given, composed or not."""
+    """Return the SHA-256 of both files of every module of the job, in hexadecimal, composed or not."""
     sums = {}
     for module in modules:
         config, weights = (f"modules/{module.name}/{name}" for name in MODULE_FILES[:2])
@@ -95,11 +101,11 @@ def modules_sha256(modules: Sequence[ModuleSource]) -> dict[str, str]:
 
 
 def weights_sha256(module: ModuleSource) -> str:
-    """As the caller knows it, else computed."""
+    """Return the SHA-256 of a module's weights file, in hexadecimal: the caller's if given, else computed."""
     return module.sha256 or file_sha256(module.folder / MODULE_FILES[1])
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

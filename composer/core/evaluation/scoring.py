@@ -1,4 +1,7 @@
-"""One adapter, or the base alone, scored on examples by itself."""
+"""Figures of one adapter, or of the base model alone, on examples.
+
+`evaluate_adapter` is the command `evaluate` of the command line.
+"""
 
 import math
 from collections.abc import Sequence
@@ -25,11 +28,22 @@ def evaluate_adapter(
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
 ) -> dict[str, float | int]:
-    """Figures of a base model on examples, with or without an adapter.
+    """Measure a base model on examples, with or without an adapter.
+
+    Args:
+        base: the base model.
+        adapter: the adapter; None for the base model alone.
+        examples_file: lines of {"input": …, "output": …}.
+        template: of the prompts.
+        max_new_tokens: the most tokens of one answer.
 
     Returns:
-        n, exact_match_percent (strict, greedy), reference_match_percent (as the released
-        LoraHub counts) and loss_nats_per_token.
+        n; exact_match_percent and reference_match_percent (as the released LoraHub counts), both of greedy
+        answers, 0 to 100; and loss_nats_per_token, in nats per label token.
+
+    Raises:
+        ComposeError: the template, the examples, the base model or the adapter cannot be used, or the loss
+            is not a number.
     """
     require_template(template)
     if not 1 <= max_new_tokens <= choices.MAX_NEW_TOKENS_LIMIT:
@@ -61,12 +75,17 @@ def evaluate_adapter(
 
 @torch.no_grad()
 def require_room(base: BaseModel, examples: Sequence[Example], called: str = "Example") -> None:
-    """Refuse a question that the base could not read whole, before anything is computed for it.
+    """Refuse an example that the base model cannot read whole, before anything is computed for it.
+
+    Args:
+        base: the frozen model.
+        examples: to be answered.
+        called: the word before the number of an example in the message.
 
     Raises:
-        ExamplesError: names the example, as the `called` with its number.
+        ExamplesError: an example's prompt has more tokens than fit; names the example.
     """
-    room = base.context_length() - (not base.is_encoder_decoder)  # a decoder's answer needs a place too
+    room = base.context_length() - (not base.is_encoder_decoder)  # a decoder needs a position for its answer
     for number, example in enumerate(examples, start=1):
         length = base.prompt_length(base.prompt(example.input))
         if length > room:
@@ -74,7 +93,7 @@ def require_room(base: BaseModel, examples: Sequence[Example], called: str = "Ex
 
 
 def score_examples(base: BaseModel, examples: Sequence[Example], adapters: Adapters) -> tuple[float, int]:
-    """(nats, label tokens) summed over all examples, some at a time."""
+    """Return (nats, label tokens) of one candidate, each summed over all examples, ROWS_AT_ONCE at a time."""
     nats, tokens = 0.0, 0
     for start in range(0, len(examples), ROWS_AT_ONCE):
         batch = base.encode(examples[start : start + ROWS_AT_ONCE])

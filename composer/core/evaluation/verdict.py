@@ -1,4 +1,7 @@
-"""How good an adapter is on examples it never saw, and what to make of it."""
+"""The verdict: what the figures on held-out or left-out examples advise.
+
+There is one function for each kind of evidence, from held-out examples down to none.
+"""
 
 import math
 import statistics
@@ -12,9 +15,12 @@ from composer.core.spec.verdict_rule import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SU
 
 @dataclass(frozen=True)
 class Verdict:
-    """What we advise: `use` it, take a `single` module, `train` a LoRA, or `none` of these.
+    """The advice of a report.
 
-    Where nothing was compared it is `unmeasured`: that is no advice against it.
+    Attributes:
+        decision: `use` the composition, take a `single` module, `train` a LoRA, or `none` of these.
+            `unmeasured` where nothing was compared, which is no advice against the composition.
+        text: the advice and its figures in words.
     """
 
     decision: str
@@ -22,9 +28,14 @@ class Verdict:
 
 
 def sign_test(n_better: int, n_worse: int) -> float:
-    """How likely so many wins among the answers that differ would be by luck alone, 0 to 1.
+    """Return the probability, 0 to 1, of at least so many better answers by chance alone.
 
-    One-sided and exact; answers on which both are right or both wrong say nothing.
+    One-sided and exact. Only answers that differ count: exactly one of the two is right.
+
+    Args:
+        n_better: examples that only the first answers correctly.
+        n_worse: examples that only the second answers correctly.
+
     Source: McNemar, Psychometrika 12 (1947), in its exact form.
     """
     n = n_better + n_worse
@@ -35,7 +46,11 @@ def sign_test(n_better: int, n_worse: int) -> float:
 def is_surely_better(
     answers: Sequence[str], others: Sequence[str], examples: Sequence[Example], level: float = LUCK_LEVEL
 ) -> bool:
-    """Whether `answers` are right more often than `others`, beyond luck."""
+    """Return whether `answers` are right more often than `others`, by a sign test at `level`, 0 to 1.
+
+    Raises:
+        ValueError: the three sequences have different lengths.
+    """
     pairs = [
         (is_exact_match(ours, example.output), is_exact_match(theirs, example.output))
         for ours, theirs, example in zip(answers, others, examples, strict=True)
@@ -46,13 +61,15 @@ def is_surely_better(
 def verdict_on_held_out(
     answers: Mapping[str, Sequence[str]], examples: Sequence[Example], single_name: str
 ) -> Verdict:
-    """Compare exact match on the held-out examples.
+    """Compare the exact match on the held-out examples.
 
-    "use" needs the composition to be right more often than every rival, beyond luck; the uniform average,
-    a composition itself, must only not be right more often.
+    "use" needs the composition to be right more often than every other baseline, by a sign test. The
+    uniform average is a composition itself: it must only not be right more often.
 
     Args:
-        answers: of "composed" and of the measured keys of RIVALS, one per example.
+        answers: of "composed", "zero_shot" and the other measured baselines, one per held-out example.
+        examples: the held-out examples.
+        single_name: the name of the best single module.
     """
     rivals = [key for key in RIVALS if key in answers]
     percent = {key: accuracy(answers[key], examples).percent for key in answers}
@@ -73,10 +90,14 @@ def verdict_on_held_out(
 
 
 def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
-    """Whether the composition is ahead of whatever else one could take.
+    """Return whether the composition is ahead of every baseline that one could take instead.
 
-    The uniform average is no such thing: it is a composition too, only without weights that were searched,
-    and does about as well where a few modules were picked by hand.
+    The uniform average is a composition too, only without searched weights, and does about as well if a
+    few modules were picked by hand. So it must only not be ahead of the composition.
+
+    Args:
+        rivals: keys of the measured baselines.
+        is_ahead: whether the first key is ahead of the second.
     """
     if "uniform" in rivals and is_ahead("uniform", "composed"):
         return False
@@ -84,7 +105,10 @@ def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bo
 
 
 def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
-    """The advice to take `best` of RIVALS, or, of those that are no adapter, none."""
+    """Return the advice to take the baseline `best` instead.
+
+    The decision is `train` for a trained LoRA, `single` for the best single module, else `none`.
+    """
     if best == "lora_on_shots":
         return Verdict("train", f"Train a LoRA instead: it {said}. {figures}")
     if best == "best_single":
@@ -95,7 +119,7 @@ def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
 
 
 def verdict_without_rivals(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
-    """What may be said of answers to held-out examples that nothing else was asked."""
+    """Return the verdict where only the composition answered the held-out examples."""
     found = accuracy(answers, examples)
     low, high = found.interval_percent
     return Verdict(
@@ -107,7 +131,7 @@ def verdict_without_rivals(answers: Sequence[str], examples: Sequence[Example]) 
 
 
 def verdict_without_evidence(reason: str) -> Verdict:
-    """What may be said when there is nothing to say it by."""
+    """Return the verdict where there are no held-out and no left-out examples."""
     return Verdict(
         "unmeasured",
         f"{reason} The examples that the weights were fitted on prove nothing. "
@@ -117,11 +141,11 @@ def verdict_without_evidence(reason: str) -> Verdict:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A handful of examples, each scored under what was made without it.
+    """n examples, each scored under something that was made without it.
 
     Attributes:
-        nats: cross entropy of each, summed over its label tokens.
-        label_tokens: how many it has.
+        nats: (n,) cross entropy of each example, summed over its label tokens.
+        label_tokens: (n,) label tokens of each example.
     """
 
     nats: tuple[float, ...]
@@ -129,17 +153,19 @@ class LeftOut:
 
     @property
     def loss_nats(self) -> float:
-        """Per label token."""
+        """Return the loss over all n examples, in nats per label token."""
         return sum(self.nats) / sum(self.label_tokens)
 
     @property
     def chances(self) -> tuple[float, ...]:
-        """For each example the chance that a token of its answer is right, their geometric mean, 0 to 1."""
+        """Return (n,) probabilities, 0 to 1: the geometric mean over each example's label tokens."""
         return tuple(math.exp(-x / n) for x, n in zip(self.nats, self.label_tokens, strict=True))
 
 
 def mean_interval(values: Sequence[float], level: float) -> tuple[float, float]:
-    """Bounds of the mean of a few values, which lies above the lower one with a chance of `level`.
+    """Return the lower and upper bound of the mean of n values, n at least 2.
+
+    The mean is above the lower bound with the probability `level`, and below the upper one with the same.
 
     Source: Student, The probable error of a mean, Biometrika 6 (1908).
     """
@@ -149,7 +175,9 @@ def mean_interval(values: Sequence[float], level: float) -> tuple[float, float]:
 
 
 def t_quantile(p: float, freedom: int) -> float:
-    """Student's t at the chance `p` of 0.5 to 0.99: exact for one and two degrees of freedom, else to 1 %.
+    """Return the quantile of Student's t at the probability `p`, 0.5 to 0.99.
+
+    It is exact for one and two degrees of freedom, and accurate to 1 % for more.
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
     """
@@ -167,13 +195,18 @@ def t_quantile(p: float, freedom: int) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-# Of the chance of a right token, in the mean: a lead of less is none, however much lower the loss, where
-# neither gets anything right as where both do.
+# Mean lead in the probability of a right token. A smaller lead does not count, even with a much lower loss:
+# then both get almost everything right, or almost nothing.
 LEAST_LEAD = 0.01
 
 
 def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
-    """Whether examples that were left out speak for `ours`, as surely as so few can."""
+    """Return whether left-out examples favour `ours` over `others`, as surely as so few examples can.
+
+    Both hold the same n examples in the same order, n at least 2. The mean lead in probability must be at
+    least LEAST_LEAD. Then the loss must be below WORTH_LEFT_OUT of the other one if the lead is sure, else
+    below FAR_LEFT_OUT of it.
+    """
     leads = [mine - theirs for mine, theirs in zip(ours.chances, others.chances, strict=True)]
     if statistics.fmean(leads) < LEAST_LEAD:
         return False
@@ -183,12 +216,13 @@ def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
 
 
 def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdict:
-    """Compare the chances of right tokens on examples that each fit had left out.
+    """Compare the probabilities of the right tokens on left-out examples.
 
-    Used when there are no held-out examples; weaker evidence, and it says so.
+    Used without held-out examples; the text says that this is weaker evidence.
 
     Args:
-        left_out: of "composed", "zero_shot" and of further measured keys of RIVALS.
+        left_out: of "composed", "zero_shot" and the other measured baselines; the same n examples in each.
+        single_name: the name of the best single module.
     """
     composed = left_out["composed"]
     rivals = [key for key in RIVALS if key in left_out]

@@ -1,10 +1,10 @@
-"""How several LoRA modules become one.
+"""What a method is, and the three forms in which it adds deltas to a layer.
 
 Convention, as in peft: A is (r, d_in), B is (d_out, r), and a layer adds
 (alpha / r) * B @ A to its frozen weight of shape (d_out, d_in).
 
-A method turns P vectors of weights into P candidates at once (`adapters`) and one
-vector into the factors of a plain adapter (`lora`).
+P is the number of candidates, N of modules, L of layers. A method turns P weight vectors into P
+candidates at once (`adapters`), and one weight vector into the factors of a plain adapter (`lora`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ from composer.core.spec.errors import MismatchedModulesError
 
 
 class LowRank(Protocol):
-    """What P candidates add to one layer's output."""
+    """What P candidates add to the output of one layer."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x (P, tokens, d_in) -> (P, tokens, d_out)."""
+        """Return the P deltas' products with x: (P, rows, d_in) -> (P, rows, d_out)."""
 
 
 Adapters = Mapping[str, LowRank]  # by the path of the layer
@@ -31,43 +31,65 @@ Adapters = Mapping[str, LowRank]  # by the path of the layer
 
 @dataclass(frozen=True)
 class OwnFactors:
-    """Each candidate has its own A (P, r, d_in) and B (P, d_out, r); alpha / r is in B."""
+    """Each candidate has its own factors; alpha / r is already in B.
+
+    Attributes:
+        A: (P, r, d_in).
+        B: (P, d_out, r).
+    """
 
     A: Tensor
     B: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return Bₚ Aₚ x for each row: (P, rows, d_in) -> (P, rows, d_out)."""
         return (x @ self.A.mT) @ self.B.mT
 
 
 @dataclass(frozen=True)
 class SharedFactors:
-    """All candidates share A (R, d_in) and B (d_out, R) and differ in R factors between them, (P, 1, R)."""
+    """All candidates share A and B and differ in R coefficients between them.
+
+    Attributes:
+        A: (R, d_in).
+        B: (d_out, R).
+        between: (P, 1, R) coefficients, the scaling included.
+    """
 
     A: Tensor
     B: Tensor
     between: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return B diag(betweenₚ) A x for each row: (P, rows, d_in) -> (P, rows, d_out)."""
         return ((x @ self.A.T) * self.between) @ self.B.T
 
 
 @dataclass(frozen=True)
 class WholeDelta:
-    """Each candidate has its own ΔW (P, d_out, d_in), of whatever rank."""
+    """Each candidate has its own delta as a whole matrix, of any rank.
+
+    Attributes:
+        delta: ΔW (P, d_out, d_in), the scaling included.
+    """
 
     delta: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return ΔWₚ x for each row: (P, rows, d_in) -> (P, rows, d_out)."""
         return x @ self.delta.mT
 
 
 @dataclass(frozen=True)
 class PlainLora:
-    """One adapter: (A, B) by layer path, one rank, one alpha.
+    """The factors of one plain adapter, as they are written to its files.
 
-    `energy_kept` is the share of the squared size of its deltas that cutting it to its rank left;
-    1 if nothing was cut.
+    Attributes:
+        factors: A (rank, d_in) and B (d_out, rank), fp32, by the path of the layer.
+        rank: r, the same in every layer.
+        alpha: every layer adds (alpha / rank) * B @ A.
+        energy_kept: the share of the deltas' squared Frobenius norm, summed over the layers, that is left
+            after cutting to `rank`, 0 to 1; 1 if nothing was cut.
     """
 
     factors: Mapping[str, tuple[Tensor, Tensor]]
@@ -77,53 +99,60 @@ class PlainLora:
 
 
 class Method(Protocol):
-    """A way to make one adapter from N modules, steered by a vector of numbers that a search moves.
+    """A way to make one adapter from N modules and a weight vector that a search changes.
 
-    Most methods have one number for each module; a method that weighs layer by layer has N for
-    each of L layers, and its numbers need not be the coefficients themselves.
+    Most methods have one weight per module. A method with weights by layer has L * N weights, and its
+    weights need not be the coefficients themselves.
+
+    Attributes:
+        name: a name in choices.METHODS.
+        stack: the N modules.
+        bound: every weight stays within ±bound.
     """
 
     name: str
     stack: ModuleStack
-    bound: float  # every number of a weight vector stays within ±bound
+    bound: float
 
     @property
     def n_weights(self) -> int:
-        """How many numbers a search moves."""
+        """Return the length of the weight vector."""
 
     @property
     def start(self) -> Tensor:
-        """(n_weights,) where a search begins."""
+        """Return the weights (n_weights,) from which a search starts."""
 
     def adapters(self, weights: Tensor) -> Adapters:
-        """The P candidates of weights (P, n_weights), differentiable in the weights."""
+        """Return the P candidates of weights (P, n_weights), differentiable in the weights."""
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        """The adapter of one weight vector (n_weights,)."""
+        """Return the adapter of one weight vector (n_weights,)."""
 
     def by_module(self, weights: Sequence[float]) -> tuple[float, ...]:
-        """(N,) what one weight vector gives each module, to be told to people."""
+        """Return (N,) numbers for the reader: what the weight vector (n_weights,) gives each module."""
 
     def by_layer(self, weights: Sequence[float]) -> Tensor | None:
-        """(L, N) coefficients in the order of `stack.layers`; None where all layers share them."""
+        """Return (L, N) coefficients in the order of `stack.layers`, or None where all layers share them."""
 
 
 class OneWeightPerModule:
-    """What the methods have in common whose weights are the modules' own coefficients."""
+    """The common part of the methods whose N weights are the modules' own coefficients."""
 
     stack: ModuleStack
     bound = WEIGHT_BOUND
 
     @property
     def n_weights(self) -> int:
+        """Return N, the number of modules."""
         return len(self.stack)
 
     @property
     def start(self) -> Tensor:
-        """Nothing is added."""
+        """Return (N,) zeros: the base model without a delta."""
         return torch.zeros(len(self.stack))
 
     def by_module(self, weights: Sequence[float]) -> tuple[float, ...]:
+        """Return the weights (N,) themselves."""
         return tuple(weights)
 
     def by_layer(self, _weights: Sequence[float]) -> None:
@@ -131,22 +160,28 @@ class OneWeightPerModule:
 
 
 def single_modules(stack: ModuleStack, indices: Sequence[int]) -> Adapters:
-    """One candidate per index: that module alone, at weight 1."""
+    """Return one candidate per index, each one module alone at weight 1.
+
+    P = len(indices); the factors are A (P, rank, d_in) and B (P, d_out, rank) in each layer.
+    """
     chosen = list(indices)
     scalings = stack.scalings[chosen].view(-1, 1, 1)
     return {path: OwnFactors(A[chosen], scalings * B[chosen]) for path, A, B in stack.factors()}
 
 
 def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = True) -> None:
-    """Refuse modules that a sum of factors would mix up.
+    """Refuse modules whose factors cannot be summed.
 
-    The released LoraHub compares shapes only, and uses the alpha / r of the last module for all.
+    The released LoraHub compares only the shapes, and uses the alpha / r of the last module for all.
 
     Args:
+        stack: the modules.
+        method: the name of the method, for the message.
         scalings: whether alpha / r has to agree too.
 
     Raises:
-        MismatchedModulesError: ranks, targets or alpha / r differ; names the first that does.
+        MismatchedModulesError: the rank, the target modules or alpha / r differ; names the first module
+            that differs from module 0.
     """
     first = stack.names[0]
     for i, name in enumerate(stack.names):
@@ -167,7 +202,7 @@ def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = Tr
 
 
 def as_adapters(lora: PlainLora) -> Adapters:
-    """One candidate: this adapter."""
+    """Return the one candidate that is this adapter: A (1, rank, d_in), B (1, d_out, rank) in each layer."""
     scaling = lora.alpha / lora.rank
     return {
         path: OwnFactors(A.unsqueeze(0), scaling * B.unsqueeze(0)) for path, (A, B) in lora.factors.items()

@@ -1,12 +1,12 @@
-"""Merging factor by factor, as peft's add_weighted_adapter does it.
+"""Merging factor by factor, as peft's add_weighted_adapter does.
 
-All A are merged with each other and all B with each other, each by the same rule:
-ΔW = (Σ √|wᵢsᵢ| B'ᵢ)(Σ sgn(wⱼ) √|wⱼsⱼ| A'ⱼ), where A' and B' are the factors after the rule's
-pruning and election of signs. The sign stands on A, so that a module alone at weight w gives w
-times its delta. Cross terms remain, as in a product of sums.
+A rule merges all A with each other and all B with each other:
+ΔW = (Σ √|wᵢsᵢ| B'ᵢ)(Σ sgn(wⱼ) √|wⱼsⱼ| A'ⱼ), where A' and B' are the factors after the rule has pruned
+them and elected their signs. The sign of the weight is on A, so one module alone at weight w gives w
+times its (pruned) delta. Cross terms remain, as in LoraHub's product of sums.
 
-An election of signs among factors of different A says little about their deltas: these methods
-are here because people know them.
+The sign of a single factor says little about the delta. These methods are offered because they are
+known from peft.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +26,29 @@ from composer.core.methods.base import (
 from composer.core.modules.module_stack import ModuleStack
 
 TIES_DENSITY = 0.2  # the share of values kept, as in the paper
-DARE_DENSITY = 0.5  # kept at random, the rest dropped
+DARE_DENSITY = 0.5  # the share of values kept, at random
 MAGNITUDE_DENSITY = 0.5
 
-Rule = Callable[[Tensor, torch.Generator], Tensor]  # (N, …) of one factor in N modules -> the same shape
+Rule = Callable[[Tensor, torch.Generator], Tensor]  # (N, …) of one factor of N modules -> the same shape
 
 
 class Factorwise(OneWeightPerModule):
-    """One of the rules of RULES over a stack of modules of equal ranks and targets."""
+    """A rule of RULES applied to a stack of modules with equal ranks and target modules; N weights.
+
+    The factors are pruned once, when the method is made: no rule reads the weights.
+    """
 
     def __init__(self, name: str, stack: ModuleStack, *, seed: int) -> None:
+        """Prune the factors by the rule.
+
+        Args:
+            name: a key of RULES.
+            stack: N modules.
+            seed: of the values that DARE drops.
+
+        Raises:
+            MismatchedModulesError: the modules differ in rank or target modules.
+        """
         require_equal_shapes(stack, name, scalings=False)
         self.name = name
         generator = torch.Generator().manual_seed(seed)
@@ -44,6 +57,7 @@ class Factorwise(OneWeightPerModule):
         self.stack = replace(stack, blocks=tuple((A, B_T.contiguous()) for A, B_T in prepared))
 
     def adapters(self, weights: Tensor) -> Adapters:
+        """Return the P candidates of weights (P, N): factors A (P, rank, d_in) and B (P, d_out, rank)."""
         scaled = weights.to(self.stack.scalings.device) * self.stack.scalings
         on_B = scaled.abs().sqrt()  # (P, N)
         on_A = scaled.sign() * on_B
@@ -53,7 +67,10 @@ class Factorwise(OneWeightPerModule):
         }
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        """The modules' own rank, and alpha = r: every scaling is in the factors."""
+        """Return the adapter of weights (N,), with the modules' own rank.
+
+        Its alpha is r, because the modules' scalings are already in the factors.
+        """
         adapters = self.adapters(torch.tensor([weights], dtype=torch.float32))
         factors = {
             path: (low.A[0], low.B[0]) for path, low in adapters.items() if isinstance(low, OwnFactors)
@@ -62,12 +79,21 @@ class Factorwise(OneWeightPerModule):
 
 
 def keep_all(values: Tensor, _generator: torch.Generator) -> Tensor:
-    """peft's "linear": nothing is pruned."""
+    """Return the values (N, …) as they are: peft's "linear" prunes nothing."""
     return values
 
 
 def keep_largest(values: Tensor, _generator: torch.Generator | None = None, *, density: float) -> Tensor:
-    """Each module keeps the `density` share of its values that are largest in size; the rest is zero."""
+    """Keep the share `density` of each module's values that are largest in size; set the others to zero.
+
+    The number of kept values is rounded down.
+
+    Args:
+        values: (N, …) of one factor, or of one delta, of N modules.
+        density: from 0 to 1.
+
+    Source: peft, magnitude_prune; the trim step of TIES-Merging, arXiv:2306.01708.
+    """
     rows = values.flatten(1)
     n_kept = int(density * rows.shape[1])
     kept = torch.zeros_like(rows).scatter_(1, rows.abs().topk(n_kept, dim=1).indices, 1.0)
@@ -75,7 +101,7 @@ def keep_largest(values: Tensor, _generator: torch.Generator | None = None, *, d
 
 
 def drop_at_random(values: Tensor, generator: torch.Generator, *, density: float) -> Tensor:
-    """Each value survives with probability `density` and is then divided by it.
+    """Keep each of the values (N, …) with the probability `density`, divided by it; set the others to zero.
 
     Source: Yu et al., DARE, arXiv:2311.03099.
     """
@@ -84,27 +110,32 @@ def drop_at_random(values: Tensor, generator: torch.Generator, *, density: float
 
 
 def agreement(values: Tensor) -> Tensor:
-    """(N, …) booleans: a sign is elected for each value by the sum over modules; who has it agrees.
+    """Return (N, …) booleans: whether a value has the sign that the sum over the N modules elects.
 
-    Source: Yadav et al., TIES-Merging, arXiv:2306.01708.
+    The elected sign is that of the sum of the values, + for a sum of zero. A value of zero never agrees.
+
+    Source: Yadav et al., TIES-Merging, arXiv:2306.01708, the elect step.
     """
     elected = torch.where(values.sum(0) >= 0, 1.0, -1.0)
     return values.sign() == elected
 
 
 def agreeing(values: Tensor) -> Tensor:
-    """Whoever agrees counts, averaged over those."""
+    """Return (N, …): the agreeing values, divided by their number over the N modules; the others are zero.
+
+    Source: Yadav et al., TIES-Merging, arXiv:2306.01708, the disjoint mean.
+    """
     agrees = agreement(values)
     return values * agrees / agrees.sum(0).clamp(min=1)
 
 
 def ties(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Keep the largest, elect signs."""
+    """Trim the values (N, …) to the density TIES_DENSITY, then elect signs."""
     return agreeing(keep_largest(values, generator, density=TIES_DENSITY))
 
 
 def dare_ties(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Drop at random, elect signs."""
+    """Drop values (N, …) at random to the density DARE_DENSITY, then elect signs."""
     return agreeing(drop_at_random(values, generator, density=DARE_DENSITY))
 
 

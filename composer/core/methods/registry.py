@@ -1,4 +1,4 @@
-"""The methods by name."""
+"""The methods by name; `make_method` is the one place that makes them."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,10 +22,16 @@ OF_A_STACK: Mapping[str, Callable[[ModuleStack], Method]] = {
 
 
 def make_method(name: str, stack: ModuleStack, *, seed: int) -> Method:
-    """The method of choices.METHODS called `name`; the seed matters to those that draw.
+    """Return the method `name` for a stack of modules.
+
+    Args:
+        name: a name in choices.METHODS.
+        stack: N modules.
+        seed: of the values that DARE drops; the other methods ignore it.
 
     Raises:
-        MismatchedModulesError: the modules cannot be combined that way.
+        MismatchedModulesError: the method cannot combine these modules.
+        KeyError: there is no such method.
     """
     if name in OF_A_STACK:
         return OF_A_STACK[name](stack)

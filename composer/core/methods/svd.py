@@ -1,9 +1,9 @@
-"""Merging whole updates and cutting the result to a small rank.
+"""Merging whole deltas and cutting the result to a small rank by an SVD.
 
-The sum, or the TIES merge, of N modules has a higher rank than one module. Both methods here
-search on the whole of it, which is linear in the weights, and cut once at the end: a cut for each
-candidate would cost more than scoring it, and has no gradient where singular values meet. The
-loss that is reported for the result is that of the adapter after the cut.
+The sum, or the TIES merge, of N modules has a higher rank than one module. Both methods search on the
+whole merge, which is linear in the weights, and cut once at the end. A cut for each candidate would
+cost more than scoring it, and its gradient does not exist where singular values are equal. The loss
+that the report states is that of the adapter after the cut.
 """
 
 import math
@@ -19,67 +19,70 @@ from composer.core.modules.module_stack import ModuleStack
 
 
 class TruncatedSum(ExactSum):
-    """The exact sum, then in each layer the nearest update of the modules' own (largest) rank.
+    """The exact sum, then in each layer the nearest delta of the rank of the stack; N weights.
 
-    Source: peft, add_weighted_adapter(combination_type="svd"), without its clamping; in one
-    respect otherwise: peft keeps the first module's use_rslora for the result, whose alpha / r it
-    then gets wrong by √r.
+    Source: peft, add_weighted_adapter(combination_type="svd"), without its clamping. peft also keeps the
+    first module's use_rslora for the result, whose scaling is then wrong by √r; this class does not.
     """
 
     name = "svd"
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
+        """Return the adapter of weights (N,), cut to the rank of the stack."""
         return truncated(super().lora(weights), self.stack.rank)
 
 
 class TruncatedTies(OneWeightPerModule):
-    """TIES on the updates themselves, layer by layer, then cut to the modules' own (largest) rank.
+    """TIES on whole deltas, layer by layer, then a cut to the rank of the stack; N weights.
 
-    Of each module's s BA the largest fifth is kept; a sign is elected for each entry by their sum,
-    before weighting; the weighted entries that have it are averaged. So the merge is linear in the
-    weights. The paper trims over the whole model instead of each layer.
+    In each layer every module keeps the largest fifth of the entries of its sᵢBᵢAᵢ. The sum over the
+    modules, before weighting, elects a sign for each entry. The weighted entries with that sign are
+    averaged over their number, so the merge is linear in the weights. The paper trims over the whole model
+    instead of each layer.
 
-    Source: Yadav et al., TIES-Merging, arXiv:2306.01708, on whole updates as in peft,
-    add_weighted_adapter(combination_type="ties_svd"); the use_rslora remark of TruncatedSum holds.
+    Source: Yadav et al., TIES-Merging, arXiv:2306.01708, on whole deltas as in peft,
+    add_weighted_adapter(combination_type="ties_svd"); the note on use_rslora in TruncatedSum holds here too.
     """
 
     name = "ties_svd"
 
     def __init__(self, stack: ModuleStack) -> None:
         self.stack = stack
-        # (N, d_out, d_in) of each layer; the entries are computed anew, as they take four times as much
+        # (N, d_out, d_in) booleans of each layer; the fp32 deltas would need four times the memory
         self.counted = [
             agreement(keep_largest(deltas, density=TIES_DENSITY)) for _, deltas in whole_deltas(stack)
         ]
 
     def merged(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """(path, ΔW (P, d_out, d_in)) of each layer before the cut."""
+        """Yield (path, ΔW (P, d_out, d_in)) of each layer before the cut, for weights (P, N)."""
         w = weights.to(self.stack.scalings.device)
         for (path, deltas), counted in zip(whole_deltas(self.stack), self.counted, strict=True):
             shares = deltas * counted / counted.sum(0).clamp(min=1)
             yield path, (w @ shares.flatten(1)).view(-1, *shares.shape[1:])
 
     def adapters(self, weights: Tensor) -> Adapters:
+        """Return the P candidates of weights (P, N) before the cut, differentiable in the weights."""
         return {path: WholeDelta(delta) for path, delta in self.merged(weights)}
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
+        """Return the adapter of weights (N,), cut to the rank of the stack."""
         merged = self.merged(torch.tensor([list(weights)], dtype=torch.float32))
         parts = ((path, *torch.linalg.svd(delta[0].double(), full_matrices=False)) for path, delta in merged)
         return cut(parts, self.stack.rank)
 
 
 def whole_deltas(stack: ModuleStack) -> Iterator[tuple[str, Tensor]]:
-    """(path, sᵢ BᵢAᵢ (N, d_out, d_in)) of each layer."""
+    """Yield (path, sᵢ BᵢAᵢ (N, d_out, d_in)) of each layer."""
     scalings = stack.scalings.view(-1, 1, 1)
     for path, A, B in stack.factors():
         yield path, scalings * (B @ A)
 
 
 def truncated(lora: PlainLora, rank: int) -> PlainLora:
-    """The nearest adapter of this rank; `energy_kept` counts what earlier cuts left out too.
+    """Return the nearest adapter of this rank, in the Frobenius norm of each layer's delta.
 
-    QR of both factors, then an SVD of the small core between them; the (d_out, d_in) product is
-    never made.
+    It takes a QR of both factors and an SVD of the small core between them, so the product (d_out, d_in)
+    is never made. `energy_kept` of the result includes what earlier cuts removed.
     """
     shorter = cut(singular_parts(lora), rank)
     kept = shorter.energy_kept * lora.energy_kept
@@ -87,7 +90,10 @@ def truncated(lora: PlainLora, rank: int) -> PlainLora:
 
 
 def singular_parts(lora: PlainLora) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """(path, U (d_out, k), S (k,), Vᵀ (k, d_in)) of each layer's update, fp64, without making the update."""
+    """Yield (path, U (d_out, k), S (k,), Vᵀ (k, d_in)) of each layer's delta, fp64.
+
+    k is the smallest of rank, d_out and d_in. The delta itself is never made.
+    """
     root = math.sqrt(lora.alpha / lora.rank)
     for path, (A, B) in lora.factors.items():
         Q_B, R_B = torch.linalg.qr(root * B.double())
@@ -97,10 +103,15 @@ def singular_parts(lora: PlainLora) -> Iterator[tuple[str, Tensor, Tensor, Tenso
 
 
 def cut(parts: Iterator[tuple[str, Tensor, Tensor, Tensor]], rank: int) -> PlainLora:
-    """The adapter of the `rank` largest singular values of each layer.
+    """Return the adapter of the `rank` largest singular values of each layer.
 
-    A and B share each singular value by its root. Each singular vector's sign is fixed by its
-    largest entry, so the bytes repeat.
+    A (rank, d_in) and B (d_out, rank) each take the root of every singular value, and alpha is `rank`. If
+    a layer has fewer singular values, zeros fill the rest. The largest entry of each left singular vector
+    is made positive, because an SVD leaves the sign open; so the bytes of the file repeat.
+
+    Args:
+        parts: (path, U (d_out, k), S (k,), Vᵀ (k, d_in)) of each layer, S in descending order.
+        rank: at least 1.
 
     Source: Eckart and Young, Psychometrika 1 (1936).
     """

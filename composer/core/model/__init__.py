@@ -1,0 +1,1 @@
+"""The frozen base model: tokens, losses, gradients and answers of P candidates at once."""

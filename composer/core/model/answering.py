@@ -1,7 +1,7 @@
-"""Answers of a base that stays in memory, with and without an adapter on it.
+"""Answers of a base model that stays in memory, with and without an adapter.
 
-Nothing of an adapter may outlive its answer: only its A and B factors are ever read, hooks add what
-they say and forget it, and between two adapters the base's own tensors are held against their hash.
+No trace of an adapter may stay after its answer. Only A and B factors are read, the hooks hold them
+for one forward pass, and `require_unchanged` compares the base's tensors with their hash.
 """
 
 import hashlib
@@ -21,9 +21,14 @@ from composer.core.spec.errors import BaseChangedError, ExampleTooLongError, Pro
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote.
+    """One answer of a model.
 
-    `is_out_of_time`, `is_full`: the clock, or the largest number of tokens, ended it; not the model.
+    Attributes:
+        text: the answer, without special tokens and outer white space.
+        tokens: the tokens of `text`, counted by encoding it again.
+        seconds: how long the answer took.
+        is_out_of_time: the answer took at least the time limit.
+        is_full: `tokens` reached the largest number of new tokens.
     """
 
     text: str
@@ -34,36 +39,45 @@ class Answer:
 
 
 class AnsweringBase:
-    """A base whose linear layers are all hooked, so that any adapter for it can be laid on for one answer."""
+    """A base model with hooks on all of its linear layers, so that each answer can use another adapter."""
 
     def __init__(self, base: BaseModel) -> None:
+        """Register the hooks and take the hash of the base's tensors."""
         self.base = base
         base.hook(base.linear_layers())
         self.sha256 = tensors_sha256(base.model)
 
     def read(self, text: str, template: str) -> tuple[str, int]:
-        """The prompt as the model reads it, and how many tokens that is."""
+        """Return the prompt of an input in this template, and its length in tokens."""
         prompt = self.base.prompt(text, template)
         return prompt, self.base.prompt_length(prompt)
 
     def adapters(self, folder: Path, name: str) -> Adapters:
-        """The adapter in `folder`, to be laid on this base.
+        """Read the adapter in `folder` as one candidate for this base.
+
+        Args:
+            folder: holds adapter_config.json and adapter_model.safetensors.
+            name: the name in messages.
 
         Raises:
-            ComposeError: it is no plain LoRA adapter, or one for another base.
+            ModuleUnreadableError: it is not a plain LoRA adapter.
+            MismatchedModulesError: it is for another base model.
         """
         stack = stack_modules([read_module(folder, name)]).to(self.base.device)
         self.base.require_layers(stack.layers)
         return single_modules(stack, [0])
 
     def answer(self, prompt: str, adapters: Adapters, *, max_new_tokens: int, limit_s: float) -> Answer:
-        """The greedy answer; no adapters: the base's own.
+        """Return the greedy answer to one prompt.
 
         Args:
-            limit_s: after so many seconds it ends with what is written so far.
+            prompt: whole, with the template around the input.
+            adapters: one candidate; {} for the base model alone.
+            max_new_tokens: the most tokens of the answer.
+            limit_s: the time limit in seconds; at the limit the answer ends with the text so far.
 
         Raises:
-            PromptTooLongError: the base has not so many positions.
+            PromptTooLongError: the prompt does not fit the base model's context.
         """
         self.base.model.generation_config.max_time = limit_s
         started = time.monotonic()
@@ -76,17 +90,17 @@ class AnsweringBase:
         return Answer(text, tokens, seconds, seconds >= limit_s, tokens >= max_new_tokens)
 
     def require_unchanged(self) -> None:
-        """Refuse to go on with a base that is not what it was.
+        """Refuse to continue with a base model whose tensors have changed.
 
         Raises:
-            BaseChangedError: a tensor has another value, another name, or is gone.
+            BaseChangedError: a tensor has another value, name, type or shape, or is missing.
         """
         if tensors_sha256(self.base.model) != self.sha256:
             raise BaseChangedError
 
 
 def tensors_sha256(model: nn.Module) -> str:
-    """The names and the bytes of every parameter and buffer, as one hash."""
+    """Return the SHA-256 of names, types, shapes and bytes of all parameters and buffers, in hexadecimal."""
     digest = hashlib.sha256()
     own: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in own:

@@ -1,13 +1,15 @@
 """A frozen base model, encoder-decoder or decoder-only, that scores P candidates at once.
 
-The weights of the base are never touched. Each candidate's delta is added to a linear
-layer's output by a hook; P candidates are P copies of the examples in one batch, ordered
-candidate by candidate. Any architecture is scored through transformers' own forward pass; T5 is scored
-on rows of tokens without padding (composer.core.model.t5).
+The parameters of the base never change. A hook adds the candidate's delta to the output of each linear
+layer. P candidates are P copies of the examples in one batch, ordered candidate by candidate.
+transformers' own forward pass scores any architecture; T5 is scored on rows of tokens without padding
+(composer.core.model.t5).
 
-In bf16 only the products of the linear layers, and of the modules' factors, are rounded. What is
-added up from layer to layer, the norms, the attention, the logits and the loss stay fp32. Measured on
-the demo world: a loss moves by less than 1 % or 0.002 nats, whichever is more.
+In bf16 only the products of the linear layers and of the modules' factors are rounded. The residual
+stream, the norms, the attention, the logits and the loss stay fp32. On the demo world, bf16 changes a
+loss by less than 1 % or 0.002 nats per label token, whichever is more.
+
+Letters of shapes: P candidates, n examples.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,21 +46,23 @@ from composer.core.spec.errors import (
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import CHAT, INPUT, filled
 
-MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
-# Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two
-# took 5.4 s; and casting to bf16 takes longer than the faster product saves.
+MAX_TOKENS = 2048  # of one text; LoraHub's code truncates there, and this one refuses the text
+# A base with fewer parameters is small. A whole run of a base of 1 M parameters took 4.0 s on one thread and
+# 5.4 s on two, and casting to bf16 takes longer than the faster product saves.
 SMALL_BASE_PARAMETERS = 10_000_000
-# One of these holds the words of every tokenizer that transformers reads.
+# Every tokenizer that transformers reads has its vocabulary in one of these files.
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """n examples as padded tensors, each of shape (n, length).
+    """n examples as padded tensors.
 
-    `inputs` and `labels` lie on the base's device. `label_tokens` (n,), on the CPU, counts the tokens
-    that the loss of each example averages over. `examples` are the n texts.
+    Attributes:
+        inputs: the model's inputs, each (n, length) int64, on the base's device.
+        labels: (n, label length) int64, on the base's device; IGNORED where no token is scored.
+        examples: the n examples as texts.
     """
 
     inputs: Mapping[str, Tensor]
@@ -66,20 +70,22 @@ class TokenBatch:
     examples: tuple[Example, ...]
 
     def __len__(self) -> int:
+        """Return n."""
         return len(self.labels)
 
     @property
     def label_tokens(self) -> Tensor:
+        """Return (n,) int64 on the CPU: how many label tokens each example has."""
         return (self.labels != IGNORED).sum(-1).cpu()
 
     def part(self, examples: slice) -> "TokenBatch":
-        """Some of the examples."""
+        """Return the batch of some of the examples, with the padding of the whole batch."""
         inputs = {name: tensor[examples] for name, tensor in self.inputs.items()}
         return TokenBatch(inputs, self.labels[examples], self.examples[examples])
 
     @cached_property
     def rows(self) -> Rows:
-        """The examples of an encoder-decoder without their padding."""
+        """Return the examples of an encoder-decoder as rows of tokens without padding."""
         return rows_of(self.inputs, self.labels)
 
 
@@ -87,8 +93,10 @@ class BaseModel:
     """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
 
     Attributes:
-        template: of a prompt, where none is named.
-        precision, device: what is really computed with.
+        template: of a prompt, if a call names none.
+        precision: "fp32" or "bf16", as really computed.
+        device: the torch device of the model.
+        is_encoder_decoder: whether the model is an encoder-decoder.
     """
 
     def __init__(
@@ -100,6 +108,15 @@ class BaseModel:
         *,
         packs: bool = True,
     ) -> None:
+        """Prepare a model that is in memory already.
+
+        Args:
+            model: a transformers model; its parameters are frozen.
+            tokenizer: of the model; EOS becomes its padding token if it has none.
+            template: of a prompt, if a call names none.
+            precision: "fp32" or "bf16".
+            packs: whether the weights of a base that is not small may be packed for oneDNN.
+        """
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.template = template
@@ -113,7 +130,7 @@ class BaseModel:
         self._n_candidates = 1
         self._lay_out_products(packs=packs and can_pack(self.device) and not is_small(model))
         self._paths = {module: path for path, module in self.model.named_modules()}
-        # no subclass: it might compute something else
+        # not isinstance: a subclass may compute something else
         fast = type(model) is T5ForConditionalGeneration
         self._t5 = T5Rows(model, self, self._product_dtype) if fast else None
 
@@ -128,25 +145,29 @@ class BaseModel:
         packs: bool = True,
         name: str = "",
     ) -> "BaseModel":
-        """Load a plain transformers folder: safetensors only, no code of its own, nothing fetched.
+        """Load a plain transformers folder: only safetensors, no remote code, no download.
 
         Args:
-            precision: fp32, bf16, or auto: bf16 for a base that is not small, on hardware made for it.
-            device: cpu, cuda, or auto: cuda where there is one.
-            packs: whether a base that is not small may be laid out anew for its products. In fp32 a base that
-                is not stays a view of its file, whose pages all processes share.
-            name: what a refusal calls it; the folder's name if left out.
+            folder: holds config.json, the weights and the tokenizer.
+            template: of a prompt, if a call names none.
+            precision: fp32, bf16 or auto. auto is bf16 for a base that is not small, on hardware with fast
+                bf16 products.
+            device: cpu, cuda or auto. auto is cuda if there is one.
+            packs: whether the weights of a base that is not small may be packed for oneDNN. Unpacked in fp32,
+                they stay a view of their file, whose pages all processes share.
+            name: the name in messages; the folder's name if empty.
 
         Raises:
-            BaseModelError: the folder holds no such model.
-            InvalidJobError: there is no such device.
+            BaseModelError: the folder holds no such model, a weight or the tokenizer is missing, or the
+                tokenizer has no EOS token.
+            InvalidJobError: the device is cuda, and there is none.
         """
-        logging.disable_progress_bar()  # transformers would draw one on our caller's terminal
+        logging.disable_progress_bar()  # else transformers draws one on the caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
         where = found_device(device)
         name = name or folder.name
         if not any((folder / file).is_file() for file in VOCABULARIES):
-            raise BaseModelError(  # transformers would make up an empty one
+            raise BaseModelError(  # else transformers makes an empty tokenizer
                 f"The base model {name} has no tokenizer: add its {VOCABULARIES[0]}."
             )
         try:
@@ -157,11 +178,11 @@ class BaseModel:
             )
             model, found = loaded
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        except Exception as error:  # whatever these libraries make of a file that is not what they expect
+        except Exception as error:  # these libraries raise many kinds of error on a bad file
             raise BaseModelError(f"The base model {name} cannot be loaded: {first_line(error)}") from error
         missing = sorted(found["missing_keys"]) + [str(key) for key in found["mismatched_keys"]]
         if missing:
-            raise BaseModelError(  # transformers would fill it with random numbers
+            raise BaseModelError(  # else transformers fills it with random numbers
                 f"The base model {name} lacks {missing[0]}, or has it in another size."
             )
         if tokenizer.eos_token_id is None:
@@ -177,7 +198,10 @@ class BaseModel:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def _lay_out_products(self, *, packs: bool) -> None:
-        """Let the linear layers multiply fast, but for the head, whose logits would be rounded in bf16."""
+        """Pack or round the weights of all linear layers except the output head.
+
+        The head stays as it is, because bf16 would round its logits.
+        """
         if not packs and self.precision == "fp32":
             return
         head = self.model.get_output_embeddings()
@@ -188,7 +212,7 @@ class BaseModel:
 
     @contextmanager
     def threads_that_pay(self) -> Iterator[None]:
-        """Compute a small base on one thread: waking others takes longer than what they would do."""
+        """Compute a small base model on one thread: more threads cost more time than they save."""
         before = torch.get_num_threads()
         if is_small(self.model):
             torch.set_num_threads(1)
@@ -198,7 +222,7 @@ class BaseModel:
             torch.set_num_threads(before)
 
     def linear_layers(self) -> dict[str, Layer]:
-        """Every layer a LoRA module may change, by path."""
+        """Return every layer that a LoRA module can change, by path."""
         layers = {}
         for path, module in self.model.named_modules():
             if isinstance(module, nn.Linear):
@@ -208,14 +232,17 @@ class BaseModel:
         return layers
 
     def stores_transposed(self, paths: Iterable[str]) -> bool:
-        """Whether these layers keep their weight as (d_in, d_out), as GPT-2 does; peft wants to know."""
+        """Return whether one of these layers stores its weight as (d_in, d_out), as GPT-2 does.
+
+        peft needs this as `fan_in_fan_out`.
+        """
         return any(isinstance(self.model.get_submodule(path), Conv1D) for path in paths)
 
     def require_layers(self, layers: Iterable[Layer]) -> None:
-        """Refuse layers that this base does not have.
+        """Refuse layers that this base model does not have in that size.
 
         Raises:
-            MismatchedModulesError: names the layer.
+            MismatchedModulesError: names the first such layer.
         """
         own = self.linear_layers()
         for layer in layers:
@@ -226,7 +253,10 @@ class BaseModel:
                 )
 
     def hook(self, paths: Iterable[str]) -> None:
-        """Let candidates change these layers from now on."""
+        """Register a hook on each of these layers, so that candidates can change it.
+
+        Call it once per layer: a second hook would add the delta twice.
+        """
         for path in paths:
             self.model.get_submodule(path).register_forward_hook(self._add_delta(path))
 
@@ -240,36 +270,41 @@ class BaseModel:
         return add_delta
 
     def _with_delta(self, low_rank: LowRank, x: Tensor, output: Tensor) -> Tensor:
-        """A layer's output for the rows x, and what the candidates add to it."""
+        """Return a layer's output (…, d_out) for x (…, d_in) plus the candidates' deltas."""
         delta = self._delta(low_rank, x).view(output.shape)
-        # without a graph the output is nobody else's
+        # without a graph nothing else reads the output, so it can be changed in place
         return output + delta if torch.is_grad_enabled() else output.add_(delta)
 
     def _delta(self, low_rank: LowRank, x: Tensor) -> Tensor:
-        """(P, rows, d_out) for x, which has P equal blocks of rows."""
+        """Return (P, rows, d_out) for x (…, d_in), whose rows are P equal blocks."""
         rows = x.reshape(self._n_candidates, -1, x.shape[-1])
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return low_rank(rows)
 
-    # What a forward hook sees to, for T5Rows, which calls no module.
+    # T5Rows calls no module, so no hook runs there: it asks for the deltas by the next three methods.
 
     def adapts(self, module: nn.Module) -> bool:
-        """Whether the candidates add something to this layer's output."""
+        """Return whether the candidates have a delta in this layer."""
         return self._paths[module] in self._adapters
 
     def delta(self, module: nn.Module, x: Tensor) -> Tensor:
-        """What they add, (P, rows, d_out)."""
+        """Return only what the candidates add, (P, rows, d_out), for x (…, d_in)."""
         return self._delta(self._adapters[self._paths[module]], x)
 
     def product(self, module: nn.Module, x: Tensor) -> Tensor:
-        """The layer's output with what they add."""
+        """Return the layer's output (…, d_out) for x (…, d_in), the candidates' deltas included."""
         output: Tensor = module.forward(x)
         low_rank = self._adapters.get(self._paths[module])
         return output if low_rank is None else self._with_delta(low_rank, x, output)
 
     @contextmanager
     def using(self, adapters: Adapters, n_candidates: int) -> Iterator[None]:
-        """Inside, every forward pass takes its rows as `n_candidates` equal blocks."""
+        """Apply these candidates to every forward pass inside the context.
+
+        Args:
+            adapters: by the path of the layer; {} for the base model alone.
+            n_candidates: P; the rows of every layer's input are P equal blocks, candidate by candidate.
+        """
         self._adapters, self._n_candidates = adapters, n_candidates
         try:
             yield
@@ -279,10 +314,10 @@ class BaseModel:
     # --- tokens ---------------------------------------------------------------
 
     def prompt(self, text: str, template: str | None = None) -> str:
-        """The input as the model reads it, in its own template or another.
+        """Return the prompt of an input, in the model's own template or in another.
 
         Raises:
-            BaseModelError: the template is chat, and the base has none that works.
+            BaseModelError: the template is chat, and the base model's chat template is missing or fails.
         """
         template = template or self.template
         return self._chat_prompt(text) if template == CHAT else filled(template, text)
@@ -302,10 +337,15 @@ class BaseModel:
         return str(prompt)
 
     def encode(self, examples: Sequence[Example], template: str | None = None) -> TokenBatch:
-        """Pad the examples to one batch; the output ends with EOS, and only it is scored.
+        """Encode n examples as one padded batch; an output ends with EOS, and only the output is scored.
 
         Args:
+            examples: at least one.
             template: of the prompts; the model's own if None.
+
+        Raises:
+            ExampleTooLongError: an example has more tokens than the context; names the example.
+            BaseModelError: as `prompt`.
         """
         prompts = [self._prompt_ids(self.prompt(example.input, template)) for example in examples]
         encode = self._encode_pairs if self.is_encoder_decoder else self._encode_joined
@@ -336,7 +376,7 @@ class BaseModel:
         }, padded(labels, IGNORED)
 
     def _answer_ids(self, output: str) -> list[int]:
-        """An output as the model should write it, ended by EOS exactly once."""
+        """Return the token ids of an output with exactly one EOS at its end."""
         if self.is_encoder_decoder:
             ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
         else:
@@ -344,40 +384,51 @@ class BaseModel:
         return [*self._without_end(ids), self.tokenizer.eos_token_id]
 
     def _prompt_ids(self, prompt: str) -> list[int]:
-        """A prompt as the model reads it: an encoder sees its end, a decoder goes on from it."""
+        """Return the token ids of a prompt, at least one.
+
+        An encoder reads the EOS at the end of its input. A decoder continues the prompt, so it gets no EOS.
+        """
         bos = self.tokenizer.bos_token
-        begun = bool(bos) and prompt.startswith(bos)  # chat templates write it out
+        begun = bool(bos) and prompt.startswith(bos)  # chat templates contain BOS as text
         ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
         if not self.is_encoder_decoder:
             ids = self._without_end(ids)
         return ids or [self._first_id()]
 
     def _without_end(self, ids: list[int]) -> list[int]:
-        """Tokens without the EOS that the tokenizer, or the text itself, put behind them."""
+        """Return the ids without any EOS at the end, whether from the tokenizer or from the text."""
         while ids and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
         return ids
 
     def _first_id(self) -> int:
-        """What an empty prompt is read as: BOS, or EOS where there is none."""
+        """Return the one token id of an empty prompt: BOS, or EOS if there is no BOS."""
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         return int(eos if bos is None else bos)
 
     def prompt_length(self, prompt: str) -> int:
-        """How many tokens the model reads for this prompt."""
+        """Return the number of tokens that the model reads for this prompt."""
         return len(self._prompt_ids(prompt))
 
     def context_length(self) -> int:
-        """The most tokens that this architecture has positions for; T5 has no limit of its own."""
+        """Return the most tokens of a text: the positions of the architecture, at most MAX_TOKENS.
+
+        T5 has no limit of its own, so MAX_TOKENS holds for it.
+        """
         return min(MAX_TOKENS, int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS))
 
     # --- scores ---------------------------------------------------------------
 
     def token_nats(self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1) -> Tensor:
-        """Cross entropy of every example under every candidate, summed over its label tokens.
+        """Return the cross entropy of every example under every candidate, summed over its label tokens.
+
+        Args:
+            batch: n examples.
+            adapters: P candidates; {} for the base model alone.
+            n_candidates: P.
 
         Returns:
-            (P, n) in nats, fp32, on the CPU.
+            (P, n) in nats, fp32, on the CPU; differentiable in the candidates if gradients are enabled.
         """
         if self._t5 is not None:
             with self.using(adapters, n_candidates):
@@ -402,10 +453,15 @@ class BaseModel:
         n_candidates: int = 1,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """(P * n, length, vocabulary), candidate by candidate; of some positions only if these are given.
+        """Return logits (P * n, length, vocabulary), candidate by candidate.
 
-        A head of a hundred thousand tokens costs more than all layers of a small decoder, so it is
-        asked only where the answer stands.
+        Args:
+            batch: n examples.
+            adapters: P candidates; {} for the base model alone.
+            n_candidates: P.
+            positions: (K,) indices into the length; then the result is (P * n, K, vocabulary). For a small
+                decoder, an output head of 100 000 tokens costs more than all layers, so only the positions of
+                the labels are computed.
         """
         inputs = {name: tensor.repeat(n_candidates, 1) for name, tensor in batch.inputs.items()}
         if positions is not None and self._keeps_positions:
@@ -426,10 +482,17 @@ class BaseModel:
         *,
         wrapped: Any = None,
     ) -> list[list[str]]:
-        """P lists of n greedy answers, special tokens dropped, outer white space stripped.
+        """Return P lists of n greedy answers, without special tokens and outer white space.
 
-        `prompts`: whole, with the template already around the input.
-        `wrapped`: this model as peft wrapped it, to answer in its place.
+        Args:
+            prompts: n prompts, whole, with the template around the input.
+            max_new_tokens: the most tokens of one answer.
+            adapters: P candidates; {} for the base model alone.
+            n_candidates: P.
+            wrapped: this model as peft wrapped it; if given, it answers instead.
+
+        Raises:
+            ExampleTooLongError: a prompt does not fit the context; names its number.
         """
         answers: list[list[str]] = [[] for _ in range(n_candidates)]
         size = max(1, ROWS_AT_ONCE // n_candidates)
@@ -443,7 +506,7 @@ class BaseModel:
 
     def _generate(self, model: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
         ids = [self._prompt_ids(prompt) for prompt in prompts]
-        left = not self.is_encoder_decoder  # a decoder continues at its right end
+        left = not self.is_encoder_decoder  # a decoder continues at the right, so it is padded on the left
         room = self.context_length()
         require_short(room - left, ids)
         if left:
@@ -463,15 +526,18 @@ class BaseModel:
 
 
 def is_small(model: nn.Module) -> bool:
-    """Whether what makes a large model faster would make this one slower."""
+    """Return whether the model has fewer than SMALL_BASE_PARAMETERS parameters.
+
+    What makes a large model faster, such as threads, packing and bf16, makes a small one slower.
+    """
     return sum(parameter.numel() for parameter in model.parameters()) < SMALL_BASE_PARAMETERS
 
 
 def found_device(name: str) -> torch.device:
-    """cpu, cuda, or the better of the two where the name is auto.
+    """Return the torch device for cpu, cuda or auto.
 
     Raises:
-        InvalidJobError: cuda is asked for and there is none.
+        InvalidJobError: the name is cuda, and torch finds no such device.
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
@@ -480,14 +546,17 @@ def found_device(name: str) -> torch.device:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether bf16 products are faster there: about twice by AVX-512's dot products, far more by AMX."""
+    """Return whether the device computes bf16 products faster than fp32.
+
+    A CPU with AVX-512's bf16 dot products takes about half the time, one with AMX far less.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())  # every processor with AMX has these too
+    return bool(torch.cpu._is_avx512_bf16_supported())  # every processor with AMX has AVX-512's bf16 too
 
 
 def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:
-    """(n, longest) int64, the shorter rows filled up at one end."""
+    """Return (n, longest) int64: the n rows, filled up on the right, or on the left if `left`."""
     length = max(map(len, rows))
     fill = [[filler] * (length - len(row)) for row in rows]
     pairs = zip(rows, fill, strict=True)
@@ -495,7 +564,15 @@ def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) ->
 
 
 def require_short(limit: int, *columns: Sequence[Sequence[int]]) -> None:
-    """Refuse a text of more than `limit` tokens, which the base would have to cut off; names its example."""
+    """Refuse a text with more than `limit` tokens, which the base model would have to cut off.
+
+    Args:
+        limit: in tokens.
+        columns: lists of n rows of token ids; row i of each belongs to example i + 1.
+
+    Raises:
+        ExampleTooLongError: names the example.
+    """
     for rows in columns:
         for number, ids in enumerate(rows, start=1):
             if len(ids) > limit:
@@ -504,5 +581,5 @@ def require_short(limit: int, *columns: Sequence[Sequence[int]]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What a library says, short enough for a sentence."""
+    """Return the first line of an error's message, at most 200 characters; its class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,8 +1,8 @@
-"""The loss of P candidates with its gradient, a block at a time, so that a large base fits in memory.
+"""The loss of P candidates and its gradient, computed in blocks so that a large base fits in memory.
 
-What a backward pass needs is kept from layer to layer: at flan-t5-large's size about 1.4 MB a token, so
-four gigabytes for five fits of five examples. A candidate's loss depends on no other candidate, and is a
-sum over examples, so blocks of both change nothing but the memory.
+A backward pass keeps the activations of every layer: about 1.4 MB per token for flan-t5-large, so
+4 GB for five fits of five examples. The loss of a candidate depends on no other candidate and is a sum
+over examples. So blocks of candidates and of examples change the memory, not the result.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,8 @@ from torch import Tensor
 from composer.core.methods.base import Adapters
 from composer.core.model.base_model import BaseModel, TokenBatch
 
-KEPT_BYTES = 2_000_000_000  # of one block
-KEPT_NUMBERS = 16  # fp32, for each token, layer and number of the hidden state; 14 at flan-t5-large's size
+KEPT_BYTES = 2_000_000_000  # that the backward pass of one block may keep
+KEPT_NUMBERS = 16  # fp32 numbers kept per token, layer and hidden dimension; measured 14 for flan-t5-large
 
 
 def loss_and_gradient(
@@ -25,15 +25,17 @@ def loss_and_gradient(
     adapters: Callable[[Sequence[Tensor]], Adapters],
     shots: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The token mean of P candidates and its gradient in their parameters.
+    """Return the token mean of P candidates, and its gradient in their parameters.
 
     Args:
-        parameters: each (P, …), a row for a candidate.
-        adapters: of some candidates' rows of all parameters.
-        shots: (P, n) of 0 and 1; those at 0 do not count.
+        base: the frozen model.
+        batch: n examples.
+        parameters: each (P, …), one row per candidate.
+        adapters: makes the candidates of some rows from those rows of all parameters.
+        shots: (P, n) train mask of 0 and 1; an example at 0 does not count for that candidate.
 
     Returns:
-        (P,) in nats per label token, and as many gradients as parameters, each of the same shape.
+        Losses (P,) in nats per label token, and one gradient per parameter, each of its parameter's shape.
     """
     losses = torch.zeros(len(shots))
     gradients = [torch.zeros_like(parameter) for parameter in parameters]
@@ -52,7 +54,10 @@ def loss_and_gradient(
 
 
 def blocks(base: BaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tuple[slice, slice]]:
-    """(candidates, examples) of each block: several candidates with all examples, or one with some."""
+    """Yield (candidates, examples) of each block, as slices of P and of n.
+
+    A block has several candidates and all examples, or one candidate and some examples.
+    """
     pairs = max(1, int(KEPT_BYTES / kept_bytes(base, batch)))
     for rows in slices(n_candidates, max(1, pairs // len(batch))):
         for examples in slices(len(batch), pairs):
@@ -60,14 +65,14 @@ def blocks(base: BaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tu
 
 
 def kept_bytes(base: BaseModel, batch: TokenBatch) -> float:
-    """About how much one candidate and one example of the batch need for a backward pass."""
+    """Estimate the bytes that a backward pass keeps for one candidate on one example of the batch."""
     config = base.model.config
     tokens = sum(ids.shape[1] for name, ids in batch.inputs.items() if name.endswith("input_ids"))
     return 4.0 * KEPT_NUMBERS * tokens * int(config.hidden_size) * int(config.num_hidden_layers)
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """0 to n in parts of this size at most, as equal as they can be."""
+    """Return slices that cover 0 to n, each of at most `size`, in parts as equal as possible."""
     parts = -(-n // size)
     bounds = [n * part // parts for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(bounds)]

@@ -1,8 +1,9 @@
-"""Products with frozen weights, laid out once for the processor's own matrix routines.
+"""Products with frozen weights in oneDNN's packed layout.
 
-A linear layer of a base model is multiplied thousands of times and never changes. oneDNN can lay its
-weight out in the blocks that its kernels read; packed so, a bf16 product of 535 rows took 2.5 ms where
-the plain one took 3.0 and the fp32 one 5.6 (1024 x 2816, one Zen 4 core).
+A run multiplies by a linear layer of the base model thousands of times, and the weight never changes.
+oneDNN can store it in the blocks that its kernels read. Packed, a bf16 product of 535 rows took 2.5 ms;
+plain bf16 took 3.0 ms and fp32 5.6 ms (1024 x 2816, one Zen 4 core). `pack_linear` and `round_linear`
+change a module of the model in place.
 """
 
 from functools import partial
@@ -18,33 +19,36 @@ Linear = nn.Linear | Conv1D
 
 
 class PackedProduct:
-    """x Wᵀ + b for rows of x (…, d_in), W (d_out, d_in) in packed form; in fp32, whatever is multiplied in.
+    """x Wᵀ + b with W (d_out, d_in) packed: rows x (…, d_in) -> (…, d_out).
 
-    The gradient runs through to x; W is frozen and gets none.
+    It multiplies in `dtype` and returns fp32. The gradient flows to x; W is frozen and gets none.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        """Pack a weight (d_out, d_in) and its bias (d_out,), both converted to `dtype`."""
         self.dtype = dtype
         self.packed = packed(weight.to(dtype))
         self.bias = None if bias is None else bias.to(dtype)
-        self._transposed: Tensor | None = None  # laid out when the first gradient asks for it
+        self._transposed: Tensor | None = None  # packed at the first backward pass
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return the product of x (…, d_in) as (…, d_out) in fp32, differentiable in x."""
         result: Tensor = _Product.apply(x.to(self.dtype), self)  # type: ignore[no-untyped-call]  # torch's own
         return result.float()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the product of x (…, d_in) as (…, d_out), both in `dtype`."""
         return multiplied(x, self.packed, self.bias)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """(…, d_out) -> (…, d_in)."""
+        """Return the gradient in x (…, d_in) from the gradient in the output (…, d_out), both in `dtype`."""
         if self._transposed is None:
             self._transposed = packed(self.packed.to_dense().T.contiguous())
         return multiplied(gradient, self._transposed, None)
 
 
 class _Product(torch.autograd.Function):
-    """Keeps nothing for the backward pass but which product it was."""
+    """The product for autograd; it keeps only the PackedProduct for the backward pass, and no activations."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, product: PackedProduct) -> Tensor:
@@ -57,7 +61,7 @@ class _Product(torch.autograd.Function):
 
 
 def can_pack(device: torch.device) -> bool:
-    """Whether this torch brings oneDNN's packed products, for that device."""
+    """Return whether this torch has oneDNN's packed products for the device."""
     return (
         device.type == "cpu"
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's own
@@ -66,20 +70,22 @@ def can_pack(device: torch.device) -> bool:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """W (d_out, d_in) in the layout of oneDNN's kernels."""
+    """Return W (d_out, d_in) in the layout of oneDNN's kernels."""
     laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return laid_out
 
 
 def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x Wᵀ + b for x (…, d_in) and a packed weight W (d_out, d_in), as (…, d_out)."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
     return result
 
 
 def pack_linear(module: Linear, dtype: torch.dtype) -> None:
-    """Let a linear layer multiply by its packed weight, and let go of the plain one.
+    """Make a linear layer multiply by its packed weight, and free its plain weight.
 
-    What stands in its place has the shape and takes no memory; whoever computes with it gets NaN.
+    A placeholder of NaN with the weight's shape takes the place of the plain weight. It needs no memory,
+    and any other use of it gives NaN instead of a silently wrong result.
     """
     weight = module.weight.T.contiguous() if isinstance(module, Conv1D) else module.weight
     product = PackedProduct(weight.detach(), getattr(module, "bias", None), dtype)
@@ -90,11 +96,11 @@ def pack_linear(module: Linear, dtype: torch.dtype) -> None:
 
 
 def round_linear(module: Linear, dtype: torch.dtype) -> None:
-    """Let a linear layer multiply by its weight in `dtype`, plain as it is."""
+    """Make a linear layer multiply in `dtype` by its plain weight, and return fp32."""
     if module.weight.dtype == dtype:
         return
     for name, parameter in list(module.named_parameters(recurse=False)):
-        # a new parameter: the embeddings, where they are the same one, stay as they are
+        # a new parameter, as embeddings may share the old one and must stay fp32
         setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
         give_back(parameter)
     module.forward = partial(_rounded, module.forward, dtype)  # type: ignore[method-assign,assignment]

@@ -1,7 +1,9 @@
-"""What a search lowers: the few-shot loss and a pull toward small weights.
+"""Losses of candidates on the examples, and LoraHub's objective.
 
-Everything is derived from one table, the cross entropy in nats of each example under
-each candidate (P, n), summed over the example's label tokens.
+Every figure comes from one table: the cross entropy (P, n) in nats of each example under each
+candidate, summed over the example's label tokens.
+
+Letters of shapes: P candidates, N modules, n examples.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +18,23 @@ from composer.core.model.gradient import loss_and_gradient
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
 
-# Told of rows of a table as soon as they are scored: their numbers, and the rows (block, n).
+# Called as soon as some rows of a table are scored, with their numbers and the rows (len(numbers), n).
 OnBlock = Callable[[Sequence[int], Tensor], None]
 
 
 class FewShotScorer:
-    """Scores candidates of one method on the same few examples, and counts what it did."""
+    """Scores candidates on the same few examples, and counts the work.
+
+    Attributes:
+        base: the frozen model.
+        batch: the n examples.
+        label_tokens: (n,) label tokens of each example.
+        candidates_scored: how many candidates were scored so far.
+        gradient_steps: how many gradient steps were taken so far, one per candidate and step.
+    """
 
     def __init__(self, base: BaseModel, batch: TokenBatch) -> None:
+        """Take the model and the examples; both counters start at zero."""
         self.base = base
         self.batch = batch
         self.label_tokens = batch.label_tokens
@@ -31,11 +42,16 @@ class FewShotScorer:
         self.gradient_steps = 0
 
     def nats(self, method: Method, weights: Tensor) -> Tensor:
-        """(P, n) of weights (P, N), without gradients."""
+        """Return (P, n) nats of weights (P, n_weights), without gradients."""
         return self._in_blocks(len(weights), lambda block: method.adapters(weights[block]))
 
     def nats_of_singles(self, stack: ModuleStack, on_block: OnBlock = lambda rows, nats: None) -> Tensor:
-        """(N, n): every module alone at weight 1, with prompts in its own template."""
+        """Return (N, n) nats of every module alone at weight 1, with prompts in the module's own template.
+
+        Args:
+            stack: N modules.
+            on_block: called with the numbers of some modules and their rows as soon as they are scored.
+        """
         nats = torch.empty(len(stack), len(self.batch))
         for template in dict.fromkeys(stack.templates):
             own = [i for i, other in enumerate(stack.templates) if other == template]
@@ -43,7 +59,7 @@ class FewShotScorer:
         return nats
 
     def nats_of_parts(self, stack: ModuleStack) -> Tensor:
-        """(N, n): every module alone at weight 1, with the composition's prompts, whatever its own."""
+        """Return (N, n) nats of every module alone at weight 1, with the prompts of the composition."""
         return self._nats_alone(stack, range(len(stack)), None)
 
     def _nats_alone(
@@ -62,17 +78,22 @@ class FewShotScorer:
         )
 
     def nats_of(self, adapters: Adapters) -> Tensor:
-        """(1, n) of one candidate."""
+        """Return (1, n) nats of one candidate."""
         return self._in_blocks(1, lambda _block: adapters)
 
     def nats_of_base(self) -> Tensor:
-        """(1, n): the base model without any module."""
+        """Return (1, n) nats of the base model alone."""
         return self._in_blocks(1, lambda _block: {})
 
     def loss_with_gradient(self, method: Method, weights: Tensor, shots: Tensor | None = None) -> Tensor:
-        """(P,) nats per label token of weights (P, n_weights), to be differentiated.
+        """Return losses (P,) in nats per label token, differentiable in the weights.
 
-        `shots` as in `token_mean`. P gradient steps are counted.
+        Counts P gradient steps.
+
+        Args:
+            method: turns the weights into candidates.
+            weights: (P, n_weights).
+            shots: (P, n) train mask of 0 and 1; all examples count if None.
         """
         self.gradient_steps += len(weights)
         if shots is None:
@@ -101,7 +122,7 @@ class FewShotScorer:
 
 
 class _Loss(torch.autograd.Function):
-    """Makes the gradient along with the loss, and keeps nothing else."""
+    """Computes the gradient together with the loss, and keeps only the gradient (P, n_weights)."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, shots: Tensor) -> Tensor:
@@ -118,9 +139,12 @@ class _Loss(torch.autograd.Function):
 
 
 def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) -> Tensor:
-    """Cross entropy per label token over the examples, (P,) in nats.
+    """Return the cross entropy per label token over the examples, (P,) in nats per label token.
 
-    `shots` (P, n) or (n,) of 0 and 1 leaves examples out; all count if None.
+    Args:
+        nats: (P, n), or (n,) for a scalar result, summed over each example's label tokens.
+        label_tokens: (n,).
+        shots: (P, n) or (n,) of 0 and 1; an example at 0 does not count. All count if None.
     """
     if shots is None:
         shots = torch.ones_like(label_tokens)
@@ -128,10 +152,15 @@ def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) 
 
 
 def lorahub_loss(nats: Tensor, label_tokens: Tensor, batch_size: int | None = None) -> Tensor:
-    """Σ over batches of the token mean, divided by the number of examples; (P,).
+    """Return LoraHub's loss (P,): the sum of the token means of all batches, divided by n.
 
-    So with everything in one batch of five it is a fifth of the cross entropy, and another
-    batch size is another objective.
+    With one batch of five examples it is a fifth of the cross entropy, so another batch size is another
+    objective.
+
+    Args:
+        nats: (P, n), summed over each example's label tokens.
+        label_tokens: (n,).
+        batch_size: examples in one batch; None for all n.
 
     Source: the code released with LoraHub, arXiv:2307.13269.
     """
@@ -142,14 +171,19 @@ def lorahub_loss(nats: Tensor, label_tokens: Tensor, batch_size: int | None = No
 
 
 def mean_size(weights: Tensor) -> Tensor:
-    """mean|w| of each candidate: (P, N) -> (P,)."""
+    """Return mean|w| of each candidate: (P, n_weights) -> (P,)."""
     return weights.abs().mean(-1)
 
 
 def lorahub_objective(
     scorer: FewShotScorer, method: Method, weights: Sequence[float], batch_size: int | None = None
 ) -> float:
-    """What the released LoraHub minimises, for one candidate (N,)."""
+    """Return what the released LoraHub minimizes, in nats, for one candidate (N,).
+
+    It is `lorahub_loss` plus LORAHUB_PENALTY times mean|w|.
+
+    Source: Huang et al., LoraHub, arXiv:2307.13269, eq. 2, and the code released with it.
+    """
     w = torch.tensor([weights], dtype=torch.float32)
     loss = lorahub_loss(scorer.nats(method, w), scorer.label_tokens, batch_size)
     return float(loss + LORAHUB_PENALTY * mean_size(w))

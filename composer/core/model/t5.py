@@ -1,10 +1,13 @@
-"""T5's loss over rows of tokens, with nothing padded: the fast path of scoring.
+"""T5's loss on rows of tokens without padding: the fast way to score a T5.
 
-The modules are those of transformers, and so are the results; only the layout is another. The tokens of
-n examples lie one after another, so that every linear layer is one product of as many rows as there are
-tokens; attention alone looks at each example by itself. P candidates are P such blocks of rows.
+The modules are those of transformers, and the results are equal; only the layout differs. The tokens of
+n examples form one sequence of rows, so a linear layer is one product with as many rows as there are
+tokens. Only the attention handles each example by itself. P candidates are P such blocks of rows.
 
-What is added up from layer to layer, norms, attention and loss are fp32, whatever the products are.
+The residual stream, the norms, the attention and the loss are fp32, whatever the type of the products.
+
+Letters of shapes: P candidates, n examples, T tokens of all examples together (T_source in the encoder,
+T_target in the decoder), d numbers per head.
 
 Source: Raffel et al., arXiv:1910.10683, and T5ForConditionalGeneration of transformers.
 """
@@ -19,30 +22,38 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 
-IGNORED = -100  # a label that counts for no loss, as transformers writes it
+IGNORED = -100  # a label that is not scored, as in transformers
 FEW_ASK_MARGIN = 4
-ROWS_IN_CACHE = 1024  # of a feed-forward's inner layer: 12 MB at flan-t5-large's 2816 in fp32
+ROWS_IN_CACHE = 1024  # of a feed-forward's inner layer: 12 MB in fp32 with flan-t5-large's d_ff of 2816
 
-# These stay plain weights: cross attention multiplies by them head by head.
+# These weights are not packed: seen_by_few multiplies by them head by head.
 READ_AS_WEIGHTS = ("EncDecAttention.k", "EncDecAttention.v")
 
 
 class Products(Protocol):
-    """The linear layers of a frozen model with what P candidates add to them."""
+    """The linear layers of a frozen model, with the deltas of P candidates."""
 
     def product(self, module: nn.Module, x: Tensor) -> Tensor:
-        """The layer's output with what they add, in fp32."""
+        """Return the layer's output (P, rows, d_out) for x (P, rows, d_in), deltas included, in fp32."""
 
     def adapts(self, module: nn.Module) -> bool:
-        """Whether they add anything."""
+        """Return whether the candidates have a delta in this layer."""
 
     def delta(self, module: nn.Module, x: Tensor) -> Tensor:
-        """What they add, (P, rows, d_out)."""
+        """Return only the deltas' part of the output, (P, rows, d_out), for x with P * rows rows."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """`count` examples of equal lengths, one behind another, from these rows on."""
+    """`count` neighbouring examples with equal lengths.
+
+    Attributes:
+        count: how many examples.
+        source: the first source row of the run.
+        source_length: source tokens of each example.
+        target: the first target row of the run.
+        target_length: target tokens of each example.
+    """
 
     count: int
     source: int
@@ -53,12 +64,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Rows:
-    """n examples without padding, the short ones first.
+    """n examples without padding, sorted by length, the shortest first.
 
     Attributes:
-        order: (n,) which example of the batch stands where.
-        source_ids, target_ids, labels: one number a token, T_source and T_target of them.
-        example: (T_target,) the place in `order` of the example that a target token belongs to.
+        order: (n,) the index in the batch of each example.
+        source_ids: (T_source,) token ids of the encoder.
+        target_ids: (T_target,) token ids of the decoder.
+        labels: (T_target,) the token to predict at each target token.
+        example: (T_target,) the position in `order` of the example of each target token.
+        runs: examples of equal lengths; they cover all n examples in order.
     """
 
     order: Tensor
@@ -70,7 +84,12 @@ class Rows:
 
 
 def rows_of(inputs: Mapping[str, Tensor], labels: Tensor) -> Rows:
-    """The rows of a padded batch: what attention_mask and IGNORED leave out is left out."""
+    """Return the rows of a padded batch.
+
+    Args:
+        inputs: input_ids and attention_mask (n, source length), decoder_input_ids (n, target length).
+        labels: (n, target length), IGNORED at the padding.
+    """
     source, target = inputs["attention_mask"].bool(), labels != IGNORED
     lengths = list(zip(source.sum(-1).tolist(), target.sum(-1).tolist(), strict=True))
     order = torch.tensor(sorted(range(len(lengths)), key=lengths.__getitem__), device=labels.device)
@@ -86,7 +105,7 @@ def rows_of(inputs: Mapping[str, Tensor], labels: Tensor) -> Rows:
 
 
 def runs_of(lengths: Sequence[tuple[int, int]]) -> Iterator[Run]:
-    """Neighbours of equal (source, target) lengths together."""
+    """Yield one run for each group of neighbours with equal (source, target) lengths."""
     source = target = 0
     for (source_length, target_length), equal in groupby(lengths):
         count = len(list(equal))
@@ -99,14 +118,14 @@ class T5Rows:
 
     Args:
         model: a T5ForConditionalGeneration.
-        products: of every linear layer but the head.
-        dtype: of what the products read.
+        products: every linear layer except the output head.
+        dtype: of the inputs of the products.
     """
 
     def __init__(self, model: Any, products: Products, dtype: torch.dtype) -> None:
         self.model, self.products, self.dtype = model, products, dtype
         self.product = products.product
-        # transformers writes this one out in five steps through memory
+        # transformers computes this activation in five steps, each a pass through memory
         fused = partial(nn.functional.gelu, approximate="tanh")
         own = model.encoder.block[0].layer[1].DenseReluDense.act
         self.act = fused if isinstance(own, NewGELUActivation) else own
@@ -115,7 +134,7 @@ class T5Rows:
         self.target_bias = lru_cache(maxsize=8)(self._target_bias)
 
     def nats(self, rows: Rows, n_candidates: int) -> Tensor:
-        """(P, n) of the examples in the order of the batch: summed over the label tokens."""
+        """Return (P, n) nats, summed over each example's label tokens, in the order of the batch."""
         logits = self.logits(rows, self.encoded(rows, n_candidates))
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 1), rows.labels.repeat(n_candidates), reduction="none"
@@ -124,7 +143,7 @@ class T5Rows:
         return sums.index_add(1, rows.order[rows.example], nats)
 
     def encoded(self, rows: Rows, n_candidates: int) -> Tensor:
-        """(P, T_source, d_model), ready to be multiplied."""
+        """Return the encoder's output (P, T_source, d_model) in `dtype`."""
         encoder = self.model.encoder
         longest = max(run.source_length for run in rows.runs)
         biases = [self.source_bias(longest)[..., : r.source_length, : r.source_length] for r in rows.runs]
@@ -137,7 +156,7 @@ class T5Rows:
         return self.normed(encoder.final_layer_norm, x)
 
     def logits(self, rows: Rows, source: Tensor) -> Tensor:
-        """(P, T_target, vocabulary) in fp32."""
+        """Return logits (P, T_target, vocabulary), fp32, for the encoder's output (P, T_source, d_model)."""
         decoder, config = self.model.decoder, self.model.config
         longest = max(run.target_length for run in rows.runs)
         biases = [self.target_bias(longest)[..., : r.target_length, : r.target_length] for r in rows.runs]
@@ -157,11 +176,12 @@ class T5Rows:
     # --- layers ---------------------------------------------------------------
 
     def embedded(self, ids: Tensor, n_candidates: int) -> Tensor:
-        """(P, T, d_model), the same for every candidate."""
+        """Return the embeddings (P, T, d_model) of token ids (T,), equal for all candidates."""
         x: Tensor = self.model.shared(ids)
         return x.expand(n_candidates, *x.shape)
 
     def normed(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """Return the norm of x (P, T, d_model) in `dtype`."""
         return rms_norm(norm, x).to(self.dtype)
 
     def self_attended(
@@ -172,6 +192,15 @@ class T5Rows:
         spans: Sequence[tuple[int, int]],
         biases: Sequence[Tensor],
     ) -> Tensor:
+        """Return x (P, T, d_model) plus the self-attention of one layer.
+
+        Args:
+            layer: a T5LayerSelfAttention.
+            x: (P, T, d_model) fp32.
+            runs: of the examples.
+            spans: (first row, length) of each run in x.
+            biases: of each run, (1, heads, length, length).
+        """
         attention, normed = layer.SelfAttention, self.normed(layer.layer_norm, x)
         q, k, v = (self.product(part, normed) for part in (attention.q, attention.k, attention.v))
         seen = [
@@ -181,6 +210,7 @@ class T5Rows:
         return x + self.product(attention.o, self.in_rows(seen, len(x)))
 
     def cross_attended(self, layer: Any, x: Tensor, source: Tensor, rows: Rows) -> Tensor:
+        """Return x (P, T_target, d_model) plus the attention to the source (P, T_source, d_model)."""
         attention, normed = layer.EncDecAttention, self.normed(layer.layer_norm, x)
         q = self.product(attention.q, normed)
         if not self.products.adapts(attention.k) and self.few_ask(rows):
@@ -190,7 +220,7 @@ class T5Rows:
         return x + self.product(attention.o, seen)
 
     def seen(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
-        """(P, T_target, inner): what the targets see of the source."""
+        """Return (P, T_target, heads * d): the attention of q (P, T_target, heads * d) to the source."""
         k, v = self.product(attention.k, source), self.product(attention.v, source)
         seen = [
             self.attended(
@@ -206,10 +236,11 @@ class T5Rows:
         return self.in_rows(seen, len(q))
 
     def seen_by_few(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
-        """The same where few targets ask: q (W_k h) = (q W_k) h, so that no key or value is ever made.
+        """Return (P, T_target, heads * d), the same as `seen`, without making keys and values.
 
-        A head's query goes through the keys' weight once and then meets the source itself; what it saw
-        of the source goes through the values' weight.
+        By q (W_k h) = (q W_k) h, each head's query is multiplied by the weight of the keys and then directly
+        by the source h. The weighted mean of the source is then multiplied by the weight of the values. This
+        is less work where the targets are few.
         """
         n_candidates, n_heads = len(q), self.n_heads
         W_k, W_v = (part.weight.view(n_heads, -1, source.shape[-1]) for part in (attention.k, attention.v))
@@ -236,9 +267,10 @@ class T5Rows:
         return seen.to(self.dtype)
 
     def few_ask(self, rows: Rows) -> bool:
-        """Whether taking the queries to the source is less work than making keys and values of it all.
+        """Return whether `seen_by_few` takes less work than `seen`.
 
-        By numbers multiplied, with a margin because the way there is made of smaller products.
+        Work is counted in multiplications. The margin FEW_ASK_MARGIN is there because `seen_by_few` has
+        smaller products, which are slower per multiplication.
         """
         d_model, inner = self.model.config.d_model, self.n_heads * self.model.config.d_kv
         pairs = sum(run.count * run.target_length * run.source_length for run in rows.runs)
@@ -246,30 +278,33 @@ class T5Rows:
         return bool(FEW_ASK_MARGIN * few < len(rows.source_ids) * inner * d_model)
 
     def fed_forward(self, layer: Any, x: Tensor) -> Tensor:
+        """Return x (P, T, d_model) plus the feed-forward layer."""
         dense, normed = layer.DenseReluDense, self.normed(layer.layer_norm, x)
         inner = self.gated if hasattr(dense, "wi_0") else self.activated
         if any(self.products.adapts(part) for part in dense.children() if isinstance(part, nn.Linear)):
             return x + self.product(dense.wo, inner(dense, normed))
-        # a few candidates at a time, so that what lies between the products stays in the cache
+        # a few candidates at a time, so that the inner layer stays in the processor's cache
         parts = torch.split(normed, max(1, ROWS_IN_CACHE // x.shape[1]))
         return x + torch.cat([self.product(dense.wo, inner(dense, part)) for part in parts])
 
     def gated(self, dense: Any, x: Tensor) -> Tensor:
+        """Return the inner layer (P, T, d_ff) of a gated feed-forward, act(x W₀) * (x W₁), in `dtype`."""
         inner = self.act(self.product(dense.wi_0, x)) * self.product(dense.wi_1, x)
         return inner.to(self.dtype)
 
     def activated(self, dense: Any, x: Tensor) -> Tensor:
+        """Return the inner layer (P, T, d_ff) of a plain feed-forward, act(x W), in `dtype`."""
         return self.act(self.product(dense.wi, x)).to(self.dtype)
 
     # --- attention ------------------------------------------------------------
 
     def heads(self, rows: Tensor, count: int, start: int, length: int) -> Tensor:
-        """(P, T, heads * d) -> (P * count, heads, length, d) of the examples from row `start` on."""
+        """Return (P * count, heads, length, d) for `count` examples from row `start` of (P, T, heads * d)."""
         part = rows[:, start : start + count * length]
         return part.reshape(len(rows) * count, length, self.n_heads, -1).transpose(1, 2)
 
     def in_rows(self, seen: Sequence[Tensor], n_candidates: int) -> Tensor:
-        """(P, T, heads * d), ready to be multiplied, of the runs' (P * count, heads, length, d)."""
+        """Return (P, T, heads * d) in `dtype`, from each run's (P * count, heads, length, d)."""
         parts = [
             part.transpose(1, 2).flatten(2).reshape(n_candidates, -1, part.shape[1] * part.shape[3])
             for part in seen
@@ -277,18 +312,23 @@ class T5Rows:
         return torch.cat(parts, 1).to(self.dtype)
 
     def attended(self, heads: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        """Attention of q, k and v; T5 does not scale the scores."""
+        """Return the attention (batch, heads, queries, d) of q, k and v; T5 does not scale the scores.
+
+        Args:
+            heads: q (batch, heads, queries, d), k and v (batch, heads, keys, d).
+            bias: (1, heads, queries, keys), added to the scores; None for cross attention.
+        """
         q, k, v = heads
         return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
 
     def _source_bias(self, length: int) -> Tensor:
-        """(1, heads, length, length), what every encoder layer adds to its scores."""
+        """Return (1, heads, length, length): the bias that every encoder layer adds to its scores."""
         attention = self.model.encoder.block[0].layer[0].SelfAttention
         bias: Tensor = attention.compute_bias(length, length)
         return bias.detach().contiguous()
 
     def _target_bias(self, length: int) -> Tensor:
-        """The decoder's, with -inf where a token would see one that comes later."""
+        """Return the decoder's bias (1, heads, length, length), -inf where a token would see a later one."""
         attention = self.model.decoder.block[0].layer[0].SelfAttention
         bias: Tensor = attention.compute_bias(length, length)
         later = torch.ones(length, length, dtype=torch.bool, device=bias.device).triu(1)
@@ -296,9 +336,10 @@ class T5Rows:
 
 
 def by_head(rows: Tensor, weights: Tensor) -> Tensor:
-    """rows (T, heads, d) by weights (heads, d, e) -> (T, heads, e)."""
+    """Multiply rows (T, heads, d) by weights (heads, d, e) head by head: (T, heads, e)."""
     return (rows.transpose(0, 1) @ weights).transpose(0, 1)
 
 
 def rms_norm(norm: Any, x: Tensor) -> Tensor:
+    """Return the RMS norm of x (…, d_model) over its last dimension, in the type of x."""
     return nn.functional.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)

@@ -1,0 +1,1 @@
+"""LoRA modules: finding their files and reading them into one stack of tensors."""

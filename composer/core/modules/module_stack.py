@@ -1,11 +1,11 @@
-"""N LoRA modules side by side, as one stack.
+"""N LoRA modules as one stack of tensors, layer by layer.
 
 Convention, as in peft: A is (r, d_in), B is (d_out, r), and a layer adds
 (alpha / r) * B @ A to its frozen weight of shape (d_out, d_in).
 
-The files of a module were written by a stranger. They are read here directly,
-key by allowed key: peft would also load whatever else the file holds, the base
-model's own weights included.
+`read_module` reads the files of one module, and `stack_modules` makes the stack. The files come from
+strangers, so they are read here key by key, and only factors are accepted. peft would load every key
+of the file, the base model's own weights included.
 """
 
 import json
@@ -29,8 +29,8 @@ CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 
 ALPHA_LIMIT = 1_000_000
 
 UNSET: tuple[Any, ...] = (None, False, {}, [])
-# A field of adapter_config.json that would change the arithmetic, or was trained on a base that its start
-# had rewritten, and the values that do not.
+# Fields of adapter_config.json that can change the arithmetic, or that can mean that peft rewrote the base
+# model's weights before the training, each with the values at which they do neither.
 NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none", None),
@@ -59,15 +59,19 @@ NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class LoraModule:
-    """One module as its files tell it.
+    """One module as read from its files.
 
-    `factors` maps a layer's path to (A, B), both fp32. `template` is what its prompts were made with
-    when it was trained, if anybody knows.
+    Attributes:
+        name: for messages and reports.
+        rank: r, the same in every layer.
+        scaling: what multiplies B @ A: alpha / r, or alpha / √r with rsLoRA.
+        factors: A (r, d_in) and B (d_out, r), both fp32, by the path of the layer.
+        template: of the prompts that the module was trained with; None if unknown.
     """
 
     name: str
     rank: int
-    scaling: float  # what multiplies B @ A: alpha / rank, or alpha / √rank for rank-stabilised LoRA
+    scaling: float
     factors: Mapping[str, tuple[Tensor, Tensor]]
     template: str | None = None
 
@@ -83,21 +87,23 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModuleStack:
-    """N modules side by side, layer by layer, so that composing is one product for each layer.
+    """N modules in one pair of tensors per layer, so that composing is one product per layer.
 
-    A smaller rank and a layer that a module lacks are filled with zeros, which changes no delta.
-    B is kept transposed: so the factors of one module and the concatenation of all modules are
-    both views of the same memory, which is gigabytes for hundreds of modules.
+    Zeros fill the rows beyond a module's own rank, and the layers that a module does not change. They
+    change no delta. B is stored transposed: then the factors of one module and the concatenation of all
+    modules are both views of the same memory. For hundreds of modules that memory is gigabytes.
+
+    A subset keeps the layers and the rank of the stack it was taken from.
 
     Attributes:
         names: N names.
-        layers: L layers, every one that some module changes, in a fixed order.
-        rank: the rank of every block of the stack, the largest of all modules.
-        ranks: N ranks as stored.
-        scalings: (N,) what multiplies B @ A.
-        blocks: A (N, rank, d_in) and Bᵀ (N, rank, d_out) of each layer, fp32.
+        layers: L layers, sorted by path: every layer that a module of the whole stack changes.
+        rank: the rank of every block: the largest rank of the modules of the whole stack.
+        ranks: N ranks as stored in the files.
+        scalings: (N,) fp32, what multiplies B @ A.
+        blocks: L pairs of A (N, rank, d_in) and Bᵀ (N, rank, d_out), fp32.
         targets: N sets of layer paths.
-        templates: of the prompts of each module alone; None for the base model's own.
+        templates: N templates of the modules' own prompts; None for the base model's own.
     """
 
     names: tuple[str, ...]
@@ -110,45 +116,57 @@ class ModuleStack:
     templates: tuple[str | None, ...]
 
     def __len__(self) -> int:
+        """Return N, the number of modules."""
         return len(self.names)
 
     @property
     def usual_rank(self) -> int:
-        """The rank that most modules have, the first of equals: one composed of many would be an outlier."""
+        """Return the rank that most modules have, the first one of equally frequent ranks.
+
+        The LoRA baseline is trained at this rank. The largest rank would often be that of an outlier, such
+        as an adapter that was itself composed from many modules.
+        """
         return Counter(self.ranks).most_common(1)[0][0]
 
     def largest_alike(self) -> list[int]:
-        """The modules that agree in rank, layers and scaling with as many others as any do."""
+        """Return the indices of the largest group of modules that agree in rank, layers and scaling."""
         shapes = list(zip(self.ranks, self.targets, self.scalings.tolist(), strict=True))
         ((common, _),) = Counter(shapes).most_common(1)
         return [i for i, shape in enumerate(shapes) if shape == common]
 
     def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(path, A (N, rank, d_in), B (N, d_out, rank)) of each layer, as views."""
+        """Yield (path, A (N, rank, d_in), B (N, d_out, rank)) of each layer, as views."""
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
             yield layer.path, A, B_T.mT
 
     def joined(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(path, A (N * rank, d_in), B (d_out, N * rank)) of each layer: all concatenated, as views."""
+        """Yield (path, A (N * rank, d_in), B (d_out, N * rank)) of each layer, concatenated, as views."""
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
             yield layer.path, A.flatten(0, 1), B_T.flatten(0, 1).T
 
     def mixed(self, weights: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(path, Σ wᵢAᵢ (P, rank, d_in), Σ wᵢBᵢ (P, d_out, rank)) of each layer for weights (P, N)."""
+        """Yield (path, Σ wᵢAᵢ (P, rank, d_in), Σ wᵢBᵢ (P, d_out, rank)) of each layer.
+
+        Args:
+            weights: (P, N), on the device of the stack.
+        """
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
             summed_A = (weights @ A.flatten(1)).view(-1, *A.shape[1:])
             summed_B_T = (weights @ B_T.flatten(1)).view(-1, *B_T.shape[1:])
             yield layer.path, summed_A, summed_B_T.mT
 
     def holders(self) -> Tensor:
-        """(L, N) booleans: which modules change which layer."""
+        """Return (L, N) booleans on the CPU: whether module i changes layer l."""
         return torch.tensor([[layer.path in own for own in self.targets] for layer in self.layers])
 
     def subset(self, indices: Sequence[int]) -> "ModuleStack":
-        """The stack of these modules alone, in this order, with the same layers and rank."""
+        """Return the stack of these modules in this order, with the same L layers and the same rank.
+
+        The blocks are copied, unless `indices` are all modules in their order.
+        """
         chosen = list(indices)
         if chosen == list(range(len(self))):
-            return self  # no copy without need
+            return self  # a copy would double the memory
         return replace(
             self,
             names=tuple(self.names[i] for i in chosen),
@@ -160,19 +178,22 @@ class ModuleStack:
         )
 
     def to(self, device: torch.device) -> "ModuleStack":
-        """The stack in the memory of that device."""
+        """Return the stack with its tensors in the memory of `device`."""
         moved = tuple((A.to(device), B_T.to(device)) for A, B_T in self.blocks)
         return replace(self, scalings=self.scalings.to(device), blocks=moved)
 
 
 def read_module(folder: Path, name: str, template: str | None = None) -> LoraModule:
-    """Read one plain peft LoRA adapter; only its A and B factors are ever touched.
+    """Read one plain peft LoRA adapter; of its weights file only the A and B factors are accepted.
 
     Args:
-        template: that its prompts need, if it is known.
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        name: the name in messages and reports.
+        template: of the prompts that the module was trained with; None if unknown.
 
     Raises:
-        ModuleUnreadableError: it is something else, or a value is not finite.
+        ModuleUnreadableError: the files are missing, damaged or not a plain LoRA adapter, or a value is
+            not finite.
     """
     rank, scaling = read_config(folder / "adapter_config.json", name)
     found: dict[str, dict[str, Tensor]] = {}
@@ -193,9 +214,13 @@ def read_module(folder: Path, name: str, template: str | None = None) -> LoraMod
 
 
 def read_config(path: Path, name: str) -> tuple[int, float]:
-    """(rank, scaling) of a plain LoRA config; refuses every field that would change the arithmetic.
+    """Return (rank, scaling) of a plain LoRA config.
 
-    Rank-stabilised LoRA divides by √rank. Source: Kalajdzievski, arXiv:2312.03732.
+    The scaling is alpha / r, or alpha / √r with rsLoRA (Kalajdzievski, arXiv:2312.03732).
+
+    Raises:
+        ModuleUnreadableError: the file is missing, is larger than CONFIG_SIZE_LIMIT bytes or is not a JSON
+            object, or a field has a value that would change the arithmetic.
     """
     try:
         if path.stat().st_size > CONFIG_SIZE_LIMIT:
@@ -213,21 +238,33 @@ def read_config(path: Path, name: str) -> tuple[int, float]:
 
 
 def whole_rank(name: str, rank: Any) -> int:
-    """`rank`, if it is one."""
+    """Return `rank`.
+
+    Raises:
+        ModuleUnreadableError: it is not a whole number from 1 to RANK_LIMIT.
+    """
     if type(rank) is not int or not 1 <= rank <= RANK_LIMIT:
         raise ModuleUnreadableError(name, f"its rank must be a whole number from 1 to {RANK_LIMIT}")
     return rank
 
 
 def positive_alpha(name: str, alpha: Any) -> float:
-    """`alpha`, if it is a positive number."""
+    """Return `alpha` as a float.
+
+    Raises:
+        ModuleUnreadableError: it is not a positive number below ALPHA_LIMIT.
+    """
     if type(alpha) not in (int, float) or not 0 < alpha < ALPHA_LIMIT:
         raise ModuleUnreadableError(name, f"its lora_alpha must be a positive number below {ALPHA_LIMIT}")
     return float(alpha)
 
 
 def checked_pair(name: str, path: str, rank: int, pair: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(A, B) in fp32, once both are there, of the stated rank, and real."""
+    """Return A (rank, d_in) and B (d_out, rank) of one layer, both fp32.
+
+    Raises:
+        ModuleUnreadableError: a factor is missing, has another rank or is not floating point.
+    """
     if pair.keys() != {"A", "B"}:
         raise ModuleUnreadableError(name, f"{path} has only one of its two factors")
     A, B = pair["A"], pair["B"]
@@ -239,8 +276,16 @@ def checked_pair(name: str, path: str, rank: int, pair: Mapping[str, Tensor]) ->
 
 
 def require_finite(name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Refuse a module that holds a value which is no number, or infinite; names the layer."""
-    # a NaN is both least and greatest; this reads a factor once and takes an eighth of the time of isfinite
+    """Refuse a module with a factor that holds NaN or infinity.
+
+    Args:
+        name: of the module.
+        factors: A (r, d_in) and B (d_out, r) by the path of the layer.
+
+    Raises:
+        ModuleUnreadableError: names the first such layer.
+    """
+    # The minimum and maximum of a tensor with NaN are NaN. aminmax takes an eighth of the time of isfinite.
     extremes = [extreme for pair in factors.values() for factor in pair for extreme in torch.aminmax(factor)]
     finite = torch.stack(extremes).isfinite().view(len(factors), -1).all(1).tolist()
     for path, is_finite in zip(factors, finite, strict=True):
@@ -249,7 +294,7 @@ def require_finite(name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> N
 
 
 def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
-    """Lay N modules side by side.
+    """Return the stack of N modules, in their order.
 
     Raises:
         NoModulesError: N is 0.
@@ -281,7 +326,11 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
 
 
 def common_layers(modules: Sequence[LoraModule]) -> tuple[Layer, ...]:
-    """Every layer that some module changes, sorted by path."""
+    """Return every layer that at least one module changes, sorted by path.
+
+    Raises:
+        MismatchedModulesError: a layer has another size in one module than in another.
+    """
     sizes: dict[str, Layer] = {}
     for module in modules:
         for path, (A, B) in module.factors.items():

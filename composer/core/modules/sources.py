@@ -1,9 +1,10 @@
-"""Base models and modules from folders of this machine or from a Hub.
+"""Base models and modules from folders of this machine or from repositories of a Hub.
 
-`alice/french` may be a folder here and a repository there. So that nobody's folder stands in for a
-repository unseen, a reference is a folder only when it is written as a path: when it begins with
-`/`, `./`, `../` or `~`, or holds a separator and exists. A bare word is never a folder, and what has
-`@revision` behind it always comes from the Hub. The caller is told which of the two it was.
+`base_source` and `module_source` return where the files of a reference are. A reference such as
+`alice/french` can be the name of a folder and of a repository. It is read as a folder only if it is
+written as a path: it begins with `/`, `./`, `../` or `~`, or it contains `/` but no `@` and exists.
+Everything else is a repository, with or without `@revision`. So a folder never replaces a repository
+without notice, and the result says which of the two it was.
 """
 
 import os
@@ -21,34 +22,48 @@ REPOSITORY = re.compile(
 )
 WRITTEN_AS_PATH = re.compile(r"[/~]|\.{1,2}(/|$)")
 
-# Never a pickle: a .bin may run whatever its author wrote into it.
+# No pickles: loading a .bin file can run code that its author put there.
 MODULE_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 BASE_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
-SUBFOLDERS = ("*/*",)  # other formats of the same weights: nothing of them is read
+SUBFOLDERS = ("*/*",)  # other formats of the same weights, which are not read
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where something really lies: its name, its folder here, and its revision if it came from a Hub."""
+    """The files of a base model or a module on this machine.
+
+    Attributes:
+        name: the reference for a folder, the repository's name for a repository.
+        folder: the folder that holds the files.
+        revision: the commit id of a repository; empty for a folder.
+    """
 
     name: str
     folder: Path
     revision: str = ""
 
     def called(self, depth: int) -> str:
-        """A folder by the last `depth` parts of its path; a repository by its name, further with revision."""
+        """Return a short name of the source.
+
+        Args:
+            depth: for a folder, how many of the last parts of its path the name has. For a repository, 1
+                gives its name and anything above 1 gives name@revision.
+        """
         if self.revision:
             return self.name if depth == 1 else f"{self.name}@{self.revision}"
         return "/".join(self.folder.parts[-depth:])
 
 
 def base_source(reference: str, *, shows_progress: bool = False) -> Source:
-    """The base model that a reference means, its files on this machine.
+    """Return the base model of a reference, with its files on this machine.
 
-    `shows_progress`: of a download, on the terminal.
+    Args:
+        reference: a folder or a repository of a Hub.
+        shows_progress: whether a download draws its progress on the terminal.
 
     Raises:
-        SourceError: there is no such folder or repository, or the Hub cannot be reached.
+        SourceError: there is no such folder or repository, it has no config.json, or the Hub cannot be
+            reached.
     """
     source = as_folder(reference) or downloaded(reference, BASE_FILES, shows_progress=shows_progress)
     if not (source.folder / "config.json").is_file():
@@ -57,10 +72,11 @@ def base_source(reference: str, *, shows_progress: bool = False) -> Source:
 
 
 def module_source(reference: str) -> Source:
-    """The LoRA module that a reference means, its files on this machine.
+    """Return the LoRA module of a reference, with its files on this machine.
 
     Raises:
-        SourceError: there is no such folder or repository, or the Hub cannot be reached.
+        SourceError: there is no such folder or repository, one of its two files is missing, or the Hub
+            cannot be reached.
     """
     source = as_folder(reference) or downloaded(reference, MODULE_FILES)
     for name in MODULE_FILES[:2]:
@@ -72,10 +88,10 @@ def module_source(reference: str) -> Source:
 
 
 def as_folder(reference: str) -> Source | None:
-    """The folder, if the reference is written as one; None if it names a repository.
+    """Return the folder if the reference is written as a path; None if it names a repository.
 
     Raises:
-        SourceError: it is written as a path, and there is nothing.
+        SourceError: it is written as a path, and no such folder exists.
     """
     path = Path(reference).expanduser()
     if WRITTEN_AS_PATH.match(reference) or ("/" in reference and "@" not in reference and path.exists()):
@@ -86,10 +102,10 @@ def as_folder(reference: str) -> Source | None:
 
 
 def repository(reference: str) -> tuple[str, str | None]:
-    """(name, revision) of the repository that a reference names.
+    """Return (name, revision) of a reference to a repository; the revision is None if it is not given.
 
     Raises:
-        SourceError: it is no such name.
+        SourceError: the reference is not the name of a repository.
     """
     match = REPOSITORY.fullmatch(reference)
     if match is None or ".." in reference:
@@ -100,12 +116,21 @@ def repository(reference: str) -> tuple[str, str | None]:
 
 
 def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
-    """A snapshot of a repository; from the local cache where it is there already.
+    """Return a snapshot of a repository, from the local cache if it is already there.
 
-    The Hub is the one that HF_ENDPOINT names, huggingface.co if it names none.
+    The Hub is the one in the environment variable HF_ENDPOINT, or huggingface.co.
+
+    Args:
+        reference: owner/name or owner/name@revision.
+        files: glob patterns of the files to fetch.
+        shows_progress: whether the download draws its progress on the terminal.
+
+    Raises:
+        SourceError: the repository or the revision does not exist or needs access, or the Hub cannot be
+            reached.
     """
     name, revision = repository(reference)
-    from huggingface_hub import snapshot_download  # takes a moment, and folders do not need it
+    from huggingface_hub import snapshot_download  # a slow import, and folders do not need it
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -133,14 +158,14 @@ def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = F
         raise SourceError(missing(reference, where)) from error
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
-    except Exception as error:  # whatever these libraries make of an answer, or of what is no Hub at all
+    except Exception as error:  # these libraries raise many kinds of error if the answer is not a Hub's
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise SourceError(f"{name} could not be fetched from {where}: {said}") from error
     return Source(name, Path(folder), Path(folder).name)
 
 
 def no_bars() -> Any:
-    """What huggingface_hub is to draw its progress with: nothing."""
+    """Return a progress bar class for huggingface_hub that draws nothing."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class NoBar(tqdm):
@@ -151,13 +176,13 @@ def no_bars() -> Any:
 
 
 def distinct_names(sources: Sequence[Source]) -> list[str]:
-    """What to call each: as little as tells all of them apart.
+    """Return a short name for each source; no two names are equal.
 
-    A folder goes by its own name, or by so many of those above it as are needed; a repository by its
-    name, with the revision only if another one is taken from the same.
+    A folder gets its own name, with as many parent folders in front as are needed. A repository gets its
+    name, with the revision only if the name alone does not suffice.
 
     Raises:
-        SourceError: one of them is there twice.
+        SourceError: a source is given more than once.
     """
     for folder, count in Counter(source.folder for source in sources).items():
         if count > 1:
@@ -172,14 +197,19 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
 
 
 def missing(reference: str, where: str) -> str:
-    """What to say of a repository that is not there."""
+    """Return the message for a repository that does not exist."""
     folder = f" For the folder of that name here, write ./{reference}." if Path(reference).exists() else ""
     private = "or it is private: then set HF_TOKEN to an access token that may read it"
     return f"There is no repository {reference} at {where}, {private}.{folder}"
 
 
 def module_text(folder: Path, limit: int) -> str:
-    """What its author says of a module: its README.md; empty where there is none."""
+    """Return README.md of a module; the empty text if there is none.
+
+    Args:
+        folder: the folder of the module.
+        limit: the most characters to return.
+    """
     try:
         return (folder / "README.md").read_bytes()[: 4 * limit].decode("utf-8", "replace")[:limit]
     except OSError:

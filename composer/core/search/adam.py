@@ -1,7 +1,9 @@
-"""Searching for the weights: ask, score, tell; or add one by one; or follow the gradient.
+"""Gradient fits of weights by Adam, several fits side by side.
 
-The loop is ours. Showing progress and stopping early belong to the caller: `on_step` runs after
-each step and may raise `StopSearch` to have the best found so far, or anything else to end it all.
+The caller watches and stops a fit: `on_weights` runs in every step and may raise `StopSearch` to end
+the search with the best of its steps, or any other error to end the job.
+
+Letters of shapes: P fits, n_weights numbers in each weight vector.
 """
 
 from collections.abc import Callable
@@ -13,12 +15,6 @@ from torch import Tensor
 
 from composer.core.search.journal import STATE_EVERY, Journal
 
-# --- without gradients --------------------------------------------------------
-
-
-# --- with gradients -----------------------------------------------------------
-
-
 Variant = Literal["dense", "sparse", "positive"]
 
 
@@ -27,8 +23,8 @@ class Fits:
     """P gradient fits that run side by side as one batch.
 
     Attributes:
-        start: (P, N) weights to start from.
-        free: (P, N) of 0 and 1; a weight that is not free keeps its start.
+        start: (P, n_weights) weights to start from.
+        free: (P, n_weights) of 0 and 1; a weight at 0 keeps its start.
         penalty: (P,) nats per unit of mean|w|.
     """
 
@@ -49,23 +45,35 @@ def fit_weights(
     journal: Journal | None = None,
     name: str = "fit",
 ) -> Tensor:
-    """Lower loss + penalty · mean|w| by Adam for each of P fits; (P, N).
+    """Minimize loss + penalty · mean|w| by Adam for each of P fits.
 
-    Each fit moves as if it ran alone: Adam works number by number, and a candidate's loss
-    depends on no other candidate. Weights are kept within ±bound after every step.
+    Each fit moves as if it ran alone, because Adam treats every number by itself and the loss of a
+    candidate depends on no other candidate. After every step the weights are clamped to ±bound.
 
-    With a journal the fits tell their state every ten steps, under a `name` that no other fit of
-    the search has, and go on from the state on record, if there is one, to the same bits.
+    If there is a journal, it gets the state of the fits every STATE_EVERY steps. If the record of an
+    earlier attempt holds a state of this name, the fits continue from it, with the same bits.
 
     Args:
-        loss: differentiable losses (P,) of weights (P, N).
-        on_weights: called with the weights and the losses, without penalty, of every step; may raise.
-            It notes one step in the journal, if there is one.
-        variant: "dense"; "sparse", where the penalty is a proximal step after Adam's own, so that
-            weights become exactly zero; "positive", where weights are kept at or above zero.
+        loss: differentiable losses (P,) in nats per label token, of weights (P, n_weights).
+        fits: starts, free weights and penalties.
+        steps: Adam steps.
+        bound: the largest size of a weight.
+        learning_rate: in the first step; it falls linearly to about a tenth, so that the last steps
+            settle at the kink of |w| at zero.
+        on_weights: called in every step, before the weights change, with the weights (P, n_weights) and
+            the losses (P,) without penalty; may raise. If there is a journal, it must note one step there.
+        variant: "dense"; "sparse", where a proximal step after Adam's own takes the place of the penalty, so
+            that weights become exactly zero; "positive", where weights stay at or above zero.
+        journal: for states; None for a fit that cannot be resumed.
+        name: of the fit; unique within one search.
 
-    Source: Kingma and Ba, arXiv:1412.6980; the rate falls linearly to a tenth, so that the last
-    steps settle rather than bounce around the kink of |w|.
+    Returns:
+        (P, n_weights), the weights after the last step.
+
+    Raises:
+        InvalidJobError: the recorded state has other shapes.
+
+    Source: Kingma and Ba, Adam, arXiv:1412.6980.
     """
     weights = fits.start.clone().requires_grad_(True)
     adam = torch.optim.Adam([weights], lr=learning_rate)
@@ -89,7 +97,10 @@ def fit_weights(
 
 
 def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.optim.Adam) -> int:
-    """Put the weights and Adam's moments where the record has them; the number of steps they took."""
+    """Load the recorded weights (P, n_weights) and Adam moments in place; return how many steps they took.
+
+    Returns 0 and changes nothing if there is no recorded state.
+    """
     like = {"weights": weights, "exp_avg": weights, "exp_avg_sq": weights}
     state = journal.resume(name, like) if journal is not None else None
     if state is None:
@@ -101,10 +112,10 @@ def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.opt
 
 
 def shrink(weights: Tensor, fits: Fits, adam: torch.optim.Adam, rate: float) -> None:
-    """Move every free weight toward zero, and no further, by what the penalty asks in Adam's metric.
+    """Take the proximal step of the penalty: move every free weight (P, n_weights) toward zero, in place.
 
-    Where Adam divides a gradient by d, the threshold is rate · (penalty / N) / d: so a weight rests at
-    exactly zero when the gradient of its loss is smaller than penalty / N.
+    Where Adam divides a gradient by d, the threshold is rate · (penalty / N) / d, with N = n_weights. So a
+    weight stays at exactly zero if the gradient of its loss is smaller than penalty / N.
 
     Source: Beck and Teboulle, SIAM J. Imaging Sciences 2 (2009), in a diagonal metric.
     """

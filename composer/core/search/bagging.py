@@ -1,17 +1,20 @@
-"""How the weights of an exact sum are found by default: bagged fits, each averaged with a clean subset.
+"""Bagging: the default search for the weights of an exact sum (stored as `blend`).
 
-1. Greedy choice among the modules: an answer within a moment, which whoever stops early gets.
-2. Bag: one dense gradient fit from w = 0 over all modules for each part of the shots left out, with
-   a strong pull toward zero, all of them side by side. Five examples are easily learnt by heart, and
-   what the fits learn by heart differs; what the task needs does not.
-3. Subset: for each fit the best choice of at most three of its heaviest modules, at weight 1, and
-   then the average of the two. Which of them does better differs from task to task.
+1. Greedy choice: choose modules one by one. It is fast, and its result is there if the search is
+   stopped early.
+2. Bagged fits: cut the examples into folds. For each fold, fit the weights of all modules by Adam from
+   w = 0 on the other folds, with a strong penalty. All fits run side by side. Each fit overfits its few
+   examples, but each one differently, so their average keeps what the fits have in common.
+3. Subsets: for each fit, find the best subset of at most three of its modules with the largest weights,
+   each at weight 1, and average it with the fit. Which of the two is better differs from task to task.
 
-The result is the average over the fits: an exact sum is linear in its weights, so the average of
-weights is the average of updates, and costs nothing. Every fit left out one part of the shots, so its
-loss there is honest evidence where there are no held-out examples.
+The result is the average over the fits. An exact sum is linear in its weights, so the average of
+weights gives the average of deltas. Each fit leaves one fold out, so its loss there is evidence where
+there are no held-out examples.
 
-Source: bagging is Breiman's, Machine Learning 24 (1996). What each part brings was measured on
+Letters of shapes: P fits, N modules, n examples.
+
+Source: bagging is Breiman's, Machine Learning 24 (1996). The effect of each part was measured on
 combinations of skills that are not among the tasks of benchmarks/results.
 """
 
@@ -30,19 +33,19 @@ from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Found, Journal, finite
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 
-ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
+ADAM_STEPS = 150  # of one Adam fit; more steps only overfit the examples
 
 
 @dataclass(frozen=True)
 class BlendSettings:
-    """How the bag is fitted, and what subsets are tried."""
+    """How the bagged fits and their subsets are made."""
 
-    parts: int = 5  # that the shots are cut into, each left out of one fit
-    penalty: float = 30 * LORAHUB_PENALTY  # once LoraHub's lets the fits learn the shots by heart
-    heaviest: int = 6  # modules of a fit that subsets are made of
-    largest_subset: int = 3  # more skills than that in one task are rare
-    fewest_steps: int = 75  # of a bag; fits cut short are noise, and greedy choice does better
-    noise: float = 0.02  # a smaller weight is where the last steps happened to stop
+    parts: int = 5  # folds of the examples, each left out of one fit
+    penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
+    heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
+    largest_subset: int = 3  # modules; few tasks need more skills
+    fewest_steps: int = 75  # of a bagged fit; with fewer steps greedy choice does better
+    noise: float = 0.02  # a weight of smaller size is set to zero: the last steps left it there by chance
 
 
 DEFAULTS = BlendSettings()
@@ -50,12 +53,12 @@ DEFAULTS = BlendSettings()
 
 @dataclass(frozen=True)
 class Folds:
-    """P fits, each of which left out one part of the shots.
+    """P fits, each of which left out one fold of the examples.
 
     Attributes:
         weights: (P, n_weights).
-        nats: (P, n) of every shot under every fit.
-        shown: (P, n) of 1 where a fit saw the shot, else 0.
+        nats: (P, n) of every example under every fit, summed over its label tokens.
+        shown: (P, n) train mask: 1 where a fit saw the example, else 0.
     """
 
     weights: Tensor
@@ -64,12 +67,12 @@ class Folds:
 
     @property
     def left_out(self) -> Tensor:
-        """(n,) nats of each shot under the fit that left it out; of a single shot, which none did, NaN."""
+        """Return (n,) nats of each example under the fit that left it out; NaN if no fit left it out."""
         hidden = 1 - self.shown
         return (self.nats * hidden).sum(0) / hidden.sum(0)
 
 
-Note = Callable[[Sequence[float], float], None]  # of one step: its weights (N,) and its loss
+Note = Callable[[Sequence[float], float], None]  # of a step: weights (N,), loss in nats per label token
 
 
 def search_blend(
@@ -82,13 +85,24 @@ def search_blend(
     budget: int,
     settings: BlendSettings = DEFAULTS,
 ) -> Found:
-    """Greedy choice, bag and subsets; see the head of this file.
+    """Find the weights of an exact sum by greedy choice, bagged fits and subsets.
 
     Args:
-        alone: few-shot losses of each module alone (N,), in nats per token.
-        nothing: the few-shot loss of none, which the result is never worse than.
-        budget: candidates to score at most, a gradient step counting as three. With too few for a bag:
-            greedy choice and a refit of what it chose.
+        scorer: of the n examples.
+        method: an exact sum of N modules.
+        journal: gets every step.
+        alone: (N,) few-shot losses of each module alone, in nats per label token.
+        nothing: the few-shot loss of the base model alone, in nats per label token. The few-shot loss of the
+            result is never higher.
+        budget: the most scored candidates; a gradient step counts as three. If it is too small for bagged
+            fits, half of it goes to the greedy choice and the rest to a refit of the chosen modules.
+        settings: of the fits and subsets.
+
+    Returns:
+        Weights (N,), and with bagged fits also the left-out nats (n,).
+
+    Raises:
+        NonFiniteLossError: no step had a finite loss.
     """
     if bag_steps(budget, len(scorer.batch), len(method.stack), settings) < settings.fewest_steps:
         refitted = greedy_refit(
@@ -98,7 +112,7 @@ def search_blend(
     chosen = greedy_choice(scorer, method, journal.note, alone=alone, nothing=nothing, budget=GREEDY_BUDGET)
     folds = fit_folds(scorer, method, journal, journal.note, budget, settings)
     weights = folds.weights.mean(0)
-    if not loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+    if not loss_of(scorer, method, weights) < nothing:  # a module with huge deltas spoiled the fits
         return journal.finish(chosen.tolist(), "greedy")
     optimizer = "Adam on parts of the examples, averaged with the best subsets"
     return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out.tolist())
@@ -106,40 +120,57 @@ def search_blend(
 
 # --- the budget ---------------------------------------------------------------
 
-GREEDY_BUDGET = PUBLISHED_BUDGET  # as many as LoraHub's own search scores
+GREEDY_BUDGET = PUBLISHED_BUDGET  # scored candidates, as many as LoraHub's own search has
 
 
 def steps_within(budget: int) -> int:
-    """Gradient steps that a budget of scored candidates pays for; at least one."""
+    """Return the gradient steps that a budget of scored candidates pays for, at least 1."""
     return max(1, budget // GRADIENT_STEP_COST)
 
 
 def adam_steps(budget: int) -> int:
-    """Steps of a single dense fit."""
+    """Return the steps of a single Adam fit for a budget of scored candidates, at most ADAM_STEPS."""
     return min(ADAM_STEPS, steps_within(budget))
 
 
 def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
-    """Steps of each of the bag's fits, once the scored candidates are paid for."""
+    """Return the steps of each bagged fit, after the scored candidates are paid for.
+
+    The number is at most ADAM_STEPS, and zero or negative if the budget does not even pay for these.
+
+    Args:
+        budget: in scored candidates.
+        n_shots: n, the number of examples.
+        n_modules: N.
+        settings: of the fits and subsets.
+    """
     n_fits = min(settings.parts, n_shots)
     subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
-    n_scored = GREEDY_BUDGET + n_fits * (subsets + 1) + 1  # each fit once more in the end, and their average
+    n_scored = GREEDY_BUDGET + n_fits * (subsets + 1) + 1  # + 1: each fit, and their average, at the end
     return min(ADAM_STEPS, (budget - n_scored) // (GRADIENT_STEP_COST * n_fits))
 
 
 def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
-    """How many steps `search_blend` will tell of, one for all fits that run side by side."""
+    """Estimate how many steps the search will note in its journal.
+
+    Fits that run side by side note one step together. The steps of the greedy choice are left out. If the
+    budget is too small for bagged fits, all of it is counted as gradient steps, though half of it goes to
+    the greedy choice.
+    """
     steps = bag_steps(budget, n_shots, n_modules)
     return steps if steps >= DEFAULTS.fewest_steps else steps_within(budget)
 
 
 def rate_for(steps: int) -> float:
-    """A learning rate that lets a weight get anywhere within so few steps; 0.05 is enough for 150."""
+    """Return a learning rate with which a weight can reach any value in so few steps, 0.05 to 0.3.
+
+    0.05 suffices for 150 steps.
+    """
     return min(0.3, max(0.05, 7.5 / steps))
 
 
 def subset_count(n: int, largest: int) -> int:
-    """How many subsets of at most `largest` out of n there are, the empty one included."""
+    """Return how many subsets of at most `largest` out of n modules there are, the empty one included."""
     return sum(1 for size in range(largest + 1) for _ in combinations(range(n), size))
 
 
@@ -147,7 +178,7 @@ def subset_count(n: int, largest: int) -> int:
 
 
 def loss_of(scorer: FewShotScorer, method: Method, weights: Tensor) -> float:
-    """Nats per token on the shots, of one candidate (n_weights,)."""
+    """Return the few-shot loss of one candidate (n_weights,), in nats per label token."""
     return float(token_mean(scorer.nats(method, weights.unsqueeze(0)), scorer.label_tokens))
 
 
@@ -160,7 +191,16 @@ def greedy_choice(
     nothing: float,
     budget: int,
 ) -> Tensor:
-    """(N,) of 0 and 1: which modules to use, within the steps of a longer search."""
+    """Return (N,) of 0 and 1: the modules that greedy search chooses, as a part of a longer search.
+
+    Args:
+        scorer: of the examples.
+        method: an exact sum of N modules.
+        note: called with each step.
+        alone: (N,) few-shot losses in nats per label token.
+        nothing: the few-shot loss of the base model alone, in nats per label token.
+        budget: the most candidates to score.
+    """
     found = search_greedy(
         lambda weights: token_mean(scorer.nats(method, weights), scorer.label_tokens),
         alone,
@@ -181,9 +221,12 @@ def greedy_refit(
     nothing: float,
     budget: int,
 ) -> Tensor:
-    """(N,): half of the budget for the greedy choice, the rest for the weights of what it chose.
+    """Return weights (N,) from a greedy choice and an Adam fit of the chosen modules.
 
-    Few steps can end worse than they began, so the best of all that was tried is taken.
+    Half of the budget goes to each. A fit of few steps can end with a higher loss than it had before, so
+    the result is the step with the lowest loss of both parts, without penalty.
+
+    Args: as of `search_blend`; `note` is called with each step.
     """
     best: list[tuple[float, Sequence[float]]] = []
 
@@ -214,7 +257,10 @@ def fit_folds(
     budget: int,
     settings: BlendSettings = DEFAULTS,
 ) -> Folds:
-    """The bag, each of its fits averaged with the best subset of its own heaviest modules."""
+    """Return the bagged fits (P, N), each averaged with the best subset of its own modules.
+
+    Scores the P averaged fits on all n examples. `note` is called with each step of the fits.
+    """
     shown = parts_left_out(len(scorer.batch), settings.parts)
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
     bag = fit_bag(scorer, method, journal, note, shown, steps=steps, penalty=settings.penalty)
@@ -224,7 +270,10 @@ def fit_folds(
 
 
 def parts_left_out(n_shots: int, parts: int) -> Tensor:
-    """(P, n) of 0 and 1: each row leaves out one part of the shots; a single one is kept."""
+    """Return the train masks (P, n) of 0 and 1: row p leaves fold p out.
+
+    P is the smaller of `parts` and n. A single example is not left out: the result is then (1, 1) of 1.
+    """
     if n_shots == 1:
         return torch.ones(1, 1)
     n_parts = min(parts, n_shots)
@@ -241,7 +290,13 @@ def fit_bag(
     steps: int,
     penalty: float,
 ) -> Tensor:
-    """(P, N): one dense fit for each row of `shown`, side by side; their average is noted."""
+    """Return (P, N): the Adam fit for each row of the train masks `shown` (P, n), all side by side.
+
+    Each step notes the average of the weights and of the losses over the fits.
+
+    Args:
+        penalty: nats per unit of mean|w|.
+    """
     n_fits, n = len(shown), len(method.stack)
     return fit_weights(
         lambda w: scorer.loss_with_gradient(method, w, shown),
@@ -257,7 +312,17 @@ def fit_bag(
 def best_subsets(
     scorer: FewShotScorer, method: ExactSum, bag: Tensor, shown: Tensor, settings: BlendSettings
 ) -> Tensor:
-    """(P, N) of 0 and 1: for each fit the subset that does best, at weight 1, on the shots it saw."""
+    """Return (P, N) of 0 and 1: for each fit the subset with the lowest loss on the examples it saw.
+
+    The subsets are of the modules with the largest weights in the fit, each at weight 1.
+
+    Args:
+        scorer: of the n examples.
+        method: an exact sum of N modules.
+        bag: (P, N) weights of the fits.
+        shown: (P, n) train masks.
+        settings: of the subsets.
+    """
     subsets = [subsets_of_heaviest(fit, settings) for fit in bag]
     tried = sorted(set().union(*subsets))
     candidates = torch.zeros(len(tried), bag.shape[1])
@@ -273,7 +338,11 @@ def best_subsets(
 
 
 def subsets_of_heaviest(weights: Tensor, settings: BlendSettings) -> set[tuple[int, ...]]:
-    """Every choice of a few of the heaviest modules, none included, each in ascending order."""
+    """Return every subset of the modules with the largest of the weights (N,), the empty one included.
+
+    A negative weight is smaller than zero here, whatever its size. The settings say how many modules are
+    taken and how large a subset is. Each subset is in ascending order.
+    """
     heavy = torch.argsort(weights, descending=True, stable=True)[: settings.heaviest].tolist()
     sizes = range(settings.largest_subset + 1)
     return {subset for size in sizes for subset in combinations(sorted(heavy), size)}

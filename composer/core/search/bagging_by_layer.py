@@ -1,12 +1,12 @@
-"""The default method: an exact sum, found with one weight a module and then freed layer by layer.
+"""The search of the default method: bagging with one weight per module, then weights by layer.
 
-The blend of composer.core.search.bagging says which modules the task needs. Started from its fits, weights of
-their own for every layer mend within a few short steps what one weight for all layers cannot say;
-started from zero they learn a handful of examples by heart instead. Each fit is freed on the shots it
-already knows, so the part it left out still tells, without any held-out example, which is better.
+composer.core.search.bagging finds which modules the task needs. From its fits, a few short Adam steps
+with a weight for every layer correct what one weight for all layers cannot express. From zero such
+weights overfit the few examples. Each fit by layer sees only the examples that its start saw, so the
+fold that it leaves out still tells which of the two is better, without held-out examples.
 
-Source: weights by layer are LoRA Soups', Prabhakar et al., arXiv:2410.13025, without their softmax.
-docs/decisions/0010 has what each move brought, and what was tried and left.
+Source: weights by layer are from Prabhakar et al., LoRA Soups, arXiv:2410.13025, here without the
+softmax. docs/decisions/0010 has the effect of each part, and what was tried and dropped.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ from composer.core.spec.choices import GRADIENT_STEP_COST
 
 LAYER_STEPS = 25
 LAYER_RATE = 0.03
-# Freed weights did better even where they looked a little worse on the few tokens that were left out.
+# Per label token. In the measurements the weights by layer were better even where their left-out loss, on a
+# few tokens, was a little higher.
 LAYERS_WORSE_NATS = 0.5
 
 
@@ -37,9 +38,18 @@ def search_auto(
     nothing: float,
     budget: int,
 ) -> Found:
-    """The blend, then its fits freed by layer, if the shots that each left out do not speak against it.
+    """Find the weights by layer: bagging, then a few steps of each fit with weights by layer.
 
-    Args: as of blend.search_blend, which it is when the budget is too small for a bag.
+    The weights by layer are dropped if the left-out examples speak against them.
+
+    Args: as of `search_blend` in composer.core.search.bagging, for the method auto on N modules and L
+        layers. If the budget is too small for bagged fits, it does the same as `search_blend`.
+
+    Returns:
+        Weights (L * N,), and with bagged fits also the left-out nats (n,).
+
+    Raises:
+        NonFiniteLossError: no step had a finite loss.
     """
     exact = ExactSum(method.stack)
 
@@ -59,13 +69,17 @@ def search_auto(
     whole = bagging.fit_folds(scorer, exact, journal, note, budget_of_blend)
     taken, moves = whole_or_freed(scorer, method, journal, whole)
     weights = taken.weights.mean(0)
-    if not bagging.loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+    if not bagging.loss_of(scorer, method, weights) < nothing:  # a module with huge deltas spoiled the fits
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
     return journal.finish(weights.tolist(), moves, left_out=taken.left_out.tolist())
 
 
 def whole_or_freed(scorer: FewShotScorer, method: Auto, journal: Journal, whole: Folds) -> tuple[Folds, str]:
-    """The fits with one weight a module or freed by layer, by their losses on what each left out."""
+    """Return the fits with weights by layer, or with one weight per module, and the name of the optimizer.
+
+    One weight per module is taken only if the left-out loss of the weights by layer is higher by more than
+    LAYERS_WORSE_NATS per label token. Both have weights (P, L * N).
+    """
     freed = freed_by_layer(scorer, method, journal, whole)
     worse_nats = float((freed.left_out - whole.left_out).sum() / scorer.label_tokens.sum())
     if worse_nats > LAYERS_WORSE_NATS:
@@ -75,7 +89,13 @@ def whole_or_freed(scorer: FewShotScorer, method: Auto, journal: Journal, whole:
 
 
 def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: Folds) -> Folds:
-    """A few steps of each fit with weights of their own for every layer of the modules that any fit uses."""
+    """Return the fits after LAYER_STEPS steps with weights by layer, (P, L * N), without penalty.
+
+    Only modules that at least one fit uses get weights by layer, and only in layers that they change.
+
+    Args:
+        folds: the fits with one weight per module, (P, N).
+    """
     used = folds.weights.ne(0).any(0).float().expand(len(folds.weights), -1)
     start = method.spread(folds.weights)
     free = method.spread(used) * method.holders.flatten()
@@ -83,7 +103,7 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
         lambda w: scorer.loss_with_gradient(method, w, folds.shown),
         Fits(start, free, torch.zeros(len(start))),
         steps=LAYER_STEPS,
-        bound=2 * method.bound,  # a module that is already at its bound may still differ between layers
+        bound=2 * method.bound,  # so that a module at the bound can still have a larger weight in some layers
         learning_rate=LAYER_RATE,
         on_weights=lambda w, losses: journal.note(w.mean(0).tolist(), float(losses.mean())),
         journal=journal,
@@ -93,13 +113,13 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
 
 
 def layers_cost(n_shots: int) -> int:
-    """What freeing the layers costs of a budget of scored candidates."""
+    """Return what the steps with weights by layer cost of a budget, in scored candidates."""
     n_fits = min(bagging.DEFAULTS.parts, n_shots)
-    return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # each is scored once more in the end
+    return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # + 1: each fit is scored once at the end
 
 
 def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
-    """How many steps `search_auto` will tell of, as far as one can know before."""
+    """Estimate how many steps `search_auto` will note, as `planned_steps` of bagging does."""
     left = budget - layers_cost(n_shots)
     if bagging.bag_steps(left, n_shots, n_modules) < bagging.DEFAULTS.fewest_steps:
         return bagging.steps_within(budget)

@@ -1,4 +1,7 @@
-"""One search as it was asked for: what it lowers, and by which optimiser."""
+"""One search as the job asks for it: its objective and its optimizer.
+
+`Fitting.find` runs the search. The searches themselves are in the other files of this package.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,25 +29,30 @@ from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import Job
 from composer.core.spec.metrics import is_exact_match, longest_useful_answer
 
-SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|: what the default's own fits are pulled by
-TIE_BREAK = 0.01  # the most that the loss adds to the share of wrong answers; one of 64 shots is 0.0156
+SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|; the same as in bagged fits
+TIE_BREAK = 0.01  # the most that the loss adds to the share of wrong answers; one of 64 is 0.0156
 
 VARIANTS: dict[str, tuple[Variant, str]] = {
     "adam": ("dense", "Adam"),
     "adam-sparse": ("sparse", "Adam with a proximal step"),
     "adam-positive": ("positive", "Adam, weights kept at or above zero"),
 }
-SOFTMAX = "cat"  # its numbers are no coefficients: nothing pulls them toward zero
-KEEPS_SINGLES = ("exact", "svd", "lorahub", "linear")  # a module alone at weight 1 is the module itself
+SOFTMAX = "cat"  # its weights are logits, not coefficients, so they have no penalty
+KEEPS_SINGLES = ("exact", "svd", "lorahub", "linear")  # one module at weight 1 gives its own delta
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """The search of one job over one method's weights.
+    """The search of one job over the weights of one method.
 
     Attributes:
-        alone: few-shot loss of each module alone, (N,), in nats per token.
-        nothing: that of the base without any.
+        job: the request.
+        scorer: of the n examples.
+        method: the method, on N modules.
+        shots: the n examples as texts.
+        alone: (N,) few-shot loss of each module alone, in nats per label token; may be empty for a search
+            that does not read it.
+        nothing: the few-shot loss of the base model alone, in nats per label token.
     """
 
     job: Job
@@ -55,7 +63,16 @@ class Fitting:
     nothing: float
 
     def find(self, journal: Journal) -> Found:
-        """Run the search; a watcher's wish to stop ends it with the best step so far."""
+        """Run the search; StopSearch from a callback ends it with the best step so far.
+
+        Returns:
+            Weights (n_weights,), the steps and the optimizer.
+
+        Raises:
+            NonFiniteLossError: no step had a finite loss.
+            InvalidJobError: the journal's record is of another search, or nevergrad has no such optimizer.
+            SearchBrokeError: the optimizer of nevergrad failed.
+        """
         try:
             return self._find(journal)
         except StopSearch:
@@ -63,7 +80,7 @@ class Fitting:
 
     @property
     def search(self) -> str:
-        """The search by its name in choices.SEARCHES, or nevergrad's own."""
+        """Return the name of the search: one of choices.SEARCHES, `blend`, or `nevergrad:` and a name."""
         return (
             choices.SEARCH_OF_AUTO.get(self.method.name, "ngopt")
             if self.job.search == "auto"
@@ -71,7 +88,7 @@ class Fitting:
         )
 
     def planned_steps(self) -> int:
-        """How many steps the search will tell of, as far as one can know before."""
+        """Estimate how many steps the search will note in its journal."""
         job, search = self.job, self.search
         if search == "blend":
             planned = auto_steps if isinstance(self.method, Auto) else blend_steps
@@ -81,11 +98,17 @@ class Fitting:
         return job.budget if search != "greedy" else 1
 
     def values(self, weights: Tensor) -> Tensor:
-        """What the search lowers, for weights (P, n_weights): (P,).
+        """Return the objective (P,) of weights (P, n_weights).
 
-        For `loss`, the cross entropy in nats per token plus 0.05 mean|w|, or for lorahub what was
-        released with it. For `exact_match`, the share of the shots that is answered wrong, from 0
-        to 1, plus less than a hundredth for the loss, which decides between equals.
+        For `loss`: the few-shot loss in nats per label token plus 0.05 · mean|w|. cat has no penalty, and
+        lorahub has `lorahub_loss` in place of the few-shot loss. For `exact_match`: the share of wrong
+        answers to the examples, 0 to 1, plus at most 0.01 that grows with the loss and decides between equal
+        shares.
+
+        nevergrad's optimizers minimize exactly this. Adam and L-BFGS minimize it for `loss` with the plain
+        few-shot loss, adam-sparse and bagging with a larger penalty, and greedy search without a penalty.
+
+        Source: Huang et al., LoraHub, arXiv:2307.13269, eq. 2.
         """
         nats = self.scorer.nats(self.method, weights)
         if self.method.name == "lorahub":
@@ -99,7 +122,7 @@ class Fitting:
 
     @property
     def penalty(self) -> float:
-        """Nats per unit of mean|w|."""
+        """Return nats per unit of mean|w|; 0 for cat, whose weights are logits."""
         return 0.0 if self.method.name == SOFTMAX else choices.LORAHUB_PENALTY
 
     # --- the searches ---------------------------------------------------------
@@ -131,7 +154,7 @@ class Fitting:
         )
 
     def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> Found:
-        """One fit from the method's own start, on all shots."""
+        """Run one Adam fit from the method's own start, on all examples."""
         start = self.method.start.float().unsqueeze(0)
         penalty = SPARSE_PENALTY if variant == "sparse" else self.penalty
         steps = adam_steps(self.job.budget)
@@ -165,7 +188,7 @@ class Fitting:
         return journal.finish(weights.tolist(), "L-BFGS")
 
     def _by_greedy(self, journal: Journal) -> Found:
-        """Greedy choice, by the loss alone or by the answers."""
+        """Run greedy search, by the loss without penalty or by the answers."""
         nothing, alone, budget = self.nothing, self.alone, self.job.budget
         if self.job.objective != "loss" or self.method.name not in KEEPS_SINGLES:
             n = self.method.n_weights
@@ -174,7 +197,7 @@ class Fitting:
         return search_greedy(self._unpulled, alone, nothing=nothing, budget=budget, journal=journal)
 
     def _unpulled(self, weights: Tensor) -> Tensor:
-        """As `values`, but the size of the weights costs nothing."""
+        """Return the objective (P,) as `values`, but for the loss without the penalty."""
         if self.job.objective != "loss":
             return self.values(weights)
         return token_mean(self.scorer.nats(self.method, weights), self.scorer.label_tokens)
@@ -183,7 +206,7 @@ class Fitting:
         return self.scorer.loss_with_gradient(self.method, weights)
 
     def _share_wrong(self, weights: Tensor) -> Tensor:
-        """(P,) from 0 to 1, by greedy answers to the shots."""
+        """Return the share of wrong greedy answers to the examples, (P,) from 0 to 1."""
         base: BaseModel = self.scorer.base
         prompts = [base.prompt(shot.input) for shot in self.shots]
         length = longest_useful_answer(self.shots, self.job.max_new_tokens)

@@ -1,4 +1,4 @@
-"""Greedy search: add one module at a time, as long as the loss falls."""
+"""Greedy search: add one module at a time while the loss falls."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,24 +18,33 @@ def search_greedy(
     on_step: OnStep = lambda step: None,
     journal: Journal | None = None,
 ) -> Found:
-    """Start from the best module alone and add the partner that helps most, while one helps.
+    """Start from the best module alone, and add the partner that lowers the loss most while one does.
 
-    Every module has weight 0 or 1, so the result says plainly which modules the task needs.
+    Every module has weight 0 or 1, so the result shows which modules the task needs.
 
     Args:
         score: losses (P,) of candidates (P, N).
-        alone: the loss of each module alone, (N,).
-        nothing: the loss at w = 0, which any module has to beat.
-        budget: the most candidates to score beyond those.
-        partners: only so many of the best modules alone are tried as partners.
-        journal: to keep the steps in, instead of a new one that tells `on_step`.
+        alone: (N,) loss of each module alone, in the unit of `score`.
+        nothing: the loss at w = 0. If no module alone is below it, the result is w = 0.
+        budget: the most candidates to score.
+        partners: how many of the next best modules alone are tried as partners.
+        on_step: called with each step, if there is no journal; may raise `StopSearch`.
+        journal: gets the steps; None for a new one that calls `on_step`.
+
+    Returns:
+        Weights (N,) of 0 and 1.
+
+    Raises:
+        NonFiniteLossError: the base alone and every module alone have a loss of NaN or infinity.
+
+    Source: Caruana et al., Ensemble selection from libraries of models, ICML 2004.
     """
     n = len(alone)
     order = sorted(range(n), key=lambda i: (finite(alone[i]), i))
     journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
     best, left = finite(nothing), budget
-    if finite(alone[order[0]]) < best:  # known before any step: whoever stops at the first has it
+    if finite(alone[order[0]]) < best:  # known already, so even a search stopped at its first step has it
         chosen[order[0]], best = 1.0, finite(alone[order[0]])
     journal.note(chosen.tolist(), best)
     if not chosen.any():

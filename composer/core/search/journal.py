@@ -1,7 +1,8 @@
-"""The record of one search: every step, the states it can go on from, and who is told of them.
+"""The journal of one search: its steps, its states, and the record of an earlier attempt.
 
-A search without gradients goes on from its recorded losses: it is asked again and told them. A
-gradient fit cannot; it goes on from a state, which holds all that its next step depends on.
+A search without gradients continues from its recorded losses: it asks for the same candidates and is
+told the recorded losses. A gradient fit continues from a state, which holds everything that its next
+step depends on.
 """
 
 import base64
@@ -17,14 +18,24 @@ from torch import Tensor
 
 from composer.core.spec.errors import InvalidJobError, NonFiniteLossError
 
-NON_FINITE_PENALTY = 1e6  # nats; told in place of NaN, which would make a search recommend garbage
+NON_FINITE_PENALTY = 1e6  # nats; in place of NaN, which would make an optimizer recommend useless weights
 STATE_EVERY = 10  # steps of a gradient fit between two states
-STATE_BYTES_MAX = 1_000_000  # of tensors; a fit of more numbers starts again when it is cut short
+STATE_BYTES_MAX = 1_000_000  # of the tensors of one state; a larger fit cannot be resumed and starts again
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step as tried: its weights (n_weights,), its loss, and the lowest loss so far."""
+    """One step of a search.
+
+    The loss is what the search notes: with the penalty for nevergrad and L-BFGS, without it for Adam, bagging
+    and greedy search; for the objective exact_match it is the share of wrong answers.
+
+    Attributes:
+        number: from 1.
+        weights: (n_weights,).
+        loss: in nats per label token, or the share of wrong answers; NON_FINITE_PENALTY for NaN or infinity.
+        best_loss: the lowest loss so far.
+    """
 
     number: int
     weights: tuple[float, ...]
@@ -34,11 +45,12 @@ class Step:
 
 @dataclass(frozen=True)
 class State:
-    """Where a gradient fit stands after `step` of its own steps.
+    """All that a gradient fit needs to continue after `step` of its own steps.
 
     Attributes:
-        fit: which fit of the search; a search may make several, one after the other.
-        told: how many steps of the whole search were told by then.
+        fit: the name of the fit; a search may run several fits, one after the other.
+        step: how many steps of the fit are done.
+        told: how many steps of the whole search were noted by then.
         tensors: float32, float64 or int64, by name.
     """
 
@@ -50,9 +62,15 @@ class State:
 
 @dataclass(frozen=True)
 class Found:
-    """The recommended weights (n_weights,), every step in order, and the optimiser that really ran.
+    """The result of a search.
 
-    `left_out`: (n,) nats of each shot under weights fitted without it, where the search found them anyway.
+    Attributes:
+        weights: (n_weights,), recommended.
+        steps: every step in order.
+        optimizer: the algorithm that really ran.
+        stopped: whether a callback stopped the search.
+        left_out: (n,) nats of each example under weights fitted without it, summed over its label tokens;
+            None if the search did not compute them.
     """
 
     weights: tuple[float, ...]
@@ -64,7 +82,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Record:
-    """What an earlier attempt at the same search told: its steps in order, its last state of each fit."""
+    """What an earlier attempt at the same search noted.
+
+    Attributes:
+        steps: in order, from step 1.
+        states: the last state of each fit, by the name of the fit.
+    """
 
     steps: Sequence[Step] = ()
     states: Mapping[str, State] = field(default_factory=dict)
@@ -74,11 +97,7 @@ OnStep = Callable[[Step], None]
 
 
 class Journal:
-    """Keeps the steps of one search and tells the caller of each that was not told before.
-
-    `on_step` may raise `StopSearch` to end the search with the best found so far; whatever else
-    it raises ends the job.
-    """
+    """Keeps the steps of one search, and calls the caller for every step that is not in the record."""
 
     def __init__(
         self,
@@ -87,6 +106,14 @@ class Journal:
         on_state: Callable[[State], None] = lambda state: None,
         record: Record | None = None,
     ) -> None:
+        """Start an empty journal.
+
+        Args:
+            on_step: called with each new step. It may raise `StopSearch` to end the search with the best step
+                so far; any other error ends the job.
+            on_state: called with each new state of a gradient fit.
+            record: of an earlier attempt at the same search.
+        """
         self.steps: list[Step] = []
         self._on_step = on_step
         self._on_state = on_state
@@ -94,7 +121,12 @@ class Journal:
         self._any_finite = False
 
     def note(self, weights: Sequence[float], loss: float) -> None:
-        """Keep one step; a loss that is not finite counts as a large one."""
+        """Keep one step; a loss of NaN or infinity counts as NON_FINITE_PENALTY.
+
+        Args:
+            weights: (n_weights,).
+            loss: as in `Step`.
+        """
         told = finite(loss)
         best = min(told, self.steps[-1].best_loss) if self.steps else told
         self._keep(Step(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
@@ -102,10 +134,14 @@ class Journal:
             self._on_step(self.steps[-1])
 
     def known_loss(self, weights: tuple[float, ...], ahead: int = 0) -> float | None:
-        """The recorded loss of the next step, or of one `ahead` of it; None beyond the record.
+        """Return the recorded loss of the next step, or None beyond the record.
+
+        Args:
+            weights: (n_weights,) of that step.
+            ahead: how many steps behind the next one it is; 0 for the next one.
 
         Raises:
-            InvalidJobError: the record has other weights there, so it is of another search.
+            InvalidJobError: the recorded step has other weights, so the record is of another search.
         """
         number = len(self.steps) + ahead
         if number >= len(self._record.steps):
@@ -118,10 +154,14 @@ class Journal:
         return step.loss
 
     def resume(self, fit: str, shapes: Mapping[str, Tensor]) -> State | None:
-        """The recorded state of this fit, its steps taken over into the journal; None: start at the start.
+        """Return the recorded state of a fit, and take its steps over; None if there is no usable state.
 
         Args:
-            shapes: tensors that some of the state's must agree with in shape.
+            fit: the name of the fit.
+            shapes: tensors with the shapes that the state's tensors of these names must have.
+
+        Raises:
+            InvalidJobError: the state lacks such a tensor, or it has another shape.
         """
         state = self._record.states.get(fit)
         if state is None or not len(self.steps) <= state.told <= len(self._record.steps):
@@ -134,7 +174,13 @@ class Journal:
         return state
 
     def keep(self, fit: str, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Tell the state of a fit, unless it is too large to be told."""
+        """Report the state of a fit, unless its tensors have more than STATE_BYTES_MAX bytes together.
+
+        Args:
+            fit: the name of the fit.
+            step: how many steps of the fit are done.
+            tensors: float32, float64 or int64, by name; they are copied.
+        """
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= STATE_BYTES_MAX:
             copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
             self._on_state(State(fit, step, len(self.steps), copies))
@@ -147,10 +193,16 @@ class Journal:
         stopped: bool = False,
         left_out: Sequence[float] | None = None,
     ) -> Found:
-        """The result of the search.
+        """Return the result of the search.
+
+        Args:
+            weights: (n_weights,), recommended.
+            optimizer: the algorithm that really ran.
+            stopped: whether a callback stopped the search.
+            left_out: (n,) nats, as in `Found`.
 
         Raises:
-            NonFiniteLossError: no step had a finite loss.
+            NonFiniteLossError: there are steps, and none has a finite loss.
         """
         if self.steps and not self._any_finite:
             raise NonFiniteLossError(len(self.steps))
@@ -158,12 +210,20 @@ class Journal:
         return Found(tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer, stopped, told)
 
     def finish_early(self, optimizer: str) -> Found:
-        """The result of a search that was stopped: the best of its steps."""
+        """Return the result of a search that was stopped: the best of its steps, at least one.
+
+        Raises:
+            NonFiniteLossError: no step has a finite loss.
+        """
         return self.finish(self.best.weights, optimizer, stopped=True)
 
     @property
     def best(self) -> Step:
-        """The step with the lowest loss, the first of equals."""
+        """Return the step with the lowest loss, the first one of equal losses.
+
+        Raises:
+            ValueError: there is no step.
+        """
         return min(self.steps, key=lambda step: step.loss)
 
     def _keep(self, step: Step) -> None:
@@ -172,7 +232,7 @@ class Journal:
 
 
 def finite(loss: float) -> float:
-    """The loss, or a large number in place of one that is not finite."""
+    """Return the loss, or NON_FINITE_PENALTY for NaN and infinity."""
     return loss if math.isfinite(loss) else NON_FINITE_PENALTY
 
 
@@ -180,7 +240,7 @@ def finite(loss: float) -> float:
 
 
 def state_event(state: State) -> dict[str, Any]:
-    """A state as JSON; every number exactly, bit by bit."""
+    """Return a state as JSON, with every number exact to the bit."""
     return {
         "event": "state",
         "fit": state.fit,
@@ -191,7 +251,7 @@ def state_event(state: State) -> dict[str, Any]:
 
 
 def packed(tensor: Tensor) -> dict[str, Any]:
-    """A tensor as its type, its shape and its little-endian bytes in base64."""
+    """Return a tensor as JSON: its type, its shape and its little-endian bytes in base64."""
     array = tensor.detach().cpu().contiguous().numpy()
     little = array.astype(array.dtype.newbyteorder("<"))
     return {
@@ -202,7 +262,11 @@ def packed(tensor: Tensor) -> dict[str, Any]:
 
 
 def unpacked(stored: Mapping[str, Any]) -> Tensor:
-    """The tensor that `packed` stored."""
+    """Return the tensor that `packed` stored, on the CPU.
+
+    Raises:
+        ValueError: the type is not float32, float64 or int64.
+    """
     if stored["type"] not in ("float32", "float64", "int64"):
         raise ValueError(stored["type"])
     values = np.frombuffer(base64.b64decode(stored["base64"]), np.dtype(stored["type"]).newbyteorder("<"))
@@ -210,12 +274,12 @@ def unpacked(stored: Mapping[str, Any]) -> Tensor:
 
 
 def read_record(lines: Iterable[str]) -> Record:
-    """The steps and states among the events of an earlier attempt, one JSON object a line.
+    """Read the steps and states from the events of an earlier attempt, one JSON object per line.
 
-    A step may be there twice, when an attempt was itself cut short; the first one counts.
+    A step may occur twice if that attempt had itself continued from a record; the first one counts.
 
     Raises:
-        InvalidJobError: a line is no event, or a step is missing.
+        InvalidJobError: a line is not an event, or a step is missing.
     """
     steps: list[Step] = []
     states: dict[str, State] = {}

@@ -1,7 +1,9 @@
-"""L-BFGS on a handful to a few thousand weights within bounds.
+"""L-BFGS within bounds, for a handful to a few thousand weights.
 
-Written out, because a fit has to be told as it stands and to go on from there: torch's and scipy's
-keep their memory to themselves.
+It is written out here because a fit must be stored and resumed: torch and scipy do not expose their
+memory of past moves.
+
+Letters of shapes: n weights, k remembered moves.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,17 +14,20 @@ from torch import Tensor
 
 from composer.core.search.journal import STATE_EVERY, Journal
 
-MEMORY = 10  # pairs of moves and changes of the gradient
-ENOUGH = 1e-4  # of the decrease that the slope promises; Armijo's rule
-SHORTEST = 2.0**-12  # of a move; below, the search rests
-ROUNDNESS = 1e-3  # of |w| about zero, whose kink would mislead a quasi-Newton method
+MEMORY = 10  # most remembered pairs of a move and its change of the gradient
+ENOUGH = 1e-4  # share of the decrease that the gradient predicts; Armijo's rule
+SHORTEST = 2.0**-12  # factor on a direction; below it the line search gives up
+ROUNDNESS = 1e-3  # of |w| around zero: the kink there would give a quasi-Newton method a wrong curvature
 
 ValueAndGradient = Callable[[Tensor], tuple[float, Tensor]]
 
 
 @dataclass
 class Standing:
-    """All that the next iteration depends on; float64, so that differences of gradients keep digits."""
+    """Everything that the next iteration depends on: weights (n,), gradient (n,), k moves (k, n), and more.
+
+    The tensors are float64, so that differences of gradients keep their digits.
+    """
 
     weights: Tensor  # (n,)
     value: float
@@ -33,12 +38,13 @@ class Standing:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Standing":
-        """What `tensors` made of it, once more."""
+        """Return the standing that `tensors` stored."""
         value, evaluations = float(tensors["value"]), int(tensors["evaluations"])
         pairs = tensors["moves"], tensors["changes"]
         return cls(tensors["weights"], value, tensors["gradient"], *pairs, evaluations)
 
     def tensors(self) -> dict[str, Tensor]:
+        """Return the standing as tensors by name: (n,), (k, n) and scalars, to be stored as a state."""
         return {
             "weights": self.weights,
             "value": torch.tensor(self.value, dtype=torch.float64),
@@ -58,15 +64,26 @@ def fit_lbfgs(
     journal: Journal,
     name: str = "fit",
 ) -> Tensor:
-    """Lower a function of (n,) weights within ±bound; (n,) float32, the lowest point reached.
+    """Minimize a function of (n,) weights within ±bound.
 
-    Every iteration is one step in the journal. It ends after so many `evaluations`, or when no step
-    along the direction lowers the value.
+    The start and every iteration are one step in the journal each. The fit ends after so many evaluations,
+    or if no trial along the direction lowers the value enough. Each trial is clamped to the bounds.
 
     Args:
-        evaluate: the value and the gradient (n,) at weights (n,).
+        evaluate: returns the value and the gradient (n,) at float64 weights (n,).
+        start: (n,).
+        evaluations: the most calls of `evaluate`.
+        bound: the largest size of a weight.
+        journal: gets the steps, and a state every STATE_EVERY iterations.
+        name: of the fit; unique within one search.
 
-    Source: Nocedal, Mathematics of Computation 35 (1980); each trial is put back within the bounds.
+    Returns:
+        (n,) float32, the point with the lowest value.
+
+    Raises:
+        InvalidJobError: the recorded state is of another search.
+
+    Source: Nocedal, Mathematics of Computation 35 (1980).
     """
     state = journal.resume(name, {"weights": start})
     if state is None:
@@ -83,7 +100,7 @@ def fit_lbfgs(
 
 
 def begin(evaluate: ValueAndGradient, start: Tensor) -> Standing:
-    """The first evaluation."""
+    """Return the standing after the first evaluation, at `start` (n,)."""
     weights = start.double()
     value, gradient = evaluate(weights)
     nothing = torch.zeros(0, len(weights), dtype=torch.float64)
@@ -91,9 +108,9 @@ def begin(evaluate: ValueAndGradient, start: Tensor) -> Standing:
 
 
 def line_search(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bound: float) -> bool:
-    """Go down along the direction, by half as much until it is enough; False when nothing is.
+    """Move to a lower point along the direction, in place; return False if no trial is low enough.
 
-    What is remembered may mislead; then it is forgotten, and the slope itself is followed.
+    Remembered moves can give a bad direction. Then they are dropped, and the gradient itself is followed.
     """
     if go_down(evaluate, standing, evaluations, bound):
         return True
@@ -104,6 +121,11 @@ def line_search(evaluate: ValueAndGradient, standing: Standing, evaluations: int
 
 
 def go_down(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bound: float) -> bool:
+    """Try the direction at full length, then at half of it, and so on; move to the first point low enough.
+
+    Returns whether a trial met Armijo's rule within `evaluations` evaluations in all. Without remembered
+    moves, the first trial changes no weight by more than 0.5.
+    """
     direction = -times_inverse_hessian(standing, bound)
     length = 1.0 if len(standing.moves) else min(1.0, 0.5 / max(float(direction.abs().max()), 1e-12))
     while length >= SHORTEST and standing.evaluations < evaluations:
@@ -120,16 +142,21 @@ def go_down(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bo
 
 
 def remember(standing: Standing, move: Tensor, change: Tensor) -> None:
-    """Keep a pair, if the function curves upward along it; the oldest goes."""
+    """Keep a move (n,) and its change of gradient (n,), if the function curves upward along it.
+
+    At most MEMORY pairs are kept; the oldest one is dropped.
+    """
     if float(move @ change) > 1e-10:
         standing.moves = torch.cat([standing.moves, move.unsqueeze(0)])[-MEMORY:]
         standing.changes = torch.cat([standing.changes, change.unsqueeze(0)])[-MEMORY:]
 
 
 def times_inverse_hessian(standing: Standing, bound: float) -> Tensor:
-    """(n,): the gradient times the inverse Hessian, as the remembered pairs let it be seen.
+    """Return (n,): the gradient times the inverse Hessian that the remembered pairs approximate.
 
-    Zero for weights that lie at a bound and would go beyond.
+    It is zero for a weight that is at a bound and would move beyond it.
+
+    Source: Nocedal, Mathematics of Computation 35 (1980), the two-loop recursion.
     """
     uphill = standing.gradient.sign()
     free = ~((standing.weights.abs() >= bound) & (standing.weights.sign() == -uphill))
@@ -148,5 +175,5 @@ def times_inverse_hessian(standing: Standing, bound: float) -> Tensor:
 
 
 def rounded_size(weights: Tensor) -> Tensor:
-    """mean|w| without its kink at zero: (P, N) -> (P,)."""
+    """Return mean|w| without its kink at zero: (P, n_weights) -> (P,)."""
     return ((weights.square() + ROUNDNESS**2).sqrt() - ROUNDNESS).mean(-1)

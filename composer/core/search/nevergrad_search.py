@@ -1,4 +1,4 @@
-"""Gradient-free search with nevergrad's optimizers: ask, score, tell."""
+"""Search without gradients by nevergrad's optimizers: ask, score, tell."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,27 +22,37 @@ def search_nevergrad(
     bound: float = 1.5,
     seed: int = 42,
 ) -> Found:
-    """Lower `score` by a nevergrad optimiser that starts at w = 0 within ±bound.
+    """Minimize `score` by an optimizer of nevergrad that starts at w = 0 and stays within ±bound.
 
-    At 20 dimensions, a budget of 40 and one worker NGOpt is COBYLA: it scores w = 0, probes
-    one module after the other, and has what is left for joint moves. The name of the
-    algorithm that ran is in the result.
+    At 20 dimensions, a budget of 40 and one worker, NGOpt is COBYLA: it scores w = 0, then one module
+    after the other, and the rest of the budget goes to joint moves. The result names the algorithm that
+    really ran.
 
-    Steps that the journal has on record are asked again and told their losses, not scored again, and
-    the result is the same to the bit. CMA-ES asks for a whole population before it reads a loss, so a
-    population is scored at once; one that is on record in part is scored whole again.
+    Steps in the journal's record are asked for again and get their recorded losses, so the result is the
+    same to the bit. CMA-ES asks for a whole population before it reads a loss, so a population is scored at
+    once; if only a part of it is recorded, all of it is scored again.
+
+    If the optimizer itself fails after its first step, as some do in one dimension, the best step so far
+    is the result, and the name of the algorithm says so.
 
     Args:
-        score: the losses of P candidates, each (n_weights,); NaN and infinity count as very large.
-        budget: candidates scored; 40 in LoraHub's own example.
+        score: the losses of P candidates, each (n_weights,); NaN and infinity count as NON_FINITE_PENALTY.
+        n_weights: the length of a weight vector.
+        journal: gets every step.
+        optimizer: a name in nevergrad's registry.
+        budget: scored candidates; 40 in LoraHub's own example.
+        bound: the largest size of a weight.
+        seed: of the optimizer.
 
-    An optimiser that fails by itself on the way, as some do in one dimension, has searched until then:
-    the best of its steps is the result, and its name says so.
+    Returns:
+        Weights (n_weights,), the steps and the algorithm.
 
     Raises:
-        InvalidJobError: nevergrad has no such optimiser, or the record is of another search.
-        SearchBrokeError: the optimiser failed before its first step, or wants a package that is not here.
+        InvalidJobError: nevergrad has no such optimizer, or the record is of another search.
+        SearchBrokeError: the optimizer failed before its first step, or needs a package that is missing.
         NonFiniteLossError: every loss was NaN or infinite.
+
+    Source: Bennet, Doerr et al., Nevergrad, SIGEVOlution 14(1), 2021.
     """
     require_optimizer(optimizer)
     space = ng.p.Array(init=np.zeros(n_weights), lower=-bound, upper=bound)
@@ -73,7 +83,18 @@ def ask_score_tell(
     journal: Journal,
     count: int,
 ) -> None:
-    """One round of `count` candidates; those on record are not scored unless others beside them are."""
+    """Run one round of `count` candidates; score them unless all of them are in the record.
+
+    Args:
+        searcher: the optimizer.
+        score: the losses of P candidates, each (n_weights,).
+        journal: gets one step per candidate.
+        count: how many candidates to ask for.
+
+    Raises:
+        SearchBrokeError: the optimizer failed.
+        InvalidJobError: the record is of another search.
+    """
     with its_own_failures(searcher.name):
         candidates = [searcher.ask() for _ in range(count)]
     tried = [tuple(map(float, candidate.value)) for candidate in candidates]
@@ -91,21 +112,24 @@ def require_optimizer(name: str) -> None:
     """Refuse a name that nevergrad has not registered.
 
     Raises:
-        InvalidJobError: there is no such optimiser.
+        InvalidJobError: there is no such optimizer.
     """
     if name not in ng.optimizers.registry:
         raise InvalidJobError(f"nevergrad knows no optimiser {name!r}.")
 
 
 def population(searcher: Any) -> int:
-    """How many candidates CMA-ES asks for before it reads the loss of the first; 1 for all others."""
+    """Return how many candidates are asked for before a loss is read: CMA-ES's population, else 1."""
     inner = getattr(searcher, "optim", searcher)
     return int(inner.es.popsize) if isinstance(inner, ng.optimization.optimizerlib._CMA) else 1
 
 
 @contextmanager
 def its_own_failures(optimizer: str) -> Iterator[None]:
-    """Say which optimiser failed: with numpy 2, several of nevergrad's do in some dimensions."""
+    """Turn any error inside into a SearchBrokeError that names the optimizer.
+
+    With numpy 2, several optimizers of nevergrad fail in some dimensions.
+    """
     try:
         yield
     except Exception as error:
@@ -113,7 +137,7 @@ def its_own_failures(optimizer: str) -> Iterator[None]:
 
 
 def algorithm_name(searcher: Any) -> str:
-    """The algorithm that a meta-optimiser chose in the end, behind its own name."""
+    """Return the optimizer's name and the algorithms that it chose, as in "NGOpt -> Cobyla"."""
     names = [searcher.name]
     while (searcher := getattr(searcher, "optim", None)) is not None:
         names.append(searcher.name)
@@ -122,14 +146,14 @@ def algorithm_name(searcher: Any) -> str:
 
 @contextmanager
 def quietly_ended(searcher: Any) -> Iterator[None]:
-    """End the searcher's own thread on the way out.
+    """Silence warnings inside, and stop the optimizer's own threads on exit.
 
-    nevergrad runs COBYLA in a thread that waits for the next loss. Left alone by an
-    exception it would keep the process from ever ending.
+    nevergrad runs COBYLA in a thread that waits for the next loss. After an error nobody tells it one, and
+    the thread would keep the process from ending.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy's COBYLA warns about the radius nevergrad gives it
+            warnings.simplefilter("ignore")  # scipy's COBYLA warns about the radius that nevergrad sets
             yield
     finally:
         inner: Any = searcher

@@ -1,0 +1,1 @@
+"""The selection of modules before a search: compatibility, screening and similarity."""

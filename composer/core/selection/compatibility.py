@@ -1,4 +1,7 @@
-"""Which modules to compose: those that fit, and out of these the few that promise most."""
+"""Which modules can be composed on a base model, and which of them the selectors choose.
+
+`compatible` is called once for all modules of the job, and `select_modules` for each set of examples.
+"""
 
 import random
 from collections import Counter
@@ -9,7 +12,7 @@ from composer.core.modules.module_stack import Layer, LoraModule
 from composer.core.spec.errors import MismatchedModulesError, NoModulesError
 from composer.core.spec.selection import Selector
 
-RANK_SOFTENER = 60  # as in the paper: a first place counts little more than a second
+RANK_SOFTENER = 60  # as in the paper; with it rank 1 counts little more than rank 2
 
 
 def select_modules(
@@ -20,13 +23,20 @@ def select_modules(
     alone: Callable[[Sequence[int], int | None], Sequence[float]],
     near: Callable[[Sequence[int]], Sequence[float]],
 ) -> tuple[int, ...]:
-    """The chosen indices, in their original order.
+    """Apply the selectors one after the other.
+
+    Both callables get only the modules that are left, and only if a selector needs them.
 
     Args:
-        alone: the few-shot loss of these modules, each used alone, of which so many are wanted; lower is
-            better.
-        near: how near these modules are to the task; higher is better. Both are asked only for
-            the modules that are left, and only when a selector needs it.
+        selectors: in the order of application.
+        n_modules: how many modules there are to choose from.
+        seed: of the selector random.
+        alone: the few-shot loss of each of these modules alone, in nats per label token, if so many of them
+            are wanted (None: all); lower is better.
+        near: the similarity of each of these modules to the task, in any unit; higher is better.
+
+    Returns:
+        The chosen indices in ascending order.
     """
     kept = list(range(n_modules))
     for selector in selectors:
@@ -41,15 +51,18 @@ def select_modules(
 
 
 def lowest(kept: Sequence[int], values: Sequence[float], count: int | None) -> list[int]:
-    """The `count` of these indices with the lowest values, in their original order."""
+    """Return the `count` of these indices with the lowest values, in ascending order; all if None."""
     ordered = sorted(zip(values, kept, strict=True))
     return sorted(i for _, i in ordered[:count])
 
 
 def joined_ranks(columns: Sequence[Sequence[float]]) -> list[float]:
-    """One likeness out of several: the sum of 1 / (60 + rank), a column's highest value having rank 1.
+    """Return one similarity per module from several: the sum of 1 / (60 + rank), 1 for the highest value.
 
-    Ranks of different scales can be added where the values cannot. Equal values share a rank.
+    Ranks can be added where the values have different scales. Equal values share a rank.
+
+    Args:
+        columns: similarities of the same N modules, at least one column; higher is nearer.
 
     Source: Cormack, Clarke and Büttcher, Reciprocal rank fusion, SIGIR 2009.
     """
@@ -66,7 +79,12 @@ def joined_ranks(columns: Sequence[Sequence[float]]) -> list[float]:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A module that cannot take part, and why, as the end of a sentence about it."""
+    """A module that cannot be composed, and the reason.
+
+    Attributes:
+        name: of the module.
+        reason: the end of a sentence that begins with the name.
+    """
 
     name: str
     reason: str
@@ -75,17 +93,20 @@ class LeftOut:
 def compatible(
     modules: Sequence[LoraModule], layers: Mapping[str, Layer], *, equal_shapes: bool, equal_scalings: bool
 ) -> tuple[list[int], list[LeftOut]]:
-    """The indices of the modules that can be composed on this base, and the others with their reasons.
+    """Return the indices of the modules that can be composed on this base model, and the others with reasons.
 
-    Where a method sums factors, the modules must agree in rank and targets (and alpha / r): then the
-    largest group that does is kept, the first of equals.
+    A method that sums factors needs equal ranks and target modules, and LoraHub equal alpha / r too. Then
+    the largest group that agrees is kept, the first of equally large ones.
 
     Args:
-        layers: the base's own linear layers, by path.
+        modules: of the job.
+        layers: the base model's own linear layers, by path.
+        equal_shapes: whether the method needs equal ranks and target modules.
+        equal_scalings: whether it needs equal alpha / r too; read only with `equal_shapes`.
 
     Raises:
-        NoModulesError: there is no module at all.
-        MismatchedModulesError: none is left; the message is the first one's reason.
+        NoModulesError: there is no module.
+        MismatchedModulesError: no module is compatible; the message is the reason of the first one.
     """
     if not modules:
         raise NoModulesError
@@ -106,7 +127,7 @@ def compatible(
 
 
 def misfit(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
-    """Why a module does not fit this base; None if it does."""
+    """Return why a module does not fit this base model, as the end of a sentence; None if it fits."""
     for path, (A, B) in module.factors.items():
         own = layers.get(path)
         if own is None:
@@ -123,11 +144,12 @@ Shape = tuple[int, frozenset[str], float | None]  # rank, targets, alpha / r whe
 
 
 def shape(module: LoraModule, *, with_scaling: bool) -> Shape:
+    """Return (rank, target modules, alpha / r or None): what modules must share to sum their factors."""
     return module.rank, frozenset(module.factors), module.scaling if with_scaling else None
 
 
 def different(own: Shape, common: Shape) -> str:
-    """What sets a module apart from those it would be summed with."""
+    """Return how a module differs from the largest group, as the end of a sentence."""
     if own[0] != common[0]:
         return f"has rank {own[0]}, most others here {common[0]}; the method exact takes any rank"
     if own[1] != common[1]:

@@ -1,4 +1,10 @@
-"""Every module alone on the shots: scored once, and not again where the caller knows the loss."""
+"""Screening: the loss of every module alone on the examples.
+
+Each pair of module and example is scored at most once, and not at all if the caller knows its loss
+from an earlier run. `Screening.losses` is the ranking that selectors use.
+
+Letters of shapes: N modules, n examples.
+"""
 
 import hashlib
 import json
@@ -15,24 +21,17 @@ from composer.core.search.journal import finite
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256
 
-Known = Mapping[tuple[str, str, str], float]  # nats by context, module and example
+Known = Mapping[tuple[str, str, str], float]  # nats by (context, module, example)
 
 
-MANY = 64  # modules; fewer are all scored on every shot
-# Of many, so many go on after one shot. One shot tells most: of 27 modules the best 12 by the longest
-# answer held 92 % of those that 57 draws of tasks needed, the best 12 by all five shots 93 %.
+MANY = 64  # modules; if there are fewer, all are scored on every example
+# Share of many modules that go on after one example. One example suffices: of 27 modules, the best 12 by the
+# example with the longest answer were 92 % of those that 57 samples of tasks needed; by all five it was 93 %.
 SURVIVORS = 0.2
 
 
 class Screening:
-    """The cross entropy of each example under each module alone, found when it is asked for.
-
-    Args:
-        contexts: for each module, what its losses depend on beside its weights and the example.
-        modules: for each module, the sha256 of its weights.
-        known: losses that need no scoring.
-        tell: told of each module that was scored, and how well each does as soon as that is known.
-    """
+    """The cross entropy of each example under each module alone, computed when it is asked for."""
 
     def __init__(
         self,
@@ -45,13 +44,24 @@ class Screening:
         known: Known,
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
+        """Take what is known; nothing is scored yet.
+
+        Args:
+            scorer: of the n examples; what is scored here counts there.
+            stack: N modules.
+            contexts: N hashes of everything that a loss depends on besides the module and the example.
+            modules: N SHA-256 of the modules' weights files.
+            shots: the n examples as texts.
+            known: losses that need no scoring, in nats summed over the label tokens.
+            tell: called with an event for each scored module, and with the losses as soon as they are known.
+        """
         self._scorer, self._stack, self._shots = scorer, stack, shots
         self._contexts, self._modules, self._tell = contexts, modules, tell
         self._examples = [example_sha256(shot) for shot in shots]
         self._asked: set[int] = set()
-        self._counted: set[int] = set()  # modules scored here, on one shot or all: a candidate each
-        self._shots_told = [0] * len(stack)  # by module: of how many shots its loss was told
-        self._nats: list[dict[int, float]] = [  # by module, then by the number of the shot
+        self._counted: set[int] = set()  # modules scored here, on one example or all; each is one candidate
+        self._shots_told = [0] * len(stack)  # by module: on how many examples the reported loss was
+        self._nats: list[dict[int, float]] = [  # by module, then by the number of the example
             {
                 number: known[context, module, example]
                 for number, example in enumerate(self._examples)
@@ -61,7 +71,10 @@ class Screening:
         ]
 
     def nats(self, indices: Sequence[int]) -> Tensor:
-        """(len(indices), n) in nats; only what is not known is scored, all of it at once."""
+        """Return (len(indices), n) nats of these modules alone, summed over each example's label tokens.
+
+        Only unknown losses are scored, all of them in one call.
+        """
         self._asked.update(indices)
         everything = range(len(self._shots))
         self._score(indices, everything)
@@ -70,12 +83,16 @@ class Screening:
     def losses(
         self, indices: Sequence[int], wanted: int | None = None, *, numbers: Sequence[int] | None = None
     ) -> list[float]:
-        """Nats per token of each module alone; infinite where it is not a number.
+        """Return the few-shot loss of each module alone, in nats per label token; infinity for NaN.
 
-        `numbers` of the shots to go by; all if None.
+        If only a few of MANY or more modules are wanted, all are scored on the one example with the most
+        label tokens, and only the best of them are scored on the other examples. They are the share SURVIVORS
+        of all, but at least twice `wanted`. The others get infinity.
 
-        Where only a few of many are `wanted`, one shot sorts out most of them: all modules are scored on
-        the shot with the longest answer, and those that do worst there are left at infinity.
+        Args:
+            indices: of the modules.
+            wanted: how many of them the caller will keep; None for all.
+            numbers: of the examples that count; all if None.
 
         Source: a first step of successive halving, Jamieson and Talwalkar, AISTATS 2016.
         """
@@ -92,13 +109,15 @@ class Screening:
         return [loss if math.isfinite(loss) else math.inf for loss in means.tolist()]
 
     def best_known(self, numbers: Sequence[int]) -> int | None:
-        """The best module alone, by these shots, of those asked for; what a cache knows beside them
-        changes no choice."""
+        """Return the index of the module with the lowest loss alone on these examples; None if unknown.
+
+        Only modules that `nats` was asked for are compared, so a cache of known losses changes no choice.
+        """
         asked = sorted(self._asked)
         return min(zip(self.losses(asked, numbers=numbers), asked, strict=True))[1] if asked else None
 
     def _score(self, indices: Sequence[int], numbers: Sequence[int]) -> None:
-        """Find the losses of these shots under these modules, all that are not known at once."""
+        """Score these modules on these examples, as far as their losses are unknown, in one call."""
         missing = [i for i in indices if any(number not in self._nats[i] for number in numbers)]
         self._tell_alone(indices)
         if not missing:
@@ -119,7 +138,7 @@ class Screening:
         self._counted.update(missing)
 
     def _tell_alone(self, indices: Sequence[int]) -> None:
-        """How well modules do alone, in one event: those of whom more is known than was told."""
+        """Report in one event the losses of those modules of which more examples are known than before."""
         news = [i for i in indices if len(self._nats[i]) > self._shots_told[i]]
         if not news:
             return
@@ -142,7 +161,7 @@ class Screening:
         )
 
     def _loss_of_known(self, i: int) -> float | None:
-        """Nats per token on the shots that are known of this module; None if that is no number."""
+        """Return nats per label token of one module over the known examples; None for NaN or infinity."""
         known = self._nats[i]
         tokens = self._scorer.label_tokens[list(known)].sum()
         loss = sum(known.values()) / float(tokens)
@@ -161,15 +180,22 @@ class Screening:
 
 
 def context_sha256(**facts: Any) -> str:
-    """What losses depend on, as one name: base files, template, precision, scaling."""
+    """Return one hash, in hexadecimal, of everything that a loss depends on besides module and example.
+
+    The caller passes the hashes of the base model's files, the precision, the device, the template and
+    the scaling.
+    """
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def read_screened(lines: Iterable[str]) -> Known:
-    """Losses from `screened` events, one JSON object a line.
+    """Read losses from `screened` events, one JSON object per line.
+
+    Returns:
+        Nats, summed over the label tokens, by (context, module, example).
 
     Raises:
-        InvalidJobError: a line is something else.
+        InvalidJobError: a line is not such an event.
     """
     known = {}
     try:

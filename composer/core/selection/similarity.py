@@ -1,4 +1,8 @@
-"""How near a module is to a task by its text, and to another module by what it changes."""
+"""The similarity of a module to a task by text, and of modules to each other by their deltas.
+
+The selector near:K joins both. A base model's hidden states give the vectors of texts, so no other
+model is needed.
+"""
 
 from collections.abc import Sequence
 
@@ -9,21 +13,26 @@ from composer.core.model.base_model import BaseModel, padded
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.examples import Example
 
-WINDOW_TOKENS = 256  # a text is read whole, so many tokens at a time
+WINDOW_TOKENS = 256  # tokens of a long text that are read at once
 WINDOWS_AT_ONCE = 32
 
 
 def task_text(shots: Sequence[Example], sentence: str) -> str:
-    """What is known of the task in words: its sentence, if it has one, and every example."""
+    """Return the task as text: its sentence, if there is one, and every input and output."""
     lines = [sentence] if sentence else []
     return "\n".join([*lines, *(f"{shot.input}\n{shot.output}" for shot in shots)])
 
 
 def text_likeness(base: BaseModel, task: str, texts: Sequence[str]) -> list[float]:
-    """The cosine, from -1 to 1, of each module's text to the task's; -1 for a module without a text.
+    """Return the cosine of each module's text and the task's text, -1 to 1; -1 for a module without a text.
 
-    What all texts have in common, their mean, is taken off first: the hidden states of a language
-    model lie in a narrow cone, where everything seems alike.
+    The mean vector of all texts is subtracted first: the hidden states of a language model lie in a narrow
+    cone, where all cosines are near 1.
+
+    Args:
+        base: gives the vectors of the texts.
+        task: the text of the task.
+        texts: N texts of modules.
     """
     given = [i for i, text in enumerate(texts) if text.strip()]
     vectors = text_vectors(base, [task, *(texts[i] for i in given)])
@@ -37,9 +46,10 @@ def text_likeness(base: BaseModel, task: str, texts: Sequence[str]) -> list[floa
 
 @torch.no_grad()
 def text_vectors(base: BaseModel, texts: Sequence[str]) -> Tensor:
-    """(n, d): the base's last hidden state, the encoder's if it has one, averaged over all tokens of a text.
+    """Return (n, d): the base model's last hidden state, averaged over all tokens of each of n texts.
 
-    A long text is read in windows; no part of it is left out.
+    It is the encoder's last hidden state if there is an encoder; d is the hidden size. A long text is read
+    in windows of WINDOW_TOKENS tokens, so no part of it is left out.
     """
     windows: list[list[int]] = []
     owners: list[int] = []
@@ -61,7 +71,14 @@ def text_vectors(base: BaseModel, texts: Sequence[str]) -> Tensor:
 
 
 def hidden_states(base: BaseModel, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """(n, length, d) and the (n, length) mask of what is no padding, fp32, on the CPU."""
+    """Return the last hidden states (n, length, d) and the mask (n, length), 1 where there is no padding.
+
+    Both are fp32 and on the CPU.
+
+    Args:
+        base: the frozen model.
+        windows: n rows of token ids.
+    """
     device = base.device
     mask = padded([[1] * len(ids) for ids in windows], 0)
     inputs = {
@@ -77,10 +94,9 @@ def hidden_states(base: BaseModel, windows: Sequence[Sequence[int]]) -> tuple[Te
 
 
 def delta_likeness(stack: ModuleStack, index: int) -> list[float]:
-    """The cosine of every module's ΔW, all layers together, to that of the module at `index`.
+    """Return N cosines: of every module's ΔW, over all layers together, and that of the module at `index`.
 
-    <ΔWᵢ, ΔWⱼ> = sᵢsⱼ · sum((BᵢᵀBⱼ) ∘ (AᵢAⱼᵀ)): exact, and no ΔW is ever made. It is what the
-    Hub's 256-number sketches of modules estimate.
+    <ΔWᵢ, ΔWⱼ> = sᵢsⱼ · sum((BᵢᵀBⱼ) ∘ (AᵢAⱼᵀ)) is exact and never makes a ΔW.
     """
     inner, own = torch.zeros(len(stack)), torch.zeros(len(stack))
     for _, A, B in stack.factors():

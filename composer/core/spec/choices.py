@@ -1,7 +1,8 @@
-"""What can be chosen for a composition: names, a line about each, and where it comes from.
+"""The options of a composition: methods, searches, selectors, objectives, baselines and limits.
 
-Standard library only, so that forms and services can read it without loading torch.
-Only what works is listed here.
+Every option has a stable name, one line of text and its source. Forms, services and the core read
+them from here. The module imports the standard library only, so reading it does not load torch. It
+lists only options that work.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to choose: its stable name, one line for a reader, and its source."""
+    """One option.
+
+    Attributes:
+        name: the stable name in job.json, in the API and on the command line.
+        line: one sentence for the reader.
+        source: the paper, package or measurement that the option comes from.
+    """
 
     name: str
     line: str
@@ -19,7 +26,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a composition is compared with: its key and its label in a report, its name within a sentence."""
+    """One baseline that a composition is compared with.
+
+    Attributes:
+        key: the stable name in reports and events.
+        label: the name in a table.
+        in_words: the name within a sentence.
+    """
 
     key: str
     label: str
@@ -27,15 +40,15 @@ class Baseline:
 
 
 def as_sentence(names: Sequence[str]) -> str:
-    """“The first, the second, and the third.”"""
+    """Join at least two names to one sentence, such as `The first, the second, and the third.`"""
     *first, last = names
     text = f"{', '.join(first)}, and {last}."
     return text[0].upper() + text[1:]
 
 
 # LoraHub as released: Huang et al., arXiv:2307.13269, and the code published with it.
-PUBLISHED_BUDGET = 40  # candidates, as in its own example
-LORAHUB_PENALTY = 0.05  # times mean|w|, as in its code (the paper writes a sum)
+PUBLISHED_BUDGET = 40  # scored candidates, as in LoraHub's own example
+LORAHUB_PENALTY = 0.05  # nats per unit of mean|w|, as in LoraHub's code; the paper (eq. 2) has the sum of |w|
 
 METHODS = (
     Choice(
@@ -142,7 +155,7 @@ SEARCHES = (
         "Hansen and Ostermeier, Evolutionary Computation 9(2), 2001",
     ),
 )
-NEVERGRAD = "nevergrad:"  # before the name of any optimiser that nevergrad registers, for those who know it
+NEVERGRAD = "nevergrad:"  # prefix of a search that names one of nevergrad's own optimizers
 ANY_OF_NEVERGRAD = Choice(
     f"{NEVERGRAD}NAME",
     "Any optimiser that nevergrad registers, by its name there, such as nevergrad:OnePlusOne.",
@@ -153,9 +166,10 @@ GRADIENT_SEARCHES = ("adam", "adam-sparse", "adam-positive", "lbfgs")
 
 WITHOUT_GRADIENT = ("auto", "greedy", "ngopt", "cma")
 ALL_SEARCHES = tuple(search.name for search in SEARCHES)
-# auto with a search of one's own is exact.
-# The product of sums is flat at w = 0, where a search begins, and the other methods merge factor by factor
-# by rules without a slope: no gradient leads anywhere. A softmax has no zero to be sparse at, and no sign.
+# If the request names a search, the method auto becomes exact.
+# lorahub's gradient is zero at w = 0, where a search starts. The rules of the factorwise methods have no
+# useful gradient. Both therefore get searches without a gradient only. A softmax cannot give a coefficient
+# of exactly zero or below zero, so cat has neither adam-sparse nor adam-positive.
 SEARCHES_OF_METHOD = {
     "auto": ALL_SEARCHES,
     "exact": ALL_SEARCHES,
@@ -231,9 +245,9 @@ SEARCHED_BASELINES = (
     Baseline("lorahub", "LoraHub as published", "LoraHub as published"),
 )
 LABEL_OF_BASELINE = {baseline.key: baseline.label for baseline in (*USUAL_BASELINES, *SEARCHED_BASELINES)}
-LORA_STEPS = 40  # of the trained one, on the shots as one batch; more of them learn the shots by heart
+LORA_STEPS = 40  # Adam steps of the LoRA baseline, each on all examples; more steps overfit the examples
 LORA_LEARNING_RATE = 5e-3
-LORA_ALPHA_OVER_RANK = 2.0  # as most published modules have it
+LORA_ALPHA_OVER_RANK = 2.0  # alpha / r, as in most published modules
 
 BASELINES = (
     Choice(
@@ -249,14 +263,15 @@ BASELINES = (
     Choice("none", "No comparison, only the composition.", "no measurement is made"),
 )
 
-# What is measured for each of these, in this order; the last only where the composition is by another method.
+# The baselines of each choice, in the order of measuring. The last one, LoraHub as published, is left out
+# where the composition itself is by the method lorahub.
 BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
     "always": USUAL_BASELINES,
     "thorough": (*USUAL_BASELINES, *SEARCHED_BASELINES),
     "none": (),
 }
 
-# How far a composition goes, in words for who does not want to know of budgets; not a name of the core's.
+# The search efforts that the form and the API offer instead of a budget. The core itself does not read them.
 LEVELS = (
     Choice("quick", "A first look: a fifth of the usual search.", "composer.core.spec.choices.level_budget"),
     Choice(
@@ -277,9 +292,9 @@ DEFAULT_TEMPLATE = "{input}"
 DEFAULT_MAX_NEW_TOKENS = 256  # as the LoraHub reference generates
 MAX_NEW_TOKENS_LIMIT = 1024
 
-# A scored candidate costs 1, a gradient step 3 (a backward costs about two forwards more).
+# In scored candidates: a forward pass costs 1, a gradient step 3, as a backward pass costs about two more.
 GRADIENT_STEP_COST = 3
-# What the search "auto" is; for a method that is not named here, ngopt.
+# The search that "auto" stands for; ngopt for a method that is not a key here.
 SEARCH_OF_AUTO = {
     "auto": "blend",
     "exact": "blend",
@@ -288,10 +303,11 @@ SEARCH_OF_AUTO = {
     "cat-layers": "adam",
     "ties_svd": "adam",
 }
-# Methods that add updates; the others add A to A and B to B, so that ranks and targets must agree.
+# Methods that sum whole deltas. The others sum A with A and B with B, so their modules must agree in rank
+# and target modules.
 TAKES_ANY_SHAPE = frozenset({"auto", "exact", "cat", "cat-layers", "svd", "ties_svd"})
 
-# As measured to be enough; without gradients as in LoraHub's own example.
+# In scored candidates. Measured to be enough; without a gradient it is the budget of LoraHub's own example.
 BUDGET_OF_METHOD = {
     "auto": 3000,
     "exact": 2500,
@@ -301,27 +317,39 @@ BUDGET_OF_METHOD = {
     "ties_svd": 450,
 } | {name: PUBLISHED_BUDGET for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
-SHARE_OF_LEVEL = {"quick": 0.2, "balanced": 1.0, "thorough": 2.0}  # of the usual budget
-GRADIENT_FREE_BUDGET = {  # fewer would only probe
+SHARE_OF_LEVEL = {
+    "quick": 0.2,
+    "balanced": 1.0,
+    "thorough": 2.0,
+}  # share of the method's budget in BUDGET_OF_METHOD
+GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only probe one module after another
     "quick": PUBLISHED_BUDGET,
     "balanced": PUBLISHED_BUDGET,
     "thorough": 200,
 }
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
-RANK_LIMIT = 1024  # of a module, and of an adapter that is made smaller
-SHOTS_LIMIT = 64  # examples that a search may read; few-shot means few
+RANK_LIMIT = 1024  # largest rank of a module, and of an adapter that is cut to a rank
+SHOTS_LIMIT = 64  # most examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
-TEXT_LIMIT = 20_000  # characters of what a module's author, or a task's, says in words
+TEXT_LIMIT = 20_000  # characters of a module's text and of a task's sentence
 
 
 def level_budget(level: str, method: str) -> int:
-    """The budget that a level means for a method."""
+    """Return the budget of a search effort for a method, in scored candidates.
+
+    Args:
+        level: a name in LEVELS.
+        method: a name in METHODS.
+
+    Raises:
+        KeyError: the level or the method is unknown.
+    """
     if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT:
         return GRADIENT_FREE_BUDGET[level]
     return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
 
 
 def names(choices: tuple[Choice, ...]) -> tuple[str, ...]:
-    """The stable names, in the order they are offered."""
+    """Return the stable names of the choices, in the order of the choices."""
     return tuple(choice.name for choice in choices)

@@ -1,22 +1,25 @@
-"""What the core refuses to do, said to the person who can act on it.
+"""The errors of the core, with messages for the person who can act on them.
 
-Every error carries `code`, which is stable and meant for machines, and a message
-which is one sentence or two for the reader of a page or of a terminal.
+Every ComposeError has a class attribute `code`, which is stable and meant for programs. Its message
+is one or two sentences for the reader of a page or a terminal.
 """
 
 
 class ComposeError(Exception):
-    """Something the core refuses to do. The message is written for the page's reader."""
+    """The base class of everything that the core refuses to do."""
 
     code = "compose_failed"
 
 
 class StopSearch(Exception):
-    """Raised by a callback to end a search with the best found so far; the job goes on to its report."""
+    """A callback raises this to end a search early.
+
+    The search returns the best of its steps, and the job continues to its report.
+    """
 
 
 class InvalidJobError(ComposeError, ValueError):
-    """The request itself makes no sense: a value is missing, unknown or out of range."""
+    """The request is not valid: a value is missing, unknown or out of range."""
 
     code = "invalid_job"
 
@@ -28,19 +31,24 @@ class ExamplesError(ComposeError, ValueError):
 
 
 class NoExamplesError(ExamplesError):
-    """There is not a single example to learn from."""
+    """There is no example."""
 
     code = "no_examples"
 
 
 class MissingOutputError(ExamplesError):
-    """An example has an input and no answer to learn from."""
+    """An example has an input but no output."""
 
     code = "missing_output"
 
 
 class ExampleTooLongError(ExamplesError):
-    """An example does not fit what one evaluation may read."""
+    """An example is too long for an example or for the base model.
+
+    Attributes:
+        length: the length found, in characters for a text and in tokens for a prompt.
+        limit: the most that is allowed, in the same unit.
+    """
 
     code = "example_too_long"
 
@@ -50,7 +58,12 @@ class ExampleTooLongError(ExamplesError):
 
 
 class ModuleUnreadableError(ComposeError, ValueError):
-    """The files of one module are not a plain LoRA adapter."""
+    """The files of one module are not a plain LoRA adapter.
+
+    Attributes:
+        name: the name of the module.
+        reason: what is wrong, as the end of a sentence.
+    """
 
     code = "module_unreadable"
 
@@ -60,13 +73,13 @@ class ModuleUnreadableError(ComposeError, ValueError):
 
 
 class MismatchedModulesError(ComposeError, ValueError):
-    """These modules cannot be combined by this method, or do not fit this base model."""
+    """The modules cannot be combined by this method, or do not fit this base model."""
 
     code = "modules_do_not_match"
 
 
 class NoModulesError(ComposeError, ValueError):
-    """No module is left to compose."""
+    """There is no module to compose."""
 
     code = "no_modules"
 
@@ -75,13 +88,18 @@ class NoModulesError(ComposeError, ValueError):
 
 
 class BaseModelError(ComposeError, ValueError):
-    """The base model cannot be loaded or cannot do what is asked of it."""
+    """The base model cannot be loaded or cannot do what the request needs."""
 
     code = "base_model_unusable"
 
 
 class PromptTooLongError(ComposeError, ValueError):
-    """A prompt does not fit the base model."""
+    """A prompt does not fit the context of the base model.
+
+    Attributes:
+        length: tokens of the prompt.
+        limit: the most tokens that fit.
+    """
 
     code = "prompt_too_long"
 
@@ -91,7 +109,7 @@ class PromptTooLongError(ComposeError, ValueError):
 
 
 class BaseChangedError(ComposeError, RuntimeError):
-    """The tensors of a base in memory are not those that were loaded: nothing it says can be trusted."""
+    """The tensors of a loaded base differ from those that were loaded, so its answers cannot be trusted."""
 
     code = "base_changed"
 
@@ -100,7 +118,11 @@ class BaseChangedError(ComposeError, RuntimeError):
 
 
 class NonFiniteLossError(ComposeError, ArithmeticError):
-    """Every candidate of a search scored NaN or infinity, so there is nothing to recommend."""
+    """Every candidate of a search had a loss of NaN or infinity, so no weights can be recommended.
+
+    Attributes:
+        n_scored: how many candidates were scored.
+    """
 
     code = "no_finite_loss"
 
@@ -113,7 +135,11 @@ class NonFiniteLossError(ComposeError, ArithmeticError):
 
 
 class SearchBrokeError(ComposeError, RuntimeError):
-    """An optimiser of another's making failed by itself."""
+    """An optimizer of nevergrad raised an error of its own.
+
+    Attributes:
+        optimizer: its name in nevergrad's registry.
+    """
 
     code = "search_broke"
 
@@ -124,13 +150,17 @@ class SearchBrokeError(ComposeError, RuntimeError):
 
 
 class SourceError(ComposeError, ValueError):
-    """A folder or a repository of a Hub that cannot be had."""
+    """A folder or a repository does not exist, is not usable or cannot be fetched."""
 
     code = "source_unreachable"
 
 
 class ExportMismatchError(ComposeError):
-    """The written adapter, loaded again, does not compute what the search computed."""
+    """The written adapter, loaded by peft, has other logits than the composition had in the search.
+
+    Attributes:
+        difference: the largest difference of a logit, relative to the largest logit.
+    """
 
     code = "export_differs"
 

@@ -1,4 +1,8 @@
-"""The few examples that say what the task is."""
+"""The examples that define a task: reading, checking and hashing them.
+
+`read_examples` reads a file of the job. The form, the API and the command line check single examples
+by `problems_with`, so that one rule holds everywhere.
+"""
 
 import hashlib
 import json
@@ -8,12 +12,12 @@ from pathlib import Path
 
 from composer.core.spec.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
 
-MAX_CHARACTERS = 20_000  # of one input or output; a longer one is cut off by every base model we know
+MAX_CHARACTERS = 20_000  # of one input or output; every base model we know would cut off a longer text
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input and the output that is expected for it."""
+    """One input and its expected output."""
 
     input: str
     output: str
@@ -21,22 +25,35 @@ class Example:
 
 @dataclass(frozen=True)
 class ExampleProblem:
-    """What is wrong with an example's input or output."""
+    """One fault of an example's input or output.
+
+    Attributes:
+        part: "input" or "output".
+        error: the error; its message names the example.
+    """
 
     part: str  # "input" or "output"
     error: ExamplesError  # its message names the example
 
     def __str__(self) -> str:
+        """Return the message of the error."""
         return str(self.error)
 
 
 def read_examples(path: Path, limit: int) -> tuple[Example, ...]:
-    """Read lines of {"input": …, "output": …}; blank lines are skipped, other keys ignored.
+    """Read examples from lines of {"input": …, "output": …}; skip blank lines and ignore other keys.
+
+    Args:
+        path: a UTF-8 file, with or without a byte order mark.
+        limit: the most examples that are allowed.
 
     Raises:
-        NoExamplesError: there is no line with an example.
-        ExamplesError: a line is not such an object, or there are more than `limit`.
-        MissingOutputError, ExampleTooLongError: as they say; they name the example.
+        NoExamplesError: no line holds an example.
+        ExamplesError: the file is not readable as UTF-8 text, a line is not such an object, an input is
+            empty or not text, or there are more than `limit` examples.
+        MissingOutputError: an example has no output; the message names the example.
+        ExampleTooLongError: an input or output has more than MAX_CHARACTERS characters; the message
+            names the example.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -53,7 +70,11 @@ def read_examples(path: Path, limit: int) -> tuple[Example, ...]:
 
 
 def parse_lines(lines: Iterable[str]) -> Iterable[Example]:
-    """One example per line of JSON, numbered from 1 in every error."""
+    """Yield one example per line of JSON; errors number the examples from 1.
+
+    Raises:
+        ExamplesError: a line is not a JSON object, or its input or output is not usable.
+    """
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -69,13 +90,15 @@ def parse_lines(lines: Iterable[str]) -> Iterable[Example]:
 def problems_with(
     given: object, expected: object, *, label: str, characters_max: int = MAX_CHARACTERS
 ) -> list[ExampleProblem]:
-    """What keeps an input and an output from being an example: at most one problem of each.
+    """Return what is wrong with an input and an output: at most one problem for each of them.
 
-    The one rule, for the form, a paste, a file, the API, the command line and a job.
+    The form, the paste, the file, the API, the command line and the job all use this rule.
 
     Args:
-        label: what the reader knows the example by, as a sentence begins with it: "Line 3".
-        characters_max: of the input, and of the output.
+        given: the input.
+        expected: the output.
+        label: the name of the example at the start of a sentence, such as "Line 3".
+        characters_max: the most characters of the input, and of the output.
     """
     parts = (("input", given), ("output", expected))
     found = [(part, error_of_text(part, text, label, characters_max)) for part, text in parts]
@@ -83,7 +106,14 @@ def problems_with(
 
 
 def error_of_text(part: str, text: object, label: str, characters_max: int) -> ExamplesError | None:
-    """The first thing wrong with an example's input or output; None where nothing is."""
+    """Return the first fault of an example's input or output, or None if it has no fault.
+
+    Args:
+        part: "input" or "output".
+        text: the value to check.
+        label: as in `problems_with`.
+        characters_max: the most characters that are allowed.
+    """
     if text is None or (isinstance(text, str) and not text.strip()):
         missing = MissingOutputError if part == "output" else ExamplesError
         return missing(f"{label} has no {part}. Fill it in or remove the line.")
@@ -99,22 +129,26 @@ def error_of_text(part: str, text: object, label: str, characters_max: int) -> E
 
 
 def is_storable(text: str) -> bool:
-    """False for NUL and for half a character (a lone surrogate): no database or tokenizer takes them."""
+    """Return False for a text with NUL or a lone surrogate, which no database or tokenizer accepts."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def without_shots(held_out: Iterable[Example], shots: Iterable[Example]) -> list[Example]:
-    """The held-out examples whose input is not a shot's: an example cannot both teach and test.
+    """Return the held-out examples whose input is not the input of one of the examples `shots`.
 
-    Blanks around an input do not count. Neither does the output: the answer to a question that was
-    composed from tells nothing, even where another answer is expected.
+    Outer white space of an input is ignored. The output is ignored too: the composition has seen the
+    question, so its answer to the same question proves nothing, even if another answer is expected.
     """
     seen = {shot.input.strip() for shot in shots}
     return [example for example in held_out if example.input.strip() not in seen]
 
 
 def require_without_shots(held_out: Sequence[Example], shots: Sequence[Example]) -> None:
-    """Refuse held-out examples whose input is a shot's: they would prove nothing."""
+    """Refuse held-out examples that have the input of one of the examples `shots`.
+
+    Raises:
+        ExamplesError: there is at least one; the message says how many there are.
+    """
     seen = len(held_out) - len(without_shots(held_out, shots))
     if seen:
         has = "has" if seen == 1 else "have"
@@ -125,5 +159,5 @@ def require_without_shots(held_out: Sequence[Example], shots: Sequence[Example])
 
 
 def example_sha256(example: Example) -> str:
-    """What an example is known by."""
+    """Return the SHA-256 of an example's input and output, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps([example.input, example.output]).encode()).hexdigest()

@@ -1,4 +1,8 @@
-"""What was asked for: job.json, read and checked."""
+"""Reading and checking a job: job.json as a `Job`.
+
+`read_job` is called once for each run, with the folder of the job. The meaning of every value is in
+composer.core.spec.choices.
+"""
 
 import json
 from collections import Counter
@@ -12,24 +16,55 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.templates import require_template, shared_template
 
-STOP_FILE = "stop"  # in a job's folder: whoever watches wants the best found so far
+STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
 
 
 @dataclass(frozen=True)
 class ModuleSource:
-    """Where one module lies, and what it is called."""
+    """The files of one module and its name in the job.
+
+    Attributes:
+        name: unique within the job.
+        folder: holds adapter_config.json and adapter_model.safetensors.
+        revision: the commit id that the files come from; empty if unknown.
+        sha256: of adapter_model.safetensors, in hexadecimal; empty if the caller does not know it.
+        text: the module's README.md, at most TEXT_LIMIT characters, for the similarity by text.
+        template: of the prompts that the module was trained with; None if unknown.
+    """
 
     name: str
     folder: Path
     revision: str
     sha256: str
-    text: str  # what its author says of it, for the choice by text
-    template: str | None  # that its prompts were made with, if anybody knows
+    text: str
+    template: str | None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for, checked."""
+    """One checked request.
+
+    Attributes:
+        folder: the folder of the job.
+        base_folder: the files of the base model.
+        base_name: the name of the base model in messages and in the written adapter.
+        base_revision: the commit id of the base model; empty if unknown.
+        modules: the modules to choose from.
+        method: a name in choices.METHODS.
+        search: a name in choices.SEARCHES, or "nevergrad:" and the name of an optimizer.
+        select: the selectors as text, such as "random:20+screen:8".
+        budget: in scored candidates; a gradient step counts as three.
+        seed: of everything that is random in the run.
+        template: of the prompts.
+        max_new_tokens: the most tokens of one answer.
+        baselines: a name in choices.BASELINES.
+        rank: to which the adapter is cut; None keeps the rank that the method gives.
+        objective: a name in choices.OBJECTIVES.
+        batch_size: examples in one token mean of LoraHub's objective; None for all of them.
+        precision: a name in choices.PRECISIONS.
+        device: a name in choices.DEVICES.
+        sentence: the task in words, at most TEXT_LIMIT characters; empty if there is none.
+    """
 
     folder: Path
     base_folder: Path
@@ -39,24 +74,26 @@ class Job:
     method: str
     search: str
     select: str
-    budget: int  # scored candidates; a gradient step counts as three
+    budget: int
     seed: int
     template: str
     max_new_tokens: int
     baselines: str
-    rank: int | None  # to which the result is cut; None keeps it whole
+    rank: int | None
     objective: str = "loss"
-    batch_size: int | None = None  # examples in one mean of lorahub's objective; None: all
+    batch_size: int | None = None
     precision: str = "fp32"
     device: str = "cpu"
-    sentence: str = ""  # what the task is, in words
+    sentence: str = ""
 
 
 def read_job(folder: Path) -> Job:
-    """Read and check job.json.
+    """Read and check job.json in `folder`.
 
     Raises:
-        InvalidJobError: a value is missing, unknown or out of range; the message names it.
+        InvalidJobError: job.json is missing or not JSON, or a value is unknown or out of range; the
+            message names the value.
+        KeyError: an entry of "modules" has no "name" or no "folder".
     """
     try:
         asked = json.loads((folder / "job.json").read_text(encoding="utf-8"))
@@ -68,7 +105,7 @@ def read_job(folder: Path) -> Job:
     base = asked.get("base") or {}
     search = search_name(asked, method)
     if method == "auto" and search != "auto":
-        method = "exact"  # whoever names a search wants that one, on the default's own sum
+        method = "exact"  # auto fixes its own search, so a named search runs on the exact sum
     modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
     require_distinct([module.name for module in modules])
     return Job(
@@ -99,7 +136,16 @@ def read_job(folder: Path) -> Job:
 
 
 def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
-    """One line of job.json's "modules"; `folder` may be relative to the job's."""
+    """Return one entry of job.json's "modules".
+
+    Args:
+        folder: the folder of the job; a relative "folder" of the entry starts there.
+        row: the entry.
+
+    Raises:
+        InvalidJobError: the template is not valid.
+        KeyError: the entry has no "name" or no "folder".
+    """
     template = row.get("template")
     return ModuleSource(
         name=str(row["name"]),
@@ -112,14 +158,25 @@ def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
 
 
 def require_distinct(names: Sequence[str]) -> None:
-    """Refuse two modules of one name: nobody could tell whose weight a report means."""
+    """Refuse two modules with the same name, as a report could not tell their weights apart.
+
+    Raises:
+        InvalidJobError: names the first name that occurs more than once.
+    """
     for name, count in Counter(names).items():
         if count > 1:
             raise InvalidJobError(f"{count} modules are called {name}. Give each a name of its own.")
 
 
 def search_name(asked: Mapping[str, Any], method: str) -> str:
-    """One of the method's searches, or `nevergrad:` and a name that only nevergrad can judge."""
+    """Return one of the method's searches, or `nevergrad:` and the name of an optimizer.
+
+    The name behind `nevergrad:` is not checked here: only nevergrad can check it, and this module does
+    not import nevergrad.
+
+    Raises:
+        InvalidJobError: the method has no such search.
+    """
     search = asked.get("search")
     if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
         return search
@@ -128,7 +185,12 @@ def search_name(asked: Mapping[str, Any], method: str) -> str:
 
 
 def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
-    """The objective; the share of right answers has no slope for a gradient to follow."""
+    """Return the objective of the job.
+
+    Raises:
+        InvalidJobError: the objective is unknown, or it is not the loss and the search needs a gradient.
+            The share of wrong answers has no gradient.
+    """
     objective = one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
     really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
     with_gradient = ("blend", *choices.GRADIENT_SEARCHES)
@@ -147,7 +209,11 @@ def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
 
 
 def batch_size_of(asked: Mapping[str, Any], method: str) -> int | None:
-    """Examples in one mean of the objective; only lorahub's has such means."""
+    """Return the number of examples in one token mean of LoraHub's objective, or None for all of them.
+
+    Raises:
+        InvalidJobError: the method is not lorahub, or the number is out of range.
+    """
     if asked.get("batch_size") is None:
         return None
     if method != "lorahub":
@@ -158,7 +224,7 @@ def batch_size_of(asked: Mapping[str, Any], method: str) -> int | None:
 
 
 def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
-    """The value as it stands, empty or not; null means the default."""
+    """Return the value of `key` as it is, or the default where the key is absent or null."""
     value = asked.get(key)
     return default if value is None else value
 
@@ -166,9 +232,17 @@ def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
 def one_of(
     asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
 ) -> str:
-    """The chosen name, if there is such a choice.
+    """Return the chosen name.
 
-    `also`: what else may be written, as the refusal has to say.
+    Args:
+        asked: the content of job.json.
+        key: the key to read.
+        allowed: the names that are allowed.
+        default: the name where the key is absent or null.
+        also: what the error message lists in addition to `allowed`.
+
+    Raises:
+        InvalidJobError: the value is not in `allowed`.
     """
     value = given(asked, key, default)
     if value not in allowed:
@@ -178,7 +252,11 @@ def one_of(
 
 
 def whole_number(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
-    """The number, if it is whole and within its bounds; null means the default."""
+    """Return the number of `key`, or the default where the key is absent or null.
+
+    Raises:
+        InvalidJobError: it is not a whole number from `lowest` to `highest`.
+    """
     value = given(asked, key, default)
     if type(value) is not int or not lowest <= value <= highest:
         raise InvalidJobError(f"{key} must be a whole number from {lowest} to {highest}.")

@@ -1,6 +1,7 @@
-"""How modules are to be chosen, as text: `random:20+screen:8`.
+"""The selection of modules as text, such as `random:20+screen:8`.
 
-Standard library only, so that forms and services can read it without loading torch.
+`parse_selectors` turns the text into selectors, and composer.core.selection applies them. The module
+imports the standard library only, so forms can check a selection without loading torch.
 """
 
 import re
@@ -13,22 +14,27 @@ SELECTOR = re.compile(r"(?P<name>all|random|screen|near)(:(?P<count>[1-9][0-9]{0
 
 @dataclass(frozen=True)
 class Selector:
-    """One step of choosing: its name and how many modules it keeps (None: all)."""
+    """One step of the selection.
+
+    Attributes:
+        name: all, random, screen or near.
+        count: how many modules it keeps; None for all.
+    """
 
     name: str
     count: int | None
 
     @property
     def reads_the_shots(self) -> bool:
-        """Whether other shots might have it choose other modules."""
+        """Return whether the result depends on the examples `shots`."""
         return self.name in ("screen", "near")
 
 
 def parse_selectors(text: str) -> tuple[Selector, ...]:
-    """`random:20+screen:8` as steps to take one after the other.
+    """Return the selectors of `random:20+screen:8`, in the order of application.
 
     Raises:
-        InvalidJobError: a part is no selector.
+        InvalidJobError: a part is not a selector.
     """
     selectors = []
     for part in text.split("+"):

@@ -1,6 +1,6 @@
-"""The stages of a composition: their order, their names in events, rows and reports, and their words.
+"""The stages of a composition: their order, their stable names and their texts.
 
-Standard library only, so that pages and estimates can read it without loading torch.
+The module imports the standard library only, so pages and estimates can read it without loading torch.
 """
 
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """One stage of a composition.
 
     Attributes:
-        name: in events, rows and reports; it stays.
-        label: on pages.
-        doing: what its event says while it runs, with names for what is different each time.
+        name: the stable name in events, rows and reports.
+        label: the name on pages.
+        doing: the text of its event, with fields such as {modules}.
     """
 
     name: str
@@ -21,7 +21,11 @@ class Stage:
     doing: str
 
     def text(self, **values: str) -> str:
-        """What its event says."""
+        """Return the text of the stage's event, with the fields of `doing` filled in.
+
+        Raises:
+            KeyError: `values` lacks a field.
+        """
         return self.doing.format(**values)
 
 

@@ -1,7 +1,7 @@
-"""How an example's input becomes the prompt that a base model reads.
+"""The template that turns an example's input into the prompt that a base model reads.
 
-A template is text with {input} in it, or the word chat: then the base's own chat template is used,
-with the input as the one message of a user.
+A template is text with {input} in it, or the word chat. With chat, the base model's own chat template
+is used, and the input is the one message of the user.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ CHAT = "chat"
 
 
 def require_template(template: object) -> str:
-    """The template, if it is one.
+    """Return the template.
 
     Raises:
-        InvalidJobError: it has no place for the input.
+        InvalidJobError: it is neither text with {input} nor the word chat.
     """
     if isinstance(template, str) and (template == CHAT or INPUT in template):
         return template
@@ -26,12 +26,15 @@ def require_template(template: object) -> str:
 
 
 def shared_template(templates: Iterable[str | None]) -> str:
-    """The template that all modules of a composition were trained with, else the bare input."""
+    """Return the template that all modules share; "{input}" if they differ or if it is unknown."""
     found = set(templates)
     (only,) = found if len(found) == 1 else (None,)
     return only or INPUT
 
 
 def filled(template: str, text: str) -> str:
-    """The prompt; the template is replaced, never formatted."""
+    """Return the prompt: the template with every {input} replaced by the text.
+
+    Other braces of the template stay as they are, because it is not a format string.
+    """
     return template.replace(INPUT, text)
