@@ -1,6 +1,6 @@
 """The baselines that a composition is compared with, and what each of them costs.
 
-`Race.rivals` measures one baseline after the other on the same examples, held-out examples and base model.
+They are measured one after the other, on the same base model, examples and held-out examples.
 """
 
 import math

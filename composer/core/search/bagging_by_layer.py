@@ -40,7 +40,7 @@ def search_auto(
 ) -> Found:
     """Find the weights by layer: bagging, then a few steps of each fit with weights by layer.
 
-    The weights by layer are dropped if the left-out examples speak against them.
+    The weights by layer are dropped if their left-out loss is higher by more than LAYERS_WORSE_NATS.
 
     Args: as of `search_blend` in composer.core.search.bagging, for the method auto on N modules and L
         layers. If the budget is too small for bagged fits, it does the same as `search_blend`.

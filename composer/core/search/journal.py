@@ -1,7 +1,7 @@
 """The journal of one search: its steps, its states, and the record of an earlier attempt.
 
-A search without gradients continues from its recorded losses: it asks for the same candidates and is
-told the recorded losses. A gradient fit continues from a state, which holds everything that its next
+A search without gradients continues from its recorded losses: it asks for the same candidates and gets
+the recorded losses. A gradient fit continues from a state, which holds everything that its next
 step depends on.
 """
 

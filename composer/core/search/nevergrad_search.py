@@ -148,7 +148,7 @@ def algorithm_name(searcher: Any) -> str:
 def quietly_ended(searcher: Any) -> Iterator[None]:
     """Silence warnings inside, and stop the optimizer's own threads on exit.
 
-    nevergrad runs COBYLA in a thread that waits for the next loss. After an error nobody tells it one, and
+    nevergrad runs COBYLA in a thread that waits for the next loss. After an error no loss comes, and
     the thread would keep the process from ending.
     """
     try:

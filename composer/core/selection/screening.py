@@ -26,7 +26,7 @@ Known = Mapping[tuple[str, str, str], float]  # nats by (context, module, exampl
 
 MANY = 64  # modules; if there are fewer, all are scored on every example
 # Share of many modules that go on after one example. One example suffices: of 27 modules, the best 12 by the
-# example with the longest answer were 92 % of those that 57 samples of tasks needed; by all five it was 93 %.
+# example with the longest answer included 92 % of those that 57 samples of tasks needed; by all five 93 %.
 SURVIVORS = 0.2
 
 

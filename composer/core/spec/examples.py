@@ -25,12 +25,7 @@ class Example:
 
 @dataclass(frozen=True)
 class ExampleProblem:
-    """One fault of an example's input or output.
-
-    Attributes:
-        part: "input" or "output".
-        error: the error; its message names the example.
-    """
+    """One fault of an example's input or output."""
 
     part: str  # "input" or "output"
     error: ExamplesError  # its message names the example
