@@ -25,6 +25,8 @@ MODULES = (strict_json, adapter_file, adapter_config, gate)  # each imports only
 # Rules about real files, which the corpus of bytes cannot show; test_gate.py and test_adapter_file.py do.
 ABOUT_FILES = {"_open_regular", "_read_exactly"}
 
+pytestmark = pytest.mark.slow  # the whole corpus, again and again
+
 CheckAdapter = Callable[..., Any]
 
 

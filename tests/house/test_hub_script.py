@@ -71,6 +71,17 @@ def test_composing_scoring_and_the_methods_are_reached_without_a_server(checkout
     assert ran.stdout.splitlines()[-1] == f"-m composer {passed_on}"
 
 
+def test_every_test_runs_once_the_quick_ones_side_by_side(checkout):
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    shutil.move(fake_python(checkout, 'echo "$@"; case $* in *"not slow"*) exit 1;; esac'), python)
+    ran = hub(checkout, "test")
+    quick, rest = ran.stdout.splitlines()[-2:]
+    assert quick.startswith("-m hub_site.embedded test -- -m not slow and not browser and not long --num")
+    assert rest == "-m hub_site.embedded test -- -m slow or browser or long"
+    assert ran.returncode == 1  # the quick ones failed
+
+
 def test_it_is_plain_posix_shell():
     shell = shutil.which("dash") or "/bin/sh"
     subprocess.run([shell, "-n", settings.BASE_DIR / "hub"], check=True)

@@ -274,6 +274,7 @@ def test_known_losses_of_modules_alone_are_not_scored_again(tmp_path):
     assert differs["candidates_scored"] == report["candidates_scored"]
 
 
+@pytest.mark.slow  # a fit for each example and each baseline
 @pytest.mark.parametrize("asked", [{"method": "lorahub", "budget": 4}, {"search": "adam", "budget": 9}])
 def test_any_search_is_judged_by_what_it_left_out_where_nothing_is_held_out(tmp_path, asked):
     job = make_job(tmp_path, **{"method": "exact", **asked, "baselines": "always", "max_new_tokens": 4})
