@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.machine import machine
-from composer.core.job import Composition
+from composer.core.job import CompositionRun
 from composer.core.spec import choices
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job
@@ -124,7 +124,7 @@ def composed(
     modules: Sequence[Path],
     shots: Sequence[Example],
     test: Sequence[Example],
-) -> Composition:
+) -> CompositionRun:
     job = {
         "method": method,
         "baselines": baselines,
@@ -136,7 +136,7 @@ def composed(
     for name, examples in (("examples.jsonl", shots), ("held_out.jsonl", test)):
         lines = [json.dumps({"input": e.input, "output": e.output}) + "\n" for e in examples]
         (folder / name).write_text("".join(lines), encoding="utf-8")
-    composition = Composition(read_job(folder), lambda event: None)
+    composition = CompositionRun(read_job(folder), lambda event: None)
     composition.make(folder / "out")
     return composition
 

@@ -208,7 +208,7 @@ def named(order: Order) -> dict[str, Any]:
 @contextmanager
 def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]:
     """One composition, made as the command line makes it, with all that it knows of itself."""
-    from composer.core.job import Composition
+    from composer.core.job import CompositionRun
     from composer.core.spec.errors import StopSearch
     from composer.core.spec.job_spec import read_job
 
@@ -228,7 +228,7 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_job(folder, asked, modules=modules_without(order.withheld), shots=draw.shots, held_out=held_out)
-        composition = Composition(read_job(folder), on_event)
+        composition = CompositionRun(read_job(folder), on_event)
         composition.make(folder / "out")
         yield composition
 
@@ -236,11 +236,11 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
 def reference_seconds(draw: Draw) -> float:
     """The published loop on the same shots and modules, from modules in memory to weights chosen."""
     from benchmarks.reference import Reference
-    from composer.core.model.base_model import BaseModel
+    from composer.core.model.base_model import FrozenBaseModel
     from composer.core.spec.examples import Example
 
     reference = Reference.load(BUNDLE / "base", [BUNDLE / "modules" / name for name in modules_without(None)])
-    batch = BaseModel.load(BUNDLE / "base").encode([Example(*shot) for shot in draw.shots])
+    batch = FrozenBaseModel.load(BUNDLE / "base").encode([Example(*shot) for shot in draw.shots])
     inputs = {key: batch.inputs[key] for key in ("input_ids", "attention_mask")}
     started = time.monotonic()
     reference.search([{**inputs, "labels": batch.labels}])

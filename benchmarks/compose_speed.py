@@ -39,7 +39,7 @@ from benchmarks.machine import machine
 from benchmarks.made_up import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from benchmarks.reference import Reference
 from composer.core.methods.lorahub import ProductOfSums
-from composer.core.model.base_model import BaseModel, multiplies_bf16
+from composer.core.model.base_model import FrozenBaseModel, multiplies_bf16
 from composer.core.model.packed_linear import PackedProduct, can_pack
 from composer.core.model.scorer import FewShotScorer, lorahub_objective
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
@@ -82,7 +82,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 @dataclass(frozen=True)
-class World:
+class SpeedInputs:
     """A base and its modules, as files."""
 
     folder: Path
@@ -91,18 +91,18 @@ class World:
     vocabulary: int
 
 
-def make_world(folder: Path, size: str) -> World:
+def make_world(folder: Path, size: str) -> SpeedInputs:
     make_base(folder / "base", size)
-    model = BaseModel.load(folder / "base").model  # plain fp32
+    model = FrozenBaseModel.load(folder / "base").model  # plain fp32
     for i in range(N_MODULES):
         make_module(folder / "modules" / f"{i:02}", model, seed=i)
     return world_in(folder)
 
 
-def world_in(folder: Path) -> World:
+def world_in(folder: Path) -> SpeedInputs:
     config = json.loads((folder / "base" / "config.json").read_text())
     causal = config["model_type"] == "llama"
-    return World(folder, sorted((folder / "modules").iterdir()), causal, config["vocab_size"])
+    return SpeedInputs(folder, sorted((folder / "modules").iterdir()), causal, config["vocab_size"])
 
 
 # --- ours -----------------------------------------------------------------------
@@ -116,8 +116,8 @@ class Ours:
     folders: list[Path]
 
     @classmethod
-    def load(cls, world: World, precision: str, device: str = "cpu") -> "Ours":
-        base = BaseModel.load(world.folder / "base", precision=precision, device=device)
+    def load(cls, world: SpeedInputs, precision: str, device: str = "cpu") -> "Ours":
+        base = FrozenBaseModel.load(world.folder / "base", precision=precision, device=device)
         examples = make_examples(world.vocabulary, ends=not world.causal)
         ours = cls(FewShotScorer(base, base.encode(examples)), world.modules)
         base.hook(layer.path for layer in ours.stack().layers)
@@ -143,10 +143,10 @@ class Ours:
 
 
 @dataclass
-class Race:
+class SpeedComparison:
     """The published loop and ours, timed in turn."""
 
-    world: World
+    world: SpeedInputs
     ours: dict[str, Ours]
     methods: dict[str, ProductOfSums]
     model: Any
@@ -184,12 +184,12 @@ class Race:
         reference.model.unload()
 
 
-def measured(world: World, asked: argparse.Namespace) -> dict[str, Any]:
+def measured(world: SpeedInputs, asked: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(asked.device)
     precisions = ("fp32", "bf16") if multiplies_bf16(device) else ("fp32",)
     ours = {precision: Ours.load(world, precision, asked.device) for precision in precisions}
     methods = {precision: ProductOfSums(own.stack()) for precision, own in ours.items()}
-    race = Race(world, ours, methods, *reference_side(world, ours["fp32"]))
+    race = SpeedComparison(world, ours, methods, *reference_side(world, ours["fp32"]))
     for name, own in ours.items():  # the first call lays things out
         own.scorer.nats(methods[name], torch.zeros(4, N_MODULES))
     generator = torch.Generator().manual_seed(0)
@@ -216,7 +216,7 @@ def measured(world: World, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def reference_side(world: World, own: Ours) -> tuple[Any, list[dict[str, Tensor]]]:
+def reference_side(world: SpeedInputs, own: Ours) -> tuple[Any, list[dict[str, Tensor]]]:
     """A plain fp32 model for the published loop, and what it reads: the same tokens, padded."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 

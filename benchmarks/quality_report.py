@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pictures
-from composer.core.evaluation.verdict import LeftOut, verdict_left_out
+from composer.core.evaluation.verdict import LeftOutLosses, verdict_left_out
 from composer.core.spec.metrics import wilson_interval
 
 COLUMNS = {
@@ -146,7 +146,7 @@ def decision(row: Mapping[str, Any], source: str) -> str:
     if source == "held_out":
         return str(row["decision"]["held_out"])
     tokens = tuple(row["left_out"]["label_tokens"])
-    known = {key: LeftOut(tuple(nats), tokens) for key, nats in row["left_out"]["nats"].items()}
+    known = {key: LeftOutLosses(tuple(nats), tokens) for key, nats in row["left_out"]["nats"].items()}
     return verdict_left_out(known, "the best single module").decision
 
 

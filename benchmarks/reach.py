@@ -23,11 +23,11 @@ from benchmarks.compose_quality import COMPOSABLE
 from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
-from composer.core.job import Composition
+from composer.core.job import CompositionRun
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec.errors import StopSearch
@@ -70,14 +70,14 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def demo_world() -> tuple[BaseModel, ModuleStack]:
+def demo_world() -> tuple[FrozenBaseModel, ModuleStack]:
     stack = stack_modules([read_module(BUNDLE / "modules" / name, name) for name in modules_without(None)])
-    base = BaseModel.load(BUNDLE / "base")
+    base = FrozenBaseModel.load(BUNDLE / "base")
     base.hook(layer.path for layer in stack.layers)
     return base, stack
 
 
-def row_of(task: str, base: BaseModel, stack: ModuleStack) -> dict[str, Any]:
+def row_of(task: str, base: FrozenBaseModel, stack: ModuleStack) -> dict[str, Any]:
     draw = draw_examples(TASKS_BY_NAME[task].combination, 0, verdict=0, truth=0)
     scorer = FewShotScorer(base, base.encode([Example(*shot) for shot in draw.shots]))
 
@@ -126,7 +126,7 @@ def steps_of_auto(draw: Draw) -> list[tuple[float, list[float]]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_job(folder, {"baselines": "none"}, modules=modules_without(None), shots=draw.shots, held_out=())
-        Composition(read_job(folder), on_event).make(folder / "out")
+        CompositionRun(read_job(folder), on_event).make(folder / "out")
     return steps
 
 

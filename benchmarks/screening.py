@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.compose_speed import N_MODULES, Ours, World, make_world, reference_side, timed
+from benchmarks.compose_speed import N_MODULES, Ours, SpeedInputs, make_world, reference_side, timed
 from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from composer.core.model.scorer import FewShotScorer
@@ -51,7 +51,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measured(world: World, asked: argparse.Namespace) -> dict[str, Any]:
+def measured(world: SpeedInputs, asked: argparse.Namespace) -> dict[str, Any]:
     ours = Ours.load(world, asked.precision)
     model, batches = reference_side(world, ours)
     loading, reference = timed(lambda: Reference(model, world.modules))

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from composer import selectors
 from composer.access import OwnerApi
-from composer.report.api import PAGE_SIZE_MAX, Pages
+from composer.report.api import PAGE_SIZE_MAX, CompositionPagination
 from composer.request.serializers import (
     CompositionRequestSerializer,
 )
@@ -48,7 +48,7 @@ class CompositionsApi(OwnerApi):
     )
     def get(self, request: SignedInApiRequest) -> Response:
         """Your compositions, newest first."""
-        pages = Pages()
+        pages = CompositionPagination()
         rows = pages.paginate_queryset(selectors.compositions_of(request.user), request, view=self)
         return pages.get_paginated_response(CompositionSerializer(rows, many=True).data)
 

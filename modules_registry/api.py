@@ -59,7 +59,7 @@ class UploadRate(UserRateThrottle):
     rate = "600/hour"
 
 
-class Pages(PageNumberPagination):
+class ModulePagination(PageNumberPagination):
     page_size = 24
     page_size_query_param = "page_size"
     max_page_size = PAGE_SIZE_MAX
@@ -91,7 +91,7 @@ class ModuleListApi(UploadingView):
         asked.is_valid(raise_exception=True)
         wanted = dict(asked.validated_data)
         filters = ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
-        pages = Pages()
+        pages = ModulePagination()
         found = pages.paginate_queryset(module_search(filters, request.user), request, view=self)
         listed = ModuleSerializer(found, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)

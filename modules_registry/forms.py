@@ -18,7 +18,7 @@ from modules_registry.models import Module
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
 
 
-class TagsField(forms.CharField):
+class TagsFormField(forms.CharField):
     """Several words in one line, separated by commas."""
 
     def clean(self, value: Any) -> list[str]:
@@ -69,7 +69,7 @@ class DescriptionForm(forms.Form):
         help_text="One sentence, such as “Translates single English words into French”.",
         error_messages={"required": "Say in one sentence what it was trained for."},
     )
-    tags = TagsField(
+    tags = TagsFormField(
         required=False,
         help_text="Words that people would search for, separated by commas: translation, french.",
     )

@@ -30,7 +30,7 @@ from modules_registry.models import HubRepository, StoredFile, Version, VersionF
 from modules_registry.storage import HubGoneError, StorageError, Store
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub_client import HubClient
+    from modules_registry.storage.hub_client import RemoteStoreClient
 
 LEFT_BEHIND_S = 24 * 3600  # an upload that has not ended by then never will
 KEPT_BYTES = 1_000_000  # smaller files stay here, so that pages never wait for the Hub
@@ -151,7 +151,9 @@ def wrong_on_the_hub() -> Iterator[Finding]:
             yield Finding("hub", f"{repository.repo_id} could not be looked at: {error}")
 
 
-def wrong_with_version(hub: "HubClient", repository: HubRepository, version: Version) -> Iterator[Finding]:
+def wrong_with_version(
+    hub: "RemoteStoreClient", repository: HubRepository, version: Version
+) -> Iterator[Finding]:
     files = dict(version.files.values_list("path", "sha256"))
     place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
     try:

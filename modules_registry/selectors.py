@@ -14,7 +14,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from modules_registry.blobs import open_stored
 from modules_registry.cards import Card, check_card
-from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
+from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.models import BaseModel, Module, Origin, StoredFile, Version, VersionFile
@@ -223,9 +223,9 @@ def not_composable_because(version: Version) -> str:
     return reason.message if reason else f"Its layers are not those of {version.base_name} in this library."
 
 
-def as_candidate(version: Version) -> Candidate:
+def as_candidate(version: Version) -> ModuleFacts:
     """A version, as the rules of what goes together see it."""
-    return Candidate(
+    return ModuleFacts(
         name=version.module.full_name,
         base=version.base_name,
         revision=version.base_revision or None,

@@ -10,7 +10,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
 from modules_registry.licenses.names import LICENCES
-from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
+from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import HubCopy, hub_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
 
@@ -132,7 +132,7 @@ class ModulePageSerializer(serializers.Serializer[dict[str, Any]]):
     results = ModuleSerializer(many=True)
 
 
-class ParentSerializer(serializers.Serializer[Parent]):
+class ParentSerializer(serializers.Serializer[VisibleParent]):
     """A module that went into another one."""
 
     id = serializers.CharField(source="module.full_name")

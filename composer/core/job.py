@@ -28,9 +28,9 @@ from composer.core import stages
 from composer.core.evaluation import report
 from composer.core.evaluation.ablation import losses_without, shortened
 from composer.core.evaluation.baselines import (
+    BaselineComparison,
     Cost,
     Exam,
-    Race,
     Rival,
     left_out_of,
     lora_left_out,
@@ -38,7 +38,7 @@ from composer.core.evaluation.baselines import (
 )
 from composer.core.evaluation.cross_validation import LeavingOut, losses_of_parts
 from composer.core.evaluation.export import (
-    Parent,
+    ParentModule,
     loaded_by_peft,
     require_same_logits,
     searched_logits,
@@ -47,7 +47,7 @@ from composer.core.evaluation.export import (
 )
 from composer.core.evaluation.scoring import require_room
 from composer.core.evaluation.verdict import (
-    LeftOut,
+    LeftOutLosses,
     Verdict,
     verdict_left_out,
     verdict_on_held_out,
@@ -56,11 +56,11 @@ from composer.core.evaluation.verdict import (
 )
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.search.dispatch import Fitting
-from composer.core.search.journal import Journal, Record, Step, read_record, state_event
+from composer.core.search.dispatch import WeightSearch
+from composer.core.search.journal import Journal, SearchRecord, SearchStep, read_record, state_event
 from composer.core.search.nevergrad_search import require_optimizer
 from composer.core.selection.compatibility import compatible, joined_ranks, select_modules
 from composer.core.selection.screening import Screening, context_sha256, read_screened
@@ -68,7 +68,7 @@ from composer.core.selection.similarity import delta_likeness, task_text, text_l
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_without_shots
-from composer.core.spec.job_spec import Job, read_job
+from composer.core.spec.job_spec import JobSpec, read_job
 from composer.core.spec.metrics import counted, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.stages import Stage
@@ -87,7 +87,7 @@ def run(folder: Path, on_event: OnEvent) -> None:
     Raises:
         ComposeError: the job cannot be done; its message is for the reader of the page.
     """
-    composition = Composition(read_job(folder), on_event)
+    composition = CompositionRun(read_job(folder), on_event)
     unfinished = folder / "out.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     composition.make(unfinished)
@@ -97,10 +97,10 @@ def run(folder: Path, on_event: OnEvent) -> None:
 
 
 @dataclass
-class Composition:
+class CompositionRun:
     """One run and what it has found so far. The stages are called in the order they stand."""
 
-    job: Job
+    job: JobSpec
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
     stop_is_asked: bool = False
@@ -143,7 +143,7 @@ class Composition:
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
             require_without_shots(self.held_out, self.shots)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
-            self.base = BaseModel.load(
+            self.base = FrozenBaseModel.load(
                 job.base_folder,
                 job.template,
                 precision=job.precision,
@@ -184,7 +184,7 @@ class Composition:
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
-                fitting = Fitting(
+                fitting = WeightSearch(
                     self.job,
                     self.scorer,
                     self.method,
@@ -211,7 +211,7 @@ class Composition:
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
-                Parent(source.name, source.revision, weight)
+                ParentModule(source.name, source.revision, weight)
                 for source, weight in zip(self.sources, self.by_module, strict=True)
                 if weight != 0
             ]
@@ -362,7 +362,7 @@ class Composition:
             )
         return joined_ranks(columns)
 
-    def _on_step(self, step: Step) -> None:
+    def _on_step(self, step: SearchStep) -> None:
         by_module = self.method.by_module(step.weights)
         event = {
             "event": "step",
@@ -394,8 +394,8 @@ class Composition:
         prompts = tuple(map(self.base.prompt, inputs))
         return Exam(inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
 
-    def _race(self, exam: Exam | None, single_left_out: LeftOut | None) -> Race:
-        return Race(
+    def _race(self, exam: Exam | None, single_left_out: LeftOutLosses | None) -> BaselineComparison:
+        return BaselineComparison(
             job=self.job,
             scorer=self.scorer,
             method=self.method,
@@ -411,7 +411,7 @@ class Composition:
         row = self.rows[rival.key] = report.baseline_row(rival, self.held_out)
         self.tell({"event": "baseline", **row})
 
-    def _left_out(self) -> tuple[LeftOut | None, LeftOut | None]:
+    def _left_out(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """(composition, best single module) on shots left out of each fit and choice; None where unknown."""
         if len(self.shots) < 2:
             return None, None
@@ -423,7 +423,7 @@ class Composition:
             return None, None
         return self._judged_without_each()
 
-    def _judged_without_each(self) -> tuple[LeftOut | None, LeftOut | None]:
+    def _judged_without_each(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """The same, whatever it takes."""
         with self.spent.counted(self.scorer):
             composed = self.leaving_out.composed(self.found.left_out, self.kept)
@@ -446,7 +446,7 @@ class Composition:
             return verdict_without_evidence("There are no held-out examples.")
         return verdict_left_out(self.left_out_by_key(), self._best_name())
 
-    def left_out_by_key(self) -> dict[str, LeftOut]:
+    def left_out_by_key(self) -> dict[str, LeftOutLosses]:
         """The composition and its rivals on shots that were left out; what is not known yet is found out."""
         known = {r.key: r.left_out for r in (*self.rivals, self.composed)}
         if known["composed"] is None:
@@ -492,7 +492,7 @@ class Composition:
         return report.prediction_rows(self.held_out, before, self.composed.answers)
 
 
-def recorded(folder: Path) -> Record:
+def recorded(folder: Path) -> SearchRecord:
     """The steps and states that an earlier attempt at this job told of."""
     return read_record(lines_of(folder / "steps.jsonl"))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from composer.core.spec.choices import METHODS, TAKES_ANY_SHAPE, names
 from modules_registry import selectors as registry
-from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
+from modules_registry.core.compatibility import Base, ModuleFacts, Reason, reasons_against
 from modules_registry.models import BaseModel, Module, Version
 
 CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
@@ -102,8 +102,8 @@ def why_not(version: Version, base: BaseModel) -> str:
     return f"It was trained on {version.base_name}, not on {base.name}."
 
 
-def candidate_of(version: Version, base: BaseModel) -> Candidate:
-    return Candidate(
+def candidate_of(version: Version, base: BaseModel) -> ModuleFacts:
+    return ModuleFacts(
         name=version.module.full_name,
         base=base.name if version.base_id == base.pk else version.base_name,
         revision=None,  # the gate held it against the library's own revision

@@ -41,7 +41,7 @@ def own_modules(composition: Composition) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class CompatibleModules:
     """The modules that fit a base, apart from those that were composed from some of the task's own examples.
 
     Such a module has the answers in it: it would win, and say nothing about the others.
@@ -51,11 +51,13 @@ class Fitting:
     own: list[Fit]
 
 
-def fitting_modules(base: BaseModel, method: str, examples: Sequence[Example], owner: object) -> Fitting:
+def fitting_modules(
+    base: BaseModel, method: str, examples: Sequence[Example], owner: object
+) -> CompatibleModules:
     """All that fit and that the owner may see (none: everybody)."""
     fits = [fit for fit in matching_compatibility.fits(base, method, owner) if fit.fits]
     own = made_from(examples, owner)
-    return Fitting(
+    return CompatibleModules(
         free=[fit for fit in fits if fit.version.module_id not in own],
         own=[fit for fit in fits if fit.version.module_id in own],
     )

@@ -22,7 +22,7 @@ SHARED_SHOWN_MAX = 3
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankedModule:
     """A module that fits, and why it stands where it stands."""
 
     fit: Fit
@@ -56,12 +56,12 @@ def candidates(
     *,
     held_out: Sequence[Example] = (),
     owner: object = None,
-) -> list[Candidate]:
+) -> list[RankedModule]:
     """Every module to choose among, the most promising first."""
     return ranked(fitting_modules(base, method, [*shots, *held_out], owner).free, words, shots)
 
 
-def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list[Candidate]:
+def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list[RankedModule]:
     texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
     rarity = rarity_of(texts.values())
     task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
@@ -75,13 +75,13 @@ def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list
 
 def candidate(
     fit: Fit, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
-) -> Candidate:
+) -> RankedModule:
     shared = sorted(words & task, key=lambda word: (-rarity[word], word))
     # A word that most modules have says nothing: its rarity is about zero.
     weight = sum(rarity[word] for word in shared)
     size = math.sqrt(sum(rarity[word] ** 2 for word in words)) or 1.0
     telling = tuple(word for word in shared if rarity[word] > 1.0)[:SHARED_SHOWN_MAX]
-    return Candidate(fit, weight / size, telling, nats)
+    return RankedModule(fit, weight / size, telling, nats)
 
 
 def module_words(fits: Sequence[Fit]) -> list[set[str]]:

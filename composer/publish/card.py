@@ -28,7 +28,7 @@ class ParentOfCard:
 
 
 @dataclass(frozen=True)
-class CardFacts:
+class PublicationFacts:
     """Everything the card says that is not in the composition itself."""
 
     report: Mapping[str, Any]  # the core's report.json
@@ -41,7 +41,7 @@ class CardFacts:
     untold: int  # of those that took part, how many the public cannot see any more
 
 
-def publication_card(composition: Composition, facts: CardFacts) -> str:
+def publication_card(composition: Composition, facts: PublicationFacts) -> str:
     """README.md. None of the owner's examples, nor an answer to one, is in it."""
     sections = [
         f"# {facts.title}",
@@ -58,7 +58,7 @@ def publication_card(composition: Composition, facts: CardFacts) -> str:
     return f"---\n{front_matter(composition, facts)}---\n\n{body}\n"
 
 
-def front_matter(composition: Composition, facts: CardFacts) -> str:
+def front_matter(composition: Composition, facts: PublicationFacts) -> str:
     """The head that Hubs read: `base_model_relation` says that this adapts the base and replaces nothing."""
     head = {
         "base_model": composition.base.name,
@@ -95,7 +95,7 @@ def verdict_label(report: Mapping[str, Any]) -> str:
     return label
 
 
-def introduction(composition: Composition, facts: CardFacts) -> str:
+def introduction(composition: Composition, facts: PublicationFacts) -> str:
     count = len(facts.parents)
     modules = "1 module" if count == 1 else f"{count} modules"
     return (
@@ -130,7 +130,7 @@ def measured(report: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def parents_table(facts: CardFacts) -> Iterator[str]:
+def parents_table(facts: PublicationFacts) -> Iterator[str]:
     yield "## Parents and weights"
     yield table(
         ("module", "revision", "weight", "licence"),
@@ -146,7 +146,7 @@ def parents_table(facts: CardFacts) -> Iterator[str]:
     )
 
 
-def recipe(composition: Composition, facts: CardFacts) -> Iterator[str]:
+def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     """How to make it again: the command, and by which sums to know the examples."""
     yield "## Recipe"
     yield fenced(command(composition, facts), "sh")
@@ -165,7 +165,7 @@ def recipe(composition: Composition, facts: CardFacts) -> Iterator[str]:
         )
 
 
-def command(composition: Composition, facts: CardFacts) -> str:
+def command(composition: Composition, facts: PublicationFacts) -> str:
     """As on the report page, without the owner's words for the task, unless the choice goes by them."""
     options = command_options(composition)
     needs_words = NEAR in options["select"]
@@ -177,7 +177,7 @@ def command(composition: Composition, facts: CardFacts) -> str:
     return command_line(facts.site, options, threads=facts.report["versions"].get("threads"))
 
 
-def licence_words(facts: CardFacts) -> Iterator[str]:
+def licence_words(facts: PublicationFacts) -> Iterator[str]:
     known = licence_label(facts.licence.strictest_known)
     yield "## Licence"
     if not facts.licence.unread:

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 
 from composer.models import Composition, CompositionModule
-from composer.publish.card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
+from composer.publish.card import CARD_TAGS, ParentOfCard, PublicationFacts, publication_card
 from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
@@ -185,7 +185,9 @@ def require_parents_unchanged(composition: Composition, plan: Plan, *, private: 
         raise Refusal("parents_changed", message, status=409)
 
 
-def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: str, site: str) -> CardFacts:
+def card_facts(
+    composition: Composition, plan: Plan, *, title: str, sentence: str, site: str
+) -> PublicationFacts:
     tried = list(took_part(composition))
     modules = [row.version.module_id for row in tried]
     parents = {share.module.pk for share in plan.shares}
@@ -193,7 +195,7 @@ def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: st
         set(Module.objects.visible_to(None).filter(pk__in=modules).values_list("pk", flat=True)) | parents
     )
     told = [row for row in tried if row.version.module_id in public]
-    return CardFacts(
+    return PublicationFacts(
         report=composition.report or {},
         title=title,
         sentence=" ".join(sentence.split()),

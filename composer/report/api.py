@@ -46,7 +46,7 @@ FILE_RESPONSES: dict[Any, Any] = {
 }
 
 
-class Pages(PageNumberPagination):
+class CompositionPagination(PageNumberPagination):
     page_size = 24
     page_size_query_param = "page_size"
     max_page_size = PAGE_SIZE_MAX
@@ -110,7 +110,7 @@ def predictions_page(view: APIView, request: Request, report: dict[str, Any]) ->
     if show not in kept:
         message = f"“show” is one of {', '.join(SHOWN)}."
         raise Refusal("bad_show", message, fields={"show": [message]})
-    pages = Pages()
+    pages = CompositionPagination()
     rows = pages.paginate_queryset(kept[show], request, view=view)  # type: ignore[arg-type]
     return pages.get_paginated_response(rows)
 

@@ -13,7 +13,7 @@ from composer.matching.selection import selection_left
 from composer.models import Composition, Example
 from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
 
-Row = dict[str, Any]
+ViewRow = dict[str, Any]
 
 KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
@@ -112,7 +112,7 @@ def weight_words(report: Mapping[str, Any]) -> str:
     return words + (by_layer if report.get("weights_by_layer") else "")
 
 
-def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> Row:
+def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> ViewRow:
     """A report in a line: its verdict, and how often it is right or else its few-shot loss."""
     badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
     composed = next(row for row in baselines if row["key"] == "composed")
@@ -143,13 +143,13 @@ def selection_words(selection: str) -> str:
     return ", then ".join(said[kind].format(count) for kind, _, count in steps)
 
 
-def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
+def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Held-out exact match, best first; empty when nothing was held out."""
     rows = [row for row in race_so_far(baselines) if row["percent"] is not None]
     return sorted(rows, key=lambda row: -row["percent"])
 
 
-def race_words(race: Sequence[Row]) -> str:
+def race_words(race: Sequence[ViewRow]) -> str:
     """What to see in the race: who leads, by how much, and whether that may be luck."""
     ours = next((row for row in race if row["kind"] == "ours"), None)
     others = [row for row in race if row["kind"] != "ours" and row["key"] in RIVALS]
@@ -165,7 +165,7 @@ def race_words(race: Sequence[Row]) -> str:
     return f"{leads}, and their intervals {apart}."
 
 
-def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[Row]:
+def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Rows of the race as they are measured, in that order."""
     return [
         named(row) | {"percent": row["held_out_exact_match_percent"], **interval(row["interval_percent"])}
@@ -173,7 +173,7 @@ def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[Row]:
     ]
 
 
-def named(row: Mapping[str, Any]) -> Row:
+def named(row: Mapping[str, Any]) -> ViewRow:
     return {
         "key": row["key"],
         "label": row["label"],
@@ -185,12 +185,12 @@ def named(row: Mapping[str, Any]) -> Row:
     }
 
 
-def interval(bounds: Sequence[float] | None) -> Row:
+def interval(bounds: Sequence[float] | None) -> ViewRow:
     low, high = bounds or (None, None)
     return {"low": low, "high": high}
 
 
-def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[Row]:
+def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[ViewRow]:
     """The losses called `which`, lowest first, with each bar's length in percent of the longest."""
     measured = [row for row in map(named, baselines) if row[which] is not None]
     measured.sort(key=lambda row: row[which])
@@ -216,7 +216,7 @@ def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def module_row(module: Mapping[str, Any]) -> Row:
+def module_row(module: Mapping[str, Any]) -> ViewRow:
     return {
         "label": module["name"],
         "href": f"/{module['name']}" if "/" in module["name"] else "",  # one that is not told has no page
@@ -226,7 +226,7 @@ def module_row(module: Mapping[str, Any]) -> Row:
     }
 
 
-def contribution_view(bars: Sequence[Row], whole: float) -> dict[str, Any] | None:
+def contribution_view(bars: Sequence[ViewRow], whole: float) -> dict[str, Any] | None:
     """Where each bar's mark stands on one scale of losses, and which module is missed most."""
     measured = [bar for bar in bars if bar["without_loss"] is not None]
     if not measured:
@@ -244,7 +244,7 @@ def contribution_view(bars: Sequence[Row], whole: float) -> dict[str, Any] | Non
     }
 
 
-def stage_rows(seconds: Mapping[str, float]) -> list[Row]:
+def stage_rows(seconds: Mapping[str, float]) -> list[ViewRow]:
     """How long each stage took, in their order, with each bar's length in percent of the longest."""
     longest = max(seconds.values(), default=0) or 1
     return [
@@ -254,7 +254,7 @@ def stage_rows(seconds: Mapping[str, float]) -> list[Row]:
     ]
 
 
-def tokens_view(baselines: Sequence[Mapping[str, Any]]) -> Row | None:
+def tokens_view(baselines: Sequence[Mapping[str, Any]]) -> ViewRow | None:
     """Tokens that a question costs, by the composition and with the examples in the prompt."""
     tokens = {row["key"]: row.get("prompt_tokens") for row in baselines}
     ours, in_context = tokens.get("composed"), tokens.get("in_context")
@@ -295,7 +295,7 @@ def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"strips": strips, "table": table, "largest": largest, "count": len(by_layer)}
 
 
-def predictions_kept(predictions: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
+def predictions_kept(predictions: Sequence[Mapping[str, Any]]) -> dict[str, list[ViewRow]]:
     """The answers that each filter leaves, those that composing changed first."""
     marked = [dict(row) | {"different": row["base"] != row["composed"]} for row in predictions]
     marked.sort(key=lambda row: not row["different"])

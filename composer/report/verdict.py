@@ -6,7 +6,7 @@ from typing import Any
 from composer.core.evaluation.verdict import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SURE_LEFT_OUT, WORTH_LEFT_OUT
 from composer.core.spec.metrics import counted
 
-Row = Mapping[str, Any]
+BaselineRow = Mapping[str, Any]
 DECISIONS = {
     "use": ("success", "Use it"),
     "single": ("warning", "Take the single module"),
@@ -47,7 +47,7 @@ def sentence(report: Mapping[str, Any]) -> str:
     return words
 
 
-def on_held_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -> str:
+def on_held_out(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
     n = report["n_held_out"]
     decision = report["verdict"]["decision"]
     ours = f"the composition {percent(rows['composed'])}"
@@ -63,7 +63,7 @@ def on_held_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -
     return f"No sure gain from composing: the composition answers {first}; {theirs}."
 
 
-def on_left_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -> str:
+def on_left_out(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
     decision = report["verdict"]["decision"]
     ours, theirs = rows["composed"]["left_out_loss_nats"], rows[best]["left_out_loss_nats"]
     costs = "on examples left out of its fit"
@@ -77,13 +77,13 @@ def on_left_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -
     return f"No clear gain from composing: {costs} it costs {nats(ours)} nats per token; {other}."
 
 
-def advice(decision: str, rows: Mapping[str, Row]) -> str:
+def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
     if decision == "single":
         return f"Use {rows['best_single']['detail']} by itself"
     return "Train a LoRA on your examples instead"
 
 
-def said(key: str, rows: Mapping[str, Row]) -> str:
+def said(key: str, rows: Mapping[str, BaselineRow]) -> str:
     """A rival in the middle of a sentence; a single module by its name."""
     return f"{RIVALS[key]} ({rows[key]['detail']})" if key == "best_single" else RIVALS[key]
 
@@ -92,16 +92,16 @@ def nats(loss: float) -> str:
     return f"{loss:.2f}" if loss >= 0.1 else f"{loss:.3f}"  # small ones would otherwise all be 0.00 or 0.01
 
 
-def percent(row: Row) -> str:
+def percent(row: BaselineRow) -> str:
     return f"{row['held_out_exact_match_percent']:.0f} % ({interval(row)})"
 
 
-def at_length(row: Row, n: int) -> str:
+def at_length(row: BaselineRow, n: int) -> str:
     figure = f"{row['held_out_exact_match_percent']:.0f} %"
     return f"{figure} of {counted(n, 'held-out example')} correctly (95 % interval {interval(row)})"
 
 
-def interval(row: Row) -> str:
+def interval(row: BaselineRow) -> str:
     low, high = row["interval_percent"]
     return f"{low:.0f} to {high:.0f} %"
 
@@ -134,8 +134,8 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
         yield "Nothing was measured that could decide it."
 
 
-def rows_by_key(report: Mapping[str, Any]) -> dict[str, Row]:
-    rows: Sequence[Row] = report["baselines"]
+def rows_by_key(report: Mapping[str, Any]) -> dict[str, BaselineRow]:
+    rows: Sequence[BaselineRow] = report["baselines"]
     return {row["key"]: row for row in rows}
 
 

@@ -39,7 +39,7 @@ from composer.core.spec.examples import Example
 from composer.request.selectors import held_out_named
 from composer.task.examples import (
     NO_EXAMPLES,
-    ExamplesError,
+    ExampleLinesError,
     Note,
     json_lines,
     pairs_from_file,
@@ -108,7 +108,7 @@ def examples(parse: Any, *arguments: Any) -> list[Example]:
     """Parse, with every problem as an error of the field it came by."""
     try:
         pairs: list[Example] = parse(*arguments)
-    except ExamplesError as error:
+    except ExampleLinesError as error:
         raise forms.ValidationError(error.problems) from error
     return pairs
 

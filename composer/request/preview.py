@@ -16,10 +16,10 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.examples import Example, without_shots
 from composer.matching.leakage import fitting_modules, own_modules_words
-from composer.matching.ranking import Candidate, most_for_me, ranked
+from composer.matching.ranking import RankedModule, most_for_me, ranked
 from composer.request.forms import COUNT_DEFAULT, CompositionForm
 from composer.request.selectors import held_out_named
-from composer.task.examples import ExamplesError, Note, pairs_from_text, row_notes
+from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes
 from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from modules_registry.models import BaseModel
 
@@ -45,7 +45,7 @@ class Outlook:
     n_held_out: int
     n_fitting: int
     n_modules: int
-    candidates: list[Candidate]
+    candidates: list[RankedModule]
     own_modules: list[str]  # that fit, and were made from some of these very examples
     own_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
@@ -159,7 +159,7 @@ def pasted(form: CompositionForm, name: str) -> list[Example]:
     """What the text holds; while a line is wrong, nothing."""
     try:
         return pairs_from_text(text_of(form, name))
-    except ExamplesError:
+    except ExampleLinesError:
         return []
 
 

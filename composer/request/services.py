@@ -53,7 +53,7 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
 }
 
 
-class Choice(TypedDict):
+class SearchOptions(TypedDict):
     """How to search and to compare, field by field as the core takes it."""
 
     method: str
@@ -89,7 +89,7 @@ def composition_request(
     shots: Sequence[Example],
     held_out: Sequence[Example] = (),
     idempotency_key: str | None = None,
-    **chosen: Unpack[Choice],
+    **chosen: Unpack[SearchOptions],
 ) -> Composition:
     """Store what was asked, with its modules pinned, and ring the queue once the rows are committed.
 

@@ -64,7 +64,7 @@ class Amounts:
         }
 
 
-Row = Mapping[str, Any]  # how long one took, stage by stage, and of how much
+MeasuredRun = Mapping[str, Any]  # how long one took, stage by stage, and of how much
 
 
 class Seconds(NamedTuple):
@@ -168,7 +168,7 @@ def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[di
     return by_stage, len(alike or earlier)
 
 
-def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Composition, Row]:
+def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Composition, MeasuredRun]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
     Only those compared in the same way: without held-out examples every rival is fitted anew for each example
@@ -187,7 +187,7 @@ def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Comp
     )
 
 
-def seconds_of_stages(row: Row, method: str, amounts: Amounts) -> dict[str, Seconds]:
+def seconds_of_stages(row: MeasuredRun, method: str, amounts: Amounts) -> dict[str, Seconds]:
     """How long this would take, going by one that took so long."""
     had = Amounts(row["n_shots"], row["n_held_out"], row["n_modules"], row["budget"], row["baselines"])
     took = dict.fromkeys((stage.name for stage in STAGES), 0.0) | row["seconds"]
@@ -229,7 +229,7 @@ def scaled(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
     return Seconds(seconds * min(1.0, ratio), seconds * sqrt(ratio), seconds * max(1.0, ratio))
 
 
-def guessed_from_size(base: BaseModel, method: str, amounts: Amounts) -> Row:
+def guessed_from_size(base: BaseModel, method: str, amounts: Amounts) -> MeasuredRun:
     """As if one of the usual budget had been measured: by what so many parameters cost an example."""
     usual = replace(amounts, budget=level_budget(DEFAULT_LEVEL, method))
     passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS

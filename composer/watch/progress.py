@@ -10,7 +10,7 @@ from composer.models import Composition
 from composer.report.page import loss_rows, race_rows, race_so_far, weight_rows
 from composer.report.verdict import verdict_view
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
-from composer.timing.progress import Stage, left_s, stages_of, time_words, waited_words
+from composer.timing.progress import StageProgress, left_s, stages_of, time_words, waited_words
 from composer.watch import selectors
 from composer.watch.event_text import said
 from hub_site.jobs.models import Status
@@ -68,7 +68,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
     }
 
 
-def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[Stage], int]:
+def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[StageProgress], int]:
     """Its stages with their times, and how many compositions the times to come were taken from."""
     amounts = amounts_of(composition)
     by_stage, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
@@ -105,7 +105,7 @@ def finished_view(composition: Composition) -> dict[str, Any]:
     }
 
 
-def stage_step(stage: Stage) -> dict[str, str]:
+def stage_step(stage: StageProgress) -> dict[str, str]:
     """A stage for the step bar, with a note of its time."""
     note = ""
     if stage.taken_s is not None:

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
 
-Row = TypeVar("Row", bound=Job)
+JobType = TypeVar("JobType", bound=Job)
 
 RING_AGAIN = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
 POISON_MESSAGE = (
@@ -29,7 +29,7 @@ class LeaseLost(Exception):
     """Another worker holds the job, or it was cancelled or finished: stop, and write nothing more."""
 
 
-def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
+def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
     """Take the lease. None if another worker has it, or nothing is left to do.
 
     Taking over from a worker whose lease ran out counts as a crash: the job may have killed it.
@@ -50,7 +50,7 @@ def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
     if not taken:
         return None
     model.objects.filter(pk=job_id, started_at=None).update(started_at=now)
-    return cast(Row, model.objects.get(pk=job_id))
+    return cast(JobType, model.objects.get(pk=job_id))
 
 
 def beat(job: Job) -> bool:
@@ -113,7 +113,7 @@ def crashed(job: Job) -> bool:
     return True
 
 
-def cancel(model: type[Row], job_id: UUID) -> None:
+def cancel(model: type[JobType], job_id: UUID) -> None:
     """Ask for the end: a queued job is cancelled at once, a running one by its worker's next beat."""
     now = timezone.now()
     queued = model.objects.filter(pk=job_id, status=Status.QUEUED)
@@ -121,7 +121,7 @@ def cancel(model: type[Row], job_id: UUID) -> None:
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
 
 
-def sweep(model: type[Row]) -> list[UUID]:
+def sweep(model: type[JobType]) -> list[UUID]:
     """Put jobs whose worker vanished back in the queue; return every job whose bell should ring again.
 
     A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.

@@ -23,7 +23,7 @@ from hub_site.jobs.models import Job, Status
 from hub_site.jobs.worker import stopping
 
 logger = logging.getLogger(__name__)
-Row = TypeVar("Row", bound=Job)
+JobType = TypeVar("JobType", bound=Job)
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
@@ -52,7 +52,7 @@ class Stopping(HandBack):
 
 
 @dataclass(frozen=True)
-class JobKind(Generic[Row]):
+class JobKind(Generic[JobType]):
     """Where jobs of one model differ from others in how they end.
 
     Attributes:
@@ -63,18 +63,18 @@ class JobKind(Generic[Row]):
         on_cancelled: called after the row was closed as cancelled.
     """
 
-    model: type[Row]
+    model: type[JobType]
     refusals: tuple[type[Exception], ...] = ()
     sentences: Mapping[str, str] = field(default_factory=dict)
     broken_message: str = BROKEN_MESSAGE
-    on_cancelled: Callable[[Row], None] = lambda job: None
+    on_cancelled: Callable[[JobType], None] = lambda job: None
 
     @property
     def every_refusal(self) -> tuple[type[Exception], ...]:
         return (Refusal, ChildRefused, *self.refusals)
 
 
-def run_job(kind: JobKind[Row], job_id: UUID, work: Callable[[Row], None]) -> None:
+def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None]) -> None:
     """Do a job, or go on where another worker left it. Harmless when it is taken, finished or gone."""
     job = leases.claim(kind.model, job_id, worker=WORKER)
     if job is None:
@@ -86,7 +86,7 @@ def run_job(kind: JobKind[Row], job_id: UUID, work: Callable[[Row], None]) -> No
         logger.warning("%s went to another worker; nothing more is written", name_of(job))
 
 
-def attempt(kind: JobKind[Row], job: Row, work: Callable[[Row], None]) -> None:
+def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
     """Do the work and close the row by what came of it.
 
     This is the only place that decides what becomes of a job. Work that stores a result may close the row as
@@ -113,7 +113,7 @@ def attempt(kind: JobKind[Row], job: Row, work: Callable[[Row], None]) -> None:
         raise  # Celery logs it with the traceback
 
 
-def refuse(kind: JobKind[Row], job: Row, refusal: Any) -> None:
+def refuse(kind: JobKind[JobType], job: JobType, refusal: Any) -> None:
     """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
     message = kind.sentences.get(refusal.code, str(refusal))
     leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)

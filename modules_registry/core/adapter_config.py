@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modules_registry.core.adapter_file import Source, opened
+from modules_registry.core.adapter_file import WeightsSource, opened
 from modules_registry.core.errors import ConfigRefusal
 from modules_registry.core.strict_json import BYTE_ORDER_MARKS, JsonRefusal, parse_object, shown
 
@@ -83,7 +83,7 @@ class Neutral:
     message: str
 
 
-def read_config(source: Source, base: str | None = None) -> AdapterConfig:
+def read_config(source: WeightsSource, base: str | None = None) -> AdapterConfig:
     """Read and check adapter_config.json.
 
     A base given here stands in for the one that the file names, such as a folder of the uploader's machine;

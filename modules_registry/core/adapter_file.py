@@ -20,7 +20,7 @@ import numpy.typing as npt
 from modules_registry.core.errors import ConfigRefusal, WeightsRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object, shown
 
-Source = Path | BinaryIO
+WeightsSource = Path | BinaryIO
 FileRefusal = ConfigRefusal | WeightsRefusal
 Array = npt.NDArray[Any]
 
@@ -66,7 +66,7 @@ class Header:
 
 
 @contextmanager
-def opened(source: Source, refusal: type[FileRefusal] = WeightsRefusal) -> Iterator[BinaryIO]:
+def opened(source: WeightsSource, refusal: type[FileRefusal] = WeightsRefusal) -> Iterator[BinaryIO]:
     """Open a path that names a regular file, or pass on a file that is open already.
 
     A link could lead anywhere and a FIFO blocks for ever, so neither is followed.
@@ -93,7 +93,7 @@ def read_header(file: BinaryIO, item_bytes: Mapping[str, int] = ADAPTER_ITEM_BYT
     return Header(tuple(tensors), data_start, size_bytes)
 
 
-def iterate_tensors(source: Source) -> Iterator[tuple[str, Array]]:
+def iterate_tensors(source: WeightsSource) -> Iterator[tuple[str, Array]]:
     """Yield (name, array) one at a time, in the order of the file; bfloat16 comes widened to float32."""
     with opened(source) as file:
         header = read_header(file)
@@ -109,7 +109,7 @@ def read_tensor(file: BinaryIO, header: Header, tensor: TensorEntry) -> Array:
     return _widened(stored) if tensor.dtype == "BF16" else stored
 
 
-def sha256_of(source: Source) -> str:
+def sha256_of(source: WeightsSource) -> str:
     """The sha256 of a whole file, read in pieces."""
     digest = hashlib.sha256()
     with opened(source) as file:

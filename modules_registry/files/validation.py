@@ -12,7 +12,7 @@ from modules_registry import selectors
 from modules_registry.blobs import FIELD_OF_FILE, refused_at, upload_bytes_max
 from modules_registry.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
-from modules_registry.core.compatibility import Candidate, reason_not_composable
+from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
 from modules_registry.models import BaseModel
@@ -60,7 +60,7 @@ def check_files(
 def base_named_by(config: AdapterConfig) -> BaseModel | None:
     """The library's base of that name, unless the config asks for another revision of it."""
     base = BaseModel.objects.filter(name=config.base).first()
-    module = Candidate("", config.base, config.revision, config.rank, config.scaling, config.targets)
+    module = ModuleFacts("", config.base, config.revision, config.rank, config.scaling, config.targets)
     return None if reason_not_composable(module, selectors.library_of(base)) else base
 
 

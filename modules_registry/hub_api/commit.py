@@ -17,7 +17,7 @@ from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.files.accepted_paths import Fate, fate_of
 from modules_registry.files.lfs_uploads import incoming_open
 from modules_registry.hub_api.door import Caller, hub_view, json_of, text_of, writable_module
-from modules_registry.hub_api.errors import HubError, not_supported, plain, revision_not_found
+from modules_registry.hub_api.errors import HubProtocolError, not_supported, plain, revision_not_found
 from modules_registry.hub_api.ndjson import Operation, read_operations
 from modules_registry.models import Module, Version
 
@@ -36,7 +36,7 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
     head = branch_head(module, revision)
     asked = json_of(request).get("files")
     if not isinstance(asked, list) or len(asked) > FILES_MAX:
-        raise HubError(400, f"files must be a list of at most {FILES_MAX} files.")
+        raise HubProtocolError(400, f"files must be a list of at most {FILES_MAX} files.")
     known = {file.path: file for file in head.files.all()}
     answers, left_out, refused = [], [], []
     for each in asked:
@@ -55,7 +55,7 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
             mode_of(path, size_bytes, file.uploaded_sha1 if file else "", file.sha256 if file else "")
         )
     if refused:
-        raise HubError(400, " ".join(refused[:SHOWN_MAX]))
+        raise HubProtocolError(400, " ".join(refused[:SHOWN_MAX]))
     return warned(JsonResponse({"files": answers, "commitOid": head.commit_id}), notices(answers, left_out))
 
 
@@ -70,7 +70,7 @@ def mode_of(path: str, size_bytes: int, uploaded_sha1: str, sha256: str) -> dict
 def require_acceptable_size(path: str, size_bytes: int) -> None:
     if size_bytes > settings.HUB_UPLOAD_MAX_MB * MB:
         most = settings.HUB_UPLOAD_MAX_MB
-        raise HubError(
+        raise HubProtocolError(
             413, f"{path} has {size_bytes / MB:,.0f} MB; {most} MB are the most that is accepted here."
         )
 
@@ -126,9 +126,9 @@ def draft_notice(version: Version) -> list[str]:
     return [f"draft; Not published yet: upload {missing} too. Until then only you see it."]
 
 
-def as_hub_error(refusal: Refusal) -> HubError:
+def as_hub_error(refusal: Refusal) -> HubProtocolError:
     code = {"no_such_branch": "RevisionNotFound", "no_such_file": "EntryNotFound"}.get(refusal.code, "")
-    return HubError(refusal.status, refusal.message, code=code)
+    return HubProtocolError(refusal.status, refusal.message, code=code)
 
 
 def read_change(
@@ -149,11 +149,11 @@ def read_change(
         elif operation.key == "deletedFile":
             change.deleted.add(path_of(value))
         elif operation.key == "deletedFolder":
-            raise HubError(
+            raise HubProtocolError(
                 404, "A file with this name doesn't exist: there are no folders here.", code="EntryNotFound"
             )
         else:
-            raise HubError(400, "A line of the commit has an unknown key.")
+            raise HubProtocolError(400, "A line of the commit has an unknown key.")
     change.deleted -= set(change.files) | set(left_out)
     return change, left_out
 
@@ -167,11 +167,11 @@ def read_header(change: Change, value: dict[str, Any]) -> None:
 def content_of(operation: Operation, user: User, module: Module, path: str, stack: ExitStack) -> BinaryIO:
     if operation.content is not None:
         if operation.value.get("encoding", "base64") != "base64":
-            raise HubError(400, f"{path} must be encoded as base64.")
+            raise HubProtocolError(400, f"{path} must be encoded as base64.")
         return operation.content
     sha256 = operation.value.get("oid")
     if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-        raise HubError(400, f"{path} must be named by its sha256.")
+        raise HubProtocolError(400, f"{path} must be named by its sha256.")
     return stack.enter_context(incoming_open(user=user, module=module, path=path, sha256=sha256))
 
 
@@ -180,7 +180,7 @@ def validate_yaml(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Check a card before it is uploaded."""
     content = json_of(request).get("content")
     if not isinstance(content, str):
-        raise HubError(400, "content must be the card's text.")
+        raise HubProtocolError(400, "content must be the card's text.")
     try:
         check_card(content.encode("utf-8", "surrogatepass"))
     except GateRefusal as refusal:
@@ -204,19 +204,19 @@ def branch_head(module: Module, revision: str) -> Version:
             message = (
                 f"{revision[:100]} is not a branch: a tag or a commit stays as it is. Create a branch first."
             )
-            raise HubError(400, message) from refusal
+            raise HubProtocolError(400, message) from refusal
         raise revision_not_found(module.full_name, revision) from refusal
 
 
 def path_of(value: object) -> str:
     path = value.get("path") if isinstance(value, dict) else None
     if not isinstance(path, str) or not 0 < len(path) <= PATH_LENGTH_MAX:
-        raise HubError(400, f"Each file needs a path of at most {PATH_LENGTH_MAX} characters.")
+        raise HubProtocolError(400, f"Each file needs a path of at most {PATH_LENGTH_MAX} characters.")
     return path
 
 
 def size_of(value: dict[str, Any]) -> int:
     size_bytes = value.get("size")
     if type(size_bytes) is not int or size_bytes < 0:
-        raise HubError(400, "Each file needs its size in bytes.")
+        raise HubProtocolError(400, "Each file needs its size in bytes.")
     return size_bytes

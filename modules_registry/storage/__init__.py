@@ -9,12 +9,12 @@ from modules_registry.storage.base import (
     AlteredBlobError,
     Blob,
     HubAlteredError,
-    HubError,
     HubFile,
     HubGoneError,
     HubUnavailableError,
     MissingBlobError,
     Readable,
+    RemoteStoreError,
     StorageError,
     StorageFullError,
     Store,
@@ -27,13 +27,13 @@ __all__ = [
     "AlteredBlobError",
     "Blob",
     "HubAlteredError",
-    "HubError",
     "HubFile",
     "HubGoneError",
     "HubSettings",
     "HubUnavailableError",
     "MissingBlobError",
     "Readable",
+    "RemoteStoreError",
     "StorageError",
     "StorageFullError",
     "Store",
@@ -81,9 +81,9 @@ def make_store(settings: StoreSettings, locate: Callable[[str], HubFile | None])
 def make_hub_store(settings: StoreSettings, locate: Callable[[str], HubFile | None]) -> "HubStore":
     # Imported here: a site that keeps its files on its own disk need not load a Hub's client.
     from modules_registry.storage.hub import HubStore
-    from modules_registry.storage.hub_client import HubClient
+    from modules_registry.storage.hub_client import RemoteStoreClient
 
     if settings.hub is None:
         raise ValueError("The store “hub” needs the Hub's address, token and namespace.")
-    client = HubClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
+    client = RemoteStoreClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
     return HubStore(settings.folder, client, locate)

@@ -15,7 +15,7 @@ from modules_registry.storage.base import (
     TooLargeError,
 )
 from modules_registry.storage.disk import DiskStore
-from modules_registry.storage.hub_client import HubClient
+from modules_registry.storage.hub_client import RemoteStoreClient
 
 OPENINGS_MAX = 3  # a file may be evicted again between its arrival and its opening
 
@@ -23,7 +23,7 @@ OPENINGS_MAX = 3  # a file may be evicted again between its arrival and its open
 class HubStore(DiskStore):
     """Files are put on the disk, published from there by a job, and from then on the disk is a cache."""
 
-    def __init__(self, folder: Path, hub: HubClient, locate: Callable[[str], HubFile | None]) -> None:
+    def __init__(self, folder: Path, hub: RemoteStoreClient, locate: Callable[[str], HubFile | None]) -> None:
         super().__init__(folder)
         self.hub, self.locate = hub, locate
 

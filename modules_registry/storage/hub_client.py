@@ -1,6 +1,6 @@
 """Speaking with a Hugging Face Hub: one repository per module, one commit per version.
 
-Every failure is a HubError that says whether it will pass. Nothing of the environment is read: the
+Every failure is a RemoteStoreError that says whether it will pass. Nothing of the environment is read: the
 address, the token and the namespace come from the settings, so that HF_ENDPOINT cannot lead us to ourselves.
 """
 
@@ -41,10 +41,10 @@ from huggingface_hub.utils.sha import git_hash
 
 from modules_registry.storage.base import (
     HubAlteredError,
-    HubError,
     HubFile,
     HubGoneError,
     HubUnavailableError,
+    RemoteStoreError,
 )
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0  # reading: a Hub checks a large commit before it answers
@@ -117,25 +117,27 @@ def typed_errors(repo_id: str) -> Iterator[None]:
     except (httpx2.HTTPError, OSError) as error:
         raise HubUnavailableError("could not be reached, or the connection broke") from error
     except ValueError as error:  # a card whose front matter the Hub refuses, before anything is sent
-        raise HubError(f"The Hub refused it: {one_line(str(error))}") from error
+        raise RemoteStoreError(f"The Hub refused it: {one_line(str(error))}") from error
 
 
-def refusal_of(error: HfHubHTTPError) -> HubError:
+def refusal_of(error: HfHubHTTPError) -> RemoteStoreError:
     status = error.response.status_code
     if status in NOT_ALLOWED:
-        return HubError(
+        return RemoteStoreError(
             "The Hub refused this site's token. Its operator has to set one that may write: HUB_STORE_TOKEN."
         )
     if status in CHANGED_MEANWHILE:
         return HubUnavailableError("was changed by someone else at the same moment")
-    return HubError(f"The Hub refused it ({status}): {one_line(error.server_message or 'without a reason')}")
+    return RemoteStoreError(
+        f"The Hub refused it ({status}): {one_line(error.server_message or 'without a reason')}"
+    )
 
 
 def one_line(text: str) -> str:
     return " ".join(text.split())[:MESSAGE_LENGTH_MAX]
 
 
-class HubClient:
+class RemoteStoreClient:
     """What this site does on the Hub behind it, in one namespace."""
 
     def __init__(self, endpoint: str, token: str, namespace: str) -> None:
@@ -250,7 +252,9 @@ class HubClient:
         """What the repository is called now and its last commit; its visibility is put right."""
         info = self.api.model_info(repo_id)
         if info.id.partition("/")[0].casefold() != self.namespace.casefold():
-            raise HubError(f"{repo_id} was moved to {info.id}, outside of this site's namespace on the Hub.")
+            raise RemoteStoreError(
+                f"{repo_id} was moved to {info.id}, outside of this site's namespace on the Hub."
+            )
         if bool(info.private) != is_private:
             self.api.update_repo_settings(info.id, private=is_private)
         return info.id, info.sha

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from composer.core.evaluation.verdict import LeftOut
+from composer.core.evaluation.verdict import LeftOutLosses
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
 from composer.core.methods.registry import make_method
-from composer.core.model.base_model import MAX_TOKENS, BaseModel, TokenBatch
+from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import Layer, ModuleStack
 from composer.core.search.bagging import DEFAULTS, Folds, parts_left_out
-from composer.core.search.dispatch import Fitting
+from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.spec.choices import (
     LABEL_OF_BASELINE,
@@ -28,7 +28,7 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import Job
+from composer.core.spec.job_spec import JobSpec
 
 # Per token, with examples in the prompt: a right one has a chance of 5 %. The demo world's base, which never
 # saw such prompts, stays above 3.7 on every task, though examples often lower its loss from 7 or 10.
@@ -69,7 +69,7 @@ class Rival:
     few_shot_loss_nats: float | None
     answers: Sequence[str] | None
     cost: Cost = field(default_factory=Cost)
-    left_out: LeftOut | None = None
+    left_out: LeftOutLosses | None = None
     prompt_tokens: float | None = None
 
 
@@ -83,7 +83,7 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Race:
+class BaselineComparison:
     """What all rivals run on.
 
     Attributes:
@@ -92,7 +92,7 @@ class Race:
         best_left_out: such a module on examples left out of its choice.
     """
 
-    job: Job
+    job: JobSpec
     scorer: FewShotScorer
     method: Method
     stack: ModuleStack
@@ -100,7 +100,7 @@ class Race:
     exam: Exam | None
     best: int
     screened: Cost
-    best_left_out: LeftOut | None
+    best_left_out: LeftOutLosses | None
 
     def rivals(self) -> Iterator[Rival]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
@@ -198,7 +198,7 @@ class Race:
             detail += f", the {len(stack)} of {len(self.stack)} modules that agree in rank and layers"
         return self._searched(about("lorahub", detail), stack, "lorahub", job)
 
-    def _searched(self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
+    def _searched(self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: JobSpec) -> Rival:
         cost = Cost()
         scorer = FewShotScorer(self.scorer.base, self.scorer.batch)
         try:
@@ -206,7 +206,7 @@ class Race:
                 method = make_method(name, stack, seed=job.seed)
                 needs_alone = job.search in ("auto", "greedy") and name != "lorahub"
                 alone = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens) if needs_alone else None
-                fitting = Fitting(
+                fitting = WeightSearch(
                     job,
                     scorer,
                     method,
@@ -250,7 +250,7 @@ def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_loras(
-    base: BaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, shown: Tensor
+    base: FrozenBaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, shown: Tensor
 ) -> Adapters:
     """P new LoRAs side by side, each trained on the shots that its row of `shown` (P, n) has as 1.
 
@@ -324,18 +324,20 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     return Rival(*about("in_context", detail), None, answers, cost, left_out, long)
 
 
-def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:
+def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
     """Tokens of a prompt, on average."""
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
-def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:
+def shown_before(base: FrozenBaseModel, shots: Sequence[Example]) -> str:
     """Examples as they stand before a question."""
     return "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
 
 
 @torch.no_grad()
-def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[LeftOut | None, str]:
+def loss_with_others_shown(
+    base: FrozenBaseModel, shots: Sequence[Example]
+) -> tuple[LeftOutLosses | None, str]:
     """Each shot with the others in its prompt, and what to say of it."""
     if len(shots) < 2:
         return None, ""
@@ -354,7 +356,7 @@ def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[L
     shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):
         return None, ""
-    return LeftOut(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
+    return LeftOutLosses(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
 
 
 def what_they_taught(shown: float, alone: float) -> str:
@@ -371,8 +373,8 @@ def what_they_taught(shown: float, alone: float) -> str:
     return f"this base never learnt to use examples: {found}"
 
 
-def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOut | None:
+def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOutLosses | None:
     """Examples (n,) that were each left out once; None where one has no finite loss."""
     if not nats.isfinite().all():
         return None
-    return LeftOut(tuple(nats.tolist()), tuple(label_tokens.tolist()))
+    return LeftOutLosses(tuple(nats.tolist()), tuple(label_tokens.tolist()))

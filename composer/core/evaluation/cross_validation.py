@@ -14,10 +14,10 @@ from composer.core.methods.registry import make_method
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.search.bagging import DEFAULTS, parts_left_out
-from composer.core.search.dispatch import Fitting
+from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.selection.screening import Screening
-from composer.core.spec.job_spec import Job
+from composer.core.spec.job_spec import JobSpec
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LeavingOut:
         choose: the indices of those that are chosen by these shots, given by their numbers.
     """
 
-    job: Job
+    job: JobSpec
     scorer: FewShotScorer
     stack: ModuleStack
     screening: Screening
@@ -76,7 +76,7 @@ class LeavingOut:
         own = FewShotScorer(base, base.encode([shots[i] for i in seen]))
         other = FewShotScorer(base, base.encode([shots[i] for i in hidden]))
         method = make_method(self.job.method, stack, seed=self.job.seed)
-        fitting = Fitting(
+        fitting = WeightSearch(
             self.job,
             own,
             method,

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, PlainLora
-from composer.core.model.base_model import BaseModel, TokenBatch
+from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.spec.errors import ExportMismatchError
 
 # Largest difference of a logit, relative to the largest logit; the noise itself is about 1e-6 and 1e-2.
@@ -21,7 +21,7 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentModule:
     """A module that went into the composition."""
 
     name: str
@@ -29,7 +29,7 @@ class Parent:
     weight: float
 
 
-def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path) -> None:
+def write_adapter(lora: PlainLora, base: FrozenBaseModel, base_name: str, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors; the same composition gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
@@ -44,7 +44,7 @@ def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path
     )
 
 
-def adapter_config(lora: PlainLora, base: BaseModel, base_name: str) -> dict[str, Any]:
+def adapter_config(lora: PlainLora, base: FrozenBaseModel, base_name: str) -> dict[str, Any]:
     """What peft needs to load the adapter, with nothing it would read as a pattern."""
     return {
         "base_model_name_or_path": base_name,
@@ -75,7 +75,7 @@ def target_modules(paths: Sequence[str], all_paths: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
+def loaded_by_peft(base: FrozenBaseModel, folder: Path) -> Iterator[Any]:
     """The base model with the written adapter on it, exactly as anybody would load it."""
     wrapped = PeftModel.from_pretrained(base.model, str(folder), low_cpu_mem_usage=True)
     try:
@@ -85,7 +85,7 @@ def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
 
 
 @torch.no_grad()
-def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
+def require_same_logits(base: FrozenBaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
     """Refuse an adapter that peft computes otherwise than the search did.
 
     Args:
@@ -104,13 +104,13 @@ def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expect
 
 
 @torch.no_grad()
-def searched_logits(base: BaseModel, batch: TokenBatch, adapters: Adapters) -> Tensor:
+def searched_logits(base: FrozenBaseModel, batch: TokenBatch, adapters: Adapters) -> Tensor:
     """(n, length, vocabulary) of one candidate, through the hooks that the search used."""
     return base.logits(batch, adapters)
 
 
 def write_card(
-    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[Parent], text: str
+    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[ParentModule], text: str
 ) -> None:
     """README.md: what this adapter was made of, for people and for Hubs."""
     rows = "\n".join(

@@ -121,7 +121,7 @@ def verdict_without_evidence(reason: str) -> Verdict:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutLosses:
     """A handful of examples, each scored under what was made without it.
 
     Attributes:
@@ -181,7 +181,7 @@ FAR_LEFT_OUT = 0.4  # of the other's loss: so much less is no luck even where on
 LEAST_LEAD = 0.01
 
 
-def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
+def is_ahead_left_out(ours: LeftOutLosses, others: LeftOutLosses) -> bool:
     """Whether examples that were left out speak for `ours`, as surely as so few can."""
     leads = [mine - theirs for mine, theirs in zip(ours.chances, others.chances, strict=True)]
     if statistics.fmean(leads) < LEAST_LEAD:
@@ -191,7 +191,7 @@ def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
     return ours.loss_nats < share * others.loss_nats
 
 
-def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdict:
+def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) -> Verdict:
     """Compare the chances of right tokens on examples that each fit had left out.
 
     Used when there are no held-out examples; weaker evidence, and it says so.

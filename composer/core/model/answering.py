@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from composer.core.methods.base import Adapters, single_modules
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseChangedError, ExampleTooLongError, PromptTooLongError
 
@@ -36,7 +36,7 @@ class Answer:
 class AnsweringBase:
     """A base whose linear layers are all hooked, so that any adapter for it can be laid on for one answer."""
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: FrozenBaseModel) -> None:
         self.base = base
         base.hook(base.linear_layers())
         self.sha256 = tensors_sha256(base.model)

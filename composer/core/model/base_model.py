@@ -83,7 +83,7 @@ class TokenBatch:
         return rows_of(self.inputs, self.labels)
 
 
-class BaseModel:
+class FrozenBaseModel:
     """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
 
     Attributes:
@@ -127,7 +127,7 @@ class BaseModel:
         device: str = "cpu",
         packs: bool = True,
         name: str = "",
-    ) -> "BaseModel":
+    ) -> "FrozenBaseModel":
         """Load a plain transformers folder: safetensors only, no code of its own, nothing fetched.
 
         Args:

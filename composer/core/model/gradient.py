@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters
-from composer.core.model.base_model import BaseModel, TokenBatch
+from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 
 KEPT_BYTES = 2_000_000_000  # of one block
 KEPT_NUMBERS = 16  # fp32, for each token, layer and number of the hidden state; 14 at flan-t5-large's size
 
 
 def loss_and_gradient(
-    base: BaseModel,
+    base: FrozenBaseModel,
     batch: TokenBatch,
     parameters: Sequence[Tensor],
     adapters: Callable[[Sequence[Tensor]], Adapters],
@@ -51,7 +51,7 @@ def loss_and_gradient(
     return losses, gradients
 
 
-def blocks(base: BaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tuple[slice, slice]]:
+def blocks(base: FrozenBaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tuple[slice, slice]]:
     """(candidates, examples) of each block: several candidates with all examples, or one with some."""
     pairs = max(1, int(KEPT_BYTES / kept_bytes(base, batch)))
     for rows in slices(n_candidates, max(1, pairs // len(batch))):
@@ -59,7 +59,7 @@ def blocks(base: BaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tu
             yield rows, examples
 
 
-def kept_bytes(base: BaseModel, batch: TokenBatch) -> float:
+def kept_bytes(base: FrozenBaseModel, batch: TokenBatch) -> float:
     """About how much one candidate and one example of the batch need for a backward pass."""
     config = base.model.config
     tokens = sum(ids.shape[1] for name, ids in batch.inputs.items() if name.endswith("input_ids"))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, Method, single_modules
-from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
+from composer.core.model.base_model import ROWS_AT_ONCE, FrozenBaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
@@ -23,7 +23,7 @@ OnBlock = Callable[[Sequence[int], Tensor], None]
 class FewShotScorer:
     """Scores candidates of one method on the same few examples, and counts what it did."""
 
-    def __init__(self, base: BaseModel, batch: TokenBatch) -> None:
+    def __init__(self, base: FrozenBaseModel, batch: TokenBatch) -> None:
         self.base = base
         self.batch = batch
         self.label_tokens = batch.label_tokens

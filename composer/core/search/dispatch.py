@@ -9,7 +9,7 @@ from torch import Tensor
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_loss, mean_size, token_mean
 from composer.core.search.adam import Fits, Variant, fit_weights
 from composer.core.search.bagging import DEFAULTS, adam_steps, rate_for, search_blend
@@ -23,7 +23,7 @@ from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.spec import choices
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import Job
+from composer.core.spec.job_spec import JobSpec
 from composer.core.spec.metrics import is_exact_match, longest_useful_answer
 
 SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|: what the default's own fits are pulled by
@@ -39,7 +39,7 @@ KEEPS_SINGLES = ("exact", "svd", "lorahub", "linear")  # a module alone at weigh
 
 
 @dataclass(frozen=True)
-class Fitting:
+class WeightSearch:
     """The search of one job over one method's weights.
 
     Attributes:
@@ -47,7 +47,7 @@ class Fitting:
         nothing: that of the base without any.
     """
 
-    job: Job
+    job: JobSpec
     scorer: FewShotScorer
     method: Method
     shots: Sequence[Example]
@@ -184,7 +184,7 @@ class Fitting:
 
     def _share_wrong(self, weights: Tensor) -> Tensor:
         """(P,) from 0 to 1, by greedy answers to the shots."""
-        base: BaseModel = self.scorer.base
+        base: FrozenBaseModel = self.scorer.base
         prompts = [base.prompt(shot.input) for shot in self.shots]
         length = longest_useful_answer(self.shots, self.job.max_new_tokens)
         answers = base.answers(prompts, length, self.method.adapters(weights), len(weights))

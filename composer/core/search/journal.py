@@ -23,7 +23,7 @@ STATE_BYTES_MAX = 1_000_000  # of tensors; a fit of more numbers starts again wh
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """One step as tried: its weights (n_weights,), its loss, and the lowest loss so far."""
 
     number: int
@@ -33,7 +33,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class State:
+class FitState:
     """Where a gradient fit stands after `step` of its own steps.
 
     Attributes:
@@ -56,21 +56,21 @@ class Found:
     """
 
     weights: tuple[float, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[SearchStep, ...]
     optimizer: str
     stopped: bool = False
     left_out: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
-class Record:
+class SearchRecord:
     """What an earlier attempt at the same search told: its steps in order, its last state of each fit."""
 
-    steps: Sequence[Step] = ()
-    states: Mapping[str, State] = field(default_factory=dict)
+    steps: Sequence[SearchStep] = ()
+    states: Mapping[str, FitState] = field(default_factory=dict)
 
 
-OnStep = Callable[[Step], None]
+OnStep = Callable[[SearchStep], None]
 
 
 class Journal:
@@ -84,20 +84,20 @@ class Journal:
         self,
         on_step: OnStep,
         *,
-        on_state: Callable[[State], None] = lambda state: None,
-        record: Record | None = None,
+        on_state: Callable[[FitState], None] = lambda state: None,
+        record: SearchRecord | None = None,
     ) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[SearchStep] = []
         self._on_step = on_step
         self._on_state = on_state
-        self._record = record or Record()
+        self._record = record or SearchRecord()
         self._any_finite = False
 
     def note(self, weights: Sequence[float], loss: float) -> None:
         """Keep one step; a loss that is not finite counts as a large one."""
         told = finite(loss)
         best = min(told, self.steps[-1].best_loss) if self.steps else told
-        self._keep(Step(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
+        self._keep(SearchStep(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
         if len(self.steps) > len(self._record.steps):
             self._on_step(self.steps[-1])
 
@@ -117,7 +117,7 @@ class Journal:
             )
         return step.loss
 
-    def resume(self, fit: str, shapes: Mapping[str, Tensor]) -> State | None:
+    def resume(self, fit: str, shapes: Mapping[str, Tensor]) -> FitState | None:
         """The recorded state of this fit, its steps taken over into the journal; None: start at the start.
 
         Args:
@@ -137,7 +137,7 @@ class Journal:
         """Tell the state of a fit, unless it is too large to be told."""
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= STATE_BYTES_MAX:
             copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-            self._on_state(State(fit, step, len(self.steps), copies))
+            self._on_state(FitState(fit, step, len(self.steps), copies))
 
     def finish(
         self,
@@ -162,11 +162,11 @@ class Journal:
         return self.finish(self.best.weights, optimizer, stopped=True)
 
     @property
-    def best(self) -> Step:
+    def best(self) -> SearchStep:
         """The step with the lowest loss, the first of equals."""
         return min(self.steps, key=lambda step: step.loss)
 
-    def _keep(self, step: Step) -> None:
+    def _keep(self, step: SearchStep) -> None:
         self._any_finite |= step.loss < NON_FINITE_PENALTY
         self.steps.append(step)
 
@@ -179,7 +179,7 @@ def finite(loss: float) -> float:
 # --- as events ----------------------------------------------------------------
 
 
-def state_event(state: State) -> dict[str, Any]:
+def state_event(state: FitState) -> dict[str, Any]:
     """A state as JSON; every number exactly, bit by bit."""
     return {
         "event": "state",
@@ -209,7 +209,7 @@ def unpacked(stored: Mapping[str, Any]) -> Tensor:
     return torch.from_numpy(values.astype(stored["type"]).reshape(stored["shape"]).copy())
 
 
-def read_record(lines: Iterable[str]) -> Record:
+def read_record(lines: Iterable[str]) -> SearchRecord:
     """The steps and states among the events of an earlier attempt, one JSON object a line.
 
     A step may be there twice, when an attempt was itself cut short; the first one counts.
@@ -217,18 +217,18 @@ def read_record(lines: Iterable[str]) -> Record:
     Raises:
         InvalidJobError: a line is no event, or a step is missing.
     """
-    steps: list[Step] = []
-    states: dict[str, State] = {}
+    steps: list[SearchStep] = []
+    states: dict[str, FitState] = {}
     try:
         for event in map(json.loads, lines):
             if event["event"] == "step" and event["step"] > len(steps):
                 weights = tuple(event.get("vector") or event["weights"])
-                steps.append(Step(event["step"], weights, event["loss"], event["best_loss"]))
+                steps.append(SearchStep(event["step"], weights, event["loss"], event["best_loss"]))
             elif event["event"] == "state":
                 tensors = {name: unpacked(stored) for name, stored in event["tensors"].items()}
-                states[event["fit"]] = State(event["fit"], event["step"], event["told"], tensors)
+                states[event["fit"]] = FitState(event["fit"], event["step"], event["told"], tensors)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidJobError("steps.jsonl holds a line that is no event of a search.") from error
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
         raise InvalidJobError("steps.jsonl lacks a step, so the search cannot go on from it.")
-    return Record(steps, states)
+    return SearchRecord(steps, states)

@@ -65,7 +65,7 @@ def joined_ranks(columns: Sequence[Sequence[float]]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedModule:
     """A module that cannot take part, and why, as the end of a sentence about it."""
 
     name: str
@@ -74,7 +74,7 @@ class LeftOut:
 
 def compatible(
     modules: Sequence[LoraModule], layers: Mapping[str, Layer], *, equal_shapes: bool, equal_scalings: bool
-) -> tuple[list[int], list[LeftOut]]:
+) -> tuple[list[int], list[ExcludedModule]]:
     """The indices of the modules that can be composed on this base, and the others with their reasons.
 
     Where a method sums factors, the modules must agree in rank and targets (and alpha / r): then the
@@ -98,7 +98,7 @@ def compatible(
             if shapes[i] != common:
                 reasons[i] = different(shapes[i], common)
         kept = [i for i in kept if reasons[i] is None]
-    left_out = [LeftOut(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
+    left_out = [ExcludedModule(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
     if not kept:
         others = f" None of the other {len(modules) - 1} modules fits either." if len(modules) > 1 else ""
         raise MismatchedModulesError(f"{left_out[0].name} {left_out[0].reason}.{others}")
@@ -119,14 +119,14 @@ def misfit(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
     return None
 
 
-Shape = tuple[int, frozenset[str], float | None]  # rank, targets, alpha / r where it has to agree
+ModuleShape = tuple[int, frozenset[str], float | None]  # rank, targets, alpha / r where it has to agree
 
 
-def shape(module: LoraModule, *, with_scaling: bool) -> Shape:
+def shape(module: LoraModule, *, with_scaling: bool) -> ModuleShape:
     return module.rank, frozenset(module.factors), module.scaling if with_scaling else None
 
 
-def different(own: Shape, common: Shape) -> str:
+def different(own: ModuleShape, common: ModuleShape) -> str:
     """What sets a module apart from those it would be summed with."""
     if own[0] != common[0]:
         return f"has rank {own[0]}, most others here {common[0]}; the method exact takes any rank"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.model.base_model import BaseModel, padded
+from composer.core.model.base_model import FrozenBaseModel, padded
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.examples import Example
 
@@ -19,7 +19,7 @@ def task_text(shots: Sequence[Example], sentence: str) -> str:
     return "\n".join([*lines, *(f"{shot.input}\n{shot.output}" for shot in shots)])
 
 
-def text_likeness(base: BaseModel, task: str, texts: Sequence[str]) -> list[float]:
+def text_likeness(base: FrozenBaseModel, task: str, texts: Sequence[str]) -> list[float]:
     """The cosine, from -1 to 1, of each module's text to the task's; -1 for a module without a text.
 
     What all texts have in common, their mean, is taken off first: the hidden states of a language
@@ -36,7 +36,7 @@ def text_likeness(base: BaseModel, task: str, texts: Sequence[str]) -> list[floa
 
 
 @torch.no_grad()
-def text_vectors(base: BaseModel, texts: Sequence[str]) -> Tensor:
+def text_vectors(base: FrozenBaseModel, texts: Sequence[str]) -> Tensor:
     """(n, d): the base's last hidden state, the encoder's if it has one, averaged over all tokens of a text.
 
     A long text is read in windows; no part of it is left out.
@@ -60,7 +60,7 @@ def text_vectors(base: BaseModel, texts: Sequence[str]) -> Tensor:
     return sums / counts.clamp(min=1)
 
 
-def hidden_states(base: BaseModel, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def hidden_states(base: FrozenBaseModel, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """(n, length, d) and the (n, length) mask of what is no padding, fp32, on the CPU."""
     device = base.device
     mask = padded([[1] * len(ids) for ids in windows], 0)

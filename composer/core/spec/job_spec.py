@@ -28,7 +28,7 @@ class ModuleSource:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobSpec:
     """What was asked for, checked."""
 
     folder: Path
@@ -52,7 +52,7 @@ class Job:
     sentence: str = ""  # what the task is, in words
 
 
-def read_job(folder: Path) -> Job:
+def read_job(folder: Path) -> JobSpec:
     """Read and check job.json.
 
     Raises:
@@ -71,7 +71,7 @@ def read_job(folder: Path) -> Job:
         method = "exact"  # whoever names a search wants that one, on the default's own sum
     modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
     require_distinct([module.name for module in modules])
-    return Job(
+    return JobSpec(
         folder=folder,
         base_folder=folder / base.get("folder", "base"),
         base_name=str(base.get("name") or "base"),

@@ -7,7 +7,7 @@ import torch
 
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
 from composer.core.search import bagging
@@ -24,7 +24,7 @@ def scorer(tmp_path):
     stack = stack_modules(
         [read_module(make_module(tmp_path / str(i), base, seed=i), str(i)) for i in range(4)]
     )
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     model.hook(layer.path for layer in stack.layers)
     return FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])), ExactSum(stack)
 
@@ -134,7 +134,7 @@ def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path, name)
         "wild", 2, 2.0, {path: (A + 6e4, B + 6e4) for path, (A, B) in modules[0].factors.items()}
     )
     stack = stack_modules([wild, *modules])
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     model.hook(layer.path for layer in stack.layers)
     scorer = FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES]))
     method = Auto(stack) if name == "auto" else ExactSum(stack)

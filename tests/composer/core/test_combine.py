@@ -117,11 +117,11 @@ def test_a_subset_is_the_stack_of_those_modules():
 def test_one_module_alone_computes_what_peft_computes(tmp_path):
     base = make_base(tmp_path / "base")
     folder = make_module(tmp_path / "m", base, seed=3)
-    from composer.core.model.base_model import BaseModel
+    from composer.core.model.base_model import FrozenBaseModel
     from composer.core.modules.module_stack import read_module
     from composer.core.spec.examples import Example
 
-    ours = BaseModel.load(base)
+    ours = FrozenBaseModel.load(base)
     stack = stack_modules([read_module(folder, "m")])
     ours.hook(layer.path for layer in stack.layers)
     batch = ours.encode([Example("cat dog", "chat"), Example("fig", "figue figue")])

@@ -3,7 +3,7 @@
 import pytest
 
 from composer.core.evaluation.verdict import (
-    LeftOut,
+    LeftOutLosses,
     is_ahead_left_out,
     mean_interval,
     sign_test,
@@ -82,10 +82,10 @@ def test_held_out_answers_that_nothing_was_compared_with_are_told_and_no_more_ar
 TOKENS = (3.0, 4.0, 5.0, 4.0, 3.0)
 
 
-def left_out(loss: float, *differences: float) -> LeftOut:
+def left_out(loss: float, *differences: float) -> LeftOutLosses:
     """Five examples at about this loss in nats per token, each off by its own difference."""
     losses = [loss + d for d in differences or (0.1, -0.1, 0.0, 0.1, -0.1)]
-    return LeftOut(tuple(x * n for x, n in zip(losses, TOKENS, strict=True)), TOKENS)
+    return LeftOutLosses(tuple(x * n for x, n in zip(losses, TOKENS, strict=True)), TOKENS)
 
 
 @pytest.mark.parametrize(

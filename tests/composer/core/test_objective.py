@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_objective, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
@@ -26,7 +26,7 @@ def world(tmp_path):
 
 
 def scorer_of(base, folders, shots=SHOTS):
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     stack = stack_modules([read_module(folder, folder.name) for folder in folders])
     model.hook(layer.path for layer in stack.layers)
     return FewShotScorer(model, model.encode(shots)), stack

@@ -9,7 +9,7 @@ import torch
 
 from composer.core.search.adam import Fits, Found, fit_weights
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Journal, Record, State, read_record, state_event
+from composer.core.search.journal import FitState, Journal, SearchRecord, read_record, state_event
 from composer.core.search.lbfgs import fit_lbfgs
 from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.selection.compatibility import joined_ranks, select_modules
@@ -28,7 +28,7 @@ def bowls(tried):
 
 
 def by_nevergrad(score=bowls, n=4, *, on_step=lambda step: None, recorded=(), **asked) -> Found:
-    return search_nevergrad(score, n, Journal(on_step, record=Record(recorded)), **asked)
+    return search_nevergrad(score, n, Journal(on_step, record=SearchRecord(recorded)), **asked)
 
 
 def test_nevergrad_starts_at_zero_and_finds_the_bottom_of_a_bowl():
@@ -237,7 +237,7 @@ def test_a_fit_cut_short_anywhere_goes_on_from_its_state_to_the_same_bits(fit):
 
 def test_a_state_is_kept_to_the_bit():
     numbers = torch.tensor([0.1, -0.0, 1e-45, math.inf, 3.0000002])
-    state = State("f", 3, 2, {"a": numbers, "n": torch.tensor(7), "d": torch.tensor([0.1]).double()})
+    state = FitState("f", 3, 2, {"a": numbers, "n": torch.tensor(7), "d": torch.tensor([0.1]).double()})
     stored = json.dumps(state_event(state), allow_nan=False)
     back = read_record([stored]).states["f"]
     for name, tensor in state.tensors.items():

@@ -11,7 +11,7 @@ from composer.core.methods.base import SharedFactors, single_modules
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import ProductOfSums
 from composer.core.model import base_model, t5
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.t5 import Run, rows_of
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
@@ -51,7 +51,7 @@ def t5_files(*, gated: bool, tied: bool):
 
 def loaded(tmp_path, targets, *, gated=True, tied=True, precision="fp32"):
     folder = write_files(tmp_path / "base", t5_files(gated=gated, tied=tied))
-    base = BaseModel.load(folder, precision=precision)
+    base = FrozenBaseModel.load(folder, precision=precision)
     paths = [path for path in base.linear_layers() if path.rpartition(".")[2] in targets]
     assert paths
     modules = [
