@@ -25,7 +25,7 @@ from benchmarks.machine import machine
 from composer.core.job import CompositionRun
 from composer.core.spec import choices
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.job_spec import read_job_spec
 from composer.core.spec.metrics import is_reference_match
 
 SHOTS = 5
@@ -103,7 +103,7 @@ def task_rows(
             baselines = "always" if draw == 0 and method == METHODS[0] else "none"
             with tempfile.TemporaryDirectory() as scratch:
                 composition = composed(Path(scratch), asked, method, baselines, drawn, shots, test)
-            measured = {method: composition.composed, **{r.key: r for r in composition.rivals}}
+            measured = {method: composition.composed, **{r.key: r for r in composition.baselines}}
             for key, rival in measured.items():
                 if key == method or key in ALONG:
                     yield {
@@ -136,7 +136,7 @@ def composed(
     for name, examples in (("examples.jsonl", shots), ("held_out.jsonl", test)):
         lines = [json.dumps({"input": e.input, "output": e.output}) + "\n" for e in examples]
         (folder / name).write_text("".join(lines), encoding="utf-8")
-    composition = CompositionRun(read_job(folder), lambda event: None)
+    composition = CompositionRun(read_job_spec(folder), lambda event: None)
     composition.make(folder / "out")
     return composition
 

@@ -163,7 +163,7 @@ def verdict_row(order: Order) -> dict[str, Any]:
     )
     seen = len(draw.verdict)
     with composed(order, draw, (*draw.verdict, *draw.truth)) as composition:
-        answers = {r.key: r.answers for r in (*composition.rivals, composition.composed)}
+        answers = {r.key: r.answers for r in (*composition.baselines, composition.composed)}
         examples = composition.held_out
         single = composition.stack.names[int(composition.alone.argmin())]
         decided = verdict_on_held_out({k: a[:seen] for k, a in answers.items()}, examples[:seen], single)
@@ -210,7 +210,7 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
     """One composition, made as the command line makes it, with all that it knows of itself."""
     from composer.core.job import CompositionRun
     from composer.core.spec.errors import StopSearch
-    from composer.core.spec.job_spec import read_job
+    from composer.core.spec.job_spec import read_job_spec
 
     asked = {**VARIANTS["auto" if order.variant in PRECISIONS else order.variant]}
     if order.variant in PRECISIONS:
@@ -228,7 +228,7 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_job(folder, asked, modules=modules_without(order.withheld), shots=draw.shots, held_out=held_out)
-        composition = CompositionRun(read_job(folder), on_event)
+        composition = CompositionRun(read_job_spec(folder), on_event)
         composition.make(folder / "out")
         yield composition
 

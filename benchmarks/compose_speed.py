@@ -38,7 +38,7 @@ from torch import Tensor
 from benchmarks.machine import machine
 from benchmarks.made_up import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from benchmarks.reference import Reference
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.lorahub import FactorSum
 from composer.core.model.base_model import FrozenBaseModel, multiplies_bf16
 from composer.core.model.packed_linear import PackedProduct, can_pack
 from composer.core.model.scorer import FewShotScorer, lorahub_objective
@@ -129,7 +129,7 @@ class Ours:
 
     def run(self) -> tuple[float, ...]:
         """The weights that NGOpt recommends, by the published objective."""
-        method = ProductOfSums(self.stack())
+        method = FactorSum(self.stack())
         return search_nevergrad(
             lambda tried: [lorahub_objective(self.scorer, method, weights) for weights in tried],
             len(method.stack),
@@ -148,7 +148,7 @@ class SpeedComparison:
 
     world: SpeedInputs
     ours: dict[str, Ours]
-    methods: dict[str, ProductOfSums]
+    methods: dict[str, FactorSum]
     model: Any
     batches: list[dict[str, Tensor]]
     times: dict[str, list[float]] = field(default_factory=dict)
@@ -188,7 +188,7 @@ def measured(world: SpeedInputs, asked: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(asked.device)
     precisions = ("fp32", "bf16") if multiplies_bf16(device) else ("fp32",)
     ours = {precision: Ours.load(world, precision, asked.device) for precision in precisions}
-    methods = {precision: ProductOfSums(own.stack()) for precision, own in ours.items()}
+    methods = {precision: FactorSum(own.stack()) for precision, own in ours.items()}
     race = SpeedComparison(world, ours, methods, *reference_side(world, ours["fp32"]))
     for name, own in ours.items():  # the first call lays things out
         own.scorer.nats(methods[name], torch.zeros(4, N_MODULES))

@@ -26,13 +26,13 @@ from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, module
 from composer.core.job import CompositionRun
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.lorahub import FactorSum
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.job_spec import read_job_spec
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = 200  # of the default's search, the greedy choice and all of the bag among them
@@ -86,7 +86,7 @@ def row_of(task: str, base: FrozenBaseModel, stack: ModuleStack) -> dict[str, An
         return float(token_mean(nats, scorer.label_tokens))
 
     seconds, weights = published(scorer)
-    goal = loss_of(ProductOfSums(stack), weights)
+    goal = loss_of(FactorSum(stack), weights)
     exact = ExactSum(stack)
     found = next(
         ((after, loss) for after, tried in steps_of_auto(draw) if (loss := loss_of(exact, tried)) <= goal),
@@ -126,7 +126,7 @@ def steps_of_auto(draw: Draw) -> list[tuple[float, list[float]]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_job(folder, {"baselines": "none"}, modules=modules_without(None), shots=draw.shots, held_out=())
-        CompositionRun(read_job(folder), on_event).make(folder / "out")
+        CompositionRun(read_job_spec(folder), on_event).make(folder / "out")
     return steps
 
 

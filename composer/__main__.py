@@ -26,8 +26,8 @@ from composer.core.modules.sources import (
 )
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, ExamplesError, InvalidJobError
-from composer.core.spec.examples import Example, read_examples, require_without_shots
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.examples import Example, read_examples, require_disjoint
+from composer.core.spec.job_spec import read_job_spec
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
@@ -79,10 +79,10 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     add("--modules", required=True, nargs="+", metavar="M", help="LoRA modules: folders or names of a Hub")
     add("--examples", required=True, type=a_path, help='lines of {"input": …, "output": …}')
     add("--held-out", type=a_path, help="examples that only the report may see")
-    add("--method", choices=choices.names(choices.METHODS), default=choices.DEFAULT_METHOD)
-    searches = ", ".join(choices.names(choices.SEARCHES))
+    add("--method", choices=choices.choice_names(choices.METHODS), default=choices.DEFAULT_METHOD)
+    searches = ", ".join(choices.choice_names(choices.SEARCHES))
     add("--search", default="auto", help=f"{searches}, or {choices.NEVERGRAD}NAME for any of nevergrad's")
-    add("--objective", choices=choices.names(choices.OBJECTIVES), default="loss")
+    add("--objective", choices=choices.choice_names(choices.OBJECTIVES), default="loss")
     add("--select", default="all", help="all, random:K, screen:K or near:K, joined by +")
     add(
         "--budget",
@@ -96,12 +96,12 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
         help="examples in one mean of lorahub's objective, as released; all if left out",
     )
     add("--seed", type=int, default=choices.DEFAULT_SEED)
-    add("--precision", choices=choices.names(choices.PRECISIONS), default="auto")
+    add("--precision", choices=choices.choice_names(choices.PRECISIONS), default="auto")
     add("--rank", type=int, help="make the adapter no larger than this rank, by SVD")
     add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
-    add("--baselines", choices=choices.names(choices.BASELINES), default="always")
-    add("--device", choices=choices.names(choices.DEVICES), default="auto")
+    add("--baselines", choices=choices.choice_names(choices.BASELINES), default="always")
+    add("--device", choices=choices.choice_names(choices.DEVICES), default="auto")
     add("--task", default="", metavar="SENTENCE", help="what the task is, in words, for near:K")
     add("--out", required=True, type=a_path, help="folder for the adapter and its report")
     parser.set_defaults(command=compose)
@@ -133,15 +133,15 @@ def default_budgets() -> str:
 
 def compose(asked: argparse.Namespace) -> None:
     """Make a job folder of what was asked, run it, and move the result to --out."""
-    shots = examples_in(asked.examples, choices.SHOTS_LIMIT)
+    shots = examples_in(asked.examples, choices.EXAMPLES_LIMIT)
     if asked.held_out is not None:
-        require_without_shots(examples_in(asked.held_out, choices.HELD_OUT_LIMIT), shots)
+        require_disjoint(examples_in(asked.held_out, choices.HELD_OUT_LIMIT), shots)
     require_writable(asked.out)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
         write_job(folder, asked)
-        read_job(folder)  # what is wrong with the options is told before anything is fetched
+        read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
         base, *modules = fetched(asked.base, asked.modules, tell)
         require_apart(asked.out, [base, *modules])
         write_job(folder, asked, base, modules)

@@ -34,7 +34,7 @@ def composition_stop(*, owner: User, composition_id: UUID) -> Composition:
     return composition
 
 
-def composition_mail(*, owner: User, composition_id: UUID, wanted: bool) -> Composition:
+def composition_notify(*, owner: User, composition_id: UUID, wanted: bool) -> Composition:
     """Whether its owner gets a letter when it is done, or failed; harmless twice."""
     composition = require_own(owner, composition_id)
     if wanted:

@@ -15,48 +15,48 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import StoredFile, VersionFile
 from modules_registry.storage import (
     Blob,
-    HubFile,
-    HubSettings,
-    HubUnavailableError,
+    RemoteStoreFile,
+    RemoteStoreSettings,
+    RemoteUnavailableError,
     StorageError,
     StorageFullError,
     Store,
     StoreSettings,
     TooLargeError,
-    make_hub_store,
+    make_remote_store,
     make_store,
 )
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import HubStore
+    from modules_registry.storage.hub import RemoteStore
 
 
 logger = logging.getLogger(__name__)
 
 
-def there_is_a_hub() -> bool:
+def has_remote_store() -> bool:
     return settings.HUB_STORE == "hub"
 
 
 def store_settings() -> StoreSettings:
-    hub = hub_settings() if there_is_a_hub() else None
+    hub = remote_store_settings() if has_remote_store() else None
     return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub)
 
 
-def hub_settings() -> HubSettings:
+def remote_store_settings() -> RemoteStoreSettings:
     remote: Mapping[str, str] = settings.HUB_STORE_REMOTE or {}
-    return HubSettings(**remote)
+    return RemoteStoreSettings(**remote)
 
 
-def hub_store() -> "HubStore":
+def remote_store() -> "RemoteStore":
     """The store with its Hub; only where there is one."""
-    return make_hub_store(store_settings(), hub_file)
+    return make_remote_store(store_settings(), hub_file)
 
 
-def hub_file(sha256: str) -> HubFile | None:
+def hub_file(sha256: str) -> RemoteStoreFile | None:
     """A place on the Hub that holds these bytes."""
     file = published_files().filter(sha256=sha256).first()
-    return as_hub_file(file) if file else None
+    return as_remote_file(file) if file else None
 
 
 def published_files() -> QuerySet[VersionFile]:
@@ -66,9 +66,9 @@ def published_files() -> QuerySet[VersionFile]:
     return published.select_related("version__module__hub_repository").order_by("-pk")
 
 
-def as_hub_file(file: VersionFile) -> HubFile:
+def as_remote_file(file: VersionFile) -> RemoteStoreFile:
     repository = file.version.module.hub_repository
-    return HubFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
+    return RemoteStoreFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
 
 
 FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_FILE: "card_file"}
@@ -140,7 +140,7 @@ def open_stored(sha256: str) -> BinaryIO:
         return store().open(sha256)
     except StorageError as error:
         logger.exception("A file that a row names cannot be read: %s", sha256)
-        status = 503 if isinstance(error, HubUnavailableError) else 500
+        status = 503 if isinstance(error, RemoteUnavailableError) else 500
         raise Refusal(error.code, str(error), status=status) from error
 
 

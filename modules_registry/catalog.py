@@ -9,7 +9,7 @@ from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimil
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Lower
 
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.names import license_label
 from modules_registry.models import Module
 from modules_registry.selectors import is_storable
 
@@ -231,7 +231,7 @@ def _facet(filters: ModuleFilters, viewer: object, name: str, title: str, column
     values = [
         FacetValue(
             value=value,
-            label=licence_label(value) if name == "licence" else value,
+            label=license_label(value) if name == "licence" else value,
             count=count,
             is_chosen=value in chosen,
             filters=filters.without(name, value) if value in chosen else filters.with_value(name, value),

@@ -17,7 +17,7 @@ from modules_registry.core.adapter_config import is_base_name, read_config
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import check_files, read_card, require_size, said_at_its_field
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.names import LICENSES
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import MAIN
 from modules_registry.services import (
@@ -259,7 +259,7 @@ def for_the_terminal(refusal: Refusal) -> Refusal:
 def describe_by_card(module: Module, card: Card) -> None:
     """Take the licence and the tags that a card gives; what it does not give stays."""
     licence = card.front_matter.get("license")
-    if isinstance(licence, str) and licence.lower() in LICENCES:
+    if isinstance(licence, str) and licence.lower() in LICENSES:
         module.licence = licence.lower()
     tags = card.front_matter.get("tags")
     names = (

@@ -12,7 +12,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.catalog import SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.names import LICENSES
 from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
@@ -74,7 +74,7 @@ class DescriptionForm(forms.Form):
         help_text="Words that people would search for, separated by commas: translation, french.",
     )
     licence = forms.ChoiceField(
-        choices=[("", "Choose one"), *LICENCES.items()],
+        choices=[("", "Choose one"), *LICENSES.items()],
         error_messages={"required": "Choose the licence that you publish it under."},
     )
 

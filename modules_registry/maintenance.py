@@ -16,18 +16,18 @@ from django.db.models import ForeignKey
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import (
     blobs_forget,
+    has_remote_store,
     hub_file,
-    hub_store,
     lock_blobs,
     published_files,
-    there_is_a_hub,
+    remote_store,
 )
 from modules_registry.files.lfs_uploads import sweep_incoming
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, repository_renew
 from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
-from modules_registry.storage import HubGoneError, StorageError, Store
+from modules_registry.storage import RemoteGoneError, StorageError, Store
 
 if TYPE_CHECKING:
     from modules_registry.storage.hub_client import RemoteStoreClient
@@ -58,7 +58,7 @@ def sweep_files() -> None:
     modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
     sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
     blobs_forget(orphans(modules_registry_blobs.store()))
-    if there_is_a_hub() and settings.HUB_STORE_CACHE_MB:
+    if has_remote_store() and settings.HUB_STORE_CACHE_MB:
         evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
 
 
@@ -85,7 +85,7 @@ def in_portions(hashes: Iterable[str]) -> Iterator[set[str]]:
 
 def evict(limit_bytes: int) -> int:
     """Remove files that the Hub has too, least recently used first, until the rest fits; returns how many."""
-    blobs = hub_store().by_last_use()
+    blobs = remote_store().by_last_use()
     excess, evicted = sum(blob.size_bytes for blob in blobs) - limit_bytes, 0
     for blob in blobs:
         if excess <= 0:
@@ -122,7 +122,7 @@ def findings() -> Iterator[Finding]:
         yield Finding("altered", f"{named(sha256)} has other bytes than were stored.", sha256)
     for sha256 in orphans(store):
         yield Finding("orphaned", f"{sha256} belongs to nothing.", sha256)
-    if there_is_a_hub():
+    if has_remote_store():
         yield from wrong_on_the_hub()
 
 
@@ -135,17 +135,17 @@ def missing(store: Store) -> Iterator[Finding]:
 
 
 def can_be_evicted(sha256: str) -> bool:
-    return there_is_a_hub() and hub_file(sha256) is not None
+    return has_remote_store() and hub_file(sha256) is not None
 
 
 def wrong_on_the_hub() -> Iterator[Finding]:
-    hub = hub_store().hub
+    hub = remote_store().hub
     for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
         try:
             hub.require_there(repository.repo_id)
             for version in repository.module.versions.exclude(hub_commit_id=""):
                 yield from wrong_with_version(hub, repository, version)
-        except HubGoneError as error:
+        except RemoteGoneError as error:
             yield Finding("hub", str(error), repository=repository)
         except StorageError as error:
             yield Finding("hub", f"{repository.repo_id} could not be looked at: {error}")
@@ -158,7 +158,7 @@ def wrong_with_version(
     place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
     try:
         altered = hub.altered(repository.repo_id, version.hub_commit_id, files)
-    except HubGoneError:
+    except RemoteGoneError:
         yield Finding("hub", f"There is no {place} any more.", version=version)
         return
     for path in altered:
@@ -168,9 +168,9 @@ def wrong_with_version(
 def is_gone(repository: HubRepository) -> bool:
     """Whether the Hub says that it has no such repository; it may also say nothing."""
     try:
-        hub_store().hub.require_there(repository.repo_id)
+        remote_store().hub.require_there(repository.repo_id)
     except StorageError as error:
-        return isinstance(error, HubGoneError)
+        return isinstance(error, RemoteGoneError)
     return False
 
 

@@ -219,11 +219,11 @@ def not_composable_because(version: Version) -> str:
     if version.base_id is not None:
         return ""
     base = BaseModel.objects.filter(name=version.base_name).first()
-    reason = reason_not_composable(as_candidate(version), library_of(base))
+    reason = reason_not_composable(facts_of_version(version), library_of(base))
     return reason.message if reason else f"Its layers are not those of {version.base_name} in this library."
 
 
-def as_candidate(version: Version) -> ModuleFacts:
+def facts_of_version(version: Version) -> ModuleFacts:
     """A version, as the rules of what goes together see it."""
     return ModuleFacts(
         name=version.module.full_name,

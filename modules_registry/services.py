@@ -17,10 +17,10 @@ from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
-from modules_registry.blobs import blobs_forget, stored, there_is_a_hub
+from modules_registry.blobs import blobs_forget, has_remote_store, stored
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.files.validation import Accepted, check_files, checked_card
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
@@ -171,7 +171,7 @@ def download_count(*, version: Version, client: str) -> None:
 
 def repository_request(module: Module) -> None:
     """Something of a published module changed: let the Hub behind this site know, once it is committed."""
-    if there_is_a_hub():
+    if has_remote_store():
         repository = repository_queue(module)
         transaction.on_commit(partial(sync_repository.delay, str(repository.pk)))
 
@@ -223,8 +223,8 @@ def one_line(text: str, field: str, length_max: int) -> str:
 
 
 def checked_licence(licence: str) -> str:
-    if licence and licence not in LICENCES:
-        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENCES)}."
+    if licence and licence not in LICENSES:
+        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENSES)}."
         raise Refusal("bad_licence", message, fields={"licence": [message]})
     return licence
 

@@ -26,17 +26,17 @@ from torch import Tensor
 
 from composer.core import stages
 from composer.core.evaluation import report
-from composer.core.evaluation.ablation import losses_without, shortened
+from composer.core.evaluation.ablation import ablation_losses, shortened
 from composer.core.evaluation.baselines import (
     BaselineComparison,
+    BaselineResult,
     Cost,
-    Exam,
-    Rival,
+    HeldOutQuestions,
     left_out_of,
     lora_left_out,
     mean_length,
 )
-from composer.core.evaluation.cross_validation import LeavingOut, losses_of_parts
+from composer.core.evaluation.cross_validation import CrossValidation, losses_of_parts
 from composer.core.evaluation.export import (
     ParentModule,
     loaded_by_peft,
@@ -51,8 +51,8 @@ from composer.core.evaluation.verdict import (
     Verdict,
     verdict_left_out,
     verdict_on_held_out,
+    verdict_without_baselines,
     verdict_without_evidence,
-    verdict_without_rivals,
 )
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
@@ -64,11 +64,11 @@ from composer.core.search.journal import Journal, SearchRecord, SearchStep, read
 from composer.core.search.nevergrad_search import require_optimizer
 from composer.core.selection.compatibility import compatible, joined_ranks, select_modules
 from composer.core.selection.screening import Screening, context_sha256, read_screened
-from composer.core.selection.similarity import delta_likeness, task_text, text_likeness
+from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError, StopSearch
-from composer.core.spec.examples import read_examples, require_without_shots
-from composer.core.spec.job_spec import JobSpec, read_job
+from composer.core.spec.examples import read_examples, require_disjoint
+from composer.core.spec.job_spec import JobSpec, read_job_spec
 from composer.core.spec.metrics import counted, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.stages import Stage
@@ -87,13 +87,13 @@ def run(folder: Path, on_event: OnEvent) -> None:
     Raises:
         ComposeError: the job cannot be done; its message is for the reader of the page.
     """
-    composition = CompositionRun(read_job(folder), on_event)
+    composition = CompositionRun(read_job_spec(folder), on_event)
     unfinished = folder / "out.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     composition.make(unfinished)
     shutil.rmtree(folder / "out", ignore_errors=True)
     unfinished.rename(folder / "out")
-    composition.tell({"event": "done"})
+    composition.emit({"event": "done"})
 
 
 @dataclass
@@ -116,7 +116,7 @@ class CompositionRun:
             self.evaluate(out)
             self.report(out)
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def emit(self, event: dict[str, Any]) -> None:
         """Tell the caller; a wish to stop is kept for the search, whenever it is uttered."""
         try:
             self.on_event(event)
@@ -126,7 +126,7 @@ class CompositionRun:
     @contextmanager
     def stage(self, stage: Stage, text: str, **facts: Any) -> Iterator[None]:
         """Tell that a stage begins, and note how long it took. Nothing is decided by the clock."""
-        self.tell({"event": "stage", "stage": stage.name, "text": text, **facts})
+        self.emit({"event": "stage", "stage": stage.name, "text": text, **facts})
         started = time.monotonic()
         yield
         self.seconds[stage.name] = round(time.monotonic() - started, 3)
@@ -138,10 +138,10 @@ class CompositionRun:
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
         text = stages.LOAD.text(base=job.base_name, modules=modules_counted(len(job.modules)))
         with self.stage(stages.LOAD, text):
-            self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
+            self.examples = read_examples(job.folder / "examples.jsonl", choices.EXAMPLES_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
-            require_without_shots(self.held_out, self.shots)
+            require_disjoint(self.held_out, self.examples)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
             self.base = FrozenBaseModel.load(
                 job.base_folder,
@@ -160,7 +160,7 @@ class CompositionRun:
             self.fitting = [job.modules[i] for i in fitting]
             self.everything = stack_modules([modules[i] for i in fitting]).to(self.base.device)
             self.base.hook(layer.path for layer in self.everything.layers)
-            self.scorer = FewShotScorer(self.base, self.base.encode(self.shots))
+            self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
 
     def screen(self) -> None:
@@ -171,8 +171,10 @@ class CompositionRun:
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
-                self.leaving_out = LeavingOut(job, self.scorer, everything, self.screening, self._chosen_by)
-                self.kept = self._chosen_by(range(len(self.shots)))
+                self.leaving_out = CrossValidation(
+                    job, self.scorer, everything, self.screening, self._chosen_by
+                )
+                self.kept = self._chosen_by(range(len(self.examples)))
                 self.alone = torch.tensor(self.screening.losses(self.kept))
             self.sources = [self.fitting[i] for i in self.kept]
             self.stack = everything.subset(self.kept)
@@ -188,7 +190,7 @@ class CompositionRun:
                     self.job,
                     self.scorer,
                     self.method,
-                    self.shots,
+                    self.examples,
                     losses_of_parts(self.scorer, self.stack, self.job.template, self.alone.tolist()),
                     self._token_mean(self.base_nats),
                 )
@@ -196,7 +198,7 @@ class CompositionRun:
                 self.found = fitting.find(
                     Journal(
                         self._on_step,
-                        on_state=lambda state: self.tell(state_event(state)),
+                        on_state=lambda state: self.emit(state_event(state)),
                         record=recorded(self.job.folder),
                     )
                 )
@@ -221,26 +223,26 @@ class CompositionRun:
                 base_name=self.job.base_name,
                 method=self.job.method,
                 parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
-                text=f"Weights fitted on {len(self.shots)} examples, where the loss is "
+                text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
                 f"(the base alone: {self._token_mean(self.base_nats):.3f}).",
             )
             expected = searched_logits(self.base, self.scorer.batch, self.adapters)
             with loaded_by_peft(self.base, out) as wrapped:
                 require_same_logits(self.base, wrapped, self.scorer.batch, expected)
-            self.tell({"event": "adapter", "folder": out.name})
+            self.emit({"event": "adapter", "folder": out.name})
 
     def evaluate(self, out: Path) -> None:
         """Answer the held-out examples, by the written adapter first, then by each baseline."""
         n = len(self.held_out)
         on = f"on {counted(n, 'held-out example')}" if n else "without held-out examples"
         with self.stage(stages.EVALUATE, stages.EVALUATE.text(examples=on)):
-            exam, answers = self._exam(), None
+            exam, answers = self._held_out_questions(), None
             if exam is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
                     (answers,) = self.base.answers(exam.prompts, exam.max_new_tokens, {}, wrapped=wrapped)
             composed_left_out, single_left_out = self._left_out()
-            self.composed = Rival(
+            self.composed = BaselineResult(
                 "composed",
                 "This composition",
                 "",
@@ -248,16 +250,16 @@ class CompositionRun:
                 answers,
                 self.spent,
                 composed_left_out,
-                mean_length(self.base, exam.prompts if exam else [self.base.prompt(self.shots[0].input)]),
+                mean_length(self.base, exam.prompts if exam else [self.base.prompt(self.examples[0].input)]),
             )
             self._tell_row(self.composed)
-            self.rivals = []
+            self.baselines = []
             if self.job.baselines != "none":
-                for rival in self._race(exam, single_left_out).rivals():
-                    self.rivals.append(rival)
+                for rival in self._comparison(exam, single_left_out).rivals():
+                    self.baselines.append(rival)
                     self._tell_row(rival)
             self.verdict = self._verdict()
-            self.without = losses_without(
+            self.without = ablation_losses(
                 self.scorer,
                 self.method,
                 self.found.weights,
@@ -285,14 +287,14 @@ class CompositionRun:
             "energy_kept": self.lora.energy_kept,
             "base": {"name": job.base_name, "revision": job.base_revision},
             "template": job.template,
-            "n_shots": len(self.shots),
+            "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
             "modules_left_out": [{"name": out.name, "reason": out.reason} for out in self.left_out],
             "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
             "objective_value": self.objective_value,
-            "baselines": [self.rows[rival.key] for rival in (*self.rivals, self.composed)],
+            "baselines": [self.rows[rival.key] for rival in (*self.baselines, self.composed)],
             "verdict": {"decision": self.verdict.decision, "text": self.verdict.text},
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
@@ -325,9 +327,9 @@ class CompositionRun:
                 for template, scaling in zip(templates, stack.scalings.tolist(), strict=True)
             ],
             modules=[report.weights_sha256(source) for source in self.fitting],
-            shots=self.shots,
+            shots=self.examples,
             known=read_screened(lines_of(self.job.folder / "screened.jsonl")),
-            tell=self.tell,
+            tell=self.emit,
         )
 
     def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
@@ -350,11 +352,11 @@ class CompositionRun:
         columns = []
         texts = [self.fitting[i].text for i in indices]
         if any(text.strip() for text in texts):
-            task = task_text([self.shots[i] for i in numbers], self.job.sentence)
-            columns.append(text_likeness(self.base, task, texts))
+            task = task_text([self.examples[i] for i in numbers], self.job.sentence)
+            columns.append(text_similarity(self.base, task, texts))
         best = self.screening.best_known(numbers)
         if best is not None:
-            likeness = delta_likeness(self.everything, best)
+            likeness = delta_similarity(self.everything, best)
             columns.append([likeness[i] for i in indices])
         if not columns:
             raise InvalidJobError(
@@ -374,7 +376,7 @@ class CompositionRun:
         }
         if by_module != step.weights and len(step.weights) <= VECTOR_TOLD:
             event["vector"] = list(step.weights)
-        self.tell(event)
+        self.emit(event)
         if self.stop_is_asked:
             raise StopSearch
 
@@ -387,36 +389,40 @@ class CompositionRun:
         self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
         return lora
 
-    def _exam(self) -> Exam | None:
+    def _held_out_questions(self) -> HeldOutQuestions | None:
         if not self.held_out:
             return None
         inputs = tuple(example.input for example in self.held_out)
         prompts = tuple(map(self.base.prompt, inputs))
-        return Exam(inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
+        return HeldOutQuestions(
+            inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens)
+        )
 
-    def _race(self, exam: Exam | None, single_left_out: LeftOutLosses | None) -> BaselineComparison:
+    def _comparison(
+        self, exam: HeldOutQuestions | None, single_left_out: LeftOutLosses | None
+    ) -> BaselineComparison:
         return BaselineComparison(
             job=self.job,
             scorer=self.scorer,
             method=self.method,
             stack=self.stack,
-            shots=self.shots,
-            exam=exam,
+            examples=self.examples,
+            questions=exam,
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
         )
 
-    def _tell_row(self, rival: Rival) -> None:
+    def _tell_row(self, rival: BaselineResult) -> None:
         row = self.rows[rival.key] = report.baseline_row(rival, self.held_out)
-        self.tell({"event": "baseline", **row})
+        self.emit({"event": "baseline", **row})
 
     def _left_out(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """(composition, best single module) on shots left out of each fit and choice; None where unknown."""
-        if len(self.shots) < 2:
+        if len(self.examples) < 2:
             return None, None
         by_the_way = self.found.left_out is not None and not any(
-            selector.reads_the_shots for selector in parse_selectors(self.job.select)
+            selector.depends_on_examples for selector in parse_selectors(self.job.select)
         )
         is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
         if not by_the_way and not is_needed:  # then it is not worth a search for every part
@@ -431,13 +437,13 @@ class CompositionRun:
         return left_out_of(composed, tokens), left_out_of(self.leaving_out.single(), tokens)
 
     def _verdict(self) -> Verdict:
-        if not self.rivals and self.composed.answers is not None:
-            return verdict_without_rivals(self.composed.answers, self.held_out)
-        if not self.rivals:
+        if not self.baselines and self.composed.answers is not None:
+            return verdict_without_baselines(self.composed.answers, self.held_out)
+        if not self.baselines:
             return verdict_without_evidence("No baseline was measured.")
         if self.composed.answers is None:
             return self.verdict_from_shots()
-        answers = {r.key: r.answers for r in (*self.rivals, self.composed) if r.answers is not None}
+        answers = {r.key: r.answers for r in (*self.baselines, self.composed) if r.answers is not None}
         return verdict_on_held_out(answers, self.held_out, self._best_name())
 
     def verdict_from_shots(self) -> Verdict:
@@ -448,7 +454,7 @@ class CompositionRun:
 
     def left_out_by_key(self) -> dict[str, LeftOutLosses]:
         """The composition and its rivals on shots that were left out; what is not known yet is found out."""
-        known = {r.key: r.left_out for r in (*self.rivals, self.composed)}
+        known = {r.key: r.left_out for r in (*self.baselines, self.composed)}
         if known["composed"] is None:
             known["composed"], known["best_single"] = self._judged_without_each()
         if known.get("lora_on_shots") is None:
@@ -486,7 +492,7 @@ class CompositionRun:
 
     def _predictions(self) -> list[dict[str, Any]]:
         """Side by side with the base alone, where that was measured."""
-        before = next((rival.answers for rival in self.rivals if rival.key == "zero_shot"), None)
+        before = next((rival.answers for rival in self.baselines if rival.key == "zero_shot"), None)
         if before is None or self.composed.answers is None:
             return []
         return report.prediction_rows(self.held_out, before, self.composed.answers)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from composer.core.spec.examples import Example, is_storable
 from composer.matching import compatibility as matching_compatibility
-from composer.matching.compatibility import Fit
+from composer.matching.compatibility import ModuleCompatibility
 from composer.models import Composition
 from composer.models import Example as ExampleRow
 from composer.task.demo_tasks import ready_made_pairs
@@ -33,7 +33,7 @@ def made_from(examples: Collection[Example], owner: object) -> set[int]:
     )
 
 
-def own_modules(composition: Composition) -> list[str]:
+def leaking_modules(composition: Composition) -> list[str]:
     """Those of its modules that were made from some of its own examples: somebody named them by hand."""
     pairs = [Example(*row) for row in composition.examples.values_list("input", "output")]
     made = made_from(pairs, composition.owner)
@@ -47,28 +47,28 @@ class CompatibleModules:
     Such a module has the answers in it: it would win, and say nothing about the others.
     """
 
-    free: list[Fit]
-    own: list[Fit]
+    clean: list[ModuleCompatibility]
+    leaking: list[ModuleCompatibility]
 
 
 def fitting_modules(
     base: BaseModel, method: str, examples: Sequence[Example], owner: object
 ) -> CompatibleModules:
     """All that fit and that the owner may see (none: everybody)."""
-    fits = [fit for fit in matching_compatibility.fits(base, method, owner) if fit.fits]
+    fits = [fit for fit in matching_compatibility.fits(base, method, owner) if fit.is_compatible]
     own = made_from(examples, owner)
     return CompatibleModules(
-        free=[fit for fit in fits if fit.version.module_id not in own],
-        own=[fit for fit in fits if fit.version.module_id in own],
+        clean=[fit for fit in fits if fit.version.module_id not in own],
+        leaking=[fit for fit in fits if fit.version.module_id in own],
     )
 
 
-def own_modules_words(names: Sequence[str]) -> str:
+def leakage_text(names: Sequence[str]) -> str:
     """What to know before, and after, such modules are composed because somebody named them."""
     return own_words(", ".join(names), len(names))
 
 
-def own_modules_counted(count: int) -> str:
+def leakage_text_without_names(count: int) -> str:
     """The same for a reader who may not know their names."""
     return own_words("One of its modules" if count == 1 else f"{count} of its modules", count)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.core.spec.examples import Example, example_sha256
-from composer.matching.compatibility import Fit
+from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.leakage import fitting_modules
 from composer.models import ScreenedLoss
 from modules_registry.models import BaseModel, Module, Version
@@ -25,8 +25,8 @@ SHARED_SHOWN_MAX = 3
 class RankedModule:
     """A module that fits, and why it stands where it stands."""
 
-    fit: Fit
-    likeness: float  # from 0 to 1, of its words to the task's
+    fit: ModuleCompatibility
+    similarity: float  # from 0 to 1, of its words to the task's
     shared: tuple[str, ...]  # words it has in common with the task, the rarest first
     nats: float | None  # its mean loss alone on these very examples; None: not tried yet
 
@@ -39,13 +39,13 @@ class RankedModule:
     @property
     def is_known(self) -> bool:
         """Something speaks for or against it; otherwise it only has its place in the alphabet."""
-        return self.nats is not None or self.likeness > 0
+        return self.nats is not None or self.similarity > 0
 
     @property
     def rank(self) -> tuple[bool, float, float, str]:
         """Those that were tried come first, by their loss; then by words; then by name."""
         tried = self.nats is not None
-        return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
+        return (not tried, self.nats or 0.0, -self.similarity, self.fit.name)
 
 
 def candidates(
@@ -58,10 +58,12 @@ def candidates(
     owner: object = None,
 ) -> list[RankedModule]:
     """Every module to choose among, the most promising first."""
-    return ranked(fitting_modules(base, method, [*shots, *held_out], owner).free, words, shots)
+    return ranked(fitting_modules(base, method, [*shots, *held_out], owner).clean, words, shots)
 
 
-def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list[RankedModule]:
+def ranked(
+    fitting: Sequence[ModuleCompatibility], words: str, shots: Sequence[Example]
+) -> list[RankedModule]:
     texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
     rarity = rarity_of(texts.values())
     task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
@@ -74,7 +76,7 @@ def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list
 
 
 def candidate(
-    fit: Fit, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
+    fit: ModuleCompatibility, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
 ) -> RankedModule:
     shared = sorted(words & task, key=lambda word: (-rarity[word], word))
     # A word that most modules have says nothing: its rarity is about zero.
@@ -84,7 +86,7 @@ def candidate(
     return RankedModule(fit, weight / size, telling, nats)
 
 
-def module_words(fits: Sequence[Fit]) -> list[set[str]]:
+def module_words(fits: Sequence[ModuleCompatibility]) -> list[set[str]]:
     """What each module's author says of it in few words: name, sentence, tags."""
     tags: dict[int, list[str]] = {}
     carried = Module.tags.through.objects.filter(module__in=[fit.version.module_id for fit in fits])
@@ -124,8 +126,8 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[
 
 
 def chosen_for_me(
-    fitting: Sequence[Fit], level: str, words: str, shots: Sequence[Example]
-) -> tuple[str, list[Fit]]:
+    fitting: Sequence[ModuleCompatibility], level: str, words: str, shots: Sequence[Example]
+) -> tuple[str, list[ModuleCompatibility]]:
     """The selection that “choose for me” means, and its modules: all that fit, or the best."""
     most = most_for_me(level)
     if len(fitting) <= most:

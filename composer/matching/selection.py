@@ -47,7 +47,7 @@ def modules_selected(
     seed: int,
     examples: Sequence[Example],
     owner: User,
-) -> list[compatibility.Fit]:
+) -> list[compatibility.ModuleCompatibility]:
     """The modules that will take part, or that the core chooses among, pinned now.
 
     A draw that comes first is made here, so that out of a large library only those drawn are fetched.
@@ -62,18 +62,18 @@ def modules_selected(
 
 def require_fitting(
     base: BaseModel, method: str, examples: Sequence[Example], owner: User
-) -> list[compatibility.Fit]:
+) -> list[compatibility.ModuleCompatibility]:
     """The modules that fit and were not made from these examples, if there are any."""
     fitting = fitting_modules(base, method, examples, owner)
-    if not fitting.free:
+    if not fitting.clean:
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
-            if not fitting.own
+            if not fitting.leaking
             else f"All modules that fit {base.name} were made from some of these very examples. "
             "Name them to compose them all the same, or upload another one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)
-    return fitting.free
+    return fitting.clean
 
 
 def require_selectors(text: str) -> None:
@@ -88,13 +88,15 @@ def require_selectors(text: str) -> None:
         raise field_refusal("bad_selection", "selection", problem) from error
 
 
-def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> list[compatibility.Fit]:
+def require_all_fit(
+    chosen: Sequence[Version], base: BaseModel, method: str
+) -> list[compatibility.ModuleCompatibility]:
     unique = list({version.pk: version for version in chosen}.values())
     if not unique:
         raise field_refusal(
             "no_modules", "modules", "Choose at least one module, or let all of them take part."
         )
-    fits = compatibility.fits_of(unique, base, method)
+    fits = compatibility.compatibility_of(unique, base, method)
     problems = [f"{fit.name}: {reason.message}" for fit in fits for reason in fit.reasons]
     if problems:
         message = f"{' '.join(problems[:3])} Leave out what does not fit."
@@ -102,7 +104,9 @@ def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> 
     return fits
 
 
-def drawn(fitting: Sequence[compatibility.Fit], selector: str, seed: int) -> list[compatibility.Fit]:
+def drawn(
+    fitting: Sequence[compatibility.ModuleCompatibility], selector: str, seed: int
+) -> list[compatibility.ModuleCompatibility]:
     """Some of them by `random:K`; all of them by any other selector, which the core follows."""
     name, _, number = selector.partition(":")
     if name != "random":
@@ -114,7 +118,7 @@ def drawn(fitting: Sequence[compatibility.Fit], selector: str, seed: int) -> lis
     return random.Random(seed).sample(list(fitting), count)
 
 
-def require_few(fits: Sequence[compatibility.Fit]) -> list[compatibility.Fit]:
+def require_few(fits: Sequence[compatibility.ModuleCompatibility]) -> list[compatibility.ModuleCompatibility]:
     if len(fits) > MODULES_MAX:
         problem = (
             f"These are {len(fits)} modules; at most {MODULES_MAX} are composed at once. Draw some at random."

@@ -33,7 +33,7 @@ from modules_registry.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
-RING_AGAIN = timedelta(seconds=10)  # how long a question waits before its bell may have been lost
+REQUEUE_AFTER = timedelta(seconds=10)  # how long a question waits before its bell may have been lost
 ALIVE_EVERY_S = 2.0
 CRASHED = (
     "The model crashed over this question and is started again. "
@@ -62,7 +62,7 @@ def launcher() -> Launcher:
 
 
 @cache
-def residents() -> Residents:
+def loaded_bases() -> Residents:
     return Residents(
         residents_folder() / f"{socket.gethostname()}-{os.getpid()}",
         launcher(),
@@ -81,7 +81,7 @@ def start_launcher() -> None:
 
 
 def stop_launcher() -> None:
-    residents().leave()
+    loaded_bases().leave()
     launcher().stop()
 
 
@@ -96,7 +96,7 @@ def tryout_run(tryout_id: UUID) -> None:
         logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
         return
     try:
-        with residents().taken(key_of(tryout.base), require_going_on) as resident:
+        with loaded_bases().taken(key_of(tryout.base), require_going_on) as resident:
             if claim(tryout, is_cold=not resident.is_loaded):
                 answer(tryout, resident)
     except Stopping:
@@ -210,7 +210,7 @@ def sweep() -> list[UUID]:
     """Forget what is a day old; returns the questions whose bell should ring again."""
     now = timezone.now()
     TryOut.objects.filter(created_at__lt=now - KEPT).delete()
-    waiting = TryOut.objects.waiting().filter(created_at__lt=now - RING_AGAIN)
+    waiting = TryOut.objects.waiting().filter(created_at__lt=now - REQUEUE_AFTER)
     return list(waiting.values_list("pk", flat=True))
 
 

@@ -56,7 +56,7 @@ def tryout_ask(
     with transaction.atomic():
         one_at_a_time()
         require_not_too_often(asker)
-        require_room()
+        require_queue_quota()
         tryout = TryOut.objects.create(
             owner=asker.user,
             session_hash=asker.session_hash,
@@ -168,7 +168,7 @@ def require_not_too_often(asker: Asker) -> None:
         raise Refusal("too_often", message, status=429, retry_after_s=again_s)
 
 
-def require_room() -> None:
+def require_queue_quota() -> None:
     in_line = selectors.in_line()
     if in_line < settings.HUB_TRY_WAITING_MAX:
         return

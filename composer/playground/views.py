@@ -56,7 +56,7 @@ def tryout_page(request: PageRequest, tryout_id: UUID) -> HttpResponse:
         raise Http404
     tryout_watch(tryout)
     if request.htmx:
-        if request.GET.get("known") == standing(tryout):
+        if request.GET.get("known") == status_key(tryout):
             return HttpResponse(status=204)  # nothing new: the page keeps what it says, and says it once
         return render(request, "trying/_answer.html", answer_context(tryout))
     target = selectors.target_of(tryout)
@@ -137,14 +137,14 @@ def answer_context(tryout: TryOut) -> dict[str, Any]:
         "name": target.name,
         "expected": target.examples.get(tryout.input, ""),
         "ahead": selectors.ahead_of(tryout),
-        "standing": standing(tryout),
+        "standing": status_key(tryout),
         "is_slow": selectors.is_slow(tryout),
         "answer_s": settings.HUB_TRY_ANSWER_S,
         "no_worker": NO_WORKER if selectors.is_worker_away(tryout) else "",
     }
 
 
-def standing(tryout: TryOut) -> str:
+def status_key(tryout: TryOut) -> str:
     """What the page says of it, short: as long as it is the same there is nothing new."""
     if tryout.status != Status.QUEUED:
         return f"{tryout.status}{'-slow' if selectors.is_slow(tryout) else ''}"

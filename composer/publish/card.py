@@ -11,8 +11,8 @@ from composer.matching.selection import NEAR
 from composer.models import Composition
 from composer.report.page import command_line, command_options
 from composer.report.verdict import DECISIONS
-from modules_registry.licenses.combining import CombinedLicence
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.combining import CombinedLicense
+from modules_registry.licenses.names import license_label
 
 CARD_TAGS = ("lora", "composed")
 
@@ -35,10 +35,10 @@ class PublicationFacts:
     title: str
     sentence: str
     site: str  # where its modules are to be had
-    licence: CombinedLicence
+    licence: CombinedLicense
     parents: Sequence[ParentOfCard]
     tried: Sequence[str]  # references of all that took part, in the order they were given
-    untold: int  # of those that took part, how many the public cannot see any more
+    n_hidden: int  # of those that took part, how many the public cannot see any more
 
 
 def publication_card(composition: Composition, facts: PublicationFacts) -> str:
@@ -139,7 +139,7 @@ def parents_table(facts: PublicationFacts) -> Iterator[str]:
                 parent.name,
                 parent.revision[:12],
                 f"{parent.weight:+.4f}",
-                licence_label(parent.licence) or "none given",
+                license_label(parent.licence) or "none given",
             )
             for parent in facts.parents
         ],
@@ -158,9 +158,9 @@ def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
         "The examples are their owner's and are not published. Their sha256 tells whether others are the "
         f"same: {known_by}."
     )
-    if facts.untold:
+    if facts.n_hidden:
         yield (
-            f"{facts.untold} of the modules that were tried are no longer public and are left out of the "
+            f"{facts.n_hidden} of the modules that were tried are no longer public and are left out of the "
             "command; without them the search may end elsewhere."
         )
 
@@ -178,7 +178,7 @@ def command(composition: Composition, facts: PublicationFacts) -> str:
 
 
 def licence_words(facts: PublicationFacts) -> Iterator[str]:
-    known = licence_label(facts.licence.strictest_known)
+    known = license_label(facts.licence.strictest_known)
     yield "## Licence"
     if not facts.licence.unread:
         yield f"{known}: the strictest of the parents' licences."

@@ -11,7 +11,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.forms import PrivateField
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.names import license_label
 
 
 class PublishForm(forms.Form):
@@ -71,7 +71,7 @@ def publish_panel(composition: Composition, form: PublishForm | None = None) -> 
 def licence_words(plan: Plan) -> str:
     if plan.licence.unread:
         return "Other: its parents' own terms, named in the card"
-    return f"{licence_label(plan.licence.licence)}, the strictest of its parents'"
+    return f"{license_label(plan.licence.licence)}, the strictest of its parents'"
 
 
 def publish_form(composition: Composition, plan: Plan) -> PublishForm:

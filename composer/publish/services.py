@@ -16,7 +16,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.combining import CombinedLicence, combined_licence
+from modules_registry.licenses.combining import CombinedLicense, combined_licence
 from modules_registry.lineage import lineage_record
 from modules_registry.models import Module, Version
 from modules_registry.services import module_publish
@@ -37,7 +37,7 @@ class Plan:
     """What publishing would carry, as things stand."""
 
     shares: tuple[Share, ...]
-    licence: CombinedLicence
+    licence: CombinedLicense
 
 
 @transaction.atomic
@@ -62,7 +62,9 @@ def composition_publish(
         return require_same_name(published, namespace, name), False
     plan = publication_plan(composition, private=private)
     require_terms_confirmed(plan.licence, confirms_terms)
-    facts = card_facts(composition, plan, title=f"{namespace.name}/{name}", sentence=sentence, site=site)
+    facts = publication_facts(
+        composition, plan, title=f"{namespace.name}/{name}", sentence=sentence, site=site
+    )
     with ExitStack() as stack:
         config_file, weights_file = (
             open_file(stack, composition, path) for path in (CONFIG_FILE, WEIGHTS_FILE)
@@ -161,7 +163,7 @@ def require_parents_there(
             raise Refusal("parent_private", message, status=409, fields={"private": [message]})
 
 
-def require_terms_confirmed(licence: CombinedLicence, confirms_terms: bool) -> None:
+def require_terms_confirmed(licence: CombinedLicense, confirms_terms: bool) -> None:
     if licence.unread and not confirms_terms:
         message = (
             f"The terms of {named(licence.unread)} are not known here. Confirm that they allow publishing "
@@ -185,7 +187,7 @@ def require_parents_unchanged(composition: Composition, plan: Plan, *, private: 
         raise Refusal("parents_changed", message, status=409)
 
 
-def card_facts(
+def publication_facts(
     composition: Composition, plan: Plan, *, title: str, sentence: str, site: str
 ) -> PublicationFacts:
     tried = list(took_part(composition))
@@ -206,7 +208,7 @@ def card_facts(
             for share in plan.shares
         ],
         tried=[f"{row.version.module.full_name}@{row.version.commit_id}" for row in told],
-        untold=len(tried) - len(told),
+        n_hidden=len(tried) - len(told),
     )
 
 

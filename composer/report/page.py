@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.evaluation.verdict import RIVALS
+from composer.core.evaluation.verdict import BASELINE_NAMES
 from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.stages import STAGES
 from composer.matching.selection import selection_left
@@ -33,8 +33,8 @@ def report_view(
     return {
         "report": report,
         "verdict": verdict_view(report),
-        "race": (race := race_rows(report["baselines"])),
-        "race_words": race_words(race),
+        "race": (race := comparison_rows(report["baselines"])),
+        "race_words": comparison_text(race),
         "losses": left_out or loss_rows(report["baselines"], "loss"),
         "are_left_out_losses": bool(left_out),
         "is_judged_left_out": judged_left_out,
@@ -49,7 +49,7 @@ def report_view(
         "total_seconds": sum(report["seconds"].values()),
         "tokens": tokens_view(report["baselines"]),
         "selection": selection_words(composition.selection),
-        "costs": race_so_far(report["baselines"]) if report["schema"] > 1 else [],
+        "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
     }
 
@@ -143,16 +143,16 @@ def selection_words(selection: str) -> str:
     return ", then ".join(said[kind].format(count) for kind, _, count in steps)
 
 
-def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
+def comparison_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Held-out exact match, best first; empty when nothing was held out."""
-    rows = [row for row in race_so_far(baselines) if row["percent"] is not None]
+    rows = [row for row in baseline_rows(baselines) if row["percent"] is not None]
     return sorted(rows, key=lambda row: -row["percent"])
 
 
-def race_words(race: Sequence[ViewRow]) -> str:
+def comparison_text(race: Sequence[ViewRow]) -> str:
     """What to see in the race: who leads, by how much, and whether that may be luck."""
     ours = next((row for row in race if row["kind"] == "ours"), None)
-    others = [row for row in race if row["kind"] != "ours" and row["key"] in RIVALS]
+    others = [row for row in race if row["kind"] != "ours" and row["key"] in BASELINE_NAMES]
     if ours is None or not others:
         return ""
     best = max(others, key=lambda row: row["percent"])
@@ -165,10 +165,11 @@ def race_words(race: Sequence[ViewRow]) -> str:
     return f"{leads}, and their intervals {apart}."
 
 
-def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
+def baseline_rows(told: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Rows of the race as they are measured, in that order."""
     return [
-        named(row) | {"percent": row["held_out_exact_match_percent"], **interval(row["interval_percent"])}
+        named(row)
+        | {"percent": row["held_out_exact_match_percent"], **interval_bounds(row["interval_percent"])}
         for row in told
     ]
 
@@ -185,7 +186,7 @@ def named(row: Mapping[str, Any]) -> ViewRow:
     }
 
 
-def interval(bounds: Sequence[float] | None) -> ViewRow:
+def interval_bounds(bounds: Sequence[float] | None) -> ViewRow:
     low, high = bounds or (None, None)
     return {"low": low, "high": high}
 

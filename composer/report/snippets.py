@@ -197,6 +197,6 @@ def own_snippets(composition: Composition, site: str) -> list[Snippet]:
         composition,
         rank=report["rank"],
         template=report["template"],
-        example=min((pair.input for pair in selectors.shots_of(composition)), key=len),
+        example=min((pair.input for pair in selectors.few_shot_examples(composition)), key=len),
         get=get_published(composition, module, site) if module else get_by_token(composition, site),
     )

@@ -40,7 +40,7 @@ def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpR
 @require_safe
 def composition_examples(request: SignedInRequest, composition_id: UUID, role: str) -> HttpResponse:
     """The examples as the command line reads them, byte for byte what the composition was made from."""
-    pairs = selectors.examples_of(own(request, composition_id), role)
+    pairs = selectors.examples_of_role(own(request, composition_id), role)
     if not pairs:
         raise Http404
     headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}

@@ -87,7 +87,7 @@ class EstimateApi(OwnerApi):
         amounts = Amounts(
             n_shots=len(asked["shots"]),
             n_held_out=len(asked["held_out"]),
-            n_modules=n_modules_of(asked, len(fitting.free)),
+            n_modules=n_modules_of(asked, len(fitting.clean)),
             budget=asked["budget"],
             baselines=asked["baselines"],
         )
@@ -96,7 +96,9 @@ class EstimateApi(OwnerApi):
         told |= {name: getattr(amounts, name) for name in ("n_modules", "budget", "baselines")}
         queue = queue_now()
         told |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
-        told["left_out"] = [fit.name for fit in fitting.own if fit.version not in asked["module_versions"]]
+        told["left_out"] = [
+            fit.name for fit in fitting.leaking if fit.version not in asked["module_versions"]
+        ]
         return Response(EstimateSerializer(told).data)
 
 
@@ -140,8 +142,8 @@ def request_of(composition: Composition) -> dict[str, Any]:
     if composition.selection.startswith("chosen"):
         asked["modules"] = list(composition.modules.values_list("name", flat=True))
     for name, pairs in (
-        ("examples", selectors.shots_of(composition)),
-        ("held_out", selectors.held_out_of(composition)),
+        ("examples", selectors.few_shot_examples(composition)),
+        ("held_out", selectors.held_out_examples(composition)),
     ):
         asked[name] = [{"input": pair.input, "output": pair.output} for pair in pairs]
     return asked

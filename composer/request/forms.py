@@ -22,6 +22,7 @@ from composer.core.spec.choices import (
     DEFAULT_SEED,
     DEFAULT_TEMPLATE,
     DEVICES,
+    EXAMPLES_LIMIT,
     LEVELS,
     MAX_NEW_TOKENS_LIMIT,
     METHODS,
@@ -31,7 +32,6 @@ from composer.core.spec.choices import (
     RANK_LIMIT,
     SEARCHES,
     SEARCHES_OF_METHOD,
-    SHOTS_LIMIT,
     Choice,
     level_budget,
 )
@@ -255,10 +255,10 @@ class CompositionForm(forms.Form):
     batch_size = forms.IntegerField(
         required=False,
         min_value=1,
-        max_value=SHOTS_LIMIT,
+        max_value=EXAMPLES_LIMIT,
         label="Batch size",
         help_text="Examples in one mean of lorahub's objective. Left out: all of them.",
-        error_messages=number_errors("batch size", 1, SHOTS_LIMIT),
+        error_messages=number_errors("batch size", 1, EXAMPLES_LIMIT),
     )
     seed = forms.IntegerField(
         min_value=0,

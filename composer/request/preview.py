@@ -14,8 +14,8 @@ from composer.core.spec.choices import (
     Choice,
     level_budget,
 )
-from composer.core.spec.examples import Example, without_shots
-from composer.matching.leakage import fitting_modules, own_modules_words
+from composer.core.spec.examples import Example, exclude_examples
+from composer.matching.leakage import fitting_modules, leakage_text
 from composer.matching.ranking import RankedModule, most_for_me, ranked
 from composer.request.forms import COUNT_DEFAULT, CompositionForm
 from composer.request.selectors import held_out_named
@@ -37,7 +37,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Preview:
     base: BaseModel
     base_reason: str
     notes: list[Note]
@@ -46,8 +46,8 @@ class Outlook:
     n_fitting: int
     n_modules: int
     candidates: list[RankedModule]
-    own_modules: list[str]  # that fit, and were made from some of these very examples
-    own_chosen: list[str]  # of those, the ones that take part because they are named
+    leaking_modules: list[str]  # that fit, and were made from some of these very examples
+    leaking_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
     queue: Queue
 
@@ -56,15 +56,15 @@ class Outlook:
         return next(level for level in self.levels if level.is_chosen)
 
     @property
-    def own_left_out(self) -> list[str]:
-        return [name for name in self.own_modules if name not in self.own_chosen]
+    def leaking_left_out(self) -> list[str]:
+        return [name for name in self.leaking_modules if name not in self.leaking_chosen]
 
     @property
-    def own_chosen_words(self) -> str:
-        return own_modules_words(self.own_chosen)
+    def leaking_chosen_text(self) -> str:
+        return leakage_text(self.leaking_chosen)
 
     @property
-    def notes_told(self) -> str:
+    def notes_text(self) -> str:
         """In one line, for who does not see the rows."""
         wrong = sum(note.level == "error" for note in self.notes)
         odd = len(self.notes) - wrong
@@ -76,17 +76,17 @@ def row_word(number: int) -> str:
     return "row" if number == 1 else "rows"
 
 
-def outlook_of(form: CompositionForm) -> Outlook | None:
+def outlook_of(form: CompositionForm) -> Preview | None:
     """None where there is no base to compose on."""
     base = selectors.base_find(text_of(form, "base")) or selectors.base_default()
     if base is None:
         return None
     rows, method, level = form.given_rows(), method_of(form), level_of(form)
     shots = usable(rows) + pasted(form, "shots_text")
-    held_out = without_shots(kept_held_out(form) + pasted(form, "held_out_text"), shots)
+    held_out = exclude_examples(kept_held_out(form) + pasted(form, "held_out_text"), shots)
     words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
     fitting = fitting_modules(base, method, [*shots, *held_out], form.owner)
-    best_first = ranked(fitting.free, words, shots)
+    best_first = ranked(fitting.clean, words, shots)
     n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
     amounts = {
         choice.name: Amounts(
@@ -98,7 +98,7 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
         )
         for choice in LEVELS
     }
-    return Outlook(
+    return Preview(
         base=base,
         base_reason=base_reason(base),
         notes=row_notes(rows),
@@ -107,8 +107,8 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
         n_fitting=len(best_first),
         n_modules=n_modules[level],
         candidates=[candidate for candidate in best_first if candidate.is_known][:CANDIDATES_SHOWN],
-        own_modules=[fit.name for fit in fitting.own],
-        own_chosen=[fit.name for fit in fitting.own if fit.name in chosen_by_hand(form)],
+        leaking_modules=[fit.name for fit in fitting.leaking],
+        leaking_chosen=[fit.name for fit in fitting.leaking if fit.name in chosen_by_hand(form)],
         levels=[
             Level(choice, estimate(base, method, amounts[choice.name]), choice.name == level)
             for choice in LEVELS

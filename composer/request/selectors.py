@@ -4,7 +4,7 @@ from django.db.models import QuerySet
 
 from composer.core.spec.examples import Example, is_storable
 from composer.models import Composition, Draft
-from composer.selectors import composition_named, held_out_of
+from composer.selectors import composition_named, held_out_examples
 from composer.task.demo_tasks import demo_task
 from hub_site.accounts.models import User
 
@@ -16,7 +16,7 @@ def held_out_named(source: str, owner: User) -> list[Example] | None:
         task = demo_task(name)
         return list(task.held_out) if task else None
     composition = composition_named(owner, name)
-    return held_out_of(composition) if composition else None
+    return held_out_examples(composition) if composition else None
 
 
 def drafts_of(owner: User) -> QuerySet[Draft]:

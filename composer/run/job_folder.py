@@ -51,8 +51,8 @@ def write_job(composition: Composition, folder: Path) -> None:
     """Put everything the child needs into its folder: it has no database, store or network."""
     modules = list(composition.modules.select_related("version"))
     write_text(folder / "job.json", json.dumps(job_description(composition, modules), indent=1))
-    write_text(folder / "examples.jsonl", json_lines(selectors.shots_of(composition)))
-    if held_out := selectors.held_out_of(composition):
+    write_text(folder / "examples.jsonl", json_lines(selectors.few_shot_examples(composition)))
+    if held_out := selectors.held_out_examples(composition):
         write_text(folder / "held_out.jsonl", json_lines(held_out))
     fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")))
     for module in modules:

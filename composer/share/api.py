@@ -25,7 +25,14 @@ from composer.report.api import (
 )
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
-from composer.share.services import card_of, report_told, share_find, share_of, share_renew, share_withdraw
+from composer.share.services import (
+    report_told,
+    share_find,
+    share_of,
+    share_renew,
+    share_withdraw,
+    shared_card,
+)
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
@@ -158,7 +165,7 @@ class SharedAdapterApi(LinkApi):
     def get(self, request: Request, token: str) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
         link = self.link(token)
-        return serve_download(request._request, adapter_shared(link.composition, card_of(link)))
+        return serve_download(request._request, adapter_shared(link.composition, shared_card(link)))
 
 
 class SharedPredictionsApi(LinkApi):

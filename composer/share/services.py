@@ -66,7 +66,7 @@ def report_told(link: ShareLink) -> dict[str, Any]:
     return rest | {"predictions": answers, "inputs_sha256": sums}
 
 
-def card_of(link: ShareLink) -> str:
+def shared_card(link: ShareLink) -> str:
     """README.md of a shared adapter."""
     return as_markdown(link.composition, report_told(link))
 

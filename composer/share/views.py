@@ -14,13 +14,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer.access import own
-from composer.matching.leakage import own_modules, own_modules_counted
+from composer.matching.leakage import leakage_text_without_names, leaking_modules
 from composer.models import ShareLink
 from composer.report.adapter_zip import adapter_shared, shared_files
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, get_shared, snippets
-from composer.share.services import card_of, report_told, share_find, share_renew, share_withdraw
+from composer.share.services import report_told, share_find, share_renew, share_withdraw, shared_card
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
@@ -74,12 +74,12 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
     composition, report = link.composition, report_told(link)
     files = shared_files(composition)
     module = composition.published_module
-    own = own_modules(composition)
+    own = leaking_modules(composition)
     context = {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
-        "own_modules_words": own_modules_counted(len(own)) if own else "",
+        "own_modules_words": leakage_text_without_names(len(own)) if own else "",
         "address": link.get_absolute_url(),
         "site": site_of(request),
         "snippets": shared_snippets(link, report, site_of(request)),
@@ -106,7 +106,7 @@ def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[
 
 @by_link
 def shared_adapter(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
-    return serve_download(request, adapter_shared(link.composition, card_of(link)))
+    return serve_download(request, adapter_shared(link.composition, shared_card(link)))
 
 
 @by_link

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from composer.core.spec.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
+from composer.core.spec.choices import EXAMPLES_LIMIT, HELD_OUT_LIMIT
 from composer.core.spec.examples import Example, problems_with
 
-SHOTS_MAX = SHOTS_LIMIT
+EXAMPLES_MAX = EXAMPLES_LIMIT
 HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method of the race
 # Of one input or output; about 1000 tokens, twice what the usual bases read. The core takes more, for the
 # command line: its user may have a base that reads more.
@@ -277,8 +277,8 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
         first_row.setdefault((key, answer), row)
         first_answer.setdefault(key, row)
     return notes + [
-        Note(row, "error", f"At most {SHOTS_MAX} examples are composed from. Hold this one out instead.")
-        for row, _ in filled[SHOTS_MAX:]
+        Note(row, "error", f"At most {EXAMPLES_MAX} examples are composed from. Hold this one out instead.")
+        for row, _ in filled[EXAMPLES_MAX:]
     ]
 
 

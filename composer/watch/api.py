@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from composer.access import OwnerApi
 from composer.serializers import CompositionDetailSerializer, detail
-from composer.services import composition_mail
+from composer.services import composition_notify
 from composer.watch import selectors
 from composer.watch.serializers import LAST_EVENT_ID, EventsSerializer, MailWishSerializer, after
 from composer.watch.stream import event_stream
@@ -33,7 +33,9 @@ class EventsApi(OwnerApi):
     def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """What happened since event number `after`, in order; ask again until is_finished."""
         composition = self.own(request, composition_id)
-        return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
+        return Response(
+            EventsSerializer(selectors.events_since(composition, after(request.query_params))).data
+        )
 
 
 class EventStream(BaseRenderer):
@@ -87,7 +89,7 @@ class MailApi(OwnerApi):
         """One letter with the verdict and a link, when it is done or failed; or none after all."""
         asked = MailWishSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
-        composition = composition_mail(
+        composition = composition_notify(
             owner=request.user, composition_id=composition_id, wanted=asked.validated_data["wanted"]
         )
         return Response(detail(composition))

@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.models import Composition
-from composer.report.page import loss_rows, race_rows, race_so_far, weight_rows
+from composer.report.page import baseline_rows, comparison_rows, loss_rows, weight_rows
 from composer.report.verdict import verdict_view
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
 from composer.timing.progress import StageProgress, left_s, stages_of, time_words, waited_words
 from composer.watch import selectors
-from composer.watch.event_text import said
+from composer.watch.event_text import event_text
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first
@@ -41,7 +41,7 @@ def watch_view(composition: Composition) -> dict[str, Any]:
         "n_modules": composition.modules.count(),
         "weights": weight_rows(selectors.last_weights(composition)),
         "steps_told": [event.detail for event in selectors.steps_told(composition, LOG_SHOWN)],
-        "log": [(event.at, said(event)) for event in lines],
+        "log": [(event.at, event_text(event)) for event in lines],
     }
 
 
@@ -62,8 +62,8 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         ),
         "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
         "alone": alone_view(composition),
-        "rows": race_so_far(told),
-        "race": race_rows(told),
+        "rows": baseline_rows(told),
+        "race": comparison_rows(told),
         **actions_view(composition),
     }
 
@@ -99,8 +99,8 @@ def finished_view(composition: Composition) -> dict[str, Any]:
     return {
         "composition": composition,
         "verdict": verdict_view(composition.report) if composition.report else None,
-        "rows": race_so_far(baselines),
-        "race": race_rows(baselines),
+        "rows": baseline_rows(baselines),
+        "race": comparison_rows(baselines),
         "alone": alone_view(composition),
     }
 

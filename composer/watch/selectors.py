@@ -31,7 +31,7 @@ def events_in_parts(composition: Composition, number: int) -> Iterator[list[Comp
         number = events[-1].number
 
 
-def news_of(composition: Composition, number: int) -> dict[str, Any]:
+def events_since(composition: Composition, number: int) -> dict[str, Any]:
     """What a watcher who has the events up to `number` does not know yet."""
     events = list(events_after(composition, number))
     # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from composer.models import CompositionEvent
-from composer.watch.event_text import said
+from composer.watch.event_text import event_text
 from hub_site.common.errors import Refusal
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -24,7 +24,7 @@ class EventSerializer(serializers.Serializer[CompositionEvent]):
 
     def get_said(self, event: CompositionEvent) -> str:
         """The same in words."""
-        return said(event)
+        return event_text(event)
 
 
 class EventsSerializer(serializers.Serializer[dict[str, Any]]):

@@ -28,7 +28,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 from composer.models import Composition
 from composer.watch import selectors
-from composer.watch.event_text import event_line
+from composer.watch.event_text import event_json
 from hub_site.common.errors import Refusal
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def event_stream(request: HttpRequest, composition: Composition, after: int) -> 
     """
     if not isinstance(request, ASGIRequest):
         raise NoStreamHere
-    switchboard.require_room(composition.owner_id)
+    dispatcher.require_stream_quota(composition.owner_id)
     response = StreamingHttpResponse(
         frames(Watcher(composition.pk, composition.owner_id, after)),
         content_type="text/event-stream",
@@ -74,7 +74,7 @@ def event_stream(request: HttpRequest, composition: Composition, after: int) -> 
 async def frames(watcher: "Watcher") -> AsyncIterator[bytes]:
     """Everything that one watcher is sent."""
     yield f"retry: {RETRY_MS}\n\n".encode()
-    with switchboard.watched_by(watcher):
+    with dispatcher.watched_by(watcher):
         ends_at = time.monotonic() + STREAM_S
         while (left_s := ends_at - time.monotonic()) > 0:
             try:
@@ -94,7 +94,7 @@ class Watcher:
     composition_id: UUID
     owner_id: int
     after: int
-    standing: Mapping[str, Any] | None = None  # as it was last told
+    status: Mapping[str, Any] | None = None  # as it was last told
     chunks: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -102,7 +102,7 @@ class Watcher:
         self.chunks.put_nowait(chunk if self.chunks.qsize() < UNREAD_MAX else None)
 
 
-class Switchboard:
+class StreamDispatcher:
     """All streams of this process, and the thread that reads for them while there are any."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Switchboard:
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
 
-    def require_room(self, owner_id: int) -> None:
+    def require_stream_quota(self, owner_id: int) -> None:
         with self._lock:
             everyone = [watcher for group in self._watchers.values() for watcher in group]
         if len(everyone) >= settings.HUB_STREAMS_MAX:
@@ -218,15 +218,15 @@ class Switchboard:
             deliver((watcher, None) for watcher in group)
             return
         for events in selectors.events_in_parts(composition, number):
-            told = b"".join(event_frame(event_line(event)) for event in events)
+            told = b"".join(event_frame(event_json(event)) for event in events)
             deliver((watcher, told) for watcher in group)
             for watcher in group:
                 watcher.after = events[-1].number
-        standing = standing_of(composition)
+        standing = status_of(composition)
         for watcher in group:
-            if watcher.standing != standing:
-                watcher.standing = standing
-                deliver([(watcher, standing_frame(standing))])
+            if watcher.status != standing:
+                watcher.status = standing
+                deliver([(watcher, status_frame(standing))])
         if composition.is_finished:
             deliver((watcher, None) for watcher in group)
 
@@ -250,7 +250,7 @@ def event_frame(line: Mapping[str, Any]) -> bytes:
     return f"id: {line['number']}\ndata: {json.dumps(line)}\n\n".encode()
 
 
-def standing_of(composition: Composition) -> dict[str, Any]:
+def status_of(composition: Composition) -> dict[str, Any]:
     """Where it stands, as far as no event tells it."""
     return {
         "status": composition.status,
@@ -260,9 +260,9 @@ def standing_of(composition: Composition) -> dict[str, Any]:
     }
 
 
-def standing_frame(standing: Mapping[str, Any]) -> bytes:
+def status_frame(standing: Mapping[str, Any]) -> bytes:
     """It has no id: nobody goes on from it."""
     return f"event: standing\ndata: {json.dumps(standing)}\n\n".encode()
 
 
-switchboard = Switchboard()
+dispatcher = StreamDispatcher()

@@ -11,9 +11,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer.access import own
-from composer.services import composition_mail
+from composer.services import composition_notify
 from composer.watch import selectors
-from composer.watch.event_text import event_line
+from composer.watch.event_text import event_json
 from composer.watch.progress import finished_view, progress_view
 from composer.watch.serializers import after
 from composer.watch.stream import event_stream
@@ -44,10 +44,10 @@ def composition_events(request: SignedInRequest, composition_id: UUID) -> HttpRe
     """The events after one that the page has: how it follows where no stream can be held open."""
     composition = own(request, composition_id)
     try:
-        news = selectors.news_of(composition, after(request.GET))
+        news = selectors.events_since(composition, after(request.GET))
     except Refusal as refusal:
         return refused(refusal)
-    return JsonResponse(news | {"events": [event_line(event) for event in news["events"]]})
+    return JsonResponse(news | {"events": [event_json(event) for event in news["events"]]})
 
 
 @login_required
@@ -71,7 +71,7 @@ def composition_mail_page(request: SignedInRequest, composition_id: UUID) -> Htt
     """A letter when it is done, or none after all."""
     composition = own(request, composition_id)
     try:
-        composition = composition_mail(
+        composition = composition_notify(
             owner=request.user, composition_id=composition_id, wanted="mail_when_done" in request.POST
         )
     except Refusal as refusal:

@@ -142,9 +142,9 @@ class ForkServer:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if dead is None:
                 return
-            self.bury(dead.si_pid)
+            self.reap(dead.si_pid)
 
-    def bury(self, pid: int) -> None:
+    def reap(self, pid: int) -> None:
         # The zombie still holds its number, so this reaches what the child itself forked and nothing else.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
 
 JobType = TypeVar("JobType", bound=Job)
 
-RING_AGAIN = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
+REQUEUE_AFTER = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
     "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
@@ -95,7 +95,7 @@ def let_go(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
         status=Status.QUEUED,
         lease_until=None,
         worker="",
-        updated_at=timezone.now() + timedelta(seconds=delay_s) - RING_AGAIN,
+        updated_at=timezone.now() + timedelta(seconds=delay_s) - REQUEUE_AFTER,
         **fields,
     )
 
@@ -139,9 +139,9 @@ def sweep(model: type[JobType]) -> list[UUID]:
         crashes=F("crashes") + 1,
         lease_until=None,
         worker="",
-        updated_at=now - RING_AGAIN,  # ring at once
+        updated_at=now - REQUEUE_AFTER,  # ring at once
     )
-    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - RING_AGAIN)
+    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - REQUEUE_AFTER)
     ids = list(waiting.values_list("pk", flat=True))
     waiting.filter(pk__in=ids).update(updated_at=now)
     return ids

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 JobType = TypeVar("JobType", bound=Job)
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
-BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
+HEARTBEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 BROKEN_MESSAGE = "Something broke on our side. Try again."
 
 
@@ -137,9 +137,9 @@ class HeldJob:
     def __init__(self, job: Job, on_beat: Callable[[], None] = lambda: None) -> None:
         self.job, self.on_beat, self.next_beat = job, on_beat, 0.0
 
-    def beat(self) -> None:
+    def renew(self) -> None:
         """Prolong the lease now. Raises Cancelled or LeaseLost."""
-        self.next_beat = time.monotonic() + BEAT_S
+        self.next_beat = time.monotonic() + HEARTBEAT_S
         if leases.beat(self.job):
             raise Cancelled
         self.on_beat()
@@ -147,7 +147,7 @@ class HeldJob:
     def check(self) -> None:
         """Prolong the lease if it is time to. Raises Cancelled, LeaseLost or Stopping."""
         if time.monotonic() >= self.next_beat:
-            self.beat()
+            self.renew()
         require_going_on()
 
     def wait(self, seconds: float) -> None:
@@ -155,7 +155,7 @@ class HeldJob:
         until = time.monotonic() + seconds
         self.check()
         while (left := until - time.monotonic()) > 0:
-            stopping.wait(min(BEAT_S, left))
+            stopping.wait(min(HEARTBEAT_S, left))
             self.check()
 
 
@@ -170,7 +170,7 @@ def beating(job: Job) -> Iterator[None]:
 
     def beat() -> None:
         try:
-            while not done.wait(BEAT_S):
+            while not done.wait(HEARTBEAT_S):
                 if stopping.is_set():
                     leases.let_go(job)
                     return

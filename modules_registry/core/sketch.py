@@ -34,7 +34,7 @@ def sketch(weights_source: WeightsSource, scaling: float) -> npt.NDArray[np.floa
     return (scaling * total / math.sqrt(SKETCH_LENGTH)).astype(np.float32)
 
 
-def likeness(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+def similarity(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
     """The cosine of two sketches, from -1 to 1: an estimate of the cosine of the deltas. 0 if one is zero."""
     norms = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
     return float(first @ second) / norms if norms else 0.0

@@ -35,7 +35,7 @@ class WholeBody:
 def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, body: BinaryIO) -> None:
     """Keep a file for a later commit, if its bytes are those that were announced."""
     sweep_incoming()
-    require_room(user, size_bytes)
+    require_upload_quota(user, size_bytes)
     with stored({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
         if blobs["lfs"].sha256 != sha256:
             raise Refusal("wrong_sha256", "The bytes are not those of the announced sha256. Send them again.")
@@ -44,7 +44,7 @@ def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, bo
         )
 
 
-def require_room(user: User, size_bytes: int) -> None:
+def require_upload_quota(user: User, size_bytes: int) -> None:
     waiting = IncomingFile.objects.filter(user=user).aggregate(bytes=Sum("size_bytes"))["bytes"] or 0
     if waiting + size_bytes > WAITING_UPLOADS * upload_bytes_max():
         message = "Too many of your uploads wait for a commit. Commit them, or try again tomorrow."

@@ -33,7 +33,7 @@ from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import HubReader, RemoteRepository
+from modules_registry.importing.hub_reader import ImportSource, RemoteRepository
 from modules_registry.importing.models import BaseImport
 from modules_registry.models import BaseModel
 from modules_registry.storage import StorageError
@@ -72,7 +72,7 @@ class Bringing:
         self.job = job
         self.folder: Path | None = None
         self.wait = HeldJob(job, self.count).wait
-        self.reader = HubReader(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
+        self.reader = ImportSource(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
 
     def run(self) -> None:
         repository = self.reader.look_at(self.job.repo_id, self.job.commit_id or self.job.revision)

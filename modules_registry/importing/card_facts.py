@@ -7,7 +7,7 @@ from typing import Any
 
 from hub_site.common.errors import Refusal
 from modules_registry.cards import Card
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.names import LICENSES
 from modules_registry.tags import TAGS_MAX, normalise_tags
 
 SENTENCE_LENGTH_MAX = 300
@@ -56,7 +56,7 @@ def licence_in(said: dict[str, Any]) -> str:
     named = [name.lower() for name in texts(said.get("license"))]
     if not named:
         return "unknown"
-    return named[0] if len(named) == 1 and named[0] in LICENCES else "other"
+    return named[0] if len(named) == 1 and named[0] in LICENSES else "other"
 
 
 def tags_in(said: dict[str, Any]) -> list[str]:

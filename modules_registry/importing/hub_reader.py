@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from hub_site.common.errors import Refusal
-from modules_registry.storage import HubUnavailableError
+from modules_registry.storage import RemoteUnavailableError
 from modules_registry.storage.hub_client import Incoming, typed_errors
 
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class RemoteRepository:
     files: dict[str, RemoteFile]
 
 
-class HubAway(Refusal):
+class ImportSourceUnavailable(Refusal):
     """The Hub did not answer, or was too busy, as often as it was asked. It will pass."""
 
     def __init__(self, endpoint: str) -> None:
@@ -54,7 +54,7 @@ class HubAway(Refusal):
 
 @contextmanager
 def told(repo_id: str) -> Iterator[None]:
-    """What will not pass becomes a refusal for the importing person; what will, a HubUnavailableError."""
+    """What will not pass becomes a refusal for the importing person; what will, a RemoteUnavailableError."""
     try:
         yield
     except GatedRepoError as error:
@@ -72,10 +72,10 @@ def told(repo_id: str) -> Iterator[None]:
             raise
 
 
-class HubReader:
+class ImportSource:
     """One person's way to a Hub.
 
-    Every call raises a Refusal: HubAway for what will pass.
+    Every call raises a Refusal: ImportSourceUnavailable for what will pass.
 
     Args: wait: sleeps so many seconds, and may raise to stop.
     """
@@ -150,14 +150,14 @@ class HubReader:
             try:
                 with told(repo_id):
                     return call()
-            except HubUnavailableError as error:
+            except RemoteUnavailableError as error:
                 self.wait(min(max(wait_s, error.retry_after_s), WAIT_MAX_S))
                 wait_s *= 2
         try:
             with told(repo_id):
                 return call()
-        except HubUnavailableError as error:
-            raise HubAway(self.endpoint) from error
+        except RemoteUnavailableError as error:
+            raise ImportSourceUnavailable(self.endpoint) from error
 
 
 def too_large(path: str, max_bytes: int) -> Refusal:

@@ -24,7 +24,7 @@ from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import BEAT_S, HeldJob, JobKind, run_job
+from hub_site.jobs.work import HEARTBEAT_S, HeldJob, JobKind, run_job
 from modules_registry.cards import CARD_BYTES_MAX, Card, check_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import opened, read_header
@@ -34,7 +34,7 @@ from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import HubAway, HubReader, RemoteRepository
+from modules_registry.importing.hub_reader import ImportSource, ImportSourceUnavailable, RemoteRepository
 from modules_registry.importing.lorahub import card_told
 from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.told import said_to_importer
@@ -81,10 +81,10 @@ def import_run(import_id: UUID, on_item: Callable[[ImportItem], None] = lambda i
     Args:
         on_item: called with each repository once it is clear what became of it.
     """
-    run_job(IMPORTS, import_id, lambda job: Import(job, on_item).run())
+    run_job(IMPORTS, import_id, lambda job: ModuleImportRun(job, on_item).run())
 
 
-class Import:
+class ModuleImportRun:
     """One claimed import."""
 
     def __init__(self, job: ModuleImport, on_item: Callable[[ImportItem], None]) -> None:
@@ -93,13 +93,13 @@ class Import:
         self.wait = self.held.wait
         # What the operator's token may see there is not everyone's to bring in.
         token = settings.HUB_IMPORT_TOKEN if job.owner.is_staff and not job.endpoint else ""
-        self.reader = HubReader(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
+        self.reader = ImportSource(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
 
     def run(self) -> None:
         if not self.job.is_listed:
             self.list_sources()
         for item in self.job.items.filter(state=ImportItem.State.WAITING):
-            self.held.beat()  # whoever cancels gets nothing more, however fast it goes
+            self.held.renew()  # whoever cancels gets nothing more, however fast it goes
             self.held.check()
             with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
@@ -129,11 +129,11 @@ class Import:
         return self.reader.repositories_of(owner, most=settings.HUB_IMPORT_REPOSITORIES_MAX + 1)
 
     def import_item(self, item: ImportItem, folder: Path) -> None:
-        """Bring one in, or note why not. Raises HubAway when the Hub has been away for some in a row."""
+        """Bring one in, or note why not. Raises ImportSourceUnavailable after some failures in a row."""
         try:
             self.bring(item, folder)
             self.away = 0
-        except HubAway as away:
+        except ImportSourceUnavailable as away:
             self.refuse(item, away.code, away.message)
             self.away += 1
             if self.away == AWAY_MAX:
@@ -176,7 +176,7 @@ class Import:
         sha256 = self.reader.fetch(repository, weights, folder / weights, max_bytes=max_bytes)
         if weights == LEGACY_FILE:
             with launcher().start_child(folder, CONVERT_LIMITS) as child:
-                for _ in child.events(BEAT_S):
+                for _ in child.events(HEARTBEAT_S):
                     self.held.check()
         return weights, sha256
 

@@ -44,7 +44,7 @@ def import_request(
     for source in wanted:
         require_source(source)
     with transaction.atomic():
-        require_room(owner)
+        require_import_quota(owner)
         job = ModuleImport.objects.create(
             owner=owner, namespace=namespace, sources=wanted, base_name=base, endpoint=endpoint
         )
@@ -81,7 +81,7 @@ def require_own(owner: User, import_id: UUID) -> ModuleImport:
     return job
 
 
-def require_room(owner: User) -> None:
+def require_import_quota(owner: User) -> None:
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
     most = settings.HUB_IMPORTS_UNFINISHED_MAX
     if selectors.unfinished_count(owner) >= most:

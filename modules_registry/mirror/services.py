@@ -32,7 +32,7 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
 
 
 def new_repo_id(module: Module) -> str:
-    return blobs.hub_store().hub.repo_id_for(module.namespace.name, module.name)
+    return blobs.remote_store().hub.repo_id_for(module.namespace.name, module.name)
 
 
 @transaction.atomic
@@ -48,7 +48,7 @@ def versions_come_back(module: Module) -> None:
 
     A version that lies on the Hub alone keeps its commit there: the repository may only be out of sight.
     """
-    store = blobs.hub_store()
+    store = blobs.remote_store()
     published = module.versions.exclude(hub_commit_id="").prefetch_related("files")
     here = [
         version.pk for version in published if all(store.exists(file.sha256) for file in version.files.all())

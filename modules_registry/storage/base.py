@@ -21,7 +21,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class HubFile:
+class RemoteStoreFile:
     """Where a file lies on the Hub. Nothing there changes: the commit is pinned."""
 
     repo_id: str
@@ -125,7 +125,7 @@ class RemoteStoreError(StorageError):
     code = "hub_refused"
 
 
-class HubUnavailableError(RemoteStoreError):
+class RemoteUnavailableError(RemoteStoreError):
     """It will pass: the Hub is busy, restarting, or not reachable just now."""
 
     code = "hub_unavailable"
@@ -136,7 +136,7 @@ class HubUnavailableError(RemoteStoreError):
         super().__init__(f"{self.sentence} Try again in a few minutes.")
 
 
-class HubGoneError(RemoteStoreError):
+class RemoteGoneError(RemoteStoreError):
     """A repository, or a commit of it, is no longer where it was."""
 
     code = "hub_gone"
@@ -148,7 +148,7 @@ class HubGoneError(RemoteStoreError):
         )
 
 
-class HubAlteredError(RemoteStoreError):
+class RemoteAlteredError(RemoteStoreError):
     """The Hub has other bytes than those we gave it. They are not kept and not handed out."""
 
     code = "hub_altered"

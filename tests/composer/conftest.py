@@ -19,7 +19,7 @@ HELD_OUT = [Example("fig", "FIG"), Example("lime", "LIME")]
 
 
 @pytest.fixture
-def bells(monkeypatch):
+def queued_ids(monkeypatch):
     """Every id the queue is rung with, instead of ringing it."""
     rung = []
     monkeypatch.setattr(run_composition, "delay", rung.append)

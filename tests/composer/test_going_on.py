@@ -163,7 +163,7 @@ def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice
 
     monkeypatch.setattr(runner, "store_events", store_and_wish)
     monkeypatch.setattr(runner, "TICK_S", 0.005)
-    monkeypatch.setattr(work, "BEAT_S", 0.0)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
     composition = run(ask(budget=10_000))
     assert composition.status == Status.DONE
     assert composition.report["stopped"] is True

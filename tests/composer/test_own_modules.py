@@ -3,7 +3,7 @@
 import pytest
 
 from composer.core.spec.examples import Example
-from composer.matching.leakage import own_modules, own_modules_words
+from composer.matching.leakage import leakage_text, leaking_modules
 from composer.matching.ranking import candidates
 from composer.models import Composition
 from composer.request.services import composition_request
@@ -83,14 +83,14 @@ def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, mo
 
 
 def test_named_by_hand_it_takes_part_and_every_place_warns(done, capitals, alice, api_of, browser_of):
-    warning = own_modules_words(["alice/capitals"])
+    warning = leakage_text(["alice/capitals"])
     answer = api_of(alice).post(ADDRESS, body(SHOTS, modules=["alice/capitals", "bob/first"]))
     assert answer.status_code == 202
     assert {module["name"] for module in answer.json()["modules"]} == {"alice/capitals", "bob/first"}
     assert answer.json()["warnings"] == [warning]
     assert api_of(alice).post(ADDRESS, body(SHOTS)).json()["warnings"] == []
     composition = done(selection="chosen", module_versions=[capitals.current])
-    assert own_modules(composition) == ["alice/capitals"]
+    assert leaking_modules(composition) == ["alice/capitals"]
     assert warning in browser_of(alice).get(composition.get_absolute_url()).content.decode()
     usual = done()
     assert "for that alone" not in browser_of(alice).get(usual.get_absolute_url()).content.decode()
@@ -119,7 +119,7 @@ def test_the_form_says_what_is_left_out_and_warns_when_it_is_named(ask, capitals
         "modules": ["alice/capitals"],
     }
     fragments = browser_of(alice).post("/compositions/drafts/", rows).content.decode()
-    assert own_modules_words(["alice/capitals"]) in fragments
+    assert leakage_text(["alice/capitals"]) in fragments
     assert "Left out, because" not in fragments
     fragments = browser_of(alice).post("/compositions/drafts/", rows | {"selection": "auto"}).content.decode()
     assert "for that alone" not in fragments

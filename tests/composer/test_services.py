@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from composer import selectors
-from composer.core.spec.choices import BUDGET_LIMIT, SHOTS_LIMIT
-from composer.core.spec.examples import Example, require_without_shots
+from composer.core.spec.choices import BUDGET_LIMIT, EXAMPLES_LIMIT
+from composer.core.spec.examples import Example, require_disjoint
 from composer.models import Composition
 from composer.request.services import UNFINISHED_MAX
 from composer.run.tasks import run_composition
@@ -139,7 +139,11 @@ def test_a_module_deleted_meanwhile_stays_for_the_composition_that_has_it(ask, b
         ({"name": "a\0b"}, "bad_name", "name"),
         ({"sentence": "x" * 301}, "bad_sentence", "sentence"),
         ({"shots": []}, "no_examples", "examples"),
-        ({"shots": [Example(str(i), "x") for i in range(SHOTS_LIMIT + 1)]}, "too_many_examples", "examples"),
+        (
+            {"shots": [Example(str(i), "x") for i in range(EXAMPLES_LIMIT + 1)]},
+            "too_many_examples",
+            "examples",
+        ),
         ({"held_out": [Example(str(i), "x") for i in range(1001)]}, "too_many_held_out", "held_out"),
         ({"held_out": SHOTS[:2]}, "held_out_seen", "held_out"),
         ({"held_out": [Example(" apple", "la pomme")]}, "held_out_seen", "held_out"),
@@ -159,8 +163,8 @@ def test_what_cannot_be_done_is_refused_at_its_field_and_leaves_nothing(ask, cha
 def test_held_out_examples_that_are_also_shots_are_left_out(ask):
     for seen in (SHOTS[0], Example("apple", "la pomme"), Example(" pear ", "PEAR")):
         composition = ask(held_out=[seen, *HELD_OUT])
-        assert selectors.held_out_of(composition) == HELD_OUT
-        require_without_shots(selectors.held_out_of(composition), selectors.shots_of(composition))
+        assert selectors.held_out_examples(composition) == HELD_OUT
+        require_disjoint(selectors.held_out_examples(composition), selectors.few_shot_examples(composition))
 
 
 def test_without_a_fitting_module_the_request_is_refused(alice, ask, modules, bob):

@@ -140,7 +140,7 @@ def test_the_sweeper_rings_again_for_a_job_whose_worker_vanished(job):
 
 def test_the_sweeper_rings_again_for_a_queued_job_whose_bell_was_lost_but_not_at_every_turn(job):
     assert leases.sweep(Composition) == []
-    Composition.objects.filter(pk=job.pk).update(updated_at=timezone.now() - leases.RING_AGAIN)
+    Composition.objects.filter(pk=job.pk).update(updated_at=timezone.now() - leases.REQUEUE_AFTER)
     assert leases.sweep(Composition) == [job.pk]
     assert leases.sweep(Composition) == []
 

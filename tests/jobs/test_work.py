@@ -161,12 +161,12 @@ def test_a_held_job_does_not_beat_more_often_than_it_has_to(job):
     for _ in range(5):
         held.check()
     assert len(beats) == 1
-    held.beat()
+    held.renew()
     assert len(beats) == 2
 
 
 def test_a_wait_is_as_long_as_asked_and_beats_meanwhile(job, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
     beats, began = [], time.monotonic()
     HeldJob(leases.claim(ModuleImport, job.pk, worker="w"), lambda: beats.append(1)).wait(0.3)
     assert time.monotonic() - began >= 0.3
@@ -188,7 +188,7 @@ def test_a_check_hands_the_job_back_once_the_worker_is_asked_to_end(job):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_keeps_the_lease_of_work_that_cannot_look_up(job, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
     with beating(leases.claim(ModuleImport, job.pk, worker="w")):
         ModuleImport.objects.update(lease_until=timezone.now())
         assert wait_for(
@@ -199,7 +199,7 @@ def test_a_thread_keeps_the_lease_of_work_that_cannot_look_up(job, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_hands_the_job_back_while_the_work_still_waits(job, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
 
     def transfer(held):
         with beating(held):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters
 from composer.core.methods.exact import concatenated, sum_adapters
-from composer.core.methods.layerwise import SoftmaxLayers
+from composer.core.methods.layerwise import LayerwiseSoftmax
 from composer.core.methods.svd import truncated
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.spec.choices import PUBLISHED_BUDGET
@@ -16,7 +16,7 @@ from composer.core.spec.choices import PUBLISHED_BUDGET
 MEASURED_MAX = PUBLISHED_BUDGET  # the heaviest; as many candidates as LoraHub's own search scores
 
 
-def losses_without(
+def ablation_losses(
     scorer: FewShotScorer, method: Method, weights: Sequence[float], *, cut_to: int | None, whole: float
 ) -> list[float | None]:
     """(N,) nats per token with a module's weight at zero in every layer and the others' as they are.
@@ -50,7 +50,7 @@ def heaviest_coefficients(method: Method, weights: Sequence[float]) -> Tensor:
 
 def adapters_without(method: Method, weights: Sequence[float], module: int, cut_to: int | None) -> Adapters:
     """One candidate: the composition without that module."""
-    if isinstance(method, SoftmaxLayers):  # no logit stands for a share of zero
+    if isinstance(method, LayerwiseSoftmax):  # no logit stands for a share of zero
         shares = method.by_layer(weights)
         shares[:, module] = 0
         if cut_to is None:

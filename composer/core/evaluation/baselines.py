@@ -16,7 +16,7 @@ from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel, TokenBat
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import Layer, ModuleStack
-from composer.core.search.bagging import DEFAULTS, Folds, parts_left_out
+from composer.core.search.bagging import DEFAULTS, FoldFits, fold_masks
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.spec.choices import (
@@ -56,7 +56,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineResult:
     """One baseline and what was measured of it; None where there was nothing to measure.
 
     `left_out` is on examples that it was not made from, each left out once.
@@ -74,7 +74,7 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Exam:
+class HeldOutQuestions:
     """The held-out questions: their inputs, and the prompts that the composition makes of them."""
 
     inputs: tuple[str, ...]
@@ -96,32 +96,32 @@ class BaselineComparison:
     scorer: FewShotScorer
     method: Method
     stack: ModuleStack
-    shots: Sequence[Example]
-    exam: Exam | None
+    examples: Sequence[Example]
+    questions: HeldOutQuestions | None
     best: int
     screened: Cost
     best_left_out: LeftOutLosses | None
 
-    def rivals(self) -> Iterator[Rival]:
+    def rivals(self) -> Iterator[BaselineResult]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
         yield self.scored(about("zero_shot"), {}, unfitted=True)
         yield self.best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         each = f"every weight 1/{len(self.stack)}"
         yield self.scored(about("uniform", each), uniform, unfitted=True)
-        yield in_context(self.scorer, self.shots, self.exam)
-        yield self.lora_on_shots()
+        yield in_context(self.scorer, self.examples, self.questions)
+        yield self.train_lora_on_examples()
         if self.job.baselines == "thorough":
             yield self.random_loras()
             if self.job.method != "lorahub":
                 yield self.lorahub()
 
-    def best_single(self) -> Rival:
+    def best_single(self) -> BaselineResult:
         """The best module as anybody would use it: alone, with prompts in its own template."""
         alone = self.stack.subset([self.best])
         (name,), (template,) = alone.names, alone.templates
         loss = float(token_mean(self.scorer.nats_of_singles(alone), self.scorer.label_tokens))
-        return Rival(
+        return BaselineResult(
             *about("best_single", name),
             loss if math.isfinite(loss) else None,
             self.answers(single_modules(alone, [0]), template),
@@ -136,7 +136,7 @@ class BaselineComparison:
         cost: Cost | None = None,
         *,
         unfitted: bool = False,
-    ) -> Rival:
+    ) -> BaselineResult:
         """A rival by its adapters; `cost` is what was spent before, its own few-shot loss is added.
 
         `unfitted`: it was made without the shots, so that each of them counts as left out.
@@ -146,18 +146,20 @@ class BaselineComparison:
             nats = self.scorer.nats_of(adapters)[0]
         loss = float(token_mean(nats, self.scorer.label_tokens))
         left_out = left_out_of(nats, self.scorer.label_tokens) if unfitted else None
-        return Rival(*named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out)
+        return BaselineResult(
+            *named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out
+        )
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """To the held-out questions, if there are any; in the composition's template if none is named."""
-        exam, base = self.exam, self.scorer.base
+        exam, base = self.questions, self.scorer.base
         if exam is None:
             return None
         prompts = exam.prompts if template is None else [base.prompt(text, template) for text in exam.inputs]
         (answers,) = base.answers(prompts, exam.max_new_tokens, adapters)
         return answers
 
-    def lora_on_shots(self) -> Rival:
+    def train_lora_on_examples(self) -> BaselineResult:
         """A new LoRA of the modules' usual rank and own targets, trained on the same examples."""
         rank, cost = self.stack.usual_rank, Cost(gradient_steps=LORA_STEPS)
         with cost.counted():
@@ -167,19 +169,19 @@ class BaselineComparison:
                 self.stack.layers,
                 rank=rank,
                 seed=self.job.seed,
-                shown=torch.ones(1, len(self.shots)),
+                shown=torch.ones(1, len(self.examples)),
             )
         left_out = None
-        if self.exam is None and len(self.shots) > 1:  # then it is all that can be judged by
+        if self.questions is None and len(self.examples) > 1:  # then it is all that can be judged by
             with cost.counted():
                 nats = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
-            cost.gradient_steps += LORA_STEPS * min(DEFAULTS.parts, len(self.shots))
+            cost.gradient_steps += LORA_STEPS * min(DEFAULTS.n_folds, len(self.examples))
             left_out = left_out_of(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
         rival = self.scored(about("lora_on_shots", detail), adapters, cost)
         return replace(rival, left_out=left_out)
 
-    def random_loras(self) -> Rival:
+    def random_loras(self) -> BaselineResult:
         """As many LoRAs of random numbers, of the modules' own sizes, through the same search.
 
         Source: arXiv:2602.12323, where they did about as well as recycled modules.
@@ -188,7 +190,7 @@ class BaselineComparison:
         named = about("random_loras", "random numbers of the modules' own sizes")
         return self._searched(named, stack, self.method.name, self.job)
 
-    def lorahub(self) -> Rival:
+    def lorahub(self) -> BaselineResult:
         """The published method on the same modules, or on those whose factors can be summed; else why not."""
         alike = self.stack.largest_alike()
         stack = self.stack.subset(alike) if len(alike) > 1 else self.stack
@@ -198,7 +200,9 @@ class BaselineComparison:
             detail += f", the {len(stack)} of {len(self.stack)} modules that agree in rank and layers"
         return self._searched(about("lorahub", detail), stack, "lorahub", job)
 
-    def _searched(self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: JobSpec) -> Rival:
+    def _searched(
+        self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: JobSpec
+    ) -> BaselineResult:
         cost = Cost()
         scorer = FewShotScorer(self.scorer.base, self.scorer.batch)
         try:
@@ -210,14 +214,14 @@ class BaselineComparison:
                     job,
                     scorer,
                     method,
-                    self.shots,
+                    self.examples,
                     [] if alone is None else alone.tolist(),
                     float(token_mean(scorer.nats_of_base(), scorer.label_tokens)),
                 )
                 found = fitting.find(Journal(lambda step: None))
                 adapters = method.adapters(torch.tensor([found.weights], dtype=torch.float32))
         except ComposeError as reason:
-            return Rival(*about(named[0], f"not measured: {reason}"), None, None, cost)
+            return BaselineResult(*about(named[0], f"not measured: {reason}"), None, None, cost)
         return self.scored(named, adapters, cost)
 
 
@@ -287,17 +291,19 @@ def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
 
 def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, seed: int) -> Tensor:
     """(n,) nats of each shot under a LoRA trained on the other parts of the shots."""
-    shown = parts_left_out(len(scorer.batch), DEFAULTS.parts)
+    shown = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
     adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, shown=shown)
     with torch.no_grad():
         nats = scorer.base.token_nats(scorer.batch, adapters, len(shown))
-    return Folds(torch.empty(0), nats.cpu(), shown).left_out
+    return FoldFits(torch.empty(0), nats.cpu(), shown).left_out
 
 
 # --- examples in the prompt ---------------------------------------------------
 
 
-def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | None) -> Rival:
+def in_context(
+    scorer: FewShotScorer, shots: Sequence[Example], exam: HeldOutQuestions | None
+) -> BaselineResult:
     """The base alone, shown the same examples before each question; it costs tokens every time.
 
     Each shot's own loss, with the others in its prompt, is measured too: a base for which they do not
@@ -314,14 +320,14 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     long = sum(lengths) / len(lengths)
     room = min(MAX_TOKENS, base.context_length()) - (exam.max_new_tokens if exam else 0)
     if max(lengths) > room:
-        return Rival(
+        return BaselineResult(
             *about("in_context", "the examples do not fit the base model's context"), None, None, cost
         )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
     answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
     detail = f"{tokens}; {detail}" if detail else tokens
-    return Rival(*about("in_context", detail), None, answers, cost, left_out, long)
+    return BaselineResult(*about("in_context", detail), None, answers, cost, left_out, long)
 
 
 def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from composer.core.methods.registry import make_method
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.search.bagging import DEFAULTS, parts_left_out
+from composer.core.search.bagging import DEFAULTS, fold_masks
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.selection.screening import Screening
@@ -21,7 +21,7 @@ from composer.core.spec.job_spec import JobSpec
 
 
 @dataclass(frozen=True)
-class LeavingOut:
+class CrossValidation:
     """What it takes to make a composition again without some of its shots.
 
     Attributes:
@@ -36,17 +36,17 @@ class LeavingOut:
     screening: Screening
     choose: Callable[[Sequence[int]], tuple[int, ...]]
 
-    def parts(self) -> list[tuple[list[int], list[int]]]:
+    def folds(self) -> list[tuple[list[int], list[int]]]:
         """(seen, hidden) numbers of the shots, as the default's own fits have them."""
         return [
             (shown.nonzero().flatten().tolist(), (1 - shown).nonzero().flatten().tolist())
-            for shown in parts_left_out(len(self.scorer.batch), DEFAULTS.parts)
+            for shown in fold_masks(len(self.scorer.batch), DEFAULTS.n_folds)
         ]
 
     def single(self) -> Tensor:
         """(n,) nats of each shot under the module that is best alone, of those chosen, on the others."""
         nats = torch.empty(len(self.scorer.batch))
-        for seen, hidden in self.parts():
+        for seen, hidden in self.folds():
             chosen = self.choose(seen)
             losses = self.screening.losses(chosen, numbers=seen)
             best = chosen[losses.index(min(losses))]
@@ -61,7 +61,7 @@ class LeavingOut:
                 other shots alone would have chosen the same modules.
         """
         nats = torch.empty(len(self.scorer.batch))
-        for seen, hidden in self.parts():
+        for seen, hidden in self.folds():
             chosen = self.choose(seen)
             if found is not None and chosen == kept:
                 nats[hidden] = torch.tensor(found)[hidden]

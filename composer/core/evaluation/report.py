@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from composer.core.evaluation.baselines import Rival
+from composer.core.evaluation.baselines import BaselineResult
 from composer.core.modules.sources import BASE_FILES, MODULE_FILES
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import ModuleSource
@@ -22,7 +22,7 @@ SCHEMA = 2
 PREDICTIONS_SHOWN = 200
 
 
-def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
+def baseline_row(rival: BaselineResult, held_out: Sequence[Example]) -> dict[str, Any]:
     """A rival as the report lists it; null where nothing was measured."""
     found = accuracy(rival.answers, held_out) if rival.answers is not None else None
     return {

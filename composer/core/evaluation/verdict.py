@@ -45,7 +45,7 @@ def is_surely_better(
     return sign_test(pairs.count((True, False)), pairs.count((False, True))) <= level
 
 
-RIVALS = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
+BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
 
 
 def verdict_on_held_out(
@@ -59,13 +59,13 @@ def verdict_on_held_out(
     Args:
         answers: of "composed" and of the measured keys of RIVALS, one per example.
     """
-    rivals = [key for key in RIVALS if key in answers]
+    rivals = [key for key in BASELINE_NAMES if key in answers]
     percent = {key: accuracy(answers[key], examples).percent for key in answers}
     low, high = accuracy(answers["composed"], examples).interval_percent
     figures = (
         f"On {counted(len(examples), 'held-out example')} the composition answers "
         f"{percent['composed']:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}), "
-        + ", ".join(f"{RIVALS[key]} {percent[key]:.0f} %" for key in rivals)
+        + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in rivals)
         + "."
     )
     if is_to_use(rivals, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
@@ -95,11 +95,11 @@ def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
     if best == "best_single":
         return Verdict("single", f"Use {single_name} by itself: it {said}. {figures}")
     if best == "uniform":
-        return Verdict("none", f"No search is needed: {RIVALS[best]} {said}. {figures}")
-    return Verdict("none", f"No composition is needed: {RIVALS[best]} {said}. {figures}")
+        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {said}. {figures}")
+    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {said}. {figures}")
 
 
-def verdict_without_rivals(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
+def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
     """What may be said of answers to held-out examples that nothing else was asked."""
     found = accuracy(answers, examples)
     low, high = found.interval_percent
@@ -200,7 +200,7 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         left_out: of "composed", "zero_shot" and of further measured keys of RIVALS.
     """
     composed = left_out["composed"]
-    rivals = [key for key in RIVALS if key in left_out]
+    rivals = [key for key in BASELINE_NAMES if key in left_out]
     chance = {key: 100 * statistics.fmean(one.chances) for key, one in left_out.items()}
     best = max(rivals, key=lambda key: chance[key])
     low, high = (100 * bound for bound in mean_interval(composed.chances, 0.975))
@@ -210,8 +210,8 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         f"There are no held-out examples, so each of the {len(composed.nats)} was left out of a fit once: "
         f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
-        + ", ".join(f"{RIVALS[key]} {chance[key]:.0f} %" for key in rivals)
-        + f"; its lead over {RIVALS[best]} is {round(chance['composed'] - chance[best])} points "
+        + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in rivals)
+        + f"; its lead over {BASELINE_NAMES[best]} is {round(chance['composed'] - chance[best])} points "
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )

@@ -20,7 +20,7 @@ from composer.core.spec.choices import WEIGHT_BOUND
 LOGIT_BOUND = 10.0  # two modules this far apart: one has e²⁰ times the weight of the other
 
 
-class FreeLayers:
+class LayerwiseWeights:
     """The coefficients themselves are the weights: any sign and any total, from zero."""
 
     name = "cat-layers"
@@ -57,7 +57,7 @@ class FreeLayers:
         return self.coefficients(torch.tensor([list(weights)], dtype=torch.float64))[0]
 
 
-class SoftmaxLayers(FreeLayers):
+class LayerwiseSoftmax(LayerwiseWeights):
     """LoRA Soups CAT: in each layer the coefficients are a softmax over the modules that change it.
 
     They are positive and add up to one, so nothing can be taken away and no module is left out.
@@ -78,7 +78,7 @@ class SoftmaxLayers(FreeLayers):
         return masked.softmax(-1) * self.holders
 
 
-class Auto(FreeLayers):
+class Auto(LayerwiseWeights):
     """The method whose weights `search_auto` finds."""
 
     name = "auto"

@@ -15,7 +15,7 @@ from composer.core.methods.base import (
 from composer.core.modules.module_stack import ModuleStack
 
 
-class ProductOfSums(OneWeightPerModule):
+class FactorSum(OneWeightPerModule):
     """ΔW = s (Σ wᵢBᵢ)(Σ wⱼAⱼ): factor summed with factor, then multiplied.
 
     It holds the cross terms wᵢwⱼBᵢAⱼ and is quadratic in the weights: one module at

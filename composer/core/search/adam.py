@@ -23,7 +23,7 @@ Variant = Literal["dense", "sparse", "positive"]
 
 
 @dataclass(frozen=True)
-class Fits:
+class ParallelFits:
     """P gradient fits that run side by side as one batch.
 
     Attributes:
@@ -39,7 +39,7 @@ class Fits:
 
 def fit_weights(
     loss: Callable[[Tensor], Tensor],
-    fits: Fits,
+    fits: ParallelFits,
     *,
     steps: int,
     bound: float = 1.5,
@@ -100,7 +100,7 @@ def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.opt
     return state.step
 
 
-def shrink(weights: Tensor, fits: Fits, adam: torch.optim.Adam, rate: float) -> None:
+def shrink(weights: Tensor, fits: ParallelFits, adam: torch.optim.Adam, rate: float) -> None:
     """Move every free weight toward zero, and no further, by what the penalty asks in Adam's metric.
 
     Where Adam divides a gradient by d, the threshold is rate · (penalty / N) / d: so a weight rests at

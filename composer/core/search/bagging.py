@@ -25,7 +25,7 @@ from torch import Tensor
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.search.adam import Fits, fit_weights
+from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Found, Journal, finite
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
@@ -34,10 +34,10 @@ ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
 
 
 @dataclass(frozen=True)
-class BlendSettings:
+class BaggingSettings:
     """How the bag is fitted, and what subsets are tried."""
 
-    parts: int = 5  # that the shots are cut into, each left out of one fit
+    n_folds: int = 5  # that the shots are cut into, each left out of one fit
     penalty: float = 30 * LORAHUB_PENALTY  # once LoraHub's lets the fits learn the shots by heart
     heaviest: int = 6  # modules of a fit that subsets are made of
     largest_subset: int = 3  # more skills than that in one task are rare
@@ -45,34 +45,34 @@ class BlendSettings:
     noise: float = 0.02  # a smaller weight is where the last steps happened to stop
 
 
-DEFAULTS = BlendSettings()
+DEFAULTS = BaggingSettings()
 
 
 @dataclass(frozen=True)
-class Folds:
+class FoldFits:
     """P fits, each of which left out one part of the shots.
 
     Attributes:
         weights: (P, n_weights).
         nats: (P, n) of every shot under every fit.
-        shown: (P, n) of 1 where a fit saw the shot, else 0.
+        train_mask: (P, n) of 1 where a fit saw the shot, else 0.
     """
 
     weights: Tensor
     nats: Tensor
-    shown: Tensor
+    train_mask: Tensor
 
     @property
     def left_out(self) -> Tensor:
         """(n,) nats of each shot under the fit that left it out; of a single shot, which none did, NaN."""
-        hidden = 1 - self.shown
+        hidden = 1 - self.train_mask
         return (self.nats * hidden).sum(0) / hidden.sum(0)
 
 
 Note = Callable[[Sequence[float], float], None]  # of one step: its weights (N,) and its loss
 
 
-def search_blend(
+def search_bagging(
     scorer: FewShotScorer,
     method: ExactSum,
     journal: Journal,
@@ -80,7 +80,7 @@ def search_blend(
     alone: Sequence[float],
     nothing: float,
     budget: int,
-    settings: BlendSettings = DEFAULTS,
+    settings: BaggingSettings = DEFAULTS,
 ) -> Found:
     """Greedy choice, bag and subsets; see the head of this file.
 
@@ -119,16 +119,16 @@ def adam_steps(budget: int) -> int:
     return min(ADAM_STEPS, steps_within(budget))
 
 
-def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
+def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BaggingSettings = DEFAULTS) -> int:
     """Steps of each of the bag's fits, once the scored candidates are paid for."""
-    n_fits = min(settings.parts, n_shots)
+    n_fits = min(settings.n_folds, n_shots)
     subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
     n_scored = GREEDY_BUDGET + n_fits * (subsets + 1) + 1  # each fit once more in the end, and their average
     return min(ADAM_STEPS, (budget - n_scored) // (GRADIENT_STEP_COST * n_fits))
 
 
-def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
-    """How many steps `search_blend` will tell of, one for all fits that run side by side."""
+def planned_bagging_steps(budget: int, n_shots: int, n_modules: int) -> int:
+    """How many steps `search_bagging` will tell of, one for all fits that run side by side."""
     steps = bag_steps(budget, n_shots, n_modules)
     return steps if steps >= DEFAULTS.fewest_steps else steps_within(budget)
 
@@ -196,7 +196,7 @@ def greedy_refit(
     steps = steps_within(budget - budget // 2)
     fit_weights(
         lambda w: scorer.loss_with_gradient(method, w),
-        Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
+        ParallelFits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
         steps=steps,
         learning_rate=rate_for(steps),
         on_weights=lambda w, losses: note_best(w[0].tolist(), float(losses[0])),
@@ -212,18 +212,18 @@ def fit_folds(
     journal: Journal,
     note: Note,
     budget: int,
-    settings: BlendSettings = DEFAULTS,
-) -> Folds:
+    settings: BaggingSettings = DEFAULTS,
+) -> FoldFits:
     """The bag, each of its fits averaged with the best subset of its own heaviest modules."""
-    shown = parts_left_out(len(scorer.batch), settings.parts)
+    shown = fold_masks(len(scorer.batch), settings.n_folds)
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
     bag = fit_bag(scorer, method, journal, note, shown, steps=steps, penalty=settings.penalty)
     weights = (bag + best_subsets(scorer, method, bag, shown, settings)) / 2
     weights[weights.abs() < settings.noise] = 0.0
-    return Folds(weights, scorer.nats(method, weights), shown)
+    return FoldFits(weights, scorer.nats(method, weights), shown)
 
 
-def parts_left_out(n_shots: int, parts: int) -> Tensor:
+def fold_masks(n_shots: int, parts: int) -> Tensor:
     """(P, n) of 0 and 1: each row leaves out one part of the shots; a single one is kept."""
     if n_shots == 1:
         return torch.ones(1, 1)
@@ -245,7 +245,7 @@ def fit_bag(
     n_fits, n = len(shown), len(method.stack)
     return fit_weights(
         lambda w: scorer.loss_with_gradient(method, w, shown),
-        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
+        ParallelFits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
         steps=steps,
         learning_rate=rate_for(steps),
         on_weights=lambda weights, losses: note(weights.mean(0).tolist(), float(losses.mean())),
@@ -255,7 +255,7 @@ def fit_bag(
 
 
 def best_subsets(
-    scorer: FewShotScorer, method: ExactSum, bag: Tensor, shown: Tensor, settings: BlendSettings
+    scorer: FewShotScorer, method: ExactSum, bag: Tensor, shown: Tensor, settings: BaggingSettings
 ) -> Tensor:
     """(P, N) of 0 and 1: for each fit the subset that does best, at weight 1, on the shots it saw."""
     subsets = [subsets_of_heaviest(fit, settings) for fit in bag]
@@ -272,7 +272,7 @@ def best_subsets(
     return candidates[best]
 
 
-def subsets_of_heaviest(weights: Tensor, settings: BlendSettings) -> set[tuple[int, ...]]:
+def subsets_of_heaviest(weights: Tensor, settings: BaggingSettings) -> set[tuple[int, ...]]:
     """Every choice of a few of the heaviest modules, none included, each in ascending order."""
     heavy = torch.argsort(weights, descending=True, stable=True)[: settings.heaviest].tolist()
     sizes = range(settings.largest_subset + 1)

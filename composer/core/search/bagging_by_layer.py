@@ -17,8 +17,8 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.scorer import FewShotScorer
 from composer.core.search import bagging
-from composer.core.search.adam import Fits, fit_weights
-from composer.core.search.bagging import Folds
+from composer.core.search.adam import ParallelFits, fit_weights
+from composer.core.search.bagging import FoldFits
 from composer.core.search.journal import Found, Journal
 from composer.core.spec.choices import GRADIENT_STEP_COST
 
@@ -64,24 +64,26 @@ def search_auto(
     return journal.finish(weights.tolist(), moves, left_out=taken.left_out.tolist())
 
 
-def whole_or_freed(scorer: FewShotScorer, method: Auto, journal: Journal, whole: Folds) -> tuple[Folds, str]:
+def whole_or_freed(
+    scorer: FewShotScorer, method: Auto, journal: Journal, whole: FoldFits
+) -> tuple[FoldFits, str]:
     """The fits with one weight a module or freed by layer, by their losses on what each left out."""
     freed = freed_by_layer(scorer, method, journal, whole)
     worse_nats = float((freed.left_out - whole.left_out).sum() / scorer.label_tokens.sum())
     if worse_nats > LAYERS_WORSE_NATS:
-        spread = Folds(method.spread(whole.weights), whole.nats, whole.shown)
+        spread = FoldFits(method.spread(whole.weights), whole.nats, whole.train_mask)
         return spread, "Adam on parts of the examples, best subsets"
     return freed, "Adam on parts of the examples, best subsets, Adam by layer"
 
 
-def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: Folds) -> Folds:
+def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: FoldFits) -> FoldFits:
     """A few steps of each fit with weights of their own for every layer of the modules that any fit uses."""
     used = folds.weights.ne(0).any(0).float().expand(len(folds.weights), -1)
     start = method.spread(folds.weights)
     free = method.spread(used) * method.holders.flatten()
     weights = fit_weights(
-        lambda w: scorer.loss_with_gradient(method, w, folds.shown),
-        Fits(start, free, torch.zeros(len(start))),
+        lambda w: scorer.loss_with_gradient(method, w, folds.train_mask),
+        ParallelFits(start, free, torch.zeros(len(start))),
         steps=LAYER_STEPS,
         bound=2 * method.bound,  # a module that is already at its bound may still differ between layers
         learning_rate=LAYER_RATE,
@@ -89,18 +91,18 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
         journal=journal,
         name="layers",
     )
-    return Folds(weights, scorer.nats(method, weights), folds.shown)
+    return FoldFits(weights, scorer.nats(method, weights), folds.train_mask)
 
 
 def layers_cost(n_shots: int) -> int:
     """What freeing the layers costs of a budget of scored candidates."""
-    n_fits = min(bagging.DEFAULTS.parts, n_shots)
+    n_fits = min(bagging.DEFAULTS.n_folds, n_shots)
     return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # each is scored once more in the end
 
 
-def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
+def planned_auto_steps(budget: int, n_shots: int, n_modules: int) -> int:
     """How many steps `search_auto` will tell of, as far as one can know before."""
     left = budget - layers_cost(n_shots)
     if bagging.bag_steps(left, n_shots, n_modules) < bagging.DEFAULTS.fewest_steps:
         return bagging.steps_within(budget)
-    return bagging.planned_steps(left, n_shots, n_modules) + LAYER_STEPS
+    return bagging.planned_bagging_steps(left, n_shots, n_modules) + LAYER_STEPS

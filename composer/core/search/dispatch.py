@@ -11,11 +11,9 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_loss, mean_size, token_mean
-from composer.core.search.adam import Fits, Variant, fit_weights
-from composer.core.search.bagging import DEFAULTS, adam_steps, rate_for, search_blend
-from composer.core.search.bagging import planned_steps as blend_steps
-from composer.core.search.bagging_by_layer import planned_steps as auto_steps
-from composer.core.search.bagging_by_layer import search_auto
+from composer.core.search.adam import ParallelFits, Variant, fit_weights
+from composer.core.search.bagging import DEFAULTS, adam_steps, planned_bagging_steps, rate_for, search_bagging
+from composer.core.search.bagging_by_layer import planned_auto_steps, search_auto
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Found, Journal
 from composer.core.search.lbfgs import fit_lbfgs, rounded_size
@@ -50,7 +48,7 @@ class WeightSearch:
     job: JobSpec
     scorer: FewShotScorer
     method: Method
-    shots: Sequence[Example]
+    examples: Sequence[Example]
     alone: Sequence[float]
     nothing: float
 
@@ -74,8 +72,8 @@ class WeightSearch:
         """How many steps the search will tell of, as far as one can know before."""
         job, search = self.job, self.search
         if search == "blend":
-            planned = auto_steps if isinstance(self.method, Auto) else blend_steps
-            return planned(job.budget, len(self.shots), len(self.method.stack))
+            planned = planned_auto_steps if isinstance(self.method, Auto) else planned_bagging_steps
+            return planned(job.budget, len(self.examples), len(self.method.stack))
         if search in choices.GRADIENT_SEARCHES:
             return adam_steps(job.budget)
         return job.budget if search != "greedy" else 1
@@ -111,7 +109,7 @@ class WeightSearch:
                 self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
             )
         if search == "blend" and isinstance(self.method, ExactSum):
-            return search_blend(
+            return search_bagging(
                 self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
             )
         if search in VARIANTS:
@@ -137,7 +135,7 @@ class WeightSearch:
         steps = adam_steps(self.job.budget)
         weights = fit_weights(
             self._loss_with_gradient,
-            Fits(start, torch.ones_like(start), torch.tensor([penalty])),
+            ParallelFits(start, torch.ones_like(start), torch.tensor([penalty])),
             steps=steps,
             bound=self.method.bound,
             learning_rate=rate_for(steps),
@@ -185,11 +183,11 @@ class WeightSearch:
     def _share_wrong(self, weights: Tensor) -> Tensor:
         """(P,) from 0 to 1, by greedy answers to the shots."""
         base: FrozenBaseModel = self.scorer.base
-        prompts = [base.prompt(shot.input) for shot in self.shots]
-        length = longest_useful_answer(self.shots, self.job.max_new_tokens)
+        prompts = [base.prompt(shot.input) for shot in self.examples]
+        length = longest_useful_answer(self.examples, self.job.max_new_tokens)
         answers = base.answers(prompts, length, self.method.adapters(weights), len(weights))
         wrong = [
-            [not is_exact_match(answer, shot.output) for answer, shot in zip(own, self.shots, strict=True)]
+            [not is_exact_match(answer, shot.output) for answer, shot in zip(own, self.examples, strict=True)]
             for own in answers
         ]
         return torch.tensor(wrong, dtype=torch.float32).mean(-1)

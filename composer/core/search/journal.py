@@ -38,13 +38,13 @@ class FitState:
 
     Attributes:
         fit: which fit of the search; a search may make several, one after the other.
-        told: how many steps of the whole search were told by then.
+        n_steps: how many steps of the whole search were told by then.
         tensors: float32, float64 or int64, by name.
     """
 
     fit: str
     step: int
-    told: int
+    n_steps: int
     tensors: Mapping[str, Tensor]
 
 
@@ -124,12 +124,12 @@ class Journal:
             shapes: tensors that some of the state's must agree with in shape.
         """
         state = self._record.states.get(fit)
-        if state is None or not len(self.steps) <= state.told <= len(self._record.steps):
+        if state is None or not len(self.steps) <= state.n_steps <= len(self._record.steps):
             return None
         for name, like in shapes.items():
             if name not in state.tensors or state.tensors[name].shape != like.shape:
                 raise InvalidJobError("The state on record is of another search: it cannot go on from it.")
-        for step in self._record.steps[len(self.steps) : state.told]:
+        for step in self._record.steps[len(self.steps) : state.n_steps]:
             self._keep(step)
         return state
 
@@ -185,7 +185,7 @@ def state_event(state: FitState) -> dict[str, Any]:
         "event": "state",
         "fit": state.fit,
         "step": state.step,
-        "told": state.told,
+        "told": state.n_steps,
         "tensors": {name: packed(tensor) for name, tensor in state.tensors.items()},
     }
 

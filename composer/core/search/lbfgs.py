@@ -21,7 +21,7 @@ ValueAndGradient = Callable[[Tensor], tuple[float, Tensor]]
 
 
 @dataclass
-class Standing:
+class LbfgsState:
     """All that the next iteration depends on; float64, so that differences of gradients keep digits."""
 
     weights: Tensor  # (n,)
@@ -32,7 +32,7 @@ class Standing:
     evaluations: int
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> "Standing":
+    def of(cls, tensors: Mapping[str, Tensor]) -> "LbfgsState":
         """What `tensors` made of it, once more."""
         value, evaluations = float(tensors["value"]), int(tensors["evaluations"])
         pairs = tensors["moves"], tensors["changes"]
@@ -73,7 +73,7 @@ def fit_lbfgs(
         iteration, standing = 0, begin(evaluate, start)
         journal.note(standing.weights.tolist(), standing.value)
     else:
-        iteration, standing = state.step, Standing.of(state.tensors)
+        iteration, standing = state.step, LbfgsState.of(state.tensors)
     while standing.evaluations < evaluations and line_search(evaluate, standing, evaluations, bound):
         iteration += 1
         journal.note(standing.weights.tolist(), standing.value)
@@ -82,15 +82,15 @@ def fit_lbfgs(
     return standing.weights.float()
 
 
-def begin(evaluate: ValueAndGradient, start: Tensor) -> Standing:
+def begin(evaluate: ValueAndGradient, start: Tensor) -> LbfgsState:
     """The first evaluation."""
     weights = start.double()
     value, gradient = evaluate(weights)
     nothing = torch.zeros(0, len(weights), dtype=torch.float64)
-    return Standing(weights, value, gradient.double(), nothing, nothing, 1)
+    return LbfgsState(weights, value, gradient.double(), nothing, nothing, 1)
 
 
-def line_search(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bound: float) -> bool:
+def line_search(evaluate: ValueAndGradient, standing: LbfgsState, evaluations: int, bound: float) -> bool:
     """Go down along the direction, by half as much until it is enough; False when nothing is.
 
     What is remembered may mislead; then it is forgotten, and the slope itself is followed.
@@ -103,7 +103,7 @@ def line_search(evaluate: ValueAndGradient, standing: Standing, evaluations: int
     return go_down(evaluate, standing, evaluations, bound)
 
 
-def go_down(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bound: float) -> bool:
+def go_down(evaluate: ValueAndGradient, standing: LbfgsState, evaluations: int, bound: float) -> bool:
     direction = -times_inverse_hessian(standing, bound)
     length = 1.0 if len(standing.moves) else min(1.0, 0.5 / max(float(direction.abs().max()), 1e-12))
     while length >= SHORTEST and standing.evaluations < evaluations:
@@ -119,14 +119,14 @@ def go_down(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bo
     return False
 
 
-def remember(standing: Standing, move: Tensor, change: Tensor) -> None:
+def remember(standing: LbfgsState, move: Tensor, change: Tensor) -> None:
     """Keep a pair, if the function curves upward along it; the oldest goes."""
     if float(move @ change) > 1e-10:
         standing.moves = torch.cat([standing.moves, move.unsqueeze(0)])[-MEMORY:]
         standing.changes = torch.cat([standing.changes, change.unsqueeze(0)])[-MEMORY:]
 
 
-def times_inverse_hessian(standing: Standing, bound: float) -> Tensor:
+def times_inverse_hessian(standing: LbfgsState, bound: float) -> Tensor:
     """(n,): the gradient times the inverse Hessian, as the remembered pairs let it be seen.
 
     Zero for weights that lie at a bound and would go beyond.

@@ -19,7 +19,7 @@ def task_text(shots: Sequence[Example], sentence: str) -> str:
     return "\n".join([*lines, *(f"{shot.input}\n{shot.output}" for shot in shots)])
 
 
-def text_likeness(base: FrozenBaseModel, task: str, texts: Sequence[str]) -> list[float]:
+def text_similarity(base: FrozenBaseModel, task: str, texts: Sequence[str]) -> list[float]:
     """The cosine, from -1 to 1, of each module's text to the task's; -1 for a module without a text.
 
     What all texts have in common, their mean, is taken off first: the hidden states of a language
@@ -76,7 +76,7 @@ def hidden_states(base: FrozenBaseModel, windows: Sequence[Sequence[int]]) -> tu
     return states.float().cpu(), mask.float()
 
 
-def delta_likeness(stack: ModuleStack, index: int) -> list[float]:
+def delta_similarity(stack: ModuleStack, index: int) -> list[float]:
     """The cosine of every module's ΔW, all layers together, to that of the module at `index`.
 
     <ΔWᵢ, ΔWⱼ> = sᵢsⱼ · sum((BᵢᵀBⱼ) ∘ (AᵢAⱼᵀ)): exact, and no ΔW is ever made. It is what the

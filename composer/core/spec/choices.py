@@ -310,7 +310,7 @@ GRADIENT_FREE_BUDGET = {  # fewer would only probe
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
 RANK_LIMIT = 1024  # of a module, and of an adapter that is made smaller
-SHOTS_LIMIT = 64  # examples that a search may read; few-shot means few
+EXAMPLES_LIMIT = 64  # examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
 TEXT_LIMIT = 20_000  # characters of what a module's author, or a task's, says in words
 
@@ -322,6 +322,6 @@ def level_budget(level: str, method: str) -> int:
     return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
 
 
-def names(choices: tuple[Choice, ...]) -> tuple[str, ...]:
+def choice_names(choices: tuple[Choice, ...]) -> tuple[str, ...]:
     """The stable names, in the order they are offered."""
     return tuple(choice.name for choice in choices)

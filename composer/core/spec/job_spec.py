@@ -52,7 +52,7 @@ class JobSpec:
     sentence: str = ""  # what the task is, in words
 
 
-def read_job(folder: Path) -> JobSpec:
+def read_job_spec(folder: Path) -> JobSpec:
     """Read and check job.json.
 
     Raises:
@@ -62,11 +62,11 @@ def read_job(folder: Path) -> JobSpec:
         asked = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
-    method = one_of(asked, "method", choices.names(choices.METHODS), choices.DEFAULT_METHOD)
+    method = read_choice(asked, "method", choices.choice_names(choices.METHODS), choices.DEFAULT_METHOD)
     select = str(given(asked, "select", "all"))
     parse_selectors(select)
     base = asked.get("base") or {}
-    search = search_name(asked, method)
+    search = read_search(asked, method)
     if method == "auto" and search != "auto":
         method = "exact"  # whoever names a search wants that one, on the default's own sum
     modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
@@ -80,20 +80,20 @@ def read_job(folder: Path) -> JobSpec:
         method=method,
         search=search,
         select=select,
-        budget=whole_number(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
-        seed=whole_number(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
+        budget=read_integer(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
+        seed=read_integer(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
         template=require_template(
             given(asked, "template", shared_template(module.template for module in modules))
         ),
-        max_new_tokens=whole_number(
+        max_new_tokens=read_integer(
             asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
-        rank=None if asked.get("rank") is None else whole_number(asked, "rank", 0, choices.RANK_LIMIT),
-        baselines=one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
-        objective=objective_name(asked, method, search),
-        batch_size=batch_size_of(asked, method),
-        precision=one_of(asked, "precision", choices.names(choices.PRECISIONS), "fp32"),
-        device=one_of(asked, "device", choices.names(choices.DEVICES), "cpu"),
+        rank=None if asked.get("rank") is None else read_integer(asked, "rank", 0, choices.RANK_LIMIT),
+        baselines=read_choice(asked, "baselines", choices.choice_names(choices.BASELINES), "always"),
+        objective=read_objective(asked, method, search),
+        batch_size=read_batch_size(asked, method),
+        precision=read_choice(asked, "precision", choices.choice_names(choices.PRECISIONS), "fp32"),
+        device=read_choice(asked, "device", choices.choice_names(choices.DEVICES), "cpu"),
         sentence=str(asked.get("sentence") or "")[: choices.TEXT_LIMIT],
     )
 
@@ -118,18 +118,18 @@ def require_distinct(names: Sequence[str]) -> None:
             raise InvalidJobError(f"{count} modules are called {name}. Give each a name of its own.")
 
 
-def search_name(asked: Mapping[str, Any], method: str) -> str:
+def read_search(asked: Mapping[str, Any], method: str) -> str:
     """One of the method's searches, or `nevergrad:` and a name that only nevergrad can judge."""
     search = asked.get("search")
     if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
         return search
     offered = choices.SEARCHES_OF_METHOD[method]
-    return one_of(asked, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
+    return read_choice(asked, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
 
 
-def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
+def read_objective(asked: Mapping[str, Any], method: str, search: str) -> str:
     """The objective; the share of right answers has no slope for a gradient to follow."""
-    objective = one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
+    objective = read_choice(asked, "objective", choices.choice_names(choices.OBJECTIVES), "loss")
     really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
     with_gradient = ("blend", *choices.GRADIENT_SEARCHES)
     if objective != "loss" and really in with_gradient:
@@ -146,7 +146,7 @@ def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
     return objective
 
 
-def batch_size_of(asked: Mapping[str, Any], method: str) -> int | None:
+def read_batch_size(asked: Mapping[str, Any], method: str) -> int | None:
     """Examples in one mean of the objective; only lorahub's has such means."""
     if asked.get("batch_size") is None:
         return None
@@ -154,7 +154,7 @@ def batch_size_of(asked: Mapping[str, Any], method: str) -> int | None:
         raise InvalidJobError(
             f"A batch size changes the objective of the method lorahub alone; leave it out for {method}."
         )
-    return whole_number(asked, "batch_size", 1, choices.SHOTS_LIMIT)
+    return read_integer(asked, "batch_size", 1, choices.EXAMPLES_LIMIT)
 
 
 def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
@@ -163,7 +163,7 @@ def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
     return default if value is None else value
 
 
-def one_of(
+def read_choice(
     asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
 ) -> str:
     """The chosen name, if there is such a choice.
@@ -177,7 +177,7 @@ def one_of(
     return str(value)
 
 
-def whole_number(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
+def read_integer(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
     """The number, if it is whole and within its bounds; null means the default."""
     value = given(asked, key, default)
     if type(value) is not int or not lowest <= value <= highest:

@@ -19,7 +19,7 @@ class Selector:
     count: int | None
 
     @property
-    def reads_the_shots(self) -> bool:
+    def depends_on_examples(self) -> bool:
         """Whether other shots might have it choose other modules."""
         return self.name in ("screen", "near")
 

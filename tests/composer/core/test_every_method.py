@@ -23,7 +23,7 @@ from composer.core.spec.errors import MismatchedModulesError
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 
-METHODS = choices.names(choices.METHODS)
+METHODS = choices.choice_names(choices.METHODS)
 SUMS = sorted(choices.TAKES_ANY_SHAPE)
 FACTORWISE = sorted(set(METHODS) - choices.TAKES_ANY_SHAPE)
 EXAMPLES = [Example("cat dog", "chat"), Example("fig", "figue figue scie")]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from composer.core.evaluation.baselines import train_loras
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.lorahub import FactorSum
 from composer.core.model import gradient
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
@@ -55,7 +55,7 @@ def loss_and_slope(scorer, method, weights, shots):
     return loss.detach(), slope
 
 
-@pytest.mark.parametrize("method", [ExactSum, ProductOfSums])
+@pytest.mark.parametrize("method", [ExactSum, FactorSum])
 @pytest.mark.parametrize(
     ("pairs", "expected"), [(2 * len(SHOTS), {len(SHOTS)}), (2, {1, 2}), (1, {1})], ids=str
 )

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from composer.core.search.adam import Fits, Found, fit_weights
+from composer.core.search.adam import Found, ParallelFits, fit_weights
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import FitState, Journal, SearchRecord, read_record, state_event
 from composer.core.search.lbfgs import fit_lbfgs
@@ -139,7 +139,7 @@ def test_fits_side_by_side_move_as_if_each_were_alone():
         return ((weights - TARGET) ** 2).sum(-1)
 
     def fits(rows):
-        return Fits(torch.zeros(2, 4)[rows], torch.ones(2, 4)[rows], torch.tensor([0.0, 2.0])[rows])
+        return ParallelFits(torch.zeros(2, 4)[rows], torch.ones(2, 4)[rows], torch.tensor([0.0, 2.0])[rows])
 
     both = fit_weights(loss, fits(slice(0, 2)), steps=300)
     for row in (0, 1):
@@ -153,7 +153,7 @@ def test_fits_side_by_side_move_as_if_each_were_alone():
 
 def test_a_weight_that_is_not_free_stays_and_none_leaves_its_bounds():
     free = torch.tensor([[1.0, 0.0, 1.0, 1.0]])
-    fits = Fits(torch.full((1, 4), 0.5), free, torch.zeros(1))
+    fits = ParallelFits(torch.full((1, 4), 0.5), free, torch.zeros(1))
     weights = fit_weights(lambda w: -w.sum(-1), fits, steps=100, bound=1.5)
     assert weights[0].tolist() == [1.5, 0.5, 1.5, 1.5]
 
@@ -188,7 +188,7 @@ def slope(weights):
 
 
 def fit_by_adam(journal, variant="dense"):
-    fits = Fits(torch.zeros(2, 4), torch.ones(2, 4), torch.tensor([0.05, 0.4]))
+    fits = ParallelFits(torch.zeros(2, 4), torch.ones(2, 4), torch.tensor([0.05, 0.4]))
     return fit_weights(
         slope,
         fits,
@@ -249,7 +249,9 @@ def test_a_state_of_another_search_is_refused():
     _, lines, _ = told_by(fit_by_adam)
 
     def smaller(journal):
-        return fit_weights(slope, Fits(*torch.zeros(2, 1, 4), torch.zeros(1)), steps=47, journal=journal)
+        return fit_weights(
+            slope, ParallelFits(*torch.zeros(2, 1, 4), torch.zeros(1)), steps=47, journal=journal
+        )
 
     with pytest.raises(InvalidJobError):
         told_by(smaller, record=read_record(lines))
@@ -263,7 +265,7 @@ def test_a_damaged_record_is_refused(line):
 
 def test_the_sparse_fit_is_the_lasso():
     # (w - t)² + (penalty / 4)·|w| is lowest at t moved toward zero by penalty / 8.
-    fits = Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([4.0]))
+    fits = ParallelFits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([4.0]))
     weights = fit_weights(lambda w: ((w - TARGET) ** 2).sum(-1), fits, steps=600, variant="sparse")
     torch.testing.assert_close(weights[0], torch.tensor([0.3, 0.0, 0.0, 0.6]), atol=0.01, rtol=0)
     assert weights[0, 1] == 0
@@ -271,7 +273,7 @@ def test_the_sparse_fit_is_the_lasso():
 
 
 def test_the_positive_fit_takes_nothing_away():
-    fits = Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.zeros(1))
+    fits = ParallelFits(torch.zeros(1, 4), torch.ones(1, 4), torch.zeros(1))
     weights = fit_weights(lambda w: ((w - TARGET) ** 2).sum(-1), fits, steps=600, variant="positive")
     torch.testing.assert_close(weights[0], TARGET.clamp(min=0), atol=0.01, rtol=0)
 

@@ -16,7 +16,7 @@ from composer.core.model.scorer import token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.job_spec import read_job_spec
 from composer.core.spec.templates import require_template, shared_template
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
 
@@ -35,7 +35,7 @@ def made(job: Path, templates, **asked) -> CompositionRun:
         if template is not None:
             row["template"] = template
     (job / "job.json").write_text(json.dumps({**description, **asked}))
-    composition = CompositionRun(read_job(job), lambda event: None)
+    composition = CompositionRun(read_job_spec(job), lambda event: None)
     composition.make(job / "out")
     return composition
 
@@ -64,11 +64,11 @@ def test_a_module_alone_is_screened_and_answers_in_its_own_template(tmp_path, ki
     assert alone == pytest.approx([loss for loss, _ in expected], rel=1e-4)
     assert alone[0] != pytest.approx(by_hand(job, 0, "{input}")[0], rel=1e-3)
 
-    single = next(rival for rival in composition.rivals if rival.key == "best_single")
+    single = next(rival for rival in composition.baselines if rival.key == "best_single")
     best = alone.index(min(alone))
     assert single.detail == f"alice/m{best}"
     assert single.few_shot_loss_nats == pytest.approx(alone[best], rel=1e-4)
-    race = composition._race(composition._exam(), None)
+    race = composition._comparison(composition._held_out_questions(), None)
     for i, (loss, answers) in enumerate(expected):
         rival = replace(race, best=i).best_single()
         assert (rival.few_shot_loss_nats, rival.answers) == (pytest.approx(loss, rel=1e-4), answers)
@@ -146,7 +146,7 @@ def test_a_whole_job_can_chat(tmp_path):
     with_chat(job / "base")
     composition = made(job, (None, None))
     assert json.loads((job / "out" / "report.json").read_text())["template"] == "chat"
-    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in composition.rivals)
+    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in composition.baselines)
 
 
 def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):

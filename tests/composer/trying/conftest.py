@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def rung(monkeypatch):
+def queued_ids(monkeypatch):
     """Every id the queue is rung with, instead of ringing it."""
     ids = []
     monkeypatch.setattr(run_tryout, "delay", ids.append)
@@ -64,7 +64,7 @@ def errands_launcher():
 def residents(errands_launcher, data_folder, monkeypatch):
     """Room for two bases, whose children do what the question says."""
     room = Residents(data_folder / "residents", errands_launcher, Limits(memory_mb=512), most=2)
-    monkeypatch.setattr(runner, "residents", lambda: room)
+    monkeypatch.setattr(runner, "loaded_bases", lambda: room)
     yield room
     room.leave()
     assert list((data_folder / "residents").glob("*")) == []

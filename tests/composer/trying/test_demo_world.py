@@ -31,10 +31,10 @@ def real_launcher():
 
 @pytest.fixture
 def room(real_launcher, settings):
-    runner.residents.cache_clear()
-    yield runner.residents()
-    runner.residents().leave()
-    runner.residents.cache_clear()
+    runner.loaded_bases.cache_clear()
+    yield runner.loaded_bases()
+    runner.loaded_bases().leave()
+    runner.loaded_bases.cache_clear()
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def hub(settings, files, monkeypatch):
 
 
 @pytest.fixture
-def bells(monkeypatch):
+def queued_ids(monkeypatch):
     rung = []
     monkeypatch.setattr(run_base_import, "delay", rung.append)
     return rung
@@ -203,7 +203,7 @@ def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_request_is_cancelled_while_its_files_come(hub, staff, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.0)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
     job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
 
     def cancel(handler):
@@ -353,7 +353,7 @@ def test_in_the_admin_a_request_is_cancelled_and_tried_again(staff, browser_of, 
 
 def test_the_sweep_rings_for_what_waits(staff):
     job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
-    BaseImport.objects.update(updated_at=job.created_at - leases.RING_AGAIN)
+    BaseImport.objects.update(updated_at=job.created_at - leases.REQUEUE_AFTER)
     assert base_runner.sweep() == [job.pk]
 
 

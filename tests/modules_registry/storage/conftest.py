@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from modules_registry.storage import HubSettings, StoreSettings, make_store
+from modules_registry.storage import RemoteStoreSettings, StoreSettings, make_store
 from tests.awkward_hub import AwkwardHub, awkward_hub
 
 
@@ -21,7 +21,7 @@ def hub() -> Iterator[AwkwardHub]:
 @pytest.fixture
 def settings_of(folder, hub):
     """Both stores' settings by name."""
-    remote = HubSettings(hub.endpoint, "hf_secret", "us")
+    remote = RemoteStoreSettings(hub.endpoint, "hf_secret", "us")
     return {"disk": StoreSettings("disk", folder), "hub": StoreSettings("hub", folder, remote)}
 
 
