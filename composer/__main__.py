@@ -142,7 +142,7 @@ def compose(asked: argparse.Namespace) -> None:
         folder = Path(scratch)
         write_job(folder, asked)
         read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
-        base, *modules = fetched(asked.base, asked.modules, tell)
+        base, *modules = fetch_sources(asked.base, asked.modules, tell)
         require_apart(asked.out, [base, *modules])
         write_job(folder, asked, base, modules)
         run_job(folder, asked.out, tell)
@@ -174,7 +174,7 @@ def evaluate(asked: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
     examples_in(asked.examples, choices.HELD_OUT_LIMIT)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
-    base, *modules = fetched(asked.base, [] if asked.adapter is None else [asked.adapter], tell)
+    base, *modules = fetch_sources(asked.base, [] if asked.adapter is None else [asked.adapter], tell)
     from composer.core.evaluation import scoring
 
     figures = scoring.evaluate_adapter(
@@ -224,7 +224,7 @@ def require_writable(out: Path) -> None:
         raise InvalidJobError(f"Nothing can be written to {out}.") from error
 
 
-def fetched(base: str, modules: Sequence[str], tell: Tell) -> list[Source]:
+def fetch_sources(base: str, modules: Sequence[str], tell: Tell) -> list[Source]:
     """The base and the modules, those of a Hub on this machine; each that has to come from one is told."""
 
     def found(reference: str, source: Callable[[str], Source]) -> Source:

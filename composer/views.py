@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
-from composer.access import own
+from composer.access import get_own_composition
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.publish.forms import publish_panel
@@ -68,7 +68,7 @@ def states_to_choose(owner: User, chosen: str) -> list[dict[str, Any]]:
 @require_safe
 def composition_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The page to watch it on while it runs; its report when it is done; why, when it is not."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
         context |= owner_report(request, composition)
@@ -104,14 +104,14 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
 @login_required
 @require_POST
 def composition_cancel_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    own(request, composition_id)
+    get_own_composition(request, composition_id)
     return redirect(composition_cancel(owner=request.user, composition_id=composition_id))
 
 
 @login_required
 @require_POST
 def composition_stop_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
         composition_stop(owner=request.user, composition_id=composition_id)
     except Refusal as refusal:
@@ -122,7 +122,7 @@ def composition_stop_page(request: SignedInRequest, composition_id: UUID) -> Htt
 @login_required
 @require_POST
 def composition_delete_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
         composition_delete(owner=request.user, composition_id=composition_id)
     except Refusal as refusal:

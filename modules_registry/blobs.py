@@ -50,10 +50,10 @@ def remote_store_settings() -> RemoteStoreSettings:
 
 def remote_store() -> "RemoteStore":
     """The store with its Hub; only where there is one."""
-    return make_remote_store(store_settings(), hub_file)
+    return make_remote_store(store_settings(), find_remote_file)
 
 
-def hub_file(sha256: str) -> RemoteStoreFile | None:
+def find_remote_file(sha256: str) -> RemoteStoreFile | None:
     """A place on the Hub that holds these bytes."""
     file = published_files().filter(sha256=sha256).first()
     return as_remote_file(file) if file else None
@@ -89,7 +89,7 @@ def refused_at(field: str, error: StorageError) -> Refusal:
 
 
 @contextmanager
-def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
+def store_files(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
     """Put files into the store, in one transaction with the rows that will name them.
 
     Whatever goes wrong before its end, neither the rows nor the new files stay.
@@ -131,7 +131,7 @@ def lock_blobs(*, shared: bool) -> None:
 
 def store() -> Store:
     """Where the files are, as the settings say."""
-    return make_store(store_settings(), hub_file)
+    return make_store(store_settings(), find_remote_file)
 
 
 def open_stored(sha256: str) -> BinaryIO:

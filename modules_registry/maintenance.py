@@ -16,8 +16,8 @@ from django.db.models import ForeignKey
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import (
     blobs_forget,
+    find_remote_file,
     has_remote_store,
-    hub_file,
     lock_blobs,
     published_files,
     remote_store,
@@ -99,7 +99,7 @@ def evict(limit_bytes: int) -> int:
 @transaction.atomic
 def evict_one(sha256: str) -> bool:
     lock_blobs(shared=False)  # no row may come to name it meanwhile
-    is_on_the_hub = selectors.can_be_fetched_again(sha256)
+    is_on_the_hub = selectors.is_stored_remotely(sha256)
     if is_on_the_hub:
         modules_registry_blobs.store().delete(sha256)
     return is_on_the_hub
@@ -119,26 +119,26 @@ def findings() -> Iterator[Finding]:
     store = modules_registry_blobs.store()
     yield from missing(store)
     for sha256 in store.verify():
-        yield Finding("altered", f"{named(sha256)} has other bytes than were stored.", sha256)
+        yield Finding("altered", f"{blob_name(sha256)} has other bytes than were stored.", sha256)
     for sha256 in orphans(store):
         yield Finding("orphaned", f"{sha256} belongs to nothing.", sha256)
     if has_remote_store():
-        yield from wrong_on_the_hub()
+        yield from remote_findings()
 
 
 def missing(store: Store) -> Iterator[Finding]:
     for model in stored_file_models():
         for row in model._default_manager.iterator():
             if not store.exists(row.sha256) and not can_be_evicted(row.sha256):
-                sentence = f"{described(row)} is missing: {row.sha256}."
+                sentence = f"{row_name(row)} is missing: {row.sha256}."
                 yield Finding("missing", sentence, row.sha256)
 
 
 def can_be_evicted(sha256: str) -> bool:
-    return has_remote_store() and hub_file(sha256) is not None
+    return has_remote_store() and find_remote_file(sha256) is not None
 
 
-def wrong_on_the_hub() -> Iterator[Finding]:
+def remote_findings() -> Iterator[Finding]:
     hub = remote_store().hub
     for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
         try:
@@ -205,16 +205,16 @@ def stored_file_models() -> list[type[StoredFile]]:
     return [model for model in apps.get_models() if issubclass(model, StoredFile)]
 
 
-def named(sha256: str) -> str:
+def blob_name(sha256: str) -> str:
     """What a person knows a file by."""
     for model in stored_file_models():
         row = model._default_manager.filter(sha256=sha256).first()
         if row is not None:
-            return described(row)
+            return row_name(row)
     return sha256
 
 
-def described(row: StoredFile) -> str:
+def row_name(row: StoredFile) -> str:
     if isinstance(row, VersionFile):
         return f"{row.path} of {row.version.module.full_name} ({row.version.revision})"
     owner = next(field.name for field in row._meta.fields if isinstance(field, ForeignKey))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from composer.core import stages
 from composer.core.evaluation import report
-from composer.core.evaluation.ablation import ablation_losses, shortened
+from composer.core.evaluation.ablation import ablation_losses, limit_rank
 from composer.core.evaluation.baselines import (
     BaselineComparison,
     BaselineResult,
@@ -62,14 +62,14 @@ from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal, SearchRecord, SearchStep, read_record, state_event
 from composer.core.search.nevergrad_search import require_optimizer
-from composer.core.selection.compatibility import compatible, joined_ranks, select_modules
+from composer.core.selection.compatibility import joined_ranks, select_compatible, select_modules
 from composer.core.selection.screening import Screening, context_sha256, read_screened
 from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_disjoint
 from composer.core.spec.job_spec import JobSpec, read_job_spec
-from composer.core.spec.metrics import counted, longest_useful_answer
+from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.stages import Stage
 
@@ -151,7 +151,7 @@ class CompositionRun:
                 name=job.base_name,
             )
             require_room(self.base, self.held_out, "Held-out example")
-            fitting, self.left_out = compatible(
+            fitting, self.left_out = select_compatible(
                 modules,
                 self.base.linear_layers(),
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
@@ -171,7 +171,7 @@ class CompositionRun:
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
-                self.leaving_out = CrossValidation(
+                self.cross_validation = CrossValidation(
                     job, self.scorer, everything, self.screening, self._chosen_by
                 )
                 self.kept = self._chosen_by(range(len(self.examples)))
@@ -199,7 +199,7 @@ class CompositionRun:
                     Journal(
                         self._on_step,
                         on_state=lambda state: self.emit(state_event(state)),
-                        record=recorded(self.job.folder),
+                        record=read_search_record(self.job.folder),
                     )
                 )
                 self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
@@ -235,7 +235,7 @@ class CompositionRun:
     def evaluate(self, out: Path) -> None:
         """Answer the held-out examples, by the written adapter first, then by each baseline."""
         n = len(self.held_out)
-        on = f"on {counted(n, 'held-out example')}" if n else "without held-out examples"
+        on = f"on {count_noun(n, 'held-out example')}" if n else "without held-out examples"
         with self.stage(stages.EVALUATE, stages.EVALUATE.text(examples=on)):
             exam, answers = self._held_out_questions(), None
             if exam is not None:
@@ -255,11 +255,11 @@ class CompositionRun:
             self._tell_row(self.composed)
             self.baselines = []
             if self.job.baselines != "none":
-                for rival in self._comparison(exam, single_left_out).rivals():
+                for rival in self._comparison(exam, single_left_out).measure_all():
                     self.baselines.append(rival)
                     self._tell_row(rival)
             self.verdict = self._verdict()
-            self.without = ablation_losses(
+            self.ablation = ablation_losses(
                 self.scorer,
                 self.method,
                 self.found.weights,
@@ -384,7 +384,7 @@ class CompositionRun:
         """The composed adapter, cut to the rank that was asked for."""
         lora = self.method.lora(self.found.weights)
         if self.job.rank is not None:
-            lora = shortened(lora, self.job.rank)
+            lora = limit_rank(lora, self.job.rank)
         # What was cut is scored as it is written; the rest as it was searched, so that they are compared.
         self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
         return lora
@@ -432,9 +432,9 @@ class CompositionRun:
     def _judged_without_each(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """The same, whatever it takes."""
         with self.spent.counted(self.scorer):
-            composed = self.leaving_out.composed(self.found.left_out, self.kept)
+            composed = self.cross_validation.composition_nats(self.found.left_out, self.kept)
         tokens = self.scorer.label_tokens
-        return left_out_of(composed, tokens), left_out_of(self.leaving_out.single(), tokens)
+        return left_out_of(composed, tokens), left_out_of(self.cross_validation.single_module_nats(), tokens)
 
     def _verdict(self) -> Verdict:
         if not self.baselines and self.composed.answers is not None:
@@ -470,7 +470,7 @@ class CompositionRun:
         return float(token_mean(nats, self.scorer.label_tokens))
 
     def _module_rows(self) -> list[dict[str, Any]]:
-        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.without, strict=True)
+        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.ablation, strict=True)
         return [
             {
                 "name": source.name,
@@ -498,7 +498,7 @@ class CompositionRun:
         return report.prediction_rows(self.held_out, before, self.composed.answers)
 
 
-def recorded(folder: Path) -> SearchRecord:
+def read_search_record(folder: Path) -> SearchRecord:
     """The steps and states that an earlier attempt at this job told of."""
     return read_record(lines_of(folder / "steps.jsonl"))
 

@@ -38,7 +38,7 @@ class ModuleToChoose:
         return all(word in text for word in words.lower().split())
 
 
-def fits(base: BaseModel, method: str, owner: object) -> list[ModuleCompatibility]:
+def check_compatibility(base: BaseModel, method: str, owner: object) -> list[ModuleCompatibility]:
     """Every module of the base that the owner may see, with what speaks against it under this method."""
     return compatibility_of(list(registry.composable_versions(base, owner)), base, method)
 

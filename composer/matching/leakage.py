@@ -51,11 +51,13 @@ class CompatibleModules:
     leaking: list[ModuleCompatibility]
 
 
-def fitting_modules(
+def find_compatible_modules(
     base: BaseModel, method: str, examples: Sequence[Example], owner: object
 ) -> CompatibleModules:
     """All that fit and that the owner may see (none: everybody)."""
-    fits = [fit for fit in matching_compatibility.fits(base, method, owner) if fit.is_compatible]
+    fits = [
+        fit for fit in matching_compatibility.check_compatibility(base, method, owner) if fit.is_compatible
+    ]
     own = made_from(examples, owner)
     return CompatibleModules(
         clean=[fit for fit in fits if fit.version.module_id not in own],
@@ -65,15 +67,15 @@ def fitting_modules(
 
 def leakage_text(names: Sequence[str]) -> str:
     """What to know before, and after, such modules are composed because somebody named them."""
-    return own_words(", ".join(names), len(names))
+    return leakage_sentence(", ".join(names), len(names))
 
 
 def leakage_text_without_names(count: int) -> str:
     """The same for a reader who may not know their names."""
-    return own_words("One of its modules" if count == 1 else f"{count} of its modules", count)
+    return leakage_sentence("One of its modules" if count == 1 else f"{count} of its modules", count)
 
 
-def own_words(which: str, count: int) -> str:
+def leakage_sentence(which: str, count: int) -> str:
     was, it, fits, has = ("was", "it", "fits", "has") if count == 1 else ("were", "they", "fit", "have")
     return (
         f"{which} {was} made from some of these very examples, and {it} {fits} them for that alone: trust "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from composer.core.spec.examples import Example, example_sha256
 from composer.matching.compatibility import ModuleCompatibility
-from composer.matching.leakage import fitting_modules
+from composer.matching.leakage import find_compatible_modules
 from composer.models import ScreenedLoss
 from modules_registry.models import BaseModel, Module, Version
 
@@ -48,7 +48,7 @@ class RankedModule:
         return (not tried, self.nats or 0.0, -self.similarity, self.fit.name)
 
 
-def candidates(
+def rank_modules(
     base: BaseModel,
     method: str,
     words: str,
@@ -58,10 +58,12 @@ def candidates(
     owner: object = None,
 ) -> list[RankedModule]:
     """Every module to choose among, the most promising first."""
-    return ranked(fitting_modules(base, method, [*shots, *held_out], owner).clean, words, shots)
+    return rank_compatible(
+        find_compatible_modules(base, method, [*shots, *held_out], owner).clean, words, shots
+    )
 
 
-def ranked(
+def rank_compatible(
     fitting: Sequence[ModuleCompatibility], words: str, shots: Sequence[Example]
 ) -> list[RankedModule]:
     texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
@@ -69,13 +71,13 @@ def ranked(
     task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
     losses = losses_known([fit.version for fit in fitting], shots)
     found = [
-        candidate(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
+        rank_module(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
         for fit in fitting
     ]
     return sorted(found, key=lambda candidate: candidate.rank)
 
 
-def candidate(
+def rank_module(
     fit: ModuleCompatibility, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
 ) -> RankedModule:
     shared = sorted(words & task, key=lambda word: (-rarity[word], word))
@@ -125,14 +127,14 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[
     return max(means, key=len, default={})
 
 
-def chosen_for_me(
+def select_automatically(
     fitting: Sequence[ModuleCompatibility], level: str, words: str, shots: Sequence[Example]
 ) -> tuple[str, list[ModuleCompatibility]]:
     """The selection that “choose for me” means, and its modules: all that fit, or the best."""
     most = most_for_me(level)
     if len(fitting) <= most:
         return "all", list(fitting)
-    return "chosen", [candidate.fit for candidate in ranked(fitting, words, shots)[:most]]
+    return "chosen", [candidate.fit for candidate in rank_compatible(fitting, words, shots)[:most]]
 
 
 def most_for_me(level: str) -> int:

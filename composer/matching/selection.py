@@ -8,7 +8,7 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.selection import parse_selectors
 from composer.matching import compatibility
-from composer.matching.leakage import fitting_modules
+from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX
 from composer.models import Composition
 from hub_site.accounts.models import User
@@ -20,7 +20,7 @@ from modules_registry.models import BaseModel, Version
 NEAR = "near:"  # a choice of modules by their texts
 
 
-def selection_left(composition: Composition) -> str:
+def remaining_selection(composition: Composition) -> str:
     """What is left to choose among its modules: who was drawn first or chosen by hand is a row already."""
     first, _, rest = composition.selection.partition("+")
     if first == "chosen" or first.startswith("random:"):
@@ -57,14 +57,14 @@ def modules_selected(
     require_selectors(rest if first == "chosen" else selection)
     if first == "chosen":
         return require_few(require_all_fit(chosen, base, method))
-    return require_few(drawn(require_fitting(base, method, examples, owner), first, seed))
+    return require_few(draw_modules(require_fitting(base, method, examples, owner), first, seed))
 
 
 def require_fitting(
     base: BaseModel, method: str, examples: Sequence[Example], owner: User
 ) -> list[compatibility.ModuleCompatibility]:
     """The modules that fit and were not made from these examples, if there are any."""
-    fitting = fitting_modules(base, method, examples, owner)
+    fitting = find_compatible_modules(base, method, examples, owner)
     if not fitting.clean:
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
@@ -104,7 +104,7 @@ def require_all_fit(
     return fits
 
 
-def drawn(
+def draw_modules(
     fitting: Sequence[compatibility.ModuleCompatibility], selector: str, seed: int
 ) -> list[compatibility.ModuleCompatibility]:
     """Some of them by `random:K`; all of them by any other selector, which the core follows."""

@@ -21,7 +21,7 @@ def asker_of(request: HttpRequest) -> Asker:
 
 
 @contextmanager
-def remembered_asker(request: HttpRequest) -> Iterator[Asker]:
+def requester_with_session(request: HttpRequest) -> Iterator[Asker]:
     """As asker_of; a visitor's browser is given its secret, unless what is asked inside is refused."""
     if isinstance(request.user, User):
         yield Asker(request.user)

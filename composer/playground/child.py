@@ -50,7 +50,7 @@ def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> Answ
     except Exception as error:  # noqa: BLE001  it is told on, without its text
         if is_out_of_memory(error):
             raise MemoryError from None
-        raise RuntimeError(told_without_texts(error)) from None
+        raise RuntimeError(redacted_error(error)) from None
     return {
         "event": "answered",
         "prompt": prompt,
@@ -60,7 +60,7 @@ def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> Answ
     }
 
 
-def told_without_texts(error: Exception) -> str:
+def redacted_error(error: Exception) -> str:
     """The type, and the path to the line; a library's own message may quote the prompt."""
     places = [
         f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)

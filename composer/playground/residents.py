@@ -113,7 +113,7 @@ class Resident:
         finally:
             shutil.rmtree(self._folder / ADAPTER_FOLDER, ignore_errors=True)
 
-    def settle(self, on_tick: OnTick) -> None:
+    def wait_until_unchanged(self, on_tick: OnTick) -> None:
         """Wait until the child has found its base unchanged.
 
         Raises:

@@ -25,7 +25,7 @@ from composer.playground.residents import ANSWERS_MAX, Question, Resident, Resid
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import Stopping, require_going_on
+from hub_site.jobs.work import Stopping, raise_if_stopping
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
@@ -96,7 +96,7 @@ def tryout_run(tryout_id: UUID) -> None:
         logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
         return
     try:
-        with loaded_bases().taken(key_of(tryout.base), require_going_on) as resident:
+        with loaded_bases().taken(key_of(tryout.base), raise_if_stopping) as resident:
             if claim(tryout, is_cold=not resident.is_loaded):
                 answer(tryout, resident)
     except Stopping:
@@ -123,7 +123,7 @@ def answer(tryout: TryOut, resident: Resident) -> None:
     keep_alive = still_ours(tryout)
     try:
         close(tryout, ask(tryout, resident, keep_alive))
-        resident.settle(require_going_on)
+        resident.wait_until_unchanged(raise_if_stopping)
     except StorageError as error:
         fail(tryout, error.code, str(error))
     except (TimedOut, ChildRefused) as refusal:
@@ -177,7 +177,7 @@ def still_ours(tryout: TryOut) -> Callable[[], None]:
 
     def look() -> None:
         nonlocal next_s
-        require_going_on()
+        raise_if_stopping()
         if time.monotonic() < next_s:
             return
         next_s = time.monotonic() + ALIVE_EVERY_S

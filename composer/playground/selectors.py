@@ -165,7 +165,7 @@ def tryout_of(asker: Asker, tryout_id: UUID) -> TryOut | None:
     return rows.filter(pk=tryout_id, owner=None, session_hash=asker.session_hash).first()
 
 
-def asked_by(asker: Asker) -> TryOutQuerySet:
+def tryouts_of(asker: Asker) -> TryOutQuerySet:
     """Everything this asker has asked in the last day; without an account: this address."""
     if asker.user is not None:
         return TryOut.objects.filter(owner=asker.user)

@@ -149,7 +149,7 @@ def one_at_a_time() -> None:
 
 
 def require_not_too_often(asker: Asker) -> None:
-    asked = selectors.asked_by(asker)
+    asked = selectors.tryouts_of(asker)
     unfinished = asked.waiting().count() + asked.running().count()
     if unfinished >= UNFINISHED_MAX:
         message = (

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
 from composer.playground import selectors
-from composer.playground.askers import asker_of, remembered_asker
+from composer.playground.askers import asker_of, requester_with_session
 from composer.playground.forms import TryForm
 from composer.playground.models import TryOut
 from composer.playground.selectors import Target
@@ -70,7 +70,7 @@ def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
     if target is None:
         raise Http404
     if request.method == "POST":
-        return answered(request, target)
+        return answer_response(request, target)
     beginning = {
         "input": next(iter(target.examples), ""),
         "template": target.template,
@@ -80,12 +80,12 @@ def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
     return render(request, template, panel_context(request, target, TryForm(initial=beginning)))
 
 
-def answered(request: PageRequest, target: Target) -> HttpResponse:
+def answer_response(request: PageRequest, target: Target) -> HttpResponse:
     form = TryForm(request.POST)
     try:
         tryout = ask(request, target, form)
     except Refusal as refusal:
-        return refused(request, target, form, refusal)
+        return refusal_response(request, target, form, refusal)
     tryout_wait(tryout, seconds=WAIT_S)
     if not request.htmx:
         return redirect(tryout)
@@ -97,11 +97,11 @@ def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
     if not form.is_valid():
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
-    with remembered_asker(request) as asker:
+    with requester_with_session(request) as asker:
         return tryout_ask(asker=asker, target=target, **form.asked())
 
 
-def refused(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
+def refusal_response(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
     """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200.
 
     It has a place of its own: the question before, which may still wait for its answer, keeps its place.

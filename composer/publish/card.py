@@ -49,7 +49,7 @@ def publication_card(composition: Composition, facts: PublicationFacts) -> str:
         introduction(composition, facts),
         f"## Verdict: {verdict_label(facts.report)}",
         facts.report["verdict"]["text"],
-        *measured(facts.report),
+        *comparison_section(facts.report),
         *parents_table(facts),
         *recipe(composition, facts),
         *licence_words(facts),
@@ -105,7 +105,7 @@ def introduction(composition: Composition, facts: PublicationFacts) -> str:
     )
 
 
-def measured(report: Mapping[str, Any]) -> Iterator[str]:
+def comparison_section(report: Mapping[str, Any]) -> Iterator[str]:
     """The comparison, best first, with how many examples it rests on."""
     rows = report["baselines"]
     if not report["n_held_out"]:

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from composer.models import Composition
-from composer.publish.services import Plan, named, publication_plan
+from composer.publish.services import Plan, join_names, publication_plan
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
@@ -43,8 +43,8 @@ class PublishForm(forms.Form):
         if plan.licence.unread:
             terms.label = "Their terms allow this"
             terms.help_text = (
-                f"The terms of {named(plan.licence.unread)} are not known here. Tick this if you have read "
-                "them and they allow publishing what is made from them."
+                f"The terms of {join_names(plan.licence.unread)} are not known here. Tick this if you have "
+                "read them and they allow publishing what is made from them."
             )
         else:
             del self.fields["confirms_terms"]

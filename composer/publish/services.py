@@ -16,7 +16,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.combining import CombinedLicense, combined_licence
+from modules_registry.licenses.combining import CombinedLicense, combine_licenses
 from modules_registry.lineage import lineage_record
 from modules_registry.models import Module, Version
 from modules_registry.services import module_publish
@@ -114,7 +114,7 @@ def require_same_name(module: Module, namespace: Namespace, name: str) -> Module
 
 def publication_plan(composition: Composition, *, private: bool) -> Plan:
     """The parents and the licence that follows from theirs, or why it cannot be published."""
-    rows = list(weighed(composition))
+    rows = list(modules_with_weight(composition))
     if not rows:
         message = "No module carries weight, so the adapter changes nothing: there is nothing to publish."
         raise Refusal("nothing_to_publish", message, status=409)
@@ -122,10 +122,10 @@ def publication_plan(composition: Composition, *, private: bool) -> Plan:
     shares = tuple(
         Share(row.version.module, row.version, weight, row.version.module.licence) for row, weight in rows
     )
-    return Plan(shares, combined_licence({share.module.full_name: share.licence for share in shares}))
+    return Plan(shares, combine_licenses({share.module.full_name: share.licence for share in shares}))
 
 
-def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
+def modules_with_weight(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
     """The modules whose numbers are in the adapter, with their weights, in their order.
 
     Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
@@ -137,12 +137,12 @@ def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float
         for position, row in enumerate(report["modules"])
         if row["weight"] or any(layer[position] for layer in by_layer)
     }
-    for row in took_part(composition):
+    for row in composed_modules(composition):
         if row.name in weights:
             yield row, weights[row.name]
 
 
-def took_part(composition: Composition) -> Iterable[CompositionModule]:
+def composed_modules(composition: Composition) -> Iterable[CompositionModule]:
     return composition.modules.select_related("version__module__namespace")
 
 
@@ -166,13 +166,13 @@ def require_parents_there(
 def require_terms_confirmed(licence: CombinedLicense, confirms_terms: bool) -> None:
     if licence.unread and not confirms_terms:
         message = (
-            f"The terms of {named(licence.unread)} are not known here. Confirm that they allow publishing "
-            "what is made from them, or compose again without them."
+            f"The terms of {join_names(licence.unread)} are not known here. Confirm that they allow "
+            "publishing what is made from them, or compose again without them."
         )
         raise Refusal("terms_not_confirmed", message, fields={"confirms_terms": [message]})
 
 
-def named(names: tuple[str, ...], shown: int = 3) -> str:
+def join_names(names: tuple[str, ...], shown: int = 3) -> str:
     """A few names, and how many more."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
@@ -190,7 +190,7 @@ def require_parents_unchanged(composition: Composition, plan: Plan, *, private: 
 def publication_facts(
     composition: Composition, plan: Plan, *, title: str, sentence: str, site: str
 ) -> PublicationFacts:
-    tried = list(took_part(composition))
+    tried = list(composed_modules(composition))
     modules = [row.version.module_id for row in tried]
     parents = {share.module.pk for share in plan.shares}
     public = (

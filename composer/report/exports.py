@@ -97,10 +97,10 @@ def cell(value: Any) -> Any:
 def as_markdown(composition: Composition, report: Report) -> str:
     verdict = verdict_view(report)
     parts = [
-        f"# {plain(composition.name)}",
-        plain(composition.sentence),
-        f"**{plain(verdict['label'])}.** {plain(verdict['sentence'])}",
-        plain(verdict["certainty"]),
+        f"# {escape_markdown(composition.name)}",
+        escape_markdown(composition.sentence),
+        f"**{escape_markdown(verdict['label'])}.** {escape_markdown(verdict['sentence'])}",
+        escape_markdown(verdict["certainty"]),
         "## The race",
         table(
             ("method", "exact match, %", "95 % interval", "few-shot loss", "left-out loss", "seconds"),
@@ -166,11 +166,11 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([plain(text) for text in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([escape_markdown(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
 

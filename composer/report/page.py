@@ -9,7 +9,7 @@ from django.core.paginator import Paginator
 from composer.core.evaluation.verdict import BASELINE_NAMES
 from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.stages import STAGES
-from composer.matching.selection import selection_left
+from composer.matching.selection import remaining_selection
 from composer.models import Composition, Example
 from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
 
@@ -72,7 +72,7 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "method": composition.method,
         "search": composition.search,
         "objective": composition.objective,
-        "select": selection_left(composition),
+        "select": remaining_selection(composition),
         "budget": composition.budget,
         "batch-size": composition.batch_size,
         "seed": composition.seed,
@@ -168,13 +168,13 @@ def comparison_text(race: Sequence[ViewRow]) -> str:
 def baseline_rows(told: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Rows of the race as they are measured, in that order."""
     return [
-        named(row)
+        baseline_row(row)
         | {"percent": row["held_out_exact_match_percent"], **interval_bounds(row["interval_percent"])}
         for row in told
     ]
 
 
-def named(row: Mapping[str, Any]) -> ViewRow:
+def baseline_row(row: Mapping[str, Any]) -> ViewRow:
     return {
         "key": row["key"],
         "label": row["label"],
@@ -193,7 +193,7 @@ def interval_bounds(bounds: Sequence[float] | None) -> ViewRow:
 
 def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[ViewRow]:
     """The losses called `which`, lowest first, with each bar's length in percent of the longest."""
-    measured = [row for row in map(named, baselines) if row[which] is not None]
+    measured = [row for row in map(baseline_row, baselines) if row[which] is not None]
     measured.sort(key=lambda row: row[which])
     longest = max((row[which] for row in measured), default=0) or 1
     return [row | {"shown": row[which], "width": 100 * row[which] / longest} for row in measured]

@@ -10,7 +10,7 @@ from composer.core.evaluation.verdict import (
     SURE_LEFT_OUT,
     WORTH_LEFT_OUT,
 )
-from composer.core.spec.metrics import counted
+from composer.core.spec.metrics import count_noun
 
 BaselineRow = Mapping[str, Any]
 DECISIONS = {
@@ -44,36 +44,36 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
     rivals = [key for key in BASELINE_NAMES if key in rows]
     if is_on_held_out(report):
         best = max(rivals, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
-        return on_held_out(report, rows, best)
+        return held_out_sentence(report, rows, best)
     measured = [key for key in rivals if rows[key].get("left_out_loss_nats") is not None]
     if is_judged_left_out(report) and measured:
         best = min(measured, key=lambda key: rows[key]["left_out_loss_nats"])
-        return on_left_out(report, rows, best)
+        return left_out_sentence(report, rows, best)
     words: str = report["verdict"]["text"]
     return words
 
 
-def on_held_out(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
+def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
     n = report["n_held_out"]
     decision = report["verdict"]["decision"]
     ours = f"the composition {percent_text(rows['composed'])}"
-    theirs = f"{said(best, rows)} {percent_text(rows[best])}"
+    theirs = f"{baseline_name(best, rows)} {percent_text(rows[best])}"
     if decision == "use":
-        first = at_length(rows["composed"], n)
-        other = f"the best of the others, {said(best, rows)}, {percent_text(rows[best])}"
+        first = accuracy_text(rows["composed"], n)
+        other = f"the best of the others, {baseline_name(best, rows)}, {percent_text(rows[best])}"
         return f"Use the composition: it answers {first}; {other}."
     if decision in ADVISED:
-        first = at_length(rows[ADVISED[decision]], n)
+        first = accuracy_text(rows[ADVISED[decision]], n)
         return f"{advice(decision, rows)}: it answers {first}; {ours}."
-    first = at_length(rows["composed"], n)
+    first = accuracy_text(rows["composed"], n)
     return f"No sure gain from composing: the composition answers {first}; {theirs}."
 
 
-def on_left_out(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
+def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
     decision = report["verdict"]["decision"]
     ours, theirs = rows["composed"]["left_out_loss_nats"], rows[best]["left_out_loss_nats"]
     costs = "on examples left out of its fit"
-    other = f"the best of the others, {said(best, rows)}, {nats_text(theirs)}"
+    other = f"the best of the others, {baseline_name(best, rows)}, {nats_text(theirs)}"
     if decision == "use":
         return f"The composition looks useful: {costs} it costs {nats_text(ours)} nats per token; {other}."
     if decision in ADVISED:
@@ -89,7 +89,7 @@ def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
     return "Train a LoRA on your examples instead"
 
 
-def said(key: str, rows: Mapping[str, BaselineRow]) -> str:
+def baseline_name(key: str, rows: Mapping[str, BaselineRow]) -> str:
     """A rival in the middle of a sentence; a single module by its name."""
     return f"{BASELINE_NAMES[key]} ({rows[key]['detail']})" if key == "best_single" else BASELINE_NAMES[key]
 
@@ -102,9 +102,9 @@ def percent_text(row: BaselineRow) -> str:
     return f"{row['held_out_exact_match_percent']:.0f} % ({interval_text(row)})"
 
 
-def at_length(row: BaselineRow, n: int) -> str:
+def accuracy_text(row: BaselineRow, n: int) -> str:
     figure = f"{row['held_out_exact_match_percent']:.0f} %"
-    return f"{figure} of {counted(n, 'held-out example')} correctly (95 % interval {interval_text(row)})"
+    return f"{figure} of {count_noun(n, 'held-out example')} correctly (95 % interval {interval_text(row)})"
 
 
 def interval_text(row: BaselineRow) -> str:
@@ -116,7 +116,8 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
     others = sum(row["key"] in BASELINE_NAMES and row["key"] != "uniform" for row in report["baselines"])
     if is_on_held_out(report):
-        yield f"Decided on {counted(report['n_held_out'], 'held-out example')}, which the search never saw."
+        examples = count_noun(report["n_held_out"], "held-out example")
+        yield f"Decided on {examples}, which the search never saw."
         if report["verdict"]["decision"] == "use":
             yield (
                 f"It is right more often than each of the {others} others that are no composition, "
@@ -130,7 +131,7 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
             )
     elif is_judged_left_out(report) and others:
         yield (
-            f"Decided on the {counted(report['n_shots'], 'example')} alone, each judged by a fit that had "
+            f"Decided on the {count_noun(report['n_shots'], 'example')} alone, each judged by a fit that had "
             "left it out. A composition is recommended only when it is ahead of each of the others that are "
             f"no composition with {100 * SURE_LEFT_OUT:.0f} % certainty and has "
             f"{100 * (1 - WORTH_LEFT_OUT):.0f} % less loss, or has less than {FAR_LEFT_OUT:g} of their loss. "

@@ -16,8 +16,8 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
-from composer.matching.leakage import fitting_modules
-from composer.matching.ranking import MODULES_MAX, candidates, most_for_me
+from composer.matching.leakage import find_compatible_modules
+from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -83,7 +83,7 @@ class EstimateApi(OwnerApi):
         """How long this request would take, from what was measured here. Nothing is started."""
         asked = asked_by(request)
         examples = [*asked["shots"], *asked["held_out"]]
-        fitting = fitting_modules(asked["base"], asked["method"], examples, request.user)
+        fitting = find_compatible_modules(asked["base"], asked["method"], examples, request.user)
         amounts = Amounts(
             n_shots=len(asked["shots"]),
             n_held_out=len(asked["held_out"]),
@@ -117,7 +117,7 @@ class CandidatesApi(OwnerApi):
         """
         asked = asked_by(request)
         words = f"{asked['name']} {asked['sentence']}"
-        ranked = candidates(
+        ranked = rank_modules(
             asked["base"], asked["method"], words, asked["shots"],
             held_out=asked["held_out"], owner=request.user,
         )  # fmt: skip

@@ -36,7 +36,7 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example
-from composer.request.selectors import held_out_named
+from composer.request.selectors import find_held_out
 from composer.task.examples import (
     NO_EXAMPLES,
     ExampleLinesError,
@@ -168,7 +168,7 @@ def selection_initial(selection: str) -> dict[str, Any]:
     return {"selection": "steps", "steps": selection}
 
 
-def searched_by(cleaned: Mapping[str, Any]) -> str:
+def chosen_search(cleaned: Mapping[str, Any]) -> str:
     if cleaned["nevergrad"]:
         return f"{NEVERGRAD}{cleaned['nevergrad']}"
     search = str(cleaned["search"])
@@ -330,7 +330,7 @@ class CompositionForm(forms.Form):
 
     def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
-        pairs = held_out_named(source, self.owner) if source else []
+        pairs = find_held_out(source, self.owner) if source else []
         if pairs is None:
             raise forms.ValidationError(
                 "These held-out examples are not there any more. Give others, or none."
@@ -344,7 +344,7 @@ class CompositionForm(forms.Form):
         if self.errors:
             return cleaned
         asked = {name: cleaned[name] for name in TAKEN_AS_THEY_ARE}
-        asked["search"] = searched_by(cleaned)
+        asked["search"] = chosen_search(cleaned)
         asked["batch_size"] = cleaned["batch_size"] if asked["method"] == "lorahub" else None
         asked["template"] = cleaned["template"] or DEFAULT_TEMPLATE
         asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS

@@ -15,10 +15,10 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example, exclude_examples
-from composer.matching.leakage import fitting_modules, leakage_text
-from composer.matching.ranking import RankedModule, most_for_me, ranked
+from composer.matching.leakage import find_compatible_modules, leakage_text
+from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
 from composer.request.forms import COUNT_DEFAULT, CompositionForm
-from composer.request.selectors import held_out_named
+from composer.request.selectors import find_held_out
 from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes
 from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from modules_registry.models import BaseModel
@@ -76,17 +76,17 @@ def row_word(number: int) -> str:
     return "row" if number == 1 else "rows"
 
 
-def outlook_of(form: CompositionForm) -> Preview | None:
+def make_preview(form: CompositionForm) -> Preview | None:
     """None where there is no base to compose on."""
     base = selectors.base_find(text_of(form, "base")) or selectors.base_default()
     if base is None:
         return None
     rows, method, level = form.given_rows(), method_of(form), level_of(form)
-    shots = usable(rows) + pasted(form, "shots_text")
-    held_out = exclude_examples(kept_held_out(form) + pasted(form, "held_out_text"), shots)
+    shots = valid_pairs(rows) + pasted_pairs(form, "shots_text")
+    held_out = exclude_examples(kept_held_out(form) + pasted_pairs(form, "held_out_text"), shots)
     words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
-    fitting = fitting_modules(base, method, [*shots, *held_out], form.owner)
-    best_first = ranked(fitting.clean, words, shots)
+    fitting = find_compatible_modules(base, method, [*shots, *held_out], form.owner)
+    best_first = rank_compatible(fitting.clean, words, shots)
     n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
     amounts = {
         choice.name: Amounts(
@@ -149,13 +149,13 @@ def chosen_by_hand(form: CompositionForm) -> list[str]:
     return list(form["modules"].value() or ()) if way.startswith("chosen") else []
 
 
-def usable(rows: list[tuple[str, str]]) -> list[Example]:
+def valid_pairs(rows: list[tuple[str, str]]) -> list[Example]:
     """The rows that would be composed from; the others are told in notes."""
     wrong = {note.row for note in row_notes(rows) if note.level == "error"}
     return [Example(*row) for number, row in enumerate(rows) if number not in wrong and "".join(row).strip()]
 
 
-def pasted(form: CompositionForm, name: str) -> list[Example]:
+def pasted_pairs(form: CompositionForm, name: str) -> list[Example]:
     """What the text holds; while a line is wrong, nothing."""
     try:
         return pairs_from_text(text_of(form, name))
@@ -165,7 +165,7 @@ def pasted(form: CompositionForm, name: str) -> list[Example]:
 
 def kept_held_out(form: CompositionForm) -> list[Example]:
     source = text_of(form, "held_out_from")
-    return (held_out_named(source, form.owner) or []) if source else []
+    return (find_held_out(source, form.owner) or []) if source else []
 
 
 def text_of(form: CompositionForm, name: str) -> str:

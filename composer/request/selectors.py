@@ -9,7 +9,7 @@ from composer.task.demo_tasks import demo_task
 from hub_site.accounts.models import User
 
 
-def held_out_named(source: str, owner: User) -> list[Example] | None:
+def find_held_out(source: str, owner: User) -> list[Example] | None:
     """Held-out examples by “task:<demo task>” or “composition:<own one's id>”; None if not there."""
     kind, _, name = source.partition(":")
     if kind == "task":

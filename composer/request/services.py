@@ -22,7 +22,7 @@ from composer.core.spec.job_spec import (
 )
 from composer.core.spec.templates import require_template
 from composer.matching.compatibility import ModuleCompatibility
-from composer.matching.ranking import chosen_for_me
+from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
 from composer.models import Composition, CompositionModule
 from composer.models import Example as ExampleRow
@@ -129,7 +129,7 @@ def composition_request(
     base = base or require_default_base()
     if selection == "auto":
         fitting = require_fitting(base, choice["method"], examples, owner)
-        selection, modules = chosen_for_me(fitting, level, f"{name} {sentence}", shots)
+        selection, modules = select_automatically(fitting, level, f"{name} {sentence}", shots)
     else:
         modules = modules_selected(
             base, choice["method"], selection, module_versions, choice["seed"], examples, owner

@@ -28,8 +28,8 @@ from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
-from composer.request.preview import outlook_of
-from composer.request.selectors import composition_sent_by, draft_find, drafts_of, held_out_named
+from composer.request.preview import make_preview
+from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request
 from composer.task.demo_tasks import demo_task, demo_tasks, example_input
 from composer.task.examples import COLUMN_NAMES, EXAMPLES_MAX, HELD_OUT_MAX
@@ -51,7 +51,7 @@ NO_BASE_FOR_STAFF = (
 @require_http_methods(["GET", "POST"])
 def composition_new(request: SignedInRequest) -> HttpResponse:
     if request.method == "GET":
-        begun = beginning(request)
+        begun = form_start(request)
         form = CompositionForm(owner=request.user, initial=begun.initial)
         return render(request, "composer/composition_new.html", page_of(form) | begun.context)
     form = CompositionForm(request.POST, request.FILES, owner=request.user)
@@ -85,7 +85,7 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
 def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
     form = CompositionForm(request.POST, owner=request.user)
-    context: dict[str, Any] = {"form": form, "outlook": outlook_of(form), "is_alone": True}
+    context: dict[str, Any] = {"form": form, "outlook": make_preview(form), "is_alone": True}
     try:
         context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
@@ -152,7 +152,7 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
 
 
 def page_of(form: CompositionForm) -> dict[str, Any]:
-    outlook = outlook_of(form)
+    outlook = make_preview(form)
     base = outlook.base if outlook else None
     chosen = set(form["modules"].value() or ())
     return {
@@ -203,7 +203,7 @@ def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
     source = form["held_out_from"].value()
     if not source:
         return None
-    found = held_out_named(source, form.owner)
+    found = find_held_out(source, form.owner)
     return {"source": source, "count": len(found)} if found else None
 
 
@@ -215,7 +215,7 @@ class FormStart:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def beginning(request: SignedInRequest) -> FormStart:
+def form_start(request: SignedInRequest) -> FormStart:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
     if task := demo_task(request.GET.get("task", "")):
         initial = {
@@ -229,7 +229,7 @@ def beginning(request: SignedInRequest) -> FormStart:
         earlier = selectors.composition_named(request.user, request.GET["again"])
         if earlier is None:
             raise Http404
-        return FormStart(again(earlier), {"earlier": earlier})
+        return FormStart(initial_from_composition(earlier), {"earlier": earlier})
     if names := request.GET.getlist("modules"):
         return FormStart({"selection": "chosen", "modules": names})
     if "new" in request.GET:
@@ -244,11 +244,11 @@ def from_draft(owner: User, key: str | None) -> FormStart:
         initial = CompositionForm.initial_of(draft.fields) | {"form_key": draft.key}
         return FormStart(initial, {"draft": draft, "is_reopened": True})
     if sent := composition_sent_by(owner, key or ""):
-        return FormStart(again(sent), {"earlier": sent})
+        return FormStart(initial_from_composition(sent), {"earlier": sent})
     return FormStart()
 
 
-def again(earlier: Composition) -> dict[str, Any]:
+def initial_from_composition(earlier: Composition) -> dict[str, Any]:
     as_asked = (
         "name", "sentence", "method", "objective", "batch_size", "seed", "precision", "device",
         "rank", "template", "max_new_tokens",

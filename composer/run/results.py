@@ -14,7 +14,7 @@ from composer.models import Composition, CompositionModule, ResultFile, SearchSt
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import MIB
-from modules_registry.blobs import blobs_forget, stored
+from modules_registry.blobs import blobs_forget, store_files
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.storage import Blob
 
@@ -45,7 +45,7 @@ def keep_adapter(composition: Composition, out: Path) -> None:
     with ExitStack() as stack:
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in ADAPTER_FILES}
-        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.append_events(composition, [])  # raises if it is not ours any more
         replace_files(composition, blobs)
 
@@ -60,7 +60,7 @@ def keep_result(composition: Composition, out: Path) -> None:
     with ExitStack() as stack:
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in RESULT_FILES}
-        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.finish(composition, Status.DONE, report=report)
         CompositionModule.objects.bulk_update(modules, ["weight"])
         SearchState.objects.filter(composition=composition).delete()

@@ -26,7 +26,7 @@ from composer.report.api import (
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
 from composer.share.services import (
-    report_told,
+    redacted_report,
     share_find,
     share_of,
     share_renew,
@@ -150,7 +150,7 @@ class SharedApi(LinkApi):
             "name": composition.name,
             "sentence": composition.sentence,
             "base": composition.base.name,
-            "report": report_told(link),
+            "report": redacted_report(link),
         }
         return Response(SharedSerializer(told).data)
 
@@ -178,7 +178,7 @@ class SharedPredictionsApi(LinkApi):
     )
     def get(self, request: Request, token: str) -> Response:
         """Answers side by side, a page of them; none where the owner keeps them back."""
-        return predictions_page(self, request, report_told(self.link(token)))
+        return predictions_page(self, request, redacted_report(self.link(token)))
 
 
 class SharedFileApi(LinkApi):
@@ -192,4 +192,4 @@ class SharedFileApi(LinkApi):
     def get(self, request: Request, token: str, name: str) -> HttpResponse:
         """report.json, report.md, race.csv, modules.csv or predictions.csv."""
         link = self.link(token)
-        return file_response(link.composition, report_told(link), require_file_name(name))
+        return file_response(link.composition, redacted_report(link), require_file_name(name))

@@ -69,7 +69,7 @@ def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Example]:
     filled = [(number, row) for number, row in enumerate(rows, start=1) if has_text(row)]
     if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
         del filled[0]
-    return checked(ExampleLine(f"Row {number}", *row) for number, row in filled)
+    return collect_pairs(ExampleLine(f"Row {number}", *row) for number, row in filled)
 
 
 def pairs_from_text(text: str) -> list[Example]:
@@ -77,10 +77,10 @@ def pairs_from_text(text: str) -> list[Example]:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     start = text.lstrip()[:1]
     if start == "{":
-        return checked(lines_of_json(text))
+        return collect_pairs(lines_of_json(text))
     if start == "[":
-        return checked(lines_of_json_list(text))
-    return checked(lines_of_table(text, separator=separator_of(text)))
+        return collect_pairs(lines_of_json_list(text))
+    return collect_pairs(lines_of_table(text, separator=separator_of(text)))
 
 
 def separator_of(text: str) -> str:
@@ -219,7 +219,7 @@ def line_of_row(label: str, row: list[str], separator: str) -> ExampleLine:
     return ExampleLine(label, *[*row, ""][:2])
 
 
-def checked(lines: Iterable[ExampleLine]) -> list[Example]:
+def collect_pairs(lines: Iterable[ExampleLine]) -> list[Example]:
     """The usable lines, or every problem at once."""
     pairs, problems = [], []
     for line in lines:

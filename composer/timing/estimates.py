@@ -195,7 +195,7 @@ def seconds_of_stages(row: MeasuredRun, method: str, amounts: Amounts) -> dict[s
     ratios = {name: unit / max(had.units[name], 1.0) for name, unit in amounts.units.items()}
     steady = stages_in_proportion(method)
     stages = {
-        stage: scaled(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
+        stage: scale_seconds(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
         for stage, ratio in ratios.items()
     }
     searches = stages[SEARCH.name].times(searches_of_baselines(amounts.baselines))
@@ -222,7 +222,7 @@ def stages_in_proportion(method: str) -> set[str]:
     return {SCREEN.name, SEARCH.name} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {SCREEN.name}
 
 
-def scaled(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
+def scale_seconds(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
     """From so long for one amount, for `ratio` of it: between as long again and in proportion."""
     if in_proportion:
         return Seconds(*[seconds * ratio] * 3)
@@ -257,14 +257,14 @@ def duration_words(low_s: float, high_s: float) -> str:
 
 
 def span(low: float, high: float, unit: str) -> str:
-    least, most = said(low), said(high)
+    least, most = round_for_text(low), round_for_text(high)
     if least == most:
         one = unit.removesuffix("s") if most == 1 and unit != "s" else unit
         return f"about {most} {one}"
     return f"{least}–{most} {unit}"
 
 
-def said(number: float) -> int:
+def round_for_text(number: float) -> int:
     """At least 1; above ten in fives, above a hundred in tens."""
     step = 10 if number > 100 else 5 if number > 10 else 1
     return max(1, step * round(number / step))

@@ -14,7 +14,7 @@ from composer.access import OwnerApi
 from composer.serializers import CompositionDetailSerializer, detail
 from composer.services import composition_notify
 from composer.watch import selectors
-from composer.watch.serializers import LAST_EVENT_ID, EventsSerializer, MailWishSerializer, after
+from composer.watch.serializers import LAST_EVENT_ID, EventsSerializer, MailWishSerializer, parse_after
 from composer.watch.stream import event_stream
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
@@ -34,7 +34,7 @@ class EventsApi(OwnerApi):
         """What happened since event number `after`, in order; ask again until is_finished."""
         composition = self.own(request, composition_id)
         return Response(
-            EventsSerializer(selectors.events_since(composition, after(request.query_params))).data
+            EventsSerializer(selectors.events_since(composition, parse_after(request.query_params))).data
         )
 
 
@@ -73,7 +73,7 @@ class StreamApi(OwnerApi):
         composition is finished, and every ten minutes: come back with the last id, and you miss nothing.
         """
         composition = self.own(request, composition_id)
-        after_number = after(request.query_params, request.headers)
+        after_number = parse_after(request.query_params, request.headers)
         return event_stream(request._request, composition, after_number)
 
 

@@ -57,10 +57,10 @@ def adapter_text(event: CompositionEvent) -> str:
 def baseline_text(event: CompositionEvent) -> str:
     row = event.detail
     named = f"{row['label']} ({row['detail']})" if row["detail"] else row["label"]
-    return f"{named}: {measured_words(row)}"
+    return f"{named}: {measurement_text(row)}"
 
 
-def measured_words(row: Mapping[str, Any]) -> str:
+def measurement_text(row: Mapping[str, Any]) -> str:
     percent, loss = row["held_out_exact_match_percent"], row["few_shot_loss_nats"]
     measured = [] if percent is None else [f"{percent:.1f} % of the held-out examples right"]
     if loss is not None:

@@ -40,7 +40,7 @@ def watch_view(composition: Composition) -> dict[str, Any]:
     return progress_view(composition) | {
         "n_modules": composition.modules.count(),
         "weights": weight_rows(selectors.last_weights(composition)),
-        "steps_told": [event.detail for event in selectors.steps_told(composition, LOG_SHOWN)],
+        "steps_told": [event.detail for event in selectors.last_steps(composition, LOG_SHOWN)],
         "log": [(event.at, event_text(event)) for event in lines],
     }
 
@@ -49,7 +49,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
     """The part of it that the server draws anew while it runs."""
     waiting = selectors.waiting_since(composition)
     stages, n_measured = stages_now(composition)
-    told = selectors.baselines_told(composition)
+    told = selectors.measured_baselines(composition)
     return {
         "composition": composition,
         "waiting": waiting,
@@ -74,7 +74,7 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
     by_stage, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
     stages = stages_of(
         composition,
-        told=selectors.stages_told(composition),
+        told=selectors.stage_events(composition),
         steps=selectors.attempt_span(composition),
         expected={stage: seconds.likely for stage, seconds in by_stage.items()},
         now=now or timezone.now(),
@@ -123,7 +123,7 @@ def loss_words(composition: Composition) -> str:
 
 def alone_view(composition: Composition) -> dict[str, Any]:
     """The modules tried alone so far, best first, as bars; which of them the search goes on with."""
-    told = selectors.alone_told(composition)
+    told = selectors.screening_results(composition)
     searched = set(selectors.modules_searched(composition))
     bars = loss_rows(
         [

@@ -33,7 +33,7 @@ class EventsSerializer(serializers.Serializer[dict[str, Any]]):
     events = EventSerializer(many=True)
 
 
-def after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
+def parse_after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
     """The last event a watcher has; 0 when it has none. A browser that comes back says it in a header."""
     text = (headers or {}).get(LAST_EVENT_ID) or query.get("after", "0")
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):

@@ -183,13 +183,13 @@ class StreamDispatcher:
         with self._lock:
             self._stirred.update(self._watchers)  # nobody listened until now
         while self._watchers:
-            for composition_id in self._news(listening):
+            for composition_id in self._wait_for_changes(listening):
                 self._look_at(composition_id)
         with connection.cursor() as cursor:
             cursor.execute("UNLISTEN *")  # the pool lends this connection to requests again
             cursor.execute("RESET application_name")
 
-    def _news(self, listening: psycopg.Connection[Any]) -> set[UUID]:
+    def _wait_for_changes(self, listening: psycopg.Connection[Any]) -> set[UUID]:
         """The compositions to look at; waits until there is one, or somebody came or left."""
         rung = {UUID(note.payload) for note in listening.notifies(timeout=0)}
         with self._lock:

@@ -53,7 +53,7 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
     return cast(JobType, model.objects.get(pk=job_id))
 
 
-def beat(job: Job) -> bool:
+def renew_lease(job: Job) -> bool:
     """Prolong the lease; returns whether the owner asked to cancel. Raises LeaseLost."""
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(lease_until=timezone.now() + LEASE):
@@ -100,7 +100,7 @@ def let_go(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
     )
 
 
-def crashed(job: Job) -> bool:
+def count_crash(job: Job) -> bool:
     """Count a child that died; returns True when the job is poison and was failed for it."""
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(crashes=F("crashes") + 1):

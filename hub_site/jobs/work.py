@@ -105,7 +105,7 @@ def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None
         leases.let_go(job, delay_s=back.delay_s, **back.fields)
     except ChildDied as death:
         logger.error("%s: %s", name_of(job), death)
-        leases.crashed(job)
+        leases.count_crash(job)
     except kind.every_refusal as refusal:
         refuse(kind, job, refusal)
     except Exception:
@@ -140,7 +140,7 @@ class HeldJob:
     def renew(self) -> None:
         """Prolong the lease now. Raises Cancelled or LeaseLost."""
         self.next_beat = time.monotonic() + HEARTBEAT_S
-        if leases.beat(self.job):
+        if leases.renew_lease(self.job):
             raise Cancelled
         self.on_beat()
 
@@ -148,7 +148,7 @@ class HeldJob:
         """Prolong the lease if it is time to. Raises Cancelled, LeaseLost or Stopping."""
         if time.monotonic() >= self.next_beat:
             self.renew()
-        require_going_on()
+        raise_if_stopping()
 
     def wait(self, seconds: float) -> None:
         """Check, and go on checking for so long. Raises as `check` does."""
@@ -160,7 +160,7 @@ class HeldJob:
 
 
 @contextmanager
-def beating(job: Job) -> Iterator[None]:
+def keep_lease(job: Job) -> Iterator[None]:
     """Prolong the lease from a thread, for work that waits where it cannot look up, as in a transfer.
 
     When the worker is asked to end, the thread hands the job back at once: what the work writes afterwards
@@ -174,7 +174,7 @@ def beating(job: Job) -> Iterator[None]:
                 if stopping.is_set():
                     leases.let_go(job)
                     return
-                leases.beat(job)
+                leases.renew_lease(job)
         except leases.LeaseLost:
             return  # the work's next write raises it too
         finally:
@@ -189,7 +189,7 @@ def beating(job: Job) -> Iterator[None]:
         thread.join()
 
 
-def require_going_on() -> None:
+def raise_if_stopping() -> None:
     """Raise Stopping once the worker is asked to end."""
     if stopping.is_set():
         raise Stopping

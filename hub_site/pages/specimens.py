@@ -59,7 +59,7 @@ def icons() -> list[str]:
     return re.findall(r'<symbol id="([^"]+)"', ICON_SPRITE.read_text())
 
 
-def all_of_them() -> dict[str, Any]:
+def styleguide_context() -> dict[str, Any]:
     return {
         "palette": PALETTE,
         "icons": icons(),

@@ -7,7 +7,7 @@ from modules_registry.core.adapter_file import (
     BASE_ITEM_BYTES,
     TensorEntry,
     WeightsSource,
-    opened,
+    open_weights,
     read_header,
 )
 from modules_registry.core.errors import BaseModelRefusal, GateRefusal
@@ -46,7 +46,7 @@ def base_shapes_of(
 
 
 def _model_type(source: WeightsSource) -> str:
-    with opened(source) as file:
+    with open_weights(source) as file:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
     if len(data) > CONFIG_BYTES_MAX:
@@ -62,7 +62,7 @@ def _model_type(source: WeightsSource) -> str:
 
 def _tensors(source: WeightsSource) -> tuple[TensorEntry, ...]:
     try:
-        with opened(source) as file:
+        with open_weights(source) as file:
             return read_header(file, BASE_ITEM_BYTES).tensors
     except GateRefusal as refusal:
         raise BaseModelRefusal(refusal.code, refusal.message, "model.safetensors") from refusal

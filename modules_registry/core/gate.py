@@ -20,12 +20,12 @@ from modules_registry.core.adapter_file import (
     Header,
     TensorEntry,
     WeightsSource,
-    opened,
+    open_weights,
     pieces_of,
     read_header,
 )
 from modules_registry.core.errors import WeightsRefusal
-from modules_registry.core.strict_json import shown
+from modules_registry.core.strict_json import quote_value
 
 BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
 
@@ -99,7 +99,7 @@ def check_adapter(
         base: the base's name, in place of the one that the config gives.
     """
     config = read_config(config_source, base)
-    with opened(weights_source) as file:
+    with open_weights(weights_source) as file:
         header = read_header(file)
         pairs = pair_tensors(header.tensors)
         layers = tuple(measure(path, pair, config.rank) for path, pair in sorted(pairs.items()))
@@ -113,7 +113,7 @@ def check_adapter(
 
 def check_form(weights_source: WeightsSource) -> None:
     """Hold the weights against all that needs no config: for when the config is refused already."""
-    with opened(weights_source) as file:
+    with open_weights(weights_source) as file:
         header = read_header(file)
         pair_tensors(header.tensors)
         hash_finite(file, header, only_dtype(header.tensors))
@@ -140,7 +140,7 @@ def split_name(name: str) -> tuple[str, str]:
     """ "base_model.model.x.q.lora_A.weight" -> ("x.q", "A")."""
     match = TENSOR_NAME.fullmatch(name)
     if match is None or not is_module_path(match["path"]) or RESERVED_PARTS & set(match["path"].split(".")):
-        raise WeightsRefusal("tensor_not_lora", f"{shown(name)} is not a LoRA weight. {_advice(name)}")
+        raise WeightsRefusal("tensor_not_lora", f"{quote_value(name)} is not a LoRA weight. {_advice(name)}")
     return match["path"], match["factor"]
 
 
@@ -150,14 +150,16 @@ def measure(path: str, pair: FactorPair, rank: int) -> AdapterLayer:
         if len(tensor.shape) != 2 or 0 in tensor.shape:
             raise WeightsRefusal(
                 "not_a_matrix",
-                f"{tensor.name} has shape {shown(tensor.shape)}. Only LoRA on linear layers is supported.",
+                f"{tensor.name} has shape {quote_value(tensor.shape)}. "
+                "Only LoRA on linear layers is supported.",
             )
     (rank_of_a, d_in), (d_out, rank_of_b) = pair.a.shape, pair.b.shape
     if (rank_of_a, rank_of_b) != (rank, rank):
         raise WeightsRefusal(
             "rank_mismatch",
-            f"Layer {path} has A {shown(pair.a.shape)} and B {shown(pair.b.shape)}; with r = {rank}, A is "
-            f"({rank}, inputs) and B is (outputs, {rank}). Correct r in adapter_config.json.",
+            f"Layer {path} has A {quote_value(pair.a.shape)} and B {quote_value(pair.b.shape)}; "
+            f"with r = {rank}, A is ({rank}, inputs) "
+            f"and B is (outputs, {rank}). Correct r in adapter_config.json.",
         )
     return AdapterLayer(path, d_out, d_in)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from modules_registry.core.adapter_file import WeightsSource, opened, read_header, read_tensor
+from modules_registry.core.adapter_file import WeightsSource, open_weights, read_header, read_tensor
 from modules_registry.core.gate import pair_tensors
 
 SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about 1/16 at most times
@@ -49,7 +49,7 @@ def signs(name: str, width: int) -> Matrix:
 
 def _factors(source: WeightsSource) -> Iterator[tuple[str, Matrix, Matrix]]:
     """The path, A (r, d_in) and B (d_out, r) of each layer, one layer at a time."""
-    with opened(source) as file:
+    with open_weights(source) as file:
         header = read_header(file)
         for path, pair in sorted(pair_tensors(header.tensors).items()):
             a, b = read_tensor(file, header, pair.a), read_tensor(file, header, pair.b)

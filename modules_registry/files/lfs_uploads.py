@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.blobs import blobs_forget, open_stored, stored, upload_bytes_max
+from modules_registry.blobs import blobs_forget, open_stored, store_files, upload_bytes_max
 from modules_registry.models import IncomingFile, Module, VersionFile
 
 KEPT = timedelta(hours=24)
@@ -36,7 +36,7 @@ def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, bo
     """Keep a file for a later commit, if its bytes are those that were announced."""
     sweep_incoming()
     require_upload_quota(user, size_bytes)
-    with stored({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
+    with store_files({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
         if blobs["lfs"].sha256 != sha256:
             raise Refusal("wrong_sha256", "The bytes are not those of the announced sha256. Send them again.")
         IncomingFile.objects.update_or_create(

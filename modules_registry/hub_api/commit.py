@@ -16,8 +16,8 @@ from modules_registry.commits import Change, head_of, module_commit
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.files.accepted_paths import Fate, fate_of
 from modules_registry.files.lfs_uploads import incoming_open
-from modules_registry.hub_api.door import Caller, hub_view, json_of, text_of, writable_module
-from modules_registry.hub_api.errors import HubProtocolError, not_supported, plain, revision_not_found
+from modules_registry.hub_api.door import Caller, hub_view, json_of, require_writable_module, text_of
+from modules_registry.hub_api.errors import HubProtocolError, not_supported, revision_not_found, to_ascii
 from modules_registry.hub_api.ndjson import Operation, read_operations
 from modules_registry.models import Module, Version
 
@@ -32,7 +32,7 @@ SHOWN_MAX = 5
 def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
     """Say of each file whether it is taken, how to send it, and which one is there already."""
     refuse_pull_request(request)
-    _, module = writable_module(repo, caller)
+    _, module = require_writable_module(repo, caller)
     head = branch_head(module, revision)
     asked = json_of(request).get("files")
     if not isinstance(asked, list) or len(asked) > FILES_MAX:
@@ -93,7 +93,7 @@ def left_out_notice(paths: list[str]) -> str:
 def warned(response: JsonResponse, said: list[str]) -> JsonResponse:
     """Say things that the client prints. One header carries them all: Django knows no repeated headers."""
     if said:
-        response["X-HF-Warning"] = plain(
+        response["X-HF-Warning"] = to_ascii(
             said[0] + "".join(f". {each.partition('; ')[2]}" for each in said[1:])
         )
     return response
@@ -103,7 +103,7 @@ def warned(response: JsonResponse, said: list[str]) -> JsonResponse:
 def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
     """Take a commit: read in pieces, through the gate, all of it or nothing."""
     refuse_pull_request(request)
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     branch_head(module, revision)
     with ExitStack() as stack:
         change, left_out = read_change(request, user, module, stack)
@@ -184,7 +184,7 @@ def validate_yaml(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     try:
         check_card(content.encode("utf-8", "surrogatepass"))
     except GateRefusal as refusal:
-        return JsonResponse({"errors": [{"message": plain(refusal.message)}], "warnings": []}, status=400)
+        return JsonResponse({"errors": [{"message": to_ascii(refusal.message)}], "warnings": []}, status=400)
     return JsonResponse({"errors": [], "warnings": []})
 
 

@@ -136,7 +136,7 @@ def repository(full_name: str, caller: Caller) -> Module | BaseModel:
     return found
 
 
-def writable_module(full_name: str, caller: Caller) -> tuple[User, Module]:
+def require_writable_module(full_name: str, caller: Caller) -> tuple[User, Module]:
     """The module, for someone who may change it. What they may not even see does not exist."""
     user, found = caller.require_writer(), repository(full_name, caller)
     if isinstance(found, BaseModel):

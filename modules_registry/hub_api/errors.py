@@ -63,7 +63,7 @@ def from_refusal(refusal: Refusal) -> HubProtocolError:
 
 
 def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
-    message = plain(error.message)
+    message = to_ascii(error.message)
     response = JsonResponse({"error": message, **more}, status=error.status, headers=error.headers)
     response["X-Error-Message"] = message
     if error.code:
@@ -71,7 +71,7 @@ def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
     return response
 
 
-def plain(sentence: str) -> str:
+def to_ascii(sentence: str) -> str:
     """The sentence in printable ASCII on one line."""
     folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
     return "".join(letter if letter.isprintable() else " " for letter in folded)[:MESSAGE_LENGTH_MAX]

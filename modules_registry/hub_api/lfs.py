@@ -14,8 +14,8 @@ from django.urls import reverse
 from hub_site.accounts.models import User
 from modules_registry.blobs import upload_bytes_max
 from modules_registry.files.lfs_uploads import incoming_known, incoming_put
-from modules_registry.hub_api.door import Caller, empty, hub_view, json_of, writable_module
-from modules_registry.hub_api.errors import HubProtocolError, plain
+from modules_registry.hub_api.door import Caller, empty, hub_view, json_of, require_writable_module
+from modules_registry.hub_api.errors import HubProtocolError, to_ascii
 from modules_registry.models import Module
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,7 +27,7 @@ LFS_JSON = "application/vnd.git-lfs+json"
 
 @hub_view("POST")
 def batch(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     asked = json_of(request)
     if asked.get("operation") != "upload":
         raise HubProtocolError(400, "Only uploads go this way; download files by their own addresses.")
@@ -45,7 +45,7 @@ def object_answer(
 ) -> dict[str, Any]:
     answer: dict[str, Any] = {"oid": sha256, "size": size_bytes}
     if size_bytes > upload_bytes_max():
-        message = plain(f"{upload_bytes_max() // 1_000_000} MB are the most that is accepted here.")
+        message = to_ascii(f"{upload_bytes_max() // 1_000_000} MB are the most that is accepted here.")
         return answer | {"error": {"code": 413, "message": message}}
     if incoming_known(user=user, module=module, sha256=sha256) == size_bytes:
         return answer
@@ -80,7 +80,7 @@ def signed_upload(signed: str) -> tuple[int, int, str, int]:
 
 @hub_view("POST")
 def verify(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     sha256, size_bytes = oid_and_size(json_of(request))
     if incoming_known(user=user, module=module, sha256=sha256) != size_bytes:
         raise HubProtocolError(404, "This file has not come. Send it again.")

@@ -17,8 +17,8 @@ from modules_registry.hub_api.door import (
     hub_view,
     json_of,
     repository,
+    require_writable_module,
     text_of,
-    writable_module,
 )
 from modules_registry.hub_api.errors import (
     HubProtocolError,
@@ -101,7 +101,7 @@ def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     user, asked = caller.require_writer(), json_of(request)
     require_model(asked)
     namespace, name = place_asked(user, text_of(asked, "organization"), text_of(asked, "name"))
-    _, module = writable_module(f"{namespace.name}/{name}", caller)
+    _, module = require_writable_module(f"{namespace.name}/{name}", caller)
     module_delete(editor=user, module=module)
     return empty()
 
@@ -110,7 +110,7 @@ def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 def move(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     user, asked = caller.require_writer(), json_of(request)
     require_model(asked)
-    _, module = writable_module(text_of(asked, "fromRepo"), caller)
+    _, module = require_writable_module(text_of(asked, "fromRepo"), caller)
     owner, slash, name = text_of(asked, "toRepo").partition("/")
     if not slash:
         raise HubProtocolError(400, "toRepo must be owner/name.")
@@ -121,7 +121,7 @@ def move(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 @hub_view("PUT")
 def settings(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     asked = json_of(request)
     unknown = sorted(set(asked) - {"visibility", "private", "gated"})
     if asked.get("gated"):
@@ -136,7 +136,7 @@ def settings(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBas
 
 @hub_view("POST", "DELETE")
 def branch(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     if request.method == "DELETE":
         ref_remove(user, module, Ref.Kind.BRANCH, revision)
         return empty()
@@ -149,7 +149,7 @@ def branch(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
 @hub_view("POST", "DELETE")
 def tag(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
     """POST …/tag/{revision} {"tag": …} puts a tag there; DELETE …/tag/{tag} takes one away."""
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     if request.method == "DELETE":
         ref_remove(user, module, Ref.Kind.TAG, revision)
         return empty()

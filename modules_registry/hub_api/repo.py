@@ -27,7 +27,7 @@ from modules_registry.hub_api.door import (
     hub_view,
     json_of,
     repository,
-    writable_module,
+    require_writable_module,
 )
 from modules_registry.hub_api.errors import HubProtocolError, entry_not_found
 from modules_registry.models import BaseModel, Module, Version
@@ -131,7 +131,7 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     start = number_in(query.get("cursor"), 0)
     found = repositories_listed(asked_of(request), caller.user)
     rows = list(found[start : start + wanted + 1])
-    listed = [described(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
+    listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
     response = JsonResponse(listed, safe=False)
     if len(rows) > wanted:
         following = query.copy()
@@ -156,7 +156,7 @@ def asked_of(request: HttpRequest) -> HubSearch:
     )
 
 
-def described(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:
+def listed_module_json(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:
     version = module.current or module.draft
     assert version is not None, "a listed module has one or the other"
     answer = describe.module_json(module, version, with_card=is_full)
@@ -257,5 +257,5 @@ def auth_check(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseB
 
 @hub_view(*SAFE)
 def auth_check_write(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    writable_module(repo, caller)
+    require_writable_module(repo, caller)
     return empty()

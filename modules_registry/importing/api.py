@@ -19,7 +19,7 @@ from modules_registry.api import (
     REFUSED,
     ModulePagination,
     namespace_asked,
-    validated,
+    validate,
 )
 from modules_registry.importing import selectors
 from modules_registry.importing.models import ModuleImport
@@ -67,7 +67,7 @@ class ImportsApi(ImportOwnerApi):
     )
     def post(self, request: SignedInApiRequest) -> Response:
         """Ask for repositories, or for all of an owner's. It runs in the background: read it again."""
-        asked = validated(ImportInput, request)
+        asked = validate(ImportInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         job = import_request(owner=request.user, namespace=namespace, **asked)
         return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)

@@ -25,7 +25,7 @@ from modules_registry.base_models import (
     BASE_FILES,
     base_model_add,
     kind_of,
-    modules_check_again,
+    recheck_modules,
     require_same,
 )
 from modules_registry.cards import CARD_BYTES_MAX, check_card
@@ -62,10 +62,10 @@ def remove_old_folders() -> None:
 
 def base_run(import_id: UUID) -> None:
     """Bring a base model in, or go on where another worker left it."""
-    run_job(BASE_IMPORTS, import_id, lambda job: Bringing(job).run())
+    run_job(BASE_IMPORTS, import_id, lambda job: BaseImportRun(job).run())
 
 
-class Bringing:
+class BaseImportRun:
     """One claimed request for a base model."""
 
     def __init__(self, job: BaseImport) -> None:
@@ -75,11 +75,11 @@ class Bringing:
         self.reader = ImportSource(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
 
     def run(self) -> None:
-        repository = self.reader.look_at(self.job.repo_id, self.job.commit_id or self.job.revision)
+        repository = self.reader.read_repository(self.job.repo_id, self.job.commit_id or self.job.revision)
         self.note(commit_id=repository.commit_id)
         known = BaseModel.objects.filter(name=self.job.repo_id).first()
         if known is not None:
-            modules_check_again(require_same(known, repository.commit_id))
+            recheck_modules(require_same(known, repository.commit_id))
             self.note(base=known)
             return
         self.folder = folder_of(repository)
@@ -132,7 +132,7 @@ class Bringing:
         return self.folder / name
 
     def add(self, repository: RemoteRepository, planned: int) -> None:
-        licence = self.job.licence or self.licence_said(repository)
+        licence = self.job.licence or self.license_of_card(repository)
         self.wait(0)
         self.note(
             bytes_done=planned,
@@ -149,7 +149,7 @@ class Bringing:
         )
         self.note(base=base)
 
-    def licence_said(self, repository: RemoteRepository) -> str:
+    def license_of_card(self, repository: RemoteRepository) -> str:
         """What the card says, if it can be read."""
         remote = repository.files.get(CARD_FILE)
         if remote is None or remote.size_bytes > CARD_BYTES_MAX:

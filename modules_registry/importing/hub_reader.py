@@ -53,7 +53,7 @@ class ImportSourceUnavailable(Refusal):
 
 
 @contextmanager
-def told(repo_id: str) -> Iterator[None]:
+def refuse_permanent_errors(repo_id: str) -> Iterator[None]:
     """What will not pass becomes a refusal for the importing person; what will, a RemoteUnavailableError."""
     try:
         yield
@@ -87,10 +87,12 @@ class ImportSource:
 
     def repositories_of(self, owner: str, *, most: int) -> list[str]:
         """At most so many, as the Hub lists them."""
-        return self.tried(owner, lambda: [info.id for info in self.api.list_models(author=owner, limit=most)])
+        return self.call_with_retries(
+            owner, lambda: [info.id for info in self.api.list_models(author=owner, limit=most)]
+        )
 
-    def look_at(self, repo_id: str, revision: str) -> RemoteRepository:
-        info = self.tried(
+    def read_repository(self, repo_id: str, revision: str) -> RemoteRepository:
+        info = self.call_with_retries(
             repo_id,
             lambda: self.api.model_info(
                 repo_id, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S
@@ -107,7 +109,9 @@ class ImportSource:
         file = repository.files[path]
         if file.size_bytes > max_bytes:
             raise too_large(path, max_bytes)
-        return self.tried(repository.repo_id, lambda: self.fetch_once(repository, file, target, max_bytes))
+        return self.call_with_retries(
+            repository.repo_id, lambda: self.fetch_once(repository, file, target, max_bytes)
+        )
 
     def fetch_once(self, repository: RemoteRepository, file: RemoteFile, target: Path, max_bytes: int) -> str:
         """Fetch what `target` does not hold yet: an earlier attempt may have left the file's beginning."""
@@ -143,18 +147,18 @@ class ImportSource:
                 self.wait(0)
         return digest, held
 
-    def tried(self, repo_id: str, call: Callable[[], Result]) -> Result:
+    def call_with_retries(self, repo_id: str, call: Callable[[], Result]) -> Result:
         """Call, and call again a few times while the Hub says that it will pass."""
         wait_s = WAIT_S
         for _ in range(TRIES_MAX - 1):
             try:
-                with told(repo_id):
+                with refuse_permanent_errors(repo_id):
                     return call()
             except RemoteUnavailableError as error:
                 self.wait(min(max(wait_s, error.retry_after_s), WAIT_MAX_S))
                 wait_s *= 2
         try:
-            with told(repo_id):
+            with refuse_permanent_errors(repo_id):
                 return call()
         except RemoteUnavailableError as error:
             raise ImportSourceUnavailable(self.endpoint) from error

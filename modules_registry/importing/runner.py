@@ -27,7 +27,7 @@ from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.work import HEARTBEAT_S, HeldJob, JobKind, run_job
 from modules_registry.cards import CARD_BYTES_MAX, Card, check_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
-from modules_registry.core.adapter_file import opened, read_header
+from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
@@ -35,9 +35,9 @@ from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.hub_reader import ImportSource, ImportSourceUnavailable, RemoteRepository
-from modules_registry.importing.lorahub import card_told
+from modules_registry.importing.lorahub import card_from_name
 from modules_registry.importing.models import ImportItem, ModuleImport
-from modules_registry.importing.told import said_to_importer
+from modules_registry.importing.told import import_refusal_text
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import StorageError
@@ -142,13 +142,13 @@ class ModuleImportRun:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
             self.away = 0
-            self.refuse(item, refusal.code, said_to_importer(refusal))
+            self.refuse(item, refusal.code, import_refusal_text(refusal))
 
     def bring(self, item: ImportItem, folder: Path) -> None:
         if "/" not in item.repo_id:  # an owner, for whom the Hub listed nothing
             message = f"{item.repo_id} has no public repository on the Hub. Check the name."
             raise Refusal("nothing_there", message)
-        repository = self.reader.look_at(item.repo_id, item.revision)
+        repository = self.reader.read_repository(item.repo_id, item.revision)
         name = item.repo_id.partition("/")[2]
         module = Module.objects.filter(namespace=self.job.namespace, key=name_key(name)).first()
         if module is not None:
@@ -161,7 +161,7 @@ class ModuleImportRun:
                 self.settle(item, ImportItem.State.UNCHANGED, version=known.version)
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
-        card = card_told(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
+        card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
         repaired = self.repaired(folder, card)
         self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
 
@@ -191,7 +191,7 @@ class ModuleImportRun:
             config = parse_object((folder / CONFIG_FILE).read_bytes(), depth_max=CONFIG_DEPTH_MAX)
         except JsonRefusal as refusal:
             raise Refusal(f"config_{refusal.problem}", f"{CONFIG_FILE}: {refusal.message}") from refusal
-        with opened(folder / WEIGHTS_FILE) as file:
+        with open_weights(folder / WEIGHTS_FILE) as file:
             header = read_header(file)
         card_base = card.front_matter.get("base_model", "")
         card_base = card_base if isinstance(card_base, str) else ""

@@ -40,7 +40,7 @@ class CombinedLicense:
     strictest_known: str = ""  # of the parents whose terms are known; empty: there are none
 
 
-def combined_licence(licences: Mapping[str, str]) -> CombinedLicense:
+def combine_licenses(licences: Mapping[str, str]) -> CombinedLicense:
     """The strictest of the parents' licences, by parent's name.
 
     With a parent whose terms are unknown it is “other”, and what the known ones demand still holds.
@@ -54,7 +54,7 @@ def combined_licence(licences: Mapping[str, str]) -> CombinedLicense:
         licence for licence in STRICTNESS if all(licence in allowed_by(each) for each in known.values())
     ]
     if not shared:
-        raise excluding(known)
+        raise incompatible_licenses_refusal(known)
     unread = tuple(name for name in licences if name not in known)
     return CombinedLicense(OTHER if unread else shared[0], unread, shared[0] if known else "")
 
@@ -76,7 +76,7 @@ def require_derivatives(licences: Mapping[str, str]) -> None:
             raise Refusal("licence_forbids_derivatives", message, status=409)
 
 
-def excluding(licences: Mapping[str, str]) -> Refusal:
+def incompatible_licenses_refusal(licences: Mapping[str, str]) -> Refusal:
     """Names two parents that no licence suits together."""
     pairs = (
         (one, other)

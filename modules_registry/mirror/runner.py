@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
-from hub_site.jobs.work import HandBack, JobKind, beating, run_job
+from hub_site.jobs.work import HandBack, JobKind, keep_lease, run_job
 from modules_registry.blobs import has_remote_store, lock_blobs, remote_store
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, versions_come_back
@@ -40,7 +40,7 @@ def repository_sync(repository_id: UUID) -> None:
 def sync(repository: HubRepository) -> None:
     """Bring it up to date, or raise the reason why not."""
     try:
-        with beating(repository):
+        with keep_lease(repository):
             bring_up_to_date(repository)
     except RemoteUnavailableError as error:
         raise put_off(repository, error) from error

@@ -37,7 +37,7 @@ def file_address(version: Version, path: str) -> str | None:
     return remote_store().hub.url(as_remote_file(found)) if found else None
 
 
-def can_be_fetched_again(sha256: str) -> bool:
+def is_stored_remotely(sha256: str) -> bool:
     """Does every row that names these bytes belong to a version that is on the Hub?"""
     published = published_files().filter(sha256=sha256).values("pk")
     for model in apps.get_models():

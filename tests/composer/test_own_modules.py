@@ -4,7 +4,7 @@ import pytest
 
 from composer.core.spec.examples import Example
 from composer.matching.leakage import leakage_text, leaking_modules
-from composer.matching.ranking import candidates
+from composer.matching.ranking import rank_modules
 from composer.models import Composition
 from composer.request.services import composition_request
 from composer.task.demo_tasks import demo_tasks
@@ -71,7 +71,7 @@ def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
 
 def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, monkeypatch, api_of):
     asked = (base, "exact", "capitals", SHOTS)
-    assert {each.fit.name for each in candidates(*asked, owner=alice)} == LIBRARY
+    assert {each.fit.name for each in rank_modules(*asked, owner=alice)} == LIBRARY
     monkeypatch.setattr("composer.matching.ranking.QUICK_MAX", 3)
     asked = body(SHOTS, selection="auto", level="quick")
     assert names(Composition.objects.get(pk=api_of(alice).post(ADDRESS, asked).json()["id"])) == LIBRARY

@@ -85,10 +85,10 @@ def test_a_stale_worker_writes_to_no_row(job):
     lose_lease(job)
     claim(job, "two")
     for write in (
-        lambda: leases.beat(stale),
+        lambda: leases.renew_lease(stale),
         lambda: leases.append_events(stale, [CompositionEvent(kind="step")], progress={"steps_done": 3}),
         lambda: leases.finish(stale, Status.FAILED),
-        lambda: leases.crashed(stale),
+        lambda: leases.count_crash(stale),
     ):
         with pytest.raises(leases.LeaseLost):
             write()
@@ -101,11 +101,11 @@ def test_a_stale_worker_writes_to_no_row(job):
 def test_a_beat_prolongs_the_lease_and_brings_the_cancellation(job):
     held = claim(job)
     Composition.objects.filter(pk=job.pk).update(lease_until=timezone.now() + timedelta(seconds=1))
-    assert leases.beat(held) is False
+    assert leases.renew_lease(held) is False
     job.refresh_from_db()
     assert job.lease_until > timezone.now() + LEASE / 2
     leases.cancel(Composition, job.pk)
-    assert leases.beat(held) is True
+    assert leases.renew_lease(held) is True
 
 
 def test_events_are_numbered_on_across_attempts(job):

@@ -3,12 +3,12 @@
 import pytest
 
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.combining import combined_licence
+from modules_registry.licenses.combining import combine_licenses
 from modules_registry.licenses.names import LICENSES
 
 
 def combined(*licences):
-    return combined_licence({f"bob/{number}": licence for number, licence in enumerate(licences)})
+    return combine_licenses({f"bob/{number}": licence for number, licence in enumerate(licences)})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hub_site.audit.models import AuditEntry
 from hub_site.common.errors import Refusal
 from hub_site.embedded.processes import wait_for
 from modules_registry.blobs import blobs_forget, store
-from modules_registry.blobs import stored as stored_together
+from modules_registry.blobs import store_files as stored_together
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import Module, Version, VersionFile
 from modules_registry.selectors import card_of, module_find, version_find

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters
-from composer.core.methods.exact import concatenated, sum_adapters
+from composer.core.methods.exact import concatenate_modules, sum_adapters
 from composer.core.methods.layerwise import LayerwiseSoftmax
-from composer.core.methods.svd import truncated
+from composer.core.methods.svd import truncate_rank
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.spec.choices import PUBLISHED_BUDGET
 
@@ -55,14 +55,14 @@ def adapters_without(method: Method, weights: Sequence[float], module: int, cut_
         shares[:, module] = 0
         if cut_to is None:
             return sum_adapters(method.stack, shares.float().unsqueeze(0))
-        return as_adapters(shortened(concatenated(method.stack, shares), cut_to))
+        return as_adapters(limit_rank(concatenate_modules(method.stack, shares), cut_to))
     left = torch.tensor(list(weights)).view(-1, len(method.stack))  # a row, or a row for each layer
     left[:, module] = 0
     if cut_to is None:
         return method.adapters(left.view(1, -1))
-    return as_adapters(shortened(method.lora(left.flatten().tolist()), cut_to))
+    return as_adapters(limit_rank(method.lora(left.flatten().tolist()), cut_to))
 
 
-def shortened(lora: PlainLora, rank: int) -> PlainLora:
+def limit_rank(lora: PlainLora, rank: int) -> PlainLora:
     """An adapter of at most that rank."""
-    return truncated(lora, rank) if rank < lora.rank else lora
+    return truncate_rank(lora, rank) if rank < lora.rank else lora

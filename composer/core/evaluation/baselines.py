@@ -102,21 +102,21 @@ class BaselineComparison:
     screened: Cost
     best_left_out: LeftOutLosses | None
 
-    def rivals(self) -> Iterator[BaselineResult]:
+    def measure_all(self) -> Iterator[BaselineResult]:
         """One after the other, the cheap ones first; the caller may look at each before the next."""
-        yield self.scored(about("zero_shot"), {}, unfitted=True)
-        yield self.best_single()
+        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True)
+        yield self.measure_best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         each = f"every weight 1/{len(self.stack)}"
-        yield self.scored(about("uniform", each), uniform, unfitted=True)
+        yield self.measure_adapters(about("uniform", each), uniform, unfitted=True)
         yield in_context(self.scorer, self.examples, self.questions)
         yield self.train_lora_on_examples()
         if self.job.baselines == "thorough":
-            yield self.random_loras()
+            yield self.measure_random_loras()
             if self.job.method != "lorahub":
-                yield self.lorahub()
+                yield self.measure_lorahub()
 
-    def best_single(self) -> BaselineResult:
+    def measure_best_single(self) -> BaselineResult:
         """The best module as anybody would use it: alone, with prompts in its own template."""
         alone = self.stack.subset([self.best])
         (name,), (template,) = alone.names, alone.templates
@@ -129,7 +129,7 @@ class BaselineComparison:
             self.best_left_out,
         )
 
-    def scored(
+    def measure_adapters(
         self,
         named: tuple[str, str, str],
         adapters: Adapters,
@@ -178,10 +178,10 @@ class BaselineComparison:
             cost.gradient_steps += LORA_STEPS * min(DEFAULTS.n_folds, len(self.examples))
             left_out = left_out_of(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-        rival = self.scored(about("lora_on_shots", detail), adapters, cost)
+        rival = self.measure_adapters(about("lora_on_shots", detail), adapters, cost)
         return replace(rival, left_out=left_out)
 
-    def random_loras(self) -> BaselineResult:
+    def measure_random_loras(self) -> BaselineResult:
         """As many LoRAs of random numbers, of the modules' own sizes, through the same search.
 
         Source: arXiv:2602.12323, where they did about as well as recycled modules.
@@ -190,7 +190,7 @@ class BaselineComparison:
         named = about("random_loras", "random numbers of the modules' own sizes")
         return self._searched(named, stack, self.method.name, self.job)
 
-    def lorahub(self) -> BaselineResult:
+    def measure_lorahub(self) -> BaselineResult:
         """The published method on the same modules, or on those whose factors can be summed; else why not."""
         alike = self.stack.largest_alike()
         stack = self.stack.subset(alike) if len(alike) > 1 else self.stack
@@ -222,7 +222,7 @@ class BaselineComparison:
                 adapters = method.adapters(torch.tensor([found.weights], dtype=torch.float32))
         except ComposeError as reason:
             return BaselineResult(*about(named[0], f"not measured: {reason}"), None, None, cost)
-        return self.scored(named, adapters, cost)
+        return self.measure_adapters(named, adapters, cost)
 
 
 def about(key: str, detail: str = "") -> tuple[str, str, str]:
@@ -295,7 +295,7 @@ def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, 
     adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, shown=shown)
     with torch.no_grad():
         nats = scorer.base.token_nats(scorer.batch, adapters, len(shown))
-    return FoldFits(torch.empty(0), nats.cpu(), shown).left_out
+    return FoldFits(torch.empty(0), nats.cpu(), shown).left_out_nats
 
 
 # --- examples in the prompt ---------------------------------------------------

@@ -43,7 +43,7 @@ class CrossValidation:
             for shown in fold_masks(len(self.scorer.batch), DEFAULTS.n_folds)
         ]
 
-    def single(self) -> Tensor:
+    def single_module_nats(self) -> Tensor:
         """(n,) nats of each shot under the module that is best alone, of those chosen, on the others."""
         nats = torch.empty(len(self.scorer.batch))
         for seen, hidden in self.folds():
@@ -53,7 +53,7 @@ class CrossValidation:
             nats[hidden] = self.screening.nats([best])[0, hidden]
         return nats
 
-    def composed(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
+    def composition_nats(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
         """(n,) nats of each shot under a composition that was made without it.
 
         Args:
@@ -66,10 +66,10 @@ class CrossValidation:
             if found is not None and chosen == kept:
                 nats[hidden] = torch.tensor(found)[hidden]
             else:
-                nats[hidden] = self._refitted(chosen, seen, hidden)
+                nats[hidden] = self._refit_nats(chosen, seen, hidden)
         return nats
 
-    def _refitted(self, chosen: tuple[int, ...], seen: Sequence[int], hidden: Sequence[int]) -> Tensor:
+    def _refit_nats(self, chosen: tuple[int, ...], seen: Sequence[int], hidden: Sequence[int]) -> Tensor:
         """(len(hidden),) nats under the same search over these modules and shots."""
         shots = self.scorer.batch.examples
         base, stack = self.scorer.base, self.stack.subset(chosen)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from composer.core.spec.choices import USUAL_BASELINES
 from composer.core.spec.examples import Example
-from composer.core.spec.metrics import accuracy, counted, is_exact_match
+from composer.core.spec.metrics import accuracy, count_noun, is_exact_match
 
 LUCK_LEVEL = 0.05  # a lead that luck alone gives more often than this is none
 
@@ -63,7 +63,7 @@ def verdict_on_held_out(
     percent = {key: accuracy(answers[key], examples).percent for key in answers}
     low, high = accuracy(answers["composed"], examples).interval_percent
     figures = (
-        f"On {counted(len(examples), 'held-out example')} the composition answers "
+        f"On {count_noun(len(examples), 'held-out example')} the composition answers "
         f"{percent['composed']:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}), "
         + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in rivals)
         + "."
@@ -74,7 +74,7 @@ def verdict_on_held_out(
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
     said = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
-    return rather(best, said, figures, single_name)
+    return verdict_for_baseline(best, said, figures, single_name)
 
 
 def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
@@ -88,7 +88,7 @@ def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bo
     return all(is_ahead("composed", rival) for rival in rivals if rival != "uniform")
 
 
-def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
+def verdict_for_baseline(best: str, said: str, figures: str, single_name: str) -> Verdict:
     """The advice to take `best` of RIVALS, or, of those that are no adapter, none."""
     if best == "lora_on_shots":
         return Verdict("train", f"Train a LoRA instead: it {said}. {figures}")
@@ -105,8 +105,8 @@ def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example
     low, high = found.interval_percent
     return Verdict(
         "unmeasured",
-        f"No baseline was measured. On {counted(len(examples), 'held-out example')} the composition answers "
-        f"{found.percent:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}). "
+        f"No baseline was measured. On {count_noun(len(examples), 'held-out example')} the composition "
+        f"answers {found.percent:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}). "
         "Compare it with the baselines to know whether it is needed.",
     )
 
@@ -220,4 +220,4 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
     if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
     said = "does better there" if chance[best] > chance["composed"] else "does about as well there"
-    return rather(best, said, figures, single_name)
+    return verdict_for_baseline(best, said, figures, single_name)

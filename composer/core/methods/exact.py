@@ -29,7 +29,7 @@ class ExactSum(OneWeightPerModule):
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         coefficients = torch.tensor([list(weights)], dtype=torch.float64)
-        return concatenated(self.stack, coefficients.expand(len(self.stack.layers), -1))
+        return concatenate_modules(self.stack, coefficients.expand(len(self.stack.layers), -1))
 
 
 def sum_adapters(stack: ModuleStack, coefficients: Tensor) -> Adapters:
@@ -38,11 +38,11 @@ def sum_adapters(stack: ModuleStack, coefficients: Tensor) -> Adapters:
     between = (on_device * stack.scalings).repeat_interleave(stack.rank, dim=-1)  # (P, L, N * rank)
     return {
         path: SharedFactors(A, B, between[:, layer : layer + 1])
-        for layer, (path, A, B) in enumerate(stack.joined())
+        for layer, (path, A, B) in enumerate(stack.concatenated_factors())
     }
 
 
-def concatenated(stack: ModuleStack, coefficients: Tensor) -> PlainLora:
+def concatenate_modules(stack: ModuleStack, coefficients: Tensor) -> PlainLora:
     """The exact sum with coefficients (L, N) as one adapter, by rank concatenation.
 
     A = [A₁; …; A_N], B = [c₁s₁B₁, …, c_N s_N B_N], r = Σ rᵢ, alpha = r. Modules whose coefficients

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, PlainLora
-from composer.core.methods.exact import concatenated, sum_adapters
+from composer.core.methods.exact import concatenate_modules, sum_adapters
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import WEIGHT_BOUND
 
@@ -46,7 +46,7 @@ class LayerwiseWeights:
         return sum_adapters(self.stack, self.coefficients(weights))
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        return concatenated(self.stack, self.by_layer(weights))
+        return concatenate_modules(self.stack, self.by_layer(weights))
 
     def by_module(self, weights: Sequence[float]) -> tuple[float, ...]:
         """The mean of a module's coefficients over the layers that it changes."""

@@ -34,11 +34,11 @@ class FactorSum(OneWeightPerModule):
         self.scaling = float(stack.scalings[0])
 
     def adapters(self, weights: Tensor) -> Adapters:
-        mixed = self.stack.mixed(weights.to(self.stack.scalings.device))
+        mixed = self.stack.weighted_factors(weights.to(self.stack.scalings.device))
         return {path: OwnFactors(A, self.scaling * B) for path, A, B in mixed}
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """A = Σ wᵢAᵢ, B = Σ wᵢBᵢ, with the modules' own rank and alpha."""
         w = torch.tensor([list(weights)], dtype=torch.float32, device=self.stack.scalings.device)
-        factors = {path: (A[0], B[0]) for path, A, B in self.stack.mixed(w)}
+        factors = {path: (A[0], B[0]) for path, A, B in self.stack.weighted_factors(w)}
         return PlainLora(factors, rank=self.stack.rank, alpha=self.scaling * self.stack.rank)

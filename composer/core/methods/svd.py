@@ -29,7 +29,7 @@ class TruncatedSum(ExactSum):
     name = "svd"
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        return truncated(super().lora(weights), self.stack.rank)
+        return truncate_rank(super().lora(weights), self.stack.rank)
 
 
 class TruncatedTies(OneWeightPerModule):
@@ -75,7 +75,7 @@ def whole_deltas(stack: ModuleStack) -> Iterator[tuple[str, Tensor]]:
         yield path, scalings * (B @ A)
 
 
-def truncated(lora: PlainLora, rank: int) -> PlainLora:
+def truncate_rank(lora: PlainLora, rank: int) -> PlainLora:
     """The nearest adapter of this rank; `energy_kept` counts what earlier cuts left out too.
 
     QR of both factors, then an SVD of the small core between them; the (d_out, d_in) product is

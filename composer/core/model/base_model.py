@@ -42,7 +42,7 @@ from composer.core.spec.errors import (
     MismatchedModulesError,
 )
 from composer.core.spec.examples import Example
-from composer.core.spec.templates import CHAT, INPUT, filled
+from composer.core.spec.templates import CHAT, INPUT, fill_template
 
 MAX_TOKENS = 2048  # of one input; LoraHub's code truncates there, we refuse
 # Below so many parameters a base is small: one thread took 4.0 s for a whole run of 1 M parameters, two
@@ -143,7 +143,7 @@ class FrozenBaseModel:
         """
         logging.disable_progress_bar()  # transformers would draw one on our caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
-        where = found_device(device)
+        where = find_device(device)
         name = name or folder.name
         if not any((folder / file).is_file() for file in VOCABULARIES):
             raise BaseModelError(  # transformers would make up an empty one
@@ -285,7 +285,7 @@ class FrozenBaseModel:
             BaseModelError: the template is chat, and the base has none that works.
         """
         template = template or self.template
-        return self._chat_prompt(text) if template == CHAT else filled(template, text)
+        return self._chat_prompt(text) if template == CHAT else fill_template(template, text)
 
     def _chat_prompt(self, text: str) -> str:
         if not self.tokenizer.chat_template:
@@ -317,10 +317,10 @@ class FrozenBaseModel:
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
     ) -> tuple[dict[str, Tensor], Tensor]:
         require_short(self.context_length(), prompts, answers)
-        labels = padded(answers, IGNORED)
+        labels = pad_rows(answers, IGNORED)
         return {
-            "input_ids": padded(prompts, self.tokenizer.pad_token_id),
-            "attention_mask": padded([[1] * len(ids) for ids in prompts], 0),
+            "input_ids": pad_rows(prompts, self.tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(ids) for ids in prompts], 0),
             "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
         }, labels
 
@@ -331,9 +331,9 @@ class FrozenBaseModel:
         require_short(self.context_length(), joined)
         labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
         return {
-            "input_ids": padded(joined, self.tokenizer.pad_token_id),
-            "attention_mask": padded([[1] * len(ids) for ids in joined], 0),
-        }, padded(labels, IGNORED)
+            "input_ids": pad_rows(joined, self.tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(ids) for ids in joined], 0),
+        }, pad_rows(labels, IGNORED)
 
     def _answer_ids(self, output: str) -> list[int]:
         """An output as the model should write it, ended by EOS exactly once."""
@@ -449,8 +449,8 @@ class FrozenBaseModel:
         if left:
             max_new_tokens = min(max_new_tokens, room - max(map(len, ids)))
         tokens = model.generate(
-            input_ids=padded(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
-            attention_mask=padded([[1] * len(row) for row in ids], 0, left=left).to(self.device),
+            input_ids=pad_rows(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
+            attention_mask=pad_rows([[1] * len(row) for row in ids], 0, left=left).to(self.device),
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
@@ -467,7 +467,7 @@ def is_small(model: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in model.parameters()) < SMALL_BASE_PARAMETERS
 
 
-def found_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """cpu, cuda, or the better of the two where the name is auto.
 
     Raises:
@@ -486,7 +486,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())  # every processor with AMX has these too
 
 
-def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:
     """(n, longest) int64, the shorter rows filled up at one end."""
     length = max(map(len, rows))
     fill = [[filler] * (length - len(row)) for row in rows]

@@ -25,7 +25,7 @@ class PackedProduct:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.packed = packed(weight.to(dtype))
+        self.packed = pack_weight(weight.to(dtype))
         self.bias = None if bias is None else bias.to(dtype)
         self._transposed: Tensor | None = None  # laid out when the first gradient asks for it
 
@@ -39,7 +39,7 @@ class PackedProduct:
     def backward(self, gradient: Tensor) -> Tensor:
         """(…, d_out) -> (…, d_in)."""
         if self._transposed is None:
-            self._transposed = packed(self.packed.to_dense().T.contiguous())
+            self._transposed = pack_weight(self.packed.to_dense().T.contiguous())
         return multiplied(gradient, self._transposed, None)
 
 
@@ -65,7 +65,7 @@ def can_pack(device: torch.device) -> bool:
     )
 
 
-def packed(weight: Tensor) -> Tensor:
+def pack_weight(weight: Tensor) -> Tensor:
     """W (d_out, d_in) in the layout of oneDNN's kernels."""
     laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return laid_out

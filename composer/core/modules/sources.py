@@ -50,7 +50,7 @@ def base_source(reference: str, *, shows_progress: bool = False) -> Source:
     Raises:
         SourceError: there is no such folder or repository, or the Hub cannot be reached.
     """
-    source = as_folder(reference) or downloaded(reference, BASE_FILES, shows_progress=shows_progress)
+    source = as_folder(reference) or download_source(reference, BASE_FILES, shows_progress=shows_progress)
     if not (source.folder / "config.json").is_file():
         raise SourceError(f"{reference} holds no config.json, so it is no base model.")
     return source
@@ -62,7 +62,7 @@ def module_source(reference: str) -> Source:
     Raises:
         SourceError: there is no such folder or repository, or the Hub cannot be reached.
     """
-    source = as_folder(reference) or downloaded(reference, MODULE_FILES)
+    source = as_folder(reference) or download_source(reference, MODULE_FILES)
     for name in MODULE_FILES[:2]:
         if not (source.folder / name).is_file():
             raise SourceError(
@@ -99,7 +99,7 @@ def repository(reference: str) -> tuple[str, str | None]:
     return match["id"], match["revision"]
 
 
-def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
+def download_source(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
     """A snapshot of a repository; from the local cache where it is there already.
 
     The Hub is the one that HF_ENDPOINT names, huggingface.co if it names none.

@@ -71,7 +71,7 @@ def fit_weights(
     adam = torch.optim.Adam([weights], lr=learning_rate)
     lowest = 0.0 if variant == "positive" else -bound
     in_gradient = 0.0 if variant == "sparse" else fits.penalty
-    for number in range(resumed(journal, name, weights, adam), steps):
+    for number in range(resume_fit(journal, name, weights, adam), steps):
         rate = adam.param_groups[0]["lr"] = learning_rate * (1 - 0.9 * number / steps)
         losses = loss(weights)
         on_weights(weights.detach(), losses.detach())
@@ -88,7 +88,7 @@ def fit_weights(
     return weights.detach()
 
 
-def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.optim.Adam) -> int:
+def resume_fit(journal: Journal | None, name: str, weights: Tensor, adam: torch.optim.Adam) -> int:
     """Put the weights and Adam's moments where the record has them; the number of steps they took."""
     like = {"weights": weights, "exp_avg": weights, "exp_avg_sq": weights}
     state = journal.resume(name, like) if journal is not None else None

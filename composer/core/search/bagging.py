@@ -27,7 +27,7 @@ from composer.core.methods.exact import ExactSum
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Found, Journal, finite
+from composer.core.search.journal import Journal, SearchResult, finite_or_penalty
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 
 ADAM_STEPS = 150  # of one dense fit; more of them only learn the shots by heart
@@ -63,7 +63,7 @@ class FoldFits:
     train_mask: Tensor
 
     @property
-    def left_out(self) -> Tensor:
+    def left_out_nats(self) -> Tensor:
         """(n,) nats of each shot under the fit that left it out; of a single shot, which none did, NaN."""
         hidden = 1 - self.train_mask
         return (self.nats * hidden).sum(0) / hidden.sum(0)
@@ -81,7 +81,7 @@ def search_bagging(
     nothing: float,
     budget: int,
     settings: BaggingSettings = DEFAULTS,
-) -> Found:
+) -> SearchResult:
     """Greedy choice, bag and subsets; see the head of this file.
 
     Args:
@@ -101,7 +101,7 @@ def search_bagging(
     if not loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
         return journal.finish(chosen.tolist(), "greedy")
     optimizer = "Adam on parts of the examples, averaged with the best subsets"
-    return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out.tolist())
+    return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out_nats.tolist())
 
 
 # --- the budget ---------------------------------------------------------------
@@ -188,7 +188,7 @@ def greedy_refit(
     best: list[tuple[float, Sequence[float]]] = []
 
     def note_best(weights: Sequence[float], loss: float) -> None:
-        best[:] = (min([*best, (finite(loss), weights)], key=lambda tried: tried[0]),)
+        best[:] = (min([*best, (finite_or_penalty(loss), weights)], key=lambda tried: tried[0]),)
         note(weights, loss)
 
     start = greedy_choice(scorer, method, note_best, alone=alone, nothing=nothing, budget=budget // 2)

@@ -19,7 +19,7 @@ from composer.core.model.scorer import FewShotScorer
 from composer.core.search import bagging
 from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.bagging import FoldFits
-from composer.core.search.journal import Found, Journal
+from composer.core.search.journal import Journal, SearchResult
 from composer.core.spec.choices import GRADIENT_STEP_COST
 
 LAYER_STEPS = 25
@@ -36,7 +36,7 @@ def search_auto(
     alone: Sequence[float],
     nothing: float,
     budget: int,
-) -> Found:
+) -> SearchResult:
     """The blend, then its fits freed by layer, if the shots that each left out do not speak against it.
 
     Args: as of blend.search_blend, which it is when the budget is too small for a bag.
@@ -61,7 +61,7 @@ def search_auto(
     weights = taken.weights.mean(0)
     if not bagging.loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
-    return journal.finish(weights.tolist(), moves, left_out=taken.left_out.tolist())
+    return journal.finish(weights.tolist(), moves, left_out=taken.left_out_nats.tolist())
 
 
 def whole_or_freed(
@@ -69,7 +69,7 @@ def whole_or_freed(
 ) -> tuple[FoldFits, str]:
     """The fits with one weight a module or freed by layer, by their losses on what each left out."""
     freed = freed_by_layer(scorer, method, journal, whole)
-    worse_nats = float((freed.left_out - whole.left_out).sum() / scorer.label_tokens.sum())
+    worse_nats = float((freed.left_out_nats - whole.left_out_nats).sum() / scorer.label_tokens.sum())
     if worse_nats > LAYERS_WORSE_NATS:
         spread = FoldFits(method.spread(whole.weights), whole.nats, whole.train_mask)
         return spread, "Adam on parts of the examples, best subsets"

@@ -15,7 +15,7 @@ from composer.core.search.adam import ParallelFits, Variant, fit_weights
 from composer.core.search.bagging import DEFAULTS, adam_steps, planned_bagging_steps, rate_for, search_bagging
 from composer.core.search.bagging_by_layer import planned_auto_steps, search_auto
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Found, Journal
+from composer.core.search.journal import Journal, SearchResult
 from composer.core.search.lbfgs import fit_lbfgs, rounded_size
 from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.spec import choices
@@ -52,7 +52,7 @@ class WeightSearch:
     alone: Sequence[float]
     nothing: float
 
-    def find(self, journal: Journal) -> Found:
+    def find(self, journal: Journal) -> SearchResult:
         """Run the search; a watcher's wish to stop ends it with the best step so far."""
         try:
             return self._find(journal)
@@ -102,7 +102,7 @@ class WeightSearch:
 
     # --- the searches ---------------------------------------------------------
 
-    def _find(self, journal: Journal) -> Found:
+    def _find(self, journal: Journal) -> SearchResult:
         job, search = self.job, self.search
         if search == "blend" and isinstance(self.method, Auto):
             return search_auto(
@@ -128,7 +128,7 @@ class WeightSearch:
             seed=job.seed,
         )
 
-    def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> Found:
+    def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> SearchResult:
         """One fit from the method's own start, on all shots."""
         start = self.method.start.float().unsqueeze(0)
         penalty = SPARSE_PENALTY if variant == "sparse" else self.penalty
@@ -146,7 +146,7 @@ class WeightSearch:
         )
         return journal.finish(weights[0].tolist(), optimizer)
 
-    def _by_lbfgs(self, journal: Journal) -> Found:
+    def _by_lbfgs(self, journal: Journal) -> SearchResult:
         def evaluate(point: Tensor) -> tuple[float, Tensor]:
             weights = point.float().unsqueeze(0).requires_grad_(True)
             value = self._loss_with_gradient(weights).sum() + self.penalty * rounded_size(weights).sum()
@@ -162,7 +162,7 @@ class WeightSearch:
         )
         return journal.finish(weights.tolist(), "L-BFGS")
 
-    def _by_greedy(self, journal: Journal) -> Found:
+    def _by_greedy(self, journal: Journal) -> SearchResult:
         """Greedy choice, by the loss alone or by the answers."""
         nothing, alone, budget = self.nothing, self.alone, self.job.budget
         if self.job.objective != "loss" or self.method.name not in KEEPS_SINGLES:

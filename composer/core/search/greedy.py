@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from composer.core.search.journal import Found, Journal, OnStep, finite
+from composer.core.search.journal import Journal, OnStep, SearchResult, finite_or_penalty
 
 
 def search_greedy(
@@ -17,7 +17,7 @@ def search_greedy(
     partners: int = 6,
     on_step: OnStep = lambda step: None,
     journal: Journal | None = None,
-) -> Found:
+) -> SearchResult:
     """Start from the best module alone and add the partner that helps most, while one helps.
 
     Every module has weight 0 or 1, so the result says plainly which modules the task needs.
@@ -31,19 +31,19 @@ def search_greedy(
         journal: to keep the steps in, instead of a new one that tells `on_step`.
     """
     n = len(alone)
-    order = sorted(range(n), key=lambda i: (finite(alone[i]), i))
+    order = sorted(range(n), key=lambda i: (finite_or_penalty(alone[i]), i))
     journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
-    best, left = finite(nothing), budget
-    if finite(alone[order[0]]) < best:  # known before any step: whoever stops at the first has it
-        chosen[order[0]], best = 1.0, finite(alone[order[0]])
+    best, left = finite_or_penalty(nothing), budget
+    if finite_or_penalty(alone[order[0]]) < best:  # known before any step: whoever stops at the first has it
+        chosen[order[0]], best = 1.0, finite_or_penalty(alone[order[0]])
     journal.note(chosen.tolist(), best)
     if not chosen.any():
         return journal.finish(chosen.tolist(), "greedy")
     while candidates := [i for i in order[: partners + 1] if chosen[i] == 0][:left]:
         trials = chosen.repeat(len(candidates), 1)
         trials[range(len(candidates)), candidates] = 1.0
-        losses = [finite(loss) for loss in score(trials).tolist()]
+        losses = [finite_or_penalty(loss) for loss in score(trials).tolist()]
         left -= len(candidates)
         winner = min(range(len(losses)), key=losses.__getitem__)
         if losses[winner] >= best:

@@ -49,7 +49,7 @@ class FitState:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The recommended weights (n_weights,), every step in order, and the optimiser that really ran.
 
     `left_out`: (n,) nats of each shot under weights fitted without it, where the search found them anyway.
@@ -95,7 +95,7 @@ class Journal:
 
     def note(self, weights: Sequence[float], loss: float) -> None:
         """Keep one step; a loss that is not finite counts as a large one."""
-        told = finite(loss)
+        told = finite_or_penalty(loss)
         best = min(told, self.steps[-1].best_loss) if self.steps else told
         self._keep(SearchStep(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
         if len(self.steps) > len(self._record.steps):
@@ -146,7 +146,7 @@ class Journal:
         *,
         stopped: bool = False,
         left_out: Sequence[float] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """The result of the search.
 
         Raises:
@@ -155,9 +155,11 @@ class Journal:
         if self.steps and not self._any_finite:
             raise NonFiniteLossError(len(self.steps))
         told = tuple(left_out) if left_out is not None else None
-        return Found(tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer, stopped, told)
+        return SearchResult(
+            tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer, stopped, told
+        )
 
-    def finish_early(self, optimizer: str) -> Found:
+    def finish_early(self, optimizer: str) -> SearchResult:
         """The result of a search that was stopped: the best of its steps."""
         return self.finish(self.best.weights, optimizer, stopped=True)
 
@@ -171,7 +173,7 @@ class Journal:
         self.steps.append(step)
 
 
-def finite(loss: float) -> float:
+def finite_or_penalty(loss: float) -> float:
     """The loss, or a large number in place of one that is not finite."""
     return loss if math.isfinite(loss) else NON_FINITE_PENALTY
 
@@ -186,11 +188,11 @@ def state_event(state: FitState) -> dict[str, Any]:
         "fit": state.fit,
         "step": state.step,
         "told": state.n_steps,
-        "tensors": {name: packed(tensor) for name, tensor in state.tensors.items()},
+        "tensors": {name: encode_tensor(tensor) for name, tensor in state.tensors.items()},
     }
 
 
-def packed(tensor: Tensor) -> dict[str, Any]:
+def encode_tensor(tensor: Tensor) -> dict[str, Any]:
     """A tensor as its type, its shape and its little-endian bytes in base64."""
     array = tensor.detach().cpu().contiguous().numpy()
     little = array.astype(array.dtype.newbyteorder("<"))
@@ -201,8 +203,8 @@ def packed(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def unpacked(stored: Mapping[str, Any]) -> Tensor:
-    """The tensor that `packed` stored."""
+def decode_tensor(stored: Mapping[str, Any]) -> Tensor:
+    """The tensor that `encode_tensor` stored."""
     if stored["type"] not in ("float32", "float64", "int64"):
         raise ValueError(stored["type"])
     values = np.frombuffer(base64.b64decode(stored["base64"]), np.dtype(stored["type"]).newbyteorder("<"))
@@ -225,7 +227,7 @@ def read_record(lines: Iterable[str]) -> SearchRecord:
                 weights = tuple(event.get("vector") or event["weights"])
                 steps.append(SearchStep(event["step"], weights, event["loss"], event["best_loss"]))
             elif event["event"] == "state":
-                tensors = {name: unpacked(stored) for name, stored in event["tensors"].items()}
+                tensors = {name: decode_tensor(stored) for name, stored in event["tensors"].items()}
                 states[event["fit"]] = FitState(event["fit"], event["step"], event["told"], tensors)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidJobError("steps.jsonl holds a line that is no event of a search.") from error

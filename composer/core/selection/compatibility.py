@@ -34,13 +34,13 @@ def select_modules(
             drawn = random.Random(seed).sample(kept, min(selector.count or 0, len(kept)))
             kept = sorted(drawn)
         elif selector.name == "screen":
-            kept = lowest(kept, alone(kept, selector.count), selector.count)
+            kept = lowest_indices(kept, alone(kept, selector.count), selector.count)
         elif selector.name == "near":
-            kept = lowest(kept, [-likeness for likeness in near(kept)], selector.count)
+            kept = lowest_indices(kept, [-likeness for likeness in near(kept)], selector.count)
     return tuple(kept)
 
 
-def lowest(kept: Sequence[int], values: Sequence[float], count: int | None) -> list[int]:
+def lowest_indices(kept: Sequence[int], values: Sequence[float], count: int | None) -> list[int]:
     """The `count` of these indices with the lowest values, in their original order."""
     ordered = sorted(zip(values, kept, strict=True))
     return sorted(i for _, i in ordered[:count])
@@ -72,7 +72,7 @@ class ExcludedModule:
     reason: str
 
 
-def compatible(
+def select_compatible(
     modules: Sequence[LoraModule], layers: Mapping[str, Layer], *, equal_shapes: bool, equal_scalings: bool
 ) -> tuple[list[int], list[ExcludedModule]]:
     """The indices of the modules that can be composed on this base, and the others with their reasons.
@@ -89,14 +89,14 @@ def compatible(
     """
     if not modules:
         raise NoModulesError
-    reasons = [misfit(module, layers) for module in modules]
+    reasons = [incompatibility_reason(module, layers) for module in modules]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     if equal_shapes and kept:
         shapes = {i: shape(modules[i], with_scaling=equal_scalings) for i in kept}
         ((common, _),) = Counter(shapes.values()).most_common(1)
         for i in kept:
             if shapes[i] != common:
-                reasons[i] = different(shapes[i], common)
+                reasons[i] = shape_difference(shapes[i], common)
         kept = [i for i in kept if reasons[i] is None]
     left_out = [ExcludedModule(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
     if not kept:
@@ -105,7 +105,7 @@ def compatible(
     return kept, left_out
 
 
-def misfit(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
+def incompatibility_reason(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
     """Why a module does not fit this base; None if it does."""
     for path, (A, B) in module.factors.items():
         own = layers.get(path)
@@ -126,7 +126,7 @@ def shape(module: LoraModule, *, with_scaling: bool) -> ModuleShape:
     return module.rank, frozenset(module.factors), module.scaling if with_scaling else None
 
 
-def different(own: ModuleShape, common: ModuleShape) -> str:
+def shape_difference(own: ModuleShape, common: ModuleShape) -> str:
     """What sets a module apart from those it would be summed with."""
     if own[0] != common[0]:
         return f"has rank {own[0]}, most others here {common[0]}; the method exact takes any rank"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.search.journal import finite
+from composer.core.search.journal import finite_or_penalty
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256
 
@@ -85,7 +85,7 @@ class Screening:
         if len(indices) >= MANY and n_kept < len(indices):
             longest = seen[int(tokens.argmax())]
             self._score(indices, [longest])
-            survivors = sorted(indices, key=lambda i: (finite(self._nats[i][longest]), i))[:n_kept]
+            survivors = sorted(indices, key=lambda i: (finite_or_penalty(self._nats[i][longest]), i))[:n_kept]
             losses = dict(zip(survivors, self.losses(survivors, numbers=seen), strict=True))
             return [losses.get(i, math.inf) for i in indices]
         means = token_mean(self.nats(indices)[:, seen], tokens)

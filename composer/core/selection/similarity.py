@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.model.base_model import FrozenBaseModel, padded
+from composer.core.model.base_model import FrozenBaseModel, pad_rows
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.examples import Example
 
@@ -63,9 +63,9 @@ def text_vectors(base: FrozenBaseModel, texts: Sequence[str]) -> Tensor:
 def hidden_states(base: FrozenBaseModel, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """(n, length, d) and the (n, length) mask of what is no padding, fp32, on the CPU."""
     device = base.device
-    mask = padded([[1] * len(ids) for ids in windows], 0)
+    mask = pad_rows([[1] * len(ids) for ids in windows], 0)
     inputs = {
-        "input_ids": padded(windows, base.tokenizer.pad_token_id).to(device),
+        "input_ids": pad_rows(windows, base.tokenizer.pad_token_id).to(device),
         "attention_mask": mask.to(device),
     }
     with base.using({}, 1):

@@ -63,7 +63,7 @@ def read_job_spec(folder: Path) -> JobSpec:
     except (OSError, ValueError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
     method = read_choice(asked, "method", choices.choice_names(choices.METHODS), choices.DEFAULT_METHOD)
-    select = str(given(asked, "select", "all"))
+    select = str(read_value(asked, "select", "all"))
     parse_selectors(select)
     base = asked.get("base") or {}
     search = read_search(asked, method)
@@ -83,7 +83,7 @@ def read_job_spec(folder: Path) -> JobSpec:
         budget=read_integer(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
         seed=read_integer(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
         template=require_template(
-            given(asked, "template", shared_template(module.template for module in modules))
+            read_value(asked, "template", shared_template(module.template for module in modules))
         ),
         max_new_tokens=read_integer(
             asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
@@ -157,7 +157,7 @@ def read_batch_size(asked: Mapping[str, Any], method: str) -> int | None:
     return read_integer(asked, "batch_size", 1, choices.EXAMPLES_LIMIT)
 
 
-def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
+def read_value(asked: Mapping[str, Any], key: str, default: Any) -> Any:
     """The value as it stands, empty or not; null means the default."""
     value = asked.get(key)
     return default if value is None else value
@@ -170,7 +170,7 @@ def read_choice(
 
     `also`: what else may be written, as the refusal has to say.
     """
-    value = given(asked, key, default)
+    value = read_value(asked, key, default)
     if value not in allowed:
         offered = ", ".join(filter(None, [*allowed, also]))
         raise InvalidJobError(f"{key} is {value!r}. Choose one of {offered}.")
@@ -179,7 +179,7 @@ def read_choice(
 
 def read_integer(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
     """The number, if it is whole and within its bounds; null means the default."""
-    value = given(asked, key, default)
+    value = read_value(asked, key, default)
     if type(value) is not int or not lowest <= value <= highest:
         raise InvalidJobError(f"{key} must be a whole number from {lowest} to {highest}.")
     return value

@@ -45,10 +45,10 @@ def is_exact_match(answer: str, expected: str) -> bool:
 
 def is_reference_match(answer: str, expected: str) -> bool:
     """As the released LoraHub counts: also without regard to case and full stops."""
-    return normalised(answer) == normalised(expected)
+    return normalize_answer(answer) == normalize_answer(expected)
 
 
-def normalised(text: str) -> str:
+def normalize_answer(text: str) -> str:
     return text.strip().lower().replace(".", "")
 
 
@@ -68,5 +68,5 @@ def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> i
     return min(max_new_tokens, longest + spare)
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

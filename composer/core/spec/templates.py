@@ -32,6 +32,6 @@ def shared_template(templates: Iterable[str | None]) -> str:
     return only or INPUT
 
 
-def filled(template: str, text: str) -> str:
+def fill_template(template: str, text: str) -> str:
     """The prompt; the template is replaced, never formatted."""
     return template.replace(INPUT, text)

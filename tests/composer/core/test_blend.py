@@ -77,7 +77,7 @@ def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     )
     weights = (fitted + bagging.best_subsets(scorer, method, fitted, shown, bagging.DEFAULTS)) / 2
     weights[weights.abs() < bagging.DEFAULTS.noise] = 0.0
-    assert float(folds.left_out[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
+    assert float(folds.left_out_nats[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["blend", "auto"])

@@ -8,7 +8,7 @@ import torch
 
 from composer.core import job
 from composer.core.evaluation import ablation
-from composer.core.evaluation.ablation import ablation_losses, shortened
+from composer.core.evaluation.ablation import ablation_losses, limit_rank
 from composer.core.methods.base import as_adapters
 from composer.core.methods.layerwise import LayerwiseWeights
 from composer.core.methods.registry import make_method
@@ -68,7 +68,7 @@ def test_a_composition_that_was_cut_is_cut_without_the_module_too(world):
     method = make_method("exact", stack, seed=1)
     found = ablation_losses(scorer, method, list(WEIGHTS.values()), cut_to=2, whole=0.0)
     left = method.lora([0.0, -0.4, 0.7])
-    assert found[0] == pytest.approx(loss_of(scorer, as_adapters(shortened(left, 2))), rel=1e-6)
+    assert found[0] == pytest.approx(loss_of(scorer, as_adapters(limit_rank(left, 2))), rel=1e-6)
     assert found[0] != pytest.approx(loss_of(scorer, as_adapters(left)), rel=1e-6)
 
 

@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from composer.core.job import run
 from composer.core.methods.exact import ExactSum
 from composer.core.model import t5
-from composer.core.model.base_model import FrozenBaseModel, found_device
+from composer.core.model.base_model import FrozenBaseModel, find_device
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import InvalidJobError
@@ -117,8 +117,8 @@ def test_a_small_base_computes_in_fp32_unless_told_otherwise(tmp_path):
 def test_auto_is_the_graphics_card_only_where_there_is_one(monkeypatch):
     for there, found in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert found_device("auto").type == found
-        assert found_device("cpu").type == "cpu"
+        assert find_device("auto").type == found
+        assert find_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InvalidJobError, match="no graphics card"):
-        found_device("cuda")
+        find_device("cuda")

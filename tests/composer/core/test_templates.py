@@ -70,7 +70,7 @@ def test_a_module_alone_is_screened_and_answers_in_its_own_template(tmp_path, ki
     assert single.few_shot_loss_nats == pytest.approx(alone[best], rel=1e-4)
     race = composition._comparison(composition._held_out_questions(), None)
     for i, (loss, answers) in enumerate(expected):
-        rival = replace(race, best=i).best_single()
+        rival = replace(race, best=i).measure_best_single()
         assert (rival.few_shot_loss_nats, rival.answers) == (pytest.approx(loss, rel=1e-4), answers)
 
 

@@ -93,7 +93,7 @@ def test_a_hostile_adapter_is_told_and_the_base_answers_the_next_as_before(
     before = texts(answered("upper"))
     with room.taken(room.keys()[0], lambda: None) as resident:
         told = resident.ask(Question(": drill", "{input}", "mallory/x", 8, 5.0, put_hostile), lambda: None)
-        resident.settle(lambda: None)
+        resident.wait_until_unchanged(lambda: None)
     assert (told["event"], told["code"]) == ("declined", "module_unreadable")
     after = answered("upper")
     assert texts(after) == before

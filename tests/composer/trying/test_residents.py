@@ -47,7 +47,7 @@ def resident(errands_launcher, tmp_path):
 def asked(resident: Resident, text: str, **options) -> str:
     resident.start(put_nothing, nothing)
     told = resident.ask(question(text, **options), nothing)
-    resident.settle(nothing)
+    resident.wait_until_unchanged(nothing)
     return told["adapted"]["text"]
 
 
@@ -66,7 +66,7 @@ def test_an_adapter_lies_in_the_folder_only_while_it_answers(resident, tmp_path)
 def test_a_declined_question_leaves_the_base_loaded(resident):
     pid = asked(resident, "cat").split()[0]
     assert resident.ask(question("decline"), nothing)["code"] == "prompt_too_long"
-    resident.settle(nothing)
+    resident.wait_until_unchanged(nothing)
     assert asked(resident, "cat").split()[0] == pid
 
 
@@ -115,7 +115,7 @@ def test_a_base_that_was_changed_is_told_of_before_anybody_else_may_ask(resident
     resident.start(put_nothing, nothing)
     assert resident.ask(question("spoil the base"), nothing)["event"] == "answered"
     with pytest.raises(ChildRefused) as caught:
-        resident.settle(nothing)
+        resident.wait_until_unchanged(nothing)
     assert caught.value.code == "base_changed"
 
 
