@@ -102,7 +102,7 @@ def store_files(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) 
                 blobs[path] = put(path, file, max_bytes or upload_bytes_max())
             yield blobs
     except BaseException:  # also an end of the worker in the middle: the transaction takes back rows alone
-        blobs_forget({blob.sha256 for blob in blobs.values()})
+        delete_unnamed_blobs({blob.sha256 for blob in blobs.values()})
         raise
 
 
@@ -115,7 +115,7 @@ def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
 
 
 @transaction.atomic
-def blobs_forget(hashes: Iterable[str]) -> None:
+def delete_unnamed_blobs(hashes: Iterable[str]) -> None:
     """Remove those of the files that no row names any more."""
     lock_blobs(shared=False)
     for sha256 in blobs_unnamed(hashes):

@@ -81,7 +81,7 @@ def module_commit(*, author: User, module: Module, branch: str, change: Change) 
                 remember_sent(head_now, sent_ids)  # another text of the same config, say
                 return head_now, False
             if head_now.pk != head.pk:
-                raise moved_on(head_now)
+                raise conflict_refusal(head_now)
             version = insert(author, module, branch, change, after, checked.facts)
             remember_kept(head, version)
             remember_sent(version, sent_ids)
@@ -136,10 +136,10 @@ def lock_branch(module: Module, branch: str) -> Version:
 
 def require_parent(head: Version, parent: str) -> None:
     if parent and not head.commit_id.startswith(parent):
-        raise moved_on(head)
+        raise conflict_refusal(head)
 
 
-def moved_on(head: Version) -> Refusal:
+def conflict_refusal(head: Version) -> Refusal:
     message = (
         f"Someone else has committed in the meantime: it stands at {head.commit_id[:8]}. Nothing of yours "
         "was stored. Look at what changed and upload again."

@@ -15,7 +15,7 @@ from django.db.models import ForeignKey
 
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import (
-    blobs_forget,
+    delete_unnamed_blobs,
     find_remote_file,
     has_remote_store,
     lock_blobs,
@@ -53,11 +53,11 @@ def sweep_files() -> None:
     for version in Version.objects.filter(module__deleted_at__isnull=False):
         files = set(version.files.values_list("sha256", flat=True))
         delete_unless_needed(version)  # kept for compositions, which may be gone by now
-        blobs_forget(files)
+        delete_unnamed_blobs(files)
     sweep_incoming()
     modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
     sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
-    blobs_forget(orphans(modules_registry_blobs.store()))
+    delete_unnamed_blobs(orphans(modules_registry_blobs.store()))
     if has_remote_store() and settings.HUB_STORE_CACHE_MB:
         evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
 
@@ -179,7 +179,7 @@ def repair(finding: Finding) -> bool:
     store = modules_registry_blobs.store()
     try:
         if finding.kind == "orphaned":
-            blobs_forget([finding.sha256])
+            delete_unnamed_blobs([finding.sha256])
         elif finding.repository is not None:
             repository_renew(finding.repository)
         elif finding.kind == "hub":

@@ -17,7 +17,7 @@ from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
-from modules_registry.blobs import blobs_forget, has_remote_store, store_files
+from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.files.validation import AcceptedFiles, check_files, normalize_card
 from modules_registry.licenses.names import LICENSES
@@ -154,7 +154,7 @@ def module_delete(*, editor: User, module: Module) -> None:
         delete_unless_needed(version)
     repository_request(module)
     audit_record(actor=editor, action="module.delete", subject=module.full_name)
-    transaction.on_commit(partial(blobs_forget, hashes))
+    transaction.on_commit(partial(delete_unnamed_blobs, hashes))
 
 
 @transaction.atomic

@@ -24,7 +24,7 @@ class Fault:
 
 
 @dataclass
-class AwkwardHub:
+class FaultyHub:
     """In front of the Hub at `behind`; without one, of a few files by path."""
 
     behind: str = ""
@@ -54,7 +54,7 @@ class AwkwardHub:
 
 class FaultyHubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    hub: AwkwardHub
+    hub: FaultyHub
 
     def answer_any(self) -> None:
         self.hub.asked.append(f"{self.command} {self.path}")
@@ -149,8 +149,8 @@ def redirect_to(address: str) -> Callable[[FaultyHubHandler], None]:
 
 
 @contextmanager
-def awkward_hub(behind: str = "") -> Iterator[AwkwardHub]:
-    hub = AwkwardHub(behind)
+def awkward_hub(behind: str = "") -> Iterator[FaultyHub]:
+    hub = FaultyHub(behind)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (FaultyHubHandler,), {"hub": hub}))
     server.daemon_threads = True
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"

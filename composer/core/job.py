@@ -45,7 +45,7 @@ from composer.core.evaluation.export import (
     write_adapter,
     write_card,
 )
-from composer.core.evaluation.scoring import require_room
+from composer.core.evaluation.scoring import require_prompts_fit
 from composer.core.evaluation.verdict import (
     LeftOutLosses,
     Verdict,
@@ -150,7 +150,7 @@ class CompositionRun:
                 device=job.device,
                 name=job.base_name,
             )
-            require_room(self.base, self.held_out, "Held-out example")
+            require_prompts_fit(self.base, self.held_out, "Held-out example")
             fitting, self.left_out = select_compatible(
                 modules,
                 self.base.linear_layers(),

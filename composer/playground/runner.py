@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from composer.playground import selectors
 from composer.playground.models import KEPT, TryOut
-from composer.playground.residents import ANSWERS_MAX, Question, Resident, Residents, TimedOut
+from composer.playground.residents import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
@@ -62,8 +62,8 @@ def launcher() -> Launcher:
 
 
 @cache
-def loaded_bases() -> Residents:
-    return Residents(
+def loaded_bases() -> LoadedBases:
+    return LoadedBases(
         residents_folder() / f"{socket.gethostname()}-{os.getpid()}",
         launcher(),
         Limits(
@@ -81,7 +81,7 @@ def start_launcher() -> None:
 
 
 def stop_launcher() -> None:
-    loaded_bases().leave()
+    loaded_bases().unload_all()
     launcher().stop()
 
 
@@ -100,7 +100,7 @@ def tryout_run(tryout_id: UUID) -> None:
             if claim(tryout, is_cold=not resident.is_loaded):
                 answer(tryout, resident)
     except Stopping:
-        let_go(tryout)
+        requeue(tryout)
 
 
 def key_of(base: BaseModel) -> str:
@@ -114,11 +114,11 @@ def claim(tryout: TryOut, *, is_cold: bool) -> bool:
     return bool(waiting.update(status=Status.RUNNING, is_cold=is_cold, started_at=now, alive_at=now))
 
 
-def let_go(tryout: TryOut) -> None:
+def requeue(tryout: TryOut) -> None:
     TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING).update(status=Status.QUEUED, alive_at=None)
 
 
-def answer(tryout: TryOut, resident: Resident) -> None:
+def answer(tryout: TryOut, resident: LoadedBase) -> None:
     """Ask the base, and close the row by what came of it. A base that did not end well leaves."""
     keep_alive = still_ours(tryout)
     try:
@@ -127,24 +127,24 @@ def answer(tryout: TryOut, resident: Resident) -> None:
     except StorageError as error:
         fail(tryout, error.code, str(error))
     except (TimedOut, ChildRefused) as refusal:
-        resident.leave()
+        resident.unload()
         logger.warning("try-out %s: %s", tryout.pk, refusal.code)
         fail(tryout, refusal.code, SENTENCES.get(refusal.code, str(refusal)))
     except ChildDied as death:
-        resident.leave()
+        resident.unload()
         logger.error("try-out %s: %s", tryout.pk, death)
         fail(tryout, "crashed", CRASHED)
     except (Stopping, Gone) as reason:
-        resident.leave()
+        resident.unload()
         if isinstance(reason, Stopping):
             raise
     except Exception:
-        resident.leave()
+        resident.unload()
         fail(tryout, "broken", BROKEN)
         raise  # Celery logs it with the traceback
 
 
-def ask(tryout: TryOut, resident: Resident, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
+def ask(tryout: TryOut, resident: LoadedBase, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
     base_files = dict(tryout.base.files.values_list("path", "sha256"))
     resident.start(partial(fetch_base, base_files), keep_alive)
     files = selectors.adapter_files(tryout)

@@ -11,7 +11,7 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.templates import require_template
 from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
-from composer.playground.selectors import Asker, Target
+from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
@@ -37,7 +37,7 @@ INTERRUPTED = "The worker that was answering went away. Ask again: another one s
 
 def tryout_ask(
     *,
-    asker: Asker,
+    asker: Requester,
     target: Target,
     text: str,
     template: str = "",
@@ -98,12 +98,12 @@ def tryout_wait(tryout: TryOut, *, seconds: float) -> None:
         tryout.refresh_from_db()
 
 
-def may_ask(asker: Asker) -> bool:
+def may_ask(asker: Requester) -> bool:
     """Whether this site lets visitors ask, or it is none."""
     return asker.user is not None or settings.HUB_TRY_VISITORS_PER_MINUTE > 0
 
 
-def require_may_ask(asker: Asker) -> None:
+def require_may_ask(asker: Requester) -> None:
     if not may_ask(asker):
         raise Refusal("sign_in_first", "Sign in to try modules on this site.", status=401)
 
@@ -148,7 +148,7 @@ def one_at_a_time() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ASKING_LOCK])
 
 
-def require_not_too_often(asker: Asker) -> None:
+def require_not_too_often(asker: Requester) -> None:
     asked = selectors.tryouts_of(asker)
     unfinished = asked.waiting().count() + asked.running().count()
     if unfinished >= UNFINISHED_MAX:

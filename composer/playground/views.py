@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
 from composer.playground import selectors
-from composer.playground.askers import asker_of, requester_with_session
+from composer.playground.askers import requester_of, requester_with_session
 from composer.playground.forms import TryForm
 from composer.playground.models import TryOut
 from composer.playground.selectors import Target
@@ -51,7 +51,7 @@ def composition_try(request: PageRequest, composition_id: UUID) -> HttpResponse:
 @require_safe
 def tryout_page(request: PageRequest, tryout_id: UUID) -> HttpResponse:
     """One question: its answer alone for htmx, else on a page of its own."""
-    tryout = selectors.tryout_of(asker_of(request), tryout_id)
+    tryout = selectors.tryout_of(requester_of(request), tryout_id)
     if tryout is None:
         raise Http404
     tryout_watch(tryout)
@@ -125,7 +125,7 @@ def panel_context(request: PageRequest, target: Target, form: TryForm) -> dict[s
         "form": form,
         "target": target,
         "examples": list(target.examples),
-        "may_ask": may_ask(asker_of(request)),
+        "may_ask": may_ask(requester_of(request)),
         "input_characters_max": INPUT_CHARACTERS_MAX,
     }
 
@@ -140,7 +140,7 @@ def answer_context(tryout: TryOut) -> dict[str, Any]:
         "standing": status_key(tryout),
         "is_slow": selectors.is_slow(tryout),
         "answer_s": settings.HUB_TRY_ANSWER_S,
-        "no_worker": NO_WORKER if selectors.is_worker_away(tryout) else "",
+        "no_worker": NO_WORKER if selectors.is_worker_missing(tryout) else "",
     }
 
 
@@ -148,5 +148,5 @@ def status_key(tryout: TryOut) -> str:
     """What the page says of it, short: as long as it is the same there is nothing new."""
     if tryout.status != Status.QUEUED:
         return f"{tryout.status}{'-slow' if selectors.is_slow(tryout) else ''}"
-    away = "-away" if selectors.is_worker_away(tryout) else ""
+    away = "-away" if selectors.is_worker_missing(tryout) else ""
     return f"{tryout.status}-{selectors.ahead_of(tryout)}{away}"

@@ -14,7 +14,7 @@ from composer.models import Composition, CompositionModule, ResultFile, SearchSt
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import MIB
-from modules_registry.blobs import blobs_forget, store_files
+from modules_registry.blobs import delete_unnamed_blobs, store_files
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.storage import Blob
 
@@ -33,11 +33,11 @@ RESULT_FOLDER = "out"
 RESULT_FILE_MB_MAX = 2048
 
 
-def forget_adapter(composition: Composition) -> None:
+def delete_adapter(composition: Composition) -> None:
     """Who cancelled wants nothing of it."""
     hashes = set(composition.files.values_list("sha256", flat=True))
     composition.files.all().delete()
-    blobs_forget(hashes)
+    delete_unnamed_blobs(hashes)
 
 
 def keep_adapter(composition: Composition, out: Path) -> None:
@@ -76,7 +76,7 @@ def replace_files(composition: Composition, blobs: Mapping[str, Blob]) -> None:
         for path, blob in blobs.items()
     )
     if unused := earlier - {blob.sha256 for blob in blobs.values()}:
-        transaction.on_commit(partial(blobs_forget, unused))
+        transaction.on_commit(partial(delete_unnamed_blobs, unused))
 
 
 def open_result(stack: ExitStack, out: Path) -> int:

@@ -22,7 +22,7 @@ from composer.models import (
 )
 from composer.run.events import store_events
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
-from composer.run.results import RESULT_FOLDER, forget_adapter, keep_adapter, keep_result
+from composer.run.results import RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, Launcher
@@ -68,7 +68,7 @@ COMPOSITIONS = JobKind(
     refusals=(StorageError,),
     sentences=SENTENCES,
     broken_message=BROKEN_MESSAGE,
-    on_cancelled=forget_adapter,
+    on_cancelled=delete_adapter,
 )
 
 

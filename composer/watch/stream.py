@@ -37,7 +37,7 @@ CHANNEL = "composition"  # as the migration's triggers have it
 RETRY_MS = 1000  # how soon a browser that was cut off comes back
 PING_S = 15.0  # proxies close a connection on which nothing was said for a minute
 STREAM_S = 600.0  # then it is closed, and whoever comes back must still be allowed to
-DATABASE_PATIENCE_S = 1.0  # between tries while the database does not answer
+DATABASE_RETRY_S = 1.0  # between tries while the database does not answer
 UNREAD_MAX = 1000  # chunks; a reader this far behind is cut off, and comes back for what it missed
 
 
@@ -108,10 +108,10 @@ class StreamDispatcher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watchers: dict[UUID, set[Watcher]] = defaultdict(set)
-        self._stirred: set[UUID] = set()  # compositions to look at
+        self._changed: set[UUID] = set()  # compositions to look at
         self._thread: threading.Thread | None = None
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
+        self._wake_sender, self._wake_receiver = socket.socketpair()
+        self._wake_sender.setblocking(False)
 
     def require_stream_quota(self, owner_id: int) -> None:
         with self._lock:
@@ -126,11 +126,11 @@ class StreamDispatcher:
         watcher.loop = asyncio.get_running_loop()
         with self._lock:
             self._watchers[watcher.composition_id].add(watcher)
-            self._stirred.add(watcher.composition_id)
+            self._changed.add(watcher.composition_id)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._read, name="watching", daemon=True)
                 self._thread.start()
-        self._ring()
+        self._wake()
         try:
             yield
         finally:
@@ -139,11 +139,11 @@ class StreamDispatcher:
                 group.discard(watcher)
                 if not group:
                     del self._watchers[watcher.composition_id]
-            self._ring()
+            self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it has rung already
-            self._bell.send(b"!")
+            self._wake_sender.send(b"!")
 
     # --- the thread -----------------------------------------------------------
 
@@ -155,11 +155,11 @@ class StreamDispatcher:
                     self._listen()
                 except (Error, psycopg.Error, OSError) as error:
                     logger.warning("the streams lost the database: %s", error)
-                    time.sleep(DATABASE_PATIENCE_S)
+                    time.sleep(DATABASE_RETRY_S)
                 finally:
                     connection.close()
         except BaseException:  # whatever ends this thread, nobody shall wait for it: browsers come back
-            self._hang_up()
+            self._close_streams()
             raise  # the thread's own hook logs it
 
     def _is_over(self) -> bool:
@@ -169,7 +169,7 @@ class StreamDispatcher:
             self._thread = None
             return True
 
-    def _hang_up(self) -> None:
+    def _close_streams(self) -> None:
         """End every stream: nobody shall wait for a thread that is no more."""
         with self._lock:
             self._thread = None
@@ -181,10 +181,10 @@ class StreamDispatcher:
             cursor.execute(f"LISTEN {CHANNEL}")
         listening = connection.connection
         with self._lock:
-            self._stirred.update(self._watchers)  # nobody listened until now
+            self._changed.update(self._watchers)  # nobody listened until now
         while self._watchers:
             for composition_id in self._wait_for_changes(listening):
-                self._look_at(composition_id)
+                self._update_watchers(composition_id)
         with connection.cursor() as cursor:
             cursor.execute("UNLISTEN *")  # the pool lends this connection to requests again
             cursor.execute("RESET application_name")
@@ -193,15 +193,15 @@ class StreamDispatcher:
         """The compositions to look at; waits until there is one, or somebody came or left."""
         rung = {UUID(note.payload) for note in listening.notifies(timeout=0)}
         with self._lock:
-            stirred, self._stirred = self._stirred | rung, set()
+            stirred, self._changed = self._changed | rung, set()
             watched = stirred & self._watchers.keys()
         if not watched:
-            ready, _, _ = select.select([listening.fileno(), self._ear.fileno()], [], [])
-            if self._ear.fileno() in ready:
-                self._ear.recv(4096)
+            ready, _, _ = select.select([listening.fileno(), self._wake_receiver.fileno()], [], [])
+            if self._wake_receiver.fileno() in ready:
+                self._wake_receiver.recv(4096)
         return watched
 
-    def _look_at(self, composition_id: UUID) -> None:
+    def _update_watchers(self, composition_id: UUID) -> None:
         """Tell everyone who watches it what they do not know yet."""
         with self._lock:
             watchers = set(self._watchers.get(composition_id, ()))
@@ -209,9 +209,9 @@ class StreamDispatcher:
         for watcher in watchers:
             by_number[watcher.after].append(watcher)
         for number, group in by_number.items():
-            self._tell(composition_id, number, group)
+            self._send_updates(composition_id, number, group)
 
-    def _tell(self, composition_id: UUID, number: int, group: Sequence[Watcher]) -> None:
+    def _send_updates(self, composition_id: UUID, number: int, group: Sequence[Watcher]) -> None:
         # The row before its events: they are rows before its end is.
         composition = Composition.objects.filter(pk=composition_id).defer("report").first()
         if composition is None:

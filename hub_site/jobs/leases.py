@@ -89,7 +89,7 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
     job.status = status
 
 
-def let_go(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
+def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
     """Give the job back to the queue, to be rung for after the delay; harmless if it is no longer ours."""
     type(job).objects.held(job.generation).filter(pk=job.pk).update(
         status=Status.QUEUED,
@@ -107,7 +107,7 @@ def count_crash(job: Job) -> bool:
         raise LeaseLost
     job.refresh_from_db(fields=["crashes"])
     if job.crashes < CRASHES_MAX:
-        let_go(job)
+        hand_back(job)
         return False
     finish(job, Status.FAILED, error_code="poison", error_message=POISON_MESSAGE)
     return True

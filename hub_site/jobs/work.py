@@ -102,7 +102,7 @@ def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None
         leases.finish(job, Status.CANCELLED)
         kind.on_cancelled(job)
     except HandBack as back:
-        leases.let_go(job, delay_s=back.delay_s, **back.fields)
+        leases.hand_back(job, delay_s=back.delay_s, **back.fields)
     except ChildDied as death:
         logger.error("%s: %s", name_of(job), death)
         leases.count_crash(job)
@@ -172,7 +172,7 @@ def keep_lease(job: Job) -> Iterator[None]:
         try:
             while not done.wait(HEARTBEAT_S):
                 if stopping.is_set():
-                    leases.let_go(job)
+                    leases.hand_back(job)
                     return
                 leases.renew_lease(job)
         except leases.LeaseLost:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.blobs import blobs_forget, open_stored, store_files, upload_bytes_max
+from modules_registry.blobs import delete_unnamed_blobs, open_stored, store_files, upload_bytes_max
 from modules_registry.models import IncomingFile, Module, VersionFile
 
 KEPT = timedelta(hours=24)
@@ -74,4 +74,4 @@ def sweep_incoming() -> None:
     hashes = set(old.values_list("sha256", flat=True))
     if hashes:
         old.delete()
-        blobs_forget(hashes)
+        delete_unnamed_blobs(hashes)

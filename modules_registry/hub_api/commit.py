@@ -14,7 +14,7 @@ from modules_registry import selectors
 from modules_registry.cards import check_card
 from modules_registry.commits import Change, head_of, module_commit
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.files.accepted_paths import Fate, fate_of
+from modules_registry.files.accepted_paths import UploadDecision, decide_upload
 from modules_registry.files.lfs_uploads import incoming_open
 from modules_registry.hub_api.door import Caller, hub_view, json_of, require_writable_module, text_of
 from modules_registry.hub_api.errors import HubProtocolError, not_supported, revision_not_found, to_ascii
@@ -42,7 +42,7 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
     for each in asked:
         path, size_bytes = path_of(each), size_of(each)
         try:
-            if fate_of(path) is Fate.LEFT_OUT:
+            if decide_upload(path) is UploadDecision.LEFT_OUT:
                 left_out.append(path)
                 answers.append({"path": path, "uploadMode": "regular", "shouldIgnore": True})
                 continue
@@ -142,7 +142,7 @@ def read_change(
             read_header(change, value)
         elif operation.key in ("file", "lfsFile"):
             path = path_of(value)
-            if fate_of(path) is Fate.LEFT_OUT:
+            if decide_upload(path) is UploadDecision.LEFT_OUT:
                 left_out.append(path)
             else:
                 change.files[path] = content_of(operation, user, module, path, stack)

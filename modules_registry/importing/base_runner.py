@@ -85,7 +85,7 @@ class BaseImportRun:
         self.folder = folder_of(repository)
         wanted = self.wanted(repository)
         planned = sum(repository.files[path].size_bytes for path in wanted)
-        require_room(planned, already=bytes_in(self.folder))
+        require_disk_space(planned, already=bytes_in(self.folder))
         self.note(bytes_planned=planned)
         require_language_model(self.fetch(repository, BASE_CONFIG, max_bytes=CONFIG_BYTES_MAX))
         for path in wanted:
@@ -202,7 +202,7 @@ def require_language_model(config: Path) -> None:
     kind_of(said, str(first))
 
 
-def require_room(planned: int, *, already: int) -> None:
+def require_disk_space(planned: int, *, already: int) -> None:
     most = settings.HUB_BASE_MAX_MB
     if planned > most * 1_000_000:
         message = (

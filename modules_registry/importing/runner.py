@@ -131,7 +131,7 @@ class ModuleImportRun:
     def import_item(self, item: ImportItem, folder: Path) -> None:
         """Bring one in, or note why not. Raises ImportSourceUnavailable after some failures in a row."""
         try:
-            self.bring(item, folder)
+            self.import_repository(item, folder)
             self.away = 0
         except ImportSourceUnavailable as away:
             self.refuse(item, away.code, away.message)
@@ -144,7 +144,7 @@ class ModuleImportRun:
             self.away = 0
             self.refuse(item, refusal.code, import_refusal_text(refusal))
 
-    def bring(self, item: ImportItem, folder: Path) -> None:
+    def import_repository(self, item: ImportItem, folder: Path) -> None:
         if "/" not in item.repo_id:  # an owner, for whom the Hub listed nothing
             message = f"{item.repo_id} has no public repository on the Hub. Check the name."
             raise Refusal("nothing_there", message)
@@ -158,7 +158,7 @@ class ModuleImportRun:
             if module.deleted_at is not None or not origins.exists():
                 require_name_free(self.job.namespace, name)
             if known := origins.filter(commit_id=repository.commit_id).first():
-                self.settle(item, ImportItem.State.UNCHANGED, version=known.version)
+                self.close_item(item, ImportItem.State.UNCHANGED, version=known.version)
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
         card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
@@ -243,7 +243,7 @@ class ModuleImportRun:
                 "repairs": [{"code": made.code, "sentence": made.sentence} for made in repaired.repairs],
             },
         )
-        self.settle(item, ImportItem.State.IMPORTED, version=version)
+        self.close_item(item, ImportItem.State.IMPORTED, version=version)
 
     def version_of(
         self, module: Module | None, repo_id: str, card: Card, base: str, files: dict[str, Any]
@@ -264,10 +264,10 @@ class ModuleImportRun:
         return published.current
 
     def refuse(self, item: ImportItem, code: str, message: str) -> None:
-        self.settle(item, ImportItem.State.REFUSED, code=code, message=message)
+        self.close_item(item, ImportItem.State.REFUSED, code=code, message=message)
 
     @transaction.atomic
-    def settle(self, item: ImportItem, state: str, **fields: object) -> None:
+    def close_item(self, item: ImportItem, state: str, **fields: object) -> None:
         self.require_held()
         ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=timezone.now(), **fields)
 

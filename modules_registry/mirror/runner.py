@@ -16,7 +16,7 @@ from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, JobKind, keep_lease, run_job
 from modules_registry.blobs import has_remote_store, lock_blobs, remote_store
 from modules_registry.mirror import selectors
-from modules_registry.mirror.services import repository_queue, versions_come_back
+from modules_registry.mirror.services import repository_queue, restore_local_versions
 from modules_registry.models import HubRepository, Module, Version
 from modules_registry.storage import MissingBlobError, RemoteGoneError, RemoteUnavailableError, StorageError
 
@@ -47,24 +47,24 @@ def sync(repository: HubRepository) -> None:
     except StorageError as error:
         logger.error("repository %s: %s", repository, error)
         if isinstance(error, RemoteGoneError):
-            come_back_to_this_disk(repository)
+            fall_back_to_local(repository)
         raise
 
 
 def bring_up_to_date(repository: HubRepository) -> None:
     store = remote_store()
     if repository.is_there and repository.module.deleted_at is None:
-        look_at(store, repository)  # whatever is to be done: somebody may have taken it away
+        sync_visibility(store, repository)  # whatever is to be done: somebody may have taken it away
     while not is_settled(repository):
         repository.module.refresh_from_db()
         if repository.module.deleted_at is not None:
-            take_away(store, repository)
+            delete_remote_repository(store, repository)
             continue
         version = version_to_publish(store, repository.module)
         if version is not None:
             publish(store, repository, version)
         else:
-            look_at(store, repository)
+            sync_visibility(store, repository)
 
 
 @transaction.atomic
@@ -123,7 +123,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
         forget_lost_commits(store, repository)
 
 
-def look_at(store: "RemoteStore", repository: HubRepository) -> None:
+def sync_visibility(store: "RemoteStore", repository: HubRepository) -> None:
     """Follow it where it was renamed, and put its visibility right. Raises RemoteGoneError."""
     is_private, was_there = repository.module.private, repository.is_there
     repo_id = store.hub.set_visibility(repository.repo_id, is_private=is_private)
@@ -141,7 +141,7 @@ def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None
             Version.objects.filter(pk=version.pk).update(hub_commit_id="")
 
 
-def take_away(store: "RemoteStore", repository: HubRepository) -> None:
+def delete_remote_repository(store: "RemoteStore", repository: HubRepository) -> None:
     """The module was deleted here. Versions that compositions stand on come home first."""
     with transaction.atomic():
         lock_blobs(shared=True)
@@ -154,10 +154,10 @@ def take_away(store: "RemoteStore", repository: HubRepository) -> None:
 
 
 @transaction.atomic
-def come_back_to_this_disk(repository: HubRepository) -> None:
+def fall_back_to_local(repository: HubRepository) -> None:
     """The repository is gone from the Hub. Nothing is stored there anew before somebody asks for it."""
     write(repository, is_there=False)
-    versions_come_back(repository.module)
+    restore_local_versions(repository.module)
 
 
 def write(repository: HubRepository, **fields: object) -> None:

@@ -39,11 +39,11 @@ def new_repo_id(module: Module) -> str:
 def repository_renew(repository: HubRepository) -> None:
     """It is gone from the Hub, and staff want it there: let it be made and filled anew."""
     HubRepository.objects.filter(pk=repository.pk).update(is_there=False)
-    versions_come_back(repository.module)
+    restore_local_versions(repository.module)
     repository_queue(repository.module, now=True)
 
 
-def versions_come_back(module: Module) -> None:
+def restore_local_versions(module: Module) -> None:
     """Serve from here again what is whole here, and store it again when asked.
 
     A version that lies on the Hub alone keeps its commit there: the repository may only be out of sight.

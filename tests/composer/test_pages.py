@@ -322,7 +322,7 @@ def test_one_whose_worker_went_away_says_since_when_and_that_it_goes_on(browser,
     now = timezone.now()
     Composition.objects.update(created_at=now - timezone.timedelta(hours=3))
     CompositionEvent.objects.update(at=now - timezone.timedelta(minutes=4, seconds=5))
-    leases.let_go(held)
+    leases.hand_back(held)
     page = page_of(browser.get(held.get_absolute_url()))
     assert "its worker went away" in page
     assert "No worker has picked it up for 4 minutes. Your request is safe: it goes on by itself" in page

@@ -92,7 +92,7 @@ def test_a_stale_worker_writes_to_no_row(job):
     ):
         with pytest.raises(leases.LeaseLost):
             write()
-    leases.let_go(stale)
+    leases.hand_back(stale)
     job.refresh_from_db()
     assert (job.status, job.worker, job.steps_done) == (Status.RUNNING, "two", 0)
     assert job.events.count() == 0
@@ -119,7 +119,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked(job):
     claim(job)
     leases.cancel(Composition, job.pk)
     assert (state(job), job.cancel_requested) == (Status.RUNNING, True)
-    leases.let_go(job)
+    leases.hand_back(job)
     leases.cancel(Composition, job.pk)
     assert state(job) == Status.CANCELLED
 

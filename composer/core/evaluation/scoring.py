@@ -37,7 +37,7 @@ def evaluate_adapter(
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
     model = FrozenBaseModel.load(base.folder, template, name=base.name)
-    require_room(model, examples)
+    require_prompts_fit(model, examples)
     adapters: Adapters = {}
     if adapter is not None:
         stack = stack_modules([read_module(adapter.folder, adapter.name)])
@@ -60,7 +60,7 @@ def evaluate_adapter(
 
 
 @torch.no_grad()
-def require_room(base: FrozenBaseModel, examples: Sequence[Example], called: str = "Example") -> None:
+def require_prompts_fit(base: FrozenBaseModel, examples: Sequence[Example], called: str = "Example") -> None:
     """Refuse a question that the base could not read whole, before anything is computed for it.
 
     Raises:

@@ -65,7 +65,7 @@ class TruncatedTies(OneWeightPerModule):
     def lora(self, weights: Sequence[float]) -> PlainLora:
         merged = self.merged(torch.tensor([list(weights)], dtype=torch.float32))
         parts = ((path, *torch.linalg.svd(delta[0].double(), full_matrices=False)) for path, delta in merged)
-        return cut(parts, self.stack.rank)
+        return truncate_factors(parts, self.stack.rank)
 
 
 def whole_deltas(stack: ModuleStack) -> Iterator[tuple[str, Tensor]]:
@@ -81,7 +81,7 @@ def truncate_rank(lora: PlainLora, rank: int) -> PlainLora:
     QR of both factors, then an SVD of the small core between them; the (d_out, d_in) product is
     never made.
     """
-    shorter = cut(singular_parts(lora), rank)
+    shorter = truncate_factors(singular_parts(lora), rank)
     kept = shorter.energy_kept * lora.energy_kept
     return PlainLora(shorter.factors, rank, shorter.alpha, kept)
 
@@ -96,7 +96,7 @@ def singular_parts(lora: PlainLora) -> Iterator[tuple[str, Tensor, Tensor, Tenso
         yield path, Q_B @ U, S, Vh @ Q_A.T
 
 
-def cut(parts: Iterator[tuple[str, Tensor, Tensor, Tensor]], rank: int) -> PlainLora:
+def truncate_factors(parts: Iterator[tuple[str, Tensor, Tensor, Tensor]], rank: int) -> PlainLora:
     """The adapter of the `rank` largest singular values of each layer.
 
     A and B share each singular value by its root. Each singular vector's sign is fixed by its

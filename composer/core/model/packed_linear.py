@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from composer.core.model.page_cache import give_back
+from composer.core.model.page_cache import release_pages
 
 Linear = nn.Linear | Conv1D
 
@@ -83,7 +83,7 @@ def pack_linear(module: Linear, dtype: torch.dtype) -> None:
     """
     weight = module.weight.T.contiguous() if isinstance(module, Conv1D) else module.weight
     product = PackedProduct(weight.detach(), getattr(module, "bias", None), dtype)
-    give_back(module.weight)
+    release_pages(module.weight)
     stand_in = torch.full((1, 1), torch.nan).expand(module.weight.shape)
     module.weight = nn.Parameter(stand_in, requires_grad=False)
     module.forward = product  # type: ignore[method-assign,assignment]
@@ -96,7 +96,7 @@ def round_linear(module: Linear, dtype: torch.dtype) -> None:
     for name, parameter in list(module.named_parameters(recurse=False)):
         # a new parameter: the embeddings, where they are the same one, stay as they are
         setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
-        give_back(parameter)
+        release_pages(parameter)
     module.forward = partial(_rounded, module.forward, dtype)  # type: ignore[method-assign,assignment]
 
 

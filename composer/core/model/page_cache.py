@@ -9,7 +9,7 @@ from torch import Tensor
 MAPPINGS = Path("/proc/self/maps")  # Linux only; elsewhere nothing is given back
 
 
-def give_back(view: Tensor) -> None:
+def release_pages(view: Tensor) -> None:
     """Let the pages of a file that this tensor is a view of count for this process no longer.
 
     They stay in the system's cache, where the next process finds them. What was written to the view would

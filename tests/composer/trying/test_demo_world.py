@@ -10,7 +10,7 @@ import pytest
 from composer.playground import runner, selectors
 from composer.playground.models import TryOut
 from composer.playground.residents import Question
-from composer.playground.selectors import Asker
+from composer.playground.selectors import Requester
 from composer.playground.services import tryout_ask
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
@@ -33,7 +33,7 @@ def real_launcher():
 def room(real_launcher, settings):
     runner.loaded_bases.cache_clear()
     yield runner.loaded_bases()
-    runner.loaded_bases().leave()
+    runner.loaded_bases().unload_all()
     runner.loaded_bases.cache_clear()
 
 
@@ -59,7 +59,7 @@ def library(db, settings):
 def answered(alice, library, room):
     def ask(name: str, text: str = ": drill", **changes) -> TryOut:
         target = selectors.target_of_version(library[name].current)
-        tryout = tryout_ask(asker=Asker(alice), target=target, text=text, **changes)
+        tryout = tryout_ask(asker=Requester(alice), target=target, text=text, **changes)
         runner.tryout_run(tryout.pk)
         tryout.refresh_from_db()
         return tryout

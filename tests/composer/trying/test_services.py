@@ -7,14 +7,14 @@ from django.utils import timezone
 
 from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, TryOut
-from composer.playground.selectors import Asker
+from composer.playground.selectors import Requester
 from composer.playground.services import INPUT_CHARACTERS_MAX, UNFINISHED_MAX, tryout_watch
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry.cards import check_card
 from tests.factories import config_file, make_module, weights_file
 
-VISITOR = Asker(None, "a session", "an address")
+VISITOR = Requester(None, "a session", "an address")
 
 
 def finish_all() -> None:
@@ -69,7 +69,7 @@ def test_nobody_may_have_many_questions_waiting(ask_it, bob):
     with pytest.raises(Refusal) as caught:
         ask_it()
     assert (caught.value.code, caught.value.status) == ("too_many_waiting", 429)
-    ask_it(asker=Asker(bob))
+    ask_it(asker=Requester(bob))
 
 
 def test_beyond_so_many_a_minute_one_is_told_when_to_ask_again(ask_it, settings, bob):
@@ -82,7 +82,7 @@ def test_beyond_so_many_a_minute_one_is_told_when_to_ask_again(ask_it, settings,
         ask_it()
     assert caught.value.status == 429
     assert 38 <= caught.value.retry_after_s <= 40
-    ask_it(asker=Asker(bob))
+    ask_it(asker=Requester(bob))
     TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=61))
     ask_it()
 
@@ -92,8 +92,8 @@ def test_a_visitor_is_counted_by_address_whatever_the_session(ask_it, settings):
     ask_it(asker=VISITOR)
     finish_all()
     with pytest.raises(Refusal, match="Signed in you may ask more often"):
-        ask_it(asker=Asker(None, "another session", VISITOR.address_hash))
-    ask_it(asker=Asker(None, "a session", "another address"))
+        ask_it(asker=Requester(None, "another session", VISITOR.address_hash))
+    ask_it(asker=Requester(None, "a session", "another address"))
 
 
 def test_a_site_may_ask_visitors_to_sign_in(ask_it, settings):
@@ -107,13 +107,13 @@ def test_a_site_may_ask_visitors_to_sign_in(ask_it, settings):
 def test_when_too_many_wait_the_site_says_busy_and_when_to_come_back(ask_it, settings, bob, charlie):
     settings.HUB_TRY_WAITING_MAX = 2
     first = ask_it()
-    ask_it(asker=Asker(bob))
+    ask_it(asker=Requester(bob))
     with pytest.raises(Refusal, match="Busy: 2 questions wait") as caught:
-        ask_it(asker=Asker(charlie))
+        ask_it(asker=Requester(charlie))
     assert (caught.value.code, caught.value.status) == ("busy", 503)
     assert caught.value.retry_after_s
     TryOut.objects.filter(pk=first.pk).update(seen_at=timezone.now() - timedelta(minutes=1))  # left
-    ask_it(asker=Asker(charlie))
+    ask_it(asker=Requester(charlie))
 
 
 def test_a_full_queue_that_nobody_answers_does_not_call_itself_busy(ask_it, settings, bob):
@@ -121,22 +121,22 @@ def test_a_full_queue_that_nobody_answers_does_not_call_itself_busy(ask_it, sett
     ask_it()
     TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=10))
     with pytest.raises(Refusal, match="seems to be away") as caught:
-        ask_it(asker=Asker(bob))
+        ask_it(asker=Requester(bob))
     assert (caught.value.code, caught.value.status) == ("no_worker", 503)
 
 
 def test_each_knows_how_many_come_before(ask_it, bob, charlie):
-    asked = [ask_it(), ask_it(asker=Asker(bob)), ask_it(asker=Asker(charlie))]
+    asked = [ask_it(), ask_it(asker=Requester(bob)), ask_it(asker=Requester(charlie))]
     assert [selectors.ahead_of(tryout) for tryout in asked] == [0, 1, 2]
 
 
 def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_in_the_end(ask_it, bob):
     tryout = ask_it()
-    assert not selectors.is_worker_away(tryout)
+    assert not selectors.is_worker_missing(tryout)
     tryout.created_at = timezone.now() - timedelta(seconds=10)
-    assert selectors.is_worker_away(tryout)
+    assert selectors.is_worker_missing(tryout)
     TryOut.objects.update(created_at=timezone.now() - GIVEN_UP_AFTER)
-    answering = ask_it(asker=Asker(bob))
+    answering = ask_it(asker=Requester(bob))
     TryOut.objects.filter(pk=answering.pk).update(status=Status.RUNNING, alive_at=timezone.now())
     tryout_watch(tryout)
     assert tryout.status == Status.QUEUED
@@ -147,14 +147,14 @@ def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_
 
 def test_a_question_is_found_by_whoever_asked_and_by_nobody_else(ask_it, alice, bob):
     of_alice, of_visitor = ask_it(), ask_it(asker=VISITOR)
-    assert selectors.tryout_of(Asker(alice), of_alice.pk) == of_alice
+    assert selectors.tryout_of(Requester(alice), of_alice.pk) == of_alice
     assert selectors.tryout_of(VISITOR, of_visitor.pk) == of_visitor
     for asker, tryout in [
-        (Asker(bob), of_alice),
+        (Requester(bob), of_alice),
         (VISITOR, of_alice),
-        (Asker(alice), of_visitor),
-        (Asker(None, "another", VISITOR.address_hash), of_visitor),
-        (Asker(None, "", VISITOR.address_hash), of_visitor),
+        (Requester(alice), of_visitor),
+        (Requester(None, "another", VISITOR.address_hash), of_visitor),
+        (Requester(None, "", VISITOR.address_hash), of_visitor),
     ]:
         assert selectors.tryout_of(asker, tryout.pk) is None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from modules_registry.storage import RemoteStoreSettings, StoreSettings, make_store
-from tests.awkward_hub import AwkwardHub, awkward_hub
+from tests.awkward_hub import FaultyHub, awkward_hub
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[AwkwardHub]:
+def hub() -> Iterator[FaultyHub]:
     with awkward_hub() as hub:
         yield hub
 
