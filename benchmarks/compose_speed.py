@@ -51,22 +51,22 @@ N_MODULES, BUDGET, SEED = 20, 40, 42
 GIGA = 1e9
 
 
-def main(arguments: list[str] | None = None) -> None:
-    asked = read_arguments(arguments)
-    torch.set_num_threads(asked.threads)
-    if asked.memory_of is not None:
-        print(json.dumps(memory_of(asked.memory_of)))
+def main(argv: list[str] | None = None) -> None:
+    arguments = read_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of is not None:
+        print(json.dumps(memory_of(arguments.memory_of)))
         return
-    with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
-        world = make_world(Path(scratch), asked.size)
-        content = measured(world, asked)
-        content["memory"] = memory_apart(world.folder, asked.threads)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / f"compose_speed_{asked.size}.json").write_text(json.dumps(content, indent=1) + "\n")
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        world = make_world(Path(scratch), arguments.size)
+        content = measured(world, arguments)
+        content["memory"] = memory_apart(world.folder, arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"compose_speed_{arguments.size}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(as_text(content))
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,7 +78,7 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--scratch", type=Path, help="where the models are made; L takes 3.5 GB")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 @dataclass(frozen=True)
@@ -184,35 +184,35 @@ class SpeedComparison:
         reference.model.unload()
 
 
-def measured(world: SpeedInputs, asked: argparse.Namespace) -> dict[str, Any]:
-    device = torch.device(asked.device)
+def measured(world: SpeedInputs, arguments: argparse.Namespace) -> dict[str, Any]:
+    device = torch.device(arguments.device)
     precisions = ("fp32", "bf16") if multiplies_bf16(device) else ("fp32",)
-    ours = {precision: Ours.load(world, precision, asked.device) for precision in precisions}
+    ours = {precision: Ours.load(world, precision, arguments.device) for precision in precisions}
     methods = {precision: FactorSum(own.stack()) for precision, own in ours.items()}
-    race = SpeedComparison(world, ours, methods, *reference_side(world, ours["fp32"]))
+    comparison = SpeedComparison(world, ours, methods, *reference_side(world, ours["fp32"]))
     for name, own in ours.items():  # the first call lays things out
         own.scorer.nats(methods[name], torch.zeros(4, N_MODULES))
     generator = torch.Generator().manual_seed(0)
     config = ours["fp32"].scorer.base.model.config
     rates = []
-    for repetition in range(asked.repetitions):
-        race.evaluations(torch.rand(4, N_MODULES, generator=generator) - 0.5)
-        if repetition < asked.whole_runs:
-            race.whole_runs()
+    for repetition in range(arguments.repetitions):
+        comparison.evaluations(torch.rand(4, N_MODULES, generator=generator) - 0.5)
+        if repetition < arguments.whole_runs:
+            comparison.whole_runs()
         if can_pack(device) and "bf16" in ours and not world.causal:
             rates.append(packed_rate(config))
     return {
         "schema": 1,
-        "size": asked.size,
+        "size": arguments.size,
         "machine": machine(),
         "matrix_units": matrix_units(),
-        "device": asked.device,
-        "threads": asked.threads,
+        "device": arguments.device,
+        "threads": arguments.threads,
         "parameters": ours["fp32"].scorer.base.model.num_parameters(),
-        "seconds": {name: [round(value, 4) for value in values] for name, values in race.times.items()},
-        "objective": race.scores,
-        "ratios": {name: ratios(race.times, name) for name in ours},
-        "share_of_limit": share_of_limit(race.times["bf16.one"], rates, config) if rates else None,
+        "seconds": {name: [round(value, 4) for value in values] for name, values in comparison.times.items()},
+        "objective": comparison.scores,
+        "ratios": {name: ratios(comparison.times, name) for name in ours},
+        "share_of_limit": share_of_limit(comparison.times["bf16.one"], rates, config) if rates else None,
     }
 
 

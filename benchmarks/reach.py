@@ -38,11 +38,11 @@ RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = 200  # of the default's search, the greedy choice and all of the bag among them
 
 
-def main(arguments: list[str] | None = None) -> None:
-    asked = read_arguments(arguments)
+def main(argv: list[str] | None = None) -> None:
+    arguments = read_arguments(argv)
     torch.set_num_threads(1)
     base, stack = demo_world()
-    rows = [row_of(task, base, stack) for task in [asked.tasks[0], *asked.tasks]][
+    rows = [row_of(task, base, stack) for task in [arguments.tasks[0], *arguments.tasks]][
         1:
     ]  # the first one warms up
     reached = [row for row in rows if row["auto_s"] is not None]
@@ -56,18 +56,18 @@ def main(arguments: list[str] | None = None) -> None:
         "share_median": round(statistics.median(row["auto_s"] / row["reference_s"] for row in reached), 3),
         "rows": rows,
     }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "reach.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "reach.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in content.items() if key != "rows"}, indent=1))
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tasks", nargs="+", choices=COMPOSABLE, default=COMPOSABLE)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 def demo_world() -> tuple[FrozenBaseModel, ModuleStack]:
@@ -125,7 +125,9 @@ def steps_of_auto(draw: Draw) -> list[tuple[float, list[float]]]:
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_job(folder, {"baselines": "none"}, modules=modules_without(None), shots=draw.shots, held_out=())
+        write_job(
+            folder, {"baselines": "none"}, modules=modules_without(None), examples=draw.shots, held_out=()
+        )
         CompositionRun(read_job_spec(folder), on_event).make(folder / "out")
     return steps
 

@@ -59,7 +59,7 @@ def write_job(
     asked: Mapping[str, Any],
     *,
     modules: Sequence[str],
-    shots: Sequence[DemoExample],
+    examples: Sequence[DemoExample],
     held_out: Sequence[DemoExample],
 ) -> None:
     """A job folder that composer.core.job reads, with the demo world's base and these modules."""
@@ -69,7 +69,7 @@ def write_job(
         "modules": [{"name": name, "folder": str(BUNDLE / "modules" / name)} for name in modules],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    write_examples(folder / "examples.jsonl", shots)
+    write_examples(folder / "examples.jsonl", examples)
     if held_out:
         write_examples(folder / "held_out.jsonl", held_out)
 

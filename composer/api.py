@@ -62,10 +62,10 @@ class CompositionsApi(OwnerApi):
     )
     def post(self, request: SignedInApiRequest) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""
-        asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
-        asked.is_valid(raise_exception=True)
+        serializer = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
+        serializer.is_valid(raise_exception=True)
         composition = composition_request(
-            owner=request.user, idempotency_key=idempotency_key(request), **asked.validated_data
+            owner=request.user, idempotency_key=idempotency_key(request), **serializer.validated_data
         )
         return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
 

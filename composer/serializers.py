@@ -67,8 +67,8 @@ class CompositionDetailSerializer(CompositionSerializer):
         read_only_fields = fields
 
     def get_warnings(self, composition: Composition) -> list[str]:
-        own = leaking_modules(composition)
-        return [leakage_text(own)] if own else []
+        leaking = leaking_modules(composition)
+        return [leakage_text(leaking)] if leaking else []
 
 
 def detail(composition: Composition) -> dict[str, Any]:

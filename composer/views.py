@@ -83,7 +83,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
     files = list(selectors.result_files(composition))
     link = share_of(composition)
-    own = leaking_modules(composition)
+    leaking = leaking_modules(composition)
     return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         **publish_panel(composition),
@@ -95,7 +95,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
         "report_files": FILES,
         "files": files,
         "size_bytes": sum(file.size_bytes for file in files),
-        "own_modules_words": leakage_text(own) if own else "",
+        "own_modules_words": leakage_text(leaking) if leaking else "",
         "share": link,
         "share_address": f"{site}{link.get_absolute_url()}" if link else "",
     }

@@ -186,7 +186,7 @@ class CompositionRun:
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
-                fitting = WeightSearch(
+                search = WeightSearch(
                     self.job,
                     self.scorer,
                     self.method,
@@ -194,8 +194,8 @@ class CompositionRun:
                     losses_of_parts(self.scorer, self.stack, self.job.template, self.alone.tolist()),
                     self._token_mean(self.base_nats),
                 )
-                self.planned = fitting.planned_steps()
-                self.found = fitting.find(
+                self.planned = search.planned_steps()
+                self.found = search.find(
                     Journal(
                         self._on_step,
                         on_state=lambda state: self.emit(state_event(state)),
@@ -204,7 +204,7 @@ class CompositionRun:
                 )
                 self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
                 self.by_module = self.method.by_module(self.found.weights)
-                self.objective_value = float(fitting.values(self.weights))
+                self.objective_value = float(search.values(self.weights))
                 self.lora = self._lora()
                 self.final_nats = self.scorer.nats_of(self.adapters)
 
@@ -237,10 +237,12 @@ class CompositionRun:
         n = len(self.held_out)
         on = f"on {count_noun(n, 'held-out example')}" if n else "without held-out examples"
         with self.stage(stages.EVALUATE, stages.EVALUATE.text(examples=on)):
-            exam, answers = self._held_out_questions(), None
-            if exam is not None:
+            questions, answers = self._held_out_questions(), None
+            if questions is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
-                    (answers,) = self.base.answers(exam.prompts, exam.max_new_tokens, {}, wrapped=wrapped)
+                    (answers,) = self.base.answers(
+                        questions.prompts, questions.max_new_tokens, {}, wrapped=wrapped
+                    )
             composed_left_out, single_left_out = self._left_out()
             self.composed = BaselineResult(
                 "composed",
@@ -250,21 +252,23 @@ class CompositionRun:
                 answers,
                 self.spent,
                 composed_left_out,
-                mean_length(self.base, exam.prompts if exam else [self.base.prompt(self.examples[0].input)]),
+                mean_length(
+                    self.base, questions.prompts if questions else [self.base.prompt(self.examples[0].input)]
+                ),
             )
             self._tell_row(self.composed)
             self.baselines = []
             if self.job.baselines != "none":
-                for rival in self._comparison(exam, single_left_out).measure_all():
-                    self.baselines.append(rival)
-                    self._tell_row(rival)
+                for baseline in self._comparison(questions, single_left_out).measure_all():
+                    self.baselines.append(baseline)
+                    self._tell_row(baseline)
             self.verdict = self._verdict()
             self.ablation = ablation_losses(
                 self.scorer,
                 self.method,
                 self.found.weights,
-                cut_to=self.lora.rank if self.lora.energy_kept < 1 else None,
-                whole=self._token_mean(self.final_nats),
+                rank_max=self.lora.rank if self.lora.energy_kept < 1 else None,
+                composed_loss=self._token_mean(self.final_nats),
             )
 
     def report(self, out: Path) -> None:
@@ -294,7 +298,7 @@ class CompositionRun:
             "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
             "objective_value": self.objective_value,
-            "baselines": [self.rows[rival.key] for rival in (*self.baselines, self.composed)],
+            "baselines": [self.rows[baseline.key] for baseline in (*self.baselines, self.composed)],
             "verdict": {"decision": self.verdict.decision, "text": self.verdict.text},
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
@@ -327,7 +331,7 @@ class CompositionRun:
                 for template, scaling in zip(templates, stack.scalings.tolist(), strict=True)
             ],
             modules=[report.weights_sha256(source) for source in self.fitting],
-            shots=self.examples,
+            examples=self.examples,
             known=read_screened(lines_of(self.job.folder / "screened.jsonl")),
             tell=self.emit,
         )
@@ -356,8 +360,8 @@ class CompositionRun:
             columns.append(text_similarity(self.base, task, texts))
         best = self.screening.best_known(numbers)
         if best is not None:
-            likeness = delta_similarity(self.everything, best)
-            columns.append([likeness[i] for i in indices])
+            similarity = delta_similarity(self.everything, best)
+            columns.append([similarity[i] for i in indices])
         if not columns:
             raise InvalidJobError(
                 "near:K needs the text of some module, its README.md, or screen:K before it."
@@ -399,7 +403,7 @@ class CompositionRun:
         )
 
     def _comparison(
-        self, exam: HeldOutQuestions | None, single_left_out: LeftOutLosses | None
+        self, questions: HeldOutQuestions | None, single_left_out: LeftOutLosses | None
     ) -> BaselineComparison:
         return BaselineComparison(
             job=self.job,
@@ -407,14 +411,14 @@ class CompositionRun:
             method=self.method,
             stack=self.stack,
             examples=self.examples,
-            questions=exam,
+            questions=questions,
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
         )
 
-    def _tell_row(self, rival: BaselineResult) -> None:
-        row = self.rows[rival.key] = report.baseline_row(rival, self.held_out)
+    def _tell_row(self, baseline: BaselineResult) -> None:
+        row = self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)
         self.emit({"event": "baseline", **row})
 
     def _left_out(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
@@ -492,7 +496,7 @@ class CompositionRun:
 
     def _predictions(self) -> list[dict[str, Any]]:
         """Side by side with the base alone, where that was measured."""
-        before = next((rival.answers for rival in self.baselines if rival.key == "zero_shot"), None)
+        before = next((baseline.answers for baseline in self.baselines if baseline.key == "zero_shot"), None)
         if before is None or self.composed.answers is None:
             return []
         return report.prediction_rows(self.held_out, before, self.composed.answers)

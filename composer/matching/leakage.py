@@ -25,8 +25,8 @@ def made_from(examples: Collection[Example], owner: object) -> set[int]:
         composition__published_as__isnull=False,
         input__in={pair.input for pair in wanted},
     ).values_list("input", "output", "composition__owner", "composition__published_as__module")
-    own = getattr(owner, "pk", None)
-    known = [(Example(given, output), whose == own, module) for given, output, whose, module in rows]
+    owner_pk = getattr(owner, "pk", None)
+    known = [(Example(given, output), whose == owner_pk, module) for given, output, whose, module in rows]
     ready_made = ready_made_pairs() if known else frozenset()
     return with_descendants(
         {module for pair, is_own, module in known if pair in wanted and (is_own or pair in ready_made)}
@@ -55,13 +55,13 @@ def find_compatible_modules(
     base: BaseModel, method: str, examples: Sequence[Example], owner: object
 ) -> CompatibleModules:
     """All that fit and that the owner may see (none: everybody)."""
-    fits = [
+    compatibilities = [
         fit for fit in matching_compatibility.check_compatibility(base, method, owner) if fit.is_compatible
     ]
-    own = made_from(examples, owner)
+    leaking = made_from(examples, owner)
     return CompatibleModules(
-        clean=[fit for fit in fits if fit.version.module_id not in own],
-        leaking=[fit for fit in fits if fit.version.module_id in own],
+        clean=[fit for fit in compatibilities if fit.version.module_id not in leaking],
+        leaking=[fit for fit in compatibilities if fit.version.module_id in leaking],
     )
 
 

@@ -51,28 +51,28 @@ class RankedModule:
 def rank_modules(
     base: BaseModel,
     method: str,
-    words: str,
-    shots: Sequence[Example],
+    task_text: str,
+    examples: Sequence[Example],
     *,
     held_out: Sequence[Example] = (),
     owner: object = None,
 ) -> list[RankedModule]:
     """Every module to choose among, the most promising first."""
     return rank_compatible(
-        find_compatible_modules(base, method, [*shots, *held_out], owner).clean, words, shots
+        find_compatible_modules(base, method, [*examples, *held_out], owner).clean, task_text, examples
     )
 
 
 def rank_compatible(
-    fitting: Sequence[ModuleCompatibility], words: str, shots: Sequence[Example]
+    compatible: Sequence[ModuleCompatibility], task_text: str, examples: Sequence[Example]
 ) -> list[RankedModule]:
-    texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
+    texts = dict(zip((fit.name for fit in compatible), module_words(compatible), strict=True))
     rarity = rarity_of(texts.values())
-    task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
-    losses = losses_known([fit.version for fit in fitting], shots)
+    task = words_of(" ".join([task_text, *(f"{pair.input} {pair.output}" for pair in examples)]))
+    losses = losses_known([fit.version for fit in compatible], examples)
     found = [
         rank_module(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
-        for fit in fitting
+        for fit in compatible
     ]
     return sorted(found, key=lambda candidate: candidate.rank)
 
@@ -109,12 +109,12 @@ def rarity_of(texts: Iterable[set[str]]) -> dict[str, float]:
     return {word: math.log(len(texts) / count) for word, count in counts.items()}
 
 
-def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[str, float]:
+def losses_known(versions: Sequence[Version], examples: Sequence[Example]) -> dict[str, float]:
     """Mean nats an example by a module's hash, of those that were tried on all of these examples.
 
     Of several ways to try (a template, a precision), the one that tells of most modules.
     """
-    hashes = {example_sha256(shot) for shot in shots}
+    hashes = {example_sha256(example) for example in examples}
     modules = [version.weights_sha256 for version in versions]
     rows = ScreenedLoss.objects.filter(example_sha256__in=hashes, module_sha256__in=modules)
     nats: dict[str, dict[str, list[float]]] = {}
@@ -128,13 +128,13 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[
 
 
 def select_automatically(
-    fitting: Sequence[ModuleCompatibility], level: str, words: str, shots: Sequence[Example]
+    compatible: Sequence[ModuleCompatibility], level: str, task_text: str, examples: Sequence[Example]
 ) -> tuple[str, list[ModuleCompatibility]]:
     """The selection that “choose for me” means, and its modules: all that fit, or the best."""
     most = most_for_me(level)
-    if len(fitting) <= most:
-        return "all", list(fitting)
-    return "chosen", [candidate.fit for candidate in rank_compatible(fitting, words, shots)[:most]]
+    if len(compatible) <= most:
+        return "all", list(compatible)
+    return "chosen", [candidate.fit for candidate in rank_compatible(compatible, task_text, examples)[:most]]
 
 
 def most_for_me(level: str) -> int:

@@ -64,16 +64,16 @@ def require_fitting(
     base: BaseModel, method: str, examples: Sequence[Example], owner: User
 ) -> list[compatibility.ModuleCompatibility]:
     """The modules that fit and were not made from these examples, if there are any."""
-    fitting = find_compatible_modules(base, method, examples, owner)
-    if not fitting.clean:
+    compatible = find_compatible_modules(base, method, examples, owner)
+    if not compatible.clean:
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
-            if not fitting.leaking
+            if not compatible.leaking
             else f"All modules that fit {base.name} were made from some of these very examples. "
             "Name them to compose them all the same, or upload another one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)
-    return fitting.clean
+    return compatible.clean
 
 
 def require_selectors(text: str) -> None:
@@ -96,32 +96,37 @@ def require_all_fit(
         raise field_refusal(
             "no_modules", "modules", "Choose at least one module, or let all of them take part."
         )
-    fits = compatibility.compatibility_of(unique, base, method)
-    problems = [f"{fit.name}: {reason.message}" for fit in fits for reason in fit.reasons]
+    compatibilities = compatibility.compatibility_of(unique, base, method)
+    problems = [f"{fit.name}: {reason.message}" for fit in compatibilities for reason in fit.reasons]
     if problems:
         message = f"{' '.join(problems[:3])} Leave out what does not fit."
         raise Refusal("modules_do_not_match", message, fields={"modules": problems})
-    return fits
+    return compatibilities
 
 
 def draw_modules(
-    fitting: Sequence[compatibility.ModuleCompatibility], selector: str, seed: int
+    compatible: Sequence[compatibility.ModuleCompatibility], selector: str, seed: int
 ) -> list[compatibility.ModuleCompatibility]:
     """Some of them by `random:K`; all of them by any other selector, which the core follows."""
     name, _, number = selector.partition(":")
     if name != "random":
-        return list(fitting)
+        return list(compatible)
     count = int(number)
-    if count > len(fitting):
-        problem = f"{count} modules cannot be drawn: {len(fitting)} fit. Draw at most so many, or take all."
-        raise field_refusal("bad_selection", "selection", problem)
-    return random.Random(seed).sample(list(fitting), count)
-
-
-def require_few(fits: Sequence[compatibility.ModuleCompatibility]) -> list[compatibility.ModuleCompatibility]:
-    if len(fits) > MODULES_MAX:
+    if count > len(compatible):
         problem = (
-            f"These are {len(fits)} modules; at most {MODULES_MAX} are composed at once. Draw some at random."
+            f"{count} modules cannot be drawn: {len(compatible)} fit. Draw at most so many, or take all."
+        )
+        raise field_refusal("bad_selection", "selection", problem)
+    return random.Random(seed).sample(list(compatible), count)
+
+
+def require_few(
+    compatibilities: Sequence[compatibility.ModuleCompatibility],
+) -> list[compatibility.ModuleCompatibility]:
+    if len(compatibilities) > MODULES_MAX:
+        problem = (
+            f"These are {len(compatibilities)} modules; at most {MODULES_MAX} are composed at once. "
+            "Draw some at random."
         )
         raise field_refusal("too_many_modules", "modules", problem)
-    return list(fits)
+    return list(compatibilities)

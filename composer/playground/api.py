@@ -38,7 +38,7 @@ class TryingApi(APIView):
             raise Http404
         question = QuestionSerializer(data=request.data)
         question.is_valid(raise_exception=True)
-        tryout = tryout_ask(asker=Requester(request.user), target=target, **question.validated_data)
+        tryout = tryout_ask(requester=Requester(request.user), target=target, **question.validated_data)
         tryout_wait(tryout, seconds=WAIT_S)
         code = status.HTTP_200_OK if tryout.is_finished else status.HTTP_202_ACCEPTED
         address = {"Location": f"/api/v1/tryouts/{tryout.pk}"}

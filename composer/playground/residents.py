@@ -155,19 +155,19 @@ class LoadedBases:
     @contextmanager
     def taken(self, key: str, on_tick: OnTick) -> Iterator[LoadedBase]:
         """The base with this key, once it is free and there is room for it; nobody else's meanwhile."""
-        resident = self._take(key, on_tick)
+        loaded_base = self._take(key, on_tick)
         try:
-            yield resident
+            yield loaded_base
         finally:
             with self._changed:
-                resident.is_busy = False
+                loaded_base.is_busy = False
                 self._changed.notify_all()
 
     def is_free(self, key: str) -> bool:
         """Whether a question would be taken at once."""
-        resident = self._by_key.get(key)
-        if resident is not None:
-            return not resident.is_busy
+        loaded_base = self._by_key.get(key)
+        if loaded_base is not None:
+            return not loaded_base.is_busy
         return len(self._by_key) < self._most or any(not each.is_busy for each in self._by_key.values())
 
     def keys(self) -> list[str]:
@@ -177,8 +177,8 @@ class LoadedBases:
     def unload_all(self) -> None:
         """All of them; whoever still asks one hears that it is gone."""
         with self._changed:
-            for resident in self._by_key.values():
-                resident.unload()
+            for loaded_base in self._by_key.values():
+                loaded_base.unload()
             self._by_key.clear()
 
     def _take(self, key: str, on_tick: OnTick) -> LoadedBase:
@@ -186,10 +186,10 @@ class LoadedBases:
             while not self.is_free(key):
                 self._changed.wait(TICK_S)
                 on_tick()
-            resident = self._by_key.pop(key, None) or self._make_base(key)
-            resident.is_busy = True
-            self._by_key[key] = resident  # the most recently used last
-            return resident
+            loaded_base = self._by_key.pop(key, None) or self._make_base(key)
+            loaded_base.is_busy = True
+            self._by_key[key] = loaded_base  # the most recently used last
+            return loaded_base
 
     def _make_base(self, key: str) -> LoadedBase:
         if len(self._by_key) >= self._most:

@@ -96,9 +96,9 @@ def tryout_run(tryout_id: UUID) -> None:
         logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
         return
     try:
-        with loaded_bases().taken(key_of(tryout.base), raise_if_stopping) as resident:
-            if claim(tryout, is_cold=not resident.is_loaded):
-                answer(tryout, resident)
+        with loaded_bases().taken(key_of(tryout.base), raise_if_stopping) as loaded_base:
+            if claim(tryout, is_cold=not loaded_base.is_loaded):
+                answer(tryout, loaded_base)
     except Stopping:
         requeue(tryout)
 
@@ -118,35 +118,35 @@ def requeue(tryout: TryOut) -> None:
     TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING).update(status=Status.QUEUED, alive_at=None)
 
 
-def answer(tryout: TryOut, resident: LoadedBase) -> None:
+def answer(tryout: TryOut, loaded_base: LoadedBase) -> None:
     """Ask the base, and close the row by what came of it. A base that did not end well leaves."""
     keep_alive = still_ours(tryout)
     try:
-        close(tryout, ask(tryout, resident, keep_alive))
-        resident.wait_until_unchanged(raise_if_stopping)
+        close(tryout, ask(tryout, loaded_base, keep_alive))
+        loaded_base.wait_until_unchanged(raise_if_stopping)
     except StorageError as error:
         fail(tryout, error.code, str(error))
     except (TimedOut, ChildRefused) as refusal:
-        resident.unload()
+        loaded_base.unload()
         logger.warning("try-out %s: %s", tryout.pk, refusal.code)
         fail(tryout, refusal.code, SENTENCES.get(refusal.code, str(refusal)))
     except ChildDied as death:
-        resident.unload()
+        loaded_base.unload()
         logger.error("try-out %s: %s", tryout.pk, death)
         fail(tryout, "crashed", CRASHED)
     except (Stopping, Gone) as reason:
-        resident.unload()
+        loaded_base.unload()
         if isinstance(reason, Stopping):
             raise
     except Exception:
-        resident.unload()
+        loaded_base.unload()
         fail(tryout, "broken", BROKEN)
         raise  # Celery logs it with the traceback
 
 
-def ask(tryout: TryOut, resident: LoadedBase, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
+def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
     base_files = dict(tryout.base.files.values_list("path", "sha256"))
-    resident.start(partial(fetch_base, base_files), keep_alive)
+    loaded_base.start(partial(fetch_base, base_files), keep_alive)
     files = selectors.adapter_files(tryout)
     wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
     question = Question(
@@ -157,7 +157,7 @@ def ask(tryout: TryOut, resident: LoadedBase, keep_alive: Callable[[], None]) ->
         limit_s=settings.HUB_TRY_ANSWER_S,
         put_adapter=partial(fetch_files, wanted),
     )
-    return resident.ask(question, keep_alive)
+    return loaded_base.ask(question, keep_alive)
 
 
 def fetch_base(files: Mapping[str, str], folder: Path) -> None:
@@ -188,11 +188,11 @@ def still_ours(tryout: TryOut) -> Callable[[], None]:
     return look
 
 
-def close(tryout: TryOut, told: Mapping[str, Any]) -> None:
-    if told["event"] == "declined":
-        fail(tryout, told["code"], told["message"])
+def close(tryout: TryOut, message: Mapping[str, Any]) -> None:
+    if message["event"] == "declined":
+        fail(tryout, message["code"], message["message"])
         return
-    result = {name: value for name, value in told.items() if name != "event"}
+    result = {name: value for name, value in message.items() if name != "event"}
     finish(tryout, status=Status.DONE, result=result)
 
 

@@ -153,23 +153,23 @@ def is_short(text: str) -> bool:
     return 0 < len(text) <= EXAMPLE_CHARACTERS_MAX
 
 
-def tryout_of(asker: Requester, tryout_id: UUID) -> TryOut | None:
+def tryout_of(requester: Requester, tryout_id: UUID) -> TryOut | None:
     """The asker's own question; a stranger's does not exist."""
     rows = TryOut.objects.select_related(
         "base", "version__module__namespace", "version__base", "composition__base"
     )
-    if asker.user is not None:
-        return rows.filter(pk=tryout_id, owner=asker.user).first()
-    if not asker.session_hash:
+    if requester.user is not None:
+        return rows.filter(pk=tryout_id, owner=requester.user).first()
+    if not requester.session_hash:
         return None
-    return rows.filter(pk=tryout_id, owner=None, session_hash=asker.session_hash).first()
+    return rows.filter(pk=tryout_id, owner=None, session_hash=requester.session_hash).first()
 
 
-def tryouts_of(asker: Requester) -> TryOutQuerySet:
+def tryouts_of(requester: Requester) -> TryOutQuerySet:
     """Everything this asker has asked in the last day; without an account: this address."""
-    if asker.user is not None:
-        return TryOut.objects.filter(owner=asker.user)
-    return TryOut.objects.filter(owner=None, address_hash=asker.address_hash)
+    if requester.user is not None:
+        return TryOut.objects.filter(owner=requester.user)
+    return TryOut.objects.filter(owner=None, address_hash=requester.address_hash)
 
 
 def in_line() -> int:

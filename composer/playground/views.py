@@ -97,8 +97,8 @@ def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
     if not form.is_valid():
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
-    with requester_with_session(request) as asker:
-        return tryout_ask(asker=asker, target=target, **form.asked())
+    with requester_with_session(request) as requester:
+        return tryout_ask(requester=requester, target=target, **form.asked())
 
 
 def refusal_response(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:

@@ -33,8 +33,8 @@ def report_view(
     return {
         "report": report,
         "verdict": verdict_view(report),
-        "race": (race := comparison_rows(report["baselines"])),
-        "race_words": comparison_text(race),
+        "race": (comparison := comparison_rows(report["baselines"])),
+        "race_words": comparison_text(comparison),
         "losses": left_out or loss_rows(report["baselines"], "loss"),
         "are_left_out_losses": bool(left_out),
         "is_judged_left_out": judged_left_out,
@@ -149,10 +149,10 @@ def comparison_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     return sorted(rows, key=lambda row: -row["percent"])
 
 
-def comparison_text(race: Sequence[ViewRow]) -> str:
+def comparison_text(comparison: Sequence[ViewRow]) -> str:
     """What to see in the race: who leads, by how much, and whether that may be luck."""
-    ours = next((row for row in race if row["kind"] == "ours"), None)
-    others = [row for row in race if row["kind"] != "ours" and row["key"] in BASELINE_NAMES]
+    ours = next((row for row in comparison if row["kind"] == "ours"), None)
+    others = [row for row in comparison if row["kind"] != "ours" and row["key"] in BASELINE_NAMES]
     if ours is None or not others:
         return ""
     best = max(others, key=lambda row: row["percent"])
@@ -227,21 +227,21 @@ def module_row(module: Mapping[str, Any]) -> ViewRow:
     }
 
 
-def contribution_view(bars: Sequence[ViewRow], whole: float) -> dict[str, Any] | None:
+def contribution_view(bars: Sequence[ViewRow], composed_loss: float) -> dict[str, Any] | None:
     """Where each bar's mark stands on one scale of losses, and which module is missed most."""
     measured = [bar for bar in bars if bar["without_loss"] is not None]
     if not measured:
         return None  # a report of an earlier version
-    longest = max(whole, *(bar["without_loss"] for bar in measured)) or 1.0
+    longest = max(composed_loss, *(bar["without_loss"] for bar in measured)) or 1.0
     for bar in measured:
         bar["mark"] = 100 * bar["without_loss"] / longest
     most = max(measured, key=lambda bar: bar["without_loss"])
     return {
-        "whole": whole,
-        "whole_mark": 100 * whole / longest,
+        "whole": composed_loss,
+        "whole_mark": 100 * composed_loss / longest,
         "longest": longest,
-        "most": most if most["without_loss"] > whole else None,
-        "dispensable": sum(bar["without_loss"] <= whole for bar in measured),
+        "most": most if most["without_loss"] > composed_loss else None,
+        "dispensable": sum(bar["without_loss"] <= composed_loss for bar in measured),
     }
 
 

@@ -41,11 +41,11 @@ def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
 def verdict_sentence(report: Mapping[str, Any]) -> str:
     """The advice and the two figures that decide it; where nothing was compared, the core's own words."""
     rows = rows_by_key(report)
-    rivals = [key for key in BASELINE_NAMES if key in rows]
+    baselines = [key for key in BASELINE_NAMES if key in rows]
     if is_on_held_out(report):
-        best = max(rivals, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        best = max(baselines, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
         return held_out_sentence(report, rows, best)
-    measured = [key for key in rivals if rows[key].get("left_out_loss_nats") is not None]
+    measured = [key for key in baselines if rows[key].get("left_out_loss_nats") is not None]
     if is_judged_left_out(report) and measured:
         best = min(measured, key=lambda key: rows[key]["left_out_loss_nats"])
         return left_out_sentence(report, rows, best)

@@ -350,7 +350,7 @@ class CompositionForm(forms.Form):
         asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS
         asked["budget"] = cleaned["budget"] or level_budget(cleaned["level"], asked["method"])
         asked["baselines"] = cleaned["baselines"] or BASELINES_OF_LEVEL[cleaned["level"]]
-        asked["shots"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
+        asked["examples"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
         asked["selection"] = selection_asked(cleaned)
         asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []

@@ -82,15 +82,15 @@ def make_preview(form: CompositionForm) -> Preview | None:
     if base is None:
         return None
     rows, method, level = form.given_rows(), method_of(form), level_of(form)
-    shots = valid_pairs(rows) + pasted_pairs(form, "shots_text")
-    held_out = exclude_examples(kept_held_out(form) + pasted_pairs(form, "held_out_text"), shots)
-    words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
-    fitting = find_compatible_modules(base, method, [*shots, *held_out], form.owner)
-    best_first = rank_compatible(fitting.clean, words, shots)
+    examples = valid_pairs(rows) + pasted_pairs(form, "shots_text")
+    held_out = exclude_examples(kept_held_out(form) + pasted_pairs(form, "held_out_text"), examples)
+    task_text = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
+    compatible = find_compatible_modules(base, method, [*examples, *held_out], form.owner)
+    best_first = rank_compatible(compatible.clean, task_text, examples)
     n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
-    amounts = {
+    workload = {
         choice.name: Amounts(
-            n_shots=len(shots) or SHOTS_SUPPOSED,
+            n_shots=len(examples) or SHOTS_SUPPOSED,
             n_held_out=len(held_out),
             n_modules=n_modules[choice.name],
             budget=number_of(form, "budget", BUDGET_LIMIT) or level_budget(choice.name, method),
@@ -102,15 +102,15 @@ def make_preview(form: CompositionForm) -> Preview | None:
         base=base,
         base_reason=base_reason(base),
         notes=row_notes(rows),
-        n_shots=len(shots),
+        n_shots=len(examples),
         n_held_out=len(held_out),
         n_fitting=len(best_first),
         n_modules=n_modules[level],
         candidates=[candidate for candidate in best_first if candidate.is_known][:CANDIDATES_SHOWN],
-        leaking_modules=[fit.name for fit in fitting.leaking],
-        leaking_chosen=[fit.name for fit in fitting.leaking if fit.name in chosen_by_hand(form)],
+        leaking_modules=[fit.name for fit in compatible.leaking],
+        leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=[
-            Level(choice, estimate(base, method, amounts[choice.name]), choice.name == level)
+            Level(choice, estimate(base, method, workload[choice.name]), choice.name == level)
             for choice in LEVELS
         ],
         queue=queue_now(),

@@ -150,7 +150,6 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
 
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The arguments of services.composition_request."""
-        asked["shots"] = asked.pop("examples")
         asked["module_versions"] = asked.pop("modules")
         asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
         if asked["selection"] == "auto":

@@ -96,7 +96,7 @@ def composition_request(
     selection: str = "all",
     module_versions: Sequence[Version] = (),
     level: str = choices.DEFAULT_LEVEL,
-    shots: Sequence[Example],
+    examples: Sequence[Example],
     held_out: Sequence[Example] = (),
     idempotency_key: str | None = None,
     **chosen: Unpack[SearchOptions],
@@ -114,7 +114,7 @@ def composition_request(
     asked = {
         "name": name, "sentence": sentence, "base": base and base.name, "selection": selection,
         "modules": sorted(str(version.module_id) for version in module_versions),
-        "shots": pair_lists(shots), "held_out": pair_lists(held_out), **choice,
+        "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,
     }  # fmt: skip
     if selection == "auto":  # of anything else the level says nothing
         asked["level"] = level
@@ -123,23 +123,23 @@ def composition_request(
         return known
     require_choice(choice)
     require_texts(name, sentence, choice["template"])
-    require_examples(shots, held_out)
-    unseen = require_unseen(held_out, shots)
-    examples = [*shots, *held_out]
+    require_examples(examples, held_out)
+    unseen = require_unseen(held_out, examples)
+    all_examples = [*examples, *held_out]
     base = base or require_default_base()
     if selection == "auto":
-        fitting = require_fitting(base, choice["method"], examples, owner)
-        selection, modules = select_automatically(fitting, level, f"{name} {sentence}", shots)
+        compatible = require_fitting(base, choice["method"], all_examples, owner)
+        selection, modules = select_automatically(compatible, level, f"{name} {sentence}", examples)
     else:
         modules = modules_selected(
-            base, choice["method"], selection, module_versions, choice["seed"], examples, owner
+            base, choice["method"], selection, module_versions, choice["seed"], all_examples, owner
         )
     composition = Composition(
         owner=owner, name=name, sentence=sentence, base=base, selection=selection,
         idempotency_key=idempotency_key or None, request_digest=digest, **choice,
     )  # fmt: skip
     try:
-        return composition_insert(composition, modules, shots, unseen)
+        return composition_insert(composition, modules, examples, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
         if known := requested_before(owner, idempotency_key, digest):
             return known
@@ -150,7 +150,7 @@ def composition_request(
 def composition_insert(
     composition: Composition,
     modules: Sequence[ModuleCompatibility],
-    shots: Sequence[Example],
+    examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
     require_queue_quota(composition.owner)
@@ -163,7 +163,7 @@ def composition_insert(
         ExampleRow(
             composition=composition, role=role, position=position, input=pair.input, output=pair.output
         )
-        for role, pairs in ((ExampleRow.Role.SHOT, shots), (ExampleRow.Role.HELD_OUT, held_out))
+        for role, pairs in ((ExampleRow.Role.SHOT, examples), (ExampleRow.Role.HELD_OUT, held_out))
         for position, pair in enumerate(pairs)
     )
     # robust: with the broker away the row waits, and the sweeper rings again
@@ -232,12 +232,12 @@ def require_texts(name: str, sentence: str, template: str) -> None:
             raise field_refusal(f"bad_{field}", field, "Remove the characters that are not text.")
 
 
-def require_examples(shots: Sequence[Example], held_out: Sequence[Example]) -> None:
-    if not shots:
+def require_examples(examples: Sequence[Example], held_out: Sequence[Example]) -> None:
+    if not examples:
         raise field_refusal("no_examples", "examples", NO_EXAMPLES)
-    if len(shots) > EXAMPLES_MAX:
+    if len(examples) > EXAMPLES_MAX:
         problem = (
-            f"These are {len(shots)} examples; at most {EXAMPLES_MAX} are composed from. "
+            f"These are {len(examples)} examples; at most {EXAMPLES_MAX} are composed from. "
             "Move the rest to the held-out examples."
         )
         raise field_refusal("too_many_examples", "examples", problem)
@@ -246,9 +246,9 @@ def require_examples(shots: Sequence[Example], held_out: Sequence[Example]) -> N
         raise field_refusal("too_many_held_out", "held_out", problem)
 
 
-def require_unseen(held_out: Sequence[Example], shots: Sequence[Example]) -> list[Example]:
+def require_unseen(held_out: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
     """The held-out examples that are not among the shots."""
-    unseen = exclude_examples(held_out, shots)
+    unseen = exclude_examples(held_out, examples)
     if held_out and not unseen:
         problem = (
             "Every held-out example has an input that is also among your examples, "

@@ -51,9 +51,9 @@ NO_BASE_FOR_STAFF = (
 @require_http_methods(["GET", "POST"])
 def composition_new(request: SignedInRequest) -> HttpResponse:
     if request.method == "GET":
-        begun = form_start(request)
-        form = CompositionForm(owner=request.user, initial=begun.initial)
-        return render(request, "composer/composition_new.html", page_of(form) | begun.context)
+        start = form_start(request)
+        form = CompositionForm(owner=request.user, initial=start.initial)
+        return render(request, "composer/composition_new.html", page_of(form) | start.context)
     form = CompositionForm(request.POST, request.FILES, owner=request.user)
     if "keep" in request.POST:
         return keep_and_reopen(request, form)
@@ -147,19 +147,19 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
             "they were left out of the measuring."
         )
         messages.info(request, text)
-    if own := leaking_modules(composition):
-        messages.warning(request, leakage_text(own))
+    if leaking := leaking_modules(composition):
+        messages.warning(request, leakage_text(leaking))
 
 
 def page_of(form: CompositionForm) -> dict[str, Any]:
-    outlook = make_preview(form)
-    base = outlook.base if outlook else None
+    preview = make_preview(form)
+    base = preview.base if preview else None
     chosen = set(form["modules"].value() or ())
     return {
         "form": form,
         "draft": draft_find(form.owner, form.own_key),
         "base": base,
-        "outlook": outlook,
+        "outlook": preview,
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,

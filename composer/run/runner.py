@@ -126,12 +126,12 @@ def pass_on_stop(composition: Composition, folder: Path) -> None:
         (folder / STOP_FILE).touch()
 
 
-def take_in(composition: Composition, told: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The adapter before the event that tells of it, so that who reads the event finds the files."""
-    for event in told:
+    for event in events:
         if event["event"] == "adapter":
             keep_adapter(composition, folder / Path(event["folder"]).name)
-    store_events(composition, told)
+    store_events(composition, events)
 
 
 def sweep() -> list[UUID]:

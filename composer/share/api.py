@@ -91,9 +91,9 @@ class ShareApi(OwnerApi):
     def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """A new link to the finished report. The one before it, if any, leads nowhere from now on."""
         self.own(request, composition_id)
-        asked = ShareRequestSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        link = share_renew(owner=request.user, composition_id=composition_id, **asked.validated_data)
+        serializer = ShareRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        link = share_renew(owner=request.user, composition_id=composition_id, **serializer.validated_data)
         return Response(described(request, link), status=status.HTTP_201_CREATED)
 
     @extend_schema(
@@ -146,13 +146,13 @@ class SharedApi(LinkApi):
         """The report behind a private link, without anything private to its owner or to others."""
         link = self.link(token)
         composition = link.composition
-        told = {
+        body = {
             "name": composition.name,
             "sentence": composition.sentence,
             "base": composition.base.name,
             "report": redacted_report(link),
         }
-        return Response(SharedSerializer(told).data)
+        return Response(SharedSerializer(body).data)
 
 
 class SharedAdapterApi(LinkApi):

@@ -55,8 +55,8 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
     owner wants them shown.
     """
     report: dict[str, Any] = link.composition.report or {}
-    untold = hidden_names(link.composition)
-    told = {name: f"private module {number}" for number, name in enumerate(untold, start=1)}
+    hidden = hidden_names(link.composition)
+    told = {name: f"private module {number}" for number, name in enumerate(hidden, start=1)}
     answers = report["predictions"] if link.shows_answers else []
     rest: dict[str, Any] = replace_names(report | {"predictions": []}, told)
     for row, own in zip(rest["modules"], report["modules"], strict=True):

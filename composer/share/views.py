@@ -74,12 +74,12 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
     composition, report = link.composition, redacted_report(link)
     files = shared_files(composition)
     module = composition.published_module
-    own = leaking_modules(composition)
+    leaking = leaking_modules(composition)
     context = {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
-        "own_modules_words": leakage_text_without_names(len(own)) if own else "",
+        "own_modules_words": leakage_text_without_names(len(leaking)) if leaking else "",
         "address": link.get_absolute_url(),
         "site": site_of(request),
         "snippets": shared_snippets(link, report, site_of(request)),

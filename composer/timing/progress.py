@@ -22,7 +22,7 @@ class StageProgress:
 
 def stages_of(
     composition: Composition,
-    told: Sequence[CompositionEvent],
+    stage_events: Sequence[CompositionEvent],
     steps: Sequence[CompositionEvent],
     expected: Mapping[str, float],
     now: datetime,
@@ -31,10 +31,10 @@ def stages_of(
 
     Args:
         expected: seconds by stage, as estimates has them.
-        told: the stage events of the current attempt, in order.
+        stage_events: the stage events of the current attempt, in order.
         steps: the first and the last step of it.
     """
-    began = {event.detail["stage"]: event.at for event in told}
+    began = {event.detail["stage"]: event.at for event in stage_events}
     names = [stage.name for stage in STAGES]
     reached = names.index(composition.stage) if composition.stage in names and began else -1
     stages = []

@@ -87,9 +87,9 @@ class MailApi(OwnerApi):
     )
     def put(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """One letter with the verdict and a link, when it is done or failed; or none after all."""
-        asked = MailWishSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        serializer = MailWishSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         composition = composition_notify(
-            owner=request.user, composition_id=composition_id, wanted=asked.validated_data["wanted"]
+            owner=request.user, composition_id=composition_id, wanted=serializer.validated_data["wanted"]
         )
         return Response(detail(composition))

@@ -49,7 +49,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
     """The part of it that the server draws anew while it runs."""
     waiting = selectors.waiting_since(composition)
     stages, n_measured = stages_now(composition)
-    told = selectors.measured_baselines(composition)
+    events = selectors.measured_baselines(composition)
     return {
         "composition": composition,
         "waiting": waiting,
@@ -62,19 +62,19 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         ),
         "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
         "alone": alone_view(composition),
-        "rows": baseline_rows(told),
-        "race": comparison_rows(told),
+        "rows": baseline_rows(events),
+        "race": comparison_rows(events),
         **actions_view(composition),
     }
 
 
 def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[StageProgress], int]:
     """Its stages with their times, and how many compositions the times to come were taken from."""
-    amounts = amounts_of(composition)
-    by_stage, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
+    workload = amounts_of(composition)
+    by_stage, n_measured = seconds_by_stage(composition.base, composition.method, workload)
     stages = stages_of(
         composition,
-        told=selectors.stage_events(composition),
+        stage_events=selectors.stage_events(composition),
         steps=selectors.attempt_span(composition),
         expected={stage: seconds.likely for stage, seconds in by_stage.items()},
         now=now or timezone.now(),
@@ -123,7 +123,7 @@ def loss_words(composition: Composition) -> str:
 
 def alone_view(composition: Composition) -> dict[str, Any]:
     """The modules tried alone so far, best first, as bars; which of them the search goes on with."""
-    told = selectors.screening_results(composition)
+    events = selectors.screening_results(composition)
     searched = set(selectors.modules_searched(composition))
     bars = loss_rows(
         [
@@ -133,11 +133,11 @@ def alone_view(composition: Composition) -> dict[str, Any]:
                 "detail": alone_note(row, searched),
                 "few_shot_loss_nats": row["loss_nats"],
             }
-            for row in told[:ALONE_SHOWN]
+            for row in events[:ALONE_SHOWN]
         ],
         "loss",
     )
-    return {"bars": bars, "count": len(told), "more": told[ALONE_SHOWN:]}
+    return {"bars": bars, "count": len(events), "more": events[ALONE_SHOWN:]}
 
 
 def alone_note(row: dict[str, Any], searched: set[str]) -> str:

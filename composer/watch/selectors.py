@@ -90,8 +90,8 @@ def last_weights(composition: Composition) -> list[dict[str, Any]]:
 
 def measured_baselines(composition: Composition) -> list[dict[str, Any]]:
     """The rows of the race so far, of its current attempt."""
-    told = composition.events.filter(kind="baseline", generation=composition.generation)
-    return list(told.values_list("detail", flat=True))
+    events = composition.events.filter(kind="baseline", generation=composition.generation)
+    return list(events.values_list("detail", flat=True))
 
 
 def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":

@@ -191,10 +191,10 @@ class StreamDispatcher:
 
     def _wait_for_changes(self, listening: psycopg.Connection[Any]) -> set[UUID]:
         """The compositions to look at; waits until there is one, or somebody came or left."""
-        rung = {UUID(note.payload) for note in listening.notifies(timeout=0)}
+        notified = {UUID(note.payload) for note in listening.notifies(timeout=0)}
         with self._lock:
-            stirred, self._changed = self._changed | rung, set()
-            watched = stirred & self._watchers.keys()
+            changed, self._changed = self._changed | notified, set()
+            watched = changed & self._watchers.keys()
         if not watched:
             ready, _, _ = select.select([listening.fileno(), self._wake_receiver.fileno()], [], [])
             if self._wake_receiver.fileno() in ready:
@@ -222,11 +222,11 @@ class StreamDispatcher:
             deliver((watcher, told) for watcher in group)
             for watcher in group:
                 watcher.after = events[-1].number
-        standing = status_of(composition)
+        status = status_of(composition)
         for watcher in group:
-            if watcher.status != standing:
-                watcher.status = standing
-                deliver([(watcher, status_frame(standing))])
+            if watcher.status != status:
+                watcher.status = status
+                deliver([(watcher, status_frame(status))])
         if composition.is_finished:
             deliver((watcher, None) for watcher in group)
 
@@ -260,9 +260,9 @@ def status_of(composition: Composition) -> dict[str, Any]:
     }
 
 
-def status_frame(standing: Mapping[str, Any]) -> bytes:
+def status_frame(status: Mapping[str, Any]) -> bytes:
     """It has no id: nobody goes on from it."""
-    return f"event: standing\ndata: {json.dumps(standing)}\n\n".encode()
+    return f"event: standing\ndata: {json.dumps(status)}\n\n".encode()
 
 
 dispatcher = StreamDispatcher()

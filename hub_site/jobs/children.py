@@ -243,9 +243,9 @@ class Child:
         except (BlockingIOError, ConnectionError, TimeoutError):
             return False
         if message:
-            told = json.loads(message)
-            self.pid, self.exit_code = told.get("pid", self.pid), told.get("exit", self.exit_code)
-            self.inherited_bytes = told.get("inherited_bytes", self.inherited_bytes)
+            status = json.loads(message)
+            self.pid, self.exit_code = status.get("pid", self.pid), status.get("exit", self.exit_code)
+            self.inherited_bytes = status.get("inherited_bytes", self.inherited_bytes)
         return bool(message)
 
 

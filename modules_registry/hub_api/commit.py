@@ -76,13 +76,15 @@ def require_acceptable_size(path: str, size_bytes: int) -> None:
 
 
 def notices(answers: list[dict[str, Any]], left_out: list[str]) -> list[str]:
-    said = []
+    warnings = []
     if left_out:
-        said.append(left_out_notice(left_out))
+        warnings.append(left_out_notice(left_out))
     if any(answer["uploadMode"] == "lfs" for answer in answers):
         most = settings.HUB_REGULAR_UPLOAD_MAX_MB
-        said.append(f"lfs; Files above {most} MB need HF_HUB_DISABLE_XET=1 in the environment of the upload.")
-    return said
+        warnings.append(
+            f"lfs; Files above {most} MB need HF_HUB_DISABLE_XET=1 in the environment of the upload."
+        )
+    return warnings
 
 
 def left_out_notice(paths: list[str]) -> str:
@@ -90,11 +92,11 @@ def left_out_notice(paths: list[str]) -> str:
     return f"left-out; Not part of a module, so left out: {names}"
 
 
-def warned(response: JsonResponse, said: list[str]) -> JsonResponse:
+def warned(response: JsonResponse, warnings: list[str]) -> JsonResponse:
     """Say things that the client prints. One header carries them all: Django knows no repeated headers."""
-    if said:
+    if warnings:
         response["X-HF-Warning"] = to_ascii(
-            said[0] + "".join(f". {each.partition('; ')[2]}" for each in said[1:])
+            warnings[0] + "".join(f". {each.partition('; ')[2]}" for each in warnings[1:])
         )
     return response
 
@@ -111,11 +113,11 @@ def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
             version, _ = module_commit(author=user, module=module, branch=revision, change=change)
         except Refusal as refusal:
             raise as_hub_error(refusal) from refusal
-    said = [left_out_notice(left_out)] if left_out else []
-    said += draft_notice(version)
+    warnings = [left_out_notice(left_out)] if left_out else []
+    warnings += draft_notice(version)
     address = request.build_absolute_uri(f"/{module.full_name}/commit/{version.commit_id}")
     answer = {"success": True, "commitOid": version.commit_id, "commitUrl": address, "hookOutput": ""}
-    return warned(JsonResponse(answer), said)
+    return warned(JsonResponse(answer), warnings)
 
 
 def draft_notice(version: Version) -> list[str]:

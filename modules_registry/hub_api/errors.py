@@ -74,7 +74,7 @@ def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
 def to_ascii(sentence: str) -> str:
     """The sentence in printable ASCII on one line."""
     folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
-    return "".join(letter if letter.isprintable() else " " for letter in folded)[:MESSAGE_LENGTH_MAX]
+    return "".join(character if character.isprintable() else " " for character in folded)[:MESSAGE_LENGTH_MAX]
 
 
 def shown(text: str) -> str:

@@ -28,7 +28,7 @@ def import_request(
     sources: Sequence[str],
     base: str = "",
     endpoint: str = "",
-    ring: bool = True,
+    enqueue: bool = True,
 ) -> ModuleImport:
     """Store what is asked for, repositories and owners on a Hub, and ring the queue once it is committed.
 
@@ -48,7 +48,7 @@ def import_request(
         job = ModuleImport.objects.create(
             owner=owner, namespace=namespace, sources=wanted, base_name=base, endpoint=endpoint
         )
-        if ring:
+        if enqueue:
             transaction.on_commit(lambda: run_import.delay(str(job.pk)), robust=True)
     return job
 

@@ -49,7 +49,7 @@ def ask(alice, base, modules):
             "method": "exact",
             "budget": 30,
             "seed": 7,
-            "shots": SHOTS,
+            "examples": SHOTS,
             "held_out": HELD_OUT,
         }
         return composition_request(**(asked | changes))

@@ -62,7 +62,7 @@ def compose(alice, library):
         task = demo_task("fruit-upper")
         composition = composition_request(
             owner=alice, name=task.name, base=library, method=method, budget=40, seed=1,
-            shots=task.shots, held_out=task.held_out[:10],
+            examples=task.shots, held_out=task.held_out[:10],
         )  # fmt: skip
         runner.composition_run(composition.pk)
         composition.refresh_from_db()

@@ -73,7 +73,7 @@ def ask(alice, bob, tmp_path):
 
     def request(**changes):
         asked = {"owner": alice, "name": "Words", "base": base, "method": "exact", "search": "adam",
-                 "budget": 240, "seed": 7, "shots": SHOTS, "baselines": "none"}  # fmt: skip
+                 "budget": 240, "seed": 7, "examples": SHOTS, "baselines": "none"}  # fmt: skip
         return composition_request(**(asked | changes))
 
     return request

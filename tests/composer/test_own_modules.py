@@ -55,14 +55,14 @@ def test_again_with_its_own_examples_leaves_it_out_however_modules_are_picked(as
 
 
 def test_it_is_left_out_too_where_only_some_examples_are_the_same_or_are_measured_on(ask, capitals):
-    assert names(ask(shots=[*OTHER, SHOTS[0]])) == LIBRARY
-    assert names(ask(shots=OTHER, held_out=[*HELD_OUT, SHOTS[2]])) == LIBRARY
+    assert names(ask(examples=[*OTHER, SHOTS[0]])) == LIBRARY
+    assert names(ask(examples=OTHER, held_out=[*HELD_OUT, SHOTS[2]])) == LIBRARY
     same_input = [Example(SHOTS[0].input, "another output")]
-    assert names(ask(shots=same_input)) == LIBRARY | {"alice/capitals"}
+    assert names(ask(examples=same_input)) == LIBRARY | {"alice/capitals"}
 
 
 def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
-    further = publish(ask(shots=OTHER), "further")
+    further = publish(ask(examples=OTHER), "further")
     lineage_record(version=further.current, parents=[(capitals.current, 0.5)])
     last = make_module(alice, "last", seed=3)
     lineage_record(version=last.current, parents=[(further.current, 1.0)])
@@ -133,8 +133,8 @@ def test_nobody_finds_out_by_guessing_what_another_person_composed_from(capitals
 
 def test_ready_made_examples_are_no_secret(ask, publish, charlie, base, demo_bundle):
     task = demo_tasks()[0]
-    publish(ask(shots=task.shots, held_out=()), "ready")
-    asked = {"name": "x", "base": base, "method": "exact", "budget": 9, "seed": 1, "shots": task.shots}
+    publish(ask(examples=task.shots, held_out=()), "ready")
+    asked = {"name": "x", "base": base, "method": "exact", "budget": 9, "seed": 1, "examples": task.shots}
     assert names(composition_request(owner=charlie, **asked)) == LIBRARY
 
 

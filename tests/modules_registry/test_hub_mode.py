@@ -507,7 +507,7 @@ def ask_with(bob):
             method="exact",
             budget=30,
             seed=7,
-            shots=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
+            examples=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
             held_out=[],
         )
 

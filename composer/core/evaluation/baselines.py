@@ -152,11 +152,15 @@ class BaselineComparison:
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """To the held-out questions, if there are any; in the composition's template if none is named."""
-        exam, base = self.questions, self.scorer.base
-        if exam is None:
+        questions, base = self.questions, self.scorer.base
+        if questions is None:
             return None
-        prompts = exam.prompts if template is None else [base.prompt(text, template) for text in exam.inputs]
-        (answers,) = base.answers(prompts, exam.max_new_tokens, adapters)
+        prompts = (
+            questions.prompts
+            if template is None
+            else [base.prompt(text, template) for text in questions.inputs]
+        )
+        (answers,) = base.answers(prompts, questions.max_new_tokens, adapters)
         return answers
 
     def train_lora_on_examples(self) -> BaselineResult:
@@ -169,7 +173,7 @@ class BaselineComparison:
                 self.stack.layers,
                 rank=rank,
                 seed=self.job.seed,
-                shown=torch.ones(1, len(self.examples)),
+                train_mask=torch.ones(1, len(self.examples)),
             )
         left_out = None
         if self.questions is None and len(self.examples) > 1:  # then it is all that can be judged by
@@ -178,8 +182,8 @@ class BaselineComparison:
             cost.gradient_steps += LORA_STEPS * min(DEFAULTS.n_folds, len(self.examples))
             left_out = left_out_of(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-        rival = self.measure_adapters(about("lora_on_shots", detail), adapters, cost)
-        return replace(rival, left_out=left_out)
+        baseline = self.measure_adapters(about("lora_on_shots", detail), adapters, cost)
+        return replace(baseline, left_out=left_out)
 
     def measure_random_loras(self) -> BaselineResult:
         """As many LoRAs of random numbers, of the modules' own sizes, through the same search.
@@ -210,7 +214,7 @@ class BaselineComparison:
                 method = make_method(name, stack, seed=job.seed)
                 needs_alone = job.search in ("auto", "greedy") and name != "lorahub"
                 alone = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens) if needs_alone else None
-                fitting = WeightSearch(
+                search = WeightSearch(
                     job,
                     scorer,
                     method,
@@ -218,7 +222,7 @@ class BaselineComparison:
                     [] if alone is None else alone.tolist(),
                     float(token_mean(scorer.nats_of_base(), scorer.label_tokens)),
                 )
-                found = fitting.find(Journal(lambda step: None))
+                found = search.find(Journal(lambda step: None))
                 adapters = method.adapters(torch.tensor([found.weights], dtype=torch.float32))
         except ComposeError as reason:
             return BaselineResult(*about(named[0], f"not measured: {reason}"), None, None, cost)
@@ -254,9 +258,15 @@ def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_loras(
-    base: FrozenBaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, shown: Tensor
+    base: FrozenBaseModel,
+    batch: TokenBatch,
+    layers: Sequence[Layer],
+    *,
+    rank: int,
+    seed: int,
+    train_mask: Tensor,
 ) -> Adapters:
-    """P new LoRAs side by side, each trained on the shots that its row of `shown` (P, n) has as 1.
+    """P new LoRAs side by side, each trained on the shots that its row of `train_mask` (P, n) has as 1.
 
     Adam on the token-mean cross entropy, the rate falling linearly to zero, each one's gradient clipped
     at 1. A starts uniform within ±1/√d_in, the same in all of them, and B at zero, as in peft.
@@ -265,8 +275,8 @@ def train_loras(
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for layer in layers:
         A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
-        B = torch.zeros(len(shown), layer.d_out, rank)
-        all_A = A.to(base.device).repeat(len(shown), 1, 1)
+        B = torch.zeros(len(train_mask), layer.d_out, rank)
+        all_A = A.to(base.device).repeat(len(train_mask), 1, 1)
         factors[layer.path] = (all_A, B.to(base.device))
     trained = [factor for pair in factors.values() for factor in pair]
 
@@ -276,7 +286,7 @@ def train_loras(
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
     for step in range(LORA_STEPS):
         adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        _, gradients = loss_and_gradient(base, batch, trained, loras, shown)
+        _, gradients = loss_and_gradient(base, batch, trained, loras, train_mask)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (P,)
         for factor, gradient in zip(trained, gradients, strict=True):
             factor.grad = gradient / norms.clamp(min=1.0).view(-1, 1, 1)
@@ -291,18 +301,18 @@ def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
 
 def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, seed: int) -> Tensor:
     """(n,) nats of each shot under a LoRA trained on the other parts of the shots."""
-    shown = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
-    adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, shown=shown)
+    train_mask = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
+    adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, train_mask=train_mask)
     with torch.no_grad():
-        nats = scorer.base.token_nats(scorer.batch, adapters, len(shown))
-    return FoldFits(torch.empty(0), nats.cpu(), shown).left_out_nats
+        nats = scorer.base.token_nats(scorer.batch, adapters, len(train_mask))
+    return FoldFits(torch.empty(0), nats.cpu(), train_mask).left_out_nats
 
 
 # --- examples in the prompt ---------------------------------------------------
 
 
 def in_context(
-    scorer: FewShotScorer, shots: Sequence[Example], exam: HeldOutQuestions | None
+    scorer: FewShotScorer, examples: Sequence[Example], questions: HeldOutQuestions | None
 ) -> BaselineResult:
     """The base alone, shown the same examples before each question; it costs tokens every time.
 
@@ -311,21 +321,25 @@ def in_context(
     """
     base, cost = scorer.base, Cost()
     with cost.counted():
-        left_out, detail = loss_with_others_shown(base, shots)
+        left_out, detail = loss_with_others_shown(base, examples)
         cost.candidates = 2 if left_out is not None else 0  # with the others shown, and without
-    shown = shown_before(base, shots)
-    prompts = [shown + prompt for prompt in exam.prompts] if exam else [shown + base.prompt(shots[0].input)]
-    bare = exam.prompts if exam else (base.prompt(shots[0].input),)
+    shown = shown_before(base, examples)
+    prompts = (
+        [shown + prompt for prompt in questions.prompts]
+        if questions
+        else [shown + base.prompt(examples[0].input)]
+    )
+    bare = questions.prompts if questions else (base.prompt(examples[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
     long = sum(lengths) / len(lengths)
-    room = min(MAX_TOKENS, base.context_length()) - (exam.max_new_tokens if exam else 0)
+    room = min(MAX_TOKENS, base.context_length()) - (questions.max_new_tokens if questions else 0)
     if max(lengths) > room:
         return BaselineResult(
             *about("in_context", "the examples do not fit the base model's context"), None, None, cost
         )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
+    answers = base.answers(prompts, questions.max_new_tokens, {})[0] if questions else None
     detail = f"{tokens}; {detail}" if detail else tokens
     return BaselineResult(*about("in_context", detail), None, answers, cost, left_out, long)
 
@@ -335,29 +349,29 @@ def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
-def shown_before(base: FrozenBaseModel, shots: Sequence[Example]) -> str:
+def shown_before(base: FrozenBaseModel, examples: Sequence[Example]) -> str:
     """Examples as they stand before a question."""
-    return "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
+    return "".join(f"{base.prompt(example.input)}\n{example.output}\n\n" for example in examples)
 
 
 @torch.no_grad()
 def loss_with_others_shown(
-    base: FrozenBaseModel, shots: Sequence[Example]
+    base: FrozenBaseModel, examples: Sequence[Example]
 ) -> tuple[LeftOutLosses | None, str]:
     """Each shot with the others in its prompt, and what to say of it."""
-    if len(shots) < 2:
+    if len(examples) < 2:
         return None, ""
     losses, bare, tokens = [], [], []
-    for i, shot in enumerate(shots):
-        others = shown_before(base, [*shots[:i], *shots[i + 1 :]]).replace("{input}", "{ input }")
+    for i, example in enumerate(examples):
+        others = shown_before(base, [*examples[:i], *examples[i + 1 :]]).replace("{input}", "{ input }")
         template = others + base.prompt("{input}")
-        if base.prompt_length(template.replace("{input}", shot.input)) > min(
+        if base.prompt_length(template.replace("{input}", example.input)) > min(
             MAX_TOKENS, base.context_length()
         ):
             return None, ""
-        batch = base.encode([shot], template)
+        batch = base.encode([example], template)
         losses.append(float(base.token_nats(batch, {})))
-        bare.append(float(base.token_nats(base.encode([shot]), {})))
+        bare.append(float(base.token_nats(base.encode([example]), {})))
         tokens.append(float(batch.label_tokens.sum()))
     shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):

@@ -39,18 +39,18 @@ class CrossValidation:
     def folds(self) -> list[tuple[list[int], list[int]]]:
         """(seen, hidden) numbers of the shots, as the default's own fits have them."""
         return [
-            (shown.nonzero().flatten().tolist(), (1 - shown).nonzero().flatten().tolist())
-            for shown in fold_masks(len(self.scorer.batch), DEFAULTS.n_folds)
+            (train_mask.nonzero().flatten().tolist(), (1 - train_mask).nonzero().flatten().tolist())
+            for train_mask in fold_masks(len(self.scorer.batch), DEFAULTS.n_folds)
         ]
 
     def single_module_nats(self) -> Tensor:
         """(n,) nats of each shot under the module that is best alone, of those chosen, on the others."""
         nats = torch.empty(len(self.scorer.batch))
-        for seen, hidden in self.folds():
-            chosen = self.choose(seen)
-            losses = self.screening.losses(chosen, numbers=seen)
+        for train, left_out in self.folds():
+            chosen = self.choose(train)
+            losses = self.screening.losses(chosen, numbers=train)
             best = chosen[losses.index(min(losses))]
-            nats[hidden] = self.screening.nats([best])[0, hidden]
+            nats[left_out] = self.screening.nats([best])[0, left_out]
         return nats
 
     def composition_nats(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
@@ -61,30 +61,30 @@ class CrossValidation:
                 other shots alone would have chosen the same modules.
         """
         nats = torch.empty(len(self.scorer.batch))
-        for seen, hidden in self.folds():
-            chosen = self.choose(seen)
+        for train, left_out in self.folds():
+            chosen = self.choose(train)
             if found is not None and chosen == kept:
-                nats[hidden] = torch.tensor(found)[hidden]
+                nats[left_out] = torch.tensor(found)[left_out]
             else:
-                nats[hidden] = self._refit_nats(chosen, seen, hidden)
+                nats[left_out] = self._refit_nats(chosen, train, left_out)
         return nats
 
-    def _refit_nats(self, chosen: tuple[int, ...], seen: Sequence[int], hidden: Sequence[int]) -> Tensor:
+    def _refit_nats(self, chosen: tuple[int, ...], train: Sequence[int], left_out: Sequence[int]) -> Tensor:
         """(len(hidden),) nats under the same search over these modules and shots."""
-        shots = self.scorer.batch.examples
+        examples = self.scorer.batch.examples
         base, stack = self.scorer.base, self.stack.subset(chosen)
-        own = FewShotScorer(base, base.encode([shots[i] for i in seen]))
-        other = FewShotScorer(base, base.encode([shots[i] for i in hidden]))
+        own = FewShotScorer(base, base.encode([examples[i] for i in train]))
+        other = FewShotScorer(base, base.encode([examples[i] for i in left_out]))
         method = make_method(self.job.method, stack, seed=self.job.seed)
-        fitting = WeightSearch(
+        search = WeightSearch(
             self.job,
             own,
             method,
-            [shots[i] for i in seen],
-            losses_of_parts(own, stack, self.job.template, self.screening.losses(chosen, numbers=seen)),
+            [examples[i] for i in train],
+            losses_of_parts(own, stack, self.job.template, self.screening.losses(chosen, numbers=train)),
             float(token_mean(own.nats_of_base(), own.label_tokens)),
         )
-        weights = torch.tensor([fitting.find(Journal(lambda step: None)).weights])
+        weights = torch.tensor([search.find(Journal(lambda step: None)).weights])
         nats = other.nats(method, weights)[0]
         self.scorer.candidates_scored += own.candidates_scored + other.candidates_scored
         self.scorer.gradient_steps += own.gradient_steps
@@ -92,13 +92,14 @@ class CrossValidation:
 
 
 def losses_of_parts(
-    scorer: FewShotScorer, stack: ModuleStack, template: str, alone: Sequence[float]
+    scorer: FewShotScorer, stack: ModuleStack, template: str, single_losses: Sequence[float]
 ) -> list[float]:
     """Nats per token of each module alone as a part of a composition, where a search begins.
 
-    `alone` is what they have in their own templates; in another than the composition's it says nothing.
+    `single_losses` is what they have in their own templates; in another than the composition's it says
+    nothing.
     """
     if all(own in (None, template) for own in stack.templates):
-        return list(alone)
+        return list(single_losses)
     losses: list[float] = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens).tolist()
     return losses

@@ -33,9 +33,9 @@ def write_adapter(lora: PlainLora, base: FrozenBaseModel, base_name: str, folder
     """Write adapter_config.json and adapter_model.safetensors; the same composition gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"base_model.model.{path}.lora_{letter}.weight": factor.cpu().contiguous()
+        f"base_model.model.{path}.lora_{factor_name}.weight": factor.cpu().contiguous()
         for path, pair in lora.factors.items()
-        for letter, factor in zip("AB", pair, strict=True)
+        for factor_name, factor in zip("AB", pair, strict=True)
     }
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = adapter_config(lora, base, base_name)

@@ -59,44 +59,44 @@ def verdict_on_held_out(
     Args:
         answers: of "composed" and of the measured keys of RIVALS, one per example.
     """
-    rivals = [key for key in BASELINE_NAMES if key in answers]
+    baselines = [key for key in BASELINE_NAMES if key in answers]
     percent = {key: accuracy(answers[key], examples).percent for key in answers}
     low, high = accuracy(answers["composed"], examples).interval_percent
     figures = (
         f"On {count_noun(len(examples), 'held-out example')} the composition answers "
         f"{percent['composed']:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}), "
-        + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in rivals)
+        + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in baselines)
         + "."
     )
-    if is_to_use(rivals, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
+    if is_to_use(baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
         return Verdict("use", f"Use the composition. {figures}")
-    best = max(rivals, key=lambda key: percent[key])
+    best = max(baselines, key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
-    said = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
-    return verdict_for_baseline(best, said, figures, single_name)
+    reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
+    return verdict_for_baseline(best, reason, figures, single_name)
 
 
-def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
     """Whether the composition is ahead of whatever else one could take.
 
     The uniform average is no such thing: it is a composition too, only without weights that were searched,
     and does about as well where a few modules were picked by hand.
     """
-    if "uniform" in rivals and is_ahead("uniform", "composed"):
+    if "uniform" in baselines and is_ahead("uniform", "composed"):
         return False
-    return all(is_ahead("composed", rival) for rival in rivals if rival != "uniform")
+    return all(is_ahead("composed", baseline) for baseline in baselines if baseline != "uniform")
 
 
-def verdict_for_baseline(best: str, said: str, figures: str, single_name: str) -> Verdict:
+def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:
     """The advice to take `best` of RIVALS, or, of those that are no adapter, none."""
     if best == "lora_on_shots":
-        return Verdict("train", f"Train a LoRA instead: it {said}. {figures}")
+        return Verdict("train", f"Train a LoRA instead: it {reason}. {figures}")
     if best == "best_single":
-        return Verdict("single", f"Use {single_name} by itself: it {said}. {figures}")
+        return Verdict("single", f"Use {single_name} by itself: it {reason}. {figures}")
     if best == "uniform":
-        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {said}. {figures}")
-    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {said}. {figures}")
+        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
+    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
 
 
 def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
@@ -200,9 +200,9 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         left_out: of "composed", "zero_shot" and of further measured keys of RIVALS.
     """
     composed = left_out["composed"]
-    rivals = [key for key in BASELINE_NAMES if key in left_out]
+    baselines = [key for key in BASELINE_NAMES if key in left_out]
     chance = {key: 100 * statistics.fmean(one.chances) for key, one in left_out.items()}
-    best = max(rivals, key=lambda key: chance[key])
+    best = max(baselines, key=lambda key: chance[key])
     low, high = (100 * bound for bound in mean_interval(composed.chances, 0.975))
     leads = [mine - theirs for mine, theirs in zip(composed.chances, left_out[best].chances, strict=True)]
     least, most = (100 * bound for bound in mean_interval(leads, 0.975))
@@ -210,14 +210,14 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         f"There are no held-out examples, so each of the {len(composed.nats)} was left out of a fit once: "
         f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
-        + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in rivals)
+        + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in baselines)
         + f"; its lead over {BASELINE_NAMES[best]} is {round(chance['composed'] - chance[best])} points "
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )
-    if is_to_use(rivals, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
+    if is_to_use(baselines, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
         return Verdict("use", f"The composition looks useful. {figures}")
     if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
-    said = "does better there" if chance[best] > chance["composed"] else "does about as well there"
-    return verdict_for_baseline(best, said, figures, single_name)
+    reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"
+    return verdict_for_baseline(best, reason, figures, single_name)

@@ -23,27 +23,27 @@ def loss_and_gradient(
     batch: TokenBatch,
     parameters: Sequence[Tensor],
     adapters: Callable[[Sequence[Tensor]], Adapters],
-    shots: Tensor,
+    example_mask: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
     """The token mean of P candidates and its gradient in their parameters.
 
     Args:
         parameters: each (P, …), a row for a candidate.
         adapters: of some candidates' rows of all parameters.
-        shots: (P, n) of 0 and 1; those at 0 do not count.
+        example_mask: (P, n) of 0 and 1; those at 0 do not count.
 
     Returns:
         (P,) in nats per label token, and as many gradients as parameters, each of the same shape.
     """
-    losses = torch.zeros(len(shots))
+    losses = torch.zeros(len(example_mask))
     gradients = [torch.zeros_like(parameter) for parameter in parameters]
-    n_tokens = (batch.label_tokens * shots).sum(-1)
-    for rows, examples in blocks(base, batch, len(shots)):
+    n_tokens = (batch.label_tokens * example_mask).sum(-1)
+    for rows, examples in blocks(base, batch, len(example_mask)):
         own = [parameter[rows].detach().requires_grad_() for parameter in parameters]
         part = batch if examples == slice(0, len(batch)) else batch.part(examples)
         with torch.enable_grad():
             nats = base.token_nats(part, adapters(own), rows.stop - rows.start)
-            loss = (nats * shots[rows, examples]).sum(-1) / n_tokens[rows]
+            loss = (nats * example_mask[rows, examples]).sum(-1) / n_tokens[rows]
             slopes = torch.autograd.grad(loss.sum(), own)
         losses[rows] += loss.detach()
         for gradient, slope in zip(gradients, slopes, strict=True):

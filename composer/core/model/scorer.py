@@ -69,15 +69,17 @@ class FewShotScorer:
         """(1, n): the base model without any module."""
         return self._in_blocks(1, lambda _block: {})
 
-    def loss_with_gradient(self, method: Method, weights: Tensor, shots: Tensor | None = None) -> Tensor:
+    def loss_with_gradient(
+        self, method: Method, weights: Tensor, example_mask: Tensor | None = None
+    ) -> Tensor:
         """(P,) nats per label token of weights (P, n_weights), to be differentiated.
 
-        `shots` as in `token_mean`. P gradient steps are counted.
+        `example_mask` as in `token_mean`. P gradient steps are counted.
         """
         self.gradient_steps += len(weights)
-        if shots is None:
-            shots = torch.ones(len(weights), len(self.batch))
-        loss: Tensor = _Loss.apply(weights, self, method, shots)  # type: ignore[no-untyped-call]  # torch's own
+        if example_mask is None:
+            example_mask = torch.ones(len(weights), len(self.batch))
+        loss: Tensor = _Loss.apply(weights, self, method, example_mask)  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
     @torch.no_grad()
@@ -104,9 +106,11 @@ class _Loss(torch.autograd.Function):
     """Makes the gradient along with the loss, and keeps nothing else."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, shots: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, example_mask: Tensor
+    ) -> Tensor:
         losses, (gradient,) = loss_and_gradient(
-            scorer.base, scorer.batch, [weights], lambda own: method.adapters(own[0]), shots
+            scorer.base, scorer.batch, [weights], lambda own: method.adapters(own[0]), example_mask
         )
         ctx.save_for_backward(gradient)
         return losses
@@ -117,14 +121,14 @@ class _Loss(torch.autograd.Function):
         return of_losses[0].unsqueeze(-1) * gradient, None, None, None
 
 
-def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) -> Tensor:
+def token_mean(nats: Tensor, label_tokens: Tensor, example_mask: Tensor | None = None) -> Tensor:
     """Cross entropy per label token over the examples, (P,) in nats.
 
-    `shots` (P, n) or (n,) of 0 and 1 leaves examples out; all count if None.
+    `example_mask` (P, n) or (n,) of 0 and 1 leaves examples out; all count if None.
     """
-    if shots is None:
-        shots = torch.ones_like(label_tokens)
-    return (nats * shots).sum(-1) / (label_tokens * shots).sum(-1)
+    if example_mask is None:
+        example_mask = torch.ones_like(label_tokens)
+    return (nats * example_mask).sum(-1) / (label_tokens * example_mask).sum(-1)
 
 
 def lorahub_loss(nats: Tensor, label_tokens: Tensor, batch_size: int | None = None) -> Tensor:

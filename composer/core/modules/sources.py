@@ -134,8 +134,8 @@ def download_source(reference: str, files: Sequence[str], *, shows_progress: boo
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
     except Exception as error:  # whatever these libraries make of an answer, or of what is no Hub at all
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise SourceError(f"{name} could not be fetched from {where}: {said}") from error
+        error_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise SourceError(f"{name} could not be fetched from {where}: {error_line}") from error
     return Source(name, Path(folder), Path(folder).name)
 
 

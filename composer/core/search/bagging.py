@@ -65,8 +65,8 @@ class FoldFits:
     @property
     def left_out_nats(self) -> Tensor:
         """(n,) nats of each shot under the fit that left it out; of a single shot, which none did, NaN."""
-        hidden = 1 - self.train_mask
-        return (self.nats * hidden).sum(0) / hidden.sum(0)
+        left_out = 1 - self.train_mask
+        return (self.nats * left_out).sum(0) / left_out.sum(0)
 
 
 Note = Callable[[Sequence[float], float], None]  # of one step: its weights (N,) and its loss
@@ -77,28 +77,36 @@ def search_bagging(
     method: ExactSum,
     journal: Journal,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
     settings: BaggingSettings = DEFAULTS,
 ) -> SearchResult:
     """Greedy choice, bag and subsets; see the head of this file.
 
     Args:
-        alone: few-shot losses of each module alone (N,), in nats per token.
-        nothing: the few-shot loss of none, which the result is never worse than.
+        single_losses: few-shot losses of each module alone (N,), in nats per token.
+        base_loss: the few-shot loss of none, which the result is never worse than.
         budget: candidates to score at most, a gradient step counting as three. With too few for a bag:
             greedy choice and a refit of what it chose.
     """
     if bag_steps(budget, len(scorer.batch), len(method.stack), settings) < settings.fewest_steps:
         refitted = greedy_refit(
-            scorer, method, journal, journal.note, alone=alone, nothing=nothing, budget=budget
+            scorer,
+            method,
+            journal,
+            journal.note,
+            single_losses=single_losses,
+            base_loss=base_loss,
+            budget=budget,
         )
         return journal.finish(refitted.tolist(), "greedy, Adam")
-    chosen = greedy_choice(scorer, method, journal.note, alone=alone, nothing=nothing, budget=GREEDY_BUDGET)
+    chosen = greedy_choice(
+        scorer, method, journal.note, single_losses=single_losses, base_loss=base_loss, budget=GREEDY_BUDGET
+    )
     folds = fit_folds(scorer, method, journal, journal.note, budget, settings)
     weights = folds.weights.mean(0)
-    if not loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+    if not loss_of(scorer, method, weights) < base_loss:  # a wild module threw the fits off
         return journal.finish(chosen.tolist(), "greedy")
     optimizer = "Adam on parts of the examples, averaged with the best subsets"
     return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out_nats.tolist())
@@ -156,15 +164,15 @@ def greedy_choice(
     method: ExactSum,
     note: Note,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
 ) -> Tensor:
     """(N,) of 0 and 1: which modules to use, within the steps of a longer search."""
     found = search_greedy(
         lambda weights: token_mean(scorer.nats(method, weights), scorer.label_tokens),
-        alone,
-        nothing=nothing,
+        single_losses,
+        base_loss=base_loss,
         budget=budget,
         on_step=lambda step: note(step.weights, step.loss),
     )
@@ -177,8 +185,8 @@ def greedy_refit(
     journal: Journal,
     note: Note,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
 ) -> Tensor:
     """(N,): half of the budget for the greedy choice, the rest for the weights of what it chose.
@@ -191,7 +199,9 @@ def greedy_refit(
         best[:] = (min([*best, (finite_or_penalty(loss), weights)], key=lambda tried: tried[0]),)
         note(weights, loss)
 
-    start = greedy_choice(scorer, method, note_best, alone=alone, nothing=nothing, budget=budget // 2)
+    start = greedy_choice(
+        scorer, method, note_best, single_losses=single_losses, base_loss=base_loss, budget=budget // 2
+    )
     free = (start != 0).float() if start.any() else torch.ones_like(start)
     steps = steps_within(budget - budget // 2)
     fit_weights(
@@ -215,12 +225,12 @@ def fit_folds(
     settings: BaggingSettings = DEFAULTS,
 ) -> FoldFits:
     """The bag, each of its fits averaged with the best subset of its own heaviest modules."""
-    shown = fold_masks(len(scorer.batch), settings.n_folds)
+    train_mask = fold_masks(len(scorer.batch), settings.n_folds)
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
-    bag = fit_bag(scorer, method, journal, note, shown, steps=steps, penalty=settings.penalty)
-    weights = (bag + best_subsets(scorer, method, bag, shown, settings)) / 2
+    bag = fit_bag(scorer, method, journal, note, train_mask, steps=steps, penalty=settings.penalty)
+    weights = (bag + best_subsets(scorer, method, bag, train_mask, settings)) / 2
     weights[weights.abs() < settings.noise] = 0.0
-    return FoldFits(weights, scorer.nats(method, weights), shown)
+    return FoldFits(weights, scorer.nats(method, weights), train_mask)
 
 
 def fold_masks(n_shots: int, parts: int) -> Tensor:
@@ -236,15 +246,15 @@ def fit_bag(
     method: ExactSum,
     journal: Journal,
     note: Note,
-    shown: Tensor,
+    train_mask: Tensor,
     *,
     steps: int,
     penalty: float,
 ) -> Tensor:
-    """(P, N): one dense fit for each row of `shown`, side by side; their average is noted."""
-    n_fits, n = len(shown), len(method.stack)
+    """(P, N): one dense fit for each row of `train_mask`, side by side; their average is noted."""
+    n_fits, n = len(train_mask), len(method.stack)
     return fit_weights(
-        lambda w: scorer.loss_with_gradient(method, w, shown),
+        lambda w: scorer.loss_with_gradient(method, w, train_mask),
         ParallelFits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
         steps=steps,
         learning_rate=rate_for(steps),
@@ -255,7 +265,7 @@ def fit_bag(
 
 
 def best_subsets(
-    scorer: FewShotScorer, method: ExactSum, bag: Tensor, shown: Tensor, settings: BaggingSettings
+    scorer: FewShotScorer, method: ExactSum, bag: Tensor, train_mask: Tensor, settings: BaggingSettings
 ) -> Tensor:
     """(P, N) of 0 and 1: for each fit the subset that does best, at weight 1, on the shots it saw."""
     subsets = [subsets_of_heaviest(fit, settings) for fit in bag]
@@ -265,7 +275,7 @@ def best_subsets(
         candidates[row, list(subset)] = 1.0
     nats = scorer.nats(method, candidates)
     best = []
-    for seen, own in zip(shown, subsets, strict=True):
+    for seen, own in zip(train_mask, subsets, strict=True):
         losses = torch.nan_to_num(token_mean(nats, scorer.label_tokens, seen), nan=torch.inf)
         rows = [row for row, subset in enumerate(tried) if subset in own]
         best.append(min(rows, key=lambda row: float(losses[row])))

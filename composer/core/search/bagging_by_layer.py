@@ -33,8 +33,8 @@ def search_auto(
     method: Auto,
     journal: Journal,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
 ) -> SearchResult:
     """The blend, then its fits freed by layer, if the shots that each left out do not speak against it.
@@ -50,16 +50,16 @@ def search_auto(
     budget_of_blend = budget - layers_cost(n_shots)
     if bagging.bag_steps(budget_of_blend, n_shots, n) < bagging.DEFAULTS.fewest_steps:
         refitted = bagging.greedy_refit(
-            scorer, exact, journal, note, alone=alone, nothing=nothing, budget=budget
+            scorer, exact, journal, note, single_losses=single_losses, base_loss=base_loss, budget=budget
         )
         return journal.finish(method.spread(refitted.unsqueeze(0))[0].tolist(), "greedy, Adam")
     chosen = bagging.greedy_choice(
-        scorer, exact, note, alone=alone, nothing=nothing, budget=bagging.GREEDY_BUDGET
+        scorer, exact, note, single_losses=single_losses, base_loss=base_loss, budget=bagging.GREEDY_BUDGET
     )
     whole = bagging.fit_folds(scorer, exact, journal, note, budget_of_blend)
     taken, moves = whole_or_freed(scorer, method, journal, whole)
     weights = taken.weights.mean(0)
-    if not bagging.loss_of(scorer, method, weights) < nothing:  # a wild module threw the fits off
+    if not bagging.loss_of(scorer, method, weights) < base_loss:  # a wild module threw the fits off
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
     return journal.finish(weights.tolist(), moves, left_out=taken.left_out_nats.tolist())
 

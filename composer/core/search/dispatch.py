@@ -106,11 +106,21 @@ class WeightSearch:
         job, search = self.job, self.search
         if search == "blend" and isinstance(self.method, Auto):
             return search_auto(
-                self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
+                self.scorer,
+                self.method,
+                journal,
+                single_losses=self.alone,
+                base_loss=self.nothing,
+                budget=job.budget,
             )
         if search == "blend" and isinstance(self.method, ExactSum):
             return search_bagging(
-                self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
+                self.scorer,
+                self.method,
+                journal,
+                single_losses=self.alone,
+                base_loss=self.nothing,
+                budget=job.budget,
             )
         if search in VARIANTS:
             return self._by_adam(journal, *VARIANTS[search])
@@ -164,12 +174,14 @@ class WeightSearch:
 
     def _by_greedy(self, journal: Journal) -> SearchResult:
         """Greedy choice, by the loss alone or by the answers."""
-        nothing, alone, budget = self.nothing, self.alone, self.job.budget
+        base_loss, single_losses, budget = self.nothing, self.alone, self.job.budget
         if self.job.objective != "loss" or self.method.name not in KEEPS_SINGLES:
             n = self.method.n_weights
             first = self._unpulled(torch.cat([torch.zeros(1, n), torch.eye(n)])).tolist()
-            nothing, alone, budget = first[0], first[1:], max(1, budget - len(first))
-        return search_greedy(self._unpulled, alone, nothing=nothing, budget=budget, journal=journal)
+            base_loss, single_losses, budget = first[0], first[1:], max(1, budget - len(first))
+        return search_greedy(
+            self._unpulled, single_losses, base_loss=base_loss, budget=budget, journal=journal
+        )
 
     def _unpulled(self, weights: Tensor) -> Tensor:
         """As `values`, but the size of the weights costs nothing."""
@@ -183,11 +195,14 @@ class WeightSearch:
     def _share_wrong(self, weights: Tensor) -> Tensor:
         """(P,) from 0 to 1, by greedy answers to the shots."""
         base: FrozenBaseModel = self.scorer.base
-        prompts = [base.prompt(shot.input) for shot in self.examples]
+        prompts = [base.prompt(example.input) for example in self.examples]
         length = longest_useful_answer(self.examples, self.job.max_new_tokens)
         answers = base.answers(prompts, length, self.method.adapters(weights), len(weights))
         wrong = [
-            [not is_exact_match(answer, shot.output) for answer, shot in zip(own, self.examples, strict=True)]
+            [
+                not is_exact_match(answer, example.output)
+                for answer, example in zip(own, self.examples, strict=True)
+            ]
             for own in answers
         ]
         return torch.tensor(wrong, dtype=torch.float32).mean(-1)

@@ -10,9 +10,9 @@ from composer.core.search.journal import Journal, OnStep, SearchResult, finite_o
 
 def search_greedy(
     score: Callable[[Tensor], Tensor],
-    alone: Sequence[float],
+    single_losses: Sequence[float],
     *,
-    nothing: float,
+    base_loss: float,
     budget: int,
     partners: int = 6,
     on_step: OnStep = lambda step: None,
@@ -24,19 +24,20 @@ def search_greedy(
 
     Args:
         score: losses (P,) of candidates (P, N).
-        alone: the loss of each module alone, (N,).
-        nothing: the loss at w = 0, which any module has to beat.
+        single_losses: the loss of each module alone, (N,).
+        base_loss: the loss at w = 0, which any module has to beat.
         budget: the most candidates to score beyond those.
         partners: only so many of the best modules alone are tried as partners.
         journal: to keep the steps in, instead of a new one that tells `on_step`.
     """
-    n = len(alone)
-    order = sorted(range(n), key=lambda i: (finite_or_penalty(alone[i]), i))
+    n = len(single_losses)
+    order = sorted(range(n), key=lambda i: (finite_or_penalty(single_losses[i]), i))
     journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
-    best, left = finite_or_penalty(nothing), budget
-    if finite_or_penalty(alone[order[0]]) < best:  # known before any step: whoever stops at the first has it
-        chosen[order[0]], best = 1.0, finite_or_penalty(alone[order[0]])
+    best, left = finite_or_penalty(base_loss), budget
+    # The best module is known before any step: whoever stops at the first has it.
+    if finite_or_penalty(single_losses[order[0]]) < best:
+        chosen[order[0]], best = 1.0, finite_or_penalty(single_losses[order[0]])
     journal.note(chosen.tolist(), best)
     if not chosen.any():
         return journal.finish(chosen.tolist(), "greedy")

@@ -95,9 +95,9 @@ class Journal:
 
     def note(self, weights: Sequence[float], loss: float) -> None:
         """Keep one step; a loss that is not finite counts as a large one."""
-        told = finite_or_penalty(loss)
-        best = min(told, self.steps[-1].best_loss) if self.steps else told
-        self._keep(SearchStep(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
+        finite_loss = finite_or_penalty(loss)
+        best = min(finite_loss, self.steps[-1].best_loss) if self.steps else finite_loss
+        self._keep(SearchStep(len(self.steps) + 1, tuple(float(w) for w in weights), finite_loss, best))
         if len(self.steps) > len(self._record.steps):
             self._on_step(self.steps[-1])
 

@@ -36,7 +36,7 @@ def select_modules(
         elif selector.name == "screen":
             kept = lowest_indices(kept, alone(kept, selector.count), selector.count)
         elif selector.name == "near":
-            kept = lowest_indices(kept, [-likeness for likeness in near(kept)], selector.count)
+            kept = lowest_indices(kept, [-similarity for similarity in near(kept)], selector.count)
     return tuple(kept)
 
 

@@ -41,13 +41,13 @@ class Screening:
         *,
         contexts: Sequence[str],
         modules: Sequence[str],
-        shots: Sequence[Example],
+        examples: Sequence[Example],
         known: Known,
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
-        self._scorer, self._stack, self._shots = scorer, stack, shots
+        self._scorer, self._stack, self._shots = scorer, stack, examples
         self._contexts, self._modules, self._tell = contexts, modules, tell
-        self._examples = [example_sha256(shot) for shot in shots]
+        self._examples = [example_sha256(example) for example in examples]
         self._asked: set[int] = set()
         self._counted: set[int] = set()  # modules scored here, on one shot or all: a candidate each
         self._shots_told = [0] * len(stack)  # by module: of how many shots its loss was told

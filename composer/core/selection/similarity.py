@@ -13,10 +13,10 @@ WINDOW_TOKENS = 256  # a text is read whole, so many tokens at a time
 WINDOWS_AT_ONCE = 32
 
 
-def task_text(shots: Sequence[Example], sentence: str) -> str:
+def task_text(examples: Sequence[Example], sentence: str) -> str:
     """What is known of the task in words: its sentence, if it has one, and every example."""
     lines = [sentence] if sentence else []
-    return "\n".join([*lines, *(f"{shot.input}\n{shot.output}" for shot in shots)])
+    return "\n".join([*lines, *(f"{example.input}\n{example.output}" for example in examples)])
 
 
 def text_similarity(base: FrozenBaseModel, task: str, texts: Sequence[str]) -> list[float]:
@@ -29,10 +29,10 @@ def text_similarity(base: FrozenBaseModel, task: str, texts: Sequence[str]) -> l
     vectors = text_vectors(base, [task, *(texts[i] for i in given)])
     vectors = vectors - vectors.mean(0)
     cosines = torch.cosine_similarity(vectors[:1], vectors[1:], dim=-1)
-    likeness = [-1.0] * len(texts)
+    similarity = [-1.0] * len(texts)
     for i, cosine in zip(given, cosines.tolist(), strict=True):
-        likeness[i] = cosine
-    return likeness
+        similarity[i] = cosine
+    return similarity
 
 
 @torch.no_grad()

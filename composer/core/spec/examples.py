@@ -103,19 +103,19 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def exclude_examples(held_out: Iterable[Example], shots: Iterable[Example]) -> list[Example]:
+def exclude_examples(held_out: Iterable[Example], examples: Iterable[Example]) -> list[Example]:
     """The held-out examples whose input is not a shot's: an example cannot both teach and test.
 
     Blanks around an input do not count. Neither does the output: the answer to a question that was
     composed from tells nothing, even where another answer is expected.
     """
-    seen = {shot.input.strip() for shot in shots}
+    seen = {example.input.strip() for example in examples}
     return [example for example in held_out if example.input.strip() not in seen]
 
 
-def require_disjoint(held_out: Sequence[Example], shots: Sequence[Example]) -> None:
+def require_disjoint(held_out: Sequence[Example], examples: Sequence[Example]) -> None:
     """Refuse held-out examples whose input is a shot's: they would prove nothing."""
-    seen = len(held_out) - len(exclude_examples(held_out, shots))
+    seen = len(held_out) - len(exclude_examples(held_out, examples))
     if seen:
         has = "has" if seen == 1 else "have"
         raise ExamplesError(

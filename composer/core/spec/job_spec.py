@@ -59,17 +59,17 @@ def read_job_spec(folder: Path) -> JobSpec:
         InvalidJobError: a value is missing, unknown or out of range; the message names it.
     """
     try:
-        asked = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        spec = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
-    method = read_choice(asked, "method", choices.choice_names(choices.METHODS), choices.DEFAULT_METHOD)
-    select = str(read_value(asked, "select", "all"))
+    method = read_choice(spec, "method", choices.choice_names(choices.METHODS), choices.DEFAULT_METHOD)
+    select = str(read_value(spec, "select", "all"))
     parse_selectors(select)
-    base = asked.get("base") or {}
-    search = read_search(asked, method)
+    base = spec.get("base") or {}
+    search = read_search(spec, method)
     if method == "auto" and search != "auto":
         method = "exact"  # whoever names a search wants that one, on the default's own sum
-    modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
+    modules = tuple(module_source(folder, row) for row in spec.get("modules") or ())
     require_distinct([module.name for module in modules])
     return JobSpec(
         folder=folder,
@@ -80,21 +80,21 @@ def read_job_spec(folder: Path) -> JobSpec:
         method=method,
         search=search,
         select=select,
-        budget=read_integer(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
-        seed=read_integer(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
+        budget=read_integer(spec, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
+        seed=read_integer(spec, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
         template=require_template(
-            read_value(asked, "template", shared_template(module.template for module in modules))
+            read_value(spec, "template", shared_template(module.template for module in modules))
         ),
         max_new_tokens=read_integer(
-            asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
+            spec, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
-        rank=None if asked.get("rank") is None else read_integer(asked, "rank", 0, choices.RANK_LIMIT),
-        baselines=read_choice(asked, "baselines", choices.choice_names(choices.BASELINES), "always"),
-        objective=read_objective(asked, method, search),
-        batch_size=read_batch_size(asked, method),
-        precision=read_choice(asked, "precision", choices.choice_names(choices.PRECISIONS), "fp32"),
-        device=read_choice(asked, "device", choices.choice_names(choices.DEVICES), "cpu"),
-        sentence=str(asked.get("sentence") or "")[: choices.TEXT_LIMIT],
+        rank=None if spec.get("rank") is None else read_integer(spec, "rank", 0, choices.RANK_LIMIT),
+        baselines=read_choice(spec, "baselines", choices.choice_names(choices.BASELINES), "always"),
+        objective=read_objective(spec, method, search),
+        batch_size=read_batch_size(spec, method),
+        precision=read_choice(spec, "precision", choices.choice_names(choices.PRECISIONS), "fp32"),
+        device=read_choice(spec, "device", choices.choice_names(choices.DEVICES), "cpu"),
+        sentence=str(spec.get("sentence") or "")[: choices.TEXT_LIMIT],
     )
 
 
@@ -118,18 +118,18 @@ def require_distinct(names: Sequence[str]) -> None:
             raise InvalidJobError(f"{count} modules are called {name}. Give each a name of its own.")
 
 
-def read_search(asked: Mapping[str, Any], method: str) -> str:
+def read_search(spec: Mapping[str, Any], method: str) -> str:
     """One of the method's searches, or `nevergrad:` and a name that only nevergrad can judge."""
-    search = asked.get("search")
+    search = spec.get("search")
     if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
         return search
     offered = choices.SEARCHES_OF_METHOD[method]
-    return read_choice(asked, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
+    return read_choice(spec, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
 
 
-def read_objective(asked: Mapping[str, Any], method: str, search: str) -> str:
+def read_objective(spec: Mapping[str, Any], method: str, search: str) -> str:
     """The objective; the share of right answers has no slope for a gradient to follow."""
-    objective = read_choice(asked, "objective", choices.choice_names(choices.OBJECTIVES), "loss")
+    objective = read_choice(spec, "objective", choices.choice_names(choices.OBJECTIVES), "loss")
     really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
     with_gradient = ("blend", *choices.GRADIENT_SEARCHES)
     if objective != "loss" and really in with_gradient:
@@ -146,40 +146,40 @@ def read_objective(asked: Mapping[str, Any], method: str, search: str) -> str:
     return objective
 
 
-def read_batch_size(asked: Mapping[str, Any], method: str) -> int | None:
+def read_batch_size(spec: Mapping[str, Any], method: str) -> int | None:
     """Examples in one mean of the objective; only lorahub's has such means."""
-    if asked.get("batch_size") is None:
+    if spec.get("batch_size") is None:
         return None
     if method != "lorahub":
         raise InvalidJobError(
             f"A batch size changes the objective of the method lorahub alone; leave it out for {method}."
         )
-    return read_integer(asked, "batch_size", 1, choices.EXAMPLES_LIMIT)
+    return read_integer(spec, "batch_size", 1, choices.EXAMPLES_LIMIT)
 
 
-def read_value(asked: Mapping[str, Any], key: str, default: Any) -> Any:
+def read_value(spec: Mapping[str, Any], key: str, default: Any) -> Any:
     """The value as it stands, empty or not; null means the default."""
-    value = asked.get(key)
+    value = spec.get(key)
     return default if value is None else value
 
 
 def read_choice(
-    asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
+    spec: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
 ) -> str:
     """The chosen name, if there is such a choice.
 
     `also`: what else may be written, as the refusal has to say.
     """
-    value = read_value(asked, key, default)
+    value = read_value(spec, key, default)
     if value not in allowed:
         offered = ", ".join(filter(None, [*allowed, also]))
         raise InvalidJobError(f"{key} is {value!r}. Choose one of {offered}.")
     return str(value)
 
 
-def read_integer(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
+def read_integer(spec: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
     """The number, if it is whole and within its bounds; null means the default."""
-    value = read_value(asked, key, default)
+    value = read_value(spec, key, default)
     if type(value) is not int or not lowest <= value <= highest:
         raise InvalidJobError(f"{key} must be a whole number from {lowest} to {highest}.")
     return value

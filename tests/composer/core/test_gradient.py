@@ -92,7 +92,7 @@ def test_a_lora_trained_in_blocks_is_the_lora_trained_at_once(world, monkeypatch
     )  # Adam soon makes much of a rounding
 
     def trained():
-        adapters = train_loras(scorer.base, scorer.batch, stack.layers, rank=2, seed=1, shown=SHOWN)
+        adapters = train_loras(scorer.base, scorer.batch, stack.layers, rank=2, seed=1, train_mask=SHOWN)
         return scorer.base.token_nats(scorer.batch, adapters, len(SHOWN))
 
     whole = trained()

@@ -33,7 +33,7 @@ def screening(scene, known=None, told=None):
         stack,
         contexts=["the same"] * N,
         modules=[str(i) for i in range(N)],
-        shots=shots,
+        examples=shots,
         known=known or {},
         tell=(told if told is not None else []).append,
     )

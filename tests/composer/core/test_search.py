@@ -112,7 +112,7 @@ def test_greedy_picks_what_the_task_needs_and_stops():
         return (weights - needed).abs().sum(-1)
 
     found = search_greedy(
-        score, score(torch.eye(4)).tolist(), nothing=float(score(torch.zeros(1, 4))), budget=40
+        score, score(torch.eye(4)).tolist(), base_loss=float(score(torch.zeros(1, 4))), budget=40
     )
     assert found.weights == (1.0, 0.0, 1.0, 0.0)
     losses = [step.loss for step in found.steps]
@@ -125,12 +125,12 @@ def test_who_stops_greedy_choice_at_its_first_step_has_the_best_module_alone():
 
     journal = Journal(stop)
     with pytest.raises(StopSearch):
-        search_greedy(lambda w: 5 - w.sum(-1), [3.0, 2.0, 4.0], nothing=2.5, budget=10, journal=journal)
+        search_greedy(lambda w: 5 - w.sum(-1), [3.0, 2.0, 4.0], base_loss=2.5, budget=10, journal=journal)
     assert journal.finish_early("greedy").weights == (0.0, 1.0, 0.0)
 
 
 def test_greedy_takes_nothing_where_nothing_helps():
-    found = search_greedy(lambda w: 1 + w.sum(-1), [2.0, 3.0], nothing=1.0, budget=10)
+    found = search_greedy(lambda w: 1 + w.sum(-1), [2.0, 3.0], base_loss=1.0, budget=10)
     assert found.weights == (0.0, 0.0)
 
 

@@ -41,9 +41,9 @@ def module(base, bob):
 def ask_it(alice, module):
     """Ask Bob's module something, as Alice; changed as the test says."""
 
-    def put(text: str = "apple", *, asker: Requester | None = None, **changes) -> TryOut:
+    def put(text: str = "apple", *, requester: Requester | None = None, **changes) -> TryOut:
         target = changes.pop("target", None) or selectors.target_of_version(module.current)
-        return tryout_ask(asker=asker or Requester(alice), target=target, text=text, **changes)
+        return tryout_ask(requester=requester or Requester(alice), target=target, text=text, **changes)
 
     return put
 

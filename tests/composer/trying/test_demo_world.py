@@ -59,7 +59,7 @@ def library(db, settings):
 def answered(alice, library, room):
     def ask(name: str, text: str = ": drill", **changes) -> TryOut:
         target = selectors.target_of_version(library[name].current)
-        tryout = tryout_ask(asker=Requester(alice), target=target, text=text, **changes)
+        tryout = tryout_ask(requester=Requester(alice), target=target, text=text, **changes)
         runner.tryout_run(tryout.pk)
         tryout.refresh_from_db()
         return tryout

@@ -39,7 +39,7 @@ class Command(BaseCommand):
                 sources=wanted,
                 base=base,
                 endpoint=endpoint,
-                ring=False,
+                enqueue=False,
             )
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
