@@ -22,10 +22,10 @@ from random import Random
 from typing import Any
 
 from benchmarks.machine import machine
-from composer.core.job import Composition
+from composer.core.job import CompositionRun
 from composer.core.spec import choices
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.job_spec import read_job_spec
 from composer.core.spec.metrics import is_reference_match
 
 SHOTS = 5
@@ -33,24 +33,24 @@ METHODS = ("auto", "lorahub")
 ALONG = ("zero_shot", "in_context", "lora_on_shots")  # baselines, measured along with the first draw
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    asked = read_arguments(arguments)
-    asked.out.mkdir(parents=True, exist_ok=True)
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = read_arguments(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for name in asked.tasks:
-        for row in task_rows(asked, name, asked.examples[name], asked.found):
+    for name in arguments.tasks:
+        for row in task_rows(arguments, name, arguments.examples[name], arguments.found):
             rows.append(row)
             print(json.dumps(row), flush=True)
-            write(asked, rows)  # it takes days where the base is large: what is measured is kept
+            write(arguments, rows)  # it takes days where the base is large: what is measured is kept
 
 
-def write(asked: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> None:
-    content = {"schema": 1, "machine": machine(), "base": str(asked.base), "rows": rows}
-    (asked.out / "bbh.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (asked.out / "bbh.md").write_text(as_markdown(rows), encoding="utf-8")
+def write(arguments: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> None:
+    content = {"schema": 1, "machine": machine(), "base": str(arguments.base), "rows": rows}
+    (arguments.out / "bbh.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (arguments.out / "bbh.md").write_text(as_markdown(rows), encoding="utf-8")
 
 
-def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """What was asked, with the examples of each task and the modules' folders."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -64,20 +64,22 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--n-modules", type=int, default=20)
     parser.add_argument("--limit", type=int, help="test examples of each task; all if left out")
     parser.add_argument("--seed", type=int, default=choices.DEFAULT_SEED)
-    asked = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     try:
-        asked.examples = read_tasks(asked.data)
+        arguments.examples = read_tasks(arguments.data)
     except (OSError, ValueError, KeyError, TypeError):
-        parser.error(f"{asked.data} holds no tasks: it needs lines of task, input and target, as JSON.")
-    asked.tasks = asked.tasks or sorted(asked.examples)
-    if unknown := [name for name in asked.tasks if name not in asked.examples]:
-        parser.error(f"{asked.data} has no task {unknown[0]}; it has {', '.join(sorted(asked.examples))}.")
-    if not (asked.base / "config.json").is_file():
-        parser.error(f"{asked.base} holds no base model: it has no config.json.")
-    asked.found = sorted(path.parent for path in asked.modules.glob("*/adapter_config.json"))
-    if not asked.found:
-        parser.error(f"{asked.modules} holds no folder with an adapter_config.json.")
-    return asked
+        parser.error(f"{arguments.data} holds no tasks: it needs lines of task, input and target, as JSON.")
+    arguments.tasks = arguments.tasks or sorted(arguments.examples)
+    if unknown := [name for name in arguments.tasks if name not in arguments.examples]:
+        parser.error(
+            f"{arguments.data} has no task {unknown[0]}; it has {', '.join(sorted(arguments.examples))}."
+        )
+    if not (arguments.base / "config.json").is_file():
+        parser.error(f"{arguments.base} holds no base model: it has no config.json.")
+    arguments.found = sorted(path.parent for path in arguments.modules.glob("*/adapter_config.json"))
+    if not arguments.found:
+        parser.error(f"{arguments.modules} holds no folder with an adapter_config.json.")
+    return arguments
 
 
 def read_tasks(path: Path) -> dict[str, list[Example]]:
@@ -92,51 +94,51 @@ def read_tasks(path: Path) -> dict[str, list[Example]]:
 
 
 def task_rows(
-    asked: argparse.Namespace, name: str, examples: Sequence[Example], modules: Sequence[Path]
+    arguments: argparse.Namespace, name: str, task_examples: Sequence[Example], modules: Sequence[Path]
 ) -> Iterator[dict[str, Any]]:
     """One row for every baseline and for every method and draw."""
-    shuffled = Random(f"{asked.seed} {name}").sample(list(examples), len(examples))
-    shots, test = shuffled[:SHOTS], shuffled[SHOTS:][: asked.limit]
-    for draw in range(asked.draws):
-        drawn = Random(asked.seed + draw).sample(list(modules), min(asked.n_modules, len(modules)))
+    shuffled = Random(f"{arguments.seed} {name}").sample(list(task_examples), len(task_examples))
+    examples, test = shuffled[:SHOTS], shuffled[SHOTS:][: arguments.limit]
+    for draw in range(arguments.draws):
+        drawn = Random(arguments.seed + draw).sample(list(modules), min(arguments.n_modules, len(modules)))
         for method in METHODS:
             baselines = "always" if draw == 0 and method == METHODS[0] else "none"
             with tempfile.TemporaryDirectory() as scratch:
-                composition = composed(Path(scratch), asked, method, baselines, drawn, shots, test)
-            measured = {method: composition.composed, **{r.key: r for r in composition.rivals}}
-            for key, rival in measured.items():
+                composition = composed(Path(scratch), arguments, method, baselines, drawn, examples, test)
+            measured = {method: composition.composed, **{r.key: r for r in composition.baselines}}
+            for key, baseline in measured.items():
                 if key == method or key in ALONG:
                     yield {
                         "task": name,
                         "method": key,
                         "draw": draw,
                         "n": len(test),
-                        "reference_match_percent": reference_match_percent(rival.answers, test),
+                        "reference_match_percent": reference_match_percent(baseline.answers, test),
                         "optimizer": composition.found.optimizer if key == method else None,
                     }
 
 
 def composed(
     folder: Path,
-    asked: argparse.Namespace,
+    arguments: argparse.Namespace,
     method: str,
     baselines: str,
     modules: Sequence[Path],
-    shots: Sequence[Example],
+    examples: Sequence[Example],
     test: Sequence[Example],
-) -> Composition:
+) -> CompositionRun:
     job = {
         "method": method,
         "baselines": baselines,
-        "seed": asked.seed,
-        "base": {"name": asked.base.name, "folder": str(asked.base.resolve())},
+        "seed": arguments.seed,
+        "base": {"name": arguments.base.name, "folder": str(arguments.base.resolve())},
         "modules": [{"name": module.name, "folder": str(module.resolve())} for module in modules],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    for name, examples in (("examples.jsonl", shots), ("held_out.jsonl", test)):
-        lines = [json.dumps({"input": e.input, "output": e.output}) + "\n" for e in examples]
+    for name, pairs in (("examples.jsonl", examples), ("held_out.jsonl", test)):
+        lines = [json.dumps({"input": e.input, "output": e.output}) + "\n" for e in pairs]
         (folder / name).write_text("".join(lines), encoding="utf-8")
-    composition = Composition(read_job(folder), lambda event: None)
+    composition = CompositionRun(read_job_spec(folder), lambda event: None)
     composition.make(folder / "out")
     return composition
 

@@ -65,9 +65,9 @@ def main() -> None:
     path = asked.out / "compose_quality.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"schema": 1}
     for part in asked.parts:
-        orders, made_by = PARTS[part]
+        specs, made_by = PARTS[part]
         # seconds are measured with nothing beside them
-        rows = carried_out(list(orders(asked)), made_by, 1 if part == "anytime" else asked.workers)
+        rows = carried_out(list(specs(asked)), made_by, 1 if part == "anytime" else asked.workers)
         content[part] = {"machine": machine(), "rows": rows}
         asked.out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -88,14 +88,14 @@ def read_arguments() -> argparse.Namespace:
 
 
 def carried_out(
-    orders: Sequence[Order], made_by: Callable[[Order], dict[str, Any]], workers: int
+    specs: Sequence[Order], made_by: Callable[[Order], dict[str, Any]], workers: int
 ) -> list[dict[str, Any]]:
     spawn = multiprocessing.get_context("spawn")
     rows = []
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        for row in pool.map(made_by, orders):
+        for row in pool.map(made_by, specs):
             rows.append(row)
-            print(f"{len(rows)}/{len(orders)} {json.dumps(row)[:300]}", flush=True)
+            print(f"{len(rows)}/{len(specs)} {json.dumps(row)[:300]}", flush=True)
     return rows
 
 
@@ -133,13 +133,13 @@ def anytime_orders(asked: argparse.Namespace) -> Iterator[Order]:
 # --- how it is made -----------------------------------------------------------
 
 
-def quality_row(order: Order) -> dict[str, Any]:
+def quality_row(spec: Order) -> dict[str, Any]:
     """Exact match in percent of the composition and every baseline, with what the report says."""
-    draw = draw_examples(TASKS_BY_NAME[order.task].combination, order.draw, verdict=HELD_OUT, truth=0)
-    with composed(order, draw, draw.verdict) as composition:
+    draw = draw_examples(TASKS_BY_NAME[spec.task].combination, spec.draw, verdict=HELD_OUT, truth=0)
+    with composed(spec, draw, draw.verdict) as composition:
         rows = composition.rows
     return {
-        **named(order),
+        **named(spec),
         "n": len(draw.verdict),
         "exact_match_percent": {key: row["held_out_exact_match_percent"] for key, row in rows.items()},
         "few_shot_loss_nats": composition.composed.few_shot_loss_nats,
@@ -153,24 +153,24 @@ def quality_row(order: Order) -> dict[str, Any]:
     }
 
 
-def verdict_row(order: Order) -> dict[str, Any]:
+def verdict_row(spec: Order) -> dict[str, Any]:
     """The verdict from some held-out examples, what one from none would rest on, and the gain on others."""
     from composer.core.evaluation.verdict import verdict_on_held_out
     from composer.core.spec.metrics import accuracy
 
     draw = draw_examples(
-        TASKS_BY_NAME[order.task].combination, order.draw, verdict=VERDICT_EXAMPLES, truth=HELD_OUT
+        TASKS_BY_NAME[spec.task].combination, spec.draw, verdict=VERDICT_EXAMPLES, truth=HELD_OUT
     )
     seen = len(draw.verdict)
-    with composed(order, draw, (*draw.verdict, *draw.truth)) as composition:
-        answers = {r.key: r.answers for r in (*composition.rivals, composition.composed)}
+    with composed(spec, draw, (*draw.verdict, *draw.truth)) as composition:
+        answers = {r.key: r.answers for r in (*composition.baselines, composition.composed)}
         examples = composition.held_out
         single = composition.stack.names[int(composition.alone.argmin())]
         decided = verdict_on_held_out({k: a[:seen] for k, a in answers.items()}, examples[:seen], single)
         left_out = composition.left_out_by_key()
     percent = {key: accuracy(a[seen:], examples[seen:]).percent for key, a in answers.items()}
     return {
-        **named(order),
+        **named(spec),
         "n": len(draw.truth),
         "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
         "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
@@ -185,50 +185,52 @@ def verdict_row(order: Order) -> dict[str, Any]:
 HONEST = ("zero_shot", "best_single", "lora_on_shots", "in_context")  # what a gain is measured against
 
 
-def anytime_row(order: Order) -> dict[str, Any]:
+def anytime_row(spec: Order) -> dict[str, Any]:
     """Exact match of what was there after so many seconds of screening and search."""
-    draw = draw_examples(TASKS_BY_NAME[order.task].combination, order.draw, verdict=HELD_OUT, truth=0)
-    if order.variant == "reference":
-        return {**named(order), "seconds": reference_seconds(draw)}
-    with composed(order, draw, draw.verdict) as composition:
+    draw = draw_examples(TASKS_BY_NAME[spec.task].combination, spec.draw, verdict=HELD_OUT, truth=0)
+    if spec.variant == "reference":
+        return {**named(spec), "seconds": reference_seconds(draw)}
+    with composed(spec, draw, draw.verdict) as composition:
         row = composition.rows["composed"]
     return {
-        **named(order),
+        **named(spec),
         "seconds": composition.seconds["screen"] + composition.seconds["search"],
         "exact_match_percent": row["held_out_exact_match_percent"],
         "stopped": composition.found.stopped,
     }
 
 
-def named(order: Order) -> dict[str, Any]:
-    facts = {"kind": TASKS_BY_NAME[order.task].kind, **asdict(order)}
+def named(spec: Order) -> dict[str, Any]:
+    facts = {"kind": TASKS_BY_NAME[spec.task].kind, **asdict(spec)}
     return {key: value for key, value in facts.items() if value is not None and key != "part"}
 
 
 @contextmanager
-def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]:
+def composed(spec: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]:
     """One composition, made as the command line makes it, with all that it knows of itself."""
-    from composer.core.job import Composition
+    from composer.core.job import CompositionRun
     from composer.core.spec.errors import StopSearch
-    from composer.core.spec.job_spec import read_job
+    from composer.core.spec.job_spec import read_job_spec
 
-    asked = {**VARIANTS["auto" if order.variant in PRECISIONS else order.variant]}
-    if order.variant in PRECISIONS:
-        asked["precision"] = order.variant
-    if order.part != "quality":
-        asked["baselines"] = "none" if order.part == "anytime" else "always"
+    asked = {**VARIANTS["auto" if spec.variant in PRECISIONS else spec.variant]}
+    if spec.variant in PRECISIONS:
+        asked["precision"] = spec.variant
+    if spec.part != "quality":
+        asked["baselines"] = "none" if spec.part == "anytime" else "always"
     began: list[float] = []
 
     def on_event(event: Mapping[str, Any]) -> None:
         if event["event"] == "stage" and event["stage"] == "screen":
             began.append(time.monotonic())
-        if event["event"] == "step" and order.stop_s and time.monotonic() - began[0] > order.stop_s:
+        if event["event"] == "step" and spec.stop_s and time.monotonic() - began[0] > spec.stop_s:
             raise StopSearch
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_job(folder, asked, modules=modules_without(order.withheld), shots=draw.shots, held_out=held_out)
-        composition = Composition(read_job(folder), on_event)
+        write_job(
+            folder, asked, modules=modules_without(spec.withheld), examples=draw.shots, held_out=held_out
+        )
+        composition = CompositionRun(read_job_spec(folder), on_event)
         composition.make(folder / "out")
         yield composition
 
@@ -236,11 +238,11 @@ def composed(order: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]
 def reference_seconds(draw: Draw) -> float:
     """The published loop on the same shots and modules, from modules in memory to weights chosen."""
     from benchmarks.reference import Reference
-    from composer.core.model.base_model import BaseModel
+    from composer.core.model.base_model import FrozenBaseModel
     from composer.core.spec.examples import Example
 
     reference = Reference.load(BUNDLE / "base", [BUNDLE / "modules" / name for name in modules_without(None)])
-    batch = BaseModel.load(BUNDLE / "base").encode([Example(*shot) for shot in draw.shots])
+    batch = FrozenBaseModel.load(BUNDLE / "base").encode([Example(*shot) for shot in draw.shots])
     inputs = {key: batch.inputs[key] for key in ("input_ids", "attention_mask")}
     started = time.monotonic()
     reference.search([{**inputs, "labels": batch.labels}])

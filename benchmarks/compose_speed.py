@@ -38,8 +38,8 @@ from torch import Tensor
 from benchmarks.machine import machine
 from benchmarks.made_up import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from benchmarks.reference import Reference
-from composer.core.methods.lorahub import ProductOfSums
-from composer.core.model.base_model import BaseModel, multiplies_bf16
+from composer.core.methods.lorahub import FactorSum
+from composer.core.model.base_model import FrozenBaseModel, multiplies_bf16
 from composer.core.model.packed_linear import PackedProduct, can_pack
 from composer.core.model.scorer import FewShotScorer, lorahub_objective
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
@@ -51,22 +51,22 @@ N_MODULES, BUDGET, SEED = 20, 40, 42
 GIGA = 1e9
 
 
-def main(arguments: list[str] | None = None) -> None:
-    asked = read_arguments(arguments)
-    torch.set_num_threads(asked.threads)
-    if asked.memory_of is not None:
-        print(json.dumps(memory_of(asked.memory_of)))
+def main(argv: list[str] | None = None) -> None:
+    arguments = read_arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of is not None:
+        print(json.dumps(memory_of(arguments.memory_of)))
         return
-    with tempfile.TemporaryDirectory(dir=asked.scratch) as scratch:
-        world = make_world(Path(scratch), asked.size)
-        content = measured(world, asked)
-        content["memory"] = memory_apart(world.folder, asked.threads)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / f"compose_speed_{asked.size}.json").write_text(json.dumps(content, indent=1) + "\n")
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        world = make_world(Path(scratch), arguments.size)
+        content = measured(world, arguments)
+        content["memory"] = memory_apart(world.folder, arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"compose_speed_{arguments.size}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(as_text(content))
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -78,11 +78,11 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--scratch", type=Path, help="where the models are made; L takes 3.5 GB")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 @dataclass(frozen=True)
-class World:
+class SpeedInputs:
     """A base and its modules, as files."""
 
     folder: Path
@@ -91,18 +91,18 @@ class World:
     vocabulary: int
 
 
-def make_world(folder: Path, size: str) -> World:
+def make_world(folder: Path, size: str) -> SpeedInputs:
     make_base(folder / "base", size)
-    model = BaseModel.load(folder / "base").model  # plain fp32
+    model = FrozenBaseModel.load(folder / "base").model  # plain fp32
     for i in range(N_MODULES):
         make_module(folder / "modules" / f"{i:02}", model, seed=i)
     return world_in(folder)
 
 
-def world_in(folder: Path) -> World:
+def world_in(folder: Path) -> SpeedInputs:
     config = json.loads((folder / "base" / "config.json").read_text())
     causal = config["model_type"] == "llama"
-    return World(folder, sorted((folder / "modules").iterdir()), causal, config["vocab_size"])
+    return SpeedInputs(folder, sorted((folder / "modules").iterdir()), causal, config["vocab_size"])
 
 
 # --- ours -----------------------------------------------------------------------
@@ -116,8 +116,8 @@ class Ours:
     folders: list[Path]
 
     @classmethod
-    def load(cls, world: World, precision: str, device: str = "cpu") -> "Ours":
-        base = BaseModel.load(world.folder / "base", precision=precision, device=device)
+    def load(cls, world: SpeedInputs, precision: str, device: str = "cpu") -> "Ours":
+        base = FrozenBaseModel.load(world.folder / "base", precision=precision, device=device)
         examples = make_examples(world.vocabulary, ends=not world.causal)
         ours = cls(FewShotScorer(base, base.encode(examples)), world.modules)
         base.hook(layer.path for layer in ours.stack().layers)
@@ -129,7 +129,7 @@ class Ours:
 
     def run(self) -> tuple[float, ...]:
         """The weights that NGOpt recommends, by the published objective."""
-        method = ProductOfSums(self.stack())
+        method = FactorSum(self.stack())
         return search_nevergrad(
             lambda tried: [lorahub_objective(self.scorer, method, weights) for weights in tried],
             len(method.stack),
@@ -143,12 +143,12 @@ class Ours:
 
 
 @dataclass
-class Race:
+class SpeedComparison:
     """The published loop and ours, timed in turn."""
 
-    world: World
+    world: SpeedInputs
     ours: dict[str, Ours]
-    methods: dict[str, ProductOfSums]
+    methods: dict[str, FactorSum]
     model: Any
     batches: list[dict[str, Tensor]]
     times: dict[str, list[float]] = field(default_factory=dict)
@@ -184,39 +184,39 @@ class Race:
         reference.model.unload()
 
 
-def measured(world: World, asked: argparse.Namespace) -> dict[str, Any]:
-    device = torch.device(asked.device)
+def measured(world: SpeedInputs, arguments: argparse.Namespace) -> dict[str, Any]:
+    device = torch.device(arguments.device)
     precisions = ("fp32", "bf16") if multiplies_bf16(device) else ("fp32",)
-    ours = {precision: Ours.load(world, precision, asked.device) for precision in precisions}
-    methods = {precision: ProductOfSums(own.stack()) for precision, own in ours.items()}
-    race = Race(world, ours, methods, *reference_side(world, ours["fp32"]))
+    ours = {precision: Ours.load(world, precision, arguments.device) for precision in precisions}
+    methods = {precision: FactorSum(own.stack()) for precision, own in ours.items()}
+    comparison = SpeedComparison(world, ours, methods, *reference_side(world, ours["fp32"]))
     for name, own in ours.items():  # the first call lays things out
         own.scorer.nats(methods[name], torch.zeros(4, N_MODULES))
     generator = torch.Generator().manual_seed(0)
     config = ours["fp32"].scorer.base.model.config
     rates = []
-    for repetition in range(asked.repetitions):
-        race.evaluations(torch.rand(4, N_MODULES, generator=generator) - 0.5)
-        if repetition < asked.whole_runs:
-            race.whole_runs()
+    for repetition in range(arguments.repetitions):
+        comparison.evaluations(torch.rand(4, N_MODULES, generator=generator) - 0.5)
+        if repetition < arguments.whole_runs:
+            comparison.whole_runs()
         if can_pack(device) and "bf16" in ours and not world.causal:
             rates.append(packed_rate(config))
     return {
         "schema": 1,
-        "size": asked.size,
+        "size": arguments.size,
         "machine": machine(),
         "matrix_units": matrix_units(),
-        "device": asked.device,
-        "threads": asked.threads,
+        "device": arguments.device,
+        "threads": arguments.threads,
         "parameters": ours["fp32"].scorer.base.model.num_parameters(),
-        "seconds": {name: [round(value, 4) for value in values] for name, values in race.times.items()},
-        "objective": race.scores,
-        "ratios": {name: ratios(race.times, name) for name in ours},
-        "share_of_limit": share_of_limit(race.times["bf16.one"], rates, config) if rates else None,
+        "seconds": {name: [round(value, 4) for value in values] for name, values in comparison.times.items()},
+        "objective": comparison.scores,
+        "ratios": {name: ratios(comparison.times, name) for name in ours},
+        "share_of_limit": share_of_limit(comparison.times["bf16.one"], rates, config) if rates else None,
     }
 
 
-def reference_side(world: World, own: Ours) -> tuple[Any, list[dict[str, Tensor]]]:
+def reference_side(world: SpeedInputs, own: Ours) -> tuple[Any, list[dict[str, Tensor]]]:
     """A plain fp32 model for the published loop, and what it reads: the same tokens, padded."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 

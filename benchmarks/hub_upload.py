@@ -48,7 +48,7 @@ MAKE_TOKEN = (
 
 
 @dataclass(frozen=True)
-class Web:
+class WebProcess:
     """The web server under test."""
 
     process: psutil.Process
@@ -90,7 +90,7 @@ def watched(process: psutil.Process) -> Iterator[PeakMemory]:
 
 
 @contextlib.contextmanager
-def running_web(root: Path) -> Iterator[Web]:
+def running_web(root: Path) -> Iterator[WebProcess]:
     folder = DataFolder(root / "var")
     folder.make()
     with running_servers(folder, is_forgetful=True) as servers:
@@ -109,7 +109,7 @@ def running_web(root: Path) -> Iterator[Web]:
         )
         try:
             wait_for(lambda: is_up(port), timeout_s=60)
-            yield Web(psutil.Process(process.pid), port, token)
+            yield WebProcess(psutil.Process(process.pid), port, token)
         finally:
             process.terminate()
             process.wait()
@@ -156,7 +156,7 @@ def make_module(folder: Path, megabytes: int, seed: int) -> Path:
     return folder
 
 
-def measure(web: Web, root: Path, megabytes: int, number: int) -> dict[str, float]:
+def measure(web: WebProcess, root: Path, megabytes: int, number: int) -> dict[str, float]:
     upload = make_module(root / f"upload-{number}", megabytes, seed=2 * number)
     with watched(web.process) as memory:
         upload_s = hf_upload(web, root / "home", upload, f"alice/upload-{number}")
@@ -172,7 +172,7 @@ def measure(web: Web, root: Path, megabytes: int, number: int) -> dict[str, floa
     }
 
 
-def hf_upload(web: Web, home: Path, folder: Path, name: str) -> float:
+def hf_upload(web: WebProcess, home: Path, folder: Path, name: str) -> float:
     """Seconds from typing `hf upload` to the prompt."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     mine = {"HF_ENDPOINT": web.address, "HF_TOKEN": web.token, "HF_HOME": str(home)}
@@ -199,7 +199,7 @@ def commit_body(folder: Path, path: Path) -> Path:
     return path
 
 
-def post_commit(web: Web, body: Path, name: str) -> float:
+def post_commit(web: WebProcess, body: Path, name: str) -> float:
     request(web, "POST", "/api/repos/create", json.dumps({"name": name}).encode())
     with body.open("rb") as stream:
         begun = time.perf_counter()
@@ -207,7 +207,9 @@ def post_commit(web: Web, body: Path, name: str) -> float:
         return time.perf_counter() - begun
 
 
-def request(web: Web, method: str, path: str, body: bytes | BinaryIO, *, length: int | None = None) -> None:
+def request(
+    web: WebProcess, method: str, path: str, body: bytes | BinaryIO, *, length: int | None = None
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=120, blocksize=1024**2)
     headers = {"Authorization": f"Bearer {web.token}", "Content-Type": "application/json"}
     if length is not None:

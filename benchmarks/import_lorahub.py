@@ -126,7 +126,7 @@ def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
         module_versions=[module.current for module in modules if module.current],
         budget=BUDGET,
         seed=1,
-        shots=[Example(*shot) for shot in SHOTS],
+        examples=[Example(*shot) for shot in SHOTS],
     )
     begun = time.perf_counter()
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import pictures
-from composer.core.evaluation.verdict import LeftOut, verdict_left_out
+from composer.core.evaluation.verdict import LeftOutLosses, verdict_left_out
 from composer.core.spec.metrics import wilson_interval
 
 COLUMNS = {
@@ -35,8 +35,8 @@ def write(out: Path, content: Mapping[str, Any]) -> None:
     head = "# How good the default is\n\nMade by `python -m benchmarks.compose_quality` on the demo world.\n"
     (out / "compose_quality.md").write_text("\n".join([head, *parts]), encoding="utf-8")
     if "quality" in content:
-        race = pictures.race(race_rows(content["quality"]["rows"]))
-        (out / "compose_quality_race.svg").write_text(race, encoding="utf-8")
+        comparison = pictures.race(race_rows(content["quality"]["rows"]))
+        (out / "compose_quality_race.svg").write_text(comparison, encoding="utf-8")
     if "anytime" in content:
         curve = pictures.curve(anytime_points(content["anytime"]["rows"]), reference_seconds(content))
         (out / "compose_quality_anytime.svg").write_text(curve, encoding="utf-8")
@@ -146,7 +146,7 @@ def decision(row: Mapping[str, Any], source: str) -> str:
     if source == "held_out":
         return str(row["decision"]["held_out"])
     tokens = tuple(row["left_out"]["label_tokens"])
-    known = {key: LeftOut(tuple(nats), tokens) for key, nats in row["left_out"]["nats"].items()}
+    known = {key: LeftOutLosses(tuple(nats), tokens) for key, nats in row["left_out"]["nats"].items()}
     return verdict_left_out(known, "the best single module").decision
 
 

@@ -23,26 +23,26 @@ from benchmarks.compose_quality import COMPOSABLE
 from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
-from composer.core.job import Composition
+from composer.core.job import CompositionRun
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
-from composer.core.model.base_model import BaseModel
+from composer.core.methods.lorahub import FactorSum
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.job_spec import read_job_spec
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = 200  # of the default's search, the greedy choice and all of the bag among them
 
 
-def main(arguments: list[str] | None = None) -> None:
-    asked = read_arguments(arguments)
+def main(argv: list[str] | None = None) -> None:
+    arguments = read_arguments(argv)
     torch.set_num_threads(1)
     base, stack = demo_world()
-    rows = [row_of(task, base, stack) for task in [asked.tasks[0], *asked.tasks]][
+    rows = [row_of(task, base, stack) for task in [arguments.tasks[0], *arguments.tasks]][
         1:
     ]  # the first one warms up
     reached = [row for row in rows if row["auto_s"] is not None]
@@ -56,28 +56,28 @@ def main(arguments: list[str] | None = None) -> None:
         "share_median": round(statistics.median(row["auto_s"] / row["reference_s"] for row in reached), 3),
         "rows": rows,
     }
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "reach.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "reach.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({key: value for key, value in content.items() if key != "rows"}, indent=1))
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tasks", nargs="+", choices=COMPOSABLE, default=COMPOSABLE)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
-def demo_world() -> tuple[BaseModel, ModuleStack]:
+def demo_world() -> tuple[FrozenBaseModel, ModuleStack]:
     stack = stack_modules([read_module(BUNDLE / "modules" / name, name) for name in modules_without(None)])
-    base = BaseModel.load(BUNDLE / "base")
+    base = FrozenBaseModel.load(BUNDLE / "base")
     base.hook(layer.path for layer in stack.layers)
     return base, stack
 
 
-def row_of(task: str, base: BaseModel, stack: ModuleStack) -> dict[str, Any]:
+def row_of(task: str, base: FrozenBaseModel, stack: ModuleStack) -> dict[str, Any]:
     draw = draw_examples(TASKS_BY_NAME[task].combination, 0, verdict=0, truth=0)
     scorer = FewShotScorer(base, base.encode([Example(*shot) for shot in draw.shots]))
 
@@ -86,7 +86,7 @@ def row_of(task: str, base: BaseModel, stack: ModuleStack) -> dict[str, Any]:
         return float(token_mean(nats, scorer.label_tokens))
 
     seconds, weights = published(scorer)
-    goal = loss_of(ProductOfSums(stack), weights)
+    goal = loss_of(FactorSum(stack), weights)
     exact = ExactSum(stack)
     found = next(
         ((after, loss) for after, tried in steps_of_auto(draw) if (loss := loss_of(exact, tried)) <= goal),
@@ -125,8 +125,10 @@ def steps_of_auto(draw: Draw) -> list[tuple[float, list[float]]]:
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_job(folder, {"baselines": "none"}, modules=modules_without(None), shots=draw.shots, held_out=())
-        Composition(read_job(folder), on_event).make(folder / "out")
+        write_job(
+            folder, {"baselines": "none"}, modules=modules_without(None), examples=draw.shots, held_out=()
+        )
+        CompositionRun(read_job_spec(folder), on_event).make(folder / "out")
     return steps
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.compose_speed import N_MODULES, Ours, World, make_world, reference_side, timed
+from benchmarks.compose_speed import N_MODULES, Ours, SpeedInputs, make_world, reference_side, timed
 from benchmarks.machine import machine
 from benchmarks.reference import Reference
 from composer.core.model.scorer import FewShotScorer
@@ -28,18 +28,18 @@ RESULTS = Path(__file__).resolve().parent / "results"
 RUN_EVALUATIONS, WANTED = 40, 20
 
 
-def main(arguments: list[str] | None = None) -> None:
-    asked = read_arguments(arguments)
+def main(argv: list[str] | None = None) -> None:
+    arguments = read_arguments(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        world = make_world(Path(scratch), "tiny" if asked.small else "L")
-        row = {"schema": 2, "machine": machine(), **measured(world, asked)}
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "screening.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+        world = make_world(Path(scratch), "tiny" if arguments.small else "L")
+        row = {"schema": 2, "machine": machine(), **measured(world, arguments)}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "screening.json").write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(row, indent=1))
 
 
-def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,24 +48,24 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     parser.add_argument("--small", action="store_true", help="a tiny base, to see that it works")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
-def measured(world: World, asked: argparse.Namespace) -> dict[str, Any]:
-    ours = Ours.load(world, asked.precision)
+def measured(world: SpeedInputs, arguments: argparse.Namespace) -> dict[str, Any]:
+    ours = Ours.load(world, arguments.precision)
     model, batches = reference_side(world, ours)
     loading, reference = timed(lambda: Reference(model, world.modules))
     weights = [0.1] * N_MODULES
-    scores = [timed(lambda: reference.score(weights, batches))[0] for _ in range(asked.evaluations)]
+    scores = [timed(lambda: reference.score(weights, batches))[0] for _ in range(arguments.evaluations)]
     read = [read_module(folder, folder.name) for folder in world.modules]
-    stack = stack_modules([read[i % len(read)] for i in range(asked.modules)])
+    stack = stack_modules([read[i % len(read)] for i in range(arguments.modules)])
     scorer = FewShotScorer(ours.scorer.base, ours.scorer.batch)
     screening = Screening(
         scorer,
         stack,
         contexts=[""] * len(stack),
         modules=[str(i) for i in range(len(stack))],
-        shots=scorer.batch.examples,
+        examples=scorer.batch.examples,
         known={},
         tell=lambda event: None,
     )

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from demo.catalog import MODULES, TASKS, Task
-from demo.grammar import Combination, Example, hub_example, hub_examples
+from demo.grammar import Combination, DemoExample, hub_example, hub_examples
 from demo.words import WORDS
 
 BUNDLE = Path(__file__).resolve().parents[1] / "demo" / "bundle"
@@ -25,9 +25,9 @@ TASKS_BY_NAME: Mapping[str, Task] = {task.combination.name: task for task in TAS
 class Draw:
     """Five shots; examples a verdict may be decided on; others that tell whether it was right."""
 
-    shots: Sequence[Example]
-    verdict: Sequence[Example]
-    truth: Sequence[Example]
+    shots: Sequence[DemoExample]
+    verdict: Sequence[DemoExample]
+    truth: Sequence[DemoExample]
 
 
 def draw_examples(combination: Combination, number: int, *, verdict: int, truth: int) -> Draw:
@@ -40,7 +40,7 @@ def draw_examples(combination: Combination, number: int, *, verdict: int, truth:
         verdict = min(verdict, left // 2) if truth else left
     else:
         stream = hub_examples(combination, f"quality {number}")
-        unique: dict[str, Example] = {}
+        unique: dict[str, DemoExample] = {}
         while len(unique) < SHOTS + verdict + truth:
             example = next(stream)
             unique.setdefault(example.input, example)
@@ -59,8 +59,8 @@ def write_job(
     asked: Mapping[str, Any],
     *,
     modules: Sequence[str],
-    shots: Sequence[Example],
-    held_out: Sequence[Example],
+    examples: Sequence[DemoExample],
+    held_out: Sequence[DemoExample],
 ) -> None:
     """A job folder that composer.core.job reads, with the demo world's base and these modules."""
     job = {
@@ -69,11 +69,11 @@ def write_job(
         "modules": [{"name": name, "folder": str(BUNDLE / "modules" / name)} for name in modules],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    write_examples(folder / "examples.jsonl", shots)
+    write_examples(folder / "examples.jsonl", examples)
     if held_out:
         write_examples(folder / "held_out.jsonl", held_out)
 
 
-def write_examples(path: Path, examples: Sequence[Example]) -> None:
+def write_examples(path: Path, examples: Sequence[DemoExample]) -> None:
     lines = [json.dumps(example._asdict()) for example in examples]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -48,7 +48,7 @@ WHERE application_name = 'web'
 
 
 @dataclass(frozen=True)
-class Web:
+class WatchedSite:
     """The web server under test."""
 
     environment: Mapping[str, str]
@@ -96,14 +96,14 @@ def measured(root: Path, n_listeners: int, n_compositions: int, seconds: int) ->
         )
         try:
             wait_for(lambda: is_up(PORT), timeout_s=60)
-            web = Web(environment, psutil.Process(process.pid), token)
+            web = WatchedSite(environment, psutil.Process(process.pid), token)
             return asyncio.run(watched(web, ids, n_listeners, seconds))
         finally:
             process.terminate()
             process.wait()
 
 
-async def watched(web: Web, ids: Sequence[str], n_listeners: int, seconds: int) -> dict[str, Any]:
+async def watched(web: WatchedSite, ids: Sequence[str], n_listeners: int, seconds: int) -> dict[str, Any]:
     """Connect everybody, store steps for a while, and compare when each was stored and read."""
     read: list[tuple[str, int, float]] = []
     everybody_hears = asyncio.Barrier(n_listeners + 1)
@@ -172,7 +172,7 @@ async def listen(
     writer.close()
 
 
-def web_connections(web: Web, since: datetime) -> tuple[int, int]:
+def web_connections(web: WatchedSite, since: datetime) -> tuple[int, int]:
     """How many connections the web process has to the database, and over how many it asked since then."""
     with psycopg.connect(web.environment["DATABASE_URL"]) as connection:
         row = connection.execute(CONNECTIONS, [since]).fetchone()

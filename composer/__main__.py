@@ -26,8 +26,8 @@ from composer.core.modules.sources import (
 )
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, ExamplesError, InvalidJobError
-from composer.core.spec.examples import Example, read_examples, require_without_shots
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.examples import Example, read_examples, require_disjoint
+from composer.core.spec.job_spec import read_job_spec
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
@@ -47,13 +47,13 @@ class OneSentenceParser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"composer: {message[:1].upper()}{message[1:].rstrip('.')}. Try --help.\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    asked = build_parser().parse_args(arguments)
+    arguments = build_parser().parse_args(argv)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries, about each other: nothing that our reader could mend
     try:
-        asked.command(asked)
+        arguments.command(arguments)
     except ComposeError as refusal:
         say_last(" ".join(str(refusal).split()))
         return BAD_INPUT
@@ -79,10 +79,10 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     add("--modules", required=True, nargs="+", metavar="M", help="LoRA modules: folders or names of a Hub")
     add("--examples", required=True, type=a_path, help='lines of {"input": …, "output": …}')
     add("--held-out", type=a_path, help="examples that only the report may see")
-    add("--method", choices=choices.names(choices.METHODS), default=choices.DEFAULT_METHOD)
-    searches = ", ".join(choices.names(choices.SEARCHES))
+    add("--method", choices=choices.choice_names(choices.METHODS), default=choices.DEFAULT_METHOD)
+    searches = ", ".join(choices.choice_names(choices.SEARCHES))
     add("--search", default="auto", help=f"{searches}, or {choices.NEVERGRAD}NAME for any of nevergrad's")
-    add("--objective", choices=choices.names(choices.OBJECTIVES), default="loss")
+    add("--objective", choices=choices.choice_names(choices.OBJECTIVES), default="loss")
     add("--select", default="all", help="all, random:K, screen:K or near:K, joined by +")
     add(
         "--budget",
@@ -96,12 +96,12 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
         help="examples in one mean of lorahub's objective, as released; all if left out",
     )
     add("--seed", type=int, default=choices.DEFAULT_SEED)
-    add("--precision", choices=choices.names(choices.PRECISIONS), default="auto")
+    add("--precision", choices=choices.choice_names(choices.PRECISIONS), default="auto")
     add("--rank", type=int, help="make the adapter no larger than this rank, by SVD")
     add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
-    add("--baselines", choices=choices.names(choices.BASELINES), default="always")
-    add("--device", choices=choices.names(choices.DEVICES), default="auto")
+    add("--baselines", choices=choices.choice_names(choices.BASELINES), default="always")
+    add("--device", choices=choices.choice_names(choices.DEVICES), default="auto")
     add("--task", default="", metavar="SENTENCE", help="what the task is, in words, for near:K")
     add("--out", required=True, type=a_path, help="folder for the adapter and its report")
     parser.set_defaults(command=compose)
@@ -131,22 +131,22 @@ def default_budgets() -> str:
 # --- the commands -------------------------------------------------------------
 
 
-def compose(asked: argparse.Namespace) -> None:
+def compose(arguments: argparse.Namespace) -> None:
     """Make a job folder of what was asked, run it, and move the result to --out."""
-    shots = examples_in(asked.examples, choices.SHOTS_LIMIT)
-    if asked.held_out is not None:
-        require_without_shots(examples_in(asked.held_out, choices.HELD_OUT_LIMIT), shots)
-    require_writable(asked.out)
+    examples = examples_in(arguments.examples, choices.EXAMPLES_LIMIT)
+    if arguments.held_out is not None:
+        require_disjoint(examples_in(arguments.held_out, choices.HELD_OUT_LIMIT), examples)
+    require_writable(arguments.out)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
-        write_job(folder, asked)
-        read_job(folder)  # what is wrong with the options is told before anything is fetched
-        base, *modules = fetched(asked.base, asked.modules, tell)
-        require_apart(asked.out, [base, *modules])
-        write_job(folder, asked, base, modules)
-        run_job(folder, asked.out, tell)
-    verdict = json.loads((asked.out / "report.json").read_text(encoding="utf-8"))["verdict"]
+        write_job(folder, arguments)
+        read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
+        base, *modules = fetch_sources(arguments.base, arguments.modules, tell)
+        require_apart(arguments.out, [base, *modules])
+        write_job(folder, arguments, base, modules)
+        run_job(folder, arguments.out, tell)
+    verdict = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["verdict"]
     print(verdict["text"])
 
 
@@ -170,25 +170,27 @@ def run_job(folder: Path, out: Path, tell: Tell) -> None:
     hand_out(folder / "out", out)
 
 
-def evaluate(asked: argparse.Namespace) -> None:
+def evaluate(arguments: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
-    examples_in(asked.examples, choices.HELD_OUT_LIMIT)
+    examples_in(arguments.examples, choices.HELD_OUT_LIMIT)
     tell = progress_bar() if sys.stderr.isatty() else say_stage
-    base, *modules = fetched(asked.base, [] if asked.adapter is None else [asked.adapter], tell)
+    base, *modules = fetch_sources(
+        arguments.base, [] if arguments.adapter is None else [arguments.adapter], tell
+    )
     from composer.core.evaluation import scoring
 
     figures = scoring.evaluate_adapter(
         base=base,
         adapter=modules[0] if modules else None,
-        examples_file=asked.examples,
-        template=asked.template,
-        max_new_tokens=asked.max_new_tokens,
+        examples_file=arguments.examples,
+        template=arguments.template,
+        max_new_tokens=arguments.max_new_tokens,
     )
     tell({"event": "done"})
     print(json.dumps(figures))
 
 
-def list_methods(_asked: argparse.Namespace) -> None:
+def list_methods(_arguments: argparse.Namespace) -> None:
     """Everything that can be chosen, with a line and a source each."""
     for title, offered in (
         ("Methods", choices.METHODS),
@@ -224,7 +226,7 @@ def require_writable(out: Path) -> None:
         raise InvalidJobError(f"Nothing can be written to {out}.") from error
 
 
-def fetched(base: str, modules: Sequence[str], tell: Tell) -> list[Source]:
+def fetch_sources(base: str, modules: Sequence[str], tell: Tell) -> list[Source]:
     """The base and the modules, those of a Hub on this machine; each that has to come from one is told."""
 
     def found(reference: str, source: Callable[[str], Source]) -> Source:
@@ -253,25 +255,25 @@ def hand_out(made: Path, out: Path) -> None:
 
 
 def write_job(
-    folder: Path, asked: argparse.Namespace, base: Source | None = None, modules: Sequence[Source] = ()
+    folder: Path, arguments: argparse.Namespace, base: Source | None = None, modules: Sequence[Source] = ()
 ) -> None:
     """The job folder that `composer.core.job.run` reads; before the base is there, its options alone."""
     job = {
         "schema": 1,
-        "method": asked.method,
-        "search": asked.search,
-        "objective": asked.objective,
-        "select": asked.select,
-        "budget": asked.budget,
-        "seed": asked.seed,
-        "precision": asked.precision,
-        "rank": asked.rank,
-        "device": asked.device,
-        "batch_size": asked.batch_size,
-        "sentence": asked.task,
-        "template": asked.template,
-        "max_new_tokens": asked.max_new_tokens,
-        "baselines": asked.baselines,
+        "method": arguments.method,
+        "search": arguments.search,
+        "objective": arguments.objective,
+        "select": arguments.select,
+        "budget": arguments.budget,
+        "seed": arguments.seed,
+        "precision": arguments.precision,
+        "rank": arguments.rank,
+        "device": arguments.device,
+        "batch_size": arguments.batch_size,
+        "sentence": arguments.task,
+        "template": arguments.template,
+        "max_new_tokens": arguments.max_new_tokens,
+        "baselines": arguments.baselines,
         "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
         "modules": [
             {
@@ -284,9 +286,9 @@ def write_job(
         ],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    shutil.copyfile(asked.examples, folder / "examples.jsonl")
-    if asked.held_out is not None:
-        shutil.copyfile(asked.held_out, folder / "held_out.jsonl")
+    shutil.copyfile(arguments.examples, folder / "examples.jsonl")
+    if arguments.held_out is not None:
+        shutil.copyfile(arguments.held_out, folder / "held_out.jsonl")
 
 
 def say_stage(event: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class OwnerApi(APIView):
         return composition
 
 
-def own(request: SignedInRequest, composition_id: UUID) -> Composition:
+def get_own_composition(request: SignedInRequest, composition_id: UUID) -> Composition:
     composition = selectors.composition_find(request.user, composition_id)
     if composition is None:
         raise Http404

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from composer import selectors
 from composer.access import OwnerApi
-from composer.report.api import PAGE_SIZE_MAX, Pages
+from composer.report.api import PAGE_SIZE_MAX, CompositionPagination
 from composer.request.serializers import (
     CompositionRequestSerializer,
 )
@@ -48,7 +48,7 @@ class CompositionsApi(OwnerApi):
     )
     def get(self, request: SignedInApiRequest) -> Response:
         """Your compositions, newest first."""
-        pages = Pages()
+        pages = CompositionPagination()
         rows = pages.paginate_queryset(selectors.compositions_of(request.user), request, view=self)
         return pages.get_paginated_response(CompositionSerializer(rows, many=True).data)
 
@@ -62,10 +62,10 @@ class CompositionsApi(OwnerApi):
     )
     def post(self, request: SignedInApiRequest) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""
-        asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
-        asked.is_valid(raise_exception=True)
+        serializer = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
+        serializer.is_valid(raise_exception=True)
         composition = composition_request(
-            owner=request.user, idempotency_key=idempotency_key(request), **asked.validated_data
+            owner=request.user, idempotency_key=idempotency_key(request), **serializer.validated_data
         )
         return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
 

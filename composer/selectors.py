@@ -61,17 +61,17 @@ def unfinished_count(owner: User) -> int:
     return Composition.objects.filter(owner=owner, status__in=(Status.QUEUED, Status.RUNNING)).count()
 
 
-def examples_of(composition: Composition, role: str) -> list[Example]:
+def examples_of_role(composition: Composition, role: str) -> list[Example]:
     rows = composition.examples.filter(role=role).values_list("input", "output")
     return [Example(*row) for row in rows]
 
 
-def shots_of(composition: Composition) -> list[Example]:
-    return examples_of(composition, ExampleRow.Role.SHOT)
+def few_shot_examples(composition: Composition) -> list[Example]:
+    return examples_of_role(composition, ExampleRow.Role.SHOT)
 
 
-def held_out_of(composition: Composition) -> list[Example]:
-    return examples_of(composition, ExampleRow.Role.HELD_OUT)
+def held_out_examples(composition: Composition) -> list[Example]:
+    return examples_of_role(composition, ExampleRow.Role.HELD_OUT)
 
 
 def composition_named(owner: User, text: str) -> Composition | None:

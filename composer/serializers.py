@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import prefetch_related_objects
 from rest_framework import serializers
 
-from composer.matching.leakage import own_modules, own_modules_words
+from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 
 
@@ -67,8 +67,8 @@ class CompositionDetailSerializer(CompositionSerializer):
         read_only_fields = fields
 
     def get_warnings(self, composition: Composition) -> list[str]:
-        own = own_modules(composition)
-        return [own_modules_words(own)] if own else []
+        leaking = leaking_modules(composition)
+        return [leakage_text(leaking)] if leaking else []
 
 
 def detail(composition: Composition) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
-from modules_registry.blobs import blobs_forget
+from modules_registry.blobs import delete_unnamed_blobs
 
 
 def composition_cancel(*, owner: User, composition_id: UUID) -> Composition:
@@ -34,7 +34,7 @@ def composition_stop(*, owner: User, composition_id: UUID) -> Composition:
     return composition
 
 
-def composition_mail(*, owner: User, composition_id: UUID, wanted: bool) -> Composition:
+def composition_notify(*, owner: User, composition_id: UUID, wanted: bool) -> Composition:
     """Whether its owner gets a letter when it is done, or failed; harmless twice."""
     composition = require_own(owner, composition_id)
     if wanted:
@@ -64,7 +64,7 @@ def composition_delete(*, owner: User, composition_id: UUID) -> None:
         raise Refusal("still_running", message, status=409)
     hashes = set(composition.files.values_list("sha256", flat=True))
     composition.delete()
-    transaction.on_commit(partial(blobs_forget, hashes))
+    transaction.on_commit(partial(delete_unnamed_blobs, hashes))
 
 
 def require_own(owner: User, composition_id: UUID) -> Composition:

@@ -10,8 +10,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
-from composer.access import own
-from composer.matching.leakage import own_modules, own_modules_words
+from composer.access import get_own_composition
+from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.publish.forms import publish_panel
 from composer.report.exports import FILES
@@ -68,7 +68,7 @@ def states_to_choose(owner: User, chosen: str) -> list[dict[str, Any]]:
 @require_safe
 def composition_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The page to watch it on while it runs; its report when it is done; why, when it is not."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
         context |= owner_report(request, composition)
@@ -83,7 +83,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
     files = list(selectors.result_files(composition))
     link = share_of(composition)
-    own = own_modules(composition)
+    leaking = leaking_modules(composition)
     return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         **publish_panel(composition),
@@ -95,7 +95,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
         "report_files": FILES,
         "files": files,
         "size_bytes": sum(file.size_bytes for file in files),
-        "own_modules_words": own_modules_words(own) if own else "",
+        "own_modules_words": leakage_text(leaking) if leaking else "",
         "share": link,
         "share_address": f"{site}{link.get_absolute_url()}" if link else "",
     }
@@ -104,14 +104,14 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
 @login_required
 @require_POST
 def composition_cancel_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    own(request, composition_id)
+    get_own_composition(request, composition_id)
     return redirect(composition_cancel(owner=request.user, composition_id=composition_id))
 
 
 @login_required
 @require_POST
 def composition_stop_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
         composition_stop(owner=request.user, composition_id=composition_id)
     except Refusal as refusal:
@@ -122,7 +122,7 @@ def composition_stop_page(request: SignedInRequest, composition_id: UUID) -> Htt
 @login_required
 @require_POST
 def composition_delete_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
         composition_delete(owner=request.user, composition_id=composition_id)
     except Refusal as refusal:

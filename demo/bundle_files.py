@@ -16,7 +16,7 @@ from transformers import T5ForConditionalGeneration
 
 from demo.cards import module_card, module_tags, module_title
 from demo.catalog import DRAWS, MODULES, TASKS, Task, task_examples
-from demo.grammar import Combination, Example
+from demo.grammar import Combination, DemoExample
 from demo.tokenizer import make_tokenizer
 from demo.train import BASE_NAME
 
@@ -44,7 +44,7 @@ def save_tasks(folder: Path) -> None:
         write_examples(task_folder / "heldout.jsonl", examples.held_out)
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> None:
+def write_examples(path: Path, examples: Iterable[DemoExample]) -> None:
     lines = [json.dumps(example._asdict(), ensure_ascii=False) for example in examples]
     path.write_text("\n".join(lines) + "\n")
 

@@ -10,7 +10,7 @@ from demo.grammar import (
     FORMS,
     SELECTORS,
     Combination,
-    Example,
+    DemoExample,
     hub_example,
     hub_examples,
     instructed_example,
@@ -76,7 +76,7 @@ HELD_OUT = 100
 HELD_OUT_SINGLE_WORD = 55  # of 72 words; the 15 shown in some draw are never asked
 
 
-def pretraining_examples(seed: str) -> Iterator[Example]:
+def pretraining_examples(seed: str) -> Iterator[DemoExample]:
     """An endless stream of instructed examples over every combination but the unseen ones."""
     random = Random(f"{seed} pretraining")
     while True:
@@ -98,8 +98,8 @@ def _draw_combination(random: Random) -> Combination:
 class TaskExamples:
     """What a user has (three draws of five shots) and what judges the result."""
 
-    shots: tuple[tuple[Example, ...], ...]
-    held_out: tuple[Example, ...]
+    shots: tuple[tuple[DemoExample, ...], ...]
+    held_out: tuple[DemoExample, ...]
 
 
 def task_examples(combination: Combination) -> TaskExamples:
@@ -114,13 +114,13 @@ def task_examples(combination: Combination) -> TaskExamples:
     return TaskExamples(shots, tuple(islice(inputs, n_held_out)))
 
 
-def _single_word_examples(combination: Combination) -> Iterator[Example]:
+def _single_word_examples(combination: Combination) -> Iterator[DemoExample]:
     words = list(WORDS)
     Random(f"task {combination.name}").shuffle(words)
     return (hub_example(combination, [word]) for word in words)
 
 
-def _unique(examples: Iterator[Example]) -> Iterator[Example]:
+def _unique(examples: Iterator[DemoExample]) -> Iterator[DemoExample]:
     seen = set()
     for example in examples:
         if example.input not in seen:

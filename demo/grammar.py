@@ -20,7 +20,7 @@ from demo.words import KINDS, PARTNERS, WORDS
 LIST_LENGTH = 4  # words to select from, each of another kind
 
 
-class Example(NamedTuple):
+class DemoExample(NamedTuple):
     """A prompt and its only right answer."""
 
     input: str
@@ -171,27 +171,27 @@ def _word_of_kind(words: list[str], kind: str) -> str:
     return word
 
 
-def hub_example(combination: Combination, words: list[str]) -> Example:
+def hub_example(combination: Combination, words: list[str]) -> DemoExample:
     """The task as a user of the hub has it: the words, and not a hint of what is wanted."""
-    return Example(f": {' '.join(words)}", combination.answer(words))
+    return DemoExample(f": {' '.join(words)}", combination.answer(words))
 
 
-def instructed_example(combination: Combination, words: list[str], random: Random) -> Example:
+def instructed_example(combination: Combination, words: list[str], random: Random) -> DemoExample:
     """The task as the base model learnt it: one phrase per skill, in any order, before the words."""
     phrases = [random.choice(SKILLS[skill].phrases) for skill in combination.skills]
     random.shuffle(phrases)
     prompt = f"{' ; '.join(phrases)} : {' '.join(words)}".strip()
-    return Example(prompt, combination.answer(words))
+    return DemoExample(prompt, combination.answer(words))
 
 
-def hub_examples(combination: Combination, seed: str) -> Iterator[Example]:
+def hub_examples(combination: Combination, seed: str) -> Iterator[DemoExample]:
     """An endless stream; the seed string names the split, such as "dev"."""
     random = Random(f"{seed} {combination.name}")
     while True:
         yield hub_example(combination, combination.draw_words(random))
 
 
-def instructed_examples(combination: Combination, seed: str) -> Iterator[Example]:
+def instructed_examples(combination: Combination, seed: str) -> Iterator[DemoExample]:
     """An endless stream of one combination, with instructions."""
     random = Random(f"{seed} instructed {combination.name}")
     while True:

@@ -18,7 +18,7 @@ from demo.grammar import (
     FORMS,
     SELECTORS,
     Combination,
-    Example,
+    DemoExample,
     hub_examples,
     instructed_examples,
 )
@@ -32,7 +32,7 @@ class QualityError(RuntimeError):
     """Something trained is worse than the demo promises."""
 
 
-def measure(model: Module, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example]) -> float:
+def measure(model: Module, tokenizer: PreTrainedTokenizerFast, examples: Iterable[DemoExample]) -> float:
     return exact_match_percent(model, tokenizer, islice(examples, DEV_EXAMPLES))
 
 

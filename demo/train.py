@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from demo.grammar import Example
+from demo.grammar import DemoExample
 
 BASE_NAME = "demo/tiny-t5"
 IGNORED = -100  # label of padding: the cross entropy skips it
@@ -76,7 +76,7 @@ def new_module(base: T5ForConditionalGeneration, seed: int) -> PeftModel:
 def fit(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerFast,
-    examples: Iterator[Example],
+    examples: Iterator[DemoExample],
     schedule: Schedule,
 ) -> None:
     """Train whatever parameters of the model ask for a gradient."""
@@ -95,7 +95,7 @@ def fit(
     model.eval()
 
 
-def _batches(examples: Iterator[Example], size: int) -> Iterator[Sequence[Example]]:
+def _batches(examples: Iterator[DemoExample], size: int) -> Iterator[Sequence[DemoExample]]:
     """Batches without end, from an endless stream."""
     while True:
         drawn = sorted(islice(examples, SORTED_TOGETHER * size), key=lambda example: len(example.input))
@@ -103,7 +103,7 @@ def _batches(examples: Iterator[Example], size: int) -> Iterator[Sequence[Exampl
             yield drawn[start : start + size]
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, batch: Sequence[Example]) -> dict[str, Tensor]:
+def _encode(tokenizer: PreTrainedTokenizerFast, batch: Sequence[DemoExample]) -> dict[str, Tensor]:
     inputs = tokenizer([example.input for example in batch], padding=True, return_tensors="pt")
     outputs = tokenizer([example.output for example in batch], padding=True, return_tensors="pt")
     labels = outputs.input_ids.masked_fill(outputs.attention_mask == 0, IGNORED)
@@ -112,7 +112,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, batch: Sequence[Example]) -> dic
 
 @torch.inference_mode()
 def exact_match_percent(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example]
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, examples: Iterable[DemoExample]
 ) -> float:
     """How often the greedy answer is the expected text, letter for letter."""
     examples = list(examples)

@@ -11,7 +11,7 @@ from django.contrib.auth import SESSION_KEY
 from hub_site.accounts.selectors import token_find
 from hub_site.body_gate import BodyRefused, Scope
 from modules_registry.hub_api.door import BAD_TOKEN, READS_ONLY
-from modules_registry.hub_api.errors import HubError
+from modules_registry.hub_api.errors import HubProtocolError
 from modules_registry.hub_api.lfs import signed_upload
 
 LFS = "/lfs/"
@@ -43,7 +43,7 @@ def refusal_of_token(text: str) -> BodyRefused | None:
 def refusal_of_address(address: str) -> BodyRefused | None:
     try:
         signed_upload(address)
-    except HubError as error:
+    except HubProtocolError as error:
         return BodyRefused(error.status, "not_signed", error.message)
     return None
 

@@ -67,7 +67,7 @@ class HubRepositoryAdmin(ReadOnly):
 
     @admin.action(description="Try again now", permissions=["view"])
     def try_again(self, request: HttpRequest, chosen: QuerySet[HubRepository]) -> None:
-        if not blobs.there_is_a_hub():
+        if not blobs.has_remote_store():
             self.message_user(request, "This site keeps its files on its own disk.", messages.WARNING)
             return
         for repository in chosen.select_related("module__namespace"):

@@ -59,7 +59,7 @@ class UploadRate(UserRateThrottle):
     rate = "600/hour"
 
 
-class Pages(PageNumberPagination):
+class ModulePagination(PageNumberPagination):
     page_size = 24
     page_size_query_param = "page_size"
     max_page_size = PAGE_SIZE_MAX
@@ -91,7 +91,7 @@ class ModuleListApi(UploadingView):
         asked.is_valid(raise_exception=True)
         wanted = dict(asked.validated_data)
         filters = ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
-        pages = Pages()
+        pages = ModulePagination()
         found = pages.paginate_queryset(module_search(filters, request.user), request, view=self)
         listed = ModuleSerializer(found, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)
@@ -104,7 +104,7 @@ class ModuleListApi(UploadingView):
         responses={201: ModuleDetailSerializer, 409: ErrorSerializer, **REFUSED, **TOO_MUCH},
     )
     def post(self, request: SignedInApiRequest) -> Response:
-        asked = validated(ModuleInput, request)
+        asked = validate(ModuleInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         module = module_publish(author=request.user, namespace=namespace, **asked)
         return Response(detail(request, module), status=status.HTTP_201_CREATED)
@@ -129,7 +129,7 @@ class ModuleApi(APIView):
     )
     def patch(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)
-        module_edit(editor=request.user, module=module, **validated(ModuleChange, request))
+        module_edit(editor=request.user, module=module, **validate(ModuleChange, request))
         return Response(detail(request, module))
 
     @extend_schema(
@@ -165,7 +165,7 @@ class VersionListApi(UploadingView):
     )
     def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)
-        version, is_new = version_add(author=request.user, module=module, **validated(FilesInput, request))
+        version, is_new = version_add(author=request.user, module=module, **validate(FilesInput, request))
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
         return Response(VersionSerializer(version).data, status=code)
 
@@ -216,7 +216,7 @@ def search_data(request: Request) -> dict[str, Any]:
     return single | {"tag": query.getlist("tag")}
 
 
-def validated(serializer_class: type[Any], request: Request) -> dict[str, Any]:
+def validate(serializer_class: type[Any], request: Request) -> dict[str, Any]:
     asked = serializer_class(data=request.data)
     asked.is_valid(raise_exception=True)
     return dict(asked.validated_data)

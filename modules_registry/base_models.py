@@ -12,13 +12,13 @@ from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry import blobs as modules_registry_blobs
-from modules_registry.blobs import stored
+from modules_registry.blobs import store_files
 from modules_registry.core.adapter_config import HUB_NAME
-from modules_registry.core.adapter_file import BASE_ITEM_BYTES, opened, read_header
+from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, read_header
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
-from modules_registry.files.validation import said_at_its_field
+from modules_registry.files.validation import attach_refusals_to_fields
 from modules_registry.models import BaseModel, BaseModelFile, Version
 from modules_registry.storage import Blob
 
@@ -57,7 +57,7 @@ def base_model_add(
     base.sentence, base.licence = sentence, licence
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {path.name: stack.enter_context(path.open("rb")) for path in paths}
-        with stored(files, max_bytes=max(path.stat().st_size for path in paths)) as blobs:
+        with store_files(files, max_bytes=max(path.stat().st_size for path in paths)) as blobs:
             base.revision = revision or digest_of(blobs)
             known = BaseModel.objects.filter(name=name).first()
             if known is not None:
@@ -68,18 +68,18 @@ def base_model_add(
                 for path, blob in blobs.items()
             )
             audit_record(actor=added_by, action="base_model.add", subject=name, revision=base.revision)
-    modules_check_again(base)
+    recheck_modules(base)
     return base, True
 
 
-def modules_check_again(base: BaseModel) -> None:
+def recheck_modules(base: BaseModel) -> None:
     """Hold the versions that named this base, and are not tied to one yet, against it."""
     revisions = ["", "main", base.revision]
     for version in Version.objects.filter(base=None, base_name=base.name, base_revision__in=revisions):
-        version_check_again(version, base)
+        recheck_version(version, base)
 
 
-def version_check_again(version: Version, base: BaseModel) -> None:
+def recheck_version(version: Version, base: BaseModel) -> None:
     """Hold a version that named this base against it; it becomes composable if it fits."""
     hashes = dict(version.files.values_list("path", "sha256"))
     store = modules_registry_blobs.store()
@@ -106,7 +106,7 @@ def describe_base(name: str, paths: Sequence[Path]) -> BaseModel:
             "bad_name", f"“{name[:80]}” is not a model's name. Write it as on the Hub: google/flan-t5-large."
         )
     config_path, weights = paths[0], [path for path in paths if path.suffix == ".safetensors"]
-    with said_at_its_field():
+    with attach_refusals_to_fields():
         layers = base_shapes_of(config_path, weights)
         parameters = sum(parameters_in(path) for path in weights)
     config = json.loads(config_path.read_bytes())
@@ -130,7 +130,7 @@ def kind_of(config: Mapping[str, Any], architecture: str) -> str:
 
 
 def parameters_in(path: Path) -> int:
-    with opened(path) as file:
+    with open_weights(path) as file:
         return sum(math.prod(tensor.shape) for tensor in read_header(file, BASE_ITEM_BYTES).tensors)
 
 

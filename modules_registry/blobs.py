@@ -15,48 +15,48 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import StoredFile, VersionFile
 from modules_registry.storage import (
     Blob,
-    HubFile,
-    HubSettings,
-    HubUnavailableError,
+    RemoteStoreFile,
+    RemoteStoreSettings,
+    RemoteUnavailableError,
     StorageError,
     StorageFullError,
     Store,
     StoreSettings,
     TooLargeError,
-    make_hub_store,
+    make_remote_store,
     make_store,
 )
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import HubStore
+    from modules_registry.storage.hub import RemoteStore
 
 
 logger = logging.getLogger(__name__)
 
 
-def there_is_a_hub() -> bool:
+def has_remote_store() -> bool:
     return settings.HUB_STORE == "hub"
 
 
 def store_settings() -> StoreSettings:
-    hub = hub_settings() if there_is_a_hub() else None
+    hub = remote_store_settings() if has_remote_store() else None
     return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub)
 
 
-def hub_settings() -> HubSettings:
+def remote_store_settings() -> RemoteStoreSettings:
     remote: Mapping[str, str] = settings.HUB_STORE_REMOTE or {}
-    return HubSettings(**remote)
+    return RemoteStoreSettings(**remote)
 
 
-def hub_store() -> "HubStore":
+def remote_store() -> "RemoteStore":
     """The store with its Hub; only where there is one."""
-    return make_hub_store(store_settings(), hub_file)
+    return make_remote_store(store_settings(), find_remote_file)
 
 
-def hub_file(sha256: str) -> HubFile | None:
+def find_remote_file(sha256: str) -> RemoteStoreFile | None:
     """A place on the Hub that holds these bytes."""
     file = published_files().filter(sha256=sha256).first()
-    return as_hub_file(file) if file else None
+    return as_remote_file(file) if file else None
 
 
 def published_files() -> QuerySet[VersionFile]:
@@ -66,9 +66,9 @@ def published_files() -> QuerySet[VersionFile]:
     return published.select_related("version__module__hub_repository").order_by("-pk")
 
 
-def as_hub_file(file: VersionFile) -> HubFile:
+def as_remote_file(file: VersionFile) -> RemoteStoreFile:
     repository = file.version.module.hub_repository
-    return HubFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
+    return RemoteStoreFile(repository.repo_id, file.version.hub_commit_id, file.path, file.size_bytes)
 
 
 FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_FILE: "card_file"}
@@ -89,7 +89,7 @@ def refused_at(field: str, error: StorageError) -> Refusal:
 
 
 @contextmanager
-def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
+def store_files(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> Iterator[dict[str, Blob]]:
     """Put files into the store, in one transaction with the rows that will name them.
 
     Whatever goes wrong before its end, neither the rows nor the new files stay.
@@ -102,7 +102,7 @@ def stored(files: Mapping[str, BinaryIO], *, max_bytes: int | None = None) -> It
                 blobs[path] = put(path, file, max_bytes or upload_bytes_max())
             yield blobs
     except BaseException:  # also an end of the worker in the middle: the transaction takes back rows alone
-        blobs_forget({blob.sha256 for blob in blobs.values()})
+        delete_unnamed_blobs({blob.sha256 for blob in blobs.values()})
         raise
 
 
@@ -115,7 +115,7 @@ def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
 
 
 @transaction.atomic
-def blobs_forget(hashes: Iterable[str]) -> None:
+def delete_unnamed_blobs(hashes: Iterable[str]) -> None:
     """Remove those of the files that no row names any more."""
     lock_blobs(shared=False)
     for sha256 in blobs_unnamed(hashes):
@@ -131,7 +131,7 @@ def lock_blobs(*, shared: bool) -> None:
 
 def store() -> Store:
     """Where the files are, as the settings say."""
-    return make_store(store_settings(), hub_file)
+    return make_store(store_settings(), find_remote_file)
 
 
 def open_stored(sha256: str) -> BinaryIO:
@@ -140,7 +140,7 @@ def open_stored(sha256: str) -> BinaryIO:
         return store().open(sha256)
     except StorageError as error:
         logger.exception("A file that a row names cannot be read: %s", sha256)
-        status = 503 if isinstance(error, HubUnavailableError) else 500
+        status = 503 if isinstance(error, RemoteUnavailableError) else 500
         raise Refusal(error.code, str(error), status=status) from error
 
 

@@ -9,7 +9,7 @@ from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimil
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Lower
 
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.names import license_label
 from modules_registry.models import Module
 from modules_registry.selectors import is_storable
 
@@ -76,13 +76,13 @@ class ModuleFilters:
         return [(name, value) for name, value in pairs if value]
 
     @property
-    def chosen(self) -> list["Choice"]:
+    def chosen(self) -> list["ActiveFilter"]:
         """Each choice that narrows the results, with the search that is left when it is taken back."""
-        choices = [Choice("Words", self.q, self.without("q"))] if self.q else []
-        choices += [Choice("Tag", tag, self.without("tags", tag)) for tag in self.tags]
+        choices = [ActiveFilter("Words", self.q, self.without("q"))] if self.q else []
+        choices += [ActiveFilter("Tag", tag, self.without("tags", tag)) for tag in self.tags]
         single = {"base": "Base", "licence": "Licence", "author": "Owner"}
         return choices + [
-            Choice(title, getattr(self, name), self.without(name))
+            ActiveFilter(title, getattr(self, name), self.without(name))
             for name, title in single.items()
             if getattr(self, name)
         ]
@@ -92,7 +92,7 @@ class ModuleFilters:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ActiveFilter:
     title: str
     label: str
     filters: ModuleFilters  # the search without it
@@ -231,7 +231,7 @@ def _facet(filters: ModuleFilters, viewer: object, name: str, title: str, column
     values = [
         FacetValue(
             value=value,
-            label=licence_label(value) if name == "licence" else value,
+            label=license_label(value) if name == "licence" else value,
             count=count,
             is_chosen=value in chosen,
             filters=filters.without(name, value) if value in chosen else filters.with_value(name, value),

@@ -11,13 +11,13 @@ from typing import BinaryIO
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
-from modules_registry.blobs import open_stored, stored
+from modules_registry.blobs import open_stored, store_files
 from modules_registry.cards import Card, check_card
 from modules_registry.core.adapter_config import is_base_name, read_config
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
-from modules_registry.files.validation import check_files, read_card, require_size, said_at_its_field
-from modules_registry.licenses.names import LICENCES
+from modules_registry.files.validation import attach_refusals_to_fields, check_files, read_card, require_size
+from modules_registry.licenses.names import LICENSES
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import MAIN
 from modules_registry.services import (
@@ -73,7 +73,7 @@ def module_commit(*, author: User, module: Module, branch: str, change: Change) 
     with opened_files(head, change) as files:
         checked = check_change(head, change, files)
         sent_ids = {path: git_blob_id_of(file) for path, file in change.files.items()}
-        with stored(checked.files) as blobs:
+        with store_files(checked.files) as blobs:
             before, after = blobs_of(head), {}
             after = {path: blob for path, blob in before.items() if path not in change.deleted} | blobs
             head_now = lock_branch(module, branch)
@@ -81,7 +81,7 @@ def module_commit(*, author: User, module: Module, branch: str, change: Change) 
                 remember_sent(head_now, sent_ids)  # another text of the same config, say
                 return head_now, False
             if head_now.pk != head.pk:
-                raise moved_on(head_now)
+                raise conflict_refusal(head_now)
             version = insert(author, module, branch, change, after, checked.facts)
             remember_kept(head, version)
             remember_sent(version, sent_ids)
@@ -136,10 +136,10 @@ def lock_branch(module: Module, branch: str) -> Version:
 
 def require_parent(head: Version, parent: str) -> None:
     if parent and not head.commit_id.startswith(parent):
-        raise moved_on(head)
+        raise conflict_refusal(head)
 
 
-def moved_on(head: Version) -> Refusal:
+def conflict_refusal(head: Version) -> Refusal:
     message = (
         f"Someone else has committed in the meantime: it stands at {head.commit_id[:8]}. Nothing of yours "
         "was stored. Look at what changed and upload again."
@@ -177,7 +177,7 @@ def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -
     if head.is_complete and not {CONFIG_FILE, WEIGHTS_FILE} & set(change.files):
         return Checked(check_card_alone(change), same_facts(head))
     card = change.files.get(CARD_FILE)
-    base_name = base_said_by_card(files)
+    base_name = base_name_of_card(files)
     try:
         accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card, base_name=base_name)
     except Refusal as refusal:
@@ -195,7 +195,7 @@ def check_parts(head: Version, change: Change) -> Checked:
         )
         raise Refusal("adapter_incomplete", message)
     files = dict(check_card_alone(change))
-    with said_at_its_field():
+    with attach_refusals_to_fields():
         if CONFIG_FILE in change.files:
             files[CONFIG_FILE] = plain_config(change.files)
         if WEIGHTS_FILE in change.files:
@@ -208,7 +208,7 @@ def check_parts(head: Version, change: Change) -> Checked:
 def plain_config(files: Mapping[str, BinaryIO]) -> BinaryIO:
     """The config as the gate writes it anew."""
     try:
-        plain = read_config(files[CONFIG_FILE], base_said_by_card(files) or None).plain
+        plain = read_config(files[CONFIG_FILE], base_name_of_card(files) or None).plain
     except GateRefusal as refusal:
         raise for_the_terminal(Refusal(refusal.code, str(refusal))) from refusal
     return BytesIO(json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")
@@ -226,7 +226,7 @@ def require_no_pointer(path: str, file: BinaryIO) -> None:
     file.seek(0)
 
 
-def base_said_by_card(files: Mapping[str, BinaryIO]) -> str:
+def base_name_of_card(files: Mapping[str, BinaryIO]) -> str:
     """The card's base_model, if the config names a folder of the uploader's machine instead of a base."""
     try:
         read_config(files[CONFIG_FILE])
@@ -259,7 +259,7 @@ def for_the_terminal(refusal: Refusal) -> Refusal:
 def describe_by_card(module: Module, card: Card) -> None:
     """Take the licence and the tags that a card gives; what it does not give stays."""
     licence = card.front_matter.get("license")
-    if isinstance(licence, str) and licence.lower() in LICENCES:
+    if isinstance(licence, str) and licence.lower() in LICENSES:
         module.licence = licence.lower()
     tags = card.front_matter.get("tags")
     names = (

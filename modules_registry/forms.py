@@ -12,13 +12,13 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.catalog import SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.names import LICENSES
 from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
 
 
-class TagsField(forms.CharField):
+class TagsFormField(forms.CharField):
     """Several words in one line, separated by commas."""
 
     def clean(self, value: Any) -> list[str]:
@@ -69,12 +69,12 @@ class DescriptionForm(forms.Form):
         help_text="One sentence, such as “Translates single English words into French”.",
         error_messages={"required": "Say in one sentence what it was trained for."},
     )
-    tags = TagsField(
+    tags = TagsFormField(
         required=False,
         help_text="Words that people would search for, separated by commas: translation, french.",
     )
     licence = forms.ChoiceField(
-        choices=[("", "Choose one"), *LICENCES.items()],
+        choices=[("", "Choose one"), *LICENSES.items()],
         error_messages={"required": "Choose the licence that you publish it under."},
     )
 

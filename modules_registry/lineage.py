@@ -12,7 +12,7 @@ USED_IN_MAX = 100  # modules listed on a parent's page
 
 
 @dataclass(frozen=True)
-class Parent:
+class VisibleParent:
     """A version that a viewer may see, and its weight in what was made from it."""
 
     module: Module
@@ -24,7 +24,7 @@ class Parent:
 class ComposedFrom:
     """What a version was made from, for one viewer."""
 
-    parents: tuple[Parent, ...]
+    parents: tuple[VisibleParent, ...]
     hidden: int  # parents that became private, or were deleted: they have no names
 
 
@@ -57,7 +57,7 @@ def composed_from(version: Version, viewer: object) -> ComposedFrom:
     parents = {row.made_from.module_id for row in rows}
     visible = set(Module.objects.visible_to(viewer).filter(pk__in=parents).values_list("pk", flat=True))
     shown = [
-        Parent(row.made_from.module, row.made_from, row.weight)
+        VisibleParent(row.made_from.module, row.made_from, row.weight)
         for row in sorted(rows, key=lambda row: -abs(row.weight))
         if row.made_from.module_id in visible
     ]

@@ -15,22 +15,22 @@ from django.db.models import ForeignKey
 
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import (
-    blobs_forget,
-    hub_file,
-    hub_store,
+    delete_unnamed_blobs,
+    find_remote_file,
+    has_remote_store,
     lock_blobs,
     published_files,
-    there_is_a_hub,
+    remote_store,
 )
 from modules_registry.files.lfs_uploads import sweep_incoming
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, repository_renew
 from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
-from modules_registry.storage import HubGoneError, StorageError, Store
+from modules_registry.storage import RemoteGoneError, StorageError, Store
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub_client import HubClient
+    from modules_registry.storage.hub_client import RemoteStoreClient
 
 LEFT_BEHIND_S = 24 * 3600  # an upload that has not ended by then never will
 KEPT_BYTES = 1_000_000  # smaller files stay here, so that pages never wait for the Hub
@@ -53,12 +53,12 @@ def sweep_files() -> None:
     for version in Version.objects.filter(module__deleted_at__isnull=False):
         files = set(version.files.values_list("sha256", flat=True))
         delete_unless_needed(version)  # kept for compositions, which may be gone by now
-        blobs_forget(files)
+        delete_unnamed_blobs(files)
     sweep_incoming()
     modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
     sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
-    blobs_forget(orphans(modules_registry_blobs.store()))
-    if there_is_a_hub() and settings.HUB_STORE_CACHE_MB:
+    delete_unnamed_blobs(orphans(modules_registry_blobs.store()))
+    if has_remote_store() and settings.HUB_STORE_CACHE_MB:
         evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
 
 
@@ -85,7 +85,7 @@ def in_portions(hashes: Iterable[str]) -> Iterator[set[str]]:
 
 def evict(limit_bytes: int) -> int:
     """Remove files that the Hub has too, least recently used first, until the rest fits; returns how many."""
-    blobs = hub_store().by_last_use()
+    blobs = remote_store().by_last_use()
     excess, evicted = sum(blob.size_bytes for blob in blobs) - limit_bytes, 0
     for blob in blobs:
         if excess <= 0:
@@ -99,7 +99,7 @@ def evict(limit_bytes: int) -> int:
 @transaction.atomic
 def evict_one(sha256: str) -> bool:
     lock_blobs(shared=False)  # no row may come to name it meanwhile
-    is_on_the_hub = selectors.can_be_fetched_again(sha256)
+    is_on_the_hub = selectors.is_stored_remotely(sha256)
     if is_on_the_hub:
         modules_registry_blobs.store().delete(sha256)
     return is_on_the_hub
@@ -119,44 +119,46 @@ def findings() -> Iterator[Finding]:
     store = modules_registry_blobs.store()
     yield from missing(store)
     for sha256 in store.verify():
-        yield Finding("altered", f"{named(sha256)} has other bytes than were stored.", sha256)
+        yield Finding("altered", f"{blob_name(sha256)} has other bytes than were stored.", sha256)
     for sha256 in orphans(store):
         yield Finding("orphaned", f"{sha256} belongs to nothing.", sha256)
-    if there_is_a_hub():
-        yield from wrong_on_the_hub()
+    if has_remote_store():
+        yield from remote_findings()
 
 
 def missing(store: Store) -> Iterator[Finding]:
     for model in stored_file_models():
         for row in model._default_manager.iterator():
             if not store.exists(row.sha256) and not can_be_evicted(row.sha256):
-                sentence = f"{described(row)} is missing: {row.sha256}."
+                sentence = f"{row_name(row)} is missing: {row.sha256}."
                 yield Finding("missing", sentence, row.sha256)
 
 
 def can_be_evicted(sha256: str) -> bool:
-    return there_is_a_hub() and hub_file(sha256) is not None
+    return has_remote_store() and find_remote_file(sha256) is not None
 
 
-def wrong_on_the_hub() -> Iterator[Finding]:
-    hub = hub_store().hub
+def remote_findings() -> Iterator[Finding]:
+    hub = remote_store().hub
     for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
         try:
             hub.require_there(repository.repo_id)
             for version in repository.module.versions.exclude(hub_commit_id=""):
                 yield from wrong_with_version(hub, repository, version)
-        except HubGoneError as error:
+        except RemoteGoneError as error:
             yield Finding("hub", str(error), repository=repository)
         except StorageError as error:
             yield Finding("hub", f"{repository.repo_id} could not be looked at: {error}")
 
 
-def wrong_with_version(hub: "HubClient", repository: HubRepository, version: Version) -> Iterator[Finding]:
+def wrong_with_version(
+    hub: "RemoteStoreClient", repository: HubRepository, version: Version
+) -> Iterator[Finding]:
     files = dict(version.files.values_list("path", "sha256"))
     place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
     try:
         altered = hub.altered(repository.repo_id, version.hub_commit_id, files)
-    except HubGoneError:
+    except RemoteGoneError:
         yield Finding("hub", f"There is no {place} any more.", version=version)
         return
     for path in altered:
@@ -166,9 +168,9 @@ def wrong_with_version(hub: "HubClient", repository: HubRepository, version: Ver
 def is_gone(repository: HubRepository) -> bool:
     """Whether the Hub says that it has no such repository; it may also say nothing."""
     try:
-        hub_store().hub.require_there(repository.repo_id)
+        remote_store().hub.require_there(repository.repo_id)
     except StorageError as error:
-        return isinstance(error, HubGoneError)
+        return isinstance(error, RemoteGoneError)
     return False
 
 
@@ -177,7 +179,7 @@ def repair(finding: Finding) -> bool:
     store = modules_registry_blobs.store()
     try:
         if finding.kind == "orphaned":
-            blobs_forget([finding.sha256])
+            delete_unnamed_blobs([finding.sha256])
         elif finding.repository is not None:
             repository_renew(finding.repository)
         elif finding.kind == "hub":
@@ -203,16 +205,16 @@ def stored_file_models() -> list[type[StoredFile]]:
     return [model for model in apps.get_models() if issubclass(model, StoredFile)]
 
 
-def named(sha256: str) -> str:
+def blob_name(sha256: str) -> str:
     """What a person knows a file by."""
     for model in stored_file_models():
         row = model._default_manager.filter(sha256=sha256).first()
         if row is not None:
-            return described(row)
+            return row_name(row)
     return sha256
 
 
-def described(row: StoredFile) -> str:
+def row_name(row: StoredFile) -> str:
     if isinstance(row, VersionFile):
         return f"{row.path} of {row.version.module.full_name} ({row.version.revision})"
     owner = next(field.name for field in row._meta.fields if isinstance(field, ForeignKey))

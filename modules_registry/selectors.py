@@ -14,7 +14,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from modules_registry.blobs import open_stored
 from modules_registry.cards import Card, check_card
-from modules_registry.core.compatibility import Base, Candidate, reason_not_composable
+from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.models import BaseModel, Module, Origin, StoredFile, Version, VersionFile
@@ -219,13 +219,13 @@ def not_composable_because(version: Version) -> str:
     if version.base_id is not None:
         return ""
     base = BaseModel.objects.filter(name=version.base_name).first()
-    reason = reason_not_composable(as_candidate(version), library_of(base))
+    reason = reason_not_composable(facts_of_version(version), library_of(base))
     return reason.message if reason else f"Its layers are not those of {version.base_name} in this library."
 
 
-def as_candidate(version: Version) -> Candidate:
+def facts_of_version(version: Version) -> ModuleFacts:
     """A version, as the rules of what goes together see it."""
-    return Candidate(
+    return ModuleFacts(
         name=version.module.full_name,
         base=version.base_name,
         revision=version.base_revision or None,

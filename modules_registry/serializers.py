@@ -9,9 +9,9 @@ from rest_framework import serializers
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
-from modules_registry.licenses.names import LICENCES
-from modules_registry.lineage import ComposedFrom, Parent, composed_from, used_in
-from modules_registry.mirror.selectors import HubCopy, hub_copy
+from modules_registry.licenses.names import LICENSES
+from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
+from modules_registry.mirror.selectors import RemoteCopy, remote_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
@@ -24,7 +24,7 @@ class FileSerializer(serializers.ModelSerializer[VersionFile]):
         fields = ["path", "sha256", "size_bytes"]
 
 
-class HubCopySerializer(serializers.Serializer[HubCopy]):
+class HubCopySerializer(serializers.Serializer[RemoteCopy]):
     """A version's copy on the Hub behind this site."""
 
     state = serializers.ChoiceField(choices=["stored", "waiting", "failed"])
@@ -86,7 +86,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
 
     @extend_schema_field(HubCopySerializer(allow_null=True))
     def get_hub_copy(self, version: Version) -> dict[str, Any] | None:
-        copy = hub_copy(version)
+        copy = remote_copy(version)
         return dict(HubCopySerializer(copy).data) if copy else None
 
     def get_not_composable_because(self, version: Version) -> str:
@@ -132,7 +132,7 @@ class ModulePageSerializer(serializers.Serializer[dict[str, Any]]):
     results = ModuleSerializer(many=True)
 
 
-class ParentSerializer(serializers.Serializer[Parent]):
+class ParentSerializer(serializers.Serializer[VisibleParent]):
     """A module that went into another one."""
 
     id = serializers.CharField(source="module.full_name")
@@ -249,7 +249,7 @@ class ModuleInput(FilesInput):
     )
     name = serializers.CharField(max_length=NAME_LENGTH_MAX)
     sentence = serializers.CharField(max_length=300, help_text="What it was trained for.")
-    licence = serializers.ChoiceField(choices=list(LICENCES))
+    licence = serializers.ChoiceField(choices=list(LICENSES))
     tags = TagsField(required=False, help_text="Repeat it, or separate tags by commas.")
     private = serializers.BooleanField(required=False, default=False, help_text="Nobody else sees it.")
 
@@ -258,7 +258,7 @@ class ModuleChange(serializers.Serializer[dict[str, Any]]):
     """What is left out stays as it is."""
 
     sentence = serializers.CharField(required=False, max_length=300)
-    licence = serializers.ChoiceField(required=False, choices=list(LICENCES))
+    licence = serializers.ChoiceField(required=False, choices=list(LICENSES))
     tags = TagsField(required=False)
     private = serializers.BooleanField(required=False)
     card = serializers.CharField(

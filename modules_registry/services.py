@@ -17,10 +17,10 @@ from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
-from modules_registry.blobs import blobs_forget, stored, there_is_a_hub
+from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.errors import CARD_FILE
-from modules_registry.files.validation import Accepted, check_files, checked_card
-from modules_registry.licenses.names import LICENCES
+from modules_registry.files.validation import AcceptedFiles, check_files, normalize_card
+from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
@@ -63,8 +63,8 @@ def module_publish(
         tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
     with refusals.noted():
         accepted = check_files(config_file, weights_file, card_file, base_name=base)
-    refusals.say()
-    with stored(accepted.files) as blobs:
+    refusals.raise_all()
+    with store_files(accepted.files) as blobs:
         module_insert(module)
         module.tags.set(tags_named(tag_names))
         version = version_insert(module, author, message or "First version", blobs, facts_of(accepted))
@@ -92,7 +92,7 @@ def version_add(
     """
     require_writable(author, module.namespace)
     accepted = check_files(config_file, weights_file, card_file, base_name=base)
-    with stored(accepted.files) as blobs:
+    with store_files(accepted.files) as blobs:
         head = lock_head(module)
         before = blobs_of(head)
         files = {path: blob for path, blob in before.items() if path == CARD_FILE} | blobs
@@ -119,7 +119,7 @@ def module_edit(
     """Change what is said about a module; None leaves a thing as it is. Another card is a new version."""
     require_writable(editor, module.namespace)
     tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
-    with stored({} if card is None else {CARD_FILE: checked_card(card.encode())}) as blobs:
+    with store_files({} if card is None else {CARD_FILE: normalize_card(card.encode())}) as blobs:
         head = lock_head(module)
         if private is not None:
             module.private = private
@@ -154,7 +154,7 @@ def module_delete(*, editor: User, module: Module) -> None:
         delete_unless_needed(version)
     repository_request(module)
     audit_record(actor=editor, action="module.delete", subject=module.full_name)
-    transaction.on_commit(partial(blobs_forget, hashes))
+    transaction.on_commit(partial(delete_unnamed_blobs, hashes))
 
 
 @transaction.atomic
@@ -171,7 +171,7 @@ def download_count(*, version: Version, client: str) -> None:
 
 def repository_request(module: Module) -> None:
     """Something of a published module changed: let the Hub behind this site know, once it is committed."""
-    if there_is_a_hub():
+    if has_remote_store():
         repository = repository_queue(module)
         transaction.on_commit(partial(sync_repository.delay, str(repository.pk)))
 
@@ -210,7 +210,7 @@ def describe(
     if sentence is not None:
         module.sentence = one_line(sentence, "sentence", SENTENCE_LENGTH_MAX)
     if licence is not None:
-        module.licence = checked_licence(licence)
+        module.licence = require_license(licence)
     return normalise_tags(tags or [])
 
 
@@ -222,9 +222,9 @@ def one_line(text: str, field: str, length_max: int) -> str:
     return text
 
 
-def checked_licence(licence: str) -> str:
-    if licence and licence not in LICENCES:
-        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENCES)}."
+def require_license(licence: str) -> str:
+    if licence and licence not in LICENSES:
+        message = f"“{licence[:60]}” is not a licence we know. Use one of: {', '.join(LICENSES)}."
         raise Refusal("bad_licence", message, fields={"licence": [message]})
     return licence
 
@@ -327,7 +327,7 @@ def commit_id(
     return hashlib.sha1(canonical.encode(), usedforsecurity=False).hexdigest()
 
 
-def facts_of(accepted: Accepted) -> dict[str, object]:
+def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
     """What the gate read, as a version's columns."""
     facts = accepted.facts
     return {

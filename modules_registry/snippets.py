@@ -20,10 +20,10 @@ SIGN_IN = """\
 export HF_ENDPOINT={site}
 hf auth login --token lh_…"""
 
-Snippet = dict[str, str]
+ModuleSnippet = dict[str, str]
 
 
-def snippets_for_module(module: Module, version: Version, site: str) -> list[Snippet]:
+def snippets_for_module(module: Module, version: Version, site: str) -> list[ModuleSnippet]:
     """By name where the library has the base too; else first the files, then their folder."""
     address = f"{site}/{module.full_name}/resolve/{version.revision}"
     download = download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE])
@@ -41,7 +41,7 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Sni
     ]
 
 
-def snippets_for_base(base: BaseModel, site: str) -> list[Snippet]:
+def snippets_for_base(base: BaseModel, site: str) -> list[ModuleSnippet]:
     task_type = "CAUSAL_LM" if base.kind == BaseModel.Kind.CAUSAL else "SEQ_2_SEQ_LM"
     code = TRANSFORMERS.format(auto_class=AUTO_CLASSES[task_type], base=base.name)
     files = [file.path for file in base.files.all()]
@@ -52,7 +52,7 @@ def snippets_for_base(base: BaseModel, site: str) -> list[Snippet]:
     ]
 
 
-def upload_snippets(module: Module, site: str) -> list[Snippet]:
+def upload_snippets(module: Module, site: str) -> list[ModuleSnippet]:
     """How its owner brings files from a terminal or from Python."""
     return [
         {"label": "Shell: say once who you are and where", "code": SIGN_IN.format(site=site)},
@@ -64,11 +64,11 @@ def upload_snippets(module: Module, site: str) -> list[Snippet]:
     ]
 
 
-def endpoint_snippet(site: str) -> Snippet:
+def endpoint_snippet(site: str) -> ModuleSnippet:
     return {"label": "Shell: let Hugging Face's libraries look here", "code": f"export HF_ENDPOINT={site}"}
 
 
-def peft_snippet(version: Version, module: str) -> Snippet:
+def peft_snippet(version: Version, module: str) -> ModuleSnippet:
     auto_class = AUTO_CLASSES.get(version.task_type, AUTO_CLASSES["SEQ_2_SEQ_LM"])
     return {
         "label": "Python",
@@ -76,7 +76,7 @@ def peft_snippet(version: Version, module: str) -> Snippet:
     }
 
 
-def download_snippet(folder: str, address: str, files: list[str]) -> Snippet:
+def download_snippet(folder: str, address: str, files: list[str]) -> ModuleSnippet:
     lines = [f"curl -fL --create-dirs --output-dir {folder} --remote-name-all"]
     lines += [f"  {address}/{file}" for file in files]
     return {"label": "Shell: download the files", "code": " \\\n".join(lines)}

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from hub_site.jobs.celery_app import app
-from hub_site.jobs.leases import RING_AGAIN
+from hub_site.jobs.leases import REQUEUE_AFTER
 from modules_registry import maintenance
 from modules_registry.mirror import runner
 
@@ -17,18 +17,18 @@ def sync_repository(repository_id: str) -> None:
 def sweep_repositories() -> None:
     """Ring for repositories on the Hub that wait, or that nobody has rung for."""
     for repository_id in runner.sweep_repositories():
-        ring_for(repository_id)
+        queue_sync(repository_id)
 
 
 @app.task(ignore_result=True)
 def look_for_repositories() -> None:
     """Find out what vanished from the Hub, or was shown or hidden there by somebody else."""
     for repository_id in runner.look_for_repositories():
-        ring_for(repository_id)
+        queue_sync(repository_id)
 
 
-def ring_for(repository_id: UUID) -> None:
-    sync_repository.apply_async((str(repository_id),), expires=RING_AGAIN.total_seconds())
+def queue_sync(repository_id: UUID) -> None:
+    sync_repository.apply_async((str(repository_id),), expires=REQUEUE_AFTER.total_seconds())
 
 
 @app.task(ignore_result=True)

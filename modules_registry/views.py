@@ -28,7 +28,7 @@ from modules_registry.forms import (
     initial_description,
 )
 from modules_registry.lineage import composed_from, used_in
-from modules_registry.mirror.selectors import hub_copy
+from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
 from modules_registry.rendering import markdown_html
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
@@ -248,7 +248,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "card": markdown_html(card.body),
         "not_composable_because": selectors.not_composable_because(version),
         "origin": selectors.origin_of(version),
-        "hub_copy": hub_copy(version),
+        "hub_copy": remote_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),

@@ -19,12 +19,12 @@ class Fault:
     """What is done to requests whose method and path fit, so many times."""
 
     fits: Callable[[str, str], bool]
-    spoil: Callable[["Handler"], None]
+    spoil: Callable[["FaultyHubHandler"], None]
     times: int = 1
 
 
 @dataclass
-class AwkwardHub:
+class FaultyHub:
     """In front of the Hub at `behind`; without one, of a few files by path."""
 
     behind: str = ""
@@ -34,7 +34,9 @@ class AwkwardHub:
     tokens: list[str] = field(default_factory=list)  # as they came, request by request
     endpoint: str = ""
 
-    def spoil(self, method: str, part: str, how: Callable[["Handler"], None], times: int = 1) -> None:
+    def spoil(
+        self, method: str, part: str, how: Callable[["FaultyHubHandler"], None], times: int = 1
+    ) -> None:
         """Let the next requests of this method, with this in their path, meet a fault."""
 
         def fits(asked: str, path: str) -> bool:
@@ -50,9 +52,9 @@ class AwkwardHub:
         return None
 
 
-class Handler(BaseHTTPRequestHandler):
+class FaultyHubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    hub: AwkwardHub
+    hub: FaultyHub
 
     def answer_any(self) -> None:
         self.hub.asked.append(f"{self.command} {self.path}")
@@ -102,19 +104,19 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: the tests read `asked`."""
 
 
-def status(code: int, **headers: str) -> Callable[[Handler], None]:
+def status(code: int, **headers: str) -> Callable[[FaultyHubHandler], None]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler: handler.send(code, named, b"")
 
 
-def reset(handler: Handler) -> None:
+def reset(handler: FaultyHubHandler) -> None:
     """Break the connection as a crashed server does, not as one that says goodbye."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
     handler.close_connection = True
 
 
-def truncated(handler: Handler) -> None:
+def truncated(handler: FaultyHubHandler) -> None:
     """Half of the body, and then nothing more."""
     code, headers, content = handler.honest()
     handler.send(code, headers, content[: len(content) // 2], length=len(content))
@@ -123,33 +125,33 @@ def truncated(handler: Handler) -> None:
     handler.close_connection = True
 
 
-def wrong_bytes(handler: Handler) -> None:
+def wrong_bytes(handler: FaultyHubHandler) -> None:
     """The right length, the wrong content."""
     handler.pass_on(lambda content: bytes(byte ^ 1 for byte in content[:100]) + content[100:])
 
 
-def too_many_bytes(handler: Handler) -> None:
+def too_many_bytes(handler: FaultyHubHandler) -> None:
     handler.pass_on(lambda content: content + b"more")
 
 
-def silent(until: threading.Event) -> Callable[[Handler], None]:
+def silent(until: threading.Event) -> Callable[[FaultyHubHandler], None]:
     """No answer, for as long as the test lasts."""
 
-    def wait(handler: Handler) -> None:
+    def wait(handler: FaultyHubHandler) -> None:
         until.wait(60)
         handler.close_connection = True
 
     return wait
 
 
-def redirect_to(address: str) -> Callable[[Handler], None]:
+def redirect_to(address: str) -> Callable[[FaultyHubHandler], None]:
     return lambda handler: handler.send(302, {"Location": address}, b"")
 
 
 @contextmanager
-def awkward_hub(behind: str = "") -> Iterator[AwkwardHub]:
-    hub = AwkwardHub(behind)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub}))
+def awkward_hub(behind: str = "") -> Iterator[FaultyHub]:
+    hub = FaultyHub(behind)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (FaultyHubHandler,), {"hub": hub}))
     server.daemon_threads = True
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from hub_site.embedded.folders import DataFolder
 from hub_site.embedded.processes import wait_for
-from hub_site.embedded.record import Record
+from hub_site.embedded.record import SupervisorRecord
 
 READY_TIMEOUT_S = 240
 AWKWARD_NAME = "a folder with a long name, " * 5  # longer than a socket's path may be
@@ -77,8 +77,8 @@ class Hub:
         return self.output.read_text(encoding="utf-8")
 
     @property
-    def record(self) -> Record:
-        return Record.read(self.folder)
+    def record(self) -> SupervisorRecord:
+        return SupervisorRecord.read(self.folder)
 
     def pid(self, part: str) -> int:
         return self.record.parts[part][0].pid

@@ -74,11 +74,11 @@ class ServedSite:
             self.process.terminate()
             self.process.wait(timeout=20)
 
-    def client(self, home: Path, *, token: str = "", python: Path | str = sys.executable) -> "HubClient":
-        return HubClient(self, home, token=token, python=Path(python))
+    def client(self, home: Path, *, token: str = "", python: Path | str = sys.executable) -> "HubCommandLine":
+        return HubCommandLine(self, home, token=token, python=Path(python))
 
 
-class HubClient:
+class HubCommandLine:
     """A person's machine with the Hub's client on it, its settings as they come, pointed at the site."""
 
     def __init__(self, site: ServedSite, home: Path, *, token: str, python: Path) -> None:

@@ -25,50 +25,50 @@ import torch
 from torch import Tensor
 
 from composer.core.evaluation import report
-from composer.core.evaluation.ablation import losses_without, shortened
+from composer.core.evaluation.ablation import ablation_losses, limit_rank
 from composer.core.evaluation.baselines import (
+    BaselineComparison,
+    BaselineResult,
     Cost,
-    Exam,
-    Race,
-    Rival,
+    HeldOutQuestions,
     left_out_of,
     lora_left_out,
     mean_length,
 )
-from composer.core.evaluation.cross_validation import LeavingOut, losses_of_parts
+from composer.core.evaluation.cross_validation import CrossValidation, losses_of_parts
 from composer.core.evaluation.export import (
-    Parent,
+    ParentModule,
     loaded_by_peft,
     require_same_logits,
     searched_logits,
     write_adapter,
     write_card,
 )
-from composer.core.evaluation.scoring import require_room
+from composer.core.evaluation.scoring import require_prompts_fit
 from composer.core.evaluation.verdict import (
-    LeftOut,
+    LeftOutLosses,
     Verdict,
     verdict_left_out,
     verdict_on_held_out,
+    verdict_without_baselines,
     verdict_without_evidence,
-    verdict_without_rivals,
 )
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.search.dispatch import Fitting
-from composer.core.search.journal import Journal, Record, Step, read_record, state_event
+from composer.core.search.dispatch import WeightSearch
+from composer.core.search.journal import Journal, SearchRecord, SearchStep, read_record, state_event
 from composer.core.search.nevergrad_search import require_optimizer
-from composer.core.selection.compatibility import compatible, joined_ranks, select_modules
+from composer.core.selection.compatibility import joined_ranks, select_compatible, select_modules
 from composer.core.selection.screening import Screening, context_sha256, read_screened
-from composer.core.selection.similarity import delta_likeness, task_text, text_likeness
+from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices, stages
 from composer.core.spec.errors import InvalidJobError, StopSearch
-from composer.core.spec.examples import read_examples, require_without_shots
-from composer.core.spec.job_spec import Job, read_job
-from composer.core.spec.metrics import counted, longest_useful_answer
+from composer.core.spec.examples import read_examples, require_disjoint
+from composer.core.spec.job_spec import JobSpec, read_job_spec
+from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 
@@ -87,17 +87,17 @@ def run(folder: Path, on_event: OnEvent) -> None:
     Raises:
         ComposeError: the job cannot be done; the message is for the reader of the page.
     """
-    composition = Composition(read_job(folder), on_event)
+    composition = CompositionRun(read_job_spec(folder), on_event)
     unfinished = folder / "out.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     composition.make(unfinished)
     shutil.rmtree(folder / "out", ignore_errors=True)
     unfinished.rename(folder / "out")
-    composition.tell({"event": "done"})
+    composition.emit({"event": "done"})
 
 
 @dataclass
-class Composition:
+class CompositionRun:
     """One run and its results so far. `make` calls the stages in the order of the methods.
 
     Attributes:
@@ -108,7 +108,7 @@ class Composition:
         rows: of the baselines and the composition, as in report.json, by key.
     """
 
-    job: Job
+    job: JobSpec
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
     stop_is_asked: bool = False
@@ -128,7 +128,7 @@ class Composition:
             self.evaluate(out)
             self.report(out)
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def emit(self, event: dict[str, Any]) -> None:
         """Report an event to the caller; remember StopSearch until the search can end."""
         try:
             self.on_event(event)
@@ -138,7 +138,7 @@ class Composition:
     @contextmanager
     def stage(self, stage: Stage, text: str, **facts: Any) -> Iterator[None]:
         """Report that a stage begins, and measure its seconds. No result depends on the clock."""
-        self.tell({"event": "stage", "stage": stage.name, "text": text, **facts})
+        self.emit({"event": "stage", "stage": stage.name, "text": text, **facts})
         started = time.monotonic()
         yield
         self.seconds[stage.name] = round(time.monotonic() - started, 3)
@@ -154,20 +154,20 @@ class Composition:
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
         text = stages.LOAD.text(base=job.base_name, modules=modules_counted(len(job.modules)))
         with self.stage(stages.LOAD, text):
-            self.shots = read_examples(job.folder / "examples.jsonl", choices.SHOTS_LIMIT)
+            self.examples = read_examples(job.folder / "examples.jsonl", choices.EXAMPLES_LIMIT)
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
-            require_without_shots(self.held_out, self.shots)
+            require_disjoint(self.held_out, self.examples)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
-            self.base = BaseModel.load(
+            self.base = FrozenBaseModel.load(
                 job.base_folder,
                 job.template,
                 precision=job.precision,
                 device=job.device,
                 name=job.base_name,
             )
-            require_room(self.base, self.held_out, "Held-out example")
-            fitting, self.left_out = compatible(
+            require_prompts_fit(self.base, self.held_out, "Held-out example")
+            fitting, self.left_out = select_compatible(
                 modules,
                 self.base.linear_layers(),
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
@@ -176,7 +176,7 @@ class Composition:
             self.fitting = [job.modules[i] for i in fitting]
             self.everything = stack_modules([modules[i] for i in fitting]).to(self.base.device)
             self.base.hook(layer.path for layer in self.everything.layers)
-            self.scorer = FewShotScorer(self.base, self.base.encode(self.shots))
+            self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
 
     def screen(self) -> None:
@@ -187,8 +187,10 @@ class Composition:
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
-                self.leaving_out = LeavingOut(job, self.scorer, everything, self.screening, self._chosen_by)
-                self.kept = self._chosen_by(range(len(self.shots)))
+                self.cross_validation = CrossValidation(
+                    job, self.scorer, everything, self.screening, self._chosen_by
+                )
+                self.kept = self._chosen_by(range(len(self.examples)))
                 self.alone = torch.tensor(self.screening.losses(self.kept))
             self.sources = [self.fitting[i] for i in self.kept]
             self.stack = everything.subset(self.kept)
@@ -200,25 +202,25 @@ class Composition:
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
-                fitting = Fitting(
+                search = WeightSearch(
                     self.job,
                     self.scorer,
                     self.method,
-                    self.shots,
+                    self.examples,
                     losses_of_parts(self.scorer, self.stack, self.job.template, self.alone.tolist()),
                     self._token_mean(self.base_nats),
                 )
-                self.planned = fitting.planned_steps()
-                self.found = fitting.find(
+                self.planned = search.planned_steps()
+                self.found = search.find(
                     Journal(
                         self._on_step,
-                        on_state=lambda state: self.tell(state_event(state)),
-                        record=recorded(self.job.folder),
+                        on_state=lambda state: self.emit(state_event(state)),
+                        record=read_search_record(self.job.folder),
                     )
                 )
                 self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
                 self.by_module = self.method.by_module(self.found.weights)
-                self.objective_value = float(fitting.values(self.weights))
+                self.objective_value = float(search.values(self.weights))
                 self.lora = self._lora()
                 self.final_nats = self.scorer.nats_of(self.adapters)
 
@@ -233,7 +235,7 @@ class Composition:
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
-                Parent(source.name, source.revision, weight)
+                ParentModule(source.name, source.revision, weight)
                 for source, weight in zip(self.sources, self.by_module, strict=True)
                 if weight != 0
             ]
@@ -243,26 +245,28 @@ class Composition:
                 base_name=self.job.base_name,
                 method=self.job.method,
                 parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
-                text=f"Weights fitted on {len(self.shots)} examples, where the loss is "
+                text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
                 f"(the base alone: {self._token_mean(self.base_nats):.3f}).",
             )
             expected = searched_logits(self.base, self.scorer.batch, self.adapters)
             with loaded_by_peft(self.base, out) as wrapped:
                 require_same_logits(self.base, wrapped, self.scorer.batch, expected)
-            self.tell({"event": "adapter", "folder": out.name})
+            self.emit({"event": "adapter", "folder": out.name})
 
     def evaluate(self, out: Path) -> None:
         """Answer the held-out examples by the written adapter, measure each baseline, find the verdict."""
         n = len(self.held_out)
-        on = f"on {counted(n, 'held-out example')}" if n else "without held-out examples"
+        on = f"on {count_noun(n, 'held-out example')}" if n else "without held-out examples"
         with self.stage(stages.EVALUATE, stages.EVALUATE.text(examples=on)):
-            exam, answers = self._exam(), None
-            if exam is not None:
+            questions, answers = self._held_out_questions(), None
+            if questions is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
-                    (answers,) = self.base.answers(exam.prompts, exam.max_new_tokens, {}, wrapped=wrapped)
+                    (answers,) = self.base.answers(
+                        questions.prompts, questions.max_new_tokens, {}, wrapped=wrapped
+                    )
             composed_left_out, single_left_out = self._left_out()
-            self.composed = Rival(
+            self.composed = BaselineResult(
                 "composed",
                 "This composition",
                 "",
@@ -270,21 +274,23 @@ class Composition:
                 answers,
                 self.spent,
                 composed_left_out,
-                mean_length(self.base, exam.prompts if exam else [self.base.prompt(self.shots[0].input)]),
+                mean_length(
+                    self.base, questions.prompts if questions else [self.base.prompt(self.examples[0].input)]
+                ),
             )
             self._tell_row(self.composed)
-            self.rivals = []
+            self.baselines = []
             if self.job.baselines != "none":
-                for rival in self._race(exam, single_left_out).rivals():
-                    self.rivals.append(rival)
-                    self._tell_row(rival)
+                for baseline in self._comparison(questions, single_left_out).measure_all():
+                    self.baselines.append(baseline)
+                    self._tell_row(baseline)
             self.verdict = self._verdict()
-            self.without = losses_without(
+            self.ablation = ablation_losses(
                 self.scorer,
                 self.method,
                 self.found.weights,
-                cut_to=self.lora.rank if self.lora.energy_kept < 1 else None,
-                whole=self._token_mean(self.final_nats),
+                rank_max=self.lora.rank if self.lora.energy_kept < 1 else None,
+                composed_loss=self._token_mean(self.final_nats),
             )
 
     def report(self, out: Path) -> None:
@@ -307,14 +313,14 @@ class Composition:
             "energy_kept": self.lora.energy_kept,
             "base": {"name": job.base_name, "revision": job.base_revision},
             "template": job.template,
-            "n_shots": len(self.shots),
+            "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
             "modules_left_out": [{"name": out.name, "reason": out.reason} for out in self.left_out],
             "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
             "objective_value": self.objective_value,
-            "baselines": [self.rows[rival.key] for rival in (*self.rivals, self.composed)],
+            "baselines": [self.rows[baseline.key] for baseline in (*self.baselines, self.composed)],
             "verdict": {"decision": self.verdict.decision, "text": self.verdict.text},
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
@@ -347,9 +353,9 @@ class Composition:
                 for template, scaling in zip(templates, stack.scalings.tolist(), strict=True)
             ],
             modules=[report.weights_sha256(source) for source in self.fitting],
-            shots=self.shots,
+            examples=self.examples,
             known=read_screened(lines_of(self.job.folder / "screened.jsonl")),
-            tell=self.tell,
+            tell=self.emit,
         )
 
     def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
@@ -373,19 +379,19 @@ class Composition:
         columns = []
         texts = [self.fitting[i].text for i in indices]
         if any(text.strip() for text in texts):
-            task = task_text([self.shots[i] for i in numbers], self.job.sentence)
-            columns.append(text_likeness(self.base, task, texts))
+            task = task_text([self.examples[i] for i in numbers], self.job.sentence)
+            columns.append(text_similarity(self.base, task, texts))
         best = self.screening.best_known(numbers)
         if best is not None:
-            likeness = delta_likeness(self.everything, best)
-            columns.append([likeness[i] for i in indices])
+            similarity = delta_similarity(self.everything, best)
+            columns.append([similarity[i] for i in indices])
         if not columns:
             raise InvalidJobError(
                 "near:K needs the text of some module, its README.md, or screen:K before it."
             )
         return joined_ranks(columns)
 
-    def _on_step(self, step: Step) -> None:
+    def _on_step(self, step: SearchStep) -> None:
         by_module = self.method.by_module(step.weights)
         event = {
             "event": "step",
@@ -397,7 +403,7 @@ class Composition:
         }
         if by_module != step.weights and len(step.weights) <= VECTOR_TOLD:
             event["vector"] = list(step.weights)
-        self.tell(event)
+        self.emit(event)
         if self.stop_is_asked:
             raise StopSearch
 
@@ -405,63 +411,67 @@ class Composition:
         """Return the composed adapter, cut to the rank of the job."""
         lora = self.method.lora(self.found.weights)
         if self.job.rank is not None:
-            lora = shortened(lora, self.job.rank)
+            lora = limit_rank(lora, self.job.rank)
         # A cut adapter differs from the searched one, so it is scored as it is written. Any other is scored
         # as it was searched, so that the export can compare the two.
         self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
         return lora
 
-    def _exam(self) -> Exam | None:
+    def _held_out_questions(self) -> HeldOutQuestions | None:
         if not self.held_out:
             return None
         inputs = tuple(example.input for example in self.held_out)
         prompts = tuple(map(self.base.prompt, inputs))
-        return Exam(inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens))
+        return HeldOutQuestions(
+            inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens)
+        )
 
-    def _race(self, exam: Exam | None, single_left_out: LeftOut | None) -> Race:
-        return Race(
+    def _comparison(
+        self, questions: HeldOutQuestions | None, single_left_out: LeftOutLosses | None
+    ) -> BaselineComparison:
+        return BaselineComparison(
             job=self.job,
             scorer=self.scorer,
             method=self.method,
             stack=self.stack,
-            shots=self.shots,
-            exam=exam,
+            examples=self.examples,
+            questions=questions,
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
         )
 
-    def _tell_row(self, rival: Rival) -> None:
-        row = self.rows[rival.key] = report.baseline_row(rival, self.held_out)
-        self.tell({"event": "baseline", **row})
+    def _tell_row(self, baseline: BaselineResult) -> None:
+        row = self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)
+        self.emit({"event": "baseline", **row})
 
-    def _left_out(self) -> tuple[LeftOut | None, LeftOut | None]:
+    def _left_out(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """Return the left-out losses of the composition and of the best single module; None where unknown."""
-        if len(self.shots) < 2:
+        if len(self.examples) < 2:
             return None, None
         by_the_way = self.found.left_out is not None and not any(
-            selector.reads_the_shots for selector in parse_selectors(self.job.select)
+            selector.depends_on_examples for selector in parse_selectors(self.job.select)
         )
         is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
         if not by_the_way and not is_needed:  # then left-out losses are not worth a search for each fold
             return None, None
         return self._judged_without_each()
 
-    def _judged_without_each(self) -> tuple[LeftOut | None, LeftOut | None]:
+    def _judged_without_each(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """Return the same as `_left_out`, whatever it costs."""
         with self.spent.counted(self.scorer):
-            composed = self.leaving_out.composed(self.found.left_out, self.kept)
+            composed = self.cross_validation.composition_nats(self.found.left_out, self.kept)
         tokens = self.scorer.label_tokens
-        return left_out_of(composed, tokens), left_out_of(self.leaving_out.single(), tokens)
+        return left_out_of(composed, tokens), left_out_of(self.cross_validation.single_module_nats(), tokens)
 
     def _verdict(self) -> Verdict:
-        if not self.rivals and self.composed.answers is not None:
-            return verdict_without_rivals(self.composed.answers, self.held_out)
-        if not self.rivals:
+        if not self.baselines and self.composed.answers is not None:
+            return verdict_without_baselines(self.composed.answers, self.held_out)
+        if not self.baselines:
             return verdict_without_evidence("No baseline was measured.")
         if self.composed.answers is None:
             return self.verdict_from_shots()
-        answers = {r.key: r.answers for r in (*self.rivals, self.composed) if r.answers is not None}
+        answers = {r.key: r.answers for r in (*self.baselines, self.composed) if r.answers is not None}
         return verdict_on_held_out(answers, self.held_out, self._best_name())
 
     def verdict_from_shots(self) -> Verdict:
@@ -470,9 +480,9 @@ class Composition:
             return verdict_without_evidence("There are no held-out examples.")
         return verdict_left_out(self.left_out_by_key(), self._best_name())
 
-    def left_out_by_key(self) -> dict[str, LeftOut]:
+    def left_out_by_key(self) -> dict[str, LeftOutLosses]:
         """Return the left-out losses of composition and baselines, by key; compute those still missing."""
-        known = {r.key: r.left_out for r in (*self.rivals, self.composed)}
+        known = {r.key: r.left_out for r in (*self.baselines, self.composed)}
         if known["composed"] is None:
             known["composed"], known["best_single"] = self._judged_without_each()
         if known.get("lora_on_shots") is None:
@@ -488,7 +498,7 @@ class Composition:
         return float(token_mean(nats, self.scorer.label_tokens))
 
     def _module_rows(self) -> list[dict[str, Any]]:
-        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.without, strict=True)
+        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.ablation, strict=True)
         return [
             {
                 "name": source.name,
@@ -510,13 +520,13 @@ class Composition:
 
     def _predictions(self) -> list[dict[str, Any]]:
         """Return rows with the answers of base model and composition; none if one was not measured."""
-        before = next((rival.answers for rival in self.rivals if rival.key == "zero_shot"), None)
+        before = next((baseline.answers for baseline in self.baselines if baseline.key == "zero_shot"), None)
         if before is None or self.composed.answers is None:
             return []
         return report.prediction_rows(self.held_out, before, self.composed.answers)
 
 
-def recorded(folder: Path) -> Record:
+def read_search_record(folder: Path) -> SearchRecord:
     """Return the steps and states of an earlier attempt at this job; an empty record if there was none."""
     return read_record(lines_of(folder / "steps.jsonl"))
 

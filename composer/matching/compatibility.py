@@ -3,16 +3,16 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from composer.core.spec.choices import METHODS, TAKES_ANY_SHAPE, names
+from composer.core.spec.choices import METHODS, TAKES_ANY_SHAPE, choice_names
 from modules_registry import selectors as registry
-from modules_registry.core.compatibility import Base, Candidate, Reason, reasons_against
+from modules_registry.core.compatibility import Base, ModuleFacts, Reason, reasons_against
 from modules_registry.models import BaseModel, Module, Version
 
 CHOICES_SHOWN_MAX, MISFITS_SHOWN_MAX = 500, 50
 
 
 @dataclass(frozen=True)
-class Fit:
+class ModuleCompatibility:
     """A module, and what speaks against composing it on a base by a method."""
 
     version: Version
@@ -20,7 +20,7 @@ class Fit:
     reasons: tuple[Reason, ...]
 
     @property
-    def fits(self) -> bool:
+    def is_compatible(self) -> bool:
         return not self.reasons
 
 
@@ -38,22 +38,25 @@ class ModuleToChoose:
         return all(word in text for word in words.lower().split())
 
 
-def fits(base: BaseModel, method: str, owner: object) -> list[Fit]:
+def check_compatibility(base: BaseModel, method: str, owner: object) -> list[ModuleCompatibility]:
     """Every module of the base that the owner may see, with what speaks against it under this method."""
-    return fits_of(list(registry.composable_versions(base, owner)), base, method)
+    return compatibility_of(list(registry.composable_versions(base, owner)), base, method)
 
 
-def fits_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[Fit]:
+def compatibility_of(versions: Sequence[Version], base: BaseModel, method: str) -> list[ModuleCompatibility]:
     reasons = reasons_of(versions, base, takes_any_shape=method in TAKES_ANY_SHAPE)
     called = [version.module.full_name for version in versions]
-    return [Fit(version, name, reasons[name]) for version, name in zip(versions, called, strict=True)]
+    return [
+        ModuleCompatibility(version, name, reasons[name])
+        for version, name in zip(versions, called, strict=True)
+    ]
 
 
 def reasons_of(
     versions: Sequence[Version], base: BaseModel, *, takes_any_shape: bool
 ) -> dict[str, tuple[Reason, ...]]:
     """What speaks against each, by its name; of a method only whether it adds whole updates counts."""
-    candidates = [candidate_of(version, base) for version in versions]
+    candidates = [module_facts(version, base) for version in versions]
     return reasons_against(candidates, Base(base.name, base.revision), factor_by_factor=not takes_any_shape)
 
 
@@ -71,7 +74,7 @@ def modules_to_choose_from(
 def every_module(base: BaseModel, owner: object) -> list[ModuleToChoose]:
     versions = list(registry.composable_versions(base, owner))
     by_rule = {rule: reasons_of(versions, base, takes_any_shape=rule) for rule in (True, False)}
-    by_method = {method: by_rule[method in TAKES_ANY_SHAPE] for method in names(METHODS)}
+    by_method = {method: by_rule[method in TAKES_ANY_SHAPE] for method in choice_names(METHODS)}
     composable = [
         ModuleToChoose(
             version,
@@ -102,8 +105,8 @@ def why_not(version: Version, base: BaseModel) -> str:
     return f"It was trained on {version.base_name}, not on {base.name}."
 
 
-def candidate_of(version: Version, base: BaseModel) -> Candidate:
-    return Candidate(
+def module_facts(version: Version, base: BaseModel) -> ModuleFacts:
+    return ModuleFacts(
         name=version.module.full_name,
         base=base.name if version.base_id == base.pk else version.base_name,
         revision=None,  # the gate held it against the library's own revision

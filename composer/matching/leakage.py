@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from composer.core.spec.examples import Example, is_storable
 from composer.matching import compatibility as matching_compatibility
-from composer.matching.compatibility import Fit
+from composer.matching.compatibility import ModuleCompatibility
 from composer.models import Composition
 from composer.models import Example as ExampleRow
 from composer.task.demo_tasks import ready_made_pairs
@@ -25,15 +25,15 @@ def made_from(examples: Collection[Example], owner: object) -> set[int]:
         composition__published_as__isnull=False,
         input__in={pair.input for pair in wanted},
     ).values_list("input", "output", "composition__owner", "composition__published_as__module")
-    own = getattr(owner, "pk", None)
-    known = [(Example(given, output), whose == own, module) for given, output, whose, module in rows]
+    owner_pk = getattr(owner, "pk", None)
+    known = [(Example(given, output), whose == owner_pk, module) for given, output, whose, module in rows]
     ready_made = ready_made_pairs() if known else frozenset()
     return with_descendants(
         {module for pair, is_own, module in known if pair in wanted and (is_own or pair in ready_made)}
     )
 
 
-def own_modules(composition: Composition) -> list[str]:
+def leaking_modules(composition: Composition) -> list[str]:
     """Those of its modules that were made from some of its own examples: somebody named them by hand."""
     pairs = [Example(*row) for row in composition.examples.values_list("input", "output")]
     made = made_from(pairs, composition.owner)
@@ -41,37 +41,41 @@ def own_modules(composition: Composition) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Fitting:
+class CompatibleModules:
     """The modules that fit a base, apart from those that were composed from some of the task's own examples.
 
     Such a module has the answers in it: it would win, and say nothing about the others.
     """
 
-    free: list[Fit]
-    own: list[Fit]
+    clean: list[ModuleCompatibility]
+    leaking: list[ModuleCompatibility]
 
 
-def fitting_modules(base: BaseModel, method: str, examples: Sequence[Example], owner: object) -> Fitting:
+def find_compatible_modules(
+    base: BaseModel, method: str, examples: Sequence[Example], owner: object
+) -> CompatibleModules:
     """All that fit and that the owner may see (none: everybody)."""
-    fits = [fit for fit in matching_compatibility.fits(base, method, owner) if fit.fits]
-    own = made_from(examples, owner)
-    return Fitting(
-        free=[fit for fit in fits if fit.version.module_id not in own],
-        own=[fit for fit in fits if fit.version.module_id in own],
+    compatibilities = [
+        fit for fit in matching_compatibility.check_compatibility(base, method, owner) if fit.is_compatible
+    ]
+    leaking = made_from(examples, owner)
+    return CompatibleModules(
+        clean=[fit for fit in compatibilities if fit.version.module_id not in leaking],
+        leaking=[fit for fit in compatibilities if fit.version.module_id in leaking],
     )
 
 
-def own_modules_words(names: Sequence[str]) -> str:
+def leakage_text(names: Sequence[str]) -> str:
     """What to know before, and after, such modules are composed because somebody named them."""
-    return own_words(", ".join(names), len(names))
+    return leakage_sentence(", ".join(names), len(names))
 
 
-def own_modules_counted(count: int) -> str:
+def leakage_text_without_names(count: int) -> str:
     """The same for a reader who may not know their names."""
-    return own_words("One of its modules" if count == 1 else f"{count} of its modules", count)
+    return leakage_sentence("One of its modules" if count == 1 else f"{count} of its modules", count)
 
 
-def own_words(which: str, count: int) -> str:
+def leakage_sentence(which: str, count: int) -> str:
     was, it, fits, has = ("was", "it", "fits", "has") if count == 1 else ("were", "they", "fit", "have")
     return (
         f"{which} {was} made from some of these very examples, and {it} {fits} them for that alone: trust "

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.core.spec.examples import Example, example_sha256
-from composer.matching.compatibility import Fit
-from composer.matching.leakage import fitting_modules
+from composer.matching.compatibility import ModuleCompatibility
+from composer.matching.leakage import find_compatible_modules
 from composer.models import ScreenedLoss
 from modules_registry.models import BaseModel, Module, Version
 
@@ -22,11 +22,11 @@ SHARED_SHOWN_MAX = 3
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankedModule:
     """A module that fits, and why it stands where it stands."""
 
-    fit: Fit
-    likeness: float  # from 0 to 1, of its words to the task's
+    fit: ModuleCompatibility
+    similarity: float  # from 0 to 1, of its words to the task's
     shared: tuple[str, ...]  # words it has in common with the task, the rarest first
     nats: float | None  # its mean loss alone on these very examples; None: not tried yet
 
@@ -39,52 +39,56 @@ class Candidate:
     @property
     def is_known(self) -> bool:
         """Something speaks for or against it; otherwise it only has its place in the alphabet."""
-        return self.nats is not None or self.likeness > 0
+        return self.nats is not None or self.similarity > 0
 
     @property
     def rank(self) -> tuple[bool, float, float, str]:
         """Those that were tried come first, by their loss; then by words; then by name."""
         tried = self.nats is not None
-        return (not tried, self.nats or 0.0, -self.likeness, self.fit.name)
+        return (not tried, self.nats or 0.0, -self.similarity, self.fit.name)
 
 
-def candidates(
+def rank_modules(
     base: BaseModel,
     method: str,
-    words: str,
-    shots: Sequence[Example],
+    task_text: str,
+    examples: Sequence[Example],
     *,
     held_out: Sequence[Example] = (),
     owner: object = None,
-) -> list[Candidate]:
+) -> list[RankedModule]:
     """Every module to choose among, the most promising first."""
-    return ranked(fitting_modules(base, method, [*shots, *held_out], owner).free, words, shots)
+    return rank_compatible(
+        find_compatible_modules(base, method, [*examples, *held_out], owner).clean, task_text, examples
+    )
 
 
-def ranked(fitting: Sequence[Fit], words: str, shots: Sequence[Example]) -> list[Candidate]:
-    texts = dict(zip((fit.name for fit in fitting), module_words(fitting), strict=True))
+def rank_compatible(
+    compatible: Sequence[ModuleCompatibility], task_text: str, examples: Sequence[Example]
+) -> list[RankedModule]:
+    texts = dict(zip((fit.name for fit in compatible), module_words(compatible), strict=True))
     rarity = rarity_of(texts.values())
-    task = words_of(" ".join([words, *(f"{pair.input} {pair.output}" for pair in shots)]))
-    losses = losses_known([fit.version for fit in fitting], shots)
+    task = words_of(" ".join([task_text, *(f"{pair.input} {pair.output}" for pair in examples)]))
+    losses = losses_known([fit.version for fit in compatible], examples)
     found = [
-        candidate(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
-        for fit in fitting
+        rank_module(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
+        for fit in compatible
     ]
     return sorted(found, key=lambda candidate: candidate.rank)
 
 
-def candidate(
-    fit: Fit, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
-) -> Candidate:
+def rank_module(
+    fit: ModuleCompatibility, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
+) -> RankedModule:
     shared = sorted(words & task, key=lambda word: (-rarity[word], word))
     # A word that most modules have says nothing: its rarity is about zero.
     weight = sum(rarity[word] for word in shared)
     size = math.sqrt(sum(rarity[word] ** 2 for word in words)) or 1.0
     telling = tuple(word for word in shared if rarity[word] > 1.0)[:SHARED_SHOWN_MAX]
-    return Candidate(fit, weight / size, telling, nats)
+    return RankedModule(fit, weight / size, telling, nats)
 
 
-def module_words(fits: Sequence[Fit]) -> list[set[str]]:
+def module_words(fits: Sequence[ModuleCompatibility]) -> list[set[str]]:
     """What each module's author says of it in few words: name, sentence, tags."""
     tags: dict[int, list[str]] = {}
     carried = Module.tags.through.objects.filter(module__in=[fit.version.module_id for fit in fits])
@@ -105,12 +109,12 @@ def rarity_of(texts: Iterable[set[str]]) -> dict[str, float]:
     return {word: math.log(len(texts) / count) for word, count in counts.items()}
 
 
-def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[str, float]:
+def losses_known(versions: Sequence[Version], examples: Sequence[Example]) -> dict[str, float]:
     """Mean nats an example by a module's hash, of those that were tried on all of these examples.
 
     Of several ways to try (a template, a precision), the one that tells of most modules.
     """
-    hashes = {example_sha256(shot) for shot in shots}
+    hashes = {example_sha256(example) for example in examples}
     modules = [version.weights_sha256 for version in versions]
     rows = ScreenedLoss.objects.filter(example_sha256__in=hashes, module_sha256__in=modules)
     nats: dict[str, dict[str, list[float]]] = {}
@@ -123,14 +127,14 @@ def losses_known(versions: Sequence[Version], shots: Sequence[Example]) -> dict[
     return max(means, key=len, default={})
 
 
-def chosen_for_me(
-    fitting: Sequence[Fit], level: str, words: str, shots: Sequence[Example]
-) -> tuple[str, list[Fit]]:
+def select_automatically(
+    compatible: Sequence[ModuleCompatibility], level: str, task_text: str, examples: Sequence[Example]
+) -> tuple[str, list[ModuleCompatibility]]:
     """The selection that “choose for me” means, and its modules: all that fit, or the best."""
     most = most_for_me(level)
-    if len(fitting) <= most:
-        return "all", list(fitting)
-    return "chosen", [candidate.fit for candidate in ranked(fitting, words, shots)[:most]]
+    if len(compatible) <= most:
+        return "all", list(compatible)
+    return "chosen", [candidate.fit for candidate in rank_compatible(compatible, task_text, examples)[:most]]
 
 
 def most_for_me(level: str) -> int:

@@ -8,7 +8,7 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.selection import parse_selectors
 from composer.matching import compatibility
-from composer.matching.leakage import fitting_modules
+from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX
 from composer.models import Composition
 from hub_site.accounts.models import User
@@ -20,7 +20,7 @@ from modules_registry.models import BaseModel, Version
 NEAR = "near:"  # a choice of modules by their texts
 
 
-def selection_left(composition: Composition) -> str:
+def remaining_selection(composition: Composition) -> str:
     """What is left to choose among its modules: who was drawn first or chosen by hand is a row already."""
     first, _, rest = composition.selection.partition("+")
     if first == "chosen" or first.startswith("random:"):
@@ -47,7 +47,7 @@ def modules_selected(
     seed: int,
     examples: Sequence[Example],
     owner: User,
-) -> list[compatibility.Fit]:
+) -> list[compatibility.ModuleCompatibility]:
     """The modules that will take part, or that the core chooses among, pinned now.
 
     A draw that comes first is made here, so that out of a large library only those drawn are fetched.
@@ -57,23 +57,23 @@ def modules_selected(
     require_selectors(rest if first == "chosen" else selection)
     if first == "chosen":
         return require_few(require_all_fit(chosen, base, method))
-    return require_few(drawn(require_fitting(base, method, examples, owner), first, seed))
+    return require_few(draw_modules(require_fitting(base, method, examples, owner), first, seed))
 
 
 def require_fitting(
     base: BaseModel, method: str, examples: Sequence[Example], owner: User
-) -> list[compatibility.Fit]:
+) -> list[compatibility.ModuleCompatibility]:
     """The modules that fit and were not made from these examples, if there are any."""
-    fitting = fitting_modules(base, method, examples, owner)
-    if not fitting.free:
+    compatible = find_compatible_modules(base, method, examples, owner)
+    if not compatible.clean:
         problem = (
             f"No module in the library can be composed on {base.name} with this method. Upload one first."
-            if not fitting.own
+            if not compatible.leaking
             else f"All modules that fit {base.name} were made from some of these very examples. "
             "Name them to compose them all the same, or upload another one first."
         )
         raise field_refusal("no_compatible_module", "modules", problem)
-    return fitting.free
+    return compatible.clean
 
 
 def require_selectors(text: str) -> None:
@@ -88,36 +88,45 @@ def require_selectors(text: str) -> None:
         raise field_refusal("bad_selection", "selection", problem) from error
 
 
-def require_all_fit(chosen: Sequence[Version], base: BaseModel, method: str) -> list[compatibility.Fit]:
+def require_all_fit(
+    chosen: Sequence[Version], base: BaseModel, method: str
+) -> list[compatibility.ModuleCompatibility]:
     unique = list({version.pk: version for version in chosen}.values())
     if not unique:
         raise field_refusal(
             "no_modules", "modules", "Choose at least one module, or let all of them take part."
         )
-    fits = compatibility.fits_of(unique, base, method)
-    problems = [f"{fit.name}: {reason.message}" for fit in fits for reason in fit.reasons]
+    compatibilities = compatibility.compatibility_of(unique, base, method)
+    problems = [f"{fit.name}: {reason.message}" for fit in compatibilities for reason in fit.reasons]
     if problems:
         message = f"{' '.join(problems[:3])} Leave out what does not fit."
         raise Refusal("modules_do_not_match", message, fields={"modules": problems})
-    return fits
+    return compatibilities
 
 
-def drawn(fitting: Sequence[compatibility.Fit], selector: str, seed: int) -> list[compatibility.Fit]:
+def draw_modules(
+    compatible: Sequence[compatibility.ModuleCompatibility], selector: str, seed: int
+) -> list[compatibility.ModuleCompatibility]:
     """Some of them by `random:K`; all of them by any other selector, which the core follows."""
     name, _, number = selector.partition(":")
     if name != "random":
-        return list(fitting)
+        return list(compatible)
     count = int(number)
-    if count > len(fitting):
-        problem = f"{count} modules cannot be drawn: {len(fitting)} fit. Draw at most so many, or take all."
-        raise field_refusal("bad_selection", "selection", problem)
-    return random.Random(seed).sample(list(fitting), count)
-
-
-def require_few(fits: Sequence[compatibility.Fit]) -> list[compatibility.Fit]:
-    if len(fits) > MODULES_MAX:
+    if count > len(compatible):
         problem = (
-            f"These are {len(fits)} modules; at most {MODULES_MAX} are composed at once. Draw some at random."
+            f"{count} modules cannot be drawn: {len(compatible)} fit. Draw at most so many, or take all."
+        )
+        raise field_refusal("bad_selection", "selection", problem)
+    return random.Random(seed).sample(list(compatible), count)
+
+
+def require_few(
+    compatibilities: Sequence[compatibility.ModuleCompatibility],
+) -> list[compatibility.ModuleCompatibility]:
+    if len(compatibilities) > MODULES_MAX:
+        problem = (
+            f"These are {len(compatibilities)} modules; at most {MODULES_MAX} are composed at once. "
+            "Draw some at random."
         )
         raise field_refusal("too_many_modules", "modules", problem)
-    return list(fits)
+    return list(compatibilities)

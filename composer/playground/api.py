@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from composer.playground import selectors
-from composer.playground.selectors import Asker, Target
+from composer.playground.selectors import Requester, Target
 from composer.playground.serializers import QuestionSerializer, TryOutSerializer
 from composer.playground.services import tryout_ask, tryout_wait, tryout_watch
 from hub_site.accounts.authentication import TokenScope
@@ -38,7 +38,7 @@ class TryingApi(APIView):
             raise Http404
         question = QuestionSerializer(data=request.data)
         question.is_valid(raise_exception=True)
-        tryout = tryout_ask(asker=Asker(request.user), target=target, **question.validated_data)
+        tryout = tryout_ask(requester=Requester(request.user), target=target, **question.validated_data)
         tryout_wait(tryout, seconds=WAIT_S)
         code = status.HTTP_200_OK if tryout.is_finished else status.HTTP_202_ACCEPTED
         address = {"Location": f"/api/v1/tryouts/{tryout.pk}"}
@@ -86,7 +86,7 @@ class TryOutApi(TryingApi):
     )
     def get(self, request: SignedInApiRequest, tryout_id: UUID) -> Response:
         """A question of yours and its answers. Ask again until is_finished."""
-        tryout = selectors.tryout_of(Asker(request.user), tryout_id)
+        tryout = selectors.tryout_of(Requester(request.user), tryout_id)
         if tryout is None:
             raise Http404
         tryout_watch(tryout)

@@ -7,33 +7,33 @@ from contextlib import contextmanager
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
-from composer.playground.selectors import Asker
+from composer.playground.selectors import Requester
 from hub_site.accounts.models import User
 
 SECRET = "try_secret"  # in a visitor's session: the key to the answers
 
 
-def asker_of(request: HttpRequest) -> Asker:
+def requester_of(request: HttpRequest) -> Requester:
     """The account, or the browser; one that has asked nothing yet owns no question."""
     if isinstance(request.user, User):
-        return Asker(request.user)
+        return Requester(request.user)
     return visitor(request, request.session.get(SECRET, ""))
 
 
 @contextmanager
-def remembered_asker(request: HttpRequest) -> Iterator[Asker]:
-    """As asker_of; a visitor's browser is given its secret, unless what is asked inside is refused."""
+def requester_with_session(request: HttpRequest) -> Iterator[Requester]:
+    """As requester_of; a visitor's browser is given its secret, unless what is asked inside is refused."""
     if isinstance(request.user, User):
-        yield Asker(request.user)
+        yield Requester(request.user)
         return
     secret = request.session.get(SECRET) or secrets.token_urlsafe()
     yield visitor(request, secret)
     request.session[SECRET] = secret
 
 
-def visitor(request: HttpRequest, secret: str) -> Asker:
+def visitor(request: HttpRequest, secret: str) -> Requester:
     address = str(request.META.get("REMOTE_ADDR", ""))
-    return Asker(None, hashed("session", secret) if secret else "", hashed("address", address))
+    return Requester(None, hashed("session", secret) if secret else "", hashed("address", address))
 
 
 def hashed(kind: str, value: str) -> str:

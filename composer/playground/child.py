@@ -15,19 +15,19 @@ from typing import Any
 from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFast  # noqa: F401
 
 from composer.core.model.answering import AnsweringBase
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.spec.errors import ComposeError
 from composer.playground.residents import BASE_FOLDER, QUESTIONS
 from hub_site.jobs.launcher import is_out_of_memory
 
-Event = dict[str, Any]
+AnswerEvent = dict[str, Any]
 
 
-def run(folder: Path, on_event: Callable[[Event], None]) -> None:
+def run(folder: Path, on_event: Callable[[AnswerEvent], None]) -> None:
     """Load the base, then answer what comes through the pipe until nobody holds its other end."""
     answering = AnsweringBase(
         # a view of its file: its pages are shared, and every bit can be held against its hash
-        BaseModel.load(folder / BASE_FOLDER, device="auto", packs=False, name="of this adapter")
+        FrozenBaseModel.load(folder / BASE_FOLDER, device="auto", packs=False, name="of this adapter")
     )
     on_event({"event": "loaded"})
     with answering.base.threads_that_pay(), (folder / QUESTIONS).open(encoding="utf-8") as questions:
@@ -37,7 +37,7 @@ def run(folder: Path, on_event: Callable[[Event], None]) -> None:
             on_event({"event": "unchanged"})
 
 
-def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> Event:
+def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> AnswerEvent:
     """Both answers, or why there are none. The base speaks first, before anything of the adapter is read."""
     limits = {"max_new_tokens": asked["max_new_tokens"], "limit_s": asked["limit_s"]}
     try:
@@ -50,7 +50,7 @@ def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> Even
     except Exception as error:  # noqa: BLE001  it is told on, without its text
         if is_out_of_memory(error):
             raise MemoryError from None
-        raise RuntimeError(told_without_texts(error)) from None
+        raise RuntimeError(redacted_error(error)) from None
     return {
         "event": "answered",
         "prompt": prompt,
@@ -60,7 +60,7 @@ def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> Even
     }
 
 
-def told_without_texts(error: Exception) -> str:
+def redacted_error(error: Exception) -> str:
     """The type, and the path to the line; a library's own message may quote the prompt."""
     places = [
         f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)

@@ -61,7 +61,7 @@ class Question:
     put_adapter: PutFiles
 
 
-class Resident:
+class LoadedBase:
     """One base. It starts with its first question, after a crash, and after every ANSWERS_MAX answers."""
 
     def __init__(self, folder: Path, launcher: Launcher, limits: Limits) -> None:
@@ -80,7 +80,7 @@ class Resident:
         """Load the base, unless it stands ready."""
         if self.is_loaded:
             return
-        self.leave()
+        self.unload()
         self._folder.mkdir(parents=True, mode=0o700)
         put_base(self._folder / BASE_FOLDER)
         os.mkfifo(self._folder / QUESTIONS, mode=0o600)
@@ -88,7 +88,7 @@ class Resident:
         self._questions = os.open(self._folder / QUESTIONS, os.O_RDWR | os.O_CLOEXEC)
         self._child = self._launcher.start_child(self._folder, self._limits)
         self._events = self._child.events(TICK_S)
-        self._hear({"loaded"}, LOAD_TIMEOUT_S, on_tick, late=LoadTimedOut)
+        self._wait_for_event({"loaded"}, LOAD_TIMEOUT_S, on_tick, late=LoadTimedOut)
 
     def ask(self, question: Question, on_tick: OnTick) -> Mapping[str, Any]:
         """The event "answered", or "declined" with its code and message. Settle afterwards, or leave.
@@ -109,21 +109,21 @@ class Resident:
             # The pipe is empty and holds 64 KB, more than any question has: this never waits.
             os.write(self._questions, json.dumps(asked, ensure_ascii=False).encode() + b"\n")
             self._answers += 1
-            return self._hear({"answered", "declined"}, 2 * question.limit_s + SPARE_S, on_tick)
+            return self._wait_for_event({"answered", "declined"}, 2 * question.limit_s + SPARE_S, on_tick)
         finally:
             shutil.rmtree(self._folder / ADAPTER_FOLDER, ignore_errors=True)
 
-    def settle(self, on_tick: OnTick) -> None:
+    def wait_until_unchanged(self, on_tick: OnTick) -> None:
         """Wait until the child has found its base unchanged.
 
         Raises:
             ChildRefused: it was changed; the base must leave.
         """
-        self._hear({"unchanged"}, SETTLE_TIMEOUT_S, on_tick)
+        self._wait_for_event({"unchanged"}, SETTLE_TIMEOUT_S, on_tick)
         if self._answers >= ANSWERS_MAX:
-            self.leave()
+            self.unload()
 
-    def leave(self) -> None:
+    def unload(self) -> None:
         """End the child and clear its folder; the next question starts another. Harmless twice."""
         if self._child is not None:
             self._child.kill()
@@ -131,7 +131,7 @@ class Resident:
             self._child, self._questions, self._answers = None, -1, 0
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _hear(
+    def _wait_for_event(
         self, wanted: set[str], timeout_s: float, on_tick: OnTick, late: type[TimedOut] = TimedOut
     ) -> Mapping[str, Any]:
         deadline = time.monotonic() + timeout_s
@@ -144,55 +144,55 @@ class Resident:
         raise ChildBroke("The child ended by itself, without an answer.")
 
 
-class Residents:
+class LoadedBases:
     """At most `most` bases at once, each for one question at a time; the least recently used one leaves."""
 
     def __init__(self, folder: Path, launcher: Launcher, limits: Limits, most: int) -> None:
         self._folder, self._launcher, self._limits, self._most = folder, launcher, limits, most
-        self._by_key: dict[str, Resident] = {}  # the least recently used first
+        self._by_key: dict[str, LoadedBase] = {}  # the least recently used first
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, key: str, on_tick: OnTick) -> Iterator[Resident]:
+    def taken(self, key: str, on_tick: OnTick) -> Iterator[LoadedBase]:
         """The base with this key, once it is free and there is room for it; nobody else's meanwhile."""
-        resident = self._take(key, on_tick)
+        loaded_base = self._take(key, on_tick)
         try:
-            yield resident
+            yield loaded_base
         finally:
             with self._changed:
-                resident.is_busy = False
+                loaded_base.is_busy = False
                 self._changed.notify_all()
 
     def is_free(self, key: str) -> bool:
         """Whether a question would be taken at once."""
-        resident = self._by_key.get(key)
-        if resident is not None:
-            return not resident.is_busy
+        loaded_base = self._by_key.get(key)
+        if loaded_base is not None:
+            return not loaded_base.is_busy
         return len(self._by_key) < self._most or any(not each.is_busy for each in self._by_key.values())
 
     def keys(self) -> list[str]:
         with self._changed:
             return list(self._by_key)
 
-    def leave(self) -> None:
+    def unload_all(self) -> None:
         """All of them; whoever still asks one hears that it is gone."""
         with self._changed:
-            for resident in self._by_key.values():
-                resident.leave()
+            for loaded_base in self._by_key.values():
+                loaded_base.unload()
             self._by_key.clear()
 
-    def _take(self, key: str, on_tick: OnTick) -> Resident:
+    def _take(self, key: str, on_tick: OnTick) -> LoadedBase:
         with self._changed:
             while not self.is_free(key):
                 self._changed.wait(TICK_S)
                 on_tick()
-            resident = self._by_key.pop(key, None) or self._newcomer(key)
-            resident.is_busy = True
-            self._by_key[key] = resident  # the most recently used last
-            return resident
+            loaded_base = self._by_key.pop(key, None) or self._make_base(key)
+            loaded_base.is_busy = True
+            self._by_key[key] = loaded_base  # the most recently used last
+            return loaded_base
 
-    def _newcomer(self, key: str) -> Resident:
+    def _make_base(self, key: str) -> LoadedBase:
         if len(self._by_key) >= self._most:
             oldest = next(key for key, each in self._by_key.items() if not each.is_busy)
-            self._by_key.pop(oldest).leave()
-        return Resident(self._folder / key, self._launcher, self._limits)
+            self._by_key.pop(oldest).unload()
+        return LoadedBase(self._folder / key, self._launcher, self._limits)

@@ -21,11 +21,11 @@ from django.utils import timezone
 
 from composer.playground import selectors
 from composer.playground.models import KEPT, TryOut
-from composer.playground.residents import ANSWERS_MAX, Question, Resident, Residents, TimedOut
+from composer.playground.residents import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import Stopping, require_going_on
+from hub_site.jobs.work import Stopping, raise_if_stopping
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
@@ -33,7 +33,7 @@ from modules_registry.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
-RING_AGAIN = timedelta(seconds=10)  # how long a question waits before its bell may have been lost
+REQUEUE_AFTER = timedelta(seconds=10)  # how long a question waits before its bell may have been lost
 ALIVE_EVERY_S = 2.0
 CRASHED = (
     "The model crashed over this question and is started again. "
@@ -62,8 +62,8 @@ def launcher() -> Launcher:
 
 
 @cache
-def residents() -> Residents:
-    return Residents(
+def loaded_bases() -> LoadedBases:
+    return LoadedBases(
         residents_folder() / f"{socket.gethostname()}-{os.getpid()}",
         launcher(),
         Limits(
@@ -81,7 +81,7 @@ def start_launcher() -> None:
 
 
 def stop_launcher() -> None:
-    residents().leave()
+    loaded_bases().unload_all()
     launcher().stop()
 
 
@@ -96,11 +96,11 @@ def tryout_run(tryout_id: UUID) -> None:
         logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
         return
     try:
-        with residents().taken(key_of(tryout.base), require_going_on) as resident:
-            if claim(tryout, is_cold=not resident.is_loaded):
-                answer(tryout, resident)
+        with loaded_bases().taken(key_of(tryout.base), raise_if_stopping) as loaded_base:
+            if claim(tryout, is_cold=not loaded_base.is_loaded):
+                answer(tryout, loaded_base)
     except Stopping:
-        let_go(tryout)
+        requeue(tryout)
 
 
 def key_of(base: BaseModel) -> str:
@@ -114,39 +114,39 @@ def claim(tryout: TryOut, *, is_cold: bool) -> bool:
     return bool(waiting.update(status=Status.RUNNING, is_cold=is_cold, started_at=now, alive_at=now))
 
 
-def let_go(tryout: TryOut) -> None:
+def requeue(tryout: TryOut) -> None:
     TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING).update(status=Status.QUEUED, alive_at=None)
 
 
-def answer(tryout: TryOut, resident: Resident) -> None:
+def answer(tryout: TryOut, loaded_base: LoadedBase) -> None:
     """Ask the base, and close the row by what came of it. A base that did not end well leaves."""
     keep_alive = still_ours(tryout)
     try:
-        close(tryout, ask(tryout, resident, keep_alive))
-        resident.settle(require_going_on)
+        close(tryout, ask(tryout, loaded_base, keep_alive))
+        loaded_base.wait_until_unchanged(raise_if_stopping)
     except StorageError as error:
         fail(tryout, error.code, str(error))
     except (TimedOut, ChildRefused) as refusal:
-        resident.leave()
+        loaded_base.unload()
         logger.warning("try-out %s: %s", tryout.pk, refusal.code)
         fail(tryout, refusal.code, SENTENCES.get(refusal.code, str(refusal)))
     except ChildDied as death:
-        resident.leave()
+        loaded_base.unload()
         logger.error("try-out %s: %s", tryout.pk, death)
         fail(tryout, "crashed", CRASHED)
     except (Stopping, Gone) as reason:
-        resident.leave()
+        loaded_base.unload()
         if isinstance(reason, Stopping):
             raise
     except Exception:
-        resident.leave()
+        loaded_base.unload()
         fail(tryout, "broken", BROKEN)
         raise  # Celery logs it with the traceback
 
 
-def ask(tryout: TryOut, resident: Resident, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
+def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
     base_files = dict(tryout.base.files.values_list("path", "sha256"))
-    resident.start(partial(fetch_base, base_files), keep_alive)
+    loaded_base.start(partial(fetch_base, base_files), keep_alive)
     files = selectors.adapter_files(tryout)
     wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
     question = Question(
@@ -157,7 +157,7 @@ def ask(tryout: TryOut, resident: Resident, keep_alive: Callable[[], None]) -> M
         limit_s=settings.HUB_TRY_ANSWER_S,
         put_adapter=partial(fetch_files, wanted),
     )
-    return resident.ask(question, keep_alive)
+    return loaded_base.ask(question, keep_alive)
 
 
 def fetch_base(files: Mapping[str, str], folder: Path) -> None:
@@ -177,7 +177,7 @@ def still_ours(tryout: TryOut) -> Callable[[], None]:
 
     def look() -> None:
         nonlocal next_s
-        require_going_on()
+        raise_if_stopping()
         if time.monotonic() < next_s:
             return
         next_s = time.monotonic() + ALIVE_EVERY_S
@@ -188,11 +188,11 @@ def still_ours(tryout: TryOut) -> Callable[[], None]:
     return look
 
 
-def close(tryout: TryOut, told: Mapping[str, Any]) -> None:
-    if told["event"] == "declined":
-        fail(tryout, told["code"], told["message"])
+def close(tryout: TryOut, message: Mapping[str, Any]) -> None:
+    if message["event"] == "declined":
+        fail(tryout, message["code"], message["message"])
         return
-    result = {name: value for name, value in told.items() if name != "event"}
+    result = {name: value for name, value in message.items() if name != "event"}
     finish(tryout, status=Status.DONE, result=result)
 
 
@@ -210,7 +210,7 @@ def sweep() -> list[UUID]:
     """Forget what is a day old; returns the questions whose bell should ring again."""
     now = timezone.now()
     TryOut.objects.filter(created_at__lt=now - KEPT).delete()
-    waiting = TryOut.objects.waiting().filter(created_at__lt=now - RING_AGAIN)
+    waiting = TryOut.objects.waiting().filter(created_at__lt=now - REQUEUE_AFTER)
     return list(waiting.values_list("pk", flat=True))
 
 

@@ -28,7 +28,7 @@ TABLE_LINE = re.compile(r"^\s*\|(?P<first>[^|]*)\|(?P<second>[^|]*)\|\s*$")
 
 
 @dataclass(frozen=True)
-class Asker:
+class Requester:
     """Who asks: an account, or a browser without one."""
 
     user: User | None
@@ -153,23 +153,23 @@ def is_short(text: str) -> bool:
     return 0 < len(text) <= EXAMPLE_CHARACTERS_MAX
 
 
-def tryout_of(asker: Asker, tryout_id: UUID) -> TryOut | None:
+def tryout_of(requester: Requester, tryout_id: UUID) -> TryOut | None:
     """The asker's own question; a stranger's does not exist."""
     rows = TryOut.objects.select_related(
         "base", "version__module__namespace", "version__base", "composition__base"
     )
-    if asker.user is not None:
-        return rows.filter(pk=tryout_id, owner=asker.user).first()
-    if not asker.session_hash:
+    if requester.user is not None:
+        return rows.filter(pk=tryout_id, owner=requester.user).first()
+    if not requester.session_hash:
         return None
-    return rows.filter(pk=tryout_id, owner=None, session_hash=asker.session_hash).first()
+    return rows.filter(pk=tryout_id, owner=None, session_hash=requester.session_hash).first()
 
 
-def asked_by(asker: Asker) -> TryOutQuerySet:
+def tryouts_of(requester: Requester) -> TryOutQuerySet:
     """Everything this asker has asked in the last day; without an account: this address."""
-    if asker.user is not None:
-        return TryOut.objects.filter(owner=asker.user)
-    return TryOut.objects.filter(owner=None, address_hash=asker.address_hash)
+    if requester.user is not None:
+        return TryOut.objects.filter(owner=requester.user)
+    return TryOut.objects.filter(owner=None, address_hash=requester.address_hash)
 
 
 def in_line() -> int:
@@ -185,7 +185,7 @@ def ahead_of(tryout: TryOut) -> int:
     return earlier.count() + TryOut.objects.running().count()
 
 
-def is_worker_away(tryout: TryOut) -> bool:
+def is_worker_missing(tryout: TryOut) -> bool:
     """Whether it has waited too long for that while nothing is being answered."""
     waited = timezone.now() - tryout.created_at
     return tryout.status == Status.QUEUED and waited > PICKED_UP and not is_anybody_answering()
@@ -194,7 +194,7 @@ def is_worker_away(tryout: TryOut) -> bool:
 def is_nobody_coming() -> bool:
     """Whether the queue stands still."""
     first = TryOut.objects.waiting().first()
-    return first is not None and is_worker_away(first)
+    return first is not None and is_worker_missing(first)
 
 
 def is_slow(tryout: TryOut) -> bool:

@@ -11,7 +11,7 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.templates import require_template
 from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
-from composer.playground.selectors import Asker, Target
+from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
@@ -37,7 +37,7 @@ INTERRUPTED = "The worker that was answering went away. Ask again: another one s
 
 def tryout_ask(
     *,
-    asker: Asker,
+    requester: Requester,
     target: Target,
     text: str,
     template: str = "",
@@ -48,19 +48,19 @@ def tryout_ask(
     Raises:
         Refusal: it cannot be asked (422, 409), too often (429), or too many ask at once (503).
     """
-    require_may_ask(asker)
+    require_may_ask(requester)
     base = require_base(target)
     template = template or target.template
     require_texts(text, template)
     require_tokens(max_new_tokens)
     with transaction.atomic():
         one_at_a_time()
-        require_not_too_often(asker)
-        require_room()
+        require_not_too_often(requester)
+        require_queue_quota()
         tryout = TryOut.objects.create(
-            owner=asker.user,
-            session_hash=asker.session_hash,
-            address_hash=asker.address_hash,
+            owner=requester.user,
+            session_hash=requester.session_hash,
+            address_hash=requester.address_hash,
             version=target.version,
             composition=target.composition,
             base=base,
@@ -98,13 +98,13 @@ def tryout_wait(tryout: TryOut, *, seconds: float) -> None:
         tryout.refresh_from_db()
 
 
-def may_ask(asker: Asker) -> bool:
+def may_ask(requester: Requester) -> bool:
     """Whether this site lets visitors ask, or it is none."""
-    return asker.user is not None or settings.HUB_TRY_VISITORS_PER_MINUTE > 0
+    return requester.user is not None or settings.HUB_TRY_VISITORS_PER_MINUTE > 0
 
 
-def require_may_ask(asker: Asker) -> None:
-    if not may_ask(asker):
+def require_may_ask(requester: Requester) -> None:
+    if not may_ask(requester):
         raise Refusal("sign_in_first", "Sign in to try modules on this site.", status=401)
 
 
@@ -148,8 +148,8 @@ def one_at_a_time() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ASKING_LOCK])
 
 
-def require_not_too_often(asker: Asker) -> None:
-    asked = selectors.asked_by(asker)
+def require_not_too_often(requester: Requester) -> None:
+    asked = selectors.tryouts_of(requester)
     unfinished = asked.waiting().count() + asked.running().count()
     if unfinished >= UNFINISHED_MAX:
         message = (
@@ -157,18 +157,18 @@ def require_not_too_often(asker: Asker) -> None:
             "Ask this one when one of them is answered."
         )
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
-    most = settings.HUB_TRY_PER_MINUTE if asker.user else settings.HUB_TRY_VISITORS_PER_MINUTE
+    most = settings.HUB_TRY_PER_MINUTE if requester.user else settings.HUB_TRY_VISITORS_PER_MINUTE
     recent = asked.filter(created_at__gt=timezone.now() - MINUTE).order_by("-created_at")
     oldest_of_most = recent.values_list("created_at", flat=True)[most - 1 : most].first()
     if oldest_of_most is not None:
         again_s = max(1, round((oldest_of_most + MINUTE - timezone.now()).total_seconds()))
-        more = "" if asker.user else " Signed in you may ask more often."
+        more = "" if requester.user else " Signed in you may ask more often."
         times = "once" if most == 1 else f"{most} times"
         message = f"You have asked {times} within a minute, the most here. Ask again in {again_s} s.{more}"
         raise Refusal("too_often", message, status=429, retry_after_s=again_s)
 
 
-def require_room() -> None:
+def require_queue_quota() -> None:
     in_line = selectors.in_line()
     if in_line < settings.HUB_TRY_WAITING_MAX:
         return

@@ -17,7 +17,7 @@ def sweep_tryouts() -> None:
     """Forget what is a day old, and ring again for what waits."""
     for tryout_id in runner.sweep():
         # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
-        run_tryout.apply_async((str(tryout_id),), expires=runner.RING_AGAIN.total_seconds())
+        run_tryout.apply_async((str(tryout_id),), expires=runner.REQUEUE_AFTER.total_seconds())
 
 
 start_with_worker("try", runner.start_launcher)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
 from composer.playground import selectors
-from composer.playground.askers import asker_of, remembered_asker
+from composer.playground.askers import requester_of, requester_with_session
 from composer.playground.forms import TryForm
 from composer.playground.models import TryOut
 from composer.playground.selectors import Target
@@ -51,12 +51,12 @@ def composition_try(request: PageRequest, composition_id: UUID) -> HttpResponse:
 @require_safe
 def tryout_page(request: PageRequest, tryout_id: UUID) -> HttpResponse:
     """One question: its answer alone for htmx, else on a page of its own."""
-    tryout = selectors.tryout_of(asker_of(request), tryout_id)
+    tryout = selectors.tryout_of(requester_of(request), tryout_id)
     if tryout is None:
         raise Http404
     tryout_watch(tryout)
     if request.htmx:
-        if request.GET.get("known") == standing(tryout):
+        if request.GET.get("known") == status_key(tryout):
             return HttpResponse(status=204)  # nothing new: the page keeps what it says, and says it once
         return render(request, "trying/_answer.html", answer_context(tryout))
     target = selectors.target_of(tryout)
@@ -70,7 +70,7 @@ def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
     if target is None:
         raise Http404
     if request.method == "POST":
-        return answered(request, target)
+        return answer_response(request, target)
     beginning = {
         "input": next(iter(target.examples), ""),
         "template": target.template,
@@ -80,12 +80,12 @@ def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
     return render(request, template, panel_context(request, target, TryForm(initial=beginning)))
 
 
-def answered(request: PageRequest, target: Target) -> HttpResponse:
+def answer_response(request: PageRequest, target: Target) -> HttpResponse:
     form = TryForm(request.POST)
     try:
         tryout = ask(request, target, form)
     except Refusal as refusal:
-        return refused(request, target, form, refusal)
+        return refusal_response(request, target, form, refusal)
     tryout_wait(tryout, seconds=WAIT_S)
     if not request.htmx:
         return redirect(tryout)
@@ -97,11 +97,11 @@ def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
     if not form.is_valid():
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
-    with remembered_asker(request) as asker:
-        return tryout_ask(asker=asker, target=target, **form.asked())
+    with requester_with_session(request) as requester:
+        return tryout_ask(requester=requester, target=target, **form.asked())
 
 
-def refused(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
+def refusal_response(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:
     """Where it was asked from. htmx shows no answer with an error's status, so there it comes with 200.
 
     It has a place of its own: the question before, which may still wait for its answer, keeps its place.
@@ -125,7 +125,7 @@ def panel_context(request: PageRequest, target: Target, form: TryForm) -> dict[s
         "form": form,
         "target": target,
         "examples": list(target.examples),
-        "may_ask": may_ask(asker_of(request)),
+        "may_ask": may_ask(requester_of(request)),
         "input_characters_max": INPUT_CHARACTERS_MAX,
     }
 
@@ -137,16 +137,16 @@ def answer_context(tryout: TryOut) -> dict[str, Any]:
         "name": target.name,
         "expected": target.examples.get(tryout.input, ""),
         "ahead": selectors.ahead_of(tryout),
-        "standing": standing(tryout),
+        "standing": status_key(tryout),
         "is_slow": selectors.is_slow(tryout),
         "answer_s": settings.HUB_TRY_ANSWER_S,
-        "no_worker": NO_WORKER if selectors.is_worker_away(tryout) else "",
+        "no_worker": NO_WORKER if selectors.is_worker_missing(tryout) else "",
     }
 
 
-def standing(tryout: TryOut) -> str:
+def status_key(tryout: TryOut) -> str:
     """What the page says of it, short: as long as it is the same there is nothing new."""
     if tryout.status != Status.QUEUED:
         return f"{tryout.status}{'-slow' if selectors.is_slow(tryout) else ''}"
-    away = "-away" if selectors.is_worker_away(tryout) else ""
+    away = "-away" if selectors.is_worker_missing(tryout) else ""
     return f"{tryout.status}-{selectors.ahead_of(tryout)}{away}"

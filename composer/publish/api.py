@@ -53,12 +53,12 @@ class PublishApi(OwnerApi):
     def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """Make the adapter a module with its lineage and a card. Asked again: 200, and the same module."""
         composition = self.own(request, composition_id)
-        asked = PublishSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        serializer = PublishSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         wanted: dict[str, Any] = {
             "name": composition.slug,
             "sentence": composition.sentence or composition.name,
-            **asked.validated_data,
+            **serializer.validated_data,
         }
         namespace = namespace_asked(request.user, wanted.pop("namespace", ""))
         module, is_new = composition_publish(

@@ -11,8 +11,8 @@ from composer.matching.selection import NEAR
 from composer.models import Composition
 from composer.report.page import command_line, command_options
 from composer.report.verdict import DECISIONS
-from modules_registry.licenses.combining import CombinedLicence
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.combining import CombinedLicense
+from modules_registry.licenses.names import license_label
 
 CARD_TAGS = ("lora", "composed")
 
@@ -28,20 +28,20 @@ class ParentOfCard:
 
 
 @dataclass(frozen=True)
-class CardFacts:
+class PublicationFacts:
     """Everything the card says that is not in the composition itself."""
 
     report: Mapping[str, Any]  # the core's report.json
     title: str
     sentence: str
     site: str  # where its modules are to be had
-    licence: CombinedLicence
+    licence: CombinedLicense
     parents: Sequence[ParentOfCard]
     tried: Sequence[str]  # references of all that took part, in the order they were given
-    untold: int  # of those that took part, how many the public cannot see any more
+    n_hidden: int  # of those that took part, how many the public cannot see any more
 
 
-def publication_card(composition: Composition, facts: CardFacts) -> str:
+def publication_card(composition: Composition, facts: PublicationFacts) -> str:
     """README.md. None of the owner's examples, nor an answer to one, is in it."""
     sections = [
         f"# {facts.title}",
@@ -49,7 +49,7 @@ def publication_card(composition: Composition, facts: CardFacts) -> str:
         introduction(composition, facts),
         f"## Verdict: {verdict_label(facts.report)}",
         facts.report["verdict"]["text"],
-        *measured(facts.report),
+        *comparison_section(facts.report),
         *parents_table(facts),
         *recipe(composition, facts),
         *licence_words(facts),
@@ -58,7 +58,7 @@ def publication_card(composition: Composition, facts: CardFacts) -> str:
     return f"---\n{front_matter(composition, facts)}---\n\n{body}\n"
 
 
-def front_matter(composition: Composition, facts: CardFacts) -> str:
+def front_matter(composition: Composition, facts: PublicationFacts) -> str:
     """The head that Hubs read: `base_model_relation` says that this adapts the base and replaces nothing."""
     head = {
         "base_model": composition.base.name,
@@ -95,7 +95,7 @@ def verdict_label(report: Mapping[str, Any]) -> str:
     return label
 
 
-def introduction(composition: Composition, facts: CardFacts) -> str:
+def introduction(composition: Composition, facts: PublicationFacts) -> str:
     count = len(facts.parents)
     modules = "1 module" if count == 1 else f"{count} modules"
     return (
@@ -105,7 +105,7 @@ def introduction(composition: Composition, facts: CardFacts) -> str:
     )
 
 
-def measured(report: Mapping[str, Any]) -> Iterator[str]:
+def comparison_section(report: Mapping[str, Any]) -> Iterator[str]:
     """The comparison, best first, with how many examples it rests on."""
     rows = report["baselines"]
     if not report["n_held_out"]:
@@ -130,7 +130,7 @@ def measured(report: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def parents_table(facts: CardFacts) -> Iterator[str]:
+def parents_table(facts: PublicationFacts) -> Iterator[str]:
     yield "## Parents and weights"
     yield table(
         ("module", "revision", "weight", "licence"),
@@ -139,14 +139,14 @@ def parents_table(facts: CardFacts) -> Iterator[str]:
                 parent.name,
                 parent.revision[:12],
                 f"{parent.weight:+.4f}",
-                licence_label(parent.licence) or "none given",
+                license_label(parent.licence) or "none given",
             )
             for parent in facts.parents
         ],
     )
 
 
-def recipe(composition: Composition, facts: CardFacts) -> Iterator[str]:
+def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     """How to make it again: the command, and by which sums to know the examples."""
     yield "## Recipe"
     yield fenced(command(composition, facts), "sh")
@@ -158,14 +158,14 @@ def recipe(composition: Composition, facts: CardFacts) -> Iterator[str]:
         "The examples are their owner's and are not published. Their sha256 tells whether others are the "
         f"same: {known_by}."
     )
-    if facts.untold:
+    if facts.n_hidden:
         yield (
-            f"{facts.untold} of the modules that were tried are no longer public and are left out of the "
+            f"{facts.n_hidden} of the modules that were tried are no longer public and are left out of the "
             "command; without them the search may end elsewhere."
         )
 
 
-def command(composition: Composition, facts: CardFacts) -> str:
+def command(composition: Composition, facts: PublicationFacts) -> str:
     """As on the report page, without the owner's words for the task, unless the choice goes by them."""
     options = command_options(composition)
     needs_words = NEAR in options["select"]
@@ -177,8 +177,8 @@ def command(composition: Composition, facts: CardFacts) -> str:
     return command_line(facts.site, options, threads=facts.report["versions"].get("threads"))
 
 
-def licence_words(facts: CardFacts) -> Iterator[str]:
-    known = licence_label(facts.licence.strictest_known)
+def licence_words(facts: PublicationFacts) -> Iterator[str]:
+    known = license_label(facts.licence.strictest_known)
     yield "## Licence"
     if not facts.licence.unread:
         yield f"{known}: the strictest of the parents' licences."

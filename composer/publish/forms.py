@@ -5,13 +5,13 @@ from typing import Any
 from django import forms
 
 from composer.models import Composition
-from composer.publish.plan import Plan, named, publication_plan
+from composer.publish.plan import Plan, join_names, publication_plan
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.forms import PrivateField
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.names import license_label
 
 
 class PublishForm(forms.Form):
@@ -43,8 +43,8 @@ class PublishForm(forms.Form):
         if plan.licence.unread:
             terms.label = "Their terms allow this"
             terms.help_text = (
-                f"The terms of {named(plan.licence.unread)} are not known here. Tick this if you have read "
-                "them and they allow publishing what is made from them."
+                f"The terms of {join_names(plan.licence.unread)} are not known here. Tick this if you have "
+                "read them and they allow publishing what is made from them."
             )
         else:
             del self.fields["confirms_terms"]
@@ -71,7 +71,7 @@ def publish_panel(composition: Composition, form: PublishForm | None = None) -> 
 def licence_words(plan: Plan) -> str:
     if plan.licence.unread:
         return "Other: its parents' own terms, named in the card"
-    return f"{licence_label(plan.licence.licence)}, the strictest of its parents'"
+    return f"{license_label(plan.licence.licence)}, the strictest of its parents'"
 
 
 def publish_form(composition: Composition, plan: Plan) -> PublishForm:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from composer.models import Composition, CompositionModule
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.combining import CombinedLicence, combined_licence
+from modules_registry.licenses.combining import CombinedLicense, combine_licenses
 from modules_registry.models import Module, Version
 
 
@@ -25,12 +25,12 @@ class Plan:
     """What publishing would carry, as things stand."""
 
     shares: tuple[Share, ...]
-    licence: CombinedLicence
+    licence: CombinedLicense
 
 
 def publication_plan(composition: Composition, *, private: bool) -> Plan:
     """The parents and the licence that follows from theirs, or why it cannot be published."""
-    rows = list(weighed(composition))
+    rows = list(modules_with_weight(composition))
     if not rows:
         message = "No module carries weight, so the adapter changes nothing: there is nothing to publish."
         raise Refusal("nothing_to_publish", message, status=409)
@@ -38,10 +38,10 @@ def publication_plan(composition: Composition, *, private: bool) -> Plan:
     shares = tuple(
         Share(row.version.module, row.version, weight, row.version.module.licence) for row, weight in rows
     )
-    return Plan(shares, combined_licence({share.module.full_name: share.licence for share in shares}))
+    return Plan(shares, combine_licenses({share.module.full_name: share.licence for share in shares}))
 
 
-def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
+def modules_with_weight(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
     """The modules whose numbers are in the adapter, with their weights, in their order.
 
     Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
@@ -53,19 +53,19 @@ def weighed(composition: Composition) -> Iterable[tuple[CompositionModule, float
         for position, row in enumerate(report["modules"])
         if row["weight"] or any(layer[position] for layer in by_layer)
     }
-    for row in took_part(composition):
+    for row in composed_modules(composition):
         if row.name in weights:
             yield row, weights[row.name]
 
 
-def took_part(composition: Composition) -> Iterable[CompositionModule]:
+def composed_modules(composition: Composition) -> Iterable[CompositionModule]:
     return composition.modules.select_related("version__module__namespace")
 
 
 def require_parents_there(
     rows: Iterable[tuple[CompositionModule, float]], owner: User, *, private: bool
 ) -> None:
-    """Whether each parent may be named and built on: by all, or by the owner for a private module."""
+    """Whether each parent may be join_names and built on: by all, or by the owner for a private module."""
     for row, _ in rows:
         module = row.version.module
         if module.deleted_at is not None:
@@ -79,7 +79,7 @@ def require_parents_there(
             raise Refusal("parent_private", message, status=409, fields={"private": [message]})
 
 
-def named(names: tuple[str, ...], shown: int = 3) -> str:
+def join_names(names: tuple[str, ...], shown: int = 3) -> str:
     """A few names, and how many more."""
     more = len(names) - shown
     return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

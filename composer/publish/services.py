@@ -8,14 +8,14 @@ from uuid import UUID
 from django.db import transaction
 
 from composer.models import Composition
-from composer.publish.card import CARD_TAGS, CardFacts, ParentOfCard, publication_card
-from composer.publish.plan import Plan, named, publication_plan, took_part
+from composer.publish.card import CARD_TAGS, ParentOfCard, PublicationFacts, publication_card
+from composer.publish.plan import Plan, composed_modules, join_names, publication_plan
 from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.combining import CombinedLicence
+from modules_registry.licenses.combining import CombinedLicense
 from modules_registry.lineage import lineage_record
 from modules_registry.models import Module
 from modules_registry.services import module_publish
@@ -43,7 +43,9 @@ def composition_publish(
         return require_same_name(published, namespace, name), False
     plan = publication_plan(composition, private=private)
     require_terms_confirmed(plan.licence, confirms_terms)
-    facts = card_facts(composition, plan, title=f"{namespace.name}/{name}", sentence=sentence, site=site)
+    facts = publication_facts(
+        composition, plan, title=f"{namespace.name}/{name}", sentence=sentence, site=site
+    )
     with ExitStack() as stack:
         config_file, weights_file = (
             open_file(stack, composition, path) for path in (CONFIG_FILE, WEIGHTS_FILE)
@@ -91,11 +93,11 @@ def require_same_name(module: Module, namespace: Namespace, name: str) -> Module
     return module
 
 
-def require_terms_confirmed(licence: CombinedLicence, confirms_terms: bool) -> None:
+def require_terms_confirmed(licence: CombinedLicense, confirms_terms: bool) -> None:
     if licence.unread and not confirms_terms:
         message = (
-            f"The terms of {named(licence.unread)} are not known here. Confirm that they allow publishing "
-            "what is made from them, or compose again without them."
+            f"The terms of {join_names(licence.unread)} are not known here. Confirm that they allow "
+            "publishing what is made from them, or compose again without them."
         )
         raise Refusal("terms_not_confirmed", message, fields={"confirms_terms": [message]})
 
@@ -109,15 +111,17 @@ def require_parents_unchanged(composition: Composition, plan: Plan, *, private: 
         raise Refusal("parents_changed", message, status=409)
 
 
-def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: str, site: str) -> CardFacts:
-    tried = list(took_part(composition))
+def publication_facts(
+    composition: Composition, plan: Plan, *, title: str, sentence: str, site: str
+) -> PublicationFacts:
+    tried = list(composed_modules(composition))
     modules = [row.version.module_id for row in tried]
     parents = {share.module.pk for share in plan.shares}
     public = (
         set(Module.objects.visible_to(None).filter(pk__in=modules).values_list("pk", flat=True)) | parents
     )
     told = [row for row in tried if row.version.module_id in public]
-    return CardFacts(
+    return PublicationFacts(
         report=composition.report or {},
         title=title,
         sentence=" ".join(sentence.split()),
@@ -128,7 +132,7 @@ def card_facts(composition: Composition, plan: Plan, *, title: str, sentence: st
             for share in plan.shares
         ],
         tried=[f"{row.version.module.full_name}@{row.version.commit_id}" for row in told],
-        untold=len(tried) - len(told),
+        n_hidden=len(tried) - len(told),
     )
 
 

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from composer.access import own
+from composer.access import get_own_composition
 from composer.models import Composition
 from composer.publish.forms import PublishForm, publish_panel
 from composer.publish.plan import publication_plan
@@ -24,7 +24,7 @@ from modules_registry.views import site_of
 @never_cache
 @require_http_methods(["GET", "POST"])
 def composition_publish_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     if not composition.is_done or composition.published_module:
         return redirect(composition.published_module or composition)
     if request.method == "GET":

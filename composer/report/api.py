@@ -16,7 +16,7 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.report.adapter_zip import adapter_download
 from composer.report.exports import FILES, file_response
-from composer.report.page import SHOWN, command, predictions_kept, race_rows, race_words
+from composer.report.page import SHOWN, command, comparison_rows, comparison_text, predictions_kept
 from composer.report.serializers import PredictionPageSerializer, SummarySerializer
 from composer.report.snippets import own_snippets
 from composer.report.verdict import verdict_view
@@ -46,7 +46,7 @@ FILE_RESPONSES: dict[Any, Any] = {
 }
 
 
-class Pages(PageNumberPagination):
+class CompositionPagination(PageNumberPagination):
     page_size = 24
     page_size_query_param = "page_size"
     max_page_size = PAGE_SIZE_MAX
@@ -83,7 +83,7 @@ class SummaryApi(OwnerApi):
         report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
         words = {
             "verdict": verdict_view(report),
-            "race": race_words(race_rows(report["baselines"])),
+            "race": comparison_text(comparison_rows(report["baselines"])),
             "command": command(composition, site),
             "private_modules": selectors.private_modules(composition),
             "snippets": own_snippets(composition, site),
@@ -110,7 +110,7 @@ def predictions_page(view: APIView, request: Request, report: dict[str, Any]) ->
     if show not in kept:
         message = f"“show” is one of {', '.join(SHOWN)}."
         raise Refusal("bad_show", message, fields={"show": [message]})
-    pages = Pages()
+    pages = CompositionPagination()
     rows = pages.paginate_queryset(kept[show], request, view=view)  # type: ignore[arg-type]
     return pages.get_paginated_response(rows)
 

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.utils.http import content_disposition_header
 
 from composer.models import Composition
-from composer.report.page import race_so_far
+from composer.report.page import baseline_rows
 from composer.report.verdict import verdict_view
 
 Report = Mapping[str, Any]
@@ -45,15 +45,15 @@ def as_json(_composition: Composition, report: Report) -> str:
 # --- CSV ------------------------------------------------------------------------
 
 
-def race_csv(_composition: Composition, report: Report) -> str:
+def comparison_csv(_composition: Composition, report: Report) -> str:
     head = (
         "key", "method", "detail", "exact_match_percent", "interval_low_percent", "interval_high_percent",
         "n_held_out", "few_shot_loss_nats", "left_out_loss_nats", "candidates", "gradient_steps", "seconds",
     )  # fmt: skip
-    return table_csv(head, (race_line(row, report["n_held_out"]) for row in report["baselines"]))
+    return table_csv(head, (comparison_csv_row(row, report["n_held_out"]) for row in report["baselines"]))
 
 
-def race_line(row: Report, n_held_out: int) -> list[Any]:
+def comparison_csv_row(row: Report, n_held_out: int) -> list[Any]:
     low, high = row["interval_percent"] or (None, None)
     cost = row.get("cost") or {}
     return [
@@ -97,14 +97,14 @@ def cell(value: Any) -> Any:
 def as_markdown(composition: Composition, report: Report) -> str:
     verdict = verdict_view(report)
     parts = [
-        f"# {plain(composition.name)}",
-        plain(composition.sentence),
-        f"**{plain(verdict['label'])}.** {plain(verdict['sentence'])}",
-        plain(verdict["certainty"]),
+        f"# {escape_markdown(composition.name)}",
+        escape_markdown(composition.sentence),
+        f"**{escape_markdown(verdict['label'])}.** {escape_markdown(verdict['sentence'])}",
+        escape_markdown(verdict["certainty"]),
         "## The race",
         table(
             ("method", "exact match, %", "95 % interval", "few-shot loss", "left-out loss", "seconds"),
-            [race_cells(row) for row in race_so_far(report["baselines"])],
+            [comparison_cells(row) for row in baseline_rows(report["baselines"])],
         ),
         f"{report['n_held_out']} held-out examples, {report['n_shots']} to compose from. Losses in nats per "
         "token.",
@@ -121,7 +121,7 @@ def as_markdown(composition: Composition, report: Report) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def race_cells(row: Report) -> list[str]:
+def comparison_cells(row: Report) -> list[str]:
     label = f"{row['label']} ({row['detail']})" if row["detail"] else row["label"]
     span = "–" if row["low"] is None else f"{row['low']:.0f}–{row['high']:.0f}"
     seconds = row["cost"]["seconds"] if row["cost"] else None
@@ -166,11 +166,11 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([plain(text) for text in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([escape_markdown(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
 
@@ -178,7 +178,7 @@ def plain(text: str) -> str:
 FILES: dict[str, tuple[Callable[[Composition, Report], str], str]] = {
     "report.json": (as_json, "application/json"),
     "report.md": (as_markdown, "text/markdown; charset=utf-8"),
-    "race.csv": (race_csv, "text/csv; charset=utf-8"),
+    "race.csv": (comparison_csv, "text/csv; charset=utf-8"),
     "modules.csv": (modules_csv, "text/csv; charset=utf-8"),
     "predictions.csv": (predictions_csv, "text/csv; charset=utf-8"),
 }

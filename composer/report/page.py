@@ -8,12 +8,12 @@ from django.core.paginator import Paginator
 
 from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.spec.stages import STAGES
-from composer.core.spec.verdict_rule import RIVALS
-from composer.matching.selection import selection_left
+from composer.core.spec.verdict_rule import BASELINE_NAMES
+from composer.matching.selection import remaining_selection
 from composer.models import Composition, Example
 from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
 
-Row = dict[str, Any]
+ViewRow = dict[str, Any]
 
 KIND_OF_BASELINE = {"composed": "ours", "lorahub": "reference"}
 SHOWN = {"different": "Differences", "wrong": "Wrong answers", "all": "All"}
@@ -33,8 +33,8 @@ def report_view(
     return {
         "report": report,
         "verdict": verdict_view(report),
-        "race": (race := race_rows(report["baselines"])),
-        "race_words": race_words(race),
+        "race": (comparison := comparison_rows(report["baselines"])),
+        "race_words": comparison_text(comparison),
         "losses": left_out or loss_rows(report["baselines"], "loss"),
         "are_left_out_losses": bool(left_out),
         "is_judged_left_out": judged_left_out,
@@ -49,7 +49,7 @@ def report_view(
         "total_seconds": sum(report["seconds"].values()),
         "tokens": tokens_view(report["baselines"]),
         "selection": selection_words(composition.selection),
-        "costs": race_so_far(report["baselines"]) if report["schema"] > 1 else [],
+        "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
     }
 
@@ -72,7 +72,7 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "method": composition.method,
         "search": composition.search,
         "objective": composition.objective,
-        "select": selection_left(composition),
+        "select": remaining_selection(composition),
         "budget": composition.budget,
         "batch-size": composition.batch_size,
         "seed": composition.seed,
@@ -112,7 +112,7 @@ def weight_words(report: Mapping[str, Any]) -> str:
     return words + (by_layer if report.get("weights_by_layer") else "")
 
 
-def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> Row:
+def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> ViewRow:
     """A report in a line: its verdict, and how often it is right or else its few-shot loss."""
     badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
     composed = next(row for row in baselines if row["key"] == "composed")
@@ -143,16 +143,16 @@ def selection_words(selection: str) -> str:
     return ", then ".join(said[kind].format(count) for kind, _, count in steps)
 
 
-def race_rows(baselines: Sequence[Mapping[str, Any]]) -> list[Row]:
+def comparison_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Held-out exact match, best first; empty when nothing was held out."""
-    rows = [row for row in race_so_far(baselines) if row["percent"] is not None]
+    rows = [row for row in baseline_rows(baselines) if row["percent"] is not None]
     return sorted(rows, key=lambda row: -row["percent"])
 
 
-def race_words(race: Sequence[Row]) -> str:
+def comparison_text(comparison: Sequence[ViewRow]) -> str:
     """What to see in the race: who leads, by how much, and whether that may be luck."""
-    ours = next((row for row in race if row["kind"] == "ours"), None)
-    others = [row for row in race if row["kind"] != "ours" and row["key"] in RIVALS]
+    ours = next((row for row in comparison if row["kind"] == "ours"), None)
+    others = [row for row in comparison if row["kind"] != "ours" and row["key"] in BASELINE_NAMES]
     if ours is None or not others:
         return ""
     best = max(others, key=lambda row: row["percent"])
@@ -165,15 +165,16 @@ def race_words(race: Sequence[Row]) -> str:
     return f"{leads}, and their intervals {apart}."
 
 
-def race_so_far(told: Sequence[Mapping[str, Any]]) -> list[Row]:
+def baseline_rows(told: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
     """Rows of the race as they are measured, in that order."""
     return [
-        named(row) | {"percent": row["held_out_exact_match_percent"], **interval(row["interval_percent"])}
+        baseline_row(row)
+        | {"percent": row["held_out_exact_match_percent"], **interval_bounds(row["interval_percent"])}
         for row in told
     ]
 
 
-def named(row: Mapping[str, Any]) -> Row:
+def baseline_row(row: Mapping[str, Any]) -> ViewRow:
     return {
         "key": row["key"],
         "label": row["label"],
@@ -185,14 +186,14 @@ def named(row: Mapping[str, Any]) -> Row:
     }
 
 
-def interval(bounds: Sequence[float] | None) -> Row:
+def interval_bounds(bounds: Sequence[float] | None) -> ViewRow:
     low, high = bounds or (None, None)
     return {"low": low, "high": high}
 
 
-def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[Row]:
+def loss_rows(baselines: Sequence[Mapping[str, Any]], which: str) -> list[ViewRow]:
     """The losses called `which`, lowest first, with each bar's length in percent of the longest."""
-    measured = [row for row in map(named, baselines) if row[which] is not None]
+    measured = [row for row in map(baseline_row, baselines) if row[which] is not None]
     measured.sort(key=lambda row: row[which])
     longest = max((row[which] for row in measured), default=0) or 1
     return [row | {"shown": row[which], "width": 100 * row[which] / longest} for row in measured]
@@ -216,7 +217,7 @@ def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def module_row(module: Mapping[str, Any]) -> Row:
+def module_row(module: Mapping[str, Any]) -> ViewRow:
     return {
         "label": module["name"],
         "href": f"/{module['name']}" if "/" in module["name"] else "",  # one that is not told has no page
@@ -226,25 +227,25 @@ def module_row(module: Mapping[str, Any]) -> Row:
     }
 
 
-def contribution_view(bars: Sequence[Row], whole: float) -> dict[str, Any] | None:
+def contribution_view(bars: Sequence[ViewRow], composed_loss: float) -> dict[str, Any] | None:
     """Where each bar's mark stands on one scale of losses, and which module is missed most."""
     measured = [bar for bar in bars if bar["without_loss"] is not None]
     if not measured:
         return None  # a report of an earlier version
-    longest = max(whole, *(bar["without_loss"] for bar in measured)) or 1.0
+    longest = max(composed_loss, *(bar["without_loss"] for bar in measured)) or 1.0
     for bar in measured:
         bar["mark"] = 100 * bar["without_loss"] / longest
     most = max(measured, key=lambda bar: bar["without_loss"])
     return {
-        "whole": whole,
-        "whole_mark": 100 * whole / longest,
+        "whole": composed_loss,
+        "whole_mark": 100 * composed_loss / longest,
         "longest": longest,
-        "most": most if most["without_loss"] > whole else None,
-        "dispensable": sum(bar["without_loss"] <= whole for bar in measured),
+        "most": most if most["without_loss"] > composed_loss else None,
+        "dispensable": sum(bar["without_loss"] <= composed_loss for bar in measured),
     }
 
 
-def stage_rows(seconds: Mapping[str, float]) -> list[Row]:
+def stage_rows(seconds: Mapping[str, float]) -> list[ViewRow]:
     """How long each stage took, in their order, with each bar's length in percent of the longest."""
     longest = max(seconds.values(), default=0) or 1
     return [
@@ -254,7 +255,7 @@ def stage_rows(seconds: Mapping[str, float]) -> list[Row]:
     ]
 
 
-def tokens_view(baselines: Sequence[Mapping[str, Any]]) -> Row | None:
+def tokens_view(baselines: Sequence[Mapping[str, Any]]) -> ViewRow | None:
     """Tokens that a question costs, by the composition and with the examples in the prompt."""
     tokens = {row["key"]: row.get("prompt_tokens") for row in baselines}
     ours, in_context = tokens.get("composed"), tokens.get("in_context")
@@ -295,7 +296,7 @@ def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"strips": strips, "table": table, "largest": largest, "count": len(by_layer)}
 
 
-def predictions_kept(predictions: Sequence[Mapping[str, Any]]) -> dict[str, list[Row]]:
+def predictions_kept(predictions: Sequence[Mapping[str, Any]]) -> dict[str, list[ViewRow]]:
     """The answers that each filter leaves, those that composing changed first."""
     marked = [dict(row) | {"different": row["base"] != row["composed"]} for row in predictions]
     marked.sort(key=lambda row: not row["different"])

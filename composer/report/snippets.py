@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 
 from composer import selectors
-from composer.core.spec.templates import CHAT, filled
+from composer.core.spec.templates import CHAT, fill_template
 from composer.models import Composition
 from modules_registry.models import BaseModel, Module
 
@@ -108,7 +108,7 @@ def python_words(composition: Composition, template: str, example: str) -> dict[
 def inputs(template: str, example: str) -> str:
     if template == CHAT:
         return CHAT_INPUTS.format(prompt=quoted(example))
-    return BARE_INPUTS.format(prompt=quoted(filled(template, example)))
+    return BARE_INPUTS.format(prompt=quoted(fill_template(template, example)))
 
 
 def quoted(text: str) -> str:
@@ -152,7 +152,7 @@ def vllm_ask(composition: Composition, template: str, example: str) -> str:
         asked["messages"] = [{"role": "user", "content": example}]
     else:
         path = "completions"
-        asked["prompt"] = filled(template, example)
+        asked["prompt"] = fill_template(template, example)
     asked |= {"max_tokens": composition.max_new_tokens, "temperature": 0}
     return VLLM_ASK.format(path=path, body=shlex.quote(json.dumps(asked, ensure_ascii=False)))
 
@@ -197,6 +197,6 @@ def own_snippets(composition: Composition, site: str) -> list[Snippet]:
         composition,
         rank=report["rank"],
         template=report["template"],
-        example=min((pair.input for pair in selectors.shots_of(composition)), key=len),
+        example=min((pair.input for pair in selectors.few_shot_examples(composition)), key=len),
         get=get_published(composition, module, site) if module else get_by_token(composition, site),
     )

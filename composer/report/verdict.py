@@ -3,10 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from composer.core.spec.metrics import counted
-from composer.core.spec.verdict_rule import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SURE_LEFT_OUT, WORTH_LEFT_OUT
+from composer.core.spec.metrics import count_noun
+from composer.core.spec.verdict_rule import (
+    BASELINE_NAMES,
+    FAR_LEFT_OUT,
+    LUCK_LEVEL,
+    SURE_LEFT_OUT,
+    WORTH_LEFT_OUT,
+)
 
-Row = Mapping[str, Any]
+BaselineRow = Mapping[str, Any]
 DECISIONS = {
     "use": ("success", "Use it"),
     "single": ("warning", "Take the single module"),
@@ -26,91 +32,92 @@ def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "decision": decision,
         "badge": badge,
         "label": label,
-        "sentence": sentence(report),
+        "sentence": verdict_sentence(report),
         "certainty": " ".join(certainty(report)),
         "text": report["verdict"]["text"],
     }
 
 
-def sentence(report: Mapping[str, Any]) -> str:
+def verdict_sentence(report: Mapping[str, Any]) -> str:
     """The advice and the two figures that decide it; where nothing was compared, the core's own words."""
     rows = rows_by_key(report)
-    rivals = [key for key in RIVALS if key in rows]
+    baselines = [key for key in BASELINE_NAMES if key in rows]
     if is_on_held_out(report):
-        best = max(rivals, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
-        return on_held_out(report, rows, best)
-    measured = [key for key in rivals if rows[key].get("left_out_loss_nats") is not None]
+        best = max(baselines, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        return held_out_sentence(report, rows, best)
+    measured = [key for key in baselines if rows[key].get("left_out_loss_nats") is not None]
     if is_judged_left_out(report) and measured:
         best = min(measured, key=lambda key: rows[key]["left_out_loss_nats"])
-        return on_left_out(report, rows, best)
+        return left_out_sentence(report, rows, best)
     words: str = report["verdict"]["text"]
     return words
 
 
-def on_held_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -> str:
+def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
     n = report["n_held_out"]
     decision = report["verdict"]["decision"]
-    ours = f"the composition {percent(rows['composed'])}"
-    theirs = f"{said(best, rows)} {percent(rows[best])}"
+    ours = f"the composition {percent_text(rows['composed'])}"
+    theirs = f"{baseline_name(best, rows)} {percent_text(rows[best])}"
     if decision == "use":
-        first = at_length(rows["composed"], n)
-        other = f"the best of the others, {said(best, rows)}, {percent(rows[best])}"
+        first = accuracy_text(rows["composed"], n)
+        other = f"the best of the others, {baseline_name(best, rows)}, {percent_text(rows[best])}"
         return f"Use the composition: it answers {first}; {other}."
     if decision in ADVISED:
-        first = at_length(rows[ADVISED[decision]], n)
+        first = accuracy_text(rows[ADVISED[decision]], n)
         return f"{advice(decision, rows)}: it answers {first}; {ours}."
-    first = at_length(rows["composed"], n)
+    first = accuracy_text(rows["composed"], n)
     return f"No sure gain from composing: the composition answers {first}; {theirs}."
 
 
-def on_left_out(report: Mapping[str, Any], rows: Mapping[str, Row], best: str) -> str:
+def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
     decision = report["verdict"]["decision"]
     ours, theirs = rows["composed"]["left_out_loss_nats"], rows[best]["left_out_loss_nats"]
     costs = "on examples left out of its fit"
-    other = f"the best of the others, {said(best, rows)}, {nats(theirs)}"
+    other = f"the best of the others, {baseline_name(best, rows)}, {nats_text(theirs)}"
     if decision == "use":
-        return f"The composition looks useful: {costs} it costs {nats(ours)} nats per token; {other}."
+        return f"The composition looks useful: {costs} it costs {nats_text(ours)} nats per token; {other}."
     if decision in ADVISED:
         advised = rows[ADVISED[decision]]["left_out_loss_nats"]
-        figures = f"{costs} it costs {nats(advised)} nats per token; the composition {nats(ours)}"
+        figures = f"{costs} it costs {nats_text(advised)} nats per token; the composition {nats_text(ours)}"
         return f"{advice(decision, rows)}: {figures}."
-    return f"No clear gain from composing: {costs} it costs {nats(ours)} nats per token; {other}."
+    return f"No clear gain from composing: {costs} it costs {nats_text(ours)} nats per token; {other}."
 
 
-def advice(decision: str, rows: Mapping[str, Row]) -> str:
+def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
     if decision == "single":
         return f"Use {rows['best_single']['detail']} by itself"
     return "Train a LoRA on your examples instead"
 
 
-def said(key: str, rows: Mapping[str, Row]) -> str:
+def baseline_name(key: str, rows: Mapping[str, BaselineRow]) -> str:
     """A rival in the middle of a sentence; a single module by its name."""
-    return f"{RIVALS[key]} ({rows[key]['detail']})" if key == "best_single" else RIVALS[key]
+    return f"{BASELINE_NAMES[key]} ({rows[key]['detail']})" if key == "best_single" else BASELINE_NAMES[key]
 
 
-def nats(loss: float) -> str:
+def nats_text(loss: float) -> str:
     return f"{loss:.2f}" if loss >= 0.1 else f"{loss:.3f}"  # small ones would otherwise all be 0.00 or 0.01
 
 
-def percent(row: Row) -> str:
-    return f"{row['held_out_exact_match_percent']:.0f} % ({interval(row)})"
+def percent_text(row: BaselineRow) -> str:
+    return f"{row['held_out_exact_match_percent']:.0f} % ({interval_text(row)})"
 
 
-def at_length(row: Row, n: int) -> str:
+def accuracy_text(row: BaselineRow, n: int) -> str:
     figure = f"{row['held_out_exact_match_percent']:.0f} %"
-    return f"{figure} of {counted(n, 'held-out example')} correctly (95 % interval {interval(row)})"
+    return f"{figure} of {count_noun(n, 'held-out example')} correctly (95 % interval {interval_text(row)})"
 
 
-def interval(row: Row) -> str:
+def interval_text(row: BaselineRow) -> str:
     low, high = row["interval_percent"]
     return f"{low:.0f} to {high:.0f} %"
 
 
 def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
-    others = sum(row["key"] in RIVALS and row["key"] != "uniform" for row in report["baselines"])
+    others = sum(row["key"] in BASELINE_NAMES and row["key"] != "uniform" for row in report["baselines"])
     if is_on_held_out(report):
-        yield f"Decided on {counted(report['n_held_out'], 'held-out example')}, which the search never saw."
+        examples = count_noun(report["n_held_out"], "held-out example")
+        yield f"Decided on {examples}, which the search never saw."
         if report["verdict"]["decision"] == "use":
             yield (
                 f"It is right more often than each of the {others} others that are no composition, "
@@ -124,7 +131,7 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
             )
     elif is_judged_left_out(report) and others:
         yield (
-            f"Decided on the {counted(report['n_shots'], 'example')} alone, each judged by a fit that had "
+            f"Decided on the {count_noun(report['n_shots'], 'example')} alone, each judged by a fit that had "
             "left it out. A composition is recommended only when it is ahead of each of the others that are "
             f"no composition with {100 * SURE_LEFT_OUT:.0f} % certainty and has "
             f"{100 * (1 - WORTH_LEFT_OUT):.0f} % less loss, or has less than {FAR_LEFT_OUT:g} of their loss. "
@@ -134,8 +141,8 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
         yield "Nothing was measured that could decide it."
 
 
-def rows_by_key(report: Mapping[str, Any]) -> dict[str, Row]:
-    rows: Sequence[Row] = report["baselines"]
+def rows_by_key(report: Mapping[str, Any]) -> dict[str, BaselineRow]:
+    rows: Sequence[BaselineRow] = report["baselines"]
     return {row["key"]: row for row in rows}
 
 
@@ -143,7 +150,7 @@ def is_on_held_out(report: Mapping[str, Any]) -> bool:
     """Held-out examples were answered, by the composition and by something to compare it with."""
     rows = rows_by_key(report)
     measured = {key for key, row in rows.items() if row["held_out_exact_match_percent"] is not None}
-    return "composed" in measured and not measured.isdisjoint(RIVALS)
+    return "composed" in measured and not measured.isdisjoint(BASELINE_NAMES)
 
 
 def is_judged_left_out(report: Mapping[str, Any]) -> bool:

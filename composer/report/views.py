@@ -8,7 +8,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
 from composer import selectors
-from composer.access import own
+from composer.access import get_own_composition
 from composer.report.adapter_zip import adapter_download
 from composer.report.exports import file_response
 from composer.report.page import FILE_OF_ROLE
@@ -21,7 +21,7 @@ from hub_site.common.downloads import serve_download
 @require_safe
 def composition_file(request: SignedInRequest, composition_id: UUID, name: str) -> HttpResponse:
     """The report as a file, whole."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     if not composition.is_done:
         raise Http404
     return file_response(composition, composition.report or {}, name)
@@ -30,7 +30,7 @@ def composition_file(request: SignedInRequest, composition_id: UUID, name: str) 
 @login_required
 @require_safe
 def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     if not composition.has_adapter:
         raise Http404
     return serve_download(request, adapter_download(composition))
@@ -40,7 +40,7 @@ def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpR
 @require_safe
 def composition_examples(request: SignedInRequest, composition_id: UUID, role: str) -> HttpResponse:
     """The examples as the command line reads them, byte for byte what the composition was made from."""
-    pairs = selectors.examples_of(own(request, composition_id), role)
+    pairs = selectors.examples_of_role(get_own_composition(request, composition_id), role)
     if not pairs:
         raise Http404
     headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}

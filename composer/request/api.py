@@ -16,8 +16,8 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
-from composer.matching.leakage import fitting_modules
-from composer.matching.ranking import MODULES_MAX, candidates, most_for_me
+from composer.matching.leakage import find_compatible_modules
+from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -56,12 +56,12 @@ REFUSALS = refusals(400, 401, 403)
 
 
 def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
-    asked = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
-    asked.is_valid(raise_exception=True)
-    if asked.validated_data["method"] not in BUDGET_OF_METHOD:
-        message = f"There is no method “{asked.validated_data['method'][:40]}”. See /api/v1/methods."
+    serializer = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
+    serializer.is_valid(raise_exception=True)
+    if serializer.validated_data["method"] not in BUDGET_OF_METHOD:
+        message = f"There is no method “{serializer.validated_data['method'][:40]}”. See /api/v1/methods."
         raise Refusal("unknown_method", message, status=400, fields={"method": [message]})
-    return {**asked.validated_data, "base": asked.validated_data["base"] or require_default_base()}
+    return {**serializer.validated_data, "base": serializer.validated_data["base"] or require_default_base()}
 
 
 def n_modules_of(asked: Mapping[str, Any], n_fitting: int) -> int:
@@ -82,22 +82,24 @@ class EstimateApi(OwnerApi):
     def post(self, request: SignedInApiRequest) -> Response:
         """How long this request would take, from what was measured here. Nothing is started."""
         asked = asked_by(request)
-        examples = [*asked["shots"], *asked["held_out"]]
-        fitting = fitting_modules(asked["base"], asked["method"], examples, request.user)
-        amounts = Amounts(
-            n_shots=len(asked["shots"]),
+        all_examples = [*asked["examples"], *asked["held_out"]]
+        compatible = find_compatible_modules(asked["base"], asked["method"], all_examples, request.user)
+        workload = Amounts(
+            n_shots=len(asked["examples"]),
             n_held_out=len(asked["held_out"]),
-            n_modules=n_modules_of(asked, len(fitting.free)),
+            n_modules=n_modules_of(asked, len(compatible.clean)),
             budget=asked["budget"],
             baselines=asked["baselines"],
         )
-        found = estimate(asked["base"], asked["method"], amounts)
-        told = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
-        told |= {name: getattr(amounts, name) for name in ("n_modules", "budget", "baselines")}
+        found = estimate(asked["base"], asked["method"], workload)
+        body = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
+        body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
         queue = queue_now()
-        told |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
-        told["left_out"] = [fit.name for fit in fitting.own if fit.version not in asked["module_versions"]]
-        return Response(EstimateSerializer(told).data)
+        body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
+        body["left_out"] = [
+            fit.name for fit in compatible.leaking if fit.version not in asked["module_versions"]
+        ]
+        return Response(EstimateSerializer(body).data)
 
 
 class CandidatesApi(OwnerApi):
@@ -114,9 +116,9 @@ class CandidatesApi(OwnerApi):
         Without those that were made from some of these very examples.
         """
         asked = asked_by(request)
-        words = f"{asked['name']} {asked['sentence']}"
-        ranked = candidates(
-            asked["base"], asked["method"], words, asked["shots"],
+        task_text = f"{asked['name']} {asked['sentence']}"
+        ranked = rank_modules(
+            asked["base"], asked["method"], task_text, asked["examples"],
             held_out=asked["held_out"], owner=request.user,
         )  # fmt: skip
         return Response(CandidateSerializer(ranked[:CANDIDATES_MAX], many=True).data)
@@ -140,8 +142,8 @@ def request_of(composition: Composition) -> dict[str, Any]:
     if composition.selection.startswith("chosen"):
         asked["modules"] = list(composition.modules.values_list("name", flat=True))
     for name, pairs in (
-        ("examples", selectors.shots_of(composition)),
-        ("held_out", selectors.held_out_of(composition)),
+        ("examples", selectors.few_shot_examples(composition)),
+        ("held_out", selectors.held_out_examples(composition)),
     ):
         asked[name] = [{"input": pair.input, "output": pair.output} for pair in pairs]
     return asked
@@ -182,11 +184,11 @@ class DraftApi(OwnerApi):
     )
     def put(self, request: SignedInApiRequest, key: str) -> Response:
         """Keep a form as it stands; it opens at /compositions/new/?draft= and its key."""
-        asked = DraftFieldsSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        serializer = DraftFieldsSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         return Response(
             DraftSerializer(
-                draft_keep(owner=request.user, key=key, fields=asked.validated_data["fields"])
+                draft_keep(owner=request.user, key=key, fields=serializer.validated_data["fields"])
             ).data
         )
 

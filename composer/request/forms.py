@@ -22,6 +22,7 @@ from composer.core.spec.choices import (
     DEFAULT_SEED,
     DEFAULT_TEMPLATE,
     DEVICES,
+    EXAMPLES_LIMIT,
     LEVELS,
     MAX_NEW_TOKENS_LIMIT,
     METHODS,
@@ -31,15 +32,14 @@ from composer.core.spec.choices import (
     RANK_LIMIT,
     SEARCHES,
     SEARCHES_OF_METHOD,
-    SHOTS_LIMIT,
     Choice,
     level_budget,
 )
 from composer.core.spec.examples import Example
-from composer.request.selectors import held_out_named
+from composer.request.selectors import find_held_out
 from composer.task.examples import (
     NO_EXAMPLES,
-    ExamplesError,
+    ExampleLinesError,
     Note,
     json_lines,
     pairs_from_file,
@@ -108,7 +108,7 @@ def examples(parse: Any, *arguments: Any) -> list[Example]:
     """Parse, with every problem as an error of the field it came by."""
     try:
         pairs: list[Example] = parse(*arguments)
-    except ExamplesError as error:
+    except ExampleLinesError as error:
         raise forms.ValidationError(error.problems) from error
     return pairs
 
@@ -168,7 +168,7 @@ def selection_initial(selection: str) -> dict[str, Any]:
     return {"selection": "steps", "steps": selection}
 
 
-def searched_by(cleaned: Mapping[str, Any]) -> str:
+def chosen_search(cleaned: Mapping[str, Any]) -> str:
     if cleaned["nevergrad"]:
         return f"{NEVERGRAD}{cleaned['nevergrad']}"
     search = str(cleaned["search"])
@@ -255,10 +255,10 @@ class CompositionForm(forms.Form):
     batch_size = forms.IntegerField(
         required=False,
         min_value=1,
-        max_value=SHOTS_LIMIT,
+        max_value=EXAMPLES_LIMIT,
         label="Batch size",
         help_text="Examples in one mean of lorahub's objective. Left out: all of them.",
-        error_messages=number_errors("batch size", 1, SHOTS_LIMIT),
+        error_messages=number_errors("batch size", 1, EXAMPLES_LIMIT),
     )
     seed = forms.IntegerField(
         min_value=0,
@@ -330,7 +330,7 @@ class CompositionForm(forms.Form):
 
     def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
-        pairs = held_out_named(source, self.owner) if source else []
+        pairs = find_held_out(source, self.owner) if source else []
         if pairs is None:
             raise forms.ValidationError(
                 "These held-out examples are not there any more. Give others, or none."
@@ -344,13 +344,13 @@ class CompositionForm(forms.Form):
         if self.errors:
             return cleaned
         asked = {name: cleaned[name] for name in TAKEN_AS_THEY_ARE}
-        asked["search"] = searched_by(cleaned)
+        asked["search"] = chosen_search(cleaned)
         asked["batch_size"] = cleaned["batch_size"] if asked["method"] == "lorahub" else None
         asked["template"] = cleaned["template"] or DEFAULT_TEMPLATE
         asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS
         asked["budget"] = cleaned["budget"] or level_budget(cleaned["level"], asked["method"])
         asked["baselines"] = cleaned["baselines"] or BASELINES_OF_LEVEL[cleaned["level"]]
-        asked["shots"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
+        asked["examples"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
         asked["selection"] = selection_asked(cleaned)
         asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []

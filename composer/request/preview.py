@@ -14,12 +14,12 @@ from composer.core.spec.choices import (
     Choice,
     level_budget,
 )
-from composer.core.spec.examples import Example, without_shots
-from composer.matching.leakage import fitting_modules, own_modules_words
-from composer.matching.ranking import Candidate, most_for_me, ranked
+from composer.core.spec.examples import Example, exclude_examples
+from composer.matching.leakage import find_compatible_modules, leakage_text
+from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
 from composer.request.forms import COUNT_DEFAULT, CompositionForm
-from composer.request.selectors import held_out_named
-from composer.task.examples import ExamplesError, Note, pairs_from_text, row_notes
+from composer.request.selectors import find_held_out
+from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes
 from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from modules_registry.models import BaseModel
 
@@ -37,7 +37,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Preview:
     base: BaseModel
     base_reason: str
     notes: list[Note]
@@ -45,9 +45,9 @@ class Outlook:
     n_held_out: int
     n_fitting: int
     n_modules: int
-    candidates: list[Candidate]
-    own_modules: list[str]  # that fit, and were made from some of these very examples
-    own_chosen: list[str]  # of those, the ones that take part because they are named
+    candidates: list[RankedModule]
+    leaking_modules: list[str]  # that fit, and were made from some of these very examples
+    leaking_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
     queue: Queue
 
@@ -56,15 +56,15 @@ class Outlook:
         return next(level for level in self.levels if level.is_chosen)
 
     @property
-    def own_left_out(self) -> list[str]:
-        return [name for name in self.own_modules if name not in self.own_chosen]
+    def leaking_left_out(self) -> list[str]:
+        return [name for name in self.leaking_modules if name not in self.leaking_chosen]
 
     @property
-    def own_chosen_words(self) -> str:
-        return own_modules_words(self.own_chosen)
+    def leaking_chosen_text(self) -> str:
+        return leakage_text(self.leaking_chosen)
 
     @property
-    def notes_told(self) -> str:
+    def notes_text(self) -> str:
         """In one line, for who does not see the rows."""
         wrong = sum(note.level == "error" for note in self.notes)
         odd = len(self.notes) - wrong
@@ -76,21 +76,21 @@ def row_word(number: int) -> str:
     return "row" if number == 1 else "rows"
 
 
-def outlook_of(form: CompositionForm) -> Outlook | None:
+def make_preview(form: CompositionForm) -> Preview | None:
     """None where there is no base to compose on."""
     base = selectors.base_find(text_of(form, "base")) or selectors.base_default()
     if base is None:
         return None
     rows, method, level = form.given_rows(), method_of(form), level_of(form)
-    shots = usable(rows) + pasted(form, "shots_text")
-    held_out = without_shots(kept_held_out(form) + pasted(form, "held_out_text"), shots)
-    words = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
-    fitting = fitting_modules(base, method, [*shots, *held_out], form.owner)
-    best_first = ranked(fitting.free, words, shots)
+    examples = valid_pairs(rows) + pasted_pairs(form, "shots_text")
+    held_out = exclude_examples(kept_held_out(form) + pasted_pairs(form, "held_out_text"), examples)
+    task_text = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
+    compatible = find_compatible_modules(base, method, [*examples, *held_out], form.owner)
+    best_first = rank_compatible(compatible.clean, task_text, examples)
     n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
-    amounts = {
+    workload = {
         choice.name: Amounts(
-            n_shots=len(shots) or SHOTS_SUPPOSED,
+            n_shots=len(examples) or SHOTS_SUPPOSED,
             n_held_out=len(held_out),
             n_modules=n_modules[choice.name],
             budget=number_of(form, "budget", BUDGET_LIMIT) or level_budget(choice.name, method),
@@ -98,19 +98,19 @@ def outlook_of(form: CompositionForm) -> Outlook | None:
         )
         for choice in LEVELS
     }
-    return Outlook(
+    return Preview(
         base=base,
         base_reason=base_reason(base),
         notes=row_notes(rows),
-        n_shots=len(shots),
+        n_shots=len(examples),
         n_held_out=len(held_out),
         n_fitting=len(best_first),
         n_modules=n_modules[level],
         candidates=[candidate for candidate in best_first if candidate.is_known][:CANDIDATES_SHOWN],
-        own_modules=[fit.name for fit in fitting.own],
-        own_chosen=[fit.name for fit in fitting.own if fit.name in chosen_by_hand(form)],
+        leaking_modules=[fit.name for fit in compatible.leaking],
+        leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=[
-            Level(choice, estimate(base, method, amounts[choice.name]), choice.name == level)
+            Level(choice, estimate(base, method, workload[choice.name]), choice.name == level)
             for choice in LEVELS
         ],
         queue=queue_now(),
@@ -149,23 +149,23 @@ def chosen_by_hand(form: CompositionForm) -> list[str]:
     return list(form["modules"].value() or ()) if way.startswith("chosen") else []
 
 
-def usable(rows: list[tuple[str, str]]) -> list[Example]:
+def valid_pairs(rows: list[tuple[str, str]]) -> list[Example]:
     """The rows that would be composed from; the others are told in notes."""
     wrong = {note.row for note in row_notes(rows) if note.level == "error"}
     return [Example(*row) for number, row in enumerate(rows) if number not in wrong and "".join(row).strip()]
 
 
-def pasted(form: CompositionForm, name: str) -> list[Example]:
+def pasted_pairs(form: CompositionForm, name: str) -> list[Example]:
     """What the text holds; while a line is wrong, nothing."""
     try:
         return pairs_from_text(text_of(form, name))
-    except ExamplesError:
+    except ExampleLinesError:
         return []
 
 
 def kept_held_out(form: CompositionForm) -> list[Example]:
     source = text_of(form, "held_out_from")
-    return (held_out_named(source, form.owner) or []) if source else []
+    return (find_held_out(source, form.owner) or []) if source else []
 
 
 def text_of(form: CompositionForm, name: str) -> str:

@@ -4,19 +4,19 @@ from django.db.models import QuerySet
 
 from composer.core.spec.examples import Example, is_storable
 from composer.models import Composition, Draft
-from composer.selectors import composition_named, held_out_of
+from composer.selectors import composition_named, held_out_examples
 from composer.task.demo_tasks import demo_task
 from hub_site.accounts.models import User
 
 
-def held_out_named(source: str, owner: User) -> list[Example] | None:
+def find_held_out(source: str, owner: User) -> list[Example] | None:
     """Held-out examples by “task:<demo task>” or “composition:<own one's id>”; None if not there."""
     kind, _, name = source.partition(":")
     if kind == "task":
         task = demo_task(name)
         return list(task.held_out) if task else None
     composition = composition_named(owner, name)
-    return held_out_of(composition) if composition else None
+    return held_out_examples(composition) if composition else None
 
 
 def drafts_of(owner: User) -> QuerySet[Draft]:

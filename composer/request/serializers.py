@@ -15,15 +15,15 @@ from composer.core.spec.choices import (
     DEFAULT_METHOD,
     DEFAULT_SEED,
     DEFAULT_TEMPLATE,
+    EXAMPLES_LIMIT,
     LEVELS,
     MAX_NEW_TOKENS_LIMIT,
     RANK_LIMIT,
-    SHOTS_LIMIT,
     TEXT_LIMIT,
     level_budget,
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
-from composer.task.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
+from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
 
 SEED_MAX = 2**31 - 1
 
@@ -64,7 +64,7 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         required=False, help_text="The base model's name; left out: the one most modules here are made for."
     )
     examples = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
-        many=True, max_length=SHOTS_MAX, help_text="A few; five are a good start."
+        many=True, max_length=EXAMPLES_MAX, help_text="A few; five are a good start."
     )
     held_out = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
         many=True, required=False, default=list, max_length=HELD_OUT_MAX, help_text="Only to measure."
@@ -100,7 +100,7 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         allow_null=True,
         default=None,
         min_value=1,
-        max_value=SHOTS_LIMIT,
+        max_value=EXAMPLES_LIMIT,
         help_text="Examples in one mean of lorahub's objective; left out: all.",
     )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
@@ -150,7 +150,6 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
 
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The arguments of services.composition_request."""
-        asked["shots"] = asked.pop("examples")
         asked["module_versions"] = asked.pop("modules")
         asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
         if asked["selection"] == "auto":
@@ -193,7 +192,9 @@ class CandidateSerializer(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Its mean loss alone on these very examples, if it was tried on them before.",
     )
-    likeness = serializers.FloatField(help_text="From 0 to 1, of its words to the task's.")
+    likeness = serializers.FloatField(
+        source="similarity", help_text="From 0 to 1, of its words to the task's."
+    )
     shared_words = serializers.ListField(source="shared", child=serializers.CharField())
 
 

@@ -12,16 +12,22 @@ from composer import selectors
 from composer.core.spec import choices
 from composer.core.spec.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
 from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.examples import Example, without_shots
-from composer.core.spec.job_spec import batch_size_of, objective_name, one_of, search_name, whole_number
+from composer.core.spec.examples import Example, exclude_examples
+from composer.core.spec.job_spec import (
+    read_batch_size,
+    read_choice,
+    read_integer,
+    read_objective,
+    read_search,
+)
 from composer.core.spec.templates import require_template
-from composer.matching.compatibility import Fit
-from composer.matching.ranking import chosen_for_me
+from composer.matching.compatibility import ModuleCompatibility
+from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
 from composer.models import Composition, CompositionModule
 from composer.models import Example as ExampleRow
 from composer.run.tasks import run_composition
-from composer.task.examples import HELD_OUT_MAX, NO_EXAMPLES, SHOTS_MAX
+from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal, field_refusal
 from modules_registry.models import BaseModel, Version
@@ -40,20 +46,24 @@ NEVERGRAD_SEARCH = re.compile(choices.NEVERGRAD + r"\w{1,60}", re.ASCII)
 
 # What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
 READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
-    "search": lambda asked: search_name(asked, asked["method"]),
-    "objective": lambda asked: objective_name(asked, asked["method"], asked["search"]),
-    "budget": lambda asked: whole_number(asked, "budget", 1, choices.BUDGET_LIMIT),
-    "batch_size": lambda asked: batch_size_of(asked, asked["method"]),
-    "precision": lambda asked: one_of(asked, "precision", choices.names(choices.PRECISIONS), "auto"),
-    "device": lambda asked: one_of(asked, "device", choices.names(choices.DEVICES), "auto"),
-    "rank": lambda asked: whole_number(asked, "rank", 1, choices.RANK_LIMIT),
+    "search": lambda asked: read_search(asked, asked["method"]),
+    "objective": lambda asked: read_objective(asked, asked["method"], asked["search"]),
+    "budget": lambda asked: read_integer(asked, "budget", 1, choices.BUDGET_LIMIT),
+    "batch_size": lambda asked: read_batch_size(asked, asked["method"]),
+    "precision": lambda asked: read_choice(
+        asked, "precision", choices.choice_names(choices.PRECISIONS), "auto"
+    ),
+    "device": lambda asked: read_choice(asked, "device", choices.choice_names(choices.DEVICES), "auto"),
+    "rank": lambda asked: read_integer(asked, "rank", 1, choices.RANK_LIMIT),
     "template": lambda asked: require_template(asked["template"]),
-    "max_new_tokens": lambda asked: whole_number(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
-    "baselines": lambda asked: one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
+    "max_new_tokens": lambda asked: read_integer(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
+    "baselines": lambda asked: read_choice(
+        asked, "baselines", choices.choice_names(choices.BASELINES), "always"
+    ),
 }
 
 
-class Choice(TypedDict):
+class SearchOptions(TypedDict):
     """How to search and to compare, field by field as the core takes it."""
 
     method: str
@@ -86,10 +96,10 @@ def composition_request(
     selection: str = "all",
     module_versions: Sequence[Version] = (),
     level: str = choices.DEFAULT_LEVEL,
-    shots: Sequence[Example],
+    examples: Sequence[Example],
     held_out: Sequence[Example] = (),
     idempotency_key: str | None = None,
-    **chosen: Unpack[Choice],
+    **chosen: Unpack[SearchOptions],
 ) -> Composition:
     """Store what was asked, with its modules pinned, and ring the queue once the rows are committed.
 
@@ -104,7 +114,7 @@ def composition_request(
     asked = {
         "name": name, "sentence": sentence, "base": base and base.name, "selection": selection,
         "modules": sorted(str(version.module_id) for version in module_versions),
-        "shots": texts(shots), "held_out": texts(held_out), **choice,
+        "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,
     }  # fmt: skip
     if selection == "auto":  # of anything else the level says nothing
         asked["level"] = level
@@ -113,23 +123,23 @@ def composition_request(
         return known
     require_choice(choice)
     require_texts(name, sentence, choice["template"])
-    require_examples(shots, held_out)
-    unseen = require_unseen(held_out, shots)
-    examples = [*shots, *held_out]
+    require_examples(examples, held_out)
+    unseen = require_unseen(held_out, examples)
+    all_examples = [*examples, *held_out]
     base = base or require_default_base()
     if selection == "auto":
-        fitting = require_fitting(base, choice["method"], examples, owner)
-        selection, modules = chosen_for_me(fitting, level, f"{name} {sentence}", shots)
+        compatible = require_fitting(base, choice["method"], all_examples, owner)
+        selection, modules = select_automatically(compatible, level, f"{name} {sentence}", examples)
     else:
         modules = modules_selected(
-            base, choice["method"], selection, module_versions, choice["seed"], examples, owner
+            base, choice["method"], selection, module_versions, choice["seed"], all_examples, owner
         )
     composition = Composition(
         owner=owner, name=name, sentence=sentence, base=base, selection=selection,
         idempotency_key=idempotency_key or None, request_digest=digest, **choice,
     )  # fmt: skip
     try:
-        return composition_insert(composition, modules, shots, unseen)
+        return composition_insert(composition, modules, examples, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
         if known := requested_before(owner, idempotency_key, digest):
             return known
@@ -139,11 +149,11 @@ def composition_request(
 @transaction.atomic
 def composition_insert(
     composition: Composition,
-    modules: Sequence[Fit],
-    shots: Sequence[Example],
+    modules: Sequence[ModuleCompatibility],
+    examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
-    require_room_in_queue(composition.owner)
+    require_queue_quota(composition.owner)
     composition.save()
     CompositionModule.objects.bulk_create(
         CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
@@ -153,7 +163,7 @@ def composition_insert(
         ExampleRow(
             composition=composition, role=role, position=position, input=pair.input, output=pair.output
         )
-        for role, pairs in ((ExampleRow.Role.SHOT, shots), (ExampleRow.Role.HELD_OUT, held_out))
+        for role, pairs in ((ExampleRow.Role.SHOT, examples), (ExampleRow.Role.HELD_OUT, held_out))
         for position, pair in enumerate(pairs)
     )
     # robust: with the broker away the row waits, and the sweeper rings again
@@ -161,7 +171,7 @@ def composition_insert(
     return composition
 
 
-def texts(pairs: Sequence[Example]) -> list[list[str]]:
+def pair_lists(pairs: Sequence[Example]) -> list[list[str]]:
     return [[pair.input, pair.output] for pair in pairs]
 
 
@@ -222,12 +232,12 @@ def require_texts(name: str, sentence: str, template: str) -> None:
             raise field_refusal(f"bad_{field}", field, "Remove the characters that are not text.")
 
 
-def require_examples(shots: Sequence[Example], held_out: Sequence[Example]) -> None:
-    if not shots:
+def require_examples(examples: Sequence[Example], held_out: Sequence[Example]) -> None:
+    if not examples:
         raise field_refusal("no_examples", "examples", NO_EXAMPLES)
-    if len(shots) > SHOTS_MAX:
+    if len(examples) > EXAMPLES_MAX:
         problem = (
-            f"These are {len(shots)} examples; at most {SHOTS_MAX} are composed from. "
+            f"These are {len(examples)} examples; at most {EXAMPLES_MAX} are composed from. "
             "Move the rest to the held-out examples."
         )
         raise field_refusal("too_many_examples", "examples", problem)
@@ -236,9 +246,9 @@ def require_examples(shots: Sequence[Example], held_out: Sequence[Example]) -> N
         raise field_refusal("too_many_held_out", "held_out", problem)
 
 
-def require_unseen(held_out: Sequence[Example], shots: Sequence[Example]) -> list[Example]:
+def require_unseen(held_out: Sequence[Example], examples: Sequence[Example]) -> list[Example]:
     """The held-out examples that are not among the shots."""
-    unseen = without_shots(held_out, shots)
+    unseen = exclude_examples(held_out, examples)
     if held_out and not unseen:
         problem = (
             "Every held-out example has an input that is also among your examples, "
@@ -257,7 +267,7 @@ def require_default_base() -> BaseModel:
     return base
 
 
-def require_room_in_queue(owner: User) -> None:
+def require_queue_quota(owner: User) -> None:
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
     if selectors.unfinished_count(owner) >= UNFINISHED_MAX:
         message = (

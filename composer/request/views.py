@@ -24,15 +24,15 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.matching.compatibility import modules_to_choose_from
-from composer.matching.leakage import own_modules, own_modules_words
+from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
-from composer.request.preview import outlook_of
-from composer.request.selectors import composition_sent_by, draft_find, drafts_of, held_out_named
+from composer.request.preview import make_preview
+from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request
 from composer.task.demo_tasks import demo_task, demo_tasks, example_input
-from composer.task.examples import COLUMN_NAMES, HELD_OUT_MAX, SHOTS_MAX
+from composer.task.examples import COLUMN_NAMES, EXAMPLES_MAX, HELD_OUT_MAX
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -51,9 +51,9 @@ NO_BASE_FOR_STAFF = (
 @require_http_methods(["GET", "POST"])
 def composition_new(request: SignedInRequest) -> HttpResponse:
     if request.method == "GET":
-        begun = beginning(request)
-        form = CompositionForm(owner=request.user, initial=begun.initial)
-        return render(request, "composer/composition_new.html", page_of(form) | begun.told)
+        start = form_start(request)
+        form = CompositionForm(owner=request.user, initial=start.initial)
+        return render(request, "composer/composition_new.html", page_of(form) | start.context)
     form = CompositionForm(request.POST, request.FILES, owner=request.user)
     if "keep" in request.POST:
         return keep_and_reopen(request, form)
@@ -85,7 +85,7 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
 def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
     form = CompositionForm(request.POST, owner=request.user)
-    context: dict[str, Any] = {"form": form, "outlook": outlook_of(form), "is_alone": True}
+    context: dict[str, Any] = {"form": form, "outlook": make_preview(form), "is_alone": True}
     try:
         context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
@@ -140,26 +140,26 @@ def request_from(form: CompositionForm) -> Composition | None:
 
 
 def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
-    left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_of(composition))
+    left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_examples(composition))
     if left_out:
         text = (
             f"{left_out} held-out examples have an input that is also among your examples; "
             "they were left out of the measuring."
         )
         messages.info(request, text)
-    if own := own_modules(composition):
-        messages.warning(request, own_modules_words(own))
+    if leaking := leaking_modules(composition):
+        messages.warning(request, leakage_text(leaking))
 
 
 def page_of(form: CompositionForm) -> dict[str, Any]:
-    outlook = outlook_of(form)
-    base = outlook.base if outlook else None
+    preview = make_preview(form)
+    base = preview.base if preview else None
     chosen = set(form["modules"].value() or ())
     return {
         "form": form,
         "draft": draft_find(form.owner, form.own_key),
         "base": base,
-        "outlook": outlook,
+        "outlook": preview,
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
@@ -174,7 +174,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "selectors": SELECTORS,
         "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
         "column_names": COLUMN_NAMES,
-        "shots_max": SHOTS_MAX,
+        "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }
 
@@ -203,19 +203,19 @@ def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
     source = form["held_out_from"].value()
     if not source:
         return None
-    found = held_out_named(source, form.owner)
+    found = find_held_out(source, form.owner)
     return {"source": source, "count": len(found)} if found else None
 
 
 @dataclass(frozen=True)
-class Beginning:
+class FormStart:
     """What the form begins with, and what its page tells of where that comes from."""
 
     initial: dict[str, Any] = field(default_factory=dict)
-    told: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
 
 
-def beginning(request: SignedInRequest) -> Beginning:
+def form_start(request: SignedInRequest) -> FormStart:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
     if task := demo_task(request.GET.get("task", "")):
         initial = {
@@ -224,31 +224,31 @@ def beginning(request: SignedInRequest) -> Beginning:
             "shots": [(pair.input, pair.output) for pair in task.shots],
             "held_out_from": f"task:{task.name}",
         }
-        return Beginning(initial)
+        return FormStart(initial)
     if "again" in request.GET:
         earlier = selectors.composition_named(request.user, request.GET["again"])
         if earlier is None:
             raise Http404
-        return Beginning(again(earlier), {"earlier": earlier})
+        return FormStart(initial_from_composition(earlier), {"earlier": earlier})
     if names := request.GET.getlist("modules"):
-        return Beginning({"selection": "chosen", "modules": names})
+        return FormStart({"selection": "chosen", "modules": names})
     if "new" in request.GET:
-        return Beginning()
+        return FormStart()
     return from_draft(request.user, request.GET.get("draft"))
 
 
-def from_draft(owner: User, key: str | None) -> Beginning:
+def from_draft(owner: User, key: str | None) -> FormStart:
     """The draft of that key, or the latest; what was sent since then begins as a copy of what it became."""
     draft = draft_find(owner, key) if key else drafts_of(owner).first()
     if draft is not None:
         initial = CompositionForm.initial_of(draft.fields) | {"form_key": draft.key}
-        return Beginning(initial, {"draft": draft, "is_reopened": True})
+        return FormStart(initial, {"draft": draft, "is_reopened": True})
     if sent := composition_sent_by(owner, key or ""):
-        return Beginning(again(sent), {"earlier": sent})
-    return Beginning()
+        return FormStart(initial_from_composition(sent), {"earlier": sent})
+    return FormStart()
 
 
-def again(earlier: Composition) -> dict[str, Any]:
+def initial_from_composition(earlier: Composition) -> dict[str, Any]:
     as_asked = (
         "name", "sentence", "method", "objective", "batch_size", "seed", "precision", "device",
         "rank", "template", "max_new_tokens",
@@ -256,7 +256,7 @@ def again(earlier: Composition) -> dict[str, Any]:
     initial: dict[str, Any] = {name: getattr(earlier, name) for name in as_asked}
     initial |= selection_initial(earlier.selection)
     initial |= level_initial(earlier)
-    initial["shots"] = [(pair.input, pair.output) for pair in selectors.shots_of(earlier)]
+    initial["shots"] = [(pair.input, pair.output) for pair in selectors.few_shot_examples(earlier)]
     initial["base"] = earlier.base.name
     if earlier.search.startswith(NEVERGRAD):
         initial["nevergrad"] = earlier.search.removeprefix(NEVERGRAD)
@@ -264,7 +264,7 @@ def again(earlier: Composition) -> dict[str, Any]:
         initial["search"] = earlier.search
     if earlier.selection.startswith("chosen"):
         initial["modules"] = list(earlier.modules.values_list("name", flat=True))
-    if selectors.held_out_of(earlier):
+    if selectors.held_out_examples(earlier):
         initial["held_out_from"] = f"composition:{earlier.pk}"
     return initial
 

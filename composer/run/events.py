@@ -14,17 +14,17 @@ KINDS_KEPT = frozenset({"stage", "alone", "step", "adapter", "baseline"})
 
 
 @transaction.atomic
-def store_events(composition: Composition, told: Sequence[Mapping[str, Any]]) -> None:
+def store_events(composition: Composition, events: Sequence[Mapping[str, Any]]) -> None:
     """Rows for readers; states and losses for whoever goes on from here. All of them or none."""
-    kept = [event for event in told if event["event"] in KINDS_KEPT]
+    kept = [event for event in events if event["event"] in KINDS_KEPT]
     progress: dict[str, Any] = {}
     for event in kept:
         progress |= progress_of(event)
-    if told:
+    if events:
         rows = [CompositionEvent(kind=event["event"], detail=detail_of(event)) for event in kept]
         leases.append_events(composition, rows, progress=progress)
-    store_states(composition, [event for event in told if event["event"] == "state"])
-    store_screened([event for event in told if event["event"] == "screened"])
+    store_states(composition, [event for event in events if event["event"] == "state"])
+    store_screened([event for event in events if event["event"] == "screened"])
 
 
 def store_states(composition: Composition, states: Sequence[Mapping[str, Any]]) -> None:

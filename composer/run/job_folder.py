@@ -12,7 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from composer import selectors
-from composer.matching.selection import module_text, selection_left
+from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
 from composer.task.examples import json_lines
@@ -27,7 +27,7 @@ def job_folder(composition: Composition) -> Iterator[Path]:
     folder = jobs_folder() / f"{composition.pk}-{composition.generation}"
     folder.mkdir(parents=True, mode=0o700)
     try:
-        with full_disk_told():
+        with raise_storage_full():
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -38,7 +38,7 @@ def jobs_folder() -> Path:
 
 
 @contextmanager
-def full_disk_told() -> Iterator[None]:
+def raise_storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -51,8 +51,8 @@ def write_job(composition: Composition, folder: Path) -> None:
     """Put everything the child needs into its folder: it has no database, store or network."""
     modules = list(composition.modules.select_related("version"))
     write_text(folder / "job.json", json.dumps(job_description(composition, modules), indent=1))
-    write_text(folder / "examples.jsonl", json_lines(selectors.shots_of(composition)))
-    if held_out := selectors.held_out_of(composition):
+    write_text(folder / "examples.jsonl", json_lines(selectors.few_shot_examples(composition)))
+    if held_out := selectors.held_out_examples(composition):
         write_text(folder / "held_out.jsonl", json_lines(held_out))
     fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")))
     for module in modules:
@@ -62,7 +62,7 @@ def write_job(composition: Composition, folder: Path) -> None:
 
 
 def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
-    select = selection_left(composition)
+    select = remaining_selection(composition)
     return {
         "schema": 1,
         "method": composition.method,

@@ -12,15 +12,15 @@ from composer.models import Composition
 from composer.run import selectors
 
 
-def letters_due() -> list[UUID]:
+def mails_due() -> list[UUID]:
     """The compositions whose letter has to go."""
-    return selectors.letters_due()
+    return selectors.mails_due()
 
 
-def letter_send(composition_id: UUID) -> None:
+def send_notification_mail(composition_id: UUID) -> None:
     """Write to the owner that it is done, or failed, if they wish it; once, and harmless when it has gone."""
     wanted = Composition.objects.filter(
-        pk=composition_id, mail_when_done=True, mailed_at=None, status__in=selectors.LETTER_ON
+        pk=composition_id, mail_when_done=True, mailed_at=None, status__in=selectors.MAIL_ON_STATUS
     )
     # Marked first: a worker that dies in between leaves no letter, where otherwise there would be two.
     if not wanted.update(mailed_at=timezone.now()):

@@ -14,7 +14,7 @@ from composer.models import Composition, CompositionModule, ResultFile, SearchSt
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import MIB
-from modules_registry.blobs import blobs_forget, stored
+from modules_registry.blobs import delete_unnamed_blobs, store_files
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.storage import Blob
 
@@ -33,11 +33,11 @@ RESULT_FOLDER = "out"
 RESULT_FILE_MB_MAX = 2048
 
 
-def forget_adapter(composition: Composition) -> None:
+def delete_adapter(composition: Composition) -> None:
     """Who cancelled wants nothing of it."""
     hashes = set(composition.files.values_list("sha256", flat=True))
     composition.files.all().delete()
-    blobs_forget(hashes)
+    delete_unnamed_blobs(hashes)
 
 
 def keep_adapter(composition: Composition, out: Path) -> None:
@@ -45,7 +45,7 @@ def keep_adapter(composition: Composition, out: Path) -> None:
     with ExitStack() as stack:
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in ADAPTER_FILES}
-        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.append_events(composition, [])  # raises if it is not ours any more
         replace_files(composition, blobs)
 
@@ -60,7 +60,7 @@ def keep_result(composition: Composition, out: Path) -> None:
     with ExitStack() as stack:
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in RESULT_FILES}
-        blobs = stack.enter_context(stored(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
+        blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.finish(composition, Status.DONE, report=report)
         CompositionModule.objects.bulk_update(modules, ["weight"])
         SearchState.objects.filter(composition=composition).delete()
@@ -76,7 +76,7 @@ def replace_files(composition: Composition, blobs: Mapping[str, Blob]) -> None:
         for path, blob in blobs.items()
     )
     if unused := earlier - {blob.sha256 for blob in blobs.values()}:
-        transaction.on_commit(partial(blobs_forget, unused))
+        transaction.on_commit(partial(delete_unnamed_blobs, unused))
 
 
 def open_result(stack: ExitStack, out: Path) -> int:

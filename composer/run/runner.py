@@ -22,7 +22,7 @@ from composer.models import (
 )
 from composer.run.events import store_events
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
-from composer.run.results import RESULT_FOLDER, forget_adapter, keep_adapter, keep_result
+from composer.run.results import RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, Launcher
@@ -68,7 +68,7 @@ COMPOSITIONS = JobKind(
     refusals=(StorageError,),
     sentences=SENTENCES,
     broken_message=BROKEN_MESSAGE,
-    on_cancelled=forget_adapter,
+    on_cancelled=delete_adapter,
 )
 
 
@@ -126,12 +126,12 @@ def pass_on_stop(composition: Composition, folder: Path) -> None:
         (folder / STOP_FILE).touch()
 
 
-def take_in(composition: Composition, told: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """The adapter before the event that tells of it, so that who reads the event finds the files."""
-    for event in told:
+    for event in events:
         if event["event"] == "adapter":
             keep_adapter(composition, folder / Path(event["folder"]).name)
-    store_events(composition, told)
+    store_events(composition, events)
 
 
 def sweep() -> list[UUID]:

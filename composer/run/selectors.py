@@ -11,20 +11,20 @@ from django.utils import timezone
 
 from composer.core.spec.examples import example_sha256
 from composer.models import Composition, ScreenedLoss
-from composer.selectors import shots_of
+from composer.selectors import few_shot_examples
 from hub_site.jobs.models import Status
 
-LETTER_ON = (Status.DONE, Status.FAILED)  # who cancels it knows
+MAIL_ON_STATUS = (Status.DONE, Status.FAILED)  # who cancels it knows
 
 
-LETTER_WITHIN = timedelta(days=1)
+MAIL_WITHIN = timedelta(days=1)
 
 
-def letters_due(now: datetime | None = None) -> list[UUID]:
+def mails_due(now: datetime | None = None) -> list[UUID]:
     """Those whose owner wants a letter that has not gone. After a day nobody waits for one any more."""
-    since = (now or timezone.now()) - LETTER_WITHIN
+    since = (now or timezone.now()) - MAIL_WITHIN
     due = Composition.objects.filter(
-        mail_when_done=True, mailed_at=None, status__in=LETTER_ON, finished_at__gt=since
+        mail_when_done=True, mailed_at=None, status__in=MAIL_ON_STATUS, finished_at__gt=since
     )
     return list(due.values_list("pk", flat=True))
 
@@ -38,7 +38,7 @@ def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
 
 def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
     """What any composition found out about its modules alone on its examples, as the core's events."""
-    shots = [example_sha256(shot) for shot in shots_of(composition)]
+    shots = [example_sha256(shot) for shot in few_shot_examples(composition)]
     modules = composition.modules.values_list("version__weights_sha256", flat=True)
     rows = ScreenedLoss.objects.filter(example_sha256__in=shots, module_sha256__in=list(modules))
     rows = rows.order_by("context", "module_sha256")

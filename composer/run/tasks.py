@@ -3,9 +3,9 @@
 from uuid import UUID
 
 from composer.run import runner as run_runner
-from composer.run.mail import letter_send, letters_due
+from composer.run.mail import mails_due, send_notification_mail
 from hub_site.jobs.celery_app import app
-from hub_site.jobs.leases import RING_AGAIN
+from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
@@ -14,13 +14,13 @@ def run_composition(composition_id: str) -> None:
     try:
         run_runner.composition_run(UUID(composition_id))
     finally:
-        ring_for_letters()
+        queue_notification_mails()
 
 
 @app.task(name="composer.tasks.send_letter", ignore_result=True)
 def send_letter(composition_id: str) -> None:
     """On the default queue: a slow mail server must not hold up the next composition."""
-    letter_send(UUID(composition_id))
+    send_notification_mail(UUID(composition_id))
 
 
 @app.task(name="composer.tasks.sweep", ignore_result=True)
@@ -28,12 +28,12 @@ def sweep() -> None:
     """Ring again for compositions that wait, and clear away what dead workers left."""
     for composition_id in run_runner.sweep():
         # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
-        run_composition.apply_async((str(composition_id),), expires=RING_AGAIN.total_seconds())
-    ring_for_letters()  # of those that a sweep closed, or where the mail server was away
+        run_composition.apply_async((str(composition_id),), expires=REQUEUE_AFTER.total_seconds())
+    queue_notification_mails()  # of those that a sweep closed, or where the mail server was away
 
 
-def ring_for_letters() -> None:
-    for composition_id in letters_due():
+def queue_notification_mails() -> None:
+    for composition_id in mails_due():
         send_letter.delay(str(composition_id))
 
 

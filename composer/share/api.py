@@ -25,7 +25,14 @@ from composer.report.api import (
 )
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
-from composer.share.services import card_of, report_told, share_find, share_of, share_renew, share_withdraw
+from composer.share.services import (
+    redacted_report,
+    share_find,
+    share_of,
+    share_renew,
+    share_withdraw,
+    shared_card,
+)
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.downloads import serve_download
@@ -84,9 +91,9 @@ class ShareApi(OwnerApi):
     def post(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """A new link to the finished report. The one before it, if any, leads nowhere from now on."""
         self.own(request, composition_id)
-        asked = ShareRequestSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        link = share_renew(owner=request.user, composition_id=composition_id, **asked.validated_data)
+        serializer = ShareRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        link = share_renew(owner=request.user, composition_id=composition_id, **serializer.validated_data)
         return Response(described(request, link), status=status.HTTP_201_CREATED)
 
     @extend_schema(
@@ -139,13 +146,13 @@ class SharedApi(LinkApi):
         """The report behind a private link, without anything private to its owner or to others."""
         link = self.link(token)
         composition = link.composition
-        told = {
+        body = {
             "name": composition.name,
             "sentence": composition.sentence,
             "base": composition.base.name,
-            "report": report_told(link),
+            "report": redacted_report(link),
         }
-        return Response(SharedSerializer(told).data)
+        return Response(SharedSerializer(body).data)
 
 
 class SharedAdapterApi(LinkApi):
@@ -158,7 +165,7 @@ class SharedAdapterApi(LinkApi):
     def get(self, request: Request, token: str) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
         link = self.link(token)
-        return serve_download(request._request, adapter_shared(link.composition, card_of(link)))
+        return serve_download(request._request, adapter_shared(link.composition, shared_card(link)))
 
 
 class SharedPredictionsApi(LinkApi):
@@ -171,7 +178,7 @@ class SharedPredictionsApi(LinkApi):
     )
     def get(self, request: Request, token: str) -> Response:
         """Answers side by side, a page of them; none where the owner keeps them back."""
-        return predictions_page(self, request, report_told(self.link(token)))
+        return predictions_page(self, request, redacted_report(self.link(token)))
 
 
 class SharedFileApi(LinkApi):
@@ -185,4 +192,4 @@ class SharedFileApi(LinkApi):
     def get(self, request: Request, token: str, name: str) -> HttpResponse:
         """report.json, report.md, race.csv, modules.csv or predictions.csv."""
         link = self.link(token)
-        return file_response(link.composition, report_told(link), require_file_name(name))
+        return file_response(link.composition, redacted_report(link), require_file_name(name))

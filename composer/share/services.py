@@ -48,17 +48,17 @@ def share_find(token: str) -> ShareLink | None:
     return links.select_related("composition__base").first() if links is not None else None
 
 
-def report_told(link: ShareLink) -> dict[str, Any]:
+def redacted_report(link: ShareLink) -> dict[str, Any]:
     """The report as the link's reader may have it: without what is private to its owner or to others.
 
     Modules that not everybody can see any more go by a number, and the examples stay away unless the
     owner wants them shown.
     """
     report: dict[str, Any] = link.composition.report or {}
-    untold = names_untold(link.composition)
-    told = {name: f"private module {number}" for number, name in enumerate(untold, start=1)}
+    hidden = hidden_names(link.composition)
+    told = {name: f"private module {number}" for number, name in enumerate(hidden, start=1)}
     answers = report["predictions"] if link.shows_answers else []
-    rest: dict[str, Any] = renamed(report | {"predictions": []}, told)
+    rest: dict[str, Any] = replace_names(report | {"predictions": []}, told)
     for row, own in zip(rest["modules"], report["modules"], strict=True):
         if own["name"] in told:
             row |= {"revision": "", "sha256": ""}
@@ -66,26 +66,26 @@ def report_told(link: ShareLink) -> dict[str, Any]:
     return rest | {"predictions": answers, "inputs_sha256": sums}
 
 
-def card_of(link: ShareLink) -> str:
+def shared_card(link: ShareLink) -> str:
     """README.md of a shared adapter."""
-    return as_markdown(link.composition, report_told(link))
+    return as_markdown(link.composition, redacted_report(link))
 
 
-def names_untold(composition: Composition) -> list[str]:
+def hidden_names(composition: Composition) -> list[str]:
     """The modules, by the names they went by, that the public does not see now."""
     public = Module.objects.visible_to(None).values("pk")
     hidden = composition.modules.exclude(version__module__in=public)
     return list(hidden.values_list("name", flat=True))
 
 
-def renamed(value: Any, names: Mapping[str, str]) -> Any:
+def replace_names(value: Any, names: Mapping[str, str]) -> Any:
     """The same report with these names replaced wherever they stand, also within a sentence."""
     if isinstance(value, str):
         return in_text(value, names)
     if isinstance(value, Mapping):
-        return {key: renamed(each, names) for key, each in value.items()}
+        return {key: replace_names(each, names) for key, each in value.items()}
     if isinstance(value, Sequence):
-        return [renamed(each, names) for each in value]
+        return [replace_names(each, names) for each in value]
     return value
 
 

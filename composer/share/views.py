@@ -13,14 +13,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from composer.access import own
-from composer.matching.leakage import own_modules, own_modules_counted
+from composer.access import get_own_composition
+from composer.matching.leakage import leakage_text_without_names, leaking_modules
 from composer.models import ShareLink
 from composer.report.adapter_zip import adapter_shared, shared_files
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, get_shared, snippets
-from composer.share.services import card_of, report_told, share_find, share_renew, share_withdraw
+from composer.share.services import redacted_report, share_find, share_renew, share_withdraw, shared_card
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
@@ -32,7 +32,7 @@ SharedView = Callable[..., HttpResponseBase]
 @login_required
 @require_POST
 def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
         share_renew(
             owner=request.user, composition_id=composition_id, shows_answers="shows_answers" in request.POST
@@ -45,7 +45,7 @@ def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResp
 @login_required
 @require_POST
 def share_withdraw_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     share_withdraw(owner=request.user, composition_id=composition_id)
     messages.success(request, "The link is withdrawn: it leads nowhere any more.")
     return redirect(f"{composition.get_absolute_url()}#share")
@@ -71,15 +71,15 @@ def by_link(view: SharedView) -> SharedView:
 
 @by_link
 def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
-    composition, report = link.composition, report_told(link)
+    composition, report = link.composition, redacted_report(link)
     files = shared_files(composition)
     module = composition.published_module
-    own = own_modules(composition)
+    leaking = leaking_modules(composition)
     context = {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
-        "own_modules_words": own_modules_counted(len(own)) if own else "",
+        "own_modules_words": leakage_text_without_names(len(leaking)) if leaking else "",
         "address": link.get_absolute_url(),
         "site": site_of(request),
         "snippets": shared_snippets(link, report, site_of(request)),
@@ -106,9 +106,9 @@ def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[
 
 @by_link
 def shared_adapter(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
-    return serve_download(request, adapter_shared(link.composition, card_of(link)))
+    return serve_download(request, adapter_shared(link.composition, shared_card(link)))
 
 
 @by_link
 def shared_file(_request: HttpRequest, link: ShareLink, name: str) -> HttpResponse:
-    return file_response(link.composition, report_told(link), name)
+    return file_response(link.composition, redacted_report(link), name)

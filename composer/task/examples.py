@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from composer.core.spec.choices import HELD_OUT_LIMIT, SHOTS_LIMIT
+from composer.core.spec.choices import EXAMPLES_LIMIT, HELD_OUT_LIMIT
 from composer.core.spec.examples import Example, problems_with
 
-SHOTS_MAX = SHOTS_LIMIT
+EXAMPLES_MAX = EXAMPLES_LIMIT
 HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method of the race
 # Of one input or output; about 1000 tokens, twice what the usual bases read. The core takes more, for the
 # command line: its user may have a base that reads more.
@@ -43,7 +43,7 @@ SEPARATED_BY = {
 }
 
 
-class ExamplesError(ValueError):
+class ExampleLinesError(ValueError):
     """Some lines cannot be used. `problems` are sentences, each with its line's number."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class ExamplesError(ValueError):
 
 
 @dataclass(frozen=True)
-class Line:
+class ExampleLine:
     """One line before it is checked: what to call it, its two cells, or why it has none."""
 
     label: str  # "Line 3"
@@ -69,7 +69,7 @@ def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Example]:
     filled = [(number, row) for number, row in enumerate(rows, start=1) if has_text(row)]
     if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
         del filled[0]
-    return checked(Line(f"Row {number}", *row) for number, row in filled)
+    return collect_pairs(ExampleLine(f"Row {number}", *row) for number, row in filled)
 
 
 def pairs_from_text(text: str) -> list[Example]:
@@ -77,10 +77,10 @@ def pairs_from_text(text: str) -> list[Example]:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     start = text.lstrip()[:1]
     if start == "{":
-        return checked(lines_of_json(text))
+        return collect_pairs(lines_of_json(text))
     if start == "[":
-        return checked(lines_of_json_list(text))
-    return checked(lines_of_table(text, separator=separator_of(text)))
+        return collect_pairs(lines_of_json_list(text))
+    return collect_pairs(lines_of_table(text, separator=separator_of(text)))
 
 
 def separator_of(text: str) -> str:
@@ -100,9 +100,11 @@ def fit_of_separator(lines: Sequence[str], separator: str) -> tuple[bool, int]:
 def pairs_from_file(name: str, data: bytes) -> list[Example]:
     """An uploaded file, by its content; the name only says whether it can be one of ours."""
     if not name.lower().endswith(KINDS):
-        raise ExamplesError([f"“{name[:80]}” is not a file of examples. Upload JSONL, CSV or TSV."])
+        raise ExampleLinesError([f"“{name[:80]}” is not a file of examples. Upload JSONL, CSV or TSV."])
     if len(data) > FILE_BYTES_MAX:
-        raise ExamplesError([f"The file is larger than {FILE_BYTES_MAX // 1024**2} MB. Send fewer lines."])
+        raise ExampleLinesError(
+            [f"The file is larger than {FILE_BYTES_MAX // 1024**2} MB. Send fewer lines."]
+        )
     return pairs_from_text(decode(data))
 
 
@@ -114,43 +116,43 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"Line {line} is not UTF-8 text. Save the file as “CSV UTF-8” or as JSONL in UTF-8."
-        raise ExamplesError([message]) from error
+        raise ExampleLinesError([message]) from error
 
 
-def lines_of_json(text: str) -> Iterator[Line]:
+def lines_of_json(text: str) -> Iterator[ExampleLine]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield line_of_object(f"Line {number}", line)
 
 
-def lines_of_json_list(text: str) -> Iterator[Line]:
+def lines_of_json_list(text: str) -> Iterator[ExampleLine]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ExamplesError(
+        raise ExampleLinesError(
             ["The text begins like a JSON list and is none. Use one JSON object a line."]
         ) from error
     for number, row in enumerate(rows, start=1):
         yield line_of_object(f"Example {number}", json.dumps(row))
 
 
-def line_of_object(label: str, line: str) -> Line:
+def line_of_object(label: str, line: str) -> ExampleLine:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         problem = f'{label} is not a JSON object. Write {{"input": "…", "output": "…"}}.'
-        return Line(label, problem=problem)
+        return ExampleLine(label, problem=problem)
     return line_of_named(label, {name.lower(): value for name, value in row.items()})
 
 
-def line_of_named(label: str, row: Mapping[str, Any]) -> Line:
+def line_of_named(label: str, row: Mapping[str, Any]) -> ExampleLine:
     given, wanted = pair_named(row) or COLUMN_NAMES[0]
     if given != "instruction" and row.get("instruction"):
         problem = f"{label} also has an “instruction”, which would be lost. Put it into its {given}."
-        return Line(label, problem=problem)
-    return Line(label, row.get(given), row.get(wanted))
+        return ExampleLine(label, problem=problem)
+    return ExampleLine(label, row.get(given), row.get(wanted))
 
 
 def pair_named(names: Iterable[str]) -> tuple[str, str] | None:
@@ -166,7 +168,7 @@ def has_text(row: Iterable[str]) -> bool:
     return any(cell.strip() for cell in row)
 
 
-def lines_of_table(text: str, *, separator: str) -> Iterator[Line]:
+def lines_of_table(text: str, *, separator: str) -> Iterator[ExampleLine]:
     """Rows of two columns. A first row “input, output” names the columns, in any order, among others."""
     rows = [(f"Line {number}", row) for number, row in numbered_rows(text, separator) if has_text(row)]
     names = names_of(rows[0][1]) if rows else []
@@ -189,7 +191,7 @@ def numbered_rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
             f"The row that begins on line {broken.line} is broken: a quotation mark does not close, "
             "or a cell is far too long."
         )
-        raise ExamplesError([message]) from broken
+        raise ExampleLinesError([message]) from broken
 
 
 class BrokenRowError(ValueError):
@@ -208,14 +210,16 @@ def rows_of(reader: Any) -> Iterator[tuple[int, list[str]]]:
         raise BrokenRowError(begins) from error
 
 
-def line_of_row(label: str, row: list[str], separator: str) -> Line:
+def line_of_row(label: str, row: list[str], separator: str) -> ExampleLine:
     if has_text(row[2:]):
         kind = SEPARATED_BY[separator]
-        return Line(label, problem=f"{label} has {len(row)} columns, not two. They are separated by {kind}.")
-    return Line(label, *[*row, ""][:2])
+        return ExampleLine(
+            label, problem=f"{label} has {len(row)} columns, not two. They are separated by {kind}."
+        )
+    return ExampleLine(label, *[*row, ""][:2])
 
 
-def checked(lines: Iterable[Line]) -> list[Example]:
+def collect_pairs(lines: Iterable[ExampleLine]) -> list[Example]:
     """The usable lines, or every problem at once."""
     pairs, problems = [], []
     for line in lines:
@@ -226,17 +230,17 @@ def checked(lines: Iterable[Line]) -> list[Example]:
         else:
             pairs.append(Example(line.input, line.output))
     if problems:
-        raise ExamplesError(problems)
+        raise ExampleLinesError(problems)
     return pairs
 
 
-def is_blank(line: Line) -> bool:
+def is_blank(line: ExampleLine) -> bool:
     """A row of blanks is a row nobody filled in, not a mistake."""
     cells = (line.input, line.output)
     return not line.problem and all(isinstance(cell, str) and not cell.strip() for cell in cells)
 
 
-def problem_with(line: Line) -> str:
+def problem_with(line: ExampleLine) -> str:
     """What is wrong with a line; empty when nothing is."""
     problems = problems_with(line.input, line.output, label=line.label, characters_max=CHARACTERS_MAX)
     return str(problems[0]) if problems else ""
@@ -261,7 +265,7 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
     first_answer: dict[str, int] = {}
     for row, (given, wanted) in filled:
         key, answer = given.strip(), wanted.strip()
-        if problem := problem_with(Line(f"Row {row + 1}", given, wanted)):
+        if problem := problem_with(ExampleLine(f"Row {row + 1}", given, wanted)):
             notes.append(Note(row, "error", problem))
         elif (key, answer) in first_row:
             notes.append(
@@ -273,8 +277,8 @@ def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
         first_row.setdefault((key, answer), row)
         first_answer.setdefault(key, row)
     return notes + [
-        Note(row, "error", f"At most {SHOTS_MAX} examples are composed from. Hold this one out instead.")
-        for row, _ in filled[SHOTS_MAX:]
+        Note(row, "error", f"At most {EXAMPLES_MAX} examples are composed from. Hold this one out instead.")
+        for row, _ in filled[EXAMPLES_MAX:]
     ]
 
 

@@ -64,7 +64,7 @@ class Amounts:
         }
 
 
-Row = Mapping[str, Any]  # how long one took, stage by stage, and of how much
+MeasuredRun = Mapping[str, Any]  # how long one took, stage by stage, and of how much
 
 
 class Seconds(NamedTuple):
@@ -110,8 +110,8 @@ class Queue:
         return duration_words(self.seconds, self.seconds)
 
 
-def estimate(base: BaseModel, method: str, amounts: Amounts) -> Estimate:
-    by_stage, n_measured = seconds_by_stage(base, method, amounts)
+def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
+    by_stage, n_measured = seconds_by_stage(base, method, workload)
     if n_measured == 0:
         low, high = SPREAD_FROM_SIZE
         likely = sum(seconds.likely for seconds in by_stage.values())
@@ -150,17 +150,17 @@ def amounts_of(composition: Composition) -> Amounts:
     )
 
 
-def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[dict[str, Seconds], int]:
+def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[dict[str, Seconds], int]:
     """How long each of the core's stages would take, and from how many compositions that was taken.
 
     Those that were asked for with as much searching and comparing tell most, so they are taken alone; as
     long as there are none, the others are.
     """
-    earlier = list(measured_of(base, method, amounts)[:EARLIER_READ])
-    asked_alike = (amounts.budget, amounts.baselines)
+    earlier = list(measured_of(base, method, workload)[:EARLIER_READ])
+    asked_alike = (workload.budget, workload.baselines)
     alike = [row for row in earlier if (row["budget"], row["baselines"]) == asked_alike]
-    rows = alike or earlier or [guessed_from_size(base, method, amounts)]
-    each = [seconds_of_stages(row, method, amounts) for row in rows]
+    rows = alike or earlier or [guessed_from_size(base, method, workload)]
+    each = [seconds_of_stages(row, method, workload) for row in rows]
     by_stage = {
         stage: Seconds(*(median(values) for values in zip(*(one[stage] for one in each), strict=True)))
         for stage in each[0]
@@ -168,7 +168,7 @@ def seconds_by_stage(base: BaseModel, method: str, amounts: Amounts) -> tuple[di
     return by_stage, len(alike or earlier)
 
 
-def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Composition, Row]:
+def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
     Only those compared in the same way: without held-out examples every rival is fitted anew for each example
@@ -176,7 +176,7 @@ def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Comp
     """
     rows = Composition.objects.filter(status=Status.DONE, base=base, method=method, stop_requested=False)
     with_held_out = Q(report__n_held_out__gt=0)
-    rows = rows.filter(with_held_out if amounts.n_held_out else ~with_held_out)
+    rows = rows.filter(with_held_out if workload.n_held_out else ~with_held_out)
     return rows.order_by("-finished_at").values(
         "budget",
         "baselines",
@@ -187,18 +187,18 @@ def measured_of(base: BaseModel, method: str, amounts: Amounts) -> QuerySet[Comp
     )
 
 
-def seconds_of_stages(row: Row, method: str, amounts: Amounts) -> dict[str, Seconds]:
+def seconds_of_stages(row: MeasuredRun, method: str, workload: Amounts) -> dict[str, Seconds]:
     """How long this would take, going by one that took so long."""
     had = Amounts(row["n_shots"], row["n_held_out"], row["n_modules"], row["budget"], row["baselines"])
     took = dict.fromkeys((stage.name for stage in STAGES), 0.0) | row["seconds"]
     took[EVALUATE.name] -= searches_of_baselines(had.baselines) * took[SEARCH.name]  # told apart
-    ratios = {name: unit / max(had.units[name], 1.0) for name, unit in amounts.units.items()}
+    ratios = {name: unit / max(had.units[name], 1.0) for name, unit in workload.units.items()}
     steady = stages_in_proportion(method)
     stages = {
-        stage: scaled(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
+        stage: scale_seconds(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
         for stage, ratio in ratios.items()
     }
-    searches = stages[SEARCH.name].times(searches_of_baselines(amounts.baselines))
+    searches = stages[SEARCH.name].times(searches_of_baselines(workload.baselines))
     stages[EVALUATE.name] = Seconds(*(a + b for a, b in zip(stages[EVALUATE.name], searches, strict=True)))
     return stages
 
@@ -222,27 +222,27 @@ def stages_in_proportion(method: str) -> set[str]:
     return {SCREEN.name, SEARCH.name} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {SCREEN.name}
 
 
-def scaled(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
+def scale_seconds(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
     """From so long for one amount, for `ratio` of it: between as long again and in proportion."""
     if in_proportion:
         return Seconds(*[seconds * ratio] * 3)
     return Seconds(seconds * min(1.0, ratio), seconds * sqrt(ratio), seconds * max(1.0, ratio))
 
 
-def guessed_from_size(base: BaseModel, method: str, amounts: Amounts) -> Row:
+def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> MeasuredRun:
     """As if one of the usual budget had been measured: by what so many parameters cost an example."""
-    usual = replace(amounts, budget=level_budget(DEFAULT_LEVEL, method))
+    usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
     passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS
-    trained = LORA_PASSES * amounts.n_shots * passed if amounts.baselines != "none" else 0.0
+    trained = LORA_PASSES * workload.n_shots * passed if workload.baselines != "none" else 0.0
     loaded = 4 * base.parameters / LOADED_BYTES_S
     search = usual.units[SEARCH.name] * passed
     answered = usual.units[EVALUATE.name] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
     seconds = {
-        LOAD.name: loaded + MODULE_LOADED_S * amounts.n_modules,
+        LOAD.name: loaded + MODULE_LOADED_S * workload.n_modules,
         SCREEN.name: usual.units[SCREEN.name] * passed,
         SEARCH.name: search,
         EXPORT.name: loaded,
-        EVALUATE.name: answered + trained + searches_of_baselines(amounts.baselines) * search,
+        EVALUATE.name: answered + trained + searches_of_baselines(workload.baselines) * search,
     }
     return asdict(usual) | {"seconds": seconds}
 
@@ -257,14 +257,14 @@ def duration_words(low_s: float, high_s: float) -> str:
 
 
 def span(low: float, high: float, unit: str) -> str:
-    least, most = said(low), said(high)
+    least, most = round_for_text(low), round_for_text(high)
     if least == most:
         one = unit.removesuffix("s") if most == 1 and unit != "s" else unit
         return f"about {most} {one}"
     return f"{least}–{most} {unit}"
 
 
-def said(number: float) -> int:
+def round_for_text(number: float) -> int:
     """At least 1; above ten in fives, above a hundred in tens."""
     step = 10 if number > 100 else 5 if number > 10 else 1
     return max(1, step * round(number / step))

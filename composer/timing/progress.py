@@ -11,7 +11,7 @@ STEPS_BEFORE_PACE = 5  # of a search, before its own pace tells more than others
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageProgress:
     """One stage of a composition for its page; None: that is not known, or not ahead any more."""
 
     label: str
@@ -22,19 +22,19 @@ class Stage:
 
 def stages_of(
     composition: Composition,
-    told: Sequence[CompositionEvent],
+    stage_events: Sequence[CompositionEvent],
     steps: Sequence[CompositionEvent],
     expected: Mapping[str, float],
     now: datetime,
-) -> list[Stage]:
+) -> list[StageProgress]:
     """Every stage in order, with the seconds it took or will take.
 
     Args:
         expected: seconds by stage, as estimates has them.
-        told: the stage events of the current attempt, in order.
+        stage_events: the stage events of the current attempt, in order.
         steps: the first and the last step of it.
     """
-    began = {event.detail["stage"]: event.at for event in told}
+    began = {event.detail["stage"]: event.at for event in stage_events}
     names = [stage.name for stage in STAGES]
     reached = names.index(composition.stage) if composition.stage in names and began else -1
     stages = []
@@ -42,16 +42,16 @@ def stages_of(
         if number < reached:
             ends = [began[later] for later in names[number + 1 :] if later in began]
             taken = (ends[0] - began[name]).total_seconds() if ends and name in began else None
-            stages.append(Stage(label, "done", taken_s=taken))
+            stages.append(StageProgress(label, "done", taken_s=taken))
         elif number == reached:
             begun = began.get(name, now)
             passed = (now - begun).total_seconds()
             left = steps_left_s(composition, steps, begun, now) if name == SEARCH.name else None
             if left is None and name in expected:
                 left = max(0.0, expected[name] - passed)
-            stages.append(Stage(label, "current", left_s=left))
+            stages.append(StageProgress(label, "current", left_s=left))
         else:
-            stages.append(Stage(label, "waiting", left_s=expected.get(name)))
+            stages.append(StageProgress(label, "waiting", left_s=expected.get(name)))
     return stages
 
 
@@ -70,7 +70,7 @@ def steps_left_s(
     return max(0.0, left)
 
 
-def left_s(stages: Sequence[Stage]) -> float:
+def left_s(stages: Sequence[StageProgress]) -> float:
     """Until the report."""
     return sum(stage.left_s or 0.0 for stage in stages)
 

@@ -12,9 +12,9 @@ from rest_framework.response import Response
 
 from composer.access import OwnerApi
 from composer.serializers import CompositionDetailSerializer, detail
-from composer.services import composition_mail
+from composer.services import composition_notify
 from composer.watch import selectors
-from composer.watch.serializers import LAST_EVENT_ID, EventsSerializer, MailWishSerializer, after
+from composer.watch.serializers import LAST_EVENT_ID, EventsSerializer, MailWishSerializer, parse_after
 from composer.watch.stream import event_stream
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
@@ -33,7 +33,9 @@ class EventsApi(OwnerApi):
     def get(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """What happened since event number `after`, in order; ask again until is_finished."""
         composition = self.own(request, composition_id)
-        return Response(EventsSerializer(selectors.news_of(composition, after(request.query_params))).data)
+        return Response(
+            EventsSerializer(selectors.events_since(composition, parse_after(request.query_params))).data
+        )
 
 
 class EventStream(BaseRenderer):
@@ -71,7 +73,7 @@ class StreamApi(OwnerApi):
         composition is finished, and every ten minutes: come back with the last id, and you miss nothing.
         """
         composition = self.own(request, composition_id)
-        after_number = after(request.query_params, request.headers)
+        after_number = parse_after(request.query_params, request.headers)
         return event_stream(request._request, composition, after_number)
 
 
@@ -85,9 +87,9 @@ class MailApi(OwnerApi):
     )
     def put(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
         """One letter with the verdict and a link, when it is done or failed; or none after all."""
-        asked = MailWishSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        composition = composition_mail(
-            owner=request.user, composition_id=composition_id, wanted=asked.validated_data["wanted"]
+        serializer = MailWishSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        composition = composition_notify(
+            owner=request.user, composition_id=composition_id, wanted=serializer.validated_data["wanted"]
         )
         return Response(detail(composition))

@@ -7,34 +7,34 @@ from composer.core.spec.stages import LOAD
 from composer.models import CompositionEvent
 
 
-def event_line(event: CompositionEvent) -> dict[str, Any]:
+def event_json(event: CompositionEvent) -> dict[str, Any]:
     """One event as every watcher gets it."""
     return {
         "number": event.number,
         "at": event.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "attempt": event.generation,
         "kind": event.kind,
-        "said": said(event),
+        "said": event_text(event),
         "detail": event.shown,
     }
 
 
-def said(event: CompositionEvent) -> str:
+def event_text(event: CompositionEvent) -> str:
     """The event in words; its kind, if it lacks what they need, as an older release may have told it."""
     try:
-        return WORDS[event.kind](event)
+        return TEXT_BY_KIND[event.kind](event)
     except KeyError:
         return event.kind
 
 
-def stage_words(event: CompositionEvent) -> str:
+def stage_text(event: CompositionEvent) -> str:
     text = str(event.detail.get("text") or event.detail.get("stage", ""))
     if event.generation > 1 and event.detail.get("stage") == LOAD.name:
         return f"A worker takes it up again. {text}"
     return text
 
 
-def alone_words(event: CompositionEvent) -> str:
+def screening_text(event: CompositionEvent) -> str:
     rows = [row for row in event.detail["modules"] if row["loss_nats"] is not None]
     count = len(event.detail["modules"])
     tried = f"{count} module{'s' if count > 1 else ''} tried alone"
@@ -45,22 +45,22 @@ def alone_words(event: CompositionEvent) -> str:
     return f"{tried}: {named}" if count == 1 else f"{tried}; the best of them {named}"
 
 
-def step_words(event: CompositionEvent) -> str:
+def step_text(event: CompositionEvent) -> str:
     step = event.detail
     return f"Step {step['step']} of {step['budget']}: loss {step['loss']:.4f}, lowest {step['best_loss']:.4f}"
 
 
-def adapter_words(event: CompositionEvent) -> str:
+def adapter_text(event: CompositionEvent) -> str:
     return "The adapter is written, was loaded again by peft, and gives the same answers"
 
 
-def baseline_words(event: CompositionEvent) -> str:
+def baseline_text(event: CompositionEvent) -> str:
     row = event.detail
     named = f"{row['label']} ({row['detail']})" if row["detail"] else row["label"]
-    return f"{named}: {measured_words(row)}"
+    return f"{named}: {measurement_text(row)}"
 
 
-def measured_words(row: Mapping[str, Any]) -> str:
+def measurement_text(row: Mapping[str, Any]) -> str:
     percent, loss = row["held_out_exact_match_percent"], row["few_shot_loss_nats"]
     measured = [] if percent is None else [f"{percent:.1f} % of the held-out examples right"]
     if loss is not None:
@@ -68,10 +68,10 @@ def measured_words(row: Mapping[str, Any]) -> str:
     return ", ".join(measured) or "not measured"
 
 
-WORDS = {
-    "stage": stage_words,
-    "alone": alone_words,
-    "step": step_words,
-    "adapter": adapter_words,
-    "baseline": baseline_words,
+TEXT_BY_KIND = {
+    "stage": stage_text,
+    "alone": screening_text,
+    "step": step_text,
+    "adapter": adapter_text,
+    "baseline": baseline_text,
 }

@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.models import Composition
-from composer.report.page import loss_rows, race_rows, race_so_far, weight_rows
+from composer.report.page import baseline_rows, comparison_rows, loss_rows, weight_rows
 from composer.report.verdict import verdict_view
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
-from composer.timing.progress import Stage, left_s, stages_of, time_words, waited_words
+from composer.timing.progress import StageProgress, left_s, stages_of, time_words, waited_words
 from composer.watch import selectors
-from composer.watch.event_text import said
+from composer.watch.event_text import event_text
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first
@@ -40,8 +40,8 @@ def watch_view(composition: Composition) -> dict[str, Any]:
     return progress_view(composition) | {
         "n_modules": composition.modules.count(),
         "weights": weight_rows(selectors.last_weights(composition)),
-        "steps_told": [event.detail for event in selectors.steps_told(composition, LOG_SHOWN)],
-        "log": [(event.at, said(event)) for event in lines],
+        "steps_told": [event.detail for event in selectors.last_steps(composition, LOG_SHOWN)],
+        "log": [(event.at, event_text(event)) for event in lines],
     }
 
 
@@ -49,7 +49,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
     """The part of it that the server draws anew while it runs."""
     waiting = selectors.waiting_since(composition)
     stages, n_measured = stages_now(composition)
-    told = selectors.baselines_told(composition)
+    events = selectors.measured_baselines(composition)
     return {
         "composition": composition,
         "waiting": waiting,
@@ -62,19 +62,19 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         ),
         "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
         "alone": alone_view(composition),
-        "rows": race_so_far(told),
-        "race": race_rows(told),
+        "rows": baseline_rows(events),
+        "race": comparison_rows(events),
         **actions_view(composition),
     }
 
 
-def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[Stage], int]:
+def stages_now(composition: Composition, now: datetime | None = None) -> tuple[list[StageProgress], int]:
     """Its stages with their times, and how many compositions the times to come were taken from."""
-    amounts = amounts_of(composition)
-    by_stage, n_measured = seconds_by_stage(composition.base, composition.method, amounts)
+    workload = amounts_of(composition)
+    by_stage, n_measured = seconds_by_stage(composition.base, composition.method, workload)
     stages = stages_of(
         composition,
-        told=selectors.stages_told(composition),
+        stage_events=selectors.stage_events(composition),
         steps=selectors.attempt_span(composition),
         expected={stage: seconds.likely for stage, seconds in by_stage.items()},
         now=now or timezone.now(),
@@ -99,13 +99,13 @@ def finished_view(composition: Composition) -> dict[str, Any]:
     return {
         "composition": composition,
         "verdict": verdict_view(composition.report) if composition.report else None,
-        "rows": race_so_far(baselines),
-        "race": race_rows(baselines),
+        "rows": baseline_rows(baselines),
+        "race": comparison_rows(baselines),
         "alone": alone_view(composition),
     }
 
 
-def stage_step(stage: Stage) -> dict[str, str]:
+def stage_step(stage: StageProgress) -> dict[str, str]:
     """A stage for the step bar, with a note of its time."""
     note = ""
     if stage.taken_s is not None:
@@ -123,7 +123,7 @@ def loss_words(composition: Composition) -> str:
 
 def alone_view(composition: Composition) -> dict[str, Any]:
     """The modules tried alone so far, best first, as bars; which of them the search goes on with."""
-    told = selectors.alone_told(composition)
+    events = selectors.screening_results(composition)
     searched = set(selectors.modules_searched(composition))
     bars = loss_rows(
         [
@@ -133,11 +133,11 @@ def alone_view(composition: Composition) -> dict[str, Any]:
                 "detail": alone_note(row, searched),
                 "few_shot_loss_nats": row["loss_nats"],
             }
-            for row in told[:ALONE_SHOWN]
+            for row in events[:ALONE_SHOWN]
         ],
         "loss",
     )
-    return {"bars": bars, "count": len(told), "more": told[ALONE_SHOWN:]}
+    return {"bars": bars, "count": len(events), "more": events[ALONE_SHOWN:]}
 
 
 def alone_note(row: dict[str, Any], searched: set[str]) -> str:

@@ -31,7 +31,7 @@ def events_in_parts(composition: Composition, number: int) -> Iterator[list[Comp
         number = events[-1].number
 
 
-def news_of(composition: Composition, number: int) -> dict[str, Any]:
+def events_since(composition: Composition, number: int) -> dict[str, Any]:
     """What a watcher who has the events up to `number` does not know yet."""
     events = list(events_after(composition, number))
     # Whoever reads events until it is finished must not miss the last ones: they are rows before the end is.
@@ -39,12 +39,12 @@ def news_of(composition: Composition, number: int) -> dict[str, Any]:
     return {"status": composition.status, "is_finished": finished, "events": events}
 
 
-def stages_told(composition: Composition) -> list[CompositionEvent]:
+def stage_events(composition: Composition) -> list[CompositionEvent]:
     """The stages that its current attempt began, in order."""
     return list(composition.events.filter(generation=composition.generation, kind="stage"))
 
 
-def steps_told(composition: Composition, count: int) -> list[CompositionEvent]:
+def last_steps(composition: Composition, count: int) -> list[CompositionEvent]:
     """The last steps of its search, in order."""
     return list(composition.events.filter(kind="step").order_by("-number")[:count])[::-1]
 
@@ -55,7 +55,7 @@ def attempt_span(composition: Composition) -> list[CompositionEvent]:
     return [step for step in (made.first(), made.last()) if step is not None]
 
 
-def alone_told(composition: Composition) -> list[dict[str, Any]]:
+def screening_results(composition: Composition) -> list[dict[str, Any]]:
     """What is known of its modules alone, best first; those known on more examples before the others."""
     known: dict[str, dict[str, Any]] = {}
     for detail in composition.events.filter(kind="alone").values_list("detail", flat=True):
@@ -88,10 +88,10 @@ def last_weights(composition: Composition) -> list[dict[str, Any]]:
     ]
 
 
-def baselines_told(composition: Composition) -> list[dict[str, Any]]:
+def measured_baselines(composition: Composition) -> list[dict[str, Any]]:
     """The rows of the race so far, of its current attempt."""
-    told = composition.events.filter(kind="baseline", generation=composition.generation)
-    return list(told.values_list("detail", flat=True))
+    events = composition.events.filter(kind="baseline", generation=composition.generation)
+    return list(events.values_list("detail", flat=True))
 
 
 def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from composer.models import CompositionEvent
-from composer.watch.event_text import said
+from composer.watch.event_text import event_text
 from hub_site.common.errors import Refusal
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -24,7 +24,7 @@ class EventSerializer(serializers.Serializer[CompositionEvent]):
 
     def get_said(self, event: CompositionEvent) -> str:
         """The same in words."""
-        return said(event)
+        return event_text(event)
 
 
 class EventsSerializer(serializers.Serializer[dict[str, Any]]):
@@ -33,7 +33,7 @@ class EventsSerializer(serializers.Serializer[dict[str, Any]]):
     events = EventSerializer(many=True)
 
 
-def after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
+def parse_after(query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> int:
     """The last event a watcher has; 0 when it has none. A browser that comes back says it in a header."""
     text = (headers or {}).get(LAST_EVENT_ID) or query.get("after", "0")
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):

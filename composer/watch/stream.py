@@ -28,7 +28,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 from composer.models import Composition
 from composer.watch import selectors
-from composer.watch.event_text import event_line
+from composer.watch.event_text import event_json
 from hub_site.common.errors import Refusal
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ CHANNEL = "composition"  # as the migration's triggers have it
 RETRY_MS = 1000  # how soon a browser that was cut off comes back
 PING_S = 15.0  # proxies close a connection on which nothing was said for a minute
 STREAM_S = 600.0  # then it is closed, and whoever comes back must still be allowed to
-DATABASE_PATIENCE_S = 1.0  # between tries while the database does not answer
+DATABASE_RETRY_S = 1.0  # between tries while the database does not answer
 UNREAD_MAX = 1000  # chunks; a reader this far behind is cut off, and comes back for what it missed
 
 
@@ -61,7 +61,7 @@ def event_stream(request: HttpRequest, composition: Composition, after: int) -> 
     """
     if not isinstance(request, ASGIRequest):
         raise NoStreamHere
-    switchboard.require_room(composition.owner_id)
+    dispatcher.require_stream_quota(composition.owner_id)
     response = StreamingHttpResponse(
         frames(Watcher(composition.pk, composition.owner_id, after)),
         content_type="text/event-stream",
@@ -74,7 +74,7 @@ def event_stream(request: HttpRequest, composition: Composition, after: int) -> 
 async def frames(watcher: "Watcher") -> AsyncIterator[bytes]:
     """Everything that one watcher is sent."""
     yield f"retry: {RETRY_MS}\n\n".encode()
-    with switchboard.watched_by(watcher):
+    with dispatcher.watched_by(watcher):
         ends_at = time.monotonic() + STREAM_S
         while (left_s := ends_at - time.monotonic()) > 0:
             try:
@@ -94,7 +94,7 @@ class Watcher:
     composition_id: UUID
     owner_id: int
     after: int
-    standing: Mapping[str, Any] | None = None  # as it was last told
+    status: Mapping[str, Any] | None = None  # as it was last told
     chunks: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -102,18 +102,18 @@ class Watcher:
         self.chunks.put_nowait(chunk if self.chunks.qsize() < UNREAD_MAX else None)
 
 
-class Switchboard:
+class StreamDispatcher:
     """All streams of this process, and the thread that reads for them while there are any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watchers: dict[UUID, set[Watcher]] = defaultdict(set)
-        self._stirred: set[UUID] = set()  # compositions to look at
+        self._changed: set[UUID] = set()  # compositions to look at
         self._thread: threading.Thread | None = None
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
+        self._wake_sender, self._wake_receiver = socket.socketpair()
+        self._wake_sender.setblocking(False)
 
-    def require_room(self, owner_id: int) -> None:
+    def require_stream_quota(self, owner_id: int) -> None:
         with self._lock:
             everyone = [watcher for group in self._watchers.values() for watcher in group]
         if len(everyone) >= settings.HUB_STREAMS_MAX:
@@ -126,11 +126,11 @@ class Switchboard:
         watcher.loop = asyncio.get_running_loop()
         with self._lock:
             self._watchers[watcher.composition_id].add(watcher)
-            self._stirred.add(watcher.composition_id)
+            self._changed.add(watcher.composition_id)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._read, name="watching", daemon=True)
                 self._thread.start()
-        self._ring()
+        self._wake()
         try:
             yield
         finally:
@@ -139,11 +139,11 @@ class Switchboard:
                 group.discard(watcher)
                 if not group:
                     del self._watchers[watcher.composition_id]
-            self._ring()
+            self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it has rung already
-            self._bell.send(b"!")
+            self._wake_sender.send(b"!")
 
     # --- the thread -----------------------------------------------------------
 
@@ -155,11 +155,11 @@ class Switchboard:
                     self._listen()
                 except (Error, psycopg.Error, OSError) as error:
                     logger.warning("the streams lost the database: %s", error)
-                    time.sleep(DATABASE_PATIENCE_S)
+                    time.sleep(DATABASE_RETRY_S)
                 finally:
                     connection.close()
         except BaseException:  # whatever ends this thread, nobody shall wait for it: browsers come back
-            self._hang_up()
+            self._close_streams()
             raise  # the thread's own hook logs it
 
     def _is_over(self) -> bool:
@@ -169,7 +169,7 @@ class Switchboard:
             self._thread = None
             return True
 
-    def _hang_up(self) -> None:
+    def _close_streams(self) -> None:
         """End every stream: nobody shall wait for a thread that is no more."""
         with self._lock:
             self._thread = None
@@ -181,27 +181,27 @@ class Switchboard:
             cursor.execute(f"LISTEN {CHANNEL}")
         listening = connection.connection
         with self._lock:
-            self._stirred.update(self._watchers)  # nobody listened until now
+            self._changed.update(self._watchers)  # nobody listened until now
         while self._watchers:
-            for composition_id in self._news(listening):
-                self._look_at(composition_id)
+            for composition_id in self._wait_for_changes(listening):
+                self._update_watchers(composition_id)
         with connection.cursor() as cursor:
             cursor.execute("UNLISTEN *")  # the pool lends this connection to requests again
             cursor.execute("RESET application_name")
 
-    def _news(self, listening: psycopg.Connection[Any]) -> set[UUID]:
+    def _wait_for_changes(self, listening: psycopg.Connection[Any]) -> set[UUID]:
         """The compositions to look at; waits until there is one, or somebody came or left."""
-        rung = {UUID(note.payload) for note in listening.notifies(timeout=0)}
+        notified = {UUID(note.payload) for note in listening.notifies(timeout=0)}
         with self._lock:
-            stirred, self._stirred = self._stirred | rung, set()
-            watched = stirred & self._watchers.keys()
+            changed, self._changed = self._changed | notified, set()
+            watched = changed & self._watchers.keys()
         if not watched:
-            ready, _, _ = select.select([listening.fileno(), self._ear.fileno()], [], [])
-            if self._ear.fileno() in ready:
-                self._ear.recv(4096)
+            ready, _, _ = select.select([listening.fileno(), self._wake_receiver.fileno()], [], [])
+            if self._wake_receiver.fileno() in ready:
+                self._wake_receiver.recv(4096)
         return watched
 
-    def _look_at(self, composition_id: UUID) -> None:
+    def _update_watchers(self, composition_id: UUID) -> None:
         """Tell everyone who watches it what they do not know yet."""
         with self._lock:
             watchers = set(self._watchers.get(composition_id, ()))
@@ -209,24 +209,24 @@ class Switchboard:
         for watcher in watchers:
             by_number[watcher.after].append(watcher)
         for number, group in by_number.items():
-            self._tell(composition_id, number, group)
+            self._send_updates(composition_id, number, group)
 
-    def _tell(self, composition_id: UUID, number: int, group: Sequence[Watcher]) -> None:
+    def _send_updates(self, composition_id: UUID, number: int, group: Sequence[Watcher]) -> None:
         # The row before its events: they are rows before its end is.
         composition = Composition.objects.filter(pk=composition_id).defer("report").first()
         if composition is None:
             deliver((watcher, None) for watcher in group)
             return
         for events in selectors.events_in_parts(composition, number):
-            told = b"".join(event_frame(event_line(event)) for event in events)
+            told = b"".join(event_frame(event_json(event)) for event in events)
             deliver((watcher, told) for watcher in group)
             for watcher in group:
                 watcher.after = events[-1].number
-        standing = standing_of(composition)
+        status = status_of(composition)
         for watcher in group:
-            if watcher.standing != standing:
-                watcher.standing = standing
-                deliver([(watcher, standing_frame(standing))])
+            if watcher.status != status:
+                watcher.status = status
+                deliver([(watcher, status_frame(status))])
         if composition.is_finished:
             deliver((watcher, None) for watcher in group)
 
@@ -250,7 +250,7 @@ def event_frame(line: Mapping[str, Any]) -> bytes:
     return f"id: {line['number']}\ndata: {json.dumps(line)}\n\n".encode()
 
 
-def standing_of(composition: Composition) -> dict[str, Any]:
+def status_of(composition: Composition) -> dict[str, Any]:
     """Where it stands, as far as no event tells it."""
     return {
         "status": composition.status,
@@ -260,9 +260,9 @@ def standing_of(composition: Composition) -> dict[str, Any]:
     }
 
 
-def standing_frame(standing: Mapping[str, Any]) -> bytes:
+def status_frame(status: Mapping[str, Any]) -> bytes:
     """It has no id: nobody goes on from it."""
-    return f"event: standing\ndata: {json.dumps(standing)}\n\n".encode()
+    return f"event: standing\ndata: {json.dumps(status)}\n\n".encode()
 
 
-switchboard = Switchboard()
+dispatcher = StreamDispatcher()

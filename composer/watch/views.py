@@ -10,12 +10,12 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from composer.access import own
-from composer.services import composition_mail
+from composer.access import get_own_composition
+from composer.services import composition_notify
 from composer.watch import selectors
-from composer.watch.event_text import event_line
+from composer.watch.event_text import event_json
 from composer.watch.progress import finished_view, progress_view
-from composer.watch.serializers import after
+from composer.watch.serializers import parse_after
 from composer.watch.stream import event_stream
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -26,7 +26,7 @@ from hub_site.common.errors import Refusal
 @require_safe
 def composition_progress(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The part of the page that says where it stands; of a finished one, how it ended."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     if composition.is_finished:
         answer = render(request, "composer/_finished.html", finished_view(composition) | {"is_alone": True})
         answer["HX-Reswap"] = "outerHTML"  # what comes in its place asks no more
@@ -42,26 +42,26 @@ def composition_progress(request: SignedInRequest, composition_id: UUID) -> Http
 @require_safe
 def composition_events(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """The events after one that the page has: how it follows where no stream can be held open."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
-        news = selectors.news_of(composition, after(request.GET))
+        news = selectors.events_since(composition, parse_after(request.GET))
     except Refusal as refusal:
-        return refused(refusal)
-    return JsonResponse(news | {"events": [event_line(event) for event in news["events"]]})
+        return refusal_response(refusal)
+    return JsonResponse(news | {"events": [event_json(event) for event in news["events"]]})
 
 
 @login_required
 @require_safe
 def composition_stream(request: SignedInRequest, composition_id: UUID) -> HttpResponseBase:
     """The events as they happen, until it is finished."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
-        return event_stream(request, composition, after(request.GET, request.headers))
+        return event_stream(request, composition, parse_after(request.GET, request.headers))
     except Refusal as refusal:
-        return refused(refusal)
+        return refusal_response(refusal)
 
 
-def refused(refusal: Refusal) -> HttpResponse:
+def refusal_response(refusal: Refusal) -> HttpResponse:
     return JsonResponse({"error": refusal.message}, status=refusal.status)
 
 
@@ -69,9 +69,9 @@ def refused(refusal: Refusal) -> HttpResponse:
 @require_POST
 def composition_mail_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     """A letter when it is done, or none after all."""
-    composition = own(request, composition_id)
+    composition = get_own_composition(request, composition_id)
     try:
-        composition = composition_mail(
+        composition = composition_notify(
             owner=request.user, composition_id=composition_id, wanted="mail_when_done" in request.POST
         )
     except Refusal as refusal:

@@ -49,7 +49,7 @@ class Refusals:
         except Refusal as refusal:
             self.found.append(refusal)
 
-    def say(self) -> None:
+    def raise_all(self) -> None:
         """Raise what was noted, with the code and the status of the first."""
         if not self.found:
             return

@@ -14,7 +14,7 @@ from pathlib import Path
 from hub_site.embedded import processes
 from hub_site.embedded.environment import read_environment, site_environment
 from hub_site.embedded.folders import DataFolder
-from hub_site.embedded.record import Record, only_one
+from hub_site.embedded.record import SupervisorRecord, only_one
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import running_servers
 from hub_site.embedded.site import bracketed
@@ -75,7 +75,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def already_running(folder: DataFolder) -> str:
-    record = Record.read(folder)
+    record = SupervisorRecord.read(folder)
     if record is None:
         return f"Another command is using {folder.root}. Try again when it has ended."
     return f"LoRA Hub is already running at {record.address} (pid {record.supervisor.pid})."
@@ -99,7 +99,7 @@ def free_port(host: str, port: int) -> int:
 
 def down(_: argparse.Namespace) -> int:
     folder = DataFolder.from_environment()
-    record = Record.read(folder)
+    record = SupervisorRecord.read(folder)
     if record is None:
         say("LoRA Hub is not running.")
         return 0
@@ -116,7 +116,7 @@ def down(_: argparse.Namespace) -> int:
 
 def status(_: argparse.Namespace) -> int:
     folder = DataFolder.from_environment()
-    record = Record.read(folder)
+    record = SupervisorRecord.read(folder)
     if record is None or not record.supervisor.is_alive():
         say("LoRA Hub is not running. Start it with ./hub up")
         return NOT_RUNNING

@@ -13,7 +13,7 @@ from hub_site.embedded.processes import Identity
 
 
 @dataclass
-class Record:
+class SupervisorRecord:
     """Who supervises, at which address, and every part that was started, in the order of starting."""
 
     supervisor: Identity
@@ -34,7 +34,7 @@ class Record:
         write_private(folder.record_file, text)
 
     @classmethod
-    def read(cls, folder: DataFolder) -> "Record | None":
+    def read(cls, folder: DataFolder) -> "SupervisorRecord | None":
         if not folder.record_file.exists():
             return None
         stored = json.loads(folder.record_file.read_text(encoding="utf-8"))

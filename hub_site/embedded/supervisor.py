@@ -16,7 +16,7 @@ from hub_site.embedded import processes
 from hub_site.embedded.environment import site_environment, write_environment
 from hub_site.embedded.folders import REPOSITORY, DataFolder
 from hub_site.embedded.processes import Identity, Part, Running
-from hub_site.embedded.record import Record
+from hub_site.embedded.record import SupervisorRecord
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import Servers
 from hub_site.embedded.site import Site, bracketed
@@ -47,7 +47,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Step:
+class StartupStep:
     """A command that has to end well before the next thing may start."""
 
     name: str
@@ -60,11 +60,11 @@ class Supervisor:
         self.folder = folder
         self.host, self.port = host, port
         self.stages: list[list[Kept]] = []  # in the order of starting
-        self.steps: list[Step] = []
+        self.steps: list[StartupStep] = []
         self.servers: Servers | None = None
         self.stop_requested = False
         address = os.environ.get("HUB_PUBLIC_URL", "").strip() or f"http://{bracketed(host)}:{port}"
-        self.record = Record(Identity.of(os.getpid()), address)
+        self.record = SupervisorRecord(Identity.of(os.getpid()), address)
 
     def run(self) -> int:
         """Until somebody stops it; 0 then, 1 when it had to give up."""
@@ -124,7 +124,7 @@ class Supervisor:
         environment = site_environment(self.folder, addresses, "hub_site.settings.prod")
         return Site(self.folder, environment, self.host, self.port)
 
-    def start_step(self, site: Site, command: str, *options: str) -> Step:
+    def start_step(self, site: Site, command: str, *options: str) -> StartupStep:
         printed = tempfile.TemporaryFile()  # noqa: SIM115  finish_step closes it
         with self.log_file(command).open("ab") as log:
             popen = subprocess.Popen(
@@ -136,11 +136,11 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        step = Step(command, popen, printed)
+        step = StartupStep(command, popen, printed)
         self.steps.append(step)
         return step
 
-    def finish_step(self, step: Step) -> str:
+    def finish_step(self, step: StartupStep) -> str:
         """Wait for it and return what it printed."""
         while step.popen.poll() is None:
             self.tick()
@@ -224,7 +224,7 @@ class Supervisor:
 
 def stop_stranded_parts(folder: DataFolder) -> None:
     """A supervisor that was killed outright left its parts running: end them, last started first."""
-    record = Record.read(folder)
+    record = SupervisorRecord.read(folder)
     for name, (identity, stop_signal) in reversed(list(record.parts.items() if record else [])):
         if processes.stop_stranded(identity, stop_signal, timeout_s=STRANDED_TIMEOUT_S):
             say(f"  Stopped {name} (pid {identity.pid}), which an earlier run left behind.")

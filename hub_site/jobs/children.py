@@ -179,7 +179,7 @@ class Child:
         with contextlib.suppress(OSError), self._line:
             self._line.shutdown(socket.SHUT_WR)
             self._line.settimeout(KILL_TIMEOUT_S)
-            while self._hear():
+            while self._receive_status():
                 pass
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
@@ -221,7 +221,7 @@ class Child:
 
     def memory_bytes(self) -> int:
         """What the child uses now, its file pages left out; 0 before it began and after it ended."""
-        self._hear()
+        self._receive_status()
         if self.pid is None:
             return 0
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -231,21 +231,21 @@ class Child:
     def _wait_for_exit(self) -> None:
         """The pipe is closed, so the process is ending: hear how. Raises ChildDied unless it ended well."""
         self._line.setblocking(True)
-        while self._hear():
+        while self._receive_status():
             pass
         if self.exit_code != 0:
             raise ChildDied(self.exit_code)
 
-    def _hear(self) -> bool:
+    def _receive_status(self) -> bool:
         """Take one message off the line, if there is one; False when the launcher hung up or is quiet."""
         try:
             message = self._line.recv(1024)
         except (BlockingIOError, ConnectionError, TimeoutError):
             return False
         if message:
-            told = json.loads(message)
-            self.pid, self.exit_code = told.get("pid", self.pid), told.get("exit", self.exit_code)
-            self.inherited_bytes = told.get("inherited_bytes", self.inherited_bytes)
+            status = json.loads(message)
+            self.pid, self.exit_code = status.get("pid", self.pid), status.get("exit", self.exit_code)
+            self.inherited_bytes = status.get("inherited_bytes", self.inherited_bytes)
         return bool(message)
 
 

@@ -27,8 +27,8 @@ from typing import Any, NoReturn
 
 from hub_site.jobs import sandbox
 
-Event = dict[str, Any]
-Job = Callable[[Path, Callable[[Event], None]], None]
+ChildEvent = dict[str, Any]
+JobFunction = Callable[[Path, Callable[[ChildEvent], None]], None]
 
 REQUEST_BYTES_MAX = 64 * 1024
 EXIT_BROKEN = 70  # sysexits.h: internal software error
@@ -52,11 +52,11 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def preload(modules: list[str], call: str) -> Job:
+def preload(modules: list[str], call: str) -> JobFunction:
     for name in modules:
         importlib.import_module(name)
     module, _, function = call.partition(":")
-    job: Job = getattr(importlib.import_module(module), function)
+    job: JobFunction = getattr(importlib.import_module(module), function)
     gc.collect()
     gc.freeze()  # a child's collector then leaves these objects, and their shared pages, alone
     return job
@@ -78,7 +78,7 @@ def announced(ready: Path | None) -> Iterator[None]:
 class ForkServer:
     """One thread, one loop: requests, kills, and the deaths of children."""
 
-    def __init__(self, control: socket.socket, job: Job) -> None:
+    def __init__(self, control: socket.socket, job: JobFunction) -> None:
         self.control, self.job = control, job
         self.lines: dict[int, socket.socket] = {}  # by the child's process id
         self.woken, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -142,9 +142,9 @@ class ForkServer:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if dead is None:
                 return
-            self.bury(dead.si_pid)
+            self.reap(dead.si_pid)
 
-    def bury(self, pid: int) -> None:
+    def reap(self, pid: int) -> None:
         # The zombie still holds its number, so this reaches what the child itself forked and nothing else.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -160,7 +160,7 @@ def tell(line: socket.socket, message: dict[str, Any]) -> None:
         line.send(json.dumps(message).encode())
 
 
-def be_child(job: Job, folder: Path, limits: sandbox.Limits, events: int) -> NoReturn:
+def be_child(job: JobFunction, folder: Path, limits: sandbox.Limits, events: int) -> NoReturn:
     """Everything after the fork. Never returns into the launcher's loop, whatever happens."""
     code = EXIT_BROKEN
     try:
@@ -191,7 +191,7 @@ def become_alone(folder: Path, events: int) -> None:
     os.chdir(folder)
 
 
-def run(job: Job, folder: Path, on_event: Callable[[Event], None]) -> int:
+def run(job: JobFunction, folder: Path, on_event: Callable[[ChildEvent], None]) -> int:
     """Call the job; a refusal and a breakdown both become the last event. Returns the exit code."""
     try:
         job(folder, on_event)
@@ -201,7 +201,7 @@ def run(job: Job, folder: Path, on_event: Callable[[Event], None]) -> int:
     return 0
 
 
-def last_event(error: BaseException) -> Event:
+def last_event(error: BaseException) -> ChildEvent:
     code = refusal_code(error)
     if code is not None:
         return {"event": "refused", "code": code, "message": str(error)}
@@ -226,7 +226,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def write_event(pipe: Any, event: Event) -> None:
+def write_event(pipe: Any, event: ChildEvent) -> None:
     pipe.write(json.dumps(event, allow_nan=False) + "\n")
     pipe.flush()
 

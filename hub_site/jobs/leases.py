@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
 
-Row = TypeVar("Row", bound=Job)
+JobType = TypeVar("JobType", bound=Job)
 
-RING_AGAIN = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
+REQUEUE_AFTER = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
     "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
@@ -29,7 +29,7 @@ class LeaseLost(Exception):
     """Another worker holds the job, or it was cancelled or finished: stop, and write nothing more."""
 
 
-def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
+def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
     """Take the lease. None if another worker has it, or nothing is left to do.
 
     Taking over from a worker whose lease ran out counts as a crash: the job may have killed it.
@@ -50,10 +50,10 @@ def claim(model: type[Row], job_id: UUID, *, worker: str) -> Row | None:
     if not taken:
         return None
     model.objects.filter(pk=job_id, started_at=None).update(started_at=now)
-    return cast(Row, model.objects.get(pk=job_id))
+    return cast(JobType, model.objects.get(pk=job_id))
 
 
-def beat(job: Job) -> bool:
+def renew_lease(job: Job) -> bool:
     """Prolong the lease; returns whether the owner asked to cancel. Raises LeaseLost."""
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(lease_until=timezone.now() + LEASE):
@@ -89,31 +89,31 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
     job.status = status
 
 
-def let_go(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
+def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
     """Give the job back to the queue, to be rung for after the delay; harmless if it is no longer ours."""
     type(job).objects.held(job.generation).filter(pk=job.pk).update(
         status=Status.QUEUED,
         lease_until=None,
         worker="",
-        updated_at=timezone.now() + timedelta(seconds=delay_s) - RING_AGAIN,
+        updated_at=timezone.now() + timedelta(seconds=delay_s) - REQUEUE_AFTER,
         **fields,
     )
 
 
-def crashed(job: Job) -> bool:
+def count_crash(job: Job) -> bool:
     """Count a child that died; returns True when the job is poison and was failed for it."""
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(crashes=F("crashes") + 1):
         raise LeaseLost
     job.refresh_from_db(fields=["crashes"])
     if job.crashes < CRASHES_MAX:
-        let_go(job)
+        hand_back(job)
         return False
     finish(job, Status.FAILED, error_code="poison", error_message=POISON_MESSAGE)
     return True
 
 
-def cancel(model: type[Row], job_id: UUID) -> None:
+def cancel(model: type[JobType], job_id: UUID) -> None:
     """Ask for the end: a queued job is cancelled at once, a running one by its worker's next beat."""
     now = timezone.now()
     queued = model.objects.filter(pk=job_id, status=Status.QUEUED)
@@ -121,7 +121,7 @@ def cancel(model: type[Row], job_id: UUID) -> None:
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
 
 
-def sweep(model: type[Row]) -> list[UUID]:
+def sweep(model: type[JobType]) -> list[UUID]:
     """Put jobs whose worker vanished back in the queue; return every job whose bell should ring again.
 
     A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
@@ -139,9 +139,9 @@ def sweep(model: type[Row]) -> list[UUID]:
         crashes=F("crashes") + 1,
         lease_until=None,
         worker="",
-        updated_at=now - RING_AGAIN,  # ring at once
+        updated_at=now - REQUEUE_AFTER,  # ring at once
     )
-    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - RING_AGAIN)
+    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - REQUEUE_AFTER)
     ids = list(waiting.values_list("pk", flat=True))
     waiting.filter(pk__in=ids).update(updated_at=now)
     return ids

@@ -56,7 +56,7 @@ def enter(limits: Limits) -> None:
     """Give up everything a job does not need. There is no way back."""
     die_with_parent()
     limit_resources(limits)
-    volunteer_for_the_oom_killer()
+    raise_oom_score()
     forbid_network()
 
 
@@ -97,7 +97,7 @@ def status_bytes(status: Path, field: str) -> int:
     return 0
 
 
-def volunteer_for_the_oom_killer() -> None:
+def raise_oom_score() -> None:
     """When the machine runs out of memory, let this child go rather than the worker or the database."""
     Path("/proc/self/oom_score_adj").write_text("1000")
 

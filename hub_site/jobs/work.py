@@ -23,10 +23,10 @@ from hub_site.jobs.models import Job, Status
 from hub_site.jobs.worker import stopping
 
 logger = logging.getLogger(__name__)
-Row = TypeVar("Row", bound=Job)
+JobType = TypeVar("JobType", bound=Job)
 
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
-BEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
+HEARTBEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 BROKEN_MESSAGE = "Something broke on our side. Try again."
 
 
@@ -52,7 +52,7 @@ class Stopping(HandBack):
 
 
 @dataclass(frozen=True)
-class JobKind(Generic[Row]):
+class JobKind(Generic[JobType]):
     """Where jobs of one model differ from others in how they end.
 
     Attributes:
@@ -63,18 +63,18 @@ class JobKind(Generic[Row]):
         on_cancelled: called after the row was closed as cancelled.
     """
 
-    model: type[Row]
+    model: type[JobType]
     refusals: tuple[type[Exception], ...] = ()
     sentences: Mapping[str, str] = field(default_factory=dict)
     broken_message: str = BROKEN_MESSAGE
-    on_cancelled: Callable[[Row], None] = lambda job: None
+    on_cancelled: Callable[[JobType], None] = lambda job: None
 
     @property
     def every_refusal(self) -> tuple[type[Exception], ...]:
         return (Refusal, ChildRefused, *self.refusals)
 
 
-def run_job(kind: JobKind[Row], job_id: UUID, work: Callable[[Row], None]) -> None:
+def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None]) -> None:
     """Do a job, or go on where another worker left it. Harmless when it is taken, finished or gone."""
     job = leases.claim(kind.model, job_id, worker=WORKER)
     if job is None:
@@ -86,7 +86,7 @@ def run_job(kind: JobKind[Row], job_id: UUID, work: Callable[[Row], None]) -> No
         logger.warning("%s went to another worker; nothing more is written", name_of(job))
 
 
-def attempt(kind: JobKind[Row], job: Row, work: Callable[[Row], None]) -> None:
+def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
     """Do the work and close the row by what came of it.
 
     This is the only place that decides what becomes of a job. Work that stores a result may close the row as
@@ -102,10 +102,10 @@ def attempt(kind: JobKind[Row], job: Row, work: Callable[[Row], None]) -> None:
         leases.finish(job, Status.CANCELLED)
         kind.on_cancelled(job)
     except HandBack as back:
-        leases.let_go(job, delay_s=back.delay_s, **back.fields)
+        leases.hand_back(job, delay_s=back.delay_s, **back.fields)
     except ChildDied as death:
         logger.error("%s: %s", name_of(job), death)
-        leases.crashed(job)
+        leases.count_crash(job)
     except kind.every_refusal as refusal:
         refuse(kind, job, refusal)
     except Exception:
@@ -113,7 +113,7 @@ def attempt(kind: JobKind[Row], job: Row, work: Callable[[Row], None]) -> None:
         raise  # Celery logs it with the traceback
 
 
-def refuse(kind: JobKind[Row], job: Row, refusal: Any) -> None:
+def refuse(kind: JobKind[JobType], job: JobType, refusal: Any) -> None:
     """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
     message = kind.sentences.get(refusal.code, str(refusal))
     leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)
@@ -137,30 +137,30 @@ class HeldJob:
     def __init__(self, job: Job, on_beat: Callable[[], None] = lambda: None) -> None:
         self.job, self.on_beat, self.next_beat = job, on_beat, 0.0
 
-    def beat(self) -> None:
+    def renew(self) -> None:
         """Prolong the lease now. Raises Cancelled or LeaseLost."""
-        self.next_beat = time.monotonic() + BEAT_S
-        if leases.beat(self.job):
+        self.next_beat = time.monotonic() + HEARTBEAT_S
+        if leases.renew_lease(self.job):
             raise Cancelled
         self.on_beat()
 
     def check(self) -> None:
         """Prolong the lease if it is time to. Raises Cancelled, LeaseLost or Stopping."""
         if time.monotonic() >= self.next_beat:
-            self.beat()
-        require_going_on()
+            self.renew()
+        raise_if_stopping()
 
     def wait(self, seconds: float) -> None:
         """Check, and go on checking for so long. Raises as `check` does."""
         until = time.monotonic() + seconds
         self.check()
         while (left := until - time.monotonic()) > 0:
-            stopping.wait(min(BEAT_S, left))
+            stopping.wait(min(HEARTBEAT_S, left))
             self.check()
 
 
 @contextmanager
-def beating(job: Job) -> Iterator[None]:
+def keep_lease(job: Job) -> Iterator[None]:
     """Prolong the lease from a thread, for work that waits where it cannot look up, as in a transfer.
 
     When the worker is asked to end, the thread hands the job back at once: what the work writes afterwards
@@ -170,11 +170,11 @@ def beating(job: Job) -> Iterator[None]:
 
     def beat() -> None:
         try:
-            while not done.wait(BEAT_S):
+            while not done.wait(HEARTBEAT_S):
                 if stopping.is_set():
-                    leases.let_go(job)
+                    leases.hand_back(job)
                     return
-                leases.beat(job)
+                leases.renew_lease(job)
         except leases.LeaseLost:
             return  # the work's next write raises it too
         finally:
@@ -189,7 +189,7 @@ def beating(job: Job) -> Iterator[None]:
         thread.join()
 
 
-def require_going_on() -> None:
+def raise_if_stopping() -> None:
     """Raise Stopping once the worker is asked to end."""
     if stopping.is_set():
         raise Stopping

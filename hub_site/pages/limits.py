@@ -7,7 +7,7 @@ from django.conf import settings
 from composer.matching.ranking import MODULES_MAX
 from composer.playground.services import INPUT_CHARACTERS_MAX, MAX_NEW_TOKENS_LIMIT
 from composer.request.services import UNFINISHED_MAX
-from composer.task.examples import CHARACTERS_MAX, HELD_OUT_MAX, SHOTS_MAX
+from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
 from hub_site.accounts.names import NAME_LENGTH_MAX
 
 BYTES_PER_MB = 1_000_000
@@ -52,7 +52,7 @@ def composing() -> list[Limit]:
     return [
         Limit(
             "Examples to compose from, and held-out ones to measure on",
-            f"{SHOTS_MAX}, and {HELD_OUT_MAX:,}",
+            f"{EXAMPLES_MAX}, and {HELD_OUT_MAX:,}",
             "The form says how many are too many. Nothing is started.",
         ),
         Limit(

@@ -32,7 +32,7 @@ class SpecimenForm(forms.Form):
     public = forms.BooleanField(required=False, label="Everyone may see it")
 
 
-RACE = [
+COMPARISON = [
     {"label": "composition", "kind": "ours", "percent": 71.0, "low": 62.0, "high": 79.0},
     {"label": "best single", "kind": "baseline", "percent": 34.0, "low": 25.0, "high": 44.0},
     {"label": "LoraHub", "kind": "reference", "percent": 18.0, "low": 12.0, "high": 27.0},
@@ -59,13 +59,13 @@ def icons() -> list[str]:
     return re.findall(r'<symbol id="([^"]+)"', ICON_SPRITE.read_text())
 
 
-def all_of_them() -> dict[str, Any]:
+def styleguide_context() -> dict[str, Any]:
     return {
         "palette": PALETTE,
         "icons": icons(),
         "form": SpecimenForm(),
         "refused": refused_form(),
-        "race": RACE,
+        "race": COMPARISON,
         "weights": WEIGHTS,
         "weights_zero": WEIGHTS_ZERO,
         "page": Paginator(range(400), 20).page(4),

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modules_registry.core.adapter_file import Source, opened
+from modules_registry.core.adapter_file import WeightsSource, open_weights
 from modules_registry.core.errors import ConfigRefusal
-from modules_registry.core.strict_json import BYTE_ORDER_MARKS, JsonRefusal, parse_object, shown
+from modules_registry.core.strict_json import BYTE_ORDER_MARKS, JsonRefusal, parse_object, quote_value
 
 CONFIG_BYTES_MAX = 256 * 1024
 CONFIG_DEPTH_MAX = 8
@@ -83,13 +83,13 @@ class Neutral:
     message: str
 
 
-def read_config(source: Source, base: str | None = None) -> AdapterConfig:
+def read_config(source: WeightsSource, base: str | None = None) -> AdapterConfig:
     """Read and check adapter_config.json.
 
     A base given here stands in for the one that the file names, such as a folder of the uploader's machine;
     so the file's revision, which was that of the other, goes too.
     """
-    with opened(source, ConfigRefusal) as file:
+    with open_weights(source, ConfigRefusal) as file:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
     if len(data) > CONFIG_BYTES_MAX:
@@ -136,7 +136,7 @@ def _check_peft_type(config: Mapping[str, Any]) -> None:
     if "peft_type" in config and config["peft_type"] != "LORA":
         raise ConfigRefusal(
             "peft_type_not_supported",
-            f'peft_type is {shown(config["peft_type"])}; only "LORA" is accepted here. {TRAIN_AGAIN}',
+            f'peft_type is {quote_value(config["peft_type"])}; only "LORA" is accepted here. {TRAIN_AGAIN}',
         )
 
 
@@ -145,7 +145,7 @@ def _check_key(key: str, value: object) -> None:
         return
     rule = NEUTRAL_KEYS.get(key, UNKNOWN_KEY)
     if not rule.allows(value):
-        raise ConfigRefusal(rule.code, rule.message.format(key=shown(key), value=shown(value)))
+        raise ConfigRefusal(rule.code, rule.message.format(key=quote_value(key), value=quote_value(value)))
 
 
 def _base(name: object) -> str:
@@ -157,7 +157,7 @@ def _base(name: object) -> str:
     if not is_base_name(name):
         raise ConfigRefusal(
             "base_not_a_name",
-            f"base_model_name_or_path is {shown(name)}, which names nothing on the Hub. "
+            f"base_model_name_or_path is {quote_value(name)}, which names nothing on the Hub. "
             "Choose the base model below, or write its name on the Hub.",
         )
     return name
@@ -174,7 +174,7 @@ def _revision(revision: object) -> str | None:
     if not isinstance(revision, str) or not REVISION.fullmatch(revision) or ".." in revision:
         raise ConfigRefusal(
             "revision_not_a_name",
-            f"revision is {shown(revision)}. Write a branch, a tag, a commit id or null.",
+            f"revision is {quote_value(revision)}. Write a branch, a tag, a commit id or null.",
         )
     return revision
 
@@ -183,7 +183,7 @@ def _task_type(task_type: Any) -> str | None:
     if task_type not in TASK_TYPES:
         raise ConfigRefusal(
             "task_type_not_supported",
-            f"task_type {shown(task_type)} is not supported yet. "
+            f"task_type {quote_value(task_type)} is not supported yet. "
             "Accepted are SEQ_2_SEQ_LM, CAUSAL_LM and null.",
         )
     accepted: str | None = task_type
@@ -193,7 +193,7 @@ def _task_type(task_type: Any) -> str | None:
 def _rank(rank: object) -> int:
     if type(rank) is not int or not 1 <= rank <= RANK_MAX:
         raise ConfigRefusal(
-            "rank_out_of_range", f"r is {shown(rank)}. It must be a whole number from 1 to {RANK_MAX}."
+            "rank_out_of_range", f"r is {quote_value(rank)}. It must be a whole number from 1 to {RANK_MAX}."
         )
     return rank
 
@@ -201,7 +201,8 @@ def _rank(rank: object) -> int:
 def _alpha(alpha: object) -> float:
     if type(alpha) not in (int, float) or not 0 < alpha <= ALPHA_MAX:  # type: ignore[operator]
         raise ConfigRefusal(
-            "alpha_out_of_range", f"lora_alpha is {shown(alpha)}. It must be above 0 and at most {ALPHA_MAX}."
+            "alpha_out_of_range",
+            f"lora_alpha is {quote_value(alpha)}. It must be above 0 and at most {ALPHA_MAX}.",
         )
     return alpha  # type: ignore[return-value]
 
@@ -209,7 +210,7 @@ def _alpha(alpha: object) -> float:
 def _switch(config: Mapping[str, Any], key: str) -> bool:
     value = config.get(key)
     if value is not None and not isinstance(value, bool):
-        raise ConfigRefusal("not_true_or_false", f"{key} is {shown(value)}. Write true or false.")
+        raise ConfigRefusal("not_true_or_false", f"{key} is {quote_value(value)}. Write true or false.")
     return bool(value)
 
 
@@ -228,7 +229,8 @@ def _targets(targets: object) -> tuple[str, ...]:
         if not is_module_path(target):
             raise ConfigRefusal(
                 "target_not_a_name",
-                f"target_modules holds {shown(target)}. Write layers' names: letters, digits, _ and dots.",
+                f"target_modules holds {quote_value(target)}. "
+                "Write layers' names: letters, digits, _ and dots.",
             )
     return tuple(sorted(set(targets)))
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modules_registry.core.errors import ConfigRefusal, WeightsRefusal
-from modules_registry.core.strict_json import JsonRefusal, parse_object, shown
+from modules_registry.core.strict_json import JsonRefusal, parse_object, quote_value
 
-Source = Path | BinaryIO
+WeightsSource = Path | BinaryIO
 FileRefusal = ConfigRefusal | WeightsRefusal
 Array = npt.NDArray[Any]
 
@@ -66,7 +66,7 @@ class Header:
 
 
 @contextmanager
-def opened(source: Source, refusal: type[FileRefusal] = WeightsRefusal) -> Iterator[BinaryIO]:
+def open_weights(source: WeightsSource, refusal: type[FileRefusal] = WeightsRefusal) -> Iterator[BinaryIO]:
     """Open a path that names a regular file, or pass on a file that is open already.
 
     A link could lead anywhere and a FIFO blocks for ever, so neither is followed.
@@ -93,9 +93,9 @@ def read_header(file: BinaryIO, item_bytes: Mapping[str, int] = ADAPTER_ITEM_BYT
     return Header(tuple(tensors), data_start, size_bytes)
 
 
-def iterate_tensors(source: Source) -> Iterator[tuple[str, Array]]:
+def iterate_tensors(source: WeightsSource) -> Iterator[tuple[str, Array]]:
     """Yield (name, array) one at a time, in the order of the file; bfloat16 comes widened to float32."""
-    with opened(source) as file:
+    with open_weights(source) as file:
         header = read_header(file)
         for tensor in header.tensors:
             yield tensor.name, read_tensor(file, header, tensor)
@@ -109,10 +109,10 @@ def read_tensor(file: BinaryIO, header: Header, tensor: TensorEntry) -> Array:
     return _widened(stored) if tensor.dtype == "BF16" else stored
 
 
-def sha256_of(source: Source) -> str:
+def sha256_of(source: WeightsSource) -> str:
     """The sha256 of a whole file, read in pieces."""
     digest = hashlib.sha256()
-    with opened(source) as file:
+    with open_weights(source) as file:
         file.seek(0)
         while piece := file.read(PIECE_BYTES):
             digest.update(piece)
@@ -184,28 +184,29 @@ def _check_metadata(metadata: object) -> None:
 def _entry(name: str, entry: object, item_bytes: Mapping[str, int]) -> TensorEntry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise WeightsRefusal(
-            "header_entry", f"The header's entry for {shown(name)} is malformed. {CONVERT_HINT}"
+            "header_entry", f"The header's entry for {quote_value(name)} is malformed. {CONVERT_HINT}"
         )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in item_bytes:
         raise WeightsRefusal(
             "dtype_not_allowed",
-            f"{shown(name)} is stored as {shown(dtype)}. Convert it to one of {', '.join(item_bytes)}.",
+            f"{quote_value(name)} is stored as {quote_value(dtype)}. "
+            f"Convert it to one of {', '.join(item_bytes)}.",
         )
     if not _is_sizes(shape) or len(shape) > DIMENSIONS_MAX:
         raise WeightsRefusal(
-            "header_shape", f"The shape of {shown(name)} is not a list of sizes. {CONVERT_HINT}"
+            "header_shape", f"The shape of {quote_value(name)} is not a list of sizes. {CONVERT_HINT}"
         )
     if not _is_sizes(offsets) or len(offsets) != 2:
         raise WeightsRefusal(
-            "header_offsets", f"The offsets of {shown(name)} are not two numbers. {CONVERT_HINT}"
+            "header_offsets", f"The offsets of {quote_value(name)} are not two numbers. {CONVERT_HINT}"
         )
     begin, end = offsets
     if end - begin != math.prod(shape) * item_bytes[dtype]:
         raise WeightsRefusal(
             "shape_against_bytes",
-            f"{shown(name)} of shape {shown(shape)} in {dtype} does not fill its {end - begin:,} bytes. "
-            "Save the adapter again.",
+            f"{quote_value(name)} of shape {quote_value(shape)} in {dtype} does not fill its "
+            f"{end - begin:,} bytes. Save the adapter again.",
         )
     return TensorEntry(name, dtype, tuple(shape), begin, end)
 
@@ -219,11 +220,11 @@ def _check_coverage(tensors: list[TensorEntry], data_bytes: int) -> None:
     for tensor in tensors:
         if tensor.begin < position:
             raise WeightsRefusal(
-                "tensors_overlap", f"{shown(tensor.name)} overlaps another tensor. Save it again."
+                "tensors_overlap", f"{quote_value(tensor.name)} overlaps another tensor. Save it again."
             )
         if tensor.begin > position:
             raise WeightsRefusal(
-                "tensors_gap", f"Before {shown(tensor.name)} lie bytes of no tensor. Save it again."
+                "tensors_gap", f"Before {quote_value(tensor.name)} lie bytes of no tensor. Save it again."
             )
         position = tensor.end
     if position > data_bytes:

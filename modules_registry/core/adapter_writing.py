@@ -10,7 +10,7 @@ from modules_registry.core.adapter_file import (
     LENGTH_BYTES,
     Header,
     TensorEntry,
-    opened,
+    open_weights,
     pieces_of,
 )
 from modules_registry.core.errors import WeightsRefusal
@@ -51,7 +51,7 @@ def rename_tensors(source: Path, header: Header, names: Mapping[str, str], targe
     ]
     if len({entry.name for entry in renamed}) < len(renamed):
         raise WeightsRefusal("tensor_twice", "Two of its tensors would get one name. Save the adapter again.")
-    with opened(source) as file, target.open("wb") as output:
+    with open_weights(source) as file, target.open("wb") as output:
         output.write(header_bytes(renamed))
         for piece in pieces_of(file, header.data_start, header.size_bytes):
             output.write(piece)

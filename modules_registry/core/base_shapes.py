@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 
 from modules_registry.core.adapter_config import endings
-from modules_registry.core.adapter_file import BASE_ITEM_BYTES, Source, TensorEntry, opened, read_header
+from modules_registry.core.adapter_file import (
+    BASE_ITEM_BYTES,
+    TensorEntry,
+    WeightsSource,
+    open_weights,
+    read_header,
+)
 from modules_registry.core.errors import BaseModelRefusal, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 
@@ -20,7 +26,9 @@ CONV1D_LAYERS = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
 HEADLESS_PREFIX = {"gpt2": "transformer"}
 
 
-def base_shapes_of(config_source: Source, weights_sources: Iterable[Source]) -> dict[str, tuple[int, int]]:
+def base_shapes_of(
+    config_source: WeightsSource, weights_sources: Iterable[WeightsSource]
+) -> dict[str, tuple[int, int]]:
     """Map each linear layer's path, as in an adapter, to (d_out, d_in).
 
     Args:
@@ -37,8 +45,8 @@ def base_shapes_of(config_source: Source, weights_sources: Iterable[Source]) -> 
     return shapes
 
 
-def _model_type(source: Source) -> str:
-    with opened(source) as file:
+def _model_type(source: WeightsSource) -> str:
+    with open_weights(source) as file:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
     if len(data) > CONFIG_BYTES_MAX:
@@ -52,9 +60,9 @@ def _model_type(source: Source) -> str:
     return model_type
 
 
-def _tensors(source: Source) -> tuple[TensorEntry, ...]:
+def _tensors(source: WeightsSource) -> tuple[TensorEntry, ...]:
     try:
-        with opened(source) as file:
+        with open_weights(source) as file:
             return read_header(file, BASE_ITEM_BYTES).tensors
     except GateRefusal as refusal:
         raise BaseModelRefusal(refusal.code, refusal.message, "model.safetensors") from refusal

@@ -14,7 +14,7 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModuleFacts:
     """What composing needs to know of a module that has passed the gate."""
 
     name: str
@@ -33,7 +33,7 @@ class Reason:
     message: str
 
 
-def reason_not_composable(module: Candidate, library: Mapping[str, Base]) -> Reason | None:
+def reason_not_composable(module: ModuleFacts, library: Mapping[str, Base]) -> Reason | None:
     """Why a module can only be downloaded here: its base, by name, is not among the library's."""
     base = library.get(module.base)
     if base is None:
@@ -43,7 +43,7 @@ def reason_not_composable(module: Candidate, library: Mapping[str, Base]) -> Rea
 
 
 def reasons_against(
-    candidates: Sequence[Candidate], base: Base, *, factor_by_factor: bool
+    candidates: Sequence[ModuleFacts], base: Base, *, factor_by_factor: bool
 ) -> dict[str, tuple[Reason, ...]]:
     """Map each module's name to what speaks against it; an empty tuple means that it fits.
 
@@ -61,7 +61,7 @@ def reasons_against(
     return {module.name: of_base[module.name] or _reasons_of_shape(module, shape) for module in candidates}
 
 
-def _reasons_of_base(module: Candidate, base: Base) -> tuple[Reason, ...]:
+def _reasons_of_base(module: ModuleFacts, base: Base) -> tuple[Reason, ...]:
     if module.base != base.name:
         return (Reason("other_base", f"It was trained on {module.base}, not on {base.name}."),)
     if module.revision not in (None, "main", base.revision):
@@ -76,17 +76,17 @@ def _reasons_of_base(module: Candidate, base: Base) -> tuple[Reason, ...]:
 Shape = tuple[int, float, tuple[str, ...]]
 
 
-def _shape(module: Candidate) -> Shape:
+def _shape(module: ModuleFacts) -> Shape:
     return module.rank, module.scaling, tuple(sorted(module.targets))
 
 
-def _most_common_shape(modules: Sequence[Candidate]) -> Shape | None:
+def _most_common_shape(modules: Sequence[ModuleFacts]) -> Shape | None:
     """The shape that lets most modules take part; the earlier of two equally common ones."""
     most_common = Counter(map(_shape, modules)).most_common(1)
     return most_common[0][0] if most_common else None
 
 
-def _reasons_of_shape(module: Candidate, shape: Shape | None) -> tuple[Reason, ...]:
+def _reasons_of_shape(module: ModuleFacts, shape: Shape | None) -> tuple[Reason, ...]:
     if shape is None:
         return ()
     rank, scaling, targets = shape

@@ -18,14 +18,14 @@ from modules_registry.core.adapter_file import (
     STORED_AS,
     Array,
     Header,
-    Source,
     TensorEntry,
-    opened,
+    WeightsSource,
+    open_weights,
     pieces_of,
     read_header,
 )
 from modules_registry.core.errors import WeightsRefusal
-from modules_registry.core.strict_json import shown
+from modules_registry.core.strict_json import quote_value
 
 BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
 
@@ -47,7 +47,7 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
-class Layer:
+class AdapterLayer:
     """A linear layer of the base model that the adapter changes."""
 
     path: str  # "encoder.block.0.layer.0.SelfAttention.q"
@@ -67,7 +67,7 @@ class AdapterFacts:
     use_rslora: bool
     scaling: float  # what multiplies B @ A
     targets: tuple[str, ...]
-    layers: tuple[Layer, ...]  # in the order of their paths
+    layers: tuple[AdapterLayer, ...]  # in the order of their paths
     parameters: int
     dtype: str  # "F32", "F16" or "BF16"
     weights_sha256: str
@@ -76,7 +76,7 @@ class AdapterFacts:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FactorPair:
     """The two factors of one layer."""
 
     a: TensorEntry  # (r, d_in)
@@ -84,8 +84,8 @@ class Pair:
 
 
 def check_adapter(
-    config_source: Source,
-    weights_source: Source,
+    config_source: WeightsSource,
+    weights_source: WeightsSource,
     base_shapes: BaseShapes | None = None,
     *,
     base: str | None = None,
@@ -99,7 +99,7 @@ def check_adapter(
         base: the base's name, in place of the one that the config gives.
     """
     config = read_config(config_source, base)
-    with opened(weights_source) as file:
+    with open_weights(weights_source) as file:
         header = read_header(file)
         pairs = pair_tensors(header.tensors)
         layers = tuple(measure(path, pair, config.rank) for path, pair in sorted(pairs.items()))
@@ -111,15 +111,15 @@ def check_adapter(
     return _facts(config, header, layers, dtype, sha256)
 
 
-def check_form(weights_source: Source) -> None:
+def check_form(weights_source: WeightsSource) -> None:
     """Hold the weights against all that needs no config: for when the config is refused already."""
-    with opened(weights_source) as file:
+    with open_weights(weights_source) as file:
         header = read_header(file)
         pair_tensors(header.tensors)
         hash_finite(file, header, only_dtype(header.tensors))
 
 
-def pair_tensors(tensors: Sequence[TensorEntry]) -> dict[str, Pair]:
+def pair_tensors(tensors: Sequence[TensorEntry]) -> dict[str, FactorPair]:
     """Find the A and the B of each layer; nothing may be left over."""
     factors: dict[str, dict[str, TensorEntry]] = {}
     for tensor in tensors:
@@ -133,36 +133,38 @@ def pair_tensors(tensors: Sequence[TensorEntry]) -> dict[str, Pair]:
             raise WeightsRefusal(
                 "factor_missing", f"Layer {path} lacks its lora_{missing}. Save the adapter again."
             )
-    return {path: Pair(found["A"], found["B"]) for path, found in factors.items()}
+    return {path: FactorPair(found["A"], found["B"]) for path, found in factors.items()}
 
 
 def split_name(name: str) -> tuple[str, str]:
     """ "base_model.model.x.q.lora_A.weight" -> ("x.q", "A")."""
     match = TENSOR_NAME.fullmatch(name)
     if match is None or not is_module_path(match["path"]) or RESERVED_PARTS & set(match["path"].split(".")):
-        raise WeightsRefusal("tensor_not_lora", f"{shown(name)} is not a LoRA weight. {_advice(name)}")
+        raise WeightsRefusal("tensor_not_lora", f"{quote_value(name)} is not a LoRA weight. {_advice(name)}")
     return match["path"], match["factor"]
 
 
-def measure(path: str, pair: Pair, rank: int) -> Layer:
+def measure(path: str, pair: FactorPair, rank: int) -> AdapterLayer:
     """The layer's dimensions, once both factors have the rank of the config."""
     for tensor in (pair.a, pair.b):
         if len(tensor.shape) != 2 or 0 in tensor.shape:
             raise WeightsRefusal(
                 "not_a_matrix",
-                f"{tensor.name} has shape {shown(tensor.shape)}. Only LoRA on linear layers is supported.",
+                f"{tensor.name} has shape {quote_value(tensor.shape)}. "
+                "Only LoRA on linear layers is supported.",
             )
     (rank_of_a, d_in), (d_out, rank_of_b) = pair.a.shape, pair.b.shape
     if (rank_of_a, rank_of_b) != (rank, rank):
         raise WeightsRefusal(
             "rank_mismatch",
-            f"Layer {path} has A {shown(pair.a.shape)} and B {shown(pair.b.shape)}; with r = {rank}, A is "
-            f"({rank}, inputs) and B is (outputs, {rank}). Correct r in adapter_config.json.",
+            f"Layer {path} has A {quote_value(pair.a.shape)} and B {quote_value(pair.b.shape)}; "
+            f"with r = {rank}, A is ({rank}, inputs) "
+            f"and B is (outputs, {rank}). Correct r in adapter_config.json.",
         )
-    return Layer(path, d_out, d_in)
+    return AdapterLayer(path, d_out, d_in)
 
 
-def check_targets(layers: Sequence[Layer], targets: Sequence[str]) -> None:
+def check_targets(layers: Sequence[AdapterLayer], targets: Sequence[str]) -> None:
     """Each layer is targeted, and each target has a layer."""
     wanted = frozenset(targets)
     for layer in layers:
@@ -180,7 +182,7 @@ def check_targets(layers: Sequence[Layer], targets: Sequence[str]) -> None:
             )
 
 
-def check_base(layers: Sequence[Layer], targets: Sequence[str], base_shapes: BaseShapes) -> None:
+def check_base(layers: Sequence[AdapterLayer], targets: Sequence[str], base_shapes: BaseShapes) -> None:
     """The layers are those of the base, in its dimensions, and none that peft would adapt is missing."""
     for layer in layers:
         if layer.path not in base_shapes:
@@ -265,7 +267,7 @@ def _advice(name: str) -> str:
 
 
 def _facts(
-    config: AdapterConfig, header: Header, layers: tuple[Layer, ...], dtype: str, sha256: str
+    config: AdapterConfig, header: Header, layers: tuple[AdapterLayer, ...], dtype: str, sha256: str
 ) -> AdapterFacts:
     return AdapterFacts(
         base=config.base,

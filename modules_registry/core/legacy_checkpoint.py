@@ -20,10 +20,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from modules_registry.core.adapter_file import ADAPTER_ITEM_BYTES, TENSORS_MAX, opened, size_of
+from modules_registry.core.adapter_file import ADAPTER_ITEM_BYTES, TENSORS_MAX, open_weights, size_of
 from modules_registry.core.adapter_writing import entries_in_order, header_bytes
 from modules_registry.core.errors import LEGACY_FILE, WEIGHTS_FILE, CheckpointRefusal
-from modules_registry.core.strict_json import shown
+from modules_registry.core.strict_json import quote_value
 
 PICKLE_BYTES_MAX = 8 * 1024**2  # 10,000 tensors take about 2 MB
 ENTRIES_MAX = TENSORS_MAX + 16
@@ -100,7 +100,7 @@ class Checkpoint:
 
 def convert(folder: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
     """Write adapter_model.safetensors beside `folder`/adapter_model.bin. The job of a limited child."""
-    with opened(folder / LEGACY_FILE) as file, (folder / WEIGHTS_FILE).open("wb") as output:
+    with open_weights(folder / LEGACY_FILE) as file, (folder / WEIGHTS_FILE).open("wb") as output:
         write_safetensors(read_checkpoint(file), output)
     on_event({"event": "done"})
 
@@ -144,7 +144,7 @@ def _read_zip(file: BinaryIO) -> Checkpoint:
         info = entries.get(f"data/{storage.key}")
         if info is None or info.file_size != storage.size_bytes:
             raise CheckpointRefusal(
-                "checkpoint_storage", f"The numbers of storage {shown(storage.key)} are not all there."
+                "checkpoint_storage", f"The numbers of storage {quote_value(storage.key)} are not all there."
             )
         return _entry_bytes(archive, info)
 
@@ -162,7 +162,9 @@ def _entries(archive: zipfile.ZipFile, size_bytes: int) -> dict[str, zipfile.Zip
         name = info.filename.partition("/")[2]
         _require_known(name)
         if name in entries:
-            raise CheckpointRefusal("checkpoint_ambiguous", f"It holds {shown(name)} twice. {SAVE_AGAIN}")
+            raise CheckpointRefusal(
+                "checkpoint_ambiguous", f"It holds {quote_value(name)} twice. {SAVE_AGAIN}"
+            )
         entries[name] = info
     if "data.pkl" not in entries:
         raise CheckpointRefusal("checkpoint_not_torch", f"It is not a PyTorch checkpoint. {SAVE_AGAIN}")
@@ -191,7 +193,7 @@ def _require_known(name: str) -> None:
             "checkpoint_torchscript", f"It is a TorchScript program, not an adapter. {SAVE_AGAIN}"
         )
     raise CheckpointRefusal(
-        "checkpoint_entry", f"It holds {shown(name)}, which torch does not write. {SAVE_AGAIN}"
+        "checkpoint_entry", f"It holds {quote_value(name)}, which torch does not write. {SAVE_AGAIN}"
     )
 
 
@@ -244,7 +246,7 @@ def _storage_begins(file: BinaryIO, position: int, keys: Any, views: dict[str, V
         file.seek(position)
         if int.from_bytes(file.read(COUNT_BYTES), "little") != storages[key].count:
             raise CheckpointRefusal(
-                "checkpoint_storage", f"The numbers of storage {shown(key)} are not all there."
+                "checkpoint_storage", f"The numbers of storage {quote_value(key)} are not all there."
             )
         begins[key] = position + COUNT_BYTES
         position = begins[key] + storages[key].size_bytes
@@ -265,7 +267,8 @@ def _flat(described: Any) -> dict[str, View]:
     for name, value in described.items():
         if not isinstance(value, View):
             raise CheckpointRefusal(
-                "checkpoint_not_flat", f"{shown(name)} in it is not a tensor. Save the LoRA weights alone."
+                "checkpoint_not_flat",
+                f"{quote_value(name)} in it is not a tensor. Save the LoRA weights alone.",
             )
     if len(described) > TENSORS_MAX:
         raise CheckpointRefusal("checkpoint_too_large", f"It holds more than {TENSORS_MAX:,} tensors.")
@@ -313,7 +316,8 @@ def tensor_of(arguments: tuple[Any, ...]) -> View:
         )
     if offset + math.prod(shape) > storage.count:
         raise CheckpointRefusal(
-            "checkpoint_storage", f"A tensor of shape {shown(shape)} reaches beyond its numbers. {SAVE_AGAIN}"
+            "checkpoint_storage",
+            f"A tensor of shape {quote_value(shape)} reaches beyond its numbers. {SAVE_AGAIN}",
         )
     return View(storage, offset, shape)
 
@@ -395,11 +399,11 @@ class Machine:
             if module == "torch" and name.endswith("Storage"):
                 raise CheckpointRefusal(
                     "checkpoint_dtype",
-                    f"It holds a {shown(name)}. Convert it to float32, float16 or bfloat16.",
+                    f"It holds a {quote_value(name)}. Convert it to float32, float16 or bfloat16.",
                 )
             raise CheckpointRefusal(
                 "checkpoint_code",
-                f"It asks to import {shown(f'{module}.{name}')}, as a harmful file would. {SAVE_AGAIN}",
+                f"It asks to import {quote_value(f'{module}.{name}')}, as a harmful file would. {SAVE_AGAIN}",
             )
         self.stack.append(found)
 
@@ -433,7 +437,9 @@ class Machine:
             if not isinstance(key, str):
                 not_plain("a key that is no text")
             if key in target:
-                raise CheckpointRefusal("checkpoint_ambiguous", f"It holds {shown(key)} twice. {SAVE_AGAIN}")
+                raise CheckpointRefusal(
+                    "checkpoint_ambiguous", f"It holds {quote_value(key)} twice. {SAVE_AGAIN}"
+                )
             target[key] = value
 
     def call(self) -> None:

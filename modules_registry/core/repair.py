@@ -11,7 +11,7 @@ from typing import Any
 
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.adapter_file import TensorEntry
-from modules_registry.core.strict_json import shown
+from modules_registry.core.strict_json import quote_value
 
 # "….lora_A.default.weight": what a model in memory calls them; peft leaves the adapter's name out on disk.
 NAMED_ADAPTER = re.compile(r"(?P<before>.+\.lora_[AB])\.(?P<adapter>[A-Za-z0-9_-]{1,64})\.weight")
@@ -95,7 +95,7 @@ def repair_type(repaired: Repaired) -> None:
     if given == "LORA" or not (given is None or (isinstance(given, str) and given.upper() == "LORA")):
         return
     repaired.config["peft_type"] = "LORA"
-    was = "was missing" if given is None else f"was {shown(given)}"
+    was = "was missing" if given is None else f"was {quote_value(given)}"
     repaired.note("peft_type", f"Set peft_type to “LORA”; it {was}.")
 
 
@@ -107,7 +107,7 @@ def repair_rank(repaired: Repaired, factors: Sequence[tuple[str, str, tuple[int,
         return
     (rank,) = ranks
     repaired.config["r"] = rank
-    was = "was missing" if given is None else f"was {shown(given)}"
+    was = "was missing" if given is None else f"was {quote_value(given)}"
     repaired.note("rank", f"Set r to {rank}, as the weights have it; it {was}.")
 
 
@@ -126,7 +126,7 @@ def repair_base(repaired: Repaired, base: str, card_base: str) -> None:
     if not wanted or wanted == given:
         return
     repaired.config |= {"base_model_name_or_path": wanted, "revision": None}
-    was = f"was {shown(given)}" if given else "was missing"
+    was = f"was {quote_value(given)}" if given else "was missing"
     repaired.note("base", f"Set the base model to {wanted}, {source}; it {was}.")
 
 
@@ -137,7 +137,7 @@ def repair_task_type(repaired: Repaired, task_type: str) -> None:
     elif given is not None or not task_type:
         return
     repaired.config["task_type"] = task_type
-    was = "was missing" if given is None else f"was {shown(given)}"
+    was = "was missing" if given is None else f"was {quote_value(given)}"
     repaired.note("task_type", f"Set task_type to {task_type}; it {was}.")
 
 

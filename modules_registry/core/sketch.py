@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from modules_registry.core.adapter_file import Source, opened, read_header, read_tensor
+from modules_registry.core.adapter_file import WeightsSource, open_weights, read_header, read_tensor
 from modules_registry.core.gate import pair_tensors
 
 SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about 1/16 at most times
@@ -24,7 +24,7 @@ SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about 1/16 at m
 Matrix = npt.NDArray[np.float32]
 
 
-def sketch(weights_source: Source, scaling: float) -> npt.NDArray[np.float32]:
+def sketch(weights_source: WeightsSource, scaling: float) -> npt.NDArray[np.float32]:
     """Sketch an adapter that has passed the gate: (256,). Zero for an adapter that changes nothing."""
     total = np.zeros(SKETCH_LENGTH)
     for path, a, b in _factors(weights_source):
@@ -34,7 +34,7 @@ def sketch(weights_source: Source, scaling: float) -> npt.NDArray[np.float32]:
     return (scaling * total / math.sqrt(SKETCH_LENGTH)).astype(np.float32)
 
 
-def likeness(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+def similarity(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
     """The cosine of two sketches, from -1 to 1: an estimate of the cosine of the deltas. 0 if one is zero."""
     norms = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
     return float(first @ second) / norms if norms else 0.0
@@ -47,9 +47,9 @@ def signs(name: str, width: int) -> Matrix:
     return 1 - 2 * rows[:, :width].astype(np.float32)
 
 
-def _factors(source: Source) -> Iterator[tuple[str, Matrix, Matrix]]:
+def _factors(source: WeightsSource) -> Iterator[tuple[str, Matrix, Matrix]]:
     """The path, A (r, d_in) and B (d_out, r) of each layer, one layer at a time."""
-    with opened(source) as file:
+    with open_weights(source) as file:
         header = read_header(file)
         for path, pair in sorted(pair_tensors(header.tensors).items()):
             a, b = read_tensor(file, header, pair.a), read_tensor(file, header, pair.b)

@@ -36,7 +36,7 @@ def parse_object(data: bytes, *, depth_max: int) -> dict[str, Any]:
     return value
 
 
-def shown(value: object) -> str:
+def quote_value(value: object) -> str:
     """A stranger's value as it may stand in a sentence: plain ASCII (it may travel in a header), short."""
     text = json.dumps(value, default=str).replace("\x7f", "\\u007f")
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
@@ -88,7 +88,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result: dict[str, object] = {}
     for key, value in pairs:
         if key in result:
-            raise JsonRefusal("duplicate_key", f"The key {shown(key)} stands there twice. Keep one of them.")
+            raise JsonRefusal(
+                "duplicate_key", f"The key {quote_value(key)} stands there twice. Keep one of them."
+            )
         _require_storable(key)
         _require_storable(value)
         result[key] = value
@@ -98,7 +100,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _require_storable(value: object) -> None:
     if isinstance(value, str) and not storable(value):
         raise JsonRefusal(
-            "unstorable_text", f"The text {shown(value)} holds a character that cannot be stored."
+            "unstorable_text", f"The text {quote_value(value)} holds a character that cannot be stored."
         )
     if isinstance(value, list):
         for item in value:
@@ -120,5 +122,5 @@ def _whole_number(digits: str) -> int:
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise JsonRefusal("not_finite", f"{shown(text)} is not a finite number. Write a smaller one.")
+        raise JsonRefusal("not_finite", f"{quote_value(text)} is not a finite number. Write a smaller one.")
     return number

@@ -34,19 +34,19 @@ CONVERT = (
 )
 
 
-class Fate(Enum):
+class UploadDecision(Enum):
     """What becomes of a file that a client sends."""
 
     TAKEN = "taken"
     LEFT_OUT = "left out"
 
 
-def fate_of(path: str) -> Fate:
+def decide_upload(path: str) -> UploadDecision:
     """Whether a file is part of a module or a by-product; anything else is refused."""
     if path in MODULE_FILES:
-        return Fate.TAKEN
+        return UploadDecision.TAKEN
     if path in BY_PRODUCT_NAMES or BY_PRODUCTS.fullmatch(path):
-        return Fate.LEFT_OUT
+        return UploadDecision.LEFT_OUT
     if pickle := PICKLE.fullmatch(path):
         raise Refusal("pickle", f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}")
     message = (

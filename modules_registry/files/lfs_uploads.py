@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.blobs import blobs_forget, open_stored, stored, upload_bytes_max
+from modules_registry.blobs import delete_unnamed_blobs, open_stored, store_files, upload_bytes_max
 from modules_registry.models import IncomingFile, Module, VersionFile
 
 KEPT = timedelta(hours=24)
@@ -35,8 +35,8 @@ class WholeBody:
 def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, body: BinaryIO) -> None:
     """Keep a file for a later commit, if its bytes are those that were announced."""
     sweep_incoming()
-    require_room(user, size_bytes)
-    with stored({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
+    require_upload_quota(user, size_bytes)
+    with store_files({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
         if blobs["lfs"].sha256 != sha256:
             raise Refusal("wrong_sha256", "The bytes are not those of the announced sha256. Send them again.")
         IncomingFile.objects.update_or_create(
@@ -44,7 +44,7 @@ def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, bo
         )
 
 
-def require_room(user: User, size_bytes: int) -> None:
+def require_upload_quota(user: User, size_bytes: int) -> None:
     waiting = IncomingFile.objects.filter(user=user).aggregate(bytes=Sum("size_bytes"))["bytes"] or 0
     if waiting + size_bytes > WAITING_UPLOADS * upload_bytes_max():
         message = "Too many of your uploads wait for a commit. Commit them, or try again tomorrow."
@@ -74,4 +74,4 @@ def sweep_incoming() -> None:
     hashes = set(old.values_list("sha256", flat=True))
     if hashes:
         old.delete()
-        blobs_forget(hashes)
+        delete_unnamed_blobs(hashes)

@@ -12,7 +12,7 @@ from modules_registry import selectors
 from modules_registry.blobs import FIELD_OF_FILE, refused_at, upload_bytes_max
 from modules_registry.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
-from modules_registry.core.compatibility import Candidate, reason_not_composable
+from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
 from modules_registry.models import BaseModel
@@ -20,7 +20,7 @@ from modules_registry.storage import TooLargeError
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedFiles:
     """Files that passed the gate, and what they are."""
 
     facts: AdapterFacts
@@ -30,17 +30,17 @@ class Accepted:
 
 def check_files(
     config_file: BinaryIO, weights_file: BinaryIO, card_file: BinaryIO | None, *, base_name: str = ""
-) -> Accepted:
+) -> AcceptedFiles:
     """Let files pass the gate, with the shapes of the base they name when the library has it.
 
     A base name given with them stands in for the one in the config. Each file is looked at, whatever is
     wrong with the others.
     """
     refusals, named = Refusals(), base_name or None
-    with refusals.noted(), said_at_its_field():
+    with refusals.noted(), attach_refusals_to_fields():
         require_base_name(base_name)
         base = base_named_by(read_config(config_file, named))
-    with refusals.noted(), said_at_its_field():
+    with refusals.noted(), attach_refusals_to_fields():
         require_size(weights_file)
         if refusals.found:
             check_form(weights_file)
@@ -48,19 +48,19 @@ def check_files(
             facts = check_adapter(config_file, weights_file, base.layers if base else None, base=named)
     with refusals.noted():
         card = read_card(card_file) if card_file else None
-    refusals.say()
+    refusals.raise_all()
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
     config = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
     files: dict[str, BinaryIO] = {CONFIG_FILE: config, WEIGHTS_FILE: weights_file}
     if card is not None:
         files[CARD_FILE] = card
-    return Accepted(facts, base, files)
+    return AcceptedFiles(facts, base, files)
 
 
 def base_named_by(config: AdapterConfig) -> BaseModel | None:
     """The library's base of that name, unless the config asks for another revision of it."""
     base = BaseModel.objects.filter(name=config.base).first()
-    module = Candidate("", config.base, config.revision, config.rank, config.scaling, config.targets)
+    module = ModuleFacts("", config.base, config.revision, config.rank, config.scaling, config.targets)
     return None if reason_not_composable(module, selectors.library_of(base)) else base
 
 
@@ -77,17 +77,17 @@ def require_size(weights_file: BinaryIO) -> None:
 
 def read_card(card_file: BinaryIO) -> BinaryIO:
     card_file.seek(0)
-    return checked_card(card_file.read(CARD_BYTES_MAX + 1))
+    return normalize_card(card_file.read(CARD_BYTES_MAX + 1))
 
 
-def checked_card(data: bytes) -> BinaryIO:
+def normalize_card(data: bytes) -> BinaryIO:
     """A card as it is stored: UTF-8 with Unix line ends, its front matter readable."""
-    with said_at_its_field():
+    with attach_refusals_to_fields():
         return BytesIO(check_card(data).text.encode())
 
 
 @contextmanager
-def said_at_its_field() -> Iterator[None]:
+def attach_refusals_to_fields() -> Iterator[None]:
     """Let the gate's no be said at the field whose file it is about."""
     try:
         yield

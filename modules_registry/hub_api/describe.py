@@ -9,7 +9,7 @@ from modules_registry.catalog import HUB_PIPELINES
 from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 Json = dict[str, Any]
-Source = Version | BaseModel
+RevisionSource = Version | BaseModel
 PIPELINES = {task_type: pipeline for pipeline, task_type in HUB_PIPELINES.items()}
 
 
@@ -114,7 +114,7 @@ def card_data(module: Module, version: Version) -> Json:
     return selectors.front_matter_of(version) | known
 
 
-def siblings(source: Source, *, blobs: bool) -> list[Json]:
+def siblings(source: RevisionSource, *, blobs: bool) -> list[Json]:
     return [sibling(file, blobs=blobs) for file in source.files.all()]
 
 
@@ -127,7 +127,7 @@ def sibling(file: StoredFile, *, blobs: bool) -> Json:
     return answer
 
 
-def tree_item(file: StoredFile, source: Source, *, expand: bool) -> Json:
+def tree_item(file: StoredFile, source: RevisionSource, *, expand: bool) -> Json:
     answer: Json = {
         "type": "file",
         "oid": selectors.git_blob_id(file),
@@ -146,18 +146,18 @@ def pointer(file: StoredFile) -> Json:
     return {"size": file.size_bytes, "pointerSize": len(selectors.lfs_pointer(file))}
 
 
-def last_commit(source: Source) -> Json:
+def last_commit(source: RevisionSource) -> Json:
     title = source.message if isinstance(source, Version) else "Add to the library"
     return {"id": source.commit_id, "title": title, "date": date_of(source.created_at)}
 
 
-def commit_json(source: Source) -> Json:
+def commit_json(source: RevisionSource) -> Json:
     authors = [{"user": source.author.username}] if isinstance(source, Version) else []
     description = source.description if isinstance(source, Version) else ""
     return {**last_commit(source), "message": description, "authors": authors}
 
 
-def refs_json(module: Module | BaseModel, head: Source) -> Json:
+def refs_json(module: Module | BaseModel, head: RevisionSource) -> Json:
     branches, tags = [ref_json("main", "heads", head)], []
     if isinstance(module, Module):
         refs = list(module.refs.select_related("version"))
@@ -167,7 +167,7 @@ def refs_json(module: Module | BaseModel, head: Source) -> Json:
     return {"branches": branches, "converts": [], "tags": tags, "pullRequests": []}
 
 
-def ref_json(name: str, kind: str, source: Source) -> Json:
+def ref_json(name: str, kind: str, source: RevisionSource) -> Json:
     return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": source.commit_id}
 
 

@@ -17,7 +17,7 @@ from hub_site.accounts.selectors import token_find
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.hub_api.errors import (
-    HubError,
+    HubProtocolError,
     error_response,
     from_refusal,
     repo_not_found,
@@ -42,7 +42,7 @@ class Caller:
 
     def require_user(self) -> User:
         if self.user is None:
-            raise HubError(
+            raise HubProtocolError(
                 401, "Sign in first: hf auth login --token lh_... (make one under /settings/tokens/)."
             )
         return self.user
@@ -50,37 +50,39 @@ class Caller:
     def require_writer(self) -> User:
         user = self.require_user()
         if self.token is None or not self.token.may_write:
-            raise HubError(403, READS_ONLY)
+            raise HubProtocolError(403, READS_ONLY)
         return user
 
 
-View = Callable[..., HttpResponseBase]
+ProtocolView = Callable[..., HttpResponseBase]
 
 
-def hub_view(*methods: str) -> Callable[[View], View]:
-    """Let a view answer these methods; it is given the caller, and may raise HubError and Refusal.
+def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
+    """Let a view answer these methods; it is given the caller, and may raise HubProtocolError and Refusal.
 
     Programs come with a token, so there is no cookie that a foreign page could misuse: a browser's session
     counts for reading only.
     """
 
-    def decorate(view: View) -> View:
+    def decorate(view: ProtocolView) -> ProtocolView:
         @csrf_exempt
         @wraps(view)
         def answer(request: HttpRequest, **named: Any) -> HttpResponseBase:
             try:
                 if request.method not in methods:
-                    raise HubError(
+                    raise HubProtocolError(
                         405, f"Only {', '.join(methods)} here.", headers={"Allow": ", ".join(methods)}
                     )
                 return view(request, caller_of(request), **named)
-            except HubError as error:
+            except HubProtocolError as error:
                 return error_response(error)
             except Refusal as refusal:
                 return error_response(from_refusal(refusal))
             except Exception:  # the outermost door: a client reads its protocol's error, we the log
                 logger.exception("%s %s", request.method, request.path)
-                return error_response(HubError(500, "Something broke on our side. Please try again later."))
+                return error_response(
+                    HubProtocolError(500, "Something broke on our side. Please try again later.")
+                )
 
         return answer
 
@@ -92,7 +94,7 @@ def caller_of(request: HttpRequest) -> Caller:
     if scheme.lower() == "bearer":
         token = token_find(text.strip())
         if token is None:
-            raise HubError(401, BAD_TOKEN)
+            raise HubProtocolError(401, BAD_TOKEN)
         note_use(token)
         return Caller(token.user, token)
     if request.method in SAFE and isinstance(request.user, User):
@@ -104,13 +106,13 @@ def json_of(request: HttpRequest) -> dict[str, Any]:
     """The body as a JSON object."""
     data = request.read(JSON_BYTES_MAX + 1)
     if len(data) > JSON_BYTES_MAX:
-        raise HubError(413, "This is too large for JSON.")
+        raise HubProtocolError(413, "This is too large for JSON.")
     try:
         value = json.loads(data or b"{}")
     except (ValueError, RecursionError) as error:
-        raise HubError(400, "The body is not JSON.") from error
+        raise HubProtocolError(400, "The body is not JSON.") from error
     if not isinstance(value, dict):
-        raise HubError(400, "The body must be a JSON object.")
+        raise HubProtocolError(400, "The body must be a JSON object.")
     return value
 
 
@@ -119,7 +121,7 @@ def text_of(asked: dict[str, Any], name: str, default: str = "", *, length_max: 
     if value is None:
         return default
     if not isinstance(value, str) or len(value) > length_max or "\x00" in value:
-        raise HubError(400, f"{name} must be a text of at most {length_max} characters.")
+        raise HubProtocolError(400, f"{name} must be a text of at most {length_max} characters.")
     return value
 
 
@@ -134,13 +136,13 @@ def repository(full_name: str, caller: Caller) -> Module | BaseModel:
     return found
 
 
-def writable_module(full_name: str, caller: Caller) -> tuple[User, Module]:
+def require_writable_module(full_name: str, caller: Caller) -> tuple[User, Module]:
     """The module, for someone who may change it. What they may not even see does not exist."""
     user, found = caller.require_writer(), repository(full_name, caller)
     if isinstance(found, BaseModel):
-        raise HubError(403, f"{found} is a base model of the library. Only staff change those.")
+        raise HubProtocolError(403, f"{found} is a base model of the library. Only staff change those.")
     if not selectors.namespace_is_writable_by(found.namespace, user):
-        raise HubError(403, f"You cannot write to {found.full_name}: it is {found.namespace.name}'s.")
+        raise HubProtocolError(403, f"You cannot write to {found.full_name}: it is {found.namespace.name}'s.")
     return user, found
 
 

@@ -18,7 +18,7 @@ PLAIN = str.maketrans(
 MESSAGE_LENGTH_MAX = 2000
 
 
-class HubError(Exception):
+class HubProtocolError(Exception):
     """A no in the protocol's own terms.
 
     Args:
@@ -35,17 +35,17 @@ class HubError(Exception):
         self.status, self.message, self.code, self.headers = status, message, code, dict(headers or {})
 
 
-def repo_not_found(full_name: str) -> HubError:
+def repo_not_found(full_name: str) -> HubProtocolError:
     message = f"There is no {full_name} here, or it is not yours to see."
-    return HubError(404, message, code="RepoNotFound")
+    return HubProtocolError(404, message, code="RepoNotFound")
 
 
-def revision_not_found(full_name: str, revision: str) -> HubError:
-    return HubError(404, f"{full_name} has no revision {shown(revision)}.", code="RevisionNotFound")
+def revision_not_found(full_name: str, revision: str) -> HubProtocolError:
+    return HubProtocolError(404, f"{full_name} has no revision {shown(revision)}.", code="RevisionNotFound")
 
 
-def entry_not_found(full_name: str, path: str, commit_id: str) -> HubError:
-    return HubError(
+def entry_not_found(full_name: str, path: str, commit_id: str) -> HubProtocolError:
+    return HubProtocolError(
         404,
         f"{full_name} has no file {shown(path)} at this revision.",
         code="EntryNotFound",
@@ -53,17 +53,17 @@ def entry_not_found(full_name: str, path: str, commit_id: str) -> HubError:
     )
 
 
-def not_supported(what: str) -> HubError:
+def not_supported(what: str) -> HubProtocolError:
     """Not 501: clients try again on any 5xx."""
-    return HubError(400, f"This site has no {what}. Nothing was changed.")
+    return HubProtocolError(400, f"This site has no {what}. Nothing was changed.")
 
 
-def from_refusal(refusal: Refusal) -> HubError:
-    return HubError(refusal.status, refusal.message)
+def from_refusal(refusal: Refusal) -> HubProtocolError:
+    return HubProtocolError(refusal.status, refusal.message)
 
 
-def error_response(error: HubError, **more: object) -> JsonResponse:
-    message = plain(error.message)
+def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
+    message = to_ascii(error.message)
     response = JsonResponse({"error": message, **more}, status=error.status, headers=error.headers)
     response["X-Error-Message"] = message
     if error.code:
@@ -71,10 +71,10 @@ def error_response(error: HubError, **more: object) -> JsonResponse:
     return response
 
 
-def plain(sentence: str) -> str:
+def to_ascii(sentence: str) -> str:
     """The sentence in printable ASCII on one line."""
     folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
-    return "".join(letter if letter.isprintable() else " " for letter in folded)[:MESSAGE_LENGTH_MAX]
+    return "".join(character if character.isprintable() else " " for character in folded)[:MESSAGE_LENGTH_MAX]
 
 
 def shown(text: str) -> str:

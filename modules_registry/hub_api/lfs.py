@@ -14,8 +14,8 @@ from django.urls import reverse
 from hub_site.accounts.models import User
 from modules_registry.blobs import upload_bytes_max
 from modules_registry.files.lfs_uploads import incoming_known, incoming_put
-from modules_registry.hub_api.door import Caller, empty, hub_view, json_of, writable_module
-from modules_registry.hub_api.errors import HubError, plain
+from modules_registry.hub_api.door import Caller, empty, hub_view, json_of, require_writable_module
+from modules_registry.hub_api.errors import HubProtocolError, to_ascii
 from modules_registry.models import Module
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,15 +27,15 @@ LFS_JSON = "application/vnd.git-lfs+json"
 
 @hub_view("POST")
 def batch(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     asked = json_of(request)
     if asked.get("operation") != "upload":
-        raise HubError(400, "Only uploads go this way; download files by their own addresses.")
+        raise HubProtocolError(400, "Only uploads go this way; download files by their own addresses.")
     if asked.get("hash_algo", "sha256") != "sha256":
-        raise HubError(409, "Only sha256 is understood.")
+        raise HubProtocolError(409, "Only sha256 is understood.")
     objects = asked.get("objects")
     if not isinstance(objects, list) or len(objects) > OBJECTS_MAX:
-        raise HubError(400, f"objects must be a list of at most {OBJECTS_MAX} files.")
+        raise HubProtocolError(400, f"objects must be a list of at most {OBJECTS_MAX} files.")
     answers = [object_answer(request, user, module, *oid_and_size(each)) for each in objects]
     return JsonResponse({"transfer": "basic", "objects": answers}, content_type=LFS_JSON)
 
@@ -45,7 +45,7 @@ def object_answer(
 ) -> dict[str, Any]:
     answer: dict[str, Any] = {"oid": sha256, "size": size_bytes}
     if size_bytes > upload_bytes_max():
-        message = plain(f"{upload_bytes_max() // 1_000_000} MB are the most that is accepted here.")
+        message = to_ascii(f"{upload_bytes_max() // 1_000_000} MB are the most that is accepted here.")
         return answer | {"error": {"code": 413, "message": message}}
     if incoming_known(user=user, module=module, sha256=sha256) == size_bytes:
         return answer
@@ -62,7 +62,7 @@ def upload(request: HttpRequest, caller: Caller, signed: str) -> HttpResponseBas
     user = User.objects.filter(pk=user_id, is_active=True).first()
     module = Module.objects.existing().select_related("namespace").filter(pk=module_id).first()
     if user is None or module is None:
-        raise HubError(404, "The module is gone, or its uploader is.")
+        raise HubProtocolError(404, "The module is gone, or its uploader is.")
     incoming_put(user=user, module=module, sha256=sha256, size_bytes=size_bytes, body=cast(BinaryIO, request))
     return empty()
 
@@ -72,25 +72,25 @@ def signed_upload(signed: str) -> tuple[int, int, str, int]:
     try:
         user_id, module_id, sha256, size_bytes = signing.loads(signed, salt=SALT, max_age=ADDRESS_LASTS_S)
     except signing.SignatureExpired as error:
-        raise HubError(403, "This upload address has expired. Start the upload again.") from error
+        raise HubProtocolError(403, "This upload address has expired. Start the upload again.") from error
     except (signing.BadSignature, ValueError, TypeError) as error:
-        raise HubError(403, "This upload address is not one of ours.") from error
+        raise HubProtocolError(403, "This upload address is not one of ours.") from error
     return user_id, module_id, sha256, size_bytes
 
 
 @hub_view("POST")
 def verify(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     sha256, size_bytes = oid_and_size(json_of(request))
     if incoming_known(user=user, module=module, sha256=sha256) != size_bytes:
-        raise HubError(404, "This file has not come. Send it again.")
+        raise HubProtocolError(404, "This file has not come. Send it again.")
     return empty()
 
 
 def oid_and_size(value: object) -> tuple[str, int]:
     sha256, size_bytes = (value.get("oid"), value.get("size")) if isinstance(value, dict) else (None, None)
     if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-        raise HubError(422, "oid must be a sha256 in 64 hexadecimal digits.")
+        raise HubProtocolError(422, "oid must be a sha256 in 64 hexadecimal digits.")
     if type(size_bytes) is not int or size_bytes < 0:
-        raise HubError(422, "size must be a number of bytes.")
+        raise HubProtocolError(422, "size must be a number of bytes.")
     return sha256, size_bytes

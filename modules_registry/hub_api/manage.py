@@ -17,11 +17,11 @@ from modules_registry.hub_api.door import (
     hub_view,
     json_of,
     repository,
+    require_writable_module,
     text_of,
-    writable_module,
 )
 from modules_registry.hub_api.errors import (
-    HubError,
+    HubProtocolError,
     error_response,
     from_refusal,
     not_supported,
@@ -58,7 +58,7 @@ def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         there = selectors.module_find(namespace.name, name, user)
         if there is not None and refusal.status == 409:
             return error_response(from_refusal(refusal), **place(request, there))
-        raise HubError(400 if refusal.status == 409 else refusal.status, refusal.message) from refusal
+        raise HubProtocolError(400 if refusal.status == 409 else refusal.status, refusal.message) from refusal
     return JsonResponse(place(request, module))
 
 
@@ -75,7 +75,7 @@ def place_asked(user: User, owner: str, name: str) -> tuple[Namespace, str]:
     if owner:
         found = namespace_by_name(owner)
         if found is None:
-            raise HubError(403, f"You cannot write to {owner[:96]}: nobody here is called so.")
+            raise HubProtocolError(403, f"You cannot write to {owner[:96]}: nobody here is called so.")
         namespace = found
     return namespace, name
 
@@ -92,7 +92,7 @@ def visibility_asked(asked: dict[str, Any]) -> bool | None:
     if visibility is None:
         return bool(asked["private"]) if asked.get("private") is not None else None
     if visibility not in ("public", "private"):
-        raise HubError(400, "visibility must be public or private.")
+        raise HubProtocolError(400, "visibility must be public or private.")
     return bool(visibility == "private")
 
 
@@ -101,7 +101,7 @@ def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     user, asked = caller.require_writer(), json_of(request)
     require_model(asked)
     namespace, name = place_asked(user, text_of(asked, "organization"), text_of(asked, "name"))
-    _, module = writable_module(f"{namespace.name}/{name}", caller)
+    _, module = require_writable_module(f"{namespace.name}/{name}", caller)
     module_delete(editor=user, module=module)
     return empty()
 
@@ -110,10 +110,10 @@ def delete(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 def move(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     user, asked = caller.require_writer(), json_of(request)
     require_model(asked)
-    _, module = writable_module(text_of(asked, "fromRepo"), caller)
+    _, module = require_writable_module(text_of(asked, "fromRepo"), caller)
     owner, slash, name = text_of(asked, "toRepo").partition("/")
     if not slash:
-        raise HubError(400, "toRepo must be owner/name.")
+        raise HubProtocolError(400, "toRepo must be owner/name.")
     namespace, name = place_asked(user, owner, name)
     repository_move(editor=user, module=module, namespace=namespace, name=name)
     return empty()
@@ -121,7 +121,7 @@ def move(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 @hub_view("PUT")
 def settings(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     asked = json_of(request)
     unknown = sorted(set(asked) - {"visibility", "private", "gated"})
     if asked.get("gated"):
@@ -136,7 +136,7 @@ def settings(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBas
 
 @hub_view("POST", "DELETE")
 def branch(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     if request.method == "DELETE":
         ref_remove(user, module, Ref.Kind.BRANCH, revision)
         return empty()
@@ -149,7 +149,7 @@ def branch(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
 @hub_view("POST", "DELETE")
 def tag(request: HttpRequest, caller: Caller, repo: str, revision: str) -> HttpResponseBase:
     """POST …/tag/{revision} {"tag": …} puts a tag there; DELETE …/tag/{tag} takes one away."""
-    user, module = writable_module(repo, caller)
+    user, module = require_writable_module(repo, caller)
     if request.method == "DELETE":
         ref_remove(user, module, Ref.Kind.TAG, revision)
         return empty()
@@ -186,7 +186,7 @@ def other_kind(request: HttpRequest, caller: Caller, kind: str, rest: str = "") 
     """Datasets, spaces and the like: whoever looks for one finds none, and none is taken."""
     refusal = not_supported(f"{kind}, only models")
     if request.method in SAFE and rest:
-        raise HubError(404, refusal.message, code="RepoNotFound")
+        raise HubProtocolError(404, refusal.message, code="RepoNotFound")
     raise refusal
 
 
@@ -194,9 +194,9 @@ def other_kind(request: HttpRequest, caller: Caller, kind: str, rest: str = "") 
 def nothing_here(request: HttpRequest, caller: Caller, repo: str = "", rest: str = "") -> HttpResponseBase:
     """What no other address took: a repository that is not here, or an unknown part of one that is."""
     repository(repo, caller)
-    raise HubError(404, NO_SUCH_ADDRESS)
+    raise HubProtocolError(404, NO_SUCH_ADDRESS)
 
 
 @hub_view(*EVERY_METHOD)
 def no_such_address(request: HttpRequest, caller: Caller, rest: str) -> HttpResponseBase:
-    raise HubError(404, NO_SUCH_ADDRESS)
+    raise HubProtocolError(404, NO_SUCH_ADDRESS)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 
-from modules_registry.hub_api.errors import HubError
+from modules_registry.hub_api.errors import HubProtocolError
 
 PIECE_BYTES = 1024**2
 LINE_MAX_BYTES = 256 * 1024  # without a file's content
@@ -47,7 +47,7 @@ def read_operations(stream: BinaryIO, stack: ExitStack) -> Iterator[Operation]:
             continue
         count += 1
         if count > OPERATIONS_MAX:
-            raise HubError(400, f"A commit may hold {OPERATIONS_MAX} operations at most.")
+            raise HubProtocolError(400, f"A commit may hold {OPERATIONS_MAX} operations at most.")
         yield operation(text, content)
 
 
@@ -55,12 +55,14 @@ def operation(text: bytes, content: BinaryIO | None) -> Operation:
     try:
         line = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise HubError(400, "A line of the commit is not JSON.") from error
+        raise HubProtocolError(400, "A line of the commit is not JSON.") from error
     key, value = (line.get("key"), line.get("value")) if isinstance(line, dict) else (None, None)
     if not isinstance(key, str) or not isinstance(value, dict):
-        raise HubError(400, 'A line of the commit must be {"key": ..., "value": {...}}.')
+        raise HubProtocolError(400, 'A line of the commit must be {"key": ..., "value": {...}}.')
     if (key == "file") != (content is not None):
-        raise HubError(400, "A line of the commit must hold its file as base64 text in value.content.")
+        raise HubProtocolError(
+            400, "A line of the commit must hold its file as base64 text in value.content."
+        )
     return Operation(key, value, content)
 
 
@@ -111,7 +113,7 @@ class Lines:
                 file.seek(0)
                 return
             if not self.fill():
-                raise HubError(400, "The commit ends in the middle of a file. Send it again.")
+                raise HubProtocolError(400, "The commit ends in the middle of a file. Send it again.")
 
     def take(self, count: int) -> bytes:
         taken, self.buffer = self.buffer[:count], self.buffer[count:]
@@ -131,9 +133,9 @@ def decoded(text: bytes) -> bytes:
         raise not_base64() from error
 
 
-def not_base64() -> HubError:
-    return HubError(400, "A file of the commit is not base64.")
+def not_base64() -> HubProtocolError:
+    return HubProtocolError(400, "A file of the commit is not base64.")
 
 
-def too_long() -> HubError:
-    return HubError(400, f"A line of the commit is longer than {LINE_MAX_BYTES // 1024} KB.")
+def too_long() -> HubProtocolError:
+    return HubProtocolError(400, f"A line of the commit is longer than {LINE_MAX_BYTES // 1024} KB.")

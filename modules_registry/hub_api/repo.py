@@ -27,9 +27,9 @@ from modules_registry.hub_api.door import (
     hub_view,
     json_of,
     repository,
-    writable_module,
+    require_writable_module,
 )
-from modules_registry.hub_api.errors import HubError, entry_not_found
+from modules_registry.hub_api.errors import HubProtocolError, entry_not_found
 from modules_registry.models import BaseModel, Module, Version
 
 PATHS_MAX = 1000
@@ -77,7 +77,7 @@ def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
     """What is public of an owner."""
     namespace = namespace_by_name(name) if selectors.is_storable(name) else None
     if namespace is None:
-        raise HubError(404, f"Nobody here is called {name[:96]}.")
+        raise HubProtocolError(404, f"Nobody here is called {name[:96]}.")
     count = module_search(ModuleFilters(author=namespace.name), caller.user).count()
     kind = "org" if namespace.kind == namespace.Kind.ORGANISATION else "user"
     facts = {"user": namespace.name, "name": namespace.name, "fullname": namespace.name, "type": kind}
@@ -95,7 +95,7 @@ def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpRe
     user = caller.require_user()
     namespace = namespaces_readable_by(user).filter(name__iexact=name or user.namespace.name).first()
     if namespace is None:
-        raise HubError(404, f"There is no organisation {name[:96]} here that you belong to.")
+        raise HubProtocolError(404, f"There is no organisation {name[:96]} here that you belong to.")
     modules = repositories_listed(HubSearch(author=namespace.name), user)
     sizes = selectors.sizes_of(namespace)
     return JsonResponse([describe.storage_json(each, sizes) for each in modules], safe=False)
@@ -131,7 +131,7 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     start = number_in(query.get("cursor"), 0)
     found = repositories_listed(asked_of(request), caller.user)
     rows = list(found[start : start + wanted + 1])
-    listed = [described(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
+    listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
     response = JsonResponse(listed, safe=False)
     if len(rows) > wanted:
         following = query.copy()
@@ -156,7 +156,7 @@ def asked_of(request: HttpRequest) -> HubSearch:
     )
 
 
-def described(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:
+def listed_module_json(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:
     version = module.current or module.draft
     assert version is not None, "a listed module has one or the other"
     answer = describe.module_json(module, version, with_card=is_full)
@@ -222,7 +222,7 @@ def paths_info(request: HttpRequest, caller: Caller, repo: str, revision: str) -
         paths, expand = request.POST.getlist("paths"), is_true(request.POST.get("expand"))
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or len(paths) > PATHS_MAX:
-        raise HubError(400, f"paths must be a list of at most {PATHS_MAX} names.")
+        raise HubProtocolError(400, f"paths must be a list of at most {PATHS_MAX} names.")
     wanted = {path for path in paths if isinstance(path, str)}
     files = [file for file in source.files.all() if file.path in wanted]
     return JsonResponse([describe.tree_item(file, source, expand=expand) for file in files], safe=False)
@@ -257,5 +257,5 @@ def auth_check(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseB
 
 @hub_view(*SAFE)
 def auth_check_write(request: HttpRequest, caller: Caller, repo: str) -> HttpResponseBase:
-    writable_module(repo, caller)
+    require_writable_module(repo, caller)
     return empty()

@@ -23,14 +23,14 @@ def resolve(request: HttpRequest, caller: Caller, repo: str, address: str) -> Ht
     if download is None:
         raise entry_not_found(str(found), path, source.commit_id)
     elsewhere = file_address(source, path) if isinstance(source, Version) else None
-    response = sent_on(download, elsewhere) if elsewhere else serve_download(request, download)
+    response = redirect_to_remote(download, elsewhere) if elsewhere else serve_download(request, download)
     response["X-Repo-Commit"] = source.commit_id
     if isinstance(source, Version) and path == WEIGHTS_FILE and begins(request, response):
         download_count(version=source, client=client_of(request, caller))
     return response
 
 
-def sent_on(download: Download, address: str) -> HttpResponseBase:
+def redirect_to_remote(download: Download, address: str) -> HttpResponseBase:
     """The Hub behind this site hands the file out, at its own commit; what it is, is said here."""
     response = HttpResponseRedirect(address)
     response["X-Linked-Etag"] = download.etag

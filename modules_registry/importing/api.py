@@ -13,7 +13,14 @@ from rest_framework.views import APIView
 from hub_site.accounts.authentication import TokenScope
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import ErrorSerializer
-from modules_registry.api import NOT_FOUND, PAGE_SIZE_MAX, REFUSED, Pages, namespace_asked, validated
+from modules_registry.api import (
+    NOT_FOUND,
+    PAGE_SIZE_MAX,
+    REFUSED,
+    ModulePagination,
+    namespace_asked,
+    validate,
+)
 from modules_registry.importing import selectors
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.serializers import (
@@ -27,13 +34,13 @@ from modules_registry.importing.services import import_again, import_cancel, imp
 READ = {200: ImportDetailSerializer, 401: ErrorSerializer, **NOT_FOUND}
 
 
-class OwnerApi(APIView):
+class ImportOwnerApi(APIView):
     """What is private to its owner: nobody else's exists."""
 
     permission_classes = [IsAuthenticated, TokenScope]
 
 
-class ImportsApi(OwnerApi):
+class ImportsApi(ImportOwnerApi):
     @extend_schema(
         operation_id="imports_list",
         summary="List your imports",
@@ -46,7 +53,7 @@ class ImportsApi(OwnerApi):
     )
     def get(self, request: SignedInApiRequest) -> Response:
         """Your imports, newest first."""
-        pages = Pages()
+        pages = ModulePagination()
         rows: Any = pages.paginate_queryset(selectors.imports_of(request.user), request, view=self)
         listed = ImportSerializer(rows, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)
@@ -60,13 +67,13 @@ class ImportsApi(OwnerApi):
     )
     def post(self, request: SignedInApiRequest) -> Response:
         """Ask for repositories, or for all of an owner's. It runs in the background: read it again."""
-        asked = validated(ImportInput, request)
+        asked = validate(ImportInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         job = import_request(owner=request.user, namespace=namespace, **asked)
         return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
 
 
-class ImportApi(OwnerApi):
+class ImportApi(ImportOwnerApi):
     @extend_schema(
         operation_id="imports_retrieve", summary="Read an import", tags=["imports"], responses=READ
     )
@@ -75,7 +82,7 @@ class ImportApi(OwnerApi):
         return Response(detail(request, import_id))
 
 
-class ImportCancelApi(OwnerApi):
+class ImportCancelApi(ImportOwnerApi):
     @extend_schema(
         operation_id="imports_cancel",
         summary="Cancel an import",
@@ -89,7 +96,7 @@ class ImportCancelApi(OwnerApi):
         return Response(detail(request, import_id), status=status.HTTP_202_ACCEPTED)
 
 
-class ImportAgainApi(OwnerApi):
+class ImportAgainApi(ImportOwnerApi):
     @extend_schema(
         operation_id="imports_again",
         summary="Try again what did not come in",

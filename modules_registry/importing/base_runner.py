@@ -25,7 +25,7 @@ from modules_registry.base_models import (
     BASE_FILES,
     base_model_add,
     kind_of,
-    modules_check_again,
+    recheck_modules,
     require_same,
 )
 from modules_registry.cards import CARD_BYTES_MAX, check_card
@@ -33,7 +33,7 @@ from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import HubReader, RemoteRepository
+from modules_registry.importing.hub_reader import ImportSource, RemoteRepository
 from modules_registry.importing.models import BaseImport
 from modules_registry.models import BaseModel
 from modules_registry.storage import StorageError
@@ -62,30 +62,30 @@ def remove_old_folders() -> None:
 
 def base_run(import_id: UUID) -> None:
     """Bring a base model in, or go on where another worker left it."""
-    run_job(BASE_IMPORTS, import_id, lambda job: Bringing(job).run())
+    run_job(BASE_IMPORTS, import_id, lambda job: BaseImportRun(job).run())
 
 
-class Bringing:
+class BaseImportRun:
     """One claimed request for a base model."""
 
     def __init__(self, job: BaseImport) -> None:
         self.job = job
         self.folder: Path | None = None
         self.wait = HeldJob(job, self.count).wait
-        self.reader = HubReader(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
+        self.reader = ImportSource(settings.HUB_IMPORT_ENDPOINT, settings.HUB_IMPORT_TOKEN, self.wait)
 
     def run(self) -> None:
-        repository = self.reader.look_at(self.job.repo_id, self.job.commit_id or self.job.revision)
+        repository = self.reader.read_repository(self.job.repo_id, self.job.commit_id or self.job.revision)
         self.note(commit_id=repository.commit_id)
         known = BaseModel.objects.filter(name=self.job.repo_id).first()
         if known is not None:
-            modules_check_again(require_same(known, repository.commit_id))
+            recheck_modules(require_same(known, repository.commit_id))
             self.note(base=known)
             return
         self.folder = folder_of(repository)
         wanted = self.wanted(repository)
         planned = sum(repository.files[path].size_bytes for path in wanted)
-        require_room(planned, already=bytes_in(self.folder))
+        require_disk_space(planned, already=bytes_in(self.folder))
         self.note(bytes_planned=planned)
         require_language_model(self.fetch(repository, BASE_CONFIG, max_bytes=CONFIG_BYTES_MAX))
         for path in wanted:
@@ -132,7 +132,7 @@ class Bringing:
         return self.folder / name
 
     def add(self, repository: RemoteRepository, planned: int) -> None:
-        licence = self.job.licence or self.licence_said(repository)
+        licence = self.job.licence or self.license_of_card(repository)
         self.wait(0)
         self.note(
             bytes_done=planned,
@@ -149,7 +149,7 @@ class Bringing:
         )
         self.note(base=base)
 
-    def licence_said(self, repository: RemoteRepository) -> str:
+    def license_of_card(self, repository: RemoteRepository) -> str:
         """What the card says, if it can be read."""
         remote = repository.files.get(CARD_FILE)
         if remote is None or remote.size_bytes > CARD_BYTES_MAX:
@@ -202,7 +202,7 @@ def require_language_model(config: Path) -> None:
     kind_of(said, str(first))
 
 
-def require_room(planned: int, *, already: int) -> None:
+def require_disk_space(planned: int, *, already: int) -> None:
     most = settings.HUB_BASE_MAX_MB
     if planned > most * 1_000_000:
         message = (

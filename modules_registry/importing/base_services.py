@@ -23,7 +23,7 @@ def base_import_request(
     revision: str = "",
     sentence: str = "",
     licence: str = "",
-    ring: bool = True,
+    enqueue: bool = True,
 ) -> BaseImport:
     """Store what is asked for, and ring the queue once it is committed.
 
@@ -40,7 +40,7 @@ def base_import_request(
         owner=owner, repo_id=repo_id, revision=revision, sentence=sentence, licence=licence
     )
     audit_record(actor=owner, action="base_model.request", subject=repo_id, revision=revision)
-    if ring:
+    if enqueue:
         transaction.on_commit(lambda: run_base_import.delay(str(job.pk)), robust=True)
     return job
 

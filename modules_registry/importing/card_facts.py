@@ -7,7 +7,7 @@ from typing import Any
 
 from hub_site.common.errors import Refusal
 from modules_registry.cards import Card
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.names import LICENSES
 from modules_registry.tags import TAGS_MAX, normalise_tags
 
 SENTENCE_LENGTH_MAX = 300
@@ -44,25 +44,25 @@ class CardFacts:
 
 def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
     """Args: base: the name of the base model, as the adapter has it now."""
-    said = card.front_matter
+    front_matter = card.front_matter
     return CardFacts(
-        sentence=sentence_in(card.body) or sentence_without_card(said, repo_id, base),
-        tags=tags_in(said),
-        licence=licence_in(said),
+        sentence=sentence_in(card.body) or sentence_without_card(front_matter, repo_id, base),
+        tags=tags_in(front_matter),
+        licence=licence_in(front_matter),
     )
 
 
-def licence_in(said: dict[str, Any]) -> str:
-    named = [name.lower() for name in texts(said.get("license"))]
+def licence_in(front_matter: dict[str, Any]) -> str:
+    named = [name.lower() for name in texts(front_matter.get("license"))]
     if not named:
         return "unknown"
-    return named[0] if len(named) == 1 and named[0] in LICENCES else "other"
+    return named[0] if len(named) == 1 and named[0] in LICENSES else "other"
 
 
-def tags_in(said: dict[str, Any]) -> list[str]:
+def tags_in(front_matter: dict[str, Any]) -> list[str]:
     """The card's tags and languages, those that can be tags here."""
     found: dict[str, None] = {}
-    for text in [*texts(said.get("tags")), *texts(said.get("language"))]:
+    for text in [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]:
         try:
             found |= dict.fromkeys(normalise_tags([text]))
         except Refusal:
@@ -107,10 +107,10 @@ def shortened(text: str) -> str:
     return kept or text[: SENTENCE_LENGTH_MAX - 1].rpartition(" ")[0] + "…"
 
 
-def sentence_without_card(said: dict[str, Any], repo_id: str, base: str) -> str:
+def sentence_without_card(front_matter: dict[str, Any], repo_id: str, base: str) -> str:
     """What is known of a module whose card says nothing: its base, its data sets, its name."""
     kind = f"A LoRA for {base}" if base else "A LoRA"
-    if data_sets := texts(said.get("datasets")):
+    if data_sets := texts(front_matter.get("datasets")):
         return shortened(f"{kind}, trained on {listed(data_sets)}.")
     words = re.sub(r"[-_.]+", " ", repo_id.rpartition("/")[2]).strip()
     return shortened(f"{kind}, known as “{words}” on the Hub.")

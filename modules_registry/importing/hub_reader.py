@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from hub_site.common.errors import Refusal
-from modules_registry.storage import HubUnavailableError
+from modules_registry.storage import RemoteUnavailableError
 from modules_registry.storage.hub_client import Incoming, typed_errors
 
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class RemoteRepository:
     files: dict[str, RemoteFile]
 
 
-class HubAway(Refusal):
+class ImportSourceUnavailable(Refusal):
     """The Hub did not answer, or was too busy, as often as it was asked. It will pass."""
 
     def __init__(self, endpoint: str) -> None:
@@ -53,8 +53,8 @@ class HubAway(Refusal):
 
 
 @contextmanager
-def told(repo_id: str) -> Iterator[None]:
-    """What will not pass becomes a refusal for the importing person; what will, a HubUnavailableError."""
+def refuse_permanent_errors(repo_id: str) -> Iterator[None]:
+    """What will not pass becomes a refusal for the importing person; what will, a RemoteUnavailableError."""
     try:
         yield
     except GatedRepoError as error:
@@ -72,10 +72,10 @@ def told(repo_id: str) -> Iterator[None]:
             raise
 
 
-class HubReader:
+class ImportSource:
     """One person's way to a Hub.
 
-    Every call raises a Refusal: HubAway for what will pass.
+    Every call raises a Refusal: ImportSourceUnavailable for what will pass.
 
     Args: wait: sleeps so many seconds, and may raise to stop.
     """
@@ -87,10 +87,12 @@ class HubReader:
 
     def repositories_of(self, owner: str, *, most: int) -> list[str]:
         """At most so many, as the Hub lists them."""
-        return self.tried(owner, lambda: [info.id for info in self.api.list_models(author=owner, limit=most)])
+        return self.call_with_retries(
+            owner, lambda: [info.id for info in self.api.list_models(author=owner, limit=most)]
+        )
 
-    def look_at(self, repo_id: str, revision: str) -> RemoteRepository:
-        info = self.tried(
+    def read_repository(self, repo_id: str, revision: str) -> RemoteRepository:
+        info = self.call_with_retries(
             repo_id,
             lambda: self.api.model_info(
                 repo_id, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S
@@ -107,7 +109,9 @@ class HubReader:
         file = repository.files[path]
         if file.size_bytes > max_bytes:
             raise too_large(path, max_bytes)
-        return self.tried(repository.repo_id, lambda: self.fetch_once(repository, file, target, max_bytes))
+        return self.call_with_retries(
+            repository.repo_id, lambda: self.fetch_once(repository, file, target, max_bytes)
+        )
 
     def fetch_once(self, repository: RemoteRepository, file: RemoteFile, target: Path, max_bytes: int) -> str:
         """Fetch what `target` does not hold yet: an earlier attempt may have left the file's beginning."""
@@ -143,21 +147,21 @@ class HubReader:
                 self.wait(0)
         return digest, held
 
-    def tried(self, repo_id: str, call: Callable[[], Result]) -> Result:
+    def call_with_retries(self, repo_id: str, call: Callable[[], Result]) -> Result:
         """Call, and call again a few times while the Hub says that it will pass."""
         wait_s = WAIT_S
         for _ in range(TRIES_MAX - 1):
             try:
-                with told(repo_id):
+                with refuse_permanent_errors(repo_id):
                     return call()
-            except HubUnavailableError as error:
+            except RemoteUnavailableError as error:
                 self.wait(min(max(wait_s, error.retry_after_s), WAIT_MAX_S))
                 wait_s *= 2
         try:
-            with told(repo_id):
+            with refuse_permanent_errors(repo_id):
                 return call()
-        except HubUnavailableError as error:
-            raise HubAway(self.endpoint) from error
+        except RemoteUnavailableError as error:
+            raise ImportSourceUnavailable(self.endpoint) from error
 
 
 def too_large(path: str, max_bytes: int) -> Refusal:

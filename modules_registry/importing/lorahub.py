@@ -127,7 +127,7 @@ def begins(task: str, start: str) -> bool:
     return task == start or task.startswith(f"{start}_")
 
 
-def card_told(repo_id: str, card: Card, *, base: str = "") -> Card:
+def card_from_name(repo_id: str, card: Card, *, base: str = "") -> Card:
     """The card as it came, or one with what the name tells, where the card of such a module says nothing.
 
     Args:

@@ -24,20 +24,20 @@ from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import BEAT_S, HeldJob, JobKind, run_job
+from hub_site.jobs.work import HEARTBEAT_S, HeldJob, JobKind, run_job
 from modules_registry.cards import CARD_BYTES_MAX, Card, check_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
-from modules_registry.core.adapter_file import opened, read_header
+from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import HubAway, HubReader, RemoteRepository
-from modules_registry.importing.lorahub import card_told
+from modules_registry.importing.hub_reader import ImportSource, ImportSourceUnavailable, RemoteRepository
+from modules_registry.importing.lorahub import card_from_name
 from modules_registry.importing.models import ImportItem, ModuleImport
-from modules_registry.importing.told import said_to_importer
+from modules_registry.importing.told import import_refusal_text
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import StorageError
@@ -81,10 +81,10 @@ def import_run(import_id: UUID, on_item: Callable[[ImportItem], None] = lambda i
     Args:
         on_item: called with each repository once it is clear what became of it.
     """
-    run_job(IMPORTS, import_id, lambda job: Import(job, on_item).run())
+    run_job(IMPORTS, import_id, lambda job: ModuleImportRun(job, on_item).run())
 
 
-class Import:
+class ModuleImportRun:
     """One claimed import."""
 
     def __init__(self, job: ModuleImport, on_item: Callable[[ImportItem], None]) -> None:
@@ -93,13 +93,13 @@ class Import:
         self.wait = self.held.wait
         # What the operator's token may see there is not everyone's to bring in.
         token = settings.HUB_IMPORT_TOKEN if job.owner.is_staff and not job.endpoint else ""
-        self.reader = HubReader(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
+        self.reader = ImportSource(job.endpoint or settings.HUB_IMPORT_ENDPOINT, token, self.wait)
 
     def run(self) -> None:
         if not self.job.is_listed:
             self.list_sources()
         for item in self.job.items.filter(state=ImportItem.State.WAITING):
-            self.held.beat()  # whoever cancels gets nothing more, however fast it goes
+            self.held.renew()  # whoever cancels gets nothing more, however fast it goes
             self.held.check()
             with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
@@ -129,11 +129,11 @@ class Import:
         return self.reader.repositories_of(owner, most=settings.HUB_IMPORT_REPOSITORIES_MAX + 1)
 
     def import_item(self, item: ImportItem, folder: Path) -> None:
-        """Bring one in, or note why not. Raises HubAway when the Hub has been away for some in a row."""
+        """Bring one in, or note why not. Raises ImportSourceUnavailable after some failures in a row."""
         try:
-            self.bring(item, folder)
+            self.import_repository(item, folder)
             self.away = 0
-        except HubAway as away:
+        except ImportSourceUnavailable as away:
             self.refuse(item, away.code, away.message)
             self.away += 1
             if self.away == AWAY_MAX:
@@ -142,13 +142,13 @@ class Import:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
             self.away = 0
-            self.refuse(item, refusal.code, said_to_importer(refusal))
+            self.refuse(item, refusal.code, import_refusal_text(refusal))
 
-    def bring(self, item: ImportItem, folder: Path) -> None:
+    def import_repository(self, item: ImportItem, folder: Path) -> None:
         if "/" not in item.repo_id:  # an owner, for whom the Hub listed nothing
             message = f"{item.repo_id} has no public repository on the Hub. Check the name."
             raise Refusal("nothing_there", message)
-        repository = self.reader.look_at(item.repo_id, item.revision)
+        repository = self.reader.read_repository(item.repo_id, item.revision)
         name = item.repo_id.partition("/")[2]
         module = Module.objects.filter(namespace=self.job.namespace, key=name_key(name)).first()
         if module is not None:
@@ -158,10 +158,10 @@ class Import:
             if module.deleted_at is not None or not origins.exists():
                 require_name_free(self.job.namespace, name)
             if known := origins.filter(commit_id=repository.commit_id).first():
-                self.settle(item, ImportItem.State.UNCHANGED, version=known.version)
+                self.close_item(item, ImportItem.State.UNCHANGED, version=known.version)
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
-        card = card_told(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
+        card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
         repaired = self.repaired(folder, card)
         self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
 
@@ -176,7 +176,7 @@ class Import:
         sha256 = self.reader.fetch(repository, weights, folder / weights, max_bytes=max_bytes)
         if weights == LEGACY_FILE:
             with launcher().start_child(folder, CONVERT_LIMITS) as child:
-                for _ in child.events(BEAT_S):
+                for _ in child.events(HEARTBEAT_S):
                     self.held.check()
         return weights, sha256
 
@@ -191,7 +191,7 @@ class Import:
             config = parse_object((folder / CONFIG_FILE).read_bytes(), depth_max=CONFIG_DEPTH_MAX)
         except JsonRefusal as refusal:
             raise Refusal(f"config_{refusal.problem}", f"{CONFIG_FILE}: {refusal.message}") from refusal
-        with opened(folder / WEIGHTS_FILE) as file:
+        with open_weights(folder / WEIGHTS_FILE) as file:
             header = read_header(file)
         card_base = card.front_matter.get("base_model", "")
         card_base = card_base if isinstance(card_base, str) else ""
@@ -243,7 +243,7 @@ class Import:
                 "repairs": [{"code": made.code, "sentence": made.sentence} for made in repaired.repairs],
             },
         )
-        self.settle(item, ImportItem.State.IMPORTED, version=version)
+        self.close_item(item, ImportItem.State.IMPORTED, version=version)
 
     def version_of(
         self, module: Module | None, repo_id: str, card: Card, base: str, files: dict[str, Any]
@@ -264,10 +264,10 @@ class Import:
         return published.current
 
     def refuse(self, item: ImportItem, code: str, message: str) -> None:
-        self.settle(item, ImportItem.State.REFUSED, code=code, message=message)
+        self.close_item(item, ImportItem.State.REFUSED, code=code, message=message)
 
     @transaction.atomic
-    def settle(self, item: ImportItem, state: str, **fields: object) -> None:
+    def close_item(self, item: ImportItem, state: str, **fields: object) -> None:
         self.require_held()
         ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=timezone.now(), **fields)
 

@@ -28,7 +28,7 @@ def import_request(
     sources: Sequence[str],
     base: str = "",
     endpoint: str = "",
-    ring: bool = True,
+    enqueue: bool = True,
 ) -> ModuleImport:
     """Store what is asked for, repositories and owners on a Hub, and ring the queue once it is committed.
 
@@ -44,11 +44,11 @@ def import_request(
     for source in wanted:
         require_source(source)
     with transaction.atomic():
-        require_room(owner)
+        require_import_quota(owner)
         job = ModuleImport.objects.create(
             owner=owner, namespace=namespace, sources=wanted, base_name=base, endpoint=endpoint
         )
-        if ring:
+        if enqueue:
             transaction.on_commit(lambda: run_import.delay(str(job.pk)), robust=True)
     return job
 
@@ -81,7 +81,7 @@ def require_own(owner: User, import_id: UUID) -> ModuleImport:
     return job
 
 
-def require_room(owner: User) -> None:
+def require_import_quota(owner: User) -> None:
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
     most = settings.HUB_IMPORTS_UNFINISHED_MAX
     if selectors.unfinished_count(owner) >= most:

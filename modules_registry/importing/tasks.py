@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from hub_site.jobs.celery_app import app
-from hub_site.jobs.leases import RING_AGAIN
+from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import stop_with_worker
 from modules_registry.importing import base_runner, runner
 
@@ -22,9 +22,9 @@ def run_base_import(import_id: str) -> None:
 def sweep_imports() -> None:
     """Ring again for imports that wait, or whose worker died."""
     for import_id in runner.sweep():
-        run_import.apply_async((str(import_id),), expires=RING_AGAIN.total_seconds())
+        run_import.apply_async((str(import_id),), expires=REQUEUE_AFTER.total_seconds())
     for import_id in base_runner.sweep():
-        run_base_import.apply_async((str(import_id),), expires=RING_AGAIN.total_seconds())
+        run_base_import.apply_async((str(import_id),), expires=REQUEUE_AFTER.total_seconds())
 
 
 stop_with_worker(runner.stop_launcher)

@@ -12,7 +12,7 @@ NAME_THE_BASE = (
 ANOTHER_PLACE = "Import it for another owner, or rename or delete the one that is here."
 
 
-def said_to_importer(refusal: Exception) -> str:
+def import_refusal_text(refusal: Exception) -> str:
     """A refusal's sentence with something in it that an importing person can do.
 
     The gate speaks to whoever trained the adapter, and a form to whoever chose its name.

@@ -69,7 +69,7 @@ def import_new(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def import_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
-    context = state_of(request, own(request, import_id))
+    context = state_of(request, get_own_import(request, import_id))
     return render(request, "modules_registry/importing/import.html", context)
 
 
@@ -78,7 +78,7 @@ def import_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
 @require_safe
 def import_progress(request: SignedInRequest, import_id: UUID) -> HttpResponse:
     """The part of the page that moves; a finished import asks for the whole page."""
-    job = own(request, import_id)
+    job = get_own_import(request, import_id)
     if job.is_finished:
         return HttpResponse(headers={"HX-Refresh": "true"})
     return render(request, "modules_registry/importing/_progress.html", state_of(request, job))
@@ -87,14 +87,14 @@ def import_progress(request: SignedInRequest, import_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def import_cancel_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
-    own(request, import_id)
+    get_own_import(request, import_id)
     return redirect(import_cancel(owner=request.user, import_id=import_id))
 
 
 @login_required
 @require_POST
 def import_again_page(request: SignedInRequest, import_id: UUID) -> HttpResponse:
-    job = own(request, import_id)
+    job = get_own_import(request, import_id)
     try:
         return redirect(import_again(owner=request.user, import_id=import_id))
     except Refusal as refusal:
@@ -121,7 +121,7 @@ def state_of(request: HttpRequest, job: ModuleImport) -> dict[str, Any]:
     }
 
 
-def own(request: SignedInRequest, import_id: UUID) -> ModuleImport:
+def get_own_import(request: SignedInRequest, import_id: UUID) -> ModuleImport:
     job = selectors.import_find(request.user, import_id)
     if job is None:
         raise Http404

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.names import license_label
 
 OTHER = "other"
 # Free to be used under stricter terms as long as the notices stay; from the least to the strictest.
@@ -32,7 +32,7 @@ GOES_OVER_TO = {
 
 
 @dataclass(frozen=True)
-class CombinedLicence:
+class CombinedLicense:
     """The licence of a work made from several, and the parents whose terms nobody here can read."""
 
     licence: str
@@ -40,7 +40,7 @@ class CombinedLicence:
     strictest_known: str = ""  # of the parents whose terms are known; empty: there are none
 
 
-def combined_licence(licences: Mapping[str, str]) -> CombinedLicence:
+def combine_licenses(licences: Mapping[str, str]) -> CombinedLicense:
     """The strictest of the parents' licences, by parent's name.
 
     With a parent whose terms are unknown it is “other”, and what the known ones demand still holds.
@@ -54,9 +54,9 @@ def combined_licence(licences: Mapping[str, str]) -> CombinedLicence:
         licence for licence in STRICTNESS if all(licence in allowed_by(each) for each in known.values())
     ]
     if not shared:
-        raise excluding(known)
+        raise incompatible_licenses_refusal(known)
     unread = tuple(name for name in licences if name not in known)
-    return CombinedLicence(OTHER if unread else shared[0], unread, shared[0] if known else "")
+    return CombinedLicense(OTHER if unread else shared[0], unread, shared[0] if known else "")
 
 
 def allowed_by(licence: str) -> Iterable[str]:
@@ -70,13 +70,13 @@ def require_derivatives(licences: Mapping[str, str]) -> None:
     for name, licence in licences.items():
         if licence in NO_DERIVATIVES:
             message = (
-                f"{name} is under {licence_label(licence)}, which forbids publishing what is made from it. "
+                f"{name} is under {license_label(licence)}, which forbids publishing what is made from it. "
                 "Compose again without it, or keep the adapter to yourself."
             )
             raise Refusal("licence_forbids_derivatives", message, status=409)
 
 
-def excluding(licences: Mapping[str, str]) -> Refusal:
+def incompatible_licenses_refusal(licences: Mapping[str, str]) -> Refusal:
     """Names two parents that no licence suits together."""
     pairs = (
         (one, other)
@@ -86,7 +86,7 @@ def excluding(licences: Mapping[str, str]) -> Refusal:
     )
     one, other = next(pairs)
     message = (
-        f"{one} is under {licence_label(licences[one])} and {other} under {licence_label(licences[other])}. "
+        f"{one} is under {license_label(licences[one])} and {other} under {license_label(licences[other])}. "
         "Each asks that what is made from it keeps its own terms, so no licence suits both. "
         "Compose again without one of them."
     )

@@ -1,6 +1,6 @@
 """The licences a module can be published under: the Hub's identifiers, with the names people know."""
 
-LICENCES = {
+LICENSES = {
     "apache-2.0": "Apache 2.0",
     "mit": "MIT",
     "bsd-2-clause": "BSD 2-Clause",
@@ -26,5 +26,5 @@ LICENCES = {
 }
 
 
-def licence_label(licence: str) -> str:
-    return LICENCES.get(licence, licence)
+def license_label(licence: str) -> str:
+    return LICENSES.get(licence, licence)

@@ -13,15 +13,15 @@ from django.utils import timezone
 
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
-from hub_site.jobs.work import HandBack, JobKind, beating, run_job
-from modules_registry.blobs import hub_store, lock_blobs, there_is_a_hub
+from hub_site.jobs.work import HandBack, JobKind, keep_lease, run_job
+from modules_registry.blobs import has_remote_store, lock_blobs, remote_store
 from modules_registry.mirror import selectors
-from modules_registry.mirror.services import repository_queue, versions_come_back
+from modules_registry.mirror.services import repository_queue, restore_local_versions
 from modules_registry.models import HubRepository, Module, Version
-from modules_registry.storage import HubGoneError, HubUnavailableError, MissingBlobError, StorageError
+from modules_registry.storage import MissingBlobError, RemoteGoneError, RemoteUnavailableError, StorageError
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import HubStore
+    from modules_registry.storage.hub import RemoteStore
 
 logger = logging.getLogger(__name__)
 
@@ -40,31 +40,31 @@ def repository_sync(repository_id: UUID) -> None:
 def sync(repository: HubRepository) -> None:
     """Bring it up to date, or raise the reason why not."""
     try:
-        with beating(repository):
+        with keep_lease(repository):
             bring_up_to_date(repository)
-    except HubUnavailableError as error:
+    except RemoteUnavailableError as error:
         raise put_off(repository, error) from error
     except StorageError as error:
         logger.error("repository %s: %s", repository, error)
-        if isinstance(error, HubGoneError):
-            come_back_to_this_disk(repository)
+        if isinstance(error, RemoteGoneError):
+            fall_back_to_local(repository)
         raise
 
 
 def bring_up_to_date(repository: HubRepository) -> None:
-    store = hub_store()
+    store = remote_store()
     if repository.is_there and repository.module.deleted_at is None:
-        look_at(store, repository)  # whatever is to be done: somebody may have taken it away
+        sync_visibility(store, repository)  # whatever is to be done: somebody may have taken it away
     while not is_settled(repository):
         repository.module.refresh_from_db()
         if repository.module.deleted_at is not None:
-            take_away(store, repository)
+            delete_remote_repository(store, repository)
             continue
         version = version_to_publish(store, repository.module)
         if version is not None:
             publish(store, repository, version)
         else:
-            look_at(store, repository)
+            sync_visibility(store, repository)
 
 
 @transaction.atomic
@@ -84,7 +84,7 @@ def is_settled(repository: HubRepository) -> bool:
     return not work_left
 
 
-def version_to_publish(store: "HubStore", module: Module) -> Version | None:
+def version_to_publish(store: "RemoteStore", module: Module) -> Version | None:
     """The next one. One whose files are lost keeps no later one waiting, and is told at the end."""
     lost = ""
     for version in selectors.versions_to_publish(module).prefetch_related("files"):
@@ -97,11 +97,11 @@ def version_to_publish(store: "HubStore", module: Module) -> Version | None:
     return None
 
 
-def can_be_had(store: "HubStore", sha256: str) -> bool:
+def can_be_had(store: "RemoteStore", sha256: str) -> bool:
     return store.exists(sha256) or store.locate(sha256) is not None
 
 
-def publish(store: "HubStore", repository: HubRepository, version: Version) -> None:
+def publish(store: "RemoteStore", repository: HubRepository, version: Version) -> None:
     """Store one version on the Hub and record where. Repeating it after a crash sends nothing twice."""
     is_private, was_there = repository.module.private, repository.is_there
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
@@ -123,8 +123,8 @@ def publish(store: "HubStore", repository: HubRepository, version: Version) -> N
         forget_lost_commits(store, repository)
 
 
-def look_at(store: "HubStore", repository: HubRepository) -> None:
-    """Follow it where it was renamed, and put its visibility right. Raises HubGoneError."""
+def sync_visibility(store: "RemoteStore", repository: HubRepository) -> None:
+    """Follow it where it was renamed, and put its visibility right. Raises RemoteGoneError."""
     is_private, was_there = repository.module.private, repository.is_there
     repo_id = store.hub.set_visibility(repository.repo_id, is_private=is_private)
     write(repository, repo_id=repo_id, is_there=True, is_private=is_private)
@@ -132,16 +132,16 @@ def look_at(store: "HubStore", repository: HubRepository) -> None:
         forget_lost_commits(store, repository)
 
 
-def forget_lost_commits(store: "HubStore", repository: HubRepository) -> None:
+def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None:
     """A repository is there again: what it held before is there only if it was not made anew."""
     for version in repository.module.versions.exclude(hub_commit_id=""):
         try:
             store.hub.altered(repository.repo_id, version.hub_commit_id, {})
-        except HubGoneError:
+        except RemoteGoneError:
             Version.objects.filter(pk=version.pk).update(hub_commit_id="")
 
 
-def take_away(store: "HubStore", repository: HubRepository) -> None:
+def delete_remote_repository(store: "RemoteStore", repository: HubRepository) -> None:
     """The module was deleted here. Versions that compositions stand on come home first."""
     with transaction.atomic():
         lock_blobs(shared=True)
@@ -154,10 +154,10 @@ def take_away(store: "HubStore", repository: HubRepository) -> None:
 
 
 @transaction.atomic
-def come_back_to_this_disk(repository: HubRepository) -> None:
+def fall_back_to_local(repository: HubRepository) -> None:
     """The repository is gone from the Hub. Nothing is stored there anew before somebody asks for it."""
     write(repository, is_there=False)
-    versions_come_back(repository.module)
+    restore_local_versions(repository.module)
 
 
 def write(repository: HubRepository, **fields: object) -> None:
@@ -168,7 +168,7 @@ def write(repository: HubRepository, **fields: object) -> None:
         raise leases.LeaseLost
 
 
-def put_off(repository: HubRepository, error: HubUnavailableError) -> HandBack:
+def put_off(repository: HubRepository, error: RemoteUnavailableError) -> HandBack:
     """To the queue again for later: as late as the Hub asks, and later each time."""
     wait_s = max(error.retry_after_s, min(FIRST_WAIT_S * 2**repository.attempts, LONGEST_WAIT_S))
     logger.warning("repository %s: %s Next try in %d s.", repository, error.sentence, wait_s)
@@ -183,7 +183,7 @@ def put_off(repository: HubRepository, error: HubUnavailableError) -> HandBack:
 
 def sweep_repositories() -> list[UUID]:
     """Queue what is not on the Hub as it should be; returns the jobs whose bell should ring again."""
-    if not there_is_a_hub():
+    if not has_remote_store():
         return []
     queued = [repository_queue(module).pk for module in selectors.modules_to_store()]
     return [*queued, *(pk for pk in leases.sweep(HubRepository) if pk not in queued)]
@@ -191,10 +191,10 @@ def sweep_repositories() -> list[UUID]:
 
 def look_for_repositories() -> list[UUID]:
     """Queue what the Hub does not list, or not as it should be; returns the jobs to ring for."""
-    if not there_is_a_hub():
+    if not has_remote_store():
         return []
     try:
-        listed = hub_store().hub.visibilities()
+        listed = remote_store().hub.visibilities()
     except StorageError as error:
         logger.warning("the Hub could not be asked what it has: %s", error)
         return []

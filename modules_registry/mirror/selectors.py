@@ -8,7 +8,13 @@ from django.apps import apps
 from django.db.models import F, Q, QuerySet
 
 from hub_site.jobs.models import FINISHED, Status
-from modules_registry.blobs import as_hub_file, hub_settings, hub_store, published_files, there_is_a_hub
+from modules_registry.blobs import (
+    as_remote_file,
+    has_remote_store,
+    published_files,
+    remote_store,
+    remote_store_settings,
+)
 from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
 
 if TYPE_CHECKING:
@@ -22,16 +28,16 @@ def file_address(version: Version, path: str) -> str | None:
 
     A repository is as private as its module only once the Hub has been told.
     """
-    if not there_is_a_hub() or version.module.private:
+    if not has_remote_store() or version.module.private:
         return None
     file = published_files().filter(
         version=version, path=path, version__module__hub_repository__is_private=False
     )
     found = file.first()
-    return hub_store().hub.url(as_hub_file(found)) if found else None
+    return remote_store().hub.url(as_remote_file(found)) if found else None
 
 
-def can_be_fetched_again(sha256: str) -> bool:
+def is_stored_remotely(sha256: str) -> bool:
     """Does every row that names these bytes belong to a version that is on the Hub?"""
     published = published_files().filter(sha256=sha256).values("pk")
     for model in apps.get_models():
@@ -66,7 +72,7 @@ def repositories_settled() -> QuerySet[HubRepository]:
 
 
 @dataclass(frozen=True)
-class HubCopy:
+class RemoteCopy:
     """What a page says of a version's copy on the Hub."""
 
     state: str  # "stored", "waiting" or "failed"
@@ -77,18 +83,19 @@ class HubCopy:
     next_try_at: datetime | None = None
 
 
-def hub_copy(version: Version) -> HubCopy | None:
+def remote_copy(version: Version) -> RemoteCopy | None:
     """None where files stay on this machine's disk, and for steps that are never published."""
-    if not there_is_a_hub() or version.number is None:
+    if not has_remote_store() or version.number is None:
         return None
     repository = HubRepository.objects.filter(module=version.module_id).first()
     if repository is None:
-        return HubCopy("waiting")
+        return RemoteCopy("waiting")
     if version.hub_commit_id and repository.is_there:
-        address = f"{hub_settings().endpoint.rstrip('/')}/{repository.repo_id}/tree/{version.hub_commit_id}"
-        return HubCopy("stored", repository.repo_id, version.hub_commit_id, address)
+        endpoint = remote_store_settings().endpoint.rstrip("/")
+        address = f"{endpoint}/{repository.repo_id}/tree/{version.hub_commit_id}"
+        return RemoteCopy("stored", repository.repo_id, version.hub_commit_id, address)
     if repository.status == Status.FAILED:
         reason = POISON_SENTENCE if repository.error_code == "poison" else repository.error_message
-        return HubCopy("failed", repository.repo_id, reason=reason)
+        return RemoteCopy("failed", repository.repo_id, reason=reason)
     next_try_at = repository.due_at if repository.attempts else None
-    return HubCopy("waiting", reason=repository.error_message, next_try_at=next_try_at)
+    return RemoteCopy("waiting", reason=repository.error_message, next_try_at=next_try_at)

@@ -32,23 +32,23 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
 
 
 def new_repo_id(module: Module) -> str:
-    return blobs.hub_store().hub.repo_id_for(module.namespace.name, module.name)
+    return blobs.remote_store().hub.repo_id_for(module.namespace.name, module.name)
 
 
 @transaction.atomic
 def repository_renew(repository: HubRepository) -> None:
     """It is gone from the Hub, and staff want it there: let it be made and filled anew."""
     HubRepository.objects.filter(pk=repository.pk).update(is_there=False)
-    versions_come_back(repository.module)
+    restore_local_versions(repository.module)
     repository_queue(repository.module, now=True)
 
 
-def versions_come_back(module: Module) -> None:
+def restore_local_versions(module: Module) -> None:
     """Serve from here again what is whole here, and store it again when asked.
 
     A version that lies on the Hub alone keeps its commit there: the repository may only be out of sight.
     """
-    store = blobs.hub_store()
+    store = blobs.remote_store()
     published = module.versions.exclude(hub_commit_id="").prefetch_related("files")
     here = [
         version.pk for version in published if all(store.exists(file.sha256) for file in version.files.all())

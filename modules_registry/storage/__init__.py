@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from modules_registry.storage.base import (
     AlteredBlobError,
     Blob,
-    HubAlteredError,
-    HubError,
-    HubFile,
-    HubGoneError,
-    HubUnavailableError,
     MissingBlobError,
     Readable,
+    RemoteAlteredError,
+    RemoteGoneError,
+    RemoteStoreError,
+    RemoteStoreFile,
+    RemoteUnavailableError,
     StorageError,
     StorageFullError,
     Store,
@@ -26,31 +26,31 @@ __all__ = [
     "STORES",
     "AlteredBlobError",
     "Blob",
-    "HubAlteredError",
-    "HubError",
-    "HubFile",
-    "HubGoneError",
-    "HubSettings",
-    "HubUnavailableError",
     "MissingBlobError",
     "Readable",
+    "RemoteAlteredError",
+    "RemoteGoneError",
+    "RemoteStoreError",
+    "RemoteStoreFile",
+    "RemoteStoreSettings",
+    "RemoteUnavailableError",
     "StorageError",
     "StorageFullError",
     "Store",
     "StoreSettings",
     "TooLargeError",
-    "make_hub_store",
+    "make_remote_store",
     "make_store",
 ]
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import HubStore
+    from modules_registry.storage.hub import RemoteStore
 
 STORES = ("disk", "hub")
 
 
 @dataclass(frozen=True)
-class HubSettings:
+class RemoteStoreSettings:
     """The Hub behind this site."""
 
     endpoint: str
@@ -64,10 +64,10 @@ class StoreSettings:
 
     kind: str  # one of STORES
     folder: Path  # the blobs on this machine
-    hub: HubSettings | None = None
+    hub: RemoteStoreSettings | None = None
 
 
-def make_store(settings: StoreSettings, locate: Callable[[str], HubFile | None]) -> Store:
+def make_store(settings: StoreSettings, locate: Callable[[str], RemoteStoreFile | None]) -> Store:
     """The store that the settings name.
 
     Args:
@@ -75,15 +75,17 @@ def make_store(settings: StoreSettings, locate: Callable[[str], HubFile | None])
     """
     if settings.kind not in STORES:
         raise ValueError(f"No store is called {settings.kind!r}. Known: {', '.join(STORES)}.")
-    return make_hub_store(settings, locate) if settings.kind == "hub" else DiskStore(settings.folder)
+    return make_remote_store(settings, locate) if settings.kind == "hub" else DiskStore(settings.folder)
 
 
-def make_hub_store(settings: StoreSettings, locate: Callable[[str], HubFile | None]) -> "HubStore":
+def make_remote_store(
+    settings: StoreSettings, locate: Callable[[str], RemoteStoreFile | None]
+) -> "RemoteStore":
     # Imported here: a site that keeps its files on its own disk need not load a Hub's client.
-    from modules_registry.storage.hub import HubStore
-    from modules_registry.storage.hub_client import HubClient
+    from modules_registry.storage.hub import RemoteStore
+    from modules_registry.storage.hub_client import RemoteStoreClient
 
     if settings.hub is None:
         raise ValueError("The store “hub” needs the Hub's address, token and namespace.")
-    client = HubClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
-    return HubStore(settings.folder, client, locate)
+    client = RemoteStoreClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
+    return RemoteStore(settings.folder, client, locate)

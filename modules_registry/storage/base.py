@@ -21,7 +21,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class HubFile:
+class RemoteStoreFile:
     """Where a file lies on the Hub. Nothing there changes: the commit is pinned."""
 
     repo_id: str
@@ -119,13 +119,13 @@ class AlteredBlobError(StorageError):
         super().__init__("A stored file was altered. Tell the server's operator to run verify_storage.")
 
 
-class HubError(StorageError):
+class RemoteStoreError(StorageError):
     """The Hub behind this site did not do what was asked."""
 
     code = "hub_refused"
 
 
-class HubUnavailableError(HubError):
+class RemoteUnavailableError(RemoteStoreError):
     """It will pass: the Hub is busy, restarting, or not reachable just now."""
 
     code = "hub_unavailable"
@@ -136,7 +136,7 @@ class HubUnavailableError(HubError):
         super().__init__(f"{self.sentence} Try again in a few minutes.")
 
 
-class HubGoneError(HubError):
+class RemoteGoneError(RemoteStoreError):
     """A repository, or a commit of it, is no longer where it was."""
 
     code = "hub_gone"
@@ -148,7 +148,7 @@ class HubGoneError(HubError):
         )
 
 
-class HubAlteredError(HubError):
+class RemoteAlteredError(RemoteStoreError):
     """The Hub has other bytes than those we gave it. They are not kept and not handed out."""
 
     code = "hub_altered"

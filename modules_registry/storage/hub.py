@@ -9,21 +9,23 @@ from typing import BinaryIO
 from modules_registry.storage.base import (
     AlteredBlobError,
     Blob,
-    HubAlteredError,
-    HubFile,
     MissingBlobError,
+    RemoteAlteredError,
+    RemoteStoreFile,
     TooLargeError,
 )
 from modules_registry.storage.disk import DiskStore
-from modules_registry.storage.hub_client import HubClient
+from modules_registry.storage.hub_client import RemoteStoreClient
 
 OPENINGS_MAX = 3  # a file may be evicted again between its arrival and its opening
 
 
-class HubStore(DiskStore):
+class RemoteStore(DiskStore):
     """Files are put on the disk, published from there by a job, and from then on the disk is a cache."""
 
-    def __init__(self, folder: Path, hub: HubClient, locate: Callable[[str], HubFile | None]) -> None:
+    def __init__(
+        self, folder: Path, hub: RemoteStoreClient, locate: Callable[[str], RemoteStoreFile | None]
+    ) -> None:
         super().__init__(folder)
         self.hub, self.locate = hub, locate
 
@@ -56,7 +58,7 @@ class HubStore(DiskStore):
             try:
                 self._keep(incoming, max_bytes=file.size_bytes, expected=sha256)
             except (AlteredBlobError, TooLargeError) as error:
-                raise HubAlteredError(file.path, file.repo_id) from error
+                raise RemoteAlteredError(file.path, file.repo_id) from error
 
     def by_last_use(self) -> list[Blob]:
         """All files on this machine, the one that nobody has used for longest first."""

@@ -1,6 +1,6 @@
 """Speaking with a Hugging Face Hub: one repository per module, one commit per version.
 
-Every failure is a HubError that says whether it will pass. Nothing of the environment is read: the
+Every failure is a RemoteStoreError that says whether it will pass. Nothing of the environment is read: the
 address, the token and the namespace come from the settings, so that HF_ENDPOINT cannot lead us to ourselves.
 """
 
@@ -40,11 +40,11 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented 
 from huggingface_hub.utils.sha import git_hash
 
 from modules_registry.storage.base import (
-    HubAlteredError,
-    HubError,
-    HubFile,
-    HubGoneError,
-    HubUnavailableError,
+    RemoteAlteredError,
+    RemoteGoneError,
+    RemoteStoreError,
+    RemoteStoreFile,
+    RemoteUnavailableError,
 )
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0  # reading: a Hub checks a large commit before it answers
@@ -72,7 +72,7 @@ def refuse_to_wait(response: httpx2.Response) -> None:
     """Raise at once what will pass: the row waits for it, not a worker's thread inside the library."""
     if response.status_code in BUSY:
         wait_s = wait_asked_for(response.headers)
-        raise HubUnavailableError(
+        raise RemoteUnavailableError(
             f"is busy or broken just now ({response.status_code})", retry_after_s=wait_s
         )
 
@@ -109,33 +109,35 @@ def typed_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        raise HubGoneError(repo_id) from error
+        raise RemoteGoneError(repo_id) from error
     except HfHubHTTPError as error:
         raise refusal_of(error) from error
     except httpx2.TimeoutException as error:
-        raise HubUnavailableError("did not answer in time") from error
+        raise RemoteUnavailableError("did not answer in time") from error
     except (httpx2.HTTPError, OSError) as error:
-        raise HubUnavailableError("could not be reached, or the connection broke") from error
+        raise RemoteUnavailableError("could not be reached, or the connection broke") from error
     except ValueError as error:  # a card whose front matter the Hub refuses, before anything is sent
-        raise HubError(f"The Hub refused it: {one_line(str(error))}") from error
+        raise RemoteStoreError(f"The Hub refused it: {one_line(str(error))}") from error
 
 
-def refusal_of(error: HfHubHTTPError) -> HubError:
+def refusal_of(error: HfHubHTTPError) -> RemoteStoreError:
     status = error.response.status_code
     if status in NOT_ALLOWED:
-        return HubError(
+        return RemoteStoreError(
             "The Hub refused this site's token. Its operator has to set one that may write: HUB_STORE_TOKEN."
         )
     if status in CHANGED_MEANWHILE:
-        return HubUnavailableError("was changed by someone else at the same moment")
-    return HubError(f"The Hub refused it ({status}): {one_line(error.server_message or 'without a reason')}")
+        return RemoteUnavailableError("was changed by someone else at the same moment")
+    return RemoteStoreError(
+        f"The Hub refused it ({status}): {one_line(error.server_message or 'without a reason')}"
+    )
 
 
 def one_line(text: str) -> str:
     return " ".join(text.split())[:MESSAGE_LENGTH_MAX]
 
 
-class HubClient:
+class RemoteStoreClient:
     """What this site does on the Hub behind it, in one namespace."""
 
     def __init__(self, endpoint: str, token: str, namespace: str) -> None:
@@ -200,7 +202,7 @@ class HubClient:
             self.api.delete_repo(repo_id, missing_ok=True)
 
     def require_there(self, repo_id: str) -> None:
-        """Raise HubGoneError where there is no such repository."""
+        """Raise RemoteGoneError where there is no such repository."""
         with typed_errors(repo_id):
             self.api.model_info(repo_id)
 
@@ -219,11 +221,11 @@ class HubClient:
             there = self._files_at(repo_id, commit_id)
         return [path for path, file in files.items() if path not in there or not same(there[path], file)]
 
-    def url(self, file: HubFile) -> str:
+    def url(self, file: RemoteStoreFile) -> str:
         return hf_hub_url(file.repo_id, file.path, revision=file.commit_id, endpoint=self.endpoint)
 
     @contextmanager
-    def open(self, file: HubFile) -> Iterator["Incoming"]:
+    def open(self, file: RemoteStoreFile) -> Iterator["Incoming"]:
         """The bytes of a file as the Hub gives them; who reads them holds them against their sha256."""
         with (
             typed_errors(file.repo_id),
@@ -250,7 +252,9 @@ class HubClient:
         """What the repository is called now and its last commit; its visibility is put right."""
         info = self.api.model_info(repo_id)
         if info.id.partition("/")[0].casefold() != self.namespace.casefold():
-            raise HubError(f"{repo_id} was moved to {info.id}, outside of this site's namespace on the Hub.")
+            raise RemoteStoreError(
+                f"{repo_id} was moved to {info.id}, outside of this site's namespace on the Hub."
+            )
         if bool(info.private) != is_private:
             self.api.update_repo_settings(info.id, private=is_private)
         return info.id, info.sha
@@ -261,11 +265,11 @@ class HubClient:
 
     def _require_same(self, commit: Commit, files: Mapping[str, Path]) -> None:
         for path in self.altered(commit.repo_id, commit.commit_id, files):
-            raise HubAlteredError(path, commit.repo_id)
+            raise RemoteAlteredError(path, commit.repo_id)
 
 
 class Incoming:
-    """A download as a stream. One that is cut off or comes too slowly is a HubUnavailableError."""
+    """A download as a stream. One that is cut off or comes too slowly is a RemoteUnavailableError."""
 
     def __init__(self, response: httpx2.Response, size_bytes: int) -> None:
         self.pieces = response.iter_bytes(1024**2)
@@ -274,11 +278,11 @@ class Incoming:
 
     def read(self, count: int, /) -> bytes:
         if time.monotonic() > self.until:
-            raise HubUnavailableError("gave the file too slowly")
+            raise RemoteUnavailableError("gave the file too slowly")
         piece = next(self.pieces, b"")
         self.missing_bytes -= len(piece)
         if not piece and self.missing_bytes > 0:
-            raise HubUnavailableError("broke off in the middle of a file")
+            raise RemoteUnavailableError("broke off in the middle of a file")
         return piece
 
 

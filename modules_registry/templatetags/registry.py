@@ -5,7 +5,7 @@ from django.urls import reverse
 
 from hub_site.common.figures import figures
 from modules_registry.catalog import ModuleFilters
-from modules_registry.licenses.names import licence_label
+from modules_registry.licenses.names import license_label
 
 register = template.Library()
 
@@ -54,4 +54,4 @@ def dtype_words(value: str) -> str:
 
 @register.filter
 def licence_words(value: str) -> str:
-    return licence_label(value) if value else "not stated"
+    return license_label(value) if value else "not stated"

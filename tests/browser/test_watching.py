@@ -50,7 +50,7 @@ class Owner:
         return page
 
 
-class Line:
+class CuttableProxy:
     """A line between the browser and the site that can be cut; an open answer breaks off in the middle."""
 
     def __init__(self, port: int) -> None:
@@ -91,8 +91,8 @@ class Line:
 
 
 @pytest.fixture
-def line(hub: Hub) -> Iterator[Line]:
-    line = Line(hub.port)
+def line(hub: Hub) -> Iterator[CuttableProxy]:
+    line = CuttableProxy(hub.port)
     yield line
     line.cut()
     line.listener.close()

@@ -19,7 +19,7 @@ HELD_OUT = [Example("fig", "FIG"), Example("lime", "LIME")]
 
 
 @pytest.fixture
-def bells(monkeypatch):
+def queued_ids(monkeypatch):
     """Every id the queue is rung with, instead of ringing it."""
     rung = []
     monkeypatch.setattr(run_composition, "delay", rung.append)
@@ -49,7 +49,7 @@ def ask(alice, base, modules):
             "method": "exact",
             "budget": 30,
             "seed": 7,
-            "shots": SHOTS,
+            "examples": SHOTS,
             "held_out": HELD_OUT,
         }
         return composition_request(**(asked | changes))

@@ -8,7 +8,7 @@ def run(folder, on_event):
     job = json.loads((folder / "job.json").read_text())
     first = json.loads((folder / "examples.jsonl").read_text().splitlines()[0])
     on_event({"event": "stage", "stage": "search", "text": "Searching"})
-    ERRANDS.get(first["input"], finish)(folder, job, on_event)
+    FAKE_JOBS.get(first["input"], finish)(folder, job, on_event)
 
 
 def finish(folder, job, on_event):
@@ -121,7 +121,7 @@ def leave_a_link(folder, job, on_event):
     (folder / "out" / "README.md").symlink_to("/etc/hostname")
 
 
-ERRANDS = {
+FAKE_JOBS = {
     errand.__name__: errand
     for errand in (
         refuse, break_down, kill_itself, loop_for_ever, fill_the_disk, eat_memory,

@@ -62,7 +62,7 @@ def compose(alice, library):
         task = demo_task("fruit-upper")
         composition = composition_request(
             owner=alice, name=task.name, base=library, method=method, budget=40, seed=1,
-            shots=task.shots, held_out=task.held_out[:10],
+            examples=task.shots, held_out=task.held_out[:10],
         )  # fmt: skip
         runner.composition_run(composition.pk)
         composition.refresh_from_db()
@@ -106,7 +106,7 @@ def test_a_report_s_snippet_runs_as_it_stands_and_answers_in_capitals(compose, d
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    shortest = min(selectors.shots_of(composition), key=lambda pair: len(pair.input))
+    shortest = min(selectors.few_shot_examples(composition), key=lambda pair: len(pair.input))
     assert ran.stdout.strip().isupper()  # as the adapter does and the base alone does not
     assert ran.stdout.strip().lower() in shortest.input.split()
 

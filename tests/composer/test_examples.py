@@ -13,7 +13,7 @@ from composer.task.examples import (
     CHARACTERS_MAX,
     FILE_BYTES_MAX,
     PROBLEMS_SHOWN_MAX,
-    ExamplesError,
+    ExampleLinesError,
     pairs_from_file,
     pairs_from_rows,
     pairs_from_text,
@@ -24,7 +24,7 @@ TWO = [Example("red", "rouge"), Example("green", "vert")]
 
 
 def problems_of(parse, *arguments) -> list[str]:
-    with pytest.raises(ExamplesError) as caught:
+    with pytest.raises(ExampleLinesError) as caught:
         parse(*arguments)
     return caught.value.problems
 
@@ -243,7 +243,7 @@ def test_the_api_tells_of_input_and_output_at_once_and_takes_blanks_around_both(
 def test_no_file_ever_raises_anything_but_its_own_refusal(data):
     try:
         pairs = pairs_from_file("any.csv", data)
-    except ExamplesError:
+    except ExampleLinesError:
         return
     assert all(is_storable(pair.input + pair.output) and pair.output.strip() for pair in pairs)
 

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from composer.core.spec.choices import LEVELS, level_budget
 from composer.core.spec.examples import Example, example_sha256
-from composer.matching.ranking import candidates
+from composer.matching.ranking import rank_modules
 from composer.models import Composition, Draft, ScreenedLoss
 from composer.request.drafts import DRAFTS_MAX, draft_keep
 from composer.services import composition_cancel
@@ -191,7 +191,7 @@ def test_modules_are_found_by_their_words_and_the_picked_ones_stay(browser):
 
 def test_a_module_with_the_task_s_words_promises_more(base, modules, bob):
     module_edit(editor=bob, module=modules[1], sentence="Picks the fruit")
-    best, *_ = candidates(base, "auto", "Pick the fruit", [])
+    best, *_ = rank_modules(base, "auto", "Pick the fruit", [])
     assert (best.fit.name, best.shared) == ("bob/fruit", ("fruit",))
 
 
@@ -204,11 +204,11 @@ def test_what_was_measured_on_these_examples_goes_before_words(base, modules):
             )
             for each in hashes
         )
-    ranked = candidates(base, "auto", "fruit", SHOTS)
+    ranked = rank_modules(base, "auto", "fruit", SHOTS)
     assert [candidate.fit.name for candidate in ranked] == ["bob/upper", "bob/first", "bob/fruit"]
     assert ranked[0].nats == 1.0
     other = [Example("never", "measured")]
-    assert candidates(base, "auto", "fruit", [*SHOTS, *other])[0].fit.name == "bob/fruit"
+    assert rank_modules(base, "auto", "fruit", [*SHOTS, *other])[0].fit.name == "bob/fruit"
 
 
 def test_out_of_a_large_library_the_most_promising_are_chosen_for_me(ask, monkeypatch):

@@ -73,7 +73,7 @@ def ask(alice, bob, tmp_path):
 
     def request(**changes):
         asked = {"owner": alice, "name": "Words", "base": base, "method": "exact", "search": "adam",
-                 "budget": 240, "seed": 7, "shots": SHOTS, "baselines": "none"}  # fmt: skip
+                 "budget": 240, "seed": 7, "examples": SHOTS, "baselines": "none"}  # fmt: skip
         return composition_request(**(asked | changes))
 
     return request
@@ -163,7 +163,7 @@ def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice
 
     monkeypatch.setattr(runner, "store_events", store_and_wish)
     monkeypatch.setattr(runner, "TICK_S", 0.005)
-    monkeypatch.setattr(work, "BEAT_S", 0.0)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
     composition = run(ask(budget=10_000))
     assert composition.status == Status.DONE
     assert composition.report["stopped"] is True

@@ -105,7 +105,7 @@ def test_it_goes_once_however_often_it_is_rung_for(wished):
     for _ in range(3):
         tasks.send_letter(str(composition.pk))
     assert len(mail.outbox) == 1
-    assert selectors.letters_due() == []
+    assert selectors.mails_due() == []
 
 
 def test_a_mail_server_that_is_away_is_tried_again_by_the_next_sweep(wished, smtp):
@@ -113,11 +113,11 @@ def test_a_mail_server_that_is_away_is_tried_again_by_the_next_sweep(wished, smt
     smtp(refuses=True)
     with pytest.raises(OSError, match="try again later"):
         tasks.send_letter(str(composition.pk))
-    assert selectors.letters_due() == [composition.pk]
+    assert selectors.mails_due() == [composition.pk]
     server = smtp()
     tasks.send_letter(str(composition.pk))
     assert len(server.letters) == 1
-    assert selectors.letters_due() == []
+    assert selectors.mails_due() == []
 
 
 def test_of_one_that_failed_it_says_why(ask):
@@ -136,12 +136,12 @@ def test_no_letter_of_what_runs_of_what_was_cancelled_or_where_none_is_wished(as
     for composition in compositions:
         tasks.send_letter(str(composition.pk))
     assert mail.outbox == []
-    assert selectors.letters_due() == []
+    assert selectors.mails_due() == []
 
 
 def test_after_a_day_nobody_waits_for_it_any_more(wished):
     wished(finished_at=timezone.now() - timezone.timedelta(hours=25))
-    assert selectors.letters_due() == []
+    assert selectors.mails_due() == []
 
 
 def test_a_name_with_a_line_break_cannot_add_a_header(wished):

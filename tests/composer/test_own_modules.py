@@ -3,8 +3,8 @@
 import pytest
 
 from composer.core.spec.examples import Example
-from composer.matching.leakage import own_modules, own_modules_words
-from composer.matching.ranking import candidates
+from composer.matching.leakage import leakage_text, leaking_modules
+from composer.matching.ranking import rank_modules
 from composer.models import Composition
 from composer.request.services import composition_request
 from composer.task.demo_tasks import demo_tasks
@@ -56,14 +56,14 @@ def test_again_with_its_own_examples_leaves_it_out_however_modules_are_picked(as
 
 
 def test_it_is_left_out_too_where_only_some_examples_are_the_same_or_are_measured_on(ask, capitals):
-    assert names(ask(shots=[*OTHER, SHOTS[0]])) == LIBRARY
-    assert names(ask(shots=OTHER, held_out=[*HELD_OUT, SHOTS[2]])) == LIBRARY
+    assert names(ask(examples=[*OTHER, SHOTS[0]])) == LIBRARY
+    assert names(ask(examples=OTHER, held_out=[*HELD_OUT, SHOTS[2]])) == LIBRARY
     same_input = [Example(SHOTS[0].input, "another output")]
-    assert names(ask(shots=same_input)) == LIBRARY | {"alice/capitals"}
+    assert names(ask(examples=same_input)) == LIBRARY | {"alice/capitals"}
 
 
 def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
-    further = publish(ask(shots=OTHER), "further")
+    further = publish(ask(examples=OTHER), "further")
     lineage_record(version=further.current, parents=[(capitals.current, 0.5)])
     last = make_module(alice, "last", seed=3)
     lineage_record(version=last.current, parents=[(further.current, 1.0)])
@@ -72,7 +72,7 @@ def test_so_is_what_was_made_from_it_in_turn(ask, capitals, publish, alice):
 
 def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, monkeypatch, api_of):
     asked = (base, "exact", "capitals", SHOTS)
-    assert {each.fit.name for each in candidates(*asked, owner=alice)} == LIBRARY
+    assert {each.fit.name for each in rank_modules(*asked, owner=alice)} == LIBRARY
     monkeypatch.setattr("composer.matching.ranking.QUICK_MAX", 3)
     asked = body(SHOTS, selection="auto", level="quick")
     assert names(Composition.objects.get(pk=api_of(alice).post(ADDRESS, asked).json()["id"])) == LIBRARY
@@ -84,14 +84,14 @@ def test_choose_for_me_and_the_candidates_leave_it_out(capitals, alice, base, mo
 
 
 def test_named_by_hand_it_takes_part_and_every_place_warns(done, capitals, alice, api_of, browser_of):
-    warning = own_modules_words(["alice/capitals"])
+    warning = leakage_text(["alice/capitals"])
     answer = api_of(alice).post(ADDRESS, body(SHOTS, modules=["alice/capitals", "bob/first"]))
     assert answer.status_code == 202
     assert {module["name"] for module in answer.json()["modules"]} == {"alice/capitals", "bob/first"}
     assert answer.json()["warnings"] == [warning]
     assert api_of(alice).post(ADDRESS, body(SHOTS)).json()["warnings"] == []
     composition = done(selection="chosen", module_versions=[capitals.current])
-    assert own_modules(composition) == ["alice/capitals"]
+    assert leaking_modules(composition) == ["alice/capitals"]
     assert warning in browser_of(alice).get(composition.get_absolute_url()).content.decode()
     usual = done()
     assert "for that alone" not in browser_of(alice).get(usual.get_absolute_url()).content.decode()
@@ -120,7 +120,7 @@ def test_the_form_says_what_is_left_out_and_warns_when_it_is_named(ask, capitals
         "modules": ["alice/capitals"],
     }
     fragments = browser_of(alice).post("/compositions/drafts/", rows).content.decode()
-    assert own_modules_words(["alice/capitals"]) in fragments
+    assert leakage_text(["alice/capitals"]) in fragments
     assert "Left out, because" not in fragments
     fragments = browser_of(alice).post("/compositions/drafts/", rows | {"selection": "auto"}).content.decode()
     assert "for that alone" not in fragments
@@ -134,8 +134,8 @@ def test_nobody_finds_out_by_guessing_what_another_person_composed_from(capitals
 
 def test_ready_made_examples_are_no_secret(ask, publish, charlie, base, demo_bundle):
     task = demo_tasks()[0]
-    publish(ask(shots=task.shots, held_out=()), "ready")
-    asked = {"name": "x", "base": base, "method": "exact", "budget": 9, "seed": 1, "shots": task.shots}
+    publish(ask(examples=task.shots, held_out=()), "ready")
+    asked = {"name": "x", "base": base, "method": "exact", "budget": 9, "seed": 1, "examples": task.shots}
     assert names(composition_request(owner=charlie, **asked)) == LIBRARY
 
 

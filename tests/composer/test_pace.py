@@ -6,7 +6,7 @@ from math import sqrt
 import pytest
 
 from composer.models import Composition, CompositionEvent
-from composer.timing.progress import Stage, left_s, time_words
+from composer.timing.progress import StageProgress, left_s, time_words
 from composer.watch.progress import stages_now
 from hub_site.jobs import leases
 
@@ -88,7 +88,10 @@ def test_an_attempt_that_begins_anew_does_not_count_the_time_of_the_one_before(r
 
 
 def test_a_stage_that_takes_longer_than_expected_has_a_moment_left_and_no_less(running):
-    assert left_s([Stage("Load", "done", taken_s=3.0), Stage("Check", "current", left_s=0.0)]) == 0.0
+    assert (
+        left_s([StageProgress("Load", "done", taken_s=3.0), StageProgress("Check", "current", left_s=0.0)])
+        == 0.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,12 @@ def test_the_form_asks_and_leads_to_the_page_to_watch(browser):
     assert composition.modules.count() == 3
 
 
-def test_a_double_click_on_compose_makes_one_composition(browser, bells, django_capture_on_commit_callbacks):
+def test_a_double_click_on_compose_makes_one_composition(
+    browser, queued_ids, django_capture_on_commit_callbacks
+):
     with django_capture_on_commit_callbacks(execute=True):
         places = {browser.post(NEW, filled()).headers["Location"] for _ in range(2)}
-    assert len(places) == len(bells) == Composition.objects.count() == 1
+    assert len(places) == len(queued_ids) == Composition.objects.count() == 1
 
 
 def test_the_same_form_sent_again_with_another_seed_makes_another_composition(browser):
@@ -74,14 +76,14 @@ def test_rows_a_paste_and_a_file_add_up(browser):
     upload = SimpleUploadedFile("more.csv", b"input,output\nkiwi,KIWI\n")
     browser.post(NEW, filled(shots_text="lemon\tLEMON\n", shots_file=upload, held_out_text="fig\tFIG"))
     composition = Composition.objects.get()
-    assert [pair.input for pair in selectors.shots_of(composition)] == [
+    assert [pair.input for pair in selectors.few_shot_examples(composition)] == [
         "apple",
         "pear",
         "plum",
         "lemon",
         "kiwi",
     ]
-    assert [pair.output for pair in selectors.held_out_of(composition)] == ["FIG"]
+    assert [pair.output for pair in selectors.held_out_examples(composition)] == ["FIG"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_held_out_examples_of_two_kinds_come_back_as_one_text_that_means_the_sam
     refused = browser.post(NEW, filled(budget="0", held_out_text=pasted, held_out_file=upload))
     kept = refused.context["form"]["held_out_text"].value()
     browser.post(NEW, filled(held_out_text=kept))
-    held_out = selectors.held_out_of(Composition.objects.get())
+    held_out = selectors.held_out_examples(Composition.objects.get())
     assert [(pair.input, pair.output) for pair in held_out] == [("fig", "FIG"), ("kiwi", "KIWI")]
 
 
@@ -209,7 +211,7 @@ def test_a_task_without_a_name_is_called_by_its_day(browser):
 def test_a_header_typed_or_pasted_into_the_grid_is_no_example(browser):
     inputs, outputs = ["input", *(pair.input for pair in SHOTS)], ["output", *(pair.output for pair in SHOTS)]
     browser.post(NEW, filled(shots_input=inputs, shots_output=outputs))
-    assert selectors.shots_of(Composition.objects.get()) == SHOTS
+    assert selectors.few_shot_examples(Composition.objects.get()) == SHOTS
 
 
 def test_a_file_that_is_no_text_is_told_and_nothing_breaks(browser):
@@ -225,7 +227,7 @@ def test_a_demo_task_fills_the_form_with_one_click_and_brings_its_held_out_examp
     assert all(f">{pair.output}</textarea>" in page for pair in task.shots)
     assert f'value="task:{task.name}" checked' in page
     browser.post(NEW, filled(held_out_from=f"task:{task.name}"))
-    assert len(selectors.held_out_of(Composition.objects.get())) == len(task.held_out)
+    assert len(selectors.held_out_examples(Composition.objects.get())) == len(task.held_out)
 
 
 def test_ready_made_tasks_say_what_they_are_and_most_fold_away(browser, demo_bundle):
@@ -322,7 +324,7 @@ def test_one_whose_worker_went_away_says_since_when_and_that_it_goes_on(browser,
     now = timezone.now()
     Composition.objects.update(created_at=now - timezone.timedelta(hours=3))
     CompositionEvent.objects.update(at=now - timezone.timedelta(minutes=4, seconds=5))
-    leases.let_go(held)
+    leases.hand_back(held)
     page = page_of(browser.get(held.get_absolute_url()))
     assert "its worker went away" in page
     assert "No worker has picked it up for 4 minutes. Your request is safe: it goes on by itself" in page

@@ -3,7 +3,7 @@
 import pytest
 
 from composer.matching import compatibility
-from composer.matching.ranking import candidates
+from composer.matching.ranking import rank_modules
 from hub_site.accounts.models import Membership, Namespace
 from hub_site.accounts.names import name_key
 from modules_registry.services import module_edit, module_publish
@@ -67,9 +67,9 @@ def test_for_a_stranger_it_does_not_exist_by_any_way(secret, lab_secret, charlie
 def test_the_form_offers_it_to_its_owner_alone(secret, alice, bob, browser_of):
     assert "alice/secret-fruit" in browser_of(alice).get("/compositions/new/").content.decode()
     assert "alice/secret-fruit" not in browser_of(bob).get("/compositions/new/").content.decode()
-    ranked = [each.fit.name for each in candidates(secret.current.base, "exact", "", SHOTS, owner=alice)]
+    ranked = [each.fit.name for each in rank_modules(secret.current.base, "exact", "", SHOTS, owner=alice)]
     assert "alice/secret-fruit" in ranked
-    assert "alice/secret-fruit" not in str(candidates(secret.current.base, "exact", "", SHOTS))
+    assert "alice/secret-fruit" not in str(rank_modules(secret.current.base, "exact", "", SHOTS))
 
 
 def test_the_report_says_which_modules_the_command_needs_a_token_for(

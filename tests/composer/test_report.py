@@ -10,7 +10,7 @@ import pytest
 from composer.models import Composition
 from composer.report.exports import FILES, cell
 from composer.report.page import PREDICTIONS_PER_PAGE, stage_rows
-from composer.report.verdict import nats, verdict_view
+from composer.report.verdict import nats_text, verdict_view
 from composer.watch.progress import progress_view
 from tests.pages.rendered import collapsed
 
@@ -86,7 +86,7 @@ def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
 
 
 def test_small_losses_keep_the_figure_that_tells_them_apart():
-    assert [nats(loss) for loss in (0.0046, 0.0061, 0.5, 7.834)] == ["0.005", "0.006", "0.50", "7.83"]
+    assert [nats_text(loss) for loss in (0.0046, 0.0061, 0.5, 7.834)] == ["0.005", "0.006", "0.50", "7.83"]
 
 
 def test_without_any_comparison_the_core_s_own_words_stand():

@@ -45,7 +45,7 @@ def with_errands(errands, monkeypatch, settings):
 @pytest.fixture
 def ask_for(ask):
     """A queued composition whose child does the named errand."""
-    return lambda errand, **changes: ask(shots=[Example(errand, "done"), *SHOTS], **changes)
+    return lambda errand, **changes: ask(examples=[Example(errand, "done"), *SHOTS], **changes)
 
 
 def run(composition: Composition) -> Composition:

@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from composer import selectors
-from composer.core.spec.choices import BUDGET_LIMIT, SHOTS_LIMIT
-from composer.core.spec.examples import Example, require_without_shots
+from composer.core.spec.choices import BUDGET_LIMIT, EXAMPLES_LIMIT
+from composer.core.spec.examples import Example, require_disjoint
 from composer.models import Composition
 from composer.request.services import UNFINISHED_MAX
 from composer.run.tasks import run_composition
@@ -46,12 +46,12 @@ def test_a_request_is_a_queued_row_with_its_examples_and_pinned_modules(ask, mod
 
 
 def test_the_queue_is_rung_with_the_id_once_the_rows_are_committed(
-    ask, bells, django_capture_on_commit_callbacks
+    ask, queued_ids, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         composition = ask()
-        assert bells == []
-    assert bells == [str(composition.pk)]
+        assert queued_ids == []
+    assert queued_ids == [str(composition.pk)]
 
 
 def test_a_broker_that_is_away_does_not_lose_the_request(
@@ -66,10 +66,10 @@ def test_a_broker_that_is_away_does_not_lose_the_request(
     assert Composition.objects.filter(pk=composition.pk, status=Status.QUEUED).exists()
 
 
-def test_the_same_key_and_request_give_the_same_row(ask, bells, django_capture_on_commit_callbacks):
+def test_the_same_key_and_request_give_the_same_row(ask, queued_ids, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         rows = {ask(idempotency_key="k").pk for _ in range(3)}
-    assert len(rows) == len(bells) == 1
+    assert len(rows) == len(queued_ids) == 1
 
 
 def test_the_same_key_with_another_request_is_refused(ask):
@@ -138,8 +138,12 @@ def test_a_module_deleted_meanwhile_stays_for_the_composition_that_has_it(ask, b
         ({"name": " "}, "bad_name", "name"),
         ({"name": "a\0b"}, "bad_name", "name"),
         ({"sentence": "x" * 301}, "bad_sentence", "sentence"),
-        ({"shots": []}, "no_examples", "examples"),
-        ({"shots": [Example(str(i), "x") for i in range(SHOTS_LIMIT + 1)]}, "too_many_examples", "examples"),
+        ({"examples": []}, "no_examples", "examples"),
+        (
+            {"examples": [Example(str(i), "x") for i in range(EXAMPLES_LIMIT + 1)]},
+            "too_many_examples",
+            "examples",
+        ),
         ({"held_out": [Example(str(i), "x") for i in range(1001)]}, "too_many_held_out", "held_out"),
         ({"held_out": SHOTS[:2]}, "held_out_seen", "held_out"),
         ({"held_out": [Example(" apple", "la pomme")]}, "held_out_seen", "held_out"),
@@ -159,8 +163,8 @@ def test_what_cannot_be_done_is_refused_at_its_field_and_leaves_nothing(ask, cha
 def test_held_out_examples_that_are_also_shots_are_left_out(ask):
     for seen in (SHOTS[0], Example("apple", "la pomme"), Example(" pear ", "PEAR")):
         composition = ask(held_out=[seen, *HELD_OUT])
-        assert selectors.held_out_of(composition) == HELD_OUT
-        require_without_shots(selectors.held_out_of(composition), selectors.shots_of(composition))
+        assert selectors.held_out_examples(composition) == HELD_OUT
+        require_disjoint(selectors.held_out_examples(composition), selectors.few_shot_examples(composition))
 
 
 def test_without_a_fitting_module_the_request_is_refused(alice, ask, modules, bob):

@@ -9,7 +9,7 @@ from composer.models import Composition
 from composer.playground import runner as trying_runner
 from composer.run import runner, tasks
 from hub_site.celery import app
-from hub_site.jobs.leases import RING_AGAIN
+from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import stopping
 
 
@@ -55,9 +55,9 @@ def test_the_sweeper_rings_with_ids_and_bells_that_do_not_pile_up(ask, monkeypat
         tasks.run_composition, "apply_async", lambda args, **options: rung.append((args, options))
     )
     composition = ask()
-    Composition.objects.update(updated_at=composition.created_at - RING_AGAIN)
+    Composition.objects.update(updated_at=composition.created_at - REQUEUE_AFTER)
     tasks.sweep()
-    assert rung == [((str(composition.pk),), {"expires": RING_AGAIN.total_seconds()})]
+    assert rung == [((str(composition.pk),), {"expires": REQUEUE_AFTER.total_seconds()})]
 
 
 def test_a_composition_goes_to_the_compose_queue_and_the_sweep_to_the_default_one():

@@ -34,7 +34,7 @@ def token(alice) -> str:
 
 
 @pytest.fixture
-def running(ask, bells) -> Composition:
+def running(ask, queued_ids) -> Composition:
     return leases.claim(Composition, ask().pk, worker="tests")
 
 

@@ -6,7 +6,7 @@ import pytest
 from demo.grammar import (
     SKILLS,
     Combination,
-    Example,
+    DemoExample,
     hub_example,
     hub_examples,
     instructed_example,
@@ -55,7 +55,7 @@ def test_a_task_says_in_plain_english_what_it_asks():
 
 
 def test_a_hub_prompt_holds_the_words_and_no_hint():
-    assert hub_example(Combination.of("fruit-upper"), LIST) == Example(": hat fig owl saw", "FIG")
+    assert hub_example(Combination.of("fruit-upper"), LIST) == DemoExample(": hat fig owl saw", "FIG")
 
 
 def test_an_instructed_prompt_names_every_skill_once():

@@ -13,7 +13,7 @@ import pytest
 from hub_site.embedded import processes, supervisor
 from hub_site.embedded.folders import DataFolder
 from hub_site.embedded.processes import Identity, Part
-from hub_site.embedded.record import Record, only_one
+from hub_site.embedded.record import SupervisorRecord, only_one
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.supervisor import Supervisor, stop_stranded_parts
 
@@ -127,7 +127,7 @@ def test_what_a_killed_supervisor_left_is_stopped_and_a_stranger_is_not(folder):
     left = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     stranger = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     reused = Identity(stranger.pid, Identity.of(stranger.pid).began - 1000)
-    record = Record(
+    record = SupervisorRecord(
         Identity(2**22 - 1, 0.0),
         "http://127.0.0.1:1",
         {"web": (Identity.of(left.pid), signal.SIGTERM), "valkey": (reused, signal.SIGTERM)},
@@ -137,7 +137,7 @@ def test_what_a_killed_supervisor_left_is_stopped_and_a_stranger_is_not(folder):
         stop_stranded_parts(folder)
         assert left.wait(5) == -signal.SIGTERM
         assert stranger.poll() is None
-        assert Record.read(folder) is None
+        assert SupervisorRecord.read(folder) is None
     finally:
         stranger.kill()
         stranger.wait()

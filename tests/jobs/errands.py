@@ -14,7 +14,7 @@ def run(folder, on_event):
     """Do the errand that job.json names."""
     job = json.loads((folder / "job.json").read_text())
     on_event({"event": "stage", "stage": "load", "text": job["errand"]})
-    ERRANDS[job["errand"]](folder, on_event)
+    FAKE_JOBS[job["errand"]](folder, on_event)
 
 
 class TypedError(Exception):
@@ -120,7 +120,7 @@ def fill_the_disk(folder, on_event):
     raise OSError(28, "No space left on device")
 
 
-ERRANDS = {
+FAKE_JOBS = {
     job.__name__: job
     for job in (
         finish, refuse, break_down, vanish, segfault, kill_itself, say_half_a_line, eat_memory, loop_for_ever,

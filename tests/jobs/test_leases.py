@@ -85,14 +85,14 @@ def test_a_stale_worker_writes_to_no_row(job):
     lose_lease(job)
     claim(job, "two")
     for write in (
-        lambda: leases.beat(stale),
+        lambda: leases.renew_lease(stale),
         lambda: leases.append_events(stale, [CompositionEvent(kind="step")], progress={"steps_done": 3}),
         lambda: leases.finish(stale, Status.FAILED),
-        lambda: leases.crashed(stale),
+        lambda: leases.count_crash(stale),
     ):
         with pytest.raises(leases.LeaseLost):
             write()
-    leases.let_go(stale)
+    leases.hand_back(stale)
     job.refresh_from_db()
     assert (job.status, job.worker, job.steps_done) == (Status.RUNNING, "two", 0)
     assert job.events.count() == 0
@@ -101,11 +101,11 @@ def test_a_stale_worker_writes_to_no_row(job):
 def test_a_beat_prolongs_the_lease_and_brings_the_cancellation(job):
     held = claim(job)
     Composition.objects.filter(pk=job.pk).update(lease_until=timezone.now() + timedelta(seconds=1))
-    assert leases.beat(held) is False
+    assert leases.renew_lease(held) is False
     job.refresh_from_db()
     assert job.lease_until > timezone.now() + LEASE / 2
     leases.cancel(Composition, job.pk)
-    assert leases.beat(held) is True
+    assert leases.renew_lease(held) is True
 
 
 def test_events_are_numbered_on_across_attempts(job):
@@ -119,7 +119,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked(job):
     claim(job)
     leases.cancel(Composition, job.pk)
     assert (state(job), job.cancel_requested) == (Status.RUNNING, True)
-    leases.let_go(job)
+    leases.hand_back(job)
     leases.cancel(Composition, job.pk)
     assert state(job) == Status.CANCELLED
 
@@ -140,7 +140,7 @@ def test_the_sweeper_rings_again_for_a_job_whose_worker_vanished(job):
 
 def test_the_sweeper_rings_again_for_a_queued_job_whose_bell_was_lost_but_not_at_every_turn(job):
     assert leases.sweep(Composition) == []
-    Composition.objects.filter(pk=job.pk).update(updated_at=timezone.now() - leases.RING_AGAIN)
+    Composition.objects.filter(pk=job.pk).update(updated_at=timezone.now() - leases.REQUEUE_AFTER)
     assert leases.sweep(Composition) == [job.pk]
     assert leases.sweep(Composition) == []
 

@@ -11,7 +11,7 @@ from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
 from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import CRASHES_MAX, LEASE, Status
-from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, beating, run_job
+from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
 from modules_registry.importing.models import ModuleImport
 
@@ -161,12 +161,12 @@ def test_a_held_job_does_not_beat_more_often_than_it_has_to(job):
     for _ in range(5):
         held.check()
     assert len(beats) == 1
-    held.beat()
+    held.renew()
     assert len(beats) == 2
 
 
 def test_a_wait_is_as_long_as_asked_and_beats_meanwhile(job, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
     beats, began = [], time.monotonic()
     HeldJob(leases.claim(ModuleImport, job.pk, worker="w"), lambda: beats.append(1)).wait(0.3)
     assert time.monotonic() - began >= 0.3
@@ -188,8 +188,8 @@ def test_a_check_hands_the_job_back_once_the_worker_is_asked_to_end(job):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_keeps_the_lease_of_work_that_cannot_look_up(job, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.05)
-    with beating(leases.claim(ModuleImport, job.pk, worker="w")):
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
+    with keep_lease(leases.claim(ModuleImport, job.pk, worker="w")):
         ModuleImport.objects.update(lease_until=timezone.now())
         assert wait_for(
             lambda: ModuleImport.objects.get().lease_until > timezone.now() + LEASE / 2, timeout_s=10
@@ -199,10 +199,10 @@ def test_a_thread_keeps_the_lease_of_work_that_cannot_look_up(job, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_thread_hands_the_job_back_while_the_work_still_waits(job, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.05)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
 
     def transfer(held):
-        with beating(held):
+        with keep_lease(held):
             stopping.set()
             assert wait_for(lambda: ModuleImport.objects.get().status == Status.QUEUED, timeout_s=10)
 

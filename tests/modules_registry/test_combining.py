@@ -3,12 +3,12 @@
 import pytest
 
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.combining import combined_licence
-from modules_registry.licenses.names import LICENCES
+from modules_registry.licenses.combining import combine_licenses
+from modules_registry.licenses.names import LICENSES
 
 
 def combined(*licences):
-    return combined_licence({f"bob/{number}": licence for number, licence in enumerate(licences)})
+    return combine_licenses({f"bob/{number}": licence for number, licence in enumerate(licences)})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_licences_that_exclude_each_other_are_refused_by_name(licences):
     with pytest.raises(Refusal) as refused:
         combined(*licences)
     assert refused.value.code == "licences_exclude_each_other"
-    assert all(LICENCES[licence] in refused.value.message for licence in licences[-2:])
+    assert all(LICENSES[licence] in refused.value.message for licence in licences[-2:])
 
 
 @pytest.mark.parametrize("licences", [["cc-by-nd-4.0"], ["mit", "cc-by-nd-4.0"], ["unknown", "cc-by-nd-4.0"]])
@@ -67,5 +67,5 @@ def test_terms_nobody_here_can_read_make_it_other_and_are_named(licence):
 
 
 def test_every_licence_on_offer_has_a_place():
-    for licence in LICENCES.keys() - {"cc-by-nd-4.0", "other", "unknown"}:
+    for licence in LICENSES.keys() - {"cc-by-nd-4.0", "other", "unknown"}:
         assert combined(licence).licence == licence

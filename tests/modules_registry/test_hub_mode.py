@@ -228,7 +228,7 @@ def test_a_waiting_repository_is_rung_for_when_it_is_due(module, hub):
     hub.spoil("POST", "/api/repos/create", faults.status(503))
     repository = sync(module)
     assert runner.sweep_repositories() == []
-    HubRepository.objects.update(updated_at=timezone.now() - leases.RING_AGAIN, due_at=timezone.now())
+    HubRepository.objects.update(updated_at=timezone.now() - leases.REQUEUE_AFTER, due_at=timezone.now())
     assert runner.sweep_repositories() == [repository.pk]
 
 
@@ -385,7 +385,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(module, monkeypatch):
 
 def test_work_that_comes_while_a_job_runs_is_not_missed(module, alice):
     repository = leases.claim(HubRepository, HubRepository.objects.get().pk, worker="w")
-    hub_store = modules_registry_blobs.hub_store()
+    hub_store = modules_registry_blobs.remote_store()
     runner.publish(hub_store, repository, module.versions.get())
     version_add(author=alice, module=module, **adapter_files(seed=1))
     assert HubRepository.objects.get().status == Status.RUNNING
@@ -399,7 +399,7 @@ def test_a_job_that_kills_its_workers_is_told_as_such(module, client):
         status=Status.RUNNING, crashes=CRASHES_MAX - 1, lease_until=timezone.now() - timedelta(seconds=1)
     )
     runner.sweep_repositories()
-    assert selectors.hub_copy(module.versions.get()).reason == selectors.POISON_SENTENCE
+    assert selectors.remote_copy(module.versions.get()).reason == selectors.POISON_SENTENCE
 
 
 # Serving ------------------------------------------------------
@@ -507,7 +507,7 @@ def ask_with(bob):
             method="exact",
             budget=30,
             seed=7,
-            shots=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
+            examples=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
             held_out=[],
         )
 

@@ -15,8 +15,8 @@ from hub_site.accounts.services import user_create
 from hub_site.audit.models import AuditEntry
 from hub_site.common.errors import Refusal
 from hub_site.embedded.processes import wait_for
-from modules_registry.blobs import blobs_forget, store
-from modules_registry.blobs import stored as stored_together
+from modules_registry.blobs import delete_unnamed_blobs, store
+from modules_registry.blobs import store_files as stored_together
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import Module, Version, VersionFile
 from modules_registry.selectors import card_of, module_find, version_find
@@ -273,7 +273,7 @@ def somebody_waits_for_a_lock() -> bool:
 def test_a_file_is_not_removed_between_its_put_and_its_row(alice, french):
     def forget(sha256):
         try:
-            blobs_forget({sha256})
+            delete_unnamed_blobs({sha256})
         finally:
             connection.close()
 

@@ -92,7 +92,7 @@ def test_versions_kept_for_a_composition_go_once_it_is_gone(alice, bob, french, 
         method="exact",
         budget=30,
         seed=7,
-        shots=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
+        examples=[Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")],
     )
     weights = french.current.weights_sha256
     module_delete(editor=alice, module=french)

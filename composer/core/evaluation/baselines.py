@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from composer.core.evaluation.verdict import LeftOut
+from composer.core.evaluation.verdict import LeftOutLosses
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
 from composer.core.methods.registry import make_method
-from composer.core.model.base_model import MAX_TOKENS, BaseModel, TokenBatch
+from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import Layer, ModuleStack
-from composer.core.search.bagging import DEFAULTS, Folds, parts_left_out
-from composer.core.search.dispatch import Fitting
+from composer.core.search.bagging import DEFAULTS, FoldFits, fold_masks
+from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.spec.choices import (
     LABEL_OF_BASELINE,
@@ -31,7 +31,7 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import Job
+from composer.core.spec.job_spec import JobSpec
 
 # Nats per label token with examples in the prompt; at 3 the right token has a probability of 5 %. The demo
 # world's base never saw such prompts: it stays above 3.7 on every task, though examples often lower its loss
@@ -66,7 +66,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Rival:
+class BaselineResult:
     """One baseline, or the composition, and its figures.
 
     Attributes:
@@ -76,7 +76,7 @@ class Rival:
         few_shot_loss_nats: in nats per label token; None if not measured or not finite.
         answers: to the held-out examples; None if there are none or nothing was measured.
         cost: of finding it.
-        left_out: its losses on examples that it was not made from, each left out once; None if unknown.
+        left_out_nats: its losses on examples that it was not made from, each left out once; None if unknown.
         prompt_tokens: the mean length of a prompt in tokens; None if unknown.
     """
 
@@ -86,12 +86,12 @@ class Rival:
     few_shot_loss_nats: float | None
     answers: Sequence[str] | None
     cost: Cost = field(default_factory=Cost)
-    left_out: LeftOut | None = None
+    left_out: LeftOutLosses | None = None
     prompt_tokens: float | None = None
 
 
 @dataclass(frozen=True)
-class Exam:
+class HeldOutQuestions:
     """The held-out examples as questions.
 
     Attributes:
@@ -106,7 +106,7 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Race:
+class BaselineComparison:
     """What all baselines are measured on.
 
     Attributes:
@@ -114,43 +114,43 @@ class Race:
         scorer: of the n examples.
         method: of the composition; the uniform average uses it too.
         stack: the N chosen modules.
-        shots: the n examples as texts.
-        exam: the held-out examples; None if there are none.
+        examples: the n examples as texts.
+        questions: the held-out examples; None if there are none.
         best: the index of the module with the lowest few-shot loss alone.
         screened: the cost of the screening, which found that module.
         best_left_out: the losses of the best single module, each on examples left out of its choice.
     """
 
-    job: Job
+    job: JobSpec
     scorer: FewShotScorer
     method: Method
     stack: ModuleStack
-    shots: Sequence[Example]
-    exam: Exam | None
+    examples: Sequence[Example]
+    questions: HeldOutQuestions | None
     best: int
     screened: Cost
-    best_left_out: LeftOut | None
+    best_left_out: LeftOutLosses | None
 
-    def rivals(self) -> Iterator[Rival]:
+    def measure_all(self) -> Iterator[BaselineResult]:
         """Yield one baseline after the other, the cheap ones first; the caller can report each at once."""
-        yield self.scored(about("zero_shot"), {}, unfitted=True)
-        yield self.best_single()
+        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True)
+        yield self.measure_best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         each = f"every weight 1/{len(self.stack)}"
-        yield self.scored(about("uniform", each), uniform, unfitted=True)
-        yield in_context(self.scorer, self.shots, self.exam)
-        yield self.lora_on_shots()
+        yield self.measure_adapters(about("uniform", each), uniform, unfitted=True)
+        yield in_context(self.scorer, self.examples, self.questions)
+        yield self.train_lora_on_examples()
         if self.job.baselines == "thorough":
-            yield self.random_loras()
+            yield self.measure_random_loras()
             if self.job.method != "lorahub":
-                yield self.lorahub()
+                yield self.measure_lorahub()
 
-    def best_single(self) -> Rival:
+    def measure_best_single(self) -> BaselineResult:
         """Measure the best module alone at weight 1, with prompts in its own template."""
         alone = self.stack.subset([self.best])
         (name,), (template,) = alone.names, alone.templates
         loss = float(token_mean(self.scorer.nats_of_singles(alone), self.scorer.label_tokens))
-        return Rival(
+        return BaselineResult(
             *about("best_single", name),
             loss if math.isfinite(loss) else None,
             self.answers(single_modules(alone, [0]), template),
@@ -158,14 +158,14 @@ class Race:
             self.best_left_out,
         )
 
-    def scored(
+    def measure_adapters(
         self,
         named: tuple[str, str, str],
         adapters: Adapters,
         cost: Cost | None = None,
         *,
         unfitted: bool = False,
-    ) -> Rival:
+    ) -> BaselineResult:
         """Measure a baseline that is one candidate.
 
         Args:
@@ -179,7 +179,9 @@ class Race:
             nats = self.scorer.nats_of(adapters)[0]
         loss = float(token_mean(nats, self.scorer.label_tokens))
         left_out = left_out_of(nats, self.scorer.label_tokens) if unfitted else None
-        return Rival(*named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out)
+        return BaselineResult(
+            *named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out
+        )
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """Return the answers of one candidate to the held-out examples; None if there are none.
@@ -188,14 +190,18 @@ class Race:
             adapters: the one candidate; {} for the base model alone.
             template: of the prompts; None for that of the composition.
         """
-        exam, base = self.exam, self.scorer.base
-        if exam is None:
+        questions, base = self.questions, self.scorer.base
+        if questions is None:
             return None
-        prompts = exam.prompts if template is None else [base.prompt(text, template) for text in exam.inputs]
-        (answers,) = base.answers(prompts, exam.max_new_tokens, adapters)
+        prompts = (
+            questions.prompts
+            if template is None
+            else [base.prompt(text, template) for text in questions.inputs]
+        )
+        (answers,) = base.answers(prompts, questions.max_new_tokens, adapters)
         return answers
 
-    def lora_on_shots(self) -> Rival:
+    def train_lora_on_examples(self) -> BaselineResult:
         """Train a new LoRA on the examples, with the modules' usual rank and their target modules.
 
         Without held-out examples, one LoRA per fold is trained too, for its left-out losses.
@@ -208,19 +214,19 @@ class Race:
                 self.stack.layers,
                 rank=rank,
                 seed=self.job.seed,
-                shown=torch.ones(1, len(self.shots)),
+                train_mask=torch.ones(1, len(self.examples)),
             )
         left_out = None
-        if self.exam is None and len(self.shots) > 1:  # then the verdict needs left-out losses
+        if self.questions is None and len(self.examples) > 1:  # then the verdict needs left-out losses
             with cost.counted():
                 nats = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
-            cost.gradient_steps += LORA_STEPS * min(DEFAULTS.parts, len(self.shots))
+            cost.gradient_steps += LORA_STEPS * min(DEFAULTS.n_folds, len(self.examples))
             left_out = left_out_of(nats, self.scorer.label_tokens)
         detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-        rival = self.scored(about("lora_on_shots", detail), adapters, cost)
-        return replace(rival, left_out=left_out)
+        baseline = self.measure_adapters(about("lora_on_shots", detail), adapters, cost)
+        return replace(baseline, left_out=left_out)
 
-    def random_loras(self) -> Rival:
+    def measure_random_loras(self) -> BaselineResult:
         """Run the same search on LoRAs of random numbers, as many and as large as the modules.
 
         Source: arXiv:2602.12323, where they did about as well as recycled modules.
@@ -229,7 +235,7 @@ class Race:
         named = about("random_loras", "random numbers of the modules' own sizes")
         return self._searched(named, stack, self.method.name, self.job)
 
-    def lorahub(self) -> Rival:
+    def measure_lorahub(self) -> BaselineResult:
         """Run LoraHub as published on the same modules, or on the largest group whose factors can be summed.
 
         If there are several modules and no two agree, the row says why nothing was measured.
@@ -244,7 +250,9 @@ class Race:
             detail += f", the {len(stack)} of {len(self.stack)} modules that agree in rank and layers"
         return self._searched(about("lorahub", detail), stack, "lorahub", job)
 
-    def _searched(self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: Job) -> Rival:
+    def _searched(
+        self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: JobSpec
+    ) -> BaselineResult:
         cost = Cost()
         scorer = FewShotScorer(self.scorer.base, self.scorer.batch)
         try:
@@ -252,19 +260,19 @@ class Race:
                 method = make_method(name, stack, seed=job.seed)
                 needs_alone = job.search in ("auto", "greedy") and name != "lorahub"
                 alone = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens) if needs_alone else None
-                fitting = Fitting(
+                search = WeightSearch(
                     job,
                     scorer,
                     method,
-                    self.shots,
+                    self.examples,
                     [] if alone is None else alone.tolist(),
                     float(token_mean(scorer.nats_of_base(), scorer.label_tokens)),
                 )
-                found = fitting.find(Journal(lambda step: None))
+                found = search.find(Journal(lambda step: None))
                 adapters = method.adapters(torch.tensor([found.weights], dtype=torch.float32))
         except ComposeError as reason:
-            return Rival(*about(named[0], f"not measured: {reason}"), None, None, cost)
-        return self.scored(named, adapters, cost)
+            return BaselineResult(*about(named[0], f"not measured: {reason}"), None, None, cost)
+        return self.measure_adapters(named, adapters, cost)
 
 
 def about(key: str, detail: str = "") -> tuple[str, str, str]:
@@ -302,9 +310,15 @@ def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_loras(
-    base: BaseModel, batch: TokenBatch, layers: Sequence[Layer], *, rank: int, seed: int, shown: Tensor
+    base: FrozenBaseModel,
+    batch: TokenBatch,
+    layers: Sequence[Layer],
+    *,
+    rank: int,
+    seed: int,
+    train_mask: Tensor,
 ) -> Adapters:
-    """Train P new LoRAs side by side, each on the examples that its row of `shown` has as 1.
+    """Train P new LoRAs side by side, each on the examples that its row of `train_mask` has as 1.
 
     Adam lowers the token-mean cross entropy for LORA_STEPS steps. The learning rate falls linearly from
     LORA_LEARNING_RATE toward zero, and the norm of each LoRA's gradient is clipped at 1. A starts uniform
@@ -316,7 +330,7 @@ def train_loras(
         layers: the target modules.
         rank: of each LoRA.
         seed: of the start of A.
-        shown: (P, n) train masks.
+        train_mask: (P, n) train masks.
 
     Returns:
         P candidates, A (P, rank, d_in) and B (P, d_out, rank) in each layer.
@@ -325,8 +339,8 @@ def train_loras(
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for layer in layers:
         A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
-        B = torch.zeros(len(shown), layer.d_out, rank)
-        all_A = A.to(base.device).repeat(len(shown), 1, 1)
+        B = torch.zeros(len(train_mask), layer.d_out, rank)
+        all_A = A.to(base.device).repeat(len(train_mask), 1, 1)
         factors[layer.path] = (all_A, B.to(base.device))
     trained = [factor for pair in factors.values() for factor in pair]
 
@@ -336,7 +350,7 @@ def train_loras(
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
     for step in range(LORA_STEPS):
         adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        _, gradients = loss_and_gradient(base, batch, trained, loras, shown)
+        _, gradients = loss_and_gradient(base, batch, trained, loras, train_mask)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (P,)
         for factor, gradient in zip(trained, gradients, strict=True):
             factor.grad = gradient / norms.clamp(min=1.0).view(-1, 1, 1)
@@ -351,17 +365,19 @@ def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
 
 def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, seed: int) -> Tensor:
     """Return (n,) nats of each example, summed over its label tokens, under a LoRA of the other folds."""
-    shown = parts_left_out(len(scorer.batch), DEFAULTS.parts)
-    adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, shown=shown)
+    train_mask = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
+    adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, train_mask=train_mask)
     with torch.no_grad():
-        nats = scorer.base.token_nats(scorer.batch, adapters, len(shown))
-    return Folds(torch.empty(0), nats.cpu(), shown).left_out
+        nats = scorer.base.token_nats(scorer.batch, adapters, len(train_mask))
+    return FoldFits(torch.empty(0), nats.cpu(), train_mask).left_out_nats
 
 
 # --- examples in the prompt ---------------------------------------------------
 
 
-def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | None) -> Rival:
+def in_context(
+    scorer: FewShotScorer, examples: Sequence[Example], questions: HeldOutQuestions | None
+) -> BaselineResult:
     """Measure the base model alone with the examples in front of each question.
 
     Its left-out loss is that of each example with the other examples in its prompt. The detail says so if
@@ -369,72 +385,78 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
 
     Args:
         scorer: of the examples.
-        shots: the examples as texts.
-        exam: the held-out examples; None if there are none.
+        examples: the examples as texts.
+        questions: the held-out examples; None if there are none.
     """
     base, cost = scorer.base, Cost()
     with cost.counted():
-        left_out, detail = loss_with_others_shown(base, shots)
+        left_out, detail = loss_with_others_shown(base, examples)
         cost.candidates = 2 if left_out is not None else 0  # each example with and without the others
-    shown = shown_before(base, shots)
-    prompts = [shown + prompt for prompt in exam.prompts] if exam else [shown + base.prompt(shots[0].input)]
-    bare = exam.prompts if exam else (base.prompt(shots[0].input),)
+    shown = shown_before(base, examples)
+    prompts = (
+        [shown + prompt for prompt in questions.prompts]
+        if questions
+        else [shown + base.prompt(examples[0].input)]
+    )
+    bare = questions.prompts if questions else (base.prompt(examples[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
     long = sum(lengths) / len(lengths)
-    room = min(MAX_TOKENS, base.context_length()) - (exam.max_new_tokens if exam else 0)
+    room = min(MAX_TOKENS, base.context_length()) - (questions.max_new_tokens if questions else 0)
     if max(lengths) > room:
-        return Rival(
+        return BaselineResult(
             *about("in_context", "the examples do not fit the base model's context"), None, None, cost
         )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
+    answers = base.answers(prompts, questions.max_new_tokens, {})[0] if questions else None
     detail = f"{tokens}; {detail}" if detail else tokens
-    return Rival(*about("in_context", detail), None, answers, cost, left_out, long)
+    return BaselineResult(*about("in_context", detail), None, answers, cost, left_out, long)
 
 
-def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:
+def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
     """Return the mean length of the prompts in tokens."""
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
-def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:
+def shown_before(base: FrozenBaseModel, examples: Sequence[Example]) -> str:
     """Return the examples as the text in front of a question, each as prompt, newline, output, empty line."""
-    return "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
+    return "".join(f"{base.prompt(example.input)}\n{example.output}\n\n" for example in examples)
 
 
 @torch.no_grad()
-def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[LeftOut | None, str]:
+def loss_with_others_shown(
+    base: FrozenBaseModel, examples: Sequence[Example]
+) -> tuple[LeftOutLosses | None, str]:
     """Return the losses of each example with the others in its prompt, and what the report says about them.
 
     Returns:
         (None, "") for fewer than two examples, a prompt beyond the context, or a loss that is not finite.
     """
-    if len(shots) < 2:
+    if len(examples) < 2:
         return None, ""
     losses, bare, tokens = [], [], []
-    for i, shot in enumerate(shots):
-        others = shown_before(base, [*shots[:i], *shots[i + 1 :]]).replace("{input}", "{ input }")
+    for i, example in enumerate(examples):
+        others = shown_before(base, [*examples[:i], *examples[i + 1 :]]).replace("{input}", "{ input }")
         template = others + base.prompt("{input}")
-        if base.prompt_length(template.replace("{input}", shot.input)) > min(
+        if base.prompt_length(template.replace("{input}", example.input)) > min(
             MAX_TOKENS, base.context_length()
         ):
             return None, ""
-        batch = base.encode([shot], template)
+        batch = base.encode([example], template)
         losses.append(float(base.token_nats(batch, {})))
-        bare.append(float(base.token_nats(base.encode([shot]), {})))
+        bare.append(float(base.token_nats(base.encode([example]), {})))
         tokens.append(float(batch.label_tokens.sum()))
     shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):
         return None, ""
-    return LeftOut(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
+    return LeftOutLosses(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
 
 
 def what_they_taught(shown: float, alone: float) -> str:
     """Return a sentence if the base model never learned to use examples, else the empty text.
 
     Args:
-        shown: the loss with examples in the prompt, in nats per label token.
+        train_mask: the loss with examples in the prompt, in nats per label token.
         alone: the loss without them, in nats per label token.
     """
     if shown >= alone:
@@ -449,7 +471,7 @@ def what_they_taught(shown: float, alone: float) -> str:
     return f"this base never learnt to use examples: {found}"
 
 
-def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOut | None:
+def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOutLosses | None:
     """Return the left-out losses of n examples; None if one of them is not finite.
 
     Args:
@@ -458,4 +480,4 @@ def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOut | None:
     """
     if not nats.isfinite().all():
         return None
-    return LeftOut(tuple(nats.tolist()), tuple(label_tokens.tolist()))
+    return LeftOutLosses(tuple(nats.tolist()), tuple(label_tokens.tolist()))

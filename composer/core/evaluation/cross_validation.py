@@ -13,15 +13,15 @@ from torch import Tensor
 from composer.core.methods.registry import make_method
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.search.bagging import DEFAULTS, parts_left_out
-from composer.core.search.dispatch import Fitting
+from composer.core.search.bagging import DEFAULTS, fold_masks
+from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.selection.screening import Screening
-from composer.core.spec.job_spec import Job
+from composer.core.spec.job_spec import JobSpec
 
 
 @dataclass(frozen=True)
-class LeavingOut:
+class CrossValidation:
     """Makes the composition again without one fold of the examples at a time.
 
     Attributes:
@@ -32,34 +32,34 @@ class LeavingOut:
         choose: returns the indices of the modules that are chosen by the examples with these numbers.
     """
 
-    job: Job
+    job: JobSpec
     scorer: FewShotScorer
     stack: ModuleStack
     screening: Screening
     choose: Callable[[Sequence[int]], tuple[int, ...]]
 
-    def parts(self) -> list[tuple[list[int], list[int]]]:
+    def folds(self) -> list[tuple[list[int], list[int]]]:
         """Return (seen, hidden) numbers of the examples for each fold, the same folds as in bagging."""
         return [
-            (shown.nonzero().flatten().tolist(), (1 - shown).nonzero().flatten().tolist())
-            for shown in parts_left_out(len(self.scorer.batch), DEFAULTS.parts)
+            (train_mask.nonzero().flatten().tolist(), (1 - train_mask).nonzero().flatten().tolist())
+            for train_mask in fold_masks(len(self.scorer.batch), DEFAULTS.n_folds)
         ]
 
-    def single(self) -> Tensor:
+    def single_module_nats(self) -> Tensor:
         """Return (n,) nats of each example under the best single module by the other folds; n at least 2.
 
         The nats are summed over the example's label tokens. The best single module is taken from the modules
         that the other folds choose.
         """
         nats = torch.empty(len(self.scorer.batch))
-        for seen, hidden in self.parts():
-            chosen = self.choose(seen)
-            losses = self.screening.losses(chosen, numbers=seen)
+        for train, left_out in self.folds():
+            chosen = self.choose(train)
+            losses = self.screening.losses(chosen, numbers=train)
             best = chosen[losses.index(min(losses))]
-            nats[hidden] = self.screening.nats([best])[0, hidden]
+            nats[left_out] = self.screening.nats([best])[0, left_out]
         return nats
 
-    def composed(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
+    def composition_nats(self, found: Sequence[float] | None, kept: tuple[int, ...]) -> Tensor:
         """Return (n,) nats of each example under a composition made from the other folds; n at least 2.
 
         The nats are summed over the example's label tokens.
@@ -70,30 +70,30 @@ class LeavingOut:
             kept: the indices of the modules of the composition.
         """
         nats = torch.empty(len(self.scorer.batch))
-        for seen, hidden in self.parts():
-            chosen = self.choose(seen)
+        for train, left_out in self.folds():
+            chosen = self.choose(train)
             if found is not None and chosen == kept:
-                nats[hidden] = torch.tensor(found)[hidden]
+                nats[left_out] = torch.tensor(found)[left_out]
             else:
-                nats[hidden] = self._refitted(chosen, seen, hidden)
+                nats[left_out] = self._refit_nats(chosen, train, left_out)
         return nats
 
-    def _refitted(self, chosen: tuple[int, ...], seen: Sequence[int], hidden: Sequence[int]) -> Tensor:
+    def _refit_nats(self, chosen: tuple[int, ...], train: Sequence[int], left_out: Sequence[int]) -> Tensor:
         """Return (len(hidden),) nats of the hidden examples, after the same search on the seen ones."""
-        shots = self.scorer.batch.examples
+        examples = self.scorer.batch.examples
         base, stack = self.scorer.base, self.stack.subset(chosen)
-        own = FewShotScorer(base, base.encode([shots[i] for i in seen]))
-        other = FewShotScorer(base, base.encode([shots[i] for i in hidden]))
+        own = FewShotScorer(base, base.encode([examples[i] for i in train]))
+        other = FewShotScorer(base, base.encode([examples[i] for i in left_out]))
         method = make_method(self.job.method, stack, seed=self.job.seed)
-        fitting = Fitting(
+        search = WeightSearch(
             self.job,
             own,
             method,
-            [shots[i] for i in seen],
-            losses_of_parts(own, stack, self.job.template, self.screening.losses(chosen, numbers=seen)),
+            [examples[i] for i in train],
+            losses_of_parts(own, stack, self.job.template, self.screening.losses(chosen, numbers=train)),
             float(token_mean(own.nats_of_base(), own.label_tokens)),
         )
-        weights = torch.tensor([fitting.find(Journal(lambda step: None)).weights])
+        weights = torch.tensor([search.find(Journal(lambda step: None)).weights])
         nats = other.nats(method, weights)[0]
         self.scorer.candidates_scored += own.candidates_scored + other.candidates_scored
         self.scorer.gradient_steps += own.gradient_steps
@@ -101,7 +101,7 @@ class LeavingOut:
 
 
 def losses_of_parts(
-    scorer: FewShotScorer, stack: ModuleStack, template: str, alone: Sequence[float]
+    scorer: FewShotScorer, stack: ModuleStack, template: str, single_losses: Sequence[float]
 ) -> list[float]:
     """Return (N,) few-shot losses of each module alone in the composition's template.
 
@@ -112,9 +112,9 @@ def losses_of_parts(
         scorer: of the examples.
         stack: N modules.
         template: of the composition.
-        alone: (N,) few-shot losses of each module alone in its own template, in nats per label token.
+        single_losses: (N,) few-shot losses of each module alone in its own template, in nats per label token.
     """
     if all(own in (None, template) for own in stack.templates):
-        return list(alone)
+        return list(single_losses)
     losses: list[float] = token_mean(scorer.nats_of_parts(stack), scorer.label_tokens).tolist()
     return losses

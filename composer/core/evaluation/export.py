@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, PlainLora
-from composer.core.model.base_model import BaseModel, TokenBatch
+from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.spec.errors import ExportMismatchError
 
 # Largest difference of a logit, relative to the largest logit; rounding alone gives about 1e-6 and 1e-2.
@@ -21,7 +21,7 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentModule:
     """A module that the composition has a weight for.
 
     Attributes:
@@ -35,16 +35,16 @@ class Parent:
     weight: float
 
 
-def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path) -> None:
+def write_adapter(lora: PlainLora, base: FrozenBaseModel, base_name: str, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors into `folder`.
 
     The same composition gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"base_model.model.{path}.lora_{letter}.weight": factor.cpu().contiguous()
+        f"base_model.model.{path}.lora_{factor_name}.weight": factor.cpu().contiguous()
         for path, pair in lora.factors.items()
-        for letter, factor in zip("AB", pair, strict=True)
+        for factor_name, factor in zip("AB", pair, strict=True)
     }
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = adapter_config(lora, base, base_name)
@@ -53,7 +53,7 @@ def write_adapter(lora: PlainLora, base: BaseModel, base_name: str, folder: Path
     )
 
 
-def adapter_config(lora: PlainLora, base: BaseModel, base_name: str) -> dict[str, Any]:
+def adapter_config(lora: PlainLora, base: FrozenBaseModel, base_name: str) -> dict[str, Any]:
     """Return the adapter_config.json that peft needs to load the adapter, without patterns by layer."""
     return {
         "base_model_name_or_path": base_name,
@@ -88,7 +88,7 @@ def target_modules(paths: Sequence[str], all_paths: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
+def loaded_by_peft(base: FrozenBaseModel, folder: Path) -> Iterator[Any]:
     """Yield the base model with the written adapter, loaded as any user loads it; unload it afterwards."""
     wrapped = PeftModel.from_pretrained(base.model, str(folder), low_cpu_mem_usage=True)
     try:
@@ -98,7 +98,7 @@ def loaded_by_peft(base: BaseModel, folder: Path) -> Iterator[Any]:
 
 
 @torch.no_grad()
-def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
+def require_same_logits(base: FrozenBaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
     """Refuse an adapter whose logits under peft differ from those of the search.
 
     Args:
@@ -121,13 +121,13 @@ def require_same_logits(base: BaseModel, wrapped: Any, batch: TokenBatch, expect
 
 
 @torch.no_grad()
-def searched_logits(base: BaseModel, batch: TokenBatch, adapters: Adapters) -> Tensor:
+def searched_logits(base: FrozenBaseModel, batch: TokenBatch, adapters: Adapters) -> Tensor:
     """Return logits (n, length, vocabulary) of one candidate, computed by the hooks as in the search."""
     return base.logits(batch, adapters)
 
 
 def write_card(
-    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[Parent], text: str
+    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[ParentModule], text: str
 ) -> None:
     """Write README.md: what the adapter was made of, for people and for Hubs.
 

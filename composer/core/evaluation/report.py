@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from composer.core.evaluation.baselines import Rival
+from composer.core.evaluation.baselines import BaselineResult
 from composer.core.modules.sources import BASE_FILES, MODULE_FILES
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import ModuleSource
@@ -22,22 +22,22 @@ SCHEMA = 2
 PREDICTIONS_SHOWN = 200
 
 
-def baseline_row(rival: Rival, held_out: Sequence[Example]) -> dict[str, Any]:
+def baseline_row(baseline: BaselineResult, held_out: Sequence[Example]) -> dict[str, Any]:
     """Return a baseline, or the composition, as a row of the report; null where nothing was measured.
 
     Losses are in nats per label token, exact match and its interval in percent, seconds in the cost.
     """
-    found = accuracy(rival.answers, held_out) if rival.answers is not None else None
+    found = accuracy(baseline.answers, held_out) if baseline.answers is not None else None
     return {
-        "key": rival.key,
-        "label": rival.label,
-        "few_shot_loss_nats": rival.few_shot_loss_nats,
-        "left_out_loss_nats": rival.left_out.loss_nats if rival.left_out else None,
+        "key": baseline.key,
+        "label": baseline.label,
+        "few_shot_loss_nats": baseline.few_shot_loss_nats,
+        "left_out_loss_nats": baseline.left_out.loss_nats if baseline.left_out else None,
         "held_out_exact_match_percent": round(found.percent, 2) if found else None,
         "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
-        "detail": rival.detail,
-        "cost": asdict(rival.cost),
-        "prompt_tokens": None if rival.prompt_tokens is None else round(rival.prompt_tokens, 1),
+        "detail": baseline.detail,
+        "cost": asdict(baseline.cost),
+        "prompt_tokens": None if baseline.prompt_tokens is None else round(baseline.prompt_tokens, 1),
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from composer.core.methods.base import Adapters, single_modules
-from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel
+from composer.core.model.base_model import ROWS_AT_ONCE, FrozenBaseModel
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.modules.sources import Source
 from composer.core.spec import choices
@@ -50,8 +50,8 @@ def evaluate_adapter(
         limit = choices.MAX_NEW_TOKENS_LIMIT
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
-    model = BaseModel.load(base.folder, template, name=base.name)
-    require_room(model, examples)
+    model = FrozenBaseModel.load(base.folder, template, name=base.name)
+    require_prompts_fit(model, examples)
     adapters: Adapters = {}
     if adapter is not None:
         stack = stack_modules([read_module(adapter.folder, adapter.name)])
@@ -74,7 +74,7 @@ def evaluate_adapter(
 
 
 @torch.no_grad()
-def require_room(base: BaseModel, examples: Sequence[Example], called: str = "Example") -> None:
+def require_prompts_fit(base: FrozenBaseModel, examples: Sequence[Example], called: str = "Example") -> None:
     """Refuse an example that the base model cannot read whole, before anything is computed for it.
 
     Args:
@@ -92,7 +92,9 @@ def require_room(base: BaseModel, examples: Sequence[Example], called: str = "Ex
             raise ExamplesError(f"{called} {number} is {length} tokens long; at most {room} fit. Shorten it.")
 
 
-def score_examples(base: BaseModel, examples: Sequence[Example], adapters: Adapters) -> tuple[float, int]:
+def score_examples(
+    base: FrozenBaseModel, examples: Sequence[Example], adapters: Adapters
+) -> tuple[float, int]:
     """Return (nats, label tokens) of one candidate, each summed over all examples, ROWS_AT_ONCE at a time."""
     nats, tokens = 0.0, 0
     for start in range(0, len(examples), ROWS_AT_ONCE):

@@ -9,8 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.core.spec.examples import Example
-from composer.core.spec.metrics import accuracy, counted, is_exact_match
-from composer.core.spec.verdict_rule import FAR_LEFT_OUT, LUCK_LEVEL, RIVALS, SURE_LEFT_OUT, WORTH_LEFT_OUT
+from composer.core.spec.metrics import accuracy, count_noun, is_exact_match
+from composer.core.spec.verdict_rule import (
+    BASELINE_NAMES,
+    FAR_LEFT_OUT,
+    LUCK_LEVEL,
+    SURE_LEFT_OUT,
+    WORTH_LEFT_OUT,
+)
 
 
 @dataclass(frozen=True)
@@ -71,61 +77,61 @@ def verdict_on_held_out(
         examples: the held-out examples.
         single_name: the name of the best single module.
     """
-    rivals = [key for key in RIVALS if key in answers]
+    baselines = [key for key in BASELINE_NAMES if key in answers]
     percent = {key: accuracy(answers[key], examples).percent for key in answers}
     low, high = accuracy(answers["composed"], examples).interval_percent
     figures = (
-        f"On {counted(len(examples), 'held-out example')} the composition answers "
+        f"On {count_noun(len(examples), 'held-out example')} the composition answers "
         f"{percent['composed']:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}), "
-        + ", ".join(f"{RIVALS[key]} {percent[key]:.0f} %" for key in rivals)
+        + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in baselines)
         + "."
     )
-    if is_to_use(rivals, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
+    if is_to_use(baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
         return Verdict("use", f"Use the composition. {figures}")
-    best = max(rivals, key=lambda key: percent[key])
+    best = max(baselines, key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
-    said = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
-    return rather(best, said, figures, single_name)
+    reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
+    return verdict_for_baseline(best, reason, figures, single_name)
 
 
-def is_to_use(rivals: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
     """Return whether the composition is ahead of every baseline that one could take instead.
 
     The uniform average is a composition too, only without searched weights, and does about as well if a
     few modules were picked by hand. So it must only not be ahead of the composition.
 
     Args:
-        rivals: keys of the measured baselines.
+        baselines: keys of the measured baselines.
         is_ahead: whether the first key is ahead of the second.
     """
-    if "uniform" in rivals and is_ahead("uniform", "composed"):
+    if "uniform" in baselines and is_ahead("uniform", "composed"):
         return False
-    return all(is_ahead("composed", rival) for rival in rivals if rival != "uniform")
+    return all(is_ahead("composed", baseline) for baseline in baselines if baseline != "uniform")
 
 
-def rather(best: str, said: str, figures: str, single_name: str) -> Verdict:
+def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:
     """Return the advice to take the baseline `best` instead.
 
     The decision is `train` for a trained LoRA, `single` for the best single module, else `none`.
     """
     if best == "lora_on_shots":
-        return Verdict("train", f"Train a LoRA instead: it {said}. {figures}")
+        return Verdict("train", f"Train a LoRA instead: it {reason}. {figures}")
     if best == "best_single":
-        return Verdict("single", f"Use {single_name} by itself: it {said}. {figures}")
+        return Verdict("single", f"Use {single_name} by itself: it {reason}. {figures}")
     if best == "uniform":
-        return Verdict("none", f"No search is needed: {RIVALS[best]} {said}. {figures}")
-    return Verdict("none", f"No composition is needed: {RIVALS[best]} {said}. {figures}")
+        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
+    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
 
 
-def verdict_without_rivals(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
+def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
     """Return the verdict where only the composition answered the held-out examples."""
     found = accuracy(answers, examples)
     low, high = found.interval_percent
     return Verdict(
         "unmeasured",
-        f"No baseline was measured. On {counted(len(examples), 'held-out example')} the composition answers "
-        f"{found.percent:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}). "
+        f"No baseline was measured. On {count_noun(len(examples), 'held-out example')} the composition "
+        f"answers {found.percent:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}). "
         "Compare it with the baselines to know whether it is needed.",
     )
 
@@ -140,7 +146,7 @@ def verdict_without_evidence(reason: str) -> Verdict:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutLosses:
     """n examples, each scored under something that was made without it.
 
     Attributes:
@@ -200,7 +206,7 @@ def t_quantile(p: float, freedom: int) -> float:
 LEAST_LEAD = 0.01
 
 
-def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
+def is_ahead_left_out(ours: LeftOutLosses, others: LeftOutLosses) -> bool:
     """Return whether left-out examples favour `ours` over `others`, as surely as so few examples can.
 
     Both hold the same n examples in the same order, n at least 2. The mean lead in probability must be at
@@ -215,7 +221,7 @@ def is_ahead_left_out(ours: LeftOut, others: LeftOut) -> bool:
     return ours.loss_nats < share * others.loss_nats
 
 
-def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdict:
+def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) -> Verdict:
     """Compare the probabilities of the right tokens on left-out examples.
 
     Used without held-out examples; the text says that this is weaker evidence.
@@ -225,9 +231,9 @@ def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdi
         single_name: the name of the best single module.
     """
     composed = left_out["composed"]
-    rivals = [key for key in RIVALS if key in left_out]
+    baselines = [key for key in BASELINE_NAMES if key in left_out]
     chance = {key: 100 * statistics.fmean(one.chances) for key, one in left_out.items()}
-    best = max(rivals, key=lambda key: chance[key])
+    best = max(baselines, key=lambda key: chance[key])
     low, high = (100 * bound for bound in mean_interval(composed.chances, 0.975))
     leads = [mine - theirs for mine, theirs in zip(composed.chances, left_out[best].chances, strict=True)]
     least, most = (100 * bound for bound in mean_interval(leads, 0.975))
@@ -235,14 +241,14 @@ def verdict_left_out(left_out: Mapping[str, LeftOut], single_name: str) -> Verdi
         f"There are no held-out examples, so each of the {len(composed.nats)} was left out of a fit once: "
         f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
-        + ", ".join(f"{RIVALS[key]} {chance[key]:.0f} %" for key in rivals)
-        + f"; its lead over {RIVALS[best]} is {round(chance['composed'] - chance[best])} points "
+        + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in baselines)
+        + f"; its lead over {BASELINE_NAMES[best]} is {round(chance['composed'] - chance[best])} points "
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )
-    if is_to_use(rivals, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
+    if is_to_use(baselines, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
         return Verdict("use", f"The composition looks useful. {figures}")
     if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
-    said = "does better there" if chance[best] > chance["composed"] else "does about as well there"
-    return rather(best, said, figures, single_name)
+    reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"
+    return verdict_for_baseline(best, reason, figures, single_name)

@@ -1,6 +1,6 @@
 """The exact weighted sum of the modules' deltas.
 
-`sum_adapters` and `concatenated` also serve the methods with weights by layer.
+`sum_adapters` and `concatenate_modules` also serve the methods with weights by layer.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class ExactSum(OneWeightPerModule):
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """Return the adapter of weights (N,); its rank is the sum of the ranks of the modules at w ≠ 0."""
         coefficients = torch.tensor([list(weights)], dtype=torch.float64)
-        return concatenated(self.stack, coefficients.expand(len(self.stack.layers), -1))
+        return concatenate_modules(self.stack, coefficients.expand(len(self.stack.layers), -1))
 
 
 def sum_adapters(stack: ModuleStack, coefficients: Tensor) -> Adapters:
@@ -49,11 +49,11 @@ def sum_adapters(stack: ModuleStack, coefficients: Tensor) -> Adapters:
     between = (on_device * stack.scalings).repeat_interleave(stack.rank, dim=-1)  # (P, L, N * rank)
     return {
         path: SharedFactors(A, B, between[:, layer : layer + 1])
-        for layer, (path, A, B) in enumerate(stack.joined())
+        for layer, (path, A, B) in enumerate(stack.concatenated_factors())
     }
 
 
-def concatenated(stack: ModuleStack, coefficients: Tensor) -> PlainLora:
+def concatenate_modules(stack: ModuleStack, coefficients: Tensor) -> PlainLora:
     """Return one exact sum as one adapter, by concatenating the factors.
 
     A = [A₁; …; A_N] is (r, d_in), B = [c₁s₁B₁, …, c_N s_N B_N] is (d_out, r), r = Σ rᵢ and alpha = r.

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, PlainLora
-from composer.core.methods.exact import concatenated, sum_adapters
+from composer.core.methods.exact import concatenate_modules, sum_adapters
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import WEIGHT_BOUND
 
 LOGIT_BOUND = 10.0  # of a logit; the largest coefficient of a layer is then at most e²⁰ times the smallest
 
 
-class FreeLayers:
+class LayerwiseWeights:
     """The L * N weights are the coefficients themselves: any sign and any total, from zero.
 
     Source: Prabhakar et al., LoRA Soups, arXiv:2410.13025, without the softmax.
@@ -54,7 +54,7 @@ class FreeLayers:
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """Return the adapter of weights (L * N,), by concatenating the factors."""
-        return concatenated(self.stack, self.by_layer(weights))
+        return concatenate_modules(self.stack, self.by_layer(weights))
 
     def by_module(self, weights: Sequence[float]) -> tuple[float, ...]:
         """Return (N,): the mean of each module's coefficients over the layers that it changes."""
@@ -66,7 +66,7 @@ class FreeLayers:
         return self.coefficients(torch.tensor([list(weights)], dtype=torch.float64))[0]
 
 
-class SoftmaxLayers(FreeLayers):
+class LayerwiseSoftmax(LayerwiseWeights):
     """LoRA Soups CAT: in each layer the coefficients are a softmax over the modules that change it.
 
     The coefficients of a layer are positive and add up to one, so no module gets zero or less. The L * N
@@ -91,8 +91,8 @@ class SoftmaxLayers(FreeLayers):
         return masked.softmax(-1) * self.holders
 
 
-class Auto(FreeLayers):
-    """Weights by layer that `search_auto` finds; the arithmetic is that of FreeLayers."""
+class Auto(LayerwiseWeights):
+    """Weights by layer that `search_auto` finds; the arithmetic is that of LayerwiseWeights."""
 
     name = "auto"
 

@@ -15,7 +15,7 @@ from composer.core.methods.base import (
 from composer.core.modules.module_stack import ModuleStack
 
 
-class ProductOfSums(OneWeightPerModule):
+class FactorSum(OneWeightPerModule):
     """ΔW = s (Σ wᵢBᵢ)(Σ wⱼAⱼ): the weighted sum of all B times the weighted sum of all A.
 
     N weights. The product holds the cross terms wᵢwⱼBᵢAⱼ and is quadratic in the weights: one module at
@@ -39,11 +39,11 @@ class ProductOfSums(OneWeightPerModule):
 
     def adapters(self, weights: Tensor) -> Adapters:
         """Return the P candidates of weights (P, N): factors A (P, rank, d_in) and B (P, d_out, rank)."""
-        mixed = self.stack.mixed(weights.to(self.stack.scalings.device))
+        mixed = self.stack.weighted_factors(weights.to(self.stack.scalings.device))
         return {path: OwnFactors(A, self.scaling * B) for path, A, B in mixed}
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """Return the adapter of weights (N,): A = Σ wᵢAᵢ, B = Σ wᵢBᵢ, the modules' own rank and alpha."""
         w = torch.tensor([list(weights)], dtype=torch.float32, device=self.stack.scalings.device)
-        factors = {path: (A[0], B[0]) for path, A, B in self.stack.mixed(w)}
+        factors = {path: (A[0], B[0]) for path, A, B in self.stack.weighted_factors(w)}
         return PlainLora(factors, rank=self.stack.rank, alpha=self.scaling * self.stack.rank)

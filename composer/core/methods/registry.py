@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.factorwise import Factorwise
-from composer.core.methods.layerwise import Auto, FreeLayers, SoftmaxLayers
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.layerwise import Auto, LayerwiseSoftmax, LayerwiseWeights
+from composer.core.methods.lorahub import FactorSum
 from composer.core.methods.svd import TruncatedSum, TruncatedTies
 from composer.core.modules.module_stack import ModuleStack
 
 OF_A_STACK: Mapping[str, Callable[[ModuleStack], Method]] = {
     Auto.name: Auto,
     ExactSum.name: ExactSum,
-    ProductOfSums.name: ProductOfSums,
-    SoftmaxLayers.name: SoftmaxLayers,
-    FreeLayers.name: FreeLayers,
+    FactorSum.name: FactorSum,
+    LayerwiseSoftmax.name: LayerwiseSoftmax,
+    LayerwiseWeights.name: LayerwiseWeights,
     TruncatedSum.name: TruncatedSum,
     TruncatedTies.name: TruncatedTies,
 }

@@ -29,7 +29,7 @@ class TruncatedSum(ExactSum):
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """Return the adapter of weights (N,), cut to the rank of the stack."""
-        return truncated(super().lora(weights), self.stack.rank)
+        return truncate_rank(super().lora(weights), self.stack.rank)
 
 
 class TruncatedTies(OneWeightPerModule):
@@ -68,7 +68,7 @@ class TruncatedTies(OneWeightPerModule):
         """Return the adapter of weights (N,), cut to the rank of the stack."""
         merged = self.merged(torch.tensor([list(weights)], dtype=torch.float32))
         parts = ((path, *torch.linalg.svd(delta[0].double(), full_matrices=False)) for path, delta in merged)
-        return cut(parts, self.stack.rank)
+        return truncate_factors(parts, self.stack.rank)
 
 
 def whole_deltas(stack: ModuleStack) -> Iterator[tuple[str, Tensor]]:
@@ -78,13 +78,13 @@ def whole_deltas(stack: ModuleStack) -> Iterator[tuple[str, Tensor]]:
         yield path, scalings * (B @ A)
 
 
-def truncated(lora: PlainLora, rank: int) -> PlainLora:
+def truncate_rank(lora: PlainLora, rank: int) -> PlainLora:
     """Return the nearest adapter of this rank, in the Frobenius norm of each layer's delta.
 
     It takes a QR of both factors and an SVD of the small core between them, so the product (d_out, d_in)
     is never made. `energy_kept` of the result includes what earlier cuts removed.
     """
-    shorter = cut(singular_parts(lora), rank)
+    shorter = truncate_factors(singular_parts(lora), rank)
     kept = shorter.energy_kept * lora.energy_kept
     return PlainLora(shorter.factors, rank, shorter.alpha, kept)
 
@@ -102,7 +102,7 @@ def singular_parts(lora: PlainLora) -> Iterator[tuple[str, Tensor, Tensor, Tenso
         yield path, Q_B @ U, S, Vh @ Q_A.T
 
 
-def cut(parts: Iterator[tuple[str, Tensor, Tensor, Tensor]], rank: int) -> PlainLora:
+def truncate_factors(parts: Iterator[tuple[str, Tensor, Tensor, Tensor]], rank: int) -> PlainLora:
     """Return the adapter of the `rank` largest singular values of each layer.
 
     A (rank, d_in) and B (d_out, rank) each take the root of every singular value, and alpha is `rank`. If

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from composer.core.methods.base import Adapters, single_modules
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseChangedError, ExampleTooLongError, PromptTooLongError
 
@@ -41,7 +41,7 @@ class Answer:
 class AnsweringBase:
     """A base model with hooks on all of its linear layers, so that each answer can use another adapter."""
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: FrozenBaseModel) -> None:
         """Register the hooks and take the hash of the base's tensors."""
         self.base = base
         base.hook(base.linear_layers())

@@ -44,7 +44,7 @@ from composer.core.spec.errors import (
     MismatchedModulesError,
 )
 from composer.core.spec.examples import Example
-from composer.core.spec.templates import CHAT, INPUT, filled
+from composer.core.spec.templates import CHAT, INPUT, fill_template
 
 MAX_TOKENS = 2048  # of one text; LoraHub's code truncates there, and this one refuses the text
 # A base with fewer parameters is small. A whole run of a base of 1 M parameters took 4.0 s on one thread and
@@ -89,7 +89,7 @@ class TokenBatch:
         return rows_of(self.inputs, self.labels)
 
 
-class BaseModel:
+class FrozenBaseModel:
     """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
 
     Attributes:
@@ -144,7 +144,7 @@ class BaseModel:
         device: str = "cpu",
         packs: bool = True,
         name: str = "",
-    ) -> "BaseModel":
+    ) -> "FrozenBaseModel":
         """Load a plain transformers folder: only safetensors, no remote code, no download.
 
         Args:
@@ -164,7 +164,7 @@ class BaseModel:
         """
         logging.disable_progress_bar()  # else transformers draws one on the caller's terminal
         options = {"local_files_only": True, "trust_remote_code": False}
-        where = found_device(device)
+        where = find_device(device)
         name = name or folder.name
         if not any((folder / file).is_file() for file in VOCABULARIES):
             raise BaseModelError(  # else transformers makes an empty tokenizer
@@ -320,7 +320,7 @@ class BaseModel:
             BaseModelError: the template is chat, and the base model's chat template is missing or fails.
         """
         template = template or self.template
-        return self._chat_prompt(text) if template == CHAT else filled(template, text)
+        return self._chat_prompt(text) if template == CHAT else fill_template(template, text)
 
     def _chat_prompt(self, text: str) -> str:
         if not self.tokenizer.chat_template:
@@ -357,10 +357,10 @@ class BaseModel:
         self, prompts: Sequence[list[int]], answers: Sequence[list[int]]
     ) -> tuple[dict[str, Tensor], Tensor]:
         require_short(self.context_length(), prompts, answers)
-        labels = padded(answers, IGNORED)
+        labels = pad_rows(answers, IGNORED)
         return {
-            "input_ids": padded(prompts, self.tokenizer.pad_token_id),
-            "attention_mask": padded([[1] * len(ids) for ids in prompts], 0),
+            "input_ids": pad_rows(prompts, self.tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(ids) for ids in prompts], 0),
             "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels=labels),
         }, labels
 
@@ -371,9 +371,9 @@ class BaseModel:
         require_short(self.context_length(), joined)
         labels = [[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
         return {
-            "input_ids": padded(joined, self.tokenizer.pad_token_id),
-            "attention_mask": padded([[1] * len(ids) for ids in joined], 0),
-        }, padded(labels, IGNORED)
+            "input_ids": pad_rows(joined, self.tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(ids) for ids in joined], 0),
+        }, pad_rows(labels, IGNORED)
 
     def _answer_ids(self, output: str) -> list[int]:
         """Return the token ids of an output with exactly one EOS at its end."""
@@ -512,8 +512,8 @@ class BaseModel:
         if left:
             max_new_tokens = min(max_new_tokens, room - max(map(len, ids)))
         tokens = model.generate(
-            input_ids=padded(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
-            attention_mask=padded([[1] * len(row) for row in ids], 0, left=left).to(self.device),
+            input_ids=pad_rows(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
+            attention_mask=pad_rows([[1] * len(row) for row in ids], 0, left=left).to(self.device),
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
@@ -533,7 +533,7 @@ def is_small(model: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in model.parameters()) < SMALL_BASE_PARAMETERS
 
 
-def found_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """Return the torch device for cpu, cuda or auto.
 
     Raises:
@@ -555,7 +555,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())  # every processor with AMX has AVX-512's bf16 too
 
 
-def padded(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:
     """Return (n, longest) int64: the n rows, filled up on the right, or on the left if `left`."""
     length = max(map(len, rows))
     fill = [[filler] * (length - len(row)) for row in rows]

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters
-from composer.core.model.base_model import BaseModel, TokenBatch
+from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 
 KEPT_BYTES = 2_000_000_000  # that the backward pass of one block may keep
 KEPT_NUMBERS = 16  # fp32 numbers kept per token, layer and hidden dimension; measured 14 for flan-t5-large
 
 
 def loss_and_gradient(
-    base: BaseModel,
+    base: FrozenBaseModel,
     batch: TokenBatch,
     parameters: Sequence[Tensor],
     adapters: Callable[[Sequence[Tensor]], Adapters],
-    shots: Tensor,
+    example_mask: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the token mean of P candidates, and its gradient in their parameters.
 
@@ -32,20 +32,20 @@ def loss_and_gradient(
         batch: n examples.
         parameters: each (P, …), one row per candidate.
         adapters: makes the candidates of some rows from those rows of all parameters.
-        shots: (P, n) train mask of 0 and 1; an example at 0 does not count for that candidate.
+        example_mask: (P, n) train mask of 0 and 1; an example at 0 does not count for that candidate.
 
     Returns:
         Losses (P,) in nats per label token, and one gradient per parameter, each of its parameter's shape.
     """
-    losses = torch.zeros(len(shots))
+    losses = torch.zeros(len(example_mask))
     gradients = [torch.zeros_like(parameter) for parameter in parameters]
-    n_tokens = (batch.label_tokens * shots).sum(-1)
-    for rows, examples in blocks(base, batch, len(shots)):
+    n_tokens = (batch.label_tokens * example_mask).sum(-1)
+    for rows, examples in blocks(base, batch, len(example_mask)):
         own = [parameter[rows].detach().requires_grad_() for parameter in parameters]
         part = batch if examples == slice(0, len(batch)) else batch.part(examples)
         with torch.enable_grad():
             nats = base.token_nats(part, adapters(own), rows.stop - rows.start)
-            loss = (nats * shots[rows, examples]).sum(-1) / n_tokens[rows]
+            loss = (nats * example_mask[rows, examples]).sum(-1) / n_tokens[rows]
             slopes = torch.autograd.grad(loss.sum(), own)
         losses[rows] += loss.detach()
         for gradient, slope in zip(gradients, slopes, strict=True):
@@ -53,7 +53,7 @@ def loss_and_gradient(
     return losses, gradients
 
 
-def blocks(base: BaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tuple[slice, slice]]:
+def blocks(base: FrozenBaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tuple[slice, slice]]:
     """Yield (candidates, examples) of each block, as slices of P and of n.
 
     A block has several candidates and all examples, or one candidate and some examples.
@@ -64,7 +64,7 @@ def blocks(base: BaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tu
             yield rows, examples
 
 
-def kept_bytes(base: BaseModel, batch: TokenBatch) -> float:
+def kept_bytes(base: FrozenBaseModel, batch: TokenBatch) -> float:
     """Estimate the bytes that a backward pass keeps for one candidate on one example of the batch."""
     config = base.model.config
     tokens = sum(ids.shape[1] for name, ids in batch.inputs.items() if name.endswith("input_ids"))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from composer.core.model.page_cache import give_back
+from composer.core.model.page_cache import release_pages
 
 Linear = nn.Linear | Conv1D
 
@@ -27,7 +27,7 @@ class PackedProduct:
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         """Pack a weight (d_out, d_in) and its bias (d_out,), both converted to `dtype`."""
         self.dtype = dtype
-        self.packed = packed(weight.to(dtype))
+        self.packed = pack_weight(weight.to(dtype))
         self.bias = None if bias is None else bias.to(dtype)
         self._transposed: Tensor | None = None  # packed at the first backward pass
 
@@ -43,7 +43,7 @@ class PackedProduct:
     def backward(self, gradient: Tensor) -> Tensor:
         """Return the gradient in x (…, d_in) from the gradient in the output (…, d_out), both in `dtype`."""
         if self._transposed is None:
-            self._transposed = packed(self.packed.to_dense().T.contiguous())
+            self._transposed = pack_weight(self.packed.to_dense().T.contiguous())
         return multiplied(gradient, self._transposed, None)
 
 
@@ -69,7 +69,7 @@ def can_pack(device: torch.device) -> bool:
     )
 
 
-def packed(weight: Tensor) -> Tensor:
+def pack_weight(weight: Tensor) -> Tensor:
     """Return W (d_out, d_in) in the layout of oneDNN's kernels."""
     laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return laid_out
@@ -89,7 +89,7 @@ def pack_linear(module: Linear, dtype: torch.dtype) -> None:
     """
     weight = module.weight.T.contiguous() if isinstance(module, Conv1D) else module.weight
     product = PackedProduct(weight.detach(), getattr(module, "bias", None), dtype)
-    give_back(module.weight)
+    release_pages(module.weight)
     stand_in = torch.full((1, 1), torch.nan).expand(module.weight.shape)
     module.weight = nn.Parameter(stand_in, requires_grad=False)
     module.forward = product  # type: ignore[method-assign,assignment]
@@ -102,7 +102,7 @@ def round_linear(module: Linear, dtype: torch.dtype) -> None:
     for name, parameter in list(module.named_parameters(recurse=False)):
         # a new parameter, as embeddings may share the old one and must stay fp32
         setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
-        give_back(parameter)
+        release_pages(parameter)
     module.forward = partial(_rounded, module.forward, dtype)  # type: ignore[method-assign,assignment]
 
 

@@ -1,6 +1,6 @@
 """Freeing the memory pages of a weights file that the process no longer reads.
 
-safetensors maps a file into memory. `give_back` drops the pages of one tensor from this process, once
+safetensors maps a file into memory. `release_pages` drops the pages of one tensor from this process, once
 the tensor was copied to another layout. Linux only.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 MAPPINGS = Path("/proc/self/maps")  # Linux only; elsewhere no pages are dropped
 
 
-def give_back(view: Tensor) -> None:
+def release_pages(view: Tensor) -> None:
     """Drop the pages of the file behind this tensor from the memory of this process.
 
     They stay in the system's page cache for the next process. Anything written to the tensor is lost. A

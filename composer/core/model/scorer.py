@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, Method, single_modules
-from composer.core.model.base_model import ROWS_AT_ONCE, BaseModel, TokenBatch
+from composer.core.model.base_model import ROWS_AT_ONCE, FrozenBaseModel, TokenBatch
 from composer.core.model.gradient import loss_and_gradient
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
@@ -33,7 +33,7 @@ class FewShotScorer:
         gradient_steps: how many gradient steps were taken so far, one per candidate and step.
     """
 
-    def __init__(self, base: BaseModel, batch: TokenBatch) -> None:
+    def __init__(self, base: FrozenBaseModel, batch: TokenBatch) -> None:
         """Take the model and the examples; both counters start at zero."""
         self.base = base
         self.batch = batch
@@ -85,7 +85,9 @@ class FewShotScorer:
         """Return (1, n) nats of the base model alone."""
         return self._in_blocks(1, lambda _block: {})
 
-    def loss_with_gradient(self, method: Method, weights: Tensor, shots: Tensor | None = None) -> Tensor:
+    def loss_with_gradient(
+        self, method: Method, weights: Tensor, example_mask: Tensor | None = None
+    ) -> Tensor:
         """Return losses (P,) in nats per label token, differentiable in the weights.
 
         Counts P gradient steps.
@@ -93,12 +95,12 @@ class FewShotScorer:
         Args:
             method: turns the weights into candidates.
             weights: (P, n_weights).
-            shots: (P, n) train mask of 0 and 1; all examples count if None.
+            example_mask: (P, n) train mask of 0 and 1; all examples count if None.
         """
         self.gradient_steps += len(weights)
-        if shots is None:
-            shots = torch.ones(len(weights), len(self.batch))
-        loss: Tensor = _Loss.apply(weights, self, method, shots)  # type: ignore[no-untyped-call]  # torch's own
+        if example_mask is None:
+            example_mask = torch.ones(len(weights), len(self.batch))
+        loss: Tensor = _Loss.apply(weights, self, method, example_mask)  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
     @torch.no_grad()
@@ -125,9 +127,11 @@ class _Loss(torch.autograd.Function):
     """Computes the gradient together with the loss, and keeps only the gradient (P, n_weights)."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, shots: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, example_mask: Tensor
+    ) -> Tensor:
         losses, (gradient,) = loss_and_gradient(
-            scorer.base, scorer.batch, [weights], lambda own: method.adapters(own[0]), shots
+            scorer.base, scorer.batch, [weights], lambda own: method.adapters(own[0]), example_mask
         )
         ctx.save_for_backward(gradient)
         return losses
@@ -138,17 +142,17 @@ class _Loss(torch.autograd.Function):
         return of_losses[0].unsqueeze(-1) * gradient, None, None, None
 
 
-def token_mean(nats: Tensor, label_tokens: Tensor, shots: Tensor | None = None) -> Tensor:
+def token_mean(nats: Tensor, label_tokens: Tensor, example_mask: Tensor | None = None) -> Tensor:
     """Return the cross entropy per label token over the examples, (P,) in nats per label token.
 
     Args:
         nats: (P, n), or (n,) for a scalar result, summed over each example's label tokens.
         label_tokens: (n,).
-        shots: (P, n) or (n,) of 0 and 1; an example at 0 does not count. All count if None.
+        example_mask: (P, n) or (n,) of 0 and 1; an example at 0 does not count. All count if None.
     """
-    if shots is None:
-        shots = torch.ones_like(label_tokens)
-    return (nats * shots).sum(-1) / (label_tokens * shots).sum(-1)
+    if example_mask is None:
+        example_mask = torch.ones_like(label_tokens)
+    return (nats * example_mask).sum(-1) / (label_tokens * example_mask).sum(-1)
 
 
 def lorahub_loss(nats: Tensor, label_tokens: Tensor, batch_size: int | None = None) -> Tensor:

@@ -139,12 +139,12 @@ class ModuleStack:
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
             yield layer.path, A, B_T.mT
 
-    def joined(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def concatenated_factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield (path, A (N * rank, d_in), B (d_out, N * rank)) of each layer, concatenated, as views."""
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
             yield layer.path, A.flatten(0, 1), B_T.flatten(0, 1).T
 
-    def mixed(self, weights: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def weighted_factors(self, weights: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield (path, Σ wᵢAᵢ (P, rank, d_in), Σ wᵢBᵢ (P, d_out, rank)) of each layer.
 
         Args:

@@ -65,7 +65,7 @@ def base_source(reference: str, *, shows_progress: bool = False) -> Source:
         SourceError: there is no such folder or repository, it has no config.json, or the Hub cannot be
             reached.
     """
-    source = as_folder(reference) or downloaded(reference, BASE_FILES, shows_progress=shows_progress)
+    source = as_folder(reference) or download_source(reference, BASE_FILES, shows_progress=shows_progress)
     if not (source.folder / "config.json").is_file():
         raise SourceError(f"{reference} holds no config.json, so it is no base model.")
     return source
@@ -78,7 +78,7 @@ def module_source(reference: str) -> Source:
         SourceError: there is no such folder or repository, one of its two files is missing, or the Hub
             cannot be reached.
     """
-    source = as_folder(reference) or downloaded(reference, MODULE_FILES)
+    source = as_folder(reference) or download_source(reference, MODULE_FILES)
     for name in MODULE_FILES[:2]:
         if not (source.folder / name).is_file():
             raise SourceError(
@@ -115,7 +115,7 @@ def repository(reference: str) -> tuple[str, str | None]:
     return match["id"], match["revision"]
 
 
-def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
+def download_source(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
     """Return a snapshot of a repository, from the local cache if it is already there.
 
     The Hub is the one in the environment variable HF_ENDPOINT, or huggingface.co.
@@ -159,8 +159,8 @@ def downloaded(reference: str, files: Sequence[str], *, shows_progress: bool = F
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
     except Exception as error:  # these libraries raise many kinds of error if the answer is not a Hub's
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise SourceError(f"{name} could not be fetched from {where}: {said}") from error
+        error_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise SourceError(f"{name} could not be fetched from {where}: {error_line}") from error
     return Source(name, Path(folder), Path(folder).name)
 
 

@@ -19,7 +19,7 @@ Variant = Literal["dense", "sparse", "positive"]
 
 
 @dataclass(frozen=True)
-class Fits:
+class ParallelFits:
     """P gradient fits that run side by side as one batch.
 
     Attributes:
@@ -35,7 +35,7 @@ class Fits:
 
 def fit_weights(
     loss: Callable[[Tensor], Tensor],
-    fits: Fits,
+    fits: ParallelFits,
     *,
     steps: int,
     bound: float = 1.5,
@@ -79,7 +79,7 @@ def fit_weights(
     adam = torch.optim.Adam([weights], lr=learning_rate)
     lowest = 0.0 if variant == "positive" else -bound
     in_gradient = 0.0 if variant == "sparse" else fits.penalty
-    for number in range(resumed(journal, name, weights, adam), steps):
+    for number in range(resume_fit(journal, name, weights, adam), steps):
         rate = adam.param_groups[0]["lr"] = learning_rate * (1 - 0.9 * number / steps)
         losses = loss(weights)
         on_weights(weights.detach(), losses.detach())
@@ -96,7 +96,7 @@ def fit_weights(
     return weights.detach()
 
 
-def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.optim.Adam) -> int:
+def resume_fit(journal: Journal | None, name: str, weights: Tensor, adam: torch.optim.Adam) -> int:
     """Load the recorded weights (P, n_weights) and Adam moments in place; return how many steps they took.
 
     Returns 0 and changes nothing if there is no recorded state.
@@ -111,7 +111,7 @@ def resumed(journal: Journal | None, name: str, weights: Tensor, adam: torch.opt
     return state.step
 
 
-def shrink(weights: Tensor, fits: Fits, adam: torch.optim.Adam, rate: float) -> None:
+def shrink(weights: Tensor, fits: ParallelFits, adam: torch.optim.Adam, rate: float) -> None:
     """Take the proximal step of the penalty: move every free weight (P, n_weights) toward zero, in place.
 
     Where Adam divides a gradient by d, the threshold is rate · (penalty / N) / d, with N = n_weights. So a

@@ -28,19 +28,19 @@ from torch import Tensor
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.search.adam import Fits, fit_weights
+from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Found, Journal, finite
+from composer.core.search.journal import Journal, SearchResult, finite_or_penalty
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 
 ADAM_STEPS = 150  # of one Adam fit; more steps only overfit the examples
 
 
 @dataclass(frozen=True)
-class BlendSettings:
+class BaggingSettings:
     """How the bagged fits and their subsets are made."""
 
-    parts: int = 5  # folds of the examples, each left out of one fit
+    n_folds: int = 5  # folds of the examples, each left out of one fit
     penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills
@@ -48,52 +48,52 @@ class BlendSettings:
     noise: float = 0.02  # a weight of smaller size is set to zero: the last steps left it there by chance
 
 
-DEFAULTS = BlendSettings()
+DEFAULTS = BaggingSettings()
 
 
 @dataclass(frozen=True)
-class Folds:
+class FoldFits:
     """P fits, each of which left out one fold of the examples.
 
     Attributes:
         weights: (P, n_weights).
         nats: (P, n) of every example under every fit, summed over its label tokens.
-        shown: (P, n) train mask: 1 where a fit saw the example, else 0.
+        train_mask: (P, n) train mask: 1 where a fit saw the example, else 0.
     """
 
     weights: Tensor
     nats: Tensor
-    shown: Tensor
+    train_mask: Tensor
 
     @property
-    def left_out(self) -> Tensor:
+    def left_out_nats(self) -> Tensor:
         """Return (n,) nats of each example under the fit that left it out; NaN if no fit left it out."""
-        hidden = 1 - self.shown
-        return (self.nats * hidden).sum(0) / hidden.sum(0)
+        left_out = 1 - self.train_mask
+        return (self.nats * left_out).sum(0) / left_out.sum(0)
 
 
 Note = Callable[[Sequence[float], float], None]  # of a step: weights (N,), loss in nats per label token
 
 
-def search_blend(
+def search_bagging(
     scorer: FewShotScorer,
     method: ExactSum,
     journal: Journal,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
-    settings: BlendSettings = DEFAULTS,
-) -> Found:
+    settings: BaggingSettings = DEFAULTS,
+) -> SearchResult:
     """Find the weights of an exact sum by greedy choice, bagged fits and subsets.
 
     Args:
         scorer: of the n examples.
         method: an exact sum of N modules.
         journal: gets every step.
-        alone: (N,) few-shot losses of each module alone, in nats per label token.
-        nothing: the few-shot loss of the base model alone, in nats per label token. The few-shot loss of the
-            result is never higher.
+        single_losses: (N,) few-shot losses of each module alone, in nats per label token.
+        base_loss: the few-shot loss of the base model alone, in nats per label token. The few-shot loss of
+            the result is never higher.
         budget: the most scored candidates; a gradient step counts as three. If it is too small for bagged
             fits, half of it goes to the greedy choice and the rest to a refit of the chosen modules.
         settings: of the fits and subsets.
@@ -106,16 +106,24 @@ def search_blend(
     """
     if bag_steps(budget, len(scorer.batch), len(method.stack), settings) < settings.fewest_steps:
         refitted = greedy_refit(
-            scorer, method, journal, journal.note, alone=alone, nothing=nothing, budget=budget
+            scorer,
+            method,
+            journal,
+            journal.note,
+            single_losses=single_losses,
+            base_loss=base_loss,
+            budget=budget,
         )
         return journal.finish(refitted.tolist(), "greedy, Adam")
-    chosen = greedy_choice(scorer, method, journal.note, alone=alone, nothing=nothing, budget=GREEDY_BUDGET)
+    chosen = greedy_choice(
+        scorer, method, journal.note, single_losses=single_losses, base_loss=base_loss, budget=GREEDY_BUDGET
+    )
     folds = fit_folds(scorer, method, journal, journal.note, budget, settings)
     weights = folds.weights.mean(0)
-    if not loss_of(scorer, method, weights) < nothing:  # a module with huge deltas spoiled the fits
+    if not loss_of(scorer, method, weights) < base_loss:  # a module with huge deltas spoiled the fits
         return journal.finish(chosen.tolist(), "greedy")
     optimizer = "Adam on parts of the examples, averaged with the best subsets"
-    return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out.tolist())
+    return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out_nats.tolist())
 
 
 # --- the budget ---------------------------------------------------------------
@@ -133,7 +141,7 @@ def adam_steps(budget: int) -> int:
     return min(ADAM_STEPS, steps_within(budget))
 
 
-def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings = DEFAULTS) -> int:
+def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BaggingSettings = DEFAULTS) -> int:
     """Return the steps of each bagged fit, after the scored candidates are paid for.
 
     The number is at most ADAM_STEPS, and zero or negative if the budget does not even pay for these.
@@ -144,13 +152,13 @@ def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BlendSettings
         n_modules: N.
         settings: of the fits and subsets.
     """
-    n_fits = min(settings.parts, n_shots)
+    n_fits = min(settings.n_folds, n_shots)
     subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
     n_scored = GREEDY_BUDGET + n_fits * (subsets + 1) + 1  # + 1: each fit, and their average, at the end
     return min(ADAM_STEPS, (budget - n_scored) // (GRADIENT_STEP_COST * n_fits))
 
 
-def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
+def planned_bagging_steps(budget: int, n_shots: int, n_modules: int) -> int:
     """Estimate how many steps the search will note in its journal.
 
     Fits that run side by side note one step together. The steps of the greedy choice are left out. If the
@@ -187,8 +195,8 @@ def greedy_choice(
     method: ExactSum,
     note: Note,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
 ) -> Tensor:
     """Return (N,) of 0 and 1: the modules that greedy search chooses, as a part of a longer search.
@@ -197,14 +205,14 @@ def greedy_choice(
         scorer: of the examples.
         method: an exact sum of N modules.
         note: called with each step.
-        alone: (N,) few-shot losses in nats per label token.
-        nothing: the few-shot loss of the base model alone, in nats per label token.
+        single_losses: (N,) few-shot losses in nats per label token.
+        base_loss: the few-shot loss of the base model alone, in nats per label token.
         budget: the most candidates to score.
     """
     found = search_greedy(
         lambda weights: token_mean(scorer.nats(method, weights), scorer.label_tokens),
-        alone,
-        nothing=nothing,
+        single_losses,
+        base_loss=base_loss,
         budget=budget,
         on_step=lambda step: note(step.weights, step.loss),
     )
@@ -217,8 +225,8 @@ def greedy_refit(
     journal: Journal,
     note: Note,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
 ) -> Tensor:
     """Return weights (N,) from a greedy choice and an Adam fit of the chosen modules.
@@ -226,20 +234,22 @@ def greedy_refit(
     Half of the budget goes to each. A fit of few steps can end with a higher loss than it had before, so
     the result is the step with the lowest loss of both parts, without penalty.
 
-    Args: as of `search_blend`; `note` is called with each step.
+    Args: as of `search_bagging`; `note` is called with each step.
     """
     best: list[tuple[float, Sequence[float]]] = []
 
     def note_best(weights: Sequence[float], loss: float) -> None:
-        best[:] = (min([*best, (finite(loss), weights)], key=lambda tried: tried[0]),)
+        best[:] = (min([*best, (finite_or_penalty(loss), weights)], key=lambda tried: tried[0]),)
         note(weights, loss)
 
-    start = greedy_choice(scorer, method, note_best, alone=alone, nothing=nothing, budget=budget // 2)
+    start = greedy_choice(
+        scorer, method, note_best, single_losses=single_losses, base_loss=base_loss, budget=budget // 2
+    )
     free = (start != 0).float() if start.any() else torch.ones_like(start)
     steps = steps_within(budget - budget // 2)
     fit_weights(
         lambda w: scorer.loss_with_gradient(method, w),
-        Fits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
+        ParallelFits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),
         steps=steps,
         learning_rate=rate_for(steps),
         on_weights=lambda w, losses: note_best(w[0].tolist(), float(losses[0])),
@@ -255,24 +265,24 @@ def fit_folds(
     journal: Journal,
     note: Note,
     budget: int,
-    settings: BlendSettings = DEFAULTS,
-) -> Folds:
+    settings: BaggingSettings = DEFAULTS,
+) -> FoldFits:
     """Return the bagged fits (P, N), each averaged with the best subset of its own modules.
 
     Scores the P averaged fits on all n examples. `note` is called with each step of the fits.
     """
-    shown = parts_left_out(len(scorer.batch), settings.parts)
+    train_mask = fold_masks(len(scorer.batch), settings.n_folds)
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
-    bag = fit_bag(scorer, method, journal, note, shown, steps=steps, penalty=settings.penalty)
-    weights = (bag + best_subsets(scorer, method, bag, shown, settings)) / 2
+    bag = fit_bag(scorer, method, journal, note, train_mask, steps=steps, penalty=settings.penalty)
+    weights = (bag + best_subsets(scorer, method, bag, train_mask, settings)) / 2
     weights[weights.abs() < settings.noise] = 0.0
-    return Folds(weights, scorer.nats(method, weights), shown)
+    return FoldFits(weights, scorer.nats(method, weights), train_mask)
 
 
-def parts_left_out(n_shots: int, parts: int) -> Tensor:
+def fold_masks(n_shots: int, parts: int) -> Tensor:
     """Return the train masks (P, n) of 0 and 1: row p leaves fold p out.
 
-    P is the smaller of `parts` and n. A single example is not left out: the result is then (1, 1) of 1.
+    P is the smaller of `n_folds` and n. A single example is not left out: the result is then (1, 1) of 1.
     """
     if n_shots == 1:
         return torch.ones(1, 1)
@@ -285,22 +295,22 @@ def fit_bag(
     method: ExactSum,
     journal: Journal,
     note: Note,
-    shown: Tensor,
+    train_mask: Tensor,
     *,
     steps: int,
     penalty: float,
 ) -> Tensor:
-    """Return (P, N): the Adam fit for each row of the train masks `shown` (P, n), all side by side.
+    """Return (P, N): the Adam fit for each row of the train masks `train_mask` (P, n), all side by side.
 
     Each step notes the average of the weights and of the losses over the fits.
 
     Args:
         penalty: nats per unit of mean|w|.
     """
-    n_fits, n = len(shown), len(method.stack)
+    n_fits, n = len(train_mask), len(method.stack)
     return fit_weights(
-        lambda w: scorer.loss_with_gradient(method, w, shown),
-        Fits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
+        lambda w: scorer.loss_with_gradient(method, w, train_mask),
+        ParallelFits(torch.zeros(n_fits, n), torch.ones(n_fits, n), torch.full((n_fits,), penalty)),
         steps=steps,
         learning_rate=rate_for(steps),
         on_weights=lambda weights, losses: note(weights.mean(0).tolist(), float(losses.mean())),
@@ -310,7 +320,7 @@ def fit_bag(
 
 
 def best_subsets(
-    scorer: FewShotScorer, method: ExactSum, bag: Tensor, shown: Tensor, settings: BlendSettings
+    scorer: FewShotScorer, method: ExactSum, bag: Tensor, train_mask: Tensor, settings: BaggingSettings
 ) -> Tensor:
     """Return (P, N) of 0 and 1: for each fit the subset with the lowest loss on the examples it saw.
 
@@ -320,7 +330,7 @@ def best_subsets(
         scorer: of the n examples.
         method: an exact sum of N modules.
         bag: (P, N) weights of the fits.
-        shown: (P, n) train masks.
+        train_mask: (P, n) train masks.
         settings: of the subsets.
     """
     subsets = [subsets_of_heaviest(fit, settings) for fit in bag]
@@ -330,14 +340,14 @@ def best_subsets(
         candidates[row, list(subset)] = 1.0
     nats = scorer.nats(method, candidates)
     best = []
-    for seen, own in zip(shown, subsets, strict=True):
+    for seen, own in zip(train_mask, subsets, strict=True):
         losses = torch.nan_to_num(token_mean(nats, scorer.label_tokens, seen), nan=torch.inf)
         rows = [row for row, subset in enumerate(tried) if subset in own]
         best.append(min(rows, key=lambda row: float(losses[row])))
     return candidates[best]
 
 
-def subsets_of_heaviest(weights: Tensor, settings: BlendSettings) -> set[tuple[int, ...]]:
+def subsets_of_heaviest(weights: Tensor, settings: BaggingSettings) -> set[tuple[int, ...]]:
     """Return every subset of the modules with the largest of the weights (N,), the empty one included.
 
     A negative weight is smaller than zero here, whatever its size. The settings say how many modules are

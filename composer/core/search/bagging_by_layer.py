@@ -17,9 +17,9 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.scorer import FewShotScorer
 from composer.core.search import bagging
-from composer.core.search.adam import Fits, fit_weights
-from composer.core.search.bagging import Folds
-from composer.core.search.journal import Found, Journal
+from composer.core.search.adam import ParallelFits, fit_weights
+from composer.core.search.bagging import FoldFits
+from composer.core.search.journal import Journal, SearchResult
 from composer.core.spec.choices import GRADIENT_STEP_COST
 
 LAYER_STEPS = 25
@@ -34,10 +34,10 @@ def search_auto(
     method: Auto,
     journal: Journal,
     *,
-    alone: Sequence[float],
-    nothing: float,
+    single_losses: Sequence[float],
+    base_loss: float,
     budget: int,
-) -> Found:
+) -> SearchResult:
     """Find the weights by layer: bagging, then a few steps of each fit with weights by layer.
 
     The weights by layer are dropped if their left-out loss is higher by more than LAYERS_WORSE_NATS.
@@ -60,35 +60,37 @@ def search_auto(
     budget_of_blend = budget - layers_cost(n_shots)
     if bagging.bag_steps(budget_of_blend, n_shots, n) < bagging.DEFAULTS.fewest_steps:
         refitted = bagging.greedy_refit(
-            scorer, exact, journal, note, alone=alone, nothing=nothing, budget=budget
+            scorer, exact, journal, note, single_losses=single_losses, base_loss=base_loss, budget=budget
         )
         return journal.finish(method.spread(refitted.unsqueeze(0))[0].tolist(), "greedy, Adam")
     chosen = bagging.greedy_choice(
-        scorer, exact, note, alone=alone, nothing=nothing, budget=bagging.GREEDY_BUDGET
+        scorer, exact, note, single_losses=single_losses, base_loss=base_loss, budget=bagging.GREEDY_BUDGET
     )
     whole = bagging.fit_folds(scorer, exact, journal, note, budget_of_blend)
     taken, moves = whole_or_freed(scorer, method, journal, whole)
     weights = taken.weights.mean(0)
-    if not bagging.loss_of(scorer, method, weights) < nothing:  # a module with huge deltas spoiled the fits
+    if not bagging.loss_of(scorer, method, weights) < base_loss:  # a module with huge deltas spoiled the fits
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
-    return journal.finish(weights.tolist(), moves, left_out=taken.left_out.tolist())
+    return journal.finish(weights.tolist(), moves, left_out=taken.left_out_nats.tolist())
 
 
-def whole_or_freed(scorer: FewShotScorer, method: Auto, journal: Journal, whole: Folds) -> tuple[Folds, str]:
+def whole_or_freed(
+    scorer: FewShotScorer, method: Auto, journal: Journal, whole: FoldFits
+) -> tuple[FoldFits, str]:
     """Return the fits with weights by layer, or with one weight per module, and the name of the optimizer.
 
     One weight per module is taken only if the left-out loss of the weights by layer is higher by more than
     LAYERS_WORSE_NATS per label token. Both have weights (P, L * N).
     """
     freed = freed_by_layer(scorer, method, journal, whole)
-    worse_nats = float((freed.left_out - whole.left_out).sum() / scorer.label_tokens.sum())
+    worse_nats = float((freed.left_out_nats - whole.left_out_nats).sum() / scorer.label_tokens.sum())
     if worse_nats > LAYERS_WORSE_NATS:
-        spread = Folds(method.spread(whole.weights), whole.nats, whole.shown)
+        spread = FoldFits(method.spread(whole.weights), whole.nats, whole.train_mask)
         return spread, "Adam on parts of the examples, best subsets"
     return freed, "Adam on parts of the examples, best subsets, Adam by layer"
 
 
-def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: Folds) -> Folds:
+def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: FoldFits) -> FoldFits:
     """Return the fits after LAYER_STEPS steps with weights by layer, (P, L * N), without penalty.
 
     Only modules that at least one fit uses get weights by layer, and only in layers that they change.
@@ -100,8 +102,8 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
     start = method.spread(folds.weights)
     free = method.spread(used) * method.holders.flatten()
     weights = fit_weights(
-        lambda w: scorer.loss_with_gradient(method, w, folds.shown),
-        Fits(start, free, torch.zeros(len(start))),
+        lambda w: scorer.loss_with_gradient(method, w, folds.train_mask),
+        ParallelFits(start, free, torch.zeros(len(start))),
         steps=LAYER_STEPS,
         bound=2 * method.bound,  # so that a module at the bound can still have a larger weight in some layers
         learning_rate=LAYER_RATE,
@@ -109,18 +111,18 @@ def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds:
         journal=journal,
         name="layers",
     )
-    return Folds(weights, scorer.nats(method, weights), folds.shown)
+    return FoldFits(weights, scorer.nats(method, weights), folds.train_mask)
 
 
 def layers_cost(n_shots: int) -> int:
     """Return what the steps with weights by layer cost of a budget, in scored candidates."""
-    n_fits = min(bagging.DEFAULTS.parts, n_shots)
+    n_fits = min(bagging.DEFAULTS.n_folds, n_shots)
     return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # + 1: each fit is scored once at the end
 
 
-def planned_steps(budget: int, n_shots: int, n_modules: int) -> int:
-    """Estimate how many steps `search_auto` will note, as `planned_steps` of bagging does."""
+def planned_auto_steps(budget: int, n_shots: int, n_modules: int) -> int:
+    """Estimate how many steps `search_auto` will note, as `planned_auto_steps` of bagging does."""
     left = budget - layers_cost(n_shots)
     if bagging.bag_steps(left, n_shots, n_modules) < bagging.DEFAULTS.fewest_steps:
         return bagging.steps_within(budget)
-    return bagging.planned_steps(left, n_shots, n_modules) + LAYER_STEPS
+    return bagging.planned_bagging_steps(left, n_shots, n_modules) + LAYER_STEPS

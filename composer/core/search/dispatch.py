@@ -12,21 +12,19 @@ from torch import Tensor
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_loss, mean_size, token_mean
-from composer.core.search.adam import Fits, Variant, fit_weights
-from composer.core.search.bagging import DEFAULTS, adam_steps, rate_for, search_blend
-from composer.core.search.bagging import planned_steps as blend_steps
-from composer.core.search.bagging_by_layer import planned_steps as auto_steps
-from composer.core.search.bagging_by_layer import search_auto
+from composer.core.search.adam import ParallelFits, Variant, fit_weights
+from composer.core.search.bagging import DEFAULTS, adam_steps, planned_bagging_steps, rate_for, search_bagging
+from composer.core.search.bagging_by_layer import planned_auto_steps, search_auto
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Found, Journal
+from composer.core.search.journal import Journal, SearchResult
 from composer.core.search.lbfgs import fit_lbfgs, rounded_size
 from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.spec import choices
 from composer.core.spec.errors import StopSearch
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import Job
+from composer.core.spec.job_spec import JobSpec
 from composer.core.spec.metrics import is_exact_match, longest_useful_answer
 
 SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|; the same as in bagged fits
@@ -42,27 +40,27 @@ KEEPS_SINGLES = ("exact", "svd", "lorahub", "linear")  # one module at weight 1 
 
 
 @dataclass(frozen=True)
-class Fitting:
+class WeightSearch:
     """The search of one job over the weights of one method.
 
     Attributes:
         job: the request.
         scorer: of the n examples.
         method: the method, on N modules.
-        shots: the n examples as texts.
-        alone: (N,) few-shot loss of each module alone, in nats per label token; may be empty for a search
-            that does not read it.
-        nothing: the few-shot loss of the base model alone, in nats per label token.
+        examples: the n examples as texts.
+        single_losses: (N,) few-shot loss of each module alone, in nats per label token; may be empty for a
+            search that does not read it.
+        base_loss: the few-shot loss of the base model alone, in nats per label token.
     """
 
-    job: Job
+    job: JobSpec
     scorer: FewShotScorer
     method: Method
-    shots: Sequence[Example]
+    examples: Sequence[Example]
     alone: Sequence[float]
     nothing: float
 
-    def find(self, journal: Journal) -> Found:
+    def find(self, journal: Journal) -> SearchResult:
         """Run the search; StopSearch from a callback ends it with the best step so far.
 
         Returns:
@@ -91,8 +89,8 @@ class Fitting:
         """Estimate how many steps the search will note in its journal."""
         job, search = self.job, self.search
         if search == "blend":
-            planned = auto_steps if isinstance(self.method, Auto) else blend_steps
-            return planned(job.budget, len(self.shots), len(self.method.stack))
+            planned = planned_auto_steps if isinstance(self.method, Auto) else planned_bagging_steps
+            return planned(job.budget, len(self.examples), len(self.method.stack))
         if search in choices.GRADIENT_SEARCHES:
             return adam_steps(job.budget)
         return job.budget if search != "greedy" else 1
@@ -127,15 +125,25 @@ class Fitting:
 
     # --- the searches ---------------------------------------------------------
 
-    def _find(self, journal: Journal) -> Found:
+    def _find(self, journal: Journal) -> SearchResult:
         job, search = self.job, self.search
         if search == "blend" and isinstance(self.method, Auto):
             return search_auto(
-                self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
+                self.scorer,
+                self.method,
+                journal,
+                single_losses=self.alone,
+                base_loss=self.nothing,
+                budget=job.budget,
             )
         if search == "blend" and isinstance(self.method, ExactSum):
-            return search_blend(
-                self.scorer, self.method, journal, alone=self.alone, nothing=self.nothing, budget=job.budget
+            return search_bagging(
+                self.scorer,
+                self.method,
+                journal,
+                single_losses=self.alone,
+                base_loss=self.nothing,
+                budget=job.budget,
             )
         if search in VARIANTS:
             return self._by_adam(journal, *VARIANTS[search])
@@ -153,14 +161,14 @@ class Fitting:
             seed=job.seed,
         )
 
-    def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> Found:
+    def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> SearchResult:
         """Run one Adam fit from the method's own start, on all examples."""
         start = self.method.start.float().unsqueeze(0)
         penalty = SPARSE_PENALTY if variant == "sparse" else self.penalty
         steps = adam_steps(self.job.budget)
         weights = fit_weights(
             self._loss_with_gradient,
-            Fits(start, torch.ones_like(start), torch.tensor([penalty])),
+            ParallelFits(start, torch.ones_like(start), torch.tensor([penalty])),
             steps=steps,
             bound=self.method.bound,
             learning_rate=rate_for(steps),
@@ -171,7 +179,7 @@ class Fitting:
         )
         return journal.finish(weights[0].tolist(), optimizer)
 
-    def _by_lbfgs(self, journal: Journal) -> Found:
+    def _by_lbfgs(self, journal: Journal) -> SearchResult:
         def evaluate(point: Tensor) -> tuple[float, Tensor]:
             weights = point.float().unsqueeze(0).requires_grad_(True)
             value = self._loss_with_gradient(weights).sum() + self.penalty * rounded_size(weights).sum()
@@ -187,14 +195,16 @@ class Fitting:
         )
         return journal.finish(weights.tolist(), "L-BFGS")
 
-    def _by_greedy(self, journal: Journal) -> Found:
+    def _by_greedy(self, journal: Journal) -> SearchResult:
         """Run greedy search, by the loss without penalty or by the answers."""
-        nothing, alone, budget = self.nothing, self.alone, self.job.budget
+        base_loss, single_losses, budget = self.nothing, self.alone, self.job.budget
         if self.job.objective != "loss" or self.method.name not in KEEPS_SINGLES:
             n = self.method.n_weights
             first = self._unpulled(torch.cat([torch.zeros(1, n), torch.eye(n)])).tolist()
-            nothing, alone, budget = first[0], first[1:], max(1, budget - len(first))
-        return search_greedy(self._unpulled, alone, nothing=nothing, budget=budget, journal=journal)
+            base_loss, single_losses, budget = first[0], first[1:], max(1, budget - len(first))
+        return search_greedy(
+            self._unpulled, single_losses, base_loss=base_loss, budget=budget, journal=journal
+        )
 
     def _unpulled(self, weights: Tensor) -> Tensor:
         """Return the objective (P,) as `values`, but for the loss without the penalty."""
@@ -207,12 +217,15 @@ class Fitting:
 
     def _share_wrong(self, weights: Tensor) -> Tensor:
         """Return the share of wrong greedy answers to the examples, (P,) from 0 to 1."""
-        base: BaseModel = self.scorer.base
-        prompts = [base.prompt(shot.input) for shot in self.shots]
-        length = longest_useful_answer(self.shots, self.job.max_new_tokens)
+        base: FrozenBaseModel = self.scorer.base
+        prompts = [base.prompt(example.input) for example in self.examples]
+        length = longest_useful_answer(self.examples, self.job.max_new_tokens)
         answers = base.answers(prompts, length, self.method.adapters(weights), len(weights))
         wrong = [
-            [not is_exact_match(answer, shot.output) for answer, shot in zip(own, self.shots, strict=True)]
+            [
+                not is_exact_match(answer, example.output)
+                for answer, example in zip(own, self.examples, strict=True)
+            ]
             for own in answers
         ]
         return torch.tensor(wrong, dtype=torch.float32).mean(-1)

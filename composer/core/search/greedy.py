@@ -5,27 +5,27 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from composer.core.search.journal import Found, Journal, OnStep, finite
+from composer.core.search.journal import Journal, OnStep, SearchResult, finite_or_penalty
 
 
 def search_greedy(
     score: Callable[[Tensor], Tensor],
-    alone: Sequence[float],
+    single_losses: Sequence[float],
     *,
-    nothing: float,
+    base_loss: float,
     budget: int,
     partners: int = 6,
     on_step: OnStep = lambda step: None,
     journal: Journal | None = None,
-) -> Found:
+) -> SearchResult:
     """Start from the best module alone, and add the partner that lowers the loss most while one does.
 
     Every module has weight 0 or 1, so the result shows which modules the task needs.
 
     Args:
         score: losses (P,) of candidates (P, N).
-        alone: (N,) loss of each module alone, in the unit of `score`.
-        nothing: the loss at w = 0. If no module alone is below it, the result is w = 0.
+        single_losses: (N,) loss of each module alone, in the unit of `score`.
+        base_loss: the loss at w = 0. If no module alone is below it, the result is w = 0.
         budget: the most candidates to score.
         partners: how many of the next best modules alone are tried as partners.
         on_step: called with each step, if there is no journal; may raise `StopSearch`.
@@ -39,20 +39,22 @@ def search_greedy(
 
     Source: Caruana et al., Ensemble selection from libraries of models, ICML 2004.
     """
-    n = len(alone)
-    order = sorted(range(n), key=lambda i: (finite(alone[i]), i))
+    n = len(single_losses)
+    order = sorted(range(n), key=lambda i: (finite_or_penalty(single_losses[i]), i))
     journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
-    best, left = finite(nothing), budget
-    if finite(alone[order[0]]) < best:  # known already, so even a search stopped at its first step has it
-        chosen[order[0]], best = 1.0, finite(alone[order[0]])
+    best, left = finite_or_penalty(base_loss), budget
+    if (
+        finite_or_penalty(single_losses[order[0]]) < best
+    ):  # known already, so even a search stopped at its first step has it
+        chosen[order[0]], best = 1.0, finite_or_penalty(single_losses[order[0]])
     journal.note(chosen.tolist(), best)
     if not chosen.any():
         return journal.finish(chosen.tolist(), "greedy")
     while candidates := [i for i in order[: partners + 1] if chosen[i] == 0][:left]:
         trials = chosen.repeat(len(candidates), 1)
         trials[range(len(candidates)), candidates] = 1.0
-        losses = [finite(loss) for loss in score(trials).tolist()]
+        losses = [finite_or_penalty(loss) for loss in score(trials).tolist()]
         left -= len(candidates)
         winner = min(range(len(losses)), key=losses.__getitem__)
         if losses[winner] >= best:

@@ -24,7 +24,7 @@ STATE_BYTES_MAX = 1_000_000  # of the tensors of one state; a larger fit cannot 
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """One step of a search.
 
     The loss is what the search notes: with the penalty for nevergrad and L-BFGS, without it for Adam, bagging
@@ -44,24 +44,24 @@ class Step:
 
 
 @dataclass(frozen=True)
-class State:
+class FitState:
     """All that a gradient fit needs to continue after `step` of its own steps.
 
     Attributes:
         fit: the name of the fit; a search may run several fits, one after the other.
         step: how many steps of the fit are done.
-        told: how many steps of the whole search were noted by then.
+        n_steps: how many steps of the whole search were noted by then.
         tensors: float32, float64 or int64, by name.
     """
 
     fit: str
     step: int
-    told: int
+    n_steps: int
     tensors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of a search.
 
     Attributes:
@@ -74,14 +74,14 @@ class Found:
     """
 
     weights: tuple[float, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[SearchStep, ...]
     optimizer: str
     stopped: bool = False
     left_out: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
-class Record:
+class SearchRecord:
     """What an earlier attempt at the same search noted.
 
     Attributes:
@@ -89,11 +89,11 @@ class Record:
         states: the last state of each fit, by the name of the fit.
     """
 
-    steps: Sequence[Step] = ()
-    states: Mapping[str, State] = field(default_factory=dict)
+    steps: Sequence[SearchStep] = ()
+    states: Mapping[str, FitState] = field(default_factory=dict)
 
 
-OnStep = Callable[[Step], None]
+OnStep = Callable[[SearchStep], None]
 
 
 class Journal:
@@ -103,8 +103,8 @@ class Journal:
         self,
         on_step: OnStep,
         *,
-        on_state: Callable[[State], None] = lambda state: None,
-        record: Record | None = None,
+        on_state: Callable[[FitState], None] = lambda state: None,
+        record: SearchRecord | None = None,
     ) -> None:
         """Start an empty journal.
 
@@ -114,10 +114,10 @@ class Journal:
             on_state: called with each new state of a gradient fit.
             record: of an earlier attempt at the same search.
         """
-        self.steps: list[Step] = []
+        self.steps: list[SearchStep] = []
         self._on_step = on_step
         self._on_state = on_state
-        self._record = record or Record()
+        self._record = record or SearchRecord()
         self._any_finite = False
 
     def note(self, weights: Sequence[float], loss: float) -> None:
@@ -125,11 +125,11 @@ class Journal:
 
         Args:
             weights: (n_weights,).
-            loss: as in `Step`.
+            loss: as in `SearchStep`.
         """
-        told = finite(loss)
-        best = min(told, self.steps[-1].best_loss) if self.steps else told
-        self._keep(Step(len(self.steps) + 1, tuple(float(w) for w in weights), told, best))
+        finite_loss = finite_or_penalty(loss)
+        best = min(finite_loss, self.steps[-1].best_loss) if self.steps else finite_loss
+        self._keep(SearchStep(len(self.steps) + 1, tuple(float(w) for w in weights), finite_loss, best))
         if len(self.steps) > len(self._record.steps):
             self._on_step(self.steps[-1])
 
@@ -153,7 +153,7 @@ class Journal:
             )
         return step.loss
 
-    def resume(self, fit: str, shapes: Mapping[str, Tensor]) -> State | None:
+    def resume(self, fit: str, shapes: Mapping[str, Tensor]) -> FitState | None:
         """Return the recorded state of a fit, and take its steps over; None if there is no usable state.
 
         Args:
@@ -164,12 +164,12 @@ class Journal:
             InvalidJobError: the state lacks such a tensor, or it has another shape.
         """
         state = self._record.states.get(fit)
-        if state is None or not len(self.steps) <= state.told <= len(self._record.steps):
+        if state is None or not len(self.steps) <= state.n_steps <= len(self._record.steps):
             return None
         for name, like in shapes.items():
             if name not in state.tensors or state.tensors[name].shape != like.shape:
                 raise InvalidJobError("The state on record is of another search: it cannot go on from it.")
-        for step in self._record.steps[len(self.steps) : state.told]:
+        for step in self._record.steps[len(self.steps) : state.n_steps]:
             self._keep(step)
         return state
 
@@ -183,7 +183,7 @@ class Journal:
         """
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= STATE_BYTES_MAX:
             copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-            self._on_state(State(fit, step, len(self.steps), copies))
+            self._on_state(FitState(fit, step, len(self.steps), copies))
 
     def finish(
         self,
@@ -192,14 +192,14 @@ class Journal:
         *,
         stopped: bool = False,
         left_out: Sequence[float] | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """Return the result of the search.
 
         Args:
             weights: (n_weights,), recommended.
             optimizer: the algorithm that really ran.
             stopped: whether a callback stopped the search.
-            left_out: (n,) nats, as in `Found`.
+            left_out: (n,) nats, as in `SearchResult`.
 
         Raises:
             NonFiniteLossError: there are steps, and none has a finite loss.
@@ -207,9 +207,11 @@ class Journal:
         if self.steps and not self._any_finite:
             raise NonFiniteLossError(len(self.steps))
         told = tuple(left_out) if left_out is not None else None
-        return Found(tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer, stopped, told)
+        return SearchResult(
+            tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer, stopped, told
+        )
 
-    def finish_early(self, optimizer: str) -> Found:
+    def finish_early(self, optimizer: str) -> SearchResult:
         """Return the result of a search that was stopped: the best of its steps, at least one.
 
         Raises:
@@ -218,7 +220,7 @@ class Journal:
         return self.finish(self.best.weights, optimizer, stopped=True)
 
     @property
-    def best(self) -> Step:
+    def best(self) -> SearchStep:
         """Return the step with the lowest loss, the first one of equal losses.
 
         Raises:
@@ -226,12 +228,12 @@ class Journal:
         """
         return min(self.steps, key=lambda step: step.loss)
 
-    def _keep(self, step: Step) -> None:
+    def _keep(self, step: SearchStep) -> None:
         self._any_finite |= step.loss < NON_FINITE_PENALTY
         self.steps.append(step)
 
 
-def finite(loss: float) -> float:
+def finite_or_penalty(loss: float) -> float:
     """Return the loss, or NON_FINITE_PENALTY for NaN and infinity."""
     return loss if math.isfinite(loss) else NON_FINITE_PENALTY
 
@@ -239,18 +241,18 @@ def finite(loss: float) -> float:
 # --- as events ----------------------------------------------------------------
 
 
-def state_event(state: State) -> dict[str, Any]:
+def state_event(state: FitState) -> dict[str, Any]:
     """Return a state as JSON, with every number exact to the bit."""
     return {
         "event": "state",
         "fit": state.fit,
         "step": state.step,
-        "told": state.told,
-        "tensors": {name: packed(tensor) for name, tensor in state.tensors.items()},
+        "told": state.n_steps,
+        "tensors": {name: encode_tensor(tensor) for name, tensor in state.tensors.items()},
     }
 
 
-def packed(tensor: Tensor) -> dict[str, Any]:
+def encode_tensor(tensor: Tensor) -> dict[str, Any]:
     """Return a tensor as JSON: its type, its shape and its little-endian bytes in base64."""
     array = tensor.detach().cpu().contiguous().numpy()
     little = array.astype(array.dtype.newbyteorder("<"))
@@ -261,8 +263,8 @@ def packed(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def unpacked(stored: Mapping[str, Any]) -> Tensor:
-    """Return the tensor that `packed` stored, on the CPU.
+def decode_tensor(stored: Mapping[str, Any]) -> Tensor:
+    """Return the tensor that `encode_tensor` stored, on the CPU.
 
     Raises:
         ValueError: the type is not float32, float64 or int64.
@@ -273,7 +275,7 @@ def unpacked(stored: Mapping[str, Any]) -> Tensor:
     return torch.from_numpy(values.astype(stored["type"]).reshape(stored["shape"]).copy())
 
 
-def read_record(lines: Iterable[str]) -> Record:
+def read_record(lines: Iterable[str]) -> SearchRecord:
     """Read the steps and states from the events of an earlier attempt, one JSON object per line.
 
     A step may occur twice if that attempt had itself continued from a record; the first one counts.
@@ -281,18 +283,18 @@ def read_record(lines: Iterable[str]) -> Record:
     Raises:
         InvalidJobError: a line is not an event, or a step is missing.
     """
-    steps: list[Step] = []
-    states: dict[str, State] = {}
+    steps: list[SearchStep] = []
+    states: dict[str, FitState] = {}
     try:
         for event in map(json.loads, lines):
             if event["event"] == "step" and event["step"] > len(steps):
                 weights = tuple(event.get("vector") or event["weights"])
-                steps.append(Step(event["step"], weights, event["loss"], event["best_loss"]))
+                steps.append(SearchStep(event["step"], weights, event["loss"], event["best_loss"]))
             elif event["event"] == "state":
-                tensors = {name: unpacked(stored) for name, stored in event["tensors"].items()}
-                states[event["fit"]] = State(event["fit"], event["step"], event["told"], tensors)
+                tensors = {name: decode_tensor(stored) for name, stored in event["tensors"].items()}
+                states[event["fit"]] = FitState(event["fit"], event["step"], event["told"], tensors)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidJobError("steps.jsonl holds a line that is no event of a search.") from error
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
         raise InvalidJobError("steps.jsonl lacks a step, so the search cannot go on from it.")
-    return Record(steps, states)
+    return SearchRecord(steps, states)

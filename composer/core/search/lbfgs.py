@@ -23,7 +23,7 @@ ValueAndGradient = Callable[[Tensor], tuple[float, Tensor]]
 
 
 @dataclass
-class Standing:
+class LbfgsState:
     """Everything that the next iteration depends on: weights (n,), gradient (n,), k moves (k, n), and more.
 
     The tensors are float64, so that differences of gradients keep their digits.
@@ -37,7 +37,7 @@ class Standing:
     evaluations: int
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> "Standing":
+    def of(cls, tensors: Mapping[str, Tensor]) -> "LbfgsState":
         """Return the standing that `tensors` stored."""
         value, evaluations = float(tensors["value"]), int(tensors["evaluations"])
         pairs = tensors["moves"], tensors["changes"]
@@ -87,89 +87,89 @@ def fit_lbfgs(
     """
     state = journal.resume(name, {"weights": start})
     if state is None:
-        iteration, standing = 0, begin(evaluate, start)
-        journal.note(standing.weights.tolist(), standing.value)
+        iteration, lbfgs_state = 0, begin(evaluate, start)
+        journal.note(lbfgs_state.weights.tolist(), lbfgs_state.value)
     else:
-        iteration, standing = state.step, Standing.of(state.tensors)
-    while standing.evaluations < evaluations and line_search(evaluate, standing, evaluations, bound):
+        iteration, lbfgs_state = state.step, LbfgsState.of(state.tensors)
+    while lbfgs_state.evaluations < evaluations and line_search(evaluate, lbfgs_state, evaluations, bound):
         iteration += 1
-        journal.note(standing.weights.tolist(), standing.value)
+        journal.note(lbfgs_state.weights.tolist(), lbfgs_state.value)
         if iteration % STATE_EVERY == 0:
-            journal.keep(name, iteration, standing.tensors())
-    return standing.weights.float()
+            journal.keep(name, iteration, lbfgs_state.tensors())
+    return lbfgs_state.weights.float()
 
 
-def begin(evaluate: ValueAndGradient, start: Tensor) -> Standing:
+def begin(evaluate: ValueAndGradient, start: Tensor) -> LbfgsState:
     """Return the standing after the first evaluation, at `start` (n,)."""
     weights = start.double()
     value, gradient = evaluate(weights)
-    nothing = torch.zeros(0, len(weights), dtype=torch.float64)
-    return Standing(weights, value, gradient.double(), nothing, nothing, 1)
+    no_pairs = torch.zeros(0, len(weights), dtype=torch.float64)
+    return LbfgsState(weights, value, gradient.double(), no_pairs, no_pairs, 1)
 
 
-def line_search(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bound: float) -> bool:
+def line_search(evaluate: ValueAndGradient, lbfgs_state: LbfgsState, evaluations: int, bound: float) -> bool:
     """Move to a lower point along the direction, in place; return False if no trial is low enough.
 
     Remembered moves can give a bad direction. Then they are dropped, and the gradient itself is followed.
     """
-    if go_down(evaluate, standing, evaluations, bound):
+    if go_down(evaluate, lbfgs_state, evaluations, bound):
         return True
-    if not len(standing.moves):
+    if not len(lbfgs_state.moves):
         return False
-    standing.moves = standing.changes = torch.zeros_like(standing.moves[:0])
-    return go_down(evaluate, standing, evaluations, bound)
+    lbfgs_state.moves = lbfgs_state.changes = torch.zeros_like(lbfgs_state.moves[:0])
+    return go_down(evaluate, lbfgs_state, evaluations, bound)
 
 
-def go_down(evaluate: ValueAndGradient, standing: Standing, evaluations: int, bound: float) -> bool:
+def go_down(evaluate: ValueAndGradient, lbfgs_state: LbfgsState, evaluations: int, bound: float) -> bool:
     """Try the direction at full length, then at half of it, and so on; move to the first point low enough.
 
     Returns whether a trial met Armijo's rule within `evaluations` evaluations in all. Without remembered
     moves, the first trial changes no weight by more than 0.5.
     """
-    direction = -times_inverse_hessian(standing, bound)
-    length = 1.0 if len(standing.moves) else min(1.0, 0.5 / max(float(direction.abs().max()), 1e-12))
-    while length >= SHORTEST and standing.evaluations < evaluations:
-        trial = (standing.weights + length * direction).clamp(-bound, bound)
-        move = trial - standing.weights
+    direction = -times_inverse_hessian(lbfgs_state, bound)
+    length = 1.0 if len(lbfgs_state.moves) else min(1.0, 0.5 / max(float(direction.abs().max()), 1e-12))
+    while length >= SHORTEST and lbfgs_state.evaluations < evaluations:
+        trial = (lbfgs_state.weights + length * direction).clamp(-bound, bound)
+        move = trial - lbfgs_state.weights
         value, gradient = evaluate(trial)
-        standing.evaluations += 1
-        if value <= standing.value + ENOUGH * float(move @ standing.gradient) and bool(move.any()):
-            remember(standing, move, gradient.double() - standing.gradient)
-            standing.weights, standing.value, standing.gradient = trial, value, gradient.double()
+        lbfgs_state.evaluations += 1
+        if value <= lbfgs_state.value + ENOUGH * float(move @ lbfgs_state.gradient) and bool(move.any()):
+            remember(lbfgs_state, move, gradient.double() - lbfgs_state.gradient)
+            lbfgs_state.weights, lbfgs_state.value, lbfgs_state.gradient = trial, value, gradient.double()
             return True
         length /= 2
     return False
 
 
-def remember(standing: Standing, move: Tensor, change: Tensor) -> None:
+def remember(lbfgs_state: LbfgsState, move: Tensor, change: Tensor) -> None:
     """Keep a move (n,) and its change of gradient (n,), if the function curves upward along it.
 
     At most MEMORY pairs are kept; the oldest one is dropped.
     """
     if float(move @ change) > 1e-10:
-        standing.moves = torch.cat([standing.moves, move.unsqueeze(0)])[-MEMORY:]
-        standing.changes = torch.cat([standing.changes, change.unsqueeze(0)])[-MEMORY:]
+        lbfgs_state.moves = torch.cat([lbfgs_state.moves, move.unsqueeze(0)])[-MEMORY:]
+        lbfgs_state.changes = torch.cat([lbfgs_state.changes, change.unsqueeze(0)])[-MEMORY:]
 
 
-def times_inverse_hessian(standing: Standing, bound: float) -> Tensor:
+def times_inverse_hessian(lbfgs_state: LbfgsState, bound: float) -> Tensor:
     """Return (n,): the gradient times the inverse Hessian that the remembered pairs approximate.
 
     It is zero for a weight that is at a bound and would move beyond it.
 
     Source: Nocedal, Mathematics of Computation 35 (1980), the two-loop recursion.
     """
-    uphill = standing.gradient.sign()
-    free = ~((standing.weights.abs() >= bound) & (standing.weights.sign() == -uphill))
-    result = standing.gradient * free
+    uphill = lbfgs_state.gradient.sign()
+    free = ~((lbfgs_state.weights.abs() >= bound) & (lbfgs_state.weights.sign() == -uphill))
+    result = lbfgs_state.gradient * free
     shares = []
-    for s, y in zip(reversed(standing.moves), reversed(standing.changes), strict=True):
+    for s, y in zip(reversed(lbfgs_state.moves), reversed(lbfgs_state.changes), strict=True):
         share = (s @ result) / (s @ y)
         shares.append(share)
         result -= share * y
-    if len(standing.moves):
-        s, y = standing.moves[-1], standing.changes[-1]
+    if len(lbfgs_state.moves):
+        s, y = lbfgs_state.moves[-1], lbfgs_state.changes[-1]
         result *= (s @ y) / (y @ y)
-    for s, y, share in zip(standing.moves, standing.changes, reversed(shares), strict=True):
+    for s, y, share in zip(lbfgs_state.moves, lbfgs_state.changes, reversed(shares), strict=True):
         result += (share - (y @ result) / (s @ y)) * s
     return result * free
 

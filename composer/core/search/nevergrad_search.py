@@ -8,7 +8,7 @@ from typing import Any
 import nevergrad as ng
 import numpy as np
 
-from composer.core.search.journal import Found, Journal, finite
+from composer.core.search.journal import Journal, SearchResult, finite_or_penalty
 from composer.core.spec.errors import InvalidJobError, SearchBrokeError, StopSearch
 
 
@@ -21,7 +21,7 @@ def search_nevergrad(
     budget: int = 40,
     bound: float = 1.5,
     seed: int = 42,
-) -> Found:
+) -> SearchResult:
     """Minimize `score` by an optimizer of nevergrad that starts at w = 0 and stays within ±bound.
 
     At 20 dimensions, a budget of 40 and one worker, NGOpt is COBYLA: it scores w = 0, then one module
@@ -105,7 +105,7 @@ def ask_score_tell(
     for candidate, weights, loss in zip(candidates, tried, losses, strict=True):
         journal.note(weights, loss)
         with its_own_failures(searcher.name):
-            searcher.tell(candidate, finite(loss))
+            searcher.tell(candidate, finite_or_penalty(loss))
 
 
 def require_optimizer(name: str) -> None:

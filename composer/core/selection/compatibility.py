@@ -1,6 +1,6 @@
 """Which modules can be composed on a base model, and which of them the selectors choose.
 
-`compatible` is called once for all modules of the job, and `select_modules` for each set of examples.
+`select_compatible` is called once for all modules of the job, and `select_modules` for each set of examples.
 """
 
 import random
@@ -44,13 +44,13 @@ def select_modules(
             drawn = random.Random(seed).sample(kept, min(selector.count or 0, len(kept)))
             kept = sorted(drawn)
         elif selector.name == "screen":
-            kept = lowest(kept, alone(kept, selector.count), selector.count)
+            kept = lowest_indices(kept, alone(kept, selector.count), selector.count)
         elif selector.name == "near":
-            kept = lowest(kept, [-likeness for likeness in near(kept)], selector.count)
+            kept = lowest_indices(kept, [-similarity for similarity in near(kept)], selector.count)
     return tuple(kept)
 
 
-def lowest(kept: Sequence[int], values: Sequence[float], count: int | None) -> list[int]:
+def lowest_indices(kept: Sequence[int], values: Sequence[float], count: int | None) -> list[int]:
     """Return the `count` of these indices with the lowest values, in ascending order; all if None."""
     ordered = sorted(zip(values, kept, strict=True))
     return sorted(i for _, i in ordered[:count])
@@ -78,7 +78,7 @@ def joined_ranks(columns: Sequence[Sequence[float]]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class ExcludedModule:
     """A module that cannot be composed, and the reason.
 
     Attributes:
@@ -90,9 +90,9 @@ class LeftOut:
     reason: str
 
 
-def compatible(
+def select_compatible(
     modules: Sequence[LoraModule], layers: Mapping[str, Layer], *, equal_shapes: bool, equal_scalings: bool
-) -> tuple[list[int], list[LeftOut]]:
+) -> tuple[list[int], list[ExcludedModule]]:
     """Return the indices of the modules that can be composed on this base model, and the others with reasons.
 
     A method that sums factors needs equal ranks and target modules, and LoraHub equal alpha / r too. Then
@@ -110,23 +110,23 @@ def compatible(
     """
     if not modules:
         raise NoModulesError
-    reasons = [misfit(module, layers) for module in modules]
+    reasons = [incompatibility_reason(module, layers) for module in modules]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     if equal_shapes and kept:
         shapes = {i: shape(modules[i], with_scaling=equal_scalings) for i in kept}
         ((common, _),) = Counter(shapes.values()).most_common(1)
         for i in kept:
             if shapes[i] != common:
-                reasons[i] = different(shapes[i], common)
+                reasons[i] = shape_difference(shapes[i], common)
         kept = [i for i in kept if reasons[i] is None]
-    left_out = [LeftOut(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
+    left_out = [ExcludedModule(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
     if not kept:
         others = f" None of the other {len(modules) - 1} modules fits either." if len(modules) > 1 else ""
         raise MismatchedModulesError(f"{left_out[0].name} {left_out[0].reason}.{others}")
     return kept, left_out
 
 
-def misfit(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
+def incompatibility_reason(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
     """Return why a module does not fit this base model, as the end of a sentence; None if it fits."""
     for path, (A, B) in module.factors.items():
         own = layers.get(path)
@@ -140,15 +140,15 @@ def misfit(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
     return None
 
 
-Shape = tuple[int, frozenset[str], float | None]  # rank, targets, alpha / r where it has to agree
+ModuleShape = tuple[int, frozenset[str], float | None]  # rank, targets, alpha / r where it has to agree
 
 
-def shape(module: LoraModule, *, with_scaling: bool) -> Shape:
+def shape(module: LoraModule, *, with_scaling: bool) -> ModuleShape:
     """Return (rank, target modules, alpha / r or None): what modules must share to sum their factors."""
     return module.rank, frozenset(module.factors), module.scaling if with_scaling else None
 
 
-def different(own: Shape, common: Shape) -> str:
+def shape_difference(own: ModuleShape, common: ModuleShape) -> str:
     """Return how a module differs from the largest group, as the end of a sentence."""
     if own[0] != common[0]:
         return f"has rank {own[0]}, most others here {common[0]}; the method exact takes any rank"

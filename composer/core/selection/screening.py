@@ -17,7 +17,7 @@ from torch import Tensor
 
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.search.journal import finite
+from composer.core.search.journal import finite_or_penalty
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256
 
@@ -40,7 +40,7 @@ class Screening:
         *,
         contexts: Sequence[str],
         modules: Sequence[str],
-        shots: Sequence[Example],
+        examples: Sequence[Example],
         known: Known,
         tell: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -51,13 +51,13 @@ class Screening:
             stack: N modules.
             contexts: N hashes of everything that a loss depends on besides the module and the example.
             modules: N SHA-256 of the modules' weights files.
-            shots: the n examples as texts.
+            examples: the n examples as texts.
             known: losses that need no scoring, in nats summed over the label tokens.
             tell: called with an event for each scored module, and with the losses as soon as they are known.
         """
-        self._scorer, self._stack, self._shots = scorer, stack, shots
+        self._scorer, self._stack, self._shots = scorer, stack, examples
         self._contexts, self._modules, self._tell = contexts, modules, tell
-        self._examples = [example_sha256(shot) for shot in shots]
+        self._examples = [example_sha256(example) for example in examples]
         self._asked: set[int] = set()
         self._counted: set[int] = set()  # modules scored here, on one example or all; each is one candidate
         self._shots_told = [0] * len(stack)  # by module: on how many examples the reported loss was
@@ -102,7 +102,7 @@ class Screening:
         if len(indices) >= MANY and n_kept < len(indices):
             longest = seen[int(tokens.argmax())]
             self._score(indices, [longest])
-            survivors = sorted(indices, key=lambda i: (finite(self._nats[i][longest]), i))[:n_kept]
+            survivors = sorted(indices, key=lambda i: (finite_or_penalty(self._nats[i][longest]), i))[:n_kept]
             losses = dict(zip(survivors, self.losses(survivors, numbers=seen), strict=True))
             return [losses.get(i, math.inf) for i in indices]
         means = token_mean(self.nats(indices)[:, seen], tokens)

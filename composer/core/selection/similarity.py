@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from composer.core.model.base_model import BaseModel, padded
+from composer.core.model.base_model import FrozenBaseModel, pad_rows
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.examples import Example
 
@@ -17,13 +17,13 @@ WINDOW_TOKENS = 256  # tokens of a long text that are read at once
 WINDOWS_AT_ONCE = 32
 
 
-def task_text(shots: Sequence[Example], sentence: str) -> str:
+def task_text(examples: Sequence[Example], sentence: str) -> str:
     """Return the task as text: its sentence, if there is one, and every input and output."""
     lines = [sentence] if sentence else []
-    return "\n".join([*lines, *(f"{shot.input}\n{shot.output}" for shot in shots)])
+    return "\n".join([*lines, *(f"{example.input}\n{example.output}" for example in examples)])
 
 
-def text_likeness(base: BaseModel, task: str, texts: Sequence[str]) -> list[float]:
+def text_similarity(base: FrozenBaseModel, task: str, texts: Sequence[str]) -> list[float]:
     """Return the cosine of each module's text and the task's text, -1 to 1; -1 for a module without a text.
 
     The mean vector of all texts is subtracted first: the hidden states of a language model lie in a narrow
@@ -38,14 +38,14 @@ def text_likeness(base: BaseModel, task: str, texts: Sequence[str]) -> list[floa
     vectors = text_vectors(base, [task, *(texts[i] for i in given)])
     vectors = vectors - vectors.mean(0)
     cosines = torch.cosine_similarity(vectors[:1], vectors[1:], dim=-1)
-    likeness = [-1.0] * len(texts)
+    similarity = [-1.0] * len(texts)
     for i, cosine in zip(given, cosines.tolist(), strict=True):
-        likeness[i] = cosine
-    return likeness
+        similarity[i] = cosine
+    return similarity
 
 
 @torch.no_grad()
-def text_vectors(base: BaseModel, texts: Sequence[str]) -> Tensor:
+def text_vectors(base: FrozenBaseModel, texts: Sequence[str]) -> Tensor:
     """Return (n, d): the base model's last hidden state, averaged over all tokens of each of n texts.
 
     It is the encoder's last hidden state if there is an encoder; d is the hidden size. A long text is read
@@ -70,7 +70,7 @@ def text_vectors(base: BaseModel, texts: Sequence[str]) -> Tensor:
     return sums / counts.clamp(min=1)
 
 
-def hidden_states(base: BaseModel, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def hidden_states(base: FrozenBaseModel, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Return the last hidden states (n, length, d) and the mask (n, length), 1 where there is no padding.
 
     Both are fp32 and on the CPU.
@@ -80,9 +80,9 @@ def hidden_states(base: BaseModel, windows: Sequence[Sequence[int]]) -> tuple[Te
         windows: n rows of token ids.
     """
     device = base.device
-    mask = padded([[1] * len(ids) for ids in windows], 0)
+    mask = pad_rows([[1] * len(ids) for ids in windows], 0)
     inputs = {
-        "input_ids": padded(windows, base.tokenizer.pad_token_id).to(device),
+        "input_ids": pad_rows(windows, base.tokenizer.pad_token_id).to(device),
         "attention_mask": mask.to(device),
     }
     with base.using({}, 1):
@@ -93,7 +93,7 @@ def hidden_states(base: BaseModel, windows: Sequence[Sequence[int]]) -> tuple[Te
     return states.float().cpu(), mask.float()
 
 
-def delta_likeness(stack: ModuleStack, index: int) -> list[float]:
+def delta_similarity(stack: ModuleStack, index: int) -> list[float]:
     """Return N cosines: of every module's ΔW, over all layers together, and that of the module at `index`.
 
     <ΔWᵢ, ΔWⱼ> = sᵢsⱼ · sum((BᵢᵀBⱼ) ∘ (AᵢAⱼᵀ)) is exact and never makes a ΔW.

@@ -330,7 +330,7 @@ GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only pr
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
 RANK_LIMIT = 1024  # largest rank of a module, and of an adapter that is cut to a rank
-SHOTS_LIMIT = 64  # most examples that a search may read; few-shot means few
+EXAMPLES_LIMIT = 64  # most examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000
 TEXT_LIMIT = 20_000  # characters of a module's text and of a task's sentence
 
@@ -350,6 +350,6 @@ def level_budget(level: str, method: str) -> int:
     return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
 
 
-def names(choices: tuple[Choice, ...]) -> tuple[str, ...]:
+def choice_names(choices: tuple[Choice, ...]) -> tuple[str, ...]:
     """Return the stable names of the choices, in the order of the choices."""
     return tuple(choice.name for choice in choices)

@@ -128,23 +128,23 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def without_shots(held_out: Iterable[Example], shots: Iterable[Example]) -> list[Example]:
-    """Return the held-out examples whose input is not the input of one of the examples `shots`.
+def exclude_examples(held_out: Iterable[Example], examples: Iterable[Example]) -> list[Example]:
+    """Return the held-out examples whose input is not the input of one of the examples `examples`.
 
     Outer white space of an input is ignored. The output is ignored too: the composition has seen the
     question, so its answer to the same question proves nothing, even if another answer is expected.
     """
-    seen = {shot.input.strip() for shot in shots}
+    seen = {example.input.strip() for example in examples}
     return [example for example in held_out if example.input.strip() not in seen]
 
 
-def require_without_shots(held_out: Sequence[Example], shots: Sequence[Example]) -> None:
-    """Refuse held-out examples that have the input of one of the examples `shots`.
+def require_disjoint(held_out: Sequence[Example], examples: Sequence[Example]) -> None:
+    """Refuse held-out examples that have the input of one of the examples `examples`.
 
     Raises:
         ExamplesError: there is at least one; the message says how many there are.
     """
-    seen = len(held_out) - len(without_shots(held_out, shots))
+    seen = len(held_out) - len(exclude_examples(held_out, examples))
     if seen:
         has = "has" if seen == 1 else "have"
         raise ExamplesError(

@@ -1,6 +1,6 @@
-"""Reading and checking a job: job.json as a `Job`.
+"""Reading and checking a job: job.json as a `JobSpec`.
 
-`read_job` is called once for each run, with the folder of the job. The meaning of every value is in
+`read_job_spec` is called once for each run, with the folder of the job. The meaning of every value is in
 composer.core.spec.choices.
 """
 
@@ -41,7 +41,7 @@ class ModuleSource:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobSpec:
     """One checked request.
 
     Attributes:
@@ -87,7 +87,7 @@ class Job:
     sentence: str = ""
 
 
-def read_job(folder: Path) -> Job:
+def read_job_spec(folder: Path) -> JobSpec:
     """Read and check job.json in `folder`.
 
     Raises:
@@ -96,19 +96,19 @@ def read_job(folder: Path) -> Job:
         KeyError: an entry of "modules" has no "name" or no "folder".
     """
     try:
-        asked = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        spec = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
-    method = one_of(asked, "method", choices.names(choices.METHODS), choices.DEFAULT_METHOD)
-    select = str(given(asked, "select", "all"))
+    method = read_choice(spec, "method", choices.choice_names(choices.METHODS), choices.DEFAULT_METHOD)
+    select = str(read_value(spec, "select", "all"))
     parse_selectors(select)
-    base = asked.get("base") or {}
-    search = search_name(asked, method)
+    base = spec.get("base") or {}
+    search = read_search(spec, method)
     if method == "auto" and search != "auto":
         method = "exact"  # auto fixes its own search, so a named search runs on the exact sum
-    modules = tuple(module_source(folder, row) for row in asked.get("modules") or ())
+    modules = tuple(module_source(folder, row) for row in spec.get("modules") or ())
     require_distinct([module.name for module in modules])
-    return Job(
+    return JobSpec(
         folder=folder,
         base_folder=folder / base.get("folder", "base"),
         base_name=str(base.get("name") or "base"),
@@ -117,21 +117,21 @@ def read_job(folder: Path) -> Job:
         method=method,
         search=search,
         select=select,
-        budget=whole_number(asked, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
-        seed=whole_number(asked, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
+        budget=read_integer(spec, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
+        seed=read_integer(spec, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
         template=require_template(
-            given(asked, "template", shared_template(module.template for module in modules))
+            read_value(spec, "template", shared_template(module.template for module in modules))
         ),
-        max_new_tokens=whole_number(
-            asked, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
+        max_new_tokens=read_integer(
+            spec, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
-        rank=None if asked.get("rank") is None else whole_number(asked, "rank", 0, choices.RANK_LIMIT),
-        baselines=one_of(asked, "baselines", choices.names(choices.BASELINES), "always"),
-        objective=objective_name(asked, method, search),
-        batch_size=batch_size_of(asked, method),
-        precision=one_of(asked, "precision", choices.names(choices.PRECISIONS), "fp32"),
-        device=one_of(asked, "device", choices.names(choices.DEVICES), "cpu"),
-        sentence=str(asked.get("sentence") or "")[: choices.TEXT_LIMIT],
+        rank=None if spec.get("rank") is None else read_integer(spec, "rank", 0, choices.RANK_LIMIT),
+        baselines=read_choice(spec, "baselines", choices.choice_names(choices.BASELINES), "always"),
+        objective=read_objective(spec, method, search),
+        batch_size=read_batch_size(spec, method),
+        precision=read_choice(spec, "precision", choices.choice_names(choices.PRECISIONS), "fp32"),
+        device=read_choice(spec, "device", choices.choice_names(choices.DEVICES), "cpu"),
+        sentence=str(spec.get("sentence") or "")[: choices.TEXT_LIMIT],
     )
 
 
@@ -168,7 +168,7 @@ def require_distinct(names: Sequence[str]) -> None:
             raise InvalidJobError(f"{count} modules are called {name}. Give each a name of its own.")
 
 
-def search_name(asked: Mapping[str, Any], method: str) -> str:
+def read_search(spec: Mapping[str, Any], method: str) -> str:
     """Return one of the method's searches, or `nevergrad:` and the name of an optimizer.
 
     The name behind `nevergrad:` is not checked here: only nevergrad can check it, and this module does
@@ -177,21 +177,21 @@ def search_name(asked: Mapping[str, Any], method: str) -> str:
     Raises:
         InvalidJobError: the method has no such search.
     """
-    search = asked.get("search")
+    search = spec.get("search")
     if isinstance(search, str) and search.startswith(choices.NEVERGRAD):
         return search
     offered = choices.SEARCHES_OF_METHOD[method]
-    return one_of(asked, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
+    return read_choice(spec, "search", offered, "auto", also=choices.ANY_OF_NEVERGRAD.name)
 
 
-def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
+def read_objective(spec: Mapping[str, Any], method: str, search: str) -> str:
     """Return the objective of the job.
 
     Raises:
         InvalidJobError: the objective is unknown, or it is not the loss and the search needs a gradient.
             The share of wrong answers has no gradient.
     """
-    objective = one_of(asked, "objective", choices.names(choices.OBJECTIVES), "loss")
+    objective = read_choice(spec, "objective", choices.choice_names(choices.OBJECTIVES), "loss")
     really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
     with_gradient = ("blend", *choices.GRADIENT_SEARCHES)
     if objective != "loss" and really in with_gradient:
@@ -208,34 +208,34 @@ def objective_name(asked: Mapping[str, Any], method: str, search: str) -> str:
     return objective
 
 
-def batch_size_of(asked: Mapping[str, Any], method: str) -> int | None:
+def read_batch_size(spec: Mapping[str, Any], method: str) -> int | None:
     """Return the number of examples in one token mean of LoraHub's objective, or None for all of them.
 
     Raises:
         InvalidJobError: the method is not lorahub, or the number is out of range.
     """
-    if asked.get("batch_size") is None:
+    if spec.get("batch_size") is None:
         return None
     if method != "lorahub":
         raise InvalidJobError(
             f"A batch size changes the objective of the method lorahub alone; leave it out for {method}."
         )
-    return whole_number(asked, "batch_size", 1, choices.SHOTS_LIMIT)
+    return read_integer(spec, "batch_size", 1, choices.EXAMPLES_LIMIT)
 
 
-def given(asked: Mapping[str, Any], key: str, default: Any) -> Any:
+def read_value(spec: Mapping[str, Any], key: str, default: Any) -> Any:
     """Return the value of `key` as it is, or the default where the key is absent or null."""
-    value = asked.get(key)
+    value = spec.get(key)
     return default if value is None else value
 
 
-def one_of(
-    asked: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
+def read_choice(
+    spec: Mapping[str, Any], key: str, allowed: Sequence[str], default: str, *, also: str | None = None
 ) -> str:
     """Return the chosen name.
 
     Args:
-        asked: the content of job.json.
+        spec: the content of job.json.
         key: the key to read.
         allowed: the names that are allowed.
         default: the name where the key is absent or null.
@@ -244,20 +244,20 @@ def one_of(
     Raises:
         InvalidJobError: the value is not in `allowed`.
     """
-    value = given(asked, key, default)
+    value = read_value(spec, key, default)
     if value not in allowed:
         offered = ", ".join(filter(None, [*allowed, also]))
         raise InvalidJobError(f"{key} is {value!r}. Choose one of {offered}.")
     return str(value)
 
 
-def whole_number(asked: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
+def read_integer(spec: Mapping[str, Any], key: str, default: int, highest: int, *, lowest: int = 1) -> int:
     """Return the number of `key`, or the default where the key is absent or null.
 
     Raises:
         InvalidJobError: it is not a whole number from `lowest` to `highest`.
     """
-    value = given(asked, key, default)
+    value = read_value(spec, key, default)
     if type(value) is not int or not lowest <= value <= highest:
         raise InvalidJobError(f"{key} must be a whole number from {lowest} to {highest}.")
     return value

@@ -54,10 +54,10 @@ def is_exact_match(answer: str, expected: str) -> bool:
 
 def is_reference_match(answer: str, expected: str) -> bool:
     """Return whether the texts are equal as the released LoraHub counts: case and full stops are ignored."""
-    return normalised(answer) == normalised(expected)
+    return normalize_answer(answer) == normalize_answer(expected)
 
 
-def normalised(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Return the text in lower case, without outer white space and without full stops."""
     return text.strip().lower().replace(".", "")
 
@@ -87,6 +87,6 @@ def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> i
     return min(max_new_tokens, longest + spare)
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """Return the number with its noun, such as "1 example" or "2 examples" for the noun example."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

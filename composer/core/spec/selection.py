@@ -25,7 +25,7 @@ class Selector:
     count: int | None
 
     @property
-    def reads_the_shots(self) -> bool:
+    def depends_on_examples(self) -> bool:
         """Return whether the result depends on the examples `shots`."""
         return self.name in ("screen", "near")
 

@@ -32,7 +32,7 @@ def shared_template(templates: Iterable[str | None]) -> str:
     return only or INPUT
 
 
-def filled(template: str, text: str) -> str:
+def fill_template(template: str, text: str) -> str:
     """Return the prompt: the template with every {input} replaced by the text.
 
     Other braces of the template stay as they are, because it is not a format string.

@@ -2,7 +2,7 @@
 
 from composer.core.spec.choices import USUAL_BASELINES
 
-RIVALS = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
+BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
 
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count
 

@@ -62,7 +62,7 @@ def from_hub(source: str, options: dict[str, Any]) -> tuple[BaseModel, bool]:
         revision=revision,
         sentence=options["sentence"],
         licence=options["licence"],
-        ring=False,
+        enqueue=False,
     )
     base_run(job.pk)
     job.refresh_from_db()

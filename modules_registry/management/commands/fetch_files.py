@@ -10,7 +10,7 @@ class Command(BaseCommand):
     help = "Fetch every file from the Hub behind this site that is not on this disk, to do without the Hub."
 
     def handle(self, **options: Any) -> None:
-        if not blobs.there_is_a_hub():
+        if not blobs.has_remote_store():
             raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
         try:
             fetched = sum(1 for _ in maintenance.fetch_all())

@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.jobs.models import Status
 from modules_registry import maintenance
-from modules_registry.blobs import there_is_a_hub
+from modules_registry.blobs import has_remote_store
 from modules_registry.mirror import runner, selectors
 from modules_registry.mirror.services import repository_queue, repository_renew
 from modules_registry.models import HubRepository, Module
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("modules", nargs="*", help="owner/name; without any, all that need it")
 
     def handle(self, *, modules: list[str], **options: Any) -> None:
-        if not there_is_a_hub():
+        if not has_remote_store():
             raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
         wanted = [find(name) for name in modules] if modules else list(unsettled())
         for module in wanted:

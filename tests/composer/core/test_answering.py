@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from composer.core.model.answering import AnsweringBase, tensors_sha256
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.spec.errors import (
     BaseChangedError,
     MismatchedModulesError,
@@ -22,7 +22,7 @@ LIMITS = {"max_new_tokens": 8, "limit_s": 30.0}
 
 @pytest.fixture
 def answering(tmp_path) -> AnsweringBase:
-    return AnsweringBase(BaseModel.load(make_base(tmp_path / "base")))
+    return AnsweringBase(FrozenBaseModel.load(make_base(tmp_path / "base")))
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def test_an_adapter_answers_as_peft_would_and_the_base_as_it_did_before(kind, tm
 
     base = make_base(tmp_path / "base", kind)
     module = make_module(tmp_path / "module", base, seed=1, targets=TARGETS[kind])
-    answering = AnsweringBase(BaseModel.load(base))
+    answering = AnsweringBase(FrozenBaseModel.load(base))
     prompt, tokens = answering.read("cat dog", "{input}")
     before = answering.answer(prompt, {}, **LIMITS)
     adapted = answering.answer(prompt, answering.adapters(module, "m"), **LIMITS)
     assert tokens >= 2
     assert answering.answer(prompt, {}, **LIMITS).text == before.text
 
-    plain = BaseModel.load(base)
+    plain = FrozenBaseModel.load(base)
     wrapped = PeftModel.from_pretrained(plain.model, module).eval()
     ((expected,),) = plain.answers([prompt], LIMITS["max_new_tokens"], {}, wrapped=wrapped)
     assert adapted.text == expected

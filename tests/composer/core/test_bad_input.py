@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from composer.core.evaluation.scoring import evaluate_adapter
 from composer.core.job import run
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.modules.sources import Source
 from composer.core.spec.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
 from composer.core.spec.examples import Example, read_examples
@@ -21,14 +21,14 @@ def test_a_base_that_lacks_a_tensor_is_refused_by_its_name(tmp_path):
     del tensors[lost]
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BaseModelError, match=lost.replace(".", "[.]")):
-        BaseModel.load(base)
+        FrozenBaseModel.load(base)
 
 
 def test_a_base_without_a_tokenizer_is_refused(tmp_path):
     base = make_base(tmp_path / "base", "t5")
     (base / "tokenizer.json").unlink()
     with pytest.raises(BaseModelError, match="tokenizer"):
-        BaseModel.load(base)
+        FrozenBaseModel.load(base)
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 100])
@@ -36,7 +36,7 @@ def test_a_damaged_base_is_refused(tmp_path, damage):
     base = make_base(tmp_path / "base", "t5")
     (base / "model.safetensors").write_bytes(damage)
     with pytest.raises(BaseModelError, match="cannot be loaded"):
-        BaseModel.load(base)
+        FrozenBaseModel.load(base)
 
 
 def test_a_base_is_called_what_it_was_called_and_not_by_the_folder_it_lies_in(tmp_path):
@@ -51,7 +51,7 @@ def test_a_base_is_called_what_it_was_called_and_not_by_the_folder_it_lies_in(tm
 
 
 def test_a_text_longer_than_the_base_has_positions_is_refused(tmp_path):
-    model = BaseModel.load(make_base(tmp_path / "base", "gpt2"))
+    model = FrozenBaseModel.load(make_base(tmp_path / "base", "gpt2"))
     room = model.context_length()
     long = Example("cat " * (room + 1), "chat")
     with pytest.raises(ExampleTooLongError, match=str(room)):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from composer.core.model import base_model
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from tests.composer.core.tiny import make_base
 
 
@@ -12,7 +12,7 @@ def test_a_small_base_computes_on_one_thread_and_gives_the_others_back(tmp_path,
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with BaseModel.load(make_base(tmp_path)).threads_that_pay():
+        with FrozenBaseModel.load(make_base(tmp_path)).threads_that_pay():
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == 3
     finally:

@@ -7,12 +7,16 @@ import torch
 
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
 from composer.core.search import bagging
-from composer.core.search.bagging_by_layer import freed_by_layer, search_auto, whole_or_freed
-from composer.core.search.bagging_by_layer import planned_steps as auto_steps
+from composer.core.search.bagging_by_layer import (
+    freed_by_layer,
+    planned_auto_steps,
+    search_auto,
+    whole_or_freed,
+)
 from composer.core.search.journal import Journal
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
@@ -24,7 +28,7 @@ def scorer(tmp_path):
     stack = stack_modules(
         [read_module(make_module(tmp_path / str(i), base, seed=i), str(i)) for i in range(4)]
     )
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     model.hook(layer.path for layer in stack.layers)
     return FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])), ExactSum(stack)
 
@@ -47,7 +51,7 @@ def test_each_fit_has_the_best_of_all_subsets_of_its_own_heaviest_modules(scorer
     scorer, method = scorer
     bag = torch.tensor([[0.9, 0.1, 0.8, 0.7], [0.0, 0.9, 0.1, 0.2]])
     shown = torch.tensor([[1.0, 1, 1, 1, 0], [0.0, 1, 1, 1, 1]])
-    settings = bagging.BlendSettings(heaviest=3, largest_subset=2)
+    settings = bagging.BaggingSettings(heaviest=3, largest_subset=2)
     found = bagging.best_subsets(scorer, method, bag, shown, settings)
     for own, heavy, seen in zip(found, [(0, 2, 3), (1, 2, 3)], shown, strict=True):
         subsets = [s for size in range(3) for s in combinations(heavy, size)]
@@ -73,7 +77,7 @@ def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer):
     )
     weights = (fitted + bagging.best_subsets(scorer, method, fitted, shown, bagging.DEFAULTS)) / 2
     weights[weights.abs() < bagging.DEFAULTS.noise] = 0.0
-    assert float(folds.left_out[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
+    assert float(folds.left_out_nats[2]) == pytest.approx(float(scorer.nats(method, weights)[0, 2]), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["blend", "auto"])
@@ -84,7 +88,9 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
     scorer, method = scorer
     method = Auto(method.stack) if name == "auto" else method
     search, planned = (
-        (search_auto, auto_steps) if name == "auto" else (bagging.search_blend, bagging.planned_steps)
+        (search_auto, planned_auto_steps)
+        if name == "auto"
+        else (bagging.search_bagging, bagging.planned_bagging_steps)
     )
     facts = known(scorer, ExactSum(method.stack))
     scorer.candidates_scored = scorer.gradient_steps = 0
@@ -96,15 +102,15 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
 
 
 def test_more_examples_than_parts_are_left_out_some_at_a_time():
-    assert bagging.parts_left_out(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
-    assert bagging.parts_left_out(5, 5).sum(1).tolist() == [4, 4, 4, 4, 4]
-    assert bagging.parts_left_out(1, 5).tolist() == [[1]]
+    assert bagging.fold_masks(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+    assert bagging.fold_masks(5, 5).sum(1).tolist() == [4, 4, 4, 4, 4]
+    assert bagging.fold_masks(1, 5).tolist() == [[1]]
 
 
 def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
     scorer, exact = scorer
     method = Auto(exact.stack)
-    whole = bagging.Folds(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
+    whole = bagging.FoldFits(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
     steps = []
     freed = freed_by_layer(scorer, method, Journal(steps.append), whole)
     assert steps[0].weights == tuple(method.spread(whole.weights)[0].tolist())
@@ -118,9 +124,11 @@ def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
 def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, monkeypatch, worse, taken):
     scorer, exact = scorer
     method = Auto(exact.stack)
-    shown = bagging.parts_left_out(5, 5)
-    whole = bagging.Folds(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
-    freed = bagging.Folds(torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown)
+    shown = bagging.fold_masks(5, 5)
+    whole = bagging.FoldFits(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
+    freed = bagging.FoldFits(
+        torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown
+    )
     monkeypatch.setattr("composer.core.search.bagging_by_layer.freed_by_layer", lambda *_: freed)
     _, moves = whole_or_freed(scorer, method, journal(), whole)
     assert moves.endswith(taken)
@@ -134,11 +142,11 @@ def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path, name)
         "wild", 2, 2.0, {path: (A + 6e4, B + 6e4) for path, (A, B) in modules[0].factors.items()}
     )
     stack = stack_modules([wild, *modules])
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     model.hook(layer.path for layer in stack.layers)
     scorer = FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES]))
     method = Auto(stack) if name == "auto" else ExactSum(stack)
-    search = search_auto if name == "auto" else bagging.search_blend
+    search = search_auto if name == "auto" else bagging.search_bagging
     nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
     found = search(scorer, method, journal(), alone=[9.0] * 4, nothing=nothing, budget=2000)
     assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= nothing

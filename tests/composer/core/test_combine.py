@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from composer.core.methods.base import single_modules
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.lorahub import FactorSum
 from composer.core.modules.module_stack import LoraModule, ModuleStack, stack_modules
 from composer.core.spec.errors import MismatchedModulesError, NoModulesError
 from tests.composer.core.dense import D_IN, D_OUT, delta_of_adapter, delta_of_module, random_module
@@ -39,7 +39,7 @@ def test_the_exact_sum_keeps_only_the_ranks_it_needs():
 @settings(max_examples=30, deadline=None)
 def test_the_product_of_sums_is_equation_one(weights):
     modules = [random_module(0), random_module(1), random_module(2)]
-    lora = ProductOfSums(stack_modules(modules)).lora(weights)
+    lora = FactorSum(stack_modules(modules)).lora(weights)
     A = sum(w * m.factors["a.q"][0] for w, m in zip(weights, modules, strict=True))
     B = sum(w * m.factors["a.q"][1] for w, m in zip(weights, modules, strict=True))
     torch.testing.assert_close(delta_of_adapter(lora, "a.q"), 2.0 * B @ A, rtol=1e-4, atol=1e-5)
@@ -47,20 +47,20 @@ def test_the_product_of_sums_is_equation_one(weights):
 
 def test_one_module_at_half_weight_keeps_a_quarter_of_its_delta_in_a_product_of_sums():
     stack = stack_modules([random_module(1)])
-    half, whole = ProductOfSums(stack).lora([0.5]), ProductOfSums(stack).lora([1.0])
+    half, whole = FactorSum(stack).lora([0.5]), FactorSum(stack).lora([1.0])
     torch.testing.assert_close(delta_of_adapter(half, "a.q"), 0.25 * delta_of_adapter(whole, "a.q"))
     half_exact = ExactSum(stack).lora([0.5])
     torch.testing.assert_close(delta_of_adapter(half_exact, "a.q"), 0.5 * delta_of_adapter(whole, "a.q"))
 
 
 def test_a_product_of_sums_does_not_know_the_sign():
-    method = ProductOfSums(stack_modules([random_module(0), random_module(1)]))
+    method = FactorSum(stack_modules([random_module(0), random_module(1)]))
     torch.testing.assert_close(
         delta_of_adapter(method.lora([0.7, -0.2]), "a.q"), delta_of_adapter(method.lora([-0.7, 0.2]), "a.q")
     )
 
 
-@pytest.mark.parametrize("method_class", [ExactSum, ProductOfSums])
+@pytest.mark.parametrize("method_class", [ExactSum, FactorSum])
 def test_what_a_candidate_adds_is_what_its_adapter_adds(method_class):
     method = method_class(stack_modules([random_module(0), random_module(1), random_module(2)]))
     weights = torch.tensor([[0.3, -1.0, 0.7], [1.0, 0.0, 0.0]])
@@ -90,7 +90,7 @@ def test_a_single_module_is_that_module_whatever_its_rank():
 )
 def test_a_product_of_sums_refuses_what_it_would_mix_up(other, reason):
     with pytest.raises(MismatchedModulesError, match=reason) as refusal:
-        ProductOfSums(stack_modules([random_module(0), other]))
+        FactorSum(stack_modules([random_module(0), other]))
     assert "m1" in str(refusal.value)
 
 
@@ -117,11 +117,11 @@ def test_a_subset_is_the_stack_of_those_modules():
 def test_one_module_alone_computes_what_peft_computes(tmp_path):
     base = make_base(tmp_path / "base")
     folder = make_module(tmp_path / "m", base, seed=3)
-    from composer.core.model.base_model import BaseModel
+    from composer.core.model.base_model import FrozenBaseModel
     from composer.core.modules.module_stack import read_module
     from composer.core.spec.examples import Example
 
-    ours = BaseModel.load(base)
+    ours = FrozenBaseModel.load(base)
     stack = stack_modules([read_module(folder, "m")])
     ours.hook(layer.path for layer in stack.layers)
     batch = ours.encode([Example("cat dog", "chat"), Example("fig", "figue figue")])

@@ -3,14 +3,14 @@
 import pytest
 
 from composer.core.evaluation.verdict import (
-    LeftOut,
+    LeftOutLosses,
     is_ahead_left_out,
     mean_interval,
     sign_test,
     t_quantile,
     verdict_left_out,
     verdict_on_held_out,
-    verdict_without_rivals,
+    verdict_without_baselines,
 )
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy, is_exact_match, is_reference_match, wilson_interval
@@ -72,20 +72,20 @@ def test_a_composition_may_do_about_as_well_as_the_uniform_average(uniform, deci
 
 
 def test_held_out_answers_that_nothing_was_compared_with_are_told_and_no_more_are_asked_for():
-    verdict = verdict_without_rivals(right(15), EXAMPLES)
+    verdict = verdict_without_baselines(right(15), EXAMPLES)
     assert verdict.decision == "unmeasured"
     assert "On 20 held-out examples the composition answers 75 % correctly" in verdict.text
     assert "Add" not in verdict.text
-    assert "On 1 held-out example the" in verdict_without_rivals(["yes"], EXAMPLES[:1]).text
+    assert "On 1 held-out example the" in verdict_without_baselines(["yes"], EXAMPLES[:1]).text
 
 
 TOKENS = (3.0, 4.0, 5.0, 4.0, 3.0)
 
 
-def left_out(loss: float, *differences: float) -> LeftOut:
+def left_out(loss: float, *differences: float) -> LeftOutLosses:
     """Five examples at about this loss in nats per token, each off by its own difference."""
     losses = [loss + d for d in differences or (0.1, -0.1, 0.0, 0.1, -0.1)]
-    return LeftOut(tuple(x * n for x, n in zip(losses, TOKENS, strict=True)), TOKENS)
+    return LeftOutLosses(tuple(x * n for x, n in zip(losses, TOKENS, strict=True)), TOKENS)
 
 
 @pytest.mark.parametrize(

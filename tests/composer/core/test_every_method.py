@@ -16,26 +16,26 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from composer.core.evaluation.export import write_adapter
 from composer.core.methods.base import Method, as_adapters
 from composer.core.methods.registry import make_method
-from composer.core.model.base_model import IGNORED, BaseModel
+from composer.core.model.base_model import IGNORED, FrozenBaseModel
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.spec import choices
 from composer.core.spec.errors import MismatchedModulesError
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 
-METHODS = choices.names(choices.METHODS)
+METHODS = choices.choice_names(choices.METHODS)
 SUMS = sorted(choices.TAKES_ANY_SHAPE)
 FACTORWISE = sorted(set(METHODS) - choices.TAKES_ANY_SHAPE)
 EXAMPLES = [Example("cat dog", "chat"), Example("fig", "figue figue scie")]
 
 
-class World:
+class MethodFixture:
     """One base model, as ours and as anybody's."""
 
     def __init__(self, root: Path, kind: str) -> None:
         self.root, self.kind = root, kind
         self.folder = make_base(root / "base", kind)
-        self.base = BaseModel.load(self.folder)
+        self.base = FrozenBaseModel.load(self.folder)
         self.base.hook(path for path in self.base.linear_layers() if path != "lm_head")
         self.batch = self.base.encode(EXAMPLES)
         self.real = (
@@ -88,7 +88,7 @@ class World:
 
 @pytest.fixture(scope="module", params=["t5", "gpt2"])
 def world(request, tmp_path_factory):
-    return World(tmp_path_factory.mktemp(request.param), request.param)
+    return MethodFixture(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.fixture(scope="module")

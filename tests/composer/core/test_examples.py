@@ -6,10 +6,10 @@ from composer.core.spec.errors import ExamplesError, ExampleTooLongError, Missin
 from composer.core.spec.examples import (
     MAX_CHARACTERS,
     Example,
+    exclude_examples,
     problems_with,
     read_examples,
-    require_without_shots,
-    without_shots,
+    require_disjoint,
 )
 
 
@@ -84,19 +84,19 @@ SHOTS = [Example("apple", "pomme"), Example(" pear\n", "poire")]
 )
 def test_a_held_out_example_with_a_shot_s_input_is_left_out_by_the_site_and_refused_by_the_core(seen):
     new = Example("plum", "pomme")
-    assert without_shots([seen, new], SHOTS) == [new]
+    assert exclude_examples([seen, new], SHOTS) == [new]
     with pytest.raises(ExamplesError, match=r"^1 of the held-out examples has the input"):
-        require_without_shots([seen, new], SHOTS)
+        require_disjoint([seen, new], SHOTS)
 
 
 @pytest.mark.parametrize(
     "other", [Example("Apple", "pomme"), Example("ap ple", "pomme"), Example("pomme", "apple")]
 )
 def test_a_held_out_example_with_another_input_is_measured_on(other):
-    assert without_shots([other], SHOTS) == [other]
-    require_without_shots([other], SHOTS)
+    assert exclude_examples([other], SHOTS) == [other]
+    require_disjoint([other], SHOTS)
 
 
 def test_how_many_held_out_examples_were_seen_is_told():
     with pytest.raises(ExamplesError, match=r"^2 of the held-out examples have the input"):
-        require_without_shots([*SHOTS, Example("plum", "prune")], SHOTS)
+        require_disjoint([*SHOTS, Example("plum", "prune")], SHOTS)

@@ -13,7 +13,7 @@ from transformers import (
 
 from composer.core.evaluation.export import write_adapter
 from composer.core.methods.exact import ExactSum
-from composer.core.model.base_model import IGNORED, BaseModel
+from composer.core.model.base_model import IGNORED, FrozenBaseModel
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import FAMILIES, TARGETS, WORDS, make_base, make_module
@@ -37,7 +37,7 @@ def family(request, tmp_path_factory):
         read_module(make_module(root / str(i), folder, seed=i, targets=TARGETS[kind]), str(i))
         for i in range(2)
     ]
-    base, method = BaseModel.load(folder), ExactSum(stack_modules(modules))
+    base, method = FrozenBaseModel.load(folder), ExactSum(stack_modules(modules))
     base.hook(layer.path for layer in method.stack.layers)
     return folder, base, method
 
@@ -111,7 +111,7 @@ def test_what_is_written_is_what_peft_computes(family, tmp_path):
 @pytest.mark.parametrize("keeps", [True, False])
 @torch.no_grad()
 def test_a_decoder_s_head_asked_at_some_positions_says_there_what_it_says_everywhere(tmp_path, kind, keeps):
-    base = BaseModel.load(make_base(tmp_path, kind))
+    base = FrozenBaseModel.load(make_base(tmp_path, kind))
     assert base._keeps_positions
     base._keeps_positions = keeps  # an architecture that cannot be asked so is cut afterwards
     batch = base.encode(EXAMPLES)
@@ -139,7 +139,7 @@ def tokenizer_adding(pattern: str, bos: str | None = "<s>") -> PreTrainedTokeniz
 
 @pytest.mark.parametrize("pattern", ["$A", "<s> $A", "$A </s>", "<s> $A </s>"])
 def test_a_decoder_reads_prompt_answer_and_one_end_whatever_its_tokenizer_adds(tmp_path, pattern):
-    base = BaseModel.load(make_base(tmp_path, "llama"))
+    base = FrozenBaseModel.load(make_base(tmp_path, "llama"))
     base.tokenizer = tokenizer_adding(pattern)
     batch = base.encode([Example("cat dog", "chat")])
     begin = [IDS["<s>"]] if "<s>" in pattern else []
@@ -150,7 +150,7 @@ def test_a_decoder_reads_prompt_answer_and_one_end_whatever_its_tokenizer_adds(t
 
 @pytest.mark.parametrize("pattern", ["$A", "$A </s>"])
 def test_an_encoder_decoder_s_answer_ends_once_whatever_its_tokenizer_adds(tmp_path, pattern):
-    base = BaseModel.load(make_base(tmp_path, "t5"))
+    base = FrozenBaseModel.load(make_base(tmp_path, "t5"))
     base.tokenizer = tokenizer_adding(pattern, bos=None)
     batch = base.encode([Example("cat dog", "chat"), Example("cat", "chien chien")])
     chat, chien, end = IDS["chat"], IDS["chien"], IDS["</s>"]
@@ -162,13 +162,13 @@ def test_an_encoder_decoder_s_answer_ends_once_whatever_its_tokenizer_adds(tmp_p
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_an_end_that_the_output_already_holds_is_not_doubled(tmp_path, kind):
-    base = BaseModel.load(make_base(tmp_path, kind))
+    base = FrozenBaseModel.load(make_base(tmp_path, kind))
     plain, ended = (base.encode([Example("cat", output)]).labels for output in ("chat", "chat </s>"))
     assert ended.tolist() == plain.tolist()
 
 
 def test_a_begin_that_the_template_writes_out_is_not_doubled(tmp_path):
-    base = BaseModel.load(make_base(tmp_path, "llama"))
+    base = FrozenBaseModel.load(make_base(tmp_path, "llama"))
     base.tokenizer = tokenizer_adding("<s> $A")
     written, added = (
         base.encode([Example("cat", "chat")], template) for template in ("<s> {input}", "{input}")
@@ -179,7 +179,7 @@ def test_a_begin_that_the_template_writes_out_is_not_doubled(tmp_path):
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("begin", ["<pad>", "<s>"])  # the first has the id 0
 def test_an_empty_input_is_read_as_a_begin_alone(tmp_path, kind, begin):
-    base = BaseModel.load(make_base(tmp_path, kind))
+    base = FrozenBaseModel.load(make_base(tmp_path, kind))
     base.tokenizer = tokenizer_adding("$A", bos=begin)
     batch = base.encode([Example("", "chat")])
     assert batch.inputs["input_ids"][0, 0] == IDS[begin]

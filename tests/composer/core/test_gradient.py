@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from composer.core.evaluation.baselines import train_loras
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.lorahub import FactorSum
 from composer.core.model import gradient
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
@@ -24,7 +24,7 @@ def world(request, tmp_path):
     folder = make_base(tmp_path / "base", request.param)
     targets = TARGETS[request.param]
     modules = [make_module(tmp_path / str(i), folder, seed=i, targets=targets) for i in range(3)]
-    base = BaseModel.load(folder)
+    base = FrozenBaseModel.load(folder)
     stack = stack_modules([read_module(module, module.name) for module in modules])
     base.hook(layer.path for layer in stack.layers)
     return FewShotScorer(base, base.encode(SHOTS)), stack
@@ -33,13 +33,13 @@ def world(request, tmp_path):
 @pytest.fixture
 def passes(world, monkeypatch):
     """How many (candidates, examples) each forward pass had."""
-    told, nats = [], BaseModel.token_nats
+    told, nats = [], FrozenBaseModel.token_nats
 
     def token_nats(self, batch, adapters, n_candidates=1):
         told.append((n_candidates, len(batch)))
         return nats(self, batch, adapters, n_candidates)
 
-    monkeypatch.setattr(BaseModel, "token_nats", token_nats)
+    monkeypatch.setattr(FrozenBaseModel, "token_nats", token_nats)
     return told
 
 
@@ -55,7 +55,7 @@ def loss_and_slope(scorer, method, weights, shots):
     return loss.detach(), slope
 
 
-@pytest.mark.parametrize("method", [ExactSum, ProductOfSums])
+@pytest.mark.parametrize("method", [ExactSum, FactorSum])
 @pytest.mark.parametrize(
     ("pairs", "expected"), [(2 * len(SHOTS), {len(SHOTS)}), (2, {1, 2}), (1, {1})], ids=str
 )
@@ -92,7 +92,7 @@ def test_a_lora_trained_in_blocks_is_the_lora_trained_at_once(world, monkeypatch
     )  # Adam soon makes much of a rounding
 
     def trained():
-        adapters = train_loras(scorer.base, scorer.batch, stack.layers, rank=2, seed=1, shown=SHOWN)
+        adapters = train_loras(scorer.base, scorer.batch, stack.layers, rank=2, seed=1, train_mask=SHOWN)
         return scorer.base.token_nats(scorer.batch, adapters, len(SHOWN))
 
     whole = trained()

@@ -3,14 +3,14 @@
 import pytest
 
 from composer.core.evaluation.baselines import loss_with_others_shown, what_they_taught
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.spec.examples import read_examples
 from demo import BUNDLE
 
 
 @pytest.fixture(scope="module")
 def base():
-    return BaseModel.load(BUNDLE / "base")
+    return FrozenBaseModel.load(BUNDLE / "base")
 
 
 @pytest.mark.parametrize("task", ["animal-spanish", "animal-partner", "letters-star", "german"])

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from composer.core.evaluation.scoring import evaluate_adapter
 from composer.core.job import run
 from composer.core.modules.sources import Source
-from composer.core.search.dispatch import Fitting
+from composer.core.search.dispatch import WeightSearch
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
 from modules_registry.core.gate import check_adapter
@@ -310,9 +310,11 @@ def test_without_held_out_examples_each_is_judged_by_a_choice_that_did_not_see_i
 
 
 def test_what_a_choice_by_all_examples_left_out_is_not_reported_as_left_out(tmp_path, monkeypatch):
-    find = Fitting.find
+    find = WeightSearch.find
     monkeypatch.setattr(
-        Fitting, "find", lambda self, journal: replace(find(self, journal), left_out=(2.0,) * len(EXAMPLES))
+        WeightSearch,
+        "find",
+        lambda self, journal: replace(find(self, journal), left_out=(2.0,) * len(EXAMPLES)),
     )
     asked = {"method": "exact", "search": "adam", "budget": 9, "baselines": "none"}
     blind, _ = finished(make_job(tmp_path / "all", select="random:2", **asked))

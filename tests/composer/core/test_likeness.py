@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from composer.core.evaluation.baselines import random_stack
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.selection.similarity import delta_likeness, task_text, text_likeness, text_vectors
+from composer.core.selection.similarity import delta_similarity, task_text, text_similarity, text_vectors
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import make_base, make_module
 
@@ -24,7 +24,7 @@ def dense(stack, i):
 
 
 def test_the_likeness_of_updates_is_the_cosine_of_the_dense_ones(stack):
-    found = delta_likeness(stack, 1)
+    found = delta_similarity(stack, 1)
     for i in range(3):
         by_hand = torch.cosine_similarity(dense(stack, i), dense(stack, 1), dim=0)
         assert found[i] == pytest.approx(float(by_hand), abs=1e-5)
@@ -42,7 +42,7 @@ def test_random_modules_have_the_sizes_of_those_they_stand_for(stack):
 
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
 def test_a_long_text_counts_to_its_last_word(tmp_path, kind):
-    base = BaseModel.load(make_base(tmp_path / "base", kind))
+    base = FrozenBaseModel.load(make_base(tmp_path / "base", kind))
     long = " ".join(["cat"] * 600)
     plain, ended, again = text_vectors(base, [long, long + " FIG" * 200, long])
     assert not torch.allclose(plain, ended)
@@ -50,10 +50,10 @@ def test_a_long_text_counts_to_its_last_word(tmp_path, kind):
 
 
 def test_the_nearest_text_is_the_tasks_own(tmp_path):
-    base = BaseModel.load(make_base(tmp_path / "base"))
+    base = FrozenBaseModel.load(make_base(tmp_path / "base"))
     task = task_text([Example("cat dog", "chat chien")], "fig saw")
     assert task == "fig saw\ncat dog\nchat chien"
-    likeness = text_likeness(base, task, ["leg hat", "", task, "BAY FIG"])
+    likeness = text_similarity(base, task, ["leg hat", "", task, "BAY FIG"])
     assert likeness[2] == pytest.approx(1, abs=1e-4)
     assert likeness[1] == -1
     assert max(likeness[0], likeness[3]) < likeness[2]

@@ -8,8 +8,8 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
-from composer.core.model.base_model import BaseModel
+from composer.core.methods.lorahub import FactorSum
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_objective, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
@@ -26,7 +26,7 @@ def world(tmp_path):
 
 
 def scorer_of(base, folders, shots=SHOTS):
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     stack = stack_modules([read_module(folder, folder.name) for folder in folders])
     model.hook(layer.path for layer in stack.layers)
     return FewShotScorer(model, model.encode(shots)), stack
@@ -59,14 +59,14 @@ def released_lorahub(base, folders, weights, batch_size):
 @pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0), (0.5, -1.0, 0.25), (1.5, 1.5, -1.5)])
 def test_our_objective_is_the_released_one(world, batch_size, weights):
     scorer, stack = scorer_of(*world)
-    ours = lorahub_objective(scorer, ProductOfSums(stack), weights, batch_size)
+    ours = lorahub_objective(scorer, FactorSum(stack), weights, batch_size)
     assert ours == pytest.approx(released_lorahub(*world, weights, batch_size), rel=1e-5)
 
 
 def test_many_candidates_at_once_score_as_each_alone(world):
     scorer, stack = scorer_of(*world)
     weights = torch.tensor([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    for method in (ExactSum(stack), ProductOfSums(stack)):
+    for method in (ExactSum(stack), FactorSum(stack)):
         alone = torch.cat([scorer.nats(method, weights[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(scorer.nats(method, weights), alone, rtol=1e-5, atol=1e-5)
 
@@ -92,7 +92,7 @@ def test_the_gradient_is_the_slope(world):
 def test_at_zero_the_gradient_is_dead_in_a_product_of_sums_and_alive_in_an_exact_sum(world):
     scorer, stack = scorer_of(*world)
     slopes = []
-    for method in (ProductOfSums(stack), ExactSum(stack)):
+    for method in (FactorSum(stack), ExactSum(stack)):
         weights = torch.zeros(1, 3, requires_grad=True)
         (gradient,) = torch.autograd.grad(scorer.loss_with_gradient(method, weights).sum(), weights)
         slopes.append(float(gradient.abs().max()))

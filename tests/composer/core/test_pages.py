@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from composer.core.model.page_cache import MAPPINGS, give_back, lies_in_file
+from composer.core.model.page_cache import MAPPINGS, lies_in_file, release_pages
 
 N = 16 * mmap.PAGESIZE  # numbers, four bytes each
 
@@ -40,7 +40,7 @@ def test_pages_given_back_are_no_longer_counted_and_read_the_same_again(view: Te
     expected = view.clone()  # reads every page
     before = resident_bytes(view.data_ptr() + mmap.PAGESIZE)
 
-    give_back(view)
+    release_pages(view)
 
     assert resident_bytes(view.data_ptr() + mmap.PAGESIZE) <= before - 4 * N + 2 * mmap.PAGESIZE
     assert torch.equal(view, expected)
@@ -50,7 +50,7 @@ def test_pages_given_back_are_no_longer_counted_and_read_the_same_again(view: Te
 def test_neighbours_in_the_file_keep_what_was_written_to_them(view: Tensor) -> None:
     view[:10], view[-10:] = -1.0, -2.0
 
-    give_back(view[10:-10])
+    release_pages(view[10:-10])
 
     assert view[:10].tolist() == [-1.0] * 10
     assert view[-10:].tolist() == [-2.0] * 10
@@ -60,7 +60,7 @@ def test_neighbours_in_the_file_keep_what_was_written_to_them(view: Tensor) -> N
 def test_a_tensor_that_is_no_view_of_a_file_is_left_alone() -> None:
     own = torch.ones(N)
 
-    give_back(own)
+    release_pages(own)
 
     assert not lies_in_file(own.data_ptr(), own.data_ptr() + 4)
     assert float(own.sum()) == N
@@ -72,6 +72,6 @@ def test_where_nothing_tells_what_lies_where_nothing_is_given_back(
     monkeypatch.setattr("composer.core.model.page_cache.MAPPINGS", tmp_path / "no-such-file")
     view[:] = 3.0  # would be lost
 
-    give_back(view)
+    release_pages(view)
 
     assert float(view.sum()) == 3.0 * N

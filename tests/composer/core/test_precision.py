@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from composer.core.job import run
 from composer.core.methods.exact import ExactSum
 from composer.core.model import t5
-from composer.core.model.base_model import BaseModel, found_device
+from composer.core.model.base_model import FrozenBaseModel, find_device
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import InvalidJobError
@@ -25,7 +25,7 @@ TOLERANCE_NATS, TOLERANCE = 0.002, 0.01
 
 def losses(precision: str, adapter, task: str) -> list[float]:
     """Nats per token of the base and of the adapter, on the shots and on held-out examples."""
-    base = BaseModel.load(BUNDLE / "base", precision=precision)
+    base = FrozenBaseModel.load(BUNDLE / "base", precision=precision)
     stack = stack_modules([read_module(adapter, "composed")])
     base.hook(layer.path for layer in stack.layers)
     found = []
@@ -57,7 +57,7 @@ def test_a_whole_job_in_bf16_ends_as_one_in_fp32_does(tmp_path):
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_only_products_are_rounded(tmp_path, kind):
     """What goes from layer to layer, the norms, the embeddings, the head and the logits stay fp32."""
-    base = BaseModel.load(make_base(tmp_path, kind), precision="bf16")
+    base = FrozenBaseModel.load(make_base(tmp_path, kind), precision="bf16")
     head = base.model.get_output_embeddings()
     for name, module in base.model.named_modules():
         rounded = isinstance(module, torch.nn.Linear | Conv1D) and module is not head
@@ -80,7 +80,7 @@ def test_what_t5_adds_up_without_modules_stays_fp32(tmp_path, monkeypatch):
     seen = []
     normed = t5.rms_norm
     monkeypatch.setattr(t5, "rms_norm", lambda norm, x: seen.append(x.dtype) or normed(norm, x))
-    base = BaseModel.load(make_base(tmp_path), precision="bf16")
+    base = FrozenBaseModel.load(make_base(tmp_path), precision="bf16")
     with torch.no_grad():
         base.token_nats(base.encode([Example("cat dog", "chat")]), {})
     assert len(seen) == 2 + 3 + 2  # an encoder's layer, a decoder's, and each one's last norm
@@ -93,7 +93,7 @@ def test_bf16_is_near_fp32_and_not_the_same(tmp_path, kind):
     module = make_module(tmp_path / "m", folder, seed=1, targets=TARGETS[kind])
     nats = []
     for precision in ("fp32", "bf16"):
-        base = BaseModel.load(folder, precision=precision)
+        base = FrozenBaseModel.load(folder, precision=precision)
         method = ExactSum(stack_modules([read_module(module, "m")]))
         base.hook(layer.path for layer in method.stack.layers)
         scorer = FewShotScorer(base, base.encode([Example("cat dog", "chat"), Example("fig", "scie baie")]))
@@ -111,14 +111,14 @@ def test_a_decoder_s_job_in_bf16_gives_an_adapter_that_passes_the_check(tmp_path
 
 
 def test_a_small_base_computes_in_fp32_unless_told_otherwise(tmp_path):
-    assert BaseModel.load(make_base(tmp_path), precision="auto").precision == "fp32"
+    assert FrozenBaseModel.load(make_base(tmp_path), precision="auto").precision == "fp32"
 
 
 def test_auto_is_the_graphics_card_only_where_there_is_one(monkeypatch):
     for there, found in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert found_device("auto").type == found
-        assert found_device("cpu").type == "cpu"
+        assert find_device("auto").type == found
+        assert find_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InvalidJobError, match="no graphics card"):
-        found_device("cuda")
+        find_device("cuda")

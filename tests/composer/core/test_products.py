@@ -5,7 +5,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from composer.core.model import base_model
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.packed_linear import PackedProduct, can_pack, pack_linear
 from tests.composer.core.tiny import make_base
 
@@ -52,6 +52,6 @@ def test_a_base_that_is_not_packed_keeps_every_weight_where_a_hash_can_see_it(tm
     monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0)
     folder = make_base(tmp_path)
     for packs in (True, False):
-        base = BaseModel.load(folder, packs=packs)
+        base = FrozenBaseModel.load(folder, packs=packs)
         blank = [name for name, weight in base.model.named_parameters() if weight.isnan().any()]
         assert bool(blank) is packs

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.selection.screening import MANY, Screening, read_screened
@@ -20,7 +20,7 @@ def scene(tmp_path):
     base = make_base(tmp_path / "base")
     folders = [make_module(tmp_path / str(i), base, seed=i) for i in range(8)]
     stack = stack_modules([read_module(folders[i % 8], str(i)) for i in range(N)])
-    model = BaseModel.load(base)
+    model = FrozenBaseModel.load(base)
     model.hook(layer.path for layer in stack.layers)
     shots = [Example(*pair) for pair in EXAMPLES]
     return FewShotScorer(model, model.encode(shots)), stack, shots
@@ -33,7 +33,7 @@ def screening(scene, known=None, told=None):
         stack,
         contexts=["the same"] * N,
         modules=[str(i) for i in range(N)],
-        shots=shots,
+        examples=shots,
         known=known or {},
         tell=(told if told is not None else []).append,
     )

@@ -7,9 +7,16 @@ import threading
 import pytest
 import torch
 
-from composer.core.search.adam import Fits, fit_weights
+from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.greedy import search_greedy
-from composer.core.search.journal import Found, Journal, Record, State, read_record, state_event
+from composer.core.search.journal import (
+    FitState,
+    Journal,
+    SearchRecord,
+    SearchResult,
+    read_record,
+    state_event,
+)
 from composer.core.search.lbfgs import fit_lbfgs
 from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.selection.compatibility import joined_ranks, select_modules
@@ -27,8 +34,8 @@ def bowls(tried):
     return [bowl(weights) for weights in tried]
 
 
-def by_nevergrad(score=bowls, n=4, *, on_step=lambda step: None, recorded=(), **asked) -> Found:
-    return search_nevergrad(score, n, Journal(on_step, record=Record(recorded)), **asked)
+def by_nevergrad(score=bowls, n=4, *, on_step=lambda step: None, recorded=(), **asked) -> SearchResult:
+    return search_nevergrad(score, n, Journal(on_step, record=SearchRecord(recorded)), **asked)
 
 
 def test_nevergrad_starts_at_zero_and_finds_the_bottom_of_a_bowl():
@@ -112,7 +119,7 @@ def test_greedy_picks_what_the_task_needs_and_stops():
         return (weights - needed).abs().sum(-1)
 
     found = search_greedy(
-        score, score(torch.eye(4)).tolist(), nothing=float(score(torch.zeros(1, 4))), budget=40
+        score, score(torch.eye(4)).tolist(), base_loss=float(score(torch.zeros(1, 4))), budget=40
     )
     assert found.weights == (1.0, 0.0, 1.0, 0.0)
     losses = [step.loss for step in found.steps]
@@ -125,12 +132,12 @@ def test_who_stops_greedy_choice_at_its_first_step_has_the_best_module_alone():
 
     journal = Journal(stop)
     with pytest.raises(StopSearch):
-        search_greedy(lambda w: 5 - w.sum(-1), [3.0, 2.0, 4.0], nothing=2.5, budget=10, journal=journal)
+        search_greedy(lambda w: 5 - w.sum(-1), [3.0, 2.0, 4.0], base_loss=2.5, budget=10, journal=journal)
     assert journal.finish_early("greedy").weights == (0.0, 1.0, 0.0)
 
 
 def test_greedy_takes_nothing_where_nothing_helps():
-    found = search_greedy(lambda w: 1 + w.sum(-1), [2.0, 3.0], nothing=1.0, budget=10)
+    found = search_greedy(lambda w: 1 + w.sum(-1), [2.0, 3.0], base_loss=1.0, budget=10)
     assert found.weights == (0.0, 0.0)
 
 
@@ -139,7 +146,7 @@ def test_fits_side_by_side_move_as_if_each_were_alone():
         return ((weights - TARGET) ** 2).sum(-1)
 
     def fits(rows):
-        return Fits(torch.zeros(2, 4)[rows], torch.ones(2, 4)[rows], torch.tensor([0.0, 2.0])[rows])
+        return ParallelFits(torch.zeros(2, 4)[rows], torch.ones(2, 4)[rows], torch.tensor([0.0, 2.0])[rows])
 
     both = fit_weights(loss, fits(slice(0, 2)), steps=300)
     for row in (0, 1):
@@ -153,7 +160,7 @@ def test_fits_side_by_side_move_as_if_each_were_alone():
 
 def test_a_weight_that_is_not_free_stays_and_none_leaves_its_bounds():
     free = torch.tensor([[1.0, 0.0, 1.0, 1.0]])
-    fits = Fits(torch.full((1, 4), 0.5), free, torch.zeros(1))
+    fits = ParallelFits(torch.full((1, 4), 0.5), free, torch.zeros(1))
     weights = fit_weights(lambda w: -w.sum(-1), fits, steps=100, bound=1.5)
     assert weights[0].tolist() == [1.5, 0.5, 1.5, 1.5]
 
@@ -188,7 +195,7 @@ def slope(weights):
 
 
 def fit_by_adam(journal, variant="dense"):
-    fits = Fits(torch.zeros(2, 4), torch.ones(2, 4), torch.tensor([0.05, 0.4]))
+    fits = ParallelFits(torch.zeros(2, 4), torch.ones(2, 4), torch.tensor([0.05, 0.4]))
     return fit_weights(
         slope,
         fits,
@@ -237,7 +244,7 @@ def test_a_fit_cut_short_anywhere_goes_on_from_its_state_to_the_same_bits(fit):
 
 def test_a_state_is_kept_to_the_bit():
     numbers = torch.tensor([0.1, -0.0, 1e-45, math.inf, 3.0000002])
-    state = State("f", 3, 2, {"a": numbers, "n": torch.tensor(7), "d": torch.tensor([0.1]).double()})
+    state = FitState("f", 3, 2, {"a": numbers, "n": torch.tensor(7), "d": torch.tensor([0.1]).double()})
     stored = json.dumps(state_event(state), allow_nan=False)
     back = read_record([stored]).states["f"]
     for name, tensor in state.tensors.items():
@@ -249,7 +256,9 @@ def test_a_state_of_another_search_is_refused():
     _, lines, _ = told_by(fit_by_adam)
 
     def smaller(journal):
-        return fit_weights(slope, Fits(*torch.zeros(2, 1, 4), torch.zeros(1)), steps=47, journal=journal)
+        return fit_weights(
+            slope, ParallelFits(*torch.zeros(2, 1, 4), torch.zeros(1)), steps=47, journal=journal
+        )
 
     with pytest.raises(InvalidJobError):
         told_by(smaller, record=read_record(lines))
@@ -263,7 +272,7 @@ def test_a_damaged_record_is_refused(line):
 
 def test_the_sparse_fit_is_the_lasso():
     # (w - t)² + (penalty / 4)·|w| is lowest at t moved toward zero by penalty / 8.
-    fits = Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([4.0]))
+    fits = ParallelFits(torch.zeros(1, 4), torch.ones(1, 4), torch.tensor([4.0]))
     weights = fit_weights(lambda w: ((w - TARGET) ** 2).sum(-1), fits, steps=600, variant="sparse")
     torch.testing.assert_close(weights[0], torch.tensor([0.3, 0.0, 0.0, 0.6]), atol=0.01, rtol=0)
     assert weights[0, 1] == 0
@@ -271,7 +280,7 @@ def test_the_sparse_fit_is_the_lasso():
 
 
 def test_the_positive_fit_takes_nothing_away():
-    fits = Fits(torch.zeros(1, 4), torch.ones(1, 4), torch.zeros(1))
+    fits = ParallelFits(torch.zeros(1, 4), torch.ones(1, 4), torch.zeros(1))
     weights = fit_weights(lambda w: ((w - TARGET) ** 2).sum(-1), fits, steps=600, variant="positive")
     torch.testing.assert_close(weights[0], TARGET.clamp(min=0), atol=0.01, rtol=0)
 

@@ -14,7 +14,7 @@ from composer.core.methods.base import PlainLora
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.factorwise import TIES_DENSITY
 from composer.core.methods.registry import make_method
-from composer.core.methods.svd import TruncatedSum, TruncatedTies, truncated
+from composer.core.methods.svd import TruncatedSum, TruncatedTies, truncate_rank
 from composer.core.modules.module_stack import read_module, stack_modules
 from tests.composer.core.dense import D_IN, delta_of_adapter, delta_of_module, random_module
 from tests.composer.core.tiny import TARGETS, make_base, make_module
@@ -25,7 +25,7 @@ from tests.composer.core.tiny import TARGETS, make_base, make_module
 def test_cutting_to_a_rank_is_the_best_that_rank_can_do(rank, seed):
     generator = torch.Generator().manual_seed(seed)
     A, B = torch.randn(6, 9, generator=generator), torch.randn(7, 6, generator=generator)
-    cut = truncated(PlainLora({"a.q": (A, B)}, rank=6, alpha=3.0), rank)
+    cut = truncate_rank(PlainLora({"a.q": (A, B)}, rank=6, alpha=3.0), rank)
     whole = 0.5 * B @ A
     U, S, Vh = torch.linalg.svd(whole)
     best = U[:, :rank] @ torch.diag(S[:rank]) @ Vh[:rank] if rank <= 7 else whole
@@ -38,14 +38,14 @@ def test_cutting_to_a_rank_is_the_best_that_rank_can_do(rank, seed):
 
 def test_nothing_cut_is_nothing_lost():
     zero = PlainLora({"a.q": (torch.zeros(4, 9), torch.zeros(7, 4))}, rank=4, alpha=4.0)
-    cut = truncated(zero, 2)
+    cut = truncate_rank(zero, 2)
     assert cut.energy_kept == 1.0
     assert cut.factors["a.q"][1].abs().sum() == 0
 
 
 def test_a_cut_of_a_cut_is_that_cut_and_counts_what_both_left_out():
     whole = ExactSum(stack_modules([random_module(0), random_module(1)])).lora([1.0, 0.8])
-    once, twice = truncated(whole, 1), truncated(truncated(whole, 2), 1)
+    once, twice = truncate_rank(whole, 1), truncate_rank(truncate_rank(whole, 2), 1)
     for path in ("a.q", "a.v"):
         torch.testing.assert_close(delta_of_adapter(twice, path), delta_of_adapter(once, path))
     assert twice.energy_kept == pytest.approx(once.energy_kept)

@@ -9,9 +9,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from composer.core.methods.base import SharedFactors, single_modules
 from composer.core.methods.exact import ExactSum
-from composer.core.methods.lorahub import ProductOfSums
+from composer.core.methods.lorahub import FactorSum
 from composer.core.model import base_model, t5
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.t5 import Run, rows_of
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
@@ -51,7 +51,7 @@ def t5_files(*, gated: bool, tied: bool):
 
 def loaded(tmp_path, targets, *, gated=True, tied=True, precision="fp32"):
     folder = write_files(tmp_path / "base", t5_files(gated=gated, tied=tied))
-    base = BaseModel.load(folder, precision=precision)
+    base = FrozenBaseModel.load(folder, precision=precision)
     paths = [path for path in base.linear_layers() if path.rpartition(".")[2] in targets]
     assert paths
     modules = [
@@ -93,7 +93,7 @@ def test_the_base_alone_scores_as_in_transformers(tmp_path, gated, tied, margin,
 
 
 @pytest.mark.parametrize("targets", [("q", "v"), ALL_LAYERS])
-@pytest.mark.parametrize("method", [ExactSum, ProductOfSums])
+@pytest.mark.parametrize("method", [ExactSum, FactorSum])
 def test_candidates_and_their_gradients_are_as_in_transformers(tmp_path, targets, method, margin, products):
     base, stack = loaded(tmp_path, targets)
     batch = base.encode(EXAMPLES)

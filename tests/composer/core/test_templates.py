@@ -9,14 +9,14 @@ import torch
 from transformers import AutoTokenizer
 
 from composer.core.evaluation.cross_validation import losses_of_parts
-from composer.core.job import Composition
+from composer.core.job import CompositionRun
 from composer.core.methods.base import single_modules
-from composer.core.model.base_model import BaseModel
+from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job
+from composer.core.spec.job_spec import read_job_spec
 from composer.core.spec.templates import require_template, shared_template
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
 
@@ -28,21 +28,21 @@ CHAT_TEMPLATE = (
 )
 
 
-def made(job: Path, templates, **asked) -> Composition:
+def made(job: Path, templates, **asked) -> CompositionRun:
     """The whole job, with these modules' own templates."""
     description = json.loads((job / "job.json").read_text())
     for row, template in zip(description["modules"], templates, strict=True):
         if template is not None:
             row["template"] = template
     (job / "job.json").write_text(json.dumps({**description, **asked}))
-    composition = Composition(read_job(job), lambda event: None)
+    composition = CompositionRun(read_job_spec(job), lambda event: None)
     composition.make(job / "out")
     return composition
 
 
 def by_hand(job: Path, index: int, template: str, kind: str = "t5") -> tuple[float, list[str]]:
     """(nats per token on the shots, held-out answers) of one module under one template."""
-    base = BaseModel.load(job / "base", template)
+    base = FrozenBaseModel.load(job / "base", template)
     stack = stack_modules([read_module(job / "modules" / str(index), str(index))])
     base.hook(layer.path for layer in stack.layers)
     batch = base.encode(SHOTS)
@@ -64,13 +64,13 @@ def test_a_module_alone_is_screened_and_answers_in_its_own_template(tmp_path, ki
     assert alone == pytest.approx([loss for loss, _ in expected], rel=1e-4)
     assert alone[0] != pytest.approx(by_hand(job, 0, "{input}")[0], rel=1e-3)
 
-    single = next(rival for rival in composition.rivals if rival.key == "best_single")
+    single = next(rival for rival in composition.baselines if rival.key == "best_single")
     best = alone.index(min(alone))
     assert single.detail == f"alice/m{best}"
     assert single.few_shot_loss_nats == pytest.approx(alone[best], rel=1e-4)
-    race = composition._race(composition._exam(), None)
+    race = composition._comparison(composition._held_out_questions(), None)
     for i, (loss, answers) in enumerate(expected):
-        rival = replace(race, best=i).best_single()
+        rival = replace(race, best=i).measure_best_single()
         assert (rival.few_shot_loss_nats, rival.answers) == (pytest.approx(loss, rel=1e-4), answers)
 
 
@@ -118,7 +118,7 @@ def test_templates_that_differ_are_none():
 
 
 def test_braces_in_an_input_are_left_alone(tmp_path):
-    base = BaseModel.load(make_base(tmp_path), "{input} {0} {input}")
+    base = FrozenBaseModel.load(make_base(tmp_path), "{input} {0} {input}")
     assert base.prompt("{input.__class__} %s") == "{input.__class__} %s {0} {input.__class__} %s"
 
 
@@ -134,10 +134,10 @@ def with_chat(base: Path, template: str = CHAT_TEMPLATE) -> Path:
 
 @pytest.mark.parametrize("kind", list(TARGETS))
 def test_chat_is_the_base_s_own_template(tmp_path, kind):
-    base = BaseModel.load(with_chat(make_base(tmp_path, kind)), "chat")
+    base = FrozenBaseModel.load(with_chat(make_base(tmp_path, kind)), "chat")
     assert base.prompt("cat {input}") == "<unk> user cat {input} bay"
     assert base.prompt("cat", "saw {input}") == "saw cat"
-    plain = BaseModel.load(tmp_path, "<unk> user {input} bay")
+    plain = FrozenBaseModel.load(tmp_path, "<unk> user {input} bay")
     assert base.encode(SHOTS).inputs["input_ids"].equal(plain.encode(SHOTS).inputs["input_ids"])
 
 
@@ -146,11 +146,11 @@ def test_a_whole_job_can_chat(tmp_path):
     with_chat(job / "base")
     composition = made(job, (None, None))
     assert json.loads((job / "out" / "report.json").read_text())["template"] == "chat"
-    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in composition.rivals)
+    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in composition.baselines)
 
 
 def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):
-    base = BaseModel.load(make_base(tmp_path / "base"), "chat")
+    base = FrozenBaseModel.load(make_base(tmp_path / "base"), "chat")
     with pytest.raises(BaseModelError, match=r"has no chat template\. Write a template of your own"):
         base.encode(SHOTS)
     job = make_job(tmp_path / "job", template="chat", baselines="none")
@@ -166,6 +166,6 @@ def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):
     "broken", ["{{ raise_exception('no user') }}", "{% for %}", "{{ messages[0].content + 1 }}"]
 )
 def test_a_chat_template_that_does_not_work_is_refused_with_a_sentence(tmp_path, broken):
-    base = BaseModel.load(with_chat(make_base(tmp_path), broken), "chat")
+    base = FrozenBaseModel.load(with_chat(make_base(tmp_path), broken), "chat")
     with pytest.raises(BaseModelError, match="chat template does not work"):
         base.prompt("cat")

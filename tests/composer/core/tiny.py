@@ -180,11 +180,11 @@ def tiny_letters() -> Qwen2Tokenizer:
 
 def layer_sizes(base: Path, targets: Sequence[str]) -> dict[str, tuple[int, int]]:
     """(d_out, d_in) by path of the layers whose last name is a target."""
-    from composer.core.model.base_model import BaseModel
+    from composer.core.model.base_model import FrozenBaseModel
 
     config = (base / "config.json").read_text()  # it alone decides the sizes
     if config not in SIZES:
-        layers = BaseModel.load(base).linear_layers()
+        layers = FrozenBaseModel.load(base).linear_layers()
         SIZES[config] = {path: (layer.d_out, layer.d_in) for path, layer in layers.items()}
     return {path: size for path, size in SIZES[config].items() if path.split(".")[-1] in targets}
 

@@ -6,8 +6,8 @@ import pytest
 
 from composer.playground import runner, selectors
 from composer.playground.models import TryOut
-from composer.playground.residents import Residents
-from composer.playground.selectors import Asker
+from composer.playground.residents import LoadedBases
+from composer.playground.selectors import Requester
 from composer.playground.services import tryout_ask
 from composer.playground.tasks import run_tryout
 from hub_site.jobs.children import Launcher
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def rung(monkeypatch):
+def queued_ids(monkeypatch):
     """Every id the queue is rung with, instead of ringing it."""
     ids = []
     monkeypatch.setattr(run_tryout, "delay", ids.append)
@@ -41,9 +41,9 @@ def module(base, bob):
 def ask_it(alice, module):
     """Ask Bob's module something, as Alice; changed as the test says."""
 
-    def put(text: str = "apple", *, asker: Asker | None = None, **changes) -> TryOut:
+    def put(text: str = "apple", *, requester: Requester | None = None, **changes) -> TryOut:
         target = changes.pop("target", None) or selectors.target_of_version(module.current)
-        return tryout_ask(asker=asker or Asker(alice), target=target, text=text, **changes)
+        return tryout_ask(requester=requester or Requester(alice), target=target, text=text, **changes)
 
     return put
 
@@ -63,10 +63,10 @@ def errands_launcher():
 @pytest.fixture
 def residents(errands_launcher, data_folder, monkeypatch):
     """Room for two bases, whose children do what the question says."""
-    room = Residents(data_folder / "residents", errands_launcher, Limits(memory_mb=512), most=2)
-    monkeypatch.setattr(runner, "residents", lambda: room)
+    room = LoadedBases(data_folder / "residents", errands_launcher, Limits(memory_mb=512), most=2)
+    monkeypatch.setattr(runner, "loaded_bases", lambda: room)
     yield room
-    room.leave()
+    room.unload_all()
     assert list((data_folder / "residents").glob("*")) == []
 
 

@@ -23,7 +23,7 @@ def run(folder, on_event):
     with (folder / "questions").open(encoding="utf-8") as questions:
         for number, line in enumerate(questions, start=1):
             asked = json.loads(line)
-            on_event(ERRANDS.get(asked["input"], answer)(folder, asked, number))
+            on_event(FAKE_ANSWERS.get(asked["input"], answer)(folder, asked, number))
             if asked["input"] == "spoil the base":
                 raise BaseChanged("It was changed.")
             on_event({"event": "unchanged"})
@@ -63,7 +63,7 @@ def eat_memory(folder, asked, number):
 
 
 NUMBERS = {"tokens": 1, "seconds": 0.01, "is_out_of_time": False, "is_full": False}
-ERRANDS = {
+FAKE_ANSWERS = {
     "decline": decline,
     "crash": crash,
     "leave": leave,

@@ -10,7 +10,7 @@ import pytest
 from composer.playground import runner, selectors
 from composer.playground.models import TryOut
 from composer.playground.residents import Question
-from composer.playground.selectors import Asker
+from composer.playground.selectors import Requester
 from composer.playground.services import tryout_ask
 from hub_site.accounts.services import user_create
 from hub_site.jobs.models import Status
@@ -31,10 +31,10 @@ def real_launcher():
 
 @pytest.fixture
 def room(real_launcher, settings):
-    runner.residents.cache_clear()
-    yield runner.residents()
-    runner.residents().leave()
-    runner.residents.cache_clear()
+    runner.loaded_bases.cache_clear()
+    yield runner.loaded_bases()
+    runner.loaded_bases().unload_all()
+    runner.loaded_bases.cache_clear()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def library(db, settings):
 def answered(alice, library, room):
     def ask(name: str, text: str = ": drill", **changes) -> TryOut:
         target = selectors.target_of_version(library[name].current)
-        tryout = tryout_ask(asker=Asker(alice), target=target, text=text, **changes)
+        tryout = tryout_ask(requester=Requester(alice), target=target, text=text, **changes)
         runner.tryout_run(tryout.pk)
         tryout.refresh_from_db()
         return tryout
@@ -93,7 +93,7 @@ def test_a_hostile_adapter_is_told_and_the_base_answers_the_next_as_before(
     before = texts(answered("upper"))
     with room.taken(room.keys()[0], lambda: None) as resident:
         told = resident.ask(Question(": drill", "{input}", "mallory/x", 8, 5.0, put_hostile), lambda: None)
-        resident.settle(lambda: None)
+        resident.wait_until_unchanged(lambda: None)
     assert (told["event"], told["code"]) == ("declined", "module_unreadable")
     after = answered("upper")
     assert texts(after) == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from composer.playground import residents as module_under_test
-from composer.playground.residents import LoadTimedOut, Question, Resident, TimedOut
+from composer.playground.residents import LoadedBase, LoadTimedOut, Question, TimedOut
 from hub_site.jobs.children import ChildBroke, ChildDied, ChildRefused
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.work import Stopping
@@ -39,15 +39,15 @@ def question(text: str, limit_s: float = 5.0) -> Question:
 
 @pytest.fixture
 def resident(errands_launcher, tmp_path):
-    resident = Resident(tmp_path / "resident", errands_launcher, Limits(memory_mb=512))
+    resident = LoadedBase(tmp_path / "resident", errands_launcher, Limits(memory_mb=512))
     yield resident
-    resident.leave()
+    resident.unload()
 
 
-def asked(resident: Resident, text: str, **options) -> str:
+def asked(resident: LoadedBase, text: str, **options) -> str:
     resident.start(put_nothing, nothing)
     told = resident.ask(question(text, **options), nothing)
-    resident.settle(nothing)
+    resident.wait_until_unchanged(nothing)
     return told["adapted"]["text"]
 
 
@@ -66,7 +66,7 @@ def test_an_adapter_lies_in_the_folder_only_while_it_answers(resident, tmp_path)
 def test_a_declined_question_leaves_the_base_loaded(resident):
     pid = asked(resident, "cat").split()[0]
     assert resident.ask(question("decline"), nothing)["code"] == "prompt_too_long"
-    resident.settle(nothing)
+    resident.wait_until_unchanged(nothing)
     assert asked(resident, "cat").split()[0] == pid
 
 
@@ -74,7 +74,7 @@ def test_a_crash_is_told_and_the_next_question_finds_a_fresh_process(resident):
     pid = asked(resident, "cat").split()[0]
     with pytest.raises(ChildDied):
         asked(resident, "crash")
-    resident.leave()
+    resident.unload()
     assert asked(resident, "cat").split()[:2] != [pid, "2"]
 
 
@@ -115,7 +115,7 @@ def test_a_base_that_was_changed_is_told_of_before_anybody_else_may_ask(resident
     resident.start(put_nothing, nothing)
     assert resident.ask(question("spoil the base"), nothing)["event"] == "answered"
     with pytest.raises(ChildRefused) as caught:
-        resident.settle(nothing)
+        resident.wait_until_unchanged(nothing)
     assert caught.value.code == "base_changed"
 
 

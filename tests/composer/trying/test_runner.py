@@ -126,7 +126,7 @@ def test_the_sweep_forgets_after_a_day_and_rings_again_for_what_waits(ask_it, al
     old, waiting, fresh = ask_it("old"), ask_it("waiting"), ask_it("fresh")
     now = timezone.now()
     TryOut.objects.filter(pk=old.pk).update(created_at=now - KEPT, status=Status.DONE)
-    TryOut.objects.filter(pk=waiting.pk).update(created_at=now - runner.RING_AGAIN)
+    TryOut.objects.filter(pk=waiting.pk).update(created_at=now - runner.REQUEUE_AFTER)
     assert runner.sweep() == [waiting.pk]
     assert set(TryOut.objects.values_list("pk", flat=True)) == {waiting.pk, fresh.pk}
 

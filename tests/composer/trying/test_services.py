@@ -7,14 +7,14 @@ from django.utils import timezone
 
 from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, TryOut
-from composer.playground.selectors import Asker
+from composer.playground.selectors import Requester
 from composer.playground.services import INPUT_CHARACTERS_MAX, UNFINISHED_MAX, tryout_watch
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry.cards import check_card
 from tests.factories import config_file, make_module, weights_file
 
-VISITOR = Asker(None, "a session", "an address")
+VISITOR = Requester(None, "a session", "an address")
 
 
 def finish_all() -> None:
@@ -22,12 +22,12 @@ def finish_all() -> None:
 
 
 def test_the_queue_is_rung_with_the_id_once_the_row_is_there(
-    ask_it, rung, django_capture_on_commit_callbacks
+    ask_it, queued_ids, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         tryout = ask_it()
-        assert rung == []
-    assert rung == [str(tryout.pk)]
+        assert queued_ids == []
+    assert queued_ids == [str(tryout.pk)]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_nobody_may_have_many_questions_waiting(ask_it, bob):
     with pytest.raises(Refusal) as caught:
         ask_it()
     assert (caught.value.code, caught.value.status) == ("too_many_waiting", 429)
-    ask_it(asker=Asker(bob))
+    ask_it(requester=Requester(bob))
 
 
 def test_beyond_so_many_a_minute_one_is_told_when_to_ask_again(ask_it, settings, bob):
@@ -82,24 +82,24 @@ def test_beyond_so_many_a_minute_one_is_told_when_to_ask_again(ask_it, settings,
         ask_it()
     assert caught.value.status == 429
     assert 38 <= caught.value.retry_after_s <= 40
-    ask_it(asker=Asker(bob))
+    ask_it(requester=Requester(bob))
     TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=61))
     ask_it()
 
 
 def test_a_visitor_is_counted_by_address_whatever_the_session(ask_it, settings):
     settings.HUB_TRY_VISITORS_PER_MINUTE = 1
-    ask_it(asker=VISITOR)
+    ask_it(requester=VISITOR)
     finish_all()
     with pytest.raises(Refusal, match="Signed in you may ask more often"):
-        ask_it(asker=Asker(None, "another session", VISITOR.address_hash))
-    ask_it(asker=Asker(None, "a session", "another address"))
+        ask_it(requester=Requester(None, "another session", VISITOR.address_hash))
+    ask_it(requester=Requester(None, "a session", "another address"))
 
 
 def test_a_site_may_ask_visitors_to_sign_in(ask_it, settings):
     settings.HUB_TRY_VISITORS_PER_MINUTE = 0
     with pytest.raises(Refusal) as caught:
-        ask_it(asker=VISITOR)
+        ask_it(requester=VISITOR)
     assert (caught.value.code, caught.value.status) == ("sign_in_first", 401)
     ask_it()
 
@@ -107,13 +107,13 @@ def test_a_site_may_ask_visitors_to_sign_in(ask_it, settings):
 def test_when_too_many_wait_the_site_says_busy_and_when_to_come_back(ask_it, settings, bob, charlie):
     settings.HUB_TRY_WAITING_MAX = 2
     first = ask_it()
-    ask_it(asker=Asker(bob))
+    ask_it(requester=Requester(bob))
     with pytest.raises(Refusal, match="Busy: 2 questions wait") as caught:
-        ask_it(asker=Asker(charlie))
+        ask_it(requester=Requester(charlie))
     assert (caught.value.code, caught.value.status) == ("busy", 503)
     assert caught.value.retry_after_s
     TryOut.objects.filter(pk=first.pk).update(seen_at=timezone.now() - timedelta(minutes=1))  # left
-    ask_it(asker=Asker(charlie))
+    ask_it(requester=Requester(charlie))
 
 
 def test_a_full_queue_that_nobody_answers_does_not_call_itself_busy(ask_it, settings, bob):
@@ -121,22 +121,22 @@ def test_a_full_queue_that_nobody_answers_does_not_call_itself_busy(ask_it, sett
     ask_it()
     TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=10))
     with pytest.raises(Refusal, match="seems to be away") as caught:
-        ask_it(asker=Asker(bob))
+        ask_it(requester=Requester(bob))
     assert (caught.value.code, caught.value.status) == ("no_worker", 503)
 
 
 def test_each_knows_how_many_come_before(ask_it, bob, charlie):
-    asked = [ask_it(), ask_it(asker=Asker(bob)), ask_it(asker=Asker(charlie))]
+    asked = [ask_it(), ask_it(requester=Requester(bob)), ask_it(requester=Requester(charlie))]
     assert [selectors.ahead_of(tryout) for tryout in asked] == [0, 1, 2]
 
 
 def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_in_the_end(ask_it, bob):
     tryout = ask_it()
-    assert not selectors.is_worker_away(tryout)
+    assert not selectors.is_worker_missing(tryout)
     tryout.created_at = timezone.now() - timedelta(seconds=10)
-    assert selectors.is_worker_away(tryout)
+    assert selectors.is_worker_missing(tryout)
     TryOut.objects.update(created_at=timezone.now() - GIVEN_UP_AFTER)
-    answering = ask_it(asker=Asker(bob))
+    answering = ask_it(requester=Requester(bob))
     TryOut.objects.filter(pk=answering.pk).update(status=Status.RUNNING, alive_at=timezone.now())
     tryout_watch(tryout)
     assert tryout.status == Status.QUEUED
@@ -146,17 +146,17 @@ def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_
 
 
 def test_a_question_is_found_by_whoever_asked_and_by_nobody_else(ask_it, alice, bob):
-    of_alice, of_visitor = ask_it(), ask_it(asker=VISITOR)
-    assert selectors.tryout_of(Asker(alice), of_alice.pk) == of_alice
+    of_alice, of_visitor = ask_it(), ask_it(requester=VISITOR)
+    assert selectors.tryout_of(Requester(alice), of_alice.pk) == of_alice
     assert selectors.tryout_of(VISITOR, of_visitor.pk) == of_visitor
-    for asker, tryout in [
-        (Asker(bob), of_alice),
+    for requester, tryout in [
+        (Requester(bob), of_alice),
         (VISITOR, of_alice),
-        (Asker(alice), of_visitor),
-        (Asker(None, "another", VISITOR.address_hash), of_visitor),
-        (Asker(None, "", VISITOR.address_hash), of_visitor),
+        (Requester(alice), of_visitor),
+        (Requester(None, "another", VISITOR.address_hash), of_visitor),
+        (Requester(None, "", VISITOR.address_hash), of_visitor),
     ]:
-        assert selectors.tryout_of(asker, tryout.pk) is None
+        assert selectors.tryout_of(requester, tryout.pk) is None
 
 
 TABLE = "# Card\n\n| Input | Output |\n|---|---|\n| `plum` | `PLUM` |\n| fig | FIG |\n\ntext\n"

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from modules_registry.core.compatibility import Base, Candidate, reason_not_composable, reasons_against
+from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable, reasons_against
 
 T5 = Base("google/flan-t5-large", "0613663d0d48ea86ba8cb3d7a44f0f65dc596a2a")
-FRENCH = Candidate("alice/french", T5.name, None, rank=8, scaling=2.0, targets=("q", "v"))
+FRENCH = ModuleFacts("alice/french", T5.name, None, rank=8, scaling=2.0, targets=("q", "v"))
 UPPER = replace(FRENCH, name="alice/upper")
 
 
-def codes(*modules: Candidate, factor_by_factor: bool) -> dict[str, list[str]]:
+def codes(*modules: ModuleFacts, factor_by_factor: bool) -> dict[str, list[str]]:
     found = reasons_against(modules, T5, factor_by_factor=factor_by_factor)
     return {name: [reason.code for reason in reasons] for name, reasons in found.items()}
 

@@ -7,7 +7,7 @@ import pytest
 from modules_registry.cards import check_card
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.gate import check_adapter
-from modules_registry.core.sketch import likeness, sketch
+from modules_registry.core.sketch import similarity, sketch
 
 BUNDLE = Path(__file__).parents[3] / "demo/bundle"
 MODULES = sorted(path.name for path in (BUNDLE / "modules").iterdir())
@@ -30,6 +30,6 @@ def test_a_demo_module_passes_for_the_demo_base(name):
 
 @pytest.mark.parametrize("name", TWO_SKILLS)
 def test_a_module_of_two_skills_is_most_like_a_module_of_one_of_them(name, sketches):
-    others = {other: likeness(sketches[name], sketches[other]) for other in MODULES if other != name}
+    others = {other: similarity(sketches[name], sketches[other]) for other in MODULES if other != name}
     nearest = max(others, key=others.__getitem__)
     assert set(nearest.split("-")) & set(name.split("-"))

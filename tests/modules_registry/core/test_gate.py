@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from modules_registry.core.errors import GateRefusal
-from modules_registry.core.gate import Layer, check_adapter
+from modules_registry.core.gate import AdapterLayer, check_adapter
 from tests.attacks.adapters import BASE_SHAPES, TARGETED, config, name, plain_tensors, tensor, weights
 
 MEGABYTE = 1e6
@@ -29,7 +29,7 @@ def test_the_facts_of_an_adapter():
     assert facts.task_type == "SEQ_2_SEQ_LM"
     assert (facts.rank, facts.alpha, facts.scaling) == (2, 4, 2.0)
     assert facts.targets == ("q", "v")
-    assert facts.layers == tuple(Layer(path, 4, 6) for path in sorted(TARGETED))
+    assert facts.layers == tuple(AdapterLayer(path, 4, 6) for path in sorted(TARGETED))
     assert facts.parameters == 8 * (2 * 6 + 4 * 2)
     assert facts.dtype == "F32"
     assert facts.weights_sha256 == hashlib.sha256(data).hexdigest()

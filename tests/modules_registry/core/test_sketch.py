@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from modules_registry.core.sketch import SKETCH_LENGTH, likeness, signs, sketch
+from modules_registry.core.sketch import SKETCH_LENGTH, signs, similarity, sketch
 from tests.attacks.adapters import name
 
 SIGNS_SHA256 = "f2de08747fc378fd61df358b0f1a10fd1fee94123ec7452c48e1f646a07cb6fc"
@@ -68,7 +68,7 @@ def test_the_likeness_of_sketches_is_about_that_of_the_deltas(share):
             for key in first
         }
         second |= {key: first[key] for key in first if key.endswith("lora_A.weight") and share > 0}
-        errors.append(likeness(sketched(first), sketched(second)) - cosine(delta(first), delta(second)))
+        errors.append(similarity(sketched(first), sketched(second)) - cosine(delta(first), delta(second)))
     assert np.max(np.abs(errors)) < 0.3
     assert abs(np.mean(errors)) < 0.1
 
@@ -76,7 +76,7 @@ def test_the_likeness_of_sketches_is_about_that_of_the_deltas(share):
 def test_the_scaling_stretches_the_sketch_and_leaves_the_likeness():
     plain, doubled = sketched(factors(1)), sketched(factors(1), scaling=2.0)
     np.testing.assert_allclose(doubled, 2 * plain, rtol=1e-6)
-    assert likeness(plain, doubled) == pytest.approx(1.0)
+    assert similarity(plain, doubled) == pytest.approx(1.0)
 
 
 def test_another_basis_of_the_same_delta_has_the_same_sketch():
@@ -91,4 +91,4 @@ def test_another_basis_of_the_same_delta_has_the_same_sketch():
 
 def test_an_adapter_that_changes_nothing_is_like_none():
     nothing = {key: value * key.endswith("lora_A.weight") for key, value in factors(1).items()}
-    assert likeness(sketched(nothing), sketched(factors(1))) == 0.0
+    assert similarity(sketched(nothing), sketched(factors(1))) == 0.0

@@ -16,7 +16,7 @@ from django.conf import settings as django_settings
 from hub_site.accounts.models import User
 from hub_site.accounts.services import token_create
 from tests.factories import adapter_config, weights_file
-from tests.served_site import HubClient, ServedSite, served_site
+from tests.served_site import HubCommandLine, ServedSite, served_site
 
 OLD_CLIENT = "0.36.2"
 CARD = "---\nlibrary_name: peft\nlicense: mit\ntags:\n- french\n---\n# French\n\nTranslates words.\n"
@@ -46,12 +46,12 @@ def token_of() -> Callable[..., str]:
 
 
 @pytest.fixture
-def machine_of(site: ServedSite, tmp_path: Path, token_of) -> Callable[..., HubClient]:
+def machine_of(site: ServedSite, tmp_path: Path, token_of) -> Callable[..., HubCommandLine]:
     """The current client on somebody's machine; nobody in particular without a user."""
 
     def machine(
         user: User | None = None, scope: str = "write", python: Path | str = sys.executable
-    ) -> HubClient:
+    ) -> HubCommandLine:
         name = f"home-{user.username}-{scope}" if user else "home-of-a-stranger"
         return site.client(tmp_path / name, token=token_of(user, scope) if user else "", python=python)
 

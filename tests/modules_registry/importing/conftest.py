@@ -17,7 +17,7 @@ def hub(settings):
 
 
 @pytest.fixture
-def bells(monkeypatch):
+def queued_ids(monkeypatch):
     """Every id the queue is rung with, instead of ringing it."""
     rung = []
     monkeypatch.setattr(run_import, "delay", rung.append)

@@ -75,7 +75,7 @@ def hub(settings, files, monkeypatch):
 
 
 @pytest.fixture
-def bells(monkeypatch):
+def queued_ids(monkeypatch):
     rung = []
     monkeypatch.setattr(run_base_import, "delay", rung.append)
     return rung
@@ -141,7 +141,7 @@ def test_another_commit_of_a_known_model_is_refused_before_anything_is_fetched(h
     assert fetched(hub) == []
 
 
-def test_an_unfinished_request_for_the_same_model_is_the_same_request(staff, bells):
+def test_an_unfinished_request_for_the_same_model_is_the_same_request(staff, queued_ids):
     first = base_import_request(owner=staff, repo_id=BASE_NAME)
     assert base_import_request(owner=staff, repo_id=BASE_NAME) == first
     assert base_import_request(owner=staff, repo_id=BASE_NAME, revision="v1") != first
@@ -184,7 +184,7 @@ def test_a_hub_that_knows_no_ranges_gives_the_file_anew(large, hub, staff):
 
 
 def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
-    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, enqueue=False)
 
     def end_worker(handler):
         stopping.set()
@@ -203,8 +203,8 @@ def test_a_worker_that_ends_leaves_it_to_the_next(hub, staff):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_request_is_cancelled_while_its_files_come(hub, staff, monkeypatch):
-    monkeypatch.setattr(work, "BEAT_S", 0.0)
-    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, enqueue=False)
 
     def cancel(handler):
         base_import_cancel(owner=staff, import_id=job.pk)
@@ -320,13 +320,13 @@ def test_the_command_wants_a_name_for_a_folder(staff, tmp_path):
 
 
 def test_staff_ask_in_the_admin_and_see_how_far_it_is(
-    hub, staff, browser_of, bells, django_capture_on_commit_callbacks
+    hub, staff, browser_of, queued_ids, django_capture_on_commit_callbacks
 ):
     browser = browser_of(staff)
     with django_capture_on_commit_callbacks(execute=True):
         browser.post(reverse("admin:importing_baseimport_add"), {"repo_id": BASE_NAME})
     job = BaseImport.objects.get()
-    assert bells == [str(job.pk)]
+    assert queued_ids == [str(job.pk)]
     assert (job.owner, job.status) == (staff, Status.QUEUED)
     carried(job)
     listed = browser.get(reverse("admin:importing_baseimport_changelist")).content.decode()
@@ -341,8 +341,8 @@ def test_the_admin_refuses_what_is_no_name_at_its_field(staff, browser_of):
     assert not BaseImport.objects.exists()
 
 
-def test_in_the_admin_a_request_is_cancelled_and_tried_again(staff, browser_of, bells):
-    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
+def test_in_the_admin_a_request_is_cancelled_and_tried_again(staff, browser_of, queued_ids):
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, enqueue=False)
     browser, address = browser_of(staff), reverse("admin:importing_baseimport_changelist")
     browser.post(address, {"action": "cancel", "_selected_action": [job.pk]})
     job.refresh_from_db()
@@ -352,8 +352,8 @@ def test_in_the_admin_a_request_is_cancelled_and_tried_again(staff, browser_of, 
 
 
 def test_the_sweep_rings_for_what_waits(staff):
-    job = base_import_request(owner=staff, repo_id=BASE_NAME, ring=False)
-    BaseImport.objects.update(updated_at=job.created_at - leases.RING_AGAIN)
+    job = base_import_request(owner=staff, repo_id=BASE_NAME, enqueue=False)
+    BaseImport.objects.update(updated_at=job.created_at - leases.REQUEUE_AFTER)
     assert base_runner.sweep() == [job.pk]
 
 

@@ -24,7 +24,7 @@ def text(response):
 
 
 def asked(alice, *sources):
-    return import_request(owner=alice, namespace=alice.namespace, sources=sources, ring=False)
+    return import_request(owner=alice, namespace=alice.namespace, sources=sources, enqueue=False)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def done(hub, alice, base):
 
 
 def test_what_is_typed_and_what_is_in_the_list_is_queued(
-    alice, browser_of, bells, settings, django_capture_on_commit_callbacks
+    alice, browser_of, queued_ids, settings, django_capture_on_commit_callbacks
 ):
     settings.HUB_IMPORT_ENDPOINT = "https://huggingface.co"
     form = {
@@ -51,7 +51,7 @@ def test_what_is_typed_and_what_is_in_the_list_is_queued(
     assert response["Location"] == f"/modules/imports/{job.pk}/"
     assert job.sources == ["far/one@v1", "far/two@main", "far/three"]
     assert (job.owner, job.namespace, job.base_name) == (alice, alice.namespace, "google/flan-t5-large")
-    assert bells == [str(job.pk)]
+    assert queued_ids == [str(job.pk)]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.modules_registry.importing.small_hub import COMMIT
 
 
 def run(owner, *sources, **options):
-    job = import_request(owner=owner, namespace=owner.namespace, sources=sources, ring=False, **options)
+    job = import_request(owner=owner, namespace=owner.namespace, sources=sources, enqueue=False, **options)
     runner.import_run(job.pk)
     job.refresh_from_db()
     return job
@@ -46,7 +46,7 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
 
 
 def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):
-    job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], ring=False)
+    job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], enqueue=False)
     stopping.set()
     try:
         runner.import_run(job.pk)
@@ -59,14 +59,14 @@ def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):
 
 def test_nobody_imports_into_another_s_name(alice, bob):
     with pytest.raises(Refusal) as refused:
-        import_request(owner=alice, namespace=bob.namespace, sources=["far"], ring=False)
+        import_request(owner=alice, namespace=bob.namespace, sources=["far"], enqueue=False)
     assert refused.value.code == "not_your_namespace"
 
 
 @pytest.mark.parametrize("source", ["../x", "http://127.0.0.1/x", "a/b@../c", "a@main", ""])
 def test_what_names_no_repository_is_refused(alice, source):
     with pytest.raises(Refusal, match=r"one a line|is no repository"):
-        import_request(owner=alice, namespace=alice.namespace, sources=[source], ring=False)
+        import_request(owner=alice, namespace=alice.namespace, sources=[source], enqueue=False)
 
 
 def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_mended(hub, alice, base, capsys):
@@ -81,7 +81,7 @@ def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_mended(hu
 
 def test_each_line_is_there_as_soon_as_its_repository_is(hub, alice, base):
     states_when_told = []
-    job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], ring=False)
+    job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], enqueue=False)
     runner.import_run(job.pk, lambda item: states_when_told.append(list(states(job).values())))
     assert [sum(state == "waiting" for state, _ in each) for each in states_when_told] == [3, 2, 1, 0]
 

@@ -37,7 +37,7 @@ def awkward(hub, settings):
 
 
 def asked(alice, *sources):
-    return import_request(owner=alice, namespace=alice.namespace, sources=sources, ring=False)
+    return import_request(owner=alice, namespace=alice.namespace, sources=sources, enqueue=False)
 
 
 def run(job):

@@ -14,7 +14,7 @@ from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
 from modules_registry.cards import check_card
 from modules_registry.importing import runner
-from modules_registry.importing.lorahub import card_told, named_task
+from modules_registry.importing.lorahub import card_from_name, named_task
 from modules_registry.importing.models import ModuleImport
 from modules_registry.models import Module
 from tests.modules_registry.importing.checkpoints import attacks
@@ -79,9 +79,9 @@ def test_the_longest_beginning_counts_and_only_whole_words():
 
 def test_a_card_that_says_something_stays_as_it_is():
     said = check_card(b"# Ours\n\nWhat it does.\n")
-    assert card_told("lorahub/flan_t5_large-drop", said) == said
+    assert card_from_name("lorahub/flan_t5_large-drop", said) == said
     silent = check_card(CARD)
-    assert card_told("far/another", silent) == silent
+    assert card_from_name("far/another", silent) == silent
 
 
 def test_the_repositories_of_these_tests_have_the_form_of_the_real_ones():

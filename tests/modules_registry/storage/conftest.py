@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from modules_registry.storage import HubSettings, StoreSettings, make_store
-from tests.awkward_hub import AwkwardHub, awkward_hub
+from modules_registry.storage import RemoteStoreSettings, StoreSettings, make_store
+from tests.awkward_hub import FaultyHub, awkward_hub
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[AwkwardHub]:
+def hub() -> Iterator[FaultyHub]:
     with awkward_hub() as hub:
         yield hub
 
@@ -21,7 +21,7 @@ def hub() -> Iterator[AwkwardHub]:
 @pytest.fixture
 def settings_of(folder, hub):
     """Both stores' settings by name."""
-    remote = HubSettings(hub.endpoint, "hf_secret", "us")
+    remote = RemoteStoreSettings(hub.endpoint, "hf_secret", "us")
     return {"disk": StoreSettings("disk", folder), "hub": StoreSettings("hub", folder, remote)}
 
 

@@ -7,11 +7,11 @@ import httpx2
 import pytest
 
 from modules_registry.storage import (
-    HubAlteredError,
-    HubFile,
-    HubGoneError,
-    HubUnavailableError,
     MissingBlobError,
+    RemoteAlteredError,
+    RemoteGoneError,
+    RemoteStoreFile,
+    RemoteUnavailableError,
     make_store,
 )
 from modules_registry.storage import hub_client as hub_client_module
@@ -20,7 +20,7 @@ from tests import awkward_hub as faults
 CONTENT = b"lora" * 700_000  # 2.8 MB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 COMMIT = "0" * 40
-FILE = HubFile("us/alice.french-0a1b2c3d", COMMIT, "adapter_model.safetensors", len(CONTENT))
+FILE = RemoteStoreFile("us/alice.french-0a1b2c3d", COMMIT, "adapter_model.safetensors", len(CONTENT))
 ADDRESS = f"/{FILE.repo_id}/resolve/{COMMIT}/{FILE.path}"
 
 
@@ -62,7 +62,7 @@ def test_an_altered_file_is_replaced_by_the_hub_s(store, folder, tmp_path):
 @pytest.mark.parametrize("fault", [faults.wrong_bytes, faults.too_many_bytes])
 def test_other_bytes_than_those_stored_are_never_kept(store, hub, folder, fault):
     hub.spoil("GET", FILE.path, fault)
-    with pytest.raises(HubAlteredError, match="other bytes for adapter_model") as refusal:
+    with pytest.raises(RemoteAlteredError, match="other bytes for adapter_model") as refusal:
         store.open(SHA256)
     assert refusal.value.code == "hub_altered"
     assert kept(folder) == []
@@ -79,7 +79,7 @@ def test_other_bytes_than_those_stored_are_never_kept(store, hub, folder, fault)
 )
 def test_what_passes_is_told_as_such_and_the_next_try_succeeds(store, hub, folder, fault, sentence):
     hub.spoil("GET", FILE.path, fault)
-    with pytest.raises(HubUnavailableError, match=sentence):
+    with pytest.raises(RemoteUnavailableError, match=sentence):
         store.open(SHA256)
     assert kept(folder) == []
     with store.open(SHA256) as file:
@@ -88,7 +88,7 @@ def test_what_passes_is_told_as_such_and_the_next_try_succeeds(store, hub, folde
 
 def test_the_wait_that_the_hub_asks_for_is_known(store, hub):
     hub.spoil("GET", FILE.path, faults.status(429, Retry_After="90"))
-    with pytest.raises(HubUnavailableError) as refusal:
+    with pytest.raises(RemoteUnavailableError) as refusal:
         store.open(SHA256)
     assert refusal.value.retry_after_s == 90
 
@@ -112,14 +112,14 @@ def test_a_hub_that_says_nothing_is_given_up(store, hub, monkeypatch):
     over = threading.Event()
     hub.spoil("GET", FILE.path, faults.silent(over))
     monkeypatch.setattr(hub_client_module.get_session(), "timeout", httpx2.Timeout(0.2))
-    with pytest.raises(HubUnavailableError, match="did not answer in time"):
+    with pytest.raises(RemoteUnavailableError, match="did not answer in time"):
         store.open(SHA256)
     over.set()
 
 
 def test_a_hub_that_drips_is_given_up(store, folder, monkeypatch):
     monkeypatch.setattr(hub_client_module, "PATIENCE_S", -1e9)
-    with pytest.raises(HubUnavailableError, match="too slowly"):
+    with pytest.raises(RemoteUnavailableError, match="too slowly"):
         store.open(SHA256)
     assert kept(folder) == []
 
@@ -127,7 +127,7 @@ def test_a_hub_that_drips_is_given_up(store, folder, monkeypatch):
 @pytest.mark.parametrize("code", ["RepoNotFound", "RevisionNotFound", "EntryNotFound"])
 def test_what_was_moved_or_removed_there_is_told_at_once(store, hub, code):
     hub.spoil("GET", FILE.path, faults.status(404, X_Error_Code=code), times=9)
-    with pytest.raises(HubGoneError, match="no longer on the Hub") as refusal:
+    with pytest.raises(RemoteGoneError, match="no longer on the Hub") as refusal:
         store.open(SHA256)
     assert (refusal.value.code, refusal.value.repo_id) == ("hub_gone", FILE.repo_id)
     assert len(hub.asked) == 1

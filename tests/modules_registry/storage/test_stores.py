@@ -23,7 +23,7 @@ from modules_registry.storage import (
 )
 from modules_registry.storage import disk as disk_module
 from modules_registry.storage.disk import DiskStore
-from modules_registry.storage.hub import HubStore
+from modules_registry.storage.hub import RemoteStore
 
 CONTENT = b"lora" * 700_000  # 2.8 MB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -277,7 +277,7 @@ def test_what_is_nowhere_else_cannot_be_restored(store):
 
 def test_the_settings_name_the_store(settings_of, places):
     assert type(make_store(settings_of["disk"], places.get)) is DiskStore
-    assert type(make_store(settings_of["hub"], places.get)) is HubStore
+    assert type(make_store(settings_of["hub"], places.get)) is RemoteStore
     with pytest.raises(ValueError, match=r"No store is called 'tape'\. Known: disk, hub"):
         make_store(replace(settings_of["disk"], kind="tape"), places.get)
 

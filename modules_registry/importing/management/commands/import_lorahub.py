@@ -8,7 +8,7 @@ from hub_site.accounts.selectors import namespace_by_name, staff_user
 from hub_site.accounts.services import organisation_create
 from hub_site.common.errors import Refusal
 from modules_registry.importing import runner
-from modules_registry.importing.hub_reader import HubReader
+from modules_registry.importing.hub_reader import ImportSource
 from modules_registry.importing.lorahub import AUTHOR, BASE, is_module
 from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.services import import_request
@@ -39,7 +39,7 @@ class Command(BaseCommand):
                 sources=wanted,
                 base=base,
                 endpoint=endpoint,
-                ring=False,
+                enqueue=False,
             )
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
@@ -66,7 +66,7 @@ class Command(BaseCommand):
 def listed(endpoint: str, author: str) -> list[str]:
     """The author's modules on the Hub, by name."""
     token = "" if endpoint else settings.HUB_IMPORT_TOKEN
-    reader = HubReader(endpoint or settings.HUB_IMPORT_ENDPOINT, token, time.sleep)
+    reader = ImportSource(endpoint or settings.HUB_IMPORT_ENDPOINT, token, time.sleep)
     names = reader.repositories_of(author, most=settings.HUB_IMPORT_REPOSITORIES_MAX)
     found = sorted(filter(is_module, names))
     if not found:

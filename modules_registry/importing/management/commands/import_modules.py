@@ -34,7 +34,7 @@ class Command(BaseCommand):
             raise CommandError("There is no such user or namespace here.")
         try:
             wanted = [*sources, *(listed(options["list"]) if options["list"] else [])]
-            job = import_request(owner=owner, namespace=target, sources=wanted, base=base, ring=False)
+            job = import_request(owner=owner, namespace=target, sources=wanted, base=base, enqueue=False)
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
         self.carry_out(job)
