@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import machine
-from benchmarks.made_up import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from benchmarks.reference import Reference
+from benchmarks.synthetic import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from composer.core.methods.lorahub import FactorSum
 from composer.core.model.base_model import FrozenBaseModel, multiplies_bf16
 from composer.core.model.packed_linear import PackedProduct, can_pack

@@ -70,7 +70,7 @@ def measure(root: Path, names: list[str], composed: int) -> dict[str, Any]:
     from hub_site.accounts.services import user_create
     from modules_registry.base_models import base_model_add
     from tests.modules_registry.importing.paper_modules import make_base_folder, paper_repository
-    from tests.modules_registry.importing.small_hub import small_hub
+    from tests.modules_registry.importing.source_server import small_hub
 
     call_command("migrate", verbosity=0)
     user_create(username="stella", staff=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pictures
+from benchmarks import charts
 from composer.core.evaluation.verdict import LeftOutLosses, verdict_left_out
 from composer.core.spec.metrics import wilson_interval
 
@@ -35,10 +35,10 @@ def write(out: Path, content: Mapping[str, Any]) -> None:
     head = "# How good the default is\n\nMade by `python -m benchmarks.compose_quality` on the demo world.\n"
     (out / "compose_quality.md").write_text("\n".join([head, *parts]), encoding="utf-8")
     if "quality" in content:
-        comparison = pictures.race(race_rows(content["quality"]["rows"]))
+        comparison = charts.race(race_rows(content["quality"]["rows"]))
         (out / "compose_quality_race.svg").write_text(comparison, encoding="utf-8")
     if "anytime" in content:
-        curve = pictures.curve(anytime_points(content["anytime"]["rows"]), reference_seconds(content))
+        curve = charts.curve(anytime_points(content["anytime"]["rows"]), reference_seconds(content))
         (out / "compose_quality_anytime.svg").write_text(curve, encoding="utf-8")
 
 

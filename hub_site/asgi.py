@@ -10,7 +10,7 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402  the line above has set Django up
 
 from hub_site.body_gate import BodyGate  # noqa: E402
-from hub_site.uploaders import why_not  # noqa: E402
+from hub_site.upload_permission import why_not  # noqa: E402
 
 MB = 1_000_000
 BASE64_GROWTH = 4 / 3

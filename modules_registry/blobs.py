@@ -28,7 +28,7 @@ from modules_registry.storage import (
 )
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import RemoteStore
+    from modules_registry.storage.remote import RemoteStore
 
 
 logger = logging.getLogger(__name__)

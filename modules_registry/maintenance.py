@@ -30,7 +30,7 @@ from modules_registry.models import HubRepository, StoredFile, Version, VersionF
 from modules_registry.storage import RemoteGoneError, StorageError, Store
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub_client import RemoteStoreClient
+    from modules_registry.storage.remote_client import RemoteStoreClient
 
 LEFT_BEHIND_S = 24 * 3600  # an upload that has not ended by then never will
 KEPT_BYTES = 1_000_000  # smaller files stay here, so that pages never wait for the Hub

@@ -17,7 +17,7 @@ from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFa
 from composer.core.model.answering import AnsweringBase
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.spec.errors import ComposeError
-from composer.playground.residents import BASE_FOLDER, QUESTIONS
+from composer.playground.loaded_bases import BASE_FOLDER, QUESTIONS
 from hub_site.jobs.launcher import is_out_of_memory
 
 AnswerEvent = dict[str, Any]

@@ -20,8 +20,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from composer.playground import selectors
+from composer.playground.loaded_bases import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from composer.playground.models import KEPT, TryOut
-from composer.playground.residents import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits

@@ -11,9 +11,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import reswap, retarget
 
 from composer.playground import selectors
-from composer.playground.askers import requester_of, requester_with_session
 from composer.playground.forms import TryForm
 from composer.playground.models import TryOut
+from composer.playground.requester import requester_of, requester_with_session
 from composer.playground.selectors import Target
 from composer.playground.services import (
     INPUT_CHARACTERS_MAX,
@@ -58,11 +58,11 @@ def tryout_page(request: PageRequest, tryout_id: UUID) -> HttpResponse:
     if request.htmx:
         if request.GET.get("known") == status_key(tryout):
             return HttpResponse(status=204)  # nothing new: the page keeps what it says, and says it once
-        return render(request, "trying/_answer.html", answer_context(tryout))
+        return render(request, "playground/_answer.html", answer_context(tryout))
     target = selectors.target_of(tryout)
     shown = {"input": tryout.input, "template": tryout.template, "max_new_tokens": tryout.max_new_tokens}
     context = panel_context(request, target, TryForm(initial=shown)) | answer_context(tryout)
-    return render(request, "trying/tryout.html", context)
+    return render(request, "playground/tryout.html", context)
 
 
 def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
@@ -76,7 +76,7 @@ def target_try(request: PageRequest, target: Target | None) -> HttpResponse:
         "template": target.template,
         "max_new_tokens": MAX_NEW_TOKENS,
     }
-    template = "trying/_panel.html" if request.htmx else "trying/tryout.html"
+    template = "playground/_panel.html" if request.htmx else "playground/tryout.html"
     return render(request, template, panel_context(request, target, TryForm(initial=beginning)))
 
 
@@ -90,7 +90,7 @@ def answer_response(request: PageRequest, target: Target) -> HttpResponse:
     if not request.htmx:
         return redirect(tryout)
     context = answer_context(tryout) | {"typed": form.cleaned_data["example"]}
-    return render(request, "trying/_answer.html", context)
+    return render(request, "playground/_answer.html", context)
 
 
 def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
@@ -108,13 +108,13 @@ def refusal_response(request: PageRequest, target: Target, form: TryForm, refusa
     """
     context = {"refusal": refusal.message, "is_for_later": refusal.retry_after_s is not None}
     if request.htmx:
-        response = render(request, "trying/_refusal.html", context)
+        response = render(request, "playground/_refusal.html", context)
         return reswap(retarget(response, "#try-refusal"), "innerHTML")
     for name, messages in refusal.fields.items():
         for message in messages:
             form.add_error(name, message)
     context |= panel_context(request, target, form)
-    response = render(request, "trying/tryout.html", context, status=refusal.status)
+    response = render(request, "playground/tryout.html", context, status=refusal.status)
     for name, value in refusal.headers.items():
         response[name] = value
     return response

@@ -90,10 +90,10 @@ def draft_keep_page(request: SignedInRequest) -> HttpResponse:
         context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
         context["not_kept"] = refusal.message
-        return render(request, "composer/_outlook.html", context)
+        return render(request, "composer/_preview.html", context)
     # A reload, or the way back from elsewhere, then opens this very draft.
     headers = {"HX-Replace-Url": draft.get_absolute_url()}
-    return HttpResponse(render_to_string("composer/_outlook.html", context, request), headers=headers)
+    return HttpResponse(render_to_string("composer/_preview.html", context, request), headers=headers)
 
 
 @login_required

@@ -77,5 +77,5 @@ def composition_mail_page(request: SignedInRequest, composition_id: UUID) -> Htt
     except Refusal as refusal:
         messages.error(request, refusal.message)
     if request.htmx:
-        return render(request, "composer/_letter.html", {"composition": composition, "is_saved": True})
+        return render(request, "composer/_mail_choice.html", {"composition": composition, "is_saved": True})
     return redirect(composition)

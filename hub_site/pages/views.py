@@ -4,7 +4,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from hub_site.pages import limits, specimens
+from hub_site.pages import limits
+from hub_site.pages.styleguide import styleguide_context
 
 LOAD_SNIPPET = """\
 from peft import PeftModel
@@ -73,4 +74,4 @@ def styleguide(request: HttpRequest) -> HttpResponse:
     """Every component once, for whoever builds the next page."""
     if not request.user.is_staff:
         raise Http404
-    return render(request, "pages/styleguide.html", specimens.styleguide_context())
+    return render(request, "pages/styleguide.html", styleguide_context())

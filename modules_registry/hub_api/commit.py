@@ -16,9 +16,9 @@ from modules_registry.commits import Change, head_of, module_commit
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.files.accepted_paths import UploadDecision, decide_upload
 from modules_registry.files.lfs_uploads import incoming_open
-from modules_registry.hub_api.door import Caller, hub_view, json_of, require_writable_module, text_of
 from modules_registry.hub_api.errors import HubProtocolError, not_supported, revision_not_found, to_ascii
 from modules_registry.hub_api.ndjson import Operation, read_operations
+from modules_registry.hub_api.protocol import Caller, hub_view, json_of, require_writable_module, text_of
 from modules_registry.models import Module, Version
 
 FILES_MAX = 256  # the client's own batch

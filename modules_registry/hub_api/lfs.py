@@ -14,8 +14,8 @@ from django.urls import reverse
 from hub_site.accounts.models import User
 from modules_registry.blobs import upload_bytes_max
 from modules_registry.files.lfs_uploads import incoming_known, incoming_put
-from modules_registry.hub_api.door import Caller, empty, hub_view, json_of, require_writable_module
 from modules_registry.hub_api.errors import HubProtocolError, to_ascii
+from modules_registry.hub_api.protocol import Caller, empty, hub_view, json_of, require_writable_module
 from modules_registry.models import Module
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

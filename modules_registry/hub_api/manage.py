@@ -9,7 +9,14 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
-from modules_registry.hub_api.door import (
+from modules_registry.hub_api.errors import (
+    HubProtocolError,
+    error_response,
+    from_refusal,
+    not_supported,
+    revision_not_found,
+)
+from modules_registry.hub_api.protocol import (
     SAFE,
     Caller,
     at_revision,
@@ -19,13 +26,6 @@ from modules_registry.hub_api.door import (
     repository,
     require_writable_module,
     text_of,
-)
-from modules_registry.hub_api.errors import (
-    HubProtocolError,
-    error_response,
-    from_refusal,
-    not_supported,
-    revision_not_found,
 )
 from modules_registry.models import Module, Ref, Version
 from modules_registry.repositories import (

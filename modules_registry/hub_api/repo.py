@@ -19,7 +19,8 @@ from modules_registry.catalog import (
     tags_in_use,
 )
 from modules_registry.hub_api import describe
-from modules_registry.hub_api.door import (
+from modules_registry.hub_api.errors import HubProtocolError, entry_not_found
+from modules_registry.hub_api.protocol import (
     SAFE,
     Caller,
     at_revision,
@@ -29,7 +30,6 @@ from modules_registry.hub_api.door import (
     repository,
     require_writable_module,
 )
-from modules_registry.hub_api.errors import HubProtocolError, entry_not_found
 from modules_registry.models import BaseModel, Module, Version
 
 PATHS_MAX = 1000

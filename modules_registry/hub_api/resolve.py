@@ -6,8 +6,8 @@ from django.http.response import HttpResponseBase
 from hub_site.common.downloads import Download, serve_download
 from modules_registry import selectors
 from modules_registry.core.errors import WEIGHTS_FILE
-from modules_registry.hub_api.door import SAFE, Caller, at_revision, hub_view, repository
 from modules_registry.hub_api.errors import entry_not_found
+from modules_registry.hub_api.protocol import SAFE, Caller, at_revision, hub_view, repository
 from modules_registry.mirror.selectors import file_address
 from modules_registry.models import Version
 from modules_registry.services import download_count

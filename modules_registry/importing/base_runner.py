@@ -33,8 +33,8 @@ from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import ImportSource, RemoteRepository
 from modules_registry.importing.models import BaseImport
+from modules_registry.importing.source import ImportSource, RemoteRepository
 from modules_registry.models import BaseModel
 from modules_registry.storage import StorageError
 

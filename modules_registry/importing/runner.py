@@ -34,10 +34,10 @@ from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.folders import imports_folder
-from modules_registry.importing.hub_reader import ImportSource, ImportSourceUnavailable, RemoteRepository
 from modules_registry.importing.lorahub import card_from_name
 from modules_registry.importing.models import ImportItem, ModuleImport
-from modules_registry.importing.told import import_refusal_text
+from modules_registry.importing.refusal_text import import_refusal_text
+from modules_registry.importing.source import ImportSource, ImportSourceUnavailable, RemoteRepository
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import StorageError

@@ -21,7 +21,7 @@ from modules_registry.models import HubRepository, Module, Version
 from modules_registry.storage import MissingBlobError, RemoteGoneError, RemoteUnavailableError, StorageError
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import RemoteStore
+    from modules_registry.storage.remote import RemoteStore
 
 logger = logging.getLogger(__name__)
 

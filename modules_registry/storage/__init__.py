@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from modules_registry.storage.hub import RemoteStore
+    from modules_registry.storage.remote import RemoteStore
 
 STORES = ("disk", "hub")
 
@@ -82,8 +82,8 @@ def make_remote_store(
     settings: StoreSettings, locate: Callable[[str], RemoteStoreFile | None]
 ) -> "RemoteStore":
     # Imported here: a site that keeps its files on its own disk need not load a Hub's client.
-    from modules_registry.storage.hub import RemoteStore
-    from modules_registry.storage.hub_client import RemoteStoreClient
+    from modules_registry.storage.remote import RemoteStore
+    from modules_registry.storage.remote_client import RemoteStoreClient
 
     if settings.hub is None:
         raise ValueError("The store “hub” needs the Hub's address, token and namespace.")

@@ -228,7 +228,7 @@
   const notKept = (word) => {
     const told = document.querySelector("#not-kept").content.cloneNode(true);
     told.querySelector("[data-word]").textContent = `Not kept: ${word}`;
-    document.querySelector("#draft-word").replaceChildren(told);
+    document.querySelector("#draft-status").replaceChildren(told);
     isDirty = true;
   };
 

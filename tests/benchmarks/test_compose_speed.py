@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import compose_speed
-from benchmarks.made_up import ANSWER_TOKENS, LENGTHS
+from benchmarks.synthetic import ANSWER_TOKENS, LENGTHS
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def ask(page: Page, text: str) -> None:
 
 
 def expect_answer(page: Page, text: str, base: str) -> None:
-    ours, alone = page.locator(".try__said blockquote").all_inner_texts() if shown(page) else ("", "")
+    ours, alone = page.locator(".try__answer-text blockquote").all_inner_texts() if shown(page) else ("", "")
     assert (ours, alone) == (text, base)
 
 
@@ -111,7 +111,7 @@ def test_a_report_answers_prompts_of_its_owner(demo: Page):
     expect(demo.get_by_role("heading", name="Try it")).to_be_visible()
     demo.locator(".try__examples button").first.click()
     shown(demo)
-    assert demo.locator(".try__said--ours blockquote").inner_text().isupper()
+    assert demo.locator(".try__answer-text--composed blockquote").inner_text().isupper()
     require_accessible(demo)
 
 

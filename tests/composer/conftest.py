@@ -11,7 +11,7 @@ from composer.run.job_folder import job_description
 from composer.run.results import keep_result
 from composer.run.tasks import run_composition
 from hub_site.jobs import leases
-from tests.composer.errands import write_result
+from tests.composer.fake_jobs import write_result
 from tests.factories import make_base, make_module
 
 SHOTS = [Example("apple", "APPLE"), Example("pear", "PEAR"), Example("plum", "PLUM")]

@@ -22,7 +22,7 @@ from modules_registry.lineage import composed_from
 from modules_registry.models import Module
 from modules_registry.selectors import card_of
 from modules_registry.services import module_delete, module_edit
-from tests.composer.errands import report_of
+from tests.composer.fake_jobs import report_of
 from tests.factories import BASE_NAME, adapter_config, make_module, weights_file
 
 pytestmark = pytest.mark.usefixtures("bells")

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def errands():
     launcher = Launcher(
-        preload="tests.composer.errands", call="tests.composer.errands:run", root=ROOT, threads=1
+        preload="tests.composer.fake_jobs", call="tests.composer.fake_jobs:run", root=ROOT, threads=1
     )
     yield launcher
     launcher.stop()

@@ -22,7 +22,7 @@ GONE_TIMEOUT_S = 10
 
 def new_launcher(ready: Path | None = None) -> Launcher:
     return Launcher(
-        preload="tests.jobs.errands", call="tests.jobs.errands:run", root=ROOT, threads=1, ready=ready
+        preload="tests.jobs.fake_jobs", call="tests.jobs.fake_jobs:run", root=ROOT, threads=1, ready=ready
     )
 
 
@@ -198,7 +198,7 @@ from pathlib import Path
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.sandbox import Limits
 root, folder = map(Path, sys.argv[1:])
-launcher = Launcher(preload="tests.jobs.errands", call="tests.jobs.errands:run", root=root, threads=1)
+launcher = Launcher(preload="tests.jobs.fake_jobs", call="tests.jobs.fake_jobs:run", root=root, threads=1)
 child = launcher.start_child(folder, Limits())
 events = child.events(0.1)
 forked = next(event["pid"] for event in events if event and event["event"] == "forked")
@@ -241,7 +241,7 @@ def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launch
 
 
 def test_a_launcher_that_still_imports_ends_with_its_worker_at_once():
-    launcher = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.errands:run", root=ROOT)
+    launcher = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.fake_jobs:run", root=ROOT)
     launcher.start()
     process = launcher.process
     launcher.stop()

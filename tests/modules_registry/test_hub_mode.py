@@ -22,9 +22,9 @@ from modules_registry.models import HubRepository, Module, Version, VersionFile
 from modules_registry.repositories import repository_hide
 from modules_registry.services import module_delete, module_edit, version_add
 from modules_registry.tasks import sync_repository
-from tests import awkward_hub as faults
-from tests.awkward_hub import awkward_hub
+from tests import faulty_hub as faults
 from tests.factories import adapter_files, make_module
+from tests.faulty_hub import awkward_hub
 from tests.second_site import second_site
 
 pytestmark = pytest.mark.slow

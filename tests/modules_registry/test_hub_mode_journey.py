@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from tests.awkward_hub import awkward_hub
+from tests.faulty_hub import awkward_hub
 from tests.second_site import run_inside, second_site, site_of_its_own
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

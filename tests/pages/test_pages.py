@@ -12,7 +12,7 @@ from django.test import RequestFactory, override_settings
 
 from demo.words import WORDS
 from hub_site.body_gate import BodyGate
-from hub_site.pages.specimens import SpecimenForm
+from hub_site.pages.styleguide import SpecimenForm
 from modules_registry.management.commands.load_demo import BASE_SENTENCE
 from tests.pages.rendered import Page
 

@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
 
-from hub_site.pages.specimens import icons
+from hub_site.pages.styleguide import icons
 
 LINE_LENGTH = 140
 FOLDER = settings.BASE_DIR / "templates"

@@ -15,7 +15,7 @@ from hub_site.jobs import leases
 from modules_registry.base_models import base_model_add
 from modules_registry.blobs import open_stored
 from modules_registry.services import module_publish
-from tests.composer.errands import report_of
+from tests.composer.fake_jobs import report_of
 from tests.modules_registry.hub_api.test_peft import MAKE_BASE
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

@@ -1,9 +1,9 @@
 import pytest
 
-from modules_registry.importing import hub_reader, runner
+from modules_registry.importing import runner, source
 from modules_registry.importing.tasks import run_import
 from tests.modules_registry.importing.repositories import far_repositories
-from tests.modules_registry.importing.small_hub import small_hub
+from tests.modules_registry.importing.source_server import small_hub
 
 
 @pytest.fixture
@@ -27,4 +27,4 @@ def queued_ids(monkeypatch):
 @pytest.fixture
 def impatient(monkeypatch):
     """No pause between two tries of the same request."""
-    monkeypatch.setattr(hub_reader, "WAIT_S", 0.0)
+    monkeypatch.setattr(source, "WAIT_S", 0.0)

@@ -16,7 +16,7 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs import leases, work
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
-from modules_registry.importing import base_runner, hub_reader
+from modules_registry.importing import base_runner, source
 from modules_registry.importing.base_services import (
     base_import_again,
     base_import_cancel,
@@ -26,9 +26,9 @@ from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.models import BaseImport
 from modules_registry.importing.tasks import run_base_import
 from modules_registry.models import BaseModel, Version
-from tests.awkward_hub import awkward_hub, status, truncated, wrong_bytes
 from tests.factories import BASE_NAME, LAYERS, WIDTH, base_folder, make_base, make_module
-from tests.modules_registry.importing.small_hub import COMMIT, small_hub
+from tests.faulty_hub import awkward_hub, status, truncated, wrong_bytes
+from tests.modules_registry.importing.source_server import COMMIT, small_hub
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def sharded(files):
 @pytest.fixture
 def hub(settings, files, monkeypatch):
     """A Hub with that repository, behind one that misbehaves when told to."""
-    monkeypatch.setattr(hub_reader, "WAIT_S", 0.0)
+    monkeypatch.setattr(source, "WAIT_S", 0.0)
     with small_hub({BASE_NAME: files}) as behind, awkward_hub(behind) as awkward:
         settings.HUB_IMPORT_ENDPOINT = awkward.endpoint
         yield awkward
@@ -148,7 +148,7 @@ def test_an_unfinished_request_for_the_same_model_is_the_same_request(staff, que
 
 
 def test_what_has_come_is_not_fetched_again(hub, staff):
-    hub.spoil("GET", "/model.safetensors", status(503), times=hub_reader.TRIES_MAX)
+    hub.spoil("GET", "/model.safetensors", status(503), times=source.TRIES_MAX)
     job = run(staff)
     assert (job.status, job.error_code) == (Status.FAILED, "hub_away")
     hub.asked.clear()
@@ -166,7 +166,7 @@ def test_a_file_that_was_broken_off_goes_on_where_it_was(large, hub, staff):
 
     hub.spoil("GET", "/model.safetensors", note)
     assert run(staff).status == Status.DONE
-    assert ranges == [f"bytes={hub_reader.PIECE_BYTES}-"]
+    assert ranges == [f"bytes={source.PIECE_BYTES}-"]
     assert (
         BaseModel.objects.get().files.filter(sha256=sha256(large["model.safetensors"]).hexdigest()).exists()
     )

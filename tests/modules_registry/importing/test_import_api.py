@@ -4,7 +4,7 @@ import pytest
 
 from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
-from tests.modules_registry.importing.small_hub import COMMIT
+from tests.modules_registry.importing.source_server import COMMIT
 
 pytestmark = pytest.mark.django_db
 IMPORTS = "/api/v1/imports"

@@ -11,7 +11,7 @@ from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
 from modules_registry.models import Module
 from tests.modules_registry.importing.repositories import repository
-from tests.modules_registry.importing.small_hub import COMMIT
+from tests.modules_registry.importing.source_server import COMMIT
 
 
 def run(owner, *sources, **options):

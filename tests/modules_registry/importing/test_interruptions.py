@@ -16,7 +16,7 @@ from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.selectors import sources_left
 from modules_registry.importing.services import import_cancel, import_request
 from modules_registry.models import Module
-from tests.awkward_hub import awkward_hub, silent, status
+from tests.faulty_hub import awkward_hub, silent, status
 from tests.modules_registry.importing.repositories import repository
 from tests.served_site import ServedSite
 

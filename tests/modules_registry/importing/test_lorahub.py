@@ -24,7 +24,7 @@ from tests.modules_registry.importing.paper_modules import (
     make_base_folder,
     paper_repository,
 )
-from tests.modules_registry.importing.small_hub import small_hub
+from tests.modules_registry.importing.source_server import small_hub
 
 BASE = "google/flan-t5-large"
 GOOD = ("quarel_do_not_use", "squad_v2.0", "super_glue_rte", "wiki_qa_Is_This_True_", "drop")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from modules_registry.storage import RemoteStoreSettings, StoreSettings, make_store
-from tests.awkward_hub import FaultyHub, awkward_hub
+from tests.faulty_hub import FaultyHub, awkward_hub
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from modules_registry.storage import (
     RemoteUnavailableError,
     make_store,
 )
-from modules_registry.storage import hub_client as hub_client_module
-from tests import awkward_hub as faults
+from modules_registry.storage import remote_client as hub_client_module
+from tests import faulty_hub as faults
 
 CONTENT = b"lora" * 700_000  # 2.8 MB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -23,7 +23,7 @@ from modules_registry.storage import (
 )
 from modules_registry.storage import disk as disk_module
 from modules_registry.storage.disk import DiskStore
-from modules_registry.storage.hub import RemoteStore
+from modules_registry.storage.remote import RemoteStore
 
 CONTENT = b"lora" * 700_000  # 2.8 MB: three pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -8,11 +8,11 @@ from hub_site.accounts.selectors import namespace_by_name, staff_user
 from hub_site.accounts.services import organisation_create
 from hub_site.common.errors import Refusal
 from modules_registry.importing import runner
-from modules_registry.importing.hub_reader import ImportSource
 from modules_registry.importing.lorahub import AUTHOR, BASE, is_module
 from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.refusal_text import line_of
 from modules_registry.importing.services import import_request
-from modules_registry.importing.told import line_of
+from modules_registry.importing.source import ImportSource
 
 State = ImportItem.State
 

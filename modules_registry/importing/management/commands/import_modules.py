@@ -8,9 +8,9 @@ from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry.importing import runner
 from modules_registry.importing.models import ImportItem, ModuleImport
+from modules_registry.importing.refusal_text import line_of
 from modules_registry.importing.services import import_request
 from modules_registry.importing.source_lists import list_text, sources_in
-from modules_registry.importing.told import line_of
 
 
 class Command(BaseCommand):

@@ -20,7 +20,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 
 from hub_site.common.errors import Refusal
 from modules_registry.storage import RemoteUnavailableError
-from modules_registry.storage.hub_client import Incoming, typed_errors
+from modules_registry.storage.remote_client import Incoming, typed_errors
 
 Result = TypeVar("Result")
 TRIES_MAX = 4

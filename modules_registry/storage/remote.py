@@ -15,7 +15,7 @@ from modules_registry.storage.base import (
     TooLargeError,
 )
 from modules_registry.storage.disk import DiskStore
-from modules_registry.storage.hub_client import RemoteStoreClient
+from modules_registry.storage.remote_client import RemoteStoreClient
 
 OPENINGS_MAX = 3  # a file may be evicted again between its arrival and its opening
 

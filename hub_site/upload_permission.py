@@ -10,9 +10,9 @@ from django.contrib.auth import SESSION_KEY
 
 from hub_site.accounts.selectors import token_find
 from hub_site.body_gate import BodyRefused, Scope
-from modules_registry.hub_api.door import BAD_TOKEN, READS_ONLY
 from modules_registry.hub_api.errors import HubProtocolError
 from modules_registry.hub_api.lfs import signed_upload
+from modules_registry.hub_api.protocol import BAD_TOKEN, READS_ONLY
 
 LFS = "/lfs/"
 SIGN_IN = "Sign in before you upload: send a token that may write, or use the form."

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from composer.playground import residents as module_under_test
-from composer.playground.residents import LoadedBase, LoadTimedOut, Question, TimedOut
+from composer.playground import loaded_bases as module_under_test
+from composer.playground.loaded_bases import LoadedBase, LoadTimedOut, Question, TimedOut
 from hub_site.jobs.children import ChildBroke, ChildDied, ChildRefused
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.work import Stopping

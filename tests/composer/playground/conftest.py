@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from composer.playground import runner, selectors
+from composer.playground.loaded_bases import LoadedBases
 from composer.playground.models import TryOut
-from composer.playground.residents import LoadedBases
 from composer.playground.selectors import Requester
 from composer.playground.services import tryout_ask
 from composer.playground.tasks import run_tryout
@@ -51,8 +51,8 @@ def ask_it(alice, module):
 @pytest.fixture(scope="session")
 def errands_launcher():
     launcher = Launcher(
-        preload="tests.composer.trying.errands",
-        call="tests.composer.trying.errands:run",
+        preload="tests.composer.playground.fake_answers",
+        call="tests.composer.playground.fake_answers:run",
         root=ROOT,
         threads=1,
     )

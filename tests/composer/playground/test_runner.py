@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from composer.playground import residents as residents_module
+from composer.playground import loaded_bases as residents_module
 from composer.playground import runner, selectors
 from composer.playground.models import KEPT, LEFT_AFTER, TryOut
 from composer.playground.services import tryout_watch

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from composer.playground import runner, selectors
+from composer.playground.loaded_bases import Question
 from composer.playground.models import TryOut
-from composer.playground.residents import Question
 from composer.playground.selectors import Requester
 from composer.playground.services import tryout_ask
 from hub_site.accounts.services import user_create
