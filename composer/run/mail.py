@@ -32,7 +32,8 @@ def send_notification_mail(composition_id: UUID) -> None:
         send_mail(
             subject=" ".join(f"{composition.get_status_display()}: {composition.name}".split()),
             message=render_to_string(
-                "composer/notification_mail.txt", {"composition": composition, "address": settings.PUBLIC_ADDRESS}
+                "composer/notification_mail.txt",
+                {"composition": composition, "address": settings.PUBLIC_ADDRESS},
             ),
             from_email=None,
             recipient_list=[composition.owner.email],
