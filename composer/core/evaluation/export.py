@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
-from composer.core.spec.errors import ExportMismatchError
+from composer.core.model.t5 import IGNORED
 
-# Largest difference of a logit, relative to the largest logit; rounding alone gives about 1e-6 and 1e-2.
+# Largest difference of the loss in nats per label token, relative to the loss where that is above 1, and of
+# two logits that may change places, relative to the largest logit. Rounding alone gives about 1e-6 and 1e-2.
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 
 
@@ -97,27 +98,75 @@ def loaded_by_peft(base: FrozenBaseModel, folder: Path) -> Iterator[Any]:
         wrapped.unload()
 
 
+@dataclass(frozen=True)
+class ExportCheck:
+    """The written adapter, loaded by peft, beside the composition in the search, at the label tokens.
+
+    Attributes:
+        precision: "fp32" or "bf16", in which both were computed.
+        searched_loss_nats: of the composition in the search, in nats per label token.
+        loss_nats: of the written adapter, in nats per label token.
+        n_labels: the label tokens of all examples.
+        n_other_tokens: label positions where the two predict different tokens, and not by rounding.
+    """
+
+    precision: str
+    searched_loss_nats: float
+    loss_nats: float
+    n_labels: int
+    n_other_tokens: int
+
+    @property
+    def is_same(self) -> bool:
+        """Return whether both are the same adapter, up to the rounding of the precision."""
+        difference = abs(self.loss_nats - self.searched_loss_nats)  # NaN is never within a tolerance
+        limit = TOLERANCE[self.precision] * max(1.0, self.searched_loss_nats)
+        return difference <= limit and not self.n_other_tokens
+
+
 @torch.no_grad()
-def require_same_logits(base: FrozenBaseModel, wrapped: Any, batch: TokenBatch, expected: Tensor) -> None:
-    """Refuse an adapter whose logits under peft differ from those of the search.
+def check_export(base: FrozenBaseModel, folder: Path, batch: TokenBatch, adapters: Adapters) -> ExportCheck:
+    """Compare the adapter in `folder`, loaded by peft, with one candidate, both in the precision of `base`.
+
+    Only label positions count: rounding moves the logits elsewhere more, and nothing is read from them.
 
     Args:
-        base: the frozen model.
-        wrapped: the base model with the adapter, by peft.
+        base: the frozen model, with hooks on the layers of the candidate.
+        folder: holds the written adapter.
         batch: n examples.
-        expected: (n, length, vocabulary) logits of the composition in the search.
-
-    Raises:
-        ExportMismatchError: the largest difference, relative to the largest expected logit (at least 1), is
-            above TOLERANCE.
+        adapters: the one candidate.
     """
-    found = wrapped(**batch.inputs, use_cache=False).logits
-    real = batch.inputs.get("attention_mask") if not base.is_encoder_decoder else None
-    if real is not None:  # a decoder's logits at padding are never used
-        found, expected = found[real.bool()], expected[real.bool()]
-    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
-    if not difference <= TOLERANCE[base.precision]:
-        raise ExportMismatchError(difference)
+    expected, labels = label_logits(base, batch, searched_logits(base, batch, adapters))
+    with loaded_by_peft(base, folder) as wrapped:
+        found, _ = label_logits(base, batch, wrapped(**batch.inputs, use_cache=False).logits)
+    return compared(expected, found, labels, base.precision)
+
+
+def label_logits(base: FrozenBaseModel, batch: TokenBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return fp32 logits (T, vocabulary) and token ids (T,) of the T label tokens of all examples.
+
+    Args:
+        base: the model that gave the logits.
+        batch: n examples.
+        logits: (n, length, vocabulary) at every position.
+    """
+    labels = batch.labels
+    if not base.is_encoder_decoder:  # position t predicts token t + 1
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    scored = labels != IGNORED
+    return logits[scored].float(), labels[scored]
+
+
+def compared(expected: Tensor, found: Tensor, labels: Tensor, precision: str) -> ExportCheck:
+    """Return the comparison of two logits (T, vocabulary) at the label tokens (T,).
+
+    Another token is predicted by rounding where its expected logit is as good as the largest one.
+    """
+    tokens = found.argmax(-1, keepdim=True)
+    lead = expected.amax(-1) - expected.gather(-1, tokens)[:, 0]
+    limit = TOLERANCE[precision] * expected.abs().amax().clamp(min=1.0)
+    searched, written = (float(nn.functional.cross_entropy(logits, labels)) for logits in (expected, found))
+    return ExportCheck(precision, searched, written, len(labels), int((lead > limit).sum()))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from composer.core.evaluation.baselines import BaselineResult
+from composer.core.evaluation.export import ExportCheck
 from composer.core.modules.sources import BASE_FILES, MODULE_FILES
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import ModuleSource
@@ -38,6 +39,16 @@ def baseline_row(baseline: BaselineResult, held_out: Sequence[Example]) -> dict[
         "detail": baseline.detail,
         "cost": asdict(baseline.cost),
         "prompt_tokens": None if baseline.prompt_tokens is None else round(baseline.prompt_tokens, 1),
+    }
+
+
+def export_row(checked: ExportCheck, *, is_recomputed: bool) -> dict[str, Any]:
+    """Return how the written adapter compares with the search; losses in nats per label token."""
+    return {
+        "compared_in": checked.precision,
+        "is_recomputed": is_recomputed,
+        "searched_loss_nats": checked.searched_loss_nats,
+        "loss_nats": checked.loss_nats,
     }
 
 

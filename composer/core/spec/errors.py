@@ -156,17 +156,19 @@ class SourceError(ComposeError, ValueError):
 
 
 class ExportMismatchError(ComposeError):
-    """The written adapter, loaded by peft, has other logits than the composition had in the search.
+    """The written adapter, loaded by peft, is not the composition of the search, even in fp32.
 
     Attributes:
-        difference: the largest difference of a logit, relative to the largest logit.
+        searched: the loss of the composition in the search, in nats per label token.
+        written: the loss of the written adapter, in nats per label token.
     """
 
     code = "export_differs"
 
-    def __init__(self, difference: float) -> None:
-        self.difference = difference
+    def __init__(self, searched: float, written: float) -> None:
+        self.searched, self.written = searched, written
         super().__init__(
-            f"The written adapter differs from the composition it was made from "
-            f"(by {difference:.2g} in its logits), so it was thrown away."
+            "The adapter was written twice, and loaded by peft it is not the composition that was found: on "
+            f"the examples its loss in fp32 is {written:.4g} nats per token instead of {searched:.4g}, or it "
+            "predicts other tokens. So it was thrown away. peft may not support this base model; report it."
         )
