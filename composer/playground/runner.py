@@ -161,7 +161,7 @@ def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None])
 
 
 def fetch_base(files: Mapping[str, str], folder: Path) -> None:
-    """Unchecked: hashing gigabytes would take longer than a silent worker is believed in."""
+    """Not checked: hashing gigabytes would take longer than a worker may go without a heartbeat."""
     fetch_files(files, folder, check=False)
 
 

@@ -142,7 +142,7 @@ def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None
 
 
 def delete_remote_repository(store: "RemoteStore", repository: HubRepository) -> None:
-    """The module was deleted here. Versions that compositions stand on come home first."""
+    """The module was deleted here. Versions that compositions use are copied back to the local disk first."""
     with transaction.atomic():
         lock_blobs(shared=True)
         kept = repository.module.versions.exclude(hub_commit_id="")
