@@ -321,7 +321,7 @@ def progress_bar() -> Tell:
 
 
 def parts_done(event: dict[str, Any]) -> set[str]:
-    """Of a stage without steps: the modules that were tried, or the rival that was measured."""
+    """Of a stage without steps: the modules that were tried, or the baseline that was measured."""
     if event["event"] == "alone":
         return {row["name"] for row in event["modules"]}
     return {event["key"]} if event["event"] == "baseline" else set()

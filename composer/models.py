@@ -39,8 +39,8 @@ class Composition(Job):
     request_digest = models.CharField(max_length=64)  # sha256 of what was asked
 
     stop_requested = models.BooleanField(default=False)  # the owner wants the best found so far
-    mail_when_done = models.BooleanField(default=False)  # a letter to the owner when it is done or failed
-    mailed_at = models.DateTimeField(null=True, blank=True)  # set before the letter goes: never two
+    mail_when_done = models.BooleanField(default=False)  # mail the owner when it is done or failed
+    mailed_at = models.DateTimeField(null=True, blank=True)  # set before the mail is sent: never two
     steps_done = models.PositiveIntegerField(default=0)
     steps_planned = models.PositiveIntegerField(
         default=0

@@ -34,7 +34,7 @@ def compositions_of(owner: User) -> QuerySet[Composition]:
 
 
 def compositions_listed(owner: User, state: str = "", words: str = "") -> QuerySet[Composition, Any]:
-    """As compositions_of, with what the list tells of each report: its verdict and its race."""
+    """As compositions_of, with what the list shows of each report: its verdict and its comparison."""
     rows = compositions_of(owner).filter(STATES.get(state, Q()))
     if words and is_storable(words):
         rows = rows.filter(Q(name__icontains=words) | Q(sentence__icontains=words))

@@ -35,7 +35,7 @@ def composition_stop(*, owner: User, composition_id: UUID) -> Composition:
 
 
 def composition_notify(*, owner: User, composition_id: UUID, wanted: bool) -> Composition:
-    """Whether its owner gets a letter when it is done, or failed; harmless twice."""
+    """Set whether its owner gets a notification mail when it is done or failed; harmless twice."""
     composition = require_own(owner, composition_id)
     if wanted:
         require_mail_reaches(owner)

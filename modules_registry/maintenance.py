@@ -49,7 +49,7 @@ class Finding:
 
 
 def sweep_files() -> None:
-    """Remove what nothing names any more and what killed uploads left; then make room in the cache."""
+    """Remove what nothing names any more and what killed uploads left; then free space in the cache."""
     for version in Version.objects.filter(module__deleted_at__isnull=False):
         files = set(version.files.values_list("sha256", flat=True))
         delete_unless_needed(version)  # kept for compositions, which may be gone by now

@@ -1,4 +1,4 @@
-"""Doors, not rooms: an id comes in, the row holds what comes out."""
+"""The Celery tasks of the registry: each gets a row's id or nothing and calls the code that does the work."""
 
 from uuid import UUID
 
@@ -15,7 +15,7 @@ def sync_repository(repository_id: str) -> None:
 
 @app.task(ignore_result=True)
 def sweep_repositories() -> None:
-    """Ring for repositories on the Hub that wait, or that nobody has rung for."""
+    """Queue repositories on the remote store that wait, or that were not queued yet."""
     for repository_id in runner.sweep_repositories():
         queue_sync(repository_id)
 

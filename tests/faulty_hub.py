@@ -149,7 +149,7 @@ def redirect_to(address: str) -> Callable[[FaultyHubHandler], None]:
 
 
 @contextmanager
-def awkward_hub(behind: str = "") -> Iterator[FaultyHub]:
+def faulty_hub(behind: str = "") -> Iterator[FaultyHub]:
     hub = FaultyHub(behind)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (FaultyHubHandler,), {"hub": hub}))
     server.daemon_threads = True

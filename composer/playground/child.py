@@ -38,7 +38,7 @@ def run(folder: Path, on_event: Callable[[AnswerEvent], None]) -> None:
 
 
 def reply(answering: AnsweringBase, folder: Path, asked: dict[str, Any]) -> AnswerEvent:
-    """Both answers, or why there are none. The base speaks first, before anything of the adapter is read."""
+    """Both answers, or why there are none. The base alone answers before anything of the adapter is read."""
     limits = {"max_new_tokens": asked["max_new_tokens"], "limit_s": asked["limit_s"]}
     try:
         prompt, tokens = answering.read(asked["input"], asked["template"])

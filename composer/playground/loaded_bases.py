@@ -154,7 +154,7 @@ class LoadedBases:
 
     @contextmanager
     def taken(self, key: str, on_tick: OnTick) -> Iterator[LoadedBase]:
-        """The base with this key, once it is free and there is room for it; nobody else's meanwhile."""
+        """The base with this key, once it is free and may be loaded; nobody else can use it meanwhile."""
         loaded_base = self._take(key, on_tick)
         try:
             yield loaded_base
@@ -175,7 +175,7 @@ class LoadedBases:
             return list(self._by_key)
 
     def unload_all(self) -> None:
-        """All of them; whoever still asks one hears that it is gone."""
+        """Unload all of them; a question that is still being answered fails."""
         with self._changed:
             for loaded_base in self._by_key.values():
                 loaded_base.unload()

@@ -33,7 +33,7 @@ from modules_registry.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
-REQUEUE_AFTER = timedelta(seconds=10)  # how long a question waits before its bell may have been lost
+REQUEUE_AFTER = timedelta(seconds=10)  # a question that waits longer is queued again: its message may be lost
 ALIVE_EVERY_S = 2.0
 CRASHED = (
     "The model crashed over this question and is started again. "
@@ -161,7 +161,7 @@ def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None])
 
 
 def fetch_base(files: Mapping[str, str], folder: Path) -> None:
-    """Unchecked: hashing gigabytes would take longer than a silent worker is believed in."""
+    """Not checked: hashing gigabytes would take longer than a worker may go without a heartbeat."""
     fetch_files(files, folder, check=False)
 
 
@@ -207,7 +207,7 @@ def finish(tryout: TryOut, **fields: Any) -> None:
 
 
 def sweep() -> list[UUID]:
-    """Forget what is a day old; returns the questions whose bell should ring again."""
+    """Delete try-outs that are a day old; returns the questions to queue again."""
     now = timezone.now()
     TryOut.objects.filter(created_at__lt=now - KEPT).delete()
     waiting = TryOut.objects.waiting().filter(created_at__lt=now - REQUEUE_AFTER)

@@ -43,7 +43,7 @@ def tryout_ask(
     template: str = "",
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> TryOut:
-    """Store the question, and ring the queue once it is committed.
+    """Store the question, and queue it once it is committed.
 
     Raises:
         Refusal: it cannot be asked (422, 409), too often (429), or too many ask at once (503).
@@ -68,7 +68,7 @@ def tryout_ask(
             template=template,
             max_new_tokens=max_new_tokens,
         )
-        # robust: with the broker away the row waits, and the sweeper rings again
+        # robust: with the broker away the row waits, and the sweeper queues it again
         transaction.on_commit(lambda: run_tryout.delay(str(tryout.pk)), robust=True)
     return tryout
 

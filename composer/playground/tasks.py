@@ -1,4 +1,4 @@
-"""Doors, not rooms: an id comes in, the row holds what comes out."""
+"""The Celery tasks of try-outs: each gets a row's id and calls the code that does the work."""
 
 from uuid import UUID
 
@@ -14,9 +14,9 @@ def run_tryout(tryout_id: str) -> None:
 
 @app.task(name="composer.trying.tasks.sweep_tryouts", ignore_result=True)
 def sweep_tryouts() -> None:
-    """Forget what is a day old, and ring again for what waits."""
+    """Delete try-outs that are a day old, and queue again those that wait."""
     for tryout_id in runner.sweep():
-        # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
+        # The next sweep queues it again if no worker takes it in time: expired messages do not pile up.
         run_tryout.apply_async((str(tryout_id),), expires=runner.REQUEUE_AFTER.total_seconds())
 
 

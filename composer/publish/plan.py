@@ -65,7 +65,7 @@ def composed_modules(composition: Composition) -> Iterable[CompositionModule]:
 def require_parents_there(
     rows: Iterable[tuple[CompositionModule, float]], owner: User, *, private: bool
 ) -> None:
-    """Whether each parent may be join_names and built on: by all, or by the owner for a private module."""
+    """Whether each parent may be named and built on: by all, or by the owner for a private module."""
     for row, _ in rows:
         module = row.version.module
         if module.deleted_at is not None:

@@ -1,4 +1,4 @@
-"""Publishing a finished composition as a module: by the registry's own door, with where it comes from."""
+"""Publishing a finished composition as a module: through the registry's own services, with its lineage."""
 
 from contextlib import ExitStack
 from io import BytesIO

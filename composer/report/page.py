@@ -150,7 +150,7 @@ def comparison_rows(baselines: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
 
 
 def comparison_text(comparison: Sequence[ViewRow]) -> str:
-    """What to see in the race: who leads, by how much, and whether that may be luck."""
+    """What the comparison shows: which is best, by how much, and whether their intervals overlap."""
     ours = next((row for row in comparison if row["kind"] == "ours"), None)
     others = [row for row in comparison if row["kind"] != "ours" and row["key"] in BASELINE_NAMES]
     if ours is None or not others:
@@ -166,7 +166,7 @@ def comparison_text(comparison: Sequence[ViewRow]) -> str:
 
 
 def baseline_rows(told: Sequence[Mapping[str, Any]]) -> list[ViewRow]:
-    """Rows of the race as they are measured, in that order."""
+    """Rows of the comparison as they are measured, in that order."""
     return [
         baseline_row(row)
         | {"percent": row["held_out_exact_match_percent"], **interval_bounds(row["interval_percent"])}

@@ -90,7 +90,7 @@ def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
 
 
 def baseline_name(key: str, rows: Mapping[str, BaselineRow]) -> str:
-    """A rival in the middle of a sentence; a single module by its name."""
+    """A baseline in the middle of a sentence; a single module by its name."""
     return f"{BASELINE_NAMES[key]} ({rows[key]['detail']})" if key == "best_single" else BASELINE_NAMES[key]
 
 

@@ -10,7 +10,7 @@ from composer.models import Draft
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 
-DRAFTS_MAX = 20  # of one owner; the oldest make room
+DRAFTS_MAX = 20  # of one owner; then the oldest is deleted
 
 
 DRAFT_CHARACTERS_MAX = 2_000_000

@@ -101,7 +101,7 @@ def composition_request(
     idempotency_key: str | None = None,
     **chosen: Unpack[SearchOptions],
 ) -> Composition:
-    """Store what was asked, with its modules pinned, and ring the queue once the rows are committed.
+    """Store what was asked, with its modules pinned, and queue it once the rows are committed.
 
     The same key with the same request gives the same row; with another request it is refused. What was
     left to us is decided only for a new row: the library may have changed since the same was asked before.
@@ -166,7 +166,7 @@ def composition_insert(
         for role, pairs in ((ExampleRow.Role.SHOT, examples), (ExampleRow.Role.HELD_OUT, held_out))
         for position, pair in enumerate(pairs)
     )
-    # robust: with the broker away the row waits, and the sweeper rings again
+    # robust: with the broker away the row waits, and the sweeper queues it again
     transaction.on_commit(lambda: run_composition.delay(str(composition.pk)), robust=True)
     return composition
 

@@ -13,7 +13,7 @@ from composer.run import selectors
 
 
 def mails_due() -> list[UUID]:
-    """The compositions whose letter has to go."""
+    """The compositions whose notification mail is due."""
     return selectors.mails_due()
 
 
@@ -22,7 +22,7 @@ def send_notification_mail(composition_id: UUID) -> None:
     wanted = Composition.objects.filter(
         pk=composition_id, mail_when_done=True, mailed_at=None, status__in=selectors.MAIL_ON_STATUS
     )
-    # Marked first: a worker that dies in between leaves no letter, where otherwise there would be two.
+    # Marked first: if the worker dies in between, no mail is sent; otherwise there could be two.
     if not wanted.update(mailed_at=timezone.now()):
         return
     composition = Composition.objects.select_related("owner").get(pk=composition_id)

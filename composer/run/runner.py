@@ -135,7 +135,7 @@ def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folde
 
 
 def sweep() -> list[UUID]:
-    """Free what dead workers held; returns the compositions whose bell should ring again."""
+    """Free what vanished workers held; returns the compositions to queue again."""
     remove_orphaned_folders()
     ScreenedLoss.objects.filter(created_at__lt=timezone.now() - SCREENED_KEPT).delete()
     return leases.sweep(Composition)

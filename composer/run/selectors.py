@@ -21,7 +21,7 @@ MAIL_WITHIN = timedelta(days=1)
 
 
 def mails_due(now: datetime | None = None) -> list[UUID]:
-    """Those whose owner wants a letter that has not gone. After a day nobody waits for one any more."""
+    """Those whose owner wants a mail that was not sent. After a day it is too late to be of use."""
     since = (now or timezone.now()) - MAIL_WITHIN
     due = Composition.objects.filter(
         mail_when_done=True, mailed_at=None, status__in=MAIL_ON_STATUS, finished_at__gt=since

@@ -1,4 +1,4 @@
-"""Doors, not rooms: an id comes in, the row holds what comes out."""
+"""The Celery tasks of compositions: each gets a row's id and calls the code that does the work."""
 
 from uuid import UUID
 
@@ -25,9 +25,9 @@ def send_letter(composition_id: str) -> None:
 
 @app.task(name="composer.tasks.sweep", ignore_result=True)
 def sweep() -> None:
-    """Ring again for compositions that wait, and clear away what dead workers left."""
+    """Queue compositions again that wait, and remove what workers left that are gone."""
     for composition_id in run_runner.sweep():
-        # A bell that nobody heard in time is rung by the next sweep: let it not pile up.
+        # The next sweep queues it again if no worker takes it in time: expired messages do not pile up.
         run_composition.apply_async((str(composition_id),), expires=REQUEUE_AFTER.total_seconds())
     queue_notification_mails()  # of those that a sweep closed, or where the mail server was away
 

@@ -15,7 +15,7 @@ from composer.core.spec.choices import EXAMPLES_LIMIT, HELD_OUT_LIMIT
 from composer.core.spec.examples import Example, problems_with
 
 EXAMPLES_MAX = EXAMPLES_LIMIT
-HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # each one is answered by every method of the race
+HELD_OUT_MAX = min(1000, HELD_OUT_LIMIT)  # the composition and every baseline answer each one
 # Of one input or output; about 1000 tokens, twice what the usual bases read. The core takes more, for the
 # command line: its user may have a base that reads more.
 CHARACTERS_MAX = 4000

@@ -171,8 +171,8 @@ def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[d
 def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
-    Only those compared in the same way: without held-out examples every rival is fitted anew for each example
-    that it leaves out, which takes far longer than an answer.
+    Only those compared in the same way: without held-out examples every baseline is fitted anew for each
+    example that it leaves out, which takes far longer than an answer.
     """
     rows = Composition.objects.filter(status=Status.DONE, base=base, method=method, stop_requested=False)
     with_held_out = Q(report__n_held_out__gt=0)
@@ -217,7 +217,7 @@ def stages_in_proportion(method: str) -> set[str]:
     """Those that take as long as there is to do.
 
     A gradient fit ends when nothing moves any more, most often long before its budget; and of the
-    comparisons, training the rival takes its time for any number of answers.
+    comparisons, training the LoRA takes equally long for any number of answers.
     """
     return {SCREEN.name, SEARCH.name} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {SCREEN.name}
 

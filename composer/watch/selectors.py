@@ -89,7 +89,7 @@ def last_weights(composition: Composition) -> list[dict[str, Any]]:
 
 
 def measured_baselines(composition: Composition) -> list[dict[str, Any]]:
-    """The rows of the race so far, of its current attempt."""
+    """The rows of the comparison so far, of its current attempt."""
     events = composition.events.filter(kind="baseline", generation=composition.generation)
     return list(events.values_list("detail", flat=True))
 

@@ -1,6 +1,6 @@
 """Server-sent events: what becomes of a composition, told to every page and program that watches it.
 
-However many watch, a web process reads over one database connection. The database rings it on commit
+However many watch, a web process reads over one database connection. The database notifies it on commit
 (migration 0007), it reads each composition's events by that composition's own numbers, once for all who
 have the same ones, and hands the same bytes to each of them. An event's number is the stream's `id:`, so
 whoever was cut off says in Last-Event-ID what they have, and gets the rest: every event once, in order.
@@ -142,7 +142,7 @@ class StreamDispatcher:
             self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has rung already
+        with contextlib.suppress(BlockingIOError):  # it was woken already
             self._wake_sender.send(b"!")
 
     # --- the thread -----------------------------------------------------------

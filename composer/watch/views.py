@@ -68,7 +68,7 @@ def refusal_response(refusal: Refusal) -> HttpResponse:
 @login_required
 @require_POST
 def composition_mail_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    """A letter when it is done, or none after all."""
+    """Ask for the notification mail, or withdraw the wish."""
     composition = get_own_composition(request, composition_id)
     try:
         composition = composition_notify(

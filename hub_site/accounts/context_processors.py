@@ -3,5 +3,5 @@ from django.http import HttpRequest
 
 
 def mail(request: HttpRequest) -> dict[str, bool]:
-    """Whether a letter leaves this site, so that no page promises one that does not."""
+    """Whether this site can send mail, so that no page promises a mail that is not sent."""
     return {"has_mail_server": bool(settings.MAIL_SERVER)}

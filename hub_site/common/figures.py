@@ -1,6 +1,6 @@
 """How pages write a figure: never parted from its unit at a line's end, and with a real minus sign.
 
-What leaves the site as a file, a letter or an answer of the API stays as plain as it was.
+What leaves the site as a file, a mail or an answer of the API stays as plain as it was.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The embedded Valkey: a broker on a private socket that keeps nothing on disk.
 
-Its messages are doorbells: a bell lost with the server is rung again by the sweeper.
+Its messages only name rows: the sweeper sends again what is lost with the server.
 """
 
 import importlib.util

@@ -20,7 +20,7 @@ app.conf.update(
     task_queues=[Queue("default"), Queue("transfer"), Queue("compose"), Queue("try")],
     task_default_queue="default",
     task_create_missing_queues=False,
-    task_acks_late=False,  # the sweeper rings again; no broker's redelivery rule matters
+    task_acks_late=False,  # the sweeper queues it again; no broker's redelivery rule matters
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,
     worker_send_task_events=False,

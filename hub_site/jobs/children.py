@@ -89,7 +89,7 @@ class Launcher:
                 self._control.close()
                 self._control = None
             if self.process is not None:
-                self.process.terminate()  # while it still imports it hears nothing else
+                self.process.terminate()  # while it still imports it reads no message
                 end(self.process)
                 self.process = None
 
@@ -171,7 +171,7 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Hang up, so that the launcher kills the process group, and wait until it has. Harmless twice."""
+        """Close the connection: the launcher then kills the process group. Wait for it. Harmless twice."""
         if self._events < 0:
             return
         os.close(self._events)
@@ -229,7 +229,7 @@ class Child:
         return 0
 
     def _wait_for_exit(self) -> None:
-        """The pipe is closed, so the process is ending: hear how. Raises ChildDied unless it ended well."""
+        """The pipe is closed, so the process is ending: read how. Raises ChildDied unless it ended well."""
         self._line.setblocking(True)
         while self._receive_status():
             pass
@@ -237,7 +237,7 @@ class Child:
             raise ChildDied(self.exit_code)
 
     def _receive_status(self) -> bool:
-        """Take one message off the line, if there is one; False when the launcher hung up or is quiet."""
+        """Read one message, if there is one; False if the launcher closed the connection or sent none."""
         try:
             message = self._line.recv(1024)
         except (BlockingIOError, ConnectionError, TimeoutError):

@@ -123,7 +123,7 @@ class ForkServer:
         tell(line, {"pid": pid, "inherited_bytes": inherited})
 
     def kill(self, pid: int) -> None:
-        """The worker hung up on this child."""
+        """End this child: its worker closed the connection."""
         if pid not in self.lines:  # it died in the same turn of the loop
             return
         self.ignore(self.lines[pid])
@@ -156,7 +156,7 @@ class ForkServer:
 
 
 def tell(line: socket.socket, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # the worker may have hung up
+    with contextlib.suppress(OSError):  # the worker may have closed the connection
         line.send(json.dumps(message).encode())
 
 

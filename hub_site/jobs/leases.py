@@ -1,7 +1,7 @@
-"""Claim, beat, finish, sweep: how a worker holds a job, and how the job survives the worker.
+"""Claim, renew, finish, sweep: how a worker holds a job, and how the job survives the worker.
 
 Every function takes the job's model or row and works by one UPDATE that filters on status and
-generation, so that of two workers exactly one writes, and a worker that slept past its lease
+generation, so that of two workers exactly one writes, and a worker that stopped past its lease
 writes to no row at all.
 """
 
@@ -18,7 +18,7 @@ from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
 
 JobType = TypeVar("JobType", bound=Job)
 
-REQUEUE_AFTER = timedelta(minutes=1)  # how long a queued job waits before its bell may have been lost
+REQUEUE_AFTER = timedelta(minutes=1)  # a job that waits longer is queued again: its message may be lost
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
     "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
@@ -90,7 +90,7 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
 
 
 def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
-    """Give the job back to the queue, to be rung for after the delay; harmless if it is no longer ours."""
+    """Give the job back, to be queued again after the delay; harmless if it is no longer ours."""
     type(job).objects.held(job.generation).filter(pk=job.pk).update(
         status=Status.QUEUED,
         lease_until=None,
@@ -122,7 +122,7 @@ def cancel(model: type[JobType], job_id: UUID) -> None:
 
 
 def sweep(model: type[JobType]) -> list[UUID]:
-    """Put jobs whose worker vanished back in the queue; return every job whose bell should ring again.
+    """Put jobs whose worker vanished back in the queue; return every job to queue again.
 
     A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
     """
@@ -139,7 +139,7 @@ def sweep(model: type[JobType]) -> list[UUID]:
         crashes=F("crashes") + 1,
         lease_until=None,
         worker="",
-        updated_at=now - REQUEUE_AFTER,  # ring at once
+        updated_at=now - REQUEUE_AFTER,  # queue at once
     )
     waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - REQUEUE_AFTER)
     ids = list(waiting.values_list("pk", flat=True))

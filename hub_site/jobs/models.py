@@ -41,7 +41,7 @@ class JobQuerySet(models.QuerySet[Any]):
 
 
 class Job(TimeStamped):
-    """One piece of work, from queued to done. The row is the truth; the queue only rings.
+    """One piece of work, from queued to done. The row holds the state; a message in the queue only names it.
 
     QUEUED -> RUNNING -> DONE | FAILED | CANCELLED;  QUEUED -> CANCELLED;  RUNNING -> RUNNING (a new lease)
     """

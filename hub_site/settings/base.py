@@ -179,7 +179,7 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 if MAIL_SERVER:
     globals().update(MAIL_SERVER)
 else:
-    # Without a mail server a letter is kept where only the operator can read it.
+    # Without a mail server a mail is kept where only the operator can read it.
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = HUB_DATA / "mail"
 

@@ -37,7 +37,7 @@ def parse_object(data: bytes, *, depth_max: int) -> dict[str, Any]:
 
 
 def quote_value(value: object) -> str:
-    """A stranger's value as it may stand in a sentence: plain ASCII (it may travel in a header), short."""
+    """An uploaded value for a sentence: short, and plain ASCII because it may be sent in a header."""
     text = json.dumps(value, default=str).replace("\x7f", "\\u007f")
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is at the door; nobody in particular without a user."""
+    """Who sent the request; an anonymous one has no user."""
 
     user: User | None = None
     token: ApiToken | None = None
@@ -78,7 +78,7 @@ def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
                 return error_response(error)
             except Refusal as refusal:
                 return error_response(from_refusal(refusal))
-            except Exception:  # the outermost door: a client reads its protocol's error, we the log
+            except Exception:  # a client gets an error of its protocol, the operator the log
                 logger.exception("%s %s", request.method, request.path)
                 return error_response(
                     HubProtocolError(500, "Something broke on our side. Please try again later.")

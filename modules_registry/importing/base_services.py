@@ -25,7 +25,7 @@ def base_import_request(
     licence: str = "",
     enqueue: bool = True,
 ) -> BaseImport:
-    """Store what is asked for, and ring the queue once it is committed.
+    """Store what is asked for, and queue it once it is committed.
 
     A request for the same model that is not finished yet is the one that is given back.
     """

@@ -30,7 +30,7 @@ def import_request(
     endpoint: str = "",
     enqueue: bool = True,
 ) -> ModuleImport:
-    """Store what is asked for, repositories and owners on a Hub, and ring the queue once it is committed.
+    """Store what is asked for, repositories and owners on a Hub, and queue it once it is committed.
 
     Args:
         endpoint: another Hub than the site's own; only the operator's commands may name one.

@@ -1,4 +1,4 @@
-"""Doors, not rooms: an id comes in, the row holds what comes out."""
+"""The Celery tasks of imports: each gets a row's id and calls the code that does the work."""
 
 from uuid import UUID
 
@@ -20,7 +20,7 @@ def run_base_import(import_id: str) -> None:
 
 @app.task(ignore_result=True)
 def sweep_imports() -> None:
-    """Ring again for imports that wait, or whose worker died."""
+    """Queue imports again that wait, or whose worker is gone."""
     for import_id in runner.sweep():
         run_import.apply_async((str(import_id),), expires=REQUEUE_AFTER.total_seconds())
     for import_id in base_runner.sweep():

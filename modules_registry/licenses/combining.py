@@ -15,7 +15,7 @@ OTHER = "other"
 # Free to be used under stricter terms as long as the notices stay; from the least to the strictest.
 PERMISSIVE = ("cc0-1.0", "unlicense", "mit", "bsd-2-clause", "bsd-3-clause", "apache-2.0")
 ATTRIBUTION = ("cc-by-4.0",)
-# The same terms must travel on: a work that contains one is published under it, and under no other.
+# The same terms must be kept: a work that contains one is published under it, and under no other.
 SHARE_ALIKE = (
     *("mpl-2.0", "lgpl-3.0", "gpl-3.0", "agpl-3.0", "cc-by-sa-4.0"),
     *("openrail", "bigscience-openrail-m", "llama2", "llama3", "gemma"),

@@ -142,7 +142,7 @@ def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None
 
 
 def delete_remote_repository(store: "RemoteStore", repository: HubRepository) -> None:
-    """The module was deleted here. Versions that compositions stand on come home first."""
+    """The module was deleted here. Versions that compositions use are copied back to the local disk first."""
     with transaction.atomic():
         lock_blobs(shared=True)
         kept = repository.module.versions.exclude(hub_commit_id="")
@@ -182,7 +182,7 @@ def put_off(repository: HubRepository, error: RemoteUnavailableError) -> HandBac
 
 
 def sweep_repositories() -> list[UUID]:
-    """Queue what is not on the Hub as it should be; returns the jobs whose bell should ring again."""
+    """Queue what is not on the Hub as it should be; returns the jobs to queue again."""
     if not has_remote_store():
         return []
     queued = [repository_queue(module).pk for module in selectors.modules_to_store()]
@@ -190,7 +190,7 @@ def sweep_repositories() -> list[UUID]:
 
 
 def look_for_repositories() -> list[UUID]:
-    """Queue what the Hub does not list, or not as it should be; returns the jobs to ring for."""
+    """Queue what the Hub does not list, or not as it should be; returns the jobs to queue."""
     if not has_remote_store():
         return []
     try:

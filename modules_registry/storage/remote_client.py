@@ -1,4 +1,4 @@
-"""Speaking with a Hugging Face Hub: one repository per module, one commit per version.
+"""The client of a Hugging Face Hub: one repository per module, one commit per version.
 
 Every failure is a RemoteStoreError that says whether it will pass. Nothing of the environment is read: the
 address, the token and the namespace come from the settings, so that HF_ENDPOINT cannot lead us to ourselves.

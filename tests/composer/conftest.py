@@ -20,10 +20,10 @@ HELD_OUT = [Example("fig", "FIG"), Example("lime", "LIME")]
 
 @pytest.fixture
 def queued_ids(monkeypatch):
-    """Every id the queue is rung with, instead of ringing it."""
-    rung = []
-    monkeypatch.setattr(run_composition, "delay", rung.append)
-    return rung
+    """The ids that would have been queued; nothing reaches the broker."""
+    queued = []
+    monkeypatch.setattr(run_composition, "delay", queued.append)
+    return queued
 
 
 @pytest.fixture

@@ -122,8 +122,8 @@ def leave_a_link(folder, job, on_event):
 
 
 FAKE_JOBS = {
-    errand.__name__: errand
-    for errand in (
+    fake_job.__name__: fake_job
+    for fake_job in (
         refuse, break_down, kill_itself, loop_for_ever, fill_the_disk, eat_memory,
         leave_nothing, leave_a_link,
     )

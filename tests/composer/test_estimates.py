@@ -9,7 +9,7 @@ from composer.models import Composition
 from composer.timing.estimates import Amounts, Queue, duration_words, estimate, queue_now
 from hub_site.jobs import leases
 
-pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
 
 FEW = Amounts(n_shots=5, n_held_out=0, n_modules=3, budget=600, baselines="always")
 MORE = Amounts(n_shots=5, n_held_out=0, n_modules=3, budget=3000, baselines="always")

@@ -14,7 +14,7 @@ from tests.composer.conftest import HELD_OUT, SHOTS
 from tests.factories import make_module
 from tests.pages.rendered import collapsed
 
-pytestmark = pytest.mark.usefixtures("bells")
+pytestmark = pytest.mark.usefixtures("queued_ids")
 
 ADDRESS = "/api/v1/compositions"
 NEW = "/compositions/new/"
@@ -52,7 +52,7 @@ def body(shots, **more):
 @pytest.mark.parametrize("selection", ["all", "screen:20", "random:3"])
 def test_again_with_its_own_examples_leaves_it_out_however_modules_are_picked(ask, capitals, selection):
     assert names(ask(selection=selection)) == LIBRARY
-    assert names(ask(selection=selection.replace("3", "4"), shots=OTHER)) == LIBRARY | {"alice/capitals"}
+    assert names(ask(selection=selection.replace("3", "4"), examples=OTHER)) == LIBRARY | {"alice/capitals"}
 
 
 def test_it_is_left_out_too_where_only_some_examples_are_the_same_or_are_measured_on(ask, capitals):

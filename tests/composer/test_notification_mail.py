@@ -1,4 +1,4 @@
-"""A letter when a composition is done: wished on its page or by the API, sent by the worker, once."""
+"""The mail when a composition is done: asked for on its page or by the API, sent by the worker, once."""
 
 import socket
 import threading
@@ -22,8 +22,8 @@ def with_mail_server(settings):
 
 
 @pytest.fixture
-def wished(done):
-    """A finished composition whose owner wished for a letter."""
+def with_notification(done):
+    """A finished composition whose owner asked for a mail."""
 
     def wish(**changes):
         composition = done()
@@ -87,9 +87,9 @@ def smtp(settings):
         server.listener.close()
 
 
-def test_the_letter_goes_out_over_smtp_with_verdict_and_link(wished, smtp, alice):
+def test_the_letter_goes_out_over_smtp_with_verdict_and_link(with_notification, smtp, alice):
     server = smtp()
-    composition = wished()
+    composition = with_notification()
     tasks.send_letter(str(composition.pk))
     (letter,) = server.letters
     letter = message_from_bytes(letter, policy=default)
@@ -100,16 +100,16 @@ def test_the_letter_goes_out_over_smtp_with_verdict_and_link(wished, smtp, alice
     assert f"https://hub.example.org{composition.get_absolute_url()}" in text
 
 
-def test_it_goes_once_however_often_it_is_rung_for(wished):
-    composition = wished()
+def test_it_goes_once_however_often_it_is_rung_for(with_notification):
+    composition = with_notification()
     for _ in range(3):
         tasks.send_letter(str(composition.pk))
     assert len(mail.outbox) == 1
     assert selectors.mails_due() == []
 
 
-def test_a_mail_server_that_is_away_is_tried_again_by_the_next_sweep(wished, smtp):
-    composition = wished()
+def test_a_mail_server_that_is_away_is_tried_again_by_the_next_sweep(with_notification, smtp):
+    composition = with_notification()
     smtp(refuses=True)
     with pytest.raises(OSError, match="try again later"):
         tasks.send_letter(str(composition.pk))
@@ -130,8 +130,8 @@ def test_of_one_that_failed_it_says_why(ask):
     assert "It took “too” long." in letter.body
 
 
-def test_no_letter_of_what_runs_of_what_was_cancelled_or_where_none_is_wished(ask, done, wished):
-    compositions = [ask(), done(), wished(status=Status.CANCELLED)]
+def test_no_letter_of_what_runs_of_what_was_cancelled_or_where_none_is_wished(ask, done, with_notification):
+    compositions = [ask(), done(), with_notification(status=Status.CANCELLED)]
     Composition.objects.filter(pk=compositions[0].pk).update(mail_when_done=True)
     for composition in compositions:
         tasks.send_letter(str(composition.pk))
@@ -139,27 +139,29 @@ def test_no_letter_of_what_runs_of_what_was_cancelled_or_where_none_is_wished(as
     assert selectors.mails_due() == []
 
 
-def test_after_a_day_nobody_waits_for_it_any_more(wished):
-    wished(finished_at=timezone.now() - timezone.timedelta(hours=25))
+def test_after_a_day_nobody_waits_for_it_any_more(with_notification):
+    with_notification(finished_at=timezone.now() - timezone.timedelta(hours=25))
     assert selectors.mails_due() == []
 
 
-def test_a_name_with_a_line_break_cannot_add_a_header(wished):
-    composition = wished(name="Fruit\nBcc: everybody@example.org")
+def test_a_name_with_a_line_break_cannot_add_a_header(with_notification):
+    composition = with_notification(name="Fruit\nBcc: everybody@example.org")
     tasks.send_letter(str(composition.pk))
     (letter,) = mail.outbox
     assert letter.subject == "Done: Fruit Bcc: everybody@example.org"
     assert letter.recipients() == ["alice@example.org"]
 
 
-def test_the_worker_rings_for_it_when_its_work_ends_and_the_sweep_when_it_did_not(wished, monkeypatch):
-    rung = []
-    monkeypatch.setattr(tasks.send_letter, "delay", rung.append)
+def test_the_worker_rings_for_it_when_its_work_ends_and_the_sweep_when_it_did_not(
+    with_notification, monkeypatch
+):
+    queued = []
+    monkeypatch.setattr(tasks.send_letter, "delay", queued.append)
     monkeypatch.setattr(runner, "composition_run", lambda pk: None)
-    composition = wished()
+    composition = with_notification()
     tasks.run_composition(str(composition.pk))
     tasks.sweep()
-    assert rung == [str(composition.pk)] * 2
+    assert queued == [str(composition.pk)] * 2
 
 
 def test_it_is_wished_and_taken_back_on_the_page(browser_of, alice, ask):

@@ -24,7 +24,7 @@ from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
 from tests.factories import make_base
 
-pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
 
 NEW = "/compositions/new/"
 

@@ -14,7 +14,7 @@ from composer.report.verdict import nats_text, verdict_view
 from composer.watch.progress import progress_view
 from tests.pages.rendered import collapsed
 
-pytestmark = pytest.mark.usefixtures("bells")
+pytestmark = pytest.mark.usefixtures("queued_ids")
 
 
 def row(key, percent=None, interval=None, left_out=None, detail=""):

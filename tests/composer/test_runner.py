@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def errands():
+def fake_jobs():
     launcher = Launcher(
         preload="tests.composer.fake_jobs", call="tests.composer.fake_jobs:run", root=ROOT, threads=1
     )
@@ -37,15 +37,15 @@ def errands():
 
 
 @pytest.fixture(autouse=True)
-def with_errands(errands, monkeypatch, settings):
+def with_fake_jobs(fake_jobs, monkeypatch, settings):
     settings.HUB_COMPOSE_MEMORY_MB = 512
-    monkeypatch.setattr(runner, "launcher", lambda: errands)
+    monkeypatch.setattr(runner, "launcher", lambda: fake_jobs)
 
 
 @pytest.fixture
 def ask_for(ask):
-    """A queued composition whose child does the named errand."""
-    return lambda errand, **changes: ask(examples=[Example(errand, "done"), *SHOTS], **changes)
+    """A queued composition whose child does the named fake job."""
+    return lambda fake_job, **changes: ask(examples=[Example(fake_job, "done"), *SHOTS], **changes)
 
 
 def run(composition: Composition) -> Composition:
@@ -128,10 +128,10 @@ def test_an_unforeseen_error_fails_with_a_neutral_sentence_and_reaches_the_log(a
 
 
 @pytest.mark.parametrize(
-    ("errand", "code"), [("fill_the_disk", "disk_full"), ("eat_memory", "out_of_memory")]
+    ("fake_job", "code"), [("fill_the_disk", "disk_full"), ("eat_memory", "out_of_memory")]
 )
-def test_a_full_disk_and_a_full_memory_are_told_in_a_sentence_of_their_own(ask_for, errand, code):
-    composition = run(ask_for(errand))
+def test_a_full_disk_and_a_full_memory_are_told_in_a_sentence_of_their_own(ask_for, fake_job, code):
+    composition = run(ask_for(fake_job))
     assert (composition.status, composition.error_code) == (Status.FAILED, code)
     assert composition.error_message == SENTENCES[code]
 
@@ -222,8 +222,8 @@ def test_running_a_finished_composition_again_changes_nothing(ask):
 
 
 def test_a_child_that_left_nothing_or_a_link_is_an_error_of_ours(ask_for):
-    for errand in ("leave_nothing", "leave_a_link"):
-        composition = ask_for(errand)
+    for fake_job in ("leave_nothing", "leave_a_link"):
+        composition = ask_for(fake_job)
         with pytest.raises(OSError):  # noqa: PT011  which one is the system's business
             composition_run(composition.pk)
         composition.refresh_from_db()

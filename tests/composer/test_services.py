@@ -18,7 +18,7 @@ from modules_registry.services import module_delete, version_add
 from tests.composer.conftest import HELD_OUT, SHOTS
 from tests.factories import adapter_files, config_file, make_module, weights_file
 
-pytestmark = pytest.mark.usefixtures("bells")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
 
 
 def refusal_of(ask, **changes) -> Refusal:

@@ -10,7 +10,7 @@ from django.core.signing import Signer
 from composer.models import Composition, ShareLink
 from composer.share.services import in_text
 
-pytestmark = pytest.mark.usefixtures("bells")
+pytestmark = pytest.mark.usefixtures("queued_ids")
 FILES = ("report.json", "report.md", "race.csv", "modules.csv", "predictions.csv")
 
 

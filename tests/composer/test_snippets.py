@@ -8,7 +8,7 @@ import pytest
 from composer.report.snippets import Snippet, get_published, own_snippets, snippets
 from modules_registry.models import BaseModel
 
-pytestmark = pytest.mark.usefixtures("bells")
+pytestmark = pytest.mark.usefixtures("queued_ids")
 GET = Snippet("get", "", "")
 
 

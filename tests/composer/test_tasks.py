@@ -50,14 +50,14 @@ def test_a_worker_asked_to_end_lets_go_of_its_job_and_then_ends_its_launcher(lau
 
 
 def test_the_sweeper_rings_with_ids_and_bells_that_do_not_pile_up(ask, monkeypatch):
-    rung = []
+    queued = []
     monkeypatch.setattr(
-        tasks.run_composition, "apply_async", lambda args, **options: rung.append((args, options))
+        tasks.run_composition, "apply_async", lambda args, **options: queued.append((args, options))
     )
     composition = ask()
     Composition.objects.update(updated_at=composition.created_at - REQUEUE_AFTER)
     tasks.sweep()
-    assert rung == [((str(composition.pk),), {"expires": REQUEUE_AFTER.total_seconds()})]
+    assert queued == [((str(composition.pk),), {"expires": REQUEUE_AFTER.total_seconds()})]
 
 
 def test_a_composition_goes_to_the_compose_queue_and_the_sweep_to_the_default_one():

@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 def run(folder, on_event):
-    """Do the errand that job.json names."""
+    """Do the fake job that job.json names."""
     job = json.loads((folder / "job.json").read_text())
-    on_event({"event": "stage", "stage": "load", "text": job["errand"]})
-    FAKE_JOBS[job["errand"]](folder, on_event)
+    on_event({"event": "stage", "stage": "load", "text": job["job"]})
+    FAKE_JOBS[job["job"]](folder, on_event)
 
 
 class TypedError(Exception):

@@ -34,11 +34,11 @@ def launcher():
 
 
 @pytest.fixture
-def errand(launcher, tmp_path):
-    """Start a child that does the named errand."""
+def fake_job(launcher, tmp_path):
+    """Start a child that does the named fake job."""
 
     def start(name: str, limits: Limits = Limits(), **details) -> Child:  # noqa: B008  frozen
-        (tmp_path / "job.json").write_text(json.dumps({"errand": name, **details}))
+        (tmp_path / "job.json").write_text(json.dumps({"job": name, **details}))
         return launcher.start_child(tmp_path, limits)
 
     return start
@@ -67,62 +67,62 @@ def wait_until_gone(pid: int) -> None:
     os.close(descriptor)
 
 
-def test_a_job_tells_its_events_in_order_and_leaves_its_result(errand, tmp_path):
-    events = events_of(errand("finish"))
+def test_a_job_tells_its_events_in_order_and_leaves_its_result(fake_job, tmp_path):
+    events = events_of(fake_job("finish"))
     assert [event["event"] for event in events] == ["stage", "done"]
     assert (tmp_path / "out" / "result.txt").read_text() == "done"
 
 
-def test_a_typed_error_arrives_with_its_code_and_sentence(errand):
+def test_a_typed_error_arrives_with_its_code_and_sentence(fake_job):
     with pytest.raises(ChildRefused, match=r"There are too few spoons\. Bring more\.") as caught:
-        events_of(errand("refuse"))
+        events_of(fake_job("refuse"))
     assert caught.value.code == "too_few_spoons"
 
 
-def test_an_unforeseen_error_arrives_with_its_traceback(errand):
+def test_an_unforeseen_error_arrives_with_its_traceback(fake_job):
     with pytest.raises(ChildBroke, match="ZeroDivisionError: nobody foresaw this"):
-        events_of(errand("break_down"))
+        events_of(fake_job("break_down"))
 
 
 @pytest.mark.parametrize(
     ("name", "exit_code"),
     [("vanish", 3), ("segfault", -signal.SIGSEGV), ("kill_itself", -signal.SIGKILL)],
 )
-def test_a_child_that_dies_without_a_word_is_reported_with_how_it_ended(errand, name, exit_code):
+def test_a_child_that_dies_without_a_word_is_reported_with_how_it_ended(fake_job, name, exit_code):
     with pytest.raises(ChildDied) as caught:
-        events_of(errand(name))
+        events_of(fake_job(name))
     assert caught.value.exit_code == exit_code
 
 
-def test_half_an_event_at_the_end_is_not_taken_for_one(errand):
-    assert [event["event"] for event in events_of(errand("say_half_a_line"))] == ["stage"]
+def test_half_an_event_at_the_end_is_not_taken_for_one(fake_job):
+    assert [event["event"] for event in events_of(fake_job("say_half_a_line"))] == ["stage"]
 
 
-def test_a_full_disk_is_a_refusal_of_its_own(errand):
+def test_a_full_disk_is_a_refusal_of_its_own(fake_job):
     with pytest.raises(ChildRefused) as caught:
-        events_of(errand("fill_the_disk"))
+        events_of(fake_job("fill_the_disk"))
     assert caught.value.code == "disk_full"
 
 
-def test_a_child_cannot_take_more_memory_than_its_limit(errand):
+def test_a_child_cannot_take_more_memory_than_its_limit(fake_job):
     with pytest.raises(ChildRefused) as caught:
-        events_of(errand("eat_memory", Limits(memory_mb=64)))
+        events_of(fake_job("eat_memory", Limits(memory_mb=64)))
     assert caught.value.code == "out_of_memory"
 
 
-def test_the_same_child_has_enough_with_a_larger_limit(errand):
-    assert events_of(errand("eat_memory", Limits(memory_mb=1024)))
+def test_the_same_child_has_enough_with_a_larger_limit(fake_job):
+    assert events_of(fake_job("eat_memory", Limits(memory_mb=1024)))
 
 
-def test_a_child_that_uses_up_its_processor_time_is_ended(errand):
+def test_a_child_that_uses_up_its_processor_time_is_ended(fake_job):
     with pytest.raises(ChildDied) as caught:
-        events_of(errand("loop_for_ever", Limits(cpu_s=1)))
+        events_of(fake_job("loop_for_ever", Limits(cpu_s=1)))
     assert caught.value.exit_code in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
-def test_every_way_to_a_network_or_another_program_is_denied(errand):
+def test_every_way_to_a_network_or_another_program_is_denied(fake_job):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        events = events_of(errand("reach_out", port=server.getsockname()[1]))
+        events = events_of(fake_job("reach_out", port=server.getsockname()[1]))
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -132,10 +132,10 @@ def test_every_way_to_a_network_or_another_program_is_denied(errand):
     )
 
 
-def test_a_child_sees_no_secret_and_no_file_of_its_parent(errand, tmp_path, monkeypatch):
+def test_a_child_sees_no_secret_and_no_file_of_its_parent(fake_job, tmp_path, monkeypatch):
     monkeypatch.setenv("HUB_SECRET_KEY", "a-secret-of-the-worker")
     monkeypatch.setenv("HF_TOKEN", "hf_a_users_own")
-    _, seen = events_of(errand("look_around"))
+    _, seen = events_of(fake_job("look_around"))
     assert seen["environment"] == {"TMPDIR": str(tmp_path)}
     assert "SECRET" not in seen["first_environment"]
     assert "HF_TOKEN" not in seen["first_environment"]
@@ -152,8 +152,8 @@ def test_the_launcher_itself_is_given_no_secret(monkeypatch):
     assert given["OMP_NUM_THREADS"] == "2"
 
 
-def test_hanging_up_ends_the_child_and_all_it_forked(errand):
-    with errand("fork_and_sleep") as child:
+def test_hanging_up_ends_the_child_and_all_it_forked(fake_job):
+    with fake_job("fork_and_sleep") as child:
         events = child.events(TICK_S)
         forked = next(event["pid"] for event in events if event and event["event"] == "forked")
         wait_until_it_runs(child, events)
@@ -161,20 +161,20 @@ def test_hanging_up_ends_the_child_and_all_it_forked(errand):
         wait_until_gone(pid)
 
 
-def test_a_quiet_child_leaves_its_parent_time_for_other_things(errand):
-    with errand("fork_and_sleep") as child:
+def test_a_quiet_child_leaves_its_parent_time_for_other_things(fake_job):
+    with fake_job("fork_and_sleep") as child:
         quiet = (event for event in child.events(tick_s=0.01) if event is None)
         assert [next(quiet) for _ in range(3)] == [None, None, None]
 
 
-def test_a_busy_child_leaves_its_parent_time_as_well(errand):
-    with errand("loop_for_ever") as child:
+def test_a_busy_child_leaves_its_parent_time_as_well(fake_job):
+    with fake_job("loop_for_ever") as child:
         assert None in (event for event in child.events(tick_s=0.01))
 
 
 def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
     launcher = new_launcher()
-    (tmp_path / "job.json").write_text('{"errand": "loop_for_ever"}')
+    (tmp_path / "job.json").write_text('{"job": "loop_for_ever"}')
     try:
         with launcher.start_child(tmp_path, Limits()) as child:
             events = child.events(TICK_S)
@@ -184,7 +184,7 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
                 list(events)
         assert caught.value.exit_code is None
         wait_until_gone(child.pid)
-        (tmp_path / "job.json").write_text('{"errand": "refuse"}')
+        (tmp_path / "job.json").write_text('{"job": "refuse"}')
         with pytest.raises(ChildRefused):
             events_of(launcher.start_child(tmp_path, Limits()))
     finally:
@@ -210,7 +210,7 @@ next(event for event in events if event)
 
 
 def test_the_death_of_the_worker_leaves_no_process_behind(tmp_path):
-    (tmp_path / "job.json").write_text('{"errand": "fork_and_sleep"}')
+    (tmp_path / "job.json").write_text('{"job": "fork_and_sleep"}')
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(ROOT), str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
     )
@@ -226,7 +226,7 @@ def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
     ready = tmp_path / "launcher.ready"
     ready.write_text("left behind by a crash")
     launcher = new_launcher(ready)
-    (tmp_path / "job.json").write_text('{"errand": "finish"}')
+    (tmp_path / "job.json").write_text('{"job": "finish"}')
     launcher.start()
     assert not ready.exists() or ready.read_text() != "left behind by a crash"
     events_of(launcher.start_child(tmp_path, Limits()))
@@ -235,8 +235,8 @@ def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
     assert not ready.exists()
 
 
-def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, errand):
-    events_of(errand("finish"))
+def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, fake_job):
+    events_of(fake_job("finish"))
     assert len(list(Path(f"/proc/{launcher.process.pid}/task").iterdir())) == 1
 
 

@@ -24,7 +24,7 @@ from modules_registry.services import module_delete, module_edit, version_add
 from modules_registry.tasks import sync_repository
 from tests import faulty_hub as faults
 from tests.factories import adapter_files, make_module
-from tests.faulty_hub import awkward_hub
+from tests.faulty_hub import faulty_hub
 from tests.second_site import second_site
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ def behind(django_db_setup, django_db_blocker, tmp_path_factory, worker_id):
 @pytest.fixture
 def hub(behind):
     """The other instance, with somebody in front of it who can spoil its answers."""
-    with awkward_hub(behind.endpoint) as hub:
+    with faulty_hub(behind.endpoint) as hub:
         yield hub
 
 
@@ -71,7 +71,7 @@ def remote(behind) -> HfApi:
 
 
 def sync(module: Module) -> HubRepository:
-    """What a worker does when it is rung for the module, now."""
+    """What a worker does when the module is queued, now."""
     repository = HubRepository.objects.get(module=module)
     HubRepository.objects.filter(pk=repository.pk).update(due_at=timezone.now())
     runner.repository_sync(repository.pk)
@@ -106,12 +106,12 @@ def address(version: Version, path: str = WEIGHTS_FILE) -> str:
 def test_a_new_module_rings_for_its_job_once_it_is_committed(
     hub_mode, base, alice, name, monkeypatch, django_capture_on_commit_callbacks
 ):
-    rung: list[str] = []
-    monkeypatch.setattr(sync_repository, "delay", rung.append)
+    queued: list[str] = []
+    monkeypatch.setattr(sync_repository, "delay", queued.append)
     with django_capture_on_commit_callbacks(execute=True):
         module = make_module(alice, name)
-        assert rung == []
-    assert rung == [str(module.hub_repository.pk)]
+        assert queued == []
+    assert queued == [str(module.hub_repository.pk)]
 
 
 def test_a_version_is_stored_on_the_hub_byte_for_byte(module, remote, tmp_path):
@@ -241,10 +241,10 @@ def test_a_refused_token_is_told_and_asked_again_only_by_staff(hub_mode, module,
     assert "HUB_STORE_TOKEN" in client.get(module.get_absolute_url()).content.decode()
     assert runner.sweep_repositories() == []
     hub_mode.HUB_STORE_REMOTE = good
-    rung: list[str] = []
-    monkeypatch.setattr(sync_repository, "delay", rung.append)
+    queued: list[str] = []
+    monkeypatch.setattr(sync_repository, "delay", queued.append)
     call_command("publish_versions")
-    assert rung == [str(repository.pk)]
+    assert queued == [str(repository.pk)]
     assert published(module).hub_commit_id
 
 
@@ -592,8 +592,8 @@ def test_the_api_says_where_it_is_stored(module, client):
 
 
 def test_staff_can_ask_again_in_the_admin(hub_mode, module, behind, admin_client, monkeypatch):
-    rung: list[str] = []
-    monkeypatch.setattr(sync_repository, "delay", rung.append)
+    queued: list[str] = []
+    monkeypatch.setattr(sync_repository, "delay", queued.append)
     hub_mode.HUB_STORE_REMOTE = behind.remote | {"token": "hf_wrong"}
     repository = sync(module)
     admin_client.post(
@@ -601,7 +601,7 @@ def test_staff_can_ask_again_in_the_admin(hub_mode, module, behind, admin_client
     )
     repository.refresh_from_db()
     assert repository.status == Status.QUEUED
-    assert rung == [str(repository.pk)]
+    assert queued == [str(repository.pk)]
 
 
 def test_a_site_on_its_own_disk_says_nothing_of_a_hub(base, alice, client: Client):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from tests.faulty_hub import awkward_hub
+from tests.faulty_hub import faulty_hub
 from tests.second_site import run_inside, second_site, site_of_its_own
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -128,7 +128,7 @@ def test_a_worker_killed_in_the_middle_of_storing_leaves_one_commit(
 
     with (
         second_site(tmp_path / "there", f"there_{worker_id}") as there,
-        awkward_hub(there.endpoint) as hub,
+        faulty_hub(there.endpoint) as hub,
         site_of_its_own(
             tmp_path / "here",
             f"here_{worker_id}",

@@ -35,8 +35,7 @@ def ablation_losses(
         weights: (n_weights,) of the composition.
         rank_max: the rank to which the composition was cut; then each of these adapters is cut too. None if
             it was not cut.
-        composed_loss: the few-shot loss of the composition, which is also the loss without a module of
-            weight zero.
+        composed_loss: the few-shot loss of the composition; so is the loss without a module of weight zero.
 
     Returns:
         None for a module that is not among the MEASURED_MAX with the largest coefficients, and for a loss of

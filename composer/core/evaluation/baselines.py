@@ -76,7 +76,7 @@ class BaselineResult:
         few_shot_loss_nats: in nats per label token; None if not measured or not finite.
         answers: to the held-out examples; None if there are none or nothing was measured.
         cost: of finding it.
-        left_out_nats: its losses on examples that it was not made from, each left out once; None if unknown.
+        left_out: its losses on examples that it was not made from, each left out once; None if unknown.
         prompt_tokens: the mean length of a prompt in tokens; None if unknown.
     """
 
@@ -456,7 +456,7 @@ def what_they_taught(shown: float, alone: float) -> str:
     """Return a sentence if the base model never learned to use examples, else the empty text.
 
     Args:
-        train_mask: the loss with examples in the prompt, in nats per label token.
+        shown: the loss with examples in the prompt, in nats per label token.
         alone: the loss without them, in nats per label token.
     """
     if shown >= alone:

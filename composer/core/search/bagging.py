@@ -282,7 +282,7 @@ def fit_folds(
 def fold_masks(n_shots: int, parts: int) -> Tensor:
     """Return the train masks (P, n) of 0 and 1: row p leaves fold p out.
 
-    P is the smaller of `n_folds` and n. A single example is not left out: the result is then (1, 1) of 1.
+    P is the smaller of `parts` and n. A single example is not left out: the result is then (1, 1) of 1.
     """
     if n_shots == 1:
         return torch.ones(1, 1)

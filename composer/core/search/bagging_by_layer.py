@@ -42,8 +42,8 @@ def search_auto(
 
     The weights by layer are dropped if their left-out loss is higher by more than LAYERS_WORSE_NATS.
 
-    Args: as of `search_blend` in composer.core.search.bagging, for the method auto on N modules and L
-        layers. If the budget is too small for bagged fits, it does the same as `search_blend`.
+    Args: as of `search_bagging` in composer.core.search.bagging, for the method auto on N modules and L
+        layers. If the budget is too small for bagged fits, it does the same as `search_bagging`.
 
     Returns:
         Weights (L * N,), and with bagged fits also the left-out nats (n,).

@@ -48,9 +48,9 @@ class WeightSearch:
         scorer: of the n examples.
         method: the method, on N modules.
         examples: the n examples as texts.
-        single_losses: (N,) few-shot loss of each module alone, in nats per label token; may be empty for a
-            search that does not read it.
-        base_loss: the few-shot loss of the base model alone, in nats per label token.
+        alone: (N,) few-shot loss of each module alone, in nats per label token; may be empty for a search
+            that does not read it.
+        nothing: the few-shot loss of the base model alone, in nats per label token.
     """
 
     job: JobSpec

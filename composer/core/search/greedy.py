@@ -44,9 +44,8 @@ def search_greedy(
     journal = journal or Journal(on_step)
     chosen = torch.zeros(n)
     best, left = finite_or_penalty(base_loss), budget
-    if (
-        finite_or_penalty(single_losses[order[0]]) < best
-    ):  # known already, so even a search stopped at its first step has it
+    # It is known already, so even a search stopped at its first step has it.
+    if finite_or_penalty(single_losses[order[0]]) < best:
         chosen[order[0]], best = 1.0, finite_or_penalty(single_losses[order[0]])
     journal.note(chosen.tolist(), best)
     if not chosen.any():

@@ -39,8 +39,9 @@ def journal():
 
 def known(scorer, method):
     """What the searches are told of modules alone and of none."""
-    alone = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
-    return {"alone": alone, "nothing": float(token_mean(scorer.nats_of_base(), scorer.label_tokens))}
+    single_losses = token_mean(scorer.nats_of_singles(method.stack), scorer.label_tokens).tolist()
+    base_loss = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    return {"single_losses": single_losses, "base_loss": base_loss}
 
 
 def spent(scorer):
@@ -98,7 +99,7 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
     found = search(scorer, method, Journal(told.append), **facts, budget=budget)
     assert spent(scorer) <= max(budget, 3)  # one gradient step at least
     assert len(told) <= planned(budget, len(EXAMPLES), 4) + 5  # greedy tells of what it adds
-    assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["nothing"]
+    assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["base_loss"]
 
 
 def test_more_examples_than_parts_are_left_out_some_at_a_time():
@@ -147,6 +148,6 @@ def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path, name)
     scorer = FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES]))
     method = Auto(stack) if name == "auto" else ExactSum(stack)
     search = search_auto if name == "auto" else bagging.search_bagging
-    nothing = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
-    found = search(scorer, method, journal(), alone=[9.0] * 4, nothing=nothing, budget=2000)
-    assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= nothing
+    base_loss = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    found = search(scorer, method, journal(), single_losses=[9.0] * 4, base_loss=base_loss, budget=2000)
+    assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= base_loss

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def queued_ids(monkeypatch):
-    """Every id the queue is rung with, instead of ringing it."""
+    """The ids that would have been queued; nothing reaches the broker."""
     ids = []
     monkeypatch.setattr(run_tryout, "delay", ids.append)
     return ids
@@ -49,7 +49,7 @@ def ask_it(alice, module):
 
 
 @pytest.fixture(scope="session")
-def errands_launcher():
+def fake_jobs_launcher():
     launcher = Launcher(
         preload="tests.composer.playground.fake_answers",
         call="tests.composer.playground.fake_answers:run",
@@ -61,9 +61,9 @@ def errands_launcher():
 
 
 @pytest.fixture
-def residents(errands_launcher, data_folder, monkeypatch):
+def loaded_bases(fake_jobs_launcher, data_folder, monkeypatch):
     """Room for two bases, whose children do what the question says."""
-    room = LoadedBases(data_folder / "residents", errands_launcher, Limits(memory_mb=512), most=2)
+    room = LoadedBases(data_folder / "residents", fake_jobs_launcher, Limits(memory_mb=512), most=2)
     monkeypatch.setattr(runner, "loaded_bases", lambda: room)
     yield room
     room.unload_all()
@@ -71,7 +71,7 @@ def residents(errands_launcher, data_folder, monkeypatch):
 
 
 @pytest.fixture
-def run(residents):
+def run(loaded_bases):
     """Do what the worker does with a question."""
 
     def answer(tryout: TryOut) -> TryOut:

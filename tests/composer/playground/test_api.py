@@ -10,7 +10,7 @@ from tests.factories import make_module
 ADDRESS = "/api/v1/modules/bob/upper/try"
 
 
-pytestmark = pytest.mark.usefixtures("rung")
+pytestmark = pytest.mark.usefixtures("queued_ids")
 
 
 def test_a_question_is_accepted_with_the_address_of_its_answer(api_of, alice, module, run):

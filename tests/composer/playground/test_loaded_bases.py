@@ -38,135 +38,135 @@ def question(text: str, limit_s: float = 5.0) -> Question:
 
 
 @pytest.fixture
-def resident(errands_launcher, tmp_path):
-    resident = LoadedBase(tmp_path / "resident", errands_launcher, Limits(memory_mb=512))
-    yield resident
-    resident.unload()
+def loaded_base(fake_jobs_launcher, tmp_path):
+    loaded_base = LoadedBase(tmp_path / "loaded_base", fake_jobs_launcher, Limits(memory_mb=512))
+    yield loaded_base
+    loaded_base.unload()
 
 
-def asked(resident: LoadedBase, text: str, **options) -> str:
-    resident.start(put_nothing, nothing)
-    told = resident.ask(question(text, **options), nothing)
-    resident.wait_until_unchanged(nothing)
+def asked(loaded_base: LoadedBase, text: str, **options) -> str:
+    loaded_base.start(put_nothing, nothing)
+    told = loaded_base.ask(question(text, **options), nothing)
+    loaded_base.wait_until_unchanged(nothing)
     return told["adapted"]["text"]
 
 
-def test_one_process_answers_one_question_after_the_other(resident):
-    (first, one, *files), (second, two, *_) = (asked(resident, "cat").split() for _ in range(2))
+def test_one_process_answers_one_question_after_the_other(loaded_base):
+    (first, one, *files), (second, two, *_) = (asked(loaded_base, "cat").split() for _ in range(2))
     assert first == second
     assert (one, two) == ("1", "2")
     assert files == ["adapter_config.json"]
 
 
-def test_an_adapter_lies_in_the_folder_only_while_it_answers(resident, tmp_path):
-    asked(resident, "cat")
-    assert sorted(path.name for path in (tmp_path / "resident").iterdir()) == ["base", "questions"]
+def test_an_adapter_lies_in_the_folder_only_while_it_answers(loaded_base, tmp_path):
+    asked(loaded_base, "cat")
+    assert sorted(path.name for path in (tmp_path / "loaded_base").iterdir()) == ["base", "questions"]
 
 
-def test_a_declined_question_leaves_the_base_loaded(resident):
-    pid = asked(resident, "cat").split()[0]
-    assert resident.ask(question("decline"), nothing)["code"] == "prompt_too_long"
-    resident.wait_until_unchanged(nothing)
-    assert asked(resident, "cat").split()[0] == pid
+def test_a_declined_question_leaves_the_base_loaded(loaded_base):
+    pid = asked(loaded_base, "cat").split()[0]
+    assert loaded_base.ask(question("decline"), nothing)["code"] == "prompt_too_long"
+    loaded_base.wait_until_unchanged(nothing)
+    assert asked(loaded_base, "cat").split()[0] == pid
 
 
-def test_a_crash_is_told_and_the_next_question_finds_a_fresh_process(resident):
-    pid = asked(resident, "cat").split()[0]
+def test_a_crash_is_told_and_the_next_question_finds_a_fresh_process(loaded_base):
+    pid = asked(loaded_base, "cat").split()[0]
     with pytest.raises(ChildDied):
-        asked(resident, "crash")
-    resident.unload()
-    assert asked(resident, "cat").split()[:2] != [pid, "2"]
+        asked(loaded_base, "crash")
+    loaded_base.unload()
+    assert asked(loaded_base, "cat").split()[:2] != [pid, "2"]
 
 
-def test_a_child_that_ends_without_an_answer_is_no_answer(resident):
+def test_a_child_that_ends_without_an_answer_is_no_answer(loaded_base):
     with pytest.raises(ChildBroke):
-        asked(resident, "leave")
+        asked(loaded_base, "leave")
 
 
-def test_a_process_killed_while_it_stood_idle_costs_nobody_an_answer(resident):
-    pid = int(asked(resident, "cat").split()[0])
+def test_a_process_killed_while_it_stood_idle_costs_nobody_an_answer(loaded_base):
+    pid = int(asked(loaded_base, "cat").split()[0])
     os.kill(pid, signal.SIGKILL)
     wait_until_gone(pid)
-    fresh, number, *_ = asked(resident, "cat").split()
+    fresh, number, *_ = asked(loaded_base, "cat").split()
     assert number == "1"
     assert int(fresh) != pid
 
 
-def test_a_launcher_killed_while_its_base_stood_idle_costs_nobody_an_answer(resident, errands_launcher):
-    pid = int(asked(resident, "cat").split()[0])
-    errands_launcher.process.kill()
+def test_a_launcher_killed_while_its_base_stood_idle_costs_nobody_an_answer(loaded_base, fake_jobs_launcher):
+    pid = int(asked(loaded_base, "cat").split()[0])
+    fake_jobs_launcher.process.kill()
     wait_until_gone(pid)
-    assert asked(resident, "cat").split()[1] == "1"
+    assert asked(loaded_base, "cat").split()[1] == "1"
 
 
-def test_a_child_that_says_nothing_is_given_up(resident, monkeypatch):
+def test_a_child_that_says_nothing_is_given_up(loaded_base, monkeypatch):
     monkeypatch.setattr(module_under_test, "SPARE_S", 0.0)
     with pytest.raises(TimedOut):
-        asked(resident, "hang", limit_s=0.1)
+        asked(loaded_base, "hang", limit_s=0.1)
 
 
-def test_a_base_that_does_not_get_loaded_blames_no_prompt(resident, monkeypatch):
+def test_a_base_that_does_not_get_loaded_blames_no_prompt(loaded_base, monkeypatch):
     monkeypatch.setattr(module_under_test, "LOAD_TIMEOUT_S", 0.0)
     with pytest.raises(LoadTimedOut, match="base model was not loaded"):
-        resident.start(put_slow, nothing)
+        loaded_base.start(put_slow, nothing)
 
 
-def test_a_base_that_was_changed_is_told_of_before_anybody_else_may_ask(resident):
-    resident.start(put_nothing, nothing)
-    assert resident.ask(question("spoil the base"), nothing)["event"] == "answered"
+def test_a_base_that_was_changed_is_told_of_before_anybody_else_may_ask(loaded_base):
+    loaded_base.start(put_nothing, nothing)
+    assert loaded_base.ask(question("spoil the base"), nothing)["event"] == "answered"
     with pytest.raises(ChildRefused) as caught:
-        resident.wait_until_unchanged(nothing)
+        loaded_base.wait_until_unchanged(nothing)
     assert caught.value.code == "base_changed"
 
 
-def test_after_so_many_answers_a_fresh_process_goes_on(resident, monkeypatch):
+def test_after_so_many_answers_a_fresh_process_goes_on(loaded_base, monkeypatch):
     monkeypatch.setattr(module_under_test, "ANSWERS_MAX", 2)
-    assert [asked(resident, "cat").split()[1] for _ in range(4)] == ["1", "2", "1", "2"]
+    assert [asked(loaded_base, "cat").split()[1] for _ in range(4)] == ["1", "2", "1", "2"]
 
 
-def test_whoever_waits_can_end_the_wait(resident):
+def test_whoever_waits_can_end_the_wait(loaded_base):
     def stop() -> None:
         raise Stopping
 
-    resident.start(put_nothing, nothing)
+    loaded_base.start(put_nothing, nothing)
     with pytest.raises(Stopping):
-        resident.ask(question("hang"), stop)
+        loaded_base.ask(question("hang"), stop)
 
 
-def test_the_least_recently_asked_base_leaves_for_a_third(residents):
+def test_the_least_recently_asked_base_leaves_for_a_third(loaded_bases):
     pids = {}
     for key in ("one", "two", "one", "three"):
-        with residents.taken(key, nothing) as resident:
-            pids[key] = asked(resident, "cat").split()[0]
-    assert residents.keys() == ["one", "three"]
+        with loaded_bases.taken(key, nothing) as loaded_base:
+            pids[key] = asked(loaded_base, "cat").split()[0]
+    assert loaded_bases.keys() == ["one", "three"]
     assert not Path(f"/proc/{pids['two']}").exists()
-    with residents.taken("one", nothing) as resident:
-        assert asked(resident, "cat").split()[:2] == [pids["one"], "3"]
+    with loaded_bases.taken("one", nothing) as loaded_base:
+        assert asked(loaded_base, "cat").split()[:2] == [pids["one"], "3"]
 
 
-def test_a_base_is_asked_by_one_at_a_time(residents):
+def test_a_base_is_asked_by_one_at_a_time(loaded_bases):
     entered = threading.Event()
 
     def second() -> None:
-        with residents.taken("one", nothing):
+        with loaded_bases.taken("one", nothing):
             entered.set()
 
     thread = threading.Thread(target=second)
-    with residents.taken("one", nothing):
+    with loaded_bases.taken("one", nothing):
         thread.start()
-        assert not residents.is_free("one")
-        assert residents.is_free("two")
+        assert not loaded_bases.is_free("one")
+        assert loaded_bases.is_free("two")
         assert not entered.wait(0.3)
     thread.join(10)
     assert entered.is_set()
 
 
-def test_a_base_that_is_being_asked_never_leaves_for_another(residents):
-    with residents.taken("one", nothing), residents.taken("two", nothing):
-        assert not residents.is_free("three")
-        with pytest.raises(Stopping), residents.taken("three", stop_waiting):
+def test_a_base_that_is_being_asked_never_leaves_for_another(loaded_bases):
+    with loaded_bases.taken("one", nothing), loaded_bases.taken("two", nothing):
+        assert not loaded_bases.is_free("three")
+        with pytest.raises(Stopping), loaded_bases.taken("three", stop_waiting):
             pass
-    assert residents.keys() == ["one", "two"]
+    assert loaded_bases.keys() == ["one", "two"]
 
 
 def stop_waiting() -> None:

@@ -18,7 +18,7 @@ HTMX = {"HX-Request": "true"}
 CARD = "# Upper\n\n| input | output |\n|---|---|\n| `<apple>` | `APPLE` |\n"
 
 
-pytestmark = pytest.mark.usefixtures("rung")
+pytestmark = pytest.mark.usefixtures("queued_ids")
 
 
 @pytest.fixture

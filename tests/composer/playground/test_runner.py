@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from composer.playground import loaded_bases as residents_module
+from composer.playground import loaded_bases as loaded_bases_module
 from composer.playground import runner, selectors
 from composer.playground.models import KEPT, LEFT_AFTER, TryOut
 from composer.playground.services import tryout_watch
@@ -42,22 +42,22 @@ def test_answering_again_changes_nothing(ask_it, run):
 
 
 @pytest.mark.parametrize(
-    ("errand", "code", "words"),
+    ("fake_job", "code", "words"),
     [
         ("decline", "prompt_too_long", "The prompt is too long."),
         ("crash", "crashed", "crashed over this question"),
         ("eat memory", "out_of_memory", "more memory than it may have"),
     ],
 )
-def test_each_failure_has_a_sentence_and_the_next_question_is_answered(ask_it, run, errand, code, words):
-    tryout = run(ask_it(errand))
+def test_each_failure_has_a_sentence_and_the_next_question_is_answered(ask_it, run, fake_job, code, words):
+    tryout = run(ask_it(fake_job))
     assert (tryout.status, tryout.error_code) == (Status.FAILED, code)
     assert words in tryout.error_message
     assert run(ask_it("apple")).status == Status.DONE
 
 
 def test_an_answer_that_takes_too_long_is_stopped_with_a_sentence(ask_it, run, settings, monkeypatch):
-    monkeypatch.setattr(residents_module, "SPARE_S", 0.0)
+    monkeypatch.setattr(loaded_bases_module, "SPARE_S", 0.0)
     settings.HUB_TRY_ANSWER_S = 0.1
     tryout = run(ask_it("hang"))
     assert (tryout.status, tryout.error_code) == (Status.FAILED, "timed_out")

@@ -18,10 +18,10 @@ def hub(settings):
 
 @pytest.fixture
 def queued_ids(monkeypatch):
-    """Every id the queue is rung with, instead of ringing it."""
-    rung = []
-    monkeypatch.setattr(run_import, "delay", rung.append)
-    return rung
+    """The ids that would have been queued; nothing reaches the broker."""
+    queued = []
+    monkeypatch.setattr(run_import, "delay", queued.append)
+    return queued
 
 
 @pytest.fixture

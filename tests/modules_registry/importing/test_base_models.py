@@ -27,7 +27,7 @@ from modules_registry.importing.models import BaseImport
 from modules_registry.importing.tasks import run_base_import
 from modules_registry.models import BaseModel, Version
 from tests.factories import BASE_NAME, LAYERS, WIDTH, base_folder, make_base, make_module
-from tests.faulty_hub import awkward_hub, status, truncated, wrong_bytes
+from tests.faulty_hub import faulty_hub, status, truncated, wrong_bytes
 from tests.modules_registry.importing.source_server import COMMIT, small_hub
 
 
@@ -69,16 +69,16 @@ def sharded(files):
 def hub(settings, files, monkeypatch):
     """A Hub with that repository, behind one that misbehaves when told to."""
     monkeypatch.setattr(source, "WAIT_S", 0.0)
-    with small_hub({BASE_NAME: files}) as behind, awkward_hub(behind) as awkward:
-        settings.HUB_IMPORT_ENDPOINT = awkward.endpoint
-        yield awkward
+    with small_hub({BASE_NAME: files}) as behind, faulty_hub(behind) as faulty:
+        settings.HUB_IMPORT_ENDPOINT = faulty.endpoint
+        yield faulty
 
 
 @pytest.fixture
 def queued_ids(monkeypatch):
-    rung = []
-    monkeypatch.setattr(run_base_import, "delay", rung.append)
-    return rung
+    queued = []
+    monkeypatch.setattr(run_base_import, "delay", queued.append)
+    return queued
 
 
 def run(staff, **asked):

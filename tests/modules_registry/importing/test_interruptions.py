@@ -16,7 +16,7 @@ from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.selectors import sources_left
 from modules_registry.importing.services import import_cancel, import_request
 from modules_registry.models import Module
-from tests.faulty_hub import awkward_hub, silent, status
+from tests.faulty_hub import faulty_hub, silent, status
 from tests.modules_registry.importing.repositories import repository
 from tests.served_site import ServedSite
 
@@ -29,9 +29,9 @@ WORKER_TIMEOUT_S = 60
 
 
 @pytest.fixture
-def awkward(hub, settings):
+def faulty(hub, settings):
     """A Hub that spoils what it is told to."""
-    with awkward_hub(settings.HUB_IMPORT_ENDPOINT) as front:
+    with faulty_hub(settings.HUB_IMPORT_ENDPOINT) as front:
         settings.HUB_IMPORT_ENDPOINT = front.endpoint
         yield front
 
@@ -50,30 +50,30 @@ def states(job):
     return [item.state for item in job.items.all()]
 
 
-def test_a_hub_that_is_away_ends_the_import_after_a_few_with_one_sentence(awkward, impatient, alice, base):
-    awkward.spoil("GET", "/", status(503), times=1000)
+def test_a_hub_that_is_away_ends_the_import_after_a_few_with_one_sentence(faulty, impatient, alice, base):
+    faulty.spoil("GET", "/", status(503), times=1000)
     job = run(asked(alice, *(f"far/{number}" for number in range(50))))
     assert (job.status, job.error_code) == (Status.FAILED, "hub_away")
     assert job.error_message == (
-        f"The Hub at {awkward.endpoint} does not answer, or is too busy. Try again in a few minutes."
+        f"The Hub at {faulty.endpoint} does not answer, or is too busy. Try again in a few minutes."
     )
     assert states(job) == ["refused"] * 3 + ["waiting"] * 47
 
 
-def test_a_hub_that_is_away_when_an_owner_is_asked_for_fails_the_import(awkward, impatient, alice):
-    awkward.spoil("GET", "/api/models", status(503), times=1000)
+def test_a_hub_that_is_away_when_an_owner_is_asked_for_fails_the_import(faulty, impatient, alice):
+    faulty.spoil("GET", "/api/models", status(503), times=1000)
     job = run(asked(alice, "far"))
     assert (job.status, job.error_code, job.is_listed) == (Status.FAILED, "hub_away", False)
 
 
-def test_a_hub_that_stumbles_is_asked_again(awkward, impatient, alice, base):
-    awkward.spoil("GET", "far/good", status(502), times=2)
+def test_a_hub_that_stumbles_is_asked_again(faulty, impatient, alice, base):
+    faulty.spoil("GET", "far/good", status(502), times=2)
     assert states(run(asked(alice, "far/good"))) == ["imported"]
 
 
-def test_some_in_between_that_answer_keep_an_import_alive(awkward, impatient, alice, base):
+def test_some_in_between_that_answer_keep_an_import_alive(faulty, impatient, alice, base):
     for name in ("a", "b", "d"):
-        awkward.spoil("GET", f"far/{name}/", status(503), times=1000)
+        faulty.spoil("GET", f"far/{name}/", status(503), times=1000)
     job = run(asked(alice, "far/a", "far/b", "far/good", "far/d"))
     assert job.status == Status.DONE
     assert states(job) == ["refused", "refused", "imported", "refused"]
@@ -92,16 +92,16 @@ def test_an_owner_without_anything_is_refused_and_the_rest_of_the_list_comes_in(
     assert sources_left(job) == ["nobody"]
 
 
-def test_the_operator_s_token_is_for_staff_only(awkward, alice, staff, base, settings):
+def test_the_operator_s_token_is_for_staff_only(faulty, alice, staff, base, settings):
     settings.HUB_IMPORT_TOKEN = "hf_of_the_operator"
     run(asked(alice, "far/good"))
-    assert set(awkward.tokens) == {""}
+    assert set(faulty.tokens) == {""}
     run(asked(staff, "far/good"))
-    assert "Bearer hf_of_the_operator" in awkward.tokens
+    assert "Bearer hf_of_the_operator" in faulty.tokens
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_running_import_is_cancelled_and_keeps_what_came_in(awkward, alice, base):
+def test_a_running_import_is_cancelled_and_keeps_what_came_in(faulty, alice, base):
     job = asked(alice, "far/good", "far/wrong-rank", "far/empty")
 
     def cancel(handler):
@@ -109,7 +109,7 @@ def test_a_running_import_is_cancelled_and_keeps_what_came_in(awkward, alice, ba
         connection.close()  # of the Hub's thread
         handler.pass_on()
 
-    awkward.spoil("GET", "far/wrong-rank", cancel)
+    faulty.spoil("GET", "far/wrong-rank", cancel)
     assert run(job).status == Status.CANCELLED
     first, _, last = states(job)  # the one that was under way may still come in
     assert (first, last) == ("imported", "waiting")
@@ -118,15 +118,15 @@ def test_a_running_import_is_cancelled_and_keeps_what_came_in(awkward, alice, ba
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_a_killed_worker_s_import_is_gone_on_with(hub, awkward, alice, base, data_folder):
+def test_a_killed_worker_s_import_is_gone_on_with(hub, faulty, alice, base, data_folder):
     hub["far/second"] = repository()
     job, over = asked(alice, "far/good", "far/second"), threading.Event()
-    awkward.spoil("GET", "far/second/resolve", silent(over))
-    environment = ServedSite(data_folder, HUB_IMPORT_ENDPOINT=awkward.endpoint).environment
+    faulty.spoil("GET", "far/second/resolve", silent(over))
+    environment = ServedSite(data_folder, HUB_IMPORT_ENDPOINT=faulty.endpoint).environment
     worker = subprocess.Popen([sys.executable, "-c", WORK, str(job.pk)], env=environment)
     try:
         assert wait_for(
-            lambda: any("far/second/resolve" in line for line in awkward.asked), timeout_s=WORKER_TIMEOUT_S
+            lambda: any("far/second/resolve" in line for line in faulty.asked), timeout_s=WORKER_TIMEOUT_S
         )
     finally:
         worker.kill()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from modules_registry.storage import RemoteStoreSettings, StoreSettings, make_store
-from tests.faulty_hub import FaultyHub, awkward_hub
+from tests.faulty_hub import FaultyHub, faulty_hub
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub() -> Iterator[FaultyHub]:
-    with awkward_hub() as hub:
+    with faulty_hub() as hub:
         yield hub
 
 

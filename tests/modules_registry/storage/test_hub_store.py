@@ -134,7 +134,7 @@ def test_what_was_moved_or_removed_there_is_told_at_once(store, hub, code):
 
 
 def test_a_redirect_to_another_host_does_not_carry_the_token_away(store, hub):
-    with faults.awkward_hub() as elsewhere:
+    with faults.faulty_hub() as elsewhere:
         elsewhere.files["/bytes"] = CONTENT
         other_host = elsewhere.endpoint.replace("127.0.0.1", "localhost")
         hub.spoil("GET", FILE.path, faults.redirect_to(f"{other_host}/bytes"))
