@@ -8,7 +8,7 @@ import torch
 from composer.core import job as composing
 from composer.core.evaluation.export import compared
 from composer.core.job import run
-from composer.core.model.base_model import IGNORED, BaseModel
+from composer.core.model.base_model import IGNORED, FrozenBaseModel
 from composer.core.spec.errors import ExportMismatchError
 from tests.composer.core.tiny import make_job
 
@@ -25,7 +25,7 @@ def finished(job):
 
 def with_rounding(monkeypatch, moved):
     """In bf16, move the logits of the search by 100 where `moved` says so of the positions' labels."""
-    true_logits = BaseModel.logits
+    true_logits = FrozenBaseModel.logits
 
     def logits(base, batch, adapters, n_candidates=1, positions=None):
         found = true_logits(base, batch, adapters, n_candidates, positions)
@@ -35,7 +35,7 @@ def with_rounding(monkeypatch, moved):
             found[moved(predicted)] += 100 * torch.randn(found.shape[-1])
         return found
 
-    monkeypatch.setattr(BaseModel, "logits", logits)
+    monkeypatch.setattr(FrozenBaseModel, "logits", logits)
 
 
 @pytest.mark.parametrize("kind", DECODERS)

@@ -82,7 +82,7 @@ def queued_ids(monkeypatch):
 
 
 def run(staff, **asked):
-    return carried(base_import_request(owner=staff, **({"repo_id": BASE_NAME, "ring": False} | asked)))
+    return carried(base_import_request(owner=staff, **({"repo_id": BASE_NAME, "enqueue": False} | asked)))
 
 
 def carried(job):
