@@ -26,12 +26,16 @@ def small_hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[str]:
                 author = parse_qs(url.query)["author"][0]
                 listed = [{"id": name} for name in repositories if name.startswith(f"{author}/")]
                 self.answer(json.dumps(listed).encode())
+            elif path.startswith("/api/models/") and "/tree/" in path:
+                self.answer(tree(path.removeprefix("/api/models/").partition("/tree/")[0]))
             elif path.startswith("/api/models/"):
                 name = path.removeprefix("/api/models/").partition("/revision/")[0]
                 self.answer(described(name)) if name in repositories else self.missing()
             else:
                 name, _, rest = path.removeprefix("/").partition("/resolve/")
                 self.answer(repositories[name][rest.partition("/")[2]])
+
+        do_HEAD = do_GET
 
         def answer(self, body):
             whole, begin = body, int(self.headers.get("Range", "bytes=0-")[6:-1])
@@ -41,7 +45,8 @@ def small_hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[str]:
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(whole).hexdigest()}"')
             self.end_headers()
-            self.wfile.write(body)
+            if self.command == "GET":
+                self.wfile.write(body)
 
         def missing(self):
             self.send_response(404)
@@ -62,6 +67,12 @@ def small_hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[str]:
             for path, body in repositories[name].items()
         ]  # fmt: skip
         return json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode()
+
+    def tree(name):
+        files = repositories[name].items()
+        return json.dumps(
+            [{"type": "file", "path": path, "size": len(body), "oid": "2" * 40} for path, body in files]
+        ).encode()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
