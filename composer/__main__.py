@@ -29,6 +29,7 @@ from composer.library.progress import START_OF_LINE, progress_line, say_stage
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
 TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
+SCRIPT = "lorahub"  # the name of the installed command that calls `main`
 OPTIONS = tuple(field.name for field in fields(Options))
 
 
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = OneSentenceParser(prog="python -m composer", description=__doc__)
+    script = Path(sys.argv[0]).stem
+    prog = script if script == SCRIPT else "python -m composer"
+    parser = OneSentenceParser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_compose(commands.add_parser("compose", help="compose modules into one adapter from a few examples"))
     add_evaluate(commands.add_parser("evaluate", help="score a base model, with or without an adapter"))

@@ -47,12 +47,12 @@ def made_tiny(folder, kind):
     return {"base": base, "modules": modules, "examples": EXAMPLES}
 
 
-def in_new_process(code, **environment):
+def in_new_process(code, folder=settings.BASE_DIR):
     """What a program prints in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=settings.BASE_DIR,
-        env={**os.environ, "PYTHONPATH": str(settings.BASE_DIR), "OMP_NUM_THREADS": "1", **environment},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(settings.BASE_DIR), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -449,3 +449,28 @@ def test_a_module_that_names_no_base_asks_for_one(t5, lists):
 def test_the_196_modules_of_the_paper_have_their_names():
     assert len(set(LORA_MODULE_NAMES)) == 196
     assert all(name.startswith("lorahub/flan_t5_large-") for name in LORA_MODULE_NAMES)
+
+
+# --- the example notebook -----------------------------------------------------
+
+RUN_CELLS = """
+import json
+cells = json.load(open("compose.ipynb", encoding="utf-8"))["cells"]
+names = {"__name__": "__main__"}
+for cell in cells:
+    if cell["cell_type"] == "code":
+        exec("".join(cell["source"]), names)
+print(json.dumps({"weights": names["made"].weights, "decision": names["made"].verdict.decision,
+                  "answer": names["answer"], "expected": names["held_out"][0]["output"],
+                  "shown": names["made"]._repr_html_()[:5]}))
+"""
+
+
+@pytest.mark.slow
+def test_the_example_notebook_runs_from_its_first_cell_to_its_last():
+    told = json.loads(in_new_process(RUN_CELLS, folder=settings.BASE_DIR / "docs"))
+    heaviest = sorted(told["weights"], key=lambda name: -abs(told["weights"][name]))
+    assert set(heaviest[:2]) == {"animal", "spanish"}
+    assert told["decision"] == "use"
+    assert told["answer"] == told["expected"]
+    assert told["shown"] == "<div>"
