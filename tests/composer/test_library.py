@@ -23,8 +23,9 @@ from composer.core.spec.errors import (
     NoModulesError,
     SourceError,
 )
+from composer.library.composition import load_model
 from composer.lorahub import LORA_MODULE_NAMES, default_get_loss, lorahub_inference, lorahub_learning
-from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module, write_examples
+from tests.composer.core.tiny import EXAMPLES, FAMILIES, TARGETS, make_base, make_module, write_examples
 
 DEMO = Path(settings.HUB_DEMO_BUNDLE)
 HELD_OUT = (("hat", "CAT"), ("leg dog", "FIG"), ("cat dog", "DOG"))
@@ -163,6 +164,15 @@ def test_models_in_memory_give_the_same_adapter_as_their_folders(t5, tmp_path):
     for name, tensor in modules[2].unload().state_dict().items():
         assert torch.equal(tensor, before[name])
     assert isinstance(made.model(), PeftModel)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_base_in_memory_is_read_as_its_folder_is_whatever_its_family(kind, tmp_path):
+    tiny = made_tiny(tmp_path, kind)
+    model = load_model(tiny["base"])
+    PeftModel.from_pretrained(model, tiny["modules"][0])  # puts LoRA layers into it
+    live = composer.screen(**(tiny | {"base": model}), progress=False)
+    assert live == composer.screen(**tiny, progress=False)
 
 
 def test_a_module_in_memory_has_the_name_of_its_adapter(t5):
