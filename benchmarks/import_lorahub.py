@@ -20,12 +20,12 @@ from typing import Any
 import django
 
 from benchmarks.machine import machine
+from composer.lorahub.constant import LORA_MODULE_NAMES
 from hub_site.embedded.environment import site_environment
 from hub_site.embedded.folders import REPOSITORY, DataFolder
 from hub_site.embedded.servers import running_servers
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
-NAMES = Path(__file__).with_name("lorahub_names.txt")  # as listed at the Hub under “lorahub”
 TOKENIZER = REPOSITORY / "demo" / "bundle" / "base"
 BASE = "google/flan-t5-large"
 SHOTS = [("apple", "APPLE"), ("pear", "PEAR"), ("plum", "PLUM"), ("fig", "FIG"), ("lime", "LIME")]
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--composed", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(arguments)
-    names = NAMES.read_text(encoding="utf-8").split()[: asked.repositories]
+    names = LORA_MODULE_NAMES[: asked.repositories]
     with tempfile.TemporaryDirectory(prefix="lora-hub-import-") as name:
         root = Path(name)
         root.chmod(0o711)  # the database's account passes through
@@ -76,7 +76,7 @@ def measure(root: Path, names: list[str], composed: int) -> dict[str, Any]:
     user_create(username="stella", staff=True)
     base_folder = make_base_folder(root / "base", TOKENIZER)
     base_model_add(folder=base_folder, name=BASE)
-    repositories = {f"lorahub/{name}": paper_repository(seed) for seed, name in enumerate(names)}
+    repositories = {name: paper_repository(seed) for seed, name in enumerate(names)}
     begun = time.perf_counter()
     with small_hub(repositories) as address:
         call_command("import_lorahub", endpoint=address)

@@ -5,39 +5,32 @@ A base model and a module are a folder here, written as a path (./x, /x), or a H
 
 import argparse
 import json
-import os
-import shutil
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from composer.core.modules.sources import (
-    Source,
-    as_folder,
-    base_source,
-    distinct_names,
-    module_source,
-    module_text,
-    repository,
-)
 from composer.core.spec import choices
-from composer.core.spec.errors import ComposeError, ExamplesError, InvalidJobError
-from composer.core.spec.examples import Example, read_examples, require_disjoint
-from composer.core.spec.job_spec import read_job_spec
+from composer.core.spec.errors import ComposeError
+from composer.core.spec.examples import require_disjoint
+from composer.library.job_folder import (
+    ExampleFiles,
+    Options,
+    compose_into,
+    examples_in,
+    fetch_sources,
+    require_writable,
+)
+from composer.library.progress import START_OF_LINE, progress_line, say_stage
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
-BAR_WIDTH = 30
-USUAL_COLUMNS = 80  # of a terminal that does not tell
-START_OF_LINE = "\r\033[K"  # and nothing left on it
 TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
-
-
-Tell = Callable[[dict[str, Any]], None]  # of one event of a job
+SCRIPT = "lorahub"  # the name of the installed command that calls `main`
+OPTIONS = tuple(field.name for field in fields(Options))
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -64,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = OneSentenceParser(prog="python -m composer", description=__doc__)
+    script = Path(sys.argv[0]).stem
+    prog = script if script == SCRIPT else "python -m composer"
+    parser = OneSentenceParser(prog=prog, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_compose(commands.add_parser("compose", help="compose modules into one adapter from a few examples"))
     add_evaluate(commands.add_parser("evaluate", help="score a base model, with or without an adapter"))
@@ -132,48 +127,27 @@ def default_budgets() -> str:
 
 
 def compose(arguments: argparse.Namespace) -> None:
-    """Make a job folder of what was asked, run it, and move the result to --out."""
+    """Make a job folder of what was arguments, run it, and move the result to --out."""
     examples = examples_in(arguments.examples, choices.EXAMPLES_LIMIT)
     if arguments.held_out is not None:
         require_disjoint(examples_in(arguments.held_out, choices.HELD_OUT_LIMIT), examples)
     require_writable(arguments.out)
-    tell = progress_bar() if sys.stderr.isatty() else say_stage
-    with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
-        folder = Path(scratch)
-        write_job(folder, arguments)
-        read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
-        base, *modules = fetch_sources(arguments.base, arguments.modules, tell)
-        require_apart(arguments.out, [base, *modules])
-        write_job(folder, arguments, base, modules)
-        run_job(folder, arguments.out, tell)
+    tell = progress_line() if sys.stderr.isatty() else say_stage
+    compose_into(
+        arguments.out,
+        ExampleFiles(arguments.examples, arguments.held_out),
+        Options(**{name: getattr(arguments, name) for name in OPTIONS}),
+        partial(fetch_sources, arguments.base, arguments.modules, tell),
+        tell,
+    )
     verdict = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["verdict"]
     print(verdict["text"])
-
-
-def run_job(folder: Path, out: Path, tell: Tell) -> None:
-    """Carry out the job; the adapter is in `out` while the baselines are still measured."""
-    from composer.core import job  # loads torch, which takes seconds; what is wrong is told before
-
-    left = ""
-
-    def on_event(event: dict[str, Any]) -> None:
-        nonlocal left
-        if event["event"] == "adapter":
-            hand_out(folder / event["folder"], out)
-            left = f"the adapter is in {out}, without a report"
-        tell(event)
-
-    try:
-        job.run(folder, on_event)
-    except KeyboardInterrupt as wish:
-        raise KeyboardInterrupt(left) from wish
-    hand_out(folder / "out", out)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
     examples_in(arguments.examples, choices.HELD_OUT_LIMIT)
-    tell = progress_bar() if sys.stderr.isatty() else say_stage
+    tell = progress_line() if sys.stderr.isatty() else say_stage
     base, *modules = fetch_sources(
         arguments.base, [] if arguments.adapter is None else [arguments.adapter], tell
     )
@@ -202,135 +176,6 @@ def list_methods(_arguments: argparse.Namespace) -> None:
         print(title)
         for choice in offered:
             print(f"  {choice.name:<15}{choice.line}\n{'':<17}[{choice.source}]")
-
-
-# --- what they need -----------------------------------------------------------
-
-
-def examples_in(path: Path, limit: int) -> tuple[Example, ...]:
-    """The file's examples; one that is not there or holds none is refused by the name given for it."""
-    if not path.is_file():
-        raise InvalidJobError(f"There is no file {path}.")
-    try:
-        return read_examples(path, limit)
-    except ExamplesError as refusal:
-        raise ExamplesError(f"In {path}: {refusal}") from refusal
-
-
-def require_writable(out: Path) -> None:
-    """Refuse a folder that the result cannot be put into, before the work and not after it."""
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    try:
-        tempfile.TemporaryFile(dir=there).close()  # who may write is a question that only writing answers
-    except OSError as error:
-        raise InvalidJobError(f"Nothing can be written to {out}.") from error
-
-
-def fetch_sources(base: str, modules: Sequence[str], tell: Tell) -> list[Source]:
-    """The base and the modules, those of a Hub on this machine; each that has to come from one is told."""
-
-    def found(reference: str, source: Callable[[str], Source]) -> Source:
-        if as_folder(reference) is None:
-            name, _ = repository(reference)
-            tell({"event": "stage", "text": f"Fetching {name}"})
-        return source(reference)
-
-    big = partial(base_source, shows_progress=sys.stderr.isatty())
-    return [found(base, big), *(found(module, module_source) for module in modules)]
-
-
-def require_apart(out: Path, sources: Sequence[Source]) -> None:
-    """Refuse to write the result over what it is made from."""
-    for source in sources:
-        if out.resolve() == source.folder:
-            raise InvalidJobError(f"{source.name} would be written over. Give --out a folder of its own.")
-
-
-def hand_out(made: Path, out: Path) -> None:
-    """Put what is made so far where it was asked for; an earlier result's report does not stay beside it."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").unlink(missing_ok=True)
-    for file in sorted(made.iterdir()):
-        shutil.copyfile(file, out / file.name)
-
-
-def write_job(
-    folder: Path, arguments: argparse.Namespace, base: Source | None = None, modules: Sequence[Source] = ()
-) -> None:
-    """The job folder that `composer.core.job.run` reads; before the base is there, its options alone."""
-    job = {
-        "schema": 1,
-        "method": arguments.method,
-        "search": arguments.search,
-        "objective": arguments.objective,
-        "select": arguments.select,
-        "budget": arguments.budget,
-        "seed": arguments.seed,
-        "precision": arguments.precision,
-        "rank": arguments.rank,
-        "device": arguments.device,
-        "batch_size": arguments.batch_size,
-        "sentence": arguments.task,
-        "template": arguments.template,
-        "max_new_tokens": arguments.max_new_tokens,
-        "baselines": arguments.baselines,
-        "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
-        "modules": [
-            {
-                "name": name,
-                "folder": str(module.folder),
-                "revision": module.revision,
-                "text": module_text(module.folder, choices.TEXT_LIMIT),
-            }
-            for name, module in zip(distinct_names(modules), modules, strict=True)
-        ],
-    }
-    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    shutil.copyfile(arguments.examples, folder / "examples.jsonl")
-    if arguments.held_out is not None:
-        shutil.copyfile(arguments.held_out, folder / "held_out.jsonl")
-
-
-def say_stage(event: dict[str, Any]) -> None:
-    """A line for each stage: where no line can be drawn anew, in a log or a pipe."""
-    if event["event"] == "stage":
-        print(event["text"], file=sys.stderr, flush=True)
-
-
-def progress_bar() -> Tell:
-    """Draws stages and steps on one line of the terminal."""
-    stage, done = "", set[str]()
-
-    def draw(event: dict[str, Any]) -> None:
-        nonlocal stage
-        if event["event"] == "stage":
-            stage = event["text"]
-            done.clear()
-            redraw(stage)
-        elif parts := parts_done(event):
-            done.update(parts)
-            redraw(f"{stage}: {len(done)} done")
-        elif event["event"] == "step":
-            filled = BAR_WIDTH * event["step"] // event["budget"]
-            bar = "#" * filled + "." * (BAR_WIDTH - filled)
-            redraw(f"[{bar}] {event['step']}/{event['budget']}  best loss {event['best_loss']:.3f}")
-        elif event["event"] == "done":
-            redraw("")
-
-    return draw
-
-
-def parts_done(event: dict[str, Any]) -> set[str]:
-    """Of a stage without steps: the modules that were tried, or the baseline that was measured."""
-    if event["event"] == "alone":
-        return {row["name"] for row in event["modules"]}
-    return {event["key"]} if event["event"] == "baseline" else set()
-
-
-def redraw(line: str) -> None:
-    """Draw the terminal's last line anew; what does not fit is cut off, for a second line would stay."""
-    columns = os.get_terminal_size(sys.stderr.fileno()).columns or USUAL_COLUMNS
-    print(f"{START_OF_LINE}{line[: columns - 1]}", end="", file=sys.stderr, flush=True)
 
 
 def say_last(sentence: str) -> None:

@@ -16,7 +16,7 @@ BY_PRODUCT_NAMES = frozenset(
     added_tokens.json chat_template.jinja chat_template.json merges.txt preprocessor_config.json
     processor_config.json sentencepiece.bpe.model special_tokens_map.json spiece.model tokenizer.json
     tokenizer.model tokenizer_config.json vocab.json vocab.txt
-    all_results.json eval_results.json generation_config.json optimizer.bin optimizer.pt
+    all_results.json eval_results.json generation_config.json optimizer.bin optimizer.pt report.json
     predict_results.json scaler.pt scheduler.bin scheduler.pt train_results.json trainer_log.jsonl
     trainer_state.json training_args.bin training_args.json training_eval_loss.png training_loss.png
     """.split()  # noqa: SIM905  a list of words is easier to keep in order than a list of strings

@@ -8,6 +8,7 @@ import torch
 from django.core.management import CommandError, call_command
 
 from benchmarks import import_lorahub
+from composer.lorahub import LORA_MODULE_NAMES
 from composer.run import runner as composer_runner
 from hub_site.accounts.models import Membership, Namespace
 from modules_registry.base_models import base_model_add
@@ -175,7 +176,7 @@ def test_what_came_in_is_composed_and_peft_loads_the_result(hub, staff, flan, co
 
 def test_the_committed_result_is_that_all_of_them_come_in():
     result = json.loads((import_lorahub.RESULTS / "import_lorahub.json").read_text())
-    names = import_lorahub.NAMES.read_text().split()
+    names = LORA_MODULE_NAMES
     assert len(set(names)) == result["import"]["imported"] == result["import"]["composable"] == 196
     assert (result["composition"]["modules"], result["composition"]["status"]) == (20, "done")
     assert all(named_task(name).tags[1:] for name in names)  # each begins as one of the rules does

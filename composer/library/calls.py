@@ -1,0 +1,267 @@
+"""The functions of `import composer`: compose, evaluate and screen."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from composer.core.spec import choices
+from composer.core.spec.errors import InvalidJobError, NoModulesError
+from composer.core.spec.examples import Example, require_disjoint
+from composer.core.spec.job_spec import read_job_spec
+from composer.library.composition import Composition
+from composer.library.inputs import (
+    BaseReference,
+    GivenExample,
+    ModuleReference,
+    find_base,
+    find_module,
+    find_modules,
+    read_given,
+    write_examples,
+)
+from composer.library.job_folder import ExampleFiles, Options, compose_into, require_writable, write_job
+from composer.library.progress import shown_progress
+from composer.library.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def compose(
+    *,
+    base: BaseReference,
+    modules: Iterable[ModuleReference],
+    examples: Iterable[GivenExample],
+    held_out: Iterable[GivenExample] | None = None,
+    method: str = choices.DEFAULT_METHOD,
+    search: str = "auto",
+    objective: str = "loss",
+    select: str = "all",
+    budget: int | None = None,
+    batch_size: int | None = None,
+    seed: int = choices.DEFAULT_SEED,
+    precision: str = "auto",
+    rank: int | None = None,
+    template: str = choices.DEFAULT_TEMPLATE,
+    max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
+    baselines: str = "always",
+    device: str = "auto",
+    task: str = "",
+    out: "str | os.PathLike[str] | None" = None,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    progress: bool = True,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Composition:
+    """Compose LoRA modules into one adapter for a task that a few examples define.
+
+    The options without a line here have the names and the meanings of the command line;
+    docs/core/composing.md describes them.
+
+    Args:
+        base: the base model: a Hub's name with or without @revision, a folder, or a model in memory. A
+            Hub is the one in HF_ENDPOINT, or huggingface.co.
+        modules: LoRA modules: names of a Hub, folders, or PeftModels in memory, each with one active adapter.
+        examples: at most 64 pairs (input, output) or dicts {"input": …, "output": …}.
+        held_out: examples that only the report may see.
+        out: the folder for the result. The adapter is there before the baselines are measured. None keeps
+            the result in a temporary folder, as long as the Composition is kept.
+        tokenizer: of a base model in memory; None takes the one of the name that it was loaded from.
+        progress: whether to show the progress: one line on a terminal, a bar in a notebook.
+        on_event: called with every event of the job; docs/core/report.md lists them. It may raise StopSearch
+            to end the search with the best step so far.
+
+    Raises:
+        ComposeError: something that was given cannot be used; the message says what.
+        KeyboardInterrupt: Ctrl-C; no file of the job stays, except for an adapter that is in `out` already.
+    """
+    options = Options(
+        method=method,
+        search=search,
+        objective=objective,
+        select=select,
+        budget=budget,
+        batch_size=batch_size,
+        seed=seed,
+        precision=precision,
+        rank=rank,
+        template=template,
+        max_new_tokens=max_new_tokens,
+        baselines=baselines,
+        device=device,
+        task=task,
+    )
+    shots = read_given(examples, choices.EXAMPLES_LIMIT)
+    references = listed(modules)
+    unseen = read_held_out(held_out, shots)
+    with folder_unless_error() as folder:
+        files = ExampleFiles(
+            write_examples(folder / "examples.jsonl", shots),
+            write_examples(folder / "held_out.jsonl", unseen) if unseen else None,
+        )
+        result = folder / "result" if out is None else Path(out).expanduser()
+        require_writable(result)
+        with shown_progress(progress) as show, quiet_libraries():
+
+            def tell(event: dict[str, Any]) -> None:
+                show(event)
+                if on_event is not None:
+                    on_event(event)
+
+            base_files = compose_into(
+                result,
+                files,
+                options,
+                lambda: [
+                    find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress),
+                    *find_modules(references, folder / "modules", show),
+                ],
+                tell,
+            )
+        return Composition(result, base_files, folder)
+
+
+def evaluate(
+    *,
+    base: BaseReference,
+    adapter: "ModuleReference | None" = None,
+    examples: Iterable[GivenExample],
+    template: str = choices.DEFAULT_TEMPLATE,
+    max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    progress: bool = True,
+) -> dict[str, float | int]:
+    """Measure a base model on examples, with or without an adapter.
+
+    Args:
+        base: as in `compose`.
+        adapter: a plain LoRA adapter: a Hub's name, a folder or a PeftModel in memory; None for the base
+            model alone.
+        examples: at most 2000 pairs or dicts, as in `compose`.
+        template: of the prompts.
+        max_new_tokens: the most tokens of one answer.
+        tokenizer: as in `compose`.
+        progress: as in `compose`.
+
+    Returns:
+        n; exact_match_percent and reference_match_percent (as the released LoraHub counts), both of greedy
+        answers, 0 to 100; and loss_nats_per_token, in nats per label token.
+
+    Raises:
+        ComposeError: something that was given cannot be used; the message says what.
+    """
+    asked = read_given(examples, choices.HELD_OUT_LIMIT)
+    with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
+        base_files = find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress)
+        adapter_files = None if adapter is None else find_module(adapter, folder / "adapter", show)
+        show({"event": "stage", "text": f"Answering {len(asked)} examples"})
+        from composer.core.evaluation import scoring
+
+        return scoring.evaluate_adapter(
+            base=base_files,
+            adapter=adapter_files,
+            examples_file=write_examples(folder / "examples.jsonl", asked),
+            template=template,
+            max_new_tokens=max_new_tokens,
+        )
+
+
+def screen(
+    *,
+    base: BaseReference,
+    modules: Iterable[ModuleReference],
+    examples: Iterable[GivenExample],
+    template: str = choices.DEFAULT_TEMPLATE,
+    precision: str = "auto",
+    device: str = "auto",
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Measure each module alone, at weight 1, on the examples.
+
+    Args:
+        base: as in `compose`, and so are the other arguments.
+        modules: as in `compose`; one that does not fit the base model is left out with a warning.
+        examples: as in `compose`.
+        template: as in `compose`.
+        precision: as in `compose`.
+        device: as in `compose`.
+        tokenizer: as in `compose`.
+        progress: as in `compose`.
+
+    Returns:
+        The loss of each module in nats per label token by the module's name, the lowest first; infinite
+        where it is not a number.
+
+    Raises:
+        ComposeError: something that was given cannot be used, or no module fits; the message says what.
+    """
+    shots = read_given(examples, choices.EXAMPLES_LIMIT)
+    references = listed(modules)
+    options = Options(template=template, precision=precision, device=device)
+    with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
+        files = ExampleFiles(write_examples(folder / "given.jsonl", shots))
+        write_job(folder, files, options)
+        read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
+        base_files = find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress)
+        write_job(folder, files, options, base_files, find_modules(references, folder / "modules", show))
+        from composer.core import job
+
+        run = job.CompositionRun(read_job_spec(folder), show)
+        run.load()
+        with run.base.threads_that_pay():
+            run.screen()
+    for module in run.left_out:
+        warnings.warn(f"{module.name} was left out: it {module.reason}.", stacklevel=2)
+    losses = zip(run.stack.names, run.alone.tolist(), strict=True)
+    return dict(sorted(losses, key=lambda pair: pair[1]))
+
+
+def read_held_out(given: Iterable[GivenExample] | None, shots: Sequence[Example]) -> tuple[Example, ...]:
+    """Return the held-out examples, none if None is given.
+
+    Raises:
+        ExamplesError: one of them cannot be used, or has the input of one of the examples.
+    """
+    if given is None:
+        return ()
+    unseen = read_given(given, choices.HELD_OUT_LIMIT, "Held-out example")
+    require_disjoint(unseen, shots)
+    return unseen
+
+
+def listed(modules: Iterable[ModuleReference]) -> list[ModuleReference]:
+    """Return the modules as a list.
+
+    Raises:
+        InvalidJobError: it is one module, and no list.
+        NoModulesError: there is none.
+    """
+    if isinstance(modules, str | bytes | os.PathLike | Mapping) or not isinstance(modules, Iterable):
+        raise InvalidJobError("The modules must be a list of names, folders or PeftModels.")
+    references = list(modules)
+    if not references:
+        raise NoModulesError
+    return references
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed afterwards."""
+    with TemporaryDirectory(prefix="composition-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def folder_unless_error() -> Iterator[Path]:
+    """Yield a new folder; it is removed after an error or Ctrl-C, else the caller has to remove it."""
+    folder = Path(mkdtemp(prefix="composition-"))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

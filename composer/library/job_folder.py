@@ -1,0 +1,237 @@
+"""The folder of a job: written from a request, run, and its result copied to where it was asked for.
+
+The command line and `composer.compose` both call `compose_into`.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from composer.core.modules.sources import (
+    Source,
+    as_folder,
+    base_source,
+    distinct_names,
+    module_source,
+    module_text,
+    repository,
+)
+from composer.core.spec import choices
+from composer.core.spec.errors import ExamplesError, InvalidJobError
+from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.job_spec import read_job_spec
+
+OnEvent = Callable[[dict[str, Any]], None]
+FindSources = Callable[
+    [], list[Source]
+]  # the base model and then the modules, with their files on this machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a composition, by the names of the command line; `read_job_spec` checks them.
+
+    Attributes:
+        method: a name in choices.METHODS.
+        search: a name in choices.SEARCHES, or "nevergrad:" and the name of an optimizer.
+        objective: a name in choices.OBJECTIVES.
+        select: the selectors as text, such as "random:20+screen:8".
+        budget: in scored candidates; None takes what the method is known to need.
+        batch_size: examples in one token mean of LoraHub's objective; None for all of them.
+        seed: of everything that is random in the run.
+        precision: a name in choices.PRECISIONS.
+        rank: to which the adapter is cut; None keeps the rank that the method gives.
+        template: of the prompts.
+        max_new_tokens: the most tokens of one answer.
+        baselines: a name in choices.BASELINES.
+        device: a name in choices.DEVICES.
+        task: the task in words, for near:K.
+    """
+
+    method: str = choices.DEFAULT_METHOD
+    search: str = "auto"
+    objective: str = "loss"
+    select: str = "all"
+    budget: int | None = None
+    batch_size: int | None = None
+    seed: int = choices.DEFAULT_SEED
+    precision: str = "auto"
+    rank: int | None = None
+    template: str = choices.DEFAULT_TEMPLATE
+    max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS
+    baselines: str = "always"
+    device: str = "auto"
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class ExampleFiles:
+    """The files of a request's examples; `held_out` is None if there are no held-out examples."""
+
+    examples: Path
+    held_out: Path | None = None
+
+
+def compose_into(
+    out: Path, files: ExampleFiles, options: Options, find_sources: FindSources, on_event: OnEvent
+) -> Source:
+    """Carry out one composition and put the adapter, its card and its report into `out`.
+
+    Args:
+        out: the folder of the result; made if it does not exist.
+        files: the examples, checked already.
+        options: of the composition.
+        find_sources: called once the options are known to be valid.
+        on_event: as in `composer.core.job.run`.
+
+    Returns:
+        The base model.
+
+    Raises:
+        ComposeError: the job cannot be done.
+        KeyboardInterrupt: Ctrl-C; its text says whether the adapter is in `out` already.
+    """
+    with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
+        folder = Path(scratch)
+        write_job(folder, files, options)
+        read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
+        base, *modules = find_sources()
+        require_apart(out, [base, *modules])
+        write_job(folder, files, options, base, modules)
+        run_job(folder, out, on_event)
+    return base
+
+
+def run_job(folder: Path, out: Path, on_event: OnEvent) -> None:
+    """Carry out the job; the adapter is in `out` while the baselines are still measured."""
+    from composer.core import job  # loads torch, which takes seconds; what is wrong is told before
+
+    left = ""
+
+    def tell(event: dict[str, Any]) -> None:
+        nonlocal left
+        if event["event"] == "adapter":
+            hand_out(folder / event["folder"], out)
+            left = f"the adapter is in {out}, without a report"
+        on_event(event)
+
+    try:
+        job.run(folder, tell)
+    except KeyboardInterrupt as wish:
+        raise KeyboardInterrupt(left) from wish
+    hand_out(folder / "out", out)
+
+
+def examples_in(path: Path, limit: int) -> tuple[Example, ...]:
+    """Return the file's examples.
+
+    Raises:
+        ComposeError: there is no such file, or it has no usable examples; the message names the file.
+    """
+    if not path.is_file():
+        raise InvalidJobError(f"There is no file {path}.")
+    try:
+        return read_examples(path, limit)
+    except ExamplesError as refusal:
+        raise ExamplesError(f"In {path}: {refusal}") from refusal
+
+
+def require_writable(out: Path) -> None:
+    """Refuse a folder that the result cannot be put into, before the work and not after it.
+
+    Raises:
+        InvalidJobError: nothing can be written there.
+    """
+    try:
+        there = next(path for path in (out, *out.absolute().parents) if path.exists())
+        tempfile.TemporaryFile(dir=there).close()  # who may write is a question that only writing answers
+    except OSError as error:
+        raise InvalidJobError(f"Nothing can be written to {out}.") from error
+
+
+def fetch_sources(base: str, modules: Sequence[str], on_event: OnEvent) -> list[Source]:
+    """Return the base model and the modules, those of a Hub on this machine; each fetch is an event."""
+    big = partial(base_source, shows_progress=sys.stderr.isatty())
+    return [
+        found(base, big, on_event),
+        *(found(module, module_source, on_event) for module in modules),
+    ]
+
+
+def found(reference: str, source: Callable[[str], Source], on_event: OnEvent) -> Source:
+    """Return what `source` finds for the reference; a stage event says that it is fetched from a Hub."""
+    if as_folder(reference) is None:
+        name, _ = repository(reference)
+        on_event({"event": "stage", "text": f"Fetching {name}"})
+    return source(reference)
+
+
+def require_apart(out: Path, sources: Sequence[Source]) -> None:
+    """Refuse to write the result over what it is made from.
+
+    Raises:
+        InvalidJobError: `out` is the folder of one of the sources.
+    """
+    for source in sources:
+        if out.resolve() == source.folder:
+            raise InvalidJobError(f"{source.name} would be written over. Give --out a folder of its own.")
+
+
+def hand_out(made: Path, out: Path) -> None:
+    """Copy what is made so far into `out`; the report of an earlier result does not stay beside it."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").unlink(missing_ok=True)
+    for file in sorted(made.iterdir()):
+        shutil.copyfile(file, out / file.name)
+
+
+def write_job(
+    folder: Path,
+    files: ExampleFiles,
+    options: Options,
+    base: Source | None = None,
+    modules: Sequence[Source] = (),
+) -> None:
+    """Write the job folder that `composer.core.job.run` reads; before the base is known, its options alone.
+
+    Raises:
+        InvalidJobError: the value of an option is no value of JSON.
+    """
+    asked = asdict(options)
+    job = {
+        "schema": 1,
+        "sentence": asked.pop("task"),
+        **asked,
+        "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
+        "modules": [
+            {
+                "name": name,
+                "folder": str(module.folder),
+                "revision": module.revision,
+                "text": module_text(module.folder, choices.TEXT_LIMIT),
+            }
+            for name, module in zip(distinct_names(modules), modules, strict=True)
+        ],
+    }
+    (folder / "job.json").write_text(json.dumps(job, default=as_number), encoding="utf-8")
+    shutil.copyfile(files.examples, folder / "examples.jsonl")
+    if files.held_out is not None:
+        shutil.copyfile(files.held_out, folder / "held_out.jsonl")
+
+
+def as_number(value: Any) -> int:
+    """Return the whole number of a type of another package, such as numpy's.
+
+    Raises:
+        InvalidJobError: the value is not a whole number.
+    """
+    try:
+        return int(value.__index__())
+    except (AttributeError, TypeError) as error:
+        raise InvalidJobError(f"{value!r} is neither text nor a number.") from error

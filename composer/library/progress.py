@@ -1,0 +1,113 @@
+"""The progress of a job: one line on a terminal, a bar in a notebook, or a line per stage in a log."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from composer.library.job_folder import OnEvent
+
+BAR_WIDTH = 30
+USUAL_COLUMNS = 80  # of a terminal that does not tell
+START_OF_LINE = "\r\033[K"  # and nothing left on it
+
+
+@contextmanager
+def shown_progress(is_wanted: bool) -> Iterator[OnEvent]:
+    """Yield what draws the events of a job: on a terminal or in a notebook, and nowhere else.
+
+    On exit, also after an error or Ctrl-C, the line or the bar is gone.
+    """
+    draw: OnEvent = lambda event: None  # noqa: E731 - a function of one line, replaced below
+    if is_wanted and is_notebook():
+        draw = notebook_bar()
+    elif is_wanted and sys.stderr.isatty():
+        draw = progress_line()
+    try:
+        yield draw
+    finally:
+        draw({"event": "done"})
+
+
+def is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def say_stage(event: dict[str, Any]) -> None:
+    """Write a line for each stage: for a log or a pipe, where no line can be drawn anew."""
+    if event["event"] == "stage":
+        print(event["text"], file=sys.stderr, flush=True)
+
+
+def progress_line() -> OnEvent:
+    """Return what draws stages and steps on one line of the terminal."""
+    stage, done = "", set[str]()
+
+    def draw(event: dict[str, Any]) -> None:
+        nonlocal stage
+        if event["event"] == "stage":
+            stage = event["text"]
+            done.clear()
+            redraw(stage)
+        elif parts := parts_done(event):
+            done.update(parts)
+            redraw(f"{stage}: {len(done)} done")
+        elif event["event"] == "step":
+            filled = BAR_WIDTH * event["step"] // event["budget"]
+            bar = "#" * filled + "." * (BAR_WIDTH - filled)
+            redraw(f"[{bar}] {event['step']}/{event['budget']}  best loss {event['best_loss']:.3f}")
+        elif event["event"] == "done":
+            redraw("")
+
+    return draw
+
+
+def notebook_bar() -> OnEvent:
+    """Return what draws stages and steps as one bar of tqdm, which comes with transformers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that ipywidgets is missing: the bar is text then
+        from tqdm.auto import tqdm
+
+        bar: Any = tqdm(bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}", leave=False)
+    done = set[str]()
+
+    def draw(event: dict[str, Any]) -> None:
+        if event["event"] == "stage":
+            done.clear()
+            bar.set_postfix_str("", refresh=False)
+            bar.set_description_str(event["text"], refresh=False)
+            advance(bar, 0, None)
+        elif parts := parts_done(event):
+            done.update(parts)
+            advance(bar, len(done), event.get("of"))
+        elif event["event"] == "step":
+            bar.set_postfix_str(f"best loss {event['best_loss']:.3f}", refresh=False)
+            advance(bar, event["step"], event["budget"])
+        elif event["event"] == "done":
+            bar.close()
+
+    return draw
+
+
+def advance(bar: Any, done: int, total: int | None) -> None:
+    """Draw a bar of tqdm anew, with so many done of a total that may be unknown."""
+    bar.total, bar.n = total, done
+    bar.refresh()
+
+
+def parts_done(event: dict[str, Any]) -> set[str]:
+    """Of a stage without steps: the modules that were tried, or the baseline that was measured."""
+    if event["event"] == "alone":
+        return {row["name"] for row in event["modules"]}
+    return {event["key"]} if event["event"] == "baseline" else set()
+
+
+def redraw(line: str) -> None:
+    """Draw the terminal's last line anew; what does not fit is cut off, for a second line would stay."""
+    columns = os.get_terminal_size(sys.stderr.fileno()).columns or USUAL_COLUMNS
+    print(f"{START_OF_LINE}{line[: columns - 1]}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,257 @@
+"""lorahub_learning and lorahub_inference, as LoraHub's Quickstart calls them.
+
+With the default loss and penalty the search is the method lorahub of composer.core: the same objective and
+the same optimizer, faster. With others it is a plain loop over peft's model.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from composer.core.modules.sources import Source
+from composer.core.spec import choices
+from composer.core.spec.errors import ExamplesError, MismatchedModulesError
+from composer.core.spec.examples import Example
+from composer.core.spec.metrics import is_reference_match
+from composer.library.calls import compose, listed
+from composer.library.inputs import find_base, read_given
+from composer.library.job_folder import OnEvent
+from composer.library.progress import shown_progress
+from composer.library.quiet import quiet_libraries
+from composer.lorahub.modules import base_of, find_paper_modules
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from composer.lorahub.dataset import ExampleDataset
+
+MAX_NEW_TOKENS = choices.DEFAULT_MAX_NEW_TOKENS
+EXAMPLES_LIMIT = 10_000  # of one call; the released code has none
+
+
+def default_get_loss(example_dataset: "ExampleDataset", model: Any, batch_size: int | None) -> float:
+    """Return the sum of the model's losses of all batches, divided by the number of examples.
+
+    Args:
+        example_dataset: n examples.
+        model: a PeftModel.
+        batch_size: examples in one batch; None for all n.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+    from transformers import default_data_collator
+
+    size = min(len(example_dataset), batch_size or len(example_dataset))
+    rows: Any = list(example_dataset)
+    total = 0.0
+    with torch.no_grad():
+        for batch in DataLoader(rows, collate_fn=default_data_collator, batch_size=size):
+            total += float(model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss)
+    return total / len(example_dataset)
+
+
+def default_l1_regularization(weights: Sequence[float]) -> float:
+    """Return 0.05 times the mean size of the weights."""
+    return choices.LORAHUB_PENALTY * sum(abs(weight) for weight in weights) / len(weights)
+
+
+def lorahub_learning(
+    lora_module_list: Sequence["str | os.PathLike[str]"],
+    example_inputs: Sequence[str],
+    example_outputs: Sequence[str],
+    max_inference_step: int,
+    model_name_or_path: "str | os.PathLike[str] | None" = None,
+    batch_size: int | None = None,
+    get_loss: "Callable[[ExampleDataset, Any, int | None], float]" = default_get_loss,
+    get_regular: Callable[[Sequence[float]], float] = default_l1_regularization,
+    seed: int = choices.DEFAULT_SEED,
+) -> "tuple[np.ndarray[Any, Any], Any, Any]":
+    """Find the weights of LoRA modules on a few examples.
+
+    Args:
+        lora_module_list: N modules of one rank, one set of target modules and one alpha / r: names of a Hub
+            or folders. Pickled weights are read without unpickling.
+        example_inputs: n inputs.
+        example_outputs: n outputs.
+        max_inference_step: how many candidates to score.
+        model_name_or_path: the base model; None takes the one that the first module names.
+        batch_size: examples in one batch; another size is another objective. None for all n.
+        get_loss: gets the examples, a PeftModel and batch_size; returns a number to be minimized.
+        get_regular: gets the weights; what it returns is added to the loss.
+        seed: of the optimizer.
+
+    Returns:
+        The weights (N,), the PeftModel with these weights in evaluation mode, on the graphics card if there
+        is one, and the tokenizer.
+
+    Raises:
+        ComposeError: something that was given cannot be used; the message says what.
+    """
+    examples = paired(example_inputs, example_outputs)
+    references = listed(lora_module_list)
+    with TemporaryDirectory(prefix="lorahub-") as name, shown_progress(True) as show, quiet_libraries():
+        show({"event": "stage", "text": f"Fetching {len(references)} modules"})
+        modules = find_paper_modules(references, Path(name))
+        base = find_base(model_name_or_path or base_of(modules[0]), Path(name) / "base", show)
+        is_default = get_loss is default_get_loss and get_regular is default_l1_regularization
+        if is_default and len(examples) <= choices.EXAMPLES_LIMIT:  # the core reads no more
+            weights, model, tokenizer = learned_by_core(
+                base,
+                modules,
+                examples,
+                batch_size=batch_size,
+                budget=max_inference_step,
+                seed=seed,
+                on_event=show,
+            )
+        else:
+            from composer.lorahub.custom_search import search_weights
+
+            weights, model, tokenizer = search_weights(
+                base,
+                modules,
+                examples,
+                get_loss=get_loss,
+                get_regular=get_regular,
+                batch_size=batch_size,
+                budget=max_inference_step,
+                seed=seed,
+                on_event=show,
+            )
+    import numpy as np
+    import torch
+
+    return np.array(weights), model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def learned_by_core(
+    base: Source,
+    modules: Sequence[Source],
+    examples: Sequence[Example],
+    *,
+    batch_size: int | None,
+    budget: int,
+    seed: int,
+    on_event: OnEvent,
+) -> tuple[list[float], Any, Any]:
+    """Return the weights, the PeftModel and the tokenizer, found by the method lorahub of the core.
+
+    Raises:
+        MismatchedModulesError: the modules do not agree in rank, targets or alpha / r.
+        ComposeError: something else cannot be used.
+    """
+
+    def tell(event: dict[str, Any]) -> None:
+        """Pass the event on, and refuse to search without some of the modules: each has to get a weight."""
+        on_event(event)
+        if event.get("stage") == "search" and len(event["modules"]) < len(modules):
+            raise MismatchedModulesError(
+                f"Only {len(event['modules'])} of the {len(modules)} modules have the same rank, the same "
+                "target modules and the same alpha / r, which LoraHub needs. composer.compose takes any."
+            )
+
+    made = compose(
+        base=base,
+        modules=modules,
+        examples=examples,
+        method="lorahub",
+        budget=budget,
+        batch_size=None if batch_size is None else min(batch_size, len(examples)),
+        seed=seed,
+        precision="fp32",  # as released
+        baselines="none",
+        progress=False,  # `on_event` shows it
+        on_event=tell,
+    )
+    return list(made.weights.values()), made.model(), made.tokenizer()
+
+
+def lorahub_inference(
+    example_inputs: Sequence[str],
+    model_or_name_path: Any,
+    tokenizer_or_tokenizer_path: Any,
+    batch_size: int,
+    example_outputs: Sequence[str] | None = None,
+) -> tuple[list[str], float | None]:
+    """Answer inputs by greedy decoding, at most 256 new tokens each.
+
+    Args:
+        example_inputs: n inputs.
+        model_or_name_path: a model of transformers or peft, a folder or a Hub's name.
+        tokenizer_or_tokenizer_path: its tokenizer, a folder or a Hub's name.
+        batch_size: inputs in one batch.
+        example_outputs: n expected answers.
+
+    Returns:
+        The n answers, and the percentage of them that equal the expected one if case, full stops and outer
+        white space are ignored; None without example_outputs.
+
+    Raises:
+        ComposeError: something that was given cannot be used; the message says what.
+    """
+    inputs = list(example_inputs)
+    if example_outputs is not None and len(example_outputs) != len(inputs):
+        raise ExamplesError(f"There are {len(inputs)} inputs and {len(example_outputs)} outputs.")
+    model, tokenizer = loaded(model_or_name_path, tokenizer_or_tokenizer_path)
+    answers: list[str] = []
+    for start in range(0, len(inputs), batch_size):
+        answers.extend(answers_of(model, tokenizer, inputs[start : start + batch_size]))
+    if example_outputs is None:
+        return answers, None
+    right = sum(map(is_reference_match, answers, example_outputs))
+    return answers, 100 * right / len(inputs)
+
+
+def loaded(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """Return the model in evaluation mode and the tokenizer, loaded if they are named."""
+    from transformers import AutoTokenizer
+
+    from composer.library.composition import load_model
+
+    if isinstance(model, str | os.PathLike):
+        model = load_model(find_base(model, Path(), lambda event: None).folder)
+    if isinstance(tokenizer, str | os.PathLike):
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+    return model.eval(), tokenizer
+
+
+def answers_of(model: Any, tokenizer: Any, inputs: Sequence[str]) -> list[str]:
+    """Return the greedy answers to one batch."""
+    import torch
+
+    joined = not model.config.is_encoder_decoder  # a decoder goes on behind its prompt
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    batch = tokenizer(
+        list(inputs),
+        return_tensors="pt",
+        padding=True,
+        padding_side="left" if joined else "right",
+        truncation=True,
+        max_length=2048,
+    ).to(model.device)
+    with torch.no_grad():
+        tokens = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=MAX_NEW_TOKENS,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    new = tokens[:, batch["input_ids"].shape[1] :] if joined else tokens
+    answers: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
+    return answers
+
+
+def paired(inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Example, ...]:
+    """Return the examples of two lists.
+
+    Raises:
+        ExamplesError: the lists differ in length, or an input or output cannot be used.
+    """
+    if len(inputs) != len(outputs):
+        raise ExamplesError(f"There are {len(inputs)} inputs and {len(outputs)} outputs.")
+    return read_given(list(zip(inputs, outputs, strict=True)), EXAMPLES_LIMIT)
