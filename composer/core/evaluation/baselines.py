@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from composer.core.evaluation.in_context_prompts import PromptForm, encode_shown, prompt_forms
 from composer.core.evaluation.verdict import LeftOut
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
 from composer.core.methods.registry import make_method
@@ -29,7 +30,7 @@ from composer.core.spec.choices import (
     LORA_STEPS,
     PUBLISHED_BUDGET,
 )
-from composer.core.spec.errors import ComposeError
+from composer.core.spec.errors import ComposeError, ExampleTooLongError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import Job
 
@@ -37,6 +38,9 @@ from composer.core.spec.job_spec import Job
 # world's base never saw such prompts: it stays above 3.7 on every task, though examples often lower its loss
 # from 7 or 10.
 LOST_NATS = 3.0
+# The mean probability of a whole output with examples in the prompt. A base above it, and above its own
+# without them, uses examples, whatever a few outputs do to the mean loss. The demo world's stays below 0.07.
+LOST_CHANCE = 0.1
 
 
 @dataclass
@@ -364,8 +368,9 @@ def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, 
 def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | None) -> Rival:
     """Measure the base model alone with the examples in front of each question.
 
-    Its left-out loss is that of each example with the other examples in its prompt. The detail says so if
-    they do not lower the loss, or not below LOST_NATS: then this base never learned to use examples.
+    Of the forms in which they can be shown, the one is taken with the higher probability of the examples,
+    each with the others in its prompt; that is its left-out loss. The detail says so if they do not lower
+    the loss, or not below LOST_NATS: then this base never learned to use examples.
 
     Args:
         scorer: of the examples.
@@ -374,10 +379,14 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
     """
     base, cost = scorer.base, Cost()
     with cost.counted():
-        left_out, detail = loss_with_others_shown(base, shots)
-        cost.candidates = 2 if left_out is not None else 0  # each example with and without the others
-    shown = shown_before(base, shots)
-    prompts = [shown + prompt for prompt in exam.prompts] if exam else [shown + base.prompt(shots[0].input)]
+        forms = prompt_forms(base, shots)
+        measured = [loss_with_others_shown(base, shots, form) for form in forms]
+        form, (left_out, detail) = min(
+            zip(forms, measured, strict=True), key=lambda pair: nats_left_out(pair[1][0])
+        )
+        # each example with and without the others
+        cost.candidates = 2 * sum(losses is not None for losses, _ in measured)
+    prompts = [form.prompt(shots, text) for text in (exam.inputs if exam else (shots[0].input,))]
     bare = exam.prompts if exam else (base.prompt(shots[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
     long = sum(lengths) / len(lengths)
@@ -388,9 +397,14 @@ def in_context(scorer: FewShotScorer, shots: Sequence[Example], exam: Exam | Non
         )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = base.answers(prompts, exam.max_new_tokens, {})[0] if exam else None
-    detail = f"{tokens}; {detail}" if detail else tokens
+    answers = base.answers(prompts, exam.max_new_tokens, {}, end=form.end)[0] if exam else None
+    detail = "; ".join(part for part in (tokens, form.about, detail) if part)
     return Rival(*about("in_context", detail), None, answers, cost, left_out, long)
+
+
+def nats_left_out(left_out: LeftOut | None) -> float:
+    """Return the nats of all left-out examples together; infinity if they are unknown."""
+    return math.inf if left_out is None else sum(left_out.nats)
 
 
 def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:
@@ -398,14 +412,13 @@ def mean_length(base: BaseModel, prompts: Sequence[str]) -> float:
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
-def shown_before(base: BaseModel, shots: Sequence[Example]) -> str:
-    """Return the examples as the text in front of a question, each as prompt, newline, output, empty line."""
-    return "".join(f"{base.prompt(shot.input)}\n{shot.output}\n\n" for shot in shots)
-
-
 @torch.no_grad()
-def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[LeftOut | None, str]:
+def loss_with_others_shown(
+    base: BaseModel, shots: Sequence[Example], form: PromptForm
+) -> tuple[LeftOut | None, str]:
     """Return the losses of each example with the others in its prompt, and what the report says about them.
+
+    Without the others, the prompt has the same form.
 
     Returns:
         (None, "") for fewer than two examples, a prompt beyond the context, or a loss that is not finite.
@@ -414,20 +427,25 @@ def loss_with_others_shown(base: BaseModel, shots: Sequence[Example]) -> tuple[L
         return None, ""
     losses, bare, tokens = [], [], []
     for i, shot in enumerate(shots):
-        others = shown_before(base, [*shots[:i], *shots[i + 1 :]]).replace("{input}", "{ input }")
-        template = others + base.prompt("{input}")
-        if base.prompt_length(template.replace("{input}", shot.input)) > min(
-            MAX_TOKENS, base.context_length()
-        ):
+        try:
+            batch = encode_shown(base, form, [*shots[:i], *shots[i + 1 :]], shot)
+        except ExampleTooLongError:
             return None, ""
-        batch = base.encode([shot], template)
         losses.append(float(base.token_nats(batch, {})))
-        bare.append(float(base.token_nats(base.encode([shot]), {})))
+        bare.append(float(base.token_nats(encode_shown(base, form, [], shot), {})))
         tokens.append(float(batch.label_tokens.sum()))
     shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):
         return None, ""
-    return LeftOut(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
+    left_out = LeftOut(tuple(losses), tuple(tokens))
+    if chance_of_all(losses) > max(LOST_CHANCE, chance_of_all(bare)):
+        return left_out, ""
+    return left_out, what_they_taught(shown, alone)
+
+
+def chance_of_all(losses: Sequence[float]) -> float:
+    """Return the mean probability, 0 to 1, of n whole outputs, from their nats."""
+    return sum(math.exp(-nats) for nats in losses) / len(losses)
 
 
 def what_they_taught(shown: float, alone: float) -> str:
