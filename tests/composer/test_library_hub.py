@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from tests.modules_registry.importing.source_server import small_hub
 
 from hub_site.accounts.services import token_create
 from modules_registry.base_models import base_model_add
@@ -18,6 +17,7 @@ from modules_registry.selectors import module_find
 from modules_registry.services import module_publish
 from tests.factories import named
 from tests.modules_registry.importing.paper_modules import make_base_folder, paper_repository
+from tests.modules_registry.importing.source_server import small_hub
 from tests.served_site import served_site
 
 pytestmark = pytest.mark.slow

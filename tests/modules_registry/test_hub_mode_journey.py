@@ -20,18 +20,19 @@ NAME = "past-tense"
 # What the transfer worker and the hourly sweep do.
 STORE_AND_EVICT = """
 import django; django.setup()
-from modules_registry import runner, upkeep
+from modules_registry import maintenance
+from modules_registry.mirror import runner
 from modules_registry.models import HubRepository, Version
 runner.repository_sync(HubRepository.objects.get().pk)
 version = Version.objects.get(number=1)
 assert version.hub_commit_id, version.module.hub_repository.error_message
-assert upkeep.evict_one(version.weights_sha256)
+assert maintenance.evict_one(version.weights_sha256)
 print(version.module.hub_repository.repo_id, version.hub_commit_id)
 """
 IS_HERE = """
 import django; django.setup()
 from modules_registry.models import Version
-from modules_registry.selectors import store
+from modules_registry.blobs import store
 print(store().exists(Version.objects.get(number=1).weights_sha256))
 """
 USE = """
@@ -93,7 +94,7 @@ module_publish(
 """
 WORK = """
 import django; django.setup()
-from modules_registry import runner
+from modules_registry.mirror import runner
 from modules_registry.models import HubRepository
 runner.repository_sync(HubRepository.objects.get().pk)
 """
@@ -102,7 +103,7 @@ ANOTHER_WORKER = """
 import django; django.setup()
 from datetime import timedelta
 from django.utils import timezone
-from modules_registry import runner
+from modules_registry.mirror import runner
 from modules_registry.models import HubRepository, Version
 assert HubRepository.objects.get().status == "running"
 HubRepository.objects.update(lease_until=timezone.now() - timedelta(seconds=1))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from composer.core.evaluation.in_context_prompts import PromptForm, encode_shown, prompt_forms
 from composer.core.evaluation.verdict import LeftOutLosses
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
 from composer.core.methods.registry import make_method
@@ -29,7 +30,7 @@ from composer.core.spec.choices import (
     LORA_STEPS,
     PUBLISHED_BUDGET,
 )
-from composer.core.spec.errors import ComposeError
+from composer.core.spec.errors import ComposeError, ExampleTooLongError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import JobSpec
 
@@ -37,6 +38,9 @@ from composer.core.spec.job_spec import JobSpec
 # world's base never saw such prompts: it stays above 3.7 on every task, though examples often lower its loss
 # from 7 or 10.
 LOST_NATS = 3.0
+# The mean probability of a whole output with examples in the prompt. A base above it, and above its own
+# without them, uses examples, whatever a few outputs do to the mean loss. The demo world's stays below 0.07.
+LOST_CHANCE = 0.1
 
 
 @dataclass
@@ -380,8 +384,9 @@ def in_context(
 ) -> BaselineResult:
     """Measure the base model alone with the examples in front of each question.
 
-    Its left-out loss is that of each example with the other examples in its prompt. The detail says so if
-    they do not lower the loss, or not below LOST_NATS: then this base never learned to use examples.
+    Of the forms in which they can be shown, the one is taken with the higher probability of the examples,
+    each with the others in its prompt; that is its left-out loss. The detail says so if they do not lower
+    the loss, or not below LOST_NATS: then this base never learned to use examples.
 
     Args:
         scorer: of the examples.
@@ -390,14 +395,16 @@ def in_context(
     """
     base, cost = scorer.base, Cost()
     with cost.counted():
-        left_out, detail = loss_with_others_shown(base, examples)
-        cost.candidates = 2 if left_out is not None else 0  # each example with and without the others
-    shown = shown_before(base, examples)
-    prompts = (
-        [shown + prompt for prompt in questions.prompts]
-        if questions
-        else [shown + base.prompt(examples[0].input)]
-    )
+        forms = prompt_forms(base, examples)
+        measured = [loss_with_others_shown(base, examples, form) for form in forms]
+        form, (left_out, detail) = min(
+            zip(forms, measured, strict=True), key=lambda pair: nats_left_out(pair[1][0])
+        )
+        # each example with and without the others
+        cost.candidates = 2 * sum(losses is not None for losses, _ in measured)
+    prompts = [
+        form.prompt(examples, text) for text in (questions.inputs if questions else (examples[0].input,))
+    ]
     bare = questions.prompts if questions else (base.prompt(examples[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
     long = sum(lengths) / len(lengths)
@@ -408,9 +415,14 @@ def in_context(
         )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = base.answers(prompts, questions.max_new_tokens, {})[0] if questions else None
-    detail = f"{tokens}; {detail}" if detail else tokens
+    answers = base.answers(prompts, questions.max_new_tokens, {}, end=form.end)[0] if questions else None
+    detail = "; ".join(part for part in (tokens, form.about, detail) if part)
     return BaselineResult(*about("in_context", detail), None, answers, cost, left_out, long)
+
+
+def nats_left_out(left_out: LeftOutLosses | None) -> float:
+    """Return the nats of all left-out examples together; infinity if they are unknown."""
+    return math.inf if left_out is None else sum(left_out.nats)
 
 
 def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
@@ -418,16 +430,13 @@ def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
     return sum(map(base.prompt_length, prompts)) / len(prompts)
 
 
-def shown_before(base: FrozenBaseModel, examples: Sequence[Example]) -> str:
-    """Return the examples as the text in front of a question, each as prompt, newline, output, empty line."""
-    return "".join(f"{base.prompt(example.input)}\n{example.output}\n\n" for example in examples)
-
-
 @torch.no_grad()
 def loss_with_others_shown(
-    base: FrozenBaseModel, examples: Sequence[Example]
+    base: FrozenBaseModel, examples: Sequence[Example], form: PromptForm
 ) -> tuple[LeftOutLosses | None, str]:
     """Return the losses of each example with the others in its prompt, and what the report says about them.
+
+    Without the others, the prompt has the same form.
 
     Returns:
         (None, "") for fewer than two examples, a prompt beyond the context, or a loss that is not finite.
@@ -436,20 +445,25 @@ def loss_with_others_shown(
         return None, ""
     losses, bare, tokens = [], [], []
     for i, example in enumerate(examples):
-        others = shown_before(base, [*examples[:i], *examples[i + 1 :]]).replace("{input}", "{ input }")
-        template = others + base.prompt("{input}")
-        if base.prompt_length(template.replace("{input}", example.input)) > min(
-            MAX_TOKENS, base.context_length()
-        ):
+        try:
+            batch = encode_shown(base, form, [*examples[:i], *examples[i + 1 :]], example)
+        except ExampleTooLongError:
             return None, ""
-        batch = base.encode([example], template)
         losses.append(float(base.token_nats(batch, {})))
-        bare.append(float(base.token_nats(base.encode([example]), {})))
+        bare.append(float(base.token_nats(encode_shown(base, form, [], example), {})))
         tokens.append(float(batch.label_tokens.sum()))
     shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
     if not math.isfinite(shown):
         return None, ""
-    return LeftOutLosses(tuple(losses), tuple(tokens)), what_they_taught(shown, alone)
+    left_out = LeftOutLosses(tuple(losses), tuple(tokens))
+    if chance_of_all(losses) > max(LOST_CHANCE, chance_of_all(bare)):
+        return left_out, ""
+    return left_out, what_they_taught(shown, alone)
+
+
+def chance_of_all(losses: Sequence[float]) -> float:
+    """Return the mean probability, 0 to 1, of n whole outputs, from their nats."""
+    return sum(math.exp(-nats) for nats in losses) / len(losses)
 
 
 def what_they_taught(shown: float, alone: float) -> str:

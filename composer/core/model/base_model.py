@@ -327,17 +327,55 @@ class FrozenBaseModel:
             raise BaseModelError(
                 "This base model has no chat template. Write a template of your own, such as {input}."
             )
-        message = {"role": "user", "content": text}
+        return self.chat([("user", text)])
+
+    def chat(self, turns: Sequence[tuple[str, str]], *, asks: bool = True) -> str:
+        """Return turns (role, text) in the base model's chat template.
+
+        Args:
+            turns: from the first to the last; a role is user or assistant.
+            asks: whether the text ends where the assistant's next turn begins.
+
+        Raises:
+            BaseModelError: the chat template fails.
+        """
+        messages = [{"role": role, "content": text} for role, text in turns]
         try:
-            prompt = self.tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
         except (TemplateError, TypeError, ValueError) as error:
             raise BaseModelError(
                 f"The base model's chat template does not work: {first_line(error)}"
             ) from error
-        return str(prompt)
+        return str(text)
+
+    @cached_property
+    def turn_end(self) -> str | None:
+        """Return the text that ends an assistant's turn; None without a chat template, or if it is EOS."""
+        if not self.has_chat:
+            return None
+        answer = "an answer"
+        turns = [("user", "a question"), ("assistant", answer)]
+        end = self.chat(turns, asks=False).rpartition(answer)[2].strip()
+        first: list[int] = self.tokenizer(end, add_special_tokens=False)["input_ids"][:1]
+        if first and first[0] in self.tokenizer.all_special_ids:  # what follows it belongs to the next turn
+            end = self.tokenizer.decode(first)
+        return None if end in ("", self.tokenizer.eos_token) else end
+
+    @cached_property
+    def has_chat(self) -> bool:
+        """Return whether this is a decoder-only base with a chat template for user and assistant in turn."""
+        if self.is_encoder_decoder or not self.tokenizer.chat_template:
+            return False
+        try:
+            self.chat([("user", "a question"), ("assistant", "an answer"), ("user", "a question")])
+        except BaseModelError:
+            return False
+        return True
 
     def encode(self, examples: Sequence[Example], template: str | None = None) -> TokenBatch:
-        """Encode n examples as one padded batch; an output ends with EOS, and only the output is scored.
+        """Encode n examples as one padded batch; only the output and its end are scored.
+
+        An output ends with EOS; in the chat template of the base model it ends as an assistant's turn does.
 
         Args:
             examples: at least one.
@@ -347,9 +385,29 @@ class FrozenBaseModel:
             ExampleTooLongError: an example has more tokens than the context; names the example.
             BaseModelError: as `prompt`.
         """
-        prompts = [self._prompt_ids(self.prompt(example.input, template)) for example in examples]
+        prompts = [self.prompt(example.input, template) for example in examples]
+        end = self.turn_end if (template or self.template) == CHAT else None
+        return self.encode_prompts(prompts, examples, end)
+
+    def encode_prompts(
+        self, prompts: Sequence[str], examples: Sequence[Example], end: str | None = None, after: str = ""
+    ) -> TokenBatch:
+        """Encode n examples whose prompts are whole already, as `encode` does.
+
+        Args:
+            prompts: n prompts.
+            examples: n examples; their outputs are scored.
+            end: the text that ends an output, scored with it; EOS if None.
+            after: the text that would follow. It is not scored, but decides how the end is split into tokens.
+
+        Raises:
+            ExampleTooLongError: an example has more tokens than the context; names the example.
+        """
         encode = self._encode_pairs if self.is_encoder_decoder else self._encode_joined
-        inputs, labels = encode(prompts, [self._answer_ids(example.output) for example in examples])
+        inputs, labels = encode(
+            [self._prompt_ids(prompt) for prompt in prompts],
+            [self._answer_ids(example.output, end, after) for example in examples],
+        )
         on_device = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         return TokenBatch(on_device, labels.to(self.device), tuple(examples))
 
@@ -375,13 +433,28 @@ class FrozenBaseModel:
             "attention_mask": pad_rows([[1] * len(ids) for ids in joined], 0),
         }, pad_rows(labels, IGNORED)
 
-    def _answer_ids(self, output: str) -> list[int]:
-        """Return the token ids of an output with exactly one EOS at its end."""
+    def _answer_ids(self, output: str, end: str | None, after: str) -> list[int]:
+        """Return the token ids of an output with `end`, or exactly one EOS, at its end."""
+        if end is not None:
+            return self._ids_up_to(output + end, f"{after}a")
         if self.is_encoder_decoder:
             ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
         else:
             ids = self.tokenizer(output, add_special_tokens=False)["input_ids"]
         return [*self._without_end(ids), self.tokenizer.eos_token_id]
+
+    def _ids_up_to(self, text: str, after: str) -> list[int]:
+        """Return the token ids of the text as it is split in front of `after`.
+
+        Two line breaks are one token at the end of a text, and two in front of a word.
+        """
+        ids: list[int] = self.tokenizer(text + after, add_special_tokens=False)["input_ids"]
+        for length in range(1, len(ids)):
+            decoded = self.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
+            if decoded.startswith(text):
+                return ids[:length]
+        # the tokenizer does not keep white space, so it cannot be told where the text ends
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt, at least one.
@@ -480,15 +553,19 @@ class FrozenBaseModel:
         adapters: Adapters,
         n_candidates: int = 1,
         *,
+        end: str | None = None,
         wrapped: Any = None,
     ) -> list[list[str]]:
         """Return P lists of n greedy answers, without special tokens and outer white space.
+
+        An answer ends at EOS, or as an assistant's turn does in the chat template of the base model.
 
         Args:
             prompts: n prompts, whole, with the template around the input.
             max_new_tokens: the most tokens of one answer.
             adapters: P candidates; {} for the base model alone.
             n_candidates: P.
+            end: a text that ends an answer too; the answer is cut there.
             wrapped: this model as peft wrapped it; if given, it answers instead.
 
         Raises:
@@ -499,12 +576,14 @@ class FrozenBaseModel:
         for start in range(0, len(prompts), size):
             block = list(prompts[start : start + size])
             with self.using(adapters, n_candidates):
-                flat = self._generate(wrapped or self.model, block * n_candidates, max_new_tokens)
+                flat = self._generate(wrapped or self.model, block * n_candidates, max_new_tokens, end)
             for i, own in enumerate(answers):
                 own.extend(flat[i * len(block) : (i + 1) * len(block)])
         return answers
 
-    def _generate(self, model: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+    def _generate(
+        self, model: Any, prompts: Sequence[str], max_new_tokens: int, end: str | None
+    ) -> list[str]:
         ids = [self._prompt_ids(prompt) for prompt in prompts]
         left = not self.is_encoder_decoder  # a decoder continues at the right, so it is padded on the left
         room = self.context_length()
@@ -518,11 +597,30 @@ class FrozenBaseModel:
             num_beams=1,
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
+            **self._ends(end),
         )
         if left:
             tokens = tokens[:, max(map(len, ids)) :]
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [answer.strip() for answer in decoded]
+        return [self._cut(answer, end).strip() for answer in decoded]
+
+    def _cut(self, answer: str, end: str | None) -> str:
+        for text in (end, self.turn_end):
+            if text:
+                answer = answer.partition(text)[0]
+        return answer
+
+    def _ends(self, end: str | None) -> dict[str, list[int]]:
+        """Return the option of `generate` with the tokens that end an answer; none if EOS alone ends it."""
+        texts = [text for text in (end, self.turn_end) if text]
+        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        more = [own[0] for own in ids if len(own) == 1]  # an end of several tokens is only cut off
+        if not more:
+            return {}
+        usual = self.model.generation_config.eos_token_id
+        eos = usual if isinstance(usual, list) else [usual]
+        known = {*eos, self.tokenizer.eos_token_id} - {None}
+        return {"eos_token_id": sorted({*known, *more})}
 
 
 def is_small(model: nn.Module) -> bool:

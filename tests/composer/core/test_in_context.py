@@ -3,6 +3,7 @@
 import pytest
 
 from composer.core.evaluation.baselines import loss_with_others_shown, what_they_taught
+from composer.core.evaluation.in_context_prompts import prompt_forms
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.spec.examples import read_examples
 from demo import BUNDLE
@@ -17,7 +18,8 @@ def base():
 def test_the_demo_world_s_base_is_said_never_to_have_learnt_to_use_examples(base, task):
     for draw in range(3):
         shots = read_examples(BUNDLE / "tasks" / task / f"shots-{draw}.jsonl", 5)
-        _, said = loss_with_others_shown(base, shots)
+        (form,) = prompt_forms(base, shots)
+        _, said = loss_with_others_shown(base, shots, form)
         assert said.startswith("this base never learnt to use examples"), draw
 
 

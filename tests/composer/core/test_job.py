@@ -484,7 +484,7 @@ def test_bad_input_is_refused_with_a_code_and_a_sentence(tmp_path, spoil, code):
 FORK = """
 import json, os, sys
 from pathlib import Path
-from composer.core.search.dispatch import Fitting
+from composer.core.search.dispatch import WeightSearch
 from composer.core.job import run
 from composer.core.evaluation.scoring import evaluate_adapter
 child = os.fork()

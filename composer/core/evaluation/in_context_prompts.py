@@ -1,0 +1,148 @@
+"""How examples are shown in the prompt of a question: as earlier turns of a chat, or as blocks of text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from composer.core.model.base_model import FrozenBaseModel, TokenBatch
+from composer.core.spec.examples import Example
+from composer.core.spec.templates import CHAT, INPUT, fill_template
+
+# Between two blocks; the first that no example holds. The last holds for texts that hold them all.
+SEPARATORS = ("\n\n", "\n\n###\n\n", "\n\n=====\n\n")
+
+
+class PromptForm(Protocol):
+    """One way to show examples in front of a question.
+
+    Attributes:
+        about: the form, for the detail of a baseline; may be empty.
+    """
+
+    about: str
+
+    @property
+    def end(self) -> str | None:
+        """Return the text that ends an answer, where it is cut, and is scored with it; EOS if None."""
+
+    @property
+    def after(self) -> str:
+        """Return the text between that end and the next question."""
+
+    def prompt(self, shown: Sequence[Example], text: str) -> str:
+        """Return the prompt of an input behind these examples; there may be none of them."""
+
+    def answer(self, output: str) -> str:
+        """Return what follows the prompt, without its end."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Earlier turns of a chat: each input is a user's, each output an assistant's.
+
+    A template of the job with more than the input in it is part of the user's turn.
+    """
+
+    base: FrozenBaseModel
+    about = "as earlier turns of a chat"
+    after = ""
+
+    @property
+    def end(self) -> str | None:
+        """Return the end of an assistant's turn."""
+        return self.base.turn_end
+
+    def prompt(self, shown: Sequence[Example], text: str) -> str:
+        turns = [
+            turn
+            for example in shown
+            for turn in (("user", self._asked(example.input)), ("assistant", self.answer(example.output)))
+        ]
+        return self.base.chat([*turns, ("user", self._asked(text))])
+
+    def answer(self, output: str) -> str:
+        return output.strip()
+
+    def _asked(self, text: str) -> str:
+        return fill_template(plain_template(self.base), text).strip()
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One text: prompt and output of each example, then a separator.
+
+    Attributes:
+        base: the base model.
+        end: how the separator begins: with a line break if no output holds one, else with all of it.
+        after: the rest of the separator.
+    """
+
+    base: FrozenBaseModel
+    end: str
+    after: str
+    about = "as one text"
+
+    def prompt(self, shown: Sequence[Example], text: str) -> str:
+        separator = self.end + self.after
+        before = "".join(
+            self._asked(example.input) + self.answer(example.output) + separator for example in shown
+        )
+        return before + self._asked(text)
+
+    def answer(self, output: str) -> str:
+        return self._space + output.strip()
+
+    @property
+    def _space(self) -> str:
+        """Return a space if the template ends with a word, such as "Answer:", else nothing.
+
+        The space belongs to the answer, because most tokenizers join it with the word behind it.
+        """
+        after = plain_template(self.base).rpartition(INPUT)[2]
+        return " " if after.strip() and after == after.rstrip() else ""
+
+    def _asked(self, text: str) -> str:
+        prompt = fill_template(plain_template(self.base), text)
+        return prompt if self._space or prompt != prompt.rstrip() else f"{prompt}\n"
+
+
+@dataclass(frozen=True)
+class EncodedBlocks:
+    """Blocks in the input of an encoder-decoder, whose answer is a text of its own and ends with EOS."""
+
+    base: FrozenBaseModel
+    about = ""
+    end = None
+    after = ""
+
+    def prompt(self, shown: Sequence[Example], text: str) -> str:
+        before = "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
+        return before + self.base.prompt(text)
+
+    def answer(self, output: str) -> str:
+        return output
+
+
+def plain_template(base: FrozenBaseModel) -> str:
+    """Return the template of the job; the bare input if that is the chat template."""
+    return INPUT if base.template == CHAT else base.template
+
+
+def prompt_forms(base: FrozenBaseModel, examples: Sequence[Example]) -> list[PromptForm]:
+    """Return the forms in which these examples can be shown to this base, the most usual one first."""
+    if base.is_encoder_decoder:
+        return [EncodedBlocks(base)]
+    texts = "\n".join(text.strip() for example in examples for text in (example.input, example.output))
+    separator = next((s for s in SEPARATORS if (s.strip() or s) not in texts), SEPARATORS[-1])
+    one_line = not any("\n" in example.output.strip() for example in examples)
+    end = "\n" if one_line else separator
+    blocks = Blocks(base, end, separator.removeprefix(end))
+    return [Turns(base), blocks] if base.has_chat else [blocks]
+
+
+def encode_shown(
+    base: FrozenBaseModel, form: PromptForm, shown: Sequence[Example], asked: Example
+) -> TokenBatch:
+    """Encode one example behind others: its output and the end of the form are scored."""
+    answered = replace(asked, output=form.answer(asked.output))
+    return base.encode_prompts([form.prompt(shown, asked.input)], [answered], form.end, form.after)
