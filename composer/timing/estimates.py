@@ -210,7 +210,7 @@ def baselines_of(choice: str) -> Sequence[Baseline]:
 
 def searches_of_baselines(choice: str) -> int:
     """How many of them go through the composition's own search."""
-    return sum(baseline.key == "random_loras" for baseline in baselines_of(choice))
+    return sum(baseline.repeats_search for baseline in baselines_of(choice))
 
 
 def stages_in_proportion(method: str) -> set[str]:

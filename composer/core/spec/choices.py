@@ -32,11 +32,13 @@ class Baseline:
         key: the stable name in reports and events.
         label: the name in a table.
         in_words: the name within a sentence.
+        repeats_search: its weights are found by the composition's own search, run once more.
     """
 
     key: str
     label: str
     in_words: str
+    repeats_search: bool = False
 
 
 def as_sentence(names: Sequence[str]) -> str:
@@ -240,7 +242,10 @@ USUAL_BASELINES = (
 )
 SEARCHED_BASELINES = (
     Baseline(
-        "random_loras", "Random modules, same search", "random LoRAs of the same size through the same search"
+        "random_loras",
+        "Random modules, same search",
+        "random LoRAs of the same size through the same search",
+        repeats_search=True,
     ),
     Baseline("lorahub", "LoraHub as published", "LoraHub as published"),
 )
