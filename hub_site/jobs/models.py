@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from hub_site.common.models import TimeStamped
 
-LEASE = timedelta(seconds=20)  # a worker beats every few seconds; three lost beats and the row is free again
+LEASE = timedelta(seconds=20)  # a worker renews it every second; a row whose worker is gone is free after it
 CRASHES_MAX = 3  # a job that was broken off this often is poison
 
 
