@@ -83,7 +83,7 @@ def upload_bytes_max() -> int:
     return settings.HUB_UPLOAD_MAX_MB * 1_000_000
 
 
-def refused_at(field: str, error: StorageError) -> Refusal:
+def storage_refusal(field: str, error: StorageError) -> Refusal:
     status = 413 if isinstance(error, TooLargeError) else 507 if isinstance(error, StorageFullError) else 500
     return Refusal(error.code, str(error), status=status, fields={field: [str(error)]})
 
@@ -111,7 +111,7 @@ def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
     try:
         return store().put(file, max_bytes=max_bytes)
     except StorageError as error:
-        raise refused_at(FIELD_OF_FILE.get(path, path), error) from error
+        raise storage_refusal(FIELD_OF_FILE.get(path, path), error) from error
 
 
 @transaction.atomic

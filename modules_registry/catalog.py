@@ -123,8 +123,8 @@ def module_search(filters: ModuleFilters, viewer: object = None) -> QuerySet[Mod
         return found.order_by(Lower("name"), "namespace__name")
     if filters.order == "best":
         # Both lie between 0 and 1: a module of that very name comes before one that mentions it often.
-        likeness = TrigramSimilarity("name", filters.q.rpartition("/")[2])
-        match = SearchRank(F("search"), _query(filters.q)) + likeness
+        similarity = TrigramSimilarity("name", filters.q.rpartition("/")[2])
+        match = SearchRank(F("search"), _query(filters.q)) + similarity
         return found.annotate(match=match).order_by("-match", "-updated_at", "pk")
     return found.order_by("-updated_at", "pk")
 
@@ -176,7 +176,7 @@ def _has(text: str) -> Q:
     return Q(pk__in=Module.objects.filter(tags__name=text.casefold()))
 
 
-def licences_in_use() -> list[str]:
+def licenses_in_use() -> list[str]:
     return [licence for licence, _ in _counts(Module.objects.visible_to(None), "licence")]
 
 

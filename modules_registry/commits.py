@@ -31,7 +31,7 @@ from modules_registry.services import (
     version_insert,
 )
 from modules_registry.storage import Blob
-from modules_registry.tags import TAGS_MAX, normalise_tags
+from modules_registry.tags import TAGS_MAX, normalize_tags
 
 PIECE_BYTES = 1024**2
 DESCRIPTION_LENGTH_MAX = 10_000
@@ -274,7 +274,7 @@ def describe_by_card(module: Module, card: Card) -> None:
 def tag_of(text: str) -> list[str]:
     """The tag as it is written here; nothing if it cannot be one."""
     try:
-        return [name for name in normalise_tags([text]) if name not in SAID_ANYWAY]
+        return [name for name in normalize_tags([text]) if name not in SAID_ANYWAY]
     except Refusal:
         return []
 

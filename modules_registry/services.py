@@ -26,7 +26,7 @@ from modules_registry.mirror.services import repository_queue
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.selectors import base_find, next_number
 from modules_registry.storage import Blob
-from modules_registry.tags import normalise_tags
+from modules_registry.tags import normalize_tags
 from modules_registry.tasks import sync_repository
 
 SENTENCE_LENGTH_MAX = 300
@@ -55,13 +55,13 @@ def module_publish(
     """Publish a new module with its first version, or refuse it and leave nothing behind."""
     require_writable(author, namespace)
     module, refusals = Module(namespace=namespace, name=name, private=private), Refusals()
-    with refusals.noted():
+    with refusals.collect_refusal():
         require_name(name, field="name", what="a module")
         require_name_free(namespace, name)
         module.key = name_key(name)
-    with refusals.noted():
+    with refusals.collect_refusal():
         tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
-    with refusals.noted():
+    with refusals.collect_refusal():
         accepted = check_files(config_file, weights_file, card_file, base_name=base)
     refusals.raise_all()
     with store_files(accepted.files) as blobs:
@@ -211,7 +211,7 @@ def describe(
         module.sentence = one_line(sentence, "sentence", SENTENCE_LENGTH_MAX)
     if licence is not None:
         module.licence = require_license(licence)
-    return normalise_tags(tags or [])
+    return normalize_tags(tags or [])
 
 
 def one_line(text: str, field: str, length_max: int) -> str:

@@ -11,9 +11,9 @@ TAG_LENGTH_MAX = 40
 TAG = re.compile(r"[^\W_]+(?:[-.+][^\W_]+)*")
 
 
-def normalise_tags(tags: Iterable[str]) -> list[str]:
+def normalize_tags(tags: Iterable[str]) -> list[str]:
     """Fold tags to the one way they are written, in order and once each; refuse what is none."""
-    folded = (normalise_tag(tag) for tag in tags)
+    folded = (normalize_tag(tag) for tag in tags)
     names = list(dict.fromkeys(filter(None, folded)))
     for name in names:
         if len(name) > TAG_LENGTH_MAX or not TAG.fullmatch(name):
@@ -27,7 +27,7 @@ def normalise_tags(tags: Iterable[str]) -> list[str]:
     return names
 
 
-def normalise_tag(tag: str) -> str:
+def normalize_tag(tag: str) -> str:
     return re.sub(r"[\s_]+", "-", unicodedata.normalize("NFKC", tag).casefold().strip())
 
 

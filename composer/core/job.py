@@ -121,7 +121,7 @@ class CompositionRun:
             ComposeError: the job cannot be done.
         """
         self.load()
-        with self.base.threads_that_pay():
+        with self.base.single_thread_if_small():
             self.screen()
             self.search()
             self.export(out)

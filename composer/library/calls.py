@@ -213,7 +213,7 @@ def screen(
 
         run = job.CompositionRun(read_job_spec(folder), show)
         run.load()
-        with run.base.threads_that_pay():
+        with run.base.single_thread_if_small():
             run.screen()
     for module in run.left_out:
         warnings.warn(f"{module.name} was left out: it {module.reason}.", stacklevel=2)

@@ -1,7 +1,7 @@
-"""The database rings whoever listens when a composition has news; what the news are, they read themselves.
+"""The database notifies listeners when a composition has a new event or status; they read the rows.
 
-A trigger, and no line in each service, so that every way to change a row is heard of. It rings on commit;
-a beat of the lease rings nobody.
+A trigger, and no line in each service, so that every way to change a row is heard of. It notifies on commit;
+a heartbeat of the lease notifies nobody.
 """
 
 from django.db import migrations

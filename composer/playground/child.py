@@ -30,7 +30,7 @@ def run(folder: Path, on_event: Callable[[AnswerEvent], None]) -> None:
         FrozenBaseModel.load(folder / BASE_FOLDER, device="auto", packs=False, name="of this adapter")
     )
     on_event({"event": "loaded"})
-    with answering.base.threads_that_pay(), (folder / QUESTIONS).open(encoding="utf-8") as questions:
+    with answering.base.single_thread_if_small(), (folder / QUESTIONS).open(encoding="utf-8") as questions:
         for line in questions:
             on_event(reply(answering, folder, json.loads(line)))
             answering.require_unchanged()

@@ -153,7 +153,7 @@ class LoadedBases:
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, key: str, on_tick: OnTick) -> Iterator[LoadedBase]:
+    def hold_base(self, key: str, on_tick: OnTick) -> Iterator[LoadedBase]:
         """The base with this key, once it is free and may be loaded; nobody else can use it meanwhile."""
         loaded_base = self._take(key, on_tick)
         try:

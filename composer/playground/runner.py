@@ -96,7 +96,7 @@ def tryout_run(tryout_id: UUID) -> None:
         logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
         return
     try:
-        with loaded_bases().taken(key_of(tryout.base), raise_if_stopping) as loaded_base:
+        with loaded_bases().hold_base(key_of(tryout.base), raise_if_stopping) as loaded_base:
             if claim(tryout, is_cold=not loaded_base.is_loaded):
                 answer(tryout, loaded_base)
     except Stopping:

@@ -52,7 +52,7 @@ def publication_card(composition: Composition, facts: PublicationFacts) -> str:
         *comparison_section(facts.report),
         *parents_table(facts),
         *recipe(composition, facts),
-        *licence_words(facts),
+        *license_text(facts),
     ]
     body = "\n\n".join(section for section in sections if section)
     return f"---\n{front_matter(composition, facts)}---\n\n{body}\n"
@@ -149,7 +149,7 @@ def parents_table(facts: PublicationFacts) -> Iterator[str]:
 def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:
     """How to make it again: the command, and by which sums to know the examples."""
     yield "## Recipe"
-    yield fenced(command(composition, facts), "sh")
+    yield code_fence(command(composition, facts), "sh")
     sums = facts.report["inputs_sha256"]
     known_by = ", ".join(
         f"`{name}` {sums[name]}" for name in ("examples.jsonl", "held_out.jsonl") if name in sums
@@ -177,7 +177,7 @@ def command(composition: Composition, facts: PublicationFacts) -> str:
     return command_line(facts.site, options, threads=facts.report["versions"].get("threads"))
 
 
-def licence_words(facts: PublicationFacts) -> Iterator[str]:
+def license_text(facts: PublicationFacts) -> Iterator[str]:
     known = license_label(facts.licence.strictest_known)
     yield "## Licence"
     if not facts.licence.unread:
@@ -210,7 +210,7 @@ def interval(bounds: Sequence[float] | None) -> str:
     return f"{bounds[0]:.0f}–{bounds[1]:.0f}" if bounds else "–"
 
 
-def fenced(code: str, language: str) -> str:
+def code_fence(code: str, language: str) -> str:
     """A code block that nothing inside it can close."""
     longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -63,12 +63,12 @@ def publish_panel(composition: Composition, form: PublishForm | None = None) -> 
         return {"publish_refusal": refusal.message}
     return {
         "publish_form": form or publish_form(composition, plan),
-        "publish_licence": licence_words(plan),
+        "publish_licence": license_text(plan),
         "publish_parents": plan.shares,
     }
 
 
-def licence_words(plan: Plan) -> str:
+def license_text(plan: Plan) -> str:
     if plan.licence.unread:
         return "Other: its parents' own terms, named in the card"
     return f"{license_label(plan.licence.licence)}, the strictest of its parents'"

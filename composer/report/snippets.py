@@ -107,11 +107,11 @@ def python_words(composition: Composition, template: str, example: str) -> dict[
 
 def inputs(template: str, example: str) -> str:
     if template == CHAT:
-        return CHAT_INPUTS.format(prompt=quoted(example))
-    return BARE_INPUTS.format(prompt=quoted(fill_template(template, example)))
+        return CHAT_INPUTS.format(prompt=quote(example))
+    return BARE_INPUTS.format(prompt=quote(fill_template(template, example)))
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Text as Python, and as JSON, write it."""
     return json.dumps(text, ensure_ascii=False)
 

@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
+from composer.run import mail
 from composer.run import runner as run_runner
-from composer.run.mail import mails_due, send_notification_mail
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
@@ -18,9 +18,9 @@ def run_composition(composition_id: str) -> None:
 
 
 @app.task(name="composer.tasks.send_letter", ignore_result=True)
-def send_letter(composition_id: str) -> None:
+def send_notification_mail(composition_id: str) -> None:
     """On the default queue: a slow mail server must not hold up the next composition."""
-    send_notification_mail(UUID(composition_id))
+    mail.send_notification_mail(UUID(composition_id))
 
 
 @app.task(name="composer.tasks.sweep", ignore_result=True)
@@ -33,8 +33,8 @@ def sweep() -> None:
 
 
 def queue_notification_mails() -> None:
-    for composition_id in mails_due():
-        send_letter.delay(str(composition_id))
+    for composition_id in mail.mails_due():
+        send_notification_mail.delay(str(composition_id))
 
 
 start_with_worker("compose", run_runner.start_launcher)

@@ -1,4 +1,4 @@
-"""How far a composition is, and how long it takes yet: as estimated, and by its own pace as it searches."""
+"""How far a composition is, and how long it takes yet: as estimated, and by the rate of its search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import datetime
 from composer.core.spec.stages import SEARCH, STAGES
 from composer.models import Composition, CompositionEvent
 
-STEPS_BEFORE_PACE = 5  # of a search, before its own pace tells more than others' do
+STEPS_BEFORE_RATE = 5  # of a search, before its own rate tells more than that of others
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ def stages_of(
 def steps_left_s(
     composition: Composition, steps: Sequence[CompositionEvent], began: datetime, now: datetime
 ) -> float | None:
-    """By the search's own pace since it began; None while it has made too few steps to have one."""
+    """By the search's own rate since it began; None while it has made too few steps to have one."""
     if not steps:
         return None
     first, last = steps[0].detail["step"], steps[-1].detail["step"]
-    if last - first < STEPS_BEFORE_PACE:
+    if last - first < STEPS_BEFORE_RATE:
         return None
     told_at = steps[-1].at  # steps are stored some at a time, so those of a moment share theirs
-    pace_s = (told_at - began).total_seconds() / (last - first + 1)
-    left: float = (composition.steps_planned - last) * pace_s - (now - told_at).total_seconds()
+    seconds_per_step = (told_at - began).total_seconds() / (last - first + 1)
+    left: float = (composition.steps_planned - last) * seconds_per_step - (now - told_at).total_seconds()
     return max(0.0, left)
 
 

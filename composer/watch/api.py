@@ -86,7 +86,7 @@ class MailApi(OwnerApi):
         responses={200: CompositionDetailSerializer, **refusals(400, 401, 403, 404, 409)},
     )
     def put(self, request: SignedInApiRequest, composition_id: UUID) -> Response:
-        """One letter with the verdict and a link, when it is done or failed; or none after all."""
+        """Send one mail with the verdict and a link when it is done or failed, or none."""
         serializer = MailWishSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         composition = composition_notify(

@@ -46,7 +46,7 @@ def namespace_claim(*, user: User) -> Namespace:
 
 
 @transaction.atomic
-def organisation_create(*, founder: User, name: str) -> Namespace:
+def organization_create(*, founder: User, name: str) -> Namespace:
     """Make a namespace of several people, of whom the founder is the first."""
     require_name(name, field="namespace", what="an organisation")
     require_free_of_reserved(name, field="namespace")

@@ -42,7 +42,7 @@ class Refusals:
         self.found: list[Refusal] = []
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
+    def collect_refusal(self) -> Iterator[None]:
         """Keep a refusal and go on after the block."""
         try:
             yield
@@ -50,7 +50,7 @@ class Refusals:
             self.found.append(refusal)
 
     def raise_all(self) -> None:
-        """Raise what was noted, with the code and the status of the first."""
+        """Raise what was collected, with the code and the status of the first."""
         if not self.found:
             return
         first = self.found[0]

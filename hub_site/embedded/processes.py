@@ -75,7 +75,7 @@ class Running:
         return time.monotonic() - self.started_s
 
     @property
-    def how_it_ended(self) -> str:
+    def exit_text(self) -> str:
         code = self.popen.returncode
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 

@@ -103,11 +103,11 @@ class Supervisor:
         self.record.is_healthy = True
         self.record.write(self.folder)
         say(
-            f"\nLoRA Hub is ready: {site.address}\n{announcement}{self.who_is_answered()}"
+            f"\nLoRA Hub is ready: {site.address}\n{announcement}{self.served_hosts()}"
             "Stop it with Ctrl-C or ./hub down."
         )
 
-    def who_is_answered(self) -> str:
+    def served_hosts(self) -> str:
         """Listening for everybody is not answering everybody: a forged Host header must lead nowhere."""
         names_are_set = any(os.environ.get(name) for name in ("HUB_PUBLIC_URL", "HUB_ALLOWED_HOSTS"))
         if names_are_set or self.host in LOOPBACK:
@@ -190,7 +190,7 @@ class Supervisor:
     def note_death(self, kept: Kept) -> None:
         processes.kill_group(kept.running.identity.pid)  # what it started dies with it
         kept.quick_deaths = kept.quick_deaths + 1 if kept.running.age_s < QUICK_DEATH_S else 0
-        how = f"{kept.part.name} {kept.running.how_it_ended}"
+        how = f"{kept.part.name} {kept.running.exit_text}"
         if kept.quick_deaths >= QUICK_DEATHS_MAX:
             raise EmbeddedError(
                 f"{how}, {QUICK_DEATHS_MAX} times in a row. {self.end_of_log(kept.part.name)}"

@@ -39,7 +39,7 @@ def main() -> None:
     job = preload(arguments.preload, arguments.call)
     control = socket.socket(fileno=arguments.control)
     server = ForkServer(control, job)
-    with announced(arguments.ready):
+    with ready_file(arguments.ready):
         server.serve()
 
 
@@ -63,8 +63,8 @@ def preload(modules: list[str], call: str) -> JobFunction:
 
 
 @contextlib.contextmanager
-def announced(ready: Path | None) -> Iterator[None]:
-    """Say that we are ready by a file, for as long as it is true."""
+def ready_file(ready: Path | None) -> Iterator[None]:
+    """Keep a file with our process id at `ready` inside the context: we answer requests."""
     if ready is None:
         yield
         return

@@ -28,7 +28,7 @@ def duration(seconds: int) -> str:
     return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
-def uploading() -> list[Limit]:
+def upload_limits() -> list[Limit]:
     return [
         Limit(
             "One upload, all its files together",
@@ -88,7 +88,7 @@ def composing() -> list[Limit]:
     ]
 
 
-def trying() -> list[Limit]:
+def try_limits() -> list[Limit]:
     visitors = settings.HUB_TRY_VISITORS_PER_MINUTE
     return [
         Limit(

@@ -61,9 +61,9 @@ def help_hub(request: HttpRequest) -> HttpResponse:
 @require_safe
 def limits_page(request: HttpRequest) -> HttpResponse:
     groups = [
-        ("Uploading", limits.uploading()),
+        ("Uploading", limits.upload_limits()),
         ("Composing", limits.composing()),
-        ("Trying it", limits.trying()),
+        ("Trying it", limits.try_limits()),
     ]
     return render(request, "pages/limits.html", {"groups": groups})
 

@@ -1,4 +1,4 @@
-"""A few hundred numbers that stand for what an adapter does, so that likeness is a dot product.
+"""A few hundred numbers that stand for what an adapter does, so that similarity is a dot product.
 
 The adapter adds ΔW = scaling · B @ A to each layer. For random signs u (d_out,) and v (d_in,),
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
-from modules_registry.blobs import FIELD_OF_FILE, refused_at, upload_bytes_max
+from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_max
 from modules_registry.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
@@ -37,16 +37,16 @@ def check_files(
     wrong with the others.
     """
     refusals, named = Refusals(), base_name or None
-    with refusals.noted(), attach_refusals_to_fields():
+    with refusals.collect_refusal(), attach_refusals_to_fields():
         require_base_name(base_name)
         base = base_named_by(read_config(config_file, named))
-    with refusals.noted(), attach_refusals_to_fields():
+    with refusals.collect_refusal(), attach_refusals_to_fields():
         require_size(weights_file)
         if refusals.found:
             check_form(weights_file)
         else:
             facts = check_adapter(config_file, weights_file, base.layers if base else None, base=named)
-    with refusals.noted():
+    with refusals.collect_refusal():
         card = read_card(card_file) if card_file else None
     refusals.raise_all()
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
@@ -72,7 +72,7 @@ def require_base_name(name: str) -> None:
 
 def require_size(weights_file: BinaryIO) -> None:
     if weights_file.seek(0, 2) > upload_bytes_max():
-        raise refused_at("weights_file", TooLargeError(upload_bytes_max()))
+        raise storage_refusal("weights_file", TooLargeError(upload_bytes_max()))
 
 
 def read_card(card_file: BinaryIO) -> BinaryIO:

@@ -56,7 +56,9 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
         )
     if refused:
         raise HubProtocolError(400, " ".join(refused[:SHOWN_MAX]))
-    return warned(JsonResponse({"files": answers, "commitOid": head.commit_id}), notices(answers, left_out))
+    return add_warnings(
+        JsonResponse({"files": answers, "commitOid": head.commit_id}), notices(answers, left_out)
+    )
 
 
 def mode_of(path: str, size_bytes: int, uploaded_sha1: str, sha256: str) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def left_out_notice(paths: list[str]) -> str:
     return f"left-out; Not part of a module, so left out: {names}"
 
 
-def warned(response: JsonResponse, warnings: list[str]) -> JsonResponse:
+def add_warnings(response: JsonResponse, warnings: list[str]) -> JsonResponse:
     """Say things that the client prints. One header carries them all: Django knows no repeated headers."""
     if warnings:
         response["X-HF-Warning"] = to_ascii(
@@ -117,7 +119,7 @@ def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
     warnings += draft_notice(version)
     address = request.build_absolute_uri(f"/{module.full_name}/commit/{version.commit_id}")
     answer = {"success": True, "commitOid": version.commit_id, "commitUrl": address, "hookOutput": ""}
-    return warned(JsonResponse(answer), warnings)
+    return add_warnings(JsonResponse(answer), warnings)
 
 
 def draft_notice(version: Version) -> list[str]:

@@ -83,7 +83,7 @@ def base_json(base: BaseModel, *, blobs: bool = False) -> Json:
         "likes": 0,
         "library_name": "transformers",
         "pipeline_tag": pipeline,
-        "tags": ["transformers", "safetensors", pipeline, *licence_tag(base.licence)],
+        "tags": ["transformers", "safetensors", pipeline, *license_tag(base.licence)],
         "cardData": {"license": base.licence} if base.licence else {},
         "config": {"architectures": [base.architecture]},
         "safetensors": {"parameters": {}, "total": base.parameters},
@@ -97,10 +97,10 @@ def tags_of(module: Module, version: Version) -> list[str]:
     if version.is_complete:
         tags += ["safetensors", f"base_model:{version.base_name}", f"base_model:adapter:{version.base_name}"]
         tags += [PIPELINES[version.task_type]] if version.task_type in PIPELINES else []
-    return tags + licence_tag(module.licence) + [tag.name for tag in module.tags.all()]
+    return tags + license_tag(module.licence) + [tag.name for tag in module.tags.all()]
 
 
-def licence_tag(licence: str) -> list[str]:
+def license_tag(licence: str) -> list[str]:
     return [f"license:{licence}"] if licence else []
 
 

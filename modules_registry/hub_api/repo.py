@@ -13,7 +13,7 @@ from modules_registry.catalog import (
     HUB_PIPELINES,
     HubSearch,
     ModuleFilters,
-    licences_in_use,
+    licenses_in_use,
     module_search,
     repositories_listed,
     tags_in_use,
@@ -189,7 +189,7 @@ def tags_by_type(request: HttpRequest, caller: Caller) -> HttpResponseBase:
             "library": [{"id": name, "label": label, "type": "library"} for name, label in library],
             "pipeline_tag": [{"id": name, "label": name, "type": "pipeline_tag"} for name in HUB_PIPELINES],
             "license": [
-                {"id": f"license:{name}", "label": name, "type": "license"} for name in licences_in_use()
+                {"id": f"license:{name}", "label": name, "type": "license"} for name in licenses_in_use()
             ],
             "other": [{"id": name, "label": name, "type": "other"} for name, _ in tags_in_use()],
         }

@@ -8,7 +8,7 @@ from typing import Any
 from hub_site.common.errors import Refusal
 from modules_registry.cards import Card
 from modules_registry.licenses.names import LICENSES
-from modules_registry.tags import TAGS_MAX, normalise_tags
+from modules_registry.tags import TAGS_MAX, normalize_tags
 
 SENTENCE_LENGTH_MAX = 300
 SENTENCE_LENGTH_MIN = 20  # shorter ones are leftovers of a template
@@ -48,11 +48,11 @@ def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
     return CardFacts(
         sentence=sentence_in(card.body) or sentence_without_card(front_matter, repo_id, base),
         tags=tags_in(front_matter),
-        licence=licence_in(front_matter),
+        licence=license_in(front_matter),
     )
 
 
-def licence_in(front_matter: dict[str, Any]) -> str:
+def license_in(front_matter: dict[str, Any]) -> str:
     named = [name.lower() for name in texts(front_matter.get("license"))]
     if not named:
         return "unknown"
@@ -64,7 +64,7 @@ def tags_in(front_matter: dict[str, Any]) -> list[str]:
     found: dict[str, None] = {}
     for text in [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]:
         try:
-            found |= dict.fromkeys(normalise_tags([text]))
+            found |= dict.fromkeys(normalize_tags([text]))
         except Refusal:
             continue
     return [tag for tag in found if tag not in TAGS_OF_ALL][:TAGS_MAX]

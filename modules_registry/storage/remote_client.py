@@ -173,7 +173,9 @@ class RemoteStoreClient:
             repo_id, head = self._look_at(repo_id, is_private)
             there = self._files_at(repo_id, head) if head else {}
             changed = [
-                path for path, file in files.items() if path not in there or not same(there[path], file)
+                path
+                for path, file in files.items()
+                if path not in there or not has_same_bytes(there[path], file)
             ]
             unwanted = [path for path in there if path not in files and path not in GIT_FILES]
             if not changed and not unwanted and head:
@@ -219,7 +221,9 @@ class RemoteStoreClient:
         """
         with typed_errors(repo_id):
             there = self._files_at(repo_id, commit_id)
-        return [path for path, file in files.items() if path not in there or not same(there[path], file)]
+        return [
+            path for path, file in files.items() if path not in there or not has_same_bytes(there[path], file)
+        ]
 
     def url(self, file: RemoteStoreFile) -> str:
         return hf_hub_url(file.repo_id, file.path, revision=file.commit_id, endpoint=self.endpoint)
@@ -286,7 +290,7 @@ class Incoming:
         return piece
 
 
-def same(there: RepoFile, file: Path | str) -> bool:
+def has_same_bytes(there: RepoFile, file: Path | str) -> bool:
     """Has the Hub these very bytes? Large files are known there by sha256, small ones by git's sha1."""
     if there.lfs is not None:
         return there.lfs.sha256 == (file if isinstance(file, str) else sha256_of(file))

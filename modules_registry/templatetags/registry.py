@@ -53,5 +53,5 @@ def dtype_words(value: str) -> str:
 
 
 @register.filter
-def licence_words(value: str) -> str:
+def license_text(value: str) -> str:
     return license_label(value) if value else "not stated"

@@ -90,7 +90,7 @@ def smtp(settings):
 def test_the_letter_goes_out_over_smtp_with_verdict_and_link(with_notification, smtp, alice):
     server = smtp()
     composition = with_notification()
-    tasks.send_letter(str(composition.pk))
+    tasks.send_notification_mail(str(composition.pk))
     (letter,) = server.letters
     letter = message_from_bytes(letter, policy=default)
     assert letter["To"] == alice.email
@@ -103,7 +103,7 @@ def test_the_letter_goes_out_over_smtp_with_verdict_and_link(with_notification, 
 def test_it_goes_once_however_often_it_is_rung_for(with_notification):
     composition = with_notification()
     for _ in range(3):
-        tasks.send_letter(str(composition.pk))
+        tasks.send_notification_mail(str(composition.pk))
     assert len(mail.outbox) == 1
     assert selectors.mails_due() == []
 
@@ -112,10 +112,10 @@ def test_a_mail_server_that_is_away_is_tried_again_by_the_next_sweep(with_notifi
     composition = with_notification()
     smtp(refuses=True)
     with pytest.raises(OSError, match="try again later"):
-        tasks.send_letter(str(composition.pk))
+        tasks.send_notification_mail(str(composition.pk))
     assert selectors.mails_due() == [composition.pk]
     server = smtp()
-    tasks.send_letter(str(composition.pk))
+    tasks.send_notification_mail(str(composition.pk))
     assert len(server.letters) == 1
     assert selectors.mails_due() == []
 
@@ -124,7 +124,7 @@ def test_of_one_that_failed_it_says_why(ask):
     composition = leases.claim(Composition, ask().pk, worker="w")
     Composition.objects.update(mail_when_done=True)
     leases.finish(composition, Status.FAILED, error_code="deadline", error_message="It took “too” long.")
-    tasks.send_letter(str(composition.pk))
+    tasks.send_notification_mail(str(composition.pk))
     (letter,) = mail.outbox
     assert letter.subject == "Failed: Fruit in capitals"
     assert "It took “too” long." in letter.body
@@ -134,7 +134,7 @@ def test_no_letter_of_what_runs_of_what_was_cancelled_or_where_none_is_wished(as
     compositions = [ask(), done(), with_notification(status=Status.CANCELLED)]
     Composition.objects.filter(pk=compositions[0].pk).update(mail_when_done=True)
     for composition in compositions:
-        tasks.send_letter(str(composition.pk))
+        tasks.send_notification_mail(str(composition.pk))
     assert mail.outbox == []
     assert selectors.mails_due() == []
 
@@ -146,7 +146,7 @@ def test_after_a_day_nobody_waits_for_it_any_more(with_notification):
 
 def test_a_name_with_a_line_break_cannot_add_a_header(with_notification):
     composition = with_notification(name="Fruit\nBcc: everybody@example.org")
-    tasks.send_letter(str(composition.pk))
+    tasks.send_notification_mail(str(composition.pk))
     (letter,) = mail.outbox
     assert letter.subject == "Done: Fruit Bcc: everybody@example.org"
     assert letter.recipients() == ["alice@example.org"]
@@ -156,7 +156,7 @@ def test_the_worker_rings_for_it_when_its_work_ends_and_the_sweep_when_it_did_no
     with_notification, monkeypatch
 ):
     queued = []
-    monkeypatch.setattr(tasks.send_letter, "delay", queued.append)
+    monkeypatch.setattr(tasks.send_notification_mail, "delay", queued.append)
     monkeypatch.setattr(runner, "composition_run", lambda pk: None)
     composition = with_notification()
     tasks.run_composition(str(composition.pk))

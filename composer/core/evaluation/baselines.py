@@ -237,7 +237,7 @@ class BaselineComparison:
         """
         stack = random_stack(self.stack, seed=self.job.seed)
         named = about("random_loras", "random numbers of the modules' own sizes")
-        return self._searched(named, stack, self.method.name, self.job)
+        return self._measure_searched(named, stack, self.method.name, self.job)
 
     def measure_lorahub(self) -> BaselineResult:
         """Run LoraHub as published on the same modules, or on the largest group whose factors can be summed.
@@ -252,9 +252,9 @@ class BaselineComparison:
         detail = f"product of sums, NGOpt, {PUBLISHED_BUDGET} candidates"
         if len(stack) < len(self.stack):
             detail += f", the {len(stack)} of {len(self.stack)} modules that agree in rank and layers"
-        return self._searched(about("lorahub", detail), stack, "lorahub", job)
+        return self._measure_searched(about("lorahub", detail), stack, "lorahub", job)
 
-    def _searched(
+    def _measure_searched(
         self, named: tuple[str, str, str], stack: ModuleStack, name: str, job: JobSpec
     ) -> BaselineResult:
         cost = Cost()
@@ -408,8 +408,10 @@ def in_context(
     bare = questions.prompts if questions else (base.prompt(examples[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
     long = sum(lengths) / len(lengths)
-    room = min(MAX_TOKENS, base.context_length()) - (questions.max_new_tokens if questions else 0)
-    if max(lengths) > room:
+    max_prompt_tokens = min(MAX_TOKENS, base.context_length()) - (
+        questions.max_new_tokens if questions else 0
+    )
+    if max(lengths) > max_prompt_tokens:
         return BaselineResult(
             *about("in_context", "the examples do not fit the base model's context"), None, None, cost
         )
@@ -458,7 +460,7 @@ def loss_with_others_shown(
     left_out = LeftOutLosses(tuple(losses), tuple(tokens))
     if chance_of_all(losses) > max(LOST_CHANCE, chance_of_all(bare)):
         return left_out, ""
-    return left_out, what_they_taught(shown, alone)
+    return left_out, in_context_note(shown, alone)
 
 
 def chance_of_all(losses: Sequence[float]) -> float:
@@ -466,7 +468,7 @@ def chance_of_all(losses: Sequence[float]) -> float:
     return sum(math.exp(-nats) for nats in losses) / len(losses)
 
 
-def what_they_taught(shown: float, alone: float) -> str:
+def in_context_note(shown: float, alone: float) -> str:
     """Return a sentence if the base model never learned to use examples, else the empty text.
 
     Args:

@@ -59,7 +59,7 @@ def evaluate_adapter(
         model.hook(layer.path for layer in stack.layers)
         adapters = single_modules(stack, [0])
     length = longest_useful_answer(examples, max_new_tokens)
-    with model.threads_that_pay():
+    with model.single_thread_if_small():
         (answers,) = model.answers([model.prompt(example.input) for example in examples], length, adapters)
         nats, tokens = score_examples(model, examples, adapters)
     if not math.isfinite(nats):
@@ -85,11 +85,15 @@ def require_prompts_fit(base: FrozenBaseModel, examples: Sequence[Example], call
     Raises:
         ExamplesError: an example's prompt has more tokens than fit; names the example.
     """
-    room = base.context_length() - (not base.is_encoder_decoder)  # a decoder needs a position for its answer
+    max_tokens = base.context_length() - (
+        not base.is_encoder_decoder
+    )  # a decoder needs a position for its answer
     for number, example in enumerate(examples, start=1):
         length = base.prompt_length(base.prompt(example.input))
-        if length > room:
-            raise ExamplesError(f"{called} {number} is {length} tokens long; at most {room} fit. Shorten it.")
+        if length > max_tokens:
+            raise ExamplesError(
+                f"{called} {number} is {length} tokens long; at most {max_tokens} fit. Shorten it."
+            )
 
 
 def score_examples(

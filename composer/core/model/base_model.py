@@ -211,7 +211,7 @@ class FrozenBaseModel:
                 lay_out(module, self._product_dtype)
 
     @contextmanager
-    def threads_that_pay(self) -> Iterator[None]:
+    def single_thread_if_small(self) -> Iterator[None]:
         """Compute a small base model on one thread: more threads cost more time than they save."""
         before = torch.get_num_threads()
         if is_small(self.model):
@@ -298,7 +298,7 @@ class FrozenBaseModel:
         return output if low_rank is None else self._with_delta(low_rank, x, output)
 
     @contextmanager
-    def using(self, adapters: Adapters, n_candidates: int) -> Iterator[None]:
+    def with_adapters(self, adapters: Adapters, n_candidates: int) -> Iterator[None]:
         """Apply these candidates to every forward pass inside the context.
 
         Args:
@@ -504,7 +504,7 @@ class FrozenBaseModel:
             (P, n) in nats, fp32, on the CPU; differentiable in the candidates if gradients are enabled.
         """
         if self._t5 is not None:
-            with self.using(adapters, n_candidates):
+            with self.with_adapters(adapters, n_candidates):
                 return self._t5.nats(batch.rows, n_candidates).cpu()
         labels, positions = batch.labels, None
         if not self.is_encoder_decoder:  # position t predicts token t + 1
@@ -539,7 +539,7 @@ class FrozenBaseModel:
         inputs = {name: tensor.repeat(n_candidates, 1) for name, tensor in batch.inputs.items()}
         if positions is not None and self._keeps_positions:
             inputs["logits_to_keep"] = positions
-        with self.using(adapters, n_candidates):
+        with self.with_adapters(adapters, n_candidates):
             logits: Tensor = self.model(**inputs, use_cache=False).logits
         return logits if positions is None or self._keeps_positions else logits[:, positions]
 
@@ -575,7 +575,7 @@ class FrozenBaseModel:
         size = max(1, ROWS_AT_ONCE // n_candidates)
         for start in range(0, len(prompts), size):
             block = list(prompts[start : start + size])
-            with self.using(adapters, n_candidates):
+            with self.with_adapters(adapters, n_candidates):
                 flat = self._generate(wrapped or self.model, block * n_candidates, max_new_tokens, end)
             for i, own in enumerate(answers):
                 own.extend(flat[i * len(block) : (i + 1) * len(block)])
@@ -586,10 +586,10 @@ class FrozenBaseModel:
     ) -> list[str]:
         ids = [self._prompt_ids(prompt) for prompt in prompts]
         left = not self.is_encoder_decoder  # a decoder continues at the right, so it is padded on the left
-        room = self.context_length()
-        require_short(room - left, ids)
+        context_length = self.context_length()
+        require_short(context_length - left, ids)
         if left:
-            max_new_tokens = min(max_new_tokens, room - max(map(len, ids)))
+            max_new_tokens = min(max_new_tokens, context_length - max(map(len, ids)))
         tokens = model.generate(
             input_ids=pad_rows(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
             attention_mask=pad_rows([[1] * len(row) for row in ids], 0, left=left).to(self.device),

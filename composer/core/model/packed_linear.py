@@ -38,13 +38,13 @@ class PackedProduct:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product of x (…, d_in) as (…, d_out), both in `dtype`."""
-        return multiplied(x, self.packed, self.bias)
+        return linear_output(x, self.packed, self.bias)
 
     def backward(self, gradient: Tensor) -> Tensor:
         """Return the gradient in x (…, d_in) from the gradient in the output (…, d_out), both in `dtype`."""
         if self._transposed is None:
             self._transposed = pack_weight(self.packed.to_dense().T.contiguous())
-        return multiplied(gradient, self._transposed, None)
+        return linear_output(gradient, self._transposed, None)
 
 
 class _Product(torch.autograd.Function):
@@ -75,7 +75,7 @@ def pack_weight(weight: Tensor) -> Tensor:
     return laid_out
 
 
-def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear_output(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return x Wᵀ + b for x (…, d_in) and a packed weight W (d_out, d_in), as (…, d_out)."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
     return result

@@ -26,7 +26,7 @@ IGNORED = -100  # a label that is not scored, as in transformers
 FEW_ASK_MARGIN = 4
 ROWS_IN_CACHE = 1024  # of a feed-forward's inner layer: 12 MB in fp32 with flan-t5-large's d_ff of 2816
 
-# These weights are not packed: seen_by_few multiplies by them head by head.
+# These weights are not packed: cross_attention_few_targets multiplies by them head by head.
 READ_AS_WEIGHTS = ("EncDecAttention.k", "EncDecAttention.v")
 
 
@@ -135,25 +135,25 @@ class T5Rows:
 
     def nats(self, rows: Rows, n_candidates: int) -> Tensor:
         """Return (P, n) nats, summed over each example's label tokens, in the order of the batch."""
-        logits = self.logits(rows, self.encoded(rows, n_candidates))
+        logits = self.logits(rows, self.encoder_output(rows, n_candidates))
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 1), rows.labels.repeat(n_candidates), reduction="none"
         ).view(n_candidates, -1)
         sums = nats.new_zeros(n_candidates, len(rows.order))
         return sums.index_add(1, rows.order[rows.example], nats)
 
-    def encoded(self, rows: Rows, n_candidates: int) -> Tensor:
+    def encoder_output(self, rows: Rows, n_candidates: int) -> Tensor:
         """Return the encoder's output (P, T_source, d_model) in `dtype`."""
         encoder = self.model.encoder
         longest = max(run.source_length for run in rows.runs)
         biases = [self.source_bias(longest)[..., : r.source_length, : r.source_length] for r in rows.runs]
         spans = [(run.source, run.source_length) for run in rows.runs]
-        x = self.embedded(rows.source_ids, n_candidates)
+        x = self.embeddings(rows.source_ids, n_candidates)
         for block in encoder.block:
             attention, feed_forward = block.layer
             x = self.self_attended(attention, x, rows.runs, spans, biases)
-            x = self.fed_forward(feed_forward, x)
-        return self.normed(encoder.final_layer_norm, x)
+            x = self.feed_forward(feed_forward, x)
+        return self.normalize(encoder.final_layer_norm, x)
 
     def logits(self, rows: Rows, source: Tensor) -> Tensor:
         """Return logits (P, T_target, vocabulary), fp32, for the encoder's output (P, T_source, d_model)."""
@@ -161,12 +161,12 @@ class T5Rows:
         longest = max(run.target_length for run in rows.runs)
         biases = [self.target_bias(longest)[..., : r.target_length, : r.target_length] for r in rows.runs]
         spans = [(run.target, run.target_length) for run in rows.runs]
-        x = self.embedded(rows.target_ids, len(source))
+        x = self.embeddings(rows.target_ids, len(source))
         for block in decoder.block:
             attention, cross_attention, feed_forward = block.layer
             x = self.self_attended(attention, x, rows.runs, spans, biases)
             x = self.cross_attended(cross_attention, x, source, rows)
-            x = self.fed_forward(feed_forward, x)
+            x = self.feed_forward(feed_forward, x)
         x = rms_norm(decoder.final_layer_norm, x)
         if config.scale_decoder_outputs:
             x = x * config.d_model**-0.5
@@ -175,12 +175,12 @@ class T5Rows:
 
     # --- layers ---------------------------------------------------------------
 
-    def embedded(self, ids: Tensor, n_candidates: int) -> Tensor:
+    def embeddings(self, ids: Tensor, n_candidates: int) -> Tensor:
         """Return the embeddings (P, T, d_model) of token ids (T,), equal for all candidates."""
         x: Tensor = self.model.shared(ids)
         return x.expand(n_candidates, *x.shape)
 
-    def normed(self, norm: nn.Module, x: Tensor) -> Tensor:
+    def normalize(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Return the norm of x (P, T, d_model) in `dtype`."""
         return rms_norm(norm, x).to(self.dtype)
 
@@ -201,29 +201,29 @@ class T5Rows:
             spans: (first row, length) of each run in x.
             biases: of each run, (1, heads, length, length).
         """
-        attention, normed = layer.SelfAttention, self.normed(layer.layer_norm, x)
+        attention, normed = layer.SelfAttention, self.normalize(layer.layer_norm, x)
         q, k, v = (self.product(part, normed) for part in (attention.q, attention.k, attention.v))
         seen = [
-            self.attended([self.heads(part, run.count, *span) for part in (q, k, v)], bias)
+            self.attention([self.heads(part, run.count, *span) for part in (q, k, v)], bias)
             for run, span, bias in zip(runs, spans, biases, strict=True)
         ]
         return x + self.product(attention.o, self.in_rows(seen, len(x)))
 
     def cross_attended(self, layer: Any, x: Tensor, source: Tensor, rows: Rows) -> Tensor:
         """Return x (P, T_target, d_model) plus the attention to the source (P, T_source, d_model)."""
-        attention, normed = layer.EncDecAttention, self.normed(layer.layer_norm, x)
+        attention, normed = layer.EncDecAttention, self.normalize(layer.layer_norm, x)
         q = self.product(attention.q, normed)
         if not self.products.adapts(attention.k) and self.few_ask(rows):
-            seen = self.seen_by_few(attention, q, source, rows.runs)
+            seen = self.cross_attention_few_targets(attention, q, source, rows.runs)
         else:
-            seen = self.seen(attention, q, source, rows.runs)
+            seen = self.cross_attention(attention, q, source, rows.runs)
         return x + self.product(attention.o, seen)
 
-    def seen(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
+    def cross_attention(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
         """Return (P, T_target, heads * d): the attention of q (P, T_target, heads * d) to the source."""
         k, v = self.product(attention.k, source), self.product(attention.v, source)
         seen = [
-            self.attended(
+            self.attention(
                 [
                     self.heads(q, run.count, run.target, run.target_length),
                     self.heads(k, run.count, run.source, run.source_length),
@@ -235,8 +235,10 @@ class T5Rows:
         ]
         return self.in_rows(seen, len(q))
 
-    def seen_by_few(self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]) -> Tensor:
-        """Return (P, T_target, heads * d), the same as `seen`, without making keys and values.
+    def cross_attention_few_targets(
+        self, attention: Any, q: Tensor, source: Tensor, runs: Sequence[Run]
+    ) -> Tensor:
+        """Return (P, T_target, heads * d), the same as `cross_attention`, without making keys and values.
 
         By q (W_k h) = (q W_k) h, each head's query is multiplied by the weight of the keys and then directly
         by the source h. The weighted mean of the source is then multiplied by the weight of the values. This
@@ -267,27 +269,27 @@ class T5Rows:
         return seen.to(self.dtype)
 
     def few_ask(self, rows: Rows) -> bool:
-        """Return whether `seen_by_few` takes less work than `seen`.
+        """Return whether `cross_attention_few_targets` takes less work than `cross_attention`.
 
-        Work is counted in multiplications. The margin FEW_ASK_MARGIN is there because `seen_by_few` has
-        smaller products, which are slower per multiplication.
+        Work is counted in multiplications. The margin FEW_ASK_MARGIN is there because
+        `cross_attention_few_targets` has smaller products, which are slower per multiplication.
         """
         d_model, inner = self.model.config.d_model, self.n_heads * self.model.config.d_kv
         pairs = sum(run.count * run.target_length * run.source_length for run in rows.runs)
         few = len(rows.target_ids) * inner * d_model + pairs * self.n_heads * d_model
         return bool(FEW_ASK_MARGIN * few < len(rows.source_ids) * inner * d_model)
 
-    def fed_forward(self, layer: Any, x: Tensor) -> Tensor:
+    def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return x (P, T, d_model) plus the feed-forward layer."""
-        dense, normed = layer.DenseReluDense, self.normed(layer.layer_norm, x)
-        inner = self.gated if hasattr(dense, "wi_0") else self.activated
+        dense, normed = layer.DenseReluDense, self.normalize(layer.layer_norm, x)
+        inner = self.gated_activation if hasattr(dense, "wi_0") else self.activated
         if any(self.products.adapts(part) for part in dense.children() if isinstance(part, nn.Linear)):
             return x + self.product(dense.wo, inner(dense, normed))
         # a few candidates at a time, so that the inner layer stays in the processor's cache
         parts = torch.split(normed, max(1, ROWS_IN_CACHE // x.shape[1]))
         return x + torch.cat([self.product(dense.wo, inner(dense, part)) for part in parts])
 
-    def gated(self, dense: Any, x: Tensor) -> Tensor:
+    def gated_activation(self, dense: Any, x: Tensor) -> Tensor:
         """Return the inner layer (P, T, d_ff) of a gated feed-forward, act(x W₀) * (x W₁), in `dtype`."""
         inner = self.act(self.product(dense.wi_0, x)) * self.product(dense.wi_1, x)
         return inner.to(self.dtype)
@@ -311,7 +313,7 @@ class T5Rows:
         ]
         return torch.cat(parts, 1).to(self.dtype)
 
-    def attended(self, heads: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    def attention(self, heads: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         """Return the attention (batch, heads, queries, d) of q, k and v; T5 does not scale the scores.
 
         Args:

@@ -42,7 +42,7 @@ class Source:
     folder: Path
     revision: str = ""
 
-    def called(self, depth: int) -> str:
+    def short_name(self, depth: int) -> str:
         """Return a short name of the source.
 
         Args:
@@ -190,7 +190,7 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
             raise SourceError(f"{name} is given {count} times.")
     names: list[str] = []
     for depth in range(1, max((len(source.folder.parts) for source in sources), default=0) + 1):
-        names = [source.called(depth) for source in sources]
+        names = [source.short_name(depth) for source in sources]
         if len(set(names)) == len(names):
             break
     return names

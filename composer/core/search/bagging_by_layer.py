@@ -67,14 +67,14 @@ def search_auto(
         scorer, exact, note, single_losses=single_losses, base_loss=base_loss, budget=bagging.GREEDY_BUDGET
     )
     whole = bagging.fit_folds(scorer, exact, journal, note, budget_of_blend)
-    taken, moves = whole_or_freed(scorer, method, journal, whole)
+    taken, moves = choose_weights_by_layer(scorer, method, journal, whole)
     weights = taken.weights.mean(0)
     if not bagging.loss_of(scorer, method, weights) < base_loss:  # a module with huge deltas spoiled the fits
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
     return journal.finish(weights.tolist(), moves, left_out=taken.left_out_nats.tolist())
 
 
-def whole_or_freed(
+def choose_weights_by_layer(
     scorer: FewShotScorer, method: Auto, journal: Journal, whole: FoldFits
 ) -> tuple[FoldFits, str]:
     """Return the fits with weights by layer, or with one weight per module, and the name of the optimizer.
@@ -82,7 +82,7 @@ def whole_or_freed(
     One weight per module is taken only if the left-out loss of the weights by layer is higher by more than
     LAYERS_WORSE_NATS per label token. Both have weights (P, L * N).
     """
-    freed = freed_by_layer(scorer, method, journal, whole)
+    freed = fit_by_layer(scorer, method, journal, whole)
     worse_nats = float((freed.left_out_nats - whole.left_out_nats).sum() / scorer.label_tokens.sum())
     if worse_nats > LAYERS_WORSE_NATS:
         spread = FoldFits(method.spread(whole.weights), whole.nats, whole.train_mask)
@@ -90,7 +90,7 @@ def whole_or_freed(
     return freed, "Adam on parts of the examples, best subsets, Adam by layer"
 
 
-def freed_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: FoldFits) -> FoldFits:
+def fit_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: FoldFits) -> FoldFits:
     """Return the fits after LAYER_STEPS steps with weights by layer, (P, L * N), without penalty.
 
     Only modules that at least one fit uses get weights by layer, and only in layers that they change.

@@ -112,15 +112,17 @@ def line_search(evaluate: ValueAndGradient, lbfgs_state: LbfgsState, evaluations
 
     Remembered moves can give a bad direction. Then they are dropped, and the gradient itself is followed.
     """
-    if go_down(evaluate, lbfgs_state, evaluations, bound):
+    if line_search_step(evaluate, lbfgs_state, evaluations, bound):
         return True
     if not len(lbfgs_state.moves):
         return False
     lbfgs_state.moves = lbfgs_state.changes = torch.zeros_like(lbfgs_state.moves[:0])
-    return go_down(evaluate, lbfgs_state, evaluations, bound)
+    return line_search_step(evaluate, lbfgs_state, evaluations, bound)
 
 
-def go_down(evaluate: ValueAndGradient, lbfgs_state: LbfgsState, evaluations: int, bound: float) -> bool:
+def line_search_step(
+    evaluate: ValueAndGradient, lbfgs_state: LbfgsState, evaluations: int, bound: float
+) -> bool:
     """Try the direction at full length, then at half of it, and so on; move to the first point low enough.
 
     Returns whether a trial met Armijo's rule within `evaluations` evaluations in all. Without remembered

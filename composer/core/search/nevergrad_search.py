@@ -57,15 +57,15 @@ def search_nevergrad(
     require_optimizer(optimizer)
     space = ng.p.Array(init=np.zeros(n_weights), lower=-bound, upper=bound)
     space.random_state.seed(seed)
-    with its_own_failures(optimizer):
+    with name_optimizer_errors(optimizer):
         searcher = ng.optimizers.registry[optimizer](space, budget=budget)
-    with quietly_ended(searcher):
+    with stop_optimizer_threads(searcher):
         try:
             while (left := budget - len(journal.steps)) > 0:
-                with its_own_failures(optimizer):
+                with name_optimizer_errors(optimizer):
                     count = min(left, population(searcher))
                 ask_score_tell(searcher, score, journal, count)
-            with its_own_failures(optimizer):
+            with name_optimizer_errors(optimizer):
                 recommended = searcher.provide_recommendation().value
         except StopSearch:
             return journal.finish_early(algorithm_name(searcher))
@@ -95,7 +95,7 @@ def ask_score_tell(
         SearchBrokeError: the optimizer failed.
         InvalidJobError: the record is of another search.
     """
-    with its_own_failures(searcher.name):
+    with name_optimizer_errors(searcher.name):
         candidates = [searcher.ask() for _ in range(count)]
     tried = [tuple(map(float, candidate.value)) for candidate in candidates]
     known = [journal.known_loss(weights, ahead) for ahead, weights in enumerate(tried)]
@@ -104,7 +104,7 @@ def ask_score_tell(
         losses = list(score(tried))
     for candidate, weights, loss in zip(candidates, tried, losses, strict=True):
         journal.note(weights, loss)
-        with its_own_failures(searcher.name):
+        with name_optimizer_errors(searcher.name):
             searcher.tell(candidate, finite_or_penalty(loss))
 
 
@@ -125,7 +125,7 @@ def population(searcher: Any) -> int:
 
 
 @contextmanager
-def its_own_failures(optimizer: str) -> Iterator[None]:
+def name_optimizer_errors(optimizer: str) -> Iterator[None]:
     """Turn any error inside into a SearchBrokeError that names the optimizer.
 
     With numpy 2, several optimizers of nevergrad fail in some dimensions.
@@ -145,7 +145,7 @@ def algorithm_name(searcher: Any) -> str:
 
 
 @contextmanager
-def quietly_ended(searcher: Any) -> Iterator[None]:
+def stop_optimizer_threads(searcher: Any) -> Iterator[None]:
     """Silence warnings inside, and stop the optimizer's own threads on exit.
 
     nevergrad runs COBYLA in a thread that waits for the next loss. After an error no loss comes, and

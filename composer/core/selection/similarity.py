@@ -85,7 +85,7 @@ def hidden_states(base: FrozenBaseModel, windows: Sequence[Sequence[int]]) -> tu
         "input_ids": pad_rows(windows, base.tokenizer.pad_token_id).to(device),
         "attention_mask": mask.to(device),
     }
-    with base.using({}, 1):
+    with base.with_adapters({}, 1):
         if base.is_encoder_decoder:
             states = base.model.get_encoder()(**inputs).last_hidden_state
         else:

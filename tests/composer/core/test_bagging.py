@@ -12,10 +12,10 @@ from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
 from composer.core.search import bagging
 from composer.core.search.bagging_by_layer import (
-    freed_by_layer,
+    choose_weights_by_layer,
+    fit_by_layer,
     planned_auto_steps,
     search_auto,
-    whole_or_freed,
 )
 from composer.core.search.journal import Journal
 from composer.core.spec.examples import Example
@@ -113,7 +113,7 @@ def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
     method = Auto(exact.stack)
     whole = bagging.FoldFits(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
     steps = []
-    freed = freed_by_layer(scorer, method, Journal(steps.append), whole)
+    freed = fit_by_layer(scorer, method, Journal(steps.append), whole)
     assert steps[0].weights == tuple(method.spread(whole.weights)[0].tolist())
     by_layer = method.by_layer(freed.weights[0].tolist())
     assert by_layer[:, [1, 3]].abs().max() == 0
@@ -130,8 +130,8 @@ def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, mon
     freed = bagging.FoldFits(
         torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown
     )
-    monkeypatch.setattr("composer.core.search.bagging_by_layer.freed_by_layer", lambda *_: freed)
-    _, moves = whole_or_freed(scorer, method, journal(), whole)
+    monkeypatch.setattr("composer.core.search.bagging_by_layer.fit_by_layer", lambda *_: freed)
+    _, moves = choose_weights_by_layer(scorer, method, journal(), whole)
     assert moves.endswith(taken)
 
 

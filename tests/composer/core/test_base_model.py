@@ -12,7 +12,7 @@ def test_a_small_base_computes_on_one_thread_and_gives_the_others_back(tmp_path,
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with FrozenBaseModel.load(make_base(tmp_path)).threads_that_pay():
+        with FrozenBaseModel.load(make_base(tmp_path)).single_thread_if_small():
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == 3
     finally:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from composer.core.evaluation.baselines import loss_with_others_shown, what_they_taught
+from composer.core.evaluation.baselines import in_context_note, loss_with_others_shown
 from composer.core.evaluation.in_context_prompts import prompt_forms
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.spec.examples import read_examples
@@ -24,5 +24,5 @@ def test_the_demo_world_s_base_is_said_never_to_have_learnt_to_use_examples(base
 
 
 def test_a_base_that_uses_examples_is_not_blamed():
-    assert what_they_taught(shown=0.8, alone=2.1) == ""
-    assert "raise its loss on yours by 0.3 to 0.80" in what_they_taught(shown=0.8, alone=0.5)
+    assert in_context_note(shown=0.8, alone=2.1) == ""
+    assert "raise its loss on yours by 0.3 to 0.80" in in_context_note(shown=0.8, alone=0.5)

@@ -5,7 +5,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.accounts.selectors import namespace_by_name, staff_user
-from hub_site.accounts.services import organisation_create
+from hub_site.accounts.services import organization_create
 from hub_site.common.errors import Refusal
 from modules_registry.importing import runner
 from modules_registry.importing.lorahub import AUTHOR, BASE, is_module
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             wanted = sources[: options["limit"] or None]
             job = import_request(
                 owner=owner,
-                namespace=namespace_by_name(namespace) or organisation_create(founder=owner, name=namespace),
+                namespace=namespace_by_name(namespace) or organization_create(founder=owner, name=namespace),
                 sources=wanted,
                 base=base,
                 endpoint=endpoint,
