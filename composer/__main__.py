@@ -24,7 +24,7 @@ from composer.library.job_folder import (
     fetch_sources,
     require_writable,
 )
-from composer.library.progress import START_OF_LINE, progress_line, say_stage
+from composer.library.progress import START_OF_LINE, progress_line, say_stage, say_warning
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
@@ -159,6 +159,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         examples_file=arguments.examples,
         template=arguments.template,
         max_new_tokens=arguments.max_new_tokens,
+        warn=say_warning,
     )
     tell({"event": "done"})
     print(json.dumps(figures))

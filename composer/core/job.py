@@ -178,6 +178,9 @@ class CompositionRun:
             self.base.hook(layer.path for layer in self.everything.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
+        self.warnings = self._warnings()
+        for text in self.warnings:
+            self.emit({"event": "warning", "text": text})
 
     def screen(self) -> None:
         """Score the base model alone and, as far as needed, each module alone; then choose the modules."""
@@ -315,6 +318,7 @@ class CompositionRun:
             "export": report.export_row(self.checked, is_recomputed=self.is_recomputed),
             "base": {"name": job.base_name, "revision": job.base_revision},
             "template": job.template,
+            "warnings": self.warnings,
             "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
@@ -341,6 +345,12 @@ class CompositionRun:
         (out / "report.json").write_text(text, encoding="utf-8")
 
     # --- parts of the stages --------------------------------------------------
+
+    def _warnings(self) -> list[str]:
+        """Return what may spoil the result though the job can be done."""
+        if {source.template for source in self.fitting} == {self.job.template}:
+            return []  # the modules were trained with it
+        return [text for text in [self.base.template_warning()] if text]
 
     def _screening(self) -> Screening:
         """Return the screening, with the losses that earlier runs found."""

@@ -42,6 +42,14 @@ def say_stage(event: dict[str, Any]) -> None:
     """Write a line for each stage: for a log or a pipe, where no line can be drawn anew."""
     if event["event"] == "stage":
         print(event["text"], file=sys.stderr, flush=True)
+    elif event["event"] == "warning":
+        say_warning(event["text"])
+
+
+def say_warning(sentence: str) -> None:
+    """Write a line that stays; on a terminal the progress goes on below it."""
+    begin = START_OF_LINE if sys.stderr.isatty() else ""
+    print(f"{begin}composer: warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def progress_line() -> OnEvent:
@@ -54,6 +62,8 @@ def progress_line() -> OnEvent:
             stage = event["text"]
             done.clear()
             redraw(stage)
+        elif event["event"] == "warning":
+            say_warning(event["text"])
         elif parts := parts_done(event):
             done.update(parts)
             redraw(f"{stage}: {len(done)} done")
@@ -82,6 +92,8 @@ def notebook_bar() -> OnEvent:
             bar.set_postfix_str("", refresh=False)
             bar.set_description_str(event["text"], refresh=False)
             advance(bar, 0, None)
+        elif event["event"] == "warning":
+            bar.write(event["text"])
         elif parts := parts_done(event):
             done.update(parts)
             advance(bar, len(done), event.get("of"))

@@ -10,7 +10,7 @@ from composer.models import Composition, CompositionEvent, ScreenedLoss, SearchS
 from hub_site.jobs import leases
 
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
-KINDS_KEPT = frozenset({"stage", "alone", "step", "adapter", "baseline"})
+KINDS_KEPT = frozenset({"stage", "warning", "alone", "step", "adapter", "baseline"})
 
 
 @transaction.atomic

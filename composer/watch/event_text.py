@@ -70,6 +70,7 @@ def measurement_text(row: Mapping[str, Any]) -> str:
 
 TEXT_BY_KIND = {
     "stage": stage_text,
+    "warning": lambda event: str(event.detail["text"]),
     "alone": screening_text,
     "step": step_text,
     "adapter": adapter_text,

@@ -183,6 +183,12 @@ def test_the_tokens_of_a_question_are_held_against_those_of_the_examples_in_the_
     assert "it would be 60, 10.0 times as many" in page
 
 
+def test_a_warning_of_the_report_is_on_its_page_once(done, page_of):
+    sentence = "The template '{input}' puts no white space between prompt and answer."
+    page = page_of(changed(done(), warnings=[sentence]))
+    assert page.count("puts no white space between prompt and answer") == 1
+
+
 def test_stages_stand_in_the_order_they_ran_whatever_the_database_makes_of_it(done, page_of):
     seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "export": 4.0, "evaluate": 5.0}
     composition = changed(done(), seconds=seconds)

@@ -9,7 +9,9 @@ import pytest
 from django.db import connection
 
 from composer.models import Composition, CompositionEvent
+from composer.run.events import store_events
 from composer.services import composition_delete, composition_stop
+from composer.watch.event_text import event_json
 from hub_site.accounts.services import token_create
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases
@@ -50,6 +52,12 @@ def tell(composition: Composition, *steps: int) -> None:
             for step in steps
         ],
     )
+
+
+def test_a_warning_is_kept_and_said_in_its_own_words(running):
+    store_events(running, [{"event": "warning", "text": "The template glues."}])
+    (event,) = CompositionEvent.objects.filter(job=running, kind="warning")
+    assert event_json(event)["said"] == "The template glues."
 
 
 class Stream:

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ def evaluate_adapter(
     examples_file: Path,
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float | int]:
     """Measure a base model on examples, with or without an adapter.
 
@@ -36,6 +37,7 @@ def evaluate_adapter(
         examples_file: lines of {"input": …, "output": …}.
         template: of the prompts.
         max_new_tokens: the most tokens of one answer.
+        warn: called if the template may spoil the figures.
 
     Returns:
         n; exact_match_percent and reference_match_percent (as the released LoraHub counts), both of greedy
@@ -51,6 +53,8 @@ def evaluate_adapter(
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
     model = FrozenBaseModel.load(base.folder, template, name=base.name)
+    if text := model.template_warning():
+        warn(text)
     require_prompts_fit(model, examples)
     adapters: Adapters = {}
     if adapter is not None:

@@ -44,7 +44,7 @@ from composer.core.spec.errors import (
     MismatchedModulesError,
 )
 from composer.core.spec.examples import Example
-from composer.core.spec.templates import CHAT, INPUT, fill_template
+from composer.core.spec.templates import CHAT, INPUT, fill_template, warning_of_gluing
 
 MAX_TOKENS = 2048  # of one text; LoraHub's code truncates there, and this one refuses the text
 # A base with fewer parameters is small. A whole run of a base of 1 M parameters took 4.0 s on one thread and
@@ -489,6 +489,10 @@ class FrozenBaseModel:
         T5 has no limit of its own, so MAX_TOKENS holds for it.
         """
         return min(MAX_TOKENS, int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS))
+
+    def template_warning(self) -> str:
+        """Return a warning if the template glues prompt and answer together, else the empty text."""
+        return "" if self.is_encoder_decoder else warning_of_gluing(self.template, has_chat=self.has_chat)
 
     # --- scores ---------------------------------------------------------------
 

@@ -32,6 +32,22 @@ def shared_template(templates: Iterable[str | None]) -> str:
     return only or INPUT
 
 
+def warning_of_gluing(template: str, *, has_chat: bool) -> str:
+    """Return a warning if nothing parts prompt and answer for a decoder-only base, else the empty text.
+
+    Args:
+        template: of the prompts.
+        has_chat: whether the base model has a chat template, which would be the better choice.
+    """
+    if template == CHAT or template[-1:].isspace():
+        return ""
+    instead = repr(CHAT) if has_chat else f"{template!r} and a line break"
+    return (
+        f"The template {template!r} puts no white space between prompt and answer, so this base reads both "
+        f"as one word. Unless the modules were trained that way, use the template {instead}."
+    )
+
+
 def fill_template(template: str, text: str) -> str:
     """Return the prompt: the template with every {input} replaced by the text.
 

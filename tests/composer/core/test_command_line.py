@@ -118,6 +118,31 @@ def test_in_a_log_each_stage_is_a_line(asked, capsys):
     assert all(line.strip() and line.isprintable() for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("kind", "template", "is_warned"),
+    [
+        ("llama", "{input}", True),
+        ("llama", "{input}\n", False),
+        ("t5", "{input}", False),
+    ],
+)
+def test_a_template_that_glues_prompt_and_answer_is_warned_of_on_the_command_line(
+    tmp_path, asked, capsys, kind, template, is_warned
+):
+    job = make_job(tmp_path / kind, kind=kind)
+    asked |= {"--base": [str(job / "base")], "--modules": [str(job / "modules/0")], "--template": [template]}
+    asked |= {"--budget": ["4"], "--method": ["lorahub"], "--baselines": ["none"]}
+    assert main(arguments("compose", asked)) == 0
+    assert (
+        "composer: warning: The template '{input}' puts no white space" in capsys.readouterr().err
+    ) == is_warned
+    scored = {option: asked[option] for option in ("--base", "--examples", "--template")}
+    assert main(arguments("evaluate", scored)) == 0
+    told = capsys.readouterr()
+    assert ("composer: warning: The template '{input}' puts no white space" in told.err) == is_warned
+    assert json.loads(told.out)["n"] == len(EXAMPLES)
+
+
 def on_a_terminal(arguments, columns, typed=None):
     """(the bytes it drew, exit status) of the command in a process with a terminal of its own.
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 from composer.core.evaluation.cross_validation import losses_of_parts
-from composer.core.job import CompositionRun
+from composer.core.job import CompositionRun, run
 from composer.core.methods.base import single_modules
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import token_mean
@@ -169,3 +169,44 @@ def test_a_chat_template_that_does_not_work_is_refused_with_a_sentence(tmp_path,
     base = FrozenBaseModel.load(with_chat(make_base(tmp_path), broken), "chat")
     with pytest.raises(BaseModelError, match="chat template does not work"):
         base.prompt("cat")
+
+
+# --- a template that glues prompt and answer together -------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize(
+    ("template", "is_warned"),
+    [("{input}", True), ("say\n{input}:", True), ("{input}\n", False), ("say {input}: ", False)],
+)
+def test_a_template_that_glues_prompt_and_answer_is_warned_of_with_the_one_to_use(
+    tmp_path, kind, template, is_warned
+):
+    base = FrozenBaseModel.load(make_base(tmp_path, kind), template)
+    warning = base.template_warning()
+    assert bool(warning) == is_warned
+    assert warning.isprintable()  # one line of a terminal
+    assert not is_warned or warning.endswith(f"use the template {template!r} and a line break.")
+    chatty = FrozenBaseModel.load(make_base(tmp_path, kind), template)
+    chatty.tokenizer.chat_template = CHAT_TEMPLATE
+    assert not is_warned or chatty.template_warning().endswith("use the template 'chat'.")
+
+
+def test_neither_a_chat_nor_an_encoder_decoder_is_warned_of(tmp_path):
+    assert FrozenBaseModel.load(make_base(tmp_path / "t5"), "{input}").template_warning() == ""
+    base = FrozenBaseModel.load(make_base(tmp_path / "llama", "llama"), "chat")
+    base.tokenizer.chat_template = CHAT_TEMPLATE
+    assert base.template_warning() == ""
+
+
+@pytest.mark.parametrize(("own", "is_warned"), [(None, True), ("{input}", False), (OWN, True)])
+def test_events_and_report_hold_the_warning_unless_the_modules_were_trained_so(tmp_path, own, is_warned):
+    job = make_job(tmp_path, kind="llama", n_modules=1, held_out=False, baselines="none", budget=2)
+    description = json.loads((job / "job.json").read_text()) | {"template": "{input}", "method": "lorahub"}
+    description["modules"][0] |= {"template": own} if own else {}
+    (job / "job.json").write_text(json.dumps(description))
+    events = []
+    run(job, events.append)
+    told = [event["text"] for event in events if event["event"] == "warning"]
+    assert bool(told) == is_warned
+    assert json.loads((job / "out" / "report.json").read_text())["warnings"] == told
