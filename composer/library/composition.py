@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from composer.core.modules.sources import Source
+from composer.core.modules.sources import Source, hub_address
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 
@@ -135,7 +135,7 @@ class Composition:
         """
         from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
+        api = HfApi(endpoint=hub_address(), token=token)
         repository = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repository.repo_id,

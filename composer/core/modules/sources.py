@@ -115,6 +115,11 @@ def repository(reference: str) -> tuple[str, str | None]:
     return match["id"], match["revision"]
 
 
+def hub_address() -> str:
+    """Return the Hub of whoever calls: HF_ENDPOINT, or huggingface.co."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
 def download_source(reference: str, files: Sequence[str], *, shows_progress: bool = False) -> Source:
     """Return a snapshot of a repository, from the local cache if it is already there.
 
@@ -138,7 +143,7 @@ def download_source(reference: str, files: Sequence[str], *, shows_progress: boo
         RevisionNotFoundError,
     )
 
-    where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    where = hub_address()
     try:
         folder = snapshot_download(
             name,

@@ -91,7 +91,7 @@ def test_a_hostile_adapter_is_told_and_the_base_answers_the_next_as_before(
 ):
     """Past the gate, straight into the child: what could come if the gate had a hole."""
     before = texts(answered("upper"))
-    with room.taken(room.keys()[0], lambda: None) as loaded_base:
+    with room.hold_base(room.keys()[0], lambda: None) as loaded_base:
         told = loaded_base.ask(Question(": drill", "{input}", "mallory/x", 8, 5.0, put_hostile), lambda: None)
         loaded_base.wait_until_unchanged(lambda: None)
     assert (told["event"], told["code"]) == ("declined", "module_unreadable")

@@ -136,11 +136,11 @@ def test_whoever_waits_can_end_the_wait(loaded_base):
 def test_the_least_recently_asked_base_leaves_for_a_third(loaded_bases):
     pids = {}
     for key in ("one", "two", "one", "three"):
-        with loaded_bases.taken(key, nothing) as loaded_base:
+        with loaded_bases.hold_base(key, nothing) as loaded_base:
             pids[key] = asked(loaded_base, "cat").split()[0]
     assert loaded_bases.keys() == ["one", "three"]
     assert not Path(f"/proc/{pids['two']}").exists()
-    with loaded_bases.taken("one", nothing) as loaded_base:
+    with loaded_bases.hold_base("one", nothing) as loaded_base:
         assert asked(loaded_base, "cat").split()[:2] == [pids["one"], "3"]
 
 
@@ -148,11 +148,11 @@ def test_a_base_is_asked_by_one_at_a_time(loaded_bases):
     entered = threading.Event()
 
     def second() -> None:
-        with loaded_bases.taken("one", nothing):
+        with loaded_bases.hold_base("one", nothing):
             entered.set()
 
     thread = threading.Thread(target=second)
-    with loaded_bases.taken("one", nothing):
+    with loaded_bases.hold_base("one", nothing):
         thread.start()
         assert not loaded_bases.is_free("one")
         assert loaded_bases.is_free("two")
@@ -162,9 +162,9 @@ def test_a_base_is_asked_by_one_at_a_time(loaded_bases):
 
 
 def test_a_base_that_is_being_asked_never_leaves_for_another(loaded_bases):
-    with loaded_bases.taken("one", nothing), loaded_bases.taken("two", nothing):
+    with loaded_bases.hold_base("one", nothing), loaded_bases.hold_base("two", nothing):
         assert not loaded_bases.is_free("three")
-        with pytest.raises(Stopping), loaded_bases.taken("three", stop_waiting):
+        with pytest.raises(Stopping), loaded_bases.hold_base("three", stop_waiting):
             pass
     assert loaded_bases.keys() == ["one", "two"]
 
