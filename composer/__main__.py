@@ -16,6 +16,7 @@ from typing import NoReturn
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import require_disjoint
+from composer.core.spec.verdict_rule import verdict_texts
 from composer.library.job_folder import (
     ExampleFiles,
     Options,
@@ -141,7 +142,7 @@ def compose(arguments: argparse.Namespace) -> None:
         tell,
     )
     verdict = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["verdict"]
-    print(verdict["text"])
+    print("\n".join(verdict_texts(verdict)))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from composer.core.evaluation.export import (
     write_adapter,
     write_card,
 )
+from composer.core.evaluation.quality import quality_left_out, quality_on_held_out
 from composer.core.evaluation.scoring import require_prompts_fit
 from composer.core.evaluation.verdict import (
     LeftOutLosses,
@@ -71,6 +72,7 @@ from composer.core.spec.job_spec import JobSpec, read_job_spec
 from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
+from composer.core.spec.verdict_rule import BASELINE_NAMES, Quality, question_tokens
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
@@ -327,7 +329,7 @@ class CompositionRun:
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
             "objective_value": self.objective_value,
             "baselines": [self.rows[baseline.key] for baseline in (*self.baselines, self.composed)],
-            "verdict": {"decision": self.verdict.decision, "text": self.verdict.text},
+            "verdict": self._verdict_row(),
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
             "candidates_scored": scorer.candidates_scored,
@@ -507,6 +509,27 @@ class CompositionRun:
             return self.verdict_from_shots()
         answers = {r.key: r.answers for r in (*self.baselines, self.composed) if r.answers is not None}
         return verdict_on_held_out(answers, self.held_out, self._best_name())
+
+    def _verdict_row(self) -> dict[str, Any]:
+        """Return the verdict as in report.json, with the quality of what it advises and the tokens."""
+        tokens = {key: row["prompt_tokens"] for key, row in self.rows.items()}
+        quality, cost = self._quality(), question_tokens(tokens, self.verdict.advised)
+        return {
+            **asdict(self.verdict),
+            "quality": quality and asdict(quality),
+            "tokens": cost and asdict(cost),
+        }
+
+    def _quality(self) -> Quality | None:
+        """Return how good the advised row is by itself, or else the composition; None if nothing tells."""
+        key = self.verdict.advised or "composed"
+        judged = next(row for row in (*self.baselines, self.composed) if row.key == key)
+        names = {**BASELINE_NAMES, "composed": "the composition", "best_single": self._best_name()}
+        if judged.answers is not None:
+            return quality_on_held_out(key, names[key], judged.answers, self.held_out)
+        if judged.left_out is not None and len(self.examples) > 1:
+            return quality_left_out(key, names[key], judged.left_out)
+        return None
 
     def verdict_from_shots(self) -> Verdict:
         """Return the verdict by the left-out losses of the examples alone."""

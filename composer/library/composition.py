@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import weakref
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.core.modules.sources import Source, hub_address
+from composer.core.spec.verdict_rule import Quality, QuestionTokens, verdict_texts
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 
@@ -27,14 +28,20 @@ class Verdict:
     Attributes:
         decision: use, single, train, none or unmeasured; docs/core/report.md says what each means.
         text: the decision in words, with the figures that it rests on.
+        advised: the key of the row of the report that is advised; None if there is none.
+        quality: how good that is by itself, or else the composition; None if it was not measured.
+        tokens: what a question costs, with the adapter and with the examples in the prompt; None if unknown.
     """
 
     decision: str
     text: str
+    advised: str | None
+    quality: Quality | None
+    tokens: QuestionTokens | None
 
     def __str__(self) -> str:
-        """Return the text."""
-        return self.text
+        """Return the text, and in lines of their own those of the quality and of the tokens."""
+        return "\n".join(verdict_texts(asdict(self)))
 
 
 class Composition:
@@ -80,7 +87,15 @@ class Composition:
     @property
     def verdict(self) -> Verdict:
         """Return whether to use it: the decision and its reason."""
-        return Verdict(**self.report["verdict"])
+        row = self.report["verdict"]
+        quality, tokens = row["quality"], row["tokens"]
+        return Verdict(
+            row["decision"],
+            row["text"],
+            row["advised"],
+            quality and Quality(**quality | {"interval_percent": tuple(quality["interval_percent"])}),
+            tokens and QuestionTokens(**tokens),
+        )
 
     @property
     def predictions(self) -> list[dict[str, Any]]:

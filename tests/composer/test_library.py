@@ -117,7 +117,11 @@ def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys
     assert list(made.weights) == ["m0", "m1", "m2"]
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (made.folder / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
-    assert str(made.verdict) == report["verdict"]["text"] == capsys.readouterr().out.strip()
+    told = report["verdict"]
+    words = "\n".join([told["text"], told["quality"]["text"], told["tokens"]["text"]])
+    assert str(made.verdict) == words == capsys.readouterr().out.strip()
+    assert made.verdict.quality.level == told["quality"]["level"]
+    assert made.verdict.tokens.in_context > made.verdict.tokens.adapter
     assert made.verdict.decision == report["verdict"]["decision"]
     assert made.losses["composed"] == report["few_shot_loss_nats"]
     assert set(made.losses) >= {"zero_shot", "best_single", "uniform", "composed"}

@@ -17,7 +17,7 @@ from composer.core.evaluation.verdict import LeftOutLosses
 from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel, TokenBatch
-from composer.core.model.gradient import loss_and_gradient
+from composer.core.model.gradient import nats_and_gradient
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import Layer, ModuleStack
 from composer.core.search.bagging import DEFAULTS, FoldFits, fold_masks
@@ -160,6 +160,7 @@ class BaselineComparison:
             self.answers(single_modules(alone, [0]), template),
             self.screened,
             self.best_left_out,
+            self.prompt_tokens(template),
         )
 
     def measure_adapters(
@@ -184,8 +185,24 @@ class BaselineComparison:
         loss = float(token_mean(nats, self.scorer.label_tokens))
         left_out = left_out_of(nats, self.scorer.label_tokens) if unfitted else None
         return BaselineResult(
-            *named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out
+            *named,
+            loss if math.isfinite(loss) else None,
+            self.answers(adapters),
+            cost,
+            left_out,
+            self.prompt_tokens(),
         )
+
+    def prompt_tokens(self, template: str | None = None) -> float:
+        """Return the mean length of a question's prompt in tokens; None is the template of the composition.
+
+        Without held-out examples it is the length of the first example's prompt.
+        """
+        questions, base = self.questions, self.scorer.base
+        if questions is not None and template is None:
+            return mean_length(base, questions.prompts)
+        inputs = questions.inputs if questions is not None else (self.examples[0].input,)
+        return mean_length(base, [base.prompt(text, template) for text in inputs])
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """Return the answers of one candidate to the held-out examples; None if there are none.
@@ -354,7 +371,7 @@ def train_loras(
     adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
     for step in range(LORA_STEPS):
         adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        _, gradients = loss_and_gradient(base, batch, trained, loras, train_mask)
+        _, gradients = nats_and_gradient(base, batch, trained, loras, train_mask)
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (P,)
         for factor, gradient in zip(trained, gradients, strict=True):
             factor.grad = gradient / norms.clamp(min=1.0).view(-1, 1, 1)

@@ -27,10 +27,13 @@ class Verdict:
         decision: `use` the composition, take a `single` module, `train` a LoRA, or `none` of these.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
+        advised: the key of the row that the reader should use; None if no row is better than the base alone,
+            or if nothing was compared.
     """
 
     decision: str
     text: str
+    advised: str | None = None
 
 
 def sign_test(n_better: int, n_worse: int) -> float:
@@ -87,7 +90,7 @@ def verdict_on_held_out(
         + "."
     )
     if is_to_use(baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
-        return Verdict("use", f"Use the composition. {figures}")
+        return Verdict("use", f"Use the composition. {figures}", "composed")
     best = max(baselines, key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
@@ -116,12 +119,12 @@ def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str)
     The decision is `train` for a trained LoRA, `single` for the best single module, else `none`.
     """
     if best == "lora_on_shots":
-        return Verdict("train", f"Train a LoRA instead: it {reason}. {figures}")
+        return Verdict("train", f"Train a LoRA instead: it {reason}. {figures}", best)
     if best == "best_single":
-        return Verdict("single", f"Use {single_name} by itself: it {reason}. {figures}")
+        return Verdict("single", f"Use {single_name} by itself: it {reason}. {figures}", best)
     if best == "uniform":
-        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
-    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
+        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {reason}. {figures}", best)
+    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {reason}. {figures}", best)
 
 
 def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
@@ -166,6 +169,11 @@ class LeftOutLosses:
     def chances(self) -> tuple[float, ...]:
         """Return (n,) probabilities, 0 to 1: the geometric mean over each example's label tokens."""
         return tuple(math.exp(-x / n) for x, n in zip(self.nats, self.label_tokens, strict=True))
+
+    @property
+    def whole_chances(self) -> tuple[float, ...]:
+        """Return (n,) probabilities, 0 to 1, of each whole output."""
+        return tuple(math.exp(-x) for x in self.nats)
 
 
 def mean_interval(values: Sequence[float], level: float) -> tuple[float, float]:
@@ -247,7 +255,7 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         "So few examples tell little: add held-out examples to know how often it is right."
     )
     if is_to_use(baselines, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
-        return Verdict("use", f"The composition looks useful. {figures}")
+        return Verdict("use", f"The composition looks useful. {figures}", "composed")
     if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
     reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"
