@@ -141,8 +141,11 @@ def compose(arguments: argparse.Namespace) -> None:
         partial(fetch_sources, arguments.base, arguments.modules, tell),
         tell,
     )
-    verdict = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["verdict"]
-    print("\n".join(verdict_texts(verdict)))
+    report = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))
+    print("\n".join(verdict_texts(report["verdict"])))
+    for row in report["baselines"]:
+        if row["adapter"] and row["key"] == report["verdict"]["advised"]:
+            print(f"Its adapter is in {arguments.out / row['adapter']}.")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ from composer.core.evaluation.baselines import (
     left_out_of,
     lora_left_out,
     mean_length,
+    with_adapter_at,
 )
 from composer.core.evaluation.cross_validation import CrossValidation, losses_of_parts
 from composer.core.evaluation.export import (
@@ -43,6 +44,7 @@ from composer.core.evaluation.export import (
     loaded_by_peft,
     write_adapter,
     write_card,
+    write_trained_card,
 )
 from composer.core.evaluation.quality import quality_left_out, quality_on_held_out
 from composer.core.evaluation.scoring import require_prompts_fit
@@ -287,7 +289,8 @@ class CompositionRun:
             self._tell_row(self.composed)
             self.baselines = []
             if self.job.baselines != "none":
-                for baseline in self._comparison(questions, single_left_out).measure_all():
+                for measured in self._comparison(questions, single_left_out).measure_all():
+                    baseline = self._written(measured, out)
                     self.baselines.append(baseline)
                     self._tell_row(baseline)
             self.verdict = self._verdict()
@@ -475,7 +478,26 @@ class CompositionRun:
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
+            lora=self.lora,
+            training_budget=0 if self.found.stopped else self.job.budget,
+            fold_loras=lambda: map(self.method.lora, self.found.fold_weights),
+            folds_choose_alike=self.cross_validation.chooses_alike(self.kept),
         )
+
+    def _written(self, baseline: BaselineResult, out: Path) -> BaselineResult:
+        """Write the adapter of a baseline that has one into a folder of its own within `out`."""
+        if baseline.lora is None:
+            return baseline
+        folder = f"{choices.ADAPTERS_FOLDER}/{baseline.key}"
+        write_adapter(baseline.lora, self.base, self.job.base_name, out / folder)
+        write_trained_card(
+            out / folder,
+            title=baseline.label,
+            base_name=self.job.base_name,
+            n_examples=len(self.examples),
+            detail=baseline.detail,
+        )
+        return with_adapter_at(baseline, folder)
 
     def _tell_row(self, baseline: BaselineResult) -> None:
         row = self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)
@@ -543,8 +565,7 @@ class CompositionRun:
         if known["composed"] is None:
             known["composed"], known["best_single"] = self._judged_without_each()
         if known.get("lora_on_shots") is None:
-            rank = self.stack.usual_rank
-            trained = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
+            trained = lora_left_out(self.scorer, self.stack, seed=self.job.seed)
             known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
         return {key: left_out for key, left_out in known.items() if left_out is not None}
 

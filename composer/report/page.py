@@ -183,6 +183,7 @@ def baseline_row(row: Mapping[str, Any]) -> ViewRow:
         "loss": row["few_shot_loss_nats"],
         "left_out_loss": row.get("left_out_loss_nats"),
         "prompt_tokens": row.get("prompt_tokens"),
+        "has_adapter": bool(row.get("adapter")),
         "cost": row.get("cost"),
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 from composer.core.spec.metrics import count_noun
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
+    COMPOSITIONS,
     FAR_LEFT_OUT,
     LUCK_LEVEL,
     SURE_LEFT_OUT,
@@ -17,6 +18,7 @@ from composer.core.spec.verdict_rule import (
 BaselineRow = Mapping[str, Any]
 DECISIONS = {
     "use": ("success", "Use it"),
+    "tune": ("success", "Tune it, then use it"),
     "single": ("warning", "Take the single module"),
     "train": ("warning", "Train a LoRA instead"),
     "none": ("warning", "No gain"),
@@ -28,7 +30,12 @@ QUALITIES = {  # badge, icon and label of a level
     "weak": ("warning", "triangle-alert", "Weak by itself"),
 }
 BEST_BUT_WEAK = ("warning", "Best of all, but weak")
-ADVISED = {"use": "composed", "single": "best_single", "train": "lora_on_shots"}  # rows, by decision
+ADVISED = {  # rows, by decision
+    "use": "composed",
+    "tune": "tuned",
+    "single": "best_single",
+    "train": "lora_on_shots",
+}
 BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 
 
@@ -44,6 +51,7 @@ def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "sentence": verdict_sentence(report),
         "certainty": " ".join(certainty(report)),
         "text": report["verdict"]["text"],
+        "advised_adapter": advised_adapter(report),
         "quality": quality_view(report),
         "tokens": tokens.text if tokens else "",
     }
@@ -54,6 +62,13 @@ def verdict_badge(decision: str, level: str | None) -> tuple[str, str]:
     if decision == "use" and level == "weak":
         return BEST_BUT_WEAK
     return DECISIONS.get(decision, ("quiet", "Verdict"))
+
+
+def advised_adapter(report: Mapping[str, Any]) -> dict[str, str] | None:
+    """The baseline that is advised and has an adapter to download: its key and label; else None."""
+    advised = report["verdict"].get("advised")
+    row = rows_by_key(report).get(advised) if advised else None
+    return {"key": row["key"], "label": row["label"]} if row and row.get("adapter") else None
 
 
 def quality_level(report: Mapping[str, Any]) -> str | None:
@@ -83,7 +98,8 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
     rows = rows_by_key(report)
     baselines = [key for key in BASELINE_NAMES if key in rows]
     if is_on_held_out(report):
-        best = max(baselines, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        answered = [key for key in baselines if rows[key]["held_out_exact_match_percent"] is not None]
+        best = max(answered, key=lambda key: rows[key]["held_out_exact_match_percent"])
         return held_out_sentence(report, rows, best)
     measured = [key for key in baselines if rows[key].get("left_out_loss_nats") is not None]
     if is_judged_left_out(report) and measured:
@@ -130,6 +146,8 @@ def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") ->
 
 
 def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
+    if decision == "tune":
+        return "Use the composition tuned on your examples"
     if decision == "single":
         return f"Use {rows['best_single']['detail']} by itself"
     return "Train a LoRA on your examples instead"
@@ -160,11 +178,16 @@ def interval_text(row: BaselineRow) -> str:
 
 def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
-    others = sum(row["key"] in BASELINE_NAMES and row["key"] != "uniform" for row in report["baselines"])
+    others = sum(row["key"] in BASELINE_NAMES.keys() - COMPOSITIONS for row in report["baselines"])
     if is_on_held_out(report):
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
-        if report["verdict"]["decision"] == "use":
+        if report["verdict"]["decision"] == "tune":
+            yield (
+                f"It is right more often than the composition and each of the {others} others that are no "
+                f"composition, beyond luck by {BEYOND_LUCK}."
+            )
+        elif report["verdict"]["decision"] == "use":
             yield (
                 f"It is right more often than each of the {others} others that are no composition, "
                 f"beyond luck by {BEYOND_LUCK}."

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.t5 import IGNORED
+from composer.core.spec.metrics import count_noun
 
 # Largest difference of the loss in nats per label token, relative to the loss where that is above 1, and of
 # two logits that may change places, relative to the largest logit. Rounding alone gives about 1e-6 and 1e-2.
@@ -211,6 +212,32 @@ A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(pa
 | module | revision | weight |
 | --- | --- | ---: |
 {rows}
+
+Load it with `PeftModel.from_pretrained(base, folder)`.
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_trained_card(folder: Path, *, title: str, base_name: str, n_examples: int, detail: str) -> None:
+    """Write README.md of an adapter that was trained on the examples.
+
+    Args:
+        folder: of the adapter.
+        title: of the card.
+        base_name: of the base model.
+        n_examples: it was trained on.
+        detail: rank, steps and learning rate.
+    """
+    card = f"""---
+base_model: {json.dumps(base_name)}
+library_name: peft
+tags:
+- lora
+---
+
+# {title}
+
+A LoRA adapter for `{base_name}`, trained on {count_noun(n_examples, "example")}: {detail}.
 
 Load it with `PeftModel.from_pretrained(base, folder)`.
 """

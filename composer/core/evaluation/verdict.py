@@ -12,6 +12,7 @@ from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy, count_noun, is_exact_match
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
+    COMPOSITIONS,
     FAR_LEFT_OUT,
     LUCK_LEVEL,
     SURE_LEFT_OUT,
@@ -24,7 +25,8 @@ class Verdict:
     """The advice of a report.
 
     Attributes:
-        decision: `use` the composition, take a `single` module, `train` a LoRA, or `none` of these.
+        decision: `use` the composition, `tune` it further, take a `single` module, `train` a LoRA, or
+            `none` of these.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
         advised: the key of the row that the reader should use; None if no row is better than the base alone,
@@ -89,9 +91,15 @@ def verdict_on_held_out(
         + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in baselines)
         + "."
     )
-    if is_to_use(baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
+
+    def is_ahead(ours: str, theirs: str) -> bool:
+        return is_surely_better(answers[ours], answers[theirs], examples)
+
+    if is_to_tune(baselines, is_ahead):
+        return Verdict("tune", f"Tune the composition on the examples. {figures}", "tuned")
+    if is_to_use(baselines, is_ahead):
         return Verdict("use", f"Use the composition. {figures}", "composed")
-    best = max(baselines, key=lambda key: percent[key])
+    best = max(without_tuned(baselines), key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
     reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
@@ -110,7 +118,31 @@ def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) ->
     """
     if "uniform" in baselines and is_ahead("uniform", "composed"):
         return False
-    return all(is_ahead("composed", baseline) for baseline in baselines if baseline != "uniform")
+    return is_ahead_of_others("composed", baselines, is_ahead)
+
+
+def is_to_tune(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether the tuned composition is ahead of the composition and of what `is_to_use` asks.
+
+    Tuning costs more, and moves the adapter away from its modules, so it must be surely better.
+
+    Args: as of `is_to_use`.
+    """
+    if "tuned" not in baselines or not is_ahead("tuned", "composed"):
+        return False
+    if "uniform" in baselines and is_ahead("uniform", "tuned"):
+        return False
+    return is_ahead_of_others("tuned", baselines, is_ahead)
+
+
+def is_ahead_of_others(ours: str, baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether `ours` is ahead of every baseline that is no composition."""
+    return all(is_ahead(ours, baseline) for baseline in baselines if baseline not in COMPOSITIONS)
+
+
+def without_tuned(baselines: Sequence[str]) -> list[str]:
+    """Return the baselines that may be advised where neither the composition nor the tuned one is."""
+    return [baseline for baseline in baselines if baseline != "tuned"]
 
 
 def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:
@@ -254,9 +286,16 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )
-    if is_to_use(baselines, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
+
+    def is_ahead(ours: str, theirs: str) -> bool:
+        return is_ahead_left_out(left_out[ours], left_out[theirs])
+
+    if is_to_tune(baselines, is_ahead):
+        return Verdict("tune", f"Tuning the composition looks useful. {figures}", "tuned")
+    if is_to_use(baselines, is_ahead):
         return Verdict("use", f"The composition looks useful. {figures}", "composed")
-    if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
+    best = max(without_tuned(baselines), key=lambda key: chance[key])
+    if best == "zero_shot" or not is_ahead(best, "zero_shot"):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
     reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"
     return verdict_for_baseline(best, reason, figures, single_name)
