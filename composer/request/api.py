@@ -31,7 +31,7 @@ from composer.request.serializers import (
     EstimateSerializer,
     MethodSerializer,
 )
-from composer.request.services import require_default_base
+from composer.request.services import require_base, require_versions
 from composer.task.demo_tasks import demo_task, demo_tasks
 from composer.timing.estimates import Amounts, estimate, queue_now
 from hub_site.accounts.requests import SignedInApiRequest
@@ -56,19 +56,22 @@ REFUSALS = refusals(400, 401, 403)
 
 
 def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
-    serializer = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
+    """What was asked, with the rows of the base and of the modules that it names."""
+    serializer = CompositionRequestSerializer(data=request.data)
     serializer.is_valid(raise_exception=True)
     if serializer.validated_data["method"] not in BUDGET_OF_METHOD:
         message = f"There is no method “{serializer.validated_data['method'][:40]}”. See /api/v1/methods."
         raise Refusal("unknown_method", message, status=400, fields={"method": [message]})
-    return {**serializer.validated_data, "base": serializer.validated_data["base"] or require_default_base()}
+    asked = serializer.validated_data
+    versions = require_versions(asked["modules"], request.user)
+    return {**asked, "base": require_base(asked["base"]), "modules": versions}
 
 
 def n_modules_of(asked: Mapping[str, Any], n_fitting: int) -> int:
     """How many modules take part, as far as that is known before anything is tried."""
     if asked["selection"] == "auto":
         return min(most_for_me(asked["level"]), n_fitting)
-    return len(asked["module_versions"]) or min(MODULES_MAX, n_fitting)
+    return len(asked["modules"]) or min(MODULES_MAX, n_fitting)
 
 
 class EstimateApi(OwnerApi):
@@ -96,9 +99,7 @@ class EstimateApi(OwnerApi):
         body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
         queue = queue_now()
         body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
-        body["left_out"] = [
-            fit.name for fit in compatible.leaking if fit.version not in asked["module_versions"]
-        ]
+        body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
         return Response(EstimateSerializer(body).data)
 
 

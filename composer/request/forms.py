@@ -1,7 +1,6 @@
 """The form behind “Compose for my task”: rows, pastes and files become examples."""
 
 import hashlib
-import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +26,7 @@ from composer.core.spec.choices import (
     MAX_NEW_TOKENS_LIMIT,
     METHODS,
     NEVERGRAD,
+    NEVERGRAD_NAME,
     OBJECTIVES,
     PRECISIONS,
     RANK_LIMIT,
@@ -36,6 +36,7 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example
+from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.request.selectors import find_held_out
 from composer.task.examples import (
     NO_EXAMPLES,
@@ -49,9 +50,7 @@ from composer.task.examples import (
 )
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.models import BaseModel
 
-SEED_MAX = 2**31 - 1
 COUNT_MAX = 9999
 COUNT_DEFAULT = 20  # as the LoraHub paper draws
 SELECTIONS = [
@@ -62,7 +61,6 @@ SELECTIONS = [
     ("chosen", "These, chosen by hand"),
     ("steps", "In steps"),
 ]
-NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)
 ROWS_AT_LEAST = 5
 TAKEN_AS_THEY_ARE = (
     "name", "sentence", "base", "method", "objective", "seed", "rank", "precision", "device",
@@ -181,12 +179,12 @@ class CompositionForm(forms.Form):
 
     form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
     name = forms.CharField(
-        max_length=80,
+        max_length=NAME_MAX,
         required=False,
         label="Name of the task",
         help_text="For your own list. Left out: today's date.",
     )
-    sentence = forms.CharField(max_length=300, required=False, label="What should the adapter do?")
+    sentence = forms.CharField(max_length=SENTENCE_MAX, required=False, label="What should the adapter do?")
     shots = GridField(required=False, label="Examples")
     shots_text = PastedField(
         required=False,
@@ -316,18 +314,6 @@ class CompositionForm(forms.Form):
     def clean_name(self) -> str:
         return self.cleaned_data["name"] or f"Task of {timezone.now():%-d %b %Y}"
 
-    def clean_base(self) -> BaseModel | None:
-        return selectors.base_find(self.cleaned_data["base"])
-
-    def clean_modules(self) -> list[Any]:
-        versions = {
-            name: selectors.version_current(name, self.owner) for name in self.cleaned_data["modules"]
-        }
-        unknown = [name for name, version in versions.items() if version is None]
-        if unknown:
-            raise forms.ValidationError([f"There is no module “{name[:80]}” any more." for name in unknown])
-        return list(versions.values())
-
     def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
         pairs = find_held_out(source, self.owner) if source else []
@@ -353,7 +339,7 @@ class CompositionForm(forms.Form):
         asked["examples"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
         asked["selection"] = selection_asked(cleaned)
-        asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
+        asked["modules"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
         if asked["selection"] == "auto":
             asked["level"] = cleaned["level"]
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
@@ -449,7 +435,5 @@ def submission_key(form_key: str, asked: Mapping[str, Any]) -> str | None:
     """One key per form and content: a double click is one composition, another budget another one."""
     if not form_key:
         return None
-    modules = [version.module_id for version in asked["module_versions"]]  # whichever version is current
-    content = sorted({**asked, "module_versions": modules}.items())
-    digest = hashlib.sha256(repr(content).encode()).hexdigest()
+    digest = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
     return f"{form_key}:{digest[:32]}"

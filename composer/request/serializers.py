@@ -5,7 +5,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from composer import selectors
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -23,10 +22,8 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
+from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
-
-SEED_MAX = 2**31 - 1
-
 
 MODULES_NAMED_MAX = 500
 
@@ -56,9 +53,9 @@ class ExampleSerializer(serializers.Serializer[dict[str, Any]]):
 class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     """What to compose, for which task, how far."""
 
-    name = serializers.CharField(max_length=80, validators=[require_storable])
+    name = serializers.CharField(max_length=NAME_MAX, validators=[require_storable])
     sentence = serializers.CharField(
-        max_length=300, required=False, default="", allow_blank=True, validators=[require_storable]
+        max_length=SENTENCE_MAX, required=False, default="", allow_blank=True, validators=[require_storable]
     )
     base = serializers.CharField(
         required=False, help_text="The base model's name; left out: the one most modules here are made for."
@@ -135,25 +132,11 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         required=False, help_text="Left out: the level's own. See /api/v1/choices."
     )
 
-    def validate_base(self, name: str) -> Any:
-        base = selectors.base_find(name)
-        if base is None:
-            raise serializers.ValidationError(f"The library has no base model “{name[:80]}”.")
-        return base
-
-    def validate_modules(self, names: list[str]) -> list[Any]:
-        versions = {name: selectors.version_current(name, self.context["owner"]) for name in names}
-        unknown = [name for name, version in versions.items() if version is None]
-        if unknown:
-            raise serializers.ValidationError([f"There is no module “{name[:80]}”." for name in unknown[:10]])
-        return list(versions.values())
-
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The arguments of services.composition_request."""
-        asked["module_versions"] = asked.pop("modules")
-        asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
+        asked.setdefault("selection", "chosen" if asked["modules"] else "all")
         if asked["selection"] == "auto":
-            asked["module_versions"] = []
+            asked["modules"] = []
         asked.setdefault("base", None)
         level = asked["level"]
         if asked["method"] in BUDGET_OF_METHOD:  # another one is refused by the service, with those there are

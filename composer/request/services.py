@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, Unpack
 
@@ -24,7 +23,7 @@ from composer.core.spec.templates import require_template
 from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
-from composer.models import Composition, CompositionModule
+from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, CompositionModule
 from composer.models import Example as ExampleRow
 from composer.run.tasks import run_composition
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
@@ -33,15 +32,6 @@ from hub_site.common.errors import Refusal, field_refusal
 from modules_registry.models import BaseModel, Version
 
 UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait
-
-
-NAME_MAX, SENTENCE_MAX = 80, 300  # characters, as the columns have it
-
-
-SEED_MAX = 2**31 - 1
-
-
-NEVERGRAD_SEARCH = re.compile(choices.NEVERGRAD + r"\w{1,60}", re.ASCII)
 
 
 # What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
@@ -92,9 +82,9 @@ def composition_request(
     owner: User,
     name: str,
     sentence: str = "",
-    base: BaseModel | None = None,
+    base: str | None = None,
     selection: str = "all",
-    module_versions: Sequence[Version] = (),
+    modules: Sequence[str] = (),
     level: str = choices.DEFAULT_LEVEL,
     examples: Sequence[Example],
     held_out: Sequence[Example] = (),
@@ -103,17 +93,18 @@ def composition_request(
 ) -> Composition:
     """Store what was asked, with its modules pinned, and queue it once the rows are committed.
 
-    The same key with the same request gives the same row; with another request it is refused. What was
-    left to us is decided only for a new row: the library may have changed since the same was asked before.
+    The same key with the same request gives the same row; with another request it is refused. Names are
+    looked up, and what was left to us is decided, only for a new row: the library may have changed since
+    the same was asked before.
 
     Args:
-        base: none: the one most modules are made for.
+        base: its name; none: the one most modules are made for.
+        modules: their names, where they are chosen by hand.
         selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
     choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
     asked = {
-        "name": name, "sentence": sentence, "base": base and base.name, "selection": selection,
-        "modules": sorted(str(version.module_id) for version in module_versions),
+        "name": name, "sentence": sentence, "base": base, "selection": selection, "modules": sorted(modules),
         "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,
     }  # fmt: skip
     if selection == "auto":  # of anything else the level says nothing
@@ -126,20 +117,21 @@ def composition_request(
     require_examples(examples, held_out)
     unseen = require_unseen(held_out, examples)
     all_examples = [*examples, *held_out]
-    base = base or require_default_base()
+    base_row = require_base(base)
+    versions = require_versions(modules, owner)
     if selection == "auto":
-        compatible = require_fitting(base, choice["method"], all_examples, owner)
-        selection, modules = select_automatically(compatible, level, f"{name} {sentence}", examples)
+        compatible = require_fitting(base_row, choice["method"], all_examples, owner)
+        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples)
     else:
-        modules = modules_selected(
-            base, choice["method"], selection, module_versions, choice["seed"], all_examples, owner
+        selected = modules_selected(
+            base_row, choice["method"], selection, versions, choice["seed"], all_examples, owner
         )
     composition = Composition(
-        owner=owner, name=name, sentence=sentence, base=base, selection=selection,
+        owner=owner, name=name, sentence=sentence, base=base_row, selection=selection,
         idempotency_key=idempotency_key or None, request_digest=digest, **choice,
     )  # fmt: skip
     try:
-        return composition_insert(composition, modules, examples, unseen)
+        return composition_insert(composition, selected, examples, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
         if known := requested_before(owner, idempotency_key, digest):
             return known
@@ -201,7 +193,8 @@ def require_search_of_method(method: str, search: str) -> None:
         raise field_refusal(
             "unknown_method", "method", f"There is no method “{method[:40]}”.", choices.SEARCHES_OF_METHOD
         )
-    if NEVERGRAD_SEARCH.fullmatch(search) is None and search not in searches:
+    _, prefix, name = search.rpartition(choices.NEVERGRAD)
+    if not (prefix and choices.NEVERGRAD_NAME.match(name)) and search not in searches:
         problem = f"The method {method} has no search “{search[:40]}”."
         raise field_refusal("unknown_search", "search", problem, searches)
 
@@ -259,12 +252,24 @@ def require_unseen(held_out: Sequence[Example], examples: Sequence[Example]) -> 
     return unseen
 
 
-def require_default_base() -> BaseModel:
-    """The base that most modules are made for."""
-    base = selectors.base_default()
-    if base is None:
+def require_base(name: str | None) -> BaseModel:
+    """The base model of this name; without a name, the one that most modules are made for."""
+    base = selectors.base_default() if name is None else selectors.base_find(name)
+    if base is not None:
+        return base
+    if name is None:
         raise field_refusal("no_base_model", "base", "The library has no base model yet.")
-    return base
+    raise field_refusal("invalid", "base", f"The library has no base model “{name[:80]}”.")
+
+
+def require_versions(names: Sequence[str], owner: User) -> list[Version]:
+    """The current versions of the modules of these names, as far as the owner may see them."""
+    versions = {name: selectors.version_current(name, owner) for name in names}
+    unknown = [name for name, version in versions.items() if version is None]
+    if unknown:
+        problems = [f"There is no module “{name[:80]}” any more. Leave it out." for name in unknown[:10]]
+        raise Refusal("invalid", problems[0], fields={"modules": problems})
+    return [version for version in versions.values() if version is not None]
 
 
 def require_queue_quota(owner: User) -> None:

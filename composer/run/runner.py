@@ -27,15 +27,12 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, Launcher
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import HeldJob, JobKind, run_job
+from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, HeldJob, JobKind, run_job
 from modules_registry.storage import StorageError, StorageFullError
 
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 SCREENED_KEPT = timedelta(days=30)
-BROKEN_MESSAGE = (
-    "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
-)
 SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
     "disk_full": str(StorageFullError()),
@@ -67,7 +64,7 @@ COMPOSITIONS = JobKind(
     Composition,
     refusals=(StorageError,),
     sentences=SENTENCES,
-    broken_message=BROKEN_MESSAGE,
+    broken_message=BROKEN_MESSAGE_WITH_PAGE,
     on_cancelled=delete_adapter,
 )
 

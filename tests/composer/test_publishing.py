@@ -219,7 +219,7 @@ def test_a_parent_that_became_private_is_named_in_the_refusal(finished, publish,
 
 def test_of_an_own_private_parent_only_a_private_module_is_made(finished, publish, alice, base):
     own = make_module(alice, "mine", seed=8)
-    composition = finished(selection="chosen", module_versions=[own.current])
+    composition = finished(selection="chosen", modules=["alice/mine"])
     module_edit(editor=alice, module=own, private=True)
     assert list(refused(publish, composition).fields) == ["private"]
     assert publish(composition, private=True)[0].private

@@ -5,6 +5,7 @@ them from here. The module imports the standard library only, so reading it does
 lists only options that work.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,6 +159,7 @@ SEARCHES = (
     ),
 )
 NEVERGRAD = "nevergrad:"  # prefix of a search that names one of nevergrad's own optimizers
+NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)  # of one of them; only nevergrad knows it exists
 ANY_OF_NEVERGRAD = Choice(
     f"{NEVERGRAD}NAME",
     "Any optimiser that nevergrad registers, by its name there, such as nevergrad:OnePlusOne.",
