@@ -40,7 +40,7 @@ def compositions_listed(owner: User, state: str = "", words: str = "") -> QueryS
         rows = rows.filter(Q(name__icontains=words) | Q(sentence__icontains=words))
     return rows.annotate(
         decision=F("report__verdict__decision"),
-        race=F("report__baselines"),
+        comparison=F("report__baselines"),
         n_held_out=F("report__n_held_out"),
     )
 

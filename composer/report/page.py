@@ -33,8 +33,8 @@ def report_view(
     return {
         "report": report,
         "verdict": verdict_view(report),
-        "race": (comparison := comparison_rows(report["baselines"])),
-        "race_words": comparison_text(comparison),
+        "comparison": (comparison := comparison_rows(report["baselines"])),
+        "comparison_text": comparison_text(comparison),
         "losses": left_out or loss_rows(report["baselines"], "loss"),
         "are_left_out_losses": bool(left_out),
         "is_judged_left_out": judged_left_out,

@@ -85,7 +85,7 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
 def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
     form = CompositionForm(request.POST, owner=request.user)
-    context: dict[str, Any] = {"form": form, "outlook": make_preview(form), "is_alone": True}
+    context: dict[str, Any] = {"form": form, "preview": make_preview(form), "is_alone": True}
     try:
         context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
@@ -159,7 +159,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "form": form,
         "draft": draft_find(form.owner, form.own_key),
         "base": base,
-        "outlook": preview,
+        "preview": preview,
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,

@@ -79,7 +79,7 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
-        "own_modules_words": leakage_text_without_names(len(leaking)) if leaking else "",
+        "leakage_text": leakage_text_without_names(len(leaking)) if leaking else "",
         "address": link.get_absolute_url(),
         "site": site_of(request),
         "snippets": shared_snippets(link, report, site_of(request)),

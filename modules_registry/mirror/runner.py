@@ -109,7 +109,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
         for path, sha256 in version.files.values_list("path", "sha256"):
             files[path] = Path(folder, sha256)
             store.fetch(sha256, files[path], check=True)
-        commit = store.hub.publish(
+        commit = store.remote.publish(
             repository.repo_id,
             files,
             message=version.message,
@@ -126,7 +126,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
 def sync_visibility(store: "RemoteStore", repository: HubRepository) -> None:
     """Follow it where it was renamed, and put its visibility right. Raises RemoteGoneError."""
     is_private, was_there = repository.module.private, repository.is_there
-    repo_id = store.hub.set_visibility(repository.repo_id, is_private=is_private)
+    repo_id = store.remote.set_visibility(repository.repo_id, is_private=is_private)
     write(repository, repo_id=repo_id, is_there=True, is_private=is_private)
     if not was_there:
         forget_lost_commits(store, repository)
@@ -136,7 +136,7 @@ def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None
     """A repository is there again: what it held before is there only if it was not made anew."""
     for version in repository.module.versions.exclude(hub_commit_id=""):
         try:
-            store.hub.altered(repository.repo_id, version.hub_commit_id, {})
+            store.remote.altered(repository.repo_id, version.hub_commit_id, {})
         except RemoteGoneError:
             Version.objects.filter(pk=version.pk).update(hub_commit_id="")
 
@@ -149,7 +149,7 @@ def delete_remote_repository(store: "RemoteStore", repository: HubRepository) ->
         for sha256 in set(kept.values_list("files__sha256", flat=True)):
             store.open(sha256).close()
         kept.update(hub_commit_id="")
-    store.hub.delete(repository.repo_id)
+    store.remote.delete(repository.repo_id)
     write(repository, is_there=False)
 
 
@@ -194,7 +194,7 @@ def look_for_repositories() -> list[UUID]:
     if not has_remote_store():
         return []
     try:
-        listed = remote_store().hub.visibilities()
+        listed = remote_store().remote.visibilities()
     except StorageError as error:
         logger.warning("the Hub could not be asked what it has: %s", error)
         return []

@@ -32,7 +32,7 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
 
 
 def new_repo_id(module: Module) -> str:
-    return blobs.remote_store().hub.repo_id_for(module.namespace.name, module.name)
+    return blobs.remote_store().remote.repo_id_for(module.namespace.name, module.name)
 
 
 @transaction.atomic
