@@ -139,7 +139,7 @@ def quality_row(spec: Order) -> dict[str, Any]:
     with composed(spec, draw, draw.verdict) as composition:
         rows = composition.rows
     return {
-        **named(spec),
+        **fields_of_order(spec),
         "n": len(draw.verdict),
         "exact_match_percent": {key: row["held_out_exact_match_percent"] for key, row in rows.items()},
         "few_shot_loss_nats": composition.composed.few_shot_loss_nats,
@@ -170,7 +170,7 @@ def verdict_row(spec: Order) -> dict[str, Any]:
         left_out = composition.left_out_by_key()
     percent = {key: accuracy(a[seen:], examples[seen:]).percent for key, a in answers.items()}
     return {
-        **named(spec),
+        **fields_of_order(spec),
         "n": len(draw.truth),
         "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
         "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
@@ -189,18 +189,18 @@ def anytime_row(spec: Order) -> dict[str, Any]:
     """Exact match of what was there after so many seconds of screening and search."""
     draw = draw_examples(TASKS_BY_NAME[spec.task].combination, spec.draw, verdict=HELD_OUT, truth=0)
     if spec.variant == "reference":
-        return {**named(spec), "seconds": reference_seconds(draw)}
+        return {**fields_of_order(spec), "seconds": reference_seconds(draw)}
     with composed(spec, draw, draw.verdict) as composition:
         row = composition.rows["composed"]
     return {
-        **named(spec),
+        **fields_of_order(spec),
         "seconds": composition.seconds["screen"] + composition.seconds["search"],
         "exact_match_percent": row["held_out_exact_match_percent"],
         "stopped": composition.found.stopped,
     }
 
 
-def named(spec: Order) -> dict[str, Any]:
+def fields_of_order(spec: Order) -> dict[str, Any]:
     facts = {"kind": TASKS_BY_NAME[spec.task].kind, **asdict(spec)}
     return {key: value for key, value in facts.items() if value is not None and key != "part"}
 

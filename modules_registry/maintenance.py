@@ -157,7 +157,7 @@ def wrong_with_version(
     files = dict(version.files.values_list("path", "sha256"))
     place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
     try:
-        altered = remote.altered(repository.repo_id, version.hub_commit_id, files)
+        altered = remote.altered_files(repository.repo_id, version.hub_commit_id, files)
     except RemoteGoneError:
         yield Finding("hub", f"There is no {place} any more.", version=version)
         return

@@ -41,13 +41,13 @@ def repo_not_found(full_name: str) -> HubProtocolError:
 
 
 def revision_not_found(full_name: str, revision: str) -> HubProtocolError:
-    return HubProtocolError(404, f"{full_name} has no revision {shown(revision)}.", code="RevisionNotFound")
+    return HubProtocolError(404, f"{full_name} has no revision {quote(revision)}.", code="RevisionNotFound")
 
 
 def entry_not_found(full_name: str, path: str, commit_id: str) -> HubProtocolError:
     return HubProtocolError(
         404,
-        f"{full_name} has no file {shown(path)} at this revision.",
+        f"{full_name} has no file {quote(path)} at this revision.",
         code="EntryNotFound",
         headers={"X-Repo-Commit": commit_id},
     )
@@ -77,6 +77,6 @@ def to_ascii(sentence: str) -> str:
     return "".join(character if character.isprintable() else " " for character in folded)[:MESSAGE_LENGTH_MAX]
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """A stranger's text as it may stand in a sentence."""
     return json.dumps(text[:100])

@@ -83,7 +83,7 @@ class BaseImportRun:
             self.note(base=known)
             return
         self.folder = folder_of(repository)
-        wanted = self.wanted(repository)
+        wanted = self.paths_to_fetch(repository)
         planned = sum(repository.files[path].size_bytes for path in wanted)
         require_disk_space(planned, already=bytes_in(self.folder))
         self.note(bytes_planned=planned)
@@ -93,7 +93,7 @@ class BaseImportRun:
         self.add(repository, planned)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def wanted(self, repository: RemoteRepository) -> list[str]:
+    def paths_to_fetch(self, repository: RemoteRepository) -> list[str]:
         """The paths to fetch, the small ones first."""
         small = [path for path in BASE_FILES if path != INDEX and path in repository.files]
         if BASE_CONFIG not in small:

@@ -162,7 +162,7 @@ class ModuleImportRun:
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
         card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
-        repaired = self.repaired(folder, card)
+        repaired = self.repair(folder, card)
         self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
 
     def fetch_weights(self, repository: RemoteRepository, folder: Path) -> tuple[str, str]:
@@ -186,7 +186,7 @@ class ModuleImportRun:
         self.reader.fetch(repository, CARD_FILE, folder / CARD_FILE, max_bytes=CARD_BYTES_MAX)
         return check_card((folder / CARD_FILE).read_bytes())
 
-    def repaired(self, folder: Path, card: Card) -> Repaired:
+    def repair(self, folder: Path, card: Card) -> Repaired:
         try:
             config = parse_object((folder / CONFIG_FILE).read_bytes(), depth_max=CONFIG_DEPTH_MAX)
         except JsonRefusal as refusal:

@@ -136,7 +136,7 @@ def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None
     """A repository is there again: what it held before is there only if it was not made anew."""
     for version in repository.module.versions.exclude(hub_commit_id=""):
         try:
-            store.remote.altered(repository.repo_id, version.hub_commit_id, {})
+            store.remote.altered_files(repository.repo_id, version.hub_commit_id, {})
         except RemoteGoneError:
             Version.objects.filter(pk=version.pk).update(hub_commit_id="")
 

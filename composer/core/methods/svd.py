@@ -53,7 +53,7 @@ class TruncatedTies(OneWeightPerModule):
             agreement(keep_largest(deltas, density=TIES_DENSITY)) for _, deltas in whole_deltas(stack)
         ]
 
-    def merged(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def merged_layers(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield (path, ΔW (P, d_out, d_in)) of each layer before the cut, for weights (P, N)."""
         w = weights.to(self.stack.scalings.device)
         for (path, deltas), counted in zip(whole_deltas(self.stack), self.counted, strict=True):
@@ -62,11 +62,11 @@ class TruncatedTies(OneWeightPerModule):
 
     def adapters(self, weights: Tensor) -> Adapters:
         """Return the P candidates of weights (P, N) before the cut, differentiable in the weights."""
-        return {path: WholeDelta(delta) for path, delta in self.merged(weights)}
+        return {path: WholeDelta(delta) for path, delta in self.merged_layers(weights)}
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
         """Return the adapter of weights (N,), cut to the rank of the stack."""
-        merged = self.merged(torch.tensor([list(weights)], dtype=torch.float32))
+        merged = self.merged_layers(torch.tensor([list(weights)], dtype=torch.float32))
         parts = ((path, *torch.linalg.svd(delta[0].double(), full_matrices=False)) for path, delta in merged)
         return truncate_factors(parts, self.stack.rank)
 
