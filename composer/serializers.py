@@ -21,7 +21,7 @@ class CompositionSerializer(serializers.ModelSerializer[Composition]):
             "id", "name", "sentence", "status", "stage", "stage_text", "steps_done", "steps_planned",
             "best_loss", "base", "method", "search", "objective", "selection", "budget", "batch_size", "seed",
             "precision", "device", "rank", "template", "max_new_tokens", "baselines", "stop_requested",
-            "mail_when_done",
+            "mail_when_done", "put_off_reason",
             "error", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields

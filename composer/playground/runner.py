@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from composer.playground import selectors
@@ -25,6 +26,7 @@ from composer.playground.models import KEPT, TryOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
+from hub_site.jobs.site_faults import site_fault_code
 from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, Stopping, raise_if_stopping
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
@@ -137,8 +139,12 @@ def answer(tryout: TryOut, loaded_base: LoadedBase) -> None:
         loaded_base.unload()
         if isinstance(reason, Stopping):
             raise
-    except Exception:
+    except Exception as error:
         loaded_base.unload()
+        if site_fault_code(error):  # the sweep queues it again, as long as somebody waits for the answer
+            connection.close()
+            requeue(tryout)
+            raise
         fail(tryout, "broken", BROKEN_MESSAGE_WITH_PAGE)
         raise  # Celery logs it with the traceback
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from hub_site.accounts.names import name_key
@@ -40,12 +41,12 @@ from modules_registry.importing.refusal_text import import_refusal_text
 from modules_registry.importing.source import ImportSource, ImportSourceUnavailable, RemoteRepository
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
-from modules_registry.storage import StorageError
+from modules_registry.storage import LOCAL_FAULTS, StorageError
 
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
-IMPORTS = JobKind(ModuleImport, refusals=(StorageError,))
+IMPORTS = JobKind(ModuleImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
 
 
 @cache
@@ -138,6 +139,8 @@ class ModuleImportRun:
             self.away += 1
             if self.away == AWAY_MAX:
                 raise
+        except LOCAL_FAULTS:
+            raise  # they are not the repository's
         except ChildDied:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
@@ -268,12 +271,12 @@ class ModuleImportRun:
 
     @transaction.atomic
     def close_item(self, item: ImportItem, state: str, **fields: object) -> None:
-        self.require_held()
+        self.require_held(**leases.PROGRESS)
         ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=timezone.now(), **fields)
 
     def require_held(self, **fields: object) -> None:
         held = ModuleImport.objects.held(self.job.generation).filter(pk=self.job.pk)
-        if not held.update(updated_at=timezone.now(), **fields):
+        if not held.update(updated_at=Now(), **fields):
             raise leases.LeaseLost
 
 

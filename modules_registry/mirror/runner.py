@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -18,7 +18,13 @@ from modules_registry.blobs import has_remote_store, lock_blobs, remote_store
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, restore_local_versions
 from modules_registry.models import HubRepository, Module, Version
-from modules_registry.storage import MissingBlobError, RemoteGoneError, RemoteUnavailableError, StorageError
+from modules_registry.storage import (
+    PASSING_ERRORS,
+    MissingBlobError,
+    RemoteGoneError,
+    RemoteUnavailableError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from modules_registry.storage.remote import RemoteStore
@@ -27,12 +33,14 @@ logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 15, 3600  # between two tries; each wait is twice the one before
 BROKEN_MESSAGE = "Something broke on our side. The site's operator finds the reason in the worker's log."
-REPOSITORIES = JobKind(HubRepository, refusals=(StorageError,), broken_message=BROKEN_MESSAGE)
+REPOSITORIES = JobKind(
+    HubRepository, passing=PASSING_ERRORS, refusals=(StorageError,), broken_message=BROKEN_MESSAGE
+)
 
 
 def repository_sync(repository_id: UUID) -> None:
     """Bring a repository up to date. Harmless when it is taken, up to date, or not due yet."""
-    if HubRepository.objects.filter(pk=repository_id, due_at__gt=timezone.now()).exists():
+    if HubRepository.objects.filter(pk=repository_id, due_at__gt=Now()).exists():
         return
     run_job(REPOSITORIES, repository_id, sync)
 
@@ -117,7 +125,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
             is_known=repository.is_there,
         )
     with transaction.atomic():
-        write(repository, repo_id=commit.repo_id, is_there=True, is_private=is_private)
+        write(repository, repo_id=commit.repo_id, is_there=True, is_private=is_private, **leases.PROGRESS)
         Version.objects.filter(pk=version.pk).update(hub_commit_id=commit.commit_id)
     if not was_there:
         forget_lost_commits(store, repository)
@@ -175,7 +183,7 @@ def put_off(repository: HubRepository, error: RemoteUnavailableError) -> HandBac
     return HandBack(
         delay_s=wait_s,
         attempts=repository.attempts + 1,
-        due_at=timezone.now() + timedelta(seconds=wait_s),
+        due_at=Now() + timedelta(seconds=wait_s),
         error_code=error.code,
         error_message=error.sentence,  # without advice: it is tried again by itself
     )

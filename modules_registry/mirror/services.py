@@ -21,6 +21,7 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
     )
     if repository.status in FINISHED:
         repository.status, repository.crashes = Status.QUEUED, 0
+        repository.put_off_since, repository.put_off_reason = None, ""
         repository.attempts, repository.due_at = 0, timezone.now()
         repository.started_at = repository.finished_at = None
         repository.error_code = repository.error_message = ""

@@ -23,6 +23,7 @@ from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
 from tests.factories import make_base
+from tests.pages.rendered import collapsed
 
 pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
 
@@ -328,6 +329,16 @@ def test_one_whose_worker_went_away_says_since_when_and_that_it_goes_on(browser,
     page = page_of(browser.get(held.get_absolute_url()))
     assert "its worker went away" in page
     assert "No worker has picked it up for 4 minutes. Your request is safe: it goes on by itself" in page
+
+
+def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.put_off(held, code="disk_full", reason="The site's disk is full.")
+    page = collapsed(page_of(browser.get(held.get_absolute_url())))
+    assert "The site&#x27;s disk is full. Nothing is lost: the work goes on once that has passed." in page
+    assert "A worker will take it" not in page
+    told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()
+    assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
 
 
 def test_a_composition_behind_others_says_how_many(browser, ask):
