@@ -23,10 +23,10 @@ from django.utils import timezone
 from composer.playground import selectors
 from composer.playground.loaded_bases import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from composer.playground.models import KEPT, TryOut
+from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.site_faults import site_fault_code
 from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, Stopping, raise_if_stopping
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE

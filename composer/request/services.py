@@ -28,6 +28,7 @@ from composer.models import Example as ExampleRow
 from composer.run.tasks import run_composition
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
 from hub_site.accounts.models import User
+from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal
 from modules_registry.models import BaseModel, Version
 
@@ -145,6 +146,7 @@ def composition_insert(
     examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
+    require_disk_space()
     require_queue_quota(composition.owner)
     composition.save()
     CompositionModule.objects.bulk_create(

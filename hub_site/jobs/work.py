@@ -17,10 +17,10 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, connection
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import DISK_FULL, SENTENCES, site_fault_code
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import LEASE, Job, Status
-from hub_site.jobs.site_faults import SENTENCES, site_fault_code
 from hub_site.jobs.worker import stopping
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,8 @@ class JobKind(Generic[JobType]):
         for cause in filter(None, (error, error.__cause__)):
             if isinstance(cause, self.passing):
                 return str(getattr(cause, "code", "")), str(cause)
-            if code := site_fault_code(cause):
+            is_full = isinstance(cause, ChildRefused) and cause.code == DISK_FULL
+            if code := DISK_FULL if is_full else site_fault_code(cause):
                 return code, SENTENCES[code]
         return None
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from django.http import JsonResponse
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import RETRY_AFTER_S, SENTENCES, http_status
 
 PLAIN = str.maketrans(
     {"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "×": "x", "·": "-"}
@@ -60,6 +61,12 @@ def not_supported(what: str) -> HubProtocolError:
 
 def from_refusal(refusal: Refusal) -> HubProtocolError:
     return HubProtocolError(refusal.status, refusal.message)
+
+
+def from_site_fault(code: str) -> HubProtocolError:
+    """The answer to a fault of the site: 503 or 507, and when to come back."""
+    message = f"{SENTENCES[code]} Nothing was changed. Try again in a minute."
+    return HubProtocolError(http_status(code), message, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 def error_response(error: HubProtocolError, **more: object) -> JsonResponse:

@@ -13,11 +13,11 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
 from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
-from hub_site.jobs.site_faults import SENTENCES
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
 from modules_registry.importing.models import ModuleImport
