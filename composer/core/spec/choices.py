@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.templates import AUTO
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -295,7 +297,7 @@ BASELINES_OF_LEVEL = {"quick": "always", "balanced": "always", "thorough": "thor
 
 DEFAULT_METHOD = "auto"
 DEFAULT_SEED = 42
-DEFAULT_TEMPLATE = "{input}"
+DEFAULT_TEMPLATE = AUTO  # then composer.core.spec.templates.choose_template decides
 DEFAULT_MAX_NEW_TOKENS = 256  # as the LoraHub reference generates
 MAX_NEW_TOKENS_LIMIT = 1024
 

@@ -151,7 +151,7 @@ def test_a_prompt_in_the_chat_template_is_answered_up_to_the_end_of_the_turn(tmp
         ("{input}", "cat\nchat\n\ndog\n", "chien"),
         ("{input}\n", "cat\nchat\n\ndog\n", "chien"),
         ("say {input}:", "say cat: chat\n\nsay dog:", " chien"),
-        ("{input}: ", "cat: chat\n\ndog: ", "chien"),
+        ("{input}: ", "cat: chat\n\ndog:", " chien"),
         ("chat", "cat\nchat\n\ndog\n", "chien"),
     ],
 )
@@ -159,7 +159,7 @@ def test_blocks_part_prompt_and_answer_as_the_template_does(tmp_path, template, 
     base = base_with_breaks(tmp_path, "llama", CHAT, template)
     _, blocks = prompt_forms(base, SHOTS)
     assert blocks.prompt(SHOTS[:1], "dog") == prompt
-    assert blocks.answer("chien") == answer
+    assert blocks.answer("chien", "dog") == answer
 
 
 def test_a_separator_is_one_that_no_example_holds(tmp_path):
