@@ -22,10 +22,7 @@ from typing import Any
 
 from modules_registry.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, CardRefusal
-
-INPUT, CHAT = "{input}", "chat"
-KEY = "prompt_template"  # in adapter_config.json and in the front matter of a card
-TEMPLATE_LENGTH_MAX = 2000
+from modules_registry.core.prompt_template import CHAT, INPUT, KEY, is_prompt_template
 
 CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE = (
     "chat_template.jinja", "tokenizer_config.json", "training_args.yaml",
@@ -39,16 +36,6 @@ TRL_QUICK_START = re.compile(r"generator\(\[\{\s*\"role\":\s*\"user\"")
 LLAMA_FACTORY_TEXTS = {"default": "Human: {input}\nAssistant:", "empty": INPUT}
 
 
-def is_template(value: object) -> bool:
-    """Whether this is a template: text with {input} in it, or the word chat."""
-    return (
-        isinstance(value, str)
-        and len(value) <= TEMPLATE_LENGTH_MAX
-        and (value == CHAT or INPUT in value)
-        and "\0" not in value
-    )
-
-
 def trained_template(card: Card, config: Mapping[str, Any], beside: Mapping[str, str]) -> str:
     """The template that a module was trained with; empty if that is not known.
 
@@ -60,7 +47,7 @@ def trained_template(card: Card, config: Mapping[str, Any], beside: Mapping[str,
     for said in (card.front_matter.get(KEY), config.get(KEY)):
         if said == {"input": ""}:  # {input} without quotes is a mapping in YAML
             return INPUT
-        if is_template(said):
+        if is_prompt_template(said):
             return str(said)
     return recognized_template(card, beside)
 
@@ -95,7 +82,7 @@ def axolotl_data_set_template(data_set: object) -> str:
     if not isinstance(text, str) or INPUT in text:  # {input} is a second text beside the instruction there
         return ""
     template = text.replace("{instruction}", INPUT)
-    return template if is_template(template) else ""
+    return template if is_prompt_template(template) else ""
 
 
 def llama_factory_template(board: str) -> str:

@@ -65,6 +65,7 @@ def front_matter(composition: Composition, facts: PublicationFacts) -> str:
         "base_model_relation": "adapter",
         "library_name": "peft",
         "license": facts.licence.licence,
+        "prompt_template": facts.report["template"],
         "tags": list(CARD_TAGS),
         "parents": [
             {"name": parent.name, "revision": parent.revision, "weight": round(parent.weight, 6)}

@@ -79,7 +79,7 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "precision": report["precision"],
         "device": report.get("device", "cpu"),
         "rank": composition.rank,
-        "template": composition.template,
+        "template": report["template"],
         "max-new-tokens": composition.max_new_tokens,
         "baselines": composition.baselines,
         "task": composition.sentence or None,

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 
 from composer import selectors
-from composer.core.spec.templates import CHAT, fill_template
+from composer.core.spec.templates import CHAT, fill_template, split_prompt
 from composer.models import Composition
 from modules_registry.models import BaseModel, Module
 
@@ -101,14 +101,21 @@ def python_words(composition: Composition, template: str, example: str) -> dict[
         "base": base.name,
         "slug": composition.slug,
         "max_new_tokens": composition.max_new_tokens,
-        "inputs": inputs(template, example),
+        "inputs": inputs(base, template, example),
     }
 
 
-def inputs(template: str, example: str) -> str:
+def inputs(base: BaseModel, template: str, example: str) -> str:
     if template == CHAT:
         return CHAT_INPUTS.format(prompt=quote(example))
-    return BARE_INPUTS.format(prompt=quote(fill_template(template, example)))
+    return BARE_INPUTS.format(prompt=quote(bare_prompt(base, template, example)))
+
+
+def bare_prompt(base: BaseModel, template: str, text: str) -> str:
+    """The prompt as the core reads it."""
+    if base.kind == BaseModel.Kind.SEQ2SEQ:
+        return fill_template(template, text)
+    return split_prompt(template, text)[0]
 
 
 def quote(text: str) -> str:
@@ -152,7 +159,7 @@ def vllm_ask(composition: Composition, template: str, example: str) -> str:
         asked["messages"] = [{"role": "user", "content": example}]
     else:
         path = "completions"
-        asked["prompt"] = fill_template(template, example)
+        asked["prompt"] = bare_prompt(composition.base, template, example)
     asked |= {"max_tokens": composition.max_new_tokens, "temperature": 0}
     return VLLM_ASK.format(path=path, body=shlex.quote(json.dumps(asked, ensure_ascii=False)))
 

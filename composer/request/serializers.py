@@ -114,10 +114,13 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     template = serializers.CharField(
         required=False,
         default=DEFAULT_TEMPLATE,
+        allow_null=True,
+        allow_blank=True,
         max_length=TEXT_LIMIT,
         trim_whitespace=False,
         validators=[require_storable],
-        help_text="The prompt, with {input} in it; or “chat” for the base model's own.",
+        help_text="The prompt: text with {input} in it, “chat” for the base model's chat template, or “auto” "
+        "(empty or null, too): what most modules were trained with, else the base model's default.",
     )
     max_new_tokens = serializers.IntegerField(
         required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS

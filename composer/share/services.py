@@ -63,6 +63,7 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
         if own["name"] in told:
             row |= {"revision": "", "sha256": ""}
     sums = {name: sha256 for name, sha256 in rest["inputs_sha256"].items() if name not in EXAMPLE_FILES}
+    rest.pop("prompt_shown", None)  # the first of the owner's examples
     return rest | {"predictions": answers, "inputs_sha256": sums}
 
 

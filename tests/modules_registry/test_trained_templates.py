@@ -7,11 +7,9 @@ import pytest
 from composer.core.spec import templates
 from composer.library.job_folder import ExampleFiles, Options, write_job
 from modules_registry.cards import check_card
+from modules_registry.core.prompt_template import CHAT, INPUT, is_prompt_template
 from modules_registry.trained_templates import (
-    CHAT,
-    INPUT,
     card_stating,
-    is_template,
     template_of_folder,
     trained_template,
 )
@@ -165,7 +163,7 @@ def test_a_card_states_the_template(line, template):
 
 def test_what_is_stated_is_a_template_of_the_composer():
     for text in (CHAT, INPUT, "say {input}", "{input}\n", "say", "", "auto", "chatml", None, 3, ["chat"]):
-        assert is_template(text) == templates.is_template(text)
+        assert is_prompt_template(text) == templates.is_template(text)
     assert (CHAT, INPUT) == (templates.CHAT, templates.INPUT)
 
 

@@ -68,7 +68,8 @@ def choose_template(
     """Return the template of a composition.
 
     It is the one that the request names. If it names none, it is the one that most modules state; of
-    equally many, the one that is stated first. If no module states one, it is the default of the base.
+    equally many, the one that is stated first. If no module states one, it is the default of the base. The
+    chat template of a base that has none counts as not stated.
 
     Args:
         asked: by the request, or AUTO.
@@ -78,7 +79,7 @@ def choose_template(
     """
     if asked != AUTO:
         return ChosenTemplate(asked, "as asked for")
-    counts = Counter(template for template in stated.values() if template is not None)
+    counts = Counter(own for own in stated.values() if own is not None and (has_chat or own != CHAT))
     if counts:
         (template, count), *others = counts.most_common()
         what = "the modules were trained with it"
