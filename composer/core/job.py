@@ -339,6 +339,7 @@ class CompositionRun:
             "template": job.template,
             "template_reason": self.template.reason,
             "prompt_shown": self.shown,
+            "examples_in_prompt": self._recipe(),
             "warnings": self.warnings,
             "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
@@ -499,6 +500,7 @@ class CompositionRun:
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
+            composed=self.adapters,
         )
 
     def _tell_row(self, baseline: BaselineResult) -> None:
@@ -550,6 +552,11 @@ class CompositionRun:
             trained = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
             known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
         return {key: left_out for key, left_out in known.items() if left_out is not None}
+
+    def _recipe(self) -> dict[str, Any] | None:
+        """Return how the prompts of the composition with the examples in its prompt are made, if measured."""
+        row = next((row for row in self.baselines if row.key == "composed_in_context"), None)
+        return None if row is None or row.recipe is None else dict(row.recipe)
 
     def _best_name(self) -> str:
         return self.stack.names[int(self.alone.argmin())]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.spec.examples import Example
@@ -35,6 +35,14 @@ class PromptForm(Protocol):
     def answer(self, output: str, text: str) -> str:
         """Return what follows the prompt of the input `text`, without its end."""
 
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        """Return how a reader makes such a prompt behind these examples.
+
+        Returns:
+            as: turns or text; template: of the question; before: the text before it, empty for turns;
+            end: the text that ends an answer, None for EOS or the end of a turn.
+        """
+
 
 @dataclass(frozen=True)
 class Turns:
@@ -63,6 +71,9 @@ class Turns:
     def answer(self, output: str, text: str) -> str:
         return self.base.turn_space + output.strip()
 
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        return {"as": "turns", "template": plain_template(self.base), "before": "", "end": None}
+
     def _asked(self, text: str) -> str:
         return fill_template(plain_template(self.base), text).strip()
 
@@ -83,12 +94,19 @@ class Blocks:
     about = "as one text"
 
     def prompt(self, shown: Sequence[Example], text: str) -> str:
+        return self._before(shown) + self._asked(text)[0]
+
+    def _before(self, shown: Sequence[Example]) -> str:
         separator = self.end + self.after
-        before = "".join(
+        return "".join(
             self._asked(example.input)[0] + self.answer(example.output, example.input) + separator
             for example in shown
         )
-        return before + self._asked(text)[0]
+
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        template = plain_template(self.base)
+        template = f"{template}\n" if template.endswith(INPUT) else template
+        return {"as": "text", "template": template, "before": self._before(shown), "end": self.end}
 
     def answer(self, output: str, text: str) -> str:
         return self._asked(text)[1] + output.strip()
@@ -110,8 +128,13 @@ class EncodedBlocks:
     after = ""
 
     def prompt(self, shown: Sequence[Example], text: str) -> str:
-        before = "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
-        return before + self.base.prompt(text)
+        return self._before(shown) + self.base.prompt(text)
+
+    def _before(self, shown: Sequence[Example]) -> str:
+        return "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
+
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        return {"as": "text", "template": self.base.template, "before": self._before(shown), "end": None}
 
     def answer(self, output: str, text: str) -> str:
         return output

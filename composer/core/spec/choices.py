@@ -242,6 +242,11 @@ USUAL_BASELINES = (
     Baseline("best_single", "Best single module", "the best single module"),
     Baseline("uniform", "Uniform average", "the uniform average"),
     Baseline("in_context", "Examples in the prompt", "the examples in the prompt"),
+    Baseline(
+        "composed_in_context",
+        "Composition with the examples in its prompt",
+        "the composition with the examples in its own prompt",
+    ),
     Baseline("lora_on_shots", "LoRA trained on the examples", "a LoRA trained on the examples"),
 )
 SEARCHED_BASELINES = (
