@@ -122,8 +122,12 @@ class TemplateField(forms.CharField):
     """A template as it is typed: a line break at its end counts, and nothing leaves it open."""
 
     def clean(self, value: Any) -> str:
-        text = str(super().clean(value)).replace("\r\n", "\n")
-        return text if text.strip() else DEFAULT_TEMPLATE
+        return template_typed(super().clean(value))
+
+
+def template_typed(text: str) -> str:
+    """The template that a text box holds; a browser sends a line break as two characters."""
+    return text.replace("\r\n", "\n") if text.strip() else DEFAULT_TEMPLATE
 
 
 def number_errors(name: str, least: int, most: int) -> dict[str, str]:

@@ -149,6 +149,16 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         return asked
 
 
+class PromptSerializer(serializers.Serializer[dict[str, Any]]):
+    """An example as the model reads it, as far as that is known before the run."""
+
+    template = serializers.CharField(help_text="“auto” where only the run can tell.")
+    reason = serializers.CharField(help_text="Why this template.")
+    prompt = serializers.CharField(help_text="With the marks of the chat template; empty if not known.")
+    answer = serializers.CharField(help_text="What is scored, and where generating begins.")
+    warnings = serializers.ListField(child=serializers.CharField())
+
+
 class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     """How long that would take."""
 
@@ -167,6 +177,7 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     )
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
+    prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
 
 class CandidateSerializer(serializers.Serializer[Any]):
