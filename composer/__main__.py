@@ -24,11 +24,14 @@ from composer.library.job_folder import (
     fetch_sources,
     require_writable,
 )
-from composer.library.progress import START_OF_LINE, progress_line, say_stage, say_warning
+from composer.library.progress import START_OF_LINE, progress_line, say_stage
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
-TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
+TEMPLATE_HELP = (
+    "the prompt: text with {input} in it, chat for the base model's chat template, or auto: what the modules "
+    "were trained with, else the base model's default"
+)
 SCRIPT = "lorahub"  # the name of the installed command that calls `main`
 OPTIONS = tuple(field.name for field in fields(Options))
 
@@ -159,7 +162,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         examples_file=arguments.examples,
         template=arguments.template,
         max_new_tokens=arguments.max_new_tokens,
-        warn=say_warning,
+        on_event=tell,
     )
     tell({"event": "done"})
     print(json.dumps(figures))

@@ -14,10 +14,11 @@ from modules_registry import selectors as registry
 from modules_registry.blobs import store
 from modules_registry.models import BaseModel, Version
 
+USEFUL = ("use", "prompt")  # decisions that advise the composition
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
     "going": Q(status__in=(Status.QUEUED, Status.RUNNING)),
-    "useful": Q(status=Status.DONE, report__verdict__decision="use"),
-    "other": Q(status=Status.DONE) & ~Q(report__verdict__decision="use"),
+    "useful": Q(status=Status.DONE, report__verdict__decision__in=USEFUL),
+    "other": Q(status=Status.DONE) & ~Q(report__verdict__decision__in=USEFUL),
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
 

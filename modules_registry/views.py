@@ -153,7 +153,7 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
     tags = [tag.name for tag in module.tags.all()]
     head = module.current or module.draft
     assert head is not None  # one of the two is there
-    initial = initial_description(module, tags, selectors.card_of(head).text)
+    initial = initial_description(module, tags, selectors.card_of(head).text, head.prompt_template)
     form = EditForm(request.POST or None, initial=initial)
     if form.is_valid():
         try:

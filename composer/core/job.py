@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from composer.core.evaluation.export import (
     write_adapter,
     write_card,
 )
-from composer.core.evaluation.scoring import require_prompts_fit
+from composer.core.evaluation.scoring import prompt_event, require_prompts_fit
 from composer.core.evaluation.verdict import (
     LeftOutLosses,
     Verdict,
@@ -67,10 +67,11 @@ from composer.core.selection.similarity import delta_similarity, task_text, text
 from composer.core.spec import choices, stages
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_disjoint
-from composer.core.spec.job_spec import JobSpec, read_job_spec
+from composer.core.spec.job_spec import JobSpec, ModuleSource, read_job_spec
 from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
+from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
@@ -160,27 +161,44 @@ class CompositionRun:
             require_disjoint(self.held_out, self.examples)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
             self.base = FrozenBaseModel.load(
-                job.base_folder,
-                job.template,
-                precision=job.precision,
-                device=job.device,
-                name=job.base_name,
+                job.base_folder, precision=job.precision, device=job.device, name=job.base_name
             )
-            require_prompts_fit(self.base, self.held_out, "Held-out example")
             fitting, self.left_out = select_compatible(
                 modules,
                 self.base.linear_layers(),
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
                 equal_scalings=job.method == "lorahub",
             )
-            self.fitting = [job.modules[i] for i in fitting]
-            self.everything = stack_modules([modules[i] for i in fitting]).to(self.base.device)
+            self.choose_template([job.modules[i] for i in fitting])
+            require_prompts_fit(self.base, self.held_out, "Held-out example")
+            own_templates = [source.template for source in self.fitting]
+            self.everything = stack_modules(
+                [replace(modules[i], template=own) for i, own in zip(fitting, own_templates, strict=True)]
+            ).to(self.base.device)
             self.base.hook(layer.path for layer in self.everything.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
+            self.shown = self.base.shown(self.scorer.batch)
+        self.emit(prompt_event(self.template, self.shown))
         self.warnings = self._warnings()
         for text in self.warnings:
             self.emit({"event": "warning", "text": text})
+
+    def choose_template(self, fitting: Sequence[ModuleSource]) -> None:
+        """Decide the template of the composition by the request, the compatible modules and the base model.
+
+        A module cannot have been trained with the chat template of a base model that has none, so its
+        template counts as unknown.
+        """
+        has_chat = self.base.has_chat
+        self.without_chat = [] if has_chat else [own.name for own in fitting if own.template == CHAT]
+        self.fitting = [
+            replace(own, template=None) if own.name in self.without_chat else own for own in fitting
+        ]
+        stated = {own.name: own.template for own in self.fitting}
+        self.template = self.base.choose_template(self.job.template, stated)
+        self.base.template = self.template.template
+        self.job = replace(self.job, template=self.template.template)
 
     def screen(self) -> None:
         """Score the base model alone and, as far as needed, each module alone; then choose the modules."""
@@ -251,6 +269,7 @@ class CompositionRun:
                 text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
                 f"(the base alone: {self._token_mean(self.base_nats):.3f}).",
+                template=self.job.template,
             )
             self.checked = check_export(self.base, out, self.scorer.batch, self.adapters)
             self.is_recomputed = not self.checked.is_same
@@ -318,6 +337,9 @@ class CompositionRun:
             "export": report.export_row(self.checked, is_recomputed=self.is_recomputed),
             "base": {"name": job.base_name, "revision": job.base_revision},
             "template": job.template,
+            "template_reason": self.template.reason,
+            "prompt_shown": self.shown,
+            "examples_in_prompt": self._recipe(),
             "warnings": self.warnings,
             "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
@@ -348,9 +370,14 @@ class CompositionRun:
 
     def _warnings(self) -> list[str]:
         """Return what may spoil the result though the job can be done."""
-        if {source.template for source in self.fitting} == {self.job.template}:
-            return []  # the modules were trained with it
-        return [text for text in [self.base.template_warning()] if text]
+        stated = {source.name: source.template for source in self.fitting}
+        is_trained_so = set(stated.values()) == {self.job.template}
+        found = [
+            warning_of_missing_chat(self.without_chat),
+            warning_of_other_templates(self.job.template, stated),
+            "" if is_trained_so else self.base.template_warning(),
+        ]
+        return [text for text in found if text]
 
     def _screening(self) -> Screening:
         """Return the screening, with the losses that earlier runs found."""
@@ -473,6 +500,7 @@ class CompositionRun:
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
+            composed=self.adapters,
         )
 
     def _tell_row(self, baseline: BaselineResult) -> None:
@@ -525,6 +553,11 @@ class CompositionRun:
             known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
         return {key: left_out for key, left_out in known.items() if left_out is not None}
 
+    def _recipe(self) -> dict[str, Any] | None:
+        """Return how the prompts of the composition with the examples in its prompt are made, if measured."""
+        row = next((row for row in self.baselines if row.key == "composed_in_context"), None)
+        return None if row is None or row.recipe is None else dict(row.recipe)
+
     def _best_name(self) -> str:
         return self.stack.names[int(self.alone.argmin())]
 
@@ -538,6 +571,7 @@ class CompositionRun:
                 "name": source.name,
                 "revision": source.revision,
                 "sha256": report.weights_sha256(source),
+                "template": source.template,
                 "weight": weight,
                 "alone_loss_nats": alone if math.isfinite(alone) else None,
                 "without_loss_nats": without,

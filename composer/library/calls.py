@@ -142,7 +142,7 @@ def evaluate(
         adapter: a plain LoRA adapter: a Hub's name, a folder or a PeftModel in memory; None for the base
             model alone.
         examples: at most 2000 pairs or dicts, as in `compose`.
-        template: of the prompts.
+        template: of the prompts; auto takes the adapter's own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
         tokenizer: as in `compose`.
         progress: as in `compose`.
@@ -167,6 +167,7 @@ def evaluate(
             examples_file=write_examples(folder / "examples.jsonl", asked),
             template=template,
             max_new_tokens=max_new_tokens,
+            on_event=show,
         )
 
 

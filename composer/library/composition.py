@@ -25,7 +25,7 @@ class Verdict:
     """Whether to use a composition.
 
     Attributes:
-        decision: use, single, train, none or unmeasured; docs/core/report.md says what each means.
+        decision: use, prompt, single, train, none or unmeasured; docs/core/report.md says what each means.
         text: the decision in words, with the figures that it rests on.
     """
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from composer.matching.selection import NEAR
+from composer.matching.templates import composition_template
 from composer.models import Composition
 from composer.report.page import command_line, command_options
 from composer.report.verdict import DECISIONS
@@ -65,6 +66,7 @@ def front_matter(composition: Composition, facts: PublicationFacts) -> str:
         "base_model_relation": "adapter",
         "library_name": "peft",
         "license": facts.licence.licence,
+        "prompt_template": composition_template(composition),
         "tags": list(CARD_TAGS),
         "parents": [
             {"name": parent.name, "revision": parent.revision, "weight": round(parent.weight, 6)}

@@ -10,6 +10,7 @@ from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.spec.stages import STAGES
 from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
+from composer.matching.templates import composition_template, prompt_blocks, visible
 from composer.models import Composition, Example
 from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
 
@@ -51,7 +52,17 @@ def report_view(
         "selection": selection_words(composition.selection),
         "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
+        "prompt": prompt_view(report),
     }
+
+
+def prompt_view(report: Mapping[str, Any]) -> ViewRow | None:
+    """What the model read of the first example; None in reports that did not keep it, and in shared ones."""
+    shown = report.get("prompt_shown")
+    if not shown:
+        return None
+    said = {"template": visible(report["template"]), "reason": report.get("template_reason", "")}
+    return said | prompt_blocks(**shown)
 
 
 def command(composition: Composition, endpoint: str) -> str:
@@ -79,7 +90,7 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "precision": report["precision"],
         "device": report.get("device", "cpu"),
         "rank": composition.rank,
-        "template": composition.template,
+        "template": composition_template(composition),
         "max-new-tokens": composition.max_new_tokens,
         "baselines": composition.baselines,
         "task": composition.sentence or None,

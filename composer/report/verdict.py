@@ -6,6 +6,7 @@ from typing import Any
 from composer.core.spec.metrics import count_noun
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
+    COMPOSITIONS,
     FAR_LEFT_OUT,
     LUCK_LEVEL,
     SURE_LEFT_OUT,
@@ -15,12 +16,18 @@ from composer.core.spec.verdict_rule import (
 BaselineRow = Mapping[str, Any]
 DECISIONS = {
     "use": ("success", "Use it"),
+    "prompt": ("success", "Use it with the examples in its prompt"),
     "single": ("warning", "Take the single module"),
     "train": ("warning", "Train a LoRA instead"),
     "none": ("warning", "No gain"),
     "unmeasured": ("quiet", "Not measured"),
 }
-ADVISED = {"use": "composed", "single": "best_single", "train": "lora_on_shots"}  # rows, by decision
+ADVISED = {  # rows, by decision
+    "use": "composed",
+    "prompt": "composed_in_context",
+    "single": "best_single",
+    "train": "lora_on_shots",
+}
 BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 
 
@@ -84,6 +91,8 @@ def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
 
 
 def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
+    if decision == "prompt":
+        return "Use the composition with your examples in its prompt"
     if decision == "single":
         return f"Use {rows['best_single']['detail']} by itself"
     return "Train a LoRA on your examples instead"
@@ -114,11 +123,13 @@ def interval_text(row: BaselineRow) -> str:
 
 def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
-    others = sum(row["key"] in BASELINE_NAMES and row["key"] != "uniform" for row in report["baselines"])
+    others = sum(
+        row["key"] in BASELINE_NAMES and row["key"] not in COMPOSITIONS for row in report["baselines"]
+    )
     if is_on_held_out(report):
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
-        if report["verdict"]["decision"] == "use":
+        if report["verdict"]["decision"] in ("use", "prompt"):
             yield (
                 f"It is right more often than each of the {others} others that are no composition, "
                 f"beyond luck by {BEYOND_LUCK}."

@@ -1,6 +1,7 @@
 """What the compose form knows, under /api/v1/: how long, which modules, drafts, an earlier request."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,10 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
+from composer.core.spec.templates import AUTO
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
+from composer.matching.templates import preview_of, stated_templates
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -100,6 +103,12 @@ class EstimateApi(OwnerApi):
         queue = queue_now()
         body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
         body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
+        taking_part = asked["modules"] or [fit.version for fit in compatible.clean]
+        stated = stated_templates((version.module.full_name, version) for version in taking_part)
+        first = asked["examples"][0]
+        body["prompt"] = asdict(
+            preview_of(asked["base"], asked["template"] or AUTO, stated, first.input, first.output)
+        )
         return Response(EstimateSerializer(body).data)
 
 

@@ -118,6 +118,18 @@ class NamesField(forms.MultipleChoiceField):
         return True
 
 
+class TemplateField(forms.CharField):
+    """A template as it is typed: a line break at its end counts, and nothing leaves it open."""
+
+    def clean(self, value: Any) -> str:
+        return template_typed(super().clean(value))
+
+
+def template_typed(text: str) -> str:
+    """The template that a text box holds; a browser sends a line break as two characters."""
+    return text.replace("\r\n", "\n") if text.strip() else DEFAULT_TEMPLATE
+
+
 def number_errors(name: str, least: int, most: int) -> dict[str, str]:
     """One sentence for whatever is wrong with a number: what would be right."""
     sentence = f"The {name} is a whole number from {least} to {most:,}."
@@ -274,12 +286,15 @@ class CompositionForm(forms.Form):
         help_text="Makes the adapter no larger than this rank, for servers with a limit.",
         error_messages=number_errors("rank", 1, RANK_LIMIT),
     )
-    template = forms.CharField(
+    template = TemplateField(
         required=False,
+        strip=False,
         initial=DEFAULT_TEMPLATE,
         label="Prompt",
-        help_text="With <code>{input}</code> where an example's input goes, or <code>chat</code>.",
-        widget=forms.TextInput(attrs={"spellcheck": "false"}),
+        help_text="Text with <code>{input}</code> where an example's input goes, <code>chat</code> for the "
+        "base model's chat template, or <code>auto</code>: what most modules were trained with, else the "
+        "base model's default.",
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"}),
     )
     max_new_tokens = forms.IntegerField(
         required=False,
@@ -332,7 +347,7 @@ class CompositionForm(forms.Form):
         asked = {name: cleaned[name] for name in TAKEN_AS_THEY_ARE}
         asked["search"] = chosen_search(cleaned)
         asked["batch_size"] = cleaned["batch_size"] if asked["method"] == "lorahub" else None
-        asked["template"] = cleaned["template"] or DEFAULT_TEMPLATE
+        asked["template"] = cleaned["template"]
         asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS
         asked["budget"] = cleaned["budget"] or level_budget(cleaned["level"], asked["method"])
         asked["baselines"] = cleaned["baselines"] or BASELINES_OF_LEVEL[cleaned["level"]]

@@ -114,10 +114,13 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     template = serializers.CharField(
         required=False,
         default=DEFAULT_TEMPLATE,
+        allow_null=True,
+        allow_blank=True,
         max_length=TEXT_LIMIT,
         trim_whitespace=False,
         validators=[require_storable],
-        help_text="The prompt, with {input} in it; or “chat” for the base model's own.",
+        help_text="The prompt: text with {input} in it, “chat” for the base model's chat template, or “auto” "
+        "(empty or null, too): what most modules were trained with, else the base model's default.",
     )
     max_new_tokens = serializers.IntegerField(
         required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS
@@ -146,6 +149,16 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         return asked
 
 
+class PromptSerializer(serializers.Serializer[dict[str, Any]]):
+    """An example as the model reads it, as far as that is known before the run."""
+
+    template = serializers.CharField(help_text="“auto” where only the run can tell.")
+    reason = serializers.CharField(help_text="Why this template.")
+    prompt = serializers.CharField(help_text="With the marks of the chat template; empty if not known.")
+    answer = serializers.CharField(help_text="What is scored, and where generating begins.")
+    warnings = serializers.ListField(child=serializers.CharField())
+
+
 class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     """How long that would take."""
 
@@ -164,6 +177,7 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     )
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
+    prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
 
 class CandidateSerializer(serializers.Serializer[Any]):

@@ -19,7 +19,7 @@ from composer.core.spec.job_spec import (
     read_objective,
     read_search,
 )
-from composer.core.spec.templates import require_template
+from composer.core.spec.templates import require_asked_template
 from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
@@ -46,7 +46,7 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     ),
     "device": lambda asked: read_choice(asked, "device", choices.choice_names(choices.DEVICES), "auto"),
     "rank": lambda asked: read_integer(asked, "rank", 1, choices.RANK_LIMIT),
-    "template": lambda asked: require_template(asked["template"]),
+    "template": lambda asked: require_asked_template(asked["template"]),
     "max_new_tokens": lambda asked: read_integer(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
     "baselines": lambda asked: read_choice(
         asked, "baselines", choices.choice_names(choices.BASELINES), "always"
@@ -104,6 +104,7 @@ def composition_request(
         selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
     choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
+    choice["template"] = choice["template"] or DEFAULT_TEMPLATE
     asked = {
         "name": name, "sentence": sentence, "base": base, "selection": selection, "modules": sorted(modules),
         "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,

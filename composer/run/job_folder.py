@@ -87,6 +87,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
                 "revision": module.version.commit_id,
                 "sha256": module.version.weights_sha256,
                 "text": module_text(module.version, select),
+                "template": module.version.prompt_template or None,
             }
             for module in modules
         ],

@@ -63,6 +63,8 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
         if own["name"] in told:
             row |= {"revision": "", "sha256": ""}
     sums = {name: sha256 for name, sha256 in rest["inputs_sha256"].items() if name not in EXAMPLE_FILES}
+    for name in ("prompt_shown", "examples_in_prompt"):  # they hold the owner's examples
+        rest.pop(name, None)
     return rest | {"predictions": answers, "inputs_sha256": sums}
 
 

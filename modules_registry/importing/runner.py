@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -42,6 +42,7 @@ from modules_registry.importing.source import ImportSource, ImportSourceUnavaila
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import LOCAL_FAULTS, StorageError
+from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
 
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
@@ -166,7 +167,8 @@ class ModuleImportRun:
         weights, sha256 = self.fetch_weights(repository, folder)
         card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
         repaired = self.repair(folder, card)
-        self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
+        beside = self.fetch_by_products(repository, folder)
+        self.publish(item, repository, module, folder, card, repaired, (weights, sha256), beside)
 
     def fetch_weights(self, repository: RemoteRepository, folder: Path) -> tuple[str, str]:
         """The config and the weights as safetensors; returns the weights' file there and its sha256."""
@@ -188,6 +190,16 @@ class ModuleImportRun:
             return check_card(b"")
         self.reader.fetch(repository, CARD_FILE, folder / CARD_FILE, max_bytes=CARD_BYTES_MAX)
         return check_card((folder / CARD_FILE).read_bytes())
+
+    def fetch_by_products(self, repository: RemoteRepository, folder: Path) -> dict[str, str]:
+        """The files that tell of a prompt template; those that are too large are left."""
+        beside = {}
+        for name in BY_PRODUCTS:
+            file = repository.files.get(name)
+            if file is not None and file.size_bytes <= BY_PRODUCT_BYTES_MAX:
+                self.reader.fetch(repository, name, folder / name, max_bytes=BY_PRODUCT_BYTES_MAX)
+                beside[name] = (folder / name).read_text(encoding="utf-8", errors="replace")
+        return beside
 
     def repair(self, folder: Path, card: Card) -> Repaired:
         try:
@@ -223,11 +235,13 @@ class ModuleImportRun:
         card: Card,
         repaired: Repaired,
         weights: tuple[str, str],
+        beside: Mapping[str, str],
     ) -> None:
         """The version, where it came from and the item, in one transaction and only while the job is ours."""
         self.require_held()
         with (folder / WEIGHTS_FILE).open("rb") as weights_file:
-            files = {
+            files: dict[str, Any] = {
+                "beside": beside,
                 "config_file": BytesIO(json.dumps(repaired.config).encode()),
                 "weights_file": weights_file,
                 "card_file": BytesIO(card.text.encode()) if card.text else None,

@@ -176,7 +176,14 @@ def searched_logits(base: FrozenBaseModel, batch: TokenBatch, adapters: Adapters
 
 
 def write_card(
-    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[ParentModule], text: str
+    folder: Path,
+    *,
+    title: str,
+    base_name: str,
+    method: str,
+    parents: Sequence[ParentModule],
+    text: str,
+    template: str,
 ) -> None:
     """Write README.md: what the adapter was made of, for people and for Hubs.
 
@@ -187,6 +194,7 @@ def write_card(
         method: a name in choices.METHODS.
         parents: in the order of the table.
         text: what was measured.
+        template: of the prompts that the adapter reads.
     """
     rows = "\n".join(
         f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
@@ -195,6 +203,7 @@ def write_card(
     card = f"""---
 base_model: {json.dumps(base_name)}
 library_name: peft
+prompt_template: {json.dumps(template)}
 tags:
 - lora
 - composed

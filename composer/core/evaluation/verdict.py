@@ -12,11 +12,14 @@ from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy, count_noun, is_exact_match
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
+    COMPOSITIONS,
     FAR_LEFT_OUT,
     LUCK_LEVEL,
     SURE_LEFT_OUT,
     WORTH_LEFT_OUT,
 )
+
+WITH_EXAMPLES = "composed_in_context"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Verdict:
     """The advice of a report.
 
     Attributes:
-        decision: `use` the composition, take a `single` module, `train` a LoRA, or `none` of these.
+        decision: `use` the composition, `prompt` it with the examples in its prompt, take a `single` module,
+            `train` a LoRA, or `none` of these.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
     """
@@ -70,7 +74,8 @@ def verdict_on_held_out(
     """Compare the exact match on the held-out examples.
 
     "use" needs the composition to be right more often than every other baseline, by a sign test. The
-    uniform average is a composition itself: it must only not be right more often.
+    uniform average and the composition with the examples in its prompt are compositions themselves: they
+    must only not be right more often. "prompt" needs the same of the latter.
 
     Args:
         answers: of "composed", "zero_shot" and the other measured baselines, one per held-out example.
@@ -88,7 +93,11 @@ def verdict_on_held_out(
     )
     if is_to_use(baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
         return Verdict("use", f"Use the composition. {figures}")
-    best = max(baselines, key=lambda key: percent[key])
+    if is_to_prompt(
+        baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)
+    ):
+        return Verdict("prompt", f"Use the composition with the examples in its prompt. {figures}")
+    best = max((key for key in baselines if key != WITH_EXAMPLES), key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
     reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
@@ -99,15 +108,28 @@ def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) ->
     """Return whether the composition is ahead of every baseline that one could take instead.
 
     The uniform average is a composition too, only without searched weights, and does about as well if a
-    few modules were picked by hand. So it must only not be ahead of the composition.
+    few modules were picked by hand. So it must only not be ahead of the composition. The same holds for
+    the composition with the examples in its prompt.
 
     Args:
         baselines: keys of the measured baselines.
         is_ahead: whether the first key is ahead of the second.
     """
-    if "uniform" in baselines and is_ahead("uniform", "composed"):
-        return False
-    return all(is_ahead("composed", baseline) for baseline in baselines if baseline != "uniform")
+    return is_best_of_all("composed", baselines, is_ahead)
+
+
+def is_to_prompt(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether the composition with the examples in its prompt is ahead as `is_to_use` asks of one."""
+    return WITH_EXAMPLES in baselines and is_best_of_all(WITH_EXAMPLES, baselines, is_ahead)
+
+
+def is_best_of_all(ours: str, baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether a composition is ahead of all that is none, and no other composition is ahead of it."""
+    others = [key for key in (*baselines, "composed") if key != ours]
+    compositions = (*COMPOSITIONS, "composed")
+    return all(
+        not is_ahead(other, ours) if other in compositions else is_ahead(ours, other) for other in others
+    )
 
 
 def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:

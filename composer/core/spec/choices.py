@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.templates import AUTO
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -240,6 +242,11 @@ USUAL_BASELINES = (
     Baseline("best_single", "Best single module", "the best single module"),
     Baseline("uniform", "Uniform average", "the uniform average"),
     Baseline("in_context", "Examples in the prompt", "the examples in the prompt"),
+    Baseline(
+        "composed_in_context",
+        "Composition with the examples in its prompt",
+        "the composition with the examples in its own prompt",
+    ),
     Baseline("lora_on_shots", "LoRA trained on the examples", "a LoRA trained on the examples"),
 )
 SEARCHED_BASELINES = (
@@ -295,7 +302,7 @@ BASELINES_OF_LEVEL = {"quick": "always", "balanced": "always", "thorough": "thor
 
 DEFAULT_METHOD = "auto"
 DEFAULT_SEED = 42
-DEFAULT_TEMPLATE = "{input}"
+DEFAULT_TEMPLATE = AUTO  # then composer.core.spec.templates.choose_template decides
 DEFAULT_MAX_NEW_TOKENS = 256  # as the LoraHub reference generates
 MAX_NEW_TOKENS_LIMIT = 1024
 

@@ -14,7 +14,7 @@ from typing import Any
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.selection import parse_selectors
-from composer.core.spec.templates import require_template, shared_template
+from composer.core.spec.templates import require_asked_template, require_template
 
 STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
 
@@ -55,7 +55,7 @@ class JobSpec:
         select: the selectors as text, such as "random:20+screen:8".
         budget: in scored candidates; a gradient step counts as three.
         seed: of everything that is random in the run.
-        template: of the prompts.
+        template: of the prompts; templates.AUTO until the base model is read.
         max_new_tokens: the most tokens of one answer.
         baselines: a name in choices.BASELINES.
         rank: to which the adapter is cut; None keeps the rank that the method gives.
@@ -119,9 +119,7 @@ def read_job_spec(folder: Path) -> JobSpec:
         select=select,
         budget=read_integer(spec, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
         seed=read_integer(spec, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
-        template=require_template(
-            read_value(spec, "template", shared_template(module.template for module in modules))
-        ),
+        template=require_asked_template(spec.get("template")),
         max_new_tokens=read_integer(
             spec, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
@@ -153,7 +151,7 @@ def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
         revision=str(row.get("revision") or ""),
         sha256=str(row.get("sha256") or ""),
         text=str(row.get("text") or "")[: choices.TEXT_LIMIT],
-        template=None if template is None else require_template(template),
+        template=None if template in (None, "") else require_template(template),
     )
 
 

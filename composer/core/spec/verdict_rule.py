@@ -2,6 +2,8 @@
 
 from composer.core.spec.choices import USUAL_BASELINES
 
+# Rows that are compositions themselves: the composition must only not be behind them.
+COMPOSITIONS = ("uniform", "composed_in_context")
 BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
 
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count

@@ -98,11 +98,17 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
         "best_single",
         "uniform",
         "in_context",
+        "composed_in_context",
         "lora_on_shots",
         "composed",
     ]
     assert all(row["held_out_exact_match_percent"] is not None for row in report["baselines"])
-    assert report["verdict"]["decision"] in {"use", "single", "train", "none"}
+    assert report["verdict"]["decision"] in {"use", "prompt", "single", "train", "none"}
+    assert report["template"] == "{input}"
+    assert report["prompt_shown"] == {
+        "prompt": "cat </s>", "answer": "chat </s>", "prompt_tokens": 2, "answer_tokens": 2,
+    }  # fmt: skip
+    assert report["examples_in_prompt"]["before"].startswith("cat\nchat\n\n")
     assert len(report["modules"]) == 3
     assert report["gradient_steps"] > 0
     assert report["base"] == {"name": "tiny/t5", "revision": "r"}
@@ -377,6 +383,7 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
         "best_single",
         "uniform",
         "in_context",
+        "composed_in_context",
         "lora_on_shots",
         "random_loras",
         "lorahub",
