@@ -51,21 +51,8 @@ GROUPS = {
     "object": ("clothing", "furniture", "tool", "vehicle", "instrument"),
 }
 TEENS = ("ten", "eleven", "twelve", *(f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven")))
-ONES = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    *TEENS,
-    "eighteen",
-    "nineteen",
-)
+UP_TO_NINE = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ONES = (*UP_TO_NINE, *TEENS, "eighteen", "nineteen")
 TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 
@@ -150,9 +137,9 @@ def lists_of_nouns(part: Part, choose: Callable[[list[str]], str]) -> tuple[Engl
 
 
 def opposites(part: Part) -> tuple[EnglishExample, ...]:
-    """Opposites that both belong to the part: an answer is nowhere else a prompt."""
+    """Opposites of which both, or neither, may be trained on: no module saw a pair from its other side."""
     rows = of_part(both_ways("opposites", "fv_antonym"), part)
-    return tuple(row for row in rows if part_of(row.output) == part)
+    return tuple(row for row in rows if (part_of(row.output) == "train") == (part == "train"))
 
 
 def both_ways(*names: str) -> tuple[EnglishExample, ...]:

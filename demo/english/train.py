@@ -138,7 +138,8 @@ def fit(
     batches = draw_batches(examples, schedule.batch_size, Random(seed))
     module.train()
     for _ in range(schedule.steps):
-        answer_loss(module, base.encode(next(batches))).backward()
+        loss: Any = answer_loss(module, base.encode(next(batches)))
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -191,4 +192,4 @@ def exact_match_percent(model: Any, base: ChatModel, examples: Sequence[EnglishE
         )
     answers = base.tokenizer.batch_decode(tokens[:, ids.shape[1] :], skip_special_tokens=True)
     right = sum(answer == example.output for answer, example in zip(answers, examples, strict=True))
-    return round(100 * right / len(examples), 1)
+    return float(round(100 * right / len(examples), 1))
