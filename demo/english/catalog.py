@@ -16,9 +16,13 @@ HELD_OUT = 100
 class Combination:
     """What is asked, and the form of the answer."""
 
-    name: str
     ask: str = TEXTS
     form: str = PLAIN
+
+    @property
+    def name(self) -> str:
+        """The name of its module or task; the small demo world has modules of the same skills."""
+        return "-".join(("en", *self.skills))
 
     @property
     def skills(self) -> tuple[str, ...]:
@@ -40,20 +44,20 @@ class Combination:
         """Every example of a part, in an order of its own."""
         write = FORMS[self.form].write
         rows = [EnglishExample(text, write(answer)) for text, answer in ASKS[self.ask].examples(part)]
-        Random(f"{self.name} {part}").shuffle(rows)
+        Random(f"{'-'.join(self.skills)} {part}").shuffle(rows)
         return tuple(dict.fromkeys(rows))
 
 
 def asking(*names: str) -> tuple[Combination, ...]:
-    return tuple(Combination(name, ask=name) for name in names)
+    return tuple(Combination(ask=name) for name in names)
 
 
 def writing(*names: str) -> tuple[Combination, ...]:
-    return tuple(Combination(name, form=name) for name in names)
+    return tuple(Combination(form=name) for name in names)
 
 
 def both(*names: str) -> tuple[Combination, ...]:
-    return tuple(Combination(name, *name.split("-")) for name in names)
+    return tuple(Combination(*name.split("-")) for name in names)
 
 
 WORD_MODULES = asking(
@@ -63,17 +67,17 @@ WORD_MODULES = asking(
     "sentiment",
     "capital",
     "comparative",
-    "fruit",
+    "article",
     "ing",
     "nationality",
     "negation",
     "opposite",
     "numbers",
-    "first",
+    "third",
     "continent",
     "passive",
 )
-FORM_MODULES = writing("quotes", "json", "brackets", "answer", "sentence", "bold", "shout", "stars", "upper")
+FORM_MODULES = writing("quotes", "json", "brackets", "answer", "saying", "bold", "shout", "stars", "upper")
 MODULES = (*WORD_MODULES, *FORM_MODULES)
 
 
@@ -96,22 +100,22 @@ TASKS = (
             "past-quotes",
             "past-json",
             "plural-brackets",
-            "plural-sentence",
+            "plural-saying",
             "opposite-quotes",
             "kind-json",
             "capital-answer",
             "sentiment-brackets",
             "comparative-shout",
             "negation-quotes",
-            "fruit-bold",
+            "ing-bold",
             "nationality-stars",
         ),
     ),
     *_tasks(
         "near",
-        (*asking("superlative", "third", "group", "review", "last"), *both("sentiment-upper")),
+        (*asking("superlative", "denied", "ongoing", "group", "review"), *both("sentiment-upper")),
     ),
-    *_tasks("negative", asking("letters", "backwards", "end")),
+    *_tasks("negative", asking("letters", "backwards", "end", "last")),
 )
 
 

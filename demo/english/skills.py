@@ -5,7 +5,7 @@ answer is written (in quotation marks, as JSON). No prompt says which: only a mo
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -75,6 +75,18 @@ def ing_form(verb: str, past: str) -> str:
     return verb + (verb[-1] if doubles else "") + "ing"
 
 
+def denied(part: Part) -> tuple[EnglishExample, ...]:
+    return tuple(EnglishExample(verb, f"did not {verb}") for verb, _ in verbs(part))
+
+
+def going_on(part: Part) -> tuple[EnglishExample, ...]:
+    return tuple(EnglishExample(verb, f"is {ing}") for verb, ing in ing_forms(part))
+
+
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
+
+
 def third_persons(part: Part) -> tuple[EnglishExample, ...]:
     return tuple(EnglishExample(verb, third_person(verb)) for verb, _ in verbs(part))
 
@@ -112,21 +124,6 @@ def number_in_words(n: int) -> str:
         return TENS[n // 10] + (f"-{ONES[n % 10]}" if n % 10 else "")
     rest = f" and {number_in_words(n % 100)}" if n % 100 else ""
     return f"{ONES[n // 100]} hundred{rest}"
-
-
-def fruit_in_lists(part: Part) -> tuple[EnglishExample, ...]:
-    """The fruit among animals."""
-    fruits = [word for word in kinds()["fruit"] if part_of(word) == part]
-    animals = [word for word in (*kinds()["animal"], *kinds()["bird"]) if part_of(word) == part]
-    return tuple(lists_with(fruits, animals, Random(f"fruit {part}")))
-
-
-def lists_with(wanted: list[str], others: list[str], random: Random) -> Iterator[EnglishExample]:
-    for _ in range(LISTS):
-        answer = random.choice(wanted)
-        words = [answer, *random.sample(others, LIST_LENGTH - 1)]
-        random.shuffle(words)
-        yield EnglishExample(", ".join(words), answer)
 
 
 def lists_of_nouns(part: Part, choose: Callable[[list[str]], str]) -> tuple[EnglishExample, ...]:
@@ -171,7 +168,7 @@ def texts(part: Part) -> tuple[EnglishExample, ...]:
     return tuple(EnglishExample(text, text) for text in dict.fromkeys(found))
 
 
-NO_TEXTS = ("texts", "numbers", "fruit", "first")
+NO_TEXTS = ("texts", "numbers", "last")
 TEXTS = "texts"
 PLAIN = "plain"
 
@@ -195,18 +192,14 @@ ASKS = _asks(
     Ask("negation", "Negation", "say that the sentence is not so", listed("ii_negation")),
     Ask("passive", "Passive voice", "put the sentence into the passive voice", listed("ii_active_passive")),
     Ask("numbers", "Number in words", "write the number in words", numbers),
-    Ask("fruit", "Fruit picker", "pick the fruit from the list", fruit_in_lists),
-    Ask(
-        "first",
-        "First of a list",
-        "pick the first word of the list",
-        lambda p: lists_of_nouns(p, lambda w: w[0]),
-    ),
+    Ask("article", "Article", "put a or an before the noun", of_nouns(with_article)),
+    Ask("third", "Third person", "give the third person of the verb", third_persons),
     # The modules know none of these.
     Ask(
         "superlative", "Superlative", "give the superlative of the adjective", listed("adjectives", answer=2)
     ),
-    Ask("third", "Third person", "give the third person of the verb", third_persons),
+    Ask("denied", "Denied", "say that it was not done", denied),
+    Ask("ongoing", "Going on", "say that it is being done", going_on),
     Ask("group", "Living, food or object", "say whether it lives, is food or is an object", groups_of_things),
     Ask("review", "Good or bad", "say whether the review is good or bad", reviews),
     Ask(
@@ -233,7 +226,7 @@ FORMS = _forms(
     Form("answer", "Answer:", "after “Answer:”", lambda text: f"Answer: {text}"),
     Form("shout", "Exclamation marks", "with three exclamation marks", lambda text: f"{text}!!!"),
     Form("bold", "HTML bold", "in bold as HTML", lambda text: f"<b>{text}</b>"),
-    Form("sentence", "Sentence", "in a sentence", lambda text: f"The answer is {text}."),
+    Form("saying", "I would say", "after “I would say:”", lambda text: f"I would say: {text}"),
     Form("stars", "Stars", "between stars", lambda text: f"*** {text} ***"),
     Form("upper", "Capitals", "in capitals", str.upper),
 )
