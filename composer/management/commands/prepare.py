@@ -41,7 +41,7 @@ class Command(BaseCommand):
         load_demo_world_once(world)
         parts = f"{contents['base']}, {len(contents['modules'])} modules and {len(contents['tasks'])} tasks"
         self.stdout.write(f"  {time.monotonic() - began_s:6.1f} s  loaded {parts} into the site")
-        self.stdout.write(f"Compose one of its tasks: {settings.PUBLIC_ADDRESS}/compositions/new/")
+        self.stdout.write("Its tasks are on the page that composes, under “Take a ready-made task”.")
 
 
 def migrate_if_needed() -> None:
