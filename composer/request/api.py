@@ -271,7 +271,7 @@ class DemoTasksApi(APIView):
         responses=DemoTaskSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
-        """Ready-made tasks of the demo world, without their examples."""
+        """Ready-made tasks, each for a base model of the library, without their examples."""
         return Response(DemoTaskSerializer(demo_tasks(), many=True).data)
 
 

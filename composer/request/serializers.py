@@ -226,6 +226,7 @@ class ChoicesSerializer(serializers.Serializer[dict[str, Any]]):
 
 class DemoTaskSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
+    base = serializers.CharField()
     sentence = serializers.CharField()
     kind = serializers.CharField()
     skills = serializers.ListField(child=serializers.CharField())

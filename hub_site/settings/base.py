@@ -33,6 +33,7 @@ HUB_IMPORT_REPOSITORIES_MAX = env_int("HUB_IMPORT_REPOSITORIES_MAX", 1000, least
 HUB_IMPORTS_UNFINISHED_MAX = env_int("HUB_IMPORTS_UNFINISHED_MAX", 3, least=1)
 HUB_BASE_MAX_MB = env_int("HUB_BASE_MAX_MB", 20_000, least=1)
 HUB_DEMO_BUNDLE = env_path("HUB_DEMO_BUNDLE", BASE_DIR / "demo" / "bundle")
+HUB_ENGLISH_BUNDLE = env_path("HUB_ENGLISH_BUNDLE", BASE_DIR / "demo" / "english" / "bundle")
 HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
 HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)
 HUB_PUBLIC_URL = env_url(

@@ -21,6 +21,7 @@ from composer.task.demo_tasks import demo_tasks
 from hub_site.common.figures import figures
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
+from modules_registry.demo_worlds import ENGLISH, demo_world
 from tests.composer.conftest import SHOTS
 from tests.factories import make_base
 from tests.pages.rendered import collapsed
@@ -621,3 +622,32 @@ def test_staff_see_how_the_work_goes_but_not_what_people_compose_from(browser_of
     assert "queued" in page.lower()
     for private in ("apple", "APPLE", composition.name):
         assert private not in page
+
+
+@pytest.fixture
+def english_base(tmp_path):
+    """The base model of the English library by name alone: its tasks are then offered."""
+    return make_base(tmp_path / "english", name=demo_world(ENGLISH).listing["base"])
+
+
+def test_tasks_of_the_english_library_are_offered_once_its_base_is_there(browser, tmp_path):
+    before = demo_tasks()
+    assert {task.base for task in before} == {"demo/tiny-t5"}
+    make_base(tmp_path / "english", name="demo/smollm2-135m")
+    after = demo_tasks()
+    assert after[: len(before)] == before
+    assert len(after) - len(before) >= 16
+    assert len({task.name for task in after}) == len(after)
+
+
+def test_tasks_of_another_base_fold_away_under_its_name(browser, english_base):
+    page = page_of(browser.get(NEW))
+    others = [task for task in demo_tasks() if task.base == english_base.name]
+    assert f"{len(others)} of {english_base.name}" in page
+    assert page.index(others[0].name) > page.index(f"of {english_base.name}")
+
+
+def test_a_task_of_another_base_chooses_that_base(browser_of, alice, english_base):
+    task = next(task for task in demo_tasks() if task.base == english_base.name)
+    page = page_of(browser_of(alice).get(f"{NEW}?task={task.name}"))
+    assert f'<option value="{english_base.name}" selected>' in page

@@ -13,7 +13,8 @@ from django.test import RequestFactory, override_settings
 from demo.words import WORDS
 from hub_site.body_gate import BodyGate
 from hub_site.pages.styleguide import SpecimenForm
-from modules_registry.management.commands.load_demo import BASE_SENTENCE
+from modules_registry.demo_worlds import ENGLISH, SMALL, demo_world
+from tests.factories import make_base
 from tests.pages.rendered import Page
 
 pytestmark = pytest.mark.django_db
@@ -165,4 +166,18 @@ def test_the_examples_shown_are_written_as_the_demo_s_modules_saw_theirs(client)
 
 def test_the_pages_know_how_many_words_the_demo_world_has(client):
     assert f"knows {len(WORDS)} words" in client.get("/help/").content.decode()
-    assert f"of {len(WORDS)} words" in BASE_SENTENCE
+    assert f"of {len(WORDS)} words" in demo_world(SMALL).listing["base_sentence"]
+
+
+def test_staff_are_offered_the_english_library_until_it_is_there(client, browser_of, staff, alice, tmp_path):
+    offer = "./hub demo english"
+    assert offer in browser_of(staff).get("/").content.decode()
+    assert offer not in browser_of(alice).get("/").content.decode()
+    assert offer not in client.get("/").content.decode()
+    make_base(tmp_path, name=demo_world(ENGLISH).listing["base"])
+    assert offer not in browser_of(staff).get("/").content.decode()
+
+
+def test_a_site_without_the_english_bundle_offers_none(browser_of, staff, settings, tmp_path):
+    settings.HUB_ENGLISH_BUNDLE = tmp_path / "nothing"
+    assert "./hub demo english" not in browser_of(staff).get("/").content.decode()
