@@ -17,9 +17,8 @@ from composer.core.spec.templates import (
     warning_of_other_templates,
 )
 from composer.models import Composition
+from hub_site.common.visible_text import visible
 from modules_registry.models import BaseModel, Version
-
-LINE_BREAK, SPACE = "↵", "␣"
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,3 @@ def prompt_blocks(
 
 def tokens_counted(number: int | None) -> str:
     return "" if number is None else f", {count_noun(number, 'token')}"
-
-
-def visible(text: str) -> str:
-    """Line breaks and the spaces at both ends as marks that can be seen."""
-    inner = text.strip(" ")
-    begin, end = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
-    shown = f"{SPACE * begin}{inner}{SPACE * end}" if inner else SPACE * len(text)
-    return shown.replace("\n", f"{LINE_BREAK}\n")

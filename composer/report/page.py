@@ -10,9 +10,10 @@ from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
 from composer.core.spec.stages import STAGES
 from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
-from composer.matching.templates import composition_template, prompt_blocks, visible
+from composer.matching.templates import composition_template, prompt_blocks
 from composer.models import Composition, Example
 from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
+from hub_site.common.visible_text import visible
 
 ViewRow = dict[str, Any]
 

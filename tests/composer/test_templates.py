@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from composer.matching.templates import composition_template, preview_of, visible
+from composer.matching.templates import composition_template, preview_of
 from composer.report.page import prompt_view
 from composer.run.job_folder import job_description
 from composer.share.services import redacted_report, share_renew
+from hub_site.common.visible_text import visible
 from modules_registry.models import BaseModel
 from modules_registry.services import module_edit
 from tests.composer.conftest import SHOTS

@@ -111,7 +111,7 @@ def test_bad_input_gets_one_sentence_and_status_2(tmp_path, asked, option, value
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt-neox"])
 def test_what_the_model_reads_is_told_and_the_default_parts_prompt_and_answer(tmp_path, asked, capsys, kind):
     job = make_job(tmp_path / kind, kind=kind)
     asked |= {"--base": [str(job / "base")], "--modules": [str(job / "modules/0")]}

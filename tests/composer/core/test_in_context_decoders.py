@@ -20,7 +20,7 @@ from composer.core.model.scorer import FewShotScorer
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import LETTERS, TARGETS, make_base
 
-DECODERS = ["llama", "qwen2", "gpt2"]
+DECODERS = ["llama", "qwen2", "gpt2", "gpt-neox"]
 SHOTS = [Example("cat", "chat"), Example("dog", "chien"), Example("fig", "figue")]
 QUESTIONS = HeldOutQuestions(("saw", "bay"), ("saw", "bay"), 16)
 CHAT = (

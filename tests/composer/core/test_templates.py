@@ -229,7 +229,7 @@ def test_a_chat_template_that_does_not_work_is_refused_with_a_sentence(tmp_path,
 # --- a template that glues prompt and answer together -------------------------
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt-neox"])
 @pytest.mark.parametrize(
     ("template", "is_warned"),
     [
@@ -294,7 +294,7 @@ def test_a_space_between_prompt_and_answer_belongs_to_the_answer(template, promp
     assert split_prompt(template, "cat") == (prompt, space)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt-neox"])
 @pytest.mark.parametrize("template", ["{input}\n", "say {input}:", "say {input}: ", "{input} <a>", "chat"])
 def test_an_answer_is_scored_behind_the_very_tokens_that_generating_begins_with(tmp_path, kind, template):
     base = FrozenBaseModel.load(make_base(tmp_path, kind), template)
