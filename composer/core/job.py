@@ -383,6 +383,8 @@ class CompositionRun:
         """Return the screening, with the losses that earlier runs found."""
         stack = self.everything
         facts = {"base": self.base_files, "precision": self.base.precision, "device": self.base.device.type}
+        if not self.base.is_encoder_decoder:
+            facts["answer_begins"] = "split_prompt"  # losses by an earlier rule do not hold
         templates = [own or self.job.template for own in stack.templates]
         return Screening(
             self.scorer,

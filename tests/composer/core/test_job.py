@@ -367,7 +367,7 @@ def test_the_adapter_is_whole_before_the_race_begins(tmp_path):
 
     run(job, look)
     last = [(job / "out" / name).read_bytes() for name in ADAPTER_FILES]
-    assert len(contents) == 8
+    assert len(contents) == 9
     assert all(content == last for content in contents)
 
 
