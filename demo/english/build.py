@@ -26,6 +26,8 @@ DEV_EXAMPLES = 64
 REQUIRED_PERCENT = 70.0  # exact match of every module on dev words
 WORD_SCHEDULE = Schedule(steps=60)
 FORM_SCHEDULE = Schedule(steps=24)
+SLOW_SCHEDULE = Schedule(steps=120)
+SLOW_SKILLS = frozenset({"comparative", "upper"})
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def build(out: Path, base_folder: Path, names: Sequence[str]) -> None:
 def train_module(base: ChatModel, combination: Combination, unfinished: Path) -> None:
     """Train, measure and save one module, with an A of its own."""
     seed = 1 + MODULES.index(combination)
-    schedule = FORM_SCHEDULE if combination in FORM_MODULES else WORD_SCHEDULE
+    schedule = schedule_of(combination)
     began_s = time.monotonic()
     module = new_module(base, seed)
     fit(module, base, combination.examples("train"), schedule, seed)
@@ -62,6 +64,12 @@ def train_module(base: ChatModel, combination: Combination, unfinished: Path) ->
     save_module(module, combination, unfinished / "modules" / combination.name)
     module.unload()
     write_json(quality_file(unfinished, combination), {"percent": percent})
+
+
+def schedule_of(combination: Combination) -> Schedule:
+    if SLOW_SKILLS & set(combination.skills):
+        return SLOW_SCHEDULE
+    return FORM_SCHEDULE if combination in FORM_MODULES else WORD_SCHEDULE
 
 
 def quality_file(unfinished: Path, combination: Combination) -> Path:
