@@ -27,7 +27,7 @@ REQUIRED_PERCENT = 70.0  # exact match of every module on dev words
 WORD_SCHEDULE = Schedule(steps=60)
 FORM_SCHEDULE = Schedule(steps=24)
 SLOW_SCHEDULE = Schedule(steps=120)
-SLOW_SKILLS = frozenset({"comparative", "upper"})
+SLOW_SKILLS = frozenset({"comparative", "negated", "upper"})
 
 log = logging.getLogger(__name__)
 
