@@ -185,7 +185,7 @@ ASKS = _asks(
     Ask("numbers", "Number in words", "write the number in words", numbers),
     Ask("article", "Article", "put a or an before the noun", of_nouns(with_article)),
     Ask("third", "Third person", "give the third person of the verb", third_persons),
-    # The modules know none of these.
+    # The modules know none of these; two of them did not learn enough.
     Ask(
         "superlative", "Superlative", "give the superlative of the adjective", listed("adjectives", answer=2)
     ),
