@@ -27,8 +27,8 @@ USUAL_TASKS = (  # of every kind, with short prompts
     "en-past-quotes",
     "en-plural-brackets",
     "en-kind-json",
-    "en-comparative-shout",
-    "en-superlative",
+    "en-third-shout",
+    "en-ongoing",
     "en-end",
 )
 USUAL_DRAWS = 1

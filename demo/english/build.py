@@ -26,6 +26,29 @@ DEV_EXAMPLES = 64
 REQUIRED_PERCENT = 70.0  # exact match of every module on dev words
 WORD_SCHEDULE = Schedule(steps=60)
 FORM_SCHEDULE = Schedule(steps=24)
+SEEDS = {  # of A and of the order of examples; the missing numbers were of modules that were given up
+    "past": 1,
+    "plural": 2,
+    "kind": 3,
+    "sentiment": 4,
+    "adverb": 5,
+    "article": 7,
+    "ing": 8,
+    "possessive": 9,
+    "negation": 10,
+    "numbers": 12,
+    "third": 13,
+    "continent": 14,
+    "passive": 15,
+    "quotes": 16,
+    "json": 17,
+    "brackets": 18,
+    "answer": 19,
+    "saying": 20,
+    "bold": 21,
+    "shout": 22,
+    "stars": 23,
+}
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +73,8 @@ def build(out: Path, base_folder: Path, names: Sequence[str]) -> None:
 
 def train_module(base: ChatModel, combination: Combination, unfinished: Path) -> None:
     """Train, measure and save one module, with an A of its own."""
-    seed = 1 + MODULES.index(combination)
+    (skill,) = combination.skills
+    seed = SEEDS[skill]
     schedule = FORM_SCHEDULE if combination in FORM_MODULES else WORD_SCHEDULE
     began_s = time.monotonic()
     module = new_module(base, seed)

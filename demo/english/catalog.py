@@ -66,18 +66,16 @@ WORD_MODULES = asking(
     "kind",
     "sentiment",
     "adverb",
-    "comparative",
     "article",
     "ing",
     "possessive",
     "negation",
-    "opposite",
     "numbers",
     "third",
     "continent",
     "passive",
 )
-FORM_MODULES = writing("quotes", "json", "brackets", "answer", "saying", "bold", "shout", "stars", "upper")
+FORM_MODULES = writing("quotes", "json", "brackets", "answer", "saying", "bold", "shout", "stars")
 MODULES = (*WORD_MODULES, *FORM_MODULES)
 
 
@@ -101,11 +99,12 @@ TASKS = (
             "past-json",
             "plural-brackets",
             "plural-saying",
-            "opposite-quotes",
             "kind-json",
             "adverb-answer",
             "sentiment-brackets",
-            "comparative-shout",
+            "third-shout",
+            "numbers-brackets",
+            "article-json",
             "negation-quotes",
             "ing-bold",
             "possessive-stars",
@@ -113,9 +112,9 @@ TASKS = (
     ),
     *_tasks(
         "near",
-        (*asking("superlative", "denied", "ongoing", "group", "review"), *both("sentiment-upper")),
+        (*asking("denied", "ongoing", "group", "review"), *both("sentiment-upper")),
     ),
-    *_tasks("negative", asking("letters", "backwards", "end", "last")),
+    *_tasks("negative", asking("superlative", "negated", "letters", "backwards", "end", "last")),
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from demo.english.words import EnglishExample, Part, kinds, of_part, pairs, part_of
+from demo.english.words import EnglishExample, Part, kinds, of_part, pairs
 
 LIST_LENGTH = 3  # words to choose from
 LISTS = 400  # lists drawn for each part
@@ -133,20 +133,6 @@ def lists_of_nouns(part: Part, choose: Callable[[list[str]], str]) -> tuple[Engl
     return tuple(EnglishExample(", ".join(words), choose(words)) for words in drawn)
 
 
-def opposites(part: Part) -> tuple[EnglishExample, ...]:
-    """Opposites of which both, or neither, may be trained on: no module saw a pair from its other side."""
-    rows = of_part(both_ways("opposites", "fv_antonym"), part)
-    return tuple(row for row in rows if (part_of(row.output) == "train") == (part == "train"))
-
-
-def both_ways(*names: str) -> tuple[EnglishExample, ...]:
-    found: dict[str, EnglishExample] = {}
-    for one, other in pairs(*names):
-        found.setdefault(one.lower(), EnglishExample(one, other))
-        found.setdefault(other.lower(), EnglishExample(other, one))
-    return tuple(found.values())
-
-
 def nouns(part: Part) -> tuple[str, ...]:
     return tuple(noun for noun, _ in of_part(pairs("ii_singular_plural"), part))
 
@@ -182,7 +168,12 @@ ASKS = _asks(
     Ask("past", "Past tense", "give the past tense of the verb", verbs),
     Ask("ing", "Present participle", "give the -ing form of the verb", ing_forms),
     Ask("plural", "Plural", "give the plural of the noun", listed("ii_singular_plural")),
-    Ask("opposite", "Opposite", "give the opposite of the word", opposites),
+    Ask(
+        "negated",
+        "Negative prefix",
+        "give the opposite that begins with un-, in- or dis-",
+        listed("negated"),
+    ),
     Ask("comparative", "Comparative", "give the comparative of the adjective", listed("adjectives")),
     Ask("kind", "Kind of thing", "name the kind of thing it is", kinds_of_things),
     Ask("adverb", "Adverb", "give the adverb of the adjective", listed("adverbs")),
@@ -194,7 +185,7 @@ ASKS = _asks(
     Ask("numbers", "Number in words", "write the number in words", numbers),
     Ask("article", "Article", "put a or an before the noun", of_nouns(with_article)),
     Ask("third", "Third person", "give the third person of the verb", third_persons),
-    # The modules know none of these.
+    # The modules know none of these; two of them did not learn enough.
     Ask(
         "superlative", "Superlative", "give the superlative of the adjective", listed("adjectives", answer=2)
     ),
