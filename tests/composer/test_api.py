@@ -326,7 +326,7 @@ def test_all_that_can_be_chosen_is_listed(client):
     assert set(offered) == kinds
 
 
-def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, demo_bundle):
+def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, db, demo_bundle):
     names = [task["name"] for task in client.get("/api/v1/demo-tasks").json()]
     task = client.get(f"/api/v1/demo-tasks/{names[0]}").json()
     assert len(task["shots"]) == 5

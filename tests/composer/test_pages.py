@@ -149,7 +149,7 @@ def test_an_untouched_form_asks_for_what_measured_best_and_shows_nothing_advance
     assert (asked.rank, asked.batch_size, asked.template, asked.max_new_tokens) == (
         None,
         None,
-        "{input}",
+        "auto",
         256,
     )
 
