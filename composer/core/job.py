@@ -44,7 +44,9 @@ from composer.core.evaluation.export import (
     write_adapter,
     write_card,
 )
+from composer.core.evaluation.pruning import PRUNED_METHODS, Pruning, prune
 from composer.core.evaluation.scoring import prompt_event, require_prompts_fit
+from composer.core.evaluation.small_adapter import AnswersKept, make_small
 from composer.core.evaluation.verdict import (
     LeftOutLosses,
     Verdict,
@@ -57,11 +59,13 @@ from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.modules.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.modules.sources import MODULE_FILES
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal, SearchRecord, SearchStep, read_record, state_event
 from composer.core.search.nevergrad_search import require_optimizer
 from composer.core.selection.compatibility import joined_ranks, select_compatible, select_modules
+from composer.core.selection.copies import CopiesOf, CopyGroups
 from composer.core.selection.screening import Screening, context_sha256, read_screened
 from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices, stages
@@ -208,10 +212,12 @@ class CompositionRun:
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
+                self.copy_groups = CopyGroups(self.scorer, everything, self._identities())
                 self.cross_validation = CrossValidation(
                     job, self.scorer, everything, self.screening, self._chosen_by
                 )
-                self.kept = self._chosen_by(range(len(self.examples)))
+                self.copies = self._chosen_groups(range(len(self.examples)))
+                self.kept = tuple(sorted(self.copies))
                 self.alone = torch.tensor(self.screening.losses(self.kept))
             self.sources = [self.fitting[i] for i in self.kept]
             self.stack = everything.subset(self.kept)
@@ -239,9 +245,11 @@ class CompositionRun:
                         record=read_search_record(self.job.folder),
                     )
                 )
-                self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
-                self.by_module = self.method.by_module(self.found.weights)
-                self.objective_value = float(search.values(self.weights))
+                self.pruning = self._pruning()
+                self.composed_method = self._made_of(self.stack.subset(self.pruning.kept))
+                self.by_module = self.composed_method.by_module(self.pruning.weights)
+                final = replace(search, method=self.composed_method)
+                self.objective_value = float(final.values(torch.tensor([self.pruning.weights])))
                 self.lora = self._lora()
                 self.final_nats = self.scorer.nats_of(self.adapters)
 
@@ -256,8 +264,13 @@ class CompositionRun:
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
             parents = [
-                ParentModule(source.name, source.revision, weight)
-                for source, weight in zip(self.sources, self.by_module, strict=True)
+                ParentModule(
+                    self.sources[position].name,
+                    self.sources[position].revision,
+                    weight,
+                    tuple(copy["name"] for copy in self._copies_of(position)),
+                )
+                for position, weight in zip(self.pruning.kept, self.by_module, strict=True)
                 if weight != 0
             ]
             write_card(
@@ -310,8 +323,8 @@ class CompositionRun:
             self.verdict = self._verdict()
             self.ablation = ablation_losses(
                 self.scorer,
-                self.method,
-                self.found.weights,
+                self.composed_method,
+                self.pruning.weights,
                 rank_max=self.lora.rank if self.lora.energy_kept < 1 else None,
                 composed_loss=self._token_mean(self.final_nats),
             )
@@ -332,7 +345,10 @@ class CompositionRun:
             "seed": job.seed,
             "precision": self.base.precision,
             "device": self.base.device.type,
+            "rank_asked": job.rank,
             "rank": self.lora.rank,
+            "size_bytes": (out / MODULE_FILES[1]).stat().st_size,
+            "layers": {"adapted": len(self.lora.factors), "of": len(self.stack.layers)},
             "energy_kept": self.lora.energy_kept,
             "export": report.export_row(self.checked, is_recomputed=self.is_recomputed),
             "base": {"name": job.base_name, "revision": job.base_revision},
@@ -344,6 +360,7 @@ class CompositionRun:
             "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
+            "modules_pruned": self._pruned_rows(),
             "modules_left_out": [{"name": out.name, "reason": out.reason} for out in self.left_out],
             "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
@@ -399,14 +416,29 @@ class CompositionRun:
             tell=self.emit,
         )
 
+    def _identities(self) -> list[tuple[str, ...]]:
+        """Return for each module what makes it equal to another: its tensors, scaling and template."""
+        shas = map(report.weights_sha256, self.fitting)
+        return list(zip(self.screening.contexts, shas, strict=True))
+
     def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
-        """Return the indices of the modules that the selectors choose by the examples with these numbers."""
-        return select_modules(
-            parse_selectors(self.job.select),
-            len(self.everything),
-            seed=self.job.seed,
-            alone=partial(self.screening.losses, numbers=numbers),
-            near=partial(self._near, numbers=numbers),
+        """Return the indices of the modules that the examples with these numbers choose, without copies."""
+        return tuple(sorted(self._chosen_groups(numbers)))
+
+    def _chosen_groups(self, numbers: Sequence[int]) -> CopiesOf:
+        """Return the modules that these examples choose, each for its group, and their copies."""
+        selectors = parse_selectors(self.job.select)
+        return self.copy_groups.represent(
+            partial(
+                select_modules,
+                selectors,
+                seed=self.job.seed,
+                alone=partial(self.screening.losses, numbers=numbers),
+                near=partial(self._near, numbers=numbers),
+            ),
+            partial(self.screening.losses, numbers=numbers),
+            numbers,
+            refill=all(selector.name != "random" for selector in selectors),
         )
 
     def _near(self, indices: Sequence[int], numbers: Sequence[int]) -> list[float]:
@@ -448,14 +480,29 @@ class CompositionRun:
         if self.stop_is_asked:
             raise StopSearch
 
+    def _made_of(self, stack: ModuleStack) -> Method:
+        """Return the method of the job on these modules."""
+        return make_method(self.job.method, stack, seed=self.job.seed)
+
+    def _pruning(self) -> Pruning:
+        """Return the composition without the modules that it does not need, or with all of them."""
+        if self.job.rank == choices.SMALL_RANK and self.job.method in PRUNED_METHODS:
+            return prune(self.scorer, self.method, self.found, self._made_of)
+        return Pruning(tuple(range(len(self.stack))), self.found.weights, self.found.left_out, {})
+
     def _lora(self) -> PlainLora:
-        """Return the composed adapter, cut to the rank of the job."""
-        lora = self.method.lora(self.found.weights)
-        if self.job.rank is not None:
-            lora = limit_rank(lora, self.job.rank)
+        """Return the composed adapter, made small or cut to the rank of the job."""
+        job, lora = self.job, self.composed_method.lora(self.pruning.weights)
+        if job.rank == choices.SMALL_RANK:
+            lora = make_small(lora, AnswersKept(self.scorer, self.examples, job.max_new_tokens, lora))
+        elif job.rank != choices.FULL_RANK:
+            lora = limit_rank(lora, int(job.rank))
         # A cut adapter differs from the searched one, so it is scored as it is written. Any other is scored
         # as it was searched, so that the export can compare the two.
-        self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
+        if lora.energy_kept < 1:
+            self.adapters = as_adapters(lora)
+        else:
+            self.adapters = self.composed_method.adapters(torch.tensor([self.pruning.weights]))
         return lora
 
     def _compose_again(self, out: Path) -> ExportCheck:
@@ -567,23 +614,55 @@ class CompositionRun:
         return float(token_mean(nats, self.scorer.label_tokens))
 
     def _module_rows(self) -> list[dict[str, Any]]:
-        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.ablation, strict=True)
+        """Return the modules of the composition."""
+        rows = zip(self.pruning.kept, self.by_module, self.ablation, strict=True)
         return [
             {
-                "name": source.name,
-                "revision": source.revision,
-                "sha256": report.weights_sha256(source),
-                "template": source.template,
+                **self._module_facts(position),
                 "weight": weight,
-                "alone_loss_nats": alone if math.isfinite(alone) else None,
                 "without_loss_nats": without,
+                "copies": self._copies_of(position),
             }
-            for source, weight, alone, without in rows
+            for position, weight, without in rows
+        ]
+
+    def _pruned_rows(self) -> list[dict[str, Any]]:
+        """Return the modules that took part in the search and are not in the composition."""
+        searched = self.method.by_module(self.found.weights)
+        return [
+            {
+                **self._module_facts(position),
+                "weight": weight,
+                "loss_change_nats": self.pruning.rises.get(position, 0.0),
+                "copies": self._copies_of(position),
+            }
+            for position, weight in enumerate(searched)
+            if position not in self.pruning.kept
+        ]
+
+    def _module_facts(self, position: int) -> dict[str, Any]:
+        source, alone = self.sources[position], float(self.alone[position])
+        return {
+            **report.module_name(source),
+            "template": source.template,
+            "alone_loss_nats": alone if math.isfinite(alone) else None,
+        }
+
+    def _copies_of(self, position: int) -> list[dict[str, Any]]:
+        """Return the copies of the module at this position of the stack, the most similar first."""
+        copies = sorted(self.copies[self.kept[position]], key=lambda copy: (-copy.similarity, copy.index))
+        return [
+            {
+                **report.module_name(self.fitting[copy.index]),
+                "reason": copy.reason,
+                "similarity": round(copy.similarity, 4),
+            }
+            for copy in copies
         ]
 
     def _layer_rows(self) -> dict[str, list[float]] | None:
         """Return N coefficients for each layer, by path, or None where all layers share them."""
-        by_layer = self.method.by_layer(self.found.weights)
+        by_layer = self.composed_method.by_layer(self.pruning.weights)
         if by_layer is None:
             return None
         return {layer.path: row for layer, row in zip(self.stack.layers, by_layer.tolist(), strict=True)}

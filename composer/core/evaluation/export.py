@@ -29,11 +29,13 @@ class ParentModule:
         name: of the module.
         revision: its commit id; may be empty.
         weight: the module's weight; with weights by layer their mean.
+        copies: names of the modules that it represents, the most similar first.
     """
 
     name: str
     revision: str
     weight: float
+    copies: tuple[str, ...] = ()
 
 
 def write_adapter(lora: PlainLora, base: FrozenBaseModel, base_name: str, folder: Path) -> None:
@@ -221,9 +223,22 @@ A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(pa
 | --- | --- | ---: |
 {rows}
 
-Load it with `PeftModel.from_pretrained(base, folder)`.
+{copies_text(parents)}Load it with `PeftModel.from_pretrained(base, folder)`.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def copies_text(parents: Sequence[ParentModule]) -> str:
+    """Return the paragraph that credits the modules that others represent; empty if there is none."""
+    lines = [
+        f"- {cell(parent.name)} stands for {', '.join(map(cell, parent.copies))}"
+        for parent in parents
+        if parent.copies
+    ]
+    if not lines:
+        return ""
+    head = "Copies and near-copies took part once. Their authors are credited here:"
+    return "\n".join([head, "", *lines, "", ""])
 
 
 def cell(text: str) -> str:

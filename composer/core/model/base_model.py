@@ -615,6 +615,33 @@ class FrozenBaseModel:
             logits: Tensor = self.model(**inputs, use_cache=False).logits
         return logits if positions is None or self._keeps_positions else logits[:, positions]
 
+    def label_logits(
+        self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits (P, T, vocabulary), fp32, that predict the T label tokens of all examples.
+
+        Args:
+            batch: n examples.
+            adapters: P candidates; {} for the base model alone.
+            n_candidates: P.
+
+        Returns:
+            The logits and (T,) the index in the batch of each label token's example, on the CPU.
+        """
+        if self._t5 is not None:
+            rows = batch.rows
+            with self.with_adapters(adapters, n_candidates):
+                logits = self._t5.logits(rows, self._t5.encoder_output(rows, n_candidates))
+            return logits.float(), rows.order[rows.example].cpu()
+        labels, positions = batch.labels, None
+        if not self.is_encoder_decoder:  # position t predicts token t + 1
+            positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
+            labels = labels[:, positions + 1]
+        scored = labels != IGNORED
+        logits = self.logits(batch, adapters, n_candidates, positions)
+        by_candidate = logits.view(n_candidates, len(batch), *logits.shape[1:])
+        return by_candidate[:, scored].float(), scored.nonzero()[:, 0].cpu()
+
     # --- answers --------------------------------------------------------------
 
     @torch.no_grad()

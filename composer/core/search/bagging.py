@@ -123,7 +123,12 @@ def search_bagging(
     if not loss_of(scorer, method, weights) < base_loss:  # a module with huge deltas spoiled the fits
         return journal.finish(chosen.tolist(), "greedy")
     optimizer = "Adam on parts of the examples, averaged with the best subsets"
-    return journal.finish(weights.tolist(), optimizer, left_out=folds.left_out_nats.tolist())
+    return journal.finish(
+        weights.tolist(),
+        optimizer,
+        left_out=folds.left_out_nats.tolist(),
+        fold_weights=folds.weights.tolist(),
+    )
 
 
 # --- the budget ---------------------------------------------------------------

@@ -71,7 +71,12 @@ def search_auto(
     weights = taken.weights.mean(0)
     if not bagging.loss_of(scorer, method, weights) < base_loss:  # a module with huge deltas spoiled the fits
         return journal.finish(method.spread(chosen.unsqueeze(0))[0].tolist(), "greedy")
-    return journal.finish(weights.tolist(), moves, left_out=taken.left_out_nats.tolist())
+    return journal.finish(
+        weights.tolist(),
+        moves,
+        left_out=taken.left_out_nats.tolist(),
+        fold_weights=taken.weights.tolist(),
+    )
 
 
 def choose_weights_by_layer(

@@ -71,6 +71,8 @@ class SearchResult:
         stopped: whether a callback stopped the search.
         left_out: (n,) nats of each example under weights fitted without it, summed over its label tokens;
             None if the search did not compute them.
+        fold_weights: (P, n_weights) of the fits that each left out one fold of the examples, and whose mean
+            are the weights; empty if the weights are no such mean.
     """
 
     weights: tuple[float, ...]
@@ -78,6 +80,7 @@ class SearchResult:
     optimizer: str
     stopped: bool = False
     left_out: tuple[float, ...] | None = None
+    fold_weights: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ class Journal:
         *,
         stopped: bool = False,
         left_out: Sequence[float] | None = None,
+        fold_weights: Sequence[Sequence[float]] = (),
     ) -> SearchResult:
         """Return the result of the search.
 
@@ -200,6 +204,7 @@ class Journal:
             optimizer: the algorithm that really ran.
             stopped: whether a callback stopped the search.
             left_out: (n,) nats, as in `SearchResult`.
+            fold_weights: (P, n_weights), as in `SearchResult`.
 
         Raises:
             NonFiniteLossError: there are steps, and none has a finite loss.
@@ -208,7 +213,12 @@ class Journal:
             raise NonFiniteLossError(len(self.steps))
         told = tuple(left_out) if left_out is not None else None
         return SearchResult(
-            tuple(float(w) + 0.0 for w in weights), tuple(self.steps), optimizer, stopped, told
+            tuple(float(w) + 0.0 for w in weights),
+            tuple(self.steps),
+            optimizer,
+            stopped,
+            told,
+            tuple(map(tuple, fold_weights)),
         )
 
     def finish_early(self, optimizer: str) -> SearchResult:

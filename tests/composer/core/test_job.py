@@ -109,7 +109,7 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
         "prompt": "cat </s>", "answer": "chat </s>", "prompt_tokens": 2, "answer_tokens": 2,
     }  # fmt: skip
     assert report["examples_in_prompt"]["before"].startswith("cat\nchat\n\n")
-    assert len(report["modules"]) == 3
+    assert len(report["modules"] + report["modules_pruned"]) == 3
     assert report["gradient_steps"] > 0
     assert report["base"] == {"name": "tiny/t5", "revision": "r"}
     stages = [event for event in events if event["event"] == "stage"]
@@ -182,7 +182,7 @@ def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path
 
 
 def test_a_result_can_be_cut_to_a_rank(tmp_path):
-    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", **QUICK))
+    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", rank="full", **QUICK))
     cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2, **QUICK))
     assert whole["rank"] == 6
     assert whole["energy_kept"] == 1.0
@@ -330,12 +330,22 @@ def test_what_a_choice_by_all_examples_left_out_is_not_reported_as_left_out(tmp_
 
 
 def test_two_hundred_modules_are_screened_in_two_hundred_candidates(tmp_path):
-    job = make_job(tmp_path, n_modules=1, select="screen:3", method="lorahub", budget=2, **QUICK)
-    change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
+    job = make_job(tmp_path, n_modules=200, select="screen:3", method="lorahub", budget=2, **QUICK)
     report, events = finished(job)
     # each on one shot, and the best fifth on the others too
     assert len([event for event in events if event["event"] == "screened"]) == 200 + 40
-    assert report["candidates_scored"] <= 200 + 1 + 2 + 2  # the base, the search, the result's own loss
+    # the base, the search, the result's own loss, and how the three chosen ones change the logits
+    assert report["candidates_scored"] <= 200 + 1 + 2 + 2 + 3
+
+
+def test_two_hundred_copies_of_one_module_are_screened_as_one(tmp_path):
+    job = make_job(tmp_path, n_modules=1, select="screen:3", method="lorahub", budget=2, **QUICK)
+    change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
+    report, events = finished(job)
+    assert len([event for event in events if event["event"] == "screened"]) == 1
+    (row,) = report["modules"]
+    assert row["name"] == "m0"
+    assert {copy["name"] for copy in row["copies"]} == {f"m{i}" for i in range(1, 200)}
 
 
 def test_modules_that_do_not_fit_are_left_out_with_a_reason(tmp_path):
@@ -393,7 +403,9 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     assert [(row["key"], row["label"]) for row in rows[1:]] == [(each.key, each.label) for each in told]
     cost = {row["key"]: row["cost"] for row in rows}
     assert cost["zero_shot"]["candidates"] == 1
-    assert cost["best_single"]["candidates"] == 4  # the base and three modules
+    assert (
+        cost["best_single"]["candidates"] == 7
+    )  # the base and three modules; then how each module changes the logits
     assert cost["lora_on_shots"]["gradient_steps"] == 40
     assert cost["lorahub"]["candidates"] == 40 + 1 + 1  # the search, the base, the result
     assert all(row["cost"]["seconds"] > 0 for row in rows)
@@ -446,7 +458,8 @@ def test_near_goes_by_the_modules_texts(tmp_path):
 
 
 def test_only_the_chosen_modules_are_composed(tmp_path):
-    report, _ = finished(make_job(tmp_path, n_modules=4, select="random:3+screen:2", budget=30))
+    asked = {"n_modules": 4, "select": "random:3+screen:2", "budget": 30, "rank": "full"}
+    report, _ = finished(make_job(tmp_path, **asked))
     assert len(report["modules"]) == 2
 
 
