@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from composer.core.spec import choices
+from composer.core.spec.adapter_size import size_text
 from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import require_disjoint
 from composer.library.job_folder import (
@@ -95,7 +96,12 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=choices.DEFAULT_SEED)
     add("--precision", choices=choices.choice_names(choices.PRECISIONS), default="auto")
-    add("--rank", type=int, help="make the adapter no larger than this rank, by SVD")
+    add(
+        "--rank",
+        default=choices.SMALL_RANK,
+        help=f"{choices.SMALL_RANK}: without needless modules, layers and rank; {choices.FULL_RANK}: the "
+        "whole sum of the modules; a number: that sum cut to this rank by SVD",
+    )
     add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     add("--baselines", choices=choices.choice_names(choices.BASELINES), default="always")
@@ -143,8 +149,9 @@ def compose(arguments: argparse.Namespace) -> None:
         partial(fetch_sources, arguments.base, arguments.modules, tell),
         tell,
     )
-    verdict = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))["verdict"]
-    print(verdict["text"])
+    report = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))
+    print(report["verdict"]["text"])
+    print(size_text(report))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils.text import slugify
 
-from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
+from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, SMALL_RANK
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job, JobEvent, Status
 from modules_registry.models import BaseModel, Module, StoredFile, Version
@@ -34,7 +34,7 @@ class Composition(Job):
     seed = models.PositiveIntegerField()
     precision = models.CharField(max_length=10, default="auto")
     device = models.CharField(max_length=10, default="auto")
-    rank = models.PositiveIntegerField(null=True, blank=True)  # that the adapter is cut to; null: not cut
+    rank = models.CharField(max_length=4, default=SMALL_RANK)  # "auto", "full", or what the adapter is cut to
     template = models.TextField(default=DEFAULT_TEMPLATE)
     max_new_tokens = models.PositiveIntegerField(default=DEFAULT_MAX_NEW_TOKENS)
     baselines = models.CharField(max_length=10, default="always")

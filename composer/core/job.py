@@ -69,6 +69,7 @@ from composer.core.selection.copies import CopiesOf, CopyGroups
 from composer.core.selection.screening import Screening, context_sha256, read_screened
 from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices, stages
+from composer.core.spec.adapter_size import megabytes, vllm_rank
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_disjoint
 from composer.core.spec.job_spec import JobSpec, ModuleSource, read_job_spec
@@ -281,7 +282,8 @@ class CompositionRun:
                 parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
                 text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
-                f"(the base alone: {self._token_mean(self.base_nats):.3f}).",
+                f"(the base alone: {self._token_mean(self.base_nats):.3f}). "
+                f"Rank {self.lora.rank}, {megabytes(adapter_bytes(out))}.",
                 template=self.job.template,
             )
             self.checked = check_export(self.base, out, self.scorer.batch, self.adapters)
@@ -347,7 +349,8 @@ class CompositionRun:
             "device": self.base.device.type,
             "rank_asked": job.rank,
             "rank": self.lora.rank,
-            "size_bytes": (out / MODULE_FILES[1]).stat().st_size,
+            "size_bytes": adapter_bytes(out),
+            "vllm_max_lora_rank": self._vllm_rank(),
             "layers": {"adapted": len(self.lora.factors), "of": len(self.stack.layers)},
             "energy_kept": self.lora.energy_kept,
             "export": report.export_row(self.checked, is_recomputed=self.is_recomputed),
@@ -479,6 +482,9 @@ class CompositionRun:
         self.emit(event)
         if self.stop_is_asked:
             raise StopSearch
+
+    def _vllm_rank(self) -> int | None:
+        return vllm_rank(self.lora.rank, is_encoder_decoder=self.base.is_encoder_decoder)
 
     def _made_of(self, stack: ModuleStack) -> Method:
         """Return the method of the job on these modules."""
@@ -678,6 +684,11 @@ class CompositionRun:
 def read_search_record(folder: Path) -> SearchRecord:
     """Return the steps and states of an earlier attempt at this job; an empty record if there was none."""
     return read_record(lines_of(folder / "steps.jsonl"))
+
+
+def adapter_bytes(out: Path) -> int:
+    """Return the size of the weights file of the adapter in `out`."""
+    return (out / MODULE_FILES[1]).stat().st_size
 
 
 def lines_of(path: Path) -> list[str]:

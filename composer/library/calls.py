@@ -46,7 +46,7 @@ def compose(
     batch_size: int | None = None,
     seed: int = choices.DEFAULT_SEED,
     precision: str = "auto",
-    rank: int | None = None,
+    rank: int | str = choices.SMALL_RANK,
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
     baselines: str = "always",

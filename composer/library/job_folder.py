@@ -47,7 +47,8 @@ class Options:
         batch_size: examples in one token mean of LoraHub's objective; None for all of them.
         seed: of everything that is random in the run.
         precision: a name in choices.PRECISIONS.
-        rank: to which the adapter is cut; None keeps the rank that the method gives.
+        rank: "auto" for an adapter as small as the answers allow, "full" for the whole sum of the modules, or
+            a number, to which that sum is cut.
         template: of the prompts; auto takes the modules' own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
         baselines: a name in choices.BASELINES.
@@ -63,7 +64,7 @@ class Options:
     batch_size: int | None = None
     seed: int = choices.DEFAULT_SEED
     precision: str = "auto"
-    rank: int | None = None
+    rank: int | str = choices.SMALL_RANK
     template: str = choices.DEFAULT_TEMPLATE
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS
     baselines: str = "always"

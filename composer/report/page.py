@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
+from composer.core.spec.adapter_size import size_text
+from composer.core.spec.choices import GRADIENT_STEP_COST, SMALL_RANK, TAKES_ANY_SHAPE
 from composer.core.spec.stages import STAGES
 from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
@@ -35,6 +36,7 @@ def report_view(
     return {
         "report": report,
         "verdict": verdict_view(report),
+        "size_words": size_text(report),
         "comparison": (comparison := comparison_rows(report["baselines"])),
         "comparison_text": comparison_text(comparison),
         "losses": left_out or loss_rows(report["baselines"], "loss"),
@@ -54,6 +56,8 @@ def report_view(
         "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
         "prompt": prompt_view(report),
+        "pruned": [pruned_row(row) for row in report.get("modules_pruned", ())],
+        "copies": [group for group in map(copies_row, report["modules"]) if group["copies"]],
     }
 
 
@@ -90,7 +94,7 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "seed": composition.seed,
         "precision": report["precision"],
         "device": report.get("device", "cpu"),
-        "rank": composition.rank,
+        "rank": composition.rank if composition.rank != SMALL_RANK else None,
         "template": composition_template(composition),
         "max-new-tokens": composition.max_new_tokens,
         "baselines": composition.baselines,
@@ -232,11 +236,46 @@ def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def module_row(module: Mapping[str, Any]) -> ViewRow:
     return {
         "label": module["name"],
-        "href": f"/{module['name']}" if "/" in module["name"] else "",  # one that is not told has no page
+        "href": module_href(module["name"]),
         "weight": module["weight"],
         "alone_loss": module["alone_loss_nats"],
         "without_loss": module.get("without_loss_nats"),
     }
+
+
+REASON_TEXT = {
+    "equal": "the same weights",
+    "weights": "similar weights, cosine {:.2f}",
+    "examples": "your examples cannot tell it apart, cosine {:.2f}",
+}
+
+
+def copies_row(module: Mapping[str, Any]) -> ViewRow:
+    """A module and those that it stands for, each with the reason in words."""
+    copies = [
+        {
+            "label": copy["name"],
+            "href": module_href(copy["name"]),
+            "reason": REASON_TEXT[copy["reason"]].format(copy["similarity"]),
+        }
+        for copy in module.get("copies", ())
+    ]
+    return {"label": module["name"], "href": module_href(module["name"]), "copies": copies}
+
+
+def pruned_row(module: Mapping[str, Any]) -> ViewRow:
+    """A module that took part in the search and is not in the adapter."""
+    return {
+        "label": module["name"],
+        "href": module_href(module["name"]),
+        "weight": module["weight"],
+        "change": module["loss_change_nats"],
+    }
+
+
+def module_href(name: str) -> str:
+    """The address of a module's page; empty for a module whose name is not told."""
+    return f"/{name}" if "/" in name else ""
 
 
 def contribution_view(bars: Sequence[ViewRow], composed_loss: float) -> dict[str, Any] | None:

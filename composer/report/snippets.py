@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from composer import selectors
+from composer.core.spec.choices import VLLM_RANKS
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import CHAT, fill_template, split_prompt
 from composer.models import Composition
@@ -58,8 +59,6 @@ VLLM_ASK = """\
 # then, in another terminal:
 curl http://localhost:8000/v1/{path} -H 'Content-Type: application/json' -d {body}"""
 
-# What --max-lora-rank takes; 16 unless told. Source: vLLM, vllm/config/lora.py, MaxLoRARanks
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # Served, but without LoRA. Source: vLLM, its list of supported models
 VLLM_WITHOUT_LORA = frozenset({"GPT2LMHeadModel"})
 

@@ -29,13 +29,15 @@ from composer.core.spec.choices import (
     NEVERGRAD_NAME,
     OBJECTIVES,
     PRECISIONS,
-    RANK_LIMIT,
     SEARCHES,
     SEARCHES_OF_METHOD,
+    SMALL_RANK,
     Choice,
     level_budget,
 )
+from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import read_rank
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.request.selectors import find_held_out
 from composer.task.examples import (
@@ -278,13 +280,13 @@ class CompositionForm(forms.Form):
         help_text="The same seed and inputs give the same adapter.",
         error_messages=number_errors("seed", 0, SEED_MAX),
     )
-    rank = forms.IntegerField(
+    rank = forms.CharField(
         required=False,
-        min_value=1,
-        max_value=RANK_LIMIT,
+        initial=SMALL_RANK,
         label="Rank",
-        help_text="Makes the adapter no larger than this rank, for servers with a limit.",
-        error_messages=number_errors("rank", 1, RANK_LIMIT),
+        help_text="<code>auto</code>: as small as the answers allow. <code>full</code>: the whole sum of the "
+        "modules. A number: that sum cut to this rank, for servers with a limit.",
+        widget=forms.TextInput(attrs={"spellcheck": "false", "autocomplete": "off"}),
     )
     template = TemplateField(
         required=False,
@@ -325,6 +327,12 @@ class CompositionForm(forms.Form):
         self.initial.setdefault("form_key", str(uuid.uuid4()))
         if base := selectors.base_default():
             self.initial.setdefault("base", base.name)
+
+    def clean_rank(self) -> str:
+        try:
+            return str(read_rank({"rank": self.cleaned_data["rank"].strip() or None}))
+        except InvalidJobError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def clean_name(self) -> str:
         return self.cleaned_data["name"] or f"Task of {timezone.now():%-d %b %Y}"

@@ -17,12 +17,13 @@ from composer.core.spec.choices import (
     EXAMPLES_LIMIT,
     LEVELS,
     MAX_NEW_TOKENS_LIMIT,
-    RANK_LIMIT,
+    SMALL_RANK,
     TEXT_LIMIT,
     level_budget,
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
+from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
 
 MODULES_NAMED_MAX = 500
@@ -103,13 +104,12 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
     precision = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
     device = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
-    rank = serializers.IntegerField(
+    rank = RankField(
         required=False,
         allow_null=True,
-        default=None,
-        min_value=1,
-        max_value=RANK_LIMIT,
-        help_text="Makes the adapter no larger than this rank.",
+        default=SMALL_RANK,
+        help_text="“auto” or null: as small as the answers allow. “full”: the whole sum of the modules. "
+        "A number from 1 to 1024: that sum cut to this rank.",
     )
     template = serializers.CharField(
         required=False,

@@ -17,6 +17,7 @@ from composer.core.spec.job_spec import (
     read_choice,
     read_integer,
     read_objective,
+    read_rank,
     read_search,
 )
 from composer.core.spec.templates import require_asked_template
@@ -45,7 +46,7 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
         asked, "precision", choices.choice_names(choices.PRECISIONS), "auto"
     ),
     "device": lambda asked: read_choice(asked, "device", choices.choice_names(choices.DEVICES), "auto"),
-    "rank": lambda asked: read_integer(asked, "rank", 1, choices.RANK_LIMIT),
+    "rank": read_rank,
     "template": lambda asked: require_asked_template(asked["template"]),
     "max_new_tokens": lambda asked: read_integer(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
     "baselines": lambda asked: read_choice(
@@ -65,7 +66,7 @@ class SearchOptions(TypedDict):
     batch_size: NotRequired[int | None]
     precision: NotRequired[str]
     device: NotRequired[str]
-    rank: NotRequired[int | None]
+    rank: NotRequired[int | str | None]
     template: NotRequired[str]
     max_new_tokens: NotRequired[int]
     baselines: NotRequired[str]
@@ -73,7 +74,7 @@ class SearchOptions(TypedDict):
 
 UNLESS_CHOSEN: Mapping[str, Any] = {
     "search": "auto", "objective": "loss", "batch_size": None, "precision": "auto", "device": "auto",
-    "rank": None, "template": DEFAULT_TEMPLATE, "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
+    "rank": choices.SMALL_RANK, "template": DEFAULT_TEMPLATE, "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
     "baselines": "always",
 }  # fmt: skip
 
@@ -105,6 +106,7 @@ def composition_request(
     """
     choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
     choice["template"] = choice["template"] or DEFAULT_TEMPLATE
+    choice["rank"] = str(choice["rank"] or choices.SMALL_RANK)  # as the column has it
     asked = {
         "name": name, "sentence": sentence, "base": base, "selection": selection, "modules": sorted(modules),
         "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,

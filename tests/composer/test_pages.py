@@ -105,7 +105,9 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"selection": "screen", "screen_count": "0"}, "The number of modules is a whole number from 1"),
         ({"objective": "exact_match"}, "The objective exact_match has no gradient"),
         ({"nevergrad": "One Plus"}, "Such a name is letters, digits and _."),
-        ({"rank": "2000"}, "The rank is a whole number from 1 to 1,024."),
+        ({"rank": "2000"}, "rank must be auto, full or a whole number from 1 to 1024."),
+        ({"rank": "small"}, "rank must be auto, full or a whole number from 1 to 1024."),
+        ({"rank": "-8"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"template": "Q:"}, "The template must contain {input}"),
         ({"max_new_tokens": "0"}, "The longest answer is a whole number from 1"),
         ({"baselines": "some"}, "There is no choice “some” here."),
@@ -147,7 +149,7 @@ def test_an_untouched_form_asks_for_what_measured_best_and_shows_nothing_advance
     assert (asked.search, asked.objective, asked.selection) == ("auto", "loss", "all")
     assert (asked.precision, asked.device, asked.baselines) == ("auto", "auto", "always")
     assert (asked.rank, asked.batch_size, asked.template, asked.max_new_tokens) == (
-        None,
+        "auto",
         None,
         "auto",
         256,
@@ -458,7 +460,7 @@ def test_the_command_on_the_report_is_one_that_the_command_line_takes(browser, d
     assert asked.modules == [f"{m.name}@{m.version.commit_id}" for m in composition.modules.all()]
     assert asked.base == f"{composition.base.name}@{composition.base.revision}"
     assert (asked.method, asked.select, asked.budget) == ("lorahub", "screen:1", composition.budget)
-    assert (asked.batch_size, asked.rank, asked.seed) == (2, 4, composition.seed)
+    assert (asked.batch_size, asked.rank, asked.seed) == (2, "4", composition.seed)
     assert (asked.task, asked.template) == (composition.sentence, composition.template)
 
 

@@ -17,6 +17,7 @@ from composer.core.spec.selection import parse_selectors
 from composer.core.spec.templates import require_asked_template, require_template
 
 MODULE_ENTRY = '{"name": "owner/name", "folder": "modules/0"}'
+RANK_DIGITS = len(str(choices.RANK_LIMIT))  # of a rank as text
 STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
 
 
@@ -228,7 +229,7 @@ def read_rank(spec: Mapping[str, Any]) -> int | str:
     value = read_value(spec, "rank", choices.SMALL_RANK)
     if value in (choices.SMALL_RANK, choices.FULL_RANK):
         return str(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= RANK_DIGITS:
         value = int(value)
     if type(value) is not int or not 1 <= value <= choices.RANK_LIMIT:
         raise InvalidJobError(
