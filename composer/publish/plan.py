@@ -53,7 +53,8 @@ def publication_plan(composition: Composition, *, private: bool) -> Plan:
     )
     copies = tuple(copy_credits(composition, [row for row, _ in rows], private=private))
     # A copy has the parent's own numbers, or nearly, so its terms count too: who copied whom is not known.
-    licences = {each.module.full_name: each.licence for each in (*copies, *shares)}
+    licences = {copy.module.full_name: copy.licence for copy in copies}
+    licences |= {share.module.full_name: share.licence for share in shares}
     return Plan(shares, copies, combine_licenses(licences))
 
 

@@ -16,11 +16,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from composer.core.evaluation.scoring import evaluate_adapter
-from composer.core.job import run
+from composer.core.job import CompositionRun, run
+from composer.core.model.scorer import token_mean
 from composer.core.modules.sources import Source
 from composer.core.search.dispatch import WeightSearch
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
+from composer.core.spec.job_spec import read_job_spec
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
 
@@ -425,6 +427,26 @@ def test_lorahub_says_why_it_cannot_be_measured(tmp_path):
     assert "has rank 3" in row["detail"]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "exact", "search": "ngopt", "budget": 12},
+        {"method": "exact", "search": "cma", "budget": 12},
+        {"method": "exact", "search": "lbfgs", "budget": 30},
+        {"method": "exact", "search": "adam", "budget": 30},
+        {"method": "exact", "search": "greedy", "budget": 30},
+        {"method": "exact", "budget": 30},
+    ],
+    ids=lambda asked: asked.get("search", "auto"),
+)
+def test_the_loss_of_a_step_is_the_few_shot_loss_in_every_search(tmp_path, asked):
+    composition = CompositionRun(read_job_spec(make_job(tmp_path, **asked, **QUICK)), lambda event: None)
+    composition.make(tmp_path / "out")
+    weights = torch.tensor([step.weights for step in composition.found.steps])
+    losses = token_mean(composition.scorer.nats(composition.method, weights), composition.scorer.label_tokens)
+    assert [step.loss for step in composition.found.steps] == pytest.approx(losses.tolist(), rel=1e-3)
+
+
 def test_answers_themselves_can_be_what_a_search_raises(tmp_path):
     report, _ = finished(make_job(tmp_path, search="greedy", objective="exact_match", **QUICK))
     assert report["objective"] == "exact_match"
@@ -505,7 +527,8 @@ FORK = """
 import json, os, sys
 from pathlib import Path
 from composer.core.search.dispatch import WeightSearch
-from composer.core.job import run
+from composer.core.job import CompositionRun, run
+from composer.core.model.scorer import token_mean
 from composer.core.evaluation.scoring import evaluate_adapter
 child = os.fork()
 if child == 0:
