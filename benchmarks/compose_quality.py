@@ -162,8 +162,8 @@ def quality_row(spec: Order) -> dict[str, Any]:
         "verdict": composition.verdict.decision,
         "optimizer": composition.found.optimizer,
         "weights": {
-            source.name: round(weight, 3)
-            for source, weight in zip(composition.sources, composition.by_module, strict=True)
+            name: round(weight, 3)
+            for name, weight in composition.weights_by_name.items()
             if abs(weight) > 0.005
         },
     }

@@ -134,6 +134,12 @@ class CompositionRun:
             self.evaluate(out)
             self.report(out)
 
+    @property
+    def weights_by_name(self) -> dict[str, float]:
+        """Return the weight of each module of the composition by its name, once the search is done."""
+        names = [self.sources[position].name for position in self.pruning.kept]
+        return dict(zip(names, self.by_module, strict=True))
+
     def emit(self, event: dict[str, Any]) -> None:
         """Report an event to the caller; remember StopSearch until the search can end."""
         try:
@@ -213,7 +219,8 @@ class CompositionRun:
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
-                self.copy_groups = CopyGroups(self.scorer, everything, self._identities())
+                if job.method not in choices.TAKES_COPIES:
+                    self.copy_groups = CopyGroups(self.scorer, everything, self._identities())
                 self.cross_validation = CrossValidation(
                     job, self.scorer, everything, self.screening, self._chosen_by
                 )
@@ -223,6 +230,13 @@ class CompositionRun:
             self.sources = [self.fitting[i] for i in self.kept]
             self.stack = everything.subset(self.kept)
             self.method: Method = make_method(job.method, self.stack, seed=job.seed)
+
+    def losses_alone(self) -> dict[str, float]:
+        """Return the few-shot loss of every module alone by its name, copies too, without choosing any."""
+        everything = self.everything
+        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=modules_counted(len(everything)))):
+            losses = self._screening().losses(range(len(everything)))
+        return dict(zip(everything.names, losses, strict=True))
 
     def search(self) -> None:
         """Find the weights, make the adapter, and score it on the examples."""
@@ -431,18 +445,13 @@ class CompositionRun:
     def _chosen_groups(self, numbers: Sequence[int]) -> CopiesOf:
         """Return the modules that these examples choose, each for its group, and their copies."""
         selectors = parse_selectors(self.job.select)
-        return self.copy_groups.represent(
-            partial(
-                select_modules,
-                selectors,
-                seed=self.job.seed,
-                alone=partial(self.screening.losses, numbers=numbers),
-                near=partial(self._near, numbers=numbers),
-            ),
-            partial(self.screening.losses, numbers=numbers),
-            numbers,
-            refill=all(selector.name != "random" for selector in selectors),
-        )
+        losses = partial(self.screening.losses, numbers=numbers)
+        near = partial(self._near, numbers=numbers)
+        select = partial(select_modules, selectors, seed=self.job.seed, alone=losses, near=near)
+        if self.job.method in choices.TAKES_COPIES:
+            return {i: () for i in select(range(len(self.everything)))}
+        refill = all(selector.name != "random" for selector in selectors)
+        return self.copy_groups.represent(select, losses, numbers, refill=refill)
 
     def _near(self, indices: Sequence[int], numbers: Sequence[int]) -> list[float]:
         """Return the similarity of these modules to the task of the examples with these numbers.

@@ -215,11 +215,10 @@ def screen(
         run = job.CompositionRun(read_job_spec(folder), show)
         run.load()
         with run.base.single_thread_if_small():
-            run.screen()
+            losses = run.losses_alone()
     for module in run.left_out:
         warnings.warn(f"{module.name} was left out: it {module.reason}.", stacklevel=2)
-    losses = zip(run.stack.names, run.alone.tolist(), strict=True)
-    return dict(sorted(losses, key=lambda pair: pair[1]))
+    return dict(sorted(losses.items(), key=lambda pair: pair[1]))
 
 
 def read_held_out(given: Iterable[GivenExample] | None, shots: Sequence[Example]) -> tuple[Example, ...]:

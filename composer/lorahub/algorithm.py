@@ -161,6 +161,7 @@ def learned_by_core(
         batch_size=None if batch_size is None else min(batch_size, len(examples)),
         seed=seed,
         precision="fp32",  # as released
+        rank=choices.FULL_RANK,
         baselines="none",
         progress=False,  # `on_event` shows it
         on_event=tell,

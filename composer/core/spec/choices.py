@@ -321,6 +321,9 @@ SEARCH_OF_AUTO = {
 # and target modules.
 TAKES_ANY_SHAPE = frozenset({"auto", "exact", "cat", "cat-layers", "svd", "ties_svd"})
 
+# As released, LoraHub gives each module a weight, copies too; all other methods take copies once.
+TAKES_COPIES = frozenset({"lorahub"})
+
 # In scored candidates. Measured to be enough; without a gradient it is the budget of LoraHub's own example.
 BUDGET_OF_METHOD = {
     "auto": 3000,

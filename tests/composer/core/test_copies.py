@@ -274,7 +274,7 @@ def test_copies_take_part_once_and_the_report_and_the_card_credit_their_authors(
 
 
 def test_equal_modules_are_scored_once_and_a_cache_of_their_losses_changes_nothing(tmp_path):
-    job = job_with_copies(tmp_path / "job", method="lorahub", select="screen:3", budget=3)
+    job = job_with_copies(tmp_path / "job", method="exact", search="greedy", select="screen:3")
     report, events = finished(job)
     screened = [event for event in events if event["event"] == "screened"]
     assert len(screened) == len({event["module"] for event in screened}) == 4  # m0 and its noisy copy tie
@@ -282,6 +282,12 @@ def test_equal_modules_are_scored_once_and_a_cache_of_their_losses_changes_nothi
     again, events = finished(job)
     assert not [event for event in events if event["event"] == "screened"]
     assert again["modules"] == report["modules"]
+
+
+def test_lorahub_takes_copies_as_released(tmp_path):
+    report, _ = finished(job_with_copies(tmp_path / "job", method="lorahub", budget=3))
+    assert len(report["modules"]) == 5
+    assert all(row["copies"] == [] for row in report["modules"])
 
 
 def test_each_fold_groups_by_the_examples_that_it_sees(tmp_path):
