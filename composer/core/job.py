@@ -449,7 +449,7 @@ class CompositionRun:
         near = partial(self._near, numbers=numbers)
         select = partial(select_modules, selectors, seed=self.job.seed, alone=losses, near=near)
         if self.job.method in choices.TAKES_COPIES:
-            return {i: () for i in select(range(len(self.everything)))}
+            return dict.fromkeys(select(range(len(self.everything))), ())
         refill = all(selector.name != "random" for selector in selectors)
         return self.copy_groups.represent(select, losses, numbers, refill=refill)
 

@@ -40,6 +40,7 @@ class SummarySerializer(serializers.Serializer[dict[str, Any]]):
     """What the report page says beyond the report: the verdict in a sentence, and what to type."""
 
     verdict = VerdictSerializer()
+    size = serializers.CharField(allow_blank=True, help_text="Modules, rank and size of the adapter.")
     race = serializers.CharField(allow_blank=True, help_text="What to see in the race.")
     command = serializers.CharField(help_text="Makes the same adapter again.")
     private_modules = serializers.ListField(

@@ -78,6 +78,24 @@ def report_of(job):
     }  # fmt: skip
 
 
+def small_report(job):
+    """The report of a small composition: the first module stands for the second, the third is not used."""
+    whole = report_of(job)
+    first, second, third = whole["modules"]
+    names = ("name", "revision", "sha256")
+    copy = {name: second[name] for name in names} | {"reason": "weights", "similarity": 0.97}
+    pruned = {name: third[name] for name in (*names, "weight", "alone_loss_nats")}
+    return whole | {
+        "rank_asked": "auto",
+        "rank": 16,
+        "size_bytes": 390_000,
+        "vllm_max_lora_rank": 16,
+        "layers": {"adapted": 2, "of": 4},
+        "modules": [first | {"copies": [copy]}],
+        "modules_pruned": [pruned | {"loss_change_nats": 0.0042, "copies": []}],
+    }
+
+
 class PickyError(Exception):
     code = "modules_do_not_match"
 
