@@ -1,6 +1,7 @@
 """How good the default is, how soon, and how far its verdict can be trusted, on the demo world.
 
     python -m benchmarks.compose_quality [--parts quality verdict precision anytime] [--out FOLDER]
+    python -m benchmarks.compose_quality --world english [--tasks NAME ...] [--draws N] [--base FOLDER]
 
 quality: every unseen task, five draws of five shots, 200 held-out examples (or as many as the task
     has): the default, the published method, one plain gradient fit, and every baseline.
@@ -9,6 +10,9 @@ verdict: the composable tasks, with every module and again with one needed skill
 precision: the default with products in fp32 and in bf16, on the same draws.
 anytime: the default stopped after so many seconds, and the published loop's own time. Needs a quiet
     machine; the others do not.
+
+english: the default and its baselines on some tasks of the English library, once each. The result file
+    is written row by row; a second run measures what is missing.
 
 Every composition is a whole one, by the function behind the site and the command line, scored by the
 adapter that was written, as peft loads it. Nothing is tuned on these examples.
@@ -27,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import quality_report
+from benchmarks import english, quality_report
 from benchmarks.machine import machine
 from benchmarks.unseen import BUNDLE, TASKS_BY_NAME, Draw, draw_examples, modules_without, write_job
 
@@ -61,6 +65,9 @@ class Order:
 
 def main() -> None:
     asked = read_arguments()
+    if asked.world == "english":
+        english.measure(asked)
+        return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers, which start afresh
     path = asked.out / "compose_quality.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"schema": 1}
@@ -78,13 +85,22 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--world", choices=("small", "english"), default="small")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--tasks", nargs="+", choices=TASKS_BY_NAME, default=list(TASKS_BY_NAME))
-    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="default: all; in English, six")
+    parser.add_argument("--draws", type=int, help=f"default: {DRAWS}; in English, {english.USUAL_DRAWS}")
+    parser.add_argument("--held-out", type=int, help=f"in English; default: {english.HELD_OUT}")
+    parser.add_argument("--base", type=Path, help="in English: the base model; default: under HUB_DATA")
     parser.add_argument("--verdict-draws", type=int, default=VERDICT_DRAWS)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.world == "small":
+        asked.tasks = asked.tasks or list(TASKS_BY_NAME)
+        asked.draws = asked.draws or DRAWS
+        if unknown := set(asked.tasks) - set(TASKS_BY_NAME):
+            parser.error(f"there is no task {', '.join(sorted(unknown))}")
+    return asked
 
 
 def carried_out(
@@ -139,15 +155,15 @@ def quality_row(spec: Order) -> dict[str, Any]:
     with composed(spec, draw, draw.verdict) as composition:
         rows = composition.rows
     return {
-        **named(spec),
+        **fields_of_order(spec),
         "n": len(draw.verdict),
         "exact_match_percent": {key: row["held_out_exact_match_percent"] for key, row in rows.items()},
         "few_shot_loss_nats": composition.composed.few_shot_loss_nats,
         "verdict": composition.verdict.decision,
         "optimizer": composition.found.optimizer,
         "weights": {
-            source.name: round(weight, 3)
-            for source, weight in zip(composition.sources, composition.by_module, strict=True)
+            name: round(weight, 3)
+            for name, weight in composition.weights_by_name.items()
             if abs(weight) > 0.005
         },
     }
@@ -170,7 +186,7 @@ def verdict_row(spec: Order) -> dict[str, Any]:
         left_out = composition.left_out_by_key()
     percent = {key: accuracy(a[seen:], examples[seen:]).percent for key, a in answers.items()}
     return {
-        **named(spec),
+        **fields_of_order(spec),
         "n": len(draw.truth),
         "exact_match_percent": {key: round(value, 2) for key, value in percent.items()},
         "true_gain": round(percent["composed"] - max(v for k, v in percent.items() if k in HONEST), 2),
@@ -189,18 +205,18 @@ def anytime_row(spec: Order) -> dict[str, Any]:
     """Exact match of what was there after so many seconds of screening and search."""
     draw = draw_examples(TASKS_BY_NAME[spec.task].combination, spec.draw, verdict=HELD_OUT, truth=0)
     if spec.variant == "reference":
-        return {**named(spec), "seconds": reference_seconds(draw)}
+        return {**fields_of_order(spec), "seconds": reference_seconds(draw)}
     with composed(spec, draw, draw.verdict) as composition:
         row = composition.rows["composed"]
     return {
-        **named(spec),
+        **fields_of_order(spec),
         "seconds": composition.seconds["screen"] + composition.seconds["search"],
         "exact_match_percent": row["held_out_exact_match_percent"],
         "stopped": composition.found.stopped,
     }
 
 
-def named(spec: Order) -> dict[str, Any]:
+def fields_of_order(spec: Order) -> dict[str, Any]:
     facts = {"kind": TASKS_BY_NAME[spec.task].kind, **asdict(spec)}
     return {key: value for key, value in facts.items() if value is not None and key != "part"}
 

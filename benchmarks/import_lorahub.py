@@ -114,16 +114,16 @@ def compose(root: Path, base_folder: Path, count: int) -> dict[str, Any]:
     from composer.request.services import composition_request
     from composer.run import runner
     from hub_site.accounts.models import User
-    from modules_registry.models import BaseModel, Module
+    from modules_registry.models import Module
 
     modules = Module.objects.filter(namespace__name="lorahub").order_by("name")[:count]
     composition = composition_request(
         owner=User.objects.get(username="stella"),
         name="In capitals",
-        base=BaseModel.objects.get(name=BASE),
+        base=BASE,
         method="exact",
         selection="chosen",
-        module_versions=[module.current for module in modules if module.current],
+        modules=[str(module) for module in modules if module.current],
         budget=BUDGET,
         seed=1,
         examples=[Example(*shot) for shot in SHOTS],

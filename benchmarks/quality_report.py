@@ -23,6 +23,7 @@ COLUMNS = {
 KINDS = {
     "composable": "Composable tasks: every skill they need has a module",
     "new_knowledge": "Tasks that need knowledge only one module has",
+    "near": "Tasks that are near a module's own, but not the same",
     "negative": "Controls whose skill no module has",
 }
 CARRIES, COUNTS = 0.25, 0.05  # weights from which a module carries a composition, or has a part in it
@@ -42,6 +43,29 @@ def write(out: Path, content: Mapping[str, Any]) -> None:
         (out / "compose_quality_anytime.svg").write_text(curve, encoding="utf-8")
 
 
+def write_english(out: Path, part: Mapping[str, Any]) -> None:
+    """compose_quality_english.md."""
+    head = "# How good the default is in English\n\n"
+    made_by = "Made by `python -m benchmarks.compose_quality --world english` on the English library.\n"
+    text = "\n".join([head + made_by, quality_section(part), seconds_section(part["rows"])])
+    (out / "compose_quality_english.md").write_text(text, encoding="utf-8")
+
+
+def seconds_section(rows: Rows) -> str:
+    """How long each stage took, one thread each, on a machine that may have had other work."""
+    stages = list(dict.fromkeys(stage for row in rows for stage in row["seconds"]))
+    lines = [
+        "## Seconds of each stage",
+        "",
+        f"| task | {' | '.join(stages)} | together |",
+        f"| --- |{' ---: |' * (len(stages) + 1)}",
+    ]
+    for row in rows:
+        cells = [f"{row['seconds'].get(stage, 0.0):.0f}" for stage in stages]
+        lines.append(f"| {row['task']} | {' | '.join(cells)} | {sum(row['seconds'].values()):.0f} |")
+    return "\n".join([*lines, ""])
+
+
 # --- quality ------------------------------------------------------------------
 
 
@@ -54,6 +78,10 @@ def exact_match(rows: Rows, task: str, column: str) -> list[float]:
         if row["task"] == task and row["variant"] == variant
     ]
     return [percent for percent in found if percent is not None]
+
+
+def measured(rows: Rows, column: str) -> bool:
+    return any(exact_match(rows, row["task"], column) for row in rows)
 
 
 def mean_over_tasks(rows: Rows, column: str) -> float:
@@ -78,15 +106,16 @@ def quality_section(part: Mapping[str, Any]) -> str:
 
 
 def quality_table(rows: Rows) -> list[str]:
+    columns = {key: label for key, label in COLUMNS.items() if measured(rows, key)}
     lines = [
-        f"| task | n | {' | '.join(COLUMNS.values())} |",
-        f"| --- | ---: |{' ---: |' * len(COLUMNS)}",
+        f"| task | n | {' | '.join(columns.values())} |",
+        f"| --- | ---: |{' ---: |' * len(columns)}",
     ]
     for task in dict.fromkeys(row["task"] for row in rows):
         n = next(row["n"] for row in rows if row["task"] == task)
-        cells = [spread(exact_match(rows, task, column)) for column in COLUMNS]
+        cells = [spread(exact_match(rows, task, column)) for column in columns]
         lines.append(f"| {task} | {n} | {' | '.join(cells)} |")
-    means = [f"**{mean_over_tasks(rows, column):.1f}**" for column in COLUMNS]
+    means = [f"**{mean_over_tasks(rows, column):.1f}**" for column in columns]
     return [*lines, f"| **mean** | | {' | '.join(means)} |"]
 
 

@@ -13,11 +13,14 @@ from random import Random
 from typing import Any
 
 from demo.catalog import MODULES, TASKS, Task
+from demo.english.words import EnglishExample
 from demo.grammar import Combination, DemoExample, hub_example, hub_examples
 from demo.words import WORDS
 
 BUNDLE = Path(__file__).resolve().parents[1] / "demo" / "bundle"
+SMALL_BASE: Mapping[str, str] = {"name": "demo/tiny-t5", "folder": str(BUNDLE / "base")}
 SHOTS = 5
+Pair = DemoExample | EnglishExample
 TASKS_BY_NAME: Mapping[str, Task] = {task.combination.name: task for task in TASKS}
 
 
@@ -59,14 +62,16 @@ def write_job(
     asked: Mapping[str, Any],
     *,
     modules: Sequence[str],
-    examples: Sequence[DemoExample],
-    held_out: Sequence[DemoExample],
+    examples: Sequence[Pair],
+    held_out: Sequence[Pair],
+    base: Mapping[str, str] = SMALL_BASE,
+    bundle: Path = BUNDLE,
 ) -> None:
-    """A job folder that composer.core.job reads, with the demo world's base and these modules."""
+    """A job folder that composer.core.job reads, with these modules of the bundle."""
     job = {
         **asked,
-        "base": {"name": "demo/tiny-t5", "folder": str(BUNDLE / "base")},
-        "modules": [{"name": name, "folder": str(BUNDLE / "modules" / name)} for name in modules],
+        "base": base,
+        "modules": [{"name": name, "folder": str(bundle / "modules" / name)} for name in modules],
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     write_examples(folder / "examples.jsonl", examples)
@@ -74,6 +79,6 @@ def write_job(
         write_examples(folder / "held_out.jsonl", held_out)
 
 
-def write_examples(path: Path, examples: Sequence[DemoExample]) -> None:
+def write_examples(path: Path, examples: Sequence[Pair]) -> None:
     lines = [json.dumps(example._asdict()) for example in examples]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from composer.core.spec import choices
+from composer.core.spec.adapter_size import size_text
 from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import require_disjoint
 from composer.core.spec.verdict_rule import verdict_texts
@@ -25,11 +26,14 @@ from composer.library.job_folder import (
     fetch_sources,
     require_writable,
 )
-from composer.library.progress import START_OF_LINE, progress_line, say_stage, say_warning
+from composer.library.progress import START_OF_LINE, progress_line, say_stage
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
-TEMPLATE_HELP = "the prompt, with {input} in it, or chat for the base model's own"
+TEMPLATE_HELP = (
+    "the prompt: text with {input} in it, chat for the base model's chat template, or auto: what the modules "
+    "were trained with, else the base model's default"
+)
 SCRIPT = "lorahub"  # the name of the installed command that calls `main`
 OPTIONS = tuple(field.name for field in fields(Options))
 
@@ -93,7 +97,12 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=choices.DEFAULT_SEED)
     add("--precision", choices=choices.choice_names(choices.PRECISIONS), default="auto")
-    add("--rank", type=int, help="make the adapter no larger than this rank, by SVD")
+    add(
+        "--rank",
+        default=choices.SMALL_RANK,
+        help=f"{choices.SMALL_RANK}: without needless modules, layers and rank; {choices.FULL_RANK}: the "
+        "whole sum of the modules; a number: that sum cut to this rank by SVD",
+    )
     add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     add("--baselines", choices=choices.choice_names(choices.BASELINES), default="always")
@@ -143,6 +152,7 @@ def compose(arguments: argparse.Namespace) -> None:
     )
     report = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))
     print("\n".join(verdict_texts(report["verdict"])))
+    print(size_text(report))
     for row in report["baselines"]:
         if row["adapter"] and row["key"] == report["verdict"]["advised"]:
             print(f"Its adapter is in {arguments.out / row['adapter']}.")
@@ -163,7 +173,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         examples_file=arguments.examples,
         template=arguments.template,
         max_new_tokens=arguments.max_new_tokens,
-        warn=say_warning,
+        on_event=tell,
     )
     tell({"event": "done"})
     print(json.dumps(figures))

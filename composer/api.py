@@ -62,7 +62,7 @@ class CompositionsApi(OwnerApi):
     )
     def post(self, request: SignedInApiRequest) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""
-        serializer = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
+        serializer = CompositionRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         composition = composition_request(
             owner=request.user, idempotency_key=idempotency_key(request), **serializer.validated_data

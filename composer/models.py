@@ -9,18 +9,21 @@ from django.db import models
 from django.urls import reverse
 from django.utils.text import slugify
 
-from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE
+from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, SMALL_RANK
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job, JobEvent, Status
 from modules_registry.models import BaseModel, Module, StoredFile, Version
+
+NAME_MAX, SENTENCE_MAX = 80, 300  # characters
+SEED_MAX = 2**31 - 1  # the largest number of the column
 
 
 class Composition(Job):
     """One request to compose modules for a task. Private to its owner."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="compositions")
-    name = models.CharField(max_length=80)
-    sentence = models.CharField(max_length=300, blank=True)  # the task in the owner's words
+    name = models.CharField(max_length=NAME_MAX)
+    sentence = models.CharField(max_length=SENTENCE_MAX, blank=True)  # the task in the owner's words
     base = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="compositions")
     method = models.CharField(max_length=20)  # names from composer.core.spec.choices
     search = models.CharField(max_length=80, default="auto")
@@ -31,7 +34,7 @@ class Composition(Job):
     seed = models.PositiveIntegerField()
     precision = models.CharField(max_length=10, default="auto")
     device = models.CharField(max_length=10, default="auto")
-    rank = models.PositiveIntegerField(null=True, blank=True)  # that the adapter is cut to; null: not cut
+    rank = models.CharField(max_length=4, default=SMALL_RANK)  # "auto", "full", or what the adapter is cut to
     template = models.TextField(default=DEFAULT_TEMPLATE)
     max_new_tokens = models.PositiveIntegerField(default=DEFAULT_MAX_NEW_TOKENS)
     baselines = models.CharField(max_length=10, default="always")

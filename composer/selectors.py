@@ -15,10 +15,11 @@ from modules_registry import selectors as registry
 from modules_registry.blobs import store
 from modules_registry.models import BaseModel, Version
 
+USEFUL = ("use", "prompt")  # decisions that advise the composition
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
     "going": Q(status__in=(Status.QUEUED, Status.RUNNING)),
-    "useful": Q(status=Status.DONE, report__verdict__decision="use"),
-    "other": Q(status=Status.DONE) & ~Q(report__verdict__decision="use"),
+    "useful": Q(status=Status.DONE, report__verdict__decision__in=USEFUL),
+    "other": Q(status=Status.DONE) & ~Q(report__verdict__decision__in=USEFUL),
     "ended": Q(status__in=(Status.FAILED, Status.CANCELLED)),
 }
 
@@ -42,7 +43,7 @@ def compositions_listed(owner: User, state: str = "", words: str = "") -> QueryS
     return rows.annotate(
         decision=F("report__verdict__decision"),
         quality=F("report__verdict__quality__level"),
-        race=F("report__baselines"),
+        comparison=F("report__baselines"),
         n_held_out=F("report__n_held_out"),
     )
 

@@ -3,16 +3,35 @@
 from typing import Any
 
 from django.db.models import prefetch_related_objects
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from composer.core.spec.choices import FULL_RANK, SMALL_RANK
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.job_spec import read_rank
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
+
+
+@extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "enum": [SMALL_RANK, FULL_RANK]}]})
+class RankField(serializers.Field[Any, Any, Any, Any]):
+    """A rank as a number, or “auto” or “full”."""
+
+    def to_internal_value(self, data: Any) -> int | str:
+        try:
+            return read_rank({"rank": data})
+        except InvalidJobError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+    def to_representation(self, value: Any) -> int | str:
+        return read_rank({"rank": value})
 
 
 class CompositionSerializer(serializers.ModelSerializer[Composition]):
     """A composition as a list shows it."""
 
     base = serializers.CharField(source="base.name")
+    rank = RankField()
     error = serializers.SerializerMethodField()
 
     class Meta:
@@ -21,7 +40,7 @@ class CompositionSerializer(serializers.ModelSerializer[Composition]):
             "id", "name", "sentence", "status", "stage", "stage_text", "steps_done", "steps_planned",
             "best_loss", "base", "method", "search", "objective", "selection", "budget", "batch_size", "seed",
             "precision", "device", "rank", "template", "max_new_tokens", "baselines", "stop_requested",
-            "mail_when_done",
+            "mail_when_done", "put_off_reason",
             "error", "created_at", "started_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields

@@ -44,7 +44,7 @@ def composition_list(request: SignedInRequest) -> HttpResponse:
     context = {
         "page": page,
         "rows": [
-            (row, outcome(row.decision, row.quality, row.race) if row.is_done else None) for row in page
+            (row, outcome(row.decision, row.quality, row.comparison) if row.is_done else None) for row in page
         ],
         "drafts": drafts_of(request.user),
         "states": states_to_choose(request.user, state),
@@ -97,7 +97,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
         "report_files": FILES,
         "files": files,
         "size_bytes": sum(file.size_bytes for file in files),
-        "own_modules_words": leakage_text(leaking) if leaking else "",
+        "leakage_text": leakage_text(leaking) if leaking else "",
         "share": link,
         "share_address": f"{site}{link.get_absolute_url()}" if link else "",
     }

@@ -20,6 +20,8 @@ from demo.grammar import Combination, DemoExample
 from demo.tokenizer import make_tokenizer
 from demo.train import BASE_NAME
 
+BASE_SENTENCE = "A T5 of about a million parameters, trained on the demo world of 72 words."
+
 
 def save_base(base: T5ForConditionalGeneration, folder: Path) -> None:
     base.save_pretrained(folder)
@@ -58,6 +60,7 @@ def describe_bundle(quality: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {
         "schema": 1,
         "base": BASE_NAME,
+        "base_sentence": BASE_SENTENCE,
         "modules": [describe_module(combination) for combination in MODULES],
         "tasks": [describe_task(task) for task in TASKS],
         "quality": quality,

@@ -10,6 +10,7 @@ django_application = get_asgi_application()
 from django.conf import settings  # noqa: E402  the line above has set Django up
 
 from hub_site.body_gate import BodyGate  # noqa: E402
+from hub_site.common.disk import is_disk_low  # noqa: E402
 from hub_site.upload_permission import why_not  # noqa: E402
 
 MB = 1_000_000
@@ -26,4 +27,5 @@ application = BodyGate(
     in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),
     grace_s=settings.HUB_BODY_GRACE_S,
     why_not=why_not,
+    is_disk_low=is_disk_low,
 )

@@ -17,6 +17,8 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
+from hub_site.common.site_faults import DISK_FULL, ERRNOS_OF_A_FULL_DISK, SENTENCES
+
 Message = Mapping[str, Any]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -60,6 +62,7 @@ class BodyGate:
         in_flight_max_bytes: of all bodies that are coming in at one moment.
         why_not: what is said to whoever may not send as much, None to all others; asked before a large
             body comes in.
+        is_disk_low: whether an upload is refused for want of space.
         grace_s, least_bytes_per_s: a body of n bytes may take grace_s + n / least_bytes_per_s seconds.
     """
 
@@ -71,12 +74,13 @@ class BodyGate:
         commit_max_bytes: int,
         in_flight_max_bytes: int,
         why_not: Callable[[Scope], Awaitable[BodyRefused | None]],
+        is_disk_low: Callable[[], bool],
         grace_s: float = GRACE_S,
         least_bytes_per_s: float = LEAST_BYTES_PER_S,
     ) -> None:
         self.application = application
         self.upload_max_bytes, self.commit_max_bytes = upload_max_bytes, commit_max_bytes
-        self.why_not = why_not
+        self.why_not, self.is_disk_low = why_not, is_disk_low
         self.grace_s, self.least_bytes_per_s = grace_s, least_bytes_per_s
         self.in_flight_bytes = 0
         self.in_flight_max_bytes = in_flight_max_bytes
@@ -88,12 +92,18 @@ class BodyGate:
         body = WatchedBody(self, receive, cap_bytes=self.cap_bytes(scope["path"]))
         try:
             body.require_declared_length_within_cap(scope)
+            if is_upload(scope["path"]) and scope["method"] not in ("GET", "HEAD") and self.is_disk_low():
+                raise disk_is_full()
             if is_upload(scope["path"]) and needs_permission(scope):
                 body.forbidden = await self.why_not(scope)
                 body.require_permission(declared_length(scope) or 0)
             await self.application(scope, body.receive, send)
         except BodyRefused as refusal:
             await send_refusal(refusal, scope, send, linger=body.let_pass)
+        except OSError as error:  # from keeping the body, before any view ran
+            if error.errno not in ERRNOS_OF_A_FULL_DISK:
+                raise
+            await send_refusal(disk_is_full(), scope, send, linger=body.let_pass)
         finally:
             self.in_flight_bytes -= body.received_bytes
 
@@ -169,6 +179,10 @@ class WatchedBody:
         return BodyRefused(
             413, "too_large", f"This is too large: at most {self.cap_bytes // MB} MB can be sent here."
         )
+
+
+def disk_is_full() -> BodyRefused:
+    return BodyRefused(507, DISK_FULL, f"{SENTENCES[DISK_FULL]} Please try again later.")
 
 
 def is_upload(path: str) -> bool:

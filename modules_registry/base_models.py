@@ -13,6 +13,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import store_files
+from modules_registry.chat_prompts import chat_prompt_of
 from modules_registry.core.adapter_config import HUB_NAME
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, read_header
 from modules_registry.core.base_shapes import base_shapes_of
@@ -30,6 +31,7 @@ BASE_FILES = (
     "model.safetensors.index.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "spiece.model",
@@ -55,13 +57,19 @@ def base_model_add(
     paths = base_paths(folder)
     base = describe_base(name, paths)
     base.sentence, base.licence = sentence, licence
+    chat = chat_prompt_of(folder)
+    base.chat_prompt, base.answer_end = chat.prompt, chat.answer_end
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {path.name: stack.enter_context(path.open("rb")) for path in paths}
         with store_files(files, max_bytes=max(path.stat().st_size for path in paths)) as blobs:
             base.revision = revision or digest_of(blobs)
             known = BaseModel.objects.filter(name=name).first()
             if known is not None:
-                return require_same(known, base.revision), False
+                known = require_same(known, base.revision)
+                if known.chat_prompt is None:  # it came before this was kept
+                    known.chat_prompt, known.answer_end = chat.prompt, chat.answer_end
+                    known.save(update_fields=["chat_prompt", "answer_end"])
+                return known, False
             base.save()
             BaseModelFile.objects.bulk_create(
                 BaseModelFile(base=base, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)

@@ -13,7 +13,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored, store_files
 from modules_registry.cards import Card, check_card
-from modules_registry.core.adapter_config import is_base_name, read_config
+from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import attach_refusals_to_fields, check_files, read_card, require_size
@@ -175,15 +175,18 @@ def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -
     if not {CONFIG_FILE, WEIGHTS_FILE} <= set(files):
         return check_parts(head, change)
     if head.is_complete and not {CONFIG_FILE, WEIGHTS_FILE} & set(change.files):
-        return Checked(check_card_alone(change), same_facts(head))
-    card = change.files.get(CARD_FILE)
+        return Checked(check_card_alone(change), same_facts(head, card_after(files)))
+    card = files.get(CARD_FILE)
     base_name = base_name_of_card(files)
     try:
         accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card, base_name=base_name)
     except Refusal as refusal:
         raise for_the_terminal(refusal) from refusal
     sent = {path: file for path, file in accepted.files.items() if path in change.files}
-    return Checked(sent, facts_of(accepted))
+    facts = facts_of(accepted)
+    if CONFIG_FILE not in change.files:  # the one that stays is stored without its prompt template
+        facts["prompt_template"] = same_facts(head, card_after(files))["prompt_template"]
+    return Checked(sent, facts)
 
 
 def check_parts(head: Version, change: Change) -> Checked:
@@ -195,23 +198,31 @@ def check_parts(head: Version, change: Change) -> Checked:
         )
         raise Refusal("adapter_incomplete", message)
     files = dict(check_card_alone(change))
+    template = head.prompt_template
     with attach_refusals_to_fields():
         if CONFIG_FILE in change.files:
-            files[CONFIG_FILE] = plain_config(change.files)
+            config = read_config_of(change.files)
+            template = config.prompt_template
+            files[CONFIG_FILE] = BytesIO(json.dumps(config.plain, indent=2, sort_keys=True).encode() + b"\n")
         if WEIGHTS_FILE in change.files:
             require_size(change.files[WEIGHTS_FILE])
             check_form(change.files[WEIGHTS_FILE])
             files[WEIGHTS_FILE] = change.files[WEIGHTS_FILE]
-    return Checked(files, {})
+    return Checked(files, {"prompt_template": template} if template else {})
 
 
-def plain_config(files: Mapping[str, BinaryIO]) -> BinaryIO:
-    """The config as the gate writes it anew."""
+def read_config_of(files: Mapping[str, BinaryIO]) -> AdapterConfig:
+    """The config, read by the gate, on the base that the card names if it names none."""
     try:
-        plain = read_config(files[CONFIG_FILE], base_name_of_card(files) or None).plain
+        return read_config(files[CONFIG_FILE], base_name_of_card(files) or None)
     except GateRefusal as refusal:
         raise for_the_terminal(Refusal(refusal.code, str(refusal))) from refusal
-    return BytesIO(json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def card_after(files: Mapping[str, BinaryIO]) -> Card:
+    """The card as it will be, which the gate has passed."""
+    with attach_refusals_to_fields():
+        return check_card(read_again(files[CARD_FILE]) if CARD_FILE in files else b"")
 
 
 def check_card_alone(change: Change) -> dict[str, BinaryIO]:

@@ -12,6 +12,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.catalog import SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.licenses.names import LICENSES
 from modules_registry.models import Module
 
@@ -26,6 +27,24 @@ class TagsFormField(forms.CharField):
 
     def prepare_value(self, value: Any) -> Any:
         return ", ".join(value) if isinstance(value, list) else value
+
+
+class PromptTemplateField(forms.CharField):
+    """A template as it is typed: a line break at its end counts."""
+
+    def __init__(self, *, help_text: str) -> None:
+        super().__init__(
+            label="Prompt template",
+            required=False,
+            strip=False,
+            max_length=LENGTH_MAX,
+            help_text=help_text,
+            widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"}),
+        )
+
+    def clean(self, value: Any) -> str:
+        text = str(super().clean(value)).replace("\r\n", "\n")
+        return text if text.strip() else ""
 
 
 def file_field(file: str, help_text: str, *, required: bool = True) -> forms.FileField:
@@ -50,6 +69,11 @@ class FilesForm(forms.Form):
     )
     weights_file = file_field(WEIGHTS_FILE, "The LoRA weights. Pickles (.bin, .pt) are not accepted.")
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
+    prompt_template = PromptTemplateField(
+        help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
+        "or <code>chat</code> for the base model's chat template. Left empty: what the card, "
+        "adapter_config.json or the trainer's marks in the card say of it.",
+    )
     base = forms.CharField(
         label="Base model",
         required=False,
@@ -135,6 +159,10 @@ class VersionForm(FilesForm):
 
 class EditForm(DescriptionForm):
     private = PrivateField()
+    prompt_template = PromptTemplateField(
+        help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
+        "or <code>chat</code> for the base model's chat template. Another one is written into the card.",
+    )
     card = forms.CharField(
         required=False,
         strip=False,
@@ -185,8 +213,11 @@ def plain(text: str | None) -> str:
     return (text or "").replace("\x00", "").strip()
 
 
-def initial_description(module: Module, tags: Iterable[str], card: str) -> dict[str, Any]:
+def initial_description(
+    module: Module, tags: Iterable[str], card: str, prompt_template: str
+) -> dict[str, Any]:
     return {
+        "prompt_template": prompt_template,
         "sentence": module.sentence,
         "licence": module.licence,
         "tags": list(tags),

@@ -139,12 +139,12 @@ def can_be_evicted(sha256: str) -> bool:
 
 
 def remote_findings() -> Iterator[Finding]:
-    hub = remote_store().hub
+    remote = remote_store().remote
     for repository in HubRepository.objects.filter(is_there=True).select_related("module__namespace"):
         try:
-            hub.require_there(repository.repo_id)
+            remote.require_there(repository.repo_id)
             for version in repository.module.versions.exclude(hub_commit_id=""):
-                yield from wrong_with_version(hub, repository, version)
+                yield from wrong_with_version(remote, repository, version)
         except RemoteGoneError as error:
             yield Finding("hub", str(error), repository=repository)
         except StorageError as error:
@@ -152,12 +152,12 @@ def remote_findings() -> Iterator[Finding]:
 
 
 def wrong_with_version(
-    hub: "RemoteStoreClient", repository: HubRepository, version: Version
+    remote: "RemoteStoreClient", repository: HubRepository, version: Version
 ) -> Iterator[Finding]:
     files = dict(version.files.values_list("path", "sha256"))
     place = f"{repository.repo_id} at {version.hub_commit_id[:8]} on the Hub"
     try:
-        altered = hub.altered(repository.repo_id, version.hub_commit_id, files)
+        altered = remote.altered_files(repository.repo_id, version.hub_commit_id, files)
     except RemoteGoneError:
         yield Finding("hub", f"There is no {place} any more.", version=version)
         return
@@ -168,7 +168,7 @@ def wrong_with_version(
 def is_gone(repository: HubRepository) -> bool:
     """Whether the Hub says that it has no such repository; it may also say nothing."""
     try:
-        remote_store().hub.require_there(repository.repo_id)
+        remote_store().remote.require_there(repository.repo_id)
     except StorageError as error:
         return isinstance(error, RemoteGoneError)
     return False

@@ -49,6 +49,9 @@ class BaseModel(TimeStamped):
     architecture = models.CharField(max_length=100)  # "T5ForConditionalGeneration"
     parameters = models.PositiveBigIntegerField()
     layers = models.JSONField(default=dict)  # linear layer's path -> [d_out, d_in]
+    # Its chat template around {input}; "" without a chat template, null where it is not known.
+    chat_prompt = models.TextField(null=True, blank=True)  # noqa: DJ001
+    answer_end = models.TextField(blank=True)  # that ends an answer, such as "<|im_end|>"
 
     class Meta:
         ordering = ["name"]
@@ -193,6 +196,7 @@ class Version(models.Model):
     parameters = models.PositiveBigIntegerField(default=0)
     dtype = models.CharField(max_length=10, blank=True)
     weights_sha256 = models.CharField(max_length=SHA256_LENGTH, blank=True)
+    prompt_template = models.TextField(blank=True)  # that it was trained with; empty: not known
     size_bytes = models.PositiveBigIntegerField()
     # Its commit on the Hub behind this site, in the module's repository there; empty: it is not there.
     hub_commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)

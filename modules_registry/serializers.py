@@ -9,6 +9,7 @@ from rest_framework import serializers
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
+from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
@@ -63,6 +64,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     targets = serializers.ListField(child=serializers.CharField(), help_text="Names of the layers.")
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
+    prompt_template = serializers.CharField(help_text="That it was trained with; empty: not known.")
     files = FileSerializer(many=True)
     origin = serializers.SerializerMethodField(help_text="Of imported weights; null for uploaded ones.")
     hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")
@@ -72,7 +74,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
         fields = [
             *("number", "commit_id", "message", "author", "created_at", "base", "base_revision"),
             *("is_composable", "not_composable_because", "task_type", "rank", "alpha", "scaling", "targets"),
-            *("parameters", "dtype", "weights_sha256", "size_bytes", "files"),
+            *("parameters", "dtype", "weights_sha256", "prompt_template", "size_bytes", "files"),
             *("origin", "hub_copy"),
         ]
 
@@ -222,6 +224,21 @@ class TagsField(serializers.ListField):
         return [tag.strip() for text in super().to_internal_value(data) for tag in text.split(",")]
 
 
+class PromptTemplateField(serializers.CharField):
+    """Text with {input} in it, or “chat”; a line break at its end counts."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            required=False,
+            allow_blank=True,
+            trim_whitespace=False,
+            max_length=LENGTH_MAX,
+            help_text="The prompts it was trained with: text with {input}, or “chat” for the base model's "
+            "chat template. The card states it then. Left out: what the files tell of it.",
+            **kwargs,
+        )
+
+
 class FilesInput(serializers.Serializer[dict[str, Any]]):
     """New files for a module."""
 
@@ -236,6 +253,7 @@ class FilesInput(serializers.Serializer[dict[str, Any]]):
         max_length=FULL_NAME_LENGTH_MAX,
         help_text="The base model's name, in place of the one in adapter_config.json.",
     )
+    prompt_template = PromptTemplateField()
     message = serializers.CharField(
         required=False, allow_blank=True, max_length=200, help_text="What changed, in one line."
     )
@@ -261,6 +279,7 @@ class ModuleChange(serializers.Serializer[dict[str, Any]]):
     licence = serializers.ChoiceField(required=False, choices=list(LICENSES))
     tags = TagsField(required=False)
     private = serializers.BooleanField(required=False)
+    prompt_template = PromptTemplateField()
     card = serializers.CharField(
         required=False,
         allow_blank=True,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from io import BytesIO
 from typing import BinaryIO
 
 from django.db import IntegrityError, transaction
@@ -18,22 +19,30 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
+from modules_registry.cards import Card, check_card
 from modules_registry.core.errors import CARD_FILE
-from modules_registry.files.validation import AcceptedFiles, check_files, normalize_card
+from modules_registry.files.validation import (
+    NOTHING_BESIDE,
+    AcceptedFiles,
+    check_files,
+    normalize_card,
+    require_prompt_template,
+)
 from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
-from modules_registry.selectors import base_find, next_number
+from modules_registry.selectors import base_find, card_of, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalize_tags
 from modules_registry.tasks import sync_repository
+from modules_registry.trained_templates import card_stating, trained_template
 
 SENTENCE_LENGTH_MAX = 300
 MESSAGE_LENGTH_MAX = 200
 FACT_COLUMNS = (
     *("base_name", "base", "base_revision", "task_type", "rank", "alpha", "scaling", "targets"),
-    *("parameters", "dtype", "weights_sha256"),
+    *("parameters", "dtype", "weights_sha256", "prompt_template"),
 )
 
 
@@ -50,9 +59,16 @@ def module_publish(
     weights_file: BinaryIO,
     card_file: BinaryIO | None = None,
     base: str = "",
+    prompt_template: str = "",
+    beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
 ) -> Module:
-    """Publish a new module with its first version, or refuse it and leave nothing behind."""
+    """Publish a new module with its first version, or refuse it and leave nothing behind.
+
+    Args:
+        prompt_template: that it was trained with; empty: what the files tell of it. The card states it then.
+        beside: as in `check_files`.
+    """
     require_writable(author, namespace)
     module, refusals = Module(namespace=namespace, name=name, private=private), Refusals()
     with refusals.collect_refusal():
@@ -62,7 +78,14 @@ def module_publish(
     with refusals.collect_refusal():
         tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
     with refusals.collect_refusal():
-        accepted = check_files(config_file, weights_file, card_file, base_name=base)
+        accepted = check_files(
+            config_file,
+            weights_file,
+            card_file,
+            base_name=base,
+            prompt_template=prompt_template,
+            beside=beside,
+        )
     refusals.raise_all()
     with store_files(accepted.files) as blobs:
         module_insert(module)
@@ -82,6 +105,8 @@ def version_add(
     weights_file: BinaryIO,
     card_file: BinaryIO | None = None,
     base: str = "",
+    prompt_template: str = "",
+    beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
 ) -> tuple[Version, bool]:
     """Publish new files as the module's next version; without a card the current one stays.
@@ -91,7 +116,16 @@ def version_add(
     The same files again are no new version: the second value says whether there is one.
     """
     require_writable(author, module.namespace)
-    accepted = check_files(config_file, weights_file, card_file, base_name=base)
+    accepted = check_files(
+        config_file,
+        weights_file,
+        card_file or current_card(module),
+        base_name=base,
+        prompt_template=prompt_template,
+        beside=beside,
+    )
+    if card_file is None and not prompt_template:
+        accepted.files.pop(CARD_FILE, None)
     with store_files(accepted.files) as blobs:
         head = lock_head(module)
         before = blobs_of(head)
@@ -115,11 +149,16 @@ def module_edit(
     tags: Iterable[str] | None = None,
     private: bool | None = None,
     card: str | None = None,
+    prompt_template: str | None = None,
 ) -> Module:
-    """Change what is said about a module; None leaves a thing as it is. Another card is a new version."""
+    """Change what is said about a module; None leaves a thing as it is. Another card is a new version.
+
+    A prompt template that differs from the one known so far is written into the card.
+    """
     require_writable(editor, module.namespace)
     tag_names = describe(module, sentence=sentence, licence=licence, tags=tags)
-    with store_files({} if card is None else {CARD_FILE: normalize_card(card.encode())}) as blobs:
+    new_card = edited_card(module, card, prompt_template)
+    with store_files({} if new_card is None else {CARD_FILE: new_card}) as blobs:
         head = lock_head(module)
         if private is not None:
             module.private = private
@@ -127,7 +166,8 @@ def module_edit(
             module.tags.set(tags_named(tag_names))
         before = blobs_of(head)
         if before | blobs != before:
-            version_insert(module, editor, "Edit the card", before | blobs, same_facts(head))
+            facts = same_facts(head, check_card(new_card.getvalue()) if new_card else None)
+            version_insert(module, editor, "Edit the card", before | blobs, facts)
         module_save(module)
         audit_record(actor=editor, action="module.edit", subject=module.full_name)
     return module
@@ -267,10 +307,11 @@ def version_insert(
     module: Module, author: User, message: str, files: Mapping[str, Blob], facts: Mapping[str, object]
 ) -> Version:
     """Add the next version of main: published if the facts are those of a whole adapter, else a draft's."""
-    number = next_number(module) if facts else None
+    is_complete = "rank" in facts
+    number = next_number(module) if is_complete else None
     head = module.current or module.draft
     version = step_insert(module, head, author, message, files, facts, number=number)
-    module.current, module.draft = (version, None) if facts else (None, version)
+    module.current, module.draft = (version, None) if is_complete else (None, version)
     module_save(module)
     return version
 
@@ -342,14 +383,47 @@ def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
         "parameters": facts.parameters,
         "dtype": facts.dtype,
         "weights_sha256": facts.weights_sha256,
+        "prompt_template": accepted.prompt_template,
     }
 
 
-def same_facts(version: Version) -> dict[str, object]:
-    """The facts of a version whose weights and config stay; a draft has none."""
-    if not version.is_complete:
-        return {}
-    return {column: getattr(version, column) for column in FACT_COLUMNS}
+def same_facts(version: Version, card: Card | None = None) -> dict[str, object]:
+    """The facts of a version whose weights and config stay, under another card if one is given.
+
+    A draft has none, except for its prompt template.
+    """
+    columns = FACT_COLUMNS if version.is_complete else ("prompt_template",)
+    facts = {column: getattr(version, column) for column in columns}
+    if card is not None:
+        facts["prompt_template"] = template_under(card, version)
+    return facts
+
+
+def template_under(card: Card, version: Version) -> str:
+    """The prompt template of a version once this card is its own.
+
+    What only the config stated stays: the stored config does not hold it any more.
+    """
+    is_from_old_card = trained_template(card_of(version), {}, {}) == version.prompt_template
+    return trained_template(card, {}, {}) or ("" if is_from_old_card else version.prompt_template)
+
+
+def current_card(module: Module) -> BytesIO | None:
+    """The card that a module has now, for a version that brings none."""
+    head = module.current or module.draft
+    text = card_of(head).text if head else ""
+    return BytesIO(text.encode()) if text else None
+
+
+def edited_card(module: Module, card: str | None, prompt_template: str | None) -> BytesIO | None:
+    """The card after an edit; None if it stays."""
+    head = module.current or module.draft
+    new = None if card is None else normalize_card(card.encode())
+    if prompt_template is None or head is None or prompt_template == head.prompt_template:
+        return new
+    require_prompt_template(prompt_template)
+    old = new.getvalue().decode() if new is not None else card_of(head).text
+    return BytesIO(card_stating(old, prompt_template).encode())
 
 
 def blobs_of(version: Version) -> dict[str, Blob]:

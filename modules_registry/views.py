@@ -71,7 +71,7 @@ def module_new(request: SignedInRequest) -> HttpResponse:
         else:
             messages.success(request, f"{module.full_name} is published.")
             return redirect(module)
-    return render(request, "modules_registry/module_new.html", {"form": form} | accepted())
+    return render(request, "modules_registry/module_new.html", {"form": form} | upload_context())
 
 
 @require_safe
@@ -153,7 +153,7 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
     tags = [tag.name for tag in module.tags.all()]
     head = module.current or module.draft
     assert head is not None  # one of the two is there
-    initial = initial_description(module, tags, selectors.card_of(head).text)
+    initial = initial_description(module, tags, selectors.card_of(head).text, head.prompt_template)
     form = EditForm(request.POST or None, initial=initial)
     if form.is_valid():
         try:
@@ -180,7 +180,7 @@ def version_new(request: SignedInRequest, namespace: str, name: str) -> HttpResp
             say_version(request, version, is_new)
             return redirect(module)
     context = {"form": form, "module": module, "next_number": selectors.next_number(module)}
-    return render(request, "modules_registry/version_new.html", context | accepted())
+    return render(request, "modules_registry/version_new.html", context | upload_context())
 
 
 @login_required
@@ -214,7 +214,7 @@ def say_version(request: HttpRequest, version: Version, is_new: bool) -> None:
         )
 
 
-def accepted() -> dict[str, Any]:
+def upload_context() -> dict[str, Any]:
     """What the side of an upload form says."""
     return {"bases": selectors.base_models(), "upload_max_mb": settings.HUB_UPLOAD_MAX_MB}
 

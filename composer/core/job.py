@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,12 @@ from composer.core.evaluation.export import (
     write_card,
     write_trained_card,
 )
+from composer.core.evaluation.pruning import PRUNED_METHODS, Pruning, prune
 from composer.core.evaluation.quality import quality_left_out, quality_on_held_out
-from composer.core.evaluation.scoring import require_prompts_fit
+from composer.core.evaluation.scoring import prompt_event, require_prompts_fit
+from composer.core.evaluation.small_adapter import AnswersKept, make_small
 from composer.core.evaluation.verdict import (
+    TUNED,
     LeftOutLosses,
     Verdict,
     verdict_left_out,
@@ -60,20 +63,24 @@ from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.modules.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.modules.sources import MODULE_FILES
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal, SearchRecord, SearchStep, read_record, state_event
 from composer.core.search.nevergrad_search import require_optimizer
 from composer.core.selection.compatibility import joined_ranks, select_compatible, select_modules
+from composer.core.selection.copies import CopiesOf, CopyGroups
 from composer.core.selection.screening import Screening, context_sha256, read_screened
 from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices, stages
+from composer.core.spec.adapter_size import megabytes, vllm_rank
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_disjoint
-from composer.core.spec.job_spec import JobSpec, read_job_spec
+from composer.core.spec.job_spec import JobSpec, ModuleSource, read_job_spec
 from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
+from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
 from composer.core.spec.verdict_rule import BASELINE_NAMES, Quality, question_tokens
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -132,6 +139,12 @@ class CompositionRun:
             self.evaluate(out)
             self.report(out)
 
+    @property
+    def weights_by_name(self) -> dict[str, float]:
+        """Return the weight of each module of the composition by its name, once the search is done."""
+        names = [self.sources[position].name for position in self.pruning.kept]
+        return dict(zip(names, self.by_module, strict=True))
+
     def emit(self, event: dict[str, Any]) -> None:
         """Report an event to the caller; remember StopSearch until the search can end."""
         try:
@@ -164,27 +177,44 @@ class CompositionRun:
             require_disjoint(self.held_out, self.examples)
             modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
             self.base = FrozenBaseModel.load(
-                job.base_folder,
-                job.template,
-                precision=job.precision,
-                device=job.device,
-                name=job.base_name,
+                job.base_folder, precision=job.precision, device=job.device, name=job.base_name
             )
-            require_prompts_fit(self.base, self.held_out, "Held-out example")
             fitting, self.left_out = select_compatible(
                 modules,
                 self.base.linear_layers(),
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
                 equal_scalings=job.method == "lorahub",
             )
-            self.fitting = [job.modules[i] for i in fitting]
-            self.everything = stack_modules([modules[i] for i in fitting]).to(self.base.device)
+            self.choose_template([job.modules[i] for i in fitting])
+            require_prompts_fit(self.base, self.held_out, "Held-out example")
+            own_templates = [source.template for source in self.fitting]
+            self.everything = stack_modules(
+                [replace(modules[i], template=own) for i, own in zip(fitting, own_templates, strict=True)]
+            ).to(self.base.device)
             self.base.hook(layer.path for layer in self.everything.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
+            self.shown = self.base.shown(self.scorer.batch)
+        self.emit(prompt_event(self.template, self.shown))
         self.warnings = self._warnings()
         for text in self.warnings:
             self.emit({"event": "warning", "text": text})
+
+    def choose_template(self, fitting: Sequence[ModuleSource]) -> None:
+        """Decide the template of the composition by the request, the compatible modules and the base model.
+
+        A module cannot have been trained with the chat template of a base model that has none, so its
+        template counts as unknown.
+        """
+        has_chat = self.base.has_chat
+        self.without_chat = [] if has_chat else [own.name for own in fitting if own.template == CHAT]
+        self.fitting = [
+            replace(own, template=None) if own.name in self.without_chat else own for own in fitting
+        ]
+        stated = {own.name: own.template for own in self.fitting}
+        self.template = self.base.choose_template(self.job.template, stated)
+        self.base.template = self.template.template
+        self.job = replace(self.job, template=self.template.template)
 
     def screen(self) -> None:
         """Score the base model alone and, as far as needed, each module alone; then choose the modules."""
@@ -194,14 +224,24 @@ class CompositionRun:
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
                 self.screening = self._screening()
+                if job.method not in choices.TAKES_COPIES:
+                    self.copy_groups = CopyGroups(self.scorer, everything, self._identities())
                 self.cross_validation = CrossValidation(
                     job, self.scorer, everything, self.screening, self._chosen_by
                 )
-                self.kept = self._chosen_by(range(len(self.examples)))
+                self.copies = self._chosen_groups(range(len(self.examples)))
+                self.kept = tuple(sorted(self.copies))
                 self.alone = torch.tensor(self.screening.losses(self.kept))
             self.sources = [self.fitting[i] for i in self.kept]
             self.stack = everything.subset(self.kept)
             self.method: Method = make_method(job.method, self.stack, seed=job.seed)
+
+    def losses_alone(self) -> dict[str, float]:
+        """Return the few-shot loss of every module alone by its name, copies too, without choosing any."""
+        everything = self.everything
+        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=modules_counted(len(everything)))):
+            losses = self._screening().losses(range(len(everything)))
+        return dict(zip(everything.names, losses, strict=True))
 
     def search(self) -> None:
         """Find the weights, make the adapter, and score it on the examples."""
@@ -225,9 +265,11 @@ class CompositionRun:
                         record=read_search_record(self.job.folder),
                     )
                 )
-                self.weights = torch.tensor([self.found.weights], dtype=torch.float32)
-                self.by_module = self.method.by_module(self.found.weights)
-                self.objective_value = float(search.values(self.weights))
+                self.pruning = self._pruning()
+                self.composed_method = self._made_of(self.stack.subset(self.pruning.kept))
+                self.by_module = self.composed_method.by_module(self.pruning.weights)
+                final = replace(search, method=self.composed_method)
+                self.objective_value = float(final.values(torch.tensor([self.pruning.weights])))
                 self.lora = self._lora()
                 self.final_nats = self.scorer.nats_of(self.adapters)
 
@@ -241,20 +283,13 @@ class CompositionRun:
         """
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
-            parents = [
-                ParentModule(source.name, source.revision, weight)
-                for source, weight in zip(self.sources, self.by_module, strict=True)
-                if weight != 0
-            ]
-            write_card(
+            self._write_card(
                 out,
                 title="A composed adapter",
-                base_name=self.job.base_name,
-                method=self.job.method,
-                parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
                 text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
-                f"(the base alone: {self._token_mean(self.base_nats):.3f}).",
+                f"(the base alone: {self._token_mean(self.base_nats):.3f}). "
+                f"Rank {self.lora.rank}, {megabytes(adapter_bytes(out))}.",
             )
             self.checked = check_export(self.base, out, self.scorer.batch, self.adapters)
             self.is_recomputed = not self.checked.is_same
@@ -296,8 +331,8 @@ class CompositionRun:
             self.verdict = self._verdict()
             self.ablation = ablation_losses(
                 self.scorer,
-                self.method,
-                self.found.weights,
+                self.composed_method,
+                self.pruning.weights,
                 rank_max=self.lora.rank if self.lora.energy_kept < 1 else None,
                 composed_loss=self._token_mean(self.final_nats),
             )
@@ -318,15 +353,23 @@ class CompositionRun:
             "seed": job.seed,
             "precision": self.base.precision,
             "device": self.base.device.type,
+            "rank_asked": job.rank,
             "rank": self.lora.rank,
+            "size_bytes": adapter_bytes(out),
+            "vllm_max_lora_rank": self._vllm_rank(),
+            "layers": {"adapted": len(self.lora.factors), "of": len(self.stack.layers)},
             "energy_kept": self.lora.energy_kept,
             "export": report.export_row(self.checked, is_recomputed=self.is_recomputed),
             "base": {"name": job.base_name, "revision": job.base_revision},
             "template": job.template,
+            "template_reason": self.template.reason,
+            "prompt_shown": self.shown,
+            "examples_in_prompt": self._recipe(),
             "warnings": self.warnings,
             "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
+            "modules_pruned": self._pruned_rows(),
             "modules_left_out": [{"name": out.name, "reason": out.reason} for out in self.left_out],
             "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
@@ -353,14 +396,21 @@ class CompositionRun:
 
     def _warnings(self) -> list[str]:
         """Return what may spoil the result though the job can be done."""
-        if {source.template for source in self.fitting} == {self.job.template}:
-            return []  # the modules were trained with it
-        return [text for text in [self.base.template_warning()] if text]
+        stated = {source.name: source.template for source in self.fitting}
+        is_trained_so = set(stated.values()) == {self.job.template}
+        found = [
+            warning_of_missing_chat(self.without_chat),
+            warning_of_other_templates(self.job.template, stated),
+            "" if is_trained_so else self.base.template_warning(),
+        ]
+        return [text for text in found if text]
 
     def _screening(self) -> Screening:
         """Return the screening, with the losses that earlier runs found."""
         stack = self.everything
         facts = {"base": self.base_files, "precision": self.base.precision, "device": self.base.device.type}
+        if not self.base.is_encoder_decoder:
+            facts["answer_begins"] = "split_prompt"  # losses by an earlier rule do not hold
         templates = [own or self.job.template for own in stack.templates]
         return Screening(
             self.scorer,
@@ -375,15 +425,25 @@ class CompositionRun:
             tell=self.emit,
         )
 
+    def _identities(self) -> list[tuple[str, ...]]:
+        """Return for each module what makes it equal to another: its tensors, scaling and template."""
+        shas = map(report.weights_sha256, self.fitting)
+        return list(zip(self.screening.contexts, shas, strict=True))
+
     def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
-        """Return the indices of the modules that the selectors choose by the examples with these numbers."""
-        return select_modules(
-            parse_selectors(self.job.select),
-            len(self.everything),
-            seed=self.job.seed,
-            alone=partial(self.screening.losses, numbers=numbers),
-            near=partial(self._near, numbers=numbers),
-        )
+        """Return the indices of the modules that the examples with these numbers choose, without copies."""
+        return tuple(sorted(self._chosen_groups(numbers)))
+
+    def _chosen_groups(self, numbers: Sequence[int]) -> CopiesOf:
+        """Return the modules that these examples choose, each for its group, and their copies."""
+        selectors = parse_selectors(self.job.select)
+        losses = partial(self.screening.losses, numbers=numbers)
+        near = partial(self._near, numbers=numbers)
+        select = partial(select_modules, selectors, seed=self.job.seed, alone=losses, near=near)
+        if self.job.method in choices.TAKES_COPIES:
+            return dict.fromkeys(select(range(len(self.everything))), ())
+        refill = all(selector.name != "random" for selector in selectors)
+        return self.copy_groups.represent(select, losses, numbers, refill=refill)
 
     def _near(self, indices: Sequence[int], numbers: Sequence[int]) -> list[float]:
         """Return the similarity of these modules to the task of the examples with these numbers.
@@ -424,14 +484,32 @@ class CompositionRun:
         if self.stop_is_asked:
             raise StopSearch
 
+    def _vllm_rank(self) -> int | None:
+        return vllm_rank(self.lora.rank, is_encoder_decoder=self.base.is_encoder_decoder)
+
+    def _made_of(self, stack: ModuleStack) -> Method:
+        """Return the method of the job on these modules."""
+        return make_method(self.job.method, stack, seed=self.job.seed)
+
+    def _pruning(self) -> Pruning:
+        """Return the composition without the modules that it does not need, or with all of them."""
+        if self.job.rank == choices.SMALL_RANK and self.job.method in PRUNED_METHODS:
+            return prune(self.scorer, self.method, self.found, self._made_of)
+        return Pruning(tuple(range(len(self.stack))), self.found.weights, self.found.left_out, {})
+
     def _lora(self) -> PlainLora:
-        """Return the composed adapter, cut to the rank of the job."""
-        lora = self.method.lora(self.found.weights)
-        if self.job.rank is not None:
-            lora = limit_rank(lora, self.job.rank)
+        """Return the composed adapter, made small or cut to the rank of the job."""
+        job, lora = self.job, self.composed_method.lora(self.pruning.weights)
+        if job.rank == choices.SMALL_RANK:
+            lora = make_small(lora, AnswersKept(self.scorer, self.examples, job.max_new_tokens, lora))
+        elif job.rank != choices.FULL_RANK:
+            lora = limit_rank(lora, int(job.rank))
         # A cut adapter differs from the searched one, so it is scored as it is written. Any other is scored
         # as it was searched, so that the export can compare the two.
-        self.adapters = as_adapters(lora) if lora.energy_kept < 1 else self.method.adapters(self.weights)
+        if lora.energy_kept < 1:
+            self.adapters = as_adapters(lora)
+        else:
+            self.adapters = self.composed_method.adapters(torch.tensor([self.pruning.weights]))
         return lora
 
     def _compose_again(self, out: Path) -> ExportCheck:
@@ -481,7 +559,8 @@ class CompositionRun:
             lora=self.lora,
             training_budget=0 if self.found.stopped else self.job.budget,
             fold_loras=lambda: map(self.method.lora, self.found.fold_weights),
-            folds_choose_alike=self.cross_validation.chooses_alike(self.kept),
+            folds_choose_alike=lambda: self.cross_validation.chooses_alike(self.kept),
+            composed=self.adapters,
         )
 
     def _written(self, baseline: BaselineResult, out: Path) -> BaselineResult:
@@ -490,14 +569,41 @@ class CompositionRun:
             return baseline
         folder = f"{choices.ADAPTERS_FOLDER}/{baseline.key}"
         write_adapter(baseline.lora, self.base, self.job.base_name, out / folder)
-        write_trained_card(
-            out / folder,
-            title=baseline.label,
-            base_name=self.job.base_name,
-            n_examples=len(self.examples),
-            detail=baseline.detail,
-        )
+        n = count_noun(len(self.examples), "example")
+        if baseline.key == TUNED:
+            text = f"Then tuned on {n}, as a whole: {baseline.detail}."
+            self._write_card(out / folder, title="A composed and tuned adapter", text=text)
+        else:
+            write_trained_card(
+                out / folder,
+                title="A trained adapter",
+                base_name=self.job.base_name,
+                text=f"Trained on {n}: {baseline.detail}.",
+                template=self.job.template,
+            )
         return with_adapter_at(baseline, folder)
+
+    def _write_card(self, folder: Path, *, title: str, text: str) -> None:
+        """Write the card of an adapter that is made of the modules of the composition."""
+        parents = [
+            ParentModule(
+                self.sources[position].name,
+                self.sources[position].revision,
+                weight,
+                tuple(copy["name"] for copy in self._copies_of(position)),
+            )
+            for position, weight in zip(self.pruning.kept, self.by_module, strict=True)
+            if weight != 0
+        ]
+        write_card(
+            folder,
+            title=title,
+            base_name=self.job.base_name,
+            method=self.job.method,
+            parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
+            text=text,
+            template=self.job.template,
+        )
 
     def _tell_row(self, baseline: BaselineResult) -> None:
         row = self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)
@@ -569,6 +675,11 @@ class CompositionRun:
             known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
         return {key: left_out for key, left_out in known.items() if left_out is not None}
 
+    def _recipe(self) -> dict[str, Any] | None:
+        """Return how the prompts of the composition with the examples in its prompt are made, if measured."""
+        row = next((row for row in self.baselines if row.key == "composed_in_context"), None)
+        return None if row is None or row.recipe is None else dict(row.recipe)
+
     def _best_name(self) -> str:
         return self.stack.names[int(self.alone.argmin())]
 
@@ -576,22 +687,55 @@ class CompositionRun:
         return float(token_mean(nats, self.scorer.label_tokens))
 
     def _module_rows(self) -> list[dict[str, Any]]:
-        rows = zip(self.sources, self.by_module, self.alone.tolist(), self.ablation, strict=True)
+        """Return the modules of the composition."""
+        rows = zip(self.pruning.kept, self.by_module, self.ablation, strict=True)
         return [
             {
-                "name": source.name,
-                "revision": source.revision,
-                "sha256": report.weights_sha256(source),
+                **self._module_facts(position),
                 "weight": weight,
-                "alone_loss_nats": alone if math.isfinite(alone) else None,
                 "without_loss_nats": without,
+                "copies": self._copies_of(position),
             }
-            for source, weight, alone, without in rows
+            for position, weight, without in rows
+        ]
+
+    def _pruned_rows(self) -> list[dict[str, Any]]:
+        """Return the modules that took part in the search and are not in the composition."""
+        searched = self.method.by_module(self.found.weights)
+        return [
+            {
+                **self._module_facts(position),
+                "weight": weight,
+                "loss_change_nats": self.pruning.rises.get(position, 0.0),
+                "copies": self._copies_of(position),
+            }
+            for position, weight in enumerate(searched)
+            if position not in self.pruning.kept
+        ]
+
+    def _module_facts(self, position: int) -> dict[str, Any]:
+        source, alone = self.sources[position], float(self.alone[position])
+        return {
+            **report.module_name(source),
+            "template": source.template,
+            "alone_loss_nats": alone if math.isfinite(alone) else None,
+        }
+
+    def _copies_of(self, position: int) -> list[dict[str, Any]]:
+        """Return the copies of the module at this position of the stack, the most similar first."""
+        copies = sorted(self.copies[self.kept[position]], key=lambda copy: (-copy.similarity, copy.index))
+        return [
+            {
+                **report.module_name(self.fitting[copy.index]),
+                "reason": copy.reason,
+                "similarity": round(copy.similarity, 4),
+            }
+            for copy in copies
         ]
 
     def _layer_rows(self) -> dict[str, list[float]] | None:
         """Return N coefficients for each layer, by path, or None where all layers share them."""
-        by_layer = self.method.by_layer(self.found.weights)
+        by_layer = self.composed_method.by_layer(self.pruning.weights)
         if by_layer is None:
             return None
         return {layer.path: row for layer, row in zip(self.stack.layers, by_layer.tolist(), strict=True)}
@@ -607,6 +751,11 @@ class CompositionRun:
 def read_search_record(folder: Path) -> SearchRecord:
     """Return the steps and states of an earlier attempt at this job; an empty record if there was none."""
     return read_record(lines_of(folder / "steps.jsonl"))
+
+
+def adapter_bytes(out: Path) -> int:
+    """Return the size of the weights file of the adapter in `out`."""
+    return (out / MODULE_FILES[1]).stat().st_size
 
 
 def lines_of(path: Path) -> list[str]:

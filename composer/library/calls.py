@@ -46,7 +46,7 @@ def compose(
     batch_size: int | None = None,
     seed: int = choices.DEFAULT_SEED,
     precision: str = "auto",
-    rank: int | None = None,
+    rank: int | str = choices.SMALL_RANK,
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
     baselines: str = "always",
@@ -142,7 +142,7 @@ def evaluate(
         adapter: a plain LoRA adapter: a Hub's name, a folder or a PeftModel in memory; None for the base
             model alone.
         examples: at most 2000 pairs or dicts, as in `compose`.
-        template: of the prompts.
+        template: of the prompts; auto takes the adapter's own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
         tokenizer: as in `compose`.
         progress: as in `compose`.
@@ -167,6 +167,7 @@ def evaluate(
             examples_file=write_examples(folder / "examples.jsonl", asked),
             template=template,
             max_new_tokens=max_new_tokens,
+            on_event=show,
         )
 
 
@@ -214,11 +215,10 @@ def screen(
         run = job.CompositionRun(read_job_spec(folder), show)
         run.load()
         with run.base.single_thread_if_small():
-            run.screen()
+            losses = run.losses_alone()
     for module in run.left_out:
         warnings.warn(f"{module.name} was left out: it {module.reason}.", stacklevel=2)
-    losses = zip(run.stack.names, run.alone.tolist(), strict=True)
-    return dict(sorted(losses, key=lambda pair: pair[1]))
+    return dict(sorted(losses.items(), key=lambda pair: pair[1]))
 
 
 def read_held_out(given: Iterable[GivenExample] | None, shots: Sequence[Example]) -> tuple[Example, ...]:

@@ -29,7 +29,7 @@ class Verdict:
     """Whether to use a composition.
 
     Attributes:
-        decision: use, tune, single, train, none or unmeasured; docs/core/report.md says what each means.
+        decision: use, prompt, tune, single, train, none or unmeasured; docs/core/report.md has their meaning.
         text: the decision in words, with the figures that it rests on.
         advised: the key of the row of the report that is advised; None if there is none.
         quality: how good that is by itself, or else the composition; None if it was not measured.

@@ -26,6 +26,7 @@ from composer.core.spec import choices
 from composer.core.spec.errors import ExamplesError, InvalidJobError
 from composer.core.spec.examples import Example, read_examples
 from composer.core.spec.job_spec import read_job_spec
+from modules_registry.trained_templates import template_of_folder
 
 OnEvent = Callable[[dict[str, Any]], None]
 FindSources = Callable[
@@ -46,8 +47,9 @@ class Options:
         batch_size: examples in one token mean of LoraHub's objective; None for all of them.
         seed: of everything that is random in the run.
         precision: a name in choices.PRECISIONS.
-        rank: to which the adapter is cut; None keeps the rank that the method gives.
-        template: of the prompts.
+        rank: "auto" for an adapter as small as the answers allow, "full" for the whole sum of the modules, or
+            a number, to which that sum is cut.
+        template: of the prompts; auto takes the modules' own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
         baselines: a name in choices.BASELINES.
         device: a name in choices.DEVICES.
@@ -62,7 +64,7 @@ class Options:
     batch_size: int | None = None
     seed: int = choices.DEFAULT_SEED
     precision: str = "auto"
-    rank: int | None = None
+    rank: int | str = choices.SMALL_RANK
     template: str = choices.DEFAULT_TEMPLATE
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS
     baselines: str = "always"
@@ -218,6 +220,7 @@ def write_job(
                 "folder": str(module.folder),
                 "revision": module.revision,
                 "text": module_text(module.folder, choices.TEXT_LIMIT),
+                "template": template_of_folder(module.folder) or None,
             }
             for name, module in zip(distinct_names(modules), modules, strict=True)
         ],

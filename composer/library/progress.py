@@ -3,13 +3,14 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from composer.library.job_folder import OnEvent
 
 BAR_WIDTH = 30
+PROMPT_BEGIN, PROMPT_END = 60, 120  # characters shown of a long prompt; its end is where templates differ
 USUAL_COLUMNS = 80  # of a terminal that does not tell
 START_OF_LINE = "\r\033[K"  # and nothing left on it
 
@@ -42,14 +43,34 @@ def say_stage(event: dict[str, Any]) -> None:
     """Write a line for each stage: for a log or a pipe, where no line can be drawn anew."""
     if event["event"] == "stage":
         print(event["text"], file=sys.stderr, flush=True)
-    elif event["event"] == "warning":
-        say_warning(event["text"])
+    elif event["event"] in SAID:
+        say_line(SAID[event["event"]](event))
 
 
-def say_warning(sentence: str) -> None:
+def prompt_line(event: dict[str, Any]) -> str:
+    """Return what the model reads of the first example, in one line with line breaks as \\n."""
+    prompt, answer = event["prompt"], event["answer"]
+    if len(prompt) > PROMPT_BEGIN + PROMPT_END:
+        prompt = f"{prompt[:PROMPT_BEGIN]} … {prompt[-PROMPT_END:]}"
+    if len(answer) > PROMPT_END:
+        answer = f"{answer[:PROMPT_END]} …"
+    return (
+        f"prompt: {prompt!r} answer: {answer!r} (template {event['template']!r}: {event['reason']}; "
+        f"{event['prompt_tokens']} and {event['answer_tokens']} tokens)"
+    )
+
+
+# Events that are told in a line which stays.
+SAID: dict[str, Callable[[dict[str, Any]], str]] = {
+    "warning": lambda event: f"warning: {event['text']}",
+    "prompt": prompt_line,
+}
+
+
+def say_line(sentence: str) -> None:
     """Write a line that stays; on a terminal the progress goes on below it."""
     begin = START_OF_LINE if sys.stderr.isatty() else ""
-    print(f"{begin}composer: warning: {sentence}", file=sys.stderr, flush=True)
+    print(f"{begin}composer: {sentence}", file=sys.stderr, flush=True)
 
 
 def progress_line() -> OnEvent:
@@ -62,8 +83,8 @@ def progress_line() -> OnEvent:
             stage = event["text"]
             done.clear()
             redraw(stage)
-        elif event["event"] == "warning":
-            say_warning(event["text"])
+        elif event["event"] in SAID:
+            say_line(SAID[event["event"]](event))
         elif parts := parts_done(event):
             done.update(parts)
             redraw(f"{stage}: {len(done)} done")
@@ -92,8 +113,8 @@ def notebook_bar() -> OnEvent:
             bar.set_postfix_str("", refresh=False)
             bar.set_description_str(event["text"], refresh=False)
             advance(bar, 0, None)
-        elif event["event"] == "warning":
-            bar.write(event["text"])
+        elif event["event"] in SAID:
+            bar.write(SAID[event["event"]](event))
         elif parts := parts_done(event):
             done.update(parts)
             advance(bar, len(done), event.get("of"))

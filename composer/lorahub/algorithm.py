@@ -89,7 +89,7 @@ def lorahub_learning(
     Raises:
         ComposeError: something that was given cannot be used; the message says what.
     """
-    examples = paired(example_inputs, example_outputs)
+    examples = pair_examples(example_inputs, example_outputs)
     references = listed(lora_module_list)
     with TemporaryDirectory(prefix="lorahub-") as name, shown_progress(True) as show, quiet_libraries():
         show({"event": "stage", "text": f"Fetching {len(references)} modules"})
@@ -161,6 +161,7 @@ def learned_by_core(
         batch_size=None if batch_size is None else min(batch_size, len(examples)),
         seed=seed,
         precision="fp32",  # as released
+        rank=choices.FULL_RANK,
         baselines="none",
         progress=False,  # `on_event` shows it
         on_event=tell,
@@ -194,7 +195,7 @@ def lorahub_inference(
     inputs = list(example_inputs)
     if example_outputs is not None and len(example_outputs) != len(inputs):
         raise ExamplesError(f"There are {len(inputs)} inputs and {len(example_outputs)} outputs.")
-    model, tokenizer = loaded(model_or_name_path, tokenizer_or_tokenizer_path)
+    model, tokenizer = load_model(model_or_name_path, tokenizer_or_tokenizer_path)
     answers: list[str] = []
     for start in range(0, len(inputs), batch_size):
         answers.extend(answers_of(model, tokenizer, inputs[start : start + batch_size]))
@@ -204,7 +205,7 @@ def lorahub_inference(
     return answers, 100 * right / len(inputs)
 
 
-def loaded(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+def load_model(model: Any, tokenizer: Any) -> tuple[Any, Any]:
     """Return the model in evaluation mode and the tokenizer, loaded if they are named."""
     from transformers import AutoTokenizer
 
@@ -246,7 +247,7 @@ def answers_of(model: Any, tokenizer: Any, inputs: Sequence[str]) -> list[str]:
     return answers
 
 
-def paired(inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Example, ...]:
+def pair_examples(inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Example, ...]:
     """Return the examples of two lists.
 
     Raises:

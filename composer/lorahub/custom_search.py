@@ -122,9 +122,9 @@ def encode_examples(
         {
             "input": [example.input for example in examples],
             "output": [example.output for example in examples],
-            "input_ids": padded(prompts, tokenizer.pad_token_id),
-            "attention_mask": padded([[1] * len(row) for row in prompts], 0),
-            "labels": padded(answers, IGNORED),
+            "input_ids": pad_rows(prompts, tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(row) for row in prompts], 0),
+            "labels": pad_rows(answers, IGNORED),
         }
     )
 
@@ -139,7 +139,7 @@ def without_end(row: list[int], end: list[int]) -> list[int]:
     return row[: -len(end)] if row[-len(end) :] == end else row
 
 
-def padded(rows: Sequence[list[int]], filler: int) -> list[list[int]]:
+def pad_rows(rows: Sequence[list[int]], filler: int) -> list[list[int]]:
     """Return the rows filled up on the right to the longest one."""
     longest = max(map(len, rows))
     return [row + [filler] * (longest - len(row)) for row in rows]

@@ -25,12 +25,12 @@ def find_paper_modules(references: Sequence[object], folder: Path) -> list[Sourc
         ModuleUnreadableError: its pickled weights are not a flat dictionary of tensors.
     """
     return [
-        find_paper_module(named(reference), folder / str(number))
+        find_paper_module(module_name(reference), folder / str(number))
         for number, reference in enumerate(references, start=1)
     ]
 
 
-def named(reference: object) -> str:
+def module_name(reference: object) -> str:
     """Return the reference as text.
 
     Raises:

@@ -31,8 +31,9 @@ class TryForm(forms.Form):
         self.fields["input"].required = not self.data.get("example")
         self.fields["input"].error_messages["required"] = "Write what it should answer."
 
-    def asked(self) -> dict[str, Any]:
+    def service_arguments(self) -> dict[str, Any]:
         """The service's arguments; what was left empty is the service's to choose."""
         said = self.cleaned_data
+        said["template"] = said["template"].replace("\r\n", "\n")  # as a browser sends a line break
         chosen = {name: said[name] for name in ("template", "max_new_tokens") if said[name] not in ("", None)}
         return {"text": said["example"] or said["input"], **chosen}

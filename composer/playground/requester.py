@@ -33,8 +33,8 @@ def requester_with_session(request: HttpRequest) -> Iterator[Requester]:
 
 def visitor(request: HttpRequest, secret: str) -> Requester:
     address = str(request.META.get("REMOTE_ADDR", ""))
-    return Requester(None, hashed("session", secret) if secret else "", hashed("address", address))
+    return Requester(None, keyed_hash("session", secret) if secret else "", keyed_hash("address", address))
 
 
-def hashed(kind: str, value: str) -> str:
+def keyed_hash(kind: str, value: str) -> str:
     return salted_hmac(f"try {kind}", value, algorithm="sha256").hexdigest()

@@ -17,15 +17,17 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from composer.playground import selectors
 from composer.playground.loaded_bases import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from composer.playground.models import KEPT, TryOut
+from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import Stopping, raise_if_stopping
+from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, Stopping, raise_if_stopping
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
@@ -39,7 +41,6 @@ CRASHED = (
     "The model crashed over this question and is started again. "
     "If it crashes once more, the question cannot be answered: change it."
 )
-BROKEN = "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
 SENTENCES = {
     "out_of_memory": "The answer needed more memory than it may have. Try a shorter prompt.",
     "base_changed": "The base model in memory was changed meanwhile, and was thrown away. Ask again.",
@@ -138,9 +139,13 @@ def answer(tryout: TryOut, loaded_base: LoadedBase) -> None:
         loaded_base.unload()
         if isinstance(reason, Stopping):
             raise
-    except Exception:
+    except Exception as error:
         loaded_base.unload()
-        fail(tryout, "broken", BROKEN)
+        if site_fault_code(error):  # the sweep queues it again, as long as somebody waits for the answer
+            connection.close()
+            requeue(tryout)
+            raise
+        fail(tryout, "broken", BROKEN_MESSAGE_WITH_PAGE)
         raise  # Celery logs it with the traceback
 
 

@@ -10,7 +10,8 @@ from uuid import UUID
 from django.urls import reverse
 from django.utils import timezone
 
-from composer.core.spec.choices import DEFAULT_TEMPLATE
+from composer.core.spec.templates import AUTO
+from composer.matching.templates import composition_template, site_template
 from composer.models import Composition, Example
 from composer.playground.models import SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.selectors import composition_find, result_files
@@ -80,11 +81,11 @@ def target_module(namespace: str, name: str, viewer: object, revision: str = reg
 
 
 def target_of_version(version: Version) -> Target:
-    composed = Composition.objects.filter(published_as=version).values_list("template", flat=True).first()
+    stated = {version.module.full_name: version.prompt_template}
     return Target(
         name=version.module.full_name,
         base=version.base,
-        template=composed or DEFAULT_TEMPLATE,
+        template=site_template(version.base, AUTO, stated).template if version.base else AUTO,
         version=version,
         cannot=registry.not_composable_because(version),
         examples=examples_of_card(registry.card_of(version)),
@@ -104,7 +105,7 @@ def target_of_composition(composition: Composition) -> Target:
     return Target(
         name=composition.name,
         base=composition.base,
-        template=composition.template,
+        template=composition_template(composition),
         composition=composition,
         examples={row.input: row.output for row in rows if is_short(row.input)},
     )

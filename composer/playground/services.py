@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.templates import require_template
+from composer.core.spec.templates import require_asked_template
 from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.playground.selectors import Requester, Target
@@ -127,7 +127,7 @@ def require_texts(text: str, template: str) -> None:
     if not (is_storable(text) and is_storable(template)):
         raise field_refusal("unstorable_text", "input", "It holds a character that is no text. Remove it.")
     try:
-        require_template(template)
+        require_asked_template(template)
     except InvalidJobError as error:
         raise field_refusal(error.code, "template", str(error)) from error
 

@@ -98,7 +98,7 @@ def ask(request: PageRequest, target: Target, form: TryForm) -> TryOut:
         said = [str(message) for messages in form.errors.values() for message in messages]
         raise Refusal("invalid", " ".join(said), status=422)
     with requester_with_session(request) as requester:
-        return tryout_ask(requester=requester, target=target, **form.asked())
+        return tryout_ask(requester=requester, target=target, **form.service_arguments())
 
 
 def refusal_response(request: PageRequest, target: Target, form: TryForm, refusal: Refusal) -> HttpResponse:

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
+from composer.core.spec.adapter_size import size_text
 from composer.core.spec.verdict_rule import verdict_texts
 from composer.matching.selection import NEAR
+from composer.matching.templates import composition_template
 from composer.models import Composition
 from composer.report.page import command_line, command_options
 from composer.report.verdict import quality_level, verdict_badge
@@ -29,6 +31,16 @@ class ParentOfCard:
 
 
 @dataclass(frozen=True)
+class CopyOfCard:
+    """A module that a parent stands for."""
+
+    name: str
+    revision: str
+    stands_for_it: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class PublicationFacts:
     """Everything the card says that is not in the composition itself."""
 
@@ -38,6 +50,7 @@ class PublicationFacts:
     site: str  # where its modules are to be had
     licence: CombinedLicense
     parents: Sequence[ParentOfCard]
+    copies: Sequence[CopyOfCard]
     tried: Sequence[str]  # references of all that took part, in the order they were given
     n_hidden: int  # of those that took part, how many the public cannot see any more
 
@@ -50,8 +63,10 @@ def publication_card(composition: Composition, facts: PublicationFacts) -> str:
         introduction(composition, facts),
         f"## Verdict: {verdict_label(facts.report)}",
         *verdict_texts(facts.report["verdict"]),
+        size_text(facts.report),
         *comparison_section(facts.report),
         *parents_table(facts),
+        *copies_table(facts),
         *recipe(composition, facts),
         *license_text(facts),
     ]
@@ -66,6 +81,7 @@ def front_matter(composition: Composition, facts: PublicationFacts) -> str:
         "base_model_relation": "adapter",
         "library_name": "peft",
         "license": facts.licence.licence,
+        "prompt_template": composition_template(composition),
         "tags": list(CARD_TAGS),
         "parents": [
             {"name": parent.name, "revision": parent.revision, "weight": round(parent.weight, 6)}
@@ -73,6 +89,11 @@ def front_matter(composition: Composition, facts: PublicationFacts) -> str:
         ],
         "recipe": recipe_facts(facts.report),
     }
+    if facts.copies:
+        head["copies"] = [
+            {"name": copy.name, "revision": copy.revision, "represented_by": copy.stands_for_it}
+            for copy in facts.copies
+        ]
     return yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -143,6 +164,21 @@ def parents_table(facts: PublicationFacts) -> Iterator[str]:
                 license_label(parent.licence) or "none given",
             )
             for parent in facts.parents
+        ],
+    )
+
+
+def copies_table(facts: PublicationFacts) -> Iterator[str]:
+    """The authors of copies, who are credited though another module stands for theirs."""
+    if not facts.copies:
+        return
+    yield "## Copies of parents"
+    yield "These modules are copies of a parent, or act like one on the examples, so they took part once."
+    yield table(
+        ("module", "revision", "represented by", "licence"),
+        [
+            (copy.name, copy.revision[:12], copy.stands_for_it, license_label(copy.licence) or "none given")
+            for copy in facts.copies
         ],
     )
 

@@ -1,7 +1,9 @@
 """What publishing a composition would carry: its parents with their weights, and the license that follows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from django.db.models import QuerySet
 
 from composer.models import Composition, CompositionModule
 from hub_site.accounts.models import User
@@ -21,10 +23,21 @@ class Share:
 
 
 @dataclass(frozen=True)
+class CopyCredit:
+    """A module whose place another one took, because it is its copy or acts like one."""
+
+    module: Module
+    version: Version
+    licence: str
+    stands_for_it: str  # the name of the parent
+
+
+@dataclass(frozen=True)
 class Plan:
     """What publishing would carry, as things stand."""
 
     shares: tuple[Share, ...]
+    copies: tuple[CopyCredit, ...]
     licence: CombinedLicense
 
 
@@ -38,7 +51,31 @@ def publication_plan(composition: Composition, *, private: bool) -> Plan:
     shares = tuple(
         Share(row.version.module, row.version, weight, row.version.module.licence) for row, weight in rows
     )
-    return Plan(shares, combine_licenses({share.module.full_name: share.licence for share in shares}))
+    copies = tuple(copy_credits(composition, [row for row, _ in rows], private=private))
+    # A copy has the parent's own numbers, or nearly, so its terms count too: who copied whom is not known.
+    licences = {copy.module.full_name: copy.licence for copy in copies}
+    licences |= {share.module.full_name: share.licence for share in shares}
+    return Plan(shares, copies, combine_licenses(licences))
+
+
+def copy_credits(
+    composition: Composition, parents: Sequence[CompositionModule], *, private: bool
+) -> Iterator[CopyCredit]:
+    """The copies that the parents stand for, as far as whoever sees the new module may know of them."""
+    names = {row.name: row.version.module.full_name for row in parents}
+    stands_for = {
+        copy["name"]: names[row["name"]]
+        for row in (composition.report or {})["modules"]
+        if row["name"] in names
+        for copy in row.get("copies", ())
+    }
+    if not stands_for:
+        return
+    visible = Module.objects.visible_to(composition.owner if private else None)
+    rows = composed_modules(composition).filter(name__in=stands_for, version__module__in=visible.values("pk"))
+    for row in rows:
+        module = row.version.module
+        yield CopyCredit(module, row.version, module.licence, stands_for[row.name])
 
 
 def modules_with_weight(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
@@ -58,7 +95,7 @@ def modules_with_weight(composition: Composition) -> Iterable[tuple[CompositionM
             yield row, weights[row.name]
 
 
-def composed_modules(composition: Composition) -> Iterable[CompositionModule]:
+def composed_modules(composition: Composition) -> "QuerySet[CompositionModule]":
     return composition.modules.select_related("version__module__namespace")
 
 

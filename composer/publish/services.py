@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import transaction
 
 from composer.models import Composition
-from composer.publish.card import CARD_TAGS, ParentOfCard, PublicationFacts, publication_card
+from composer.publish.card import CARD_TAGS, CopyOfCard, ParentOfCard, PublicationFacts, publication_card
 from composer.publish.plan import Plan, composed_modules, join_names, publication_plan
 from composer.selectors import result_open
 from hub_site.accounts.models import Namespace, User
@@ -65,7 +65,9 @@ def composition_publish(
         )
     version = composition.published_as = module.current
     assert version is not None  # module_publish has just set it
-    lineage_record(version=version, parents=[(share.version, share.weight) for share in plan.shares])
+    copies = [(copy.version, 0.0) for copy in plan.copies]  # credited, without a weight of their own
+    parents = [(share.version, share.weight) for share in plan.shares]
+    lineage_record(version=version, parents=[*parents, *copies])
     require_parents_unchanged(composition, plan, private=private)
     composition.save(update_fields=["published_as"])
     return module, True
@@ -130,6 +132,10 @@ def publication_facts(
         parents=[
             ParentOfCard(share.module.full_name, share.version.commit_id, share.weight, share.licence)
             for share in plan.shares
+        ],
+        copies=[
+            CopyOfCard(copy.module.full_name, copy.version.commit_id, copy.stands_for_it, copy.licence)
+            for copy in plan.copies
         ],
         tried=[f"{row.version.module.full_name}@{row.version.commit_id}" for row in told],
         n_hidden=len(tried) - len(told),

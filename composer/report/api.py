@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from composer import selectors
 from composer.access import OwnerApi
+from composer.core.spec.adapter_size import size_text
 from composer.core.spec.choices import KEPT_ADAPTERS
 from composer.report.adapter_zip import adapter_download, baseline_download
 from composer.report.exports import FILES, file_response
@@ -110,6 +111,7 @@ class SummaryApi(OwnerApi):
         report, site = composition.report or {}, request.build_absolute_uri("/").rstrip("/")
         words = {
             "verdict": verdict_view(report),
+            "size": size_text(report),
             "race": comparison_text(comparison_rows(report["baselines"])),
             "command": command(composition, site),
             "private_modules": selectors.private_modules(composition),

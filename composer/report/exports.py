@@ -4,15 +4,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpResponse
 from django.utils.http import content_disposition_header
 
+from composer.core.spec.adapter_size import size_text
 from composer.models import Composition
-from composer.report.page import baseline_rows
+from composer.report.page import baseline_rows, copies_row
 from composer.report.verdict import verdict_view
 
 Report = Mapping[str, Any]
@@ -65,8 +66,21 @@ def comparison_csv_row(row: Report, n_held_out: int) -> list[Any]:
 
 
 def modules_csv(_composition: Composition, report: Report) -> str:
+    """Every module that took part: those in the adapter, their copies, and those that were pruned."""
     keys = ("name", "revision", "sha256", "weight", "alone_loss_nats", "without_loss_nats")
-    return table_csv(keys, ([row.get(key) for key in keys] for row in report["modules"]))
+    more = ("role", "copy_of", "reason", "similarity", "loss_change_nats")
+    return table_csv(
+        (*keys, *more), ([row.get(key) for key in (*keys, *more)] for row in module_rows(report))
+    )
+
+
+def module_rows(report: Report) -> Iterator[Report]:
+    """Yield the modules in the adapter, then their copies, then those that were pruned with theirs."""
+    for role, modules in (("composed", report["modules"]), ("pruned", report.get("modules_pruned", ()))):
+        yield from (row | {"role": role} for row in modules)
+        for row in modules:
+            for copy in row.get("copies", ()):
+                yield copy | {"role": "copy", "copy_of": row["name"]}
 
 
 def predictions_csv(_composition: Composition, report: Report) -> str:
@@ -104,6 +118,7 @@ def as_markdown(composition: Composition, report: Report) -> str:
         escape_markdown(verdict["quality"]["text"] if verdict["quality"] else ""),
         escape_markdown(verdict["tokens"]),
         escape_markdown(verdict["certainty"]),
+        escape_markdown(size_text(report)),
         "## The race",
         table(
             (
@@ -125,6 +140,8 @@ def as_markdown(composition: Composition, report: Report) -> str:
             [module_cells(row) for row in report["modules"]],
         ),
         f"With all of them the few-shot loss is {figure(report['few_shot_loss_nats'])}.",
+        *copies(report),
+        *pruned(report),
         *answers(report),
         "## Recipe",
         table(("", ""), recipe_cells(composition, report)),
@@ -150,6 +167,26 @@ def comparison_cells(row: Report) -> list[str]:
 def module_cells(row: Report) -> list[str]:
     losses = [figure(row.get("without_loss_nats")), figure(row["alone_loss_nats"])]
     return [row["name"], f"{row['weight']:+.4f}", *losses]
+
+
+def copies(report: Report) -> Iterable[str]:
+    """The modules that stand for others."""
+    groups = [group for group in map(copies_row, report["modules"]) if group["copies"]]
+    if not groups:
+        return
+    yield "## Copies, which took part once"
+    lines = [[copy["label"], group["label"], copy["reason"]] for group in groups for copy in group["copies"]]
+    yield table(("module", "represented by", "because"), lines)
+
+
+def pruned(report: Report) -> Iterable[str]:
+    """The modules that the search tried and the adapter does not use."""
+    rows = report.get("modules_pruned", ())
+    if not rows:
+        return
+    yield "## Not used"
+    lines = [[row["name"], f"{row['weight']:+.4f}", f"{row['loss_change_nats']:+.4f}"] for row in rows]
+    yield table(("module", "weight before", "change of the loss without it, nats per token"), lines)
 
 
 def answers(report: Report) -> Iterable[str]:

@@ -6,12 +6,15 @@ from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.spec.choices import GRADIENT_STEP_COST, TAKES_ANY_SHAPE
+from composer.core.spec.adapter_size import size_text
+from composer.core.spec.choices import GRADIENT_STEP_COST, SMALL_RANK, TAKES_ANY_SHAPE
 from composer.core.spec.stages import STAGES
 from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
+from composer.matching.templates import composition_template, prompt_blocks
 from composer.models import Composition, Example
 from composer.report.verdict import is_judged_left_out, tokens_of, verdict_badge, verdict_view
+from hub_site.common.visible_text import visible
 
 ViewRow = dict[str, Any]
 
@@ -33,8 +36,9 @@ def report_view(
     return {
         "report": report,
         "verdict": verdict_view(report),
-        "race": (comparison := comparison_rows(report["baselines"])),
-        "race_words": comparison_text(comparison),
+        "size_words": size_text(report),
+        "comparison": (comparison := comparison_rows(report["baselines"])),
+        "comparison_text": comparison_text(comparison),
         "losses": left_out or loss_rows(report["baselines"], "loss"),
         "are_left_out_losses": bool(left_out),
         "is_judged_left_out": judged_left_out,
@@ -51,7 +55,19 @@ def report_view(
         "selection": selection_words(composition.selection),
         "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
+        "prompt": prompt_view(report),
+        "pruned": [pruned_row(row) for row in report.get("modules_pruned", ())],
+        "copies": [group for group in map(copies_row, report["modules"]) if group["copies"]],
     }
+
+
+def prompt_view(report: Mapping[str, Any]) -> ViewRow | None:
+    """What the model read of the first example; None in reports that did not keep it, and in shared ones."""
+    shown = report.get("prompt_shown")
+    if not shown:
+        return None
+    said = {"template": visible(report["template"]), "reason": report.get("template_reason", "")}
+    return said | prompt_blocks(**shown)
 
 
 def command(composition: Composition, endpoint: str) -> str:
@@ -78,8 +94,8 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "seed": composition.seed,
         "precision": report["precision"],
         "device": report.get("device", "cpu"),
-        "rank": composition.rank,
-        "template": composition.template,
+        "rank": composition.rank if composition.rank != SMALL_RANK else None,
+        "template": composition_template(composition),
         "max-new-tokens": composition.max_new_tokens,
         "baselines": composition.baselines,
         "task": composition.sentence or None,
@@ -222,11 +238,46 @@ def weight_rows(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def module_row(module: Mapping[str, Any]) -> ViewRow:
     return {
         "label": module["name"],
-        "href": f"/{module['name']}" if "/" in module["name"] else "",  # one that is not told has no page
+        "href": module_href(module["name"]),
         "weight": module["weight"],
         "alone_loss": module["alone_loss_nats"],
         "without_loss": module.get("without_loss_nats"),
     }
+
+
+REASON_TEXT = {
+    "equal": "the same weights",
+    "weights": "similar weights, cosine {:.2f}",
+    "examples": "your examples cannot tell it apart, cosine {:.2f}",
+}
+
+
+def copies_row(module: Mapping[str, Any]) -> ViewRow:
+    """A module and those that it stands for, each with the reason in words."""
+    copies = [
+        {
+            "label": copy["name"],
+            "href": module_href(copy["name"]),
+            "reason": REASON_TEXT[copy["reason"]].format(copy["similarity"]),
+        }
+        for copy in module.get("copies", ())
+    ]
+    return {"label": module["name"], "href": module_href(module["name"]), "copies": copies}
+
+
+def pruned_row(module: Mapping[str, Any]) -> ViewRow:
+    """A module that took part in the search and is not in the adapter."""
+    return {
+        "label": module["name"],
+        "href": module_href(module["name"]),
+        "weight": module["weight"],
+        "change": module["loss_change_nats"],
+    }
+
+
+def module_href(name: str) -> str:
+    """The address of a module's page; empty for a module whose name is not told."""
+    return f"/{name}" if "/" in name else ""
 
 
 def contribution_view(bars: Sequence[ViewRow], composed_loss: float) -> dict[str, Any] | None:

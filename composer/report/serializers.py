@@ -28,7 +28,7 @@ class QualitySerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class VerdictSerializer(serializers.Serializer[dict[str, Any]]):
-    decision = serializers.CharField(help_text="“use”, “single”, “train”, “none” or “unmeasured”.")
+    decision = serializers.CharField(help_text="“use”, “prompt”, “single”, “train”, “none” or “unmeasured”.")
     label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
     sentence = serializers.CharField()
     certainty = serializers.CharField(help_text="On what, and by which rule, it was decided.")
@@ -53,6 +53,7 @@ class SummarySerializer(serializers.Serializer[dict[str, Any]]):
     """What the report page says beyond the report: the verdict in a sentence, and what to type."""
 
     verdict = VerdictSerializer()
+    size = serializers.CharField(allow_blank=True, help_text="Modules, rank and size of the adapter.")
     race = serializers.CharField(allow_blank=True, help_text="What to see in the race.")
     command = serializers.CharField(help_text="Makes the same adapter again.")
     private_modules = serializers.ListField(

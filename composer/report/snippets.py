@@ -2,10 +2,15 @@
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from composer import selectors
-from composer.core.spec.templates import CHAT, fill_template
+from composer.core.spec.choices import VLLM_RANKS
+from composer.core.spec.examples import Example
+from composer.core.spec.templates import CHAT, fill_template, split_prompt
 from composer.models import Composition
 from modules_registry.models import BaseModel, Module
 
@@ -27,7 +32,7 @@ model = PeftModel.from_pretrained(base, "{slug}")
 
 {inputs}
 output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
-print(tokenizer.decode({answer}, skip_special_tokens=True))"""
+print(tokenizer.decode({answer}, skip_special_tokens=True){cut})"""
 MERGED = """\
 from peft import PeftModel
 from transformers import {auto_class}, AutoTokenizer
@@ -42,11 +47,11 @@ tokenizer = AutoTokenizer.from_pretrained("{slug}-merged")
 model = {auto_class}.from_pretrained("{slug}-merged")
 {inputs}
 output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
-print(tokenizer.decode({answer}, skip_special_tokens=True))"""
+print(tokenizer.decode({answer}, skip_special_tokens=True){cut})"""
 BARE_INPUTS = 'inputs = tokenizer({prompt}, return_tensors="pt")'
 CHAT_INPUTS = """\
 inputs = tokenizer.apply_chat_template(
-    [{{"role": "user", "content": {prompt}}}],
+    {messages},
     add_generation_prompt=True, return_dict=True, return_tensors="pt",
 )"""
 VLLM_SERVE = "vllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {slug}=./{slug}"
@@ -54,8 +59,6 @@ VLLM_ASK = """\
 # then, in another terminal:
 curl http://localhost:8000/v1/{path} -H 'Content-Type: application/json' -d {body}"""
 
-# What --max-lora-rank takes; 16 unless told. Source: vLLM, vllm/config/lora.py, MaxLoRARanks
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # Served, but without LoRA. Source: vLLM, its list of supported models
 VLLM_WITHOUT_LORA = frozenset({"GPT2LMHeadModel"})
 
@@ -70,16 +73,55 @@ class Snippet:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a snippet asks: an input in the template of the report, behind examples where these are advised.
+
+    `recipe` is how the run put examples into prompts, the report's `examples_in_prompt`; None: without them.
+    """
+
+    template: str
+    text: str
+    recipe: Mapping[str, Any] | None = None
+    shown: Sequence[Example] = ()
+
+    def messages(self) -> list[dict[str, str]]:
+        """The turns of a chat."""
+        fill = (lambda text: text) if self.recipe is None else partial(fill_template, self.recipe["template"])
+        turns = [("user", fill(self.text))]
+        for example in reversed(self.shown if self.recipe else ()):
+            turns = [("user", fill(example.input).strip()), ("assistant", example.output.strip()), *turns]
+        return [{"role": role, "content": content} for role, content in turns]
+
+    @property
+    def is_chat(self) -> bool:
+        return self.template == CHAT if self.recipe is None else self.recipe["as"] == "turns"
+
+    @property
+    def end(self) -> str | None:
+        """The text that ends an answer, where no token does."""
+        return self.recipe["end"] if self.recipe else None
+
+    def prompt(self, base: BaseModel) -> str:
+        """The prompt as the core reads it."""
+        before, template = (
+            (self.recipe["before"], self.recipe["template"]) if self.recipe else ("", self.template)
+        )
+        if base.kind == BaseModel.Kind.SEQ2SEQ:
+            return f"{before}{fill_template(template, self.text)}"
+        return f"{before}{split_prompt(template, self.text)[0]}"
+
+
 def snippets(
-    composition: Composition, *, rank: int | None, template: str, example: str, get: Snippet
+    composition: Composition, *, rank: int | None, question: Question, get: Snippet
 ) -> list[Snippet]:
     """All ways to use it, the first to get it.
 
     Args:
         rank: of the written adapter; None if its report did not say.
-        example: an input to ask it with.
+        question: to ask it with.
     """
-    words = python_words(composition, template, example)
+    words = python_words(composition, question)
     return [
         get,
         Snippet("peft", "Python, with peft", PEFT.format(**words)),
@@ -89,11 +131,11 @@ def snippets(
             MERGED.format(**words),
             "Merged, it is as fast and as large as the base alone, and carries no other adapter.",
         ),
-        vllm(composition, rank, template, example),
+        vllm(composition, rank, question),
     ]
 
 
-def python_words(composition: Composition, template: str, example: str) -> dict[str, object]:
+def python_words(composition: Composition, question: Question) -> dict[str, object]:
     base = composition.base
     return {
         "auto_class": AUTO_CLASS[base.kind],
@@ -101,14 +143,20 @@ def python_words(composition: Composition, template: str, example: str) -> dict[
         "base": base.name,
         "slug": composition.slug,
         "max_new_tokens": composition.max_new_tokens,
-        "inputs": inputs(template, example),
+        "inputs": inputs(base, question),
+        "cut": f".partition({quote(question.end)})[0]" if question.end else "",
     }
 
 
-def inputs(template: str, example: str) -> str:
-    if template == CHAT:
-        return CHAT_INPUTS.format(prompt=quote(example))
-    return BARE_INPUTS.format(prompt=quote(fill_template(template, example)))
+def inputs(base: BaseModel, question: Question) -> str:
+    if question.is_chat:
+        *before, asked = (
+            f'{{"role": {quote(turn["role"])}, "content": {quote(turn["content"])}}}'
+            for turn in question.messages()
+        )
+        messages = f"[{asked}]" if not before else "".join(f"\n        {turn}," for turn in (*before, asked))
+        return CHAT_INPUTS.format(messages=messages if not before else f"[{messages}\n    ]")
+    return BARE_INPUTS.format(prompt=quote(question.prompt(base)))
 
 
 def quote(text: str) -> str:
@@ -116,7 +164,7 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def vllm(composition: Composition, rank: int | None, template: str, example: str) -> Snippet:
+def vllm(composition: Composition, rank: int | None, question: Question) -> Snippet:
     """A server with the adapter beside the base, or with both merged where vLLM takes no such adapter."""
     base, slug = composition.base, composition.slug
     label = "Shell, with vLLM"
@@ -126,7 +174,7 @@ def vllm(composition: Composition, rank: int | None, template: str, example: str
             "of text are decoder-only. Use one of the two above."
         )
         return Snippet("vllm", label, "", note)
-    ask = vllm_ask(composition, template, example)
+    ask = vllm_ask(composition, question)
     limit = next((limit for limit in VLLM_RANKS if rank is not None and rank <= limit), None)
     if base.architecture in VLLM_WITHOUT_LORA or limit is None:
         reason = (
@@ -145,14 +193,16 @@ def vllm(composition: Composition, rank: int | None, template: str, example: str
     return Snippet("vllm", label, f"{serve}\n{ask}", note)
 
 
-def vllm_ask(composition: Composition, template: str, example: str) -> str:
+def vllm_ask(composition: Composition, question: Question) -> str:
     asked: dict[str, object] = {"model": composition.slug}
-    if template == CHAT:
+    if question.is_chat:
         path = "chat/completions"
-        asked["messages"] = [{"role": "user", "content": example}]
+        asked["messages"] = question.messages()
     else:
         path = "completions"
-        asked["prompt"] = fill_template(template, example)
+        asked["prompt"] = question.prompt(composition.base)
+        if question.end:
+            asked["stop"] = question.end
     asked |= {"max_tokens": composition.max_new_tokens, "temperature": 0}
     return VLLM_ASK.format(path=path, body=shlex.quote(json.dumps(asked, ensure_ascii=False)))
 
@@ -190,13 +240,20 @@ def get_shared(composition: Composition, site: str, address: str) -> Snippet:
     return Snippet("get", "Shell, to get it", code)
 
 
+def own_question(composition: Composition, report: Mapping[str, Any]) -> Question:
+    """The shortest of the owner's examples; behind the others where the verdict advises that."""
+    shown = selectors.few_shot_examples(composition)
+    text = min((pair.input for pair in shown), key=len)
+    recipe = report.get("examples_in_prompt") if report["verdict"]["decision"] == "prompt" else None
+    return Question(report["template"], text, recipe, shown)
+
+
 def own_snippets(composition: Composition, site: str) -> list[Snippet]:
     """How to use it, asked with the shortest of the owner's examples."""
     report, module = composition.report or {}, composition.published_module
     return snippets(
         composition,
         rank=report["rank"],
-        template=report["template"],
-        example=min((pair.input for pair in selectors.few_shot_examples(composition)), key=len),
+        question=own_question(composition, report),
         get=get_published(composition, module, site) if module else get_by_token(composition, site),
     )

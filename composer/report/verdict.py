@@ -18,6 +18,7 @@ from composer.core.spec.verdict_rule import (
 BaselineRow = Mapping[str, Any]
 DECISIONS = {
     "use": ("success", "Use it"),
+    "prompt": ("success", "Use it with the examples in its prompt"),
     "tune": ("success", "Tune it, then use it"),
     "single": ("warning", "Take the single module"),
     "train": ("warning", "Train a LoRA instead"),
@@ -32,6 +33,7 @@ QUALITIES = {  # badge, icon and label of a level
 BEST_BUT_WEAK = ("warning", "Best of all, but weak")
 ADVISED = {  # rows, by decision
     "use": "composed",
+    "prompt": "composed_in_context",
     "tune": "tuned",
     "single": "best_single",
     "train": "lora_on_shots",
@@ -61,7 +63,8 @@ def verdict_badge(decision: str, level: str | None) -> tuple[str, str]:
     """The kind of badge and the label of a verdict; `level` is its quality, None if it was not measured."""
     if decision == "use" and level == "weak":
         return BEST_BUT_WEAK
-    return DECISIONS.get(decision, ("quiet", "Verdict"))
+    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
+    return "warning" if badge == "success" and level == "weak" else badge, label
 
 
 def advised_adapter(report: Mapping[str, Any]) -> dict[str, str] | None:
@@ -146,6 +149,8 @@ def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") ->
 
 
 def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
+    if decision == "prompt":
+        return "Use the composition with your examples in its prompt"
     if decision == "tune":
         return "Use the composition tuned on your examples"
     if decision == "single":
@@ -182,12 +187,7 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     if is_on_held_out(report):
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
-        if report["verdict"]["decision"] == "tune":
-            yield (
-                f"It is right more often than the composition and each of the {others} others that are no "
-                f"composition, beyond luck by {BEYOND_LUCK}."
-            )
-        elif report["verdict"]["decision"] == "use":
+        if report["verdict"]["decision"] in ("use", "prompt", "tune"):
             yield (
                 f"It is right more often than each of the {others} others that are no composition, "
                 f"beyond luck by {BEYOND_LUCK}."

@@ -1,6 +1,7 @@
 """What the compose form knows, under /api/v1/: how long, which modules, drafts, an earlier request."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,10 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
+from composer.core.spec.templates import AUTO
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
+from composer.matching.templates import preview_of, stated_templates
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -31,7 +34,7 @@ from composer.request.serializers import (
     EstimateSerializer,
     MethodSerializer,
 )
-from composer.request.services import require_default_base
+from composer.request.services import require_base, require_versions
 from composer.task.demo_tasks import demo_task, demo_tasks
 from composer.timing.estimates import Amounts, estimate, queue_now
 from hub_site.accounts.requests import SignedInApiRequest
@@ -56,19 +59,22 @@ REFUSALS = refusals(400, 401, 403)
 
 
 def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
-    serializer = CompositionRequestSerializer(data=request.data, context={"owner": request.user})
+    """What was asked, with the rows of the base and of the modules that it names."""
+    serializer = CompositionRequestSerializer(data=request.data)
     serializer.is_valid(raise_exception=True)
     if serializer.validated_data["method"] not in BUDGET_OF_METHOD:
         message = f"There is no method “{serializer.validated_data['method'][:40]}”. See /api/v1/methods."
         raise Refusal("unknown_method", message, status=400, fields={"method": [message]})
-    return {**serializer.validated_data, "base": serializer.validated_data["base"] or require_default_base()}
+    asked = serializer.validated_data
+    versions = require_versions(asked["modules"], request.user)
+    return {**asked, "base": require_base(asked["base"]), "modules": versions}
 
 
 def n_modules_of(asked: Mapping[str, Any], n_fitting: int) -> int:
     """How many modules take part, as far as that is known before anything is tried."""
     if asked["selection"] == "auto":
         return min(most_for_me(asked["level"]), n_fitting)
-    return len(asked["module_versions"]) or min(MODULES_MAX, n_fitting)
+    return len(asked["modules"]) or min(MODULES_MAX, n_fitting)
 
 
 class EstimateApi(OwnerApi):
@@ -96,9 +102,13 @@ class EstimateApi(OwnerApi):
         body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
         queue = queue_now()
         body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
-        body["left_out"] = [
-            fit.name for fit in compatible.leaking if fit.version not in asked["module_versions"]
-        ]
+        body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
+        taking_part = asked["modules"] or [fit.version for fit in compatible.clean]
+        stated = stated_templates((version.module.full_name, version) for version in taking_part)
+        first = asked["examples"][0]
+        body["prompt"] = asdict(
+            preview_of(asked["base"], asked["template"] or AUTO, stated, first.input, first.output)
+        )
         return Response(EstimateSerializer(body).data)
 
 
@@ -261,7 +271,7 @@ class DemoTasksApi(APIView):
         responses=DemoTaskSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
-        """Ready-made tasks of the demo world, without their examples."""
+        """Ready-made tasks, each for a base model of the library, without their examples."""
         return Response(DemoTaskSerializer(demo_tasks(), many=True).data)
 
 

@@ -1,7 +1,6 @@
 """The form behind “Compose for my task”: rows, pastes and files become examples."""
 
 import hashlib
-import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -27,15 +26,19 @@ from composer.core.spec.choices import (
     MAX_NEW_TOKENS_LIMIT,
     METHODS,
     NEVERGRAD,
+    NEVERGRAD_NAME,
     OBJECTIVES,
     PRECISIONS,
-    RANK_LIMIT,
     SEARCHES,
     SEARCHES_OF_METHOD,
+    SMALL_RANK,
     Choice,
     level_budget,
 )
+from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import read_rank
+from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.request.selectors import find_held_out
 from composer.task.examples import (
     NO_EXAMPLES,
@@ -49,9 +52,7 @@ from composer.task.examples import (
 )
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.models import BaseModel
 
-SEED_MAX = 2**31 - 1
 COUNT_MAX = 9999
 COUNT_DEFAULT = 20  # as the LoraHub paper draws
 SELECTIONS = [
@@ -62,7 +63,6 @@ SELECTIONS = [
     ("chosen", "These, chosen by hand"),
     ("steps", "In steps"),
 ]
-NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)
 ROWS_AT_LEAST = 5
 TAKEN_AS_THEY_ARE = (
     "name", "sentence", "base", "method", "objective", "seed", "rank", "precision", "device",
@@ -118,6 +118,18 @@ class NamesField(forms.MultipleChoiceField):
 
     def valid_value(self, value: str) -> bool:
         return True
+
+
+class TemplateField(forms.CharField):
+    """A template as it is typed: a line break at its end counts, and nothing leaves it open."""
+
+    def clean(self, value: Any) -> str:
+        return template_typed(super().clean(value))
+
+
+def template_typed(text: str) -> str:
+    """The template that a text box holds; a browser sends a line break as two characters."""
+    return text.replace("\r\n", "\n") if text.strip() else DEFAULT_TEMPLATE
 
 
 def number_errors(name: str, least: int, most: int) -> dict[str, str]:
@@ -181,12 +193,12 @@ class CompositionForm(forms.Form):
 
     form_key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=36)
     name = forms.CharField(
-        max_length=80,
+        max_length=NAME_MAX,
         required=False,
         label="Name of the task",
         help_text="For your own list. Left out: today's date.",
     )
-    sentence = forms.CharField(max_length=300, required=False, label="What should the adapter do?")
+    sentence = forms.CharField(max_length=SENTENCE_MAX, required=False, label="What should the adapter do?")
     shots = GridField(required=False, label="Examples")
     shots_text = PastedField(
         required=False,
@@ -268,20 +280,23 @@ class CompositionForm(forms.Form):
         help_text="The same seed and inputs give the same adapter.",
         error_messages=number_errors("seed", 0, SEED_MAX),
     )
-    rank = forms.IntegerField(
+    rank = forms.CharField(
         required=False,
-        min_value=1,
-        max_value=RANK_LIMIT,
+        initial=SMALL_RANK,
         label="Rank",
-        help_text="Makes the adapter no larger than this rank, for servers with a limit.",
-        error_messages=number_errors("rank", 1, RANK_LIMIT),
+        help_text="<code>auto</code>: as small as the answers allow. <code>full</code>: the whole sum of the "
+        "modules. A number: that sum cut to this rank, for servers with a limit.",
+        widget=forms.TextInput(attrs={"spellcheck": "false", "autocomplete": "off"}),
     )
-    template = forms.CharField(
+    template = TemplateField(
         required=False,
+        strip=False,
         initial=DEFAULT_TEMPLATE,
         label="Prompt",
-        help_text="With <code>{input}</code> where an example's input goes, or <code>chat</code>.",
-        widget=forms.TextInput(attrs={"spellcheck": "false"}),
+        help_text="Text with <code>{input}</code> where an example's input goes, <code>chat</code> for the "
+        "base model's chat template, or <code>auto</code>: what most modules were trained with, else the "
+        "base model's default.",
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"}),
     )
     max_new_tokens = forms.IntegerField(
         required=False,
@@ -313,20 +328,14 @@ class CompositionForm(forms.Form):
         if base := selectors.base_default():
             self.initial.setdefault("base", base.name)
 
+    def clean_rank(self) -> str:
+        try:
+            return str(read_rank({"rank": self.cleaned_data["rank"].strip() or None}))
+        except InvalidJobError as error:
+            raise forms.ValidationError(str(error)) from error
+
     def clean_name(self) -> str:
         return self.cleaned_data["name"] or f"Task of {timezone.now():%-d %b %Y}"
-
-    def clean_base(self) -> BaseModel | None:
-        return selectors.base_find(self.cleaned_data["base"])
-
-    def clean_modules(self) -> list[Any]:
-        versions = {
-            name: selectors.version_current(name, self.owner) for name in self.cleaned_data["modules"]
-        }
-        unknown = [name for name, version in versions.items() if version is None]
-        if unknown:
-            raise forms.ValidationError([f"There is no module “{name[:80]}” any more." for name in unknown])
-        return list(versions.values())
 
     def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
@@ -346,14 +355,14 @@ class CompositionForm(forms.Form):
         asked = {name: cleaned[name] for name in TAKEN_AS_THEY_ARE}
         asked["search"] = chosen_search(cleaned)
         asked["batch_size"] = cleaned["batch_size"] if asked["method"] == "lorahub" else None
-        asked["template"] = cleaned["template"] or DEFAULT_TEMPLATE
+        asked["template"] = cleaned["template"]
         asked["max_new_tokens"] = cleaned["max_new_tokens"] or DEFAULT_MAX_NEW_TOKENS
         asked["budget"] = cleaned["budget"] or level_budget(cleaned["level"], asked["method"])
         asked["baselines"] = cleaned["baselines"] or BASELINES_OF_LEVEL[cleaned["level"]]
         asked["examples"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
         asked["selection"] = selection_asked(cleaned)
-        asked["module_versions"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
+        asked["modules"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
         if asked["selection"] == "auto":
             asked["level"] = cleaned["level"]
         asked["idempotency_key"] = submission_key(cleaned["form_key"], asked)
@@ -449,7 +458,5 @@ def submission_key(form_key: str, asked: Mapping[str, Any]) -> str | None:
     """One key per form and content: a double click is one composition, another budget another one."""
     if not form_key:
         return None
-    modules = [version.module_id for version in asked["module_versions"]]  # whichever version is current
-    content = sorted({**asked, "module_versions": modules}.items())
-    digest = hashlib.sha256(repr(content).encode()).hexdigest()
+    digest = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()
     return f"{form_key}:{digest[:32]}"

@@ -1,6 +1,6 @@
 """What a form, as it stands, would lead to: told beside it while it is filled in, right or not."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from composer import selectors
@@ -17,13 +17,15 @@ from composer.core.spec.choices import (
 from composer.core.spec.examples import Example, exclude_examples
 from composer.matching.leakage import find_compatible_modules, leakage_text
 from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
-from composer.request.forms import COUNT_DEFAULT, CompositionForm
+from composer.matching.templates import preview_of, prompt_blocks, stated_templates
+from composer.request.forms import COUNT_DEFAULT, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes
 from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6
+EXAMPLE_SUPPOSED = Example("your first input", "its output")
 SHOTS_SUPPOSED = 5  # as long as none are there, the time is told for so many
 
 
@@ -50,6 +52,7 @@ class Preview:
     leaking_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
     queue: Queue
+    prompt: dict[str, Any]
 
     @property
     def chosen_level(self) -> Level:
@@ -114,7 +117,30 @@ def make_preview(form: CompositionForm) -> Preview | None:
             for choice in LEVELS
         ],
         queue=queue_now(),
+        prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
     )
+
+
+def prompt_shown(
+    form: CompositionForm,
+    base: BaseModel,
+    best_first: list[RankedModule],
+    n_modules: int,
+    examples: list[Example],
+) -> dict[str, Any]:
+    """What the model would read of the first example, for the page."""
+    by_hand = set(form["modules"].value() or ()) if text_of(form, "selection") == "chosen" else None
+    fits = [ranked.fit for ranked in best_first]
+    taking_part = [fit for fit in fits if fit.name in by_hand] if by_hand is not None else fits[:n_modules]
+    first = examples[0] if examples else EXAMPLE_SUPPOSED
+    preview = preview_of(
+        base,
+        template_typed(text_of(form, "template")),
+        stated_templates((fit.name, fit.version) for fit in taking_part),
+        first.input,
+        first.output,
+    )
+    return asdict(preview) | {"is_known": preview.is_known} | prompt_blocks(preview.prompt, preview.answer)
 
 
 def base_reason(base: BaseModel) -> str:

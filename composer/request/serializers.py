@@ -5,7 +5,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from composer import selectors
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -18,15 +17,14 @@ from composer.core.spec.choices import (
     EXAMPLES_LIMIT,
     LEVELS,
     MAX_NEW_TOKENS_LIMIT,
-    RANK_LIMIT,
+    SMALL_RANK,
     TEXT_LIMIT,
     level_budget,
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
+from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
+from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
-
-SEED_MAX = 2**31 - 1
-
 
 MODULES_NAMED_MAX = 500
 
@@ -56,9 +54,9 @@ class ExampleSerializer(serializers.Serializer[dict[str, Any]]):
 class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     """What to compose, for which task, how far."""
 
-    name = serializers.CharField(max_length=80, validators=[require_storable])
+    name = serializers.CharField(max_length=NAME_MAX, validators=[require_storable])
     sentence = serializers.CharField(
-        max_length=300, required=False, default="", allow_blank=True, validators=[require_storable]
+        max_length=SENTENCE_MAX, required=False, default="", allow_blank=True, validators=[require_storable]
     )
     base = serializers.CharField(
         required=False, help_text="The base model's name; left out: the one most modules here are made for."
@@ -106,21 +104,23 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     seed = serializers.IntegerField(required=False, min_value=0, max_value=SEED_MAX, default=DEFAULT_SEED)
     precision = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
     device = serializers.CharField(required=False, default="auto", help_text="See /api/v1/choices.")
-    rank = serializers.IntegerField(
+    rank = RankField(
         required=False,
         allow_null=True,
-        default=None,
-        min_value=1,
-        max_value=RANK_LIMIT,
-        help_text="Makes the adapter no larger than this rank.",
+        default=SMALL_RANK,
+        help_text="“auto” or null: as small as the answers allow. “full”: the whole sum of the modules. "
+        "A number from 1 to 1024: that sum cut to this rank.",
     )
     template = serializers.CharField(
         required=False,
         default=DEFAULT_TEMPLATE,
+        allow_null=True,
+        allow_blank=True,
         max_length=TEXT_LIMIT,
         trim_whitespace=False,
         validators=[require_storable],
-        help_text="The prompt, with {input} in it; or “chat” for the base model's own.",
+        help_text="The prompt: text with {input} in it, “chat” for the base model's chat template, or “auto” "
+        "(empty or null, too): what most modules were trained with, else the base model's default.",
     )
     max_new_tokens = serializers.IntegerField(
         required=False, min_value=1, max_value=MAX_NEW_TOKENS_LIMIT, default=DEFAULT_MAX_NEW_TOKENS
@@ -135,25 +135,11 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         required=False, help_text="Left out: the level's own. See /api/v1/choices."
     )
 
-    def validate_base(self, name: str) -> Any:
-        base = selectors.base_find(name)
-        if base is None:
-            raise serializers.ValidationError(f"The library has no base model “{name[:80]}”.")
-        return base
-
-    def validate_modules(self, names: list[str]) -> list[Any]:
-        versions = {name: selectors.version_current(name, self.context["owner"]) for name in names}
-        unknown = [name for name, version in versions.items() if version is None]
-        if unknown:
-            raise serializers.ValidationError([f"There is no module “{name[:80]}”." for name in unknown[:10]])
-        return list(versions.values())
-
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The arguments of services.composition_request."""
-        asked["module_versions"] = asked.pop("modules")
-        asked.setdefault("selection", "chosen" if asked["module_versions"] else "all")
+        asked.setdefault("selection", "chosen" if asked["modules"] else "all")
         if asked["selection"] == "auto":
-            asked["module_versions"] = []
+            asked["modules"] = []
         asked.setdefault("base", None)
         level = asked["level"]
         if asked["method"] in BUDGET_OF_METHOD:  # another one is refused by the service, with those there are
@@ -161,6 +147,16 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
         asked.setdefault("budget", 1)
         asked.setdefault("baselines", BASELINES_OF_LEVEL[level])
         return asked
+
+
+class PromptSerializer(serializers.Serializer[dict[str, Any]]):
+    """An example as the model reads it, as far as that is known before the run."""
+
+    template = serializers.CharField(help_text="“auto” where only the run can tell.")
+    reason = serializers.CharField(help_text="Why this template.")
+    prompt = serializers.CharField(help_text="With the marks of the chat template; empty if not known.")
+    answer = serializers.CharField(help_text="What is scored, and where generating begins.")
+    warnings = serializers.ListField(child=serializers.CharField())
 
 
 class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
@@ -181,6 +177,7 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     )
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
+    prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
 
 class CandidateSerializer(serializers.Serializer[Any]):
@@ -229,6 +226,7 @@ class ChoicesSerializer(serializers.Serializer[dict[str, Any]]):
 
 class DemoTaskSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
+    base = serializers.CharField()
     sentence = serializers.CharField()
     kind = serializers.CharField()
     skills = serializers.ListField(child=serializers.CharField())

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, Unpack
 
@@ -18,30 +17,23 @@ from composer.core.spec.job_spec import (
     read_choice,
     read_integer,
     read_objective,
+    read_rank,
     read_search,
 )
-from composer.core.spec.templates import require_template
+from composer.core.spec.templates import require_asked_template
 from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
-from composer.models import Composition, CompositionModule
+from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, CompositionModule
 from composer.models import Example as ExampleRow
 from composer.run.tasks import run_composition
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
 from hub_site.accounts.models import User
+from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal
 from modules_registry.models import BaseModel, Version
 
 UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait
-
-
-NAME_MAX, SENTENCE_MAX = 80, 300  # characters, as the columns have it
-
-
-SEED_MAX = 2**31 - 1
-
-
-NEVERGRAD_SEARCH = re.compile(choices.NEVERGRAD + r"\w{1,60}", re.ASCII)
 
 
 # What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
@@ -54,8 +46,8 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
         asked, "precision", choices.choice_names(choices.PRECISIONS), "auto"
     ),
     "device": lambda asked: read_choice(asked, "device", choices.choice_names(choices.DEVICES), "auto"),
-    "rank": lambda asked: read_integer(asked, "rank", 1, choices.RANK_LIMIT),
-    "template": lambda asked: require_template(asked["template"]),
+    "rank": read_rank,
+    "template": lambda asked: require_asked_template(asked["template"]),
     "max_new_tokens": lambda asked: read_integer(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
     "baselines": lambda asked: read_choice(
         asked, "baselines", choices.choice_names(choices.BASELINES), "always"
@@ -74,7 +66,7 @@ class SearchOptions(TypedDict):
     batch_size: NotRequired[int | None]
     precision: NotRequired[str]
     device: NotRequired[str]
-    rank: NotRequired[int | None]
+    rank: NotRequired[int | str | None]
     template: NotRequired[str]
     max_new_tokens: NotRequired[int]
     baselines: NotRequired[str]
@@ -82,7 +74,7 @@ class SearchOptions(TypedDict):
 
 UNLESS_CHOSEN: Mapping[str, Any] = {
     "search": "auto", "objective": "loss", "batch_size": None, "precision": "auto", "device": "auto",
-    "rank": None, "template": DEFAULT_TEMPLATE, "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
+    "rank": choices.SMALL_RANK, "template": DEFAULT_TEMPLATE, "max_new_tokens": DEFAULT_MAX_NEW_TOKENS,
     "baselines": "always",
 }  # fmt: skip
 
@@ -92,9 +84,9 @@ def composition_request(
     owner: User,
     name: str,
     sentence: str = "",
-    base: BaseModel | None = None,
+    base: str | None = None,
     selection: str = "all",
-    module_versions: Sequence[Version] = (),
+    modules: Sequence[str] = (),
     level: str = choices.DEFAULT_LEVEL,
     examples: Sequence[Example],
     held_out: Sequence[Example] = (),
@@ -103,17 +95,20 @@ def composition_request(
 ) -> Composition:
     """Store what was asked, with its modules pinned, and queue it once the rows are committed.
 
-    The same key with the same request gives the same row; with another request it is refused. What was
-    left to us is decided only for a new row: the library may have changed since the same was asked before.
+    The same key with the same request gives the same row; with another request it is refused. Names are
+    looked up, and what was left to us is decided, only for a new row: the library may have changed since
+    the same was asked before.
 
     Args:
-        base: none: the one most modules are made for.
+        base: its name; none: the one most modules are made for.
+        modules: their names, where they are chosen by hand.
         selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
     choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
+    choice["template"] = choice["template"] or DEFAULT_TEMPLATE
+    choice["rank"] = str(choice["rank"] or choices.SMALL_RANK)  # as the column has it
     asked = {
-        "name": name, "sentence": sentence, "base": base and base.name, "selection": selection,
-        "modules": sorted(str(version.module_id) for version in module_versions),
+        "name": name, "sentence": sentence, "base": base, "selection": selection, "modules": sorted(modules),
         "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,
     }  # fmt: skip
     if selection == "auto":  # of anything else the level says nothing
@@ -126,20 +121,21 @@ def composition_request(
     require_examples(examples, held_out)
     unseen = require_unseen(held_out, examples)
     all_examples = [*examples, *held_out]
-    base = base or require_default_base()
+    base_row = require_base(base)
+    versions = require_versions(modules, owner)
     if selection == "auto":
-        compatible = require_fitting(base, choice["method"], all_examples, owner)
-        selection, modules = select_automatically(compatible, level, f"{name} {sentence}", examples)
+        compatible = require_fitting(base_row, choice["method"], all_examples, owner)
+        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples)
     else:
-        modules = modules_selected(
-            base, choice["method"], selection, module_versions, choice["seed"], all_examples, owner
+        selected = modules_selected(
+            base_row, choice["method"], selection, versions, choice["seed"], all_examples, owner
         )
     composition = Composition(
-        owner=owner, name=name, sentence=sentence, base=base, selection=selection,
+        owner=owner, name=name, sentence=sentence, base=base_row, selection=selection,
         idempotency_key=idempotency_key or None, request_digest=digest, **choice,
     )  # fmt: skip
     try:
-        return composition_insert(composition, modules, examples, unseen)
+        return composition_insert(composition, selected, examples, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
         if known := requested_before(owner, idempotency_key, digest):
             return known
@@ -153,6 +149,7 @@ def composition_insert(
     examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
+    require_disk_space()
     require_queue_quota(composition.owner)
     composition.save()
     CompositionModule.objects.bulk_create(
@@ -201,7 +198,8 @@ def require_search_of_method(method: str, search: str) -> None:
         raise field_refusal(
             "unknown_method", "method", f"There is no method “{method[:40]}”.", choices.SEARCHES_OF_METHOD
         )
-    if NEVERGRAD_SEARCH.fullmatch(search) is None and search not in searches:
+    _, prefix, name = search.rpartition(choices.NEVERGRAD)
+    if not (prefix and choices.NEVERGRAD_NAME.match(name)) and search not in searches:
         problem = f"The method {method} has no search “{search[:40]}”."
         raise field_refusal("unknown_search", "search", problem, searches)
 
@@ -259,12 +257,24 @@ def require_unseen(held_out: Sequence[Example], examples: Sequence[Example]) -> 
     return unseen
 
 
-def require_default_base() -> BaseModel:
-    """The base that most modules are made for."""
-    base = selectors.base_default()
-    if base is None:
+def require_base(name: str | None) -> BaseModel:
+    """The base model of this name; without a name, the one that most modules are made for."""
+    base = selectors.base_default() if name is None else selectors.base_find(name)
+    if base is not None:
+        return base
+    if name is None:
         raise field_refusal("no_base_model", "base", "The library has no base model yet.")
-    return base
+    raise field_refusal("invalid", "base", f"The library has no base model “{name[:80]}”.")
+
+
+def require_versions(names: Sequence[str], owner: User) -> list[Version]:
+    """The current versions of the modules of these names, as far as the owner may see them."""
+    versions = {name: selectors.version_current(name, owner) for name in names}
+    unknown = [name for name, version in versions.items() if version is None]
+    if unknown:
+        problems = [f"There is no module “{name[:80]}” any more. Leave it out." for name in unknown[:10]]
+        raise Refusal("invalid", problems[0], fields={"modules": problems})
+    return [version for version in versions.values() if version is not None]
 
 
 def require_queue_quota(owner: User) -> None:

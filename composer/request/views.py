@@ -31,7 +31,7 @@ from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileF
 from composer.request.preview import make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request
-from composer.task.demo_tasks import demo_task, demo_tasks, example_input
+from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
 from composer.task.examples import COLUMN_NAMES, EXAMPLES_MAX, HELD_OUT_MAX
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
@@ -85,7 +85,7 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
 def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
     form = CompositionForm(request.POST, owner=request.user)
-    context: dict[str, Any] = {"form": form, "outlook": make_preview(form), "is_alone": True}
+    context: dict[str, Any] = {"form": form, "preview": make_preview(form), "is_alone": True}
     try:
         context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
@@ -159,12 +159,11 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "form": form,
         "draft": draft_find(form.owner, form.own_key),
         "base": base,
-        "outlook": preview,
+        "preview": preview,
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
-        "tasks": demo_tasks()[:TASKS_SHOWN],
-        "more_tasks": demo_tasks()[TASKS_SHOWN:],
+        **ready_made_tasks(),
         "example_input": example_input(base) if base else "",
         "held_out_kept": held_out_kept(form),
         "selection_fields": [
@@ -176,6 +175,19 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "column_names": COLUMN_NAMES,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
+    }
+
+
+def ready_made_tasks() -> dict[str, Any]:
+    """The tasks of the first base model, a few of them in sight; those of the others fold away."""
+    by_base: dict[str, list[DemoTask]] = {}
+    for task in demo_tasks():
+        by_base.setdefault(task.base, []).append(task)
+    first = next(iter(by_base.values()), [])
+    return {
+        "tasks": first[:TASKS_SHOWN],
+        "more_tasks": first[TASKS_SHOWN:],
+        "tasks_of_other_bases": list(by_base.items())[1:],
     }
 
 
@@ -224,6 +236,8 @@ def form_start(request: SignedInRequest) -> FormStart:
             "shots": [(pair.input, pair.output) for pair in task.shots],
             "held_out_from": f"task:{task.name}",
         }
+        if selectors.base_find(task.base):
+            initial["base"] = task.base
         return FormStart(initial)
     if "again" in request.GET:
         earlier = selectors.composition_named(request.user, request.GET["again"])

@@ -12,6 +12,9 @@ from hub_site.jobs import leases
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
 KINDS_KEPT = frozenset({"stage", "warning", "alone", "step", "adapter", "baseline"})
 
+# What a later attempt goes on from. Stages, baselines and the adapter are made anew.
+PROGRESS_KINDS = frozenset({"step", "state", "screened"})
+
 
 @transaction.atomic
 def store_events(composition: Composition, events: Sequence[Mapping[str, Any]]) -> None:
@@ -20,6 +23,8 @@ def store_events(composition: Composition, events: Sequence[Mapping[str, Any]]) 
     progress: dict[str, Any] = {}
     for event in kept:
         progress |= progress_of(event)
+    if any(event["event"] in PROGRESS_KINDS for event in events):
+        progress |= leases.PROGRESS
     if events:
         rows = [CompositionEvent(kind=event["event"], detail=detail_of(event)) for event in kept]
         leases.append_events(composition, rows, progress=progress)

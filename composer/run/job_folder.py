@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from composer import selectors
+from composer.core.spec.job_spec import read_rank
 from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
@@ -74,7 +75,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
         "seed": composition.seed,
         "precision": composition.precision,
         "device": composition.device,
-        "rank": composition.rank,
+        "rank": read_rank({"rank": composition.rank}),
         "template": composition.template,
         "max_new_tokens": composition.max_new_tokens,
         "baselines": composition.baselines,
@@ -87,6 +88,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
                 "revision": module.version.commit_id,
                 "sha256": module.version.weights_sha256,
                 "text": module_text(module.version, select),
+                "template": module.version.prompt_template or None,
             }
             for module in modules
         ],

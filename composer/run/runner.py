@@ -25,20 +25,16 @@ from composer.run.job_folder import job_folder, remove_orphaned_folders, write_j
 from composer.run.results import RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
-from hub_site.jobs.children import Child, Launcher
+from hub_site.jobs.children import Child, ChildDied, Launcher
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import HeldJob, JobKind, run_job
-from modules_registry.storage import StorageError, StorageFullError
+from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, HeldJob, JobKind, run_job
+from modules_registry.storage import PASSING_ERRORS, StorageError
 
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 SCREENED_KEPT = timedelta(days=30)
-BROKEN_MESSAGE = (
-    "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
-)
 SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
-    "disk_full": str(StorageFullError()),
 }
 
 
@@ -65,9 +61,10 @@ def stop_launcher() -> None:
 
 COMPOSITIONS = JobKind(
     Composition,
+    passing=PASSING_ERRORS,
     refusals=(StorageError,),
     sentences=SENTENCES,
-    broken_message=BROKEN_MESSAGE,
+    broken_message=BROKEN_MESSAGE_WITH_PAGE,
     on_cancelled=delete_adapter,
 )
 
@@ -100,13 +97,17 @@ def follow(composition: Composition, child: Child, folder: Path) -> None:
 
     held = HeldJob(composition, on_beat)
     pending: list[Mapping[str, Any]] = []
-    for event in child.events(TICK_S):
-        if event is not None:
-            pending.append(event)
-            continue
-        take_in(composition, pending, folder)
-        pending = []
-        held.check()
+    try:
+        for event in child.events(TICK_S):
+            if event is not None:
+                pending.append(event)
+                continue
+            take_in(composition, pending, folder)
+            pending = []
+            held.check()
+    except ChildDied:
+        take_in(composition, pending, folder)  # what it told before it died
+        raise
     take_in(composition, pending, folder)
 
 

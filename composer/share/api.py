@@ -57,7 +57,7 @@ class ShareRequestSerializer(serializers.Serializer[dict[str, Any]]):
     )
 
 
-def described(request: Request, link: ShareLink) -> dict[str, Any]:
+def describe_link(request: Request, link: ShareLink) -> dict[str, Any]:
     site = site_of(request._request)
     return ShareSerializer(
         {
@@ -81,7 +81,7 @@ class ShareApi(OwnerApi):
         link = share_of(self.own(request, composition_id))
         if link is None:
             raise Refusal("not_shared", "There is no private link to it.", status=404)
-        return Response(described(request, link))
+        return Response(describe_link(request, link))
 
     @extend_schema(
         operation_id="compositions_share_create",
@@ -96,7 +96,7 @@ class ShareApi(OwnerApi):
         serializer = ShareRequestSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         link = share_renew(owner=request.user, composition_id=composition_id, **serializer.validated_data)
-        return Response(described(request, link), status=status.HTTP_201_CREATED)
+        return Response(describe_link(request, link), status=status.HTTP_201_CREATED)
 
     @extend_schema(
         operation_id="compositions_share_delete",

@@ -1,7 +1,7 @@
 """A private link to a report: made, renewed, withdrawn, followed; and what its reader is told."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -59,11 +59,20 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
     told = {name: f"private module {number}" for number, name in enumerate(hidden, start=1)}
     answers = report["predictions"] if link.shows_answers else []
     rest: dict[str, Any] = replace_names(report | {"predictions": []}, told)
-    for row, own in zip(rest["modules"], report["modules"], strict=True):
-        if own["name"] in told:
+    for row in named_rows(rest):
+        if row["name"] in told.values():
             row |= {"revision": "", "sha256": ""}
     sums = {name: sha256 for name, sha256 in rest["inputs_sha256"].items() if name not in EXAMPLE_FILES}
+    for name in ("prompt_shown", "examples_in_prompt"):  # they hold the owner's examples
+        rest.pop(name, None)
     return rest | {"predictions": answers, "inputs_sha256": sums}
+
+
+def named_rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a report that name a module by its revision and its weights."""
+    for row in (*report["modules"], *report.get("modules_pruned", ())):
+        yield row
+        yield from row.get("copies", ())
 
 
 def shared_card(link: ShareLink) -> str:

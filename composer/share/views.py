@@ -19,7 +19,7 @@ from composer.models import ShareLink
 from composer.report.adapter_zip import adapter_shared, baseline_shared, shared_files
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
-from composer.report.snippets import Snippet, get_shared, snippets
+from composer.report.snippets import Question, Snippet, get_shared, snippets
 from composer.share.services import redacted_report, share_find, share_renew, share_withdraw, shared_card
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
@@ -79,7 +79,7 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
-        "own_modules_words": leakage_text_without_names(len(leaking)) if leaking else "",
+        "leakage_text": leakage_text_without_names(len(leaking)) if leaking else "",
         "address": link.get_absolute_url(),
         "site": site_of(request),
         "snippets": shared_snippets(link, report, site_of(request)),
@@ -98,8 +98,7 @@ def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[
     return snippets(
         composition,
         rank=report["rank"],
-        template=report["template"],
-        example=shown[0]["input"] if shown else "your own input",
+        question=Question(report["template"], shown[0]["input"] if shown else "your own input"),
         get=get_shared(composition, site, link.get_absolute_url()),
     )
 

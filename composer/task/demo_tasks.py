@@ -1,33 +1,42 @@
-"""The ready-made tasks of the demo world."""
+"""The ready-made tasks of the demo worlds."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from django.conf import settings
-
 from composer.core.spec.examples import Example
 from composer.task.examples import pairs_from_text
+from modules_registry.demo_worlds import ENGLISH, SMALL, DemoWorld, demo_world
 from modules_registry.models import BaseModel
 
 
 @dataclass(frozen=True)
 class DemoTask:
-    """A ready-made task of the demo world, with its examples."""
+    """A ready-made task of a demo world, with its examples."""
 
     name: str
     base: str
     sentence: str
-    kind: str  # composable, new_knowledge, negative
+    kind: str  # composable, new_knowledge, near, negative
     skills: tuple[str, ...]
     shots: tuple[Example, ...]
     held_out: tuple[Example, ...]
 
 
 def demo_tasks() -> tuple[DemoTask, ...]:
-    """The demo world's tasks; none when the site runs without it."""
-    return read_demo_tasks(Path(settings.HUB_DEMO_BUNDLE))
+    """The tasks of the small world, and those of the English library once its base model is there."""
+    small, english = (read_demo_tasks(demo_world(name)) for name in (SMALL, ENGLISH))
+    return small + (english if is_in_library(english) else ())
+
+
+def is_in_library(tasks: tuple[DemoTask, ...]) -> bool:
+    return bool(tasks) and BaseModel.objects.filter(name=tasks[0].base).exists()
+
+
+def offers_english() -> bool:
+    """Return whether the English library could be loaded, and is not."""
+    english = read_demo_tasks(demo_world(ENGLISH))
+    return bool(english) and not is_in_library(english)
 
 
 def demo_task(name: str) -> DemoTask | None:
@@ -45,11 +54,10 @@ def example_input(base: BaseModel) -> str:
 
 
 @cache
-def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
-    """Read once: the bundle is part of the release and does not change under a running site."""
-    try:
-        listing = json.loads((bundle / "bundle.json").read_text())
-    except FileNotFoundError:
+def read_demo_tasks(world: DemoWorld) -> tuple[DemoTask, ...]:
+    """Read once: a bundle is part of the release and does not change under a running site."""
+    listing = world.listing
+    if listing is None:
         return ()
     return tuple(
         DemoTask(
@@ -58,8 +66,8 @@ def read_demo_tasks(bundle: Path) -> tuple[DemoTask, ...]:
             sentence=task["sentence"],
             kind=task["kind"],
             skills=tuple(task["skills"]),
-            shots=read_pairs(bundle / task["shots"]["0"]),
-            held_out=read_pairs(bundle / task["held_out"]),
+            shots=read_pairs(world.bundle / task["shots"]["0"]),
+            held_out=read_pairs(world.bundle / task["held_out"]),
         )
         for task in listing["tasks"]
     )

@@ -63,7 +63,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
         "alone": alone_view(composition),
         "rows": baseline_rows(events),
-        "race": comparison_rows(events),
+        "comparison": comparison_rows(events),
         **actions_view(composition),
     }
 
@@ -100,7 +100,7 @@ def finished_view(composition: Composition) -> dict[str, Any]:
         "composition": composition,
         "verdict": verdict_view(composition.report) if composition.report else None,
         "rows": baseline_rows(baselines),
-        "race": comparison_rows(baselines),
+        "comparison": comparison_rows(baselines),
         "alone": alone_view(composition),
     }
 

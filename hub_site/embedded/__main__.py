@@ -17,7 +17,7 @@ from hub_site.embedded.folders import DataFolder
 from hub_site.embedded.record import SupervisorRecord, only_one
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import running_servers
-from hub_site.embedded.site import bracketed
+from hub_site.embedded.site import bracket_host
 from hub_site.embedded.supervisor import Supervisor, say, stop_stranded_parts
 
 STOP_TIMEOUT_S = 60.0
@@ -92,7 +92,7 @@ def free_port(host: str, port: int) -> int:
             return chosen
     except OSError as error:
         raise EmbeddedError(
-            f"The site cannot listen on {bracketed(host)}:{port}: {error.strerror}. "
+            f"The site cannot listen on {bracket_host(host)}:{port}: {error.strerror}. "
             f"Choose another port with ./hub up --port {port + 1}, or any free one with --port 0."
         ) from error
 

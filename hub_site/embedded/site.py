@@ -106,7 +106,7 @@ class Site:
         )
 
 
-def bracketed(host: str) -> str:
+def bracket_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 

@@ -19,7 +19,7 @@ from hub_site.embedded.processes import Identity, Part, Running
 from hub_site.embedded.record import SupervisorRecord
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import Servers
-from hub_site.embedded.site import Site, bracketed
+from hub_site.embedded.site import Site, bracket_host
 
 QUICK_DEATH_S = 20.0  # a part that lives less has not worked
 QUICK_DEATHS_MAX = 3
@@ -63,7 +63,7 @@ class Supervisor:
         self.steps: list[StartupStep] = []
         self.servers: Servers | None = None
         self.stop_requested = False
-        address = os.environ.get("HUB_PUBLIC_URL", "").strip() or f"http://{bracketed(host)}:{port}"
+        address = os.environ.get("HUB_PUBLIC_URL", "").strip() or f"http://{bracket_host(host)}:{port}"
         self.record = SupervisorRecord(Identity.of(os.getpid()), address)
 
     def run(self) -> int:

@@ -2,7 +2,7 @@
 
 Every function takes the job's model or row and works by one UPDATE that filters on status and
 generation, so that of two workers exactly one writes, and a worker that stopped past its lease
-writes to no row at all.
+writes to no row at all. All times are the database's, so that no machine's clock matters.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,16 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, F, Max, When
-from django.utils import timezone
+from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, When
+from django.db.models.functions import Coalesce, Now
 
-from hub_site.jobs.models import CRASHES_MAX, LEASE, Job, JobEvent, Status
+from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, REASON_MAX, Job, JobEvent, Status
 
 JobType = TypeVar("JobType", bound=Job)
 
 REQUEUE_AFTER = timedelta(minutes=1)  # a job that waits longer is queued again: its message may be lost
+PROGRESS = {"crashes": 0, "put_off_since": None}  # columns to write with anything that a later attempt keeps
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)  # for a fault of the site to pass
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
     "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
@@ -34,7 +36,7 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
 
     Taking over from a worker whose lease ran out counts as a crash: the job may have killed it.
     """
-    now = timezone.now()
+    now = Now()
     taken = (
         model.objects.claimable()
         .filter(pk=job_id)
@@ -45,6 +47,7 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
             crashes=F("crashes") + Case(When(status=Status.RUNNING, then=1), default=0),
             lease_until=now + LEASE,
             updated_at=now,
+            put_off_reason="",
         )
     )
     if not taken:
@@ -56,7 +59,7 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
 def renew_lease(job: Job) -> bool:
     """Prolong the lease; returns whether the owner asked to cancel. Raises LeaseLost."""
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
-    if not held.update(lease_until=timezone.now() + LEASE):
+    if not held.update(lease_until=Now() + LEASE):
         raise LeaseLost
     return type(job).objects.filter(pk=job.pk, cancel_requested=True).exists()
 
@@ -68,7 +71,7 @@ def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, A
     Raises LeaseLost, and then nothing is stored.
     """
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
-    if not held.update(lease_until=timezone.now() + LEASE, **(progress or {})):
+    if not held.update(lease_until=Now() + LEASE, **(progress or {})):
         raise LeaseLost
     if not events:
         return
@@ -82,7 +85,7 @@ def append_events(job: Job, events: Sequence[JobEvent], *, progress: dict[str, A
 
 def finish(job: Job, status: Status, **fields: Any) -> None:
     """Close the job, only while it is still ours, and set the object's status too. Raises LeaseLost."""
-    now = timezone.now()
+    now = Now()
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(status=status, lease_until=None, finished_at=now, updated_at=now, **fields):
         raise LeaseLost
@@ -95,9 +98,32 @@ def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
         status=Status.QUEUED,
         lease_until=None,
         worker="",
-        updated_at=timezone.now() + timedelta(seconds=delay_s) - REQUEUE_AFTER,
+        updated_at=Now() + timedelta(seconds=delay_s) - REQUEUE_AFTER,
         **fields,
     )
+
+
+def put_off(job: Job, *, code: str, reason: str) -> bool:
+    """Hand the job back for a fault of the site; returns True if it waited PUT_OFF_MAX and was failed for it.
+
+    It waits as long again as it has waited since its last progress, within FIRST_WAIT and LONGEST_WAIT.
+
+    Args:
+        reason: the fault, as a sentence for the page's reader.
+    """
+    held = type(job).objects.held(job.generation).filter(pk=job.pk)
+    waited = ExpressionWrapper(Now() - Coalesce("put_off_since", Now()), output_field=DurationField())
+    found = held.annotate(waited=waited).values_list("waited", flat=True).first()
+    if found is None:
+        raise LeaseLost
+    if found >= PUT_OFF_MAX:
+        message = f"{reason} It did not pass within a day, so we stopped trying. Start it again."
+        finish(job, Status.FAILED, error_code=code, error_message=message)
+        return True
+    held.filter(put_off_since=None).update(put_off_since=Now())
+    delay = min(max(found, FIRST_WAIT), LONGEST_WAIT)
+    hand_back(job, delay_s=delay.total_seconds(), put_off_reason=reason[:REASON_MAX])
+    return False
 
 
 def count_crash(job: Job) -> bool:
@@ -115,7 +141,7 @@ def count_crash(job: Job) -> bool:
 
 def cancel(model: type[JobType], job_id: UUID) -> None:
     """Ask for the end: a queued job is cancelled at once, a running one by its worker's next beat."""
-    now = timezone.now()
+    now = Now()
     queued = model.objects.filter(pk=job_id, status=Status.QUEUED)
     if not queued.update(status=Status.CANCELLED, cancel_requested=True, finished_at=now, updated_at=now):
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
@@ -126,7 +152,7 @@ def sweep(model: type[JobType]) -> list[UUID]:
 
     A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
     """
-    now = timezone.now()
+    now = Now()
     lost = model.objects.lost()
     closed: dict[str, Any] = {"lease_until": None, "finished_at": now, "updated_at": now}
     lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)

@@ -5,12 +5,14 @@ from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from django.db import models
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.common.models import TimeStamped
 
 LEASE = timedelta(seconds=20)  # a worker renews it every second; a row whose worker is gone is free after it
-CRASHES_MAX = 3  # a job that was broken off this often is poison
+CRASHES_MAX = 3  # a job that was broken off this often without progress is poison
+PUT_OFF_MAX = timedelta(days=1)  # a job waits so long for a fault of the site to pass, then it fails
+REASON_MAX = 200  # characters
 
 
 class Status(models.TextChoices):
@@ -26,13 +28,13 @@ FINISHED = (Status.DONE, Status.FAILED, Status.CANCELLED)
 
 class JobQuerySet(models.QuerySet[Any]):
     def lost(self) -> Self:
-        """Running, but the lease ran out: the worker is gone."""
-        return self.filter(status=Status.RUNNING, lease_until__lt=timezone.now())
+        """Running, but the lease ran out by the database's clock: the worker is gone."""
+        return self.filter(status=Status.RUNNING, lease_until__lt=Now())
 
     def claimable(self) -> Self:
         """Queued, or lost; not those which the sweeper will close: unwanted ones, and poison."""
         queued = models.Q(status=Status.QUEUED)
-        lost = models.Q(status=Status.RUNNING, lease_until__lt=timezone.now())
+        lost = models.Q(status=Status.RUNNING, lease_until__lt=Now())
         return self.filter(queued | lost & models.Q(cancel_requested=False, crashes__lt=CRASHES_MAX - 1))
 
     def held(self, generation: int) -> Self:
@@ -51,7 +53,9 @@ class Job(TimeStamped):
     worker = models.CharField(max_length=120, blank=True)  # who holds the lease
     lease_until = models.DateTimeField(null=True, blank=True)
     generation = models.PositiveIntegerField(default=0)  # raised by every claim; fences every later write
-    crashes = models.PositiveSmallIntegerField(default=0)  # children, or whole workers, that died over it
+    crashes = models.PositiveSmallIntegerField(default=0)  # deaths of its children and workers since progress
+    put_off_since = models.DateTimeField(null=True, blank=True)  # stopped by a fault of the site
+    put_off_reason = models.CharField(max_length=REASON_MAX, blank=True)  # a sentence for the page's reader
     cancel_requested = models.BooleanField(default=False)
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)  # a sentence for the page's reader

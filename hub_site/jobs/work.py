@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import DISK_FULL, SENTENCES, site_fault_code
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused
-from hub_site.jobs.models import Job, Status
+from hub_site.jobs.models import LEASE, Job, Status
 from hub_site.jobs.worker import stopping
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,12 @@ JobType = TypeVar("JobType", bound=Job)
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 HEARTBEAT_S = 1.0  # how often the lease is prolonged and a cancellation read
 BROKEN_MESSAGE = "Something broke on our side. Try again."
+BROKEN_MESSAGE_WITH_PAGE = (  # of a job that has a page of its own
+    "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
+)
+
+
+DATABASE_FAULTS = (OperationalError, InterfaceError)
 
 
 class Cancelled(Exception):
@@ -56,6 +63,8 @@ class JobKind(Generic[JobType]):
     """Where jobs of one model differ from others in how they end.
 
     Attributes:
+        passing: the app's own errors that are a fault of the site: the job waits for their end. Each has a
+            `code`, and its message is for the page's reader.
         refusals: errors that are a refusal, beside Refusal and ChildRefused. Each has a `code`, and its
             message is for the page's reader.
         sentences: by code, what the reader is told in place of a refusal's own message.
@@ -64,10 +73,24 @@ class JobKind(Generic[JobType]):
     """
 
     model: type[JobType]
+    passing: tuple[type[Exception], ...] = ()
     refusals: tuple[type[Exception], ...] = ()
     sentences: Mapping[str, str] = field(default_factory=dict)
     broken_message: str = BROKEN_MESSAGE
     on_cancelled: Callable[[JobType], None] = lambda job: None
+
+    def site_fault(self, error: Exception) -> tuple[str, str] | None:
+        """Return the code and the sentence of a fault of the site; None for any other error.
+
+        A refusal that was raised from such a fault is one too.
+        """
+        for cause in filter(None, (error, error.__cause__)):
+            if isinstance(cause, self.passing):
+                return str(getattr(cause, "code", "")), str(cause)
+            is_full = isinstance(cause, ChildRefused) and cause.code == DISK_FULL
+            if code := DISK_FULL if is_full else site_fault_code(cause):
+                return code, SENTENCES[code]
+        return None
 
     @property
     def every_refusal(self) -> tuple[type[Exception], ...]:
@@ -106,16 +129,44 @@ def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None
     except ChildDied as death:
         logger.error("%s: %s", name_of(job), death)
         leases.count_crash(job)
-    except kind.every_refusal as refusal:
-        refuse(kind, job, refusal)
-    except Exception:
+    except Exception as error:
+        if not close_after_error(kind, job, error):
+            raise  # Celery logs it with the traceback
+
+
+def close_after_error(kind: JobKind[JobType], job: JobType, error: Exception) -> bool:
+    """Put the job off for a fault of the site, or fail it; returns whether it was foreseen."""
+    if fault := kind.site_fault(error):
+        put_off(job, *fault, error)
+    elif isinstance(error, kind.every_refusal):
+        refuse(kind, job, error)
+    else:
         leases.finish(job, Status.FAILED, error_code="broken", error_message=kind.broken_message)
-        raise  # Celery logs it with the traceback
+        return False
+    return True
+
+
+def put_off(job: Job, code: str, sentence: str, error: Exception) -> None:
+    """Hand the job back for a fault of the site, as soon as the database takes that down.
+
+    If the database does not come back within a lease, the sweeper hands the job back instead.
+    """
+    logger.warning("%s waits: %s: %s", name_of(job), code, error)
+    until = time.monotonic() + LEASE.total_seconds()
+    while True:
+        try:
+            leases.put_off(job, code=code, reason=sentence)
+            return
+        except DATABASE_FAULTS:
+            forget_connection()
+            if time.monotonic() > until or stopping.wait(HEARTBEAT_S):
+                raise
 
 
 def refuse(kind: JobKind[JobType], job: JobType, refusal: Any) -> None:
     """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
     message = kind.sentences.get(refusal.code, str(refusal))
+    logger.warning("%s refused: %s: %s", name_of(job), refusal.code, refusal)
     leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)
 
 
@@ -140,7 +191,7 @@ class HeldJob:
     def renew(self) -> None:
         """Prolong the lease now. Raises Cancelled or LeaseLost."""
         self.next_beat = time.monotonic() + HEARTBEAT_S
-        if leases.renew_lease(self.job):
+        if renew_lease(self.job):
             raise Cancelled
         self.on_beat()
 
@@ -159,6 +210,21 @@ class HeldJob:
             self.check()
 
 
+def renew_lease(job: Job) -> bool:
+    """Prolong the lease, over a new connection if the old one was dropped; returns as leases.renew_lease."""
+    try:
+        return leases.renew_lease(job)
+    except DATABASE_FAULTS:
+        forget_connection()
+        return leases.renew_lease(job)
+
+
+def forget_connection() -> None:
+    """Close the connection to the database, so that the next query opens a new one."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
 @contextmanager
 def keep_lease(job: Job) -> Iterator[None]:
     """Prolong the lease from a thread, for work that waits where it cannot look up, as in a transfer.
@@ -174,7 +240,10 @@ def keep_lease(job: Job) -> Iterator[None]:
                 if stopping.is_set():
                     leases.hand_back(job)
                     return
-                leases.renew_lease(job)
+                try:
+                    leases.renew_lease(job)
+                except DATABASE_FAULTS:
+                    forget_connection()  # the next beat tries again, as long as the lease lasts
         except leases.LeaseLost:
             return  # the work's next write raises it too
         finally:

@@ -65,7 +65,7 @@ def styleguide_context() -> dict[str, Any]:
         "icons": icons(),
         "form": SpecimenForm(),
         "refused": refused_form(),
-        "race": COMPARISON,
+        "comparison": COMPARISON,
         "weights": WEIGHTS,
         "weights_zero": WEIGHTS_ZERO,
         "page": Paginator(range(400), 20).page(4),

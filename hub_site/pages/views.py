@@ -4,6 +4,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from composer.task.demo_tasks import offers_english
 from hub_site.pages import limits
 from hub_site.pages.styleguide import styleguide_context
 
@@ -41,7 +42,9 @@ model.push_to_hub("your-name/my-adapter")
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/home.html", {"load_snippet": LOAD_SNIPPET})
+    is_offered = request.user.is_staff and offers_english()
+    context = {"load_snippet": LOAD_SNIPPET, "english_is_offered": is_offered}
+    return render(request, "pages/home.html", context)
 
 
 @require_safe

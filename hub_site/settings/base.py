@@ -33,6 +33,7 @@ HUB_IMPORT_REPOSITORIES_MAX = env_int("HUB_IMPORT_REPOSITORIES_MAX", 1000, least
 HUB_IMPORTS_UNFINISHED_MAX = env_int("HUB_IMPORTS_UNFINISHED_MAX", 3, least=1)
 HUB_BASE_MAX_MB = env_int("HUB_BASE_MAX_MB", 20_000, least=1)
 HUB_DEMO_BUNDLE = env_path("HUB_DEMO_BUNDLE", BASE_DIR / "demo" / "bundle")
+HUB_ENGLISH_BUNDLE = env_path("HUB_ENGLISH_BUNDLE", BASE_DIR / "demo" / "english" / "bundle")
 HUB_HOST = env_str("HUB_HOST", "127.0.0.1")
 HUB_PORT = env_int("HUB_PORT", 8000, least=1, most=65535)
 HUB_PUBLIC_URL = env_url(
@@ -58,6 +59,8 @@ HUB_UPLOAD_MAX_MB = env_int("HUB_UPLOAD_MAX_MB", 2048, least=1)
 HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
 # What all visitors together may be sending at once, and how long a body may take before its speed counts.
 HUB_UPLOADS_IN_FLIGHT_MB = env_int("HUB_UPLOADS_IN_FLIGHT_MB", 4096, least=1)
+# What stays free on the disk for work that runs; below it uploads and new jobs are refused.
+HUB_DISK_SPARE_MB = env_int("HUB_DISK_SPARE_MB", 500, least=0)
 HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
@@ -119,6 +122,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "hub_site.site_fault_answers.SiteFaultMiddleware",
 ]
 
 ROOT_URLCONF = "hub_site.urls"
@@ -136,6 +140,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "hub_site.accounts.context_processors.mail",
+                "hub_site.accounts.context_processors.disk",
             ],
             "builtins": ["hub_site.common.figures"],  # every page writes figures
         },

@@ -14,6 +14,9 @@ from typing import Any
 
 from modules_registry.core.adapter_file import WeightsSource, open_weights
 from modules_registry.core.errors import ConfigRefusal
+from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
+from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
+from modules_registry.core.prompt_template import is_prompt_template
 from modules_registry.core.strict_json import BYTE_ORDER_MARKS, JsonRefusal, parse_object, quote_value
 
 CONFIG_BYTES_MAX = 256 * 1024
@@ -48,6 +51,7 @@ class AdapterConfig:
     use_rslora: bool
     targets: tuple[str, ...]  # sorted; a layer is adapted when its path equals one or ends in ".one"
     fan_in_fan_out: bool
+    prompt_template: str = ""  # that it was trained with, if it says so; peft knows no such key
 
     @property
     def scaling(self) -> float:
@@ -119,6 +123,7 @@ def check_config(config: Mapping[str, Any]) -> AdapterConfig:
         use_rslora=_switch(config, "use_rslora"),
         targets=_targets(config["target_modules"]),
         fan_in_fan_out=_switch(config, "fan_in_fan_out"),
+        prompt_template=_prompt_template(config.get(PROMPT_TEMPLATE)),
     )
 
 
@@ -212,6 +217,18 @@ def _switch(config: Mapping[str, Any], key: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise ConfigRefusal("not_true_or_false", f"{key} is {quote_value(value)}. Write true or false.")
     return bool(value)
+
+
+def _prompt_template(template: Any) -> str:
+    if template in (None, ""):
+        return ""
+    if not is_prompt_template(template):
+        raise ConfigRefusal(
+            "prompt_template_not_a_template",
+            f"{PROMPT_TEMPLATE} is {quote_value(template)}. Write text with {{input}} in it, at most "
+            f"{PROMPT_TEMPLATE_LENGTH_MAX:,} characters, or the word chat.",
+        )
+    return str(template)
 
 
 def _targets(targets: object) -> tuple[str, ...]:
@@ -315,7 +332,7 @@ def _plain_value(allows: Callable[[object], bool], expected: str) -> Neutral:
     return Neutral(allows, "config_value_not_allowed", f"{{key}} is {{value}}. Write {expected}.")
 
 
-READ_KEYS = frozenset(REQUIRED) | {"revision", "task_type", "use_rslora", "fan_in_fan_out"}
+READ_KEYS = frozenset(REQUIRED) | {"revision", "task_type", "use_rslora", "fan_in_fan_out", PROMPT_TEMPLATE}
 
 # A key that a newer peft has and we do not know is harmless while it is switched off.
 UNKNOWN_KEY = Neutral(

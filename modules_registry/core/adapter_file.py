@@ -106,7 +106,7 @@ def read_tensor(file: BinaryIO, header: Header, tensor: TensorEntry) -> Array:
     file.seek(header.data_start + tensor.begin)
     data = _read_exactly(file, tensor.end - tensor.begin)
     stored = np.frombuffer(data, dtype=STORED_AS[tensor.dtype]).reshape(tensor.shape)
-    return _widened(stored) if tensor.dtype == "BF16" else stored
+    return _widen(stored) if tensor.dtype == "BF16" else stored
 
 
 def sha256_of(source: WeightsSource) -> str:
@@ -240,6 +240,6 @@ def _read_exactly(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _widened(bfloat16: Array) -> Array:
+def _widen(bfloat16: Array) -> Array:
     """A bfloat16 is the upper half of a float32."""
     return (bfloat16.astype(np.uint32) << 16).view(np.float32)

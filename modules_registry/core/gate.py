@@ -73,6 +73,7 @@ class AdapterFacts:
     weights_sha256: str
     size_bytes: int
     config: dict[str, Any]  # the config written anew, with nothing in it that a reader has to trust
+    prompt_template: str  # that the config states; empty if it states none
 
 
 @dataclass(frozen=True)
@@ -284,4 +285,5 @@ def _facts(
         weights_sha256=sha256,
         size_bytes=header.size_bytes,
         config=config.plain,
+        prompt_template=config.prompt_template,
     )

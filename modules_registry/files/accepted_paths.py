@@ -18,7 +18,8 @@ BY_PRODUCT_NAMES = frozenset(
     tokenizer.model tokenizer_config.json vocab.json vocab.txt
     all_results.json eval_results.json generation_config.json optimizer.bin optimizer.pt report.json
     predict_results.json scaler.pt scheduler.bin scheduler.pt train_results.json trainer_log.jsonl
-    trainer_state.json training_args.bin training_args.json training_eval_loss.png training_loss.png
+    trainer_state.json training_args.bin training_args.json training_args.yaml
+    training_eval_loss.png training_loss.png llamaboard_config.yaml
     """.split()  # noqa: SIM905  a list of words is easier to keep in order than a list of strings
 )
 BY_PRODUCTS = re.compile(

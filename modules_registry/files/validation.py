@@ -1,7 +1,7 @@
 """Files on their way in: through the gate, then into the store together with the rows that name them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,8 +15,14 @@ from modules_registry.core.adapter_config import AdapterConfig, is_base_name, re
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
+from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
+from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
+from modules_registry.core.prompt_template import is_prompt_template
 from modules_registry.models import BaseModel
 from modules_registry.storage import TooLargeError
+from modules_registry.trained_templates import card_stating, trained_template
+
+NOTHING_BESIDE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,25 @@ class AcceptedFiles:
     facts: AdapterFacts
     base: BaseModel | None
     files: dict[str, BinaryIO]
+    prompt_template: str  # that it was trained with; empty if that is not known
 
 
 def check_files(
-    config_file: BinaryIO, weights_file: BinaryIO, card_file: BinaryIO | None, *, base_name: str = ""
+    config_file: BinaryIO,
+    weights_file: BinaryIO,
+    card_file: BinaryIO | None,
+    *,
+    base_name: str = "",
+    prompt_template: str = "",
+    beside: Mapping[str, str] = NOTHING_BESIDE,
 ) -> AcceptedFiles:
     """Let files pass the gate, with the shapes of the base they name when the library has it.
 
-    A base name given with them stands in for the one in the config. Each file is looked at, whatever is
-    wrong with the others.
+    A base name given with them stands in for the one in the config, and a prompt template for the one in
+    the card. Each file is looked at, whatever is wrong with the others.
+
+    Args:
+        beside: other files of the folder that they came from, as `trained_template` takes them.
     """
     refusals, named = Refusals(), base_name or None
     with refusals.collect_refusal(), attach_refusals_to_fields():
@@ -48,13 +64,19 @@ def check_files(
             facts = check_adapter(config_file, weights_file, base.layers if base else None, base=named)
     with refusals.collect_refusal():
         card = read_card(card_file) if card_file else None
+    with refusals.collect_refusal():
+        require_prompt_template(prompt_template)
     refusals.raise_all()
+    if prompt_template:
+        card = state_template(card, prompt_template)
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
     config = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
     files: dict[str, BinaryIO] = {CONFIG_FILE: config, WEIGHTS_FILE: weights_file}
     if card is not None:
         files[CARD_FILE] = card
-    return AcceptedFiles(facts, base, files)
+    said = check_card(card.getvalue() if card else b"")
+    template = trained_template(said, {PROMPT_TEMPLATE: facts.prompt_template}, beside)
+    return AcceptedFiles(facts, base, files, template)
 
 
 def base_named_by(config: AdapterConfig) -> BaseModel | None:
@@ -75,12 +97,27 @@ def require_size(weights_file: BinaryIO) -> None:
         raise storage_refusal("weights_file", TooLargeError(upload_bytes_max()))
 
 
-def read_card(card_file: BinaryIO) -> BinaryIO:
+def require_prompt_template(template: str) -> None:
+    if template and not is_prompt_template(template):
+        message = (
+            "Write {input} where an example's input goes, as in “Translate: {input}”, or the word chat; at "
+            f"most {PROMPT_TEMPLATE_LENGTH_MAX:,} characters."
+        )
+        raise Refusal("bad_prompt_template", message, fields={"prompt_template": [message]})
+
+
+def state_template(card: BytesIO | None, template: str) -> BytesIO:
+    """The card, or a new one, with this prompt template in its front matter."""
+    text = card.getvalue().decode() if card else ""
+    return BytesIO(card_stating(text, template).encode())
+
+
+def read_card(card_file: BinaryIO) -> BytesIO:
     card_file.seek(0)
     return normalize_card(card_file.read(CARD_BYTES_MAX + 1))
 
 
-def normalize_card(data: bytes) -> BinaryIO:
+def normalize_card(data: bytes) -> BytesIO:
     """A card as it is stored: UTF-8 with Unix line ends, its front matter readable."""
     with attach_refusals_to_fields():
         return BytesIO(check_card(data).text.encode())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from django.http import JsonResponse
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import RETRY_AFTER_S, SENTENCES, http_status
 
 PLAIN = str.maketrans(
     {"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "×": "x", "·": "-"}
@@ -41,13 +42,13 @@ def repo_not_found(full_name: str) -> HubProtocolError:
 
 
 def revision_not_found(full_name: str, revision: str) -> HubProtocolError:
-    return HubProtocolError(404, f"{full_name} has no revision {shown(revision)}.", code="RevisionNotFound")
+    return HubProtocolError(404, f"{full_name} has no revision {quote(revision)}.", code="RevisionNotFound")
 
 
 def entry_not_found(full_name: str, path: str, commit_id: str) -> HubProtocolError:
     return HubProtocolError(
         404,
-        f"{full_name} has no file {shown(path)} at this revision.",
+        f"{full_name} has no file {quote(path)} at this revision.",
         code="EntryNotFound",
         headers={"X-Repo-Commit": commit_id},
     )
@@ -60,6 +61,12 @@ def not_supported(what: str) -> HubProtocolError:
 
 def from_refusal(refusal: Refusal) -> HubProtocolError:
     return HubProtocolError(refusal.status, refusal.message)
+
+
+def from_site_fault(code: str) -> HubProtocolError:
+    """The answer to a fault of the site: 503 or 507, and when to come back."""
+    message = f"{SENTENCES[code]} Nothing was changed. Try again in a minute."
+    return HubProtocolError(http_status(code), message, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
@@ -77,6 +84,6 @@ def to_ascii(sentence: str) -> str:
     return "".join(character if character.isprintable() else " " for character in folded)[:MESSAGE_LENGTH_MAX]
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """A stranger's text as it may stand in a sentence."""
     return json.dumps(text[:100])

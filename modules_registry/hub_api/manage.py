@@ -176,7 +176,7 @@ def ref_remove(user: User, module: Module, kind: Ref.Kind, name: str) -> None:
 
 
 @hub_view(*EVERY_METHOD)
-def unsupported(request: HttpRequest, caller: Caller, what: str, **named: str) -> HttpResponseBase:
+def unsupported_page(request: HttpRequest, caller: Caller, what: str, **named: str) -> HttpResponseBase:
     """A part of the Hub that is not here. Whatever was sent is not even read."""
     raise not_supported(what)
 

@@ -105,7 +105,7 @@ class Lines:
             if text[:whole]:
                 if is_padded:
                     raise not_base64()
-                file.write(decoded(text[:whole]))
+                file.write(decode_base64(text[:whole]))
                 is_padded = text[:whole].endswith(b"=")
             carried = text[whole:]
             if quote >= 0:
@@ -126,7 +126,7 @@ class Lines:
         return bool(piece)
 
 
-def decoded(text: bytes) -> bytes:
+def decode_base64(text: bytes) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error as error:

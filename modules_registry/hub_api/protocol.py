@@ -15,11 +15,13 @@ from hub_site.accounts.authentication import note_use
 from hub_site.accounts.models import ApiToken, User
 from hub_site.accounts.selectors import token_find
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import site_fault_code
 from modules_registry import selectors
 from modules_registry.hub_api.errors import (
     HubProtocolError,
     error_response,
     from_refusal,
+    from_site_fault,
     repo_not_found,
     revision_not_found,
 )
@@ -78,8 +80,10 @@ def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
                 return error_response(error)
             except Refusal as refusal:
                 return error_response(from_refusal(refusal))
-            except Exception:  # a client gets an error of its protocol, the operator the log
+            except Exception as error:  # a client gets an error of its protocol, the operator the log
                 logger.exception("%s %s", request.method, request.path)
+                if code := site_fault_code(error):
+                    return error_response(from_site_fault(code))
                 return error_response(
                     HubProtocolError(500, "Something broke on our side. Please try again later.")
                 )

@@ -35,19 +35,19 @@ urlpatterns = [
     re_path(rf"^api/models/{REPO}/tag/{REVISION}$", manage.tag),
     re_path(
         rf"^api/models/{REPO}/discussions{REST}$",
-        manage.unsupported,
+        manage.unsupported_page,
         {"what": "pull requests or discussions"},
     ),
     re_path(
-        rf"^api/models/{REPO}/super-squash/{REST}$", manage.unsupported, {"what": "squashing of history"}
+        rf"^api/models/{REPO}/super-squash/{REST}$", manage.unsupported_page, {"what": "squashing of history"}
     ),
     re_path(
         rf"^api/models/{REPO}/xet-(?:write|read)-token/{REST}$",
-        manage.unsupported,
+        manage.unsupported_page,
         {"what": "Xet storage: set HF_HUB_DISABLE_XET=1 in the environment of the upload"},
     ),
-    re_path(rf"^api/models/{REPO}/lfs-files{REST}$", manage.unsupported, {"what": "list of LFS files"}),
-    re_path(rf"^api/models/{REPO}/like(?:rs)?$", manage.unsupported, {"what": "likes"}),
+    re_path(rf"^api/models/{REPO}/lfs-files{REST}$", manage.unsupported_page, {"what": "list of LFS files"}),
+    re_path(rf"^api/models/{REPO}/like(?:rs)?$", manage.unsupported_page, {"what": "likes"}),
     re_path(rf"^api/models/{REPO}$", repo.model_info),
     re_path(rf"^api/models/{REPO}/{REST}$", manage.nothing_here),
     re_path(rf"^api/{OTHER_KINDS}(?:/{REST})?$", manage.other_kind),

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
@@ -36,7 +36,7 @@ from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.models import BaseImport
 from modules_registry.importing.source import ImportSource, RemoteRepository
 from modules_registry.models import BaseModel
-from modules_registry.storage import StorageError
+from modules_registry.storage import LOCAL_FAULTS, StorageError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SMALL_FILE_BYTES_MAX = 64_000_000  # a tokenizer of 262,144 tokens has about 35 MB
@@ -46,7 +46,7 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 KEPT_S = 24 * 3600  # files of an attempt that nobody went on with
 STORED_BYTES_PER_S = 20_000_000  # hashing and copying on a slow disk; nobody beats meanwhile
 CHECKS_S = 120  # to hold modules against the new base
-BASE_IMPORTS = JobKind(BaseImport, refusals=(StorageError,))
+BASE_IMPORTS = JobKind(BaseImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
 
 
 def sweep() -> list[UUID]:
@@ -83,7 +83,7 @@ class BaseImportRun:
             self.note(base=known)
             return
         self.folder = folder_of(repository)
-        wanted = self.wanted(repository)
+        wanted = self.paths_to_fetch(repository)
         planned = sum(repository.files[path].size_bytes for path in wanted)
         require_disk_space(planned, already=bytes_in(self.folder))
         self.note(bytes_planned=planned)
@@ -93,7 +93,7 @@ class BaseImportRun:
         self.add(repository, planned)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def wanted(self, repository: RemoteRepository) -> list[str]:
+    def paths_to_fetch(self, repository: RemoteRepository) -> list[str]:
         """The paths to fetch, the small ones first."""
         small = [path for path in BASE_FILES if path != INDEX and path in repository.files]
         if BASE_CONFIG not in small:
@@ -125,6 +125,7 @@ class BaseImportRun:
             part = self.target(f"{path}.part")  # goes on where it was broken off
             self.reader.fetch(repository, path, part, max_bytes=max_bytes)
             part.replace(target)
+            self.note(**leases.PROGRESS)
         return target
 
     def target(self, name: str) -> Path:
@@ -136,7 +137,7 @@ class BaseImportRun:
         self.wait(0)
         self.note(
             bytes_done=planned,
-            lease_until=timezone.now() + LEASE + timedelta(seconds=planned / STORED_BYTES_PER_S + CHECKS_S),
+            lease_until=Now() + LEASE + timedelta(seconds=planned / STORED_BYTES_PER_S + CHECKS_S),
         )
         assert self.folder is not None
         base, _ = base_model_add(
@@ -169,7 +170,7 @@ class BaseImportRun:
     def note(self, **fields: object) -> None:
         """Write to the job's row, only while it is ours."""
         held = BaseImport.objects.held(self.job.generation).filter(pk=self.job.pk)
-        if not held.update(updated_at=timezone.now(), **fields):
+        if not held.update(updated_at=Now(), **fields):
             raise leases.LeaseLost
 
 

@@ -6,6 +6,7 @@ from django.db import transaction
 
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
+from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import FINISHED
@@ -36,6 +37,7 @@ def base_import_request(
     known: BaseImport | None = unfinished.first()
     if known is not None:
         return known
+    require_disk_space()
     job = BaseImport.objects.create(
         owner=owner, repo_id=repo_id, revision=revision, sentence=sentence, licence=licence
     )

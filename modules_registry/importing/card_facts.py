@@ -75,7 +75,7 @@ def sentence_in(body: str) -> str:
     for paragraph in describing_paragraphs(body):
         text = plain(paragraph)
         if len(text) >= SENTENCE_LENGTH_MIN and not TEMPLATE.search(text):
-            return shortened(text)
+            return shorten(text)
     return ""
 
 
@@ -95,7 +95,7 @@ def plain(paragraph: str) -> str:
     return " ".join(MARKS.sub("", LINK.sub(r"\1", IMAGE.sub("", paragraph))).split())
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Whole sentences as far as they fit, or the words that do."""
     if len(text) <= SENTENCE_LENGTH_MAX:
         return text
@@ -111,12 +111,12 @@ def sentence_without_card(front_matter: dict[str, Any], repo_id: str, base: str)
     """What is known of a module whose card says nothing: its base, its data sets, its name."""
     kind = f"A LoRA for {base}" if base else "A LoRA"
     if data_sets := texts(front_matter.get("datasets")):
-        return shortened(f"{kind}, trained on {listed(data_sets)}.")
+        return shorten(f"{kind}, trained on {join_names(data_sets)}.")
     words = re.sub(r"[-_.]+", " ", repo_id.rpartition("/")[2]).strip()
-    return shortened(f"{kind}, known as “{words}” on the Hub.")
+    return shorten(f"{kind}, known as “{words}” on the Hub.")
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     shown = list(names[:NAMES_SHOWN_MAX])
     if len(names) > NAMES_SHOWN_MAX:
         shown.append(f"{len(names) - NAMES_SHOWN_MAX} more")

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from hub_site.accounts.names import name_key
@@ -40,12 +41,13 @@ from modules_registry.importing.refusal_text import import_refusal_text
 from modules_registry.importing.source import ImportSource, ImportSourceUnavailable, RemoteRepository
 from modules_registry.models import BaseModel, Module, Origin, Version
 from modules_registry.services import module_publish, require_name_free, version_add
-from modules_registry.storage import StorageError
+from modules_registry.storage import LOCAL_FAULTS, StorageError
+from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
 
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
-IMPORTS = JobKind(ModuleImport, refusals=(StorageError,))
+IMPORTS = JobKind(ModuleImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
 
 
 @cache
@@ -138,6 +140,8 @@ class ModuleImportRun:
             self.away += 1
             if self.away == AWAY_MAX:
                 raise
+        except LOCAL_FAULTS:
+            raise  # they are not the repository's
         except ChildDied:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
@@ -162,8 +166,9 @@ class ModuleImportRun:
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
         card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
-        repaired = self.repaired(folder, card)
-        self.publish(item, repository, module, folder, card, repaired, (weights, sha256))
+        repaired = self.repair(folder, card)
+        beside = self.fetch_by_products(repository, folder)
+        self.publish(item, repository, module, folder, card, repaired, (weights, sha256), beside)
 
     def fetch_weights(self, repository: RemoteRepository, folder: Path) -> tuple[str, str]:
         """The config and the weights as safetensors; returns the weights' file there and its sha256."""
@@ -186,7 +191,17 @@ class ModuleImportRun:
         self.reader.fetch(repository, CARD_FILE, folder / CARD_FILE, max_bytes=CARD_BYTES_MAX)
         return check_card((folder / CARD_FILE).read_bytes())
 
-    def repaired(self, folder: Path, card: Card) -> Repaired:
+    def fetch_by_products(self, repository: RemoteRepository, folder: Path) -> dict[str, str]:
+        """The files that tell of a prompt template; those that are too large are left."""
+        beside = {}
+        for name in BY_PRODUCTS:
+            file = repository.files.get(name)
+            if file is not None and file.size_bytes <= BY_PRODUCT_BYTES_MAX:
+                self.reader.fetch(repository, name, folder / name, max_bytes=BY_PRODUCT_BYTES_MAX)
+                beside[name] = (folder / name).read_text(encoding="utf-8", errors="replace")
+        return beside
+
+    def repair(self, folder: Path, card: Card) -> Repaired:
         try:
             config = parse_object((folder / CONFIG_FILE).read_bytes(), depth_max=CONFIG_DEPTH_MAX)
         except JsonRefusal as refusal:
@@ -220,11 +235,13 @@ class ModuleImportRun:
         card: Card,
         repaired: Repaired,
         weights: tuple[str, str],
+        beside: Mapping[str, str],
     ) -> None:
         """The version, where it came from and the item, in one transaction and only while the job is ours."""
         self.require_held()
         with (folder / WEIGHTS_FILE).open("rb") as weights_file:
-            files = {
+            files: dict[str, Any] = {
+                "beside": beside,
                 "config_file": BytesIO(json.dumps(repaired.config).encode()),
                 "weights_file": weights_file,
                 "card_file": BytesIO(card.text.encode()) if card.text else None,
@@ -268,12 +285,12 @@ class ModuleImportRun:
 
     @transaction.atomic
     def close_item(self, item: ImportItem, state: str, **fields: object) -> None:
-        self.require_held()
+        self.require_held(**leases.PROGRESS)
         ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=timezone.now(), **fields)
 
     def require_held(self, **fields: object) -> None:
         held = ModuleImport.objects.held(self.job.generation).filter(pk=self.job.pk)
-        if not held.update(updated_at=timezone.now(), **fields):
+        if not held.update(updated_at=Now(), **fields):
             raise leases.LeaseLost
 
 

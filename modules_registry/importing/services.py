@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from hub_site.accounts.models import Namespace, User
+from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from modules_registry.core.adapter_config import is_base_name
@@ -82,6 +83,7 @@ def require_own(owner: User, import_id: UUID) -> ModuleImport:
 
 
 def require_import_quota(owner: User) -> None:
+    require_disk_space()
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
     most = settings.HUB_IMPORTS_UNFINISHED_MAX
     if selectors.unfinished_count(owner) >= most:

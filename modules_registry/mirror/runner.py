@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -18,7 +18,13 @@ from modules_registry.blobs import has_remote_store, lock_blobs, remote_store
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, restore_local_versions
 from modules_registry.models import HubRepository, Module, Version
-from modules_registry.storage import MissingBlobError, RemoteGoneError, RemoteUnavailableError, StorageError
+from modules_registry.storage import (
+    PASSING_ERRORS,
+    MissingBlobError,
+    RemoteGoneError,
+    RemoteUnavailableError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from modules_registry.storage.remote import RemoteStore
@@ -27,12 +33,14 @@ logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 15, 3600  # between two tries; each wait is twice the one before
 BROKEN_MESSAGE = "Something broke on our side. The site's operator finds the reason in the worker's log."
-REPOSITORIES = JobKind(HubRepository, refusals=(StorageError,), broken_message=BROKEN_MESSAGE)
+REPOSITORIES = JobKind(
+    HubRepository, passing=PASSING_ERRORS, refusals=(StorageError,), broken_message=BROKEN_MESSAGE
+)
 
 
 def repository_sync(repository_id: UUID) -> None:
     """Bring a repository up to date. Harmless when it is taken, up to date, or not due yet."""
-    if HubRepository.objects.filter(pk=repository_id, due_at__gt=timezone.now()).exists():
+    if HubRepository.objects.filter(pk=repository_id, due_at__gt=Now()).exists():
         return
     run_job(REPOSITORIES, repository_id, sync)
 
@@ -109,7 +117,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
         for path, sha256 in version.files.values_list("path", "sha256"):
             files[path] = Path(folder, sha256)
             store.fetch(sha256, files[path], check=True)
-        commit = store.hub.publish(
+        commit = store.remote.publish(
             repository.repo_id,
             files,
             message=version.message,
@@ -117,7 +125,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
             is_known=repository.is_there,
         )
     with transaction.atomic():
-        write(repository, repo_id=commit.repo_id, is_there=True, is_private=is_private)
+        write(repository, repo_id=commit.repo_id, is_there=True, is_private=is_private, **leases.PROGRESS)
         Version.objects.filter(pk=version.pk).update(hub_commit_id=commit.commit_id)
     if not was_there:
         forget_lost_commits(store, repository)
@@ -126,7 +134,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
 def sync_visibility(store: "RemoteStore", repository: HubRepository) -> None:
     """Follow it where it was renamed, and put its visibility right. Raises RemoteGoneError."""
     is_private, was_there = repository.module.private, repository.is_there
-    repo_id = store.hub.set_visibility(repository.repo_id, is_private=is_private)
+    repo_id = store.remote.set_visibility(repository.repo_id, is_private=is_private)
     write(repository, repo_id=repo_id, is_there=True, is_private=is_private)
     if not was_there:
         forget_lost_commits(store, repository)
@@ -136,7 +144,7 @@ def forget_lost_commits(store: "RemoteStore", repository: HubRepository) -> None
     """A repository is there again: what it held before is there only if it was not made anew."""
     for version in repository.module.versions.exclude(hub_commit_id=""):
         try:
-            store.hub.altered(repository.repo_id, version.hub_commit_id, {})
+            store.remote.altered_files(repository.repo_id, version.hub_commit_id, {})
         except RemoteGoneError:
             Version.objects.filter(pk=version.pk).update(hub_commit_id="")
 
@@ -149,7 +157,7 @@ def delete_remote_repository(store: "RemoteStore", repository: HubRepository) ->
         for sha256 in set(kept.values_list("files__sha256", flat=True)):
             store.open(sha256).close()
         kept.update(hub_commit_id="")
-    store.hub.delete(repository.repo_id)
+    store.remote.delete(repository.repo_id)
     write(repository, is_there=False)
 
 
@@ -175,7 +183,7 @@ def put_off(repository: HubRepository, error: RemoteUnavailableError) -> HandBac
     return HandBack(
         delay_s=wait_s,
         attempts=repository.attempts + 1,
-        due_at=timezone.now() + timedelta(seconds=wait_s),
+        due_at=Now() + timedelta(seconds=wait_s),
         error_code=error.code,
         error_message=error.sentence,  # without advice: it is tried again by itself
     )
@@ -194,7 +202,7 @@ def look_for_repositories() -> list[UUID]:
     if not has_remote_store():
         return []
     try:
-        listed = remote_store().hub.visibilities()
+        listed = remote_store().remote.visibilities()
     except StorageError as error:
         logger.warning("the Hub could not be asked what it has: %s", error)
         return []

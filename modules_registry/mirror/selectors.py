@@ -34,7 +34,7 @@ def file_address(version: Version, path: str) -> str | None:
         version=version, path=path, version__module__hub_repository__is_private=False
     )
     found = file.first()
-    return remote_store().hub.url(as_remote_file(found)) if found else None
+    return remote_store().remote.url(as_remote_file(found)) if found else None
 
 
 def is_stored_remotely(sha256: str) -> bool:

@@ -21,6 +21,7 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
     )
     if repository.status in FINISHED:
         repository.status, repository.crashes = Status.QUEUED, 0
+        repository.put_off_since, repository.put_off_reason = None, ""
         repository.attempts, repository.due_at = 0, timezone.now()
         repository.started_at = repository.finished_at = None
         repository.error_code = repository.error_message = ""
@@ -32,7 +33,7 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
 
 
 def new_repo_id(module: Module) -> str:
-    return blobs.remote_store().hub.repo_id_for(module.namespace.name, module.name)
+    return blobs.remote_store().remote.repo_id_for(module.namespace.name, module.name)
 
 
 @transaction.atomic

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modules_registry.storage.base import (
+    LOCAL_FAULTS,
+    PASSING_ERRORS,
     AlteredBlobError,
     Blob,
     MissingBlobError,
@@ -23,6 +25,8 @@ from modules_registry.storage.base import (
 from modules_registry.storage.disk import DiskStore
 
 __all__ = [
+    "LOCAL_FAULTS",
+    "PASSING_ERRORS",
     "STORES",
     "AlteredBlobError",
     "Blob",

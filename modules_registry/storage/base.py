@@ -136,6 +136,11 @@ class RemoteUnavailableError(RemoteStoreError):
         super().__init__(f"{self.sentence} Try again in a few minutes.")
 
 
+# They pass, or the operator mends them; another machine may have the file that is missing on this one.
+LOCAL_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, MissingBlobError)
+PASSING_ERRORS = (*LOCAL_FAULTS, RemoteUnavailableError)
+
+
 class RemoteGoneError(RemoteStoreError):
     """A repository, or a commit of it, is no longer where it was."""
 

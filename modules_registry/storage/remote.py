@@ -24,10 +24,10 @@ class RemoteStore(DiskStore):
     """Files are put on the disk, published from there by a job, and from then on the disk is a cache."""
 
     def __init__(
-        self, folder: Path, hub: RemoteStoreClient, locate: Callable[[str], RemoteStoreFile | None]
+        self, folder: Path, remote: RemoteStoreClient, locate: Callable[[str], RemoteStoreFile | None]
     ) -> None:
         super().__init__(folder)
-        self.hub, self.locate = hub, locate
+        self.remote, self.locate = remote, locate
 
     def open(self, sha256: str) -> BinaryIO:
         for _ in range(OPENINGS_MAX):
@@ -54,7 +54,7 @@ class RemoteStore(DiskStore):
         file = self.locate(sha256)
         if file is None:
             raise MissingBlobError(sha256)
-        with self.hub.open(file) as incoming:
+        with self.remote.open(file) as incoming:
             try:
                 self._keep(incoming, max_bytes=file.size_bytes, expected=sha256)
             except (AlteredBlobError, TooLargeError) as error:

@@ -213,7 +213,7 @@ class RemoteStoreClient:
         with typed_errors(self.namespace):
             return {info.id: bool(info.private) for info in self.api.list_models(author=self.namespace)}
 
-    def altered(self, repo_id: str, commit_id: str, files: Mapping[str, Path | str]) -> list[str]:
+    def altered_files(self, repo_id: str, commit_id: str, files: Mapping[str, Path | str]) -> list[str]:
         """The paths that are missing at a commit or have other bytes there.
 
         Args:
@@ -268,7 +268,7 @@ class RemoteStoreClient:
         return {item.path: item for item in items if isinstance(item, RepoFile)}
 
     def _require_same(self, commit: Commit, files: Mapping[str, Path]) -> None:
-        for path in self.altered(commit.repo_id, commit.commit_id, files):
+        for path in self.altered_files(commit.repo_id, commit.commit_id, files):
             raise RemoteAlteredError(path, commit.repo_id)
 
 

@@ -3,6 +3,7 @@
 from django import template
 from django.urls import reverse
 
+from hub_site.common import visible_text
 from hub_site.common.figures import figures
 from modules_registry.catalog import ModuleFilters
 from modules_registry.licenses.names import license_label
@@ -28,6 +29,12 @@ def change(filters: ModuleFilters, sort: str) -> str:
 def number(value: float) -> str:
     """16.0 as “16”, 2.8284271 as “2.828”."""
     return f"{value:.4g}"
+
+
+@register.filter
+def visible(text: str) -> str:
+    """Text in which white space counts, with marks for it."""
+    return visible_text.visible(text)
 
 
 @register.filter

@@ -45,7 +45,7 @@ def ask(alice, base, modules):
         asked = {
             "owner": alice,
             "name": "Fruit in capitals",
-            "base": base,
+            "base": base.name,
             "method": "exact",
             "budget": 30,
             "seed": 7,

@@ -13,20 +13,16 @@ def run(folder, on_event):
 
 def finish(folder, job, on_event):
     for step in (1, 2):
-        weights = [1.0 / step] * len(job["modules"])
-        on_event(
-            {
-                "event": "step",
-                "step": step,
-                "budget": 2,
-                "loss": 3.0 - step,
-                "best_loss": 3.0 - step,
-                "weights": weights,
-            }
-        )
+        on_event(step_event(step, job))
     on_event({"event": "chatter", "text": "of no interest"})
     write_result(folder / "out", job)
     on_event({"event": "done"})
+
+
+def step_event(step, job):
+    loss = 3.0 - step
+    weights = [1.0 / step] * len(job["modules"])
+    return {"event": "step", "step": step, "budget": 2, "loss": loss, "best_loss": loss, "weights": weights}
 
 
 def write_result(out, job):
@@ -82,6 +78,24 @@ def report_of(job):
     }  # fmt: skip
 
 
+def small_report(job):
+    """The report of a small composition: the first module stands for the second, the third is not used."""
+    whole = report_of(job)
+    first, second, third = whole["modules"]
+    names = ("name", "revision", "sha256")
+    copy = {name: second[name] for name in names} | {"reason": "weights", "similarity": 0.97}
+    pruned = {name: third[name] for name in (*names, "weight", "alone_loss_nats")}
+    return whole | {
+        "rank_asked": "auto",
+        "rank": 16,
+        "size_bytes": 390_000,
+        "vllm_max_lora_rank": 16,
+        "layers": {"adapted": 2, "of": 4},
+        "modules": [first | {"copies": [copy]}],
+        "modules_pruned": [pruned | {"loss_change_nats": 0.0042, "copies": []}],
+    }
+
+
 class PickyError(Exception):
     code = "modules_do_not_match"
 
@@ -96,6 +110,17 @@ def break_down(folder, job, on_event):
 
 def kill_itself(folder, job, on_event):
     signal.raise_signal(signal.SIGKILL)
+
+
+def advance_and_die(folder, job, on_event):
+    """One new step in each of five attempts, as on a machine that is taken away again and again."""
+    steps = folder / "steps.jsonl"
+    done = len(steps.read_text().splitlines()) if steps.exists() else 0
+    if done < 5:
+        on_event(step_event(done + 1, job))
+        signal.raise_signal(signal.SIGKILL)
+    write_result(folder / "out", job)
+    on_event({"event": "done"})
 
 
 def loop_for_ever(folder, job, on_event):
@@ -124,7 +149,7 @@ def leave_a_link(folder, job, on_event):
 FAKE_JOBS = {
     fake_job.__name__: fake_job
     for fake_job in (
-        refuse, break_down, kill_itself, loop_for_ever, fill_the_disk, eat_memory,
+        refuse, break_down, kill_itself, advance_and_die, loop_for_ever, fill_the_disk, eat_memory,
         leave_nothing, leave_a_link,
     )
 }  # fmt: skip

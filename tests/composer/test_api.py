@@ -68,6 +68,17 @@ def test_everything_the_command_line_takes_can_be_asked_for(api):
     assert job["select"] == "screen:2"  # three are drawn, and rows, already
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [({}, "auto"), ({"rank": None}, "auto"), ({"rank": "auto"}, "auto"), ({"rank": "full"}, "full"),
+     ({"rank": 16}, 16), ({"rank": "16"}, 16)],
+)  # fmt: skip
+def test_a_rank_is_auto_unless_another_is_asked_for(api, sent, kept):
+    asked = api.post(ADDRESS, BODY | sent).json()
+    assert asked["rank"] == kept
+    assert job_folder.job_description(Composition.objects.get(), [])["rank"] == kept
+
+
 def test_a_running_search_is_stopped_and_a_waiting_one_has_nothing_to_keep(api, ask, charlie, api_of):
     composition = ask()
     stop = f"{ADDRESS}/{composition.pk}/stop"
@@ -195,6 +206,9 @@ def test_an_idempotency_key_of_no_use_is_refused(api, key):
         ({"batch_size": 0}, "batch_size"),
         ({"batch_size": 2}, "batch_size"),  # of the default method, whose objective has no batches
         ({"rank": 1025}, "rank"),
+        ({"rank": "small"}, "rank"),
+        ({"rank": 0.5}, "rank"),
+        ({"rank": [8]}, "rank"),
         ({"precision": "fp16"}, "precision"),
         ({"device": "tpu"}, "device"),
         ({"template": "no place for it"}, "template"),
@@ -326,7 +340,7 @@ def test_all_that_can_be_chosen_is_listed(client):
     assert set(offered) == kinds
 
 
-def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, demo_bundle):
+def test_the_demo_tasks_are_listed_and_one_comes_with_its_examples(client, db, demo_bundle):
     names = [task["name"] for task in client.get("/api/v1/demo-tasks").json()]
     task = client.get(f"/api/v1/demo-tasks/{names[0]}").json()
     assert len(task["shots"]) == 5

@@ -61,7 +61,7 @@ def compose(alice, library):
     def run(method):
         task = demo_task("fruit-upper")
         composition = composition_request(
-            owner=alice, name=task.name, base=library, method=method, budget=40, seed=1,
+            owner=alice, name=task.name, base=library.name, method=method, budget=40, seed=1,
             examples=task.shots, held_out=task.held_out[:10],
         )  # fmt: skip
         runner.composition_run(composition.pk)

@@ -21,8 +21,10 @@ from composer.task.demo_tasks import demo_tasks
 from hub_site.common.figures import figures
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
+from modules_registry.demo_worlds import ENGLISH, demo_world
 from tests.composer.conftest import SHOTS
 from tests.factories import make_base
+from tests.pages.rendered import collapsed
 
 pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
 
@@ -103,7 +105,9 @@ def test_rows_a_paste_and_a_file_add_up(browser):
         ({"selection": "screen", "screen_count": "0"}, "The number of modules is a whole number from 1"),
         ({"objective": "exact_match"}, "The objective exact_match has no gradient"),
         ({"nevergrad": "One Plus"}, "Such a name is letters, digits and _."),
-        ({"rank": "2000"}, "The rank is a whole number from 1 to 1,024."),
+        ({"rank": "2000"}, "rank must be auto, full or a whole number from 1 to 1024."),
+        ({"rank": "small"}, "rank must be auto, full or a whole number from 1 to 1024."),
+        ({"rank": "-8"}, "rank must be auto, full or a whole number from 1 to 1024."),
         ({"template": "Q:"}, "The template must contain {input}"),
         ({"max_new_tokens": "0"}, "The longest answer is a whole number from 1"),
         ({"baselines": "some"}, "There is no choice “some” here."),
@@ -145,9 +149,9 @@ def test_an_untouched_form_asks_for_what_measured_best_and_shows_nothing_advance
     assert (asked.search, asked.objective, asked.selection) == ("auto", "loss", "all")
     assert (asked.precision, asked.device, asked.baselines) == ("auto", "auto", "always")
     assert (asked.rank, asked.batch_size, asked.template, asked.max_new_tokens) == (
+        "auto",
         None,
-        None,
-        "{input}",
+        "auto",
         256,
     )
 
@@ -330,6 +334,16 @@ def test_one_whose_worker_went_away_says_since_when_and_that_it_goes_on(browser,
     assert "No worker has picked it up for 4 minutes. Your request is safe: it goes on by itself" in page
 
 
+def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.put_off(held, code="disk_full", reason="The site's disk is full.")
+    page = collapsed(page_of(browser.get(held.get_absolute_url())))
+    assert "The site&#x27;s disk is full. Nothing is lost: the work goes on once that has passed." in page
+    assert "A worker will take it" not in page
+    told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()
+    assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
+
+
 def test_a_composition_behind_others_says_how_many(browser, ask):
     ask(seed=1)
     page = page_of(browser.get(ask(seed=2).get_absolute_url()))
@@ -446,7 +460,7 @@ def test_the_command_on_the_report_is_one_that_the_command_line_takes(browser, d
     assert asked.modules == [f"{m.name}@{m.version.commit_id}" for m in composition.modules.all()]
     assert asked.base == f"{composition.base.name}@{composition.base.revision}"
     assert (asked.method, asked.select, asked.budget) == ("lorahub", "screen:1", composition.budget)
-    assert (asked.batch_size, asked.rank, asked.seed) == (2, 4, composition.seed)
+    assert (asked.batch_size, asked.rank, asked.seed) == (2, "4", composition.seed)
     assert (asked.task, asked.template) == (composition.sentence, composition.template)
 
 
@@ -610,3 +624,32 @@ def test_staff_see_how_the_work_goes_but_not_what_people_compose_from(browser_of
     assert "queued" in page.lower()
     for private in ("apple", "APPLE", composition.name):
         assert private not in page
+
+
+@pytest.fixture
+def english_base(tmp_path):
+    """The base model of the English library by name alone: its tasks are then offered."""
+    return make_base(tmp_path / "english", name=demo_world(ENGLISH).listing["base"])
+
+
+def test_tasks_of_the_english_library_are_offered_once_its_base_is_there(browser, tmp_path):
+    before = demo_tasks()
+    assert {task.base for task in before} == {"demo/tiny-t5"}
+    make_base(tmp_path / "english", name="demo/smollm2-135m")
+    after = demo_tasks()
+    assert after[: len(before)] == before
+    assert len(after) - len(before) >= 16
+    assert len({task.name for task in after}) == len(after)
+
+
+def test_tasks_of_another_base_fold_away_under_its_name(browser, english_base):
+    page = page_of(browser.get(NEW))
+    others = [task for task in demo_tasks() if task.base == english_base.name]
+    assert f"{len(others)} of {english_base.name}" in page
+    assert page.index(others[0].name) > page.index(f"of {english_base.name}")
+
+
+def test_a_task_of_another_base_chooses_that_base(browser_of, alice, english_base):
+    task = next(task for task in demo_tasks() if task.base == english_base.name)
+    page = page_of(browser_of(alice).get(f"{NEW}?task={task.name}"))
+    assert f'<option value="{english_base.name}" selected>' in page

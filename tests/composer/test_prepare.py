@@ -5,7 +5,7 @@ import stat
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from hub_site.accounts.models import User
 from modules_registry.models import BaseModel, Module
@@ -33,9 +33,9 @@ def bundle(settings, tmp_path):
     return folder
 
 
-def prepare() -> str:
+def prepare(**options: str) -> str:
     said = StringIO()
-    call_command("prepare", stdout=said)
+    call_command("prepare", stdout=said, **options)
     return said.getvalue()
 
 
@@ -84,3 +84,46 @@ def test_a_load_that_was_interrupted_is_completed(db, bundle):
 def test_a_site_without_a_demo_bundle_is_prepared_all_the_same(db, settings, tmp_path):
     settings.HUB_DEMO_BUNDLE = tmp_path / "nothing"
     assert prepare() == ""
+
+
+@pytest.fixture
+def english(bundle, settings, tmp_path):
+    """A second bundle, of one module on a base of its own under HUB_DATA."""
+    folder = settings.HUB_ENGLISH_BUNDLE = tmp_path / "english"
+    name = "demo/chat"
+    base_folder(settings.HUB_DATA / name)
+    (folder / "modules" / "en-past").mkdir(parents=True)
+    for file in (adapter_files(seed=7, base_model_name_or_path=name) | {"card_file": card_file()}).values():
+        (folder / "modules" / "en-past" / file.name).write_bytes(file.read())
+    module = {"name": "en-past", "title": "Past", "sentence": "One.", "tags": ["demo"], "skills": ["past"]}
+    (folder / "bundle.json").write_text(
+        json.dumps({"schema": 1, "base": name, "modules": [module], "tasks": []})
+    )
+    return folder
+
+
+def test_the_first_start_loads_the_small_world_alone(db, english):
+    prepare()
+    assert set(Module.objects.values_list("name", flat=True)) == {"french", "upper"}
+
+
+def test_the_english_library_is_loaded_beside_the_small_world_and_says_so(db, english):
+    said = prepare(world="english")
+    assert set(Module.objects.values_list("name", flat=True)) == {"french", "upper", "en-past"}
+    assert "loaded demo/chat, 1 modules and 0 tasks" in said
+    prepare(world="english")
+    assert Module.objects.count() == 3
+
+
+def test_an_english_module_that_was_deleted_does_not_come_back(db, english):
+    prepare(world="english")
+    module = Module.objects.get(name="en-past")
+    module_delete(editor=module.namespace.user, module=module)
+    prepare(world="english")
+    assert Module.objects.existing().count() == 2
+
+
+def test_asking_for_a_library_that_is_not_there_says_how_to_make_it(db, english):
+    (english / "bundle.json").unlink()
+    with pytest.raises(CommandError, match=r"demo\.english\.build"):
+        prepare(world="english")

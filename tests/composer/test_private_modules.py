@@ -75,8 +75,7 @@ def test_the_form_offers_it_to_its_owner_alone(secret, alice, bob, browser_of):
 def test_the_report_says_which_modules_the_command_needs_a_token_for(
     done, secret, modules, alice, api_of, browser_of
 ):
-    chosen = [modules[0].current, secret.current]
-    composition = done(selection="chosen", module_versions=chosen)
+    composition = done(selection="chosen", modules=["bob/first", "alice/secret-fruit"])
     page = browser_of(alice).get(composition.get_absolute_url()).content.decode()
     assert "</span> is private, so first set <code>HF_TOKEN</code>" in collapsed(page)
     told = api_of(alice).get(f"{ADDRESS}/{composition.pk}/summary").json()

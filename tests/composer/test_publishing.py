@@ -22,7 +22,7 @@ from modules_registry.lineage import composed_from
 from modules_registry.models import Module
 from modules_registry.selectors import card_of
 from modules_registry.services import module_delete, module_edit
-from tests.composer.fake_jobs import report_of
+from tests.composer.fake_jobs import report_of, small_report
 from tests.factories import BASE_NAME, adapter_config, make_module, weights_file
 
 pytestmark = pytest.mark.usefixtures("queued_ids")
@@ -79,6 +79,49 @@ def test_it_becomes_a_module_with_the_adapter_s_very_bytes_and_its_parents(finis
     assert parents == [("bob/upper", -1.5), ("bob/first", 0.5), ("bob/fruit", -0.5)]
     composition.refresh_from_db()
     assert composition.published_as == module.current
+
+
+@pytest.fixture
+def small(finished):
+    """A composition of bob/first, which stands for bob/fruit; bob/upper is not used."""
+    composition = finished()
+    job = job_description(composition, list(composition.modules.select_related("version")))
+    composition.report = small_report(job)
+    composition.save(update_fields=["report"])
+    return composition
+
+
+def test_the_authors_of_copies_are_credited_and_pruned_modules_are_no_parents(small, publish, alice):
+    module, _ = publish(small)
+    parents = [
+        (parent.module.full_name, parent.weight) for parent in composed_from(module.current, alice).parents
+    ]
+    assert parents == [("bob/first", 0.5), ("bob/fruit", 0.0)]
+    card = card_of(module.current)
+    head = check_card(card.text.encode()).front_matter
+    assert [row["name"] for row in head["parents"]] == ["bob/first"]
+    assert [(row["name"], row["represented_by"]) for row in head["copies"]] == [("bob/fruit", "bob/first")]
+    assert "| bob/fruit |" in card.body
+    assert "has rank 16 and 0.39 MB" in card.body
+
+
+def test_a_copy_s_terms_count_for_what_is_published(small, publish, modules, bob):
+    modules[1].licence = "cc-by-nc-4.0"
+    modules[1].save(update_fields=["licence"])
+    module, _ = publish(small)
+    assert module.licence == "cc-by-nc-4.0"
+
+
+def test_a_copy_that_is_private_or_deleted_now_is_named_nowhere_and_stops_nothing(
+    small, publish, modules, alice
+):
+    modules[1].private = True
+    modules[1].save(update_fields=["private"])
+    module, _ = publish(small)
+    assert "bob/fruit" not in card_of(module.current).text
+    assert [parent.module.full_name for parent in composed_from(module.current, alice).parents] == [
+        "bob/first"
+    ]
 
 
 def test_the_card_says_what_it_is_made_of_and_passes_the_card_check(finished, publish, modules):
@@ -219,7 +262,7 @@ def test_a_parent_that_became_private_is_named_in_the_refusal(finished, publish,
 
 def test_of_an_own_private_parent_only_a_private_module_is_made(finished, publish, alice, base):
     own = make_module(alice, "mine", seed=8)
-    composition = finished(selection="chosen", module_versions=[own.current])
+    composition = finished(selection="chosen", modules=["alice/mine"])
     module_edit(editor=alice, module=own, private=True)
     assert list(refused(publish, composition).fields) == ["private"]
     assert publish(composition, private=True)[0].private

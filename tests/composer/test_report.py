@@ -7,11 +7,14 @@ import re
 
 import pytest
 
+from composer.core.spec.adapter_size import size_text, vllm_rank
 from composer.models import Composition
 from composer.report.exports import FILES, cell
 from composer.report.page import PREDICTIONS_PER_PAGE, stage_rows
 from composer.report.verdict import nats_text, verdict_view
+from composer.run.job_folder import job_description
 from composer.watch.progress import progress_view
+from tests.composer.fake_jobs import small_report
 from tests.pages.rendered import collapsed
 
 pytestmark = pytest.mark.usefixtures("queued_ids")
@@ -336,6 +339,75 @@ def test_the_markdown_has_verdict_race_modules_and_answers_and_nothing_breaks_ou
     assert "Use the composition: it answers 50 %" in text
     assert r"| a\|b | \<b\> | x y | \[l\](http://x) | no |" in text
     assert "| bob/first | +0.5000 |" in text
+
+
+# --- small adapters and copies ----------------------------------------------------
+
+
+@pytest.fixture
+def small(done):
+    """A finished composition whose report names a copy and a pruned module."""
+    composition = done()
+    job = job_description(composition, list(composition.modules.select_related("version")))
+    return changed(composition, **small_report(job))
+
+
+def test_size_and_rank_stand_beside_the_verdict_with_what_vllm_takes(browser_of, alice, small, api_of):
+    said = (
+        "The adapter is made of 1 module, has rank 16 and 0.39 MB; vLLM serves it with --max-lora-rank 16, "
+        "peft takes any rank."
+    )
+    page = collapsed(browser_of(alice).get(small.get_absolute_url()).content.decode())
+    assert page.index(said) < page.index('id="race"')
+    assert said in fetched(browser_of, alice, small, "report.md").replace("\\", "")
+    assert api_of(alice).get(f"/api/v1/compositions/{small.pk}/summary").json()["size"] == said
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"rank": 9, "size_bytes": 1_240_000, "vllm_max_lora_rank": 16},
+            "has rank 9 and 1.2 MB; vLLM serves",
+        ),
+        (
+            {"rank": 600, "size_bytes": 23_400_000, "vllm_max_lora_rank": None},
+            "rank 600 and 23 MB; peft takes",
+        ),
+        ({"rank": 8, "size_bytes": 0}, ""),
+        ({"rank": 8}, ""),
+    ],
+)
+def test_the_size_is_said_as_far_as_the_report_knows_it(facts, said):
+    text = size_text({"modules": [{"weight": 1.0}], **facts})
+    assert said in text
+    assert bool(text) == bool(said)
+
+
+def test_ranks_are_served_by_vllm_with_the_next_limit_it_takes():
+    found = [vllm_rank(rank, is_encoder_decoder=False) for rank in (1, 8, 9, 257, 512, 513)]
+    assert found == [8, 8, 16, 320, 512, None]
+    assert vllm_rank(8, is_encoder_decoder=True) is None
+
+
+def test_copies_and_pruned_modules_are_told_on_the_page_and_in_the_files(browser_of, alice, small):
+    page = collapsed(browser_of(alice).get(small.get_absolute_url()).content.decode())
+    assert "Copies took part once" in page
+    assert "similar weights, cosine 0.97" in page
+    assert "1 module the search tried is not used" in page
+    assert 'href="/bob/fruit"' in page
+    text = fetched(browser_of, alice, small, "report.md")
+    assert "| bob/fruit | bob/first | similar weights, cosine 0.97 |" in text
+    assert "| bob/upper | -1.5000 | +0.0042 |" in text
+    csv_text = fetched(browser_of, alice, small, "modules.csv").removeprefix("\ufeff")
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text))}
+    assert {name: row["role"] for name, row in rows.items()} == {
+        "bob/first": "composed",
+        "bob/fruit": "copy",
+        "bob/upper": "pruned",
+    }
+    assert (rows["bob/fruit"]["copy_of"], rows["bob/fruit"]["similarity"]) == ("bob/first", "0.97")
+    assert rows["bob/upper"]["loss_change_nats"] == "0.0042"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -72,7 +72,7 @@ def ask(alice, bob, tmp_path):
         )
 
     def request(**changes):
-        asked = {"owner": alice, "name": "Words", "base": base, "method": "exact", "search": "adam",
+        asked = {"owner": alice, "name": "Words", "base": base.name, "method": "exact", "search": "adam",
                  "budget": 240, "seed": 7, "examples": SHOTS, "baselines": "none"}  # fmt: skip
         return composition_request(**(asked | changes))
 

@@ -127,24 +127,38 @@ def test_an_unforeseen_error_fails_with_a_neutral_sentence_and_reaches_the_log(a
     assert "ZeroDivision" not in composition.error_message
 
 
-@pytest.mark.parametrize(
-    ("fake_job", "code"), [("fill_the_disk", "disk_full"), ("eat_memory", "out_of_memory")]
-)
-def test_a_full_disk_and_a_full_memory_are_told_in_a_sentence_of_their_own(ask_for, fake_job, code):
-    composition = run(ask_for(fake_job))
-    assert (composition.status, composition.error_code) == (Status.FAILED, code)
-    assert composition.error_message == SENTENCES[code]
+def test_a_job_that_needs_more_memory_than_it_may_have_fails_with_a_sentence_of_its_own(ask_for):
+    composition = run(ask_for("eat_memory"))
+    assert (composition.status, composition.error_code) == (Status.FAILED, "out_of_memory")
+    assert composition.error_message == SENTENCES["out_of_memory"]
 
 
-def test_a_full_store_leaves_nothing_half_made(ask, monkeypatch):
+def test_a_full_disk_does_not_fail_a_job_which_waits_until_there_is_space(ask_for):
+    composition = run(ask_for("fill_the_disk"))
+    assert (composition.status, composition.crashes) == (Status.QUEUED, 0)
+    assert composition.put_off_reason == "The site's disk is full."
+    composition.examples.update(input="apple")  # there is space again: the next attempt finishes
+    assert run(composition).status == Status.DONE
+    assert composition.put_off_reason == ""
+
+
+def test_attempts_that_each_advanced_are_no_poison(ask_for):
+    composition = ask_for("advance_and_die")
+    for steps_done in range(1, 6):
+        run(composition)
+        assert (composition.status, composition.steps_done) == (Status.QUEUED, steps_done)
+    assert run(composition).status == Status.DONE
+
+
+def test_a_full_store_leaves_nothing_half_made_and_puts_the_job_off(ask, monkeypatch):
     def full(*_, **__):
         raise StorageFullError
 
     composition = ask()
     monkeypatch.setattr("modules_registry.storage.disk._write", full)
     run(composition)
-    assert composition.status == Status.FAILED
-    assert "disk is full" in composition.error_message
+    assert composition.status == Status.QUEUED
+    assert "disk is full" in composition.put_off_reason
     assert composition.files.count() == 0
     assert composition.report is None
 

@@ -82,6 +82,14 @@ def test_another_owner_may_use_the_same_key(ask, charlie):
     assert ask(idempotency_key="k").pk != ask(idempotency_key="k", owner=charlie).pk
 
 
+def test_a_retry_finds_its_row_though_a_module_that_it_names_was_deleted(ask, bob, modules):
+    named = {"selection": "chosen", "modules": ["bob/first", "bob/upper"], "idempotency_key": "k"}
+    first = ask(**named)
+    module_delete(editor=bob, module=modules[0])
+    assert ask(**named) == first
+    assert refusal_of(ask, **named | {"idempotency_key": "another"}).fields.keys() == {"modules"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_same_key_sent_many_times_at_once_is_one_composition(ask):
     made, start = [], threading.Barrier(6)
@@ -108,8 +116,7 @@ def test_random_modules_are_drawn_with_the_seed_and_pinned(ask):
 
 
 def test_modules_chosen_by_hand_take_part_in_that_order_and_once(ask, modules):
-    first, _, upper = (module.current for module in modules)
-    composition = ask(selection="chosen", module_versions=[upper, first, upper])
+    composition = ask(selection="chosen", modules=["bob/upper", "bob/first", "bob/upper"])
     assert names_of(composition) == ["bob/upper", "bob/first"]
 
 
@@ -151,6 +158,9 @@ def test_a_module_deleted_meanwhile_stays_for_the_composition_that_has_it(ask, b
         ({"selection": "random:0"}, "bad_selection", "selection"),
         ({"selection": "best"}, "bad_selection", "selection"),
         ({"selection": "chosen"}, "no_modules", "modules"),
+        ({"selection": "chosen", "modules": ["bob/first", "bob/gone"]}, "invalid", "modules"),
+        ({"selection": "chosen", "modules": ["no slash"]}, "invalid", "modules"),
+        ({"base": "tests/gone"}, "invalid", "base"),
     ],
 )
 def test_what_cannot_be_done_is_refused_at_its_field_and_leaves_nothing(ask, changes, code, field):
@@ -176,11 +186,11 @@ def test_without_a_fitting_module_the_request_is_refused(alice, ask, modules, bo
 def test_modules_of_another_rank_take_part_in_an_exact_sum_only(ask, bob, modules):
 
     files = {"config_file": config_file(r=4, lora_alpha=8), "weights_file": weights_file(rank=4)}
-    odd = make_module(bob, "wide", **files)
+    make_module(bob, "wide", **files)
     assert "bob/wide" in names_of(ask(method="exact"))
     assert "bob/wide" not in names_of(ask(method="lorahub"))
-    chosen = [odd.current, *(module.current for module in modules)]
-    refusal = refusal_of(ask, method="lorahub", selection="chosen", module_versions=chosen)
+    chosen = ["bob/wide", *(f"bob/{module.name}" for module in modules)]
+    refusal = refusal_of(ask, method="lorahub", selection="chosen", modules=chosen)
     assert refusal.code == "modules_do_not_match"
     assert "bob/wide: Its rank is 4; the others have 2." in refusal.fields["modules"]
 

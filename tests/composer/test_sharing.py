@@ -8,7 +8,9 @@ import pytest
 from django.core.signing import Signer
 
 from composer.models import Composition, ShareLink
+from composer.run.job_folder import job_description
 from composer.share.services import in_text
+from tests.composer.fake_jobs import small_report
 
 pytestmark = pytest.mark.usefixtures("queued_ids")
 FILES = ("report.json", "report.md", "race.csv", "modules.csv", "predictions.csv")
@@ -136,6 +138,24 @@ def test_a_module_that_is_not_public_any_more_is_named_nowhere(client, api_of, a
     assert secret.current.commit_id not in "".join(told.values())
     assert "private module 1" in told[""]
     assert modules[0].full_name in told[""]
+
+
+@pytest.mark.parametrize("position", [1, 2])  # a copy, and a pruned one
+def test_a_copy_or_a_pruned_module_that_is_not_public_any_more_is_named_nowhere(
+    client, modules, shared, position
+):
+    composition, address = shared()
+    job = job_description(composition, list(composition.modules.select_related("version")))
+    Composition.objects.filter(pk=composition.pk).update(report=small_report(job))
+    secret = modules[position]
+    assert secret.full_name in client.get(address).content.decode()
+    secret.private = True
+    secret.save(update_fields=["private"])
+    told = {path: client.get(f"{address}{path}").content.decode() for path in ("", *FILES)}
+    for path, text in told.items():
+        assert secret.full_name not in text, path
+        assert secret.current.commit_id not in text, path
+    assert "private module 1" in told[""]
 
 
 def test_whole_names_alone_are_replaced():

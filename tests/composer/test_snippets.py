@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from composer.report.snippets import Snippet, get_published, own_snippets, snippets
+from composer.core.spec.examples import Example
+from composer.report.snippets import Question, Snippet, get_published, own_question, own_snippets, snippets
 from modules_registry.models import BaseModel
 
 pytestmark = pytest.mark.usefixtures("queued_ids")
@@ -21,7 +22,7 @@ def code_of(ask):
     ):
         composition = ask()
         composition.base.kind, composition.base.architecture = kind, architecture
-        made = snippets(composition, rank=rank, template=template, example='it\'s "x"', get=GET)
+        made = snippets(composition, rank=rank, question=Question(template, 'it\'s "x"'), get=GET)
         return next(snippet for snippet in made if snippet.key == key)
 
     return code
@@ -99,3 +100,48 @@ def test_one_that_is_not_published_comes_from_the_api_with_a_token(done):
     first = own_snippets(composition, "http://testserver")[0]
     assert f"http://testserver/api/v1/compositions/{composition.pk}/adapter" in first.code
     assert "Bearer $HF_TOKEN" in first.code
+
+
+SHOWN = [Example("apple", "APPLE"), Example("pear", "PEAR")]
+TEXT = {"as": "text", "template": "{input}\n", "before": "apple\nAPPLE\n\n", "end": "\n"}
+TURNS = {"as": "turns", "template": "say {input}", "before": "", "end": None}
+
+
+def asked_with(ask, recipe, key):
+    composition = ask()
+    composition.base.kind = BaseModel.Kind.CAUSAL
+    question = Question("chat", "plum", recipe, SHOWN)
+    return next(
+        one.code for one in snippets(composition, rank=8, question=question, get=GET) if one.key == key
+    )
+
+
+def test_with_examples_as_text_the_prompt_holds_them_and_the_answer_is_cut(ask):
+    code = asked_with(ask, TEXT, "peft")
+    assert 'inputs = tokenizer("apple\\nAPPLE\\n\\nplum\\n"' in code
+    assert code.endswith('skip_special_tokens=True).partition("\\n")[0])')
+    body = json.loads(shlex.split(asked_with(ask, TEXT, "vllm").splitlines()[-1])[-1])
+    assert (body["prompt"], body["stop"]) == ("apple\nAPPLE\n\nplum\n", "\n")
+
+
+def test_with_examples_as_turns_each_is_a_question_and_an_answer(ask):
+    roles = ["user", "assistant", "user", "assistant", "user"]
+    texts = ["say apple", "APPLE", "say pear", "PEAR", "say plum"]
+    turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    body = json.loads(shlex.split(asked_with(ask, TURNS, "vllm").splitlines()[-1])[-1])
+    assert body["messages"] == turns
+    code = asked_with(ask, TURNS, "peft")
+    assert all(json.dumps(turn) in code for turn in turns)
+    compile(code, "snippet", "exec")
+
+
+def test_a_template_that_ends_in_a_space_asks_as_the_run_did(code_of):
+    assert 'inputs = tokenizer("Q: it\'s \\"x\\" A:"' in code_of("peft", template="Q: {input} A: ").code
+
+
+def test_examples_stand_in_the_prompt_only_where_the_verdict_says_so(done):
+    composition = done()
+    composition.report["examples_in_prompt"] = TEXT
+    assert own_question(composition, composition.report).recipe is None
+    composition.report["verdict"]["decision"] = "prompt"
+    assert own_question(composition, composition.report).recipe == TEXT

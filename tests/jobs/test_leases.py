@@ -80,6 +80,20 @@ def test_a_job_whose_worker_went_silent_is_taken_over_and_that_counts_as_a_crash
     assert (held.worker, held.generation, held.crashes) == ("two", 2, 1)
 
 
+@pytest.mark.parametrize("skew_s", [-60, 60])
+def test_a_machine_s_wrong_clock_neither_takes_a_lease_nor_loses_one(job, monkeypatch, skew_s):
+    now = timezone.now
+    held = claim(job)
+    monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(seconds=skew_s))
+    assert claim(job, "two") is None
+    assert leases.sweep(Composition) == []
+    leases.renew_lease(held)
+    monkeypatch.undo()
+    assert claim(job, "three") is None
+    job.refresh_from_db()
+    assert now() + LEASE / 2 < job.lease_until < now() + LEASE * 1.5
+
+
 def test_a_stale_worker_writes_to_no_row(job):
     stale = claim(job)
     lose_lease(job)

@@ -1,16 +1,23 @@
 """What becomes of a job by how its work ends. An import stands for any job."""
 
+import errno
 import threading
 import time
+from datetime import timedelta
 
+import psycopg
 import pytest
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
 from hub_site.jobs.children import ChildDied, ChildRefused
-from hub_site.jobs.models import CRASHES_MAX, LEASE, Status
+from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
 from modules_registry.importing.models import ModuleImport
@@ -119,6 +126,124 @@ def test_an_app_s_own_error_is_a_refusal_only_where_the_app_says_so(job):
         run(job, raising(ShelfFull("The shelf is full.")))
     job.refresh_from_db()
     assert job.error_code == "broken"
+
+
+FAULTS_OF_THE_SITE = [
+    OperationalError("server closed the connection unexpectedly"),
+    InterfaceError("connection already closed"),
+    BrokerError("[Errno 111] Connection refused"),
+    RedisConnectionError("Connection closed by server."),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EIO, "Input/output error"),
+    ChildRefused("disk_full", "No space left on device"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_THE_SITE)
+def test_a_fault_of_the_site_fails_no_job(job, fault):
+    for _ in range(CRASHES_MAX + 1):
+        run(job, raising(fault))
+        assert (job.status, job.worker, job.crashes, job.error_code) == (Status.QUEUED, "", 0, "")
+        assert job.put_off_reason in SENTENCES.values()
+        assert leases.sweep(ModuleImport) == []
+    assert run(job, lambda held: None).status == Status.DONE
+    assert job.put_off_reason == ""
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError(errno.ENOENT, "gone"), ValueError("odd")])
+def test_any_other_error_is_no_fault_of_the_site(job, fault):
+    with pytest.raises(type(fault)):
+        run(job, raising(fault))
+    job.refresh_from_db()
+    assert (job.status, job.error_code) == (Status.FAILED, "broken")
+
+
+def test_an_app_s_own_fault_of_the_site_puts_the_job_off_with_the_app_s_sentence(job):
+    kind = JobKind(ModuleImport, passing=(ShelfFull,), refusals=(ShelfFull,))
+    run(job, raising(ShelfFull("The shelf is full.")), kind)
+    assert (job.status, job.put_off_reason) == (Status.QUEUED, "The shelf is full.")
+    refusal = Refusal("shelf_full", "Nothing was stored.")
+    refusal.__cause__ = ShelfFull("The shelf is full.")
+    assert run(job, raising(refusal), kind).status == Status.QUEUED
+
+
+@pytest.mark.parametrize(("waited_s", "wait_s"), [(0, 5), (100, 100), (3600, 600)])
+def test_a_job_waits_as_long_again_as_it_has_waited(job, waited_s, wait_s):
+    ModuleImport.objects.update(put_off_since=timezone.now() - timedelta(seconds=waited_s))
+    run(job, raising(FAULTS_OF_THE_SITE[0]))
+    due = job.updated_at + leases.REQUEUE_AFTER
+    assert (due - timezone.now()).total_seconds() == pytest.approx(wait_s, abs=2)
+
+
+def test_a_fault_of_the_site_that_lasts_a_day_fails_the_job_and_progress_begins_the_day_anew(job):
+    long_ago = timezone.now() - PUT_OFF_MAX
+    ModuleImport.objects.update(put_off_since=long_ago)
+
+    def advance(held):
+        held_row = ModuleImport.objects.held(held.generation)
+        held_row.update(**leases.PROGRESS)
+        raise FAULTS_OF_THE_SITE[0]
+
+    assert run(job, advance).status == Status.QUEUED
+    ModuleImport.objects.update(put_off_since=long_ago)
+    run(job, raising(FAULTS_OF_THE_SITE[0]))
+    assert (job.status, job.error_code) == (Status.FAILED, "database_unreachable")
+    assert "within a day" in job.error_message
+
+
+def drop_connection(pid):
+    """As when a firewall or a restart of the server ends it."""
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def own_pid():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dropped_connection_between_two_beats_is_not_even_noticed(job):
+    def work_on(held):
+        drop_connection(own_pid())
+        HeldJob(held).renew()
+
+    assert run(job, work_on).status == Status.DONE
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dropped_connection_in_the_middle_of_the_work_puts_the_job_off(job):
+    def work_on(held):
+        drop_connection(own_pid())
+        ModuleImport.objects.update(is_listed=True)
+
+    assert run(job, work_on).status == Status.QUEUED
+    assert job.put_off_reason == SENTENCES["database_unreachable"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_is_kept_over_a_dropped_connection_of_its_thread(job, monkeypatch):
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.05)
+    held = leases.claim(ModuleImport, job.pk, worker="tests")
+
+    def others():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND query LIKE '%importing_moduleimport%'"
+            )
+            return [row[0] for row in cursor.fetchall()]
+
+    with keep_lease(held):
+        assert wait_for(others, timeout_s=10)
+        dropped = others()[0]
+        drop_connection(dropped)
+        assert wait_for(lambda: [pid for pid in others() if pid != dropped], timeout_s=10)
+        ModuleImport.objects.update(lease_until=timezone.now() + timedelta(seconds=5))
+        assert wait_for(
+            lambda: ModuleImport.objects.get().lease_until > timezone.now() + LEASE / 2, timeout_s=10
+        )
 
 
 def test_an_unforeseen_error_is_told_neutrally_and_reaches_the_log(job):

@@ -503,7 +503,7 @@ def ask_with(bob):
         return composition_request(
             owner=bob,
             name="Fruit",
-            base=module.current.base,
+            base=module.current.base.name,
             method="exact",
             budget=30,
             seed=7,

@@ -157,3 +157,48 @@ def test_without_a_bundle_the_command_says_how_to_make_one(tmp_path, settings):
 def test_a_base_has_a_name_as_on_the_hub(tmp_path):
     with pytest.raises(Refusal, match="not a model's name"):
         base_model_add(folder=base_folder(tmp_path), name="../../etc")
+
+
+@pytest.fixture
+def english(bundle, tmp_path, settings):
+    """A bundle whose base model lies under HUB_DATA, as the English library's does."""
+    folder = settings.HUB_ENGLISH_BUNDLE = tmp_path / "english"
+    bundle.rename(folder)
+    listing = json.loads((folder / "bundle.json").read_text())
+    listing |= {"base_revision": "a" * 40, "base_sentence": "A small one."}
+    (folder / "bundle.json").write_text(json.dumps(listing))
+    (folder / "base").rename(make_parent(settings.HUB_DATA / BASE_NAME))
+    return folder
+
+
+def make_parent(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_the_english_library_takes_its_base_from_the_data_folder(english):
+    call_command("load_demo", world="english")
+    base = BaseModel.objects.get()
+    assert (base.name, base.revision, base.sentence) == (BASE_NAME, "a" * 40, "A small one.")
+    assert {module.current.base for module in Module.objects.all()} == {base}
+
+
+def test_loading_the_english_library_twice_changes_nothing(english, stored):
+    call_command("load_demo", world="english")
+    before = stored(), Version.objects.count(), BaseModel.objects.count()
+    call_command("load_demo", world="english")
+    assert (stored(), Version.objects.count(), BaseModel.objects.count()) == before
+
+
+def test_a_base_that_another_transformers_wrote_is_the_same_base(english, settings):
+    call_command("load_demo", world="english")
+    (settings.HUB_DATA / BASE_NAME / "tokenizer.json").write_text('{"version": "2.0"}')
+    call_command("load_demo", world="english")
+    assert BaseModel.objects.count() == 1
+
+
+def test_without_its_base_the_command_says_how_to_make_it_and_loads_nothing(english, settings):
+    (settings.HUB_DATA / BASE_NAME).rename(settings.HUB_DATA / "elsewhere")
+    with pytest.raises(CommandError, match="hub demo english"):
+        call_command("load_demo", world="english")
+    assert not Module.objects.exists()

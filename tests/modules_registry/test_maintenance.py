@@ -88,7 +88,7 @@ def test_versions_kept_for_a_composition_go_once_it_is_gone(alice, bob, french, 
     composition_request(
         owner=bob,
         name="Fruit",
-        base=french.current.base,
+        base=french.current.base.name,
         method="exact",
         budget=30,
         seed=7,

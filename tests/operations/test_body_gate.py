@@ -1,6 +1,7 @@
 """No body reaches Django's spool that is too large, too slow or one too many."""
 
 import asyncio
+import errno
 import json
 
 import pytest
@@ -63,7 +64,7 @@ def new_gate(application=swallow_body, why_not=anybody, **options):
         "commit_max_bytes": COMMIT_MAX_BYTES,
         "in_flight_max_bytes": 8 * UPLOAD_MAX_BYTES,
     }
-    return BodyGate(application, why_not=why_not, **caps | options)
+    return BodyGate(application, **caps | {"why_not": why_not, "is_disk_low": lambda: False} | options)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,34 @@ def test_waiting_for_the_visitor_to_leave_has_no_time_limit():
 
     asyncio.run(new_gate(stream, grace_s=0.05)(visitor.scope, receive, visitor.send))
     assert visitor.answer[0]["status"] == 200
+
+
+async def no_space(scope, receive, send):
+    """As Django does when the disk is full while it keeps a body, before any view runs."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/modules", "/modules/new/", "/api/models/alice/french/commit/main"])
+def test_a_disk_that_is_full_while_a_body_comes_in_is_told_as_such(path):
+    visitor = Visitor(path, [b"x" * 100, b"y" * 100])
+    assert visitor.visit(new_gate(no_space)) == 507
+    assert "disk is full" in visitor.body
+
+
+def test_any_other_error_of_the_application_is_not_hidden():
+    async def broken(scope, receive, send):
+        raise OSError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(OSError, match="Broken pipe"):
+        Visitor("/compositions/", [b"x"]).visit(new_gate(broken))
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/api/v1/modules", 507), ("/lfs/signed:by:us", 507), ("/alice/french/upload", 507), ("/sign-in/", 200)],
+)
+def test_uploads_are_refused_before_the_disk_is_full(path, status):
+    assert Visitor(path, [b"x"]).visit(new_gate(is_disk_low=lambda: True)) == status
 
 
 def test_all_visitors_together_may_only_send_so_much_at_once():

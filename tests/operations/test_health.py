@@ -1,16 +1,50 @@
-from django.db import DatabaseError, connection
+"""/health/ tells what does not answer, and answers itself within a second."""
+
+import socket
+import time
+
+import pytest
+
+from hub_site import health
+
+pytestmark = pytest.mark.django_db
+
+WELL = {"web": "ok", "database": "ok", "disk": "ok"}
 
 
-def test_it_is_well_while_the_database_answers(client, db):
+@pytest.fixture
+def silent_server():
+    """It takes connections and says nothing, as a stopped process does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def ask(client):
+    started = time.monotonic()
     answer = client.get("/health/")
-    assert (answer.status_code, answer.json()) == (200, {"web": "ok", "database": "ok"})
+    return answer.status_code, answer.json(), time.monotonic() - started
 
 
-def test_it_says_so_when_the_database_does_not(client, db, monkeypatch):
-    def broken():
-        raise DatabaseError
+def test_it_is_well_while_the_database_answers(client):
+    status, told, _ = ask(client)
+    assert (status, told) == (200, WELL)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(connection, "cursor", broken)
-        answer = client.get("/health/")
-    assert (answer.status_code, answer.json()["database"]) == (503, "unreachable")
+
+def test_it_says_within_a_second_that_the_database_hangs(client, monkeypatch, silent_server):
+    monkeypatch.setattr(health, "connection_parameters", lambda: {"host": "127.0.0.1", "port": silent_server})
+    ask(client)  # the first answer imports what it needs
+    status, told, seconds = ask(client)
+    assert (status, told) == (503, WELL | {"database": "unreachable"})
+    assert seconds < 1.5  # on a busy machine
+
+
+def test_it_says_that_no_database_listens(client, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr(health, "connection_parameters", lambda: {"host": "127.0.0.1", "port": port})
+    assert ask(client)[:2] == (503, WELL | {"database": "unreachable"})
+
+
+def test_it_says_that_the_disk_is_nearly_full_and_stays_in_service(client, settings):
+    settings.HUB_DISK_SPARE_MB = 10**12
+    assert ask(client)[:2] == (200, WELL | {"disk": "low"})

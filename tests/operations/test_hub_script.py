@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-COMMANDS = ("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots")
+COMMANDS = ("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots", "demo")
 
 
 @pytest.fixture
@@ -69,6 +69,31 @@ def test_composing_scoring_and_the_methods_are_reached_without_a_server(checkout
     shutil.move(fake_python(checkout, 'echo "$@"'), python)
     ran = hub(checkout, "compose", *words)
     assert ran.stdout.splitlines()[-1] == f"-m composer {passed_on}"
+
+
+def test_the_english_library_is_made_and_then_loaded(checkout):
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    shutil.move(fake_python(checkout, 'echo "$@"'), python)
+    ran = hub(checkout, "demo", "english").stdout.splitlines()[-2:]
+    loads = f"-m hub_site.embedded run -- {python} {checkout}/manage.py prepare --world english"
+    assert ran == ["-m demo.english.base", loads]
+
+
+def test_without_its_base_model_the_english_library_is_not_loaded(checkout):
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    shutil.move(fake_python(checkout, 'echo "$@"; [ "$2" != demo.english.base ]'), python)
+    ran = hub(checkout, "demo", "english")
+    assert ran.returncode == 1
+    assert "prepare" not in ran.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["german"], ["english", "again"]])
+def test_another_library_is_refused_with_the_one_there_is(checkout, words):
+    refused = hub(checkout, "demo", *words)
+    assert refused.returncode == 1
+    assert "./hub demo english" in refused.stderr
 
 
 def test_every_test_runs_once_the_quick_ones_side_by_side(checkout):

@@ -13,7 +13,8 @@ from django.test import RequestFactory, override_settings
 from demo.words import WORDS
 from hub_site.body_gate import BodyGate
 from hub_site.pages.styleguide import SpecimenForm
-from modules_registry.management.commands.load_demo import BASE_SENTENCE
+from modules_registry.demo_worlds import ENGLISH, SMALL, demo_world
+from tests.factories import make_base
 from tests.pages.rendered import Page
 
 pytestmark = pytest.mark.django_db
@@ -143,7 +144,7 @@ def test_an_upload_that_is_too_large_gets_a_page_of_ours():
 
     async def upload() -> dict:
         caps = {"upload_max_bytes": 10, "commit_max_bytes": 10, "in_flight_max_bytes": 10}
-        gate = BodyGate(never_asked, why_not=never_asked, **caps)
+        gate = BodyGate(never_asked, why_not=never_asked, is_disk_low=lambda: False, **caps)
         scope = {"type": "http", "path": "/modules/new/", "headers": [(b"content-length", b"11000000")]}
         browser = ApplicationCommunicator(gate, scope)
         start, body = await browser.receive_output(), await browser.receive_output()
@@ -165,4 +166,18 @@ def test_the_examples_shown_are_written_as_the_demo_s_modules_saw_theirs(client)
 
 def test_the_pages_know_how_many_words_the_demo_world_has(client):
     assert f"knows {len(WORDS)} words" in client.get("/help/").content.decode()
-    assert f"of {len(WORDS)} words" in BASE_SENTENCE
+    assert f"of {len(WORDS)} words" in demo_world(SMALL).listing["base_sentence"]
+
+
+def test_staff_are_offered_the_english_library_until_it_is_there(client, browser_of, staff, alice, tmp_path):
+    offer = "./hub demo english"
+    assert offer in browser_of(staff).get("/").content.decode()
+    assert offer not in browser_of(alice).get("/").content.decode()
+    assert offer not in client.get("/").content.decode()
+    make_base(tmp_path, name=demo_world(ENGLISH).listing["base"])
+    assert offer not in browser_of(staff).get("/").content.decode()
+
+
+def test_a_site_without_the_english_bundle_offers_none(browser_of, staff, settings, tmp_path):
+    settings.HUB_ENGLISH_BUNDLE = tmp_path / "nothing"
+    assert "./hub demo english" not in browser_of(staff).get("/").content.decode()

@@ -5,10 +5,11 @@ They are measured one after the other, on the same base model, examples and held
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,6 +101,7 @@ class BaselineResult:
         cost: of finding it.
         left_out: its losses on examples that it was not made from, each left out once; None if unknown.
         prompt_tokens: the mean length of a prompt in tokens; None if unknown.
+        recipe: how its prompts are made, for a row with examples in the prompt; see `PromptForm.recipe`.
         lora: the adapter, where it can be downloaded, until it is written.
         adapter: the folder of its files within the result; None if it has none.
     """
@@ -112,6 +114,7 @@ class BaselineResult:
     cost: Cost = field(default_factory=Cost)
     left_out: LeftOutLosses | None = None
     prompt_tokens: float | None = None
+    recipe: Mapping[str, Any] | None = None
     lora: PlainLora | None = None
     adapter: str | None = None
 
@@ -149,7 +152,8 @@ class BaselineComparison:
         training_budget: of the search, in scored candidates, by which training is bounded.
         fold_loras: yields the P compositions that the search found without one fold each; none if it made
             none.
-        folds_choose_alike: whether the other folds choose the same modules for each of these.
+        folds_choose_alike: returns whether the other folds choose the same modules for each of these.
+        composed: the composition as one candidate.
     """
 
     job: JobSpec
@@ -164,7 +168,8 @@ class BaselineComparison:
     lora: PlainLora
     training_budget: int
     fold_loras: Callable[[], Iterator[PlainLora]]
-    folds_choose_alike: bool
+    folds_choose_alike: Callable[[], bool]
+    composed: Adapters
 
     def measure_all(self) -> Iterator[BaselineResult]:
         """Yield one baseline after the other, the cheap ones first; the caller can report each at once."""
@@ -174,6 +179,8 @@ class BaselineComparison:
         each = f"every weight 1/{len(self.stack)}"
         yield self.measure_adapters(about("uniform", each), uniform, unfitted=True)
         yield in_context(self.scorer, self.examples, self.questions)
+        if self.questions is not None:  # without them nothing would tell whether it is the better one
+            yield in_context(self.scorer, self.examples, self.questions, self.composed)
         yield self.train_lora()
         yield self.tune_composition()
         if self.job.baselines == "thorough":
@@ -320,7 +327,8 @@ class BaselineComparison:
             kept = 100 * whole.energy_kept / self.lora.energy_kept
             detail += f", cut from rank {self.lora.rank} ({kept:.1f} % of its energy kept)"
         left_out = None
-        if folds and self.folds_choose_alike and made.left_out_nats is not None:
+        is_judged = self.best_left_out is not None  # then the choices without each fold are known already
+        if folds and is_judged and made.left_out_nats is not None and self.folds_choose_alike():
             left_out = left_out_of(made.left_out_nats, scorer.label_tokens)
         return self._measure_trained(about("tuned", detail), made, cost, left_out)
 
@@ -467,29 +475,67 @@ def lora_left_out(scorer: FewShotScorer, stack: ModuleStack, *, seed: int) -> Te
 # --- examples in the prompt ---------------------------------------------------
 
 
+@dataclass(frozen=True)
+class ShownExamples:
+    """n examples, each asked behind the others in one form, and without them in the same form.
+
+    Attributes:
+        form: how the others are shown.
+        left_out: the losses of each example behind the others; None for fewer than two examples, a prompt
+            beyond the context, or a loss that is not finite.
+        bare_nats: (n,) the cross entropy of each example without the others, summed over its label tokens.
+    """
+
+    form: PromptForm
+    left_out: LeftOutLosses | None
+    bare_nats: tuple[float, ...] = ()
+
+    @property
+    def nats(self) -> float:
+        """Return the nats of all examples together behind the others; infinity if they are unknown."""
+        return math.inf if self.left_out is None else sum(self.left_out.nats)
+
+    @property
+    def note(self) -> str:
+        """Return what the report says of a base that the others do not help; mostly nothing."""
+        if self.left_out is None:
+            return ""
+        bare = LeftOutLosses(self.bare_nats, self.left_out.label_tokens)
+        return in_context_note(
+            self.left_out.loss_nats,
+            bare.loss_nats,
+            chance_of_all(self.left_out.nats),
+            chance_of_all(bare.nats),
+        )
+
+
 def in_context(
-    scorer: FewShotScorer, examples: Sequence[Example], questions: HeldOutQuestions | None
+    scorer: FewShotScorer,
+    examples: Sequence[Example],
+    questions: HeldOutQuestions | None,
+    adapters: Adapters | None = None,
 ) -> BaselineResult:
-    """Measure the base model alone with the examples in front of each question.
+    """Measure a model with the examples in front of each question: the base model alone, or a composition.
 
     Of the forms in which they can be shown, the one is taken with the higher probability of the examples,
-    each with the others in its prompt; that is its left-out loss. The detail says so if they do not lower
-    the loss, or not below LOST_NATS: then this base never learned to use examples.
+    each with the others in its prompt. For the base alone that is its left-out loss; a composition was
+    fitted on these examples, so it has none. The detail has the loss of every form.
 
     Args:
         scorer: of the examples.
         examples: the examples as texts.
         questions: the held-out examples; None if there are none.
+        adapters: the one candidate of the composition; None for the base model alone.
     """
     base, cost = scorer.base, Cost()
+    key = "in_context" if adapters is None else "composed_in_context"
     with cost.counted():
         forms = prompt_forms(base, examples)
-        measured = [loss_with_others_shown(base, examples, form) for form in forms]
-        form, (left_out, detail) = min(
-            zip(forms, measured, strict=True), key=lambda pair: nats_left_out(pair[1][0])
-        )
+        measured = [show_others(base, examples, form, adapters or {}) for form in forms]
+        chosen = min(measured, key=lambda shown: shown.nats)
         # each example with and without the others
-        cost.candidates = 2 * sum(losses is not None for losses, _ in measured)
+        cost.candidates = 2 * sum(shown.left_out is not None for shown in measured)
+    form = chosen.form
     prompts = [
         form.prompt(examples, text) for text in (questions.inputs if questions else (examples[0].input,))
     ]
@@ -501,18 +547,36 @@ def in_context(
     )
     if max(lengths) > max_prompt_tokens:
         return BaselineResult(
-            *about("in_context", "the examples do not fit the base model's context"), None, None, cost
+            *about(key, "the examples do not fit the base model's context"), None, None, cost
         )
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = base.answers(prompts, questions.max_new_tokens, {}, end=form.end)[0] if questions else None
-    detail = "; ".join(part for part in (tokens, form.about, detail) if part)
-    return BaselineResult(*about("in_context", detail), None, answers, cost, left_out, long)
+    answers = (
+        base.answers(prompts, questions.max_new_tokens, adapters or {}, end=form.end)[0]
+        if questions
+        else None
+    )
+    detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)
+    if adapters is not None:
+        return BaselineResult(*about(key, detail), None, answers, cost, None, long, form.recipe(examples))
+    if chosen.note and all(shown.note for shown in measured if shown.left_out is not None):
+        detail = f"{detail}; {chosen.note}"
+    return BaselineResult(
+        *about(key, detail), None, answers, cost, chosen.left_out, long, form.recipe(examples)
+    )
 
 
-def nats_left_out(left_out: LeftOutLosses | None) -> float:
-    """Return the nats of all left-out examples together; infinity if they are unknown."""
-    return math.inf if left_out is None else sum(left_out.nats)
+def forms_note(measured: Sequence[ShownExamples], chosen: ShownExamples) -> str:
+    """Return the form that was chosen, and the left-out loss of each form if there are several."""
+    if len(measured) == 1 or chosen.left_out is None:
+        return chosen.form.about
+    losses = [
+        f"{shown.form.about} {shown.left_out.loss_nats:.2f}"
+        if shown.left_out
+        else f"{shown.form.about} unknown"
+        for shown in sorted(measured, key=lambda shown: shown is not chosen)
+    ]
+    return f"{chosen.form.about} (left-out nats per token: {', '.join(losses)})"
 
 
 def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
@@ -521,34 +585,31 @@ def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
 
 
 @torch.no_grad()
-def loss_with_others_shown(
-    base: FrozenBaseModel, examples: Sequence[Example], form: PromptForm
-) -> tuple[LeftOutLosses | None, str]:
-    """Return the losses of each example with the others in its prompt, and what the report says about them.
+def show_others(
+    base: FrozenBaseModel, examples: Sequence[Example], form: PromptForm, adapters: Adapters
+) -> ShownExamples:
+    """Score each example behind the others, and without them, in one form.
 
-    Without the others, the prompt has the same form.
-
-    Returns:
-        (None, "") for fewer than two examples, a prompt beyond the context, or a loss that is not finite.
+    Args:
+        base: the base model.
+        examples: n examples.
+        form: how the others are shown.
+        adapters: one candidate; {} for the base model alone.
     """
     if len(examples) < 2:
-        return None, ""
+        return ShownExamples(form, None)
     losses, bare, tokens = [], [], []
     for i, example in enumerate(examples):
         try:
             batch = encode_shown(base, form, [*examples[:i], *examples[i + 1 :]], example)
         except ExampleTooLongError:
-            return None, ""
-        losses.append(float(base.token_nats(batch, {})))
-        bare.append(float(base.token_nats(encode_shown(base, form, [], example), {})))
+            return ShownExamples(form, None)
+        losses.append(float(base.token_nats(batch, adapters)))
+        bare.append(float(base.token_nats(encode_shown(base, form, [], example), adapters)))
         tokens.append(float(batch.label_tokens.sum()))
-    shown, alone = sum(losses) / sum(tokens), sum(bare) / sum(tokens)
-    if not math.isfinite(shown):
-        return None, ""
-    left_out = LeftOutLosses(tuple(losses), tuple(tokens))
-    if chance_of_all(losses) > max(LOST_CHANCE, chance_of_all(bare)):
-        return left_out, ""
-    return left_out, in_context_note(shown, alone)
+    if not math.isfinite(sum(losses)):
+        return ShownExamples(form, None)
+    return ShownExamples(form, LeftOutLosses(tuple(losses), tuple(tokens)), tuple(bare))
 
 
 def chance_of_all(losses: Sequence[float]) -> float:
@@ -556,23 +617,30 @@ def chance_of_all(losses: Sequence[float]) -> float:
     return sum(math.exp(-nats) for nats in losses) / len(losses)
 
 
-def in_context_note(shown: float, alone: float) -> str:
-    """Return a sentence if the base model never learned to use examples, else the empty text.
+def in_context_note(shown: float, alone: float, chance: float, chance_alone: float) -> str:
+    """Return a sentence if examples in the prompt do not help the base model, else the empty text.
+
+    That it never learned to use examples is said only if they leave it lost: no output is likely, and the
+    loss is above LOST_NATS or higher than without them.
 
     Args:
         shown: the loss with examples in the prompt, in nats per label token.
         alone: the loss without them, in nats per label token.
+        chance: the mean probability of a whole output with them, 0 to 1.
+        chance_alone: the same without them.
     """
+    raised = f"they raise its loss on yours by {shown - alone:.2g} to {shown:.2f} nats per token"
+    if chance > LOST_CHANCE:
+        is_worse = shown >= alone and chance <= chance_alone
+        return f"examples in the prompt do not help this base here: {raised}" if is_worse else ""
     if shown >= alone:
-        found = f"they raise its loss on yours by {shown - alone:.2g} to {shown:.2f} nats per token"
-    elif shown > LOST_NATS:
-        found = (
-            f"even with them its loss on yours is {shown:.2f} nats per token, "
-            f"which gives a right one a chance of {100 * math.exp(-shown):.1f} %"
-        )
-    else:
+        return f"this base never learnt to use examples: {raised}"
+    if shown <= LOST_NATS:
         return ""
-    return f"this base never learnt to use examples: {found}"
+    return (
+        f"this base never learnt to use examples: even with them its loss on yours is {shown:.2f} nats per "
+        f"token, which gives a right one a chance of {100 * math.exp(-shown):.1f} %"
+    )
 
 
 def left_out_of(nats: Tensor, label_tokens: Tensor) -> LeftOutLosses | None:

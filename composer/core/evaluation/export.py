@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.t5 import IGNORED
-from composer.core.spec.metrics import count_noun
 
 # Largest difference of the loss in nats per label token, relative to the loss where that is above 1, and of
 # two logits that may change places, relative to the largest logit. Rounding alone gives about 1e-6 and 1e-2.
@@ -30,11 +29,13 @@ class ParentModule:
         name: of the module.
         revision: its commit id; may be empty.
         weight: the module's weight; with weights by layer their mean.
+        copies: names of the modules that it represents, the most similar first.
     """
 
     name: str
     revision: str
     weight: float
+    copies: tuple[str, ...] = ()
 
 
 def write_adapter(lora: PlainLora, base: FrozenBaseModel, base_name: str, folder: Path) -> None:
@@ -177,7 +178,14 @@ def searched_logits(base: FrozenBaseModel, batch: TokenBatch, adapters: Adapters
 
 
 def write_card(
-    folder: Path, *, title: str, base_name: str, method: str, parents: Sequence[ParentModule], text: str
+    folder: Path,
+    *,
+    title: str,
+    base_name: str,
+    method: str,
+    parents: Sequence[ParentModule],
+    text: str,
+    template: str,
 ) -> None:
     """Write README.md: what the adapter was made of, for people and for Hubs.
 
@@ -188,6 +196,7 @@ def write_card(
         method: a name in choices.METHODS.
         parents: in the order of the table.
         text: what was measured.
+        template: of the prompts that the adapter reads.
     """
     rows = "\n".join(
         f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
@@ -196,6 +205,7 @@ def write_card(
     card = f"""---
 base_model: {json.dumps(base_name)}
 library_name: peft
+prompt_template: {json.dumps(template)}
 tags:
 - lora
 - composed
@@ -213,35 +223,51 @@ A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(pa
 | --- | --- | ---: |
 {rows}
 
-Load it with `PeftModel.from_pretrained(base, folder)`.
+{copies_text(parents)}Load it with `PeftModel.from_pretrained(base, folder)`.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def write_trained_card(folder: Path, *, title: str, base_name: str, n_examples: int, detail: str) -> None:
+def write_trained_card(folder: Path, *, title: str, base_name: str, text: str, template: str) -> None:
     """Write README.md of an adapter that was trained on the examples.
 
     Args:
         folder: of the adapter.
         title: of the card.
         base_name: of the base model.
-        n_examples: it was trained on.
-        detail: rank, steps and learning rate.
+        text: how it was trained.
+        template: of the prompts that the adapter reads.
     """
     card = f"""---
 base_model: {json.dumps(base_name)}
 library_name: peft
+prompt_template: {json.dumps(template)}
 tags:
 - lora
 ---
 
 # {title}
 
-A LoRA adapter for `{base_name}`, trained on {count_noun(n_examples, "example")}: {detail}.
+A LoRA adapter for `{base_name}`, made of no other modules.
+
+{text}
 
 Load it with `PeftModel.from_pretrained(base, folder)`.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def copies_text(parents: Sequence[ParentModule]) -> str:
+    """Return the paragraph that credits the modules that others represent; empty if there is none."""
+    lines = [
+        f"- {cell(parent.name)} stands for {', '.join(map(cell, parent.copies))}"
+        for parent in parents
+        if parent.copies
+    ]
+    if not lines:
+        return ""
+    head = "Copies and near-copies took part once. Their authors are credited here:"
+    return "\n".join([head, "", *lines, "", ""])
 
 
 def cell(text: str) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.spec.examples import Example
-from composer.core.spec.templates import CHAT, INPUT, fill_template
+from composer.core.spec.templates import CHAT, INPUT, fill_template, split_prompt
 
 # Between two blocks; the first that no example holds. The last holds for texts that hold them all.
 SEPARATORS = ("\n\n", "\n\n###\n\n", "\n\n=====\n\n")
@@ -32,8 +32,16 @@ class PromptForm(Protocol):
     def prompt(self, shown: Sequence[Example], text: str) -> str:
         """Return the prompt of an input behind these examples; there may be none of them."""
 
-    def answer(self, output: str) -> str:
-        """Return what follows the prompt, without its end."""
+    def answer(self, output: str, text: str) -> str:
+        """Return what follows the prompt of the input `text`, without its end."""
+
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        """Return how a reader makes such a prompt behind these examples.
+
+        Returns:
+            as: turns or text; template: of the question; before: the text before it, empty for turns;
+            end: the text that ends an answer, None for EOS or the end of a turn.
+        """
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,15 @@ class Turns:
         turns = [
             turn
             for example in shown
-            for turn in (("user", self._asked(example.input)), ("assistant", self.answer(example.output)))
+            for turn in (("user", self._asked(example.input)), ("assistant", example.output.strip()))
         ]
         return self.base.chat([*turns, ("user", self._asked(text))])
 
-    def answer(self, output: str) -> str:
-        return output.strip()
+    def answer(self, output: str, text: str) -> str:
+        return self.base.turn_space + output.strip()
+
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        return {"as": "turns", "template": plain_template(self.base), "before": "", "end": None}
 
     def _asked(self, text: str) -> str:
         return fill_template(plain_template(self.base), text).strip()
@@ -83,27 +94,28 @@ class Blocks:
     about = "as one text"
 
     def prompt(self, shown: Sequence[Example], text: str) -> str:
+        return self._before(shown) + self._asked(text)[0]
+
+    def _before(self, shown: Sequence[Example]) -> str:
         separator = self.end + self.after
-        before = "".join(
-            self._asked(example.input) + self.answer(example.output) + separator for example in shown
+        return "".join(
+            self._asked(example.input)[0] + self.answer(example.output, example.input) + separator
+            for example in shown
         )
-        return before + self._asked(text)
 
-    def answer(self, output: str) -> str:
-        return self._space + output.strip()
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        template = plain_template(self.base)
+        template = f"{template}\n" if template.endswith(INPUT) else template
+        return {"as": "text", "template": template, "before": self._before(shown), "end": self.end}
 
-    @property
-    def _space(self) -> str:
-        """Return a space if the template ends with a word, such as "Answer:", else nothing.
+    def answer(self, output: str, text: str) -> str:
+        return self._asked(text)[1] + output.strip()
 
-        The space belongs to the answer, because most tokenizers join it with the word behind it.
-        """
-        after = plain_template(self.base).rpartition(INPUT)[2]
-        return " " if after.strip() and after == after.rstrip() else ""
-
-    def _asked(self, text: str) -> str:
-        prompt = fill_template(plain_template(self.base), text)
-        return prompt if self._space or prompt != prompt.rstrip() else f"{prompt}\n"
+    def _asked(self, text: str) -> tuple[str, str]:
+        """Return the prompt of an input and the space behind it; a line break where the template has none."""
+        prompt, space = split_prompt(plain_template(self.base), text)
+        is_parted = space or prompt != prompt.rstrip() or not plain_template(self.base).endswith(INPUT)
+        return (prompt if is_parted else f"{prompt}\n"), space
 
 
 @dataclass(frozen=True)
@@ -116,10 +128,15 @@ class EncodedBlocks:
     after = ""
 
     def prompt(self, shown: Sequence[Example], text: str) -> str:
-        before = "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
-        return before + self.base.prompt(text)
+        return self._before(shown) + self.base.prompt(text)
 
-    def answer(self, output: str) -> str:
+    def _before(self, shown: Sequence[Example]) -> str:
+        return "".join(f"{self.base.prompt(example.input)}\n{example.output}\n\n" for example in shown)
+
+    def recipe(self, shown: Sequence[Example]) -> dict[str, Any]:
+        return {"as": "text", "template": self.base.template, "before": self._before(shown), "end": None}
+
+    def answer(self, output: str, text: str) -> str:
         return output
 
 
@@ -144,5 +161,5 @@ def encode_shown(
     base: FrozenBaseModel, form: PromptForm, shown: Sequence[Example], asked: Example
 ) -> TokenBatch:
     """Encode one example behind others: its output and the end of the form are scored."""
-    answered = replace(asked, output=form.answer(asked.output))
+    answered = replace(asked, output=form.answer(asked.output, asked.input))
     return base.encode_prompts([form.prompt(shown, asked.input)], [answered], form.end, form.after)

@@ -70,6 +70,11 @@ def prediction_rows(
     ]
 
 
+def module_name(source: ModuleSource) -> dict[str, str]:
+    """Return what names a module: its name, its revision and the SHA-256 of its weights."""
+    return {"name": source.name, "revision": source.revision, "sha256": weights_sha256(source)}
+
+
 def peak_memory_mb() -> int:
     """Return the most memory that this process has held so far, in MiB (2**20 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

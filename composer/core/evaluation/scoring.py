@@ -4,8 +4,9 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,8 @@ from composer.core.spec import choices
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
 from composer.core.spec.examples import Example, read_examples
 from composer.core.spec.metrics import accuracy, is_reference_match, longest_useful_answer
-from composer.core.spec.templates import require_template
+from composer.core.spec.templates import ChosenTemplate, require_asked_template
+from modules_registry.trained_templates import template_of_folder
 
 
 def evaluate_adapter(
@@ -27,7 +29,7 @@ def evaluate_adapter(
     examples_file: Path,
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
-    warn: Callable[[str], None] = lambda text: None,
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> dict[str, float | int]:
     """Measure a base model on examples, with or without an adapter.
 
@@ -35,9 +37,9 @@ def evaluate_adapter(
         base: the base model.
         adapter: the adapter; None for the base model alone.
         examples_file: lines of {"input": …, "output": …}.
-        template: of the prompts.
+        template: of the prompts; auto takes the adapter's own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
-        warn: called if the template may spoil the figures.
+        on_event: called with what the model reads (prompt), and with what may spoil the figures (warning).
 
     Returns:
         n; exact_match_percent and reference_match_percent (as the released LoraHub counts), both of greedy
@@ -47,15 +49,20 @@ def evaluate_adapter(
         ComposeError: the template, the examples, the base model or the adapter cannot be used, or the loss
             is not a number.
     """
-    require_template(template)
+    template = require_asked_template(template)
     if not 1 <= max_new_tokens <= choices.MAX_NEW_TOKENS_LIMIT:
         limit = choices.MAX_NEW_TOKENS_LIMIT
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
     examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
-    model = FrozenBaseModel.load(base.folder, template, name=base.name)
-    if text := model.template_warning():
-        warn(text)
+    model = FrozenBaseModel.load(base.folder, name=base.name)
+    own = template_of_folder(adapter.folder) if adapter is not None else ""
+    stated = {adapter.name: own or None} if adapter is not None else {}
+    chosen = model.choose_template(template, stated)
+    model.template = chosen.template
     require_prompts_fit(model, examples)
+    on_event(prompt_event(chosen, model.shown(model.encode(examples[:1]))))
+    if text := model.template_warning():
+        on_event({"event": "warning", "text": text})
     adapters: Adapters = {}
     if adapter is not None:
         stack = stack_modules([read_module(adapter.folder, adapter.name)])
@@ -75,6 +82,11 @@ def evaluate_adapter(
         "reference_match_percent": 100 * sum(reference) / len(examples),
         "loss_nats_per_token": nats / tokens,
     }
+
+
+def prompt_event(chosen: ChosenTemplate, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event that tells what the model reads: the template, and the first example in it."""
+    return {"event": "prompt", "template": chosen.template, "reason": chosen.reason, **shown}
 
 
 @torch.no_grad()

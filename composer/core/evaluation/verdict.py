@@ -19,14 +19,17 @@ from composer.core.spec.verdict_rule import (
     WORTH_LEFT_OUT,
 )
 
+WITH_EXAMPLES = "composed_in_context"
+TUNED = "tuned"
+
 
 @dataclass(frozen=True)
 class Verdict:
     """The advice of a report.
 
     Attributes:
-        decision: `use` the composition, `tune` it further, take a `single` module, `train` a LoRA, or
-            `none` of these.
+        decision: `use` the composition, `prompt` it with the examples in its prompt, `tune` it further, take
+            a `single` module, `train` a LoRA, or `none` of these.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
         advised: the key of the row that the reader should use; None if no row is better than the base alone,
@@ -75,7 +78,8 @@ def verdict_on_held_out(
     """Compare the exact match on the held-out examples.
 
     "use" needs the composition to be right more often than every other baseline, by a sign test. The
-    uniform average is a composition itself: it must only not be right more often.
+    uniform average and the composition with the examples in its prompt are compositions themselves: they
+    must only not be right more often. "prompt" needs the same of the latter.
 
     Args:
         answers: of "composed", "zero_shot" and the other measured baselines, one per held-out example.
@@ -95,11 +99,14 @@ def verdict_on_held_out(
     def is_ahead(ours: str, theirs: str) -> bool:
         return is_surely_better(answers[ours], answers[theirs], examples)
 
-    if is_to_tune(baselines, is_ahead):
-        return Verdict("tune", f"Tune the composition on the examples. {figures}", "tuned")
     if is_to_use(baselines, is_ahead):
         return Verdict("use", f"Use the composition. {figures}", "composed")
-    best = max(without_tuned(baselines), key=lambda key: percent[key])
+    if is_to_prompt(baselines, is_ahead):
+        words = "Use the composition with the examples in its prompt."
+        return Verdict("prompt", f"{words} {figures}", WITH_EXAMPLES)
+    if is_to_tune(baselines, is_ahead):
+        return Verdict("tune", f"Tune the composition on the examples. {figures}", TUNED)
+    best = max(without_variants(baselines), key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
     reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
@@ -110,39 +117,38 @@ def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) ->
     """Return whether the composition is ahead of every baseline that one could take instead.
 
     The uniform average is a composition too, only without searched weights, and does about as well if a
-    few modules were picked by hand. So it must only not be ahead of the composition.
+    few modules were picked by hand. So it must only not be ahead of the composition. The same holds for
+    the composition with the examples in its prompt, and for the tuned one.
 
     Args:
         baselines: keys of the measured baselines.
         is_ahead: whether the first key is ahead of the second.
     """
-    if "uniform" in baselines and is_ahead("uniform", "composed"):
-        return False
-    return is_ahead_of_others("composed", baselines, is_ahead)
+    return is_best_of_all("composed", baselines, is_ahead)
+
+
+def is_to_prompt(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether the composition with the examples in its prompt is ahead as `is_to_use` asks of one."""
+    return WITH_EXAMPLES in baselines and is_best_of_all(WITH_EXAMPLES, baselines, is_ahead)
 
 
 def is_to_tune(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
-    """Return whether the tuned composition is ahead of the composition and of what `is_to_use` asks.
-
-    Tuning costs more, and moves the adapter away from its modules, so it must be surely better.
-
-    Args: as of `is_to_use`.
-    """
-    if "tuned" not in baselines or not is_ahead("tuned", "composed"):
-        return False
-    if "uniform" in baselines and is_ahead("uniform", "tuned"):
-        return False
-    return is_ahead_of_others("tuned", baselines, is_ahead)
+    """Return whether the tuned composition is ahead as `is_to_use` asks of one."""
+    return TUNED in baselines and is_best_of_all(TUNED, baselines, is_ahead)
 
 
-def is_ahead_of_others(ours: str, baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
-    """Return whether `ours` is ahead of every baseline that is no composition."""
-    return all(is_ahead(ours, baseline) for baseline in baselines if baseline not in COMPOSITIONS)
+def is_best_of_all(ours: str, baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether a composition is ahead of all that is none, and no other composition is ahead of it."""
+    others = [key for key in (*baselines, "composed") if key != ours]
+    compositions = (*COMPOSITIONS, "composed")
+    return all(
+        not is_ahead(other, ours) if other in compositions else is_ahead(ours, other) for other in others
+    )
 
 
-def without_tuned(baselines: Sequence[str]) -> list[str]:
-    """Return the baselines that may be advised where neither the composition nor the tuned one is."""
-    return [baseline for baseline in baselines if baseline != "tuned"]
+def without_variants(baselines: Sequence[str]) -> list[str]:
+    """Return the baselines that may be advised where no form of the composition is."""
+    return [baseline for baseline in baselines if baseline not in (WITH_EXAMPLES, TUNED)]
 
 
 def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:
@@ -290,11 +296,11 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
     def is_ahead(ours: str, theirs: str) -> bool:
         return is_ahead_left_out(left_out[ours], left_out[theirs])
 
-    if is_to_tune(baselines, is_ahead):
-        return Verdict("tune", f"Tuning the composition looks useful. {figures}", "tuned")
     if is_to_use(baselines, is_ahead):
         return Verdict("use", f"The composition looks useful. {figures}", "composed")
-    best = max(without_tuned(baselines), key=lambda key: chance[key])
+    if is_to_tune(baselines, is_ahead):
+        return Verdict("tune", f"Tuning the composition looks useful. {figures}", TUNED)
+    best = max(without_variants(baselines), key=lambda key: chance[key])
     if best == "zero_shot" or not is_ahead(best, "zero_shot"):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
     reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"

@@ -19,7 +19,7 @@ from composer.core.modules.module_stack import ModuleStack
 
 
 class TruncatedSum(ExactSum):
-    """The exact sum, then in each layer the nearest delta of the rank of the stack; N weights.
+    """The exact sum, then in each layer the nearest delta of the largest of the modules' ranks; N weights.
 
     Source: peft, add_weighted_adapter(combination_type="svd"), without its clamping. peft also keeps the
     first module's use_rslora for the result, whose scaling is then wrong by √r; this class does not.
@@ -28,12 +28,12 @@ class TruncatedSum(ExactSum):
     name = "svd"
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        """Return the adapter of weights (N,), cut to the rank of the stack."""
-        return truncate_rank(super().lora(weights), self.stack.rank)
+        """Return the adapter of weights (N,), cut to the largest of the modules' ranks."""
+        return truncate_rank(super().lora(weights), self.stack.largest_rank)
 
 
 class TruncatedTies(OneWeightPerModule):
-    """TIES on whole deltas, layer by layer, then a cut to the rank of the stack; N weights.
+    """TIES on whole deltas, layer by layer, then a cut to the largest of the modules' ranks; N weights.
 
     In each layer every module keeps the largest fifth of the entries of its sᵢBᵢAᵢ. The sum over the
     modules, before weighting, elects a sign for each entry. The weighted entries with that sign are
@@ -53,7 +53,7 @@ class TruncatedTies(OneWeightPerModule):
             agreement(keep_largest(deltas, density=TIES_DENSITY)) for _, deltas in whole_deltas(stack)
         ]
 
-    def merged(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def merged_layers(self, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield (path, ΔW (P, d_out, d_in)) of each layer before the cut, for weights (P, N)."""
         w = weights.to(self.stack.scalings.device)
         for (path, deltas), counted in zip(whole_deltas(self.stack), self.counted, strict=True):
@@ -62,13 +62,13 @@ class TruncatedTies(OneWeightPerModule):
 
     def adapters(self, weights: Tensor) -> Adapters:
         """Return the P candidates of weights (P, N) before the cut, differentiable in the weights."""
-        return {path: WholeDelta(delta) for path, delta in self.merged(weights)}
+        return {path: WholeDelta(delta) for path, delta in self.merged_layers(weights)}
 
     def lora(self, weights: Sequence[float]) -> PlainLora:
-        """Return the adapter of weights (N,), cut to the rank of the stack."""
-        merged = self.merged(torch.tensor([list(weights)], dtype=torch.float32))
+        """Return the adapter of weights (N,), cut to the largest of the modules' ranks."""
+        merged = self.merged_layers(torch.tensor([list(weights)], dtype=torch.float32))
         parts = ((path, *torch.linalg.svd(delta[0].double(), full_matrices=False)) for path, delta in merged)
-        return truncate_factors(parts, self.stack.rank)
+        return truncate_factors(parts, self.stack.largest_rank)
 
 
 def whole_deltas(stack: ModuleStack) -> Iterator[tuple[str, Tensor]]:

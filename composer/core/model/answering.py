@@ -48,8 +48,11 @@ class AnsweringBase:
         self.sha256 = tensors_sha256(base.model)
 
     def read(self, text: str, template: str) -> tuple[str, int]:
-        """Return the prompt of an input in this template, and its length in tokens."""
-        prompt = self.base.prompt(text, template)
+        """Return the prompt of an input in this template, and its length in tokens.
+
+        A template that is left open (auto) is the default of the base model.
+        """
+        prompt = self.base.prompt(text, self.base.choose_template(template, {}).template)
         return prompt, self.base.prompt_length(prompt)
 
     def adapters(self, folder: Path, name: str) -> Adapters:

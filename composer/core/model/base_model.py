@@ -14,8 +14,8 @@ Letters of shapes: P candidates, n examples.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,15 @@ from composer.core.spec.errors import (
     MismatchedModulesError,
 )
 from composer.core.spec.examples import Example
-from composer.core.spec.templates import CHAT, INPUT, fill_template, warning_of_gluing
+from composer.core.spec.templates import (
+    CHAT,
+    INPUT,
+    ChosenTemplate,
+    choose_template,
+    fill_template,
+    split_prompt,
+    warning_of_gluing,
+)
 
 MAX_TOKENS = 2048  # of one text; LoraHub's code truncates there, and this one refuses the text
 # A base with fewer parameters is small. A whole run of a base of 1 M parameters took 4.0 s on one thread and
@@ -315,14 +323,27 @@ class FrozenBaseModel:
 
     # --- tokens ---------------------------------------------------------------
 
+    def choose_template(self, asked: str, stated: Mapping[str, str | None]) -> ChosenTemplate:
+        """Return the template of a composition on this base model; see `templates.choose_template`."""
+        return choose_template(
+            asked, stated, is_encoder_decoder=self.is_encoder_decoder, has_chat=self.has_chat
+        )
+
     def prompt(self, text: str, template: str | None = None) -> str:
         """Return the prompt of an input, in the model's own template or in another.
 
         Raises:
             BaseModelError: the template is chat, and the base model's chat template is missing or fails.
         """
-        template = template or self.template
-        return self._chat_prompt(text) if template == CHAT else fill_template(template, text)
+        return self._prompt_and_space(text, template or self.template)[0]
+
+    def _prompt_and_space(self, text: str, template: str) -> tuple[str, str]:
+        """Return the prompt of an input, and the white space that its answer begins with."""
+        if template == CHAT:
+            return self._chat_prompt(text), self.turn_space
+        if self.is_encoder_decoder:  # its answer is a text of its own
+            return fill_template(template, text), ""
+        return split_prompt(template, text)
 
     def _chat_prompt(self, text: str) -> str:
         if not self.tokenizer.chat_template:
@@ -349,6 +370,16 @@ class FrozenBaseModel:
                 f"The base model's chat template does not work: {first_line(error)}"
             ) from error
         return str(text)
+
+    @cached_property
+    def turn_space(self) -> str:
+        """Return the white space in front of an assistant's answer in the chat template; mostly none."""
+        if not self.has_chat:
+            return ""
+        question, answer = ("user", "a question"), "an answer"
+        begin, whole = self.chat([question]), self.chat([question, ("assistant", answer)], asks=False)
+        between = whole.removeprefix(begin).partition(answer)[0] if whole.startswith(begin) else ""
+        return between if between.isspace() else ""
 
     @cached_property
     def turn_end(self) -> str | None:
@@ -378,6 +409,8 @@ class FrozenBaseModel:
         """Encode n examples as one padded batch; only the output and its end are scored.
 
         An output ends with EOS; in the chat template of the base model it ends as an assistant's turn does.
+        A decoder-only base reads the output without outer white space, behind the space that the template
+        puts between prompt and answer (`templates.split_prompt`).
 
         Args:
             examples: at least one.
@@ -387,18 +420,27 @@ class FrozenBaseModel:
             ExampleTooLongError: an example has more tokens than the context; names the example.
             BaseModelError: as `prompt`.
         """
-        prompts = [self.prompt(example.input, template) for example in examples]
-        end = self.turn_end if (template or self.template) == CHAT else None
-        return self.encode_prompts(prompts, examples, end)
+        template = template or self.template
+        prompts, answered = [], []
+        for example in examples:
+            prompt, space = self._prompt_and_space(example.input, template)
+            prompts.append(prompt)
+            output = example.output if self.is_encoder_decoder else space + example.output.strip()
+            answered.append(replace(example, output=output))
+        end = self.turn_end if template == CHAT else None
+        return replace(self.encode_prompts(prompts, answered, end), examples=tuple(examples))
 
     def encode_prompts(
         self, prompts: Sequence[str], examples: Sequence[Example], end: str | None = None, after: str = ""
     ) -> TokenBatch:
         """Encode n examples whose prompts are whole already, as `encode` does.
 
+        A decoder-only base reads prompt and output as one text, split into tokens as the whole. If no token
+        ends where the prompt does, both are split alone, so that an answer begins where generating begins.
+
         Args:
             prompts: n prompts.
-            examples: n examples; their outputs are scored.
+            examples: n examples; their outputs are scored as they are.
             end: the text that ends an output, scored with it; EOS if None.
             after: the text that would follow. It is not scored, but decides how the end is split into tokens.
 
@@ -408,7 +450,10 @@ class FrozenBaseModel:
         encode = self._encode_pairs if self.is_encoder_decoder else self._encode_joined
         inputs, labels = encode(
             [self._prompt_ids(prompt) for prompt in prompts],
-            [self._answer_ids(example.output, end, after) for example in examples],
+            [
+                self._answer_ids(prompt, example.output, end, after)
+                for prompt, example in zip(prompts, examples, strict=True)
+            ],
         )
         on_device = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         return TokenBatch(on_device, labels.to(self.device), tuple(examples))
@@ -435,28 +480,31 @@ class FrozenBaseModel:
             "attention_mask": pad_rows([[1] * len(ids) for ids in joined], 0),
         }, pad_rows(labels, IGNORED)
 
-    def _answer_ids(self, output: str, end: str | None, after: str) -> list[int]:
-        """Return the token ids of an output with `end`, or exactly one EOS, at its end."""
-        if end is not None:
-            return self._ids_up_to(output + end, f"{after}a")
-        if self.is_encoder_decoder:
+    def _answer_ids(self, prompt: str, output: str, end: str | None, after: str) -> list[int]:
+        """Return the token ids of an output behind a prompt, with `end`, or exactly one EOS, at its end."""
+        if self.is_encoder_decoder and end is None:
             ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
-        else:
-            ids = self.tokenizer(output, add_special_tokens=False)["input_ids"]
-        return [*self._without_end(ids), self.tokenizer.eos_token_id]
-
-    def _ids_up_to(self, text: str, after: str) -> list[int]:
-        """Return the token ids of the text as it is split in front of `after`.
-
-        Two line breaks are one token at the end of a text, and two in front of a word.
-        """
-        ids: list[int] = self.tokenizer(text + after, add_special_tokens=False)["input_ids"]
+            return [*self._without_end(ids), self.tokenizer.eos_token_id]
+        if end is None:
+            return [*self._without_end(self._continued_ids(prompt, output)), self.tokenizer.eos_token_id]
+        text = output + end
+        # Two line breaks are one token at the end of a text, and two in front of a word.
+        ids = self._continued_ids(prompt, f"{text}{after}a")
         for length in range(1, len(ids)):
             decoded = self.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
-            if decoded.startswith(text):
+            if decoded.lstrip(" ").startswith(text.lstrip(" ")):  # some tokenizers drop the first space
                 return ids[:length]
         # the tokenizer does not keep white space, so it cannot be told where the text ends
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _continued_ids(self, prompt: str, text: str) -> list[int]:
+        """Return the token ids of the text behind the prompt; an encoder-decoder's are those of it alone."""
+        if not self.is_encoder_decoder:
+            before, whole = self._prompt_ids(prompt), self._prompt_ids(prompt + text)
+            if whole[: len(before)] == before:
+                return whole[len(before) :]
+        alone: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return alone
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         """Return the token ids of a prompt, at least one.
@@ -491,6 +539,26 @@ class FrozenBaseModel:
         T5 has no limit of its own, so MAX_TOKENS holds for it.
         """
         return min(MAX_TOKENS, int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS))
+
+    def shown(self, batch: TokenBatch) -> dict[str, Any]:
+        """Return what the model reads of the first example, with special tokens visible.
+
+        Returns:
+            prompt and answer as texts, and prompt_tokens and answer_tokens, the lengths of both.
+        """
+        answer = [token for token in batch.labels[0].tolist() if token != IGNORED]
+        prompt = batch.inputs["input_ids"][0][batch.inputs["attention_mask"][0].bool()].tolist()
+        if not self.is_encoder_decoder:  # both are one text, and only its end is scored
+            prompt = prompt[: -len(answer)]
+        read = partial(self.tokenizer.decode, clean_up_tokenization_spaces=False)
+        before, whole = read(prompt), read(prompt + answer)
+        is_joined = not self.is_encoder_decoder and whole.startswith(before)
+        return {
+            "prompt": before,
+            "answer": whole.removeprefix(before) if is_joined else read(answer),
+            "prompt_tokens": len(prompt),
+            "answer_tokens": len(answer),
+        }
 
     def template_warning(self) -> str:
         """Return a warning if the template glues prompt and answer together, else the empty text."""
@@ -548,6 +616,33 @@ class FrozenBaseModel:
         with self.with_adapters(adapters, n_candidates):
             logits: Tensor = self.model(**inputs, use_cache=False).logits
         return logits if positions is None or self._keeps_positions else logits[:, positions]
+
+    def label_logits(
+        self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits (P, T, vocabulary), fp32, that predict the T label tokens of all examples.
+
+        Args:
+            batch: n examples.
+            adapters: P candidates; {} for the base model alone.
+            n_candidates: P.
+
+        Returns:
+            The logits and (T,) the index in the batch of each label token's example, on the CPU.
+        """
+        if self._t5 is not None:
+            rows = batch.rows
+            with self.with_adapters(adapters, n_candidates):
+                logits = self._t5.logits(rows, self._t5.encoder_output(rows, n_candidates))
+            return logits.float(), rows.order[rows.example].cpu()
+        labels, positions = batch.labels, None
+        if not self.is_encoder_decoder:  # position t predicts token t + 1
+            positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
+            labels = labels[:, positions + 1]
+        scored = labels != IGNORED
+        logits = self.logits(batch, adapters, n_candidates, positions)
+        by_candidate = logits.view(n_candidates, len(batch), *logits.shape[1:])
+        return by_candidate[:, scored].float(), scored.nonzero()[:, 0].cpu()
 
     # --- answers --------------------------------------------------------------
 

@@ -103,9 +103,9 @@ def round_linear(module: Linear, dtype: torch.dtype) -> None:
         # a new parameter, as embeddings may share the old one and must stay fp32
         setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
         release_pages(parameter)
-    module.forward = partial(_rounded, module.forward, dtype)  # type: ignore[method-assign,assignment]
+    module.forward = partial(_run_in, module.forward, dtype)  # type: ignore[method-assign,assignment]
 
 
-def _rounded(forward: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
+def _run_in(forward: Any, dtype: torch.dtype, x: Tensor) -> Tensor:
     result: Tensor = forward(x.to(dtype))
     return result.float()

@@ -151,7 +151,7 @@ class T5Rows:
         x = self.embeddings(rows.source_ids, n_candidates)
         for block in encoder.block:
             attention, feed_forward = block.layer
-            x = self.self_attended(attention, x, rows.runs, spans, biases)
+            x = self.add_self_attention(attention, x, rows.runs, spans, biases)
             x = self.feed_forward(feed_forward, x)
         return self.normalize(encoder.final_layer_norm, x)
 
@@ -164,8 +164,8 @@ class T5Rows:
         x = self.embeddings(rows.target_ids, len(source))
         for block in decoder.block:
             attention, cross_attention, feed_forward = block.layer
-            x = self.self_attended(attention, x, rows.runs, spans, biases)
-            x = self.cross_attended(cross_attention, x, source, rows)
+            x = self.add_self_attention(attention, x, rows.runs, spans, biases)
+            x = self.add_cross_attention(cross_attention, x, source, rows)
             x = self.feed_forward(feed_forward, x)
         x = rms_norm(decoder.final_layer_norm, x)
         if config.scale_decoder_outputs:
@@ -184,7 +184,7 @@ class T5Rows:
         """Return the norm of x (P, T, d_model) in `dtype`."""
         return rms_norm(norm, x).to(self.dtype)
 
-    def self_attended(
+    def add_self_attention(
         self,
         layer: Any,
         x: Tensor,
@@ -209,7 +209,7 @@ class T5Rows:
         ]
         return x + self.product(attention.o, self.in_rows(seen, len(x)))
 
-    def cross_attended(self, layer: Any, x: Tensor, source: Tensor, rows: Rows) -> Tensor:
+    def add_cross_attention(self, layer: Any, x: Tensor, source: Tensor, rows: Rows) -> Tensor:
         """Return x (P, T_target, d_model) plus the attention to the source (P, T_source, d_model)."""
         attention, normed = layer.EncDecAttention, self.normalize(layer.layer_norm, x)
         q = self.product(attention.q, normed)
@@ -282,7 +282,7 @@ class T5Rows:
     def feed_forward(self, layer: Any, x: Tensor) -> Tensor:
         """Return x (P, T, d_model) plus the feed-forward layer."""
         dense, normed = layer.DenseReluDense, self.normalize(layer.layer_norm, x)
-        inner = self.gated_activation if hasattr(dense, "wi_0") else self.activated
+        inner = self.gated_activation if hasattr(dense, "wi_0") else self.activation
         if any(self.products.adapts(part) for part in dense.children() if isinstance(part, nn.Linear)):
             return x + self.product(dense.wo, inner(dense, normed))
         # a few candidates at a time, so that the inner layer stays in the processor's cache
@@ -294,7 +294,7 @@ class T5Rows:
         inner = self.act(self.product(dense.wi_0, x)) * self.product(dense.wi_1, x)
         return inner.to(self.dtype)
 
-    def activated(self, dense: Any, x: Tensor) -> Tensor:
+    def activation(self, dense: Any, x: Tensor) -> Tensor:
         """Return the inner layer (P, T, d_ff) of a plain feed-forward, act(x W), in `dtype`."""
         return self.act(self.product(dense.wi, x)).to(self.dtype)
 

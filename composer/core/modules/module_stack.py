@@ -128,6 +128,11 @@ class ModuleStack:
         """
         return Counter(self.ranks).most_common(1)[0][0]
 
+    @property
+    def largest_rank(self) -> int:
+        """Return the largest rank of these modules; `rank` may be that of a module that is not among them."""
+        return max(self.ranks)
+
     def largest_alike(self) -> list[int]:
         """Return the indices of the largest group of modules that agree in rank, layers and scaling."""
         shapes = list(zip(self.ranks, self.targets, self.scalings.tolist(), strict=True))

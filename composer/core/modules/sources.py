@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from composer.core.spec.errors import SourceError
+from modules_registry.trained_templates import BY_PRODUCTS
 
 REPOSITORY = re.compile(
     r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95})?)(@(?P<revision>[^@\s]{1,200}))?"
@@ -78,7 +79,7 @@ def module_source(reference: str) -> Source:
         SourceError: there is no such folder or repository, one of its two files is missing, or the Hub
             cannot be reached.
     """
-    source = as_folder(reference) or download_source(reference, MODULE_FILES)
+    source = as_folder(reference) or download_source(reference, (*MODULE_FILES, *BY_PRODUCTS))
     for name in MODULE_FILES[:2]:
         if not (source.folder / name).is_file():
             raise SourceError(

@@ -167,12 +167,16 @@ def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BaggingSettin
 def planned_bagging_steps(budget: int, n_shots: int, n_modules: int) -> int:
     """Estimate how many steps the search will note in its journal.
 
-    Fits that run side by side note one step together. The steps of the greedy choice are left out. If the
-    budget is too small for bagged fits, all of it is counted as gradient steps, though half of it goes to
-    the greedy choice.
+    Fits that run side by side note one step together. The few steps of the greedy choice are left out. If
+    the budget is too small for bagged fits, half of it goes to the greedy choice and the rest to the refit.
     """
     steps = bag_steps(budget, n_shots, n_modules)
-    return steps if steps >= DEFAULTS.fewest_steps else steps_within(budget)
+    return steps if steps >= DEFAULTS.fewest_steps else refit_steps(budget)
+
+
+def refit_steps(budget: int) -> int:
+    """Return the gradient steps of the refit after a greedy choice, which gets half of a small budget."""
+    return steps_within(budget - budget // 2)
 
 
 def rate_for(steps: int) -> float:
@@ -252,7 +256,7 @@ def greedy_refit(
         scorer, method, note_best, single_losses=single_losses, base_loss=base_loss, budget=budget // 2
     )
     free = (start != 0).float() if start.any() else torch.ones_like(start)
-    steps = steps_within(budget - budget // 2)
+    steps = refit_steps(budget)
     fit_weights(
         lambda w: scorer.loss_with_gradient(method, w),
         ParallelFits(start.unsqueeze(0), free.unsqueeze(0), torch.tensor([LORAHUB_PENALTY])),

@@ -129,5 +129,5 @@ def planned_auto_steps(budget: int, n_shots: int, n_modules: int) -> int:
     """Estimate how many steps `search_auto` will note, as `planned_auto_steps` of bagging does."""
     left = budget - layers_cost(n_shots)
     if bagging.bag_steps(left, n_shots, n_modules) < bagging.DEFAULTS.fewest_steps:
-        return bagging.steps_within(budget)
+        return bagging.refit_steps(budget)
     return bagging.planned_bagging_steps(left, n_shots, n_modules) + LAYER_STEPS

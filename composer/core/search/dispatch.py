@@ -108,15 +108,24 @@ class WeightSearch:
 
         Source: Huang et al., LoraHub, arXiv:2307.13269, eq. 2.
         """
-        nats = self.scorer.nats(self.method, weights)
-        if self.method.name == "lorahub":
-            loss = lorahub_loss(nats, self.scorer.label_tokens, self.job.batch_size)
-        else:
-            loss = token_mean(nats, self.scorer.label_tokens)
-        loss = loss + self.penalty * mean_size(weights)
+        loss = self.losses(weights) + self._pull(weights)
         if self.job.objective == "loss":
             return loss
         return self._share_wrong(weights) + TIE_BREAK * torch.nan_to_num(loss / (1 + loss), nan=1.0)
+
+    def losses(self, weights: Tensor) -> Tensor:
+        """Return the few-shot losses (P,) of weights (P, n_weights), without a penalty.
+
+        They are in nats per label token; for lorahub they are `lorahub_loss`.
+        """
+        nats = self.scorer.nats(self.method, weights)
+        if self.method.name == "lorahub":
+            return lorahub_loss(nats, self.scorer.label_tokens, self.job.batch_size)
+        return token_mean(nats, self.scorer.label_tokens)
+
+    def _pull(self, weights: Tensor) -> Tensor:
+        """Return the penalties (P,) of weights (P, n_weights)."""
+        return self.penalty * mean_size(weights)
 
     @property
     def penalty(self) -> float:
@@ -151,15 +160,23 @@ class WeightSearch:
             return self._by_lbfgs(journal)
         if search == "greedy":
             return self._by_greedy(journal)
+        is_loss = job.objective == "loss"  # then the penalty is added to what the journal notes
+        score = self.losses if is_loss else self.values
         return search_nevergrad(
-            lambda tried: self.values(torch.tensor(tried, dtype=torch.float32)).tolist(),
+            lambda tried: score(torch.tensor(tried, dtype=torch.float32)).tolist(),
             self.method.n_weights,
             journal,
+            penalized=self._penalized if is_loss else lambda weights, loss: loss,
             optimizer=choices.OPTIMIZER_OF_SEARCH.get(search) or search.removeprefix(choices.NEVERGRAD),
             budget=job.budget,
             bound=self.method.bound,
             seed=job.seed,
         )
+
+    def _penalized(self, weights: Sequence[float], loss: float) -> float:
+        """Return the loss of one candidate with its penalty, rounded to fp32 as `values` does."""
+        tried = torch.tensor([weights], dtype=torch.float32)
+        return float(torch.tensor([loss], dtype=torch.float32) + self._pull(tried))
 
     def _by_adam(self, journal: Journal, variant: Variant, optimizer: str) -> SearchResult:
         """Run one Adam fit from the method's own start, on all examples."""
@@ -192,6 +209,7 @@ class WeightSearch:
             evaluations=adam_steps(self.job.budget),
             bound=self.method.bound,
             journal=journal,
+            penalty=lambda weights: self.penalty * float(rounded_size(weights.unsqueeze(0))),
         )
         return journal.finish(weights.tolist(), "L-BFGS")
 

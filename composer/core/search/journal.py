@@ -27,8 +27,9 @@ STATE_BYTES_MAX = 1_000_000  # of the tensors of one state; a larger fit cannot 
 class SearchStep:
     """One step of a search.
 
-    The loss is what the search notes: with the penalty for nevergrad and L-BFGS, without it for Adam, bagging
-    and greedy search; for the objective exact_match it is the share of wrong answers.
+    The loss means the same in every search: the few-shot loss, without the penalty on the weights that most
+    searches add to it. For lorahub with nevergrad it is `lorahub_loss`, and for the objective exact_match the
+    share of wrong answers with its tie-break.
 
     Attributes:
         number: from 1.

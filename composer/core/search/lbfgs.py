@@ -63,6 +63,7 @@ def fit_lbfgs(
     bound: float,
     journal: Journal,
     name: str = "fit",
+    penalty: Callable[[Tensor], float] = lambda weights: 0.0,
 ) -> Tensor:
     """Minimize a function of (n,) weights within ±bound.
 
@@ -76,6 +77,7 @@ def fit_lbfgs(
         bound: the largest size of a weight.
         journal: gets the steps, and a state every STATE_EVERY iterations.
         name: of the fit; unique within one search.
+        penalty: the part of the value at weights (n,) that is no loss; the journal notes the rest.
 
     Returns:
         (n,) float32, the point with the lowest value.
@@ -88,12 +90,12 @@ def fit_lbfgs(
     state = journal.resume(name, {"weights": start})
     if state is None:
         iteration, lbfgs_state = 0, begin(evaluate, start)
-        journal.note(lbfgs_state.weights.tolist(), lbfgs_state.value)
+        journal.note(lbfgs_state.weights.tolist(), lbfgs_state.value - penalty(lbfgs_state.weights))
     else:
         iteration, lbfgs_state = state.step, LbfgsState.of(state.tensors)
     while lbfgs_state.evaluations < evaluations and line_search(evaluate, lbfgs_state, evaluations, bound):
         iteration += 1
-        journal.note(lbfgs_state.weights.tolist(), lbfgs_state.value)
+        journal.note(lbfgs_state.weights.tolist(), lbfgs_state.value - penalty(lbfgs_state.weights))
         if iteration % STATE_EVERY == 0:
             journal.keep(name, iteration, lbfgs_state.tensors())
     return lbfgs_state.weights.float()

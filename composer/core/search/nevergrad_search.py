@@ -8,7 +8,7 @@ from typing import Any
 import nevergrad as ng
 import numpy as np
 
-from composer.core.search.journal import Journal, SearchResult, finite_or_penalty
+from composer.core.search.journal import NON_FINITE_PENALTY, Journal, SearchResult, finite_or_penalty
 from composer.core.spec.errors import InvalidJobError, SearchBrokeError, StopSearch
 
 
@@ -21,6 +21,7 @@ def search_nevergrad(
     budget: int = 40,
     bound: float = 1.5,
     seed: int = 42,
+    penalized: Callable[[Sequence[float], float], float] = lambda weights, loss: loss,
 ) -> SearchResult:
     """Minimize `score` by an optimizer of nevergrad that starts at w = 0 and stays within ±bound.
 
@@ -43,6 +44,8 @@ def search_nevergrad(
         budget: scored candidates; 40 in LoraHub's own example.
         bound: the largest size of a weight.
         seed: of the optimizer.
+        penalized: what the optimizer minimizes, from a candidate's weights (n_weights,) and its loss; the
+            journal notes the loss itself.
 
     Returns:
         Weights (n_weights,), the steps and the algorithm.
@@ -64,7 +67,7 @@ def search_nevergrad(
             while (left := budget - len(journal.steps)) > 0:
                 with name_optimizer_errors(optimizer):
                     count = min(left, population(searcher))
-                ask_score_tell(searcher, score, journal, count)
+                ask_score_tell(searcher, score, penalized, journal, count)
             with name_optimizer_errors(optimizer):
                 recommended = searcher.provide_recommendation().value
         except StopSearch:
@@ -80,6 +83,7 @@ def search_nevergrad(
 def ask_score_tell(
     searcher: Any,
     score: Callable[[Sequence[tuple[float, ...]]], Sequence[float]],
+    penalized: Callable[[Sequence[float], float], float],
     journal: Journal,
     count: int,
 ) -> None:
@@ -88,6 +92,7 @@ def ask_score_tell(
     Args:
         searcher: the optimizer.
         score: the losses of P candidates, each (n_weights,).
+        penalized: what the optimizer is told, from the weights and the loss.
         journal: gets one step per candidate.
         count: how many candidates to ask for.
 
@@ -105,7 +110,17 @@ def ask_score_tell(
     for candidate, weights, loss in zip(candidates, tried, losses, strict=True):
         journal.note(weights, loss)
         with name_optimizer_errors(searcher.name):
-            searcher.tell(candidate, finite_or_penalty(loss))
+            searcher.tell(candidate, told_value(weights, loss, penalized))
+
+
+def told_value(
+    weights: Sequence[float], loss: float, penalized: Callable[[Sequence[float], float], float]
+) -> float:
+    """Return what the optimizer is told; a loss of NaN or infinity counts as NON_FINITE_PENALTY."""
+    finite_loss = finite_or_penalty(loss)
+    if finite_loss >= NON_FINITE_PENALTY:  # as the journal's record has it
+        return NON_FINITE_PENALTY
+    return finite_or_penalty(penalized(weights, finite_loss))
 
 
 def require_optimizer(name: str) -> None:

@@ -17,7 +17,7 @@ RANK_SOFTENER = 60  # as in the paper; with it rank 1 counts little more than ra
 
 def select_modules(
     selectors: Sequence[Selector],
-    n_modules: int,
+    candidates: Sequence[int],
     *,
     seed: int,
     alone: Callable[[Sequence[int], int | None], Sequence[float]],
@@ -29,7 +29,7 @@ def select_modules(
 
     Args:
         selectors: in the order of application.
-        n_modules: how many modules there are to choose from.
+        candidates: the indices to choose from, in ascending order.
         seed: of the selector random.
         alone: the few-shot loss of each of these modules alone, in nats per label token, if so many of them
             are wanted (None: all); lower is better.
@@ -38,7 +38,7 @@ def select_modules(
     Returns:
         The chosen indices in ascending order.
     """
-    kept = list(range(n_modules))
+    kept = list(candidates)
     for selector in selectors:
         if selector.name == "random":
             drawn = random.Random(seed).sample(kept, min(selector.count or 0, len(kept)))

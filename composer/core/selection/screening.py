@@ -56,7 +56,7 @@ class Screening:
             tell: called with an event for each scored module, and with the losses as soon as they are known.
         """
         self._scorer, self._stack, self._shots = scorer, stack, examples
-        self._contexts, self._modules, self._tell = contexts, modules, tell
+        self.contexts, self._modules, self._tell = contexts, modules, tell
         self._examples = [example_sha256(example) for example in examples]
         self._asked: set[int] = set()
         self._counted: set[int] = set()  # modules scored here, on one example or all; each is one candidate
@@ -172,7 +172,7 @@ class Screening:
             self._tell(
                 {
                     "event": "screened",
-                    "context": self._contexts[i],
+                    "context": self.contexts[i],
                     "module": self._modules[i],
                     "nats": {self._examples[number]: value for number, value in nats.items()},
                 }

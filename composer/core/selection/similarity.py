@@ -93,19 +93,23 @@ def hidden_states(base: FrozenBaseModel, windows: Sequence[Sequence[int]]) -> tu
     return states.float().cpu(), mask.float()
 
 
-def delta_similarity(stack: ModuleStack, index: int) -> list[float]:
-    """Return N cosines: of every module's ΔW, over all layers together, and that of the module at `index`.
+def delta_similarity(stack: ModuleStack, index: int, others: Sequence[int] | None = None) -> list[float]:
+    """Return the cosine of the delta of one module and those of others, over all layers together.
 
-    <ΔWᵢ, ΔWⱼ> = sᵢsⱼ · sum((BᵢᵀBⱼ) ∘ (AᵢAⱼᵀ)) is exact and never makes a ΔW.
+    <ΔWᵢ, ΔWⱼ> = sᵢsⱼ · sum((BᵢᵀBⱼ) ∘ (AᵢAⱼᵀ)) is exact and never makes a ΔW. It is 0 if a delta is zero.
+
+    Args:
+        stack: N modules.
+        index: of the one module.
+        others: indices of the others; None for all N modules in their order, the one itself too.
     """
-    inner, own = torch.zeros(len(stack)), torch.zeros(len(stack))
-    for _, A, B in stack.factors():
-        inner += (
-            (torch.einsum("nor,os->nrs", B, B[index]) * torch.einsum("nri,si->nrs", A, A[index]))
-            .sum((1, 2))
-            .cpu()
-        )
-        own += ((B.mT @ B) * (A @ A.mT)).sum((1, 2)).cpu()
-    sizes = (stack.scalings.cpu() * own.clamp(min=0).sqrt()).clamp(min=1e-30)
-    scalings = stack.scalings.cpu()
-    return (scalings * scalings[index] * inner / (sizes * sizes[index])).tolist()
+    chosen = slice(None) if others is None else list(others)
+    count = len(stack) if others is None else len(others)
+    inner, sizes, size = torch.zeros(count), torch.zeros(count), torch.zeros(())
+    for _, all_A, all_B in stack.factors():
+        A, B, own_A, own_B = all_A[chosen], all_B[chosen], all_A[index], all_B[index]
+        inner += ((B.mT @ own_B) * (A @ own_A.T)).sum((1, 2)).cpu()
+        sizes += ((B.mT @ B) * (A @ A.mT)).sum((1, 2)).cpu()
+        size += ((own_B.T @ own_B) * (own_A @ own_A.T)).sum().cpu()
+    norms = (sizes.clamp(min=0) * size.clamp(min=0)).sqrt().clamp(min=1e-30)
+    return (inner / norms).clamp(-1, 1).tolist()  # the scalings are positive, so they cancel

@@ -5,8 +5,11 @@ them from here. The module imports the standard library only, so reading it does
 lists only options that work.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from composer.core.spec.templates import AUTO
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,7 @@ class Baseline:
         label: the name in a table.
         in_words: the name within a sentence.
         repeats_search: its weights are found by the composition's own search, run once more.
-        is_composition: it is made of the same modules. The verdict advises it only where it is surely better
-            than the composition, and does not ask the composition to be surely better than it.
+        is_composition: it is made of the same modules; the composition must only not be behind it.
         keeps_adapter: it can be downloaded; its files are in baselines/KEY beside the adapter.
     """
 
@@ -169,6 +171,7 @@ SEARCHES = (
     ),
 )
 NEVERGRAD = "nevergrad:"  # prefix of a search that names one of nevergrad's own optimizers
+NEVERGRAD_NAME = re.compile(r"\A\w{1,60}\Z", re.ASCII)  # of one of them; only nevergrad knows it exists
 ANY_OF_NEVERGRAD = Choice(
     f"{NEVERGRAD}NAME",
     "Any optimiser that nevergrad registers, by its name there, such as nevergrad:OnePlusOne.",
@@ -250,6 +253,12 @@ USUAL_BASELINES = (
     Baseline("uniform", "Uniform average", "the uniform average", is_composition=True),
     Baseline("in_context", "Examples in the prompt", "the examples in the prompt"),
     Baseline(
+        "composed_in_context",
+        "Composition with the examples in its prompt",
+        "the composition with the examples in its own prompt",
+        is_composition=True,
+    ),
+    Baseline(
         "lora_on_shots",
         "LoRA trained on the examples",
         "a LoRA trained on the examples",
@@ -316,7 +325,7 @@ BASELINES_OF_LEVEL = {"quick": "always", "balanced": "always", "thorough": "thor
 
 DEFAULT_METHOD = "auto"
 DEFAULT_SEED = 42
-DEFAULT_TEMPLATE = "{input}"
+DEFAULT_TEMPLATE = AUTO  # then composer.core.spec.templates.choose_template decides
 DEFAULT_MAX_NEW_TOKENS = 256  # as the LoraHub reference generates
 MAX_NEW_TOKENS_LIMIT = 1024
 
@@ -334,6 +343,9 @@ SEARCH_OF_AUTO = {
 # Methods that sum whole deltas. The others sum A with A and B with B, so their modules must agree in rank
 # and target modules.
 TAKES_ANY_SHAPE = frozenset({"auto", "exact", "cat", "cat-layers", "svd", "ties_svd"})
+
+# As released, LoraHub gives each module a weight, copies too; all other methods take copies once.
+TAKES_COPIES = frozenset({"lorahub"})
 
 # In scored candidates. Measured to be enough; without a gradient it is the budget of LoraHub's own example.
 BUDGET_OF_METHOD = {
@@ -357,6 +369,10 @@ GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only pr
 }
 
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
+SMALL_RANK = "auto"  # the request for an adapter without needless modules, layers and ranks; the default
+FULL_RANK = "full"  # the request for the whole composition, as the search found it
+# What vLLM's --max-lora-rank takes; 16 unless told. Source: vLLM, vllm/config/lora.py, MaxLoRARanks
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 RANK_LIMIT = 1024  # largest rank of a module, and of an adapter that is cut to a rank
 EXAMPLES_LIMIT = 64  # most examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000

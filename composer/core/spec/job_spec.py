@@ -14,8 +14,10 @@ from typing import Any
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.selection import parse_selectors
-from composer.core.spec.templates import require_template, shared_template
+from composer.core.spec.templates import require_asked_template, require_template
 
+MODULE_ENTRY = '{"name": "owner/name", "folder": "modules/0"}'
+RANK_DIGITS = len(str(choices.RANK_LIMIT))  # of a rank as text
 STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
 
 
@@ -55,10 +57,10 @@ class JobSpec:
         select: the selectors as text, such as "random:20+screen:8".
         budget: in scored candidates; a gradient step counts as three.
         seed: of everything that is random in the run.
-        template: of the prompts.
+        template: of the prompts; templates.AUTO until the base model is read.
         max_new_tokens: the most tokens of one answer.
         baselines: a name in choices.BASELINES.
-        rank: to which the adapter is cut; None keeps the rank that the method gives.
+        rank: choices.SMALL_RANK, choices.FULL_RANK, or the rank to which the whole composition is cut.
         objective: a name in choices.OBJECTIVES.
         batch_size: examples in one token mean of LoraHub's objective; None for all of them.
         precision: a name in choices.PRECISIONS.
@@ -79,7 +81,7 @@ class JobSpec:
     template: str
     max_new_tokens: int
     baselines: str
-    rank: int | None
+    rank: int | str
     objective: str = "loss"
     batch_size: int | None = None
     precision: str = "fp32"
@@ -91,22 +93,28 @@ def read_job_spec(folder: Path) -> JobSpec:
     """Read and check job.json in `folder`.
 
     Raises:
-        InvalidJobError: job.json is missing or not JSON, or a value is unknown or out of range; the
-            message names the value.
-        KeyError: an entry of "modules" has no "name" or no "folder".
+        InvalidJobError: job.json is missing or not a JSON object, or a value is unknown, missing or out of
+            range; the message names the value.
     """
     try:
         spec = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidJobError("job.json is missing or not JSON.") from error
+    if not isinstance(spec, dict):
+        raise InvalidJobError("job.json must hold one JSON object, with base, modules and options by name.")
     method = read_choice(spec, "method", choices.choice_names(choices.METHODS), choices.DEFAULT_METHOD)
     select = str(read_value(spec, "select", "all"))
     parse_selectors(select)
-    base = spec.get("base") or {}
+    base = read_value(spec, "base", {})
+    if not isinstance(base, dict) or not isinstance(base.get("folder", "base"), str):
+        raise InvalidJobError('base must be an object such as {"name": "owner/name", "folder": "base"}.')
     search = read_search(spec, method)
     if method == "auto" and search != "auto":
         method = "exact"  # auto fixes its own search, so a named search runs on the exact sum
-    modules = tuple(module_source(folder, row) for row in spec.get("modules") or ())
+    rows = read_value(spec, "modules", [])
+    if not isinstance(rows, list):
+        raise InvalidJobError(f"modules must be a list of objects such as {MODULE_ENTRY}.")
+    modules = tuple(module_source(folder, row) for row in rows)
     require_distinct([module.name for module in modules])
     return JobSpec(
         folder=folder,
@@ -119,13 +127,11 @@ def read_job_spec(folder: Path) -> JobSpec:
         select=select,
         budget=read_integer(spec, "budget", choices.BUDGET_OF_METHOD[method], choices.BUDGET_LIMIT),
         seed=read_integer(spec, "seed", choices.DEFAULT_SEED, 2**32 - 1, lowest=0),
-        template=require_template(
-            read_value(spec, "template", shared_template(module.template for module in modules))
-        ),
+        template=require_asked_template(spec.get("template")),
         max_new_tokens=read_integer(
             spec, "max_new_tokens", choices.DEFAULT_MAX_NEW_TOKENS, choices.MAX_NEW_TOKENS_LIMIT
         ),
-        rank=None if spec.get("rank") is None else read_integer(spec, "rank", 0, choices.RANK_LIMIT),
+        rank=read_rank(spec),
         baselines=read_choice(spec, "baselines", choices.choice_names(choices.BASELINES), "always"),
         objective=read_objective(spec, method, search),
         batch_size=read_batch_size(spec, method),
@@ -135,7 +141,7 @@ def read_job_spec(folder: Path) -> JobSpec:
     )
 
 
-def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
+def module_source(folder: Path, row: Any) -> ModuleSource:
     """Return one entry of job.json's "modules".
 
     Args:
@@ -143,9 +149,13 @@ def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
         row: the entry.
 
     Raises:
-        InvalidJobError: the template is not valid.
-        KeyError: the entry has no "name" or no "folder".
+        InvalidJobError: the entry is no object, has no "name" or no "folder", or its template is not valid.
     """
+    if not isinstance(row, dict):
+        raise InvalidJobError(f"Each entry of modules must be an object such as {MODULE_ENTRY}.")
+    for key in ("name", "folder"):
+        if not isinstance(row.get(key), str) or not row[key]:
+            raise InvalidJobError(f"An entry of modules has no {key}. Write it as {MODULE_ENTRY}.")
     template = row.get("template")
     return ModuleSource(
         name=str(row["name"]),
@@ -153,7 +163,7 @@ def module_source(folder: Path, row: Mapping[str, Any]) -> ModuleSource:
         revision=str(row.get("revision") or ""),
         sha256=str(row.get("sha256") or ""),
         text=str(row.get("text") or "")[: choices.TEXT_LIMIT],
-        template=None if template is None else require_template(template),
+        template=None if template in (None, "") else require_template(template),
     )
 
 
@@ -206,6 +216,27 @@ def read_objective(spec: Mapping[str, Any], method: str, search: str) -> str:
             f"{choices.ANY_OF_NEVERGRAD.name}."
         )
     return objective
+
+
+def read_rank(spec: Mapping[str, Any]) -> int | str:
+    """Return choices.SMALL_RANK (also where the key is absent or null), choices.FULL_RANK, or a rank.
+
+    A rank may be written as text, as forms and columns have it.
+
+    Raises:
+        InvalidJobError: it is none of these.
+    """
+    value = read_value(spec, "rank", choices.SMALL_RANK)
+    if value in (choices.SMALL_RANK, choices.FULL_RANK):
+        return str(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= RANK_DIGITS:
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= choices.RANK_LIMIT:
+        raise InvalidJobError(
+            f"rank must be {choices.SMALL_RANK}, {choices.FULL_RANK} or a whole number from 1 to "
+            f"{choices.RANK_LIMIT}."
+        )
+    return value
 
 
 def read_batch_size(spec: Mapping[str, Any], method: str) -> int | None:

@@ -1,15 +1,43 @@
 """The template that turns an example's input into the prompt that a base model reads.
 
 A template is text with {input} in it, or the word chat. With chat, the base model's own chat template
-is used, and the input is the one message of the user.
+is used, and the input is the one message of the user. A request may leave the template open (auto); then
+`choose_template` decides, once the base model's files are known.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from composer.core.spec.errors import InvalidJobError
 
 INPUT = "{input}"
 CHAT = "chat"
+AUTO = "auto"
+LINE = f"{INPUT}\n"  # the default of a decoder-only base without a chat template
+MARKS = (
+    ">",
+    "]",
+)  # the end of a mark such as <|assistant|> or [/INST], which parts prompt and answer by itself
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ChosenTemplate:
+    """The template of a composition.
+
+    Attributes:
+        template: text with {input}, or chat.
+        reason: why it was chosen, as the end of a sentence.
+    """
+
+    template: str
+    reason: str
+
+
+def is_template(template: object) -> bool:
+    """Return whether this is text with {input} in it, or the word chat."""
+    return isinstance(template, str) and (template == CHAT or INPUT in template)
 
 
 def require_template(template: object) -> str:
@@ -18,18 +46,88 @@ def require_template(template: object) -> str:
     Raises:
         InvalidJobError: it is neither text with {input} nor the word chat.
     """
-    if isinstance(template, str) and (template == CHAT or INPUT in template):
+    if isinstance(template, str) and is_template(template):
         return template
     raise InvalidJobError(
         "The template must contain {input}, where the example's input goes, or be the word chat."
     )
 
 
-def shared_template(templates: Iterable[str | None]) -> str:
-    """Return the template that all modules share; "{input}" if they differ or if it is unknown."""
-    found = set(templates)
-    (only,) = found if len(found) == 1 else (None,)
-    return only or INPUT
+def require_asked_template(template: object) -> str:
+    """Return the template that a request names, or AUTO if it names none: None, nothing or the word auto.
+
+    Raises:
+        InvalidJobError: as `require_template`.
+    """
+    return AUTO if template in (None, "", AUTO) else require_template(template)
+
+
+def choose_template(
+    asked: str, stated: Mapping[str, str | None], *, is_encoder_decoder: bool, has_chat: bool
+) -> ChosenTemplate:
+    """Return the template of a composition.
+
+    It is the one that the request names. If it names none, it is the one that most modules state; of
+    equally many, the one that is stated first. If no module states one, it is the default of the base. The
+    chat template of a base that has none counts as not stated.
+
+    Args:
+        asked: by the request, or AUTO.
+        stated: the template that each module was trained with, by the module's name; None if unknown.
+        is_encoder_decoder: whether the base model is an encoder-decoder.
+        has_chat: whether the base model has a chat template.
+    """
+    if asked != AUTO:
+        return ChosenTemplate(asked, "as asked for")
+    counts = Counter(own for own in stated.values() if own is not None and (has_chat or own != CHAT))
+    if counts:
+        (template, count), *others = counts.most_common()
+        what = "the modules were trained with it"
+        if others or count < len(stated):
+            what = f"{count} of {len(stated)} modules were trained with it"
+        return ChosenTemplate(template, what)
+    if is_encoder_decoder:
+        return ChosenTemplate(INPUT, "the default of an encoder-decoder")
+    if has_chat:
+        return ChosenTemplate(CHAT, "the base model has a chat template")
+    return ChosenTemplate(LINE, "the default of a decoder-only base model without a chat template")
+
+
+def warning_of_other_templates(template: str, stated: Mapping[str, str | None]) -> str:
+    """Return a warning that names the modules trained with another template; the empty text if none is.
+
+    Args:
+        template: of the composition.
+        stated: as in `choose_template`.
+    """
+    by_template: dict[str, list[str]] = {}
+    for name, own in stated.items():
+        if own not in (None, template):
+            by_template.setdefault(str(own), []).append(name)
+    if not by_template:
+        return ""
+    others = "; ".join(f"{own!r} ({short_list(names)})" for own, names in by_template.items())
+    return (
+        f"Modules were trained with another template than the composition's {template!r}: {others}. Each is "
+        "tried alone in its own template, and in the composition it reads the composition's."
+    )
+
+
+def warning_of_missing_chat(names: Sequence[str]) -> str:
+    """Return a warning if modules state the template chat, and the base model has no chat template."""
+    if not names:
+        return ""
+    return (
+        f"This base model has no chat template, though {short_list(names)} state that they were trained with "
+        "it. Their templates count as unknown."
+    )
+
+
+def short_list(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = len(names) - NAMES_SHOWN
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def warning_of_gluing(template: str, *, has_chat: bool) -> str:
@@ -39,7 +137,7 @@ def warning_of_gluing(template: str, *, has_chat: bool) -> str:
         template: of the prompts.
         has_chat: whether the base model has a chat template, which would be the better choice.
     """
-    if template == CHAT or template[-1:].isspace():
+    if template == CHAT or not template.endswith(INPUT):
         return ""
     instead = repr(CHAT) if has_chat else f"{template!r} and a line break"
     return (
@@ -54,3 +152,22 @@ def fill_template(template: str, text: str) -> str:
     Other braces of the template stay as they are, because it is not a format string.
     """
     return template.replace(INPUT, text)
+
+
+def split_prompt(template: str, text: str) -> tuple[str, str]:
+    """Return the prompt of a decoder-only base and the spaces that its answer begins with.
+
+    Spaces at the end of the prompt belong to the answer, because most tokenizers join a space with the word
+    behind it. If the template ends with a word, such as "Answer:", the answer begins with one space.
+
+    Args:
+        template: text with {input}.
+        text: the input.
+    """
+    prompt = fill_template(template, text)
+    bare = prompt.rstrip(" ")
+    if bare and bare != prompt:
+        return bare, prompt[len(bare) :]
+    after = template.rpartition(INPUT)[2]
+    ends_with_word = after != "" and not after[-1].isspace() and not after.endswith(MARKS)
+    return prompt, " " if ends_with_word else ""

@@ -11,6 +11,7 @@ from typing import Any
 from composer.core.spec.choices import USUAL_BASELINES
 
 BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
+# Rows that are compositions themselves: the composition must only not be behind them.
 COMPOSITIONS = frozenset(baseline.key for baseline in USUAL_BASELINES if baseline.is_composition)
 
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count

@@ -1,16 +1,17 @@
-import json
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from hub_site.accounts.models import User
+from modules_registry.demo_worlds import SMALL, WORLDS, demo_world
 from modules_registry.models import Module
 
 DEMO_USER = "demo"
@@ -20,11 +21,27 @@ PASSWORD_LINE = "HUB_DEMO_PASSWORD="
 class Command(BaseCommand):
     help = "Make the site ready to start: migrate, load the demo world once, name the demo account."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--world", choices=WORLDS, default=SMALL, help="english: load that one too")
+
     def handle(self, **options: Any) -> None:
         migrate_if_needed()
-        load_demo_world_once()
+        load_demo_world_once(SMALL)
+        if options["world"] != SMALL:
+            self.load_asked(options["world"])
         if password := demo_password():
             self.stdout.write(f"demo account: {DEMO_USER} / {password}")
+
+    def load_asked(self, world: str) -> None:
+        """Load a world that somebody asked for, and say what became of it."""
+        began_s = time.monotonic()
+        contents = demo_world(world).listing
+        if contents is None:
+            raise CommandError(f"There is no bundle of the {world} library: {demo_world(world).made_by}")
+        load_demo_world_once(world)
+        parts = f"{contents['base']}, {len(contents['modules'])} modules and {len(contents['tasks'])} tasks"
+        self.stdout.write(f"  {time.monotonic() - began_s:6.1f} s  loaded {parts} into the site")
+        self.stdout.write("Its tasks are on the page that composes, under “Take a ready-made task”.")
 
 
 def migrate_if_needed() -> None:
@@ -34,16 +51,16 @@ def migrate_if_needed() -> None:
         call_command("migrate", interactive=False, verbosity=0)
 
 
-def load_demo_world_once() -> None:
+def load_demo_world_once(world: str) -> None:
     """Modules that were deleted since keep their names, so that they do not come back."""
-    listing = Path(settings.HUB_DEMO_BUNDLE) / "bundle.json"
-    if not listing.is_file():
+    contents = demo_world(world).listing
+    if contents is None:
         return
-    wanted = {module["name"] for module in json.loads(listing.read_text())["modules"]}
+    wanted = {module["name"] for module in contents["modules"]}
     there = Module.objects.filter(namespace__name=DEMO_USER, name__in=wanted).count()
     if there < len(wanted):
         with Path(os.devnull).open("w") as nowhere:
-            call_command("load_demo", stdout=nowhere)
+            call_command("load_demo", world=world, stdout=nowhere)
 
 
 def demo_password() -> str:

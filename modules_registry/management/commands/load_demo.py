@@ -1,9 +1,7 @@
-import json
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from hub_site.accounts.models import User
 from hub_site.accounts.names import name_key
@@ -12,38 +10,46 @@ from hub_site.common.errors import Refusal
 from modules_registry.base_models import base_model_add
 from modules_registry.core.adapter_file import sha256_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.demo_worlds import SMALL, WORLDS, DemoWorld, demo_world
 from modules_registry.models import Module
 from modules_registry.services import module_publish, version_add
 
 OWNER = "demo"
 LICENCE = "apache-2.0"
-BASE_SENTENCE = "A T5 of about a million parameters, trained on the demo world of 72 words."
 
 
 class Command(BaseCommand):
-    help = (
-        "Load the demo world: its base model and its modules, published by the user “demo”. Safe to repeat."
-    )
+    help = "Load a demo world: its base model and its modules, published by the user “demo”. Safe to repeat."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--world", choices=WORLDS, default=SMALL)
 
     def handle(self, **options: Any) -> None:
-        bundle = Path(settings.HUB_DEMO_BUNDLE)
-        if not (bundle / "bundle.json").is_file():
-            raise CommandError(f"No demo bundle in {bundle}. Make it with `python -m demo.build`.")
-        contents = json.loads((bundle / "bundle.json").read_text())
+        world = demo_world(options["world"])
+        contents = world.listing
+        if contents is None:
+            raise CommandError(f"No demo bundle in {world.bundle}. Make it with {world.made_by}.")
+        if not world.base_folder(contents["base"]).is_dir():
+            raise CommandError(f"The base model {contents['base']} is missing. Make it with {world.made_by}.")
         try:
-            loaded = load(bundle, contents)
+            loaded = load(world, contents)
         except Refusal as refusal:
             raise CommandError(f"The demo bundle was refused: {refusal.message}") from refusal
         self.stdout.write(f"The demo world is there: {contents['base']} and {loaded} modules.")
 
 
-def load(bundle: Path, contents: dict[str, Any]) -> int:
+def load(world: DemoWorld, contents: dict[str, Any]) -> int:
     owner = User.objects.filter(username=OWNER).first() or user_create(username=OWNER)
     base_model_add(
-        folder=bundle / "base", name=contents["base"], sentence=BASE_SENTENCE, licence=LICENCE, added_by=owner
+        folder=world.base_folder(contents["base"]),
+        name=contents["base"],
+        revision=contents.get("base_revision", ""),
+        sentence=contents.get("base_sentence", ""),
+        licence=LICENCE,
+        added_by=owner,
     )
     for module in contents["modules"]:
-        load_module(owner, bundle / "modules" / module["name"], module)
+        load_module(owner, world.bundle / "modules" / module["name"], module)
     return len(contents["modules"])
 
 

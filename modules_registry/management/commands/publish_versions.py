@@ -23,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *, modules: list[str], **options: Any) -> None:
         if not has_remote_store():
             raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
-        wanted = [find(name) for name in modules] if modules else list(unsettled())
+        wanted = [find(name) for name in modules] if modules else list(unsettled_modules())
         for module in wanted:
             make_anew_if_gone(module)
             repository = repository_queue(module, now=True)
@@ -46,7 +46,7 @@ def make_anew_if_gone(module: Module) -> None:
         repository_renew(repository)
 
 
-def unsettled() -> set[Module]:
+def unsettled_modules() -> set[Module]:
     """What failed, waits, was never stored, or is not on the Hub any more."""
     runner.look_for_repositories()  # queues what the Hub does not list
     waiting = HubRepository.objects.filter(status__in=[Status.FAILED, Status.QUEUED])

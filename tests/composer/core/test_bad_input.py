@@ -11,6 +11,7 @@ from composer.core.model.base_model import FrozenBaseModel
 from composer.core.modules.sources import Source
 from composer.core.spec.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
 from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.job_spec import read_job_spec
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, write_examples
 
 
@@ -85,3 +86,35 @@ def test_a_number_of_new_tokens_that_is_none_is_refused(tmp_path, tokens):
             examples_file=tmp_path / "none.jsonl",
             max_new_tokens=tokens,
         )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[]", "one JSON object"),
+        ('"text"', "one JSON object"),
+        ("null", "one JSON object"),
+        ("[" * 100_000, "missing or not JSON"),
+        ('{"modules": {"name": "a"}}', "modules must be a list"),
+        ('{"modules": ["a"]}', "must be an object such as"),
+        ('{"modules": [{"folder": "modules/0"}]}', "has no name"),
+        ('{"modules": [{"name": "a"}]}', "has no folder"),
+        ('{"modules": [{"name": "a", "folder": 3}]}', "has no folder"),
+        ('{"base": "owner/name"}', "base must be an object"),
+        ('{"rank": "small"}', "rank must be auto, full or a whole number"),
+        ('{"rank": true}', "rank must be auto, full or a whole number"),
+        ('{"rank": "%s"}' % ("9" * 5000), "rank must be auto, full or a whole number"),
+    ],
+)
+def test_a_job_that_is_no_job_is_refused_with_what_to_write(tmp_path, content, sentence):
+    (tmp_path / "job.json").write_text(content)
+    with pytest.raises(InvalidJobError, match=sentence):
+        read_job_spec(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "rank"), [("null", "auto"), ('"auto"', "auto"), ('"full"', "full"), ("8", 8), ('"8"', 8)]
+)
+def test_a_rank_is_auto_full_or_a_number(tmp_path, written, rank):
+    (tmp_path / "job.json").write_text(f'{{"rank": {written}}}')
+    assert read_job_spec(tmp_path).rank == rank

@@ -99,6 +99,7 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
     found = search(scorer, method, Journal(told.append), **facts, budget=budget)
     assert spent(scorer) <= max(budget, 3)  # one gradient step at least
     assert len(told) <= planned(budget, len(EXAMPLES), 4) + 5  # greedy tells of what it adds
+    assert len(told) >= planned(budget, len(EXAMPLES), 4)
     assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["base_loss"]
 
 

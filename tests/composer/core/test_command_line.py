@@ -76,7 +76,7 @@ def test_compose_writes_an_adapter_that_evaluate_scores_the_same(tmp_path, asked
         ("--template", "no place"),
         ("--seed", "-1"),
         ("--seed", "4294967296"),
-        ("--template", ""),
+        ("--template", "{input"),
         ("--select", ""),
         ("--select", "screen:0"),
         ("--search", ""),
@@ -109,6 +109,23 @@ def test_bad_input_gets_one_sentence_and_status_2(tmp_path, asked, option, value
     assert len(told) == 1
     assert told[0].startswith("composer: ")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt-neox"])
+def test_what_the_model_reads_is_told_and_the_default_parts_prompt_and_answer(tmp_path, asked, capsys, kind):
+    job = make_job(tmp_path / kind, kind=kind)
+    asked |= {"--base": [str(job / "base")], "--modules": [str(job / "modules/0")]}
+    asked |= {"--budget": ["4"], "--method": ["lorahub"], "--baselines": ["none"]}
+    assert main(arguments("compose", asked)) == 0
+    assert "(template '{input}\\n': the default of a decoder-only base model" in capsys.readouterr().err
+    (tmp_path / "out" / "README.md").read_text().index('prompt_template: "{input}\\n"')
+    scored = {option: asked[option] for option in ("--base", "--examples")}
+    scored |= {"--adapter": [str(tmp_path / "out")]}
+    assert main(arguments("evaluate", scored)) == 0  # the card of a composition tells its template
+    assert "(template '{input}\\n': the modules were trained with it" in capsys.readouterr().err
+    assert main(arguments("compose", asked | {"--template": [""], "--out": [str(tmp_path / "again")]})) == 0
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("out", "again")]
+    assert {report["template"] for report in reports} == {"{input}\n"}
 
 
 def test_in_a_log_each_stage_is_a_line(asked, capsys):
@@ -163,6 +180,12 @@ def on_a_terminal(arguments, columns, typed=None):
     return drawn, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+PROMPT_LINE = (
+    "composer: prompt: 'cat </s>' answer: 'chat </s>' "
+    "(template '{input}': the default of an encoder-decoder; 2 and 2 tokens)"
+)
+
+
 def seen(drawn):
     """The lines that are left on the terminal in the end."""
     return [line.split("\r\033[K")[-1].rstrip("\r") for line in drawn.decode().split("\n")]
@@ -177,8 +200,10 @@ def test_a_terminal_has_a_bar_that_fits_it_and_is_gone_in_the_end(asked):
     assert "Trying 2 modules one by one: 2 done" in lines
     assert any(line.startswith("[###") and "10/10" in line for line in lines)
     assert "Comparing on 3 held-out examples: 6 done" in lines
-    assert max(map(len, lines[:-1])) == 59  # of the folders' names there is more
-    assert "held-out examples the composition answers" in seen(drawn)[0]
+    bars = [line for line in lines[:-1] if not line.endswith("\n")]  # the others stay
+    assert max(map(len, bars)) == 59  # of the folders' names there is more
+    assert PROMPT_LINE in drawn.decode()
+    assert "held-out examples the composition answers" in seen(drawn)[1]
 
 
 @pytest.mark.slow
@@ -196,7 +221,10 @@ def test_who_does_not_wait_for_the_comparison_has_the_adapter(tmp_path, asked):
     drawn, status = on_a_terminal(arguments("compose", asked), 200, typed=(b"Comparing", b"\x03"))
     assert status == 130
     out = tmp_path / "out"
-    assert seen(drawn)[0] == f"composer: stopped; the adapter is in {out}, without a report."
+    assert seen(drawn)[:2] == [
+        PROMPT_LINE,
+        f"composer: stopped; the adapter is in {out}, without a report.",
+    ]
     names = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
     assert sorted(path.name for path in out.iterdir()) == names
 

@@ -63,3 +63,17 @@ def exact_match_outside(job: Path) -> float:
         )
         right += tokenizer.decode(answer[0], skip_special_tokens=True).strip() == row["output"].strip()
     return 100 * right / len(rows)
+
+
+@pytest.mark.parametrize("task", ["body-answer", "animal-spanish", "french-quotes"])
+def test_the_two_modules_that_a_task_needs_are_nearly_all_that_is_left(tmp_path, task):
+    job = demo_job(tmp_path / "job", task, baselines="none")
+    run(job, lambda event: None)
+    report = json.loads((job / "out" / "report.json").read_text())
+    sizes = {module["name"]: abs(module["weight"]) for module in report["modules"]}
+    needed = task.split("-")
+    assert len(sizes) <= 4
+    assert set(needed) <= sizes.keys()
+    assert sum(sizes[name] for name in needed) >= 0.75 * sum(sizes.values())
+    assert report["rank"] <= 32
+    assert len(report["modules"]) + len(report["modules_pruned"]) == 27

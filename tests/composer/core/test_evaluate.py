@@ -71,6 +71,31 @@ def test_a_composition_may_do_about_as_well_as_the_uniform_average(uniform, deci
     assert words in verdict.text
 
 
+@pytest.mark.parametrize(
+    ("composed", "prompted", "in_context", "decision", "words"),
+    [
+        (15, 16, 5, "use", "Use the composition."),  # about as well: the shorter prompt is taken
+        (10, 18, 5, "prompt", "Use the composition with the examples in its prompt."),
+        (14, 19, 12, "prompt", "with the examples in its prompt."),  # alone it is not surely ahead
+        (10, 18, 17, "none", "No composition is needed: the examples in the prompt"),
+        (5, 20, 20, "none", "No composition is needed: the examples in the prompt"),
+        (15, 3, 5, "use", "its own prompt 15 %"),
+        (0, 0, 0, "none", "No sure gain"),
+    ],
+)
+def test_a_composition_may_be_best_with_the_examples_in_its_prompt(
+    composed, prompted, in_context, decision, words
+):
+    answers = {
+        "composed": right(composed),
+        "composed_in_context": right(prompted),
+        "in_context": right(in_context),
+        "zero_shot": right(0),
+    }
+    verdict = verdict_on_held_out(answers, EXAMPLES, "alice/m")
+    assert (verdict.decision, words in verdict.text) == (decision, True)
+
+
 def test_held_out_answers_that_nothing_was_compared_with_are_told_and_no_more_are_asked_for():
     verdict = verdict_without_baselines(right(15), EXAMPLES)
     assert verdict.decision == "unmeasured"

@@ -1,5 +1,6 @@
 """Examples in the prompt of decoder-only bases: the forms, what is scored, where an answer ends."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,14 +8,19 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from composer.core.evaluation.baselines import HeldOutQuestions, in_context, loss_with_others_shown
+from composer.core.evaluation.baselines import (
+    HeldOutQuestions,
+    in_context,
+    show_others,
+    with_scaling,
+)
 from composer.core.evaluation.in_context_prompts import prompt_forms
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer
 from composer.core.spec.examples import Example
-from tests.composer.core.tiny import LETTERS, make_base
+from tests.composer.core.tiny import LETTERS, TARGETS, make_base
 
-DECODERS = ["llama", "qwen2", "gpt2"]
+DECODERS = ["llama", "qwen2", "gpt2", "gpt-neox"]
 SHOTS = [Example("cat", "chat"), Example("dog", "chien"), Example("fig", "figue")]
 QUESTIONS = HeldOutQuestions(("saw", "bay"), ("saw", "bay"), 16)
 CHAT = (
@@ -104,7 +110,7 @@ def test_with_a_chat_template_examples_are_earlier_turns(tmp_path, kind):
     turns, _ = prompt_forms(base, SHOTS)
     prompt = "<user>dog<end>\n<assistant>chien<end>\n<user>cat<end>\n<assistant>"
     assert turns.prompt(SHOTS[1:2], "cat") == prompt
-    left_out, _ = loss_with_others_shown(base, SHOTS[:2], turns)
+    left_out = show_others(base, SHOTS[:2], turns, {}).left_out
     assert left_out.nats[0] == pytest.approx(nats_by_hand(base, prompt, "chat<end>"), rel=1e-4)
 
 
@@ -124,7 +130,7 @@ def test_the_form_under_which_left_out_examples_are_likelier_is_taken(tmp_path, 
     form = prompt_forms(base, SHOTS)[better]
     row = measured(base)
     assert form.about in row.detail
-    assert row.left_out == loss_with_others_shown(base, SHOTS, form)[0]
+    assert row.left_out == show_others(base, SHOTS, form, {}).left_out
     lengths = [base.prompt_length(form.prompt(SHOTS, text)) for text in QUESTIONS.inputs]
     assert row.prompt_tokens == sum(lengths) / 2
     assert f"{row.prompt_tokens:.0f} tokens a question instead of 3" in row.detail
@@ -151,7 +157,7 @@ def test_a_prompt_in_the_chat_template_is_answered_up_to_the_end_of_the_turn(tmp
         ("{input}", "cat\nchat\n\ndog\n", "chien"),
         ("{input}\n", "cat\nchat\n\ndog\n", "chien"),
         ("say {input}:", "say cat: chat\n\nsay dog:", " chien"),
-        ("{input}: ", "cat: chat\n\ndog: ", "chien"),
+        ("{input}: ", "cat: chat\n\ndog:", " chien"),
         ("chat", "cat\nchat\n\ndog\n", "chien"),
     ],
 )
@@ -159,7 +165,7 @@ def test_blocks_part_prompt_and_answer_as_the_template_does(tmp_path, template, 
     base = base_with_breaks(tmp_path, "llama", CHAT, template)
     _, blocks = prompt_forms(base, SHOTS)
     assert blocks.prompt(SHOTS[:1], "dog") == prompt
-    assert blocks.answer("chien") == answer
+    assert blocks.answer("chien", "dog") == answer
 
 
 def test_a_separator_is_one_that_no_example_holds(tmp_path):
@@ -198,8 +204,51 @@ def test_a_base_is_said_not_to_use_examples_only_if_they_do_not_help_it(
     told = iter(nats for pair in zip(shown, alone, strict=True) for nats in pair)
     monkeypatch.setattr(base, "token_nats", lambda batch, adapters: torch.tensor([[next(told)]]))
     (form,) = prompt_forms(base, SHOTS)
-    _, said = loss_with_others_shown(base, SHOTS, form)
+    said = show_others(base, SHOTS, form, {}).note
     assert bool(said) == is_said
+
+
+@pytest.mark.parametrize("kind", [*DECODERS, "t5"])
+@pytest.mark.parametrize("chat", [None, CHAT])
+def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, monkeypatch, kind, chat):
+    base = base_with_breaks(tmp_path / "base", kind, chat, template="say {input}")
+    paths = [path for path in base.linear_layers() if path.endswith(TARGETS[kind])]
+    base.hook(paths)
+    layers = [base.linear_layers()[path] for path in paths]
+    torch.manual_seed(1)
+    adapters = with_scaling(
+        {one.path: (torch.randn(1, 2, one.d_in), torch.randn(1, one.d_out, 2)) for one in layers}
+    )
+    asked = []
+    answers = base.answers
+
+    def noted(prompts, max_new_tokens, own, **more):
+        asked.append((prompts, own))
+        return answers(prompts, max_new_tokens, own, **more)
+
+    monkeypatch.setattr(base, "answers", noted)
+    questions = replace(QUESTIONS, max_new_tokens=4)
+    scorer = FewShotScorer(base, base.encode(SHOTS))
+    alone, composed = (in_context(scorer, SHOTS, questions, own) for own in (None, adapters))
+    assert (alone.key, composed.key) == ("in_context", "composed_in_context")
+    assert composed.left_out is None  # it was fitted on these examples
+    assert len(composed.answers) == 2
+    assert "tokens a question instead of" in composed.detail
+    assert "never learnt" not in composed.detail
+    assert [own for _, own in asked] == [{}, adapters]
+    losses = [[show_others(base, SHOTS, form, own).nats for form in prompt_forms(base, SHOTS)]
+              for own in ({}, adapters)]  # fmt: skip
+    assert losses[0] != losses[1]
+    best = prompt_forms(base, SHOTS)[losses[1].index(min(losses[1]))]
+    prompts = [best.prompt(SHOTS, text) for text in QUESTIONS.inputs]
+    assert asked[1][0] == prompts
+    assert composed.prompt_tokens == sum(map(base.prompt_length, prompts)) / 2
+    recipe = composed.recipe
+    if recipe["as"] == "text":  # what the report says makes the very prompt
+        assert recipe["before"] + recipe["template"].replace("{input}", "saw") == prompts[0]
+        assert recipe["end"] == best.end
+    if chat and kind != "t5":
+        assert "left-out nats per token: as" in composed.detail
 
 
 def test_nothing_is_said_of_a_base_that_one_example_cannot_measure(tmp_path, monkeypatch):

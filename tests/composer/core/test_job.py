@@ -16,11 +16,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from composer.core.evaluation.scoring import evaluate_adapter
-from composer.core.job import run
+from composer.core.job import CompositionRun, run
+from composer.core.model.scorer import token_mean
 from composer.core.modules.sources import Source
 from composer.core.search.dispatch import WeightSearch
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
+from composer.core.spec.job_spec import read_job_spec
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
 
@@ -98,14 +100,20 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
         "best_single",
         "uniform",
         "in_context",
+        "composed_in_context",
         "lora_on_shots",
         "tuned",
         "composed",
     ]
     unmeasured = [row["key"] for row in report["baselines"] if row["held_out_exact_match_percent"] is None]
     assert unmeasured == ["tuned"]  # the search of 60 candidates is too short to pay for it
-    assert report["verdict"]["decision"] in {"use", "tune", "single", "train", "none"}
-    assert len(report["modules"]) == 3
+    assert report["verdict"]["decision"] in {"use", "prompt", "tune", "single", "train", "none"}
+    assert report["template"] == "{input}"
+    assert report["prompt_shown"] == {
+        "prompt": "cat </s>", "answer": "chat </s>", "prompt_tokens": 2, "answer_tokens": 2,
+    }  # fmt: skip
+    assert report["examples_in_prompt"]["before"].startswith("cat\nchat\n\n")
+    assert len(report["modules"] + report["modules_pruned"]) == 3
     assert report["gradient_steps"] > 0
     assert report["base"] == {"name": "tiny/t5", "revision": "r"}
     stages = [event for event in events if event["event"] == "stage"]
@@ -178,7 +186,7 @@ def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path
 
 
 def test_a_result_can_be_cut_to_a_rank(tmp_path):
-    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", **QUICK))
+    whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", rank="full", **QUICK))
     cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2, **QUICK))
     assert whole["rank"] == 6
     assert whole["energy_kept"] == 1.0
@@ -326,12 +334,21 @@ def test_what_a_choice_by_all_examples_left_out_is_not_reported_as_left_out(tmp_
 
 
 def test_two_hundred_modules_are_screened_in_two_hundred_candidates(tmp_path):
-    job = make_job(tmp_path, n_modules=1, select="screen:3", method="lorahub", budget=2, **QUICK)
-    change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
+    job = make_job(tmp_path, n_modules=200, select="screen:3", method="lorahub", budget=2, **QUICK)
     report, events = finished(job)
     # each on one shot, and the best fifth on the others too
     assert len([event for event in events if event["event"] == "screened"]) == 200 + 40
     assert report["candidates_scored"] <= 200 + 1 + 2 + 2  # the base, the search, the result's own loss
+
+
+def test_two_hundred_copies_of_one_module_are_screened_as_one(tmp_path):
+    job = make_job(tmp_path, n_modules=1, select="screen:3", method="exact", search="greedy", **QUICK)
+    change("modules", [{"name": f"m{i}", "folder": "modules/0"} for i in range(200)])(job)
+    report, events = finished(job)
+    assert len([event for event in events if event["event"] == "screened"]) == 1
+    (row,) = report["modules"]
+    assert row["name"] == "m0"
+    assert {copy["name"] for copy in row["copies"]} == {f"m{i}" for i in range(1, 200)}
 
 
 def test_modules_that_do_not_fit_are_left_out_with_a_reason(tmp_path):
@@ -363,7 +380,7 @@ def test_the_adapter_is_whole_before_the_race_begins(tmp_path):
 
     run(job, look)
     last = [(job / "out" / name).read_bytes() for name in ADAPTER_FILES]
-    assert len(contents) == 9
+    assert len(contents) == 10
     assert all(content == last for content in contents)
 
 
@@ -379,6 +396,7 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
         "best_single",
         "uniform",
         "in_context",
+        "composed_in_context",
         "lora_on_shots",
         "tuned",
         "random_loras",
@@ -389,7 +407,9 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     assert [(row["key"], row["label"]) for row in rows[1:]] == [(each.key, each.label) for each in told]
     cost = {row["key"]: row["cost"] for row in rows}
     assert cost["zero_shot"]["candidates"] == 1
-    assert cost["best_single"]["candidates"] == 4  # the base and three modules
+    assert (
+        cost["best_single"]["candidates"] == 7
+    )  # the base and three modules; then how each module changes the logits
     rows_by_key = {row["key"]: row for row in rows}
     steps = int(rows_by_key["lora_on_shots"]["detail"].split()[2])
     assert cost["lora_on_shots"]["gradient_steps"] >= steps > 0
@@ -410,6 +430,26 @@ def test_lorahub_says_why_it_cannot_be_measured(tmp_path):
     row = next(row for row in report["baselines"] if row["key"] == "lorahub")
     assert row["few_shot_loss_nats"] is None
     assert "has rank 3" in row["detail"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "exact", "search": "ngopt", "budget": 12},
+        {"method": "exact", "search": "cma", "budget": 12},
+        {"method": "exact", "search": "lbfgs", "budget": 30},
+        {"method": "exact", "search": "adam", "budget": 30},
+        {"method": "exact", "search": "greedy", "budget": 30},
+        {"method": "exact", "budget": 30},
+    ],
+    ids=lambda asked: asked.get("search", "auto"),
+)
+def test_the_loss_of_a_step_is_the_few_shot_loss_in_every_search(tmp_path, asked):
+    composition = CompositionRun(read_job_spec(make_job(tmp_path, **asked, **QUICK)), lambda event: None)
+    composition.make(tmp_path / "out")
+    weights = torch.tensor([step.weights for step in composition.found.steps])
+    losses = token_mean(composition.scorer.nats(composition.method, weights), composition.scorer.label_tokens)
+    assert [step.loss for step in composition.found.steps] == pytest.approx(losses.tolist(), rel=1e-3)
 
 
 def test_answers_themselves_can_be_what_a_search_raises(tmp_path):
@@ -445,7 +485,8 @@ def test_near_goes_by_the_modules_texts(tmp_path):
 
 
 def test_only_the_chosen_modules_are_composed(tmp_path):
-    report, _ = finished(make_job(tmp_path, n_modules=4, select="random:3+screen:2", budget=30))
+    asked = {"n_modules": 4, "select": "random:3+screen:2", "budget": 30, "rank": "full"}
+    report, _ = finished(make_job(tmp_path, **asked))
     assert len(report["modules"]) == 2
 
 
@@ -491,7 +532,8 @@ FORK = """
 import json, os, sys
 from pathlib import Path
 from composer.core.search.dispatch import WeightSearch
-from composer.core.job import run
+from composer.core.job import CompositionRun, run
+from composer.core.model.scorer import token_mean
 from composer.core.evaluation.scoring import evaluate_adapter
 child = os.fork()
 if child == 0:

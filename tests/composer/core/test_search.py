@@ -311,7 +311,7 @@ def selected(text, asked=None):
         return [LOSSES[i] for i in indices]
 
     return select_modules(
-        parse_selectors(text), 4, seed=0, alone=alone, near=lambda indices: [NEAR[i] for i in indices]
+        parse_selectors(text), range(4), seed=0, alone=alone, near=lambda indices: [NEAR[i] for i in indices]
     )
 
 

@@ -73,6 +73,14 @@ def test_svd_is_the_best_that_the_modules_own_rank_can_do_with_their_sum():
     assert lora.energy_kept < 1
 
 
+@pytest.mark.parametrize("method", [TruncatedSum, TruncatedTies])
+@pytest.mark.parametrize(("kept", "rank"), [([0], 2), ([0, 2], 2), ([1, 2], 3), ([0, 1, 2], 3)])
+def test_the_cut_is_to_the_largest_rank_of_the_modules_that_were_chosen(method, kept, rank):
+    chosen = stack_modules(MODULES).subset(kept)
+    assert chosen.rank == 3  # of the whole stack
+    assert method(chosen).lora([0.5] * len(kept)).rank == rank
+
+
 def ties_by_hand(deltas: list[Tensor], weights: tuple[float, ...]) -> Tensor:
     """Entry by entry: trim, elect, average the weighted values of those that agree."""
     trimmed = []

@@ -6,18 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from composer.core.evaluation.cross_validation import losses_of_parts
 from composer.core.job import CompositionRun, run
 from composer.core.methods.base import single_modules
-from composer.core.model.base_model import FrozenBaseModel
+from composer.core.model.base_model import IGNORED, FrozenBaseModel
 from composer.core.model.scorer import token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import BaseModelError, ComposeError, InvalidJobError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
-from composer.core.spec.templates import require_template, shared_template
+from composer.core.spec.templates import (
+    choose_template,
+    require_asked_template,
+    require_template,
+    split_prompt,
+)
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
 
 SHOTS = [Example(*pair) for pair in EXAMPLES]
@@ -55,7 +61,9 @@ def by_hand(job: Path, index: int, template: str, kind: str = "t5") -> tuple[flo
 
 @pytest.mark.parametrize("kind", ["t5", "llama"])
 def test_a_module_alone_is_screened_and_answers_in_its_own_template(tmp_path, kind):
-    job = make_job(tmp_path, kind=kind, n_modules=2, method="lorahub", budget=2, max_new_tokens=10)
+    job = make_job(
+        tmp_path, kind=kind, n_modules=2, method="lorahub", budget=2, max_new_tokens=10, template="{input}"
+    )
     composition = made(job, (OWN, None))
     report = json.loads((job / "out" / "report.json").read_text())
     assert report["template"] == "{input}"
@@ -90,18 +98,20 @@ def test_a_search_begins_at_what_a_module_does_in_the_composition_s_template(tmp
     ("templates", "asked", "used"),
     [
         ((OWN, OWN), None, OWN),
-        ((OWN, "{input} dog"), None, "{input}"),
-        ((OWN, None), None, "{input}"),
+        ((OWN, "{input} dog"), None, OWN),  # equally many: the one that is stated first
+        ((OWN, "{input} dog", "{input} dog"), "", "{input} dog"),
+        ((None, OWN), "auto", OWN),
         ((None, None), None, "{input}"),
         ((OWN, OWN), "dog {input}", "dog {input}"),
     ],
 )
-def test_the_modules_template_is_taken_when_all_share_it_and_none_is_asked_for(
+def test_the_template_that_most_modules_state_is_taken_when_none_is_asked_for(
     tmp_path, templates, asked, used
 ):
     job = make_job(
-        tmp_path, n_modules=2, method="lorahub", budget=2, baselines="none", held_out=False, template=asked
-    )
+        tmp_path, n_modules=len(templates), method="lorahub", budget=2, baselines="none", held_out=False,
+        template=asked,
+    )  # fmt: skip
     composition = made(job, templates)
     assert json.loads((job / "out" / "report.json").read_text())["template"] == used
     read = composition.scorer.batch.inputs["input_ids"][0]
@@ -109,12 +119,48 @@ def test_the_modules_template_is_taken_when_all_share_it_and_none_is_asked_for(
     assert tokenizer.decode(read, skip_special_tokens=True) == used.replace("{input}", "cat")
 
 
-def test_templates_that_differ_are_none():
-    assert shared_template([]) == "{input}"
-    assert shared_template(["chat", "chat"]) == "chat"
-    for bad in ("no place", "", None, 3, "{ input }"):
+@pytest.mark.parametrize(
+    ("is_encoder_decoder", "has_chat", "template"),
+    [(True, False, "{input}"), (True, True, "{input}"), (False, True, "chat"), (False, False, "{input}\n")],
+)
+def test_without_a_word_of_request_or_modules_the_base_decides(is_encoder_decoder, has_chat, template):
+    for stated in ({}, {"m0": None, "m1": None}):
+        chosen = choose_template("auto", stated, is_encoder_decoder=is_encoder_decoder, has_chat=has_chat)
+        assert chosen.template == template
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TARGETS if not kind.startswith("t5")])
+def test_a_decoder_parts_prompt_and_answer_by_default(tmp_path, kind):
+    job = make_job(
+        tmp_path, kind=kind, n_modules=1, method="lorahub", budget=2, held_out=False, baselines="none"
+    )
+    made(job, (None,))
+    report = json.loads((job / "out" / "report.json").read_text())
+    assert (report["template"], report["warnings"]) == ("{input}\n", [])
+    with_chat(job / "base")
+    made(job, (None,))
+    assert json.loads((job / "out" / "report.json").read_text())["template"] == "chat"
+
+
+def test_only_text_with_a_place_for_the_input_or_a_known_word_is_a_template():
+    for bad in ("no place", 3, "{ input }"):
+        with pytest.raises(InvalidJobError, match="must contain"):
+            require_asked_template(bad)
+    assert {require_asked_template(nothing) for nothing in (None, "", "auto")} == {"auto"}
+    for bad in ("no place", "", None, 3, "{ input }", "auto"):  # of a module
         with pytest.raises(InvalidJobError, match="must contain"):
             require_template(bad)
+
+
+def test_modules_of_another_template_are_told_by_name(tmp_path):
+    job = make_job(tmp_path, n_modules=4, method="lorahub", budget=2, baselines="none", held_out=False)
+    made(job, (OWN, "{input} dog", OWN, None))
+    report = json.loads((job / "out" / "report.json").read_text())
+    assert report["template"] == OWN
+    assert report["template_reason"] == "2 of 4 modules were trained with it"
+    (told,) = report["warnings"]
+    assert "'{input} dog' (alice/m1)" in told
+    assert [row["template"] for row in report["modules"]] == [OWN, "{input} dog", OWN, None]
 
 
 def test_braces_in_an_input_are_left_alone(tmp_path):
@@ -138,7 +184,9 @@ def test_chat_is_the_base_s_own_template(tmp_path, kind):
     assert base.prompt("cat {input}") == "<unk> user cat {input} bay"
     assert base.prompt("cat", "saw {input}") == "saw cat"
     plain = FrozenBaseModel.load(tmp_path, "<unk> user {input} bay")
-    assert base.encode(SHOTS).inputs["input_ids"].equal(plain.encode(SHOTS).inputs["input_ids"])
+    chatted, plain_read = (one.shown(one.encode(SHOTS)) for one in (base, plain))
+    assert chatted["prompt"] == plain_read["prompt"]
+    assert chatted["answer"].split() == plain_read["answer"].split()
 
 
 def test_a_whole_job_can_chat(tmp_path):
@@ -157,9 +205,16 @@ def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):
     with pytest.raises(ComposeError, match="no chat template") as refusal:
         made(job, (None,) * 3)
     assert refusal.value.code == "base_model_unusable"
-    job = make_job(tmp_path / "own", n_modules=2, baselines="none")
-    with pytest.raises(ComposeError, match="no chat template"):
-        made(job, ("chat", None))
+
+
+def test_a_module_cannot_be_tried_in_a_chat_template_that_the_base_does_not_have(tmp_path):
+    job = make_job(tmp_path, n_modules=2, baselines="none", held_out=False, method="lorahub", budget=2)
+    made(job, ("chat", None))
+    report = json.loads((job / "out" / "report.json").read_text())
+    assert report["template"] == "{input}"
+    (told,) = report["warnings"]
+    assert "no chat template" in told
+    assert "alice/m0" in told
 
 
 @pytest.mark.parametrize(
@@ -174,10 +229,17 @@ def test_a_chat_template_that_does_not_work_is_refused_with_a_sentence(tmp_path,
 # --- a template that glues prompt and answer together -------------------------
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt-neox"])
 @pytest.mark.parametrize(
     ("template", "is_warned"),
-    [("{input}", True), ("say\n{input}:", True), ("{input}\n", False), ("say {input}: ", False)],
+    [
+        ("{input}", True),
+        ("say {input}", True),
+        ("{input}\n", False),
+        ("say {input}: ", False),
+        ("say\n{input}:", False),  # the answer begins with a space
+        ("<|user|>{input}<|assistant|>", False),
+    ],
 )
 def test_a_template_that_glues_prompt_and_answer_is_warned_of_with_the_one_to_use(
     tmp_path, kind, template, is_warned
@@ -210,3 +272,68 @@ def test_events_and_report_hold_the_warning_unless_the_modules_were_trained_so(t
     told = [event["text"] for event in events if event["event"] == "warning"]
     assert bool(told) == is_warned
     assert json.loads((job / "out" / "report.json").read_text())["warnings"] == told
+
+
+# --- where the answer begins --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "space"),
+    [
+        ("{input}\n", "cat\n", ""),
+        ("{input}", "cat", ""),
+        ("Q: {input}\nAnswer:", "Q: cat\nAnswer:", " "),
+        ("Q: {input}\nAnswer: ", "Q: cat\nAnswer:", " "),
+        ("say {input} loud", "say cat loud", " "),
+        ("<|user|>{input}<|assistant|>", "<|user|>cat<|assistant|>", ""),
+        ("[INST] {input} [/INST]", "[INST] cat [/INST]", ""),
+        ("{input}\n  ", "cat\n", "  "),
+    ],
+)
+def test_a_space_between_prompt_and_answer_belongs_to_the_answer(template, prompt, space):
+    assert split_prompt(template, "cat") == (prompt, space)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "gpt-neox"])
+@pytest.mark.parametrize("template", ["{input}\n", "say {input}:", "say {input}: ", "{input} <a>", "chat"])
+def test_an_answer_is_scored_behind_the_very_tokens_that_generating_begins_with(tmp_path, kind, template):
+    base = FrozenBaseModel.load(make_base(tmp_path, kind), template)
+    base.tokenizer.chat_template = CHAT_TEMPLATE
+    for output in ("chien", " chien", "chien "):  # outer white space is no part of an answer
+        batch = base.encode([Example("cat", output)])
+        read = batch.inputs["input_ids"][0].tolist()
+        n_prompt = base.prompt_length(base.prompt("cat"))
+        assert read[:n_prompt] == base._prompt_ids(base.prompt("cat"))
+        assert batch.labels[0, :n_prompt].tolist() == [IGNORED] * n_prompt
+        assert batch.labels[0, n_prompt:].tolist() == read[n_prompt:]
+        shown = base.shown(batch)
+        assert (shown["prompt_tokens"], shown["answer_tokens"]) == (n_prompt, len(read) - n_prompt)
+        assert "chien" in shown["answer"].replace(" ", "")
+
+
+def test_a_sentencepiece_answer_behind_a_line_break_begins_without_a_space(tmp_path):
+    """Alone, such a tokenizer puts a space before a text; a base reads none behind a line break."""
+    base = FrozenBaseModel.load(make_base(tmp_path, "llama"), "{input}\n")
+    pieces = {piece: i for i, piece in enumerate(("<unk>", "</s>", "▁cat", "▁chat", "chat", "\n"))}
+    inner = Tokenizer(models.WordLevel(pieces, unk_token="<unk>"))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|▁?\w+"), "isolated")
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    base.tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="</s>", pad_token="</s>", unk_token="<unk>"
+    )
+    assert base.tokenizer("chat")["input_ids"] == [pieces["▁chat"]]
+    batch = base.encode([Example("cat", "chat")])
+    assert batch.inputs["input_ids"].tolist() == [[pieces[p] for p in ("▁cat", "\n", "chat", "</s>")]]
+    spaced = base.encode([Example("cat", "chat")], "{input}:")
+    assert spaced.labels[0, -2:].tolist() == [pieces["▁chat"], pieces["</s>"]]
+
+
+def test_an_encoder_decoder_reads_prompt_and_answer_as_before(tmp_path):
+    base = FrozenBaseModel.load(make_base(tmp_path), "say {input}: ")
+    assert base.prompt("cat") == "say cat: "
+    shown = base.shown(base.encode([Example("cat", "chat")]))
+    assert shown["answer"] == "chat</s>" or shown["answer"] == "chat </s>"
+    assert shown["prompt"].endswith("</s>")

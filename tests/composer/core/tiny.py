@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -50,6 +52,7 @@ TARGETS = {
     "llama": ("q_proj", "v_proj"),
     "qwen2": ("q_proj", "v_proj"),
     "gpt2": ("c_attn",),
+    "gpt-neox": ("query_key_value",),
 }
 FAMILIES = tuple(TARGETS)
 SIZES: dict[str, dict[str, tuple[int, int]]] = {}  # (d_out, d_in) by path, by configuration
@@ -71,6 +74,7 @@ def base_files(kind: str, seed: int) -> dict[str, bytes]:
         "llama": tiny_llama,
         "qwen2": tiny_qwen2,
         "gpt2": tiny_gpt2,
+        "gpt-neox": tiny_gpt_neox,
     }[kind]
     tokenizer = tiny_letters() if kind == "qwen2" else tiny_tokenizer(with_eos=kind.startswith("t5"))
     return saved_files(make, tokenizer, seed)
@@ -153,6 +157,22 @@ def tiny_gpt2() -> GPT2LMHeadModel:
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=SIZE, n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=1
+        )
+    )
+
+
+def tiny_gpt_neox() -> GPTNeoXForCausalLM:
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=SIZE,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=256,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=1,
         )
     )
 

@@ -65,7 +65,13 @@ def test_peft_loads_a_published_composition_by_its_name(site, alice, machine_of,
 def composed_as(parent, owner, base, out) -> Composition:
     """A composition whose search ended with the one module as it is."""
     asked = composition_request(
-        owner=owner, name="Mix", base=base, method="exact", budget=10, seed=7, examples=[Example("a", "A")]
+        owner=owner,
+        name="Mix",
+        base=base.name,
+        method="exact",
+        budget=10,
+        seed=7,
+        examples=[Example("a", "A")],
     )
     composition = leases.claim(Composition, asked.pk, worker="tests")
     out.mkdir()

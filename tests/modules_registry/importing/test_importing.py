@@ -120,3 +120,29 @@ def test_a_refusal_says_what_an_importing_person_can_do(hub, alice, base, french
     )
     assert "for its author to do" in messages["far/dora"]
     assert states(run(alice, "far/nameless", base="tests/tiny"))["far/nameless"] == ("imported", "")
+
+
+@pytest.mark.parametrize(
+    ("beside", "template"),
+    [
+        ({}, ""),
+        ({"chat_template.jinja": b"{{ messages }}"}, "chat"),
+        ({"tokenizer_config.json": b'{"chat_template": "{{ messages }}"}'}, "chat"),
+        ({"tokenizer_config.json": b'{"eos_token": "</s>"}'}, ""),
+        ({"training_args.yaml": b"stage: sft\ntemplate: default\n"}, "Human: {input}\nAssistant:"),
+        ({"tokenizer_config.json": b" " * (4 * 1024**2 + 1)}, ""),  # too large to be read for that
+    ],
+)
+def test_a_template_is_told_by_what_a_trainer_left_beside_the_adapter(hub, alice, base, beside, template):
+    hub["far/trained"] = repository() | beside
+    assert states(run(alice, "far/trained")) == {"far/trained": ("imported", "")}
+    version = Module.objects.get(name="trained").current
+    assert version.prompt_template == template
+    assert not version.files.filter(path__in=beside).exists()
+
+
+def test_an_imported_card_states_the_template_whatever_lies_beside(hub, alice, base):
+    card = b"---\nlibrary_name: peft\nprompt_template: 'say {input}'\n---\n"
+    hub["far/stated"] = repository(card=card) | {"chat_template.jinja": b"{{ messages }}"}
+    run(alice, "far/stated")
+    assert Module.objects.get(name="stated").current.prompt_template == "say {input}"

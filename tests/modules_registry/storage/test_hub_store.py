@@ -159,17 +159,17 @@ def test_the_environment_leads_neither_elsewhere_nor_to_another_token(store, hub
     [(("a.b", "c"), ("a", "b.c")), (("alice", "l"), ("alice", "I")), (("a", "b"), ("a", "B1"))],
 )
 def test_two_modules_never_share_a_repository(store, one, other):
-    first, second = store.hub.repo_id_for(*one), store.hub.repo_id_for(*other)
+    first, second = store.remote.repo_id_for(*one), store.remote.repo_id_for(*other)
     assert first.casefold() != second.casefold()
-    assert store.hub.repo_id_for(*one) == first
+    assert store.remote.repo_id_for(*one) == first
 
 
 def test_a_repository_s_name_is_one_that_a_hub_takes(store):
     from huggingface_hub.utils import validate_repo_id
 
     for owner, name in [("alice", "french"), ("a" * 96, "b" * 96), ("a_", "b_"), ("a" * 86, "b")]:
-        validate_repo_id(store.hub.repo_id_for(owner, name))
-    assert store.hub.repo_id_for("alice", "french").startswith("us/alice.french-")
+        validate_repo_id(store.remote.repo_id_for(owner, name))
+    assert store.remote.repo_id_for("alice", "french").startswith("us/alice.french-")
 
 
 def test_the_least_recently_used_file_is_named_first(store, folder, hub, places):

@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *, namespace: str, user: str, base: str, endpoint: str, **options: Any) -> None:
         try:
             owner = staff_user(user)
-            sources = listed(endpoint, options["author"])
+            sources = list_repositories(endpoint, options["author"])
             wanted = sources[: options["limit"] or None]
             job = import_request(
                 owner=owner,
@@ -63,7 +63,7 @@ class Command(BaseCommand):
             raise CommandError(job.error_message or f"The import is {job.get_status_display().lower()}.")
 
 
-def listed(endpoint: str, author: str) -> list[str]:
+def list_repositories(endpoint: str, author: str) -> list[str]:
     """The author's modules on the Hub, by name."""
     token = "" if endpoint else settings.HUB_IMPORT_TOKEN
     reader = ImportSource(endpoint or settings.HUB_IMPORT_ENDPOINT, token, time.sleep)

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         if owner is None or target is None:
             raise CommandError("There is no such user or namespace here.")
         try:
-            wanted = [*sources, *(listed(options["list"]) if options["list"] else [])]
+            wanted = [*sources, *(read_list(options["list"]) if options["list"] else [])]
             job = import_request(owner=owner, namespace=target, sources=wanted, base=base, enqueue=False)
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             raise CommandError(job.error_message or f"The import is {job.get_status_display().lower()}.")
 
 
-def listed(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
     try:
         return sources_in(list_text(path.read_bytes()))
     except OSError as error:

@@ -1,0 +1,9 @@
+"""A library of modules and unseen tasks in real English, on a small instruct model.
+
+Importing this costs nothing: whoever only reads the finished bundle needs no torch.
+"""
+
+from pathlib import Path
+
+BASE_NAME = "demo/smollm2-135m"
+BUNDLE = Path(__file__).parent / "bundle"

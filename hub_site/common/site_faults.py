@@ -1,0 +1,41 @@
+"""Faults of the site: they pass, or the operator mends them, so that a job waits and a visitor comes back.
+
+A fault of the request, such as a module that does not fit, is a Refusal instead.
+"""
+
+import errno
+
+from django.db import InterfaceError, OperationalError
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+
+DISK_FULL = "disk_full"
+SENTENCES = {
+    "database_unreachable": "The site's database could not be reached.",
+    "broker_unreachable": "The site's queue could not be reached.",
+    DISK_FULL: "The site's disk is full.",
+    "machine_fault": "A machine of the site has a fault.",
+}
+RETRY_AFTER_S = 30  # what a client is told to wait
+ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+ERRNOS_OF_A_MACHINE = frozenset(
+    {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
+
+def site_fault_code(error: BaseException) -> str | None:
+    """Return the code of a fault of the site, a key of SENTENCES; None for any other error."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return "database_unreachable"
+    if isinstance(error, BrokerError | RedisError):
+        return "broker_unreachable"
+    if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_FULL_DISK:
+        return DISK_FULL
+    if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE:
+        return "machine_fault"
+    return None
+
+
+def http_status(code: str) -> int:
+    """Return the status that an answer has for this fault."""
+    return 507 if code == DISK_FULL else 503

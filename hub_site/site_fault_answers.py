@@ -1,0 +1,40 @@
+"""What is answered to a fault of the site: 503 or 507, and when to come back."""
+
+import logging
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
+
+from hub_site.common.api_errors import error_body
+from hub_site.common.site_faults import RETRY_AFTER_S, SENTENCES, http_status, site_fault_code
+
+logger = logging.getLogger(__name__)
+
+ADVICE = "Nothing was changed. Try again in a minute."
+
+
+class SiteFaultMiddleware:
+    """Answers for a view that a fault of the site broke off. The page of the answer asks no database."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Return the answer; None for any other error, which Django logs and answers with 500."""
+        code = site_fault_code(error)
+        if code is None:
+            return None
+        logger.error("%s %s: %s: %s", request.method, request.path, code, error)
+        status, message = http_status(code), f"{SENTENCES[code]} {ADVICE}"
+        if request.path.startswith("/api/"):
+            answer: HttpResponse = JsonResponse(error_body(code, message), status=status)
+        else:
+            page = render_to_string("site_fault.html", {"status": status, "message": message})
+            answer = HttpResponse(page, status=status)
+        answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return answer

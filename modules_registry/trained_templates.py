@@ -1,0 +1,153 @@
+"""Which template a module was trained with: stated, or recognized by what its trainer left behind.
+
+A template is text with {input} in it, where an example's input goes, or the word chat for the chat template
+of the base model. `composer.core.spec.templates` says what composing does with it.
+
+Trainers write no template into an adapter. What they do write, read from their sources:
+
+    TRL            tags `trl` and `sft` (or another method), a quick start that asks with {"role": "user"}
+    axolotl        its YAML configuration in the card, with the type of every data set
+    LLaMA-Factory  the tag `llama-factory`; its board also writes training_args.yaml, with the template
+    unsloth        the tag `unsloth`, for chats and bare texts alike: the chat template beside it decides
+    any of them    chat_template.jinja or tokenizer_config.json beside the adapter
+
+What is none of these stays unknown, and the page asks.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modules_registry.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, CardRefusal
+from modules_registry.core.prompt_template import CHAT, INPUT, KEY, is_prompt_template
+
+CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE = (
+    "chat_template.jinja", "tokenizer_config.json", "training_args.yaml",
+)  # fmt: skip
+BY_PRODUCTS = (CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE)  # that tell of a template
+BY_PRODUCT_BYTES_MAX = 4 * 1024**2  # a tokenizer_config.json lists every added token
+
+AXOLOTL = re.compile(r"See axolotl config.*?```ya?ml\n(?P<yaml>.*?)\n```", re.DOTALL)
+TRL_QUICK_START = re.compile(r"generator\(\[\{\s*\"role\":\s*\"user\"")
+# Templates of LLaMA-Factory that are no model's chat template. Source: its src/llamafactory/data/template.py
+LLAMA_FACTORY_TEXTS = {"default": "Human: {input}\nAssistant:", "empty": INPUT}
+
+
+def trained_template(card: Card, config: Mapping[str, Any], beside: Mapping[str, str]) -> str:
+    """The template that a module was trained with; empty if that is not known.
+
+    Args:
+        config: adapter_config.json as its author sent it.
+        beside: other files of the folder by name, those of BY_PRODUCTS; an empty text where only its name is
+            known.
+    """
+    for said in (card.front_matter.get(KEY), config.get(KEY)):
+        if said == {"input": ""}:  # {input} without quotes is a mapping in YAML
+            return INPUT
+        if is_prompt_template(said):
+            return str(said)
+    return recognized_template(card, beside)
+
+
+def recognized_template(card: Card, beside: Mapping[str, str]) -> str:
+    """The template by what a trainer wrote into card and folder; empty if that says nothing."""
+    if axolotl := AXOLOTL.search(card.text):
+        return axolotl_template(axolotl["yaml"])
+    tags = tags_of(card)
+    if "llama-factory" in tags or BOARD_FILE in beside:
+        return llama_factory_template(beside.get(BOARD_FILE, ""))
+    if "trl" in tags and TRL_QUICK_START.search(card.body):
+        return CHAT
+    return CHAT if has_chat_template(beside) else ""
+
+
+def axolotl_template(source: str) -> str:
+    """The one template of all data sets of an axolotl configuration; empty if they differ or need more."""
+    data_sets = read_yaml(source).get("datasets")
+    if not isinstance(data_sets, list) or not data_sets:
+        return ""
+    found = {axolotl_data_set_template(one) for one in data_sets}
+    (only,) = found if len(found) == 1 else ("",)
+    return only
+
+
+def axolotl_data_set_template(data_set: object) -> str:
+    kind = data_set.get("type") if isinstance(data_set, dict) else None
+    if kind == "chat_template":
+        return CHAT
+    text = (kind.get("no_input_format") or kind.get("format")) if isinstance(kind, dict) else None
+    if not isinstance(text, str) or INPUT in text:  # {input} is a second text beside the instruction there
+        return ""
+    template = text.replace("{instruction}", INPUT)
+    return template if is_prompt_template(template) else ""
+
+
+def llama_factory_template(board: str) -> str:
+    """Without its settings, the chat template: it trains in the format of the model's family."""
+    name = read_yaml(board).get("template") if board else None
+    return LLAMA_FACTORY_TEXTS.get(str(name), CHAT)
+
+
+def has_chat_template(beside: Mapping[str, str]) -> bool:
+    if CHAT_TEMPLATE_FILE in beside:
+        return True
+    try:
+        tokenizer = json.loads(beside.get(TOKENIZER_FILE) or "{}")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(tokenizer, dict) and bool(tokenizer.get("chat_template"))
+
+
+def tags_of(card: Card) -> set[str]:
+    tags = card.front_matter.get("tags")
+    return {tag.lower() for tag in tags if isinstance(tag, str)} if isinstance(tags, list) else set()
+
+
+def read_yaml(source: str) -> dict[str, Any]:
+    """A stranger's YAML, with the limits of a card's front matter; nothing if it cannot be read."""
+    try:
+        return check_card(f"---\n{source}\n---\n".encode()).front_matter
+    except CardRefusal:
+        return {}
+
+
+# --- a folder of this machine, and a card that states it ------------------------
+
+
+def template_of_folder(folder: Path) -> str:
+    """The template of the module in a folder, as `trained_template` tells it."""
+    texts = dict(text_files(folder, (CARD_FILE, CONFIG_FILE, *BY_PRODUCTS)))
+    try:
+        card = check_card(texts.pop(CARD_FILE, "").encode()[:CARD_BYTES_MAX])
+    except CardRefusal:
+        card = check_card(b"")
+    try:
+        config = json.loads(texts.pop(CONFIG_FILE, "{}"))
+    except (ValueError, RecursionError):
+        config = {}
+    return trained_template(card, config if isinstance(config, dict) else {}, texts)
+
+
+def text_files(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The files of these names that are there, as far as they are read."""
+    for name in names:
+        try:
+            with (folder / name).open("rb") as file:
+                yield name, file.read(BY_PRODUCT_BYTES_MAX).decode("utf-8", "replace")
+        except OSError:
+            continue
+
+
+STATED = re.compile(rf"^{KEY}[ \t]*:.*\n(?:[ \t]+.*\n|[ \t]*\n(?=[ \t]))*", re.MULTILINE)
+
+
+def card_stating(text: str, template: str) -> str:
+    """The card with this template in its front matter, and no other; with none if it is empty."""
+    line = f"{KEY}: {json.dumps(template, ensure_ascii=False)}\n" if template else ""
+    head = FRONT_MATTER.match(text)
+    if head is None:
+        return f"---\n{line}---\n\n{text}" if line else text
+    return f"---\n{STATED.sub('', head[1])}{line}{text[head.end(1) :]}"
