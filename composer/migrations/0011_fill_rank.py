@@ -5,7 +5,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0008_rank_as_text"),
+        ("composer", "0010_rank_as_text"),
     ]
 
     operations = [

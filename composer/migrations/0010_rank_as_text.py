@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0007_tell_who_listens"),
+        ("composer", "0009_template_left_open"),
     ]
 
     operations = [

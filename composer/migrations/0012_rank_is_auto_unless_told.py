@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0009_fill_rank"),
+        ("composer", "0011_fill_rank"),
     ]
 
     operations = [
