@@ -613,8 +613,10 @@ class CompositionRun:
         """Return the left-out losses of the composition and of the best single module; None where unknown."""
         if len(self.examples) < 2:
             return None, None
-        by_the_way = self.found.left_out is not None and not any(
-            selector.depends_on_examples for selector in parse_selectors(self.job.select)
+        by_the_way = (
+            self.found.left_out is not None
+            and not any(it.depends_on_examples for it in parse_selectors(self.job.select))
+            and all(self._chosen_by(train) == self.kept for train, _ in self.cross_validation.folds())
         )
         is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
         if not by_the_way and not is_needed:  # then left-out losses are not worth a search for each fold

@@ -103,8 +103,9 @@ def test_all_names_are_listed_and_there():
 # --- composing ----------------------------------------------------------------
 
 
-def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys):
-    options = {"method": "exact", "search": "adam", "budget": 30, "seed": 5}
+@pytest.mark.parametrize("rank", ["auto", "full"])
+def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys, rank):
+    options = {"method": "exact", "search": "adam", "budget": 30, "seed": 5, "rank": rank}
     made = composer.compose(**tiny, held_out=HELD_OUT, **options, progress=False)
     write_examples(tmp_path / "shots.jsonl", EXAMPLES)
     write_examples(tmp_path / "held_out.jsonl", HELD_OUT)
@@ -114,14 +115,16 @@ def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert made.weights == {row["name"]: row["weight"] for row in report["modules"]}
-    assert list(made.weights) == ["m0", "m1", "m2"]
+    assert rank == "auto" or list(made.weights) == ["m0", "m1", "m2"]
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (made.folder / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     told = report["verdict"]
-    words = "\n".join([told["text"], told["quality"]["text"], told["tokens"]["text"]])
-    assert str(made.verdict) == words == capsys.readouterr().out.strip()
+    *words, size = capsys.readouterr().out.strip().splitlines()
+    assert words == [told["text"], told["quality"]["text"], told["tokens"]["text"]]
+    assert str(made.verdict) == "\n".join(words)
     assert made.verdict.quality.level == told["quality"]["level"]
     assert made.verdict.tokens.in_context > made.verdict.tokens.adapter
+    assert size.startswith(f"The adapter is made of {len(made.weights)} module")
     assert made.verdict.decision == report["verdict"]["decision"]
     assert made.losses["composed"] == report["few_shot_loss_nats"]
     assert set(made.losses) >= {"zero_shot", "best_single", "uniform", "composed"}
@@ -153,7 +156,8 @@ def test_a_saved_composition_is_loaded_by_peft_and_answers_the_same(t5, tmp_path
 
 
 def test_models_in_memory_give_the_same_adapter_as_their_folders(t5, tmp_path):
-    options = {"examples": EXAMPLES, "method": "exact", "budget": 30, "baselines": "none", "progress": False}
+    options = {"examples": EXAMPLES, "method": "exact", "budget": 30, "rank": "full"}
+    options |= {"baselines": "none", "progress": False}
     from_folders = composer.compose(base=t5["base"], modules=t5["modules"], **options)
     base = AutoModelForSeq2SeqLM.from_pretrained(t5["base"])
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
@@ -253,7 +257,7 @@ def test_a_search_is_stopped_by_its_watcher_and_events_come_as_they_are(t5):
 
 
 def test_evaluate_measures_the_base_and_an_adapter(tiny):
-    made = composer.compose(**tiny, budget=30, baselines="none", progress=False)
+    made = composer.compose(**tiny, budget=30, rank="full", baselines="none", progress=False)
     alone = composer.evaluate(base=tiny["base"], examples=EXAMPLES, progress=False)
     adapted = composer.evaluate(base=tiny["base"], adapter=made.folder, examples=EXAMPLES, progress=False)
     live = composer.evaluate(base=tiny["base"], adapter=made.model(), examples=EXAMPLES, progress=False)
@@ -265,7 +269,7 @@ def test_evaluate_measures_the_base_and_an_adapter(tiny):
 
 def test_screen_gives_the_loss_of_each_module_alone_the_best_first(tiny):
     losses = composer.screen(**tiny, progress=False)
-    made = composer.compose(**tiny, budget=30, baselines="none", progress=False)
+    made = composer.compose(**tiny, budget=30, rank="full", baselines="none", progress=False)
     alone = {row["name"]: row["alone_loss_nats"] for row in made.report["modules"]}
     assert losses == pytest.approx(alone)
     assert list(losses.values()) == sorted(losses.values())
@@ -348,6 +352,7 @@ def test_a_notebook_shows_the_comparison_without_anybody_elses_markup(t5, tmp_pa
         examples=EXAMPLES,
         held_out=HELD_OUT,
         budget=30,
+        rank="full",  # so that the module takes part
         progress=False,
     )
     html = made._repr_html_()
@@ -489,3 +494,16 @@ def test_the_example_notebook_runs_from_its_first_cell_to_its_last():
     assert told["decision"] == "use"
     assert told["answer"] == told["expected"]
     assert told["shown"] == "<div>"
+
+
+def test_a_trained_lora_can_be_loaded_and_saved_beside_the_composition(t5, tmp_path):
+    made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
+    assert set(made.adapters) >= {"composed", "lora_on_shots"}
+    assert made.adapters["composed"] == made.folder
+    saved = made.save(tmp_path / "lora", adapter="lora_on_shots")
+    config = (made.folder / "baselines" / "lora_on_shots" / "adapter_config.json").read_bytes()
+    assert (saved / "adapter_config.json").read_bytes() == config
+    assert (saved / "report.json").exists()
+    assert made.model(adapter="lora_on_shots").peft_config["default"].r == json.loads(config)["r"]
+    with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
+        made.model(adapter="best")

@@ -118,7 +118,7 @@ def told_value(
 ) -> float:
     """Return what the optimizer is told; a loss of NaN or infinity counts as NON_FINITE_PENALTY."""
     finite_loss = finite_or_penalty(loss)
-    if finite_loss >= NON_FINITE_PENALTY:  # as the journal's record has it
+    if finite_loss == NON_FINITE_PENALTY:  # as the journal's record has it
         return NON_FINITE_PENALTY
     return finite_or_penalty(penalized(weights, finite_loss))
 

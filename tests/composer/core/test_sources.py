@@ -103,6 +103,7 @@ def test_base_modules_and_adapter_may_come_from_a_hub(tmp_path, hub, capsys):
     out = tmp_path / "out"
     asked = ["compose", "--base", "tiny/t5", "--modules", "alice/m0@v1", "alice/m1"]
     asked += ["--examples", str(job / "examples.jsonl"), "--search", "greedy", "--baselines", "none"]
+    asked += ["--rank", "full"]
     assert main([*asked, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert [(row["name"], row["revision"]) for row in report["modules"]] == [
