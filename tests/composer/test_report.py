@@ -139,7 +139,7 @@ def test_every_file_and_the_api_tell_the_quality_and_the_tokens(browser_of, api_
     rows[1] = rows[1] | {"prompt_tokens": 6.0}
     told = composition.report["verdict"] | {"quality": WEAK, "advised": "in_context"}
     composition = changed(composition, verdict=told, baselines=rows)
-    costs = "Each question then costs 60 tokens of prompt instead of 6"
+    costs = "With the examples in the prompt each question costs 60 tokens of prompt instead of 6"
     markdown = fetched(browser_of, alice, composition, "report.md")
     assert WEAK["text"] in markdown
     assert costs in markdown

@@ -21,7 +21,7 @@ def quality_on_held_out(key: str, name: str, answers: Sequence[str], examples: S
     found = accuracy(answers, examples)
     low, high = found.interval_percent
     measured = (
-        f"answers {found.percent:.0f} % of {count_noun(len(examples), 'held-out example')} correctly "
+        f"{found.percent:.0f} % of {count_noun(len(examples), 'held-out example')} are answered correctly "
         f"(95 % interval {low:.0f} to {high:.0f} %)"
     )
     level = quality_level(found.percent / 100, low / 100)
@@ -40,7 +40,7 @@ def quality_left_out(key: str, name: str, left_out: LeftOutLosses) -> Quality:
     share = statistics.fmean(chances)
     low, high = (min(1.0, max(0.0, bound)) for bound in mean_interval(chances, 0.975))
     measured = (
-        f"gives the whole right answer to a left-out example a chance of {100 * share:.0f} % "
+        f"the whole right answer to a left-out example has a chance of {100 * share:.0f} % "
         f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
     level = quality_level(share, low)

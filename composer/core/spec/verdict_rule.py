@@ -94,9 +94,9 @@ def quality_text(level: str, name: str, measured: str) -> str:
     Args:
         level: good, fair or weak.
         name: of what is judged, in the middle of a sentence.
-        measured: the figures, as what it does, such as "answers 33 % of 30 held-out examples correctly".
+        measured: the figures, such as "33 % of 30 held-out examples are answered correctly".
     """
-    return f"By itself it is {level}: {name} {measured}, so {MEANING_OF_LEVEL[level]}."
+    return f"By itself it is {level}: with {name} {measured}, so {MEANING_OF_LEVEL[level]}."
 
 
 def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> QuestionTokens | None:
@@ -113,8 +113,8 @@ def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> 
     own = tokens.get(advised) if advised else None
     if own and own > adapter:
         text = (
-            f"Each question then costs {own:.0f} tokens of prompt instead of {adapter:.0f} with the "
-            f"composition: {own - adapter:.0f} more, {own / adapter:.1f} times as many."
+            f"With the examples in the prompt each question costs {own:.0f} tokens of prompt instead of "
+            f"{adapter:.0f}: {own - adapter:.0f} more, {own / adapter:.1f} times as many."
         )
     else:
         text = (

@@ -43,7 +43,7 @@ def test_right_one_time_in_three_is_weak_however_far_behind_the_others_are():
     assert (quality.level, quality.share_percent) == ("weak", 33.33)
     assert quality.interval_percent == pytest.approx((19.23, 51.22), abs=0.01)
     assert quality.text == (
-        "By itself it is weak: the composition answers 33 % of 30 held-out examples correctly "
+        "By itself it is weak: with the composition 33 % of 30 held-out examples are answered correctly "
         "(95 % interval 19 to 51 %), so it is wrong more often than right."
     )
 
@@ -57,7 +57,7 @@ def test_without_held_out_examples_the_chance_of_a_whole_left_out_answer_is_judg
     halves = LeftOutLosses((0.0, math.log(2)), (1.0, 3.0))  # chances 1 and 1/2
     quality = quality_left_out("composed", "the composition", halves)
     assert (quality.level, quality.share_percent, quality.interval_percent) == ("fair", 75.0, (0.0, 100.0))
-    assert "a left-out example a chance of 75 %" in quality.text
+    assert "a left-out example has a chance of 75 %" in quality.text
     likely = LeftOutLosses(tuple(-math.log(p) for p in (0.9, 0.92, 0.94, 0.96, 0.98)), (2.0,) * 5)
     assert quality_left_out("composed", "it", likely).level == "good"
     # by token each has a chance of 0.7, by whole answer of 0.34
@@ -80,7 +80,7 @@ def test_an_adapter_reads_fewer_tokens_than_examples_in_the_prompt(advised):
 
 def test_where_the_examples_in_the_prompt_are_advised_it_says_how_much_more_each_question_costs():
     assert question_tokens(TOKENS, "in_context").text == (
-        "Each question then costs 120 tokens of prompt instead of 12 with the composition: 108 more, "
+        "With the examples in the prompt each question costs 120 tokens of prompt instead of 12: 108 more, "
         "10.0 times as many."
     )
 
