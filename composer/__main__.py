@@ -17,6 +17,7 @@ from composer.core.spec import choices
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.errors import ComposeError
 from composer.core.spec.examples import require_disjoint
+from composer.core.spec.verdict_rule import verdict_texts
 from composer.library.job_folder import (
     ExampleFiles,
     Options,
@@ -150,8 +151,11 @@ def compose(arguments: argparse.Namespace) -> None:
         tell,
     )
     report = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))
-    print(report["verdict"]["text"])
+    print("\n".join(verdict_texts(report["verdict"])))
     print(size_text(report))
+    for row in report["baselines"]:
+        if row["adapter"] and row["key"] == report["verdict"]["advised"]:
+            print(f"Its adapter is in {arguments.out / row['adapter']}.")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

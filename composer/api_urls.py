@@ -2,7 +2,7 @@ from django.urls import path
 
 from composer import api
 from composer.publish.api import PublishApi
-from composer.report.api import AdapterApi, PredictionsApi, ReportFileApi, SummaryApi
+from composer.report.api import AdapterApi, BaselineAdapterApi, PredictionsApi, ReportFileApi, SummaryApi
 from composer.request.api import (
     CandidatesApi,
     ChoicesApi,
@@ -14,7 +14,14 @@ from composer.request.api import (
     MethodsApi,
     RequestApi,
 )
-from composer.share.api import ShareApi, SharedAdapterApi, SharedApi, SharedFileApi, SharedPredictionsApi
+from composer.share.api import (
+    ShareApi,
+    SharedAdapterApi,
+    SharedApi,
+    SharedBaselineAdapterApi,
+    SharedFileApi,
+    SharedPredictionsApi,
+)
 from composer.watch.api import EventsApi, MailApi, StreamApi
 
 urlpatterns = [
@@ -26,6 +33,11 @@ urlpatterns = [
     path("compositions/<uuid:composition_id>/cancel", api.CancelApi.as_view(), name="api-composition-cancel"),
     path("compositions/<uuid:composition_id>/stop", api.StopApi.as_view(), name="api-composition-stop"),
     path("compositions/<uuid:composition_id>/adapter", AdapterApi.as_view(), name="api-composition-adapter"),
+    path(
+        "compositions/<uuid:composition_id>/adapters/<str:key>",
+        BaselineAdapterApi.as_view(),
+        name="api-composition-baseline-adapter",
+    ),
     path(
         "compositions/<uuid:composition_id>/publish",
         PublishApi.as_view(),
@@ -54,6 +66,11 @@ urlpatterns = [
     path("compositions/<uuid:composition_id>/share", ShareApi.as_view(), name="api-composition-share"),
     path("shared/<str:token>", SharedApi.as_view(), name="api-shared"),
     path("shared/<str:token>/adapter", SharedAdapterApi.as_view(), name="api-shared-adapter"),
+    path(
+        "shared/<str:token>/adapters/<str:key>",
+        SharedBaselineAdapterApi.as_view(),
+        name="api-shared-baseline-adapter",
+    ),
     path(
         "shared/<str:token>/predictions",
         SharedPredictionsApi.as_view(),

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.db.models import Count, F, Q, QuerySet
 
+from composer.core.spec.choices import ADAPTERS_FOLDER
 from composer.core.spec.examples import Example, is_storable
 from composer.models import Composition, ResultFile
 from composer.models import Example as ExampleRow
@@ -41,6 +42,7 @@ def compositions_listed(owner: User, state: str = "", words: str = "") -> QueryS
         rows = rows.filter(Q(name__icontains=words) | Q(sentence__icontains=words))
     return rows.annotate(
         decision=F("report__verdict__decision"),
+        quality=F("report__verdict__quality__level"),
         comparison=F("report__baselines"),
         n_held_out=F("report__n_held_out"),
     )
@@ -84,7 +86,13 @@ def composition_named(owner: User, text: str) -> Composition | None:
 
 
 def result_files(composition: Composition) -> QuerySet[ResultFile]:
-    return composition.files.all()
+    """The files of its own adapter; those of the baselines' are apart."""
+    return composition.files.exclude(path__startswith=f"{ADAPTERS_FOLDER}/")
+
+
+def baseline_files(composition: Composition, key: str) -> QuerySet[ResultFile]:
+    """The files of a baseline's adapter; none where it has none."""
+    return composition.files.filter(path__startswith=f"{ADAPTERS_FOLDER}/{key}/")
 
 
 def result_open(file: ResultFile) -> BinaryIO:

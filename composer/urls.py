@@ -4,7 +4,12 @@ from composer import views
 from composer.models import Example
 from composer.publish.views import composition_publish_page
 from composer.report.exports import FILES
-from composer.report.views import composition_adapter, composition_examples, composition_file
+from composer.report.views import (
+    composition_adapter,
+    composition_baseline_adapter,
+    composition_examples,
+    composition_file,
+)
 from composer.request.views import (
     chooser,
     composition_new,
@@ -53,5 +58,8 @@ urlpatterns = [
     path("<uuid:composition_id>/share/", share_renew_page, name="share"),
     path("<uuid:composition_id>/share/withdraw/", share_withdraw_page, name="withdraw"),
     path("<uuid:composition_id>/adapter.zip", composition_adapter, name="adapter"),
+    path(
+        "<uuid:composition_id>/adapters/<str:key>.zip", composition_baseline_adapter, name="baseline-adapter"
+    ),
     *(path(f"<uuid:composition_id>/{name}", composition_file, {"name": name}) for name in FILES),
 ]

@@ -43,7 +43,9 @@ def composition_list(request: SignedInRequest) -> HttpResponse:
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "page": page,
-        "rows": [(row, outcome(row.decision, row.comparison) if row.is_done else None) for row in page],
+        "rows": [
+            (row, outcome(row.decision, row.quality, row.comparison) if row.is_done else None) for row in page
+        ],
         "drafts": drafts_of(request.user),
         "states": states_to_choose(request.user, state),
         "state": state,

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from composer.core.evaluation.baselines import (
     left_out_of,
     lora_left_out,
     mean_length,
+    with_adapter_at,
 )
 from composer.core.evaluation.cross_validation import CrossValidation, losses_of_parts
 from composer.core.evaluation.export import (
@@ -43,11 +44,14 @@ from composer.core.evaluation.export import (
     loaded_by_peft,
     write_adapter,
     write_card,
+    write_trained_card,
 )
 from composer.core.evaluation.pruning import PRUNED_METHODS, Pruning, prune
+from composer.core.evaluation.quality import quality_left_out, quality_on_held_out
 from composer.core.evaluation.scoring import prompt_event, require_prompts_fit
 from composer.core.evaluation.small_adapter import AnswersKept, make_small
 from composer.core.evaluation.verdict import (
+    TUNED,
     LeftOutLosses,
     Verdict,
     verdict_left_out,
@@ -77,6 +81,7 @@ from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
+from composer.core.spec.verdict_rule import BASELINE_NAMES, Quality, question_tokens
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
@@ -278,27 +283,13 @@ class CompositionRun:
         """
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
-            parents = [
-                ParentModule(
-                    self.sources[position].name,
-                    self.sources[position].revision,
-                    weight,
-                    tuple(copy["name"] for copy in self._copies_of(position)),
-                )
-                for position, weight in zip(self.pruning.kept, self.by_module, strict=True)
-                if weight != 0
-            ]
-            write_card(
+            self._write_card(
                 out,
                 title="A composed adapter",
-                base_name=self.job.base_name,
-                method=self.job.method,
-                parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
                 text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
                 f"(the base alone: {self._token_mean(self.base_nats):.3f}). "
                 f"Rank {self.lora.rank}, {megabytes(adapter_bytes(out))}.",
-                template=self.job.template,
             )
             self.checked = check_export(self.base, out, self.scorer.batch, self.adapters)
             self.is_recomputed = not self.checked.is_same
@@ -333,7 +324,8 @@ class CompositionRun:
             self._tell_row(self.composed)
             self.baselines = []
             if self.job.baselines != "none":
-                for baseline in self._comparison(questions, single_left_out).measure_all():
+                for measured in self._comparison(questions, single_left_out).measure_all():
+                    baseline = self._written(measured, out)
                     self.baselines.append(baseline)
                     self._tell_row(baseline)
             self.verdict = self._verdict()
@@ -383,7 +375,7 @@ class CompositionRun:
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
             "objective_value": self.objective_value,
             "baselines": [self.rows[baseline.key] for baseline in (*self.baselines, self.composed)],
-            "verdict": {"decision": self.verdict.decision, "text": self.verdict.text},
+            "verdict": self._verdict_row(),
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
             "candidates_scored": scorer.candidates_scored,
@@ -564,7 +556,53 @@ class CompositionRun:
             best=int(self.alone.argmin()),
             screened=self.screened,
             best_left_out=single_left_out,
+            lora=self.lora,
+            training_budget=0 if self.found.stopped else self.job.budget,
+            fold_loras=lambda: map(self.method.lora, self.found.fold_weights),
+            folds_choose_alike=lambda: self.cross_validation.chooses_alike(self.kept),
             composed=self.adapters,
+        )
+
+    def _written(self, baseline: BaselineResult, out: Path) -> BaselineResult:
+        """Write the adapter of a baseline that has one into a folder of its own within `out`."""
+        if baseline.lora is None:
+            return baseline
+        folder = f"{choices.ADAPTERS_FOLDER}/{baseline.key}"
+        write_adapter(baseline.lora, self.base, self.job.base_name, out / folder)
+        n = count_noun(len(self.examples), "example")
+        if baseline.key == TUNED:
+            text = f"Then tuned on {n}, as a whole: {baseline.detail}."
+            self._write_card(out / folder, title="A composed and tuned adapter", text=text)
+        else:
+            write_trained_card(
+                out / folder,
+                title="A trained adapter",
+                base_name=self.job.base_name,
+                text=f"Trained on {n}: {baseline.detail}.",
+                template=self.job.template,
+            )
+        return with_adapter_at(baseline, folder)
+
+    def _write_card(self, folder: Path, *, title: str, text: str) -> None:
+        """Write the card of an adapter that is made of the modules of the composition."""
+        parents = [
+            ParentModule(
+                self.sources[position].name,
+                self.sources[position].revision,
+                weight,
+                tuple(copy["name"] for copy in self._copies_of(position)),
+            )
+            for position, weight in zip(self.pruning.kept, self.by_module, strict=True)
+            if weight != 0
+        ]
+        write_card(
+            folder,
+            title=title,
+            base_name=self.job.base_name,
+            method=self.job.method,
+            parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
+            text=text,
+            template=self.job.template,
         )
 
     def _tell_row(self, baseline: BaselineResult) -> None:
@@ -602,6 +640,27 @@ class CompositionRun:
         answers = {r.key: r.answers for r in (*self.baselines, self.composed) if r.answers is not None}
         return verdict_on_held_out(answers, self.held_out, self._best_name())
 
+    def _verdict_row(self) -> dict[str, Any]:
+        """Return the verdict as in report.json, with the quality of what it advises and the tokens."""
+        tokens = {key: row["prompt_tokens"] for key, row in self.rows.items()}
+        quality, cost = self._quality(), question_tokens(tokens, self.verdict.advised)
+        return {
+            **asdict(self.verdict),
+            "quality": quality and asdict(quality),
+            "tokens": cost and asdict(cost),
+        }
+
+    def _quality(self) -> Quality | None:
+        """Return how good the advised row is by itself, or else the composition; None if nothing tells."""
+        key = self.verdict.advised or "composed"
+        judged = next(row for row in (*self.baselines, self.composed) if row.key == key)
+        names = {**BASELINE_NAMES, "composed": "the composition", "best_single": self._best_name()}
+        if judged.answers is not None:
+            return quality_on_held_out(key, names[key], judged.answers, self.held_out)
+        if judged.left_out is not None and len(self.examples) > 1:
+            return quality_left_out(key, names[key], judged.left_out)
+        return None
+
     def verdict_from_shots(self) -> Verdict:
         """Return the verdict by the left-out losses of the examples alone."""
         if self.composed.left_out is None:
@@ -614,8 +673,7 @@ class CompositionRun:
         if known["composed"] is None:
             known["composed"], known["best_single"] = self._judged_without_each()
         if known.get("lora_on_shots") is None:
-            rank = self.stack.usual_rank
-            trained = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
+            trained = lora_left_out(self.scorer, self.stack, seed=self.job.seed)
             known["lora_on_shots"] = left_out_of(trained, self.scorer.label_tokens)
         return {key: left_out for key, left_out in known.items() if left_out is not None}
 

@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import weakref
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.core.modules.sources import Source, hub_address
+from composer.core.spec.errors import InvalidJobError
+from composer.core.spec.verdict_rule import Quality, QuestionTokens, verdict_texts
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "report.json")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+REPORT_FILE = "report.json"
+COMPOSED = "composed"  # the key of the composition among the rows of its report
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,22 @@ class Verdict:
     """Whether to use a composition.
 
     Attributes:
-        decision: use, prompt, single, train, none or unmeasured; docs/core/report.md says what each means.
+        decision: use, prompt, tune, single, train, none or unmeasured; docs/core/report.md has their meaning.
         text: the decision in words, with the figures that it rests on.
+        advised: the key of the row of the report that is advised; None if there is none.
+        quality: how good that is by itself, or else the composition; None if it was not measured.
+        tokens: what a question costs, with the adapter and with the examples in the prompt; None if unknown.
     """
 
     decision: str
     text: str
+    advised: str | None
+    quality: Quality | None
+    tokens: QuestionTokens | None
 
     def __str__(self) -> str:
-        """Return the text."""
-        return self.text
+        """Return the text, and in lines of their own those of the quality and of the tokens."""
+        return "\n".join(verdict_texts(asdict(self)))
 
 
 class Composition:
@@ -80,7 +90,15 @@ class Composition:
     @property
     def verdict(self) -> Verdict:
         """Return whether to use it: the decision and its reason."""
-        return Verdict(**self.report["verdict"])
+        row = self.report["verdict"]
+        quality, tokens = row["quality"], row["tokens"]
+        return Verdict(
+            row["decision"],
+            row["text"],
+            row["advised"],
+            quality and Quality(**quality | {"interval_percent": tuple(quality["interval_percent"])}),
+            tokens and QuestionTokens(**tokens),
+        )
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
@@ -91,19 +109,42 @@ class Composition:
         predictions: list[dict[str, Any]] = self.report["predictions"]
         return predictions
 
-    def model(self, base: "PreTrainedModel | None" = None) -> "PeftModel":
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """Return the folder of each adapter that was made, by its key: composed, lora_on_shots, tuned."""
+        rows = self.report["baselines"]
+        return {COMPOSED: self.folder} | {
+            row["key"]: self.folder / row["adapter"] for row in rows if row["adapter"]
+        }
+
+    def adapter_folder(self, key: str) -> Path:
+        """Return the folder of one adapter.
+
+        Raises:
+            InvalidJobError: there is no adapter with this key; names those that there are.
+        """
+        try:
+            return self.adapters[key]
+        except KeyError:
+            there = ", ".join(self.adapters)
+            raise InvalidJobError(f"There is no adapter {key!r} here; there is {there}.") from None
+
+    def model(self, base: "PreTrainedModel | None" = None, *, adapter: str = COMPOSED) -> "PeftModel":
         """Return the base model with the adapter on it, by peft, in evaluation mode.
 
         Args:
             base: the model to put the adapter on, which peft changes in place; None loads one in fp32, on
                 the CPU.
+            adapter: a key of `adapters`.
+
+        Raises:
+            InvalidJobError: there is no such adapter.
         """
+        folder = self.adapter_folder(adapter)
         from peft import PeftModel
 
         with quiet_libraries():
-            wrapped: PeftModel = PeftModel.from_pretrained(
-                base or load_model(self._base.folder), str(self.folder)
-            )
+            wrapped: PeftModel = PeftModel.from_pretrained(base or load_model(self._base.folder), str(folder))
         return wrapped.eval()
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -113,12 +154,22 @@ class Composition:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self._base.folder)
         return tokenizer
 
-    def save(self, path: "str | os.PathLike[str]") -> Path:
-        """Copy the adapter, its README.md and its report.json into a folder; peft loads it from there."""
+    def save(self, path: "str | os.PathLike[str]", *, adapter: str = COMPOSED) -> Path:
+        """Copy the adapter, its README.md and the report.json into a folder; peft loads it from there.
+
+        Args:
+            path: of the folder; made if it does not exist.
+            adapter: a key of `adapters`.
+
+        Raises:
+            InvalidJobError: there is no such adapter.
+        """
+        made = self.adapter_folder(adapter)
         folder = Path(path).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            shutil.copyfile(self.folder / name, folder / name)
+        for name in ADAPTER_FILES:
+            shutil.copyfile(made / name, folder / name)
+        shutil.copyfile(self.folder / REPORT_FILE, folder / REPORT_FILE)
         return folder
 
     def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
@@ -140,7 +191,7 @@ class Composition:
         api.upload_folder(
             repo_id=repository.repo_id,
             folder_path=self.folder,
-            allow_patterns=list(FILES),
+            allow_patterns=[*ADAPTER_FILES, REPORT_FILE],
             commit_message="Compose an adapter",
         )
         return str(repository)

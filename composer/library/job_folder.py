@@ -186,11 +186,14 @@ def require_apart(out: Path, sources: Sequence[Source]) -> None:
 
 
 def hand_out(made: Path, out: Path) -> None:
-    """Copy what is made so far into `out`; the report of an earlier result does not stay beside it."""
+    """Copy what is made so far into `out`; no report and no baseline's adapter of an earlier result stays."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").unlink(missing_ok=True)
-    for file in sorted(made.iterdir()):
-        shutil.copyfile(file, out / file.name)
+    shutil.rmtree(out / choices.ADAPTERS_FOLDER, ignore_errors=True)
+    for file in sorted(path for path in made.rglob("*") if path.is_file()):
+        copy = out / file.relative_to(made)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 def write_job(

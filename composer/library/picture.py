@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from composer.core.spec.verdict_rule import verdict_texts
+
 MODULES_SHOWN = 12
 LABEL_WIDTH, BAR_WIDTH, ROW_HEIGHT, FIGURE_WIDTH = 210, 300, 24, 90  # pixels
 ACCENT, PLAIN = "#2f7d5b", "#9aa5a0"  # the composition, and what it is compared with
@@ -17,8 +19,10 @@ Row = Mapping[str, Any]
 def report_html(report: Mapping[str, Any]) -> str:
     """Return the HTML of a whole report."""
     rows: Sequence[Row] = report["baselines"]
+    text, *more = map(escape, verdict_texts(report["verdict"]))
+    facts = "".join(f"<p>{fact}</p>" for fact in more)
     return (
-        f"<div><p><strong>{escape(report['verdict']['text'])}</strong></p>"
+        f"<div><p><strong>{text}</strong></p>{facts}"
         f"{comparison_svg(rows)}{comparison_table(rows)}{weights_table(report['modules'])}</div>"
     )
 

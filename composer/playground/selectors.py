@@ -14,7 +14,7 @@ from composer.core.spec.templates import AUTO
 from composer.matching.templates import composition_template, site_template
 from composer.models import Composition, Example
 from composer.playground.models import SILENT_AFTER, TryOut, TryOutQuerySet
-from composer.selectors import composition_find
+from composer.selectors import composition_find, result_files
 from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
@@ -225,9 +225,10 @@ def to_answer(tryout_id: UUID) -> TryOut | None:
 
 def adapter_files(tryout: TryOut) -> dict[str, str]:
     """Path -> sha256 of what its adapter is made of."""
-    source = tryout.version or tryout.composition
-    assert source is not None  # the table promises it
-    return dict(source.files.values_list("path", "sha256"))
+    if tryout.version is not None:
+        return dict(tryout.version.files.values_list("path", "sha256"))
+    assert tryout.composition is not None  # the table promises it
+    return dict(result_files(tryout.composition).values_list("path", "sha256"))
 
 
 def adapter_name(tryout: TryOut) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 import yaml
 
 from composer.core.spec.adapter_size import size_text
+from composer.core.spec.verdict_rule import verdict_texts
 from composer.matching.selection import NEAR
 from composer.matching.templates import composition_template
 from composer.models import Composition
 from composer.report.page import command_line, command_options
-from composer.report.verdict import DECISIONS
+from composer.report.verdict import quality_level, verdict_badge
 from modules_registry.licenses.combining import CombinedLicense
 from modules_registry.licenses.names import license_label
 
@@ -61,7 +62,7 @@ def publication_card(composition: Composition, facts: PublicationFacts) -> str:
         facts.sentence,
         introduction(composition, facts),
         f"## Verdict: {verdict_label(facts.report)}",
-        facts.report["verdict"]["text"],
+        *verdict_texts(facts.report["verdict"]),
         size_text(facts.report),
         *comparison_section(facts.report),
         *parents_table(facts),
@@ -107,12 +108,12 @@ def recipe_facts(report: Mapping[str, Any]) -> dict[str, Any]:
         "held_out_examples": report["n_held_out"],
         "few_shot_loss_nats": report["few_shot_loss_nats"],
         "verdict": report["verdict"]["decision"],
+        **({"quality": level} if (level := quality_level(report)) else {}),
     }
 
 
 def verdict_label(report: Mapping[str, Any]) -> str:
-    decision: str = report["verdict"]["decision"]
-    _, label = DECISIONS.get(decision, ("", decision))
+    _, label = verdict_badge(report["verdict"]["decision"], quality_level(report))
     return label
 
 

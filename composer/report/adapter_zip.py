@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from composer.models import Composition, ResultFile
-from composer.selectors import result_files, result_open
+from composer.selectors import baseline_files, result_files, result_open
 from hub_site.common.downloads import Download
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 
@@ -30,6 +30,20 @@ def adapter_shared(composition: Composition, card: str) -> Download:
 def shared_files(composition: Composition) -> list[ResultFile]:
     """Without the adapter's own card and report: these name every module, also those of others."""
     return list(result_files(composition).filter(path__in=(CONFIG_FILE, WEIGHTS_FILE)))
+
+
+def baseline_download(composition: Composition, key: str) -> Download | None:
+    """The adapter of a baseline with its card; None where it has none."""
+    files = list(baseline_files(composition, key))
+    return zip_download(f"{composition.slug}-{key}", files, {}) if files else None
+
+
+def baseline_shared(composition: Composition, key: str, card: str) -> Download | None:
+    """As `adapter_shared`, of a baseline; None where it has none."""
+    own = (CONFIG_FILE, WEIGHTS_FILE)
+    files = [file for file in baseline_files(composition, key) if file.path.rpartition("/")[2] in own]
+    made = {CARD_FILE: card.encode()}
+    return zip_download(f"{composition.slug}-{key}", files, made) if files else None
 
 
 def zip_download(folder: str, files: list[ResultFile], made: Mapping[str, bytes]) -> Download:
@@ -55,7 +69,7 @@ def write_zip(folder: str, files: list[ResultFile], made: Mapping[str, bytes]) -
     with zipfile.ZipFile(archive, "w") as target:  # stored, not deflated: weights do not shrink
         for file in files:
             with result_open(file) as source:
-                add_entry(target, f"{folder}/{file.path}", source)
+                add_entry(target, f"{folder}/{file.path.rpartition('/')[2]}", source)
         for path, content in made.items():
             add_entry(target, f"{folder}/{path}", BytesIO(content))
     return archive

@@ -15,7 +15,8 @@ from rest_framework.views import APIView
 from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec.adapter_size import size_text
-from composer.report.adapter_zip import adapter_download
+from composer.core.spec.choices import KEPT_ADAPTERS
+from composer.report.adapter_zip import adapter_download, baseline_download
 from composer.report.exports import FILES, file_response
 from composer.report.page import SHOWN, command, comparison_rows, comparison_text, predictions_kept
 from composer.report.serializers import PredictionPageSerializer, SummarySerializer
@@ -23,7 +24,7 @@ from composer.report.snippets import own_snippets
 from composer.report.verdict import verdict_view
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
-from hub_site.common.downloads import serve_download
+from hub_site.common.downloads import Download, serve_download
 from hub_site.common.errors import Refusal
 
 PAGE_SIZE_MAX = 100
@@ -37,6 +38,9 @@ PREDICTION_PARAMETERS = [
 
 
 FILE_NAME = OpenApiParameter("name", str, OpenApiParameter.PATH, enum=list(FILES))
+
+
+BASELINE_KEY = OpenApiParameter("key", str, OpenApiParameter.PATH, enum=list(KEPT_ADAPTERS))
 
 
 FILE_RESPONSES: dict[Any, Any] = {
@@ -69,6 +73,29 @@ class AdapterApi(OwnerApi):
         if not composition.has_adapter:
             raise Refusal("not_done", "There is no adapter, or not yet.", status=409)
         return serve_download(request._request, adapter_download(composition))
+
+
+class BaselineAdapterApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_baseline_adapter",
+        summary="Download the adapter of a baseline",
+        tags=["compositions"],
+        parameters=[BASELINE_KEY],
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401, 404, 409)},
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID, key: str) -> HttpResponseBase:
+        """The LoRA trained on the examples, or the tuned composition, as a zip of one folder.
+
+        404 where there is none: not every report has both, and earlier ones have neither.
+        """
+        download = baseline_download(self.own_done(request, composition_id), key)
+        return serve_download(request._request, require_adapter(download))
+
+
+def require_adapter(download: Download | None) -> Download:
+    if download is None:
+        raise Refusal("no_adapter", "This report has no such adapter.", status=404)
+    return download
 
 
 class SummaryApi(OwnerApi):

@@ -50,6 +50,7 @@ def comparison_csv(_composition: Composition, report: Report) -> str:
     head = (
         "key", "method", "detail", "exact_match_percent", "interval_low_percent", "interval_high_percent",
         "n_held_out", "few_shot_loss_nats", "left_out_loss_nats", "candidates", "gradient_steps", "seconds",
+        "prompt_tokens",
     )  # fmt: skip
     return table_csv(head, (comparison_csv_row(row, report["n_held_out"]) for row in report["baselines"]))
 
@@ -60,7 +61,7 @@ def comparison_csv_row(row: Report, n_held_out: int) -> list[Any]:
     return [
         row["key"], row["label"], row["detail"], row["held_out_exact_match_percent"], low, high, n_held_out,
         row["few_shot_loss_nats"], row.get("left_out_loss_nats"),
-        cost.get("candidates"), cost.get("gradient_steps"), cost.get("seconds"),
+        cost.get("candidates"), cost.get("gradient_steps"), cost.get("seconds"), row.get("prompt_tokens"),
     ]  # fmt: skip
 
 
@@ -114,11 +115,21 @@ def as_markdown(composition: Composition, report: Report) -> str:
         f"# {escape_markdown(composition.name)}",
         escape_markdown(composition.sentence),
         f"**{escape_markdown(verdict['label'])}.** {escape_markdown(verdict['sentence'])}",
+        escape_markdown(verdict["quality"]["text"] if verdict["quality"] else ""),
+        escape_markdown(verdict["tokens"]),
         escape_markdown(verdict["certainty"]),
         escape_markdown(size_text(report)),
         "## The race",
         table(
-            ("method", "exact match, %", "95 % interval", "few-shot loss", "left-out loss", "seconds"),
+            (
+                "method",
+                "exact match, %",
+                "95 % interval",
+                "few-shot loss",
+                "left-out loss",
+                "seconds",
+                "tokens per question",
+            ),
             [comparison_cells(row) for row in baseline_rows(report["baselines"])],
         ),
         f"{report['n_held_out']} held-out examples, {report['n_shots']} to compose from. Losses in nats per "
@@ -143,7 +154,14 @@ def comparison_cells(row: Report) -> list[str]:
     span = "–" if row["low"] is None else f"{row['low']:.0f}–{row['high']:.0f}"
     seconds = row["cost"]["seconds"] if row["cost"] else None
     losses = [figure(row["loss"]), figure(row["left_out_loss"])]
-    return [label, figure(row["percent"], 1), span, *losses, figure(seconds, 1)]
+    return [
+        label,
+        figure(row["percent"], 1),
+        span,
+        *losses,
+        figure(seconds, 1),
+        figure(row["prompt_tokens"], 0),
+    ]
 
 
 def module_cells(row: Report) -> list[str]:

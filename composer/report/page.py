@@ -13,7 +13,7 @@ from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
 from composer.matching.templates import composition_template, prompt_blocks
 from composer.models import Composition, Example
-from composer.report.verdict import DECISIONS, is_judged_left_out, verdict_view
+from composer.report.verdict import is_judged_left_out, tokens_of, verdict_badge, verdict_view
 from hub_site.common.visible_text import visible
 
 ViewRow = dict[str, Any]
@@ -51,7 +51,7 @@ def report_view(
         "stages": stage_rows(report["seconds"]),
         "gradient_step_words": f"each about {GRADIENT_STEP_COST} candidates' work",
         "total_seconds": sum(report["seconds"].values()),
-        "tokens": tokens_view(report["baselines"]),
+        "tokens": tokens_of(report),
         "selection": selection_words(composition.selection),
         "costs": baseline_rows(report["baselines"]) if report["schema"] > 1 else [],
         "layers": layer_view(report),
@@ -128,9 +128,9 @@ def weight_words(report: Mapping[str, Any]) -> str:
     return words + (by_layer if report.get("weights_by_layer") else "")
 
 
-def outcome(decision: str, baselines: Sequence[Mapping[str, Any]]) -> ViewRow:
+def outcome(decision: str, level: str | None, baselines: Sequence[Mapping[str, Any]]) -> ViewRow:
     """A report in a line: its verdict, and how often it is right or else its few-shot loss."""
-    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
+    badge, label = verdict_badge(decision, level)
     composed = next(row for row in baselines if row["key"] == "composed")
     return {
         "badge": badge,
@@ -198,6 +198,8 @@ def baseline_row(row: Mapping[str, Any]) -> ViewRow:
         "kind": KIND_OF_BASELINE.get(row["key"], "baseline"),
         "loss": row["few_shot_loss_nats"],
         "left_out_loss": row.get("left_out_loss_nats"),
+        "prompt_tokens": row.get("prompt_tokens"),
+        "has_adapter": bool(row.get("adapter")),
         "cost": row.get("cost"),
     }
 
@@ -304,15 +306,6 @@ def stage_rows(seconds: Mapping[str, float]) -> list[ViewRow]:
         for stage in STAGES
         if stage.name in seconds
     ]
-
-
-def tokens_view(baselines: Sequence[Mapping[str, Any]]) -> ViewRow | None:
-    """Tokens that a question costs, by the composition and with the examples in the prompt."""
-    tokens = {row["key"]: row.get("prompt_tokens") for row in baselines}
-    ours, in_context = tokens.get("composed"), tokens.get("in_context")
-    if not ours or not in_context:
-        return None
-    return {"ours": ours, "in_context": in_context, "times": in_context / ours}
 
 
 def layer_view(report: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -21,12 +21,25 @@ class PredictionPageSerializer(serializers.Serializer[dict[str, Any]]):
     results = PredictionSerializer(many=True)
 
 
+class QualitySerializer(serializers.Serializer[dict[str, Any]]):
+    level = serializers.CharField(help_text="“good”, “fair” or “weak”.")
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
+    text = serializers.CharField(help_text="How often it is right, with the interval.")
+
+
 class VerdictSerializer(serializers.Serializer[dict[str, Any]]):
     decision = serializers.CharField(help_text="“use”, “prompt”, “single”, “train”, “none” or “unmeasured”.")
     label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
     sentence = serializers.CharField()
     certainty = serializers.CharField(help_text="On what, and by which rule, it was decided.")
     text = serializers.CharField(help_text="All figures, in the core's words.")
+    quality = QualitySerializer(
+        allow_null=True, help_text="How good what is advised is by itself; null where it was not measured."
+    )
+    tokens = serializers.CharField(
+        allow_blank=True,
+        help_text="What a question costs with the adapter and with the examples in the prompt.",
+    )
 
 
 class SnippetSerializer(serializers.Serializer[dict[str, Any]]):

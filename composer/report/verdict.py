@@ -1,4 +1,4 @@
-"""The verdict in one sentence, and what it rests on: how many examples, which test, which interval."""
+"""The verdict in one sentence: what it rests on, how good its advice is, and what a question costs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,20 +11,30 @@ from composer.core.spec.verdict_rule import (
     LUCK_LEVEL,
     SURE_LEFT_OUT,
     WORTH_LEFT_OUT,
+    QuestionTokens,
+    question_tokens,
 )
 
 BaselineRow = Mapping[str, Any]
 DECISIONS = {
     "use": ("success", "Use it"),
     "prompt": ("success", "Use it with the examples in its prompt"),
+    "tune": ("success", "Tune it, then use it"),
     "single": ("warning", "Take the single module"),
     "train": ("warning", "Train a LoRA instead"),
     "none": ("warning", "No gain"),
     "unmeasured": ("quiet", "Not measured"),
 }
+QUALITIES = {  # badge, icon and label of a level
+    "good": ("success", "check", "Good by itself"),
+    "fair": ("quiet", "", "Fair by itself"),
+    "weak": ("warning", "triangle-alert", "Weak by itself"),
+}
+BEST_BUT_WEAK = ("warning", "Best of all, but weak")
 ADVISED = {  # rows, by decision
     "use": "composed",
     "prompt": "composed_in_context",
+    "tune": "tuned",
     "single": "best_single",
     "train": "lora_on_shots",
 }
@@ -34,7 +44,8 @@ BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict for its page: a label, one sentence, what it rests on, and the core's own words."""
     decision = report["verdict"]["decision"]
-    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
+    badge, label = verdict_badge(decision, quality_level(report))
+    tokens = tokens_of(report)
     return {
         "decision": decision,
         "badge": badge,
@@ -42,7 +53,47 @@ def verdict_view(report: Mapping[str, Any]) -> dict[str, Any]:
         "sentence": verdict_sentence(report),
         "certainty": " ".join(certainty(report)),
         "text": report["verdict"]["text"],
+        "advised_adapter": advised_adapter(report),
+        "quality": quality_view(report),
+        "tokens": tokens.text if tokens else "",
     }
+
+
+def verdict_badge(decision: str, level: str | None) -> tuple[str, str]:
+    """The kind of badge and the label of a verdict; `level` is its quality, None if it was not measured."""
+    if decision == "use" and level == "weak":
+        return BEST_BUT_WEAK
+    badge, label = DECISIONS.get(decision, ("quiet", "Verdict"))
+    return "warning" if badge == "success" and level == "weak" else badge, label
+
+
+def advised_adapter(report: Mapping[str, Any]) -> dict[str, str] | None:
+    """The baseline that is advised and has an adapter to download: its key and label; else None."""
+    advised = report["verdict"].get("advised")
+    row = rows_by_key(report).get(advised) if advised else None
+    return {"key": row["key"], "label": row["label"]} if row and row.get("adapter") else None
+
+
+def quality_level(report: Mapping[str, Any]) -> str | None:
+    """The level of the verdict's quality; None where it was not measured, as in an earlier report."""
+    quality = report["verdict"].get("quality")
+    return quality["level"] if quality else None
+
+
+def quality_view(report: Mapping[str, Any]) -> dict[str, str] | None:
+    """How good what the verdict advises is by itself; None where it was not measured."""
+    level = quality_level(report)
+    if level is None:
+        return None
+    badge, icon, label = QUALITIES.get(level, ("quiet", "", level))
+    text = report["verdict"]["quality"]["text"]
+    return {"level": level, "badge": badge, "icon": icon, "label": label, "text": text}
+
+
+def tokens_of(report: Mapping[str, Any]) -> QuestionTokens | None:
+    """What a question costs with the adapter and with the examples in the prompt; None where unknown."""
+    tokens = {row["key"]: row.get("prompt_tokens") for row in report["baselines"]}
+    return question_tokens(tokens, report["verdict"].get("advised"))
 
 
 def verdict_sentence(report: Mapping[str, Any]) -> str:
@@ -50,7 +101,8 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
     rows = rows_by_key(report)
     baselines = [key for key in BASELINE_NAMES if key in rows]
     if is_on_held_out(report):
-        best = max(baselines, key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        answered = [key for key in baselines if rows[key]["held_out_exact_match_percent"] is not None]
+        best = max(answered, key=lambda key: rows[key]["held_out_exact_match_percent"])
         return held_out_sentence(report, rows, best)
     measured = [key for key in baselines if rows[key].get("left_out_loss_nats") is not None]
     if is_judged_left_out(report) and measured:
@@ -68,7 +120,7 @@ def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
     if decision == "use":
         first = accuracy_text(rows["composed"], n)
         other = f"the best of the others, {baseline_name(best, rows)}, {percent_text(rows[best])}"
-        return f"Use the composition: it answers {first}; {other}."
+        return f"{use_words(report)} it answers {first}; {other}."
     if decision in ADVISED:
         first = accuracy_text(rows[ADVISED[decision]], n)
         return f"{advice(decision, rows)}: it answers {first}; {ours}."
@@ -82,7 +134,8 @@ def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
     costs = "on examples left out of its fit"
     other = f"the best of the others, {baseline_name(best, rows)}, {nats_text(theirs)}"
     if decision == "use":
-        return f"The composition looks useful: {costs} it costs {nats_text(ours)} nats per token; {other}."
+        words = use_words(report, usual="The composition looks useful:")
+        return f"{words} {costs} it costs {nats_text(ours)} nats per token; {other}."
     if decision in ADVISED:
         advised = rows[ADVISED[decision]]["left_out_loss_nats"]
         figures = f"{costs} it costs {nats_text(advised)} nats per token; the composition {nats_text(ours)}"
@@ -90,9 +143,16 @@ def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
     return f"No clear gain from composing: {costs} it costs {nats_text(ours)} nats per token; {other}."
 
 
+def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") -> str:
+    """How the sentence begins that advises the composition: not without a warning where it is weak."""
+    return "The composition is the best of all, but weak:" if quality_level(report) == "weak" else usual
+
+
 def advice(decision: str, rows: Mapping[str, BaselineRow]) -> str:
     if decision == "prompt":
         return "Use the composition with your examples in its prompt"
+    if decision == "tune":
+        return "Use the composition tuned on your examples"
     if decision == "single":
         return f"Use {rows['best_single']['detail']} by itself"
     return "Train a LoRA on your examples instead"
@@ -123,13 +183,11 @@ def interval_text(row: BaselineRow) -> str:
 
 def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
-    others = sum(
-        row["key"] in BASELINE_NAMES and row["key"] not in COMPOSITIONS for row in report["baselines"]
-    )
+    others = sum(row["key"] in BASELINE_NAMES.keys() - COMPOSITIONS for row in report["baselines"])
     if is_on_held_out(report):
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
-        if report["verdict"]["decision"] in ("use", "prompt"):
+        if report["verdict"]["decision"] in ("use", "prompt", "tune"):
             yield (
                 f"It is right more often than each of the {others} others that are no composition, "
                 f"beyond luck by {BEYOND_LUCK}."

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from composer import selectors
 from composer.access import get_own_composition
-from composer.report.adapter_zip import adapter_download
+from composer.report.adapter_zip import adapter_download, baseline_download
 from composer.report.exports import file_response
 from composer.report.page import FILE_OF_ROLE
 from composer.task.examples import json_lines
@@ -34,6 +34,18 @@ def composition_adapter(request: SignedInRequest, composition_id: UUID) -> HttpR
     if not composition.has_adapter:
         raise Http404
     return serve_download(request, adapter_download(composition))
+
+
+@login_required
+@require_safe
+def composition_baseline_adapter(
+    request: SignedInRequest, composition_id: UUID, key: str
+) -> HttpResponseBase:
+    """The adapter of a baseline: the LoRA trained on the examples, or the tuned composition."""
+    download = baseline_download(get_own_composition(request, composition_id), key)
+    if download is None:
+        raise Http404
+    return serve_download(request, download)
 
 
 @login_required

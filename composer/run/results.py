@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.db import transaction
 
+from composer.core.spec.choices import ADAPTERS_FOLDER, KEPT_ADAPTERS
 from composer.models import Composition, CompositionModule, ResultFile, SearchState
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -60,6 +61,7 @@ def keep_result(composition: Composition, out: Path) -> None:
     with ExitStack() as stack:
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in RESULT_FILES}
+        files |= open_baselines(stack, folder, report)
         blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.finish(composition, Status.DONE, report=report)
         CompositionModule.objects.bulk_update(modules, ["weight"])
@@ -86,6 +88,27 @@ def open_result(stack: ExitStack, out: Path) -> int:
         folder = os.open(out, flags)
     except FileNotFoundError:
         folder = os.open(out.parent / RESULT_FOLDER, flags)
+    stack.callback(os.close, folder)
+    return folder
+
+
+def open_baselines(stack: ExitStack, folder: int, report: Mapping[str, Any]) -> dict[str, BinaryIO]:
+    """The files of the baselines' adapters that the report tells of, by their path in the result."""
+    made = {row["key"] for row in report["baselines"] if row.get("adapter")}
+    files: dict[str, BinaryIO] = {}
+    for key in KEPT_ADAPTERS:
+        if key in made:
+            parent = open_folder(stack, folder, ADAPTERS_FOLDER)
+            own = open_folder(stack, parent, key)
+            files |= {
+                f"{ADAPTERS_FOLDER}/{key}/{path}": open_plain(stack, own, path) for path in ADAPTER_FILES
+            }
+    return files
+
+
+def open_folder(stack: ExitStack, parent: int, name: str) -> int:
+    """A folder that a child made, and nothing that it may point at."""
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     stack.callback(os.close, folder)
     return folder
 

@@ -15,12 +15,14 @@ from rest_framework.views import APIView
 
 from composer.access import OwnerApi
 from composer.models import ShareLink
-from composer.report.adapter_zip import adapter_shared
+from composer.report.adapter_zip import adapter_shared, baseline_shared
 from composer.report.api import (
+    BASELINE_KEY,
     FILE_NAME,
     FILE_RESPONSES,
     PREDICTION_PARAMETERS,
     predictions_page,
+    require_adapter,
     require_file_name,
 )
 from composer.report.exports import file_response
@@ -166,6 +168,21 @@ class SharedAdapterApi(LinkApi):
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
         link = self.link(token)
         return serve_download(request._request, adapter_shared(link.composition, shared_card(link)))
+
+
+class SharedBaselineAdapterApi(LinkApi):
+    @extend_schema(
+        operation_id="shared_baseline_adapter",
+        summary="Download a baseline's adapter of a shared report",
+        tags=["sharing"],
+        parameters=[BASELINE_KEY],
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404)},
+    )
+    def get(self, request: Request, token: str, key: str) -> HttpResponseBase:
+        """The LoRA trained on the examples, or the tuned composition, as a zip of one folder."""
+        link = self.link(token)
+        download = baseline_shared(link.composition, key, shared_card(link))
+        return serve_download(request._request, require_adapter(download))
 
 
 class SharedPredictionsApi(LinkApi):

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from composer.access import get_own_composition
 from composer.matching.leakage import leakage_text_without_names, leaking_modules
 from composer.models import ShareLink
-from composer.report.adapter_zip import adapter_shared, shared_files
+from composer.report.adapter_zip import adapter_shared, baseline_shared, shared_files
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Question, Snippet, get_shared, snippets
@@ -106,6 +106,14 @@ def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[
 @by_link
 def shared_adapter(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
     return serve_download(request, adapter_shared(link.composition, shared_card(link)))
+
+
+@by_link
+def shared_baseline_adapter(request: HttpRequest, link: ShareLink, key: str) -> HttpResponseBase:
+    download = baseline_shared(link.composition, key, shared_card(link))
+    if download is None:
+        raise Http404
+    return serve_download(request, download)
 
 
 @by_link

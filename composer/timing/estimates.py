@@ -13,14 +13,13 @@ from django.utils import timezone
 from composer.core.spec.choices import (
     BASELINES_OF_CHOICE,
     DEFAULT_LEVEL,
-    GRADIENT_STEP_COST,
-    LORA_STEPS,
     SEARCHES_OF_METHOD,
     WITHOUT_GRADIENT,
     Baseline,
     level_budget,
 )
 from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
+from composer.core.spec.training import FOLDS, plan_lora, plan_tuning
 from composer.models import Composition, Example
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
@@ -33,7 +32,6 @@ CALL_S = 0.0003  # of any example, however small the base
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
 TOKENS_ANSWERED = 8  # each of them is another pass
-LORA_PASSES = LORA_STEPS * GRADIENT_STEP_COST  # over the shots, to train a LoRA on them
 FEW = 3  # compositions tell less of how much others differ than more of them do
 SPREAD_OF_FEW = (0.5, 2.0)
 SPREAD_MEASURED = (0.7, 1.5)
@@ -233,7 +231,7 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
     """As if one of the usual budget had been measured: by what so many parameters cost an example."""
     usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
     passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS
-    trained = LORA_PASSES * workload.n_shots * passed if workload.baselines != "none" else 0.0
+    trained = training_passes(usual, base.parameters) * workload.n_shots * passed
     loaded = 4 * base.parameters / LOADED_BYTES_S
     search = usual.units[SEARCH.name] * passed
     answered = usual.units[EVALUATE.name] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
@@ -245,6 +243,15 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
         EVALUATE.name: answered + trained + searches_of_baselines(workload.baselines) * search,
     }
     return asdict(usual) | {"seconds": seconds}
+
+
+def training_passes(workload: Amounts, parameters: int) -> int:
+    """Over the shots, at most, to train a LoRA on them and to tune the composition."""
+    if workload.baselines == "none":
+        return 0
+    n_fits = min(FOLDS, workload.n_shots)
+    plans = plan_lora(workload.budget, n_fits, parameters), plan_tuning(workload.budget, n_fits)
+    return sum(plan.passes(n_fits) for plan in plans)
 
 
 def duration_words(low_s: float, high_s: float) -> str:

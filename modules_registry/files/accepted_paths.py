@@ -23,7 +23,7 @@ BY_PRODUCT_NAMES = frozenset(
     """.split()  # noqa: SIM905  a list of words is easier to keep in order than a list of strings
 )
 BY_PRODUCTS = re.compile(
-    r"(?:checkpoint-[^/]+|global_step[^/]+|runs|wandb|logs|\.git|\.cache|__pycache__|"
+    r"(?:baselines|checkpoint-[^/]+|global_step[^/]+|runs|wandb|logs|\.git|\.cache|__pycache__|"
     r"additional_chat_templates)/.+"
     r"|(?:.+/)?events\.out\.tfevents[^/]*|rng_state[^/]*\.pth|optimizer[^/]*\.(?:pt|bin)"
 )

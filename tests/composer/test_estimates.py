@@ -112,7 +112,7 @@ def test_one_without_held_out_examples_says_nothing_of_one_with_them(base, done)
     assert estimate(base, "exact", without).n_measured == 1
 
 
-@pytest.mark.parametrize(("baselines", "answering"), [("none", 1), ("always", 7), ("thorough", 9), ("?", 7)])
+@pytest.mark.parametrize(("baselines", "answering"), [("none", 1), ("always", 8), ("thorough", 10), ("?", 8)])
 def test_everyone_who_answers_the_held_out_examples_takes_time(baselines, answering):
     amounts = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=600, baselines=baselines)
     assert amounts.units["evaluate"] == answering * 15

@@ -118,8 +118,12 @@ def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys
     assert rank == "auto" or list(made.weights) == ["m0", "m1", "m2"]
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (made.folder / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
-    verdict, size = capsys.readouterr().out.strip().splitlines()
-    assert str(made.verdict) == report["verdict"]["text"] == verdict
+    told = report["verdict"]
+    *words, size = capsys.readouterr().out.strip().splitlines()
+    assert words == [told["text"], told["quality"]["text"], told["tokens"]["text"]]
+    assert str(made.verdict) == "\n".join(words)
+    assert made.verdict.quality.level == told["quality"]["level"]
+    assert made.verdict.tokens.in_context > made.verdict.tokens.adapter
     assert size.startswith(f"The adapter is made of {len(made.weights)} module")
     assert made.verdict.decision == report["verdict"]["decision"]
     assert made.losses["composed"] == report["few_shot_loss_nats"]
@@ -354,7 +358,8 @@ def test_a_notebook_shows_the_comparison_without_anybody_elses_markup(t5, tmp_pa
     html = made._repr_html_()
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;" in html
-    assert html.count("<rect") == len(made.report["baselines"])
+    rows = made.report["baselines"]
+    assert html.count("<rect") == sum(row["held_out_exact_match_percent"] is not None for row in rows)
     assert "This composition" in html
     assert made.verdict.text in repr(made)
 
@@ -489,3 +494,16 @@ def test_the_example_notebook_runs_from_its_first_cell_to_its_last():
     assert told["decision"] == "use"
     assert told["answer"] == told["expected"]
     assert told["shown"] == "<div>"
+
+
+def test_a_trained_lora_can_be_loaded_and_saved_beside_the_composition(t5, tmp_path):
+    made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
+    assert set(made.adapters) >= {"composed", "lora_on_shots"}
+    assert made.adapters["composed"] == made.folder
+    saved = made.save(tmp_path / "lora", adapter="lora_on_shots")
+    config = (made.folder / "baselines" / "lora_on_shots" / "adapter_config.json").read_bytes()
+    assert (saved / "adapter_config.json").read_bytes() == config
+    assert (saved / "report.json").exists()
+    assert made.model(adapter="lora_on_shots").peft_config["default"].r == json.loads(config)["r"]
+    with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
+        made.model(adapter="best")

@@ -97,6 +97,65 @@ def test_without_any_comparison_the_core_s_own_words_stand():
     assert verdict_view(report_of("none", alone))["sentence"] == "In the core's words."
 
 
+WEAK = {
+    "level": "weak", "key": "composed", "share_percent": 33.0, "interval_percent": [19.0, 51.0],
+    "measured_on": "held_out", "text": "By itself it is weak: the composition answers 33 %.",
+}  # fmt: skip
+
+
+def judged(decision, rows, quality, advised="composed"):
+    told = {"decision": decision, "text": "In the core's words.", "quality": quality, "advised": advised}
+    return report_of(decision, rows, verdict=told)
+
+
+def test_the_best_of_all_that_is_weak_is_not_just_advised():
+    view = verdict_view(judged("use", MEASURED, WEAK))
+    assert (view["badge"], view["label"]) == ("warning", "Best of all, but weak")
+    assert view["sentence"].startswith("The composition is the best of all, but weak: it answers 71 %")
+    assert view["quality"] == {
+        "level": "weak", "badge": "warning", "icon": "triangle-alert", "label": "Weak by itself",
+        "text": WEAK["text"],
+    }  # fmt: skip
+    good = verdict_view(judged("use", MEASURED, WEAK | {"level": "good"}))
+    assert (good["label"], good["sentence"], good["quality"]["badge"]) == ("Use it", USE, "success")
+    assert verdict_view(report_of("use", MEASURED))["quality"] is None  # an earlier report
+
+
+def test_the_page_says_in_words_and_colour_that_the_advice_is_weak_and_what_a_question_costs(done, page_of):
+    composition = done()
+    rows = [*composition.report["baselines"], row("in_context", 10.0, [2.0, 30.0]) | {"prompt_tokens": 60.0}]
+    rows[1] = rows[1] | {"prompt_tokens": 6.0}
+    told = composition.report["verdict"] | {"quality": WEAK, "advised": "composed"}
+    page = collapsed(page_of(changed(composition, verdict=told, baselines=rows)))
+    assert "verdict--use verdict--weak" in page
+    assert "badge--warning" in page
+    assert "Weak by itself" in page
+    assert "The composition uses 6 tokens of prompt per question against 60 with" in page
+
+
+def test_every_file_and_the_api_tell_the_quality_and_the_tokens(browser_of, api_of, alice, done):
+    composition = done()
+    rows = [*composition.report["baselines"], row("in_context", 10.0, [2.0, 30.0]) | {"prompt_tokens": 60.0}]
+    rows[1] = rows[1] | {"prompt_tokens": 6.0}
+    told = composition.report["verdict"] | {"quality": WEAK, "advised": "in_context"}
+    composition = changed(composition, verdict=told, baselines=rows)
+    costs = "Each question then costs 60 tokens of prompt instead of 6"
+    markdown = fetched(browser_of, alice, composition, "report.md")
+    assert WEAK["text"] in markdown
+    assert costs in markdown
+    race = fetched(browser_of, alice, composition, "race.csv").removeprefix("\ufeff")
+    assert [line["prompt_tokens"] for line in csv.DictReader(io.StringIO(race))] == ["", "6.0", "60.0"]
+    verdict = api_of(alice).get(f"/api/v1/compositions/{composition.pk}/summary").json()["verdict"]
+    assert (verdict["quality"]["level"], verdict["quality"]["label"]) == ("weak", "Weak by itself")
+    assert verdict["tokens"].startswith(costs)
+
+
+def test_the_list_of_compositions_does_not_call_a_weak_one_useful(browser_of, alice, done):
+    composition = done()
+    changed(composition, verdict=composition.report["verdict"] | {"quality": WEAK})
+    assert "Best of all, but weak" in browser_of(alice).get("/compositions/").content.decode()
+
+
 def changed(composition, **changes):
     composition.report |= changes
     Composition.objects.filter(pk=composition.pk).update(report=composition.report)

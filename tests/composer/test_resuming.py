@@ -188,4 +188,12 @@ def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):
     assert seen["files"] == set(ADAPTER_FILES)
     assert seen["weights"] == adapter_of(composition)
     rows = composition.events.filter(kind="baseline").values_list("detail__key", flat=True)
-    assert list(rows) == ["composed", "zero_shot", "best_single", "uniform", "in_context", "lora_on_shots"]
+    assert list(rows) == [
+        "composed",
+        "zero_shot",
+        "best_single",
+        "uniform",
+        "in_context",
+        "lora_on_shots",
+        "tuned",
+    ]

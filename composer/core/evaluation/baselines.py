@@ -5,35 +5,53 @@ They are measured one after the other, on the same base model, examples and held
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from composer.core.evaluation.in_context_prompts import PromptForm, encode_shown, prompt_forms
+from composer.core.evaluation.trained_loras import (
+    Start,
+    Trained,
+    from_loras,
+    left_out_at,
+    new_loras,
+    train_on_examples,
+)
 from composer.core.evaluation.verdict import LeftOutLosses
-from composer.core.methods.base import Adapters, Method, OwnFactors, single_modules
+from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters, single_modules
 from composer.core.methods.registry import make_method
-from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel, TokenBatch
-from composer.core.model.gradient import loss_and_gradient
+from composer.core.methods.svd import truncate_rank
+from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.modules.module_stack import Layer, ModuleStack
-from composer.core.search.bagging import DEFAULTS, FoldFits, fold_masks
+from composer.core.modules.module_stack import ModuleStack
+from composer.core.search.bagging import DEFAULTS, fold_masks
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal
 from composer.core.spec.choices import (
     LABEL_OF_BASELINE,
     LORA_ALPHA_OVER_RANK,
-    LORA_LEARNING_RATE,
-    LORA_STEPS,
     PUBLISHED_BUDGET,
 )
 from composer.core.spec.errors import ComposeError, ExampleTooLongError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import JobSpec
+from composer.core.spec.training import (
+    FIXED_STEPS,
+    LORA_RATES,
+    TUNED_RANK_MAX,
+    TrainingPlan,
+    plan_lora,
+    plan_tuning,
+    steps_on_all,
+)
+
+Starts = Callable[[bool], Start]  # for the folds, or for all examples
 
 # Nats per label token with examples in the prompt; at 3 the right token has a probability of 5 %. The demo
 # world's base never saw such prompts: it stays above 3.7 on every task, though examples often lower its loss
@@ -84,6 +102,8 @@ class BaselineResult:
         left_out: its losses on examples that it was not made from, each left out once; None if unknown.
         prompt_tokens: the mean length of a prompt in tokens; None if unknown.
         recipe: how its prompts are made, for a row with examples in the prompt; see `PromptForm.recipe`.
+        lora: the adapter, where it can be downloaded, until it is written.
+        adapter: the folder of its files within the result; None if it has none.
     """
 
     key: str
@@ -95,6 +115,8 @@ class BaselineResult:
     left_out: LeftOutLosses | None = None
     prompt_tokens: float | None = None
     recipe: Mapping[str, Any] | None = None
+    lora: PlainLora | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +148,11 @@ class BaselineComparison:
         best: the index of the module with the lowest few-shot loss alone.
         screened: the cost of the screening, which found that module.
         best_left_out: the losses of the best single module, each on examples left out of its choice.
+        lora: the composition as it is exported.
+        training_budget: of the search, in scored candidates, by which training is bounded.
+        fold_loras: yields the P compositions that the search found without one fold each; none if it made
+            none.
+        folds_choose_alike: returns whether the other folds choose the same modules for each of these.
         composed: the composition as one candidate.
     """
 
@@ -138,6 +165,10 @@ class BaselineComparison:
     best: int
     screened: Cost
     best_left_out: LeftOutLosses | None
+    lora: PlainLora
+    training_budget: int
+    fold_loras: Callable[[], Iterator[PlainLora]]
+    folds_choose_alike: Callable[[], bool]
     composed: Adapters
 
     def measure_all(self) -> Iterator[BaselineResult]:
@@ -150,7 +181,8 @@ class BaselineComparison:
         yield in_context(self.scorer, self.examples, self.questions)
         if self.questions is not None:  # without them nothing would tell whether it is the better one
             yield in_context(self.scorer, self.examples, self.questions, self.composed)
-        yield self.train_lora_on_examples()
+        yield self.train_lora()
+        yield self.tune_composition()
         if self.job.baselines == "thorough":
             yield self.measure_random_loras()
             if self.job.method != "lorahub":
@@ -167,6 +199,7 @@ class BaselineComparison:
             self.answers(single_modules(alone, [0]), template),
             self.screened,
             self.best_left_out,
+            self.prompt_tokens(template),
         )
 
     def measure_adapters(
@@ -191,8 +224,24 @@ class BaselineComparison:
         loss = float(token_mean(nats, self.scorer.label_tokens))
         left_out = left_out_of(nats, self.scorer.label_tokens) if unfitted else None
         return BaselineResult(
-            *named, loss if math.isfinite(loss) else None, self.answers(adapters), cost, left_out
+            *named,
+            loss if math.isfinite(loss) else None,
+            self.answers(adapters),
+            cost,
+            left_out,
+            self.prompt_tokens(),
         )
+
+    def prompt_tokens(self, template: str | None = None) -> float:
+        """Return the mean length of a question's prompt in tokens; None is the template of the composition.
+
+        Without held-out examples it is the length of the first example's prompt.
+        """
+        questions, base = self.questions, self.scorer.base
+        if questions is not None and template is None:
+            return mean_length(base, questions.prompts)
+        inputs = questions.inputs if questions is not None else (self.examples[0].input,)
+        return mean_length(base, [base.prompt(text, template) for text in inputs])
 
     def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
         """Return the answers of one candidate to the held-out examples; None if there are none.
@@ -212,30 +261,85 @@ class BaselineComparison:
         (answers,) = base.answers(prompts, questions.max_new_tokens, adapters)
         return answers
 
-    def train_lora_on_examples(self) -> BaselineResult:
-        """Train a new LoRA on the examples, with the modules' usual rank and their target modules.
+    def train_lora(self) -> BaselineResult:
+        """Train a new LoRA on the examples, for as many steps as left-out examples choose.
 
-        Without held-out examples, one LoRA per fold is trained too, for its left-out losses.
+        Where the search is too short to pay for that choice, the steps are fixed; then the left-out losses
+        are measured only if the verdict needs them, which is without held-out examples.
         """
-        rank, cost = self.stack.usual_rank, Cost(gradient_steps=LORA_STEPS)
+        scorer, seed, cost = self.scorer, self.job.seed, Cost()
+        train_mask = fold_masks(len(self.examples), DEFAULTS.n_folds)
+        n_fits = len(train_mask)
+        plan = plan_lora(self.training_budget, n_fits, scorer.base.n_parameters)
         with cost.counted():
-            adapters = train_loras(
-                self.scorer.base,
-                self.scorer.batch,
-                self.stack.layers,
-                rank=rank,
-                seed=self.job.seed,
-                train_mask=torch.ones(1, len(self.examples)),
+            made = train_on_examples(
+                scorer,
+                plan,
+                train_mask,
+                lora_starts(scorer, self.stack, seed=seed, n_fits=n_fits),
+                first=1,
+                steps_on_all=partial(steps_on_all, n_fits),
             )
+            left_out_nats = made.left_out_nats
+            if left_out_nats is None and self.questions is None and n_fits > 1:
+                left_out_nats = lora_left_out(scorer, self.stack, seed=seed)
+                cost.gradient_steps += n_fits * FIXED_STEPS
+        left_out = None if left_out_nats is None else left_out_of(left_out_nats, scorer.label_tokens)
+        named = about("lora_on_shots", trained_detail(made, plan))
+        return self._measure_trained(named, made, cost, left_out)
+
+    def tune_composition(self) -> BaselineResult:
+        """Train the composition on, for as many steps as the left-out loss falls; perhaps none.
+
+        It is cut to TUNED_RANK_MAX first. The adapter of each fold starts from the composition that the
+        search found without that fold. If the search has none, every fold starts from the composition itself,
+        which has seen the left-out example: then too few steps are chosen rather than too many, and
+        there is no left-out loss to judge it by.
+        """
+        scorer, cost = self.scorer, Cost()
+        train_mask = fold_masks(len(self.examples), DEFAULTS.n_folds)
+        n_fits = len(train_mask)
+        plan = plan_tuning(self.training_budget, n_fits)
+        if not plan.steps:
+            return BaselineResult(*about("tuned", f"not tuned: {plan.why}"), None, None, cost)
+        rank = min(self.lora.rank, TUNED_RANK_MAX)
+        whole = truncate_rank(self.lora, rank)
+        folds = [truncate_rank(with_layers_of(whole, lora), rank) for lora in self.fold_loras()]
+
+        def starts(for_folds: bool) -> Start:
+            return from_loras((folds or [whole] * n_fits) if for_folds else [whole])
+
+        with cost.counted():
+            made = train_on_examples(
+                scorer,
+                plan,
+                train_mask,
+                starts,
+                first=0,
+                steps_on_all=partial(steps_on_all, n_fits),
+            )
+        if not made.steps:
+            detail = f"not tuned: none of {plan.words} lowers the left-out loss"
+            spent = replace(cost, gradient_steps=made.gradient_steps, candidates=made.candidates)
+            return BaselineResult(*about("tuned", detail), None, None, spent)
+        detail = trained_detail(made, plan)
+        if whole.energy_kept < self.lora.energy_kept:
+            kept = 100 * whole.energy_kept / self.lora.energy_kept
+            detail += f", cut from rank {self.lora.rank} ({kept:.1f} % of its energy kept)"
         left_out = None
-        if self.questions is None and len(self.examples) > 1:  # then the verdict needs left-out losses
-            with cost.counted():
-                nats = lora_left_out(self.scorer, self.stack.layers, rank=rank, seed=self.job.seed)
-            cost.gradient_steps += LORA_STEPS * min(DEFAULTS.n_folds, len(self.examples))
-            left_out = left_out_of(nats, self.scorer.label_tokens)
-        detail = f"rank {rank}, {LORA_STEPS} steps at {LORA_LEARNING_RATE:g}"
-        baseline = self.measure_adapters(about("lora_on_shots", detail), adapters, cost)
-        return replace(baseline, left_out=left_out)
+        is_judged = self.best_left_out is not None  # then the choices without each fold are known already
+        if folds and is_judged and made.left_out_nats is not None and self.folds_choose_alike():
+            left_out = left_out_of(made.left_out_nats, scorer.label_tokens)
+        return self._measure_trained(about("tuned", detail), made, cost, left_out)
+
+    def _measure_trained(
+        self, named: tuple[str, str, str], made: Trained, cost: Cost, left_out: LeftOutLosses | None
+    ) -> BaselineResult:
+        """Measure a trained adapter, which the result then holds."""
+        cost.gradient_steps += made.gradient_steps
+        cost.candidates += made.candidates
+        measured = self.measure_adapters(named, as_adapters(made.lora), cost)
+        return replace(measured, left_out=left_out, lora=made.lora)
 
     def measure_random_loras(self) -> BaselineResult:
         """Run the same search on LoRAs of random numbers, as many and as large as the modules.
@@ -286,9 +390,27 @@ class BaselineComparison:
         return self.measure_adapters(named, adapters, cost)
 
 
+def with_adapter_at(baseline: BaselineResult, folder: str) -> BaselineResult:
+    """Return the row once its adapter is written, without the tensors."""
+    return replace(baseline, lora=None, adapter=folder)
+
+
 def about(key: str, detail: str = "") -> tuple[str, str, str]:
     """Return (key, label, detail) of a row."""
     return key, LABEL_OF_BASELINE[key], detail
+
+
+def with_layers_of(whole: PlainLora, lora: PlainLora) -> PlainLora:
+    """Return `lora` on the layers of `whole` only, of which it has all."""
+    return replace(lora, factors={path: lora.factors[path] for path in whole.factors})
+
+
+def trained_detail(made: Trained, plan: TrainingPlan) -> str:
+    """Return what the row of a trained adapter says: rank, steps, rate, and how they were chosen."""
+    detail = f"rank {made.lora.rank}, {made.steps} steps at {made.rate:g}"
+    if plan.steps:
+        detail += f"; on left-out examples {made.chosen_step} of at most {plan.words} were best"
+    return f"{detail}; {plan.why}" if plan.why else detail
 
 
 def uniform_weights(method: Method) -> Tensor:
@@ -320,67 +442,34 @@ def like_in_size(factors: Tensor, generator: torch.Generator) -> Tensor:
     return drawn * (sizes / own_sizes.clamp(min=1e-30))
 
 
-def train_loras(
-    base: FrozenBaseModel,
-    batch: TokenBatch,
-    layers: Sequence[Layer],
-    *,
-    rank: int,
-    seed: int,
-    train_mask: Tensor,
-) -> Adapters:
-    """Train P new LoRAs side by side, each on the examples that its row of `train_mask` has as 1.
-
-    Adam lowers the token-mean cross entropy for LORA_STEPS steps. The learning rate falls linearly from
-    LORA_LEARNING_RATE toward zero, and the norm of each LoRA's gradient is clipped at 1. A starts uniform
-    within ±1/√d_in, equal in all P, and B starts at zero, as in peft.
+def lora_starts(scorer: FewShotScorer, stack: ModuleStack, *, seed: int, n_fits: int) -> Starts:
+    """Return how new LoRAs begin that have the modules' usual rank and their target modules.
 
     Args:
-        base: the frozen model.
-        batch: n examples.
-        layers: the target modules.
-        rank: of each LoRA.
+        scorer: of the examples.
+        stack: the modules.
         seed: of the start of A.
-        train_mask: (P, n) train masks.
-
-    Returns:
-        P candidates, A (P, rank, d_in) and B (P, d_out, rank) in each layer.
+        n_fits: how many LoRAs are trained for the folds.
     """
-    generator = torch.Generator().manual_seed(seed)
-    factors: dict[str, tuple[Tensor, Tensor]] = {}
-    for layer in layers:
-        A = (2 * torch.rand(rank, layer.d_in, generator=generator) - 1) / math.sqrt(layer.d_in)
-        B = torch.zeros(len(train_mask), layer.d_out, rank)
-        all_A = A.to(base.device).repeat(len(train_mask), 1, 1)
-        factors[layer.path] = (all_A, B.to(base.device))
-    trained = [factor for pair in factors.values() for factor in pair]
 
-    def loras(rows: Sequence[Tensor]) -> Adapters:
-        return with_scaling(dict(zip(factors, zip(rows[::2], rows[1::2], strict=True), strict=True)))
+    def starts(for_folds: bool) -> Start:
+        return new_loras(
+            stack.layers,
+            rank=stack.usual_rank,
+            scaling=LORA_ALPHA_OVER_RANK,
+            seed=seed,
+            n_loras=n_fits if for_folds else 1,
+            device=scorer.base.device,
+        )
 
-    adam = torch.optim.Adam(trained, lr=LORA_LEARNING_RATE)
-    for step in range(LORA_STEPS):
-        adam.param_groups[0]["lr"] = LORA_LEARNING_RATE * (1 - step / LORA_STEPS)
-        _, gradients = loss_and_gradient(base, batch, trained, loras, train_mask)
-        norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (P,)
-        for factor, gradient in zip(trained, gradients, strict=True):
-            factor.grad = gradient / norms.clamp(min=1.0).view(-1, 1, 1)
-        adam.step()
-    return loras(trained)
+    return starts
 
 
-def with_scaling(factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapters:
-    """Return P candidates of A (P, r, d_in) and B (P, d_out, r); LORA_ALPHA_OVER_RANK goes into B."""
-    return {path: OwnFactors(A, LORA_ALPHA_OVER_RANK * B) for path, (A, B) in factors.items()}
-
-
-def lora_left_out(scorer: FewShotScorer, layers: Sequence[Layer], *, rank: int, seed: int) -> Tensor:
+def lora_left_out(scorer: FewShotScorer, stack: ModuleStack, *, seed: int) -> Tensor:
     """Return (n,) nats of each example, summed over its label tokens, under a LoRA of the other folds."""
     train_mask = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
-    adapters = train_loras(scorer.base, scorer.batch, layers, rank=rank, seed=seed, train_mask=train_mask)
-    with torch.no_grad():
-        nats = scorer.base.token_nats(scorer.batch, adapters, len(train_mask))
-    return FoldFits(torch.empty(0), nats.cpu(), train_mask).left_out_nats
+    start = lora_starts(scorer, stack, seed=seed, n_fits=len(train_mask))(True)
+    return left_out_at(scorer, start, train_mask, rate=LORA_RATES[0], steps=FIXED_STEPS)
 
 
 # --- examples in the prompt ---------------------------------------------------

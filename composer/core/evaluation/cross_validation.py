@@ -78,6 +78,10 @@ class CrossValidation:
                 nats[left_out] = self._refit_nats(chosen, train, left_out)
         return nats
 
+    def chooses_alike(self, kept: tuple[int, ...]) -> bool:
+        """Return whether the other folds choose the modules `kept` for every fold."""
+        return len(self.scorer.batch) > 1 and all(self.choose(train) == kept for train, _ in self.folds())
+
     def _refit_nats(self, chosen: tuple[int, ...], train: Sequence[int], left_out: Sequence[int]) -> Tensor:
         """Return (len(hidden),) nats of the hidden examples, after the same search on the seen ones."""
         examples = self.scorer.batch.examples

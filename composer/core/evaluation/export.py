@@ -228,6 +228,35 @@ A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(pa
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
+def write_trained_card(folder: Path, *, title: str, base_name: str, text: str, template: str) -> None:
+    """Write README.md of an adapter that was trained on the examples.
+
+    Args:
+        folder: of the adapter.
+        title: of the card.
+        base_name: of the base model.
+        text: how it was trained.
+        template: of the prompts that the adapter reads.
+    """
+    card = f"""---
+base_model: {json.dumps(base_name)}
+library_name: peft
+prompt_template: {json.dumps(template)}
+tags:
+- lora
+---
+
+# {title}
+
+A LoRA adapter for `{base_name}`, made of no other modules.
+
+{text}
+
+Load it with `PeftModel.from_pretrained(base, folder)`.
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
 def copies_text(parents: Sequence[ParentModule]) -> str:
     """Return the paragraph that credits the modules that others represent; empty if there is none."""
     lines = [

@@ -38,6 +38,7 @@ def baseline_row(baseline: BaselineResult, held_out: Sequence[Example]) -> dict[
         "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
         "detail": baseline.detail,
         "cost": asdict(baseline.cost),
+        "adapter": baseline.adapter,
         "prompt_tokens": None if baseline.prompt_tokens is None else round(baseline.prompt_tokens, 1),
     }
 

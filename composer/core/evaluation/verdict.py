@@ -20,6 +20,7 @@ from composer.core.spec.verdict_rule import (
 )
 
 WITH_EXAMPLES = "composed_in_context"
+TUNED = "tuned"
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,17 @@ class Verdict:
     """The advice of a report.
 
     Attributes:
-        decision: `use` the composition, `prompt` it with the examples in its prompt, take a `single` module,
-            `train` a LoRA, or `none` of these.
+        decision: `use` the composition, `prompt` it with the examples in its prompt, `tune` it further, take
+            a `single` module, `train` a LoRA, or `none` of these.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
+        advised: the key of the row that the reader should use; None if no row is better than the base alone,
+            or if nothing was compared.
     """
 
     decision: str
     text: str
+    advised: str | None = None
 
 
 def sign_test(n_better: int, n_worse: int) -> float:
@@ -91,13 +95,18 @@ def verdict_on_held_out(
         + ", ".join(f"{BASELINE_NAMES[key]} {percent[key]:.0f} %" for key in baselines)
         + "."
     )
-    if is_to_use(baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)):
-        return Verdict("use", f"Use the composition. {figures}")
-    if is_to_prompt(
-        baselines, lambda ours, theirs: is_surely_better(answers[ours], answers[theirs], examples)
-    ):
-        return Verdict("prompt", f"Use the composition with the examples in its prompt. {figures}")
-    best = max((key for key in baselines if key != WITH_EXAMPLES), key=lambda key: percent[key])
+
+    def is_ahead(ours: str, theirs: str) -> bool:
+        return is_surely_better(answers[ours], answers[theirs], examples)
+
+    if is_to_use(baselines, is_ahead):
+        return Verdict("use", f"Use the composition. {figures}", "composed")
+    if is_to_prompt(baselines, is_ahead):
+        words = "Use the composition with the examples in its prompt."
+        return Verdict("prompt", f"{words} {figures}", WITH_EXAMPLES)
+    if is_to_tune(baselines, is_ahead):
+        return Verdict("tune", f"Tune the composition on the examples. {figures}", TUNED)
+    best = max(without_variants(baselines), key=lambda key: percent[key])
     if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
         return Verdict("none", f"No sure gain over the base alone. {figures}")
     reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
@@ -109,7 +118,7 @@ def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) ->
 
     The uniform average is a composition too, only without searched weights, and does about as well if a
     few modules were picked by hand. So it must only not be ahead of the composition. The same holds for
-    the composition with the examples in its prompt.
+    the composition with the examples in its prompt, and for the tuned one.
 
     Args:
         baselines: keys of the measured baselines.
@@ -123,6 +132,11 @@ def is_to_prompt(baselines: Sequence[str], is_ahead: Callable[[str, str], bool])
     return WITH_EXAMPLES in baselines and is_best_of_all(WITH_EXAMPLES, baselines, is_ahead)
 
 
+def is_to_tune(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
+    """Return whether the tuned composition is ahead as `is_to_use` asks of one."""
+    return TUNED in baselines and is_best_of_all(TUNED, baselines, is_ahead)
+
+
 def is_best_of_all(ours: str, baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
     """Return whether a composition is ahead of all that is none, and no other composition is ahead of it."""
     others = [key for key in (*baselines, "composed") if key != ours]
@@ -132,18 +146,23 @@ def is_best_of_all(ours: str, baselines: Sequence[str], is_ahead: Callable[[str,
     )
 
 
+def without_variants(baselines: Sequence[str]) -> list[str]:
+    """Return the baselines that may be advised where no form of the composition is."""
+    return [baseline for baseline in baselines if baseline not in (WITH_EXAMPLES, TUNED)]
+
+
 def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:
     """Return the advice to take the baseline `best` instead.
 
     The decision is `train` for a trained LoRA, `single` for the best single module, else `none`.
     """
     if best == "lora_on_shots":
-        return Verdict("train", f"Train a LoRA instead: it {reason}. {figures}")
+        return Verdict("train", f"Train a LoRA instead: it {reason}. {figures}", best)
     if best == "best_single":
-        return Verdict("single", f"Use {single_name} by itself: it {reason}. {figures}")
+        return Verdict("single", f"Use {single_name} by itself: it {reason}. {figures}", best)
     if best == "uniform":
-        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
-    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {reason}. {figures}")
+        return Verdict("none", f"No search is needed: {BASELINE_NAMES[best]} {reason}. {figures}", best)
+    return Verdict("none", f"No composition is needed: {BASELINE_NAMES[best]} {reason}. {figures}", best)
 
 
 def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example]) -> Verdict:
@@ -188,6 +207,11 @@ class LeftOutLosses:
     def chances(self) -> tuple[float, ...]:
         """Return (n,) probabilities, 0 to 1: the geometric mean over each example's label tokens."""
         return tuple(math.exp(-x / n) for x, n in zip(self.nats, self.label_tokens, strict=True))
+
+    @property
+    def whole_chances(self) -> tuple[float, ...]:
+        """Return (n,) probabilities, 0 to 1, of each whole output."""
+        return tuple(math.exp(-x) for x in self.nats)
 
 
 def mean_interval(values: Sequence[float], level: float) -> tuple[float, float]:
@@ -268,9 +292,16 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )
-    if is_to_use(baselines, lambda ours, theirs: is_ahead_left_out(left_out[ours], left_out[theirs])):
-        return Verdict("use", f"The composition looks useful. {figures}")
-    if best == "zero_shot" or not is_ahead_left_out(left_out[best], left_out["zero_shot"]):
+
+    def is_ahead(ours: str, theirs: str) -> bool:
+        return is_ahead_left_out(left_out[ours], left_out[theirs])
+
+    if is_to_use(baselines, is_ahead):
+        return Verdict("use", f"The composition looks useful. {figures}", "composed")
+    if is_to_tune(baselines, is_ahead):
+        return Verdict("tune", f"Tuning the composition looks useful. {figures}", TUNED)
+    best = max(without_variants(baselines), key=lambda key: chance[key])
+    if best == "zero_shot" or not is_ahead(best, "zero_shot"):
         return Verdict("none", f"No clear gain over the base alone. {figures}")
     reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"
     return verdict_for_baseline(best, reason, figures, single_name)

@@ -104,6 +104,7 @@ class FrozenBaseModel:
         template: of a prompt, if a call names none.
         precision: "fp32" or "bf16", as really computed.
         device: the torch device of the model.
+        n_parameters: of the model.
         is_encoder_decoder: whether the model is an encoder-decoder.
     """
 
@@ -131,6 +132,7 @@ class FrozenBaseModel:
         self.precision = precision
         self.device: torch.device = model.device
         self._keeps_positions = "logits_to_keep" in signature(model.forward).parameters
+        self.n_parameters = count_parameters(model)
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -727,7 +729,12 @@ def is_small(model: nn.Module) -> bool:
 
     What makes a large model faster, such as threads, packing and bf16, makes a small one slower.
     """
-    return sum(parameter.numel() for parameter in model.parameters()) < SMALL_BASE_PARAMETERS
+    return count_parameters(model) < SMALL_BASE_PARAMETERS
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters; of a packed model, only of those that are not packed."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def find_device(name: str) -> torch.device:

@@ -18,14 +18,14 @@ KEPT_BYTES = 2_000_000_000  # that the backward pass of one block may keep
 KEPT_NUMBERS = 16  # fp32 numbers kept per token, layer and hidden dimension; measured 14 for flan-t5-large
 
 
-def loss_and_gradient(
+def nats_and_gradient(
     base: FrozenBaseModel,
     batch: TokenBatch,
     parameters: Sequence[Tensor],
     adapters: Callable[[Sequence[Tensor]], Adapters],
     example_mask: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the token mean of P candidates, and its gradient in their parameters.
+    """Return the loss of P candidates on every example, and the gradient of its token mean.
 
     Args:
         base: the frozen model.
@@ -35,9 +35,11 @@ def loss_and_gradient(
         example_mask: (P, n) train mask of 0 and 1; an example at 0 does not count for that candidate.
 
     Returns:
-        Losses (P,) in nats per label token, and one gradient per parameter, each of its parameter's shape.
+        The cross entropy (P, n) in nats, summed over each example's label tokens, also of examples at 0; and
+        one gradient per parameter, each of its parameter's shape, of the mean per label token over the
+        examples at 1.
     """
-    losses = torch.zeros(len(example_mask))
+    all_nats = torch.zeros(example_mask.shape)
     gradients = [torch.zeros_like(parameter) for parameter in parameters]
     n_tokens = (batch.label_tokens * example_mask).sum(-1)
     for rows, examples in blocks(base, batch, len(example_mask)):
@@ -47,10 +49,10 @@ def loss_and_gradient(
             nats = base.token_nats(part, adapters(own), rows.stop - rows.start)
             loss = (nats * example_mask[rows, examples]).sum(-1) / n_tokens[rows]
             slopes = torch.autograd.grad(loss.sum(), own)
-        losses[rows] += loss.detach()
+        all_nats[rows, examples] = nats.detach()
         for gradient, slope in zip(gradients, slopes, strict=True):
             gradient[rows] += slope
-    return losses, gradients
+    return all_nats, gradients
 
 
 def blocks(base: FrozenBaseModel, batch: TokenBatch, n_candidates: int) -> Iterator[tuple[slice, slice]]:

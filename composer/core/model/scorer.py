@@ -14,7 +14,7 @@ from torch import Tensor
 
 from composer.core.methods.base import Adapters, Method, single_modules
 from composer.core.model.base_model import ROWS_AT_ONCE, FrozenBaseModel, TokenBatch
-from composer.core.model.gradient import loss_and_gradient
+from composer.core.model.gradient import nats_and_gradient
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
 
@@ -130,11 +130,11 @@ class _Loss(torch.autograd.Function):
     def forward(
         ctx: Any, weights: Tensor, scorer: FewShotScorer, method: Method, example_mask: Tensor
     ) -> Tensor:
-        losses, (gradient,) = loss_and_gradient(
+        nats, (gradient,) = nats_and_gradient(
             scorer.base, scorer.batch, [weights], lambda own: method.adapters(own[0]), example_mask
         )
         ctx.save_for_backward(gradient)
-        return losses
+        return token_mean(nats, scorer.label_tokens, example_mask)
 
     @staticmethod
     def backward(ctx: Any, *of_losses: Tensor) -> tuple[Tensor, None, None, None]:

@@ -32,6 +32,7 @@ from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Journal, SearchResult, finite_or_penalty
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
+from composer.core.spec.training import FOLDS
 
 ADAM_STEPS = 150  # of one Adam fit; more steps only overfit the examples
 
@@ -40,7 +41,7 @@ ADAM_STEPS = 150  # of one Adam fit; more steps only overfit the examples
 class BaggingSettings:
     """How the bagged fits and their subsets are made."""
 
-    n_folds: int = 5  # folds of the examples, each left out of one fit
+    n_folds: int = FOLDS  # folds of the examples, each left out of one fit
     penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills

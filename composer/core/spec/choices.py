@@ -36,12 +36,22 @@ class Baseline:
         label: the name in a table.
         in_words: the name within a sentence.
         repeats_search: its weights are found by the composition's own search, run once more.
+        is_composition: it is made of the same modules; the composition must only not be behind it.
+        keeps_adapter: it can be downloaded; its files are in baselines/KEY beside the adapter.
     """
 
     key: str
     label: str
     in_words: str
     repeats_search: bool = False
+    is_composition: bool = False
+    keeps_adapter: bool = False
+
+
+def as_list(parts: Sequence[str]) -> str:
+    """Join the parts as words, such as `a, b and c`."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def as_sentence(names: Sequence[str]) -> str:
@@ -240,14 +250,27 @@ DEVICES = (
 USUAL_BASELINES = (
     Baseline("zero_shot", "Base alone", "the base alone"),
     Baseline("best_single", "Best single module", "the best single module"),
-    Baseline("uniform", "Uniform average", "the uniform average"),
+    Baseline("uniform", "Uniform average", "the uniform average", is_composition=True),
     Baseline("in_context", "Examples in the prompt", "the examples in the prompt"),
     Baseline(
         "composed_in_context",
         "Composition with the examples in its prompt",
         "the composition with the examples in its own prompt",
+        is_composition=True,
     ),
-    Baseline("lora_on_shots", "LoRA trained on the examples", "a LoRA trained on the examples"),
+    Baseline(
+        "lora_on_shots",
+        "LoRA trained on the examples",
+        "a LoRA trained on the examples",
+        keeps_adapter=True,
+    ),
+    Baseline(
+        "tuned",
+        "Composed, then tuned",
+        "the composition tuned on the examples",
+        is_composition=True,
+        keeps_adapter=True,
+    ),
 )
 SEARCHED_BASELINES = (
     Baseline(
@@ -259,8 +282,8 @@ SEARCHED_BASELINES = (
     Baseline("lorahub", "LoraHub as published", "LoraHub as published"),
 )
 LABEL_OF_BASELINE = {baseline.key: baseline.label for baseline in (*USUAL_BASELINES, *SEARCHED_BASELINES)}
-LORA_STEPS = 40  # Adam steps of the LoRA baseline, each on all examples; more steps overfit the examples
-LORA_LEARNING_RATE = 5e-3
+KEPT_ADAPTERS = tuple(baseline.key for baseline in USUAL_BASELINES if baseline.keeps_adapter)
+ADAPTERS_FOLDER = "baselines"  # in the folder of the result; their adapters lie in it, each in one of its own
 LORA_ALPHA_OVER_RANK = 2.0  # alpha / r, as in most published modules
 
 BASELINES = (

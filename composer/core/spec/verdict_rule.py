@@ -1,10 +1,18 @@
-"""The numbers of the verdict's rule, and what the baselines are called in its sentences."""
+"""The numbers of the verdict's rule, and what the baselines are called in its sentences.
+
+The verdict compares. Two more things decide whether its advice is worth following, and stand beside it:
+how good the advised adapter is by itself, and how many tokens a question costs.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from composer.core.spec.choices import USUAL_BASELINES
 
-# Rows that are compositions themselves: the composition must only not be behind them.
-COMPOSITIONS = ("uniform", "composed_in_context")
 BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
+# Rows that are compositions themselves: the composition must only not be behind them.
+COMPOSITIONS = frozenset(baseline.key for baseline in USUAL_BASELINES if baseline.is_composition)
 
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count
 
@@ -12,3 +20,113 @@ LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not c
 SURE_LEFT_OUT = 0.86  # probability that the mean lead is above zero; with five examples 1.25 standard errors
 WORTH_LEFT_OUT = 0.9  # of the other loss; a smaller lead is not worth acting on, even if it is sure
 FAR_LEFT_OUT = 0.4  # of the other loss; such a lead is not chance, even if one example disagrees
+
+# Absolute quality, on the share of right answers. Below a half an answer is more likely wrong than right, so
+# whoever uses it has to check every answer. At four fifths the wrong answers are the exception. "good" also
+# needs the lower bound of the 95 % interval to be a half or more: three right of three could be luck.
+FAIR_SHARE = 0.5
+GOOD_SHARE = 0.8
+
+IN_CONTEXT = "in_context"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good one adapter is by itself, whatever the baselines do.
+
+    Attributes:
+        level: good, fair or weak.
+        key: of the row of the report that is judged: the advised one, or else the composition.
+        share_percent: 0 to 100: of right answers to held-out examples; for `left_out` the mean probability
+            of a whole right answer to examples that were left out.
+        interval_percent: the lower and upper bound of its 95 % interval.
+        measured_on: held_out or left_out.
+        text: the same as a sentence.
+    """
+
+    level: str
+    key: str
+    share_percent: float
+    interval_percent: tuple[float, float]
+    measured_on: str
+    text: str
+
+
+@dataclass(frozen=True)
+class QuestionTokens:
+    """How long the prompt of one question is, in tokens.
+
+    Attributes:
+        adapter: the mean with an adapter and no examples in the prompt.
+        in_context: the mean with the examples in the prompt.
+        times: in_context / adapter.
+        text: the same as a sentence.
+    """
+
+    adapter: float
+    in_context: float
+    times: float
+    text: str
+
+
+def quality_level(share: float, low: float) -> str:
+    """Return good, fair or weak.
+
+    Args:
+        share: of right answers, 0 to 1.
+        low: the lower bound of its 95 % interval, 0 to 1.
+    """
+    if share < FAIR_SHARE:
+        return "weak"
+    return "good" if share >= GOOD_SHARE and low >= FAIR_SHARE else "fair"
+
+
+MEANING_OF_LEVEL = {
+    "good": "it is rarely wrong",
+    "fair": "it is right more often than wrong, but not to be relied on",
+    "weak": "it is wrong more often than right",
+}
+
+
+def quality_text(level: str, name: str, measured: str) -> str:
+    """Return the sentence on a quality.
+
+    Args:
+        level: good, fair or weak.
+        name: of what is judged, in the middle of a sentence.
+        measured: the figures, as what it does, such as "answers 33 % of 30 held-out examples correctly".
+    """
+    return f"By itself it is {level}: {name} {measured}, so {MEANING_OF_LEVEL[level]}."
+
+
+def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> QuestionTokens | None:
+    """Return what a question costs with an adapter and with the examples in the prompt; None if unknown.
+
+    Args:
+        tokens: the mean length of a prompt in tokens, by the key of the row; None where it is unknown.
+        advised: the key of the row that the verdict advises to use; None if there is none.
+    """
+    adapter, in_context = tokens.get("composed"), tokens.get(IN_CONTEXT)
+    if not adapter or not in_context:
+        return None
+    times = in_context / adapter
+    own = tokens.get(advised) if advised else None
+    if own and own > adapter:
+        text = (
+            f"Each question then costs {own:.0f} tokens of prompt instead of {adapter:.0f} with the "
+            f"composition: {own - adapter:.0f} more, {own / adapter:.1f} times as many."
+        )
+    else:
+        text = (
+            f"The composition uses {adapter:.0f} tokens of prompt per question against {in_context:.0f} with "
+            f"the examples in the prompt: {times:.1f} times fewer."
+        )
+    return QuestionTokens(round(adapter, 1), round(in_context, 1), round(times, 2), text)
+
+
+def verdict_texts(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sentences of a report's `verdict`: the advice, the quality, the tokens of a question."""
+    yield verdict["text"]
+    for part in ("quality", "tokens"):
+        if verdict.get(part):
+            yield verdict[part]["text"]

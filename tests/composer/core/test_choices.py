@@ -13,7 +13,8 @@ def test_what_is_compared_is_said_with_the_baselines_that_are_measured():
     lines = {choice.name: choice.line for choice in choices.BASELINES}
     assert lines["always"] == (
         "The base alone, the best single module, the uniform average, the examples in the prompt, "
-        "the composition with the examples in its own prompt, and a LoRA trained on the examples."
+        "the composition with the examples in its own prompt, a LoRA trained on the examples, and the "
+        "composition tuned on the examples."
     )
     assert lines["thorough"] == (
         "These, and random LoRAs of the same size through the same search, and LoraHub as published."

@@ -40,6 +40,7 @@ def test_compose_writes_an_adapter_that_evaluate_scores_the_same(tmp_path, asked
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "baselines",
         "report.json",
     ]
     report = json.loads((out / "report.json").read_text())
@@ -326,3 +327,23 @@ def test_a_batch_size_is_for_lorahub_alone(asked, capsys):
     assert "lorahub alone" in refused(arguments("compose", asked), capsys)
     asked |= {"--method": ["lorahub"], "--baselines": ["none"]}
     assert main(arguments("compose", asked)) == 0
+
+
+def test_the_baselines_adapters_lie_beside_the_result_and_the_advised_one_is_named(tmp_path, asked, capsys):
+    stale = tmp_path / "out" / "baselines" / "tuned"
+    stale.mkdir(parents=True)
+    (stale / "adapter_config.json").write_text("of an earlier result")
+    assert main(arguments("compose", asked)) == 0
+    out = tmp_path / "out"
+    report = json.loads((out / "report.json").read_text())
+    rows = {row["key"]: row for row in report["baselines"]}
+    assert rows["lora_on_shots"]["adapter"] == "baselines/lora_on_shots"
+    for row in rows.values():
+        if row["adapter"]:
+            names = sorted(path.name for path in (out / row["adapter"]).iterdir())
+            assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert stale.exists() == bool(rows["tuned"]["adapter"])
+    told = capsys.readouterr().out
+    named = f"Its adapter is in {out / 'baselines' / str(report['verdict']['advised'])}."
+    advised = rows.get(report["verdict"]["advised"])
+    assert (named in told) == bool(advised and advised["adapter"])

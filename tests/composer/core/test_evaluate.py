@@ -189,3 +189,37 @@ def test_student_s_t_is_that_of_the_tables(p, freedom, expected):
 def test_the_interval_of_a_mean_is_student_s():
     low, high = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.975)
     assert (low, high) == pytest.approx((3 - 1.963, 3 + 1.963), rel=0.01)  # 2.776 · 1.581 / √5
+
+
+# --- the tuned composition --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tuned", "lora", "decision", "advised"),
+    [
+        (20, 2, "tune", "tuned"),  # five right more than the composition and none less: 1 / 32
+        (19, 2, "use", "composed"),  # four more may be luck
+        (15, 2, "use", "composed"),
+        (20, 17, "train", "lora_on_shots"),  # ahead of the composition, and not surely of the LoRA
+    ],
+)
+def test_tuning_is_advised_where_it_is_surely_better_than_the_composition_and_all_others(
+    tuned, lora, decision, advised
+):
+    answers = {
+        "composed": right(15), "tuned": right(tuned), "lora_on_shots": right(lora), "zero_shot": right(0),
+    }  # fmt: skip
+    verdict = verdict_on_held_out(answers, EXAMPLES, "alice/m")
+    assert (verdict.decision, verdict.advised) == (decision, advised)
+
+
+@pytest.mark.parametrize(("tuned", "decision"), [(0.05, "tune"), (0.19, "use"), (0.3, "use")])
+def test_without_held_out_examples_left_out_ones_decide_on_tuning(tuned, decision):
+    known = {"composed": left_out(0.2), "tuned": left_out(tuned, 0, 0, 0, 0, 0), "zero_shot": left_out(7)}
+    assert verdict_left_out(known, "alice/m").decision == decision
+
+
+def test_a_tuned_composition_that_is_behind_is_never_what_is_advised_instead():
+    answers = {"composed": right(10), "tuned": right(12), "best_single": right(9), "zero_shot": right(0)}
+    verdict = verdict_on_held_out(answers, EXAMPLES, "alice/m")
+    assert (verdict.decision, verdict.advised) == ("single", "best_single")

@@ -102,10 +102,12 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
         "in_context",
         "composed_in_context",
         "lora_on_shots",
+        "tuned",
         "composed",
     ]
-    assert all(row["held_out_exact_match_percent"] is not None for row in report["baselines"])
-    assert report["verdict"]["decision"] in {"use", "prompt", "single", "train", "none"}
+    unmeasured = [row["key"] for row in report["baselines"] if row["held_out_exact_match_percent"] is None]
+    assert unmeasured == ["tuned"]  # the search of 60 candidates is too short to pay for it
+    assert report["verdict"]["decision"] in {"use", "prompt", "tune", "single", "train", "none"}
     assert report["template"] == "{input}"
     assert report["prompt_shown"] == {
         "prompt": "cat </s>", "answer": "chat </s>", "prompt_tokens": 2, "answer_tokens": 2,
@@ -378,7 +380,7 @@ def test_the_adapter_is_whole_before_the_race_begins(tmp_path):
 
     run(job, look)
     last = [(job / "out" / name).read_bytes() for name in ADAPTER_FILES]
-    assert len(contents) == 9
+    assert len(contents) == 10
     assert all(content == last for content in contents)
 
 
@@ -396,6 +398,7 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
         "in_context",
         "composed_in_context",
         "lora_on_shots",
+        "tuned",
         "random_loras",
         "lorahub",
     ]
@@ -407,7 +410,10 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     assert (
         cost["best_single"]["candidates"] == 7
     )  # the base and three modules; then how each module changes the logits
-    assert cost["lora_on_shots"]["gradient_steps"] == 40
+    rows_by_key = {row["key"]: row for row in rows}
+    steps = int(rows_by_key["lora_on_shots"]["detail"].split()[2])
+    assert cost["lora_on_shots"]["gradient_steps"] >= steps > 0
+    assert f", {steps} steps at " in rows_by_key["lora_on_shots"]["detail"]
     assert cost["lorahub"]["candidates"] == 40 + 1 + 1  # the search, the base, the result
     assert all(row["cost"]["seconds"] > 0 for row in rows)
     in_context = next(row for row in rows if row["key"] == "in_context")

@@ -110,6 +110,7 @@ def test_other_files_are_refused_at_both_doors(uploader, path, words):
 
 def test_by_products_are_left_out_with_a_notice(uploader):
     by_products = ["training_args.bin", "tokenizer.json", "checkpoint-100/optimizer.pt", ".gitattributes"]
+    by_products.append("baselines/tuned/adapter_model.safetensors")
     answer = uploader.preupload(CONFIG, *by_products)
     ignored = {file["path"]: file["shouldIgnore"] for file in answer.json()["files"]}
     assert ignored == {CONFIG: False, **dict.fromkeys(by_products, True)}

@@ -1,0 +1,121 @@
+"""What stands beside the verdict: how good its advice is by itself, and what a question costs."""
+
+import json
+import math
+
+import pytest
+
+from composer.core import job
+from composer.core.evaluation.quality import quality_left_out, quality_on_held_out
+from composer.core.evaluation.verdict import LeftOutLosses, verdict_on_held_out
+from composer.core.spec.examples import Example
+from composer.core.spec.verdict_rule import quality_level, question_tokens, verdict_texts
+from tests.composer.core.tiny import make_job
+
+EXAMPLES = [Example(str(i), "yes") for i in range(30)]
+
+
+def right(n):
+    return ["yes"] * n + ["no"] * (len(EXAMPLES) - n)
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "level"),
+    [
+        (0.0, 0.0, "weak"),
+        (0.33, 0.19, "weak"),
+        (0.49, 0.45, "weak"),
+        (0.5, 0.33, "fair"),
+        (0.79, 0.70, "fair"),
+        (1.0, 0.44, "fair"),  # three of three
+        (0.8, 0.5, "good"),
+        (0.97, 0.83, "good"),
+    ],
+)
+def test_a_level_follows_the_share_of_right_answers_and_good_needs_enough_of_them(share, low, level):
+    assert quality_level(share, low) == level
+
+
+def test_right_one_time_in_three_is_weak_however_far_behind_the_others_are():
+    answers = {"composed": right(10), "best_single": right(0), "zero_shot": right(0)}
+    assert verdict_on_held_out(answers, EXAMPLES, "alice/m").decision == "use"
+    quality = quality_on_held_out("composed", "the composition", right(10), EXAMPLES)
+    assert (quality.level, quality.share_percent) == ("weak", 33.33)
+    assert quality.interval_percent == pytest.approx((19.23, 51.22), abs=0.01)
+    assert quality.text == (
+        "By itself it is weak: the composition answers 33 % of 30 held-out examples correctly "
+        "(95 % interval 19 to 51 %), so it is wrong more often than right."
+    )
+
+
+@pytest.mark.parametrize(("n_right", "level"), [(14, "weak"), (15, "fair"), (23, "fair"), (24, "good")])
+def test_the_held_out_answers_decide_the_level(n_right, level):
+    assert quality_on_held_out("composed", "it", right(n_right), EXAMPLES).level == level
+
+
+def test_without_held_out_examples_the_chance_of_a_whole_left_out_answer_is_judged():
+    halves = LeftOutLosses((0.0, math.log(2)), (1.0, 3.0))  # chances 1 and 1/2
+    quality = quality_left_out("composed", "the composition", halves)
+    assert (quality.level, quality.share_percent, quality.interval_percent) == ("fair", 75.0, (0.0, 100.0))
+    assert "a left-out example a chance of 75 %" in quality.text
+    likely = LeftOutLosses(tuple(-math.log(p) for p in (0.9, 0.92, 0.94, 0.96, 0.98)), (2.0,) * 5)
+    assert quality_left_out("composed", "it", likely).level == "good"
+    # by token each has a chance of 0.7, by whole answer of 0.34
+    long = LeftOutLosses((-3 * math.log(0.7),) * 5, (3.0,) * 5)
+    assert quality_left_out("composed", "it", long).level == "weak"
+
+
+TOKENS = {"composed": 12.0, "in_context": 120.0, "best_single": 12.0, "zero_shot": 12.0}
+
+
+@pytest.mark.parametrize("advised", ["composed", "best_single", None])
+def test_an_adapter_reads_fewer_tokens_than_examples_in_the_prompt(advised):
+    told = question_tokens(TOKENS, advised)
+    assert (told.adapter, told.in_context, told.times) == (12.0, 120.0, 10.0)
+    assert told.text == (
+        "The composition uses 12 tokens of prompt per question against 120 with the examples in the prompt: "
+        "10.0 times fewer."
+    )
+
+
+def test_where_the_examples_in_the_prompt_are_advised_it_says_how_much_more_each_question_costs():
+    assert question_tokens(TOKENS, "in_context").text == (
+        "Each question then costs 120 tokens of prompt instead of 12 with the composition: 108 more, "
+        "10.0 times as many."
+    )
+
+
+@pytest.mark.parametrize("missing", ["composed", "in_context"])
+def test_without_one_of_the_two_lengths_nothing_is_said(missing):
+    assert question_tokens(TOKENS | {missing: None}, "composed") is None
+    assert question_tokens({k: v for k, v in TOKENS.items() if k != missing}, None) is None
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_report_tells_both_beside_the_verdict(tmp_path, kind):
+    folder = make_job(tmp_path, kind=kind, method="exact", search="adam", budget=9, max_new_tokens=4)
+    job.run(folder, lambda event: None)
+    report = json.loads((folder / "out" / "report.json").read_text())
+    verdict, rows = report["verdict"], {row["key"]: row for row in report["baselines"]}
+    judged = rows[verdict["quality"]["key"]]
+    assert judged["key"] == (verdict["advised"] or "composed")
+    assert verdict["quality"]["share_percent"] == judged["held_out_exact_match_percent"]
+    assert verdict["quality"]["level"] == "weak"  # random weights answer nothing
+    assert verdict["tokens"]["in_context"] == rows["in_context"]["prompt_tokens"]
+    assert all(row["prompt_tokens"] == rows["composed"]["prompt_tokens"] for row in report["baselines"][:3])
+    assert list(verdict_texts(verdict)) == [
+        verdict["text"],
+        verdict["quality"]["text"],
+        verdict["tokens"]["text"],
+    ]
+
+
+def test_a_report_without_baselines_still_says_how_good_the_composition_is(tmp_path):
+    folder = make_job(tmp_path, method="exact", search="adam", budget=9, max_new_tokens=4, baselines="none")
+    job.run(folder, lambda event: None)
+    verdict = json.loads((folder / "out" / "report.json").read_text())["verdict"]
+    assert (verdict["decision"], verdict["quality"]["key"], verdict["tokens"]) == (
+        "unmeasured",
+        "composed",
+        None,
+    )

@@ -1,0 +1,130 @@
+"""The adapters of the baselines: stored with the result, downloaded by every door, apart from its own."""
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from composer.core.spec.choices import KEPT_ADAPTERS
+from composer.models import Composition
+from composer.playground.models import TryOut
+from composer.playground.selectors import adapter_files
+from composer.run.job_folder import job_description
+from composer.run.results import ADAPTER_FILES, RESULT_FILES, keep_result
+from composer.selectors import baseline_files, result_files
+from composer.share.services import share_renew
+from hub_site.jobs import leases
+from tests.composer.fake_jobs import write_result
+
+pytestmark = pytest.mark.usefixtures("queued_ids")
+PATH = "baselines/{}/{}"
+
+
+def with_adapters(folder, keys=KEPT_ADAPTERS, advised="lora_on_shots"):
+    """Put the adapters of these baselines beside the result, as the core does."""
+    report = json.loads((folder / "report.json").read_text())
+    for key in keys:
+        own = folder / "baselines" / key
+        own.mkdir(parents=True)
+        for name in ADAPTER_FILES:
+            (own / name).write_text(f"{name} of {key}")
+        row = {**report["baselines"][0], "key": key, "label": f"Row {key}", "adapter": f"baselines/{key}"}
+        report["baselines"].append(row)
+    report["verdict"] |= {"advised": advised}
+    (folder / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+@pytest.fixture
+def made(ask, tmp_path):
+    """A finished composition of Alice's with the adapters of both baselines."""
+
+    def make(**more):
+        composition = leases.claim(Composition, ask().pk, worker="tests")
+        folder = tmp_path / "result"
+        folder.mkdir()
+        write_result(folder / "out", job_description(composition, list(composition.modules.all())))
+        with_adapters(folder / "out", **more)
+        keep_result(composition, folder / "out")
+        composition.refresh_from_db()
+        return composition
+
+    return make
+
+
+def unzipped(answer):
+    content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+@pytest.mark.parametrize("key", KEPT_ADAPTERS)
+def test_a_baseline_s_adapter_is_one_folder_by_page_and_api(made, browser_of, api_of, alice, key):
+    composition = made()
+    expected = {f"{composition.slug}-{key}/{name}": f"{name} of {key}" for name in ADAPTER_FILES}
+    page = browser_of(alice).get(f"{composition.get_absolute_url()}adapters/{key}.zip")
+    assert unzipped(page) == expected
+    assert unzipped(api_of(alice).get(f"/api/v1/compositions/{composition.pk}/adapters/{key}")) == expected
+
+
+def test_the_composition_s_own_adapter_stays_what_it_was(made, api_of, alice):
+    composition = made()
+    assert set(result_files(composition).values_list("path", flat=True)) == set(RESULT_FILES)
+    assert baseline_files(composition, "tuned").count() == len(ADAPTER_FILES)
+    names = unzipped(api_of(alice).get(f"/api/v1/compositions/{composition.pk}/adapter"))
+    assert {name.partition("/")[2] for name in names} == set(RESULT_FILES)
+    assert set(adapter_files(TryOut(composition=composition))) == set(RESULT_FILES)
+
+
+def test_nobody_else_gets_them_and_what_was_not_made_is_not_there(made, browser_of, api_of, alice, charlie):
+    composition = made(keys=["lora_on_shots"])
+    address = f"{composition.get_absolute_url()}adapters/"
+    assert browser_of(charlie).get(f"{address}lora_on_shots.zip").status_code == 404
+    api = f"/api/v1/compositions/{composition.pk}/adapters/"
+    assert api_of(charlie).get(f"{api}lora_on_shots").status_code == 404
+    for key in ("tuned", "composed", "..", "lora"):
+        assert browser_of(alice).get(f"{address}{key}.zip").status_code == 404
+        assert api_of(alice).get(f"{api}{key}").status_code == 404
+
+
+def test_the_page_offers_the_advised_one_first_and_each_in_its_row(made, browser_of, alice):
+    composition = made()
+    page = browser_of(alice).get(composition.get_absolute_url()).content.decode()
+    assert "Download: Row lora_on_shots" in page
+    button = page.index("Download: Row lora_on_shots")
+    assert "button--primary" in page[button - 700 : button]
+    for key in KEPT_ADAPTERS:
+        assert page.count(f"adapters/{key}.zip") >= 1
+
+
+def test_where_the_composition_is_advised_its_own_adapter_comes_first(made, browser_of, alice):
+    page = browser_of(alice).get(made(advised="composed").get_absolute_url()).content.decode()
+    assert "Download: Row" not in page
+    assert "adapters/tuned.zip" in page  # in its row
+
+
+def test_a_reader_of_a_link_has_them_with_the_report_as_their_card(made, browser_of, alice, client):
+    composition = made()
+    link = share_renew(owner=alice, composition_id=composition.pk, shows_answers=True)
+    files = unzipped(client.get(f"{link.get_absolute_url()}adapters/tuned.zip"))
+    folder = f"{composition.slug}-tuned"
+    assert set(files) == {f"{folder}/{name}" for name in ADAPTER_FILES}
+    assert files[f"{folder}/README.md"] != "README.md of tuned"
+    assert unzipped(client.get(f"/api/v1/shared/{link.token}/adapters/tuned")) == files
+    assert client.get(f"{link.get_absolute_url()}adapters/composed.zip").status_code == 404
+
+
+@pytest.mark.parametrize("inside", ["baselines", "baselines/tuned", "baselines/tuned/README.md"])
+def test_a_link_in_the_place_of_a_baseline_s_folder_is_not_followed(ask, tmp_path, inside):
+    composition = leases.claim(Composition, ask().pk, worker="tests")
+    out = tmp_path / "out"
+    write_result(out, job_description(composition, list(composition.modules.all())))
+    with_adapters(out)
+    (tmp_path / "elsewhere").mkdir()
+    place = out / inside
+    place.rename(tmp_path / "elsewhere" / place.name)
+    place.symlink_to(tmp_path / "elsewhere" / place.name)
+    with pytest.raises(OSError):  # noqa: PT011  whichever of the two the system raises
+        keep_result(composition, out)
+    assert not composition.files.exists()
