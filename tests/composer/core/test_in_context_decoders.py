@@ -12,9 +12,9 @@ from composer.core.evaluation.baselines import (
     HeldOutQuestions,
     in_context,
     show_others,
-    with_scaling,
 )
 from composer.core.evaluation.in_context_prompts import prompt_forms
+from composer.core.evaluation.trained_loras import with_scaling
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer
 from composer.core.spec.examples import Example
