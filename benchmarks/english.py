@@ -124,8 +124,8 @@ def quality_row(order: EnglishOrder) -> dict[str, Any]:
         "verdict": composition.verdict.decision,
         "seconds": composition.seconds,
         "weights": {
-            source.name: round(weight, 3)
-            for source, weight in zip(composition.sources, composition.by_module, strict=True)
+            name: round(weight, 3)
+            for name, weight in composition.weights_by_name.items()
             if abs(weight) > 0.005
         },
     }

@@ -19,6 +19,7 @@ COLUMNS = {
     "lorahub": "LoraHub",
     "adam": "exact sum, Adam 150",
     "auto": "**auto**",
+    "composed_in_context": "auto, examples in its prompt",
 }
 KINDS = {
     "composable": "Composable tasks: every skill they need has a module",
@@ -131,6 +132,8 @@ def race_rows(rows: Rows) -> list[tuple[str, float, float, float]]:
     draws = sorted({row["draw"] for row in own})
     found = []
     for column, label in COLUMNS.items():
+        if not measured(own, column):
+            continue
         by_draw = [mean_over_tasks([row for row in own if row["draw"] == draw], column) for draw in draws]
         found.append((label.strip("*"), statistics.fmean(by_draw), min(by_draw), max(by_draw)))
     return sorted(found, key=lambda row: -row[1])

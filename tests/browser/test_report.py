@@ -187,7 +187,7 @@ def test_the_list_of_sections_leads_to_each_and_says_which_is_read(report: Page)
         report.set_viewport_size(size)
         sections = report.get_by_role("navigation", name="On this page")
         links = sections.get_by_role("link")
-        assert links.count() == 11
+        assert links.count() == 12
         for link in links.all():
             link.focus()
             report.keyboard.press("Enter")

@@ -6,9 +6,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from hub_site.accounts.models import User
+from hub_site.accounts.services import user_create
 from hub_site.common.errors import Refusal
 from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
+from modules_registry.management.commands.load_demo import load_module
 from modules_registry.models import BaseModel, Module, Version
 from modules_registry.selectors import module_find, not_composable_because
 from modules_registry.services import module_delete, version_add
@@ -202,3 +204,11 @@ def test_without_its_base_the_command_says_how_to_make_it_and_loads_nothing(engl
     with pytest.raises(CommandError, match="hub demo english"):
         call_command("load_demo", world="english")
     assert not Module.objects.exists()
+
+
+def test_the_english_modules_say_that_they_were_trained_on_the_chat_format(settings):
+    folder = settings.BASE_DIR / "demo/english/bundle/modules/en-past"
+    described = {"name": "en-past", "sentence": "Gives the past tense.", "tags": ["english"]}
+    load_module(user_create(username="demo"), folder, described)
+    version = Version.objects.get()
+    assert (version.prompt_template, version.base_name) == ("chat", "demo/smollm2-135m")

@@ -12,9 +12,9 @@ from composer.core.evaluation.baselines import (
     HeldOutQuestions,
     in_context,
     show_others,
-    with_scaling,
 )
 from composer.core.evaluation.in_context_prompts import prompt_forms
+from composer.core.methods.base import OwnFactors
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer
 from composer.core.spec.examples import Example
@@ -216,9 +216,9 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
     base.hook(paths)
     layers = [base.linear_layers()[path] for path in paths]
     torch.manual_seed(1)
-    adapters = with_scaling(
-        {one.path: (torch.randn(1, 2, one.d_in), torch.randn(1, one.d_out, 2)) for one in layers}
-    )
+    adapters = {
+        one.path: OwnFactors(torch.randn(1, 2, one.d_in), 2 * torch.randn(1, one.d_out, 2)) for one in layers
+    }
     asked = []
     answers = base.answers
 
