@@ -194,7 +194,9 @@ def test_a_whole_job_can_chat(tmp_path):
     with_chat(job / "base")
     composition = made(job, (None, None))
     assert json.loads((job / "out" / "report.json").read_text())["template"] == "chat"
-    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in composition.baselines)
+    *rivals, tuned = composition.baselines
+    assert all(rival.few_shot_loss_nats is not None or rival.answers for rival in rivals)
+    assert (tuned.key, tuned.detail[:9]) == ("tuned", "not tuned")  # two candidates do not pay for it
 
 
 def test_without_a_chat_template_chat_is_refused_with_a_sentence(tmp_path):
