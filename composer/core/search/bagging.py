@@ -28,20 +28,18 @@ from torch import Tensor
 from composer.core.methods.base import Method
 from composer.core.methods.exact import ExactSum
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.search.adam import ParallelFits, fit_weights
+from composer.core.search.adam import ADAM_STEPS, ParallelFits, fit_weights, rate_for
+from composer.core.search.folds import FoldFits, fold_masks
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Journal, SearchResult, finite_or_penalty
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY, PUBLISHED_BUDGET
 from composer.core.spec.training import FOLDS
-
-ADAM_STEPS = 150  # of one Adam fit; more steps only overfit the examples
 
 
 @dataclass(frozen=True)
 class BaggingSettings:
     """How the bagged fits and their subsets are made."""
 
-    n_folds: int = FOLDS  # folds of the examples, each left out of one fit
     penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills
@@ -50,28 +48,6 @@ class BaggingSettings:
 
 
 DEFAULTS = BaggingSettings()
-
-
-@dataclass(frozen=True)
-class FoldFits:
-    """P fits, each of which left out one fold of the examples.
-
-    Attributes:
-        weights: (P, n_weights).
-        nats: (P, n) of every example under every fit, summed over its label tokens.
-        train_mask: (P, n) train mask: 1 where a fit saw the example, else 0.
-    """
-
-    weights: Tensor
-    nats: Tensor
-    train_mask: Tensor
-
-    @property
-    def left_out_nats(self) -> Tensor:
-        """Return (n,) nats of each example under the fit that left it out; NaN if no fit left it out."""
-        left_out = 1 - self.train_mask
-        return (self.nats * left_out).sum(0) / left_out.sum(0)
-
 
 Note = Callable[[Sequence[float], float], None]  # of a step: weights (N,), loss in nats per label token
 
@@ -142,11 +118,6 @@ def steps_within(budget: int) -> int:
     return max(1, budget // GRADIENT_STEP_COST)
 
 
-def adam_steps(budget: int) -> int:
-    """Return the steps of a single Adam fit for a budget of scored candidates, at most ADAM_STEPS."""
-    return min(ADAM_STEPS, steps_within(budget))
-
-
 def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BaggingSettings = DEFAULTS) -> int:
     """Return the steps of each bagged fit, after the scored candidates are paid for.
 
@@ -158,7 +129,7 @@ def bag_steps(budget: int, n_shots: int, n_modules: int, settings: BaggingSettin
         n_modules: N.
         settings: of the fits and subsets.
     """
-    n_fits = min(settings.n_folds, n_shots)
+    n_fits = min(FOLDS, n_shots)
     subsets = subset_count(min(settings.heaviest, n_modules), settings.largest_subset)
     n_scored = GREEDY_BUDGET + n_fits * (subsets + 1) + 1  # + 1: each fit, and their average, at the end
     return min(ADAM_STEPS, (budget - n_scored) // (GRADIENT_STEP_COST * n_fits))
@@ -177,14 +148,6 @@ def planned_bagging_steps(budget: int, n_shots: int, n_modules: int) -> int:
 def refit_steps(budget: int) -> int:
     """Return the gradient steps of the refit after a greedy choice, which gets half of a small budget."""
     return steps_within(budget - budget // 2)
-
-
-def rate_for(steps: int) -> float:
-    """Return a learning rate with which a weight can reach any value in so few steps, 0.05 to 0.3.
-
-    0.05 suffices for 150 steps.
-    """
-    return min(0.3, max(0.05, 7.5 / steps))
 
 
 def subset_count(n: int, largest: int) -> int:
@@ -281,23 +244,12 @@ def fit_folds(
 
     Scores the P averaged fits on all n examples. `note` is called with each step of the fits.
     """
-    train_mask = fold_masks(len(scorer.batch), settings.n_folds)
+    train_mask = fold_masks(len(scorer.batch))
     steps = bag_steps(budget, len(scorer.batch), len(method.stack), settings)
     bag = fit_bag(scorer, method, journal, note, train_mask, steps=steps, penalty=settings.penalty)
     weights = (bag + best_subsets(scorer, method, bag, train_mask, settings)) / 2
     weights[weights.abs() < settings.noise] = 0.0
     return FoldFits(weights, scorer.nats(method, weights), train_mask)
-
-
-def fold_masks(n_shots: int, parts: int) -> Tensor:
-    """Return the train masks (P, n) of 0 and 1: row p leaves fold p out.
-
-    P is the smaller of `parts` and n. A single example is not left out: the result is then (1, 1) of 1.
-    """
-    if n_shots == 1:
-        return torch.ones(1, 1)
-    n_parts = min(parts, n_shots)
-    return torch.stack([(torch.arange(n_shots) % n_parts != part).float() for part in range(n_parts)])
 
 
 def fit_bag(

@@ -18,9 +18,10 @@ from composer.core.methods.layerwise import Auto
 from composer.core.model.scorer import FewShotScorer
 from composer.core.search import bagging
 from composer.core.search.adam import ParallelFits, fit_weights
-from composer.core.search.bagging import FoldFits
+from composer.core.search.folds import FoldFits
 from composer.core.search.journal import Journal, SearchResult
 from composer.core.spec.choices import GRADIENT_STEP_COST
+from composer.core.spec.training import FOLDS
 
 LAYER_STEPS = 25
 LAYER_RATE = 0.03
@@ -121,7 +122,7 @@ def fit_by_layer(scorer: FewShotScorer, method: Auto, journal: Journal, folds: F
 
 def layers_cost(n_shots: int) -> int:
     """Return what the steps with weights by layer cost of a budget, in scored candidates."""
-    n_fits = min(bagging.DEFAULTS.n_folds, n_shots)
+    n_fits = min(FOLDS, n_shots)
     return n_fits * (GRADIENT_STEP_COST * LAYER_STEPS + 1)  # + 1: each fit is scored once at the end
 
 

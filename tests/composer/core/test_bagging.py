@@ -17,6 +17,7 @@ from composer.core.search.bagging_by_layer import (
     planned_auto_steps,
     search_auto,
 )
+from composer.core.search.folds import FoldFits, fold_masks
 from composer.core.search.journal import Journal
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
@@ -103,16 +104,10 @@ def test_the_default_searches_keep_to_any_budget_and_never_end_worse_than_nothin
     assert bagging.loss_of(scorer, method, torch.tensor(found.weights)) <= facts["base_loss"]
 
 
-def test_more_examples_than_parts_are_left_out_some_at_a_time():
-    assert bagging.fold_masks(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
-    assert bagging.fold_masks(5, 5).sum(1).tolist() == [4, 4, 4, 4, 4]
-    assert bagging.fold_masks(1, 5).tolist() == [[1]]
-
-
 def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
     scorer, exact = scorer
     method = Auto(exact.stack)
-    whole = bagging.FoldFits(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
+    whole = FoldFits(torch.tensor([[0.5, 0.0, -0.2, 0.0]]), torch.zeros(1, 5), torch.ones(1, 5))
     steps = []
     freed = fit_by_layer(scorer, method, Journal(steps.append), whole)
     assert steps[0].weights == tuple(method.spread(whole.weights)[0].tolist())
@@ -126,11 +121,9 @@ def test_freed_layers_start_at_the_blend_and_keep_unused_modules_out(scorer):
 def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, monkeypatch, worse, taken):
     scorer, exact = scorer
     method = Auto(exact.stack)
-    shown = bagging.fold_masks(5, 5)
-    whole = bagging.FoldFits(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
-    freed = bagging.FoldFits(
-        torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown
-    )
+    shown = fold_masks(5, 5)
+    whole = FoldFits(torch.full((5, 4), 0.1), torch.zeros(5, 5), shown)
+    freed = FoldFits(torch.zeros(5, method.n_weights), worse * scorer.label_tokens.expand(5, 5), shown)
     monkeypatch.setattr("composer.core.search.bagging_by_layer.fit_by_layer", lambda *_: freed)
     _, moves = choose_weights_by_layer(scorer, method, journal(), whole)
     assert moves.endswith(taken)
