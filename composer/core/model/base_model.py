@@ -96,15 +96,6 @@ class TokenBatch:
         """Return the examples of an encoder-decoder as rows of tokens without padding."""
         return rows_of(self.inputs, self.labels)
 
-    @cached_property
-    def label_rows(self) -> tuple[Tensor, Tensor]:
-        """Return the T label tokens of all examples, example by example, and the example of each.
-
-        Both are (T,) int64 on the CPU.
-        """
-        scored = self.labels != IGNORED
-        return self.labels[scored].cpu(), scored.nonzero()[:, 0].cpu()
-
 
 class FrozenBaseModel:
     """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
@@ -601,29 +592,6 @@ class FrozenBaseModel:
             reduction="none",
         )
         return nats.view(n_candidates, len(batch), -1).sum(-1).cpu()
-
-    def label_logits(self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1) -> Tensor:
-        """Return the logits that predict each label token, in the order of `batch.label_rows`.
-
-        Args:
-            batch: n examples with T label tokens.
-            adapters: P candidates; {} for the base model alone.
-            n_candidates: P.
-
-        Returns:
-            (P, T, vocabulary) fp32, on the model's device.
-        """
-        if self._t5 is not None:
-            rows = batch.rows
-            with self.with_adapters(adapters, n_candidates):
-                sorted_by_length = self._t5.logits(rows, self._t5.encoder_output(rows, n_candidates))
-            return sorted_by_length[:, rows.order[rows.example].argsort(stable=True)]
-        scored, positions = batch.labels != IGNORED, None
-        if not self.is_encoder_decoder:  # position t predicts token t + 1
-            positions = scored[:, 1:].any(0).nonzero().flatten()
-            scored = scored[:, positions + 1]
-        logits = self.logits(batch, adapters, n_candidates, positions)
-        return logits.view(n_candidates, len(batch), *logits.shape[1:])[:, scored].float()
 
     def logits(
         self,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Method
-from composer.core.model.base_model import ROWS_AT_ONCE
+from composer.core.model.base_model import ROWS_AT_ONCE, TokenBatch
 from composer.core.model.scorer import FewShotScorer
+from composer.core.model.t5 import IGNORED
 
 LARGEST = 30  # columns of each row, besides those of label tokens
 MOST_LABELS = 100  # label tokens that are columns of every row, the most frequent ones
@@ -80,9 +81,9 @@ class LabelLogits:
         self._scorer = scorer
         scorer.candidates_scored += 1
         with torch.no_grad():
-            whole = scorer.base.label_logits(scorer.batch, {}).cpu()
-        labels, examples = scorer.batch.label_rows
-        self.columns = LabelColumns.largest_of(whole[0], labels, examples)
+            logits, examples = scorer.base.label_logits(scorer.batch, {})
+        whole = logits.cpu()
+        self.columns = LabelColumns.largest_of(whole[0], label_tokens(scorer.batch, examples), examples)
         self.at_base = self.columns.narrow(whole)[0]
         candidate_bytes = whole.element_size() * whole[0].numel()
         self._block = max(1, min(ROWS_AT_ONCE // len(scorer.batch), LOGITS_BYTES // candidate_bytes))
@@ -94,6 +95,18 @@ class LabelLogits:
         scorer.candidates_scored += len(weights)
         narrow = []
         for block in weights.float().split(self._block):
-            whole = scorer.base.label_logits(scorer.batch, method.adapters(block), len(block))
+            whole, _ = scorer.base.label_logits(scorer.batch, method.adapters(block), len(block))
             narrow.append(self.columns.narrow(whole.cpu()))
         return torch.cat(narrow)
+
+
+def label_tokens(batch: TokenBatch, examples: Tensor) -> Tensor:
+    """Return (T,) the label tokens of the examples, on the CPU.
+
+    Args:
+        batch: n examples.
+        examples: (T,) the example of each label token; those of one example are neighbours.
+    """
+    order = list(dict.fromkeys(examples.tolist()))
+    labels = batch.labels.cpu()[order]
+    return labels[labels != IGNORED]

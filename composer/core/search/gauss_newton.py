@@ -145,10 +145,11 @@ def planned_steps(budget: int, n_shots: int, n_modules: int, *, by_layer: bool) 
     """
     n_fits = len(fold_masks(n_shots))
     share = int(DEFAULTS.layer_share * budget) if by_layer else 0
-    layers = steps_by_layer(budget, share, n_fits)
     usual = n_fits * (DEFAULTS.steps + 2) + min(n_modules, DEFAULTS.heaviest)  # of one expansion
-    expansions = 1 + max(0, budget - share - n_modules) // usual
-    return 2 + min(expansions, DEFAULTS.expansions) * (DEFAULTS.steps + 1) + layers
+    expansions = min(DEFAULTS.expansions, 1 + max(0, budget - share - n_modules) // usual)
+    left = budget - n_modules - expansions * usual
+    layers = steps_by_layer(budget, left, n_fits) if by_layer else 0
+    return 2 + expansions * (DEFAULTS.steps + 1) + layers
 
 
 # --- the parts ----------------------------------------------------------------
@@ -264,11 +265,11 @@ class _Search:
             if affordable < 1:
                 return fits
             self.average_with_subsets(fits, min(affordable, self.settings.subsets))
-            room = budget - fits.spent - 1 - self.settings.steps * self.n_fits
-            used = self.used(fits)[: max(0, room)]
-            if not used or fits.expansions == self.settings.expansions:
+            used = self.used(fits)
+            room = budget - fits.spent - 1 - (self.settings.steps + 2) * self.n_fits  # 2: of an average
+            if fits.expansions == self.settings.expansions or room < max(1, len(used) // 2):
                 return fits
-            self.expand(fits, sorted(used))
+            self.expand(fits, sorted(used[:room]))
 
     def resumed(self) -> MapFits | None:
         """Return the fits after the last expansion on record; None if there is none."""

@@ -5,7 +5,7 @@ import torch
 
 from composer.core.methods.exact import ExactSum
 from composer.core.model.base_model import FrozenBaseModel
-from composer.core.model.label_logits import LARGEST, MOST_LABELS, LabelColumns, LabelLogits
+from composer.core.model.label_logits import LARGEST, MOST_LABELS, LabelColumns, LabelLogits, label_tokens
 from composer.core.model.scorer import FewShotScorer
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.examples import Example
@@ -34,9 +34,9 @@ def by_example(nats, examples, n):
 def test_the_logits_of_label_tokens_give_the_losses_of_the_examples(tmp_path, kind):
     scorer, method = scorer_and_method(tmp_path, kind)
     weights = torch.tensor([[0.0, 0.0, 0.0], [1.0, -0.5, 0.3]])
-    labels, examples = scorer.batch.label_rows
     with torch.no_grad():
-        whole = scorer.base.label_logits(scorer.batch, method.adapters(weights), 2)
+        whole, examples = scorer.base.label_logits(scorer.batch, method.adapters(weights), 2)
+    labels = label_tokens(scorer.batch, examples)
     nats = -whole.log_softmax(-1)[:, torch.arange(len(labels)), labels]
     expected = scorer.nats(method, weights)
     torch.testing.assert_close(by_example(nats, examples, len(EXAMPLES)), expected, rtol=1e-4, atol=1e-4)
