@@ -222,11 +222,8 @@ def fields_of_order(spec: Order) -> dict[str, Any]:
 
 
 @contextmanager
-def composed(spec: Order, draw: Draw, held_out: Sequence[Any], **changes: Any) -> Iterator[Any]:
-    """One composition, made as the command line makes it, with all that it knows of itself.
-
-    `changes` are fields of the job that differ from those of the part.
-    """
+def composed(spec: Order, draw: Draw, held_out: Sequence[Any]) -> Iterator[Any]:
+    """One composition, made as the command line makes it, with all that it knows of itself."""
     from composer.core.job import CompositionRun
     from composer.core.spec.errors import StopSearch
     from composer.core.spec.job_spec import read_job_spec
@@ -236,7 +233,6 @@ def composed(spec: Order, draw: Draw, held_out: Sequence[Any], **changes: Any) -
         asked["precision"] = spec.variant
     if spec.part != "quality":
         asked["baselines"] = "none" if spec.part == "anytime" else "always"
-    asked |= changes
     began: list[float] = []
 
     def on_event(event: Mapping[str, Any]) -> None:
