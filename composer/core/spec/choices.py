@@ -320,13 +320,15 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 
 # The search efforts that the form and the API offer instead of a budget. The core itself does not read them.
 LEVELS = (
-    Choice("quick", "A first look: a fifth of the usual search.", "composer.core.spec.choices.level_budget"),
+    Choice(
+        "quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"
+    ),
     Choice(
         "balanced", "What measured best, against every usual rival.", "benchmarks/results/compose_quality.md"
     ),
     Choice(
         "thorough",
-        "Twice the search, and two more rivals: random modules and LoraHub as published.",
+        "Two and a half times the search, and two more rivals: random modules and LoraHub as published.",
         "arXiv:2602.12323; Huang et al., arXiv:2307.13269",
     ),
 )
@@ -368,9 +370,9 @@ BUDGET_OF_METHOD = {
 } | {name: PUBLISHED_BUDGET for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
 SHARE_OF_LEVEL = {
-    "quick": 0.2,
+    "quick": 0.25,
     "balanced": 1.0,
-    "thorough": 2.0,
+    "thorough": 2.5,
 }  # share of the method's budget in BUDGET_OF_METHOD
 GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only probe one module after another
     "quick": PUBLISHED_BUDGET,
