@@ -56,7 +56,7 @@ class GaussNewtonSettings:
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills
     subsets: int = 3  # of each fit, best on the map, that are scored
-    layer_share: float = 1 / 3  # of the budget, at most, for the steps with weights by layer
+    layer_share: float = 0.36  # of the budget, at most, for the steps with weights by layer
     layer_steps: int = 25  # at most
     fewest_layer_steps: int = 4  # fewer are not worth it
     layer_reach: float = 0.4  # the learning rate times the steps: how far a weight can go
@@ -83,7 +83,7 @@ def search_gauss_newton(
     Args:
         scorer: of the n examples.
         method: an exact sum of N modules, or auto on N modules and L layers.
-        journal: gets every step: the mean of the fits and of their losses.
+        journal: gets every step: the mean of the fits and its few-shot loss.
         single_losses: (N,) few-shot losses of each module alone, in nats per label token.
         base_loss: the few-shot loss of the base model alone, in nats per label token. The few-shot loss of
             the result is never higher.
@@ -99,17 +99,17 @@ def search_gauss_newton(
         NonFiniteLossError: no step had a finite loss.
     """
     search = _Search(scorer, method, journal, single_losses, base_loss, settings)
-    left = budget - 1  # the result is scored at the end
-    if left < smallest_map(search.n_fits):
+    if budget < smallest_map(search.n_fits):
         return search.greedy(budget)
     search.note_best_single()
-    fits = search.fit_modules(left - search.layers_cost(budget))
-    found, moves = search.result_of(fits), "Gauss-Newton on the logits"
-    steps = search.layer_steps(budget, left - fits.spent)
+    fits = search.fit_modules(budget - search.layers_cost(budget))
+    found, moves, loss = search.result_of(fits), "Gauss-Newton on the logits", journal.steps[-1].loss
+    steps = search.layer_steps(budget, budget - fits.spent)
     if steps:
         found, moves = search.choose_layers(found, steps)
+        loss = search.loss_of(found.weights.mean(0))
     weights = found.weights.mean(0)
-    if not search.loss_of(weights) < base_loss:  # a module with huge deltas spoiled the fits
+    if not loss < base_loss:  # a module with huge deltas spoiled the fits
         return journal.finish(journal.steps[0].weights, "the best single module or none")
     return journal.finish(
         weights.tolist(),
@@ -123,14 +123,15 @@ def search_gauss_newton(
 
 
 def smallest_map(n_fits: int) -> int:
-    """Return what a map of one module and a step on it cost, in scored candidates."""
-    return 1 + 1 + n_fits
+    """Return what a map of one module and a step on it cost, in scored candidates; their mean is one."""
+    return 1 + 1 + n_fits + 1
 
 
 def steps_by_layer(budget: int, left: int, n_fits: int, settings: GaussNewtonSettings = DEFAULTS) -> int:
     """Return how many steps with weights by layer `left` candidates of a budget pay for; 0 if too few."""
-    steps = min(settings.layer_steps, (left - n_fits) // (GRADIENT_STEP_COST * n_fits))
-    planned = int(settings.layer_share * budget) // (GRADIENT_STEP_COST * n_fits)
+    cost = GRADIENT_STEP_COST * n_fits + 1  # 1: the mean of the fits is scored
+    steps = min(settings.layer_steps, (left - n_fits - 1) // cost)
+    planned = int(settings.layer_share * budget) // cost
     return steps if min(steps, planned) >= settings.fewest_layer_steps else 0
 
 
@@ -145,7 +146,8 @@ def planned_steps(budget: int, n_shots: int, n_modules: int, *, by_layer: bool) 
     """
     n_fits = len(fold_masks(n_shots))
     share = int(DEFAULTS.layer_share * budget) if by_layer else 0
-    usual = n_fits * (DEFAULTS.steps + 2) + min(n_modules, DEFAULTS.heaviest)  # of one expansion
+    # of one expansion
+    usual = (n_fits + 1) * (DEFAULTS.steps + 1) + n_fits + min(n_modules, DEFAULTS.heaviest)
     expansions = min(DEFAULTS.expansions, 1 + max(0, budget - share - n_modules) // usual)
     left = budget - n_modules - expansions * usual
     layers = steps_by_layer(budget, left, n_fits) if by_layer else 0
@@ -209,6 +211,7 @@ class _Search:
         self.single_losses, self.base_loss = single_losses, base_loss
         self.train_mask = fold_masks(len(scorer.batch))
         self.n_fits, self.n = len(self.train_mask), len(method.stack)
+        self.tokens = scorer.label_tokens
 
     def whole(self, weights: Tensor) -> Tensor:
         """Return the method's weights (P, n_weights) from one weight per module (P, N)."""
@@ -258,15 +261,16 @@ class _Search:
         fits = self.resumed() or self.first_map(budget)
         while True:
             for _ in range(self.settings.steps):
-                if fits.spent + self.n_fits > budget:
+                if fits.spent + self.n_fits + 1 > budget:
                     return fits
                 self.step(fits)
-            affordable = (budget - fits.spent) // self.n_fits - 1  # 1: the averages are scored too
+            affordable = (budget - fits.spent - 1) // self.n_fits - 1  # the averages are scored too
             if affordable < 1:
                 return fits
             self.average_with_subsets(fits, min(affordable, self.settings.subsets))
             used = self.used(fits)
-            room = budget - fits.spent - 1 - (self.settings.steps + 2) * self.n_fits  # 2: of an average
+            later = self.settings.steps * (self.n_fits + 1) + 2 * self.n_fits + 1  # steps, then an average
+            room = budget - fits.spent - 1 - later
             if fits.expansions == self.settings.expansions or room < max(1, len(used) // 2):
                 return fits
             self.expand(fits, sorted(used[:room]))
@@ -288,7 +292,7 @@ class _Search:
         """Return the fits at w = 0, with the map of the modules that the budget allows, best alone first."""
         length = self.settings.length
         order = sorted(range(self.n), key=lambda i: (self._single(i), i))
-        taken = sorted(order[: budget - 1 - self.n_fits])
+        taken = sorted(order[: budget - 1 - self.n_fits - 1])
         trials = torch.zeros(len(taken), self.n)
         trials[range(len(taken)), taken] = length
         around = self.logits.at_base
@@ -321,14 +325,11 @@ class _Search:
         sizes = fits.weights.abs().mean(0)
         return torch.argsort(sizes, descending=True, stable=True)[: int(sizes.count_nonzero())].tolist()
 
-    def step(self, fits: MapFits) -> float:
+    def step(self, fits: MapFits) -> None:
         """Move each fit to its best weights on the map, if they are better in truth; in place.
 
         What the moves changed corrects the map in any case. A fit that got better trusts the map further the
         next time, one that did not less far.
-
-        Returns:
-            By how much the mean objective fell, in nats per label token.
         """
         trials = fit_on_map(
             fits.logits.double(),
@@ -349,8 +350,13 @@ class _Search:
         eased, hardened = fits.damping / self.settings.easier, fits.damping * self.settings.harder
         fits.damping = torch.where(better, eased, hardened)
         fits.weights[better], fits.logits[better] = trials[better], logits[better]
-        self.note(fits.weights.mean(0), float(self.losses(fits.logits).mean()))
-        return float(gains[better].sum()) / self.n_fits
+        self.note_mean(fits)
+
+    def note_mean(self, fits: MapFits) -> None:
+        """Score the mean of the fits and note it as a step."""
+        mean = fits.weights.mean(0)
+        self.note(mean, float(token_mean(self.scorer.nats(self.exact, mean.unsqueeze(0)), self.tokens)))
+        fits.spent += 1
 
     def corrected(self, fits: MapFits, trials: Tensor, logits: Tensor) -> Tensor:
         """Return the map (T, K, N) corrected by what the trials (F, N) changed; NaN corrects nothing."""
@@ -387,7 +393,7 @@ class _Search:
         fits.logits = self.logits.of(self.exact, fits.weights)
         fits.damping = torch.full((self.n_fits,), self.settings.damping)
         fits.spent += len(candidates) + self.n_fits
-        self.note(fits.weights.mean(0), float(self.losses(fits.logits).mean()))
+        self.note_mean(fits)
 
     def best_subsets_on_map(self, fits: MapFits, row: int, count: int) -> list[tuple[int, ...]]:
         """Return `count` subsets of one fit's heaviest modules, those with the lowest losses on the map."""
@@ -448,7 +454,7 @@ class _Search:
             steps=steps,
             bound=2 * method.bound,  # so that a module at the bound can have a larger weight in some layers
             learning_rate=self.settings.layer_reach / steps,
-            on_weights=lambda w, losses: self.journal.note(w.mean(0).tolist(), float(losses.mean())),
+            on_weights=lambda w, losses: self.journal.note(w.mean(0).tolist(), self.loss_of(w.mean(0))),
             journal=self.journal,
             name="layers",
         )

@@ -320,9 +320,7 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 
 # The search efforts that the form and the API offer instead of a budget. The core itself does not read them.
 LEVELS = (
-    Choice(
-        "quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"
-    ),
+    Choice("quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"),
     Choice(
         "balanced", "What measured best, against every usual rival.", "benchmarks/results/compose_quality.md"
     ),

@@ -82,6 +82,16 @@ def test_every_fit_gets_better_on_every_architecture(tmp_path, kind):
     assert (search.objective(fits.logits, fits.weights) < at_zero).all()
 
 
+@pytest.mark.parametrize("name", ["exact", "auto"])
+@pytest.mark.parametrize("budget", [40, 120, 200])
+def test_the_loss_of_each_step_is_the_few_shot_loss_of_its_weights(scorer, name, budget):
+    scorer, stack = scorer
+    method, facts = method_of(name, stack), known(scorer, stack)
+    found = search_gauss_newton(scorer, method, Journal(lambda step: None), **facts, budget=budget)
+    for step in found.steps[1:]:
+        assert step.loss == pytest.approx(loss_of(scorer, method, step.weights), rel=1e-4)
+
+
 @pytest.mark.parametrize("budget", [60, 100])
 def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer, budget):
     """The loss of an example that is left out does not change what its fit finds."""
@@ -122,11 +132,11 @@ def test_each_fit_is_averaged_with_the_best_of_the_subsets_that_its_map_proposes
     scorer, stack = scorer
     method = ExactSum(stack)
     search = gauss_newton._Search(scorer, method, Journal(lambda step: None), [9.0] * 4, 9.0, DEFAULTS)
-    fits = search.fit_modules(16)  # the map and two steps
+    fits = search.fit_modules(16)  # the map and one step
     before, proposed = fits.weights, [search.best_subsets_on_map(fits, row, 3) for row in range(5)]
     scorer.candidates_scored = 0
     search.average_with_subsets(fits, 3)
-    assert scorer.candidates_scored <= 5 * (3 + 1)
+    assert scorer.candidates_scored <= 5 * (3 + 1) + 1
     for row, seen in enumerate(search.train_mask):
         assert len(proposed[row]) == 3
         tried = torch.stack([search.subset_weights(subset) for subset in proposed[row]])
@@ -147,7 +157,7 @@ def test_modules_without_room_for_them_take_part_by_their_loss_alone(scorer):
     search = gauss_newton._Search(
         scorer, ExactSum(stack), Journal(lambda step: None), [3.0, 1.0, float("nan"), 2.0], 9.0, DEFAULTS
     )
-    fits = search.fit_modules(1 + 2 + 5)  # the base, two modules and a step
+    fits = search.fit_modules(1 + 2 + 6)  # the base, two modules, a step and the mean of the fits
     assert fits.jacobian.ne(0).any(0).any(0).tolist() == [False, True, False, True]
     assert fits.weights[:, [0, 2]].abs().max() == 0
 
@@ -243,7 +253,7 @@ def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, mon
 
 def test_a_small_budget_has_no_steps_by_layer_and_a_large_one_no_more_than_needed():
     assert steps_by_layer(100, 33, 5) == 0
-    assert steps_by_layer(200, 66, 5) == 4
+    assert steps_by_layer(200, 72, 5) == 4
     assert steps_by_layer(5000, 3000, 5) == DEFAULTS.layer_steps
     assert steps_by_layer(400, 40, 5) == 0  # the fits used it up
 
