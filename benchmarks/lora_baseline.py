@@ -133,7 +133,7 @@ def english_rows(folder: Path) -> Any:
     from composer.core.methods.base import as_adapters
     from composer.core.model.base_model import FrozenBaseModel
     from composer.core.model.scorer import FewShotScorer
-    from composer.core.search.bagging import fold_masks
+    from composer.core.search.folds import fold_masks
     from composer.core.spec.examples import Example
     from composer.core.spec.training import FOLDS, plan_lora, steps_on_all
 

@@ -81,6 +81,7 @@ from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
+from composer.core.spec.training import training_budget
 from composer.core.spec.verdict_rule import BASELINE_NAMES, Quality, question_tokens
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -557,7 +558,7 @@ class CompositionRun:
             screened=self.screened,
             best_left_out=single_left_out,
             lora=self.lora,
-            training_budget=0 if self.found.stopped else self.job.budget,
+            training_budget=0 if self.found.stopped else training_budget(self.job.budget, self.job.method),
             fold_loras=lambda: map(self.method.lora, self.found.fold_weights),
             folds_choose_alike=lambda: self.cross_validation.chooses_alike(self.kept),
             composed=self.adapters,

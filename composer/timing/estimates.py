@@ -19,7 +19,7 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
-from composer.core.spec.training import FOLDS, plan_lora, plan_tuning
+from composer.core.spec.training import FOLDS, plan_lora, plan_tuning, training_budget
 from composer.models import Composition, Example
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
@@ -231,7 +231,7 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
     """As if one of the usual budget had been measured: by what so many parameters cost an example."""
     usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
     passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS
-    trained = training_passes(usual, base.parameters) * workload.n_shots * passed
+    trained = training_passes(usual, method, base.parameters) * workload.n_shots * passed
     loaded = 4 * base.parameters / LOADED_BYTES_S
     search = usual.units[SEARCH.name] * passed
     answered = usual.units[EVALUATE.name] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
@@ -245,12 +245,13 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
     return asdict(usual) | {"seconds": seconds}
 
 
-def training_passes(workload: Amounts, parameters: int) -> int:
+def training_passes(workload: Amounts, method: str, parameters: int) -> int:
     """Over the shots, at most, to train a LoRA on them and to tune the composition."""
     if workload.baselines == "none":
         return 0
     n_fits = min(FOLDS, workload.n_shots)
-    plans = plan_lora(workload.budget, n_fits, parameters), plan_tuning(workload.budget, n_fits)
+    budget = training_budget(workload.budget, method)
+    plans = plan_lora(budget, n_fits, parameters), plan_tuning(budget, n_fits)
     return sum(plan.passes(n_fits) for plan in plans)
 
 

@@ -117,7 +117,7 @@ def stage_step(stage: StageProgress) -> dict[str, str]:
 
 def loss_words(composition: Composition) -> str:
     """Why the running search's loss is not the report's."""
-    in_parts = composition.search == "auto" and SEARCH_OF_AUTO.get(composition.method) == "blend"
+    in_parts = composition.search == "auto" and SEARCH_OF_AUTO.get(composition.method) == "gauss-newton"
     return LOSS_OF_PARTS if in_parts else LOSS_OF_SEARCH
 
 

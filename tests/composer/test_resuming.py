@@ -117,8 +117,12 @@ def kill_at_step(core, monkeypatch):
 
 @pytest.mark.parametrize(
     "asked",
-    [{"search": "adam", "budget": 1500}, {"method": "lorahub", "search": "ngopt", "budget": 60}],
-    ids=["by gradient", "without gradient"],
+    [
+        {"search": "adam", "budget": 1500},
+        {"method": "lorahub", "search": "ngopt", "budget": 60},
+        {"method": "auto", "search": "auto", "budget": 400},
+    ],
+    ids=["by gradient", "without gradient", "by the default"],
 )
 def test_a_killed_child_s_work_is_gone_on_with_to_the_same_bytes(ask, kill_at_step, asked):
     kill_at_step(12)

@@ -30,8 +30,8 @@ from composer.core.methods.svd import truncate_rank
 from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.search.bagging import DEFAULTS, fold_masks
 from composer.core.search.dispatch import WeightSearch
+from composer.core.search.folds import fold_masks
 from composer.core.search.journal import Journal
 from composer.core.spec.choices import (
     LABEL_OF_BASELINE,
@@ -268,7 +268,7 @@ class BaselineComparison:
         are measured only if the verdict needs them, which is without held-out examples.
         """
         scorer, seed, cost = self.scorer, self.job.seed, Cost()
-        train_mask = fold_masks(len(self.examples), DEFAULTS.n_folds)
+        train_mask = fold_masks(len(self.examples))
         n_fits = len(train_mask)
         plan = plan_lora(self.training_budget, n_fits, scorer.base.n_parameters)
         with cost.counted():
@@ -297,7 +297,7 @@ class BaselineComparison:
         there is no left-out loss to judge it by.
         """
         scorer, cost = self.scorer, Cost()
-        train_mask = fold_masks(len(self.examples), DEFAULTS.n_folds)
+        train_mask = fold_masks(len(self.examples))
         n_fits = len(train_mask)
         plan = plan_tuning(self.training_budget, n_fits)
         if not plan.steps:
@@ -467,7 +467,7 @@ def lora_starts(scorer: FewShotScorer, stack: ModuleStack, *, seed: int, n_fits:
 
 def lora_left_out(scorer: FewShotScorer, stack: ModuleStack, *, seed: int) -> Tensor:
     """Return (n,) nats of each example, summed over its label tokens, under a LoRA of the other folds."""
-    train_mask = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
+    train_mask = fold_masks(len(scorer.batch))
     start = lora_starts(scorer, stack, seed=seed, n_fits=len(train_mask))(True)
     return left_out_at(scorer, start, train_mask, rate=LORA_RATES[0], steps=FIXED_STEPS)
 

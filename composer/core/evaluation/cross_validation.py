@@ -13,8 +13,8 @@ from torch import Tensor
 from composer.core.methods.registry import make_method
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
-from composer.core.search.bagging import DEFAULTS, fold_masks
 from composer.core.search.dispatch import WeightSearch
+from composer.core.search.folds import fold_masks
 from composer.core.search.journal import Journal
 from composer.core.selection.screening import Screening
 from composer.core.spec.job_spec import JobSpec
@@ -39,10 +39,10 @@ class CrossValidation:
     choose: Callable[[Sequence[int]], tuple[int, ...]]
 
     def folds(self) -> list[tuple[list[int], list[int]]]:
-        """Return (seen, hidden) numbers of the examples for each fold, the same folds as in bagging."""
+        """Return (seen, hidden) numbers of the examples for each fold, the same folds as in the search."""
         return [
             (train_mask.nonzero().flatten().tolist(), (1 - train_mask).nonzero().flatten().tolist())
-            for train_mask in fold_masks(len(self.scorer.batch), DEFAULTS.n_folds)
+            for train_mask in fold_masks(len(self.scorer.batch))
         ]
 
     def single_module_nats(self) -> Tensor:

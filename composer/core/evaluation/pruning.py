@@ -18,7 +18,7 @@ from composer.core.methods.base import Method
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.search.adam import ParallelFits, fit_weights
-from composer.core.search.bagging import DEFAULTS, fold_masks
+from composer.core.search.folds import fold_masks
 from composer.core.search.journal import SearchResult
 
 PRUNING_NATS = 0.01  # per label token; the most that the few-shot loss may rise in all
@@ -95,7 +95,7 @@ class _Pruner:
         make: Callable[[ModuleStack], Method],
     ) -> None:
         self.scorer, self.stack, self.make = scorer, method.stack, make
-        self.train_mask = fold_masks(len(scorer.batch), DEFAULTS.n_folds)
+        self.train_mask = fold_masks(len(scorer.batch))
         weights = torch.tensor([found.weights], dtype=torch.float32)
         has_folds = len(found.fold_weights) > 1
         fits = torch.tensor(found.fold_weights, dtype=torch.float32) if has_folds else weights

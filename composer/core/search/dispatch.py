@@ -14,9 +14,8 @@ from composer.core.methods.exact import ExactSum
 from composer.core.methods.layerwise import Auto
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, lorahub_loss, mean_size, token_mean
-from composer.core.search.adam import ParallelFits, Variant, fit_weights
-from composer.core.search.bagging import DEFAULTS, adam_steps, planned_bagging_steps, rate_for, search_bagging
-from composer.core.search.bagging_by_layer import planned_auto_steps, search_auto
+from composer.core.search.adam import ParallelFits, Variant, adam_steps, fit_weights, rate_for
+from composer.core.search.gauss_newton import DEFAULTS, planned_steps, search_gauss_newton
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Journal, SearchResult
 from composer.core.search.lbfgs import fit_lbfgs, rounded_size
@@ -27,7 +26,7 @@ from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import JobSpec
 from composer.core.spec.metrics import is_exact_match, longest_useful_answer
 
-SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|; the same as in bagged fits
+SPARSE_PENALTY = DEFAULTS.penalty  # nats per unit of mean|w|; the same as in Gauss-Newton's fits
 TIE_BREAK = 0.01  # the most that the loss adds to the share of wrong answers; one of 64 is 0.0156
 
 VARIANTS: dict[str, tuple[Variant, str]] = {
@@ -78,7 +77,7 @@ class WeightSearch:
 
     @property
     def search(self) -> str:
-        """Return the name of the search: one of choices.SEARCHES, `blend`, or `nevergrad:` and a name."""
+        """Return the name of the search: one of choices.SEARCHES, or `nevergrad:` and a name."""
         return (
             choices.SEARCH_OF_AUTO.get(self.method.name, "ngopt")
             if self.job.search == "auto"
@@ -88,9 +87,13 @@ class WeightSearch:
     def planned_steps(self) -> int:
         """Estimate how many steps the search will note in its journal."""
         job, search = self.job, self.search
-        if search == "blend":
-            planned = planned_auto_steps if isinstance(self.method, Auto) else planned_bagging_steps
-            return planned(job.budget, len(self.examples), len(self.method.stack))
+        if search == "gauss-newton":
+            return planned_steps(
+                job.budget,
+                len(self.examples),
+                len(self.method.stack),
+                by_layer=isinstance(self.method, Auto),
+            )
         if search in choices.GRADIENT_SEARCHES:
             return adam_steps(job.budget)
         return job.budget if search != "greedy" else 1
@@ -104,7 +107,8 @@ class WeightSearch:
         shares.
 
         nevergrad's optimizers minimize exactly this. Adam and L-BFGS minimize it for `loss` with the plain
-        few-shot loss, adam-sparse and bagging with a larger penalty, and greedy search without a penalty.
+        few-shot loss, adam-sparse and Gauss-Newton with a larger penalty, and greedy search without
+        one.
 
         Source: Huang et al., LoraHub, arXiv:2307.13269, eq. 2.
         """
@@ -136,17 +140,8 @@ class WeightSearch:
 
     def _find(self, journal: Journal) -> SearchResult:
         job, search = self.job, self.search
-        if search == "blend" and isinstance(self.method, Auto):
-            return search_auto(
-                self.scorer,
-                self.method,
-                journal,
-                single_losses=self.alone,
-                base_loss=self.nothing,
-                budget=job.budget,
-            )
-        if search == "blend" and isinstance(self.method, ExactSum):
-            return search_bagging(
+        if search == "gauss-newton" and isinstance(self.method, Auto | ExactSum):
+            return search_gauss_newton(
                 self.scorer,
                 self.method,
                 journal,

@@ -68,7 +68,7 @@ LORAHUB_PENALTY = 0.05  # nats per unit of mean|w|, as in LoraHub's code; the pa
 METHODS = (
     Choice(
         "auto",
-        "What measured best here: an exact sum, its weights found by a blend of fits and freed by layer.",
+        "What measured best here: an exact sum, its weights found by Gauss-Newton and freed by layer.",
         "benchmarks/results/compose_quality.md",
     ),
     Choice(
@@ -131,8 +131,14 @@ METHODS = (
 SEARCHES = (
     Choice(
         "auto",
-        "What measured best for the method: a blend of gradient fits, one gradient fit, or NGOpt.",
+        "What measured best for the method: Gauss-Newton, one gradient fit, or NGOpt.",
         "benchmarks/results/compose_quality.md",
+    ),
+    Choice(
+        "gauss-newton",
+        "Fits on a linear map of the logits, made from candidates alone; each fit leaves a part of the "
+        "examples out.",
+        "Levenberg, Quarterly of Applied Mathematics 2, 1944; docs/decisions/0021",
     ),
     Choice(
         "adam",
@@ -180,19 +186,23 @@ ANY_OF_NEVERGRAD = Choice(
 OPTIMIZER_OF_SEARCH = {"auto": "NGOpt", "ngopt": "NGOpt", "cma": "CMA"}  # nevergrad's names
 GRADIENT_SEARCHES = ("adam", "adam-sparse", "adam-positive", "lbfgs")
 
+# They follow the logits or the gradient of the loss, so they have no other objective.
+LOSS_SEARCHES = ("gauss-newton", *GRADIENT_SEARCHES)
+
 WITHOUT_GRADIENT = ("auto", "greedy", "ngopt", "cma")
 ALL_SEARCHES = tuple(search.name for search in SEARCHES)
 # If the request names a search, the method auto becomes exact.
 # lorahub's gradient is zero at w = 0, where a search starts. The rules of the factorwise methods have no
 # useful gradient. Both therefore get searches without a gradient only. A softmax cannot give a coefficient
-# of exactly zero or below zero, so cat has neither adam-sparse nor adam-positive.
+# of exactly zero or below zero, so cat has neither adam-sparse nor adam-positive. gauss-newton needs one
+# weight per module, of which the deltas are a linear function.
 SEARCHES_OF_METHOD = {
     "auto": ALL_SEARCHES,
     "exact": ALL_SEARCHES,
     "cat": ("auto", "adam", "lbfgs", "ngopt", "cma"),
     "cat-layers": ("auto", "adam", "adam-sparse", "adam-positive", "lbfgs", "ngopt", "cma"),
     "svd": ALL_SEARCHES,
-    "ties_svd": ALL_SEARCHES,
+    "ties_svd": tuple(search for search in ALL_SEARCHES if search != "gauss-newton"),
     "lorahub": WITHOUT_GRADIENT,
     "linear": WITHOUT_GRADIENT,
     "magnitude": WITHOUT_GRADIENT,
@@ -310,13 +320,13 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 
 # The search efforts that the form and the API offer instead of a budget. The core itself does not read them.
 LEVELS = (
-    Choice("quick", "A first look: a fifth of the usual search.", "composer.core.spec.choices.level_budget"),
+    Choice("quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"),
     Choice(
         "balanced", "What measured best, against every usual rival.", "benchmarks/results/compose_quality.md"
     ),
     Choice(
         "thorough",
-        "Twice the search, and two more rivals: random modules and LoraHub as published.",
+        "Two and a half times the search, and two more rivals: random modules and LoraHub as published.",
         "arXiv:2602.12323; Huang et al., arXiv:2307.13269",
     ),
 )
@@ -333,9 +343,9 @@ MAX_NEW_TOKENS_LIMIT = 1024
 GRADIENT_STEP_COST = 3
 # The search that "auto" stands for; ngopt for a method that is not a key here.
 SEARCH_OF_AUTO = {
-    "auto": "blend",
-    "exact": "blend",
-    "svd": "blend",
+    "auto": "gauss-newton",
+    "exact": "gauss-newton",
+    "svd": "gauss-newton",
     "cat": "adam",
     "cat-layers": "adam",
     "ties_svd": "adam",
@@ -349,18 +359,18 @@ TAKES_COPIES = frozenset({"lorahub"})
 
 # In scored candidates. Measured to be enough; without a gradient it is the budget of LoraHub's own example.
 BUDGET_OF_METHOD = {
-    "auto": 3000,
-    "exact": 2500,
-    "svd": 2500,
+    "auto": 400,
+    "exact": 200,
+    "svd": 200,
     "cat": 450,
     "cat-layers": 450,
     "ties_svd": 450,
 } | {name: PUBLISHED_BUDGET for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
 SHARE_OF_LEVEL = {
-    "quick": 0.2,
+    "quick": 0.25,
     "balanced": 1.0,
-    "thorough": 2.0,
+    "thorough": 2.5,
 }  # share of the method's budget in BUDGET_OF_METHOD
 GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only probe one module after another
     "quick": PUBLISHED_BUDGET,

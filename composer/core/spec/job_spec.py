@@ -203,12 +203,11 @@ def read_objective(spec: Mapping[str, Any], method: str, search: str) -> str:
     """
     objective = read_choice(spec, "objective", choices.choice_names(choices.OBJECTIVES), "loss")
     really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
-    with_gradient = ("blend", *choices.GRADIENT_SEARCHES)
-    if objective != "loss" and really in with_gradient:
+    if objective != "loss" and really in choices.LOSS_SEARCHES:
         without = [
             name
             for name in choices.SEARCHES_OF_METHOD[method]
-            if name not in with_gradient and name != "auto"
+            if name not in choices.LOSS_SEARCHES and name != "auto"
         ]
         raise InvalidJobError(
             f"The objective {objective} has no gradient, and the search {search} of the method {method} "

@@ -5,8 +5,9 @@ scored candidate is one forward pass over the examples, and a gradient step of o
 GRADIENT_STEP_COST of them, as it does in the search. Work is counted, never timed, because no result may
 depend on the clock.
 
-- The LoRA baseline may take LORA_SHARE of the budget, so at most a third of search and training together.
-- Tuning the composition may take TUNED_SHARE of it.
+- The LoRA baseline may take LORA_SHARE of the budget, and tuning the composition TUNED_SHARE of it.
+- Where Gauss-Newton finds the weights with a tenth of the candidates that gradient fits took, the budget
+  counts as those (TRAINING_PER_CANDIDATE): a rival must not train less because the search became cheaper.
 
 A search too short to pay for the choice of the steps gets a LoRA of FIXED_STEPS, without a choice.
 """
@@ -29,6 +30,9 @@ TUNED_RATES = (1e-3,)  # the factors are near a minimum already
 TUNED_SHARE = 0.25
 TUNED_STEPS = 30
 TUNED_RANK_MAX = 64  # a composition of a higher rank is cut to it before it is tuned
+
+# By method: how much training a scored candidate of the search stands for; 1 for every other method.
+TRAINING_PER_CANDIDATE = {"auto": 7.5, "exact": 12.5, "svd": 12.5}
 
 PATIENCE = 15  # steps of a path without a lower left-out loss, after which it ends
 
@@ -84,11 +88,16 @@ def steps_on_all(n_fits: int, steps: int) -> int:
     return round(steps * n_fits / (n_fits - 1))
 
 
+def training_budget(budget: int, method: str) -> int:
+    """Return the budget that bounds the trainings, from the search's budget; both in scored candidates."""
+    return round(budget * TRAINING_PER_CANDIDATE.get(method, 1.0))
+
+
 def plan_lora(budget: int, n_fits: int, parameters: int) -> TrainingPlan:
     """Return the plan of the LoRA baseline.
 
     Args:
-        budget: of the search, in scored candidates.
+        budget: as `training_budget` returns it.
         n_fits: the folds; below 2 there is no left-out loss to choose by.
         parameters: of the base model.
     """

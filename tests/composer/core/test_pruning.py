@@ -16,7 +16,7 @@ from composer.core.methods.base import PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.methods.svd import truncate_rank
 from composer.core.model.scorer import token_mean
-from composer.core.search.bagging import DEFAULTS, fold_masks
+from composer.core.search.folds import fold_masks
 from composer.core.search.journal import SearchResult
 from composer.core.spec.job_spec import read_job_spec
 from tests.composer.core.dense import delta_of_adapter
@@ -68,7 +68,7 @@ def test_every_module_that_is_removed_is_named_with_the_rise_it_cost(world):
 def test_a_module_that_the_left_out_examples_need_stays(world, monkeypatch):
     scorer, stack = world
     weights = (0.5, 1e-4, 0.3, -0.4)
-    n_folds = len(fold_masks(len(SHOTS), DEFAULTS.n_folds))
+    n_folds = len(fold_masks(len(SHOTS)))
     removed, _, _ = pruned(world, "exact", weights, [weights] * n_folds)
     assert len(removed.kept) < 4
     assert len(removed.left_out) == len(SHOTS)

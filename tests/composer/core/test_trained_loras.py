@@ -24,7 +24,7 @@ from composer.core.methods.base import PlainLora
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.search.bagging import fold_masks
+from composer.core.search.folds import fold_masks
 from composer.core.spec import training
 from composer.core.spec.examples import Example
 from composer.core.spec.training import TrainingPlan, plan_lora, plan_tuning, steps_on_all

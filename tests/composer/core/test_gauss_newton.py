@@ -1,0 +1,264 @@
+"""The default search, of the exact sum and of the method auto, on bases that are known."""
+
+import json
+from itertools import combinations
+
+import pytest
+import torch
+
+from composer.core.methods.exact import ExactSum
+from composer.core.methods.layerwise import Auto
+from composer.core.model.base_model import FrozenBaseModel
+from composer.core.model.scorer import FewShotScorer, token_mean
+from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
+from composer.core.search import gauss_newton
+from composer.core.search.folds import FoldFits, fold_masks
+from composer.core.search.gauss_newton import DEFAULTS, planned_steps, search_gauss_newton, steps_by_layer
+from composer.core.search.journal import Journal, read_record, state_event
+from composer.core.spec.errors import StopSearch
+from composer.core.spec.examples import Example
+from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_module
+
+BUDGETS = [1, 8, 40, 100, 200, pytest.param(400, marks=pytest.mark.slow)]
+
+
+def world(folder, kind="t5", extra=()):
+    base = make_base(folder / "base", kind)
+    modules = [
+        read_module(make_module(folder / str(i), base, seed=i, targets=TARGETS[kind]), str(i))
+        for i in range(4)
+    ]
+    stack = stack_modules([*extra, *modules])
+    model = FrozenBaseModel.load(base)
+    model.hook(layer.path for layer in stack.layers)
+    return FewShotScorer(model, model.encode([Example(*pair) for pair in EXAMPLES])), stack
+
+
+@pytest.fixture
+def scorer(tmp_path):
+    return world(tmp_path)
+
+
+def known(scorer, stack):
+    """What the search is told of modules alone and of none."""
+    single_losses = token_mean(scorer.nats_of_singles(stack), scorer.label_tokens).tolist()
+    base_loss = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    return {"single_losses": single_losses, "base_loss": base_loss}
+
+
+def method_of(name, stack):
+    return Auto(stack) if name == "auto" else ExactSum(stack)
+
+
+def loss_of(scorer, method, weights):
+    nats = scorer.nats(method, torch.tensor([weights]))
+    return float(token_mean(nats, scorer.label_tokens))
+
+
+@pytest.mark.parametrize("name", ["exact", "auto"])
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_it_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer, budget, name):
+    scorer, stack = scorer
+    method, facts = method_of(name, stack), known(scorer, stack)
+    scorer.candidates_scored = scorer.gradient_steps = 0
+    told = []
+    found = search_gauss_newton(scorer, method, Journal(told.append), **facts, budget=budget)
+    assert scorer.candidates_scored + 3 * scorer.gradient_steps <= budget
+    assert len(told) <= planned_steps(budget, len(EXAMPLES), 4, by_layer=name == "auto") + 3  # greedy's
+    assert loss_of(scorer, method, found.weights) <= facts["base_loss"] + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "gpt2", "qwen2"])
+def test_every_fit_gets_better_on_every_architecture(tmp_path, kind):
+    scorer, stack = world(tmp_path, kind)
+    settings = gauss_newton.GaussNewtonSettings(penalty=0.05, noise=0.0)
+    search = gauss_newton._Search(
+        scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, settings
+    )
+    fits = search.fit_modules(12)  # the map and one step
+    at_zero = search.objective(search.logits.at_base.unsqueeze(0), torch.zeros(1, 4))
+    for _ in range(6):  # the trust region has shrunk far enough by then
+        search.step(fits)
+    assert (search.objective(fits.logits, fits.weights) < at_zero).all()
+
+
+@pytest.mark.parametrize("name", ["exact", "auto"])
+@pytest.mark.parametrize("budget", [40, 120, 200])
+def test_the_loss_of_each_step_is_the_few_shot_loss_of_its_weights(scorer, name, budget):
+    scorer, stack = scorer
+    method, facts = method_of(name, stack), known(scorer, stack)
+    found = search_gauss_newton(scorer, method, Journal(lambda step: None), **facts, budget=budget)
+    for step in found.steps[1:]:
+        assert step.loss == pytest.approx(loss_of(scorer, method, step.weights), rel=1e-4)
+
+
+@pytest.mark.parametrize("budget", [60, 100])
+def test_each_left_out_example_is_scored_by_weights_that_never_saw_it(scorer, budget):
+    """The loss of an example that is left out does not change what its fit finds."""
+    scorer, stack = scorer
+    search = gauss_newton._Search(
+        scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, DEFAULTS
+    )
+    fits = search.fit_modules(budget)
+    assert fits.weights.shape == (5, 4)
+    hidden = search.token_weights == 0
+    for fold in range(5):
+        examples = search.logits.columns.examples[hidden[fold]]
+        assert set(examples.tolist()) == {fold}
+    found = search.result_of(fits)
+    expected = scorer.nats(ExactSum(stack), fits.weights)
+    torch.testing.assert_close(found.nats, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found.left_out_nats, expected.diagonal(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_fit_only_takes_a_step_that_is_better_in_truth(scorer):
+    scorer, stack = scorer
+    search = gauss_newton._Search(
+        scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, DEFAULTS
+    )
+    fits = search.fit_modules(12)  # the map and one step
+    for _ in range(4):
+        fits.jacobian = -fits.jacobian  # a map that points uphill
+        before = search.objective(fits.logits, fits.weights)
+        damping = fits.damping.clone()
+        search.step(fits)
+        after = search.objective(fits.logits, fits.weights)
+        assert (after <= before + 1e-5).all()
+        eased = fits.damping < damping
+        assert (eased == (after < before - 1e-9)).all()
+
+
+def test_each_fit_is_averaged_with_the_best_of_the_subsets_that_its_map_proposes(scorer):
+    scorer, stack = scorer
+    method = ExactSum(stack)
+    search = gauss_newton._Search(scorer, method, Journal(lambda step: None), [9.0] * 4, 9.0, DEFAULTS)
+    fits = search.fit_modules(16)  # the map and one step
+    before, proposed = fits.weights, [search.best_subsets_on_map(fits, row, 3) for row in range(5)]
+    scorer.candidates_scored = 0
+    search.average_with_subsets(fits, 3)
+    assert scorer.candidates_scored <= 5 * (3 + 1) + 1
+    for row, seen in enumerate(search.train_mask):
+        assert len(proposed[row]) == 3
+        tried = torch.stack([search.subset_weights(subset) for subset in proposed[row]])
+        losses = token_mean(scorer.nats(method, tried), scorer.label_tokens, seen)
+        expected = (before[row] + tried[int(losses.argmin())]) / 2
+        expected[expected.abs() < DEFAULTS.noise] = 0
+        torch.testing.assert_close(fits.weights[row], expected)
+
+
+def test_subsets_are_of_the_heaviest_modules_and_a_negative_weight_is_light():
+    settings = gauss_newton.GaussNewtonSettings(heaviest=3, largest_subset=2)
+    found = gauss_newton.subsets_of_heaviest(torch.tensor([0.9, -1.2, 0.1, 0.7, 0.0]), settings)
+    assert sorted(found) == sorted(s for size in range(3) for s in combinations((0, 2, 3), size))
+
+
+def test_modules_without_room_for_them_take_part_by_their_loss_alone(scorer):
+    scorer, stack = scorer
+    search = gauss_newton._Search(
+        scorer, ExactSum(stack), Journal(lambda step: None), [3.0, 1.0, float("nan"), 2.0], 9.0, DEFAULTS
+    )
+    fits = search.fit_modules(1 + 2 + 6)  # the base, two modules, a step and the mean of the fits
+    assert fits.jacobian.ne(0).any(0).any(0).tolist() == [False, True, False, True]
+    assert fits.weights[:, [0, 2]].abs().max() == 0
+
+
+@pytest.mark.parametrize("name", ["exact", "auto"])
+@pytest.mark.parametrize("stopped_after", [1, 3, 5, 9])
+def test_a_search_that_was_cut_off_goes_on_to_the_same_weights(scorer, name, stopped_after):
+    scorer, stack = scorer
+    method, facts = method_of(name, stack), known(scorer, stack)
+    search = {"budget": 400, **facts}
+    whole = search_gauss_newton(scorer, method, Journal(lambda step: None), **search)
+    stopped_after = min(stopped_after, len(whole.steps) - 1)
+    lines = []
+
+    class Killed(Exception):
+        pass
+
+    def on_step(step):
+        if step.number > stopped_after:
+            raise Killed
+        event = {"event": "step", "step": step.number, "weights": step.weights}
+        lines.append(event | {"loss": step.loss, "best_loss": step.best_loss})
+
+    with pytest.raises(Killed):
+        search_gauss_newton(
+            scorer,
+            method,
+            Journal(on_step, on_state=lambda state: lines.append(state_event(state))),
+            **search,
+        )
+    record = read_record(map(json.dumps, lines))
+    told = []
+    again = search_gauss_newton(scorer, method, Journal(told.append, record=record), **search)
+    assert again.weights == whole.weights
+    assert again.steps == whole.steps
+    assert again.left_out == whole.left_out
+    assert [step.number for step in told] == list(range(stopped_after + 1, len(whole.steps) + 1))
+
+
+def test_a_search_that_is_stopped_at_its_first_step_has_the_best_single_module(scorer):
+    scorer, stack = scorer
+    journal = Journal(lambda step: stop())
+    with pytest.raises(StopSearch):
+        search_gauss_newton(
+            scorer, ExactSum(stack), journal, single_losses=[3.0, 1.0, 2.0, 4.0], base_loss=5.0, budget=200
+        )
+    assert journal.finish_early("stopped").weights == (0.0, 1.0, 0.0, 0.0)
+
+
+def stop():
+    raise StopSearch
+
+
+def test_freed_layers_start_at_the_fits_and_keep_unused_modules_out(scorer):
+    scorer, stack = scorer
+    method, steps = Auto(stack), []
+    search = gauss_newton._Search(scorer, method, Journal(steps.append), [9.0] * 4, 9.0, DEFAULTS)
+    start = method.spread(torch.tensor([[0.5, 0.0, -0.2, 0.0]]))
+    freed = search.free_layers(FoldFits(start, torch.zeros(1, 5), torch.ones(1, 5)), 10)
+    assert steps[0].weights == tuple(start[0].tolist())
+    by_layer = method.by_layer(freed.weights[0].tolist())
+    assert by_layer[:, [1, 3]].abs().max() == 0
+    assert (by_layer[:, 0] - by_layer[0, 0]).abs().max() > 0
+    assert steps[-1].loss < steps[0].loss
+
+
+@pytest.mark.parametrize("name", ["exact", "auto"])
+@pytest.mark.parametrize("size", [6e4, 1e9])
+def test_a_wild_module_cannot_make_the_result_worse_than_nothing(tmp_path, name, size):
+    base = make_base(tmp_path / "first")
+    plain = read_module(make_module(tmp_path / "plain", base, seed=9), "plain")
+    wild = LoraModule("wild", 2, 2.0, {p: (A + size, B + size) for p, (A, B) in plain.factors.items()})
+    scorer, stack = world(tmp_path, extra=[wild])
+    method = method_of(name, stack)
+    base_loss = float(token_mean(scorer.nats_of_base(), scorer.label_tokens))
+    found = search_gauss_newton(
+        scorer, method, Journal(lambda step: None), single_losses=[9e9] * 5, base_loss=base_loss, budget=200
+    )
+    assert loss_of(scorer, method, found.weights) <= base_loss + 1e-6
+
+
+@pytest.mark.parametrize(("worse", "taken"), [(0.6, "logits"), (0.4, "layer")])
+def test_layers_are_freed_unless_what_was_left_out_speaks_against_it(scorer, monkeypatch, worse, taken):
+    scorer, stack = scorer
+    search = gauss_newton._Search(scorer, Auto(stack), Journal(lambda step: None), [9.0] * 4, 9.0, DEFAULTS)
+    seen = fold_masks(5)
+    whole = FoldFits(torch.full((5, search.method.n_weights), 0.1), torch.zeros(5, 5), seen)
+    freed = FoldFits(whole.weights, worse * scorer.label_tokens.expand(5, 5), seen)
+    monkeypatch.setattr(search, "free_layers", lambda *_: freed)
+    _, moves = search.choose_layers(whole, 4)
+    assert moves.endswith(taken)
+
+
+def test_a_small_budget_has_no_steps_by_layer_and_a_large_one_no_more_than_needed():
+    assert steps_by_layer(100, 33, 5) == 0
+    assert steps_by_layer(200, 72, 5) == 4
+    assert steps_by_layer(5000, 3000, 5) == DEFAULTS.layer_steps
+    assert steps_by_layer(400, 40, 5) == 0  # the fits used it up
+
+
+def test_more_examples_than_parts_are_left_out_some_at_a_time():
+    assert fold_masks(5, 2).tolist() == [[0, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+    assert fold_masks(5).sum(1).tolist() == [4, 4, 4, 4, 4]
+    assert fold_masks(1).tolist() == [[1]]
