@@ -248,7 +248,7 @@ def finished(job):
 
 
 def test_copies_take_part_once_and_the_report_and_the_card_credit_their_authors(tmp_path):
-    job = job_with_copies(tmp_path / "job", method="exact")
+    job = job_with_copies(tmp_path / "job", method="exact", search="adam")  # which gives each a weight
     report, events = finished(job)
     rows = {row["name"]: row["copies"] for row in report["modules"]}
     assert rows.keys() == {"alice/m0", "alice/m1", "alice/m2"}
@@ -268,7 +268,7 @@ def test_copies_take_part_once_and_the_report_and_the_card_credit_their_authors(
     card = (job / "out/README.md").read_text()
     assert "alice/m0 stands for bob/again, carol/noisy" in card
     without, _ = finished(make_job(tmp_path / "without", held_out=False, baselines="none", budget=30,
-                                   method="exact", rank="full"))  # fmt: skip
+                                   method="exact", search="adam", rank="full"))  # fmt: skip
     assert [row["weight"] for row in without["modules"]] == [row["weight"] for row in report["modules"]]
     assert "stands for" not in (tmp_path / "without/out/README.md").read_text()
 
