@@ -46,7 +46,7 @@ class LabelColumns:
             labels: (T,) token ids.
             examples: (T,).
         """
-        distinct, counts = labels.unique(return_counts=True)
+        distinct, counts = torch.unique(labels, return_counts=True)
         frequent = distinct[counts.argsort(descending=True, stable=True)[:MOST_LABELS]]
         ranked = logits.clone()
         ranked[:, frequent] = torch.inf
@@ -94,7 +94,7 @@ class LabelLogits:
         scorer = self._scorer
         scorer.candidates_scored += len(weights)
         narrow = []
-        for block in weights.float().split(self._block):
+        for block in torch.split(weights.float(), self._block):
             whole, _ = scorer.base.label_logits(scorer.batch, method.adapters(block), len(block))
             narrow.append(self.columns.narrow(whole.cpu()))
         return torch.cat(narrow)

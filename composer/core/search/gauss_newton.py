@@ -180,8 +180,14 @@ class MapFits:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], expansions: int) -> "MapFits":
         """Return the fits that `tensors` stored."""
-        parts = (tensors[name].clone() for name in ("weights", "logits", "jacobian", "damping"))
-        return cls(*parts, int(tensors["spent"]), expansions)
+        return cls(
+            tensors["weights"].clone(),
+            tensors["logits"].clone(),
+            tensors["jacobian"].clone(),
+            tensors["damping"].clone(),
+            int(tensors["spent"]),
+            expansions,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, to be stored as a state."""
