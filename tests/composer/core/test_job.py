@@ -93,7 +93,7 @@ def test_the_result_may_be_published_like_any_other_module(tmp_path, kind, metho
 
 
 def test_the_report_holds_what_the_page_reads(tmp_path):
-    report, events = finished(make_job(tmp_path, budget=60))
+    report, events = finished(make_job(tmp_path, budget=400))
     assert report["schema"] == 2
     assert [row["key"] for row in report["baselines"]] == [
         "zero_shot",
