@@ -178,7 +178,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     means = [f"**{mean_over_tasks(rows, budget):.1f}**" for budget in budgets]
     used = [f"{statistics.mean(map(units, of_budget(rows, budget))):.0f}" for budget in budgets]
     seconds = [
-        f"{statistics.median(r['search_s'] for r in of_budget(rows, budget)):.1f}" for budget in budgets
+        f"{statistics.median(r['search_cpu_s'] for r in of_budget(rows, budget)):.1f}" for budget in budgets
     ]
     lines += [
         f"| **mean** | {' | '.join(means)} |",
