@@ -102,8 +102,8 @@ class _Pruner:
         self.start = self._scored(tuple(range(len(method.stack))), method, fits, weights[0])
 
     def run(self) -> Pruning:
-        current, rises = self._without_unused(self.start), dict[int, float]()
-        while (smaller := self._smaller(current, rises)) is not None:
+        current, rises, needed = self._without_unused(self.start), dict[int, float](), set[int]()
+        while (smaller := self._smaller(current, rises, needed)) is not None:
             current = smaller
         weights = self._composition(current.weights)
         left_out = None if current.left_out is None else tuple(current.left_out.tolist())
@@ -112,20 +112,27 @@ class _Pruner:
     def _composition(self, weights: Tensor) -> Tensor:
         return weights.mean(0)
 
-    def _smaller(self, current: _Fits, rises: dict[int, float]) -> _Fits | None:
-        """Return the fits without some modules, or None if every try is worse; note the rises."""
+    def _smaller(self, current: _Fits, rises: dict[int, float], needed: set[int]) -> _Fits | None:
+        """Return the fits without some modules, or None if every try is worse.
+
+        Notes the rises of the modules that are removed, and as needed each module whose removal alone is
+        worse; such a module is not tried again.
+        """
         if len(current.kept) < 2:
             return None
         own = self._rises(current)
-        order = sorted(range(len(own)), key=lambda position: (own[position], position))
-        count = len(order) - 1
+        by_rise = sorted(range(len(own)), key=lambda position: (own[position], position))
+        order = [position for position in by_rise if current.kept[position] not in needed]
+        count = min(len(order), len(own) - 1)
         while count:
-            kept = sorted(order[count:])
-            smaller = self._refitted(current, kept)
+            removed = order[:count]
+            smaller = self._refitted(current, _without(len(own), *removed))
             if self._is_good(smaller):
-                rises.update({current.kept[position]: own[position] for position in order[:count]})
+                rises.update({current.kept[position]: own[position] for position in removed})
                 return smaller
-            count //= 2
+            if count == 1:
+                needed.add(current.kept[order.pop(0)])
+            count = count // 2 or min(1, len(order))
         return None
 
     def _rises(self, current: _Fits) -> list[float]:
@@ -133,16 +140,14 @@ class _Pruner:
         weights = self._composition(current.weights)
         n = len(current.kept)
         if current.method.name == "cat":  # a share of zero has no finite logit
-            nats = torch.cat([self._nats(*self._part(current, weights, _without(n, i))) for i in range(n)])
+            parts = [self._part(current, weights, _without(n, i)) for i in range(n)]
+            nats = torch.cat([self.scorer.nats(*part) for part in parts])
         else:
             without = weights.view(-1, n).repeat(n, 1, 1)
             without[range(n), :, range(n)] = 0.0
             nats = self.scorer.nats(current.method, without.flatten(1))
         losses = token_mean(nats, self.scorer.label_tokens)
         return torch.nan_to_num(losses - current.few_shot, nan=torch.inf).tolist()
-
-    def _nats(self, method: Method, weights: Tensor) -> Tensor:
-        return self.scorer.nats(method, weights)
 
     def _part(self, current: _Fits, weights: Tensor, kept: Sequence[int]) -> tuple[Method, Tensor]:
         """Return the method and the weights (P, n_weights) of some of the current modules."""
@@ -196,5 +201,6 @@ class _Pruner:
         return _Fits(tuple(used), method, weights, fits.few_shot, fits.left_out)
 
 
-def _without(n: int, position: int) -> list[int]:
-    return [other for other in range(n) if other != position]
+def _without(n: int, *removed: int) -> list[int]:
+    """Return the positions of n modules without those that are removed."""
+    return [position for position in range(n) if position not in removed]

@@ -67,13 +67,14 @@ def exact_match_outside(job: Path) -> float:
 
 @pytest.mark.parametrize("task", ["body-answer", "animal-spanish", "french-quotes"])
 def test_the_two_modules_that_a_task_needs_are_nearly_all_that_is_left(tmp_path, task):
+    """Of 27 modules; what else is left, such as place-french, mostly shares a skill with one of the two."""
     job = demo_job(tmp_path / "job", task, baselines="none")
     run(job, lambda event: None)
     report = json.loads((job / "out" / "report.json").read_text())
     sizes = {module["name"]: abs(module["weight"]) for module in report["modules"]}
-    needed = task.split("-")
-    assert len(sizes) <= 4
-    assert set(needed) <= sizes.keys()
-    assert sum(sizes[name] for name in needed) >= 0.75 * sum(sizes.values())
+    needed = set(task.split("-"))
+    assert set(sorted(sizes, key=sizes.__getitem__)[-2:]) == needed
+    assert sum(sizes[name] for name in needed) >= 0.6 * sum(sizes.values())
+    assert len(sizes) <= 7
     assert report["rank"] <= 32
     assert len(report["modules"]) + len(report["modules_pruned"]) == 27
