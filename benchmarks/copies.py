@@ -38,7 +38,7 @@ SETTINGS = ("library", "with_copies", "full_rank")
 
 
 @dataclass(frozen=True)
-class Run:
+class CopiesRun:
     """One composition to be made."""
 
     task: str
@@ -81,11 +81,11 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def runs(tasks: Sequence[str], draws: int) -> Iterator[Run]:
+def runs(tasks: Sequence[str], draws: int) -> Iterator[CopiesRun]:
     """Yield the compositions, those of one task and draw together."""
     for draw in range(draws):
         for task in tasks:
-            yield from (Run(task, draw, setting) for setting in SETTINGS)
+            yield from (CopiesRun(task, draw, setting) for setting in SETTINGS)
 
 
 def write_copies(folder: Path, count: int) -> list[tuple[str, Path]]:
@@ -110,7 +110,7 @@ def with_noise(factor: torch.Tensor, level: float, generator: torch.Generator) -
     return factor + size * torch.randn(factor.shape, generator=generator)
 
 
-def made(run: Run, copies: Sequence[tuple[str, Path]]) -> dict[str, Any]:
+def made(run: CopiesRun, copies: Sequence[tuple[str, Path]]) -> dict[str, Any]:
     """Make one composition and return its row."""
     draw = draw_examples(TASKS_BY_NAME[run.task].combination, run.draw, verdict=HELD_OUT, truth=0)
     asked = {"method": "auto", "baselines": "none"}

@@ -137,7 +137,7 @@ def default_budgets() -> str:
 
 
 def compose(arguments: argparse.Namespace) -> None:
-    """Make a job folder of what was arguments, run it, and move the result to --out."""
+    """Make a job folder of the arguments, run it, and move the result to --out."""
     examples = examples_in(arguments.examples, choices.EXAMPLES_LIMIT)
     if arguments.held_out is not None:
         require_disjoint(examples_in(arguments.held_out, choices.HELD_OUT_LIMIT), examples)

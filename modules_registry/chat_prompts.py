@@ -45,12 +45,12 @@ def chat_prompt_of(folder: Path) -> ChatPrompt:
     if not source:
         return ChatPrompt("", end)
     try:
-        return rendered(source, config, end)
+        return render_prompt(source, config, end)
     except TEMPLATE_FAILS:
         return ChatPrompt(None, end)
 
 
-def rendered(source: str, config: dict[str, Any], end: str) -> ChatPrompt:
+def render_prompt(source: str, config: dict[str, Any], end: str) -> ChatPrompt:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
     )

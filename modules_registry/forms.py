@@ -29,7 +29,7 @@ class TagsFormField(forms.CharField):
         return ", ".join(value) if isinstance(value, list) else value
 
 
-class PromptTemplateField(forms.CharField):
+class PromptTemplateFormField(forms.CharField):
     """A template as it is typed: a line break at its end counts."""
 
     def __init__(self, *, help_text: str) -> None:
@@ -69,7 +69,7 @@ class FilesForm(forms.Form):
     )
     weights_file = file_field(WEIGHTS_FILE, "The LoRA weights. Pickles (.bin, .pt) are not accepted.")
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
-    prompt_template = PromptTemplateField(
+    prompt_template = PromptTemplateFormField(
         help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
         "or <code>chat</code> for the base model's chat template. Left empty: what the card, "
         "adapter_config.json or the trainer's marks in the card say of it.",
@@ -159,7 +159,7 @@ class VersionForm(FilesForm):
 
 class EditForm(DescriptionForm):
     private = PrivateField()
-    prompt_template = PromptTemplateField(
+    prompt_template = PromptTemplateFormField(
         help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
         "or <code>chat</code> for the base model's chat template. Another one is written into the card.",
     )

@@ -195,7 +195,7 @@ class CompositionRun:
             self.base.hook(layer.path for layer in self.everything.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
-            self.shown = self.base.shown(self.scorer.batch)
+            self.shown = self.base.describe_prompt(self.scorer.batch)
         self.emit(prompt_event(self.template, self.shown))
         self.warnings = self._warnings()
         for text in self.warnings:

@@ -96,7 +96,7 @@ def compose(
         task=task,
     )
     shots = read_given(examples, choices.EXAMPLES_LIMIT)
-    references = listed(modules)
+    references = module_list(modules)
     unseen = read_held_out(held_out, shots)
     with folder_unless_error() as folder:
         files = ExampleFiles(
@@ -202,7 +202,7 @@ def screen(
         ComposeError: something that was given cannot be used, or no module fits; the message says what.
     """
     shots = read_given(examples, choices.EXAMPLES_LIMIT)
-    references = listed(modules)
+    references = module_list(modules)
     options = Options(template=template, precision=precision, device=device)
     with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
         files = ExampleFiles(write_examples(folder / "given.jsonl", shots))
@@ -234,7 +234,7 @@ def read_held_out(given: Iterable[GivenExample] | None, shots: Sequence[Example]
     return unseen
 
 
-def listed(modules: Iterable[ModuleReference]) -> list[ModuleReference]:
+def module_list(modules: Iterable[ModuleReference]) -> list[ModuleReference]:
     """Return the modules as a list.
 
     Raises:

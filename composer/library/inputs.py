@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from composer.core.modules.sources import Source, base_source, module_source
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError, NoExamplesError
 from composer.core.spec.examples import Example, problems_with
-from composer.library.job_folder import OnEvent, found
+from composer.library.job_folder import OnEvent, find_source
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -101,7 +101,7 @@ def find_base(
     if isinstance(reference, Source):
         return reference
     if isinstance(reference, str | os.PathLike):
-        return found(as_text(reference), partial(base_source, shows_progress=shows_progress), on_event)
+        return find_source(as_text(reference), partial(base_source, shows_progress=shows_progress), on_event)
     return save_base(reference, folder, tokenizer)
 
 
@@ -122,7 +122,7 @@ def find_module(reference: ModuleReference, folder: Path, on_event: OnEvent) -> 
     if isinstance(reference, Source):
         return reference
     if isinstance(reference, str | os.PathLike):
-        return found(as_text(reference), module_source, on_event)
+        return find_source(as_text(reference), module_source, on_event)
     return save_module(reference, folder)
 
 

@@ -161,12 +161,12 @@ def fetch_sources(base: str, modules: Sequence[str], on_event: OnEvent) -> list[
     """Return the base model and the modules, those of a Hub on this machine; each fetch is an event."""
     big = partial(base_source, shows_progress=sys.stderr.isatty())
     return [
-        found(base, big, on_event),
-        *(found(module, module_source, on_event) for module in modules),
+        find_source(base, big, on_event),
+        *(find_source(module, module_source, on_event) for module in modules),
     ]
 
 
-def found(reference: str, source: Callable[[str], Source], on_event: OnEvent) -> Source:
+def find_source(reference: str, source: Callable[[str], Source], on_event: OnEvent) -> Source:
     """Return what `source` finds for the reference; a stage event says that it is fetched from a Hub."""
     if as_folder(reference) is None:
         name, _ = repository(reference)

@@ -15,7 +15,7 @@ from composer.core.spec import choices
 from composer.core.spec.errors import ExamplesError, MismatchedModulesError
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import is_reference_match
-from composer.library.calls import compose, listed
+from composer.library.calls import compose, module_list
 from composer.library.inputs import find_base, read_given
 from composer.library.job_folder import OnEvent
 from composer.library.progress import shown_progress
@@ -90,7 +90,7 @@ def lorahub_learning(
         ComposeError: something that was given cannot be used; the message says what.
     """
     examples = pair_examples(example_inputs, example_outputs)
-    references = listed(lora_module_list)
+    references = module_list(lora_module_list)
     with TemporaryDirectory(prefix="lorahub-") as name, shown_progress(True) as show, quiet_libraries():
         show({"event": "stage", "text": f"Fetching {len(references)} modules"})
         modules = find_paper_modules(references, Path(name))

@@ -141,7 +141,7 @@ def as_markdown(composition: Composition, report: Report) -> str:
         ),
         f"With all of them the few-shot loss is {figure(report['few_shot_loss_nats'])}.",
         *copies(report),
-        *pruned(report),
+        *pruned_lines(report),
         *answers(report),
         "## Recipe",
         table(("", ""), recipe_cells(composition, report)),
@@ -179,7 +179,7 @@ def copies(report: Report) -> Iterable[str]:
     yield table(("module", "represented by", "because"), lines)
 
 
-def pruned(report: Report) -> Iterable[str]:
+def pruned_lines(report: Report) -> Iterable[str]:
     """The modules that the search tried and the adapter does not use."""
     rows = report.get("modules_pruned", ())
     if not rows:

@@ -74,7 +74,7 @@ class Snippet:
 
 
 @dataclass(frozen=True)
-class Question:
+class SnippetQuestion:
     """What a snippet asks: an input in the template of the report, behind examples where these are advised.
 
     `recipe` is how the run put examples into prompts, the report's `examples_in_prompt`; None: without them.
@@ -113,7 +113,7 @@ class Question:
 
 
 def snippets(
-    composition: Composition, *, rank: int | None, question: Question, get: Snippet
+    composition: Composition, *, rank: int | None, question: SnippetQuestion, get: Snippet
 ) -> list[Snippet]:
     """All ways to use it, the first to get it.
 
@@ -135,7 +135,7 @@ def snippets(
     ]
 
 
-def python_words(composition: Composition, question: Question) -> dict[str, object]:
+def python_words(composition: Composition, question: SnippetQuestion) -> dict[str, object]:
     base = composition.base
     return {
         "auto_class": AUTO_CLASS[base.kind],
@@ -148,7 +148,7 @@ def python_words(composition: Composition, question: Question) -> dict[str, obje
     }
 
 
-def inputs(base: BaseModel, question: Question) -> str:
+def inputs(base: BaseModel, question: SnippetQuestion) -> str:
     if question.is_chat:
         *before, asked = (
             f'{{"role": {quote(turn["role"])}, "content": {quote(turn["content"])}}}'
@@ -164,7 +164,7 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def vllm(composition: Composition, rank: int | None, question: Question) -> Snippet:
+def vllm(composition: Composition, rank: int | None, question: SnippetQuestion) -> Snippet:
     """A server with the adapter beside the base, or with both merged where vLLM takes no such adapter."""
     base, slug = composition.base, composition.slug
     label = "Shell, with vLLM"
@@ -193,7 +193,7 @@ def vllm(composition: Composition, rank: int | None, question: Question) -> Snip
     return Snippet("vllm", label, f"{serve}\n{ask}", note)
 
 
-def vllm_ask(composition: Composition, question: Question) -> str:
+def vllm_ask(composition: Composition, question: SnippetQuestion) -> str:
     asked: dict[str, object] = {"model": composition.slug}
     if question.is_chat:
         path = "chat/completions"
@@ -240,12 +240,12 @@ def get_shared(composition: Composition, site: str, address: str) -> Snippet:
     return Snippet("get", "Shell, to get it", code)
 
 
-def own_question(composition: Composition, report: Mapping[str, Any]) -> Question:
+def own_question(composition: Composition, report: Mapping[str, Any]) -> SnippetQuestion:
     """The shortest of the owner's examples; behind the others where the verdict advises that."""
     shown = selectors.few_shot_examples(composition)
     text = min((pair.input for pair in shown), key=len)
     recipe = report.get("examples_in_prompt") if report["verdict"]["decision"] == "prompt" else None
-    return Question(report["template"], text, recipe, shown)
+    return SnippetQuestion(report["template"], text, recipe, shown)
 
 
 def own_snippets(composition: Composition, site: str) -> list[Snippet]:

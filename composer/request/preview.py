@@ -20,7 +20,7 @@ from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
 from composer.matching.templates import preview_of, prompt_blocks, stated_templates
 from composer.request.forms import COUNT_DEFAULT, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
-from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes
+from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes, valid_pairs
 from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
 from modules_registry.models import BaseModel
 
@@ -173,12 +173,6 @@ def chosen_by_hand(form: CompositionForm) -> list[str]:
     selection = text_of(form, "selection")
     way = text_of(form, "steps").strip() if selection == "steps" else selection
     return list(form["modules"].value() or ()) if way.startswith("chosen") else []
-
-
-def valid_pairs(rows: list[tuple[str, str]]) -> list[Example]:
-    """The rows that would be composed from; the others are told in notes."""
-    wrong = {note.row for note in row_notes(rows) if note.level == "error"}
-    return [Example(*row) for number, row in enumerate(rows) if number not in wrong and "".join(row).strip()]
 
 
 def pasted_pairs(form: CompositionForm, name: str) -> list[Example]:

@@ -19,7 +19,7 @@ from composer.models import ShareLink
 from composer.report.adapter_zip import adapter_shared, baseline_shared, shared_files
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
-from composer.report.snippets import Question, Snippet, get_shared, snippets
+from composer.report.snippets import Snippet, SnippetQuestion, get_shared, snippets
 from composer.share.services import redacted_report, share_find, share_renew, share_withdraw, shared_card
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
@@ -98,7 +98,7 @@ def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[
     return snippets(
         composition,
         rank=report["rank"],
-        question=Question(report["template"], shown[0]["input"] if shown else "your own input"),
+        question=SnippetQuestion(report["template"], shown[0]["input"] if shown else "your own input"),
         get=get_shared(composition, site, link.get_absolute_url()),
     )
 

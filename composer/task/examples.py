@@ -66,10 +66,21 @@ class ExampleLine:
 
 def pairs_from_rows(rows: Iterable[tuple[str, str]]) -> list[Example]:
     """The rows of a form's grid. Empty rows are left out, and so is a header that was pasted along."""
-    filled = [(number, row) for number, row in enumerate(rows, start=1) if has_text(row)]
+    return collect_pairs(ExampleLine(f"Row {row + 1}", *pair) for row, pair in filled_rows(rows))
+
+
+def filled_rows(rows: Iterable[tuple[str, str]]) -> list[tuple[int, tuple[str, str]]]:
+    """The rows that are not empty, each with its index, without a header that was pasted along."""
+    filled = [(row, pair) for row, pair in enumerate(rows) if has_text(pair)]
     if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
         del filled[0]
-    return collect_pairs(ExampleLine(f"Row {number}", *row) for number, row in filled)
+    return filled
+
+
+def valid_pairs(rows: Sequence[tuple[str, str]]) -> list[Example]:
+    """The rows that would be composed from, while a form is filled in; the others are told in notes."""
+    wrong = {note.row for note in row_notes(rows) if note.level == "error"}
+    return [Example(*pair) for row, pair in filled_rows(rows) if row not in wrong]
 
 
 def pairs_from_text(text: str) -> list[Example]:
@@ -257,9 +268,7 @@ class Note:
 
 def row_notes(rows: Sequence[tuple[str, str]]) -> list[Note]:
     """One note at most for a row, what stops it before what is odd about it."""
-    filled = [(row, pair) for row, pair in enumerate(rows) if has_text(pair)]
-    if filled and names_of(filled[0][1]) in map(list, COLUMN_NAMES):
-        del filled[0]
+    filled = filled_rows(rows)
     notes: list[Note] = []
     first_row: dict[tuple[str, str], int] = {}
     first_answer: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The Celery app. A message is a doorbell with an id; what it means and what becomes of it are rows.
+"""The Celery app. A message carries an id and nothing else: what it means and what becomes of it are rows.
 
 Queues: "default" (seconds), "transfer" (minutes on the network), "compose" (minutes of computing),
 "try" (answers).

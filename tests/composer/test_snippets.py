@@ -6,7 +6,14 @@ import shlex
 import pytest
 
 from composer.core.spec.examples import Example
-from composer.report.snippets import Question, Snippet, get_published, own_question, own_snippets, snippets
+from composer.report.snippets import (
+    Snippet,
+    SnippetQuestion,
+    get_published,
+    own_question,
+    own_snippets,
+    snippets,
+)
 from modules_registry.models import BaseModel
 
 pytestmark = pytest.mark.usefixtures("queued_ids")
@@ -22,7 +29,7 @@ def code_of(ask):
     ):
         composition = ask()
         composition.base.kind, composition.base.architecture = kind, architecture
-        made = snippets(composition, rank=rank, question=Question(template, 'it\'s "x"'), get=GET)
+        made = snippets(composition, rank=rank, question=SnippetQuestion(template, 'it\'s "x"'), get=GET)
         return next(snippet for snippet in made if snippet.key == key)
 
     return code
@@ -110,7 +117,7 @@ TURNS = {"as": "turns", "template": "say {input}", "before": "", "end": None}
 def asked_with(ask, recipe, key):
     composition = ask()
     composition.base.kind = BaseModel.Kind.CAUSAL
-    question = Question("chat", "plum", recipe, SHOWN)
+    question = SnippetQuestion("chat", "plum", recipe, SHOWN)
     return next(
         one.code for one in snippets(composition, rank=8, question=question, get=GET) if one.key == key
     )

@@ -141,7 +141,7 @@ def check_export(base: FrozenBaseModel, folder: Path, batch: TokenBatch, adapter
     expected, labels = label_logits(base, batch, searched_logits(base, batch, adapters))
     with loaded_by_peft(base, folder) as wrapped:
         found, _ = label_logits(base, batch, wrapped(**batch.inputs, use_cache=False).logits)
-    return compared(expected, found, labels, base.precision)
+    return compare_logits(expected, found, labels, base.precision)
 
 
 def label_logits(base: FrozenBaseModel, batch: TokenBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ def label_logits(base: FrozenBaseModel, batch: TokenBatch, logits: Tensor) -> tu
     return logits[scored].float(), labels[scored]
 
 
-def compared(expected: Tensor, found: Tensor, labels: Tensor, precision: str) -> ExportCheck:
+def compare_logits(expected: Tensor, found: Tensor, labels: Tensor, precision: str) -> ExportCheck:
     """Return the comparison of two logits (T, vocabulary) at the label tokens (T,).
 
     Another token is predicted by rounding where its expected logit is as good as the largest one.

@@ -60,7 +60,7 @@ def evaluate_adapter(
     chosen = model.choose_template(template, stated)
     model.template = chosen.template
     require_prompts_fit(model, examples)
-    on_event(prompt_event(chosen, model.shown(model.encode(examples[:1]))))
+    on_event(prompt_event(chosen, model.describe_prompt(model.encode(examples[:1]))))
     if text := model.template_warning():
         on_event({"event": "warning", "text": text})
     adapters: Adapters = {}

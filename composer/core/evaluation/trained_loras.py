@@ -183,7 +183,7 @@ def train_path(scorer: FewShotScorer, start: Start, train_mask: Tensor, *, rate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class StepChoice:
     """What the left-out losses of some paths choose.
 
     Attributes:
@@ -197,7 +197,7 @@ class Choice:
     loss: float
 
 
-def choose_steps(paths: Sequence[Path], label_tokens: Tensor, mask: Tensor, first: int) -> Choice:
+def choose_steps(paths: Sequence[Path], label_tokens: Tensor, mask: Tensor, first: int) -> StepChoice:
     """Return the path and the step with the lowest left-out loss; of equal ones the earliest.
 
     Args:
@@ -206,12 +206,12 @@ def choose_steps(paths: Sequence[Path], label_tokens: Tensor, mask: Tensor, firs
         mask: (n,) of 0 and 1; an example at 0 has no say.
         first: the fewest steps that can be chosen.
     """
-    best = Choice(0, first, math.inf)
+    best = StepChoice(0, first, math.inf)
     for number, path in enumerate(paths):
         losses = (path.nats * mask).sum(1) / (label_tokens * mask).sum()
         for step, loss in enumerate(losses.tolist()):
             if step >= first and loss < best.loss:
-                best = Choice(number, step, loss)
+                best = StepChoice(number, step, loss)
     return best
 
 

@@ -120,7 +120,7 @@ def agreement(values: Tensor) -> Tensor:
     return values.sign() == elected
 
 
-def agreeing(values: Tensor) -> Tensor:
+def keep_agreeing(values: Tensor) -> Tensor:
     """Return (N, …): the agreeing values, divided by their number over the N modules; the others are zero.
 
     Source: Yadav et al., TIES-Merging, arXiv:2306.01708, the disjoint mean.
@@ -131,12 +131,12 @@ def agreeing(values: Tensor) -> Tensor:
 
 def ties(values: Tensor, generator: torch.Generator) -> Tensor:
     """Trim the values (N, …) to the density TIES_DENSITY, then elect signs."""
-    return agreeing(keep_largest(values, generator, density=TIES_DENSITY))
+    return keep_agreeing(keep_largest(values, generator, density=TIES_DENSITY))
 
 
 def dare_ties(values: Tensor, generator: torch.Generator) -> Tensor:
     """Drop values (N, …) at random to the density DARE_DENSITY, then elect signs."""
-    return agreeing(drop_at_random(values, generator, density=DARE_DENSITY))
+    return keep_agreeing(drop_at_random(values, generator, density=DARE_DENSITY))
 
 
 RULES: Mapping[str, Rule] = {

@@ -540,7 +540,7 @@ class FrozenBaseModel:
         """
         return min(MAX_TOKENS, int(getattr(self.model.config, "max_position_embeddings", None) or MAX_TOKENS))
 
-    def shown(self, batch: TokenBatch) -> dict[str, Any]:
+    def describe_prompt(self, batch: TokenBatch) -> dict[str, Any]:
         """Return what the model reads of the first example, with special tokens visible.
 
         Returns:

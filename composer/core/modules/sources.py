@@ -161,7 +161,7 @@ def download_source(reference: str, files: Sequence[str], *, shows_progress: boo
     except RevisionNotFoundError as error:
         raise SourceError(f"{name} at {where} has no revision {revision}.") from error
     except RepositoryNotFoundError as error:
-        raise SourceError(missing(reference, where)) from error
+        raise SourceError(missing_text(reference, where)) from error
     except LocalEntryNotFoundError as error:
         raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
     except Exception as error:  # these libraries raise many kinds of error if the answer is not a Hub's
@@ -202,7 +202,7 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
     return names
 
 
-def missing(reference: str, where: str) -> str:
+def missing_text(reference: str, where: str) -> str:
     """Return the message for a repository that does not exist."""
     folder = f" For the folder of that name here, write ./{reference}." if Path(reference).exists() else ""
     private = "or it is private: then set HF_TOKEN to an access token that may read it"

@@ -161,14 +161,14 @@ class WeightSearch:
             lambda tried: score(torch.tensor(tried, dtype=torch.float32)).tolist(),
             self.method.n_weights,
             journal,
-            penalized=self._penalized if is_loss else lambda weights, loss: loss,
+            penalized=self._with_penalty if is_loss else lambda weights, loss: loss,
             optimizer=choices.OPTIMIZER_OF_SEARCH.get(search) or search.removeprefix(choices.NEVERGRAD),
             budget=job.budget,
             bound=self.method.bound,
             seed=job.seed,
         )
 
-    def _penalized(self, weights: Sequence[float], loss: float) -> float:
+    def _with_penalty(self, weights: Sequence[float], loss: float) -> float:
         """Return the loss of one candidate with its penalty, rounded to fp32 as `values` does."""
         tried = torch.tensor([weights], dtype=torch.float32)
         return float(torch.tensor([loss], dtype=torch.float32) + self._pull(tried))
@@ -213,13 +213,13 @@ class WeightSearch:
         base_loss, single_losses, budget = self.nothing, self.alone, self.job.budget
         if self.job.objective != "loss" or self.method.name not in KEEPS_SINGLES:
             n = self.method.n_weights
-            first = self._unpulled(torch.cat([torch.zeros(1, n), torch.eye(n)])).tolist()
+            first = self._without_pull(torch.cat([torch.zeros(1, n), torch.eye(n)])).tolist()
             base_loss, single_losses, budget = first[0], first[1:], max(1, budget - len(first))
         return search_greedy(
-            self._unpulled, single_losses, base_loss=base_loss, budget=budget, journal=journal
+            self._without_pull, single_losses, base_loss=base_loss, budget=budget, journal=journal
         )
 
-    def _unpulled(self, weights: Tensor) -> Tensor:
+    def _without_pull(self, weights: Tensor) -> Tensor:
         """Return the objective (P,) as `values`, but for the loss without the penalty."""
         if self.job.objective != "loss":
             return self.values(weights)

@@ -26,7 +26,7 @@ class Selector:
 
     @property
     def depends_on_examples(self) -> bool:
-        """Return whether the result depends on the examples `shots`."""
+        """Return whether the result depends on the few-shot examples."""
         return self.name in ("screen", "near")
 
 

@@ -7,7 +7,7 @@ depend on the clock.
 
 - The LoRA baseline may take LORA_SHARE of the budget, and tuning the composition TUNED_SHARE of it.
 - Where Gauss-Newton finds the weights with a tenth of the candidates that gradient fits took, the budget
-  counts as those (TRAINING_PER_CANDIDATE): a rival must not train less because the search became cheaper.
+  counts as those (TRAINING_PER_CANDIDATE): a baseline must not train less because the search became cheaper.
 
 A search too short to pay for the choice of the steps gets a LoRA of FIXED_STEPS, without a choice.
 """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from composer.core import job as composing
-from composer.core.evaluation.export import compared
+from composer.core.evaluation.export import compare_logits
 from composer.core.job import run
 from composer.core.model.base_model import IGNORED, FrozenBaseModel
 from composer.core.spec.errors import ExportMismatchError
@@ -99,13 +99,13 @@ def test_another_token_counts_only_beyond_what_the_precision_rounds(precision, m
     expected = torch.tensor([[5.0, 5.0 - moved, -9.0], [8.0, 0.0, 0.0]])
     labels = torch.tensor([2, 0])  # where the first two change places, the loss stays
     other = expected[:, [1, 0, 2]].where(torch.tensor([[True], [False]]), expected)
-    check = compared(expected, other, labels, precision)
+    check = compare_logits(expected, other, labels, precision)
     assert check.n_other_tokens == 1
     assert not check.is_same
-    assert compared(expected, expected, labels, precision).is_same
-    assert compared(expected, expected + 1e-4 * torch.randn(2, 3), labels, precision).is_same
+    assert compare_logits(expected, expected, labels, precision).is_same
+    assert compare_logits(expected, expected + 1e-4 * torch.randn(2, 3), labels, precision).is_same
 
 
 def test_logits_that_are_not_numbers_are_never_the_same():
     expected, labels = torch.zeros(2, 3), torch.tensor([0, 1])
-    assert not compared(expected, torch.full((2, 3), torch.nan), labels, "bf16").is_same
+    assert not compare_logits(expected, torch.full((2, 3), torch.nan), labels, "bf16").is_same

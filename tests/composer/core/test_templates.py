@@ -184,7 +184,7 @@ def test_chat_is_the_base_s_own_template(tmp_path, kind):
     assert base.prompt("cat {input}") == "<unk> user cat {input} bay"
     assert base.prompt("cat", "saw {input}") == "saw cat"
     plain = FrozenBaseModel.load(tmp_path, "<unk> user {input} bay")
-    chatted, plain_read = (one.shown(one.encode(SHOTS)) for one in (base, plain))
+    chatted, plain_read = (one.describe_prompt(one.encode(SHOTS)) for one in (base, plain))
     assert chatted["prompt"] == plain_read["prompt"]
     assert chatted["answer"].split() == plain_read["answer"].split()
 
@@ -308,7 +308,7 @@ def test_an_answer_is_scored_behind_the_very_tokens_that_generating_begins_with(
         assert read[:n_prompt] == base._prompt_ids(base.prompt("cat"))
         assert batch.labels[0, :n_prompt].tolist() == [IGNORED] * n_prompt
         assert batch.labels[0, n_prompt:].tolist() == read[n_prompt:]
-        shown = base.shown(batch)
+        shown = base.describe_prompt(batch)
         assert (shown["prompt_tokens"], shown["answer_tokens"]) == (n_prompt, len(read) - n_prompt)
         assert "chien" in shown["answer"].replace(" ", "")
 
@@ -336,6 +336,6 @@ def test_a_sentencepiece_answer_behind_a_line_break_begins_without_a_space(tmp_p
 def test_an_encoder_decoder_reads_prompt_and_answer_as_before(tmp_path):
     base = FrozenBaseModel.load(make_base(tmp_path), "say {input}: ")
     assert base.prompt("cat") == "say cat: "
-    shown = base.shown(base.encode([Example("cat", "chat")]))
+    shown = base.describe_prompt(base.encode([Example("cat", "chat")]))
     assert shown["answer"] == "chat</s>" or shown["answer"] == "chat </s>"
     assert shown["prompt"].endswith("</s>")
