@@ -19,11 +19,11 @@ from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, restore_local_versions
 from modules_registry.models import HubRepository, Module, Version
 from modules_registry.storage import (
-    PASSING_ERRORS,
     MissingBlobError,
     RemoteGoneError,
     RemoteUnavailableError,
     StorageError,
+    StorageFullError,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT_S, LONGEST_WAIT_S = 15, 3600  # between two tries; each wait is twice the one before
 BROKEN_MESSAGE = "Something broke on our side. The site's operator finds the reason in the worker's log."
 REPOSITORIES = JobKind(
-    HubRepository, passing=PASSING_ERRORS, refusals=(StorageError,), broken_message=BROKEN_MESSAGE
+    HubRepository, passing=(StorageFullError,), refusals=(StorageError,), broken_message=BROKEN_MESSAGE
 )
 
 

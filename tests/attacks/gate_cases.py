@@ -161,6 +161,8 @@ def _plain_values() -> Iterator[tuple[str, object, str]]:
         yield "lora_dropout", value, "config_value_not_allowed"
     yield "peft_version", "v" * 65, "config_value_not_allowed"
     yield "peft_version", 0.21, "config_value_not_allowed"
+    for template in ("no place for it", 7, ["{input}"], {"chat": True}, "{input}" * 1000):
+        yield "prompt_template", template, "prompt_template_not_a_template"
     yield "qalora_group_size", True, "config_value_not_allowed"
     for value in (
         "T5", [], {"base_model_class": "T5", "code": "x"}, {"parent_library": "os"},

@@ -64,7 +64,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 lines = open({examples!r}, encoding="utf-8").read().splitlines()
 made = composer.compose(base="demo/tiny-t5", modules={modules!r}, examples=map(json.loads, lines),
-                        budget=60, baselines="none")
+                        budget=60, rank="full", baselines="none")
 address = made.push_to_hub("alice/composed")
 base = AutoModelForSeq2SeqLM.from_pretrained("demo/tiny-t5")
 model = PeftModel.from_pretrained(base, "alice/composed")
