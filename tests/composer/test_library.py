@@ -103,6 +103,7 @@ def test_all_names_are_listed_and_there():
 # --- composing ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["auto", "full"])
 def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys, rank):
     options = {"method": "exact", "search": "adam", "budget": 30, "seed": 5, "rank": rank}
@@ -412,6 +413,7 @@ def test_a_loss_of_ones_own_is_what_the_search_minimizes(tiny, lists):
     assert weights == pytest.approx([1, 1, 1], abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
 def test_the_default_loss_by_peft_and_by_the_core_finds_the_same_weights(kind, tmp_path, lists):
     if kind == "decoder":
@@ -431,6 +433,7 @@ def test_the_default_loss_by_peft_and_by_the_core_finds_the_same_weights(kind, t
     assert lorahub_inference(inputs, model, tokenizer, 3) == lorahub_inference(inputs, other, tokenizer, 2)
 
 
+@pytest.mark.slow
 def test_the_answers_are_counted_as_the_paper_does(t5, lists):
     inputs, _ = lists
     answers, none = lorahub_inference(inputs, t5["base"], t5["base"], 2)

@@ -46,6 +46,7 @@ def test_rounding_where_nothing_is_answered_decides_nothing(tmp_path, monkeypatc
     assert export["loss_nats"] == pytest.approx(export["searched_loss_nats"], abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DECODERS)
 def test_rounding_of_the_answers_is_settled_in_fp32_and_the_report_says_so(tmp_path, monkeypatch, kind):
     job = make_job(tmp_path, kind=kind, precision="bf16", **QUICK)
@@ -72,6 +73,7 @@ def break_writing(monkeypatch, times):
     monkeypatch.setattr(composing, "write_adapter", write)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", *DECODERS])
 def test_an_adapter_that_was_written_wrongly_is_composed_again(tmp_path, monkeypatch, kind):
     job = make_job(tmp_path, kind=kind, **QUICK)

@@ -162,6 +162,7 @@ def test_modules_without_room_for_them_take_part_by_their_loss_alone(scorer):
     assert fits.weights[:, [0, 2]].abs().max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exact", "auto"])
 @pytest.mark.parametrize("stopped_after", [1, 3, 5, 9])
 def test_a_search_that_was_cut_off_goes_on_to_the_same_weights(scorer, name, stopped_after):

@@ -97,6 +97,7 @@ def test_a_loss_that_is_no_number_is_never_recommended():
         by_nevergrad(lambda tried: [math.inf for _ in tried], budget=20)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_leaves_no_thread_behind():
     def stop(step):
         if step.number == 5:

@@ -80,7 +80,7 @@ class TinyHub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Iterator[type[TinyHub]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), TinyHub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     TinyHub.repositories, TinyHub.asked = {}, []

@@ -92,6 +92,7 @@ def test_the_base_alone_scores_as_in_transformers(tmp_path, gated, tied, margin,
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [("q", "v"), ALL_LAYERS])
 @pytest.mark.parametrize("method", [ExactSum, FactorSum])
 def test_candidates_and_their_gradients_are_as_in_transformers(tmp_path, targets, method, margin, products):

@@ -203,6 +203,7 @@ def test_a_decoder_s_lora_no_longer_gives_one_answer_to_everything(tmp_path, kin
 # --- in a job --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "precision"), [("t5", "fp32"), ("llama", "bf16")])
 def test_both_adapters_lie_beside_the_composition_and_peft_loads_what_the_report_says(
     tmp_path, kind, precision
