@@ -79,6 +79,7 @@ TIRESOME_HEADERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", TIRESOME_HEADERS.values(), ids=TIRESOME_HEADERS)
 def test_the_most_tiresome_header_of_the_largest_size_is_refused_in_time(header):
     begin = time.process_time()

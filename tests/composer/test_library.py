@@ -132,6 +132,7 @@ def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys
     assert [row["expected"] for row in made.predictions] == [output for _, output in HELD_OUT]
 
 
+@pytest.mark.slow
 def test_a_saved_composition_is_loaded_by_peft_and_answers_the_same(t5, tmp_path):
     made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
     folder = made.save(tmp_path / "saved")

@@ -114,6 +114,7 @@ def test_the_same_child_has_enough_with_a_larger_limit(fake_job):
     assert events_of(fake_job("eat_memory", Limits(memory_mb=1024)))
 
 
+@pytest.mark.slow
 def test_a_child_that_uses_up_its_processor_time_is_ended(fake_job):
     with pytest.raises(ChildDied) as caught:
         events_of(fake_job("loop_for_ever", Limits(cpu_s=1)))

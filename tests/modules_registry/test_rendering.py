@@ -57,6 +57,7 @@ def test_links_do_not_vouch_for_where_they_lead():
     assert 'rel="nofollow noopener"' in markdown_html("[x](https://example.org)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["[", "[](", "*a ", "> ", "`a``b", "- a\n", "|a|\n|-|\n"])
 def test_a_card_made_to_be_slow_is_shown_soon(unit):
     start = time.perf_counter()

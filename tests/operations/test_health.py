@@ -30,6 +30,7 @@ def test_it_is_well_while_the_database_answers(client):
     assert (status, told) == (200, WELL)
 
 
+@pytest.mark.slow
 def test_it_says_within_a_second_that_the_database_hangs(client, monkeypatch, silent_server):
     monkeypatch.setattr(health, "connection_parameters", lambda: {"host": "127.0.0.1", "port": silent_server})
     ask(client)  # the first answer imports what it needs

@@ -62,6 +62,7 @@ def test_after_three_quick_deaths_it_gives_up_and_shows_the_end_of_the_log(keepe
     assert runs.read_text() == "xxx"
 
 
+@pytest.mark.slow
 def test_deaths_far_apart_are_no_reason_to_give_up(keeper, monkeypatch):
     monkeypatch.setattr(supervisor, "QUICK_DEATH_S", 0.0)
     keeper.bring_up([part("sleeper", SLEEPER)])

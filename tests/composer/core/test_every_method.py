@@ -119,6 +119,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-4 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_the_written_adapter_is_what_was_searched(world, alike, tmp_path, name):
     method = make_method(name, stacked(alike), seed=3)

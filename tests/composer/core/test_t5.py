@@ -82,6 +82,7 @@ def products(request, monkeypatch):
     monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0 if request.param == "packed" else 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gated", "tied"), list(itertools.product([True, False], repeat=2)))
 def test_the_base_alone_scores_as_in_transformers(tmp_path, gated, tied, margin, products):
     base, _ = loaded(tmp_path, ("q", "v"), gated=gated, tied=tied)

@@ -178,6 +178,7 @@ def test_a_training_from_adapters_starts_at_their_own_loss(tmp_path):
     torch.testing.assert_close(path.nats[0], same[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_decoder_s_lora_no_longer_gives_one_answer_to_everything(tmp_path, kind):
     """After forty steps at 0.005, as many as there were before, these bases say the same to most inputs."""
