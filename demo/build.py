@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from demo import BUNDLE
-from demo.bundle_files import describe_bundle, save_base, save_module, save_tasks, write_json
+from demo.bundle_files import describe_bundle, save_base, save_module, save_tasks
+from demo.bundle_parts import write_json
 from demo.catalog import MODULES, NEW_KNOWLEDGE_MODULE, pretraining_examples
 from demo.grammar import hub_examples
 from demo.quality import (

@@ -8,11 +8,9 @@ from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 
 from hub_site.common.api_errors import error_body
-from hub_site.common.site_faults import RETRY_AFTER_S, SENTENCES, http_status, site_fault_code
+from hub_site.common.site_faults import RETRY_AFTER_S, http_status, site_fault_code, visitor_text
 
 logger = logging.getLogger(__name__)
-
-ADVICE = "Nothing was changed. Try again in a minute."
 
 
 class SiteFaultMiddleware:
@@ -30,7 +28,7 @@ class SiteFaultMiddleware:
         if code is None:
             return None
         logger.error("%s %s: %s: %s", request.method, request.path, code, error)
-        status, message = http_status(code), f"{SENTENCES[code]} {ADVICE}"
+        status, message = http_status(code), visitor_text(code)
         if request.path.startswith("/api/"):
             answer: HttpResponse = JsonResponse(error_body(code, message), status=status)
         else:

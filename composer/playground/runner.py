@@ -17,7 +17,6 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from composer.playground import selectors
@@ -27,7 +26,7 @@ from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, Stopping, raise_if_stopping
+from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, Stopping, forget_connection, raise_if_stopping
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
@@ -142,7 +141,7 @@ def answer(tryout: TryOut, loaded_base: LoadedBase) -> None:
     except Exception as error:
         loaded_base.unload()
         if site_fault_code(error):  # the sweep queues it again, as long as somebody waits for the answer
-            connection.close()
+            forget_connection()
             requeue(tryout)
             raise
         fail(tryout, "broken", BROKEN_MESSAGE_WITH_PAGE)

@@ -61,7 +61,7 @@ def publication_plan(composition: Composition, *, private: bool) -> Plan:
 def copy_credits(
     composition: Composition, parents: Sequence[CompositionModule], *, private: bool
 ) -> Iterator[CopyCredit]:
-    """The copies that the parents stand for, as far as whoever sees the new module may know of them."""
+    """The copies that the parents stand for, as far as a reader of the new module may know of them."""
     names = {row.name: row.version.module.full_name for row in parents}
     stands_for = {
         copy["name"]: names[row["name"]]

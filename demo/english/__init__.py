@@ -1,6 +1,6 @@
 """A library of modules and unseen tasks in real English, on a small instruct model.
 
-Importing this costs nothing: whoever only reads the finished bundle needs no torch.
+Importing this costs nothing: reading the finished bundle needs no torch.
 """
 
 from pathlib import Path

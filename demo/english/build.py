@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
+from demo.bundle_parts import write_json
 from demo.english import BUNDLE
-from demo.english.bundle_files import describe_bundle, save_module, save_tasks, write_json
+from demo.english.bundle_files import describe_bundle, save_module, save_tasks
 from demo.english.catalog import FORM_MODULES, MODULES, Combination
 from demo.english.train import ChatModel, Schedule, exact_match_percent, fit, new_module, round_weights
 

@@ -16,16 +16,19 @@ SENTENCES = {
     DISK_FULL: "The site's disk is full.",
     "machine_fault": "A machine of the site has a fault.",
 }
+ADVICE = "Nothing was changed. Try again in a minute."
 RETRY_AFTER_S = 30  # what a client is told to wait
 ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 ERRNOS_OF_A_MACHINE = frozenset(
     {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
 
+DATABASE_FAULTS = (OperationalError, InterfaceError)
+
 
 def site_fault_code(error: BaseException) -> str | None:
     """Return the code of a fault of the site, a key of SENTENCES; None for any other error."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, DATABASE_FAULTS):
         return "database_unreachable"
     if isinstance(error, BrokerError | RedisError):
         return "broker_unreachable"
@@ -34,6 +37,11 @@ def site_fault_code(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE:
         return "machine_fault"
     return None
+
+
+def visitor_text(code: str) -> str:
+    """Return the fault and what to do, in two sentences."""
+    return f"{SENTENCES[code]} {ADVICE}"
 
 
 def http_status(code: str) -> int:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import DISK_FULL, SENTENCES, site_fault_code
+from hub_site.common.site_faults import DATABASE_FAULTS, DISK_FULL, SENTENCES, site_fault_code
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import LEASE, Job, Status
@@ -32,9 +32,6 @@ BROKEN_MESSAGE = "Something broke on our side. Try again."
 BROKEN_MESSAGE_WITH_PAGE = (  # of a job that has a page of its own
     "Something broke on our side. Try again; if it breaks again, tell the site's operator this address."
 )
-
-
-DATABASE_FAULTS = (OperationalError, InterfaceError)
 
 
 class Cancelled(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from django.http import JsonResponse
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import RETRY_AFTER_S, SENTENCES, http_status
+from hub_site.common.site_faults import RETRY_AFTER_S, http_status, visitor_text
 
 PLAIN = str.maketrans(
     {"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "×": "x", "·": "-"}
@@ -65,8 +65,9 @@ def from_refusal(refusal: Refusal) -> HubProtocolError:
 
 def from_site_fault(code: str) -> HubProtocolError:
     """The answer to a fault of the site: 503 or 507, and when to come back."""
-    message = f"{SENTENCES[code]} Nothing was changed. Try again in a minute."
-    return HubProtocolError(http_status(code), message, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return HubProtocolError(
+        http_status(code), visitor_text(code), headers={"Retry-After": str(RETRY_AFTER_S)}
+    )
 
 
 def error_response(error: HubProtocolError, **more: object) -> JsonResponse:

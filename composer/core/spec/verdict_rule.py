@@ -22,7 +22,7 @@ WORTH_LEFT_OUT = 0.9  # of the other loss; a smaller lead is not worth acting on
 FAR_LEFT_OUT = 0.4  # of the other loss; such a lead is not chance, even if one example disagrees
 
 # Absolute quality, on the share of right answers. Below a half an answer is more likely wrong than right, so
-# whoever uses it has to check every answer. At four fifths the wrong answers are the exception. "good" also
+# its user has to check every answer. At four fifths the wrong answers are the exception. "good" also
 # needs the lower bound of the 95 % interval to be a half or more: three right of three could be luck.
 FAIR_SHARE = 0.5
 GOOD_SHARE = 0.8

@@ -9,11 +9,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from demo.bundle_parts import write_json
 from demo.english import BASE_NAME, BUNDLE
 from demo.english import build as english_build
 from demo.english.base import PACKAGE_SHA256
 from demo.english.build import REQUIRED_PERCENT, QualityError, build
-from demo.english.bundle_files import describe_bundle, save_tasks, write_json
+from demo.english.bundle_files import describe_bundle, save_tasks
 from demo.english.cards import module_card
 from demo.english.catalog import MODULES, TASKS
 
