@@ -125,6 +125,7 @@ class CompositionRun:
     seconds: dict[str, float] = field(default_factory=dict)
     stop_is_asked: bool = False
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # as in report.json, by key
+    _groups: dict[tuple[int, ...], CopiesOf] = field(default_factory=dict)  # by the numbers of the examples
 
     def make(self, out: Path) -> None:
         """Run all stages and write the result into `out`.
@@ -186,7 +187,7 @@ class CompositionRun:
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
                 equal_scalings=job.method == "lorahub",
             )
-            self.choose_template([job.modules[i] for i in fitting])
+            self.choose_template([report.with_sha256(job.modules[i]) for i in fitting])
             require_prompts_fit(self.base, self.held_out, "Held-out example")
             own_templates = [source.template for source in self.fitting]
             self.everything = stack_modules(
@@ -420,7 +421,7 @@ class CompositionRun:
                 context_sha256(**facts, template=template, scaling=scaling)
                 for template, scaling in zip(templates, stack.scalings.tolist(), strict=True)
             ],
-            modules=[report.weights_sha256(source) for source in self.fitting],
+            modules=[source.sha256 for source in self.fitting],
             examples=self.examples,
             known=read_screened(lines_of(self.job.folder / "screened.jsonl")),
             tell=self.emit,
@@ -428,7 +429,7 @@ class CompositionRun:
 
     def _identities(self) -> list[tuple[str, ...]]:
         """Return for each module what makes it equal to another: its tensors, scaling and template."""
-        shas = map(report.weights_sha256, self.fitting)
+        shas = [source.sha256 for source in self.fitting]
         return list(zip(self.screening.contexts, shas, strict=True))
 
     def _chosen_by(self, numbers: Sequence[int]) -> tuple[int, ...]:
@@ -437,6 +438,12 @@ class CompositionRun:
 
     def _chosen_groups(self, numbers: Sequence[int]) -> CopiesOf:
         """Return the modules that these examples choose, each for its group, and their copies."""
+        key = tuple(numbers)
+        if key not in self._groups:
+            self._groups[key] = self._choose_groups(key)
+        return self._groups[key]
+
+    def _choose_groups(self, numbers: Sequence[int]) -> CopiesOf:
         selectors = parse_selectors(self.job.select)
         losses = partial(self.screening.losses, numbers=numbers)
         near = partial(self._near, numbers=numbers)
@@ -617,7 +624,7 @@ class CompositionRun:
         by_the_way = (
             self.found.left_out is not None
             and not any(it.depends_on_examples for it in parse_selectors(self.job.select))
-            and all(self._chosen_by(train) == self.kept for train, _ in self.cross_validation.folds())
+            and self.cross_validation.chooses_alike(self.kept)
         )
         is_needed = not (self.held_out or self.job.baselines == "none" or self.found.stopped)
         if not by_the_way and not is_needed:  # then left-out losses are not worth a search for each fold

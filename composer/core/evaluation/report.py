@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def prediction_rows(
 
 def module_name(source: ModuleSource) -> dict[str, str]:
     """Return what names a module: its name, its revision and the SHA-256 of its weights."""
-    return {"name": source.name, "revision": source.revision, "sha256": weights_sha256(source)}
+    return {"name": source.name, "revision": source.revision, "sha256": source.sha256}
 
 
 def peak_memory_mb() -> int:
@@ -120,6 +120,11 @@ def modules_sha256(modules: Sequence[ModuleSource]) -> dict[str, str]:
 def weights_sha256(module: ModuleSource) -> str:
     """Return the SHA-256 of a module's weights file, in hexadecimal: the caller's if given, else computed."""
     return module.sha256 or file_sha256(module.folder / MODULE_FILES[1])
+
+
+def with_sha256(module: ModuleSource) -> ModuleSource:
+    """Return the module with the SHA-256 of its weights file, so that the file is read for it once."""
+    return replace(module, sha256=weights_sha256(module))
 
 
 def file_sha256(path: Path) -> str:
