@@ -138,7 +138,8 @@ class FrozenBaseModel:
             tokenizer.pad_token = tokenizer.eos_token
         self._adapters: Adapters = {}
         self._n_candidates = 1
-        self._lay_out_products(packs=packs and can_pack(self.device) and not is_small(model))
+        packs = packs and not is_small(model) and can_pack(self.device, self._product_dtype)
+        self._lay_out_products(packs=packs)
         self._paths = {module: path for path, module in self.model.named_modules()}
         # not isinstance: a subclass may compute something else
         fast = type(model) is T5ForConditionalGeneration

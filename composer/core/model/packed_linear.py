@@ -60,12 +60,13 @@ class _Product(torch.autograd.Function):
         return ctx.product.backward(gradients[0]), None
 
 
-def can_pack(device: torch.device) -> bool:
-    """Return whether this torch has oneDNN's packed products for the device."""
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether oneDNN has packed products for the device in `dtype`; bf16 needs AVX-512 or more."""
     return (
         device.type == "cpu"
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's own
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 

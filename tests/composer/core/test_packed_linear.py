@@ -7,14 +7,19 @@ from transformers.pytorch_utils import Conv1D
 from composer.core.model import base_model
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.packed_linear import PackedProduct, can_pack, pack_linear
+from composer.core.model.scorer import FewShotScorer
+from composer.core.spec.examples import Example
 from tests.composer.core.tiny import make_base
 
-pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="this torch packs nothing")
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="this torch packs nothing")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("biased", [True, False])
 def test_a_packed_product_is_the_product(dtype, biased):
+    if not can_pack(CPU, dtype):
+        pytest.skip(f"this processor packs no {dtype} products")
     W, b = torch.randn(24, 40), torch.randn(24) if biased else None
     product = PackedProduct(W, b, dtype)
     for shape in ((40,), (7, 40), (2, 5, 40)):
@@ -55,3 +60,15 @@ def test_a_base_that_is_not_packed_keeps_every_weight_where_a_hash_can_see_it(tm
         base = FrozenBaseModel.load(folder, packs=packs)
         blank = [name for name, weight in base.model.named_parameters() if weight.isnan().any()]
         assert bool(blank) is packs
+
+
+def test_a_processor_without_packed_bf16_products_multiplies_plainly(tmp_path, monkeypatch):
+    monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    folder = make_base(tmp_path)
+    rounded = FrozenBaseModel.load(folder, precision="bf16")
+    assert not any(weight.isnan().any() for weight in rounded.model.parameters())
+    exact = FrozenBaseModel.load(folder)
+    examples = [Example("cat dog", "chat")]
+    nats = [FewShotScorer(base, base.encode(examples)).nats_of_base() for base in (rounded, exact)]
+    torch.testing.assert_close(nats[0], nats[1], rtol=0.01, atol=0.01)
