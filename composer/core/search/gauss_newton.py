@@ -1,11 +1,12 @@
 """Gauss-Newton on the logits: the default search for the weights of an exact sum (`gauss-newton`).
 
 Around a point the logits at the label positions are nearly linear in the weights. Scoring that point and
-one candidate for each weight, a little further along it, gives the linear map. Every fit on the map costs
+one candidate for each weight, moved along it, gives the linear map. Every fit on the map costs
 milliseconds, so all folds of the examples are left out in turn, one from each fit. In turn:
 
-1. Expand: score a point and, for each module, a candidate a little further along it. The first point is
-   the base model alone, with all modules; later ones are the mean of the fits, with the modules they use.
+1. Expand: score a point and, for each module, a candidate moved along its weight. The first point is the
+   base model alone, and each module has weight 1 in its candidate: those that the task needs end near it.
+   Later points are the mean of the fits, and the weights of the modules they use are moved back in turn.
 2. Step: each fit finds its best weights on the map, within a trust region. All are scored, which says
    whether they are better in truth; and what they changed corrects the map (Broyden's rule).
 3. Average: each fit is averaged with the best subset of at most three of its heaviest modules, each at
@@ -46,7 +47,8 @@ class GaussNewtonSettings:
     """How the fits are made."""
 
     penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
-    length: float = 0.1  # of the step along each weight that gives the map
+    first_length: float = 1.0  # of the move along each weight that gives the first map
+    length: float = -0.3  # of that move in later maps
     damping: float = 0.3  # λ at the start, nats per unit of squared distance
     easier: float = 3.0  # λ is divided by it after a step that was better in truth
     harder: float = 5.0  # and multiplied by it after one that was not
@@ -296,7 +298,7 @@ class _Search:
 
     def first_map(self, budget: int) -> MapFits:
         """Return the fits at w = 0, with the map of the modules that the budget allows, best alone first."""
-        length = self.settings.length
+        length = self.settings.first_length
         order = sorted(range(self.n), key=lambda i: (self._single(i), i))
         taken = sorted(order[: budget - 1 - self.n_fits - 1])
         trials = torch.zeros(len(taken), self.n)

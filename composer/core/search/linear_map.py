@@ -17,14 +17,14 @@ SECANT_DAMPING = 1e-2  # keeps the correction bounded where steps are short or n
 
 
 def difference_quotient(at: Tensor, around: Tensor, length: float) -> Tensor:
-    """Return the columns of J (T, K, M) from logits at M points, each `length` further along one weight.
+    """Return the columns of J (T, K, M) from logits at M points, each moved by `length` along one weight.
 
     A column that is not finite is zero: a module with huge deltas then has no part in the fit.
 
     Args:
         at: (M, T, K).
         around: (T, K), at the centre.
-        length: of each step.
+        length: of each move; negative for a move back.
     """
     columns = ((at - around) / length).permute(1, 2, 0)
     return torch.where(columns.isfinite().all(0).all(0), columns, 0.0)

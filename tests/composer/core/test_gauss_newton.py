@@ -71,7 +71,7 @@ def test_it_keeps_to_any_budget_and_never_ends_worse_than_nothing(scorer, budget
 @pytest.mark.parametrize("kind", ["t5", "llama", "gpt2", "qwen2"])
 def test_every_fit_gets_better_on_every_architecture(tmp_path, kind):
     scorer, stack = world(tmp_path, kind)
-    settings = gauss_newton.GaussNewtonSettings(penalty=0.05, noise=0.0)
+    settings = gauss_newton.GaussNewtonSettings(penalty=0.05, noise=0.0, first_length=0.1)  # a derivative
     search = gauss_newton._Search(
         scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, settings
     )
