@@ -199,7 +199,7 @@ def measured(world: SpeedInputs, arguments: argparse.Namespace) -> dict[str, Any
         comparison.evaluations(torch.rand(4, N_MODULES, generator=generator) - 0.5)
         if repetition < arguments.whole_runs:
             comparison.whole_runs()
-        if can_pack(device) and "bf16" in ours and not world.causal:
+        if can_pack(device, torch.bfloat16) and "bf16" in ours and not world.causal:
             rates.append(packed_rate(config))
     return {
         "schema": 1,

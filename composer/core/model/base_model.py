@@ -2,8 +2,8 @@
 
 The parameters of the base never change. A hook adds the candidate's delta to the output of each linear
 layer. P candidates are P copies of the examples in one batch, ordered candidate by candidate.
-transformers' own forward pass scores any architecture; T5 is scored on rows of tokens without padding
-(composer.core.model.t5).
+transformers' own forward pass scores any architecture. T5 and the families of composer.core.model.decoder
+are scored on rows of tokens without padding.
 
 In bf16 only the products of the linear layers and of the modules' factors are rounded. The residual
 stream, the norms, the attention, the logits and the loss stay fp32. On the demo world, bf16 changes a
@@ -34,7 +34,8 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from composer.core.methods.base import Adapters, LowRank
-from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
+from composer.core.model.decoder import Decoder, DecoderRows, computes_as_decoder, decoder_rows
+from composer.core.model.packed_linear import can_pack, pack_linear, packs_layers, round_linear
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 from composer.core.modules.module_stack import Layer
 from composer.core.spec.errors import (
@@ -96,6 +97,11 @@ class TokenBatch:
         """Return the examples of an encoder-decoder as rows of tokens without padding."""
         return rows_of(self.inputs, self.labels)
 
+    @cached_property
+    def decoder_rows(self) -> DecoderRows:
+        """Return the examples of a decoder as rows of tokens without padding."""
+        return decoder_rows(self.inputs, self.labels)
+
 
 class FrozenBaseModel:
     """A language model in evaluation mode, its tokenizer, and the hooks on its linear layers.
@@ -138,11 +144,13 @@ class FrozenBaseModel:
             tokenizer.pad_token = tokenizer.eos_token
         self._adapters: Adapters = {}
         self._n_candidates = 1
-        self._lay_out_products(packs=packs and can_pack(self.device) and not is_small(model))
+        self._lay_out_products(packs=packs and not is_small(model))
         self._paths = {module: path for path, module in self.model.named_modules()}
         # not isinstance: a subclass may compute something else
-        fast = type(model) is T5ForConditionalGeneration
-        self._t5 = T5Rows(model, self, self._product_dtype) if fast else None
+        is_t5 = type(model) is T5ForConditionalGeneration
+        self._t5 = T5Rows(model, self, self._product_dtype) if is_t5 else None
+        is_decoder = computes_as_decoder(model, MAX_TOKENS)
+        self._decoder = Decoder(model, self, self._product_dtype) if is_decoder else None
 
     @classmethod
     def load(
@@ -208,17 +216,23 @@ class FrozenBaseModel:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def _lay_out_products(self, *, packs: bool) -> None:
-        """Pack or round the weights of all linear layers except the output head.
+        """Pack or round the weights of all linear layers.
 
-        The head stays as it is, because bf16 would round its logits.
+        The output head stays fp32, because bf16 would round its logits. Packed it is faster everywhere, as
+        it multiplies few rows.
+
+        Args:
+            packs: whether weights are packed where that is faster.
         """
-        if not packs and self.precision == "fp32":
-            return
-        head = self.model.get_output_embeddings()
+        head, dtype = self.model.get_output_embeddings(), self._product_dtype
+        packs_all = packs and packs_layers(self.device, dtype)
         for path, module in self.model.named_modules():
-            if isinstance(module, nn.Linear | Conv1D) and module is not head:
-                lay_out = pack_linear if packs and not path.endswith(READ_AS_WEIGHTS) else round_linear
-                lay_out(module, self._product_dtype)
+            if module is head:
+                if packs and can_pack(self.device, torch.float32):
+                    pack_linear(head, torch.float32)
+            elif isinstance(module, nn.Linear | Conv1D):
+                lay_out = pack_linear if packs_all and not path.endswith(READ_AS_WEIGHTS) else round_linear
+                lay_out(module, dtype)
 
     @contextmanager
     def single_thread_if_small(self) -> Iterator[None]:
@@ -291,7 +305,7 @@ class FrozenBaseModel:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return low_rank(rows)
 
-    # T5Rows calls no module, so no hook runs there: it asks for the deltas by the next three methods.
+    # T5Rows and Decoder call no linear layer, so no hook runs there: it asks for the deltas by the next three methods.
 
     def adapts(self, module: nn.Module) -> bool:
         """Return whether the candidates have a delta in this layer."""
@@ -580,6 +594,9 @@ class FrozenBaseModel:
         if self._t5 is not None:
             with self.with_adapters(adapters, n_candidates):
                 return self._t5.nats(batch.rows, n_candidates).cpu()
+        if self._decoder is not None:
+            with self.with_adapters(adapters, n_candidates):
+                return self._decoder.nats(batch.decoder_rows, n_candidates).cpu()
         labels, positions = batch.labels, None
         if not self.is_encoder_decoder:  # position t predicts token t + 1
             positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
@@ -635,6 +652,10 @@ class FrozenBaseModel:
             with self.with_adapters(adapters, n_candidates):
                 logits = self._t5.logits(rows, self._t5.encoder_output(rows, n_candidates))
             return logits.float(), rows.order[rows.example].cpu()
+        if self._decoder is not None:
+            with self.with_adapters(adapters, n_candidates):
+                logits = self._decoder.logits(batch.decoder_rows, n_candidates)
+            return logits.float(), batch.decoder_rows.example.cpu()
         labels, positions = batch.labels, None
         if not self.is_encoder_decoder:  # position t predicts token t + 1
             positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()

@@ -60,13 +60,28 @@ class _Product(torch.autograd.Function):
         return ctx.product.backward(gradients[0]), None
 
 
-def can_pack(device: torch.device) -> bool:
-    """Return whether this torch has oneDNN's packed products for the device."""
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether this torch has oneDNN's packed products of this type for the device."""
     return (
         device.type == "cpu"
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's own
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (dtype == torch.float32 or multiplies_wide())
     )
+
+
+def multiplies_wide() -> bool:
+    """Return whether oneDNN's kernels use AVX-512 here; with AVX2 alone it packs no bf16 weights."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def packs_layers(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether packed products of many rows are faster than plain ones.
+
+    Packed fp32 products took half the time of plain ones on a Zen 4 core. On a Zen 3 core, which has AVX2
+    alone, they took 0.65 of it for 12 to 20 rows, the same for 50, and 1.15 of it for 200 and more.
+    """
+    return can_pack(device, dtype) and multiplies_wide()
 
 
 def pack_weight(weight: Tensor) -> Tensor:
