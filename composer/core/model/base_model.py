@@ -36,6 +36,7 @@ from transformers.utils import logging
 from composer.core.methods.base import Adapters, LowRank
 from composer.core.model.decoder import Decoder, DecoderRows, computes_as_decoder, decoder_rows
 from composer.core.model.packed_linear import can_pack, pack_linear, packs_layers, round_linear
+from composer.core.model.page_cache import keep_freed_memory
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 from composer.core.modules.module_stack import Layer
 from composer.core.spec.errors import (
@@ -62,6 +63,10 @@ SMALL_BASE_PARAMETERS = 10_000_000
 # Every tokenizer that transformers reads has its vocabulary in one of these files.
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
+TOKENS_AT_ONCE = (
+    1024  # of a decoder in one forward pass; more do not make a product faster, and leave the cache
+)
+LOGITS_BYTES = 500_000_000  # of the whole vocabulary's logits that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -207,6 +212,8 @@ class FrozenBaseModel:
             raise BaseModelError(
                 "The base model's tokenizer has no end-of-sequence token, so no answer would end."
             )
+        if not is_small(model):
+            keep_freed_memory()
         if precision == "auto":
             precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
         return cls(model.to(where), tokenizer, template, precision, packs=packs)
@@ -301,11 +308,10 @@ class FrozenBaseModel:
 
     def _delta(self, low_rank: LowRank, x: Tensor) -> Tensor:
         """Return (P, rows, d_out) for x (…, d_in), whose rows are P equal blocks."""
-        rows = x.reshape(self._n_candidates, -1, x.shape[-1])
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            return low_rank(rows)
+        return low_rank(x.reshape(self._n_candidates, -1, x.shape[-1]).to(self._product_dtype))
 
-    # T5Rows and Decoder call no linear layer, so no hook runs there: it asks for the deltas by the next three methods.
+    # T5Rows and Decoder call no linear layer, so no hook runs there: they ask for the deltas by the next
+    # three methods.
 
     def adapts(self, module: nn.Module) -> bool:
         """Return whether the candidates have a delta in this layer."""
@@ -579,6 +585,18 @@ class FrozenBaseModel:
         return "" if self.is_encoder_decoder else warning_of_gluing(self.template, has_chat=self.has_chat)
 
     # --- scores ---------------------------------------------------------------
+
+    def candidates_at_once(self, batch: TokenBatch) -> int:
+        """Return how many candidates one forward pass shall score, at least one.
+
+        Args:
+            batch: n examples.
+        """
+        labels = int(batch.label_tokens.sum())
+        fit = LOGITS_BYTES // (4 * labels * int(self.model.config.vocab_size))
+        if self._decoder is not None:
+            return max(1, min(fit, TOKENS_AT_ONCE // len(batch.decoder_rows.ids)))
+        return max(1, min(fit, ROWS_AT_ONCE // len(batch)))
 
     def token_nats(self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1) -> Tensor:
         """Return the cross entropy of every example under every candidate, summed over its label tokens.

@@ -1,4 +1,4 @@
-"""A decoder's loss on rows of tokens without padding: the fast way to score Llama, Mistral, Qwen, Gemma and GPT-2.
+"""A decoder's loss on rows of tokens without padding: the fast way to score Llama, Qwen, Gemma and GPT-2.
 
 The modules are those of transformers, and the results are equal; only the layout differs. The tokens of
 n examples form one sequence of rows, so a linear layer is one product with as many rows as there are
@@ -115,7 +115,9 @@ def decoder_rows(inputs: Mapping[str, Tensor], labels: Tensor) -> DecoderRows:
         for i in range(len(answer))
     ]
     return DecoderRows(
-        ids=torch.tensor([*texts[0][:shared], *(i for text in texts for i in text[shared:-1])], device=device),
+        ids=torch.tensor(
+            [*texts[0][:shared], *(i for text in texts for i in text[shared:-1])], device=device
+        ),
         positions=torch.tensor(
             [*range(shared), *(shared + i for length in lengths for i in range(length))], device=device
         ),
@@ -159,13 +161,16 @@ def groups_of(shared: int, spans: Sequence[range]) -> list[Group]:
 def group_of(shared: int, spans: Sequence[range]) -> Group:
     """Return the group of these examples; the last row of an example stands for its padding too."""
     length = max(map(len, spans))
-    queries = torch.tensor([[min(row, span.stop - 1) for row in range(span.start, span.start + length)] for span in spans])
+    queries = torch.tensor(
+        [[min(row, span.stop - 1) for row in range(span.start, span.start + length)] for span in spans]
+    )
     keys = torch.cat([torch.arange(shared).expand(len(spans), -1), queries], 1)
     later = torch.ones(length, shared + length, dtype=torch.bool).triu(shared + 1)
     return Group(queries, keys, torch.zeros(later.shape).masked_fill(later, -torch.inf))
 
 
-# The cosines and the signed sines (1, T, 1, d) by which rotary positions turn queries and keys; none in GPT-2.
+# The cosines and the signed sines, (1, T, 1, d) each, by which rotary positions turn queries and keys; GPT-2
+# has none.
 Turns = tuple[Tensor, Tensor] | None
 
 
@@ -264,7 +269,7 @@ class Decoder:
             seen = nn.functional.scaled_dot_product_attention(
                 asked, own_k, own_v, attn_mask=group.mask.repeat(shared_by, 1), scale=scale
             )
-            seen = seen.unflatten(2, (shared_by, length)).permute(0, 3, 1, 2, 4)
+            seen = seen.view(*seen.shape[:2], shared_by, length, -1).permute(0, 3, 1, 2, 4)
             parts.append(seen.reshape(n_candidates, count * length, -1))
         return torch.cat(parts, 1)[:, rows.place]
 
@@ -297,7 +302,7 @@ class RotaryBlocks:
         """Return q (P, T, H, d), k and v (P, T, G, d)."""
         attention, normed = block.self_attn, rms_norm(block.input_layernorm, x).to(self.dtype)
         q, k, v = (
-            self.product(part, normed).unflatten(-1, (-1, attention.head_dim))
+            heads(self.product(part, normed), attention.head_dim)
             for part in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         if hasattr(attention, "q_norm"):
@@ -345,7 +350,7 @@ class Gpt2Blocks:
     def attention_inputs(self, block: Any, x: Tensor, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k and v, each (P, T, H, d)."""
         joined = self.product(block.attn.c_attn, block.ln_1(x).to(self.dtype))
-        q, k, v = joined.unflatten(-1, (3, self.n_heads, -1)).unbind(2)
+        q, k, v = (heads(part, part.shape[-1] // self.n_heads) for part in joined.chunk(3, -1))
         return q, k, v
 
     def attention_output(self, block: Any, seen: Tensor) -> Tensor:
@@ -390,6 +395,11 @@ def computes_as_decoder(model: Any, longest: int) -> bool:
 def fused_activation(own: Any) -> Any:
     """Return the activation; transformers computes GPT-2's in several steps, each a pass through memory."""
     return partial(nn.functional.gelu, approximate="tanh") if isinstance(own, NewGELUActivation) else own
+
+
+def heads(x: Tensor, d: int) -> Tensor:
+    """Return x (P, T, heads * d) as (P, T, heads, d)."""
+    return x.view(*x.shape[:2], -1, d)
 
 
 def rotate(x: Tensor, turns: Turns) -> Tensor:
