@@ -28,6 +28,7 @@ from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters,
 from composer.core.methods.registry import make_method
 from composer.core.methods.svd import truncate_rank
 from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel
+from composer.core.model.known_answers import KnownQuestions, answer_known
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.search.dispatch import WeightSearch
@@ -50,6 +51,8 @@ from composer.core.spec.training import (
     plan_tuning,
     steps_on_all,
 )
+
+ANSWERS_SHOWN = 200  # of the base alone and of the composition, side by side
 
 Starts = Callable[[bool], Start]  # for the folds, or for all examples
 
@@ -97,7 +100,8 @@ class BaselineResult:
         label: the name in a table.
         detail: one more fact for the reader; may be empty.
         few_shot_loss_nats: in nats per label token; None if not measured or not finite.
-        answers: to the held-out examples; None if there are none or nothing was measured.
+        answers: to the held-out examples; None if there are none or nothing was measured. A wrong one that is
+            not shown may be only its beginning.
         cost: of finding it.
         left_out: its losses on examples that it was not made from, each left out once; None if unknown.
         prompt_tokens: the mean length of a prompt in tokens; None if unknown.
@@ -124,14 +128,27 @@ class HeldOutQuestions:
     """The held-out examples as questions.
 
     Attributes:
-        inputs: the inputs.
+        examples: with their right answers.
         prompts: the inputs in the template of the composition.
         max_new_tokens: the most tokens of one answer.
     """
 
-    inputs: tuple[str, ...]
+    examples: tuple[Example, ...]
     prompts: tuple[str, ...]
     max_new_tokens: int
+
+    def known(self, base: FrozenBaseModel, template: str | None = None) -> KnownQuestions:
+        """Return the prompts in a template, that of the composition if None, with the right answers."""
+        return KnownQuestions(*base.prompts_and_answers(self.examples, template))
+
+    def behind(self, form: PromptForm, shown: Sequence[Example]) -> KnownQuestions:
+        """Return the prompts behind examples that are shown in this form, with the right answers."""
+        return KnownQuestions(
+            [form.prompt(shown, example.input) for example in self.examples],
+            [replace(own, output=form.answer(own.output, own.input)) for own in self.examples],
+            form.end,
+            form.after,
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +190,7 @@ class BaselineComparison:
 
     def measure_all(self) -> Iterator[BaselineResult]:
         """Yield one baseline after the other, the cheap ones first; the caller can report each at once."""
-        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True)
+        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True, n_shown=ANSWERS_SHOWN)
         yield self.measure_best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         each = f"every weight 1/{len(self.stack)}"
@@ -209,6 +226,7 @@ class BaselineComparison:
         cost: Cost | None = None,
         *,
         unfitted: bool = False,
+        n_shown: int = 0,
     ) -> BaselineResult:
         """Measure a baseline that is one candidate.
 
@@ -217,6 +235,7 @@ class BaselineComparison:
             adapters: the one candidate.
             cost: of finding the candidate; the cost of scoring it once is added.
             unfitted: whether it was made without the examples; then each of them counts as left out.
+            n_shown: how many answers shall be whole where they are wrong, from the first.
         """
         cost = cost or Cost()
         with cost.counted(self.scorer):
@@ -226,7 +245,7 @@ class BaselineComparison:
         return BaselineResult(
             *named,
             loss if math.isfinite(loss) else None,
-            self.answers(adapters),
+            self.answers(adapters, n_shown=n_shown),
             cost,
             left_out,
             self.prompt_tokens(),
@@ -240,26 +259,24 @@ class BaselineComparison:
         questions, base = self.questions, self.scorer.base
         if questions is not None and template is None:
             return mean_length(base, questions.prompts)
-        inputs = questions.inputs if questions is not None else (self.examples[0].input,)
-        return mean_length(base, [base.prompt(text, template) for text in inputs])
+        asked = questions.examples if questions is not None else self.examples[:1]
+        return mean_length(base, [base.prompt(example.input, template) for example in asked])
 
-    def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
+    def answers(
+        self, adapters: Adapters, template: str | None = None, *, n_shown: int = 0
+    ) -> Sequence[str] | None:
         """Return the answers of one candidate to the held-out examples; None if there are none.
 
         Args:
             adapters: the one candidate; {} for the base model alone.
             template: of the prompts; None for that of the composition.
+            n_shown: how many answers shall be whole where they are wrong, from the first.
         """
         questions, base = self.questions, self.scorer.base
         if questions is None:
             return None
-        prompts = (
-            questions.prompts
-            if template is None
-            else [base.prompt(text, template) for text in questions.inputs]
-        )
-        (answers,) = base.answers(prompts, questions.max_new_tokens, adapters)
-        return answers
+        known = questions.known(base, template)
+        return answer_known(base, known, questions.max_new_tokens, adapters, n_shown=n_shown)
 
     def train_lora(self) -> BaselineResult:
         """Train a new LoRA on the examples, for as many steps as left-out examples choose.
@@ -536,9 +553,8 @@ def in_context(
         # each example with and without the others
         cost.candidates = 2 * sum(shown.left_out is not None for shown in measured)
     form = chosen.form
-    prompts = [
-        form.prompt(examples, text) for text in (questions.inputs if questions else (examples[0].input,))
-    ]
+    known = questions.behind(form, examples) if questions else None
+    prompts = known.prompts if known else [form.prompt(examples, examples[0].input)]
     bare = questions.prompts if questions else (base.prompt(examples[0].input),)
     lengths = [base.prompt_length(prompt) for prompt in prompts]
     long = sum(lengths) / len(lengths)
@@ -552,9 +568,7 @@ def in_context(
     usual = mean_length(base, bare)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
     answers = (
-        base.answers(prompts, questions.max_new_tokens, adapters or {}, end=form.end)[0]
-        if questions
-        else None
+        answer_known(base, known, questions.max_new_tokens, adapters or {}) if questions and known else None
     )
     detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)
     if adapters is not None:

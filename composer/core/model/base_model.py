@@ -35,7 +35,7 @@ from transformers.utils import logging
 
 from composer.core.methods.base import Adapters, LowRank
 from composer.core.model.decoder import Decoder, DecoderRows, computes_as_decoder, decoder_rows
-from composer.core.model.packed_linear import can_pack, pack_linear, packs_layers, round_linear
+from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
 from composer.core.model.page_cache import keep_freed_memory
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 from composer.core.modules.module_stack import Layer
@@ -225,14 +225,13 @@ class FrozenBaseModel:
     def _lay_out_products(self, *, packs: bool) -> None:
         """Pack or round the weights of all linear layers.
 
-        The output head stays fp32, because bf16 would round its logits. Packed it is faster everywhere, as
-        it multiplies few rows.
+        The output head stays fp32, because bf16 would round its logits.
 
         Args:
-            packs: whether weights are packed where that is faster.
+            packs: whether weights are packed where that is possible.
         """
         head, dtype = self.model.get_output_embeddings(), self._product_dtype
-        packs_all = packs and packs_layers(self.device, dtype)
+        packs_all = packs and can_pack(self.device, dtype)
         for path, module in self.model.named_modules():
             if module is head:
                 if packs and can_pack(self.device, torch.float32):
@@ -440,6 +439,18 @@ class FrozenBaseModel:
             ExampleTooLongError: an example has more tokens than the context; names the example.
             BaseModelError: as `prompt`.
         """
+        prompts, answered, end = self.prompts_and_answers(examples, template)
+        return replace(self.encode_prompts(prompts, answered, end), examples=tuple(examples))
+
+    def prompts_and_answers(
+        self, examples: Sequence[Example], template: str | None = None
+    ) -> tuple[list[str], list[Example], str | None]:
+        """Return n prompts, n examples whose outputs are as they follow them, and what ends an output.
+
+        Args:
+            examples: n examples.
+            template: of the prompts; the model's own if None.
+        """
         template = template or self.template
         prompts, answered = [], []
         for example in examples:
@@ -447,8 +458,7 @@ class FrozenBaseModel:
             prompts.append(prompt)
             output = example.output if self.is_encoder_decoder else space + example.output.strip()
             answered.append(replace(example, output=output))
-        end = self.turn_end if template == CHAT else None
-        return replace(self.encode_prompts(prompts, answered, end), examples=tuple(examples))
+        return prompts, answered, self.turn_end if template == CHAT else None
 
     def encode_prompts(
         self, prompts: Sequence[str], examples: Sequence[Example], end: str | None = None, after: str = ""
@@ -634,6 +644,7 @@ class FrozenBaseModel:
         adapters: Adapters,
         n_candidates: int = 1,
         positions: Tensor | None = None,
+        wrapped: Any = None,
     ) -> Tensor:
         """Return logits (P * n, length, vocabulary), candidate by candidate.
 
@@ -644,16 +655,17 @@ class FrozenBaseModel:
             positions: (K,) indices into the length; then the result is (P * n, K, vocabulary). For a small
                 decoder, an output head of 100 000 tokens costs more than all layers, so only the positions of
                 the labels are computed.
+            wrapped: this model as peft wrapped it; if given, its logits are returned.
         """
         inputs = {name: tensor.repeat(n_candidates, 1) for name, tensor in batch.inputs.items()}
         if positions is not None and self._keeps_positions:
             inputs["logits_to_keep"] = positions
         with self.with_adapters(adapters, n_candidates):
-            logits: Tensor = self.model(**inputs, use_cache=False).logits
+            logits: Tensor = (wrapped or self.model)(**inputs, use_cache=False).logits
         return logits if positions is None or self._keeps_positions else logits[:, positions]
 
     def label_logits(
-        self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1
+        self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1, wrapped: Any = None
     ) -> tuple[Tensor, Tensor]:
         """Return the logits (P, T, vocabulary), fp32, that predict the T label tokens of all examples.
 
@@ -661,16 +673,17 @@ class FrozenBaseModel:
             batch: n examples.
             adapters: P candidates; {} for the base model alone.
             n_candidates: P.
+            wrapped: this model as peft wrapped it; if given, its logits are returned.
 
         Returns:
             The logits and (T,) the index in the batch of each label token's example, on the CPU.
         """
-        if self._t5 is not None:
+        if self._t5 is not None and wrapped is None:
             rows = batch.rows
             with self.with_adapters(adapters, n_candidates):
                 logits = self._t5.logits(rows, self._t5.encoder_output(rows, n_candidates))
             return logits.float(), rows.order[rows.example].cpu()
-        if self._decoder is not None:
+        if self._decoder is not None and wrapped is None:
             with self.with_adapters(adapters, n_candidates):
                 logits = self._decoder.logits(batch.decoder_rows, n_candidates)
             return logits.float(), batch.decoder_rows.example.cpu()
@@ -679,7 +692,7 @@ class FrozenBaseModel:
             positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
             labels = labels[:, positions + 1]
         scored = labels != IGNORED
-        logits = self.logits(batch, adapters, n_candidates, positions)
+        logits = self.logits(batch, adapters, n_candidates, positions, wrapped)
         by_candidate = logits.view(n_candidates, len(batch), *logits.shape[1:])
         return by_candidate[:, scored].float(), scored.nonzero()[:, 0].cpu()
 
@@ -737,30 +750,28 @@ class FrozenBaseModel:
             num_beams=1,
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
-            **self._ends(end),
+            eos_token_id=sorted(self.stop_ids(end)) or None,
         )
         if left:
             tokens = tokens[:, max(map(len, ids)) :]
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [self._cut(answer, end).strip() for answer in decoded]
+        return [self.cut(answer, end).strip() for answer in decoded]
 
-    def _cut(self, answer: str, end: str | None) -> str:
+    def cut(self, answer: str, end: str | None) -> str:
+        """Return the answer up to this text that ends it, or up to the end of an assistant's turn."""
         for text in (end, self.turn_end):
             if text:
                 answer = answer.partition(text)[0]
         return answer
 
-    def _ends(self, end: str | None) -> dict[str, list[int]]:
-        """Return the option of `generate` with the tokens that end an answer; none if EOS alone ends it."""
+    def stop_ids(self, end: str | None) -> set[int]:
+        """Return the tokens that end an answer: EOS, the end of a turn, and `end` if it is one token."""
         texts = [text for text in (end, self.turn_end) if text]
         ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-        more = [own[0] for own in ids if len(own) == 1]  # an end of several tokens is only cut off
-        if not more:
-            return {}
+        more = {own[0] for own in ids if len(own) == 1}  # an end of several tokens is only cut off
         usual = self.model.generation_config.eos_token_id
-        eos = usual if isinstance(usual, list) else [usual]
-        known = {*eos, self.tokenizer.eos_token_id} - {None}
-        return {"eos_token_id": sorted({*known, *more})}
+        eos = set(usual if isinstance(usual, list) else [usual])
+        return (eos | more | ({self.tokenizer.eos_token_id} if more else set())) - {None}
 
 
 def is_small(model: nn.Module) -> bool:

@@ -25,7 +25,7 @@ from composer.core.methods.base import single_modules
 from composer.core.methods.exact import ExactSum
 from composer.core.methods.lorahub import FactorSum
 from composer.core.methods.svd import TruncatedTies
-from composer.core.model import base_model, packed_linear
+from composer.core.model import base_model
 from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel
 from composer.core.model.decoder import common_beginning, computes_as_decoder, decoder_rows
 from composer.core.modules.module_stack import LoraModule, stack_modules
@@ -121,7 +121,6 @@ def by_transformers(base):
 @pytest.fixture(params=["packed", "plain"])
 def products(request, monkeypatch):
     monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0 if request.param == "packed" else 1e9)
-    monkeypatch.setattr(base_model, "packs_layers", packed_linear.can_pack)
 
 
 @pytest.mark.parametrize("every_layer", [True, False])
