@@ -26,7 +26,6 @@ from composer.core import job
 from composer.core.evaluation import baselines
 from composer.core.job import CompositionRun
 from composer.core.methods.base import Adapters
-from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.known_answers import KnownQuestions, answer_known
 from composer.core.spec.examples import Example, read_examples
 from composer.core.spec.job_spec import read_job_spec
@@ -68,7 +67,6 @@ class TwoWays:
 
     def answer(
         self,
-        base: FrozenBaseModel,
         questions: KnownQuestions,
         max_new_tokens: int,
         adapters: Adapters,
@@ -79,13 +77,13 @@ class TwoWays:
         """Answer as `answer_known` does."""
 
         def generate() -> list[str]:
-            (answers,) = base.answers(
+            (answers,) = questions.base.answers(
                 questions.prompts, max_new_tokens, adapters, end=questions.end, wrapped=wrapped
             )
             return answers
 
         def decide() -> list[str]:
-            return answer_known(base, questions, max_new_tokens, adapters, n_shown=n_shown, wrapped=wrapped)
+            return answer_known(questions, max_new_tokens, adapters, n_shown=n_shown, wrapped=wrapped)
 
         generated_s, whole = timed(generate)
         decided_s, found = timed(decide)

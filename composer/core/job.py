@@ -310,8 +310,7 @@ class CompositionRun:
             if questions is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
                     answers = answer_known(
-                        self.base,
-                        questions.known(self.base),
+                        questions.known(),
                         questions.max_new_tokens,
                         {},
                         n_shown=ANSWERS_SHOWN,
@@ -326,9 +325,9 @@ class CompositionRun:
                 answers,
                 self.spent,
                 composed_left_out,
-                mean_length(
-                    self.base, questions.prompts if questions else [self.base.prompt(self.examples[0].input)]
-                ),
+                questions.known().mean_prompt_tokens
+                if questions
+                else mean_length(self.base, [self.base.prompt(self.examples[0].input)]),
             )
             self._tell_row(self.composed)
             self.baselines = []
@@ -552,10 +551,8 @@ class CompositionRun:
     def _held_out_questions(self) -> HeldOutQuestions | None:
         if not self.held_out:
             return None
-        prompts = tuple(self.base.prompt(example.input) for example in self.held_out)
-        return HeldOutQuestions(
-            tuple(self.held_out), prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens)
-        )
+        length = longest_useful_answer(self.held_out, self.job.max_new_tokens)
+        return HeldOutQuestions(self.base, tuple(self.held_out), length)
 
     def _comparison(
         self, questions: HeldOutQuestions | None, single_left_out: LeftOutLosses | None

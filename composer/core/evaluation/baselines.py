@@ -128,22 +128,28 @@ class HeldOutQuestions:
     """The held-out examples as questions.
 
     Attributes:
+        base: the frozen model.
         examples: with their right answers.
-        prompts: the inputs in the template of the composition.
         max_new_tokens: the most tokens of one answer.
     """
 
+    base: FrozenBaseModel
     examples: tuple[Example, ...]
-    prompts: tuple[str, ...]
     max_new_tokens: int
+    _in_template: dict[str, KnownQuestions] = field(default_factory=dict)
 
-    def known(self, base: FrozenBaseModel, template: str | None = None) -> KnownQuestions:
-        """Return the prompts in a template, that of the composition if None, with the right answers."""
-        return KnownQuestions(*base.prompts_and_answers(self.examples, template))
+    def known(self, template: str | None = None) -> KnownQuestions:
+        """Return the questions in a template, that of the composition if None."""
+        template = template or self.base.template
+        if template not in self._in_template:
+            asked = self.base.prompts_and_answers(self.examples, template)
+            self._in_template[template] = KnownQuestions(self.base, *asked)
+        return self._in_template[template]
 
     def behind(self, form: PromptForm, shown: Sequence[Example]) -> KnownQuestions:
-        """Return the prompts behind examples that are shown in this form, with the right answers."""
+        """Return the questions behind examples that are shown in this form."""
         return KnownQuestions(
+            self.base,
             [form.prompt(shown, example.input) for example in self.examples],
             [replace(own, output=form.answer(own.output, own.input)) for own in self.examples],
             form.end,
@@ -256,11 +262,10 @@ class BaselineComparison:
 
         Without held-out examples it is the length of the first example's prompt.
         """
-        questions, base = self.questions, self.scorer.base
-        if questions is not None and template is None:
-            return mean_length(base, questions.prompts)
-        asked = questions.examples if questions is not None else self.examples[:1]
-        return mean_length(base, [base.prompt(example.input, template) for example in asked])
+        base = self.scorer.base
+        if self.questions is not None:
+            return self.questions.known(template).mean_prompt_tokens
+        return mean_length(base, [base.prompt(self.examples[0].input, template)])
 
     def answers(
         self, adapters: Adapters, template: str | None = None, *, n_shown: int = 0
@@ -272,11 +277,10 @@ class BaselineComparison:
             template: of the prompts; None for that of the composition.
             n_shown: how many answers shall be whole where they are wrong, from the first.
         """
-        questions, base = self.questions, self.scorer.base
+        questions = self.questions
         if questions is None:
             return None
-        known = questions.known(base, template)
-        return answer_known(base, known, questions.max_new_tokens, adapters, n_shown=n_shown)
+        return answer_known(questions.known(template), questions.max_new_tokens, adapters, n_shown=n_shown)
 
     def train_lora(self) -> BaselineResult:
         """Train a new LoRA on the examples, for as many steps as left-out examples choose.
@@ -554,9 +558,9 @@ def in_context(
         cost.candidates = 2 * sum(shown.left_out is not None for shown in measured)
     form = chosen.form
     known = questions.behind(form, examples) if questions else None
-    prompts = known.prompts if known else [form.prompt(examples, examples[0].input)]
-    bare = questions.prompts if questions else (base.prompt(examples[0].input),)
-    lengths = [base.prompt_length(prompt) for prompt in prompts]
+    lengths = (
+        known.prompt_lengths if known else [base.prompt_length(form.prompt(examples, examples[0].input))]
+    )
     long = sum(lengths) / len(lengths)
     max_prompt_tokens = min(MAX_TOKENS, base.context_length()) - (
         questions.max_new_tokens if questions else 0
@@ -565,11 +569,13 @@ def in_context(
         return BaselineResult(
             *about(key, "the examples do not fit the base model's context"), None, None, cost
         )
-    usual = mean_length(base, bare)
-    tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = (
-        answer_known(base, known, questions.max_new_tokens, adapters or {}) if questions and known else None
+    usual = (
+        questions.known().mean_prompt_tokens
+        if questions
+        else mean_length(base, [base.prompt(examples[0].input)])
     )
+    tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
+    answers = answer_known(known, questions.max_new_tokens, adapters or {}) if questions and known else None
     detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)
     if adapters is not None:
         return BaselineResult(*about(key, detail), None, answers, cost, None, long, form.recipe(examples))

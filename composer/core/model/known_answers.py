@@ -7,7 +7,9 @@ follows, so that only an answer that is shown has to be generated.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,19 +47,44 @@ PLAIN_GREEDY: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class KnownQuestions:
-    """n questions with their right answers.
+    """n questions with their right answers, encoded once for all candidates.
 
     Attributes:
+        base: the frozen model.
         prompts: n prompts, whole.
         examples: n examples; each output is as it follows the prompt, perhaps with a space in front.
         end: a text that ends an answer, where it is cut; EOS, or the end of a turn, if None.
         after: the text that would follow the end; see `FrozenBaseModel.encode_prompts`.
     """
 
+    base: FrozenBaseModel
     prompts: Sequence[str]
     examples: Sequence[Example]
     end: str | None = None
     after: str = ""
+
+    @cached_property
+    def prompt_lengths(self) -> list[int]:
+        """Return the n lengths of the prompts in tokens."""
+        return [self.base.prompt_length(prompt) for prompt in self.prompts]
+
+    @property
+    def mean_prompt_tokens(self) -> float:
+        """Return the mean length of a prompt in tokens."""
+        return sum(self.prompt_lengths) / len(self.prompts)
+
+    @cached_property
+    def batches(self) -> list[tuple[list[int], TokenBatch]]:
+        """Return the numbers of the questions of each batch, and the batch.
+
+        Left out are batches with a question that does not fit the context together with its answer.
+        """
+        found = []
+        for block in blocks(self.prompt_lengths):
+            prompts, examples = [self.prompts[i] for i in block], [self.examples[i] for i in block]
+            with suppress(ExampleTooLongError):
+                found.append((block, self.base.encode_prompts(prompts, examples, self.end, self.after)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -77,7 +104,6 @@ class Beginning:
 
 @torch.no_grad()
 def answer_known(
-    base: FrozenBaseModel,
     questions: KnownQuestions,
     max_new_tokens: int,
     adapters: Adapters,
@@ -91,7 +117,6 @@ def answer_known(
     whole, and those that are right are the same as from `FrozenBaseModel.answers`.
 
     Args:
-        base: the frozen model.
         questions: n questions.
         max_new_tokens: the most tokens of one answer.
         adapters: one candidate; {} for the base model alone.
@@ -101,40 +126,29 @@ def answer_known(
     Raises:
         ExampleTooLongError: a prompt does not fit the context; names its number.
     """
-    found = beginnings(base, questions, max_new_tokens, adapters, wrapped)
+    found = beginnings(questions, max_new_tokens, adapters, wrapped)
     texts = [own.text for own in found]
     open_ones = [i for i, own in enumerate(found) if not own.is_decided or (i < n_shown and not own.is_whole)]
     if open_ones:
         prompts = [questions.prompts[i] for i in open_ones]
-        (whole,) = base.answers(prompts, max_new_tokens, adapters, end=questions.end, wrapped=wrapped)
+        (whole,) = questions.base.answers(
+            prompts, max_new_tokens, adapters, end=questions.end, wrapped=wrapped
+        )
         for i, text in zip(open_ones, whole, strict=True):
             texts[i] = text
     return texts
 
 
 def beginnings(
-    base: FrozenBaseModel,
-    questions: KnownQuestions,
-    max_new_tokens: int,
-    adapters: Adapters,
-    wrapped: Any,
+    questions: KnownQuestions, max_new_tokens: int, adapters: Adapters, wrapped: Any
 ) -> list[Beginning]:
     """Return what the forward pass tells of each answer; nothing where it cannot tell."""
-    unknown = [Beginning("", is_whole=False, is_decided=False)] * len(questions.prompts)
+    base = questions.base
+    found = [Beginning("", is_whole=False, is_decided=False)] * len(questions.prompts)
     if not is_plain_greedy(base.model.generation_config):
-        return unknown
-    found = list(unknown)
+        return found
     stops = base.stop_ids(questions.end)
-    for block in blocks([base.prompt_length(prompt) for prompt in questions.prompts]):
-        try:
-            batch = base.encode_prompts(
-                [questions.prompts[i] for i in block],
-                [questions.examples[i] for i in block],
-                questions.end,
-                questions.after,
-            )
-        except ExampleTooLongError:  # of prompt and answer together
-            continue
+    for block, batch in questions.batches:
         rows = zip(block, most_likely(base, batch, adapters, wrapped), batch.labels.tolist(), strict=True)
         for i, predicted, labels in rows:
             right = [token for token in labels if token != IGNORED]

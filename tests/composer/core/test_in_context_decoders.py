@@ -1,6 +1,5 @@
 """Examples in the prompt of decoder-only bases: the forms, what is scored, where an answer ends."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +23,7 @@ from tests.composer.core.tiny import LETTERS, TARGETS, make_base
 
 DECODERS = ["llama", "qwen2", "gpt2", "gpt-neox"]
 SHOTS = [Example("cat", "chat"), Example("dog", "chien"), Example("fig", "figue")]
-QUESTIONS = HeldOutQuestions((Example("saw", "scie"), Example("bay", "baie")), ("saw", "bay"), 16)
+ASKED = (Example("saw", "scie"), Example("bay", "baie"))
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -73,7 +72,7 @@ def answering(base, monkeypatch, text):
 
 
 def measured(base):
-    return in_context(FewShotScorer(base, base.encode(SHOTS)), SHOTS, QUESTIONS)
+    return in_context(FewShotScorer(base, base.encode(SHOTS)), SHOTS, HeldOutQuestions(base, ASKED, 16))
 
 
 @torch.no_grad()
@@ -89,7 +88,7 @@ def test_without_a_chat_template_an_answer_is_cut_where_a_shown_one_ends(tmp_pat
     base = base_with_breaks(tmp_path, kind)
     called = answering(base, monkeypatch, "scie\n\ndog\nchien\n\n")
     (form,) = prompt_forms(base, SHOTS)
-    prompts = [form.prompt(SHOTS, text) for text in QUESTIONS.prompts]
+    prompts = [form.prompt(SHOTS, text) for text in ("saw", "bay")]
     assert base.answers(prompts, 16, {}, end=form.end) == [["scie", "scie"]]
     assert base.tokenizer.convert_tokens_to_ids("Ċ") in called[0]["eos_token_id"]  # it need not write on
 
@@ -134,7 +133,7 @@ def test_the_form_under_which_left_out_examples_are_likelier_is_taken(tmp_path, 
     row = measured(base)
     assert form.about in row.detail
     assert row.left_out == show_others(base, SHOTS, form, {}).left_out
-    lengths = [base.prompt_length(form.prompt(SHOTS, text)) for text in QUESTIONS.prompts]
+    lengths = [base.prompt_length(form.prompt(SHOTS, text)) for text in ("saw", "bay")]
     assert row.prompt_tokens == sum(lengths) / 2
     assert f"{row.prompt_tokens:.0f} tokens a question instead of 3" in row.detail
     assert len(row.answers) == 2
@@ -224,12 +223,12 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
     }
     asked = []
 
-    def noted(base, questions, max_new_tokens, own):
+    def noted(questions, max_new_tokens, own):
         asked.append((questions.prompts, own))
-        return answer_known(base, questions, max_new_tokens, own)
+        return answer_known(questions, max_new_tokens, own)
 
     monkeypatch.setattr(baselines, "answer_known", noted)
-    questions = replace(QUESTIONS, max_new_tokens=4)
+    questions = HeldOutQuestions(base, ASKED, 4)
     scorer = FewShotScorer(base, base.encode(SHOTS))
     alone, composed = (in_context(scorer, SHOTS, questions, own) for own in (None, adapters))
     assert (alone.key, composed.key) == ("in_context", "composed_in_context")
@@ -242,7 +241,7 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
               for own in ({}, adapters)]  # fmt: skip
     assert losses[0] != losses[1]
     best = prompt_forms(base, SHOTS)[losses[1].index(min(losses[1]))]
-    prompts = [best.prompt(SHOTS, text) for text in QUESTIONS.prompts]
+    prompts = [best.prompt(SHOTS, text) for text in ("saw", "bay")]
     assert asked[1][0] == prompts
     assert composed.prompt_tokens == sum(map(base.prompt_length, prompts)) / 2
     recipe = composed.recipe
@@ -256,7 +255,7 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
 def test_nothing_is_said_of_a_base_that_one_example_cannot_measure(tmp_path):
     base = base_with_breaks(tmp_path, "llama", CHAT)
     scorer = SimpleNamespace(base=base)
-    row = in_context(scorer, SHOTS[:1], QUESTIONS)
+    row = in_context(scorer, SHOTS[:1], HeldOutQuestions(base, ASKED, 16))
     assert "never learnt" not in row.detail
     assert row.left_out is None
     assert row.cost.candidates == 0

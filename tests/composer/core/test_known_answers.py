@@ -43,7 +43,7 @@ def generated(monkeypatch):
 def require_same(base, questions, adapters, length, n_shown):
     """Hold the answers against those that are all generated; return how many are right."""
     (whole,) = base.answers(questions.prompts, length, adapters, end=questions.end)
-    found = answer_known(base, questions, length, adapters, n_shown=n_shown)
+    found = answer_known(questions, length, adapters, n_shown=n_shown)
     right = [is_exact_match(a, e.output) for a, e in zip(whole, questions.examples, strict=True)]
     assert [is_exact_match(a, e.output) for a, e in zip(found, questions.examples, strict=True)] == right
     for i, (ours, theirs) in enumerate(zip(found, whole, strict=True)):
@@ -69,7 +69,7 @@ def test_right_answers_are_those_of_generating_and_shown_ones_are_whole(tmp_path
         for step, n_shown in ((2, 0), (3, 5)):  # every second or third is asked for what it does not say
             outputs = [text if i % step else f"{text} dog" for i, text in enumerate(greedy)]
             examples = tuple(Example(i, o or "dog") for i, o in zip(inputs, outputs, strict=True))
-            questions = HeldOutQuestions(examples, (), length).known(base)
+            questions = HeldOutQuestions(base, examples, length).known()
             n_right = require_same(base, questions, adapters, length, n_shown)
             assert n_right < len(inputs)
             assert n_right or length == 1
@@ -81,10 +81,10 @@ def test_what_is_surely_wrong_and_not_shown_is_not_generated(tmp_path, generated
     generated.clear()
     others = [next(word for word in WORDS if not text.startswith(word)) for text in greedy]
     examples = [Example(i, o) for i, o in zip(["cat", "dog", "fig"], others, strict=True)]
-    questions = KnownQuestions(*base.prompts_and_answers(examples))
-    answer_known(base, questions, LENGTH, {})
+    questions = KnownQuestions(base, *base.prompts_and_answers(examples))
+    answer_known(questions, LENGTH, {})
     assert generated == []
-    answer_known(base, questions, LENGTH, {}, n_shown=2)
+    answer_known(questions, LENGTH, {}, n_shown=2)
     assert generated == [2]
 
 
@@ -109,10 +109,10 @@ def test_the_same_text_in_other_tokens_is_right(tmp_path, generated):
     base._keeps_positions = False
     base.model.forward = forward
     assert base.tokenizer("ab", add_special_tokens=False)["input_ids"] == [5]
-    questions = KnownQuestions(["c"], [Example("c", "ab")])
-    assert answer_known(base, questions, 4, {}) == ["ab"]
+    questions = KnownQuestions(base, ["c"], [Example("c", "ab")])
+    assert answer_known(questions, 4, {}) == ["ab"]
     assert generated == [1]
-    assert answer_known(base, KnownQuestions(["c"], [Example("c", "ac")]), 4, {}) == [
+    assert answer_known(KnownQuestions(base, ["c"], [Example("c", "ac")]), 4, {}) == [
         "ab"
     ]  # "a" may become it
 
@@ -121,15 +121,17 @@ def test_a_penalty_that_changes_the_likeliest_token_leaves_all_to_generating(tmp
     base = FrozenBaseModel.load(make_base(tmp_path, "llama"))
     assert is_plain_greedy(base.model.generation_config)
     base.model.generation_config.repetition_penalty = 1.3
-    questions = KnownQuestions(*base.prompts_and_answers([Example("cat", "dog"), Example("dog", "fig")]))
-    answer_known(base, questions, LENGTH, {})
+    questions = KnownQuestions(
+        base, *base.prompts_and_answers([Example("cat", "dog"), Example("dog", "fig")])
+    )
+    answer_known(questions, LENGTH, {})
     assert generated == [2]
 
 
 def test_a_right_answer_beyond_the_context_leaves_the_question_to_generating(tmp_path, generated):
     base = FrozenBaseModel.load(make_base(tmp_path, "gpt2"))  # of 64 tokens
-    questions = KnownQuestions(*base.prompts_and_answers([Example("cat " * 60, "dog " * 10)]))
-    answer_known(base, questions, LENGTH, {})
+    questions = KnownQuestions(base, *base.prompts_and_answers([Example("cat " * 60, "dog " * 10)]))
+    answer_known(questions, LENGTH, {})
     assert generated == [1]
 
 
@@ -142,7 +144,7 @@ def test_the_demo_world_is_answered_as_by_generating(monkeypatch, blocks_of):
     stack = stack_modules([read_module(BUNDLE / "modules" / name, name) for name in ("animal", "spanish")])
     base.hook(layer.path for layer in stack.layers)
     length = longest_useful_answer(examples, 32)
-    questions = HeldOutQuestions(examples, (), length).known(base)
+    questions = HeldOutQuestions(base, examples, length).known()
     with base.single_thread_if_small():
         composed = ExactSum(stack).adapters(torch.tensor([[1.0, 1.0]]))
         rights = [require_same(base, questions, own, length, 4) for own in ({}, composed)]
