@@ -1,6 +1,6 @@
 """How many times faster than LoraHub's published loop composing is, and how close to what the machine can do.
 
-    python -m benchmarks.compose_speed --size S|M|L|D [--threads 1] [--repetitions 5] [--out FOLDER]
+    python -m benchmarks.compose_speed --size S|M|L|D|smol [--threads 1] [--repetitions 5] [--out FOLDER]
 
 Models with random weights in the sizes of real ones: S is a T5 of 6 M parameters, M has flan-t5-small's
 dimensions, L flan-t5-large's, D is a Llama of 110 M. 20 modules of rank 16 on queries and values, five
@@ -13,6 +13,9 @@ summed in Python, transformers' forward pass in fp32) and ours run in turn, in o
 * whole run: loading, then NGOpt with 40 evaluations; and as reckoned, loading and 40 times one evaluation.
 
 Memory is that of a whole run of ours alone, base included, in a process of its own.
+
+The size smol is compared with something else, in `benchmarks/decoder_speed.py`: one evaluation of a Llama of
+135 M parameters, beside transformers and peft.
 
 The share of the limit is the work of one evaluation without padding (`work` has the formula) through the
 time of one evaluation, over the rate at which bf16 products with packed weights run on this model's own
@@ -35,7 +38,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.machine import machine
+from benchmarks import decoder_speed
+from benchmarks.machine import machine, matrix_units
 from benchmarks.reference import Reference
 from benchmarks.synthetic import ANSWER_TOKENS, LENGTHS, RANK, make_base, make_examples, make_module
 from composer.core.methods.lorahub import FactorSum
@@ -57,6 +61,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.memory_of is not None:
         print(json.dumps(memory_of(arguments.memory_of)))
         return
+    if arguments.size in decoder_speed.SIZES:
+        decoder_speed.run(arguments)
+        return
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         world = make_world(Path(scratch), arguments.size)
         content = measured(world, arguments)
@@ -70,7 +77,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=["tiny", "S", "M", "L", "D"], default="M")
+    parser.add_argument("--size", choices=["tiny", "S", "M", "L", "D", *decoder_speed.SIZES], default="M")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--whole-runs", type=int, default=5)
@@ -301,15 +308,6 @@ def share_of_limit(seconds: Sequence[float], rates: Sequence[float], config: Any
         "share": [round(operations / one / rate, 3) for one, rate in zip(seconds, rates, strict=True)],
         "share_of_minima": round(operations / min(seconds) / max(rates), 3),
     }
-
-
-def matrix_units() -> str:
-    """What multiplies bf16 here."""
-    if torch.cpu._is_amx_tile_supported():
-        return "bf16 matrix units (AMX)"
-    if torch.cpu._is_avx512_bf16_supported():
-        return "no bf16 matrix units; bf16 dot products (AVX512_BF16)"
-    return "no bf16 matrix units: fp32 only"
 
 
 # --- memory -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from composer.core.spec.examples import Example
 from demo.catalog import MODULES, TASKS, Task
 from demo.english.words import EnglishExample
 from demo.grammar import Combination, DemoExample, hub_example, hub_examples
@@ -20,7 +21,7 @@ from demo.words import WORDS
 BUNDLE = Path(__file__).resolve().parents[1] / "demo" / "bundle"
 SMALL_BASE: Mapping[str, str] = {"name": "demo/tiny-t5", "folder": str(BUNDLE / "base")}
 SHOTS = 5
-Pair = DemoExample | EnglishExample
+Pair = DemoExample | EnglishExample | Example
 TASKS_BY_NAME: Mapping[str, Task] = {task.combination.name: task for task in TASKS}
 
 
@@ -80,5 +81,5 @@ def write_job(
 
 
 def write_examples(path: Path, examples: Sequence[Pair]) -> None:
-    lines = [json.dumps(example._asdict()) for example in examples]
+    lines = [json.dumps({"input": own.input, "output": own.output}) for own in examples]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -27,6 +27,7 @@ from torch import Tensor
 from composer.core.evaluation import report
 from composer.core.evaluation.ablation import ablation_losses, limit_rank
 from composer.core.evaluation.baselines import (
+    ANSWERS_SHOWN,
     BaselineComparison,
     BaselineResult,
     Cost,
@@ -62,6 +63,7 @@ from composer.core.evaluation.verdict import (
 from composer.core.methods.base import Method, PlainLora, as_adapters
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import FrozenBaseModel
+from composer.core.model.known_answers import answer_known
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
 from composer.core.modules.sources import MODULE_FILES
@@ -307,8 +309,12 @@ class CompositionRun:
             questions, answers = self._held_out_questions(), None
             if questions is not None:
                 with loaded_by_peft(self.base, out) as wrapped:
-                    (answers,) = self.base.answers(
-                        questions.prompts, questions.max_new_tokens, {}, wrapped=wrapped
+                    answers = answer_known(
+                        questions.known(),
+                        questions.max_new_tokens,
+                        {},
+                        n_shown=ANSWERS_SHOWN,
+                        wrapped=wrapped,
                     )
             composed_left_out, single_left_out = self._left_out()
             self.composed = BaselineResult(
@@ -319,9 +325,9 @@ class CompositionRun:
                 answers,
                 self.spent,
                 composed_left_out,
-                mean_length(
-                    self.base, questions.prompts if questions else [self.base.prompt(self.examples[0].input)]
-                ),
+                questions.known().mean_prompt_tokens
+                if questions
+                else mean_length(self.base, [self.base.prompt(self.examples[0].input)]),
             )
             self._tell_row(self.composed)
             self.baselines = []
@@ -545,11 +551,8 @@ class CompositionRun:
     def _held_out_questions(self) -> HeldOutQuestions | None:
         if not self.held_out:
             return None
-        inputs = tuple(example.input for example in self.held_out)
-        prompts = tuple(map(self.base.prompt, inputs))
-        return HeldOutQuestions(
-            inputs, prompts, longest_useful_answer(self.held_out, self.job.max_new_tokens)
-        )
+        length = longest_useful_answer(self.held_out, self.job.max_new_tokens)
+        return HeldOutQuestions(self.base, tuple(self.held_out), length)
 
     def _comparison(
         self, questions: HeldOutQuestions | None, single_left_out: LeftOutLosses | None

@@ -28,6 +28,7 @@ from composer.core.methods.base import Adapters, Method, PlainLora, as_adapters,
 from composer.core.methods.registry import make_method
 from composer.core.methods.svd import truncate_rank
 from composer.core.model.base_model import MAX_TOKENS, FrozenBaseModel
+from composer.core.model.known_answers import KnownQuestions, answer_known
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.search.dispatch import WeightSearch
@@ -50,6 +51,8 @@ from composer.core.spec.training import (
     plan_tuning,
     steps_on_all,
 )
+
+ANSWERS_SHOWN = 200  # of the base alone and of the composition, side by side
 
 Starts = Callable[[bool], Start]  # for the folds, or for all examples
 
@@ -97,7 +100,8 @@ class BaselineResult:
         label: the name in a table.
         detail: one more fact for the reader; may be empty.
         few_shot_loss_nats: in nats per label token; None if not measured or not finite.
-        answers: to the held-out examples; None if there are none or nothing was measured.
+        answers: to the held-out examples; None if there are none or nothing was measured. A wrong one that is
+            not shown may be only its beginning.
         cost: of finding it.
         left_out: its losses on examples that it was not made from, each left out once; None if unknown.
         prompt_tokens: the mean length of a prompt in tokens; None if unknown.
@@ -124,14 +128,33 @@ class HeldOutQuestions:
     """The held-out examples as questions.
 
     Attributes:
-        inputs: the inputs.
-        prompts: the inputs in the template of the composition.
+        base: the frozen model.
+        examples: with their right answers.
         max_new_tokens: the most tokens of one answer.
     """
 
-    inputs: tuple[str, ...]
-    prompts: tuple[str, ...]
+    base: FrozenBaseModel
+    examples: tuple[Example, ...]
     max_new_tokens: int
+    _in_template: dict[str, KnownQuestions] = field(default_factory=dict)
+
+    def known(self, template: str | None = None) -> KnownQuestions:
+        """Return the questions in a template, that of the composition if None."""
+        template = template or self.base.template
+        if template not in self._in_template:
+            asked = self.base.prompts_and_answers(self.examples, template)
+            self._in_template[template] = KnownQuestions(self.base, *asked)
+        return self._in_template[template]
+
+    def behind(self, form: PromptForm, shown: Sequence[Example]) -> KnownQuestions:
+        """Return the questions behind examples that are shown in this form."""
+        return KnownQuestions(
+            self.base,
+            [form.prompt(shown, example.input) for example in self.examples],
+            [replace(own, output=form.answer(own.output, own.input)) for own in self.examples],
+            form.end,
+            form.after,
+        )
 
 
 @dataclass(frozen=True)
@@ -173,7 +196,7 @@ class BaselineComparison:
 
     def measure_all(self) -> Iterator[BaselineResult]:
         """Yield one baseline after the other, the cheap ones first; the caller can report each at once."""
-        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True)
+        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True, n_shown=ANSWERS_SHOWN)
         yield self.measure_best_single()
         uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
         each = f"every weight 1/{len(self.stack)}"
@@ -209,6 +232,7 @@ class BaselineComparison:
         cost: Cost | None = None,
         *,
         unfitted: bool = False,
+        n_shown: int = 0,
     ) -> BaselineResult:
         """Measure a baseline that is one candidate.
 
@@ -217,6 +241,7 @@ class BaselineComparison:
             adapters: the one candidate.
             cost: of finding the candidate; the cost of scoring it once is added.
             unfitted: whether it was made without the examples; then each of them counts as left out.
+            n_shown: how many answers shall be whole where they are wrong, from the first.
         """
         cost = cost or Cost()
         with cost.counted(self.scorer):
@@ -226,7 +251,7 @@ class BaselineComparison:
         return BaselineResult(
             *named,
             loss if math.isfinite(loss) else None,
-            self.answers(adapters),
+            self.answers(adapters, n_shown=n_shown),
             cost,
             left_out,
             self.prompt_tokens(),
@@ -237,29 +262,25 @@ class BaselineComparison:
 
         Without held-out examples it is the length of the first example's prompt.
         """
-        questions, base = self.questions, self.scorer.base
-        if questions is not None and template is None:
-            return mean_length(base, questions.prompts)
-        inputs = questions.inputs if questions is not None else (self.examples[0].input,)
-        return mean_length(base, [base.prompt(text, template) for text in inputs])
+        base = self.scorer.base
+        if self.questions is not None:
+            return self.questions.known(template).mean_prompt_tokens
+        return mean_length(base, [base.prompt(self.examples[0].input, template)])
 
-    def answers(self, adapters: Adapters, template: str | None = None) -> Sequence[str] | None:
+    def answers(
+        self, adapters: Adapters, template: str | None = None, *, n_shown: int = 0
+    ) -> Sequence[str] | None:
         """Return the answers of one candidate to the held-out examples; None if there are none.
 
         Args:
             adapters: the one candidate; {} for the base model alone.
             template: of the prompts; None for that of the composition.
+            n_shown: how many answers shall be whole where they are wrong, from the first.
         """
-        questions, base = self.questions, self.scorer.base
+        questions = self.questions
         if questions is None:
             return None
-        prompts = (
-            questions.prompts
-            if template is None
-            else [base.prompt(text, template) for text in questions.inputs]
-        )
-        (answers,) = base.answers(prompts, questions.max_new_tokens, adapters)
-        return answers
+        return answer_known(questions.known(template), questions.max_new_tokens, adapters, n_shown=n_shown)
 
     def train_lora(self) -> BaselineResult:
         """Train a new LoRA on the examples, for as many steps as left-out examples choose.
@@ -536,11 +557,10 @@ def in_context(
         # each example with and without the others
         cost.candidates = 2 * sum(shown.left_out is not None for shown in measured)
     form = chosen.form
-    prompts = [
-        form.prompt(examples, text) for text in (questions.inputs if questions else (examples[0].input,))
-    ]
-    bare = questions.prompts if questions else (base.prompt(examples[0].input),)
-    lengths = [base.prompt_length(prompt) for prompt in prompts]
+    known = questions.behind(form, examples) if questions else None
+    lengths = (
+        known.prompt_lengths if known else [base.prompt_length(form.prompt(examples, examples[0].input))]
+    )
     long = sum(lengths) / len(lengths)
     max_prompt_tokens = min(MAX_TOKENS, base.context_length()) - (
         questions.max_new_tokens if questions else 0
@@ -549,13 +569,13 @@ def in_context(
         return BaselineResult(
             *about(key, "the examples do not fit the base model's context"), None, None, cost
         )
-    usual = mean_length(base, bare)
-    tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
-    answers = (
-        base.answers(prompts, questions.max_new_tokens, adapters or {}, end=form.end)[0]
+    usual = (
+        questions.known().mean_prompt_tokens
         if questions
-        else None
+        else mean_length(base, [base.prompt(examples[0].input)])
     )
+    tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
+    answers = answer_known(known, questions.max_new_tokens, adapters or {}) if questions and known else None
     detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)
     if adapters is not None:
         return BaselineResult(*about(key, detail), None, answers, cost, None, long, form.recipe(examples))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from composer.core.evaluation.baselines import BaselineResult
+from composer.core.evaluation.baselines import ANSWERS_SHOWN, BaselineResult
 from composer.core.evaluation.export import ExportCheck
 from composer.core.modules.sources import BASE_FILES, MODULE_FILES
 from composer.core.spec.examples import Example
@@ -20,7 +20,6 @@ from composer.core.spec.job_spec import ModuleSource
 from composer.core.spec.metrics import accuracy, is_exact_match
 
 SCHEMA = 2
-PREDICTIONS_SHOWN = 200
 
 
 def baseline_row(baseline: BaselineResult, held_out: Sequence[Example]) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def export_row(checked: ExportCheck, *, is_recomputed: bool) -> dict[str, Any]:
 def prediction_rows(
     held_out: Sequence[Example], base: Sequence[str], composed: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the first PREDICTIONS_SHOWN held-out examples, each with the answers of base and composition."""
+    """Return the first ANSWERS_SHOWN held-out examples, each with the answers of base and composition."""
     rows = zip(held_out, base, composed, strict=True)
     return [
         {
@@ -66,7 +65,7 @@ def prediction_rows(
             "composed": after,
             "correct": is_exact_match(after, example.output),
         }
-        for example, before, after in list(rows)[:PREDICTIONS_SHOWN]
+        for example, before, after in list(rows)[:ANSWERS_SHOWN]
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from composer.core.modules.module_stack import ModuleStack
+from composer.core.modules.module_stack import FactorPair, ModuleStack
 from composer.core.spec.choices import WEIGHT_BOUND
 from composer.core.spec.errors import MismatchedModulesError
 
@@ -23,7 +23,7 @@ class LowRank(Protocol):
     """What P candidates add to the output of one layer."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the P deltas' products with x: (P, rows, d_in) -> (P, rows, d_out)."""
+        """Return the P deltas' products with x: (P, rows, d_in) -> (P, rows, d_out), in the type of x."""
 
 
 Adapters = Mapping[str, LowRank]  # by the path of the layer
@@ -43,7 +43,7 @@ class OwnFactors:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return Bₚ Aₚ x for each row: (P, rows, d_in) -> (P, rows, d_out)."""
-        return (x @ self.A.mT) @ self.B.mT
+        return (x @ self.A.to(x.dtype).mT) @ self.B.to(x.dtype).mT
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,17 @@ class SharedFactors:
     """All candidates share A and B and differ in R coefficients between them.
 
     Attributes:
-        A: (R, d_in).
-        B: (d_out, R).
+        factors: A (R, d_in) and B (d_out, R).
         between: (P, 1, R) coefficients, the scaling included.
     """
 
-    A: Tensor
-    B: Tensor
+    factors: FactorPair
     between: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return B diag(betweenₚ) A x for each row: (P, rows, d_in) -> (P, rows, d_out)."""
-        return ((x @ self.A.T) * self.between) @ self.B.T
+        A, B = self.factors.in_type(x.dtype)
+        return ((x @ A.T) * self.between).to(x.dtype) @ B.T
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class WholeDelta:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ΔWₚ x for each row: (P, rows, d_in) -> (P, rows, d_out)."""
-        return x @ self.delta.mT
+        return x @ self.delta.to(x.dtype).mT
 
 
 @dataclass(frozen=True)

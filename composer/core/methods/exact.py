@@ -48,8 +48,8 @@ def sum_adapters(stack: ModuleStack, coefficients: Tensor) -> Adapters:
     on_device = coefficients.to(stack.scalings.device)
     between = (on_device * stack.scalings).repeat_interleave(stack.rank, dim=-1)  # (P, L, N * rank)
     return {
-        path: SharedFactors(A, B, between[:, layer : layer + 1])
-        for layer, (path, A, B) in enumerate(stack.concatenated_factors())
+        own.path: SharedFactors(pair, between[:, layer : layer + 1])
+        for layer, (own, pair) in enumerate(zip(stack.layers, stack.concatenated, strict=True))
     }
 
 

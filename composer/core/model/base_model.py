@@ -2,8 +2,8 @@
 
 The parameters of the base never change. A hook adds the candidate's delta to the output of each linear
 layer. P candidates are P copies of the examples in one batch, ordered candidate by candidate.
-transformers' own forward pass scores any architecture; T5 is scored on rows of tokens without padding
-(composer.core.model.t5).
+transformers' own forward pass scores any architecture. T5 and the families of composer.core.model.decoder
+are scored on rows of tokens without padding.
 
 In bf16 only the products of the linear layers and of the modules' factors are rounded. The residual
 stream, the norms, the attention, the logits and the loss stay fp32. On the demo world, bf16 changes a
@@ -34,7 +34,9 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from composer.core.methods.base import Adapters, LowRank
+from composer.core.model.decoder import Decoder, DecoderRows, computes_as_decoder, decoder_rows
 from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
+from composer.core.model.page_cache import keep_freed_memory
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
 from composer.core.modules.module_stack import Layer
 from composer.core.spec.errors import (
@@ -61,6 +63,10 @@ SMALL_BASE_PARAMETERS = 10_000_000
 # Every tokenizer that transformers reads has its vocabulary in one of these files.
 VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 ROWS_AT_ONCE = 256  # sequences in one forward pass; bounds the memory
+TOKENS_AT_ONCE = (
+    1024  # of a decoder in one forward pass; more do not make a product faster, and leave the cache
+)
+LOGITS_BYTES = 500_000_000  # of the whole vocabulary's logits that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,11 @@ class TokenBatch:
     def rows(self) -> Rows:
         """Return the examples of an encoder-decoder as rows of tokens without padding."""
         return rows_of(self.inputs, self.labels)
+
+    @cached_property
+    def decoder_rows(self) -> DecoderRows:
+        """Return the examples of a decoder as rows of tokens without padding."""
+        return decoder_rows(self.inputs, self.labels)
 
 
 class FrozenBaseModel:
@@ -138,12 +149,13 @@ class FrozenBaseModel:
             tokenizer.pad_token = tokenizer.eos_token
         self._adapters: Adapters = {}
         self._n_candidates = 1
-        packs = packs and not is_small(model) and can_pack(self.device, self._product_dtype)
-        self._lay_out_products(packs=packs)
+        self._lay_out_products(packs=packs and not is_small(model))
         self._paths = {module: path for path, module in self.model.named_modules()}
         # not isinstance: a subclass may compute something else
-        fast = type(model) is T5ForConditionalGeneration
-        self._t5 = T5Rows(model, self, self._product_dtype) if fast else None
+        is_t5 = type(model) is T5ForConditionalGeneration
+        self._t5 = T5Rows(model, self, self._product_dtype) if is_t5 else None
+        is_decoder = computes_as_decoder(model, MAX_TOKENS)
+        self._decoder = Decoder(model, self, self._product_dtype) if is_decoder else None
 
     @classmethod
     def load(
@@ -200,6 +212,8 @@ class FrozenBaseModel:
             raise BaseModelError(
                 "The base model's tokenizer has no end-of-sequence token, so no answer would end."
             )
+        if not is_small(model):
+            keep_freed_memory()
         if precision == "auto":
             precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
         return cls(model.to(where), tokenizer, template, precision, packs=packs)
@@ -209,17 +223,22 @@ class FrozenBaseModel:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def _lay_out_products(self, *, packs: bool) -> None:
-        """Pack or round the weights of all linear layers except the output head.
+        """Pack or round the weights of all linear layers.
 
-        The head stays as it is, because bf16 would round its logits.
+        The output head stays fp32, because bf16 would round its logits.
+
+        Args:
+            packs: whether weights are packed where that is possible.
         """
-        if not packs and self.precision == "fp32":
-            return
-        head = self.model.get_output_embeddings()
+        head, dtype = self.model.get_output_embeddings(), self._product_dtype
+        packs_all = packs and can_pack(self.device, dtype)
         for path, module in self.model.named_modules():
-            if isinstance(module, nn.Linear | Conv1D) and module is not head:
-                lay_out = pack_linear if packs and not path.endswith(READ_AS_WEIGHTS) else round_linear
-                lay_out(module, self._product_dtype)
+            if module is head:
+                if packs and can_pack(self.device, torch.float32):
+                    pack_linear(head, torch.float32)
+            elif isinstance(module, nn.Linear | Conv1D):
+                lay_out = pack_linear if packs_all and not path.endswith(READ_AS_WEIGHTS) else round_linear
+                lay_out(module, dtype)
 
     @contextmanager
     def single_thread_if_small(self) -> Iterator[None]:
@@ -288,11 +307,10 @@ class FrozenBaseModel:
 
     def _delta(self, low_rank: LowRank, x: Tensor) -> Tensor:
         """Return (P, rows, d_out) for x (…, d_in), whose rows are P equal blocks."""
-        rows = x.reshape(self._n_candidates, -1, x.shape[-1])
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            return low_rank(rows)
+        return low_rank(x.reshape(self._n_candidates, -1, x.shape[-1]).to(self._product_dtype))
 
-    # T5Rows calls no module, so no hook runs there: it asks for the deltas by the next three methods.
+    # T5Rows and Decoder call no linear layer, so no hook runs there: they ask for the deltas by the next
+    # three methods.
 
     def adapts(self, module: nn.Module) -> bool:
         """Return whether the candidates have a delta in this layer."""
@@ -421,6 +439,18 @@ class FrozenBaseModel:
             ExampleTooLongError: an example has more tokens than the context; names the example.
             BaseModelError: as `prompt`.
         """
+        prompts, answered, end = self.prompts_and_answers(examples, template)
+        return replace(self.encode_prompts(prompts, answered, end), examples=tuple(examples))
+
+    def prompts_and_answers(
+        self, examples: Sequence[Example], template: str | None = None
+    ) -> tuple[list[str], list[Example], str | None]:
+        """Return n prompts, n examples whose outputs are as they follow them, and what ends an output.
+
+        Args:
+            examples: n examples.
+            template: of the prompts; the model's own if None.
+        """
         template = template or self.template
         prompts, answered = [], []
         for example in examples:
@@ -428,8 +458,7 @@ class FrozenBaseModel:
             prompts.append(prompt)
             output = example.output if self.is_encoder_decoder else space + example.output.strip()
             answered.append(replace(example, output=output))
-        end = self.turn_end if template == CHAT else None
-        return replace(self.encode_prompts(prompts, answered, end), examples=tuple(examples))
+        return prompts, answered, self.turn_end if template == CHAT else None
 
     def encode_prompts(
         self, prompts: Sequence[str], examples: Sequence[Example], end: str | None = None, after: str = ""
@@ -567,6 +596,18 @@ class FrozenBaseModel:
 
     # --- scores ---------------------------------------------------------------
 
+    def candidates_at_once(self, batch: TokenBatch) -> int:
+        """Return how many candidates one forward pass shall score, at least one.
+
+        Args:
+            batch: n examples.
+        """
+        labels = int(batch.label_tokens.sum())
+        fit = LOGITS_BYTES // (4 * labels * int(self.model.config.vocab_size))
+        if self._decoder is not None:
+            return max(1, min(fit, TOKENS_AT_ONCE // len(batch.decoder_rows.ids)))
+        return max(1, min(fit, ROWS_AT_ONCE // len(batch)))
+
     def token_nats(self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1) -> Tensor:
         """Return the cross entropy of every example under every candidate, summed over its label tokens.
 
@@ -581,6 +622,9 @@ class FrozenBaseModel:
         if self._t5 is not None:
             with self.with_adapters(adapters, n_candidates):
                 return self._t5.nats(batch.rows, n_candidates).cpu()
+        if self._decoder is not None:
+            with self.with_adapters(adapters, n_candidates):
+                return self._decoder.nats(batch.decoder_rows, n_candidates).cpu()
         labels, positions = batch.labels, None
         if not self.is_encoder_decoder:  # position t predicts token t + 1
             positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
@@ -600,6 +644,7 @@ class FrozenBaseModel:
         adapters: Adapters,
         n_candidates: int = 1,
         positions: Tensor | None = None,
+        wrapped: Any = None,
     ) -> Tensor:
         """Return logits (P * n, length, vocabulary), candidate by candidate.
 
@@ -610,16 +655,17 @@ class FrozenBaseModel:
             positions: (K,) indices into the length; then the result is (P * n, K, vocabulary). For a small
                 decoder, an output head of 100 000 tokens costs more than all layers, so only the positions of
                 the labels are computed.
+            wrapped: this model as peft wrapped it; if given, its logits are returned.
         """
         inputs = {name: tensor.repeat(n_candidates, 1) for name, tensor in batch.inputs.items()}
         if positions is not None and self._keeps_positions:
             inputs["logits_to_keep"] = positions
         with self.with_adapters(adapters, n_candidates):
-            logits: Tensor = self.model(**inputs, use_cache=False).logits
+            logits: Tensor = (wrapped or self.model)(**inputs, use_cache=False).logits
         return logits if positions is None or self._keeps_positions else logits[:, positions]
 
     def label_logits(
-        self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1
+        self, batch: TokenBatch, adapters: Adapters, n_candidates: int = 1, wrapped: Any = None
     ) -> tuple[Tensor, Tensor]:
         """Return the logits (P, T, vocabulary), fp32, that predict the T label tokens of all examples.
 
@@ -627,21 +673,26 @@ class FrozenBaseModel:
             batch: n examples.
             adapters: P candidates; {} for the base model alone.
             n_candidates: P.
+            wrapped: this model as peft wrapped it; if given, its logits are returned.
 
         Returns:
             The logits and (T,) the index in the batch of each label token's example, on the CPU.
         """
-        if self._t5 is not None:
+        if self._t5 is not None and wrapped is None:
             rows = batch.rows
             with self.with_adapters(adapters, n_candidates):
                 logits = self._t5.logits(rows, self._t5.encoder_output(rows, n_candidates))
             return logits.float(), rows.order[rows.example].cpu()
+        if self._decoder is not None and wrapped is None:
+            with self.with_adapters(adapters, n_candidates):
+                logits = self._decoder.logits(batch.decoder_rows, n_candidates)
+            return logits.float(), batch.decoder_rows.example.cpu()
         labels, positions = batch.labels, None
         if not self.is_encoder_decoder:  # position t predicts token t + 1
             positions = (labels[:, 1:] != IGNORED).any(0).nonzero().flatten()
             labels = labels[:, positions + 1]
         scored = labels != IGNORED
-        logits = self.logits(batch, adapters, n_candidates, positions)
+        logits = self.logits(batch, adapters, n_candidates, positions, wrapped)
         by_candidate = logits.view(n_candidates, len(batch), *logits.shape[1:])
         return by_candidate[:, scored].float(), scored.nonzero()[:, 0].cpu()
 
@@ -699,30 +750,28 @@ class FrozenBaseModel:
             num_beams=1,
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
-            **self._ends(end),
+            eos_token_id=sorted(self.stop_ids(end)) or None,
         )
         if left:
             tokens = tokens[:, max(map(len, ids)) :]
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [self._cut(answer, end).strip() for answer in decoded]
+        return [self.cut(answer, end).strip() for answer in decoded]
 
-    def _cut(self, answer: str, end: str | None) -> str:
+    def cut(self, answer: str, end: str | None) -> str:
+        """Return the answer up to this text that ends it, or up to the end of an assistant's turn."""
         for text in (end, self.turn_end):
             if text:
                 answer = answer.partition(text)[0]
         return answer
 
-    def _ends(self, end: str | None) -> dict[str, list[int]]:
-        """Return the option of `generate` with the tokens that end an answer; none if EOS alone ends it."""
+    def stop_ids(self, end: str | None) -> set[int]:
+        """Return the tokens that end an answer: EOS, the end of a turn, and `end` if it is one token."""
         texts = [text for text in (end, self.turn_end) if text]
         ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-        more = [own[0] for own in ids if len(own) == 1]  # an end of several tokens is only cut off
-        if not more:
-            return {}
+        more = {own[0] for own in ids if len(own) == 1}  # an end of several tokens is only cut off
         usual = self.model.generation_config.eos_token_id
-        eos = usual if isinstance(usual, list) else [usual]
-        known = {*eos, self.tokenizer.eos_token_id} - {None}
-        return {"eos_token_id": sorted({*known, *more})}
+        eos = set(usual if isinstance(usual, list) else [usual])
+        return (eos | more | ({self.tokenizer.eos_token_id} if more else set())) - {None}
 
 
 def is_small(model: nn.Module) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Method
-from composer.core.model.base_model import ROWS_AT_ONCE, TokenBatch
+from composer.core.model.base_model import TokenBatch
 from composer.core.model.scorer import FewShotScorer
 from composer.core.model.t5 import IGNORED
 
@@ -17,7 +17,6 @@ LARGEST = 30  # columns of each row, besides those of label tokens
 MOST_LABELS = 100  # label tokens that are columns of every row, the most frequent ones
 # The rest's logit is at most so far below the row's log-sum: a probability of 4e-18, whatever the vocabulary.
 REST_BELOW = 40.0
-LOGITS_BYTES = 500_000_000  # of the whole vocabulary's logits that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,7 @@ class LabelLogits:
         whole = logits.cpu()
         self.columns = LabelColumns.largest_of(whole[0], label_tokens(scorer.batch, examples), examples)
         self.at_base = self.columns.narrow(whole)[0]
-        candidate_bytes = whole.element_size() * whole[0].numel()
-        self._block = max(1, min(ROWS_AT_ONCE // len(scorer.batch), LOGITS_BYTES // candidate_bytes))
+        self._block = scorer.base.candidates_at_once(scorer.batch)
 
     @torch.no_grad()
     def of(self, method: Method, weights: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import Adapters, Method, single_modules
-from composer.core.model.base_model import ROWS_AT_ONCE, FrozenBaseModel, TokenBatch
+from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.gradient import nats_and_gradient
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.spec.choices import LORAHUB_PENALTY
@@ -113,7 +113,7 @@ class FewShotScorer:
     ) -> Tensor:
         self.candidates_scored += n_candidates
         batch = self.batch if batch is None else batch
-        size = max(1, ROWS_AT_ONCE // len(batch))
+        size = self.base.candidates_at_once(batch)
         starts = range(0, n_candidates, size)
         blocks = [slice(start, min(start + size, n_candidates)) for start in starts]
         rows = []

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,27 @@ class Layer:
     d_in: int
 
 
+@dataclass(frozen=True, eq=False)
+class FactorPair:
+    """The factors of one layer in fp32; in bf16 they are made once, for all candidates of a search.
+
+    Attributes:
+        A: (R, d_in).
+        B: (d_out, R).
+    """
+
+    A: Tensor
+    B: Tensor
+
+    def in_type(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return A and B in fp32 or bf16."""
+        return (self.A, self.B) if dtype == self.A.dtype else self._in_bf16
+
+    @cached_property
+    def _in_bf16(self) -> tuple[Tensor, Tensor]:
+        return self.A.bfloat16(), self.B.bfloat16()
+
+
 @dataclass(frozen=True)
 class ModuleStack:
     """N modules in one pair of tensors per layer, so that composing is one product per layer.
@@ -144,10 +166,10 @@ class ModuleStack:
         for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
             yield layer.path, A, B_T.mT
 
-    def concatenated_factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield (path, A (N * rank, d_in), B (d_out, N * rank)) of each layer, concatenated, as views."""
-        for layer, (A, B_T) in zip(self.layers, self.blocks, strict=True):
-            yield layer.path, A.flatten(0, 1), B_T.flatten(0, 1).T
+    @cached_property
+    def concatenated(self) -> tuple[FactorPair, ...]:
+        """Return A (N * rank, d_in) and B (d_out, N * rank) of each layer, concatenated, as views."""
+        return tuple(FactorPair(A.flatten(0, 1), B_T.flatten(0, 1).T) for A, B_T in self.blocks)
 
     def weighted_factors(self, weights: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield (path, Σ wᵢAᵢ (P, rank, d_in), Σ wᵢBᵢ (P, d_out, rank)) of each layer.

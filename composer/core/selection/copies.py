@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from composer.core.methods.base import single_modules
-from composer.core.model.base_model import ROWS_AT_ONCE
 from composer.core.model.scorer import FewShotScorer
 from composer.core.modules.module_stack import ModuleStack
 from composer.core.selection.similarity import delta_similarity
@@ -297,7 +296,7 @@ class Responses:
         if self._base is None:
             logits, self._example = base.label_logits(batch, {})
             self._base, self._projection = logits[0], projection(logits.shape[-1], logits.shape[1])
-        size = max(1, ROWS_AT_ONCE // len(batch))
+        size = base.candidates_at_once(batch)
         for start in range(0, len(indices), size):
             block = list(indices[start : start + size])
             logits, _ = base.label_logits(batch, single_modules(self._stack, block), len(block))

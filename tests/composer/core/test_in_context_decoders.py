@@ -1,6 +1,5 @@
 """Examples in the prompt of decoder-only bases: the forms, what is scored, where an answer ends."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from composer.core.evaluation import baselines
 from composer.core.evaluation.baselines import (
     HeldOutQuestions,
     in_context,
@@ -16,13 +16,14 @@ from composer.core.evaluation.baselines import (
 from composer.core.evaluation.in_context_prompts import prompt_forms
 from composer.core.methods.base import OwnFactors
 from composer.core.model.base_model import FrozenBaseModel
+from composer.core.model.known_answers import answer_known
 from composer.core.model.scorer import FewShotScorer
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import LETTERS, TARGETS, make_base
 
 DECODERS = ["llama", "qwen2", "gpt2", "gpt-neox"]
 SHOTS = [Example("cat", "chat"), Example("dog", "chien"), Example("fig", "figue")]
-QUESTIONS = HeldOutQuestions(("saw", "bay"), ("saw", "bay"), 16)
+ASKED = (Example("saw", "scie"), Example("bay", "baie"))
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -71,7 +72,7 @@ def answering(base, monkeypatch, text):
 
 
 def measured(base):
-    return in_context(FewShotScorer(base, base.encode(SHOTS)), SHOTS, QUESTIONS)
+    return in_context(FewShotScorer(base, base.encode(SHOTS)), SHOTS, HeldOutQuestions(base, ASKED, 16))
 
 
 @torch.no_grad()
@@ -86,7 +87,9 @@ def nats_by_hand(base, prompt, answer):
 def test_without_a_chat_template_an_answer_is_cut_where_a_shown_one_ends(tmp_path, monkeypatch, kind):
     base = base_with_breaks(tmp_path, kind)
     called = answering(base, monkeypatch, "scie\n\ndog\nchien\n\n")
-    assert measured(base).answers == ["scie", "scie"]
+    (form,) = prompt_forms(base, SHOTS)
+    prompts = [form.prompt(SHOTS, text) for text in ("saw", "bay")]
+    assert base.answers(prompts, 16, {}, end=form.end) == [["scie", "scie"]]
     assert base.tokenizer.convert_tokens_to_ids("Ċ") in called[0]["eos_token_id"]  # it need not write on
 
 
@@ -118,7 +121,6 @@ def test_with_a_chat_template_examples_are_earlier_turns(tmp_path, kind):
 @pytest.mark.parametrize("better", [0, 1])
 def test_the_form_under_which_left_out_examples_are_likelier_is_taken(tmp_path, monkeypatch, kind, better):
     base = base_with_breaks(tmp_path, kind, CHAT)
-    answering(base, monkeypatch, "scie<end>\n\n")
     true_nats = base.token_nats
     in_turns = base.tokenizer.convert_tokens_to_ids("<assistant>")
 
@@ -131,10 +133,10 @@ def test_the_form_under_which_left_out_examples_are_likelier_is_taken(tmp_path, 
     row = measured(base)
     assert form.about in row.detail
     assert row.left_out == show_others(base, SHOTS, form, {}).left_out
-    lengths = [base.prompt_length(form.prompt(SHOTS, text)) for text in QUESTIONS.inputs]
+    lengths = [base.prompt_length(form.prompt(SHOTS, text)) for text in ("saw", "bay")]
     assert row.prompt_tokens == sum(lengths) / 2
     assert f"{row.prompt_tokens:.0f} tokens a question instead of 3" in row.detail
-    assert row.answers == ["scie", "scie"]
+    assert len(row.answers) == 2
     assert row.cost.candidates == 4
 
 
@@ -220,14 +222,13 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
         one.path: OwnFactors(torch.randn(1, 2, one.d_in), 2 * torch.randn(1, one.d_out, 2)) for one in layers
     }
     asked = []
-    answers = base.answers
 
-    def noted(prompts, max_new_tokens, own, **more):
-        asked.append((prompts, own))
-        return answers(prompts, max_new_tokens, own, **more)
+    def noted(questions, max_new_tokens, own):
+        asked.append((questions.prompts, own))
+        return answer_known(questions, max_new_tokens, own)
 
-    monkeypatch.setattr(base, "answers", noted)
-    questions = replace(QUESTIONS, max_new_tokens=4)
+    monkeypatch.setattr(baselines, "answer_known", noted)
+    questions = HeldOutQuestions(base, ASKED, 4)
     scorer = FewShotScorer(base, base.encode(SHOTS))
     alone, composed = (in_context(scorer, SHOTS, questions, own) for own in (None, adapters))
     assert (alone.key, composed.key) == ("in_context", "composed_in_context")
@@ -240,7 +241,7 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
               for own in ({}, adapters)]  # fmt: skip
     assert losses[0] != losses[1]
     best = prompt_forms(base, SHOTS)[losses[1].index(min(losses[1]))]
-    prompts = [best.prompt(SHOTS, text) for text in QUESTIONS.inputs]
+    prompts = [best.prompt(SHOTS, text) for text in ("saw", "bay")]
     assert asked[1][0] == prompts
     assert composed.prompt_tokens == sum(map(base.prompt_length, prompts)) / 2
     recipe = composed.recipe
@@ -251,12 +252,11 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
         assert "left-out nats per token: as" in composed.detail
 
 
-def test_nothing_is_said_of_a_base_that_one_example_cannot_measure(tmp_path, monkeypatch):
+def test_nothing_is_said_of_a_base_that_one_example_cannot_measure(tmp_path):
     base = base_with_breaks(tmp_path, "llama", CHAT)
-    answering(base, monkeypatch, "scie<end>")
     scorer = SimpleNamespace(base=base)
-    row = in_context(scorer, SHOTS[:1], QUESTIONS)
+    row = in_context(scorer, SHOTS[:1], HeldOutQuestions(base, ASKED, 16))
     assert "never learnt" not in row.detail
     assert row.left_out is None
     assert row.cost.candidates == 0
-    assert row.answers == ["scie", "scie"]
+    assert len(row.answers) == 2

@@ -87,5 +87,5 @@ def test_a_few_candidates_at_a_time_give_the_same(tmp_path, monkeypatch):
     scorer, method = scorer_and_method(tmp_path, "t5")
     weights = torch.rand(5, 3)
     at_once = LabelLogits(scorer).of(method, weights)
-    monkeypatch.setattr("composer.core.model.label_logits.LOGITS_BYTES", 1)
+    monkeypatch.setattr("composer.core.model.base_model.LOGITS_BYTES", 1)
     torch.testing.assert_close(LabelLogits(scorer).of(method, weights), at_once, rtol=1e-4, atol=1e-5)

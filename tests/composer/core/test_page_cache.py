@@ -1,6 +1,8 @@
 """A file's pages, given back."""
 
 import mmap
+import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from composer.core.model.page_cache import MAPPINGS, lies_in_file, release_pages
+from composer.core.model.page_cache import MAPPINGS, keep_freed_memory, lies_in_file, release_pages
 
 N = 16 * mmap.PAGESIZE  # numbers, four bytes each
 
@@ -75,3 +77,23 @@ def test_where_nothing_tells_what_lies_where_nothing_is_given_back(
     release_pages(view)
 
     assert float(view.sum()) == 3.0 * N
+
+
+def faults() -> int:
+    """How many new pages this process has asked for so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told so")
+def test_the_memory_of_tensors_that_are_gone_serves_the_next_ones() -> None:
+    keep_freed_memory()
+    size = 2**21  # numbers, 8 MB
+
+    def use() -> None:
+        [torch.ones(size) for _ in range(6)]
+
+    use()
+    before = faults()
+    for _ in range(5):
+        use()
+    assert faults() - before < 6 * 4 * size / mmap.PAGESIZE  # a fifth of what new pages would be

@@ -69,7 +69,7 @@ def test_what_was_told_once_is_not_scored_again(scene):
 def test_a_reader_is_told_block_by_block_how_well_each_does_and_again_once_it_is_known_better(
     scene, monkeypatch
 ):
-    monkeypatch.setattr("composer.core.model.scorer.ROWS_AT_ONCE", 20)
+    monkeypatch.setattr("composer.core.model.base_model.ROWS_AT_ONCE", 20)
     told = []
     losses = screening(scene, told=told).losses(range(N), 8)
     alone = [event for event in told if event["event"] == "alone"]
