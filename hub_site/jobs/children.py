@@ -161,6 +161,7 @@ class Child:
         self.pid: int | None = None
         self.exit_code: int | None = None
         self.inherited_bytes = 0  # the launcher's imports, shared with every child
+        self.cpu_s = 0.0  # processor time of all its threads, as far as it was looked at
         os.set_blocking(events, False)
         line.setblocking(False)
 
@@ -194,6 +195,7 @@ class Child:
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + tick_s
                     self._watch_memory()
+                    self._read_cpu()
                     yield None
                 if not selector.select(max(0.0, next_tick - time.monotonic())):
                     continue
@@ -212,6 +214,11 @@ class Child:
             raise ChildRefused(
                 "out_of_memory", f"The work needed more than {self._limits.memory_mb} MB of memory."
             )
+
+    def _read_cpu(self) -> None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if self.pid is not None:
+                self.cpu_s = max(self.cpu_s, cpu_seconds(self.pid))
 
     def is_gone(self) -> bool:
         """Whether it ended while nobody listened: the other end of its pipe is closed."""
@@ -245,8 +252,15 @@ class Child:
         if message:
             status = json.loads(message)
             self.pid, self.exit_code = status.get("pid", self.pid), status.get("exit", self.exit_code)
+            self.cpu_s = max(self.cpu_s, status.get("cpu_s", 0.0))
             self.inherited_bytes = status.get("inherited_bytes", self.inherited_bytes)
         return bool(message)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, its threads together (proc(5): utime and stime of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def understand(line: bytes) -> dict[str, Any]:

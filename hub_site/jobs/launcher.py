@@ -148,10 +148,11 @@ class ForkServer:
         # The zombie still holds its number, so this reaches what the child itself forked and nothing else.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        _, status, _ = os.wait4(pid, 0)
+        _, status, used = os.wait4(pid, 0)
         line = self.lines.pop(pid)
         self.ignore(line)
-        tell(line, {"exit": os.waitstatus_to_exitcode(status)})
+        cpu_s = used.ru_utime + used.ru_stime
+        tell(line, {"exit": os.waitstatus_to_exitcode(status), "cpu_s": cpu_s})
         line.close()
 
 

@@ -98,8 +98,13 @@ def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None
     """Do a job, or go on where another worker left it. Harmless when it is taken, finished or gone."""
     job = leases.claim(kind.model, job_id, worker=WORKER)
     if job is None:
-        logger.info("%s %s is taken, finished or gone", kind.model.__name__, job_id)
+        logger.info("%s %s is taken, finished, gone or not due", kind.model.__name__, job_id)
         return
+    run_claimed(kind, job, work)
+
+
+def run_claimed(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
+    """Do a job that this worker has claimed."""
     try:
         attempt(kind, job, work)
     except leases.LeaseLost:
@@ -163,7 +168,8 @@ def put_off(job: Job, code: str, sentence: str, error: Exception) -> None:
 def refuse(kind: JobKind[JobType], job: JobType, refusal: Any) -> None:
     """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
     message = kind.sentences.get(refusal.code, str(refusal))
-    logger.warning("%s refused: %s: %s", name_of(job), refusal.code, refusal)
+    if message != str(refusal):  # the row's sentence is logged by leases.finish
+        logger.warning("%s refused: %s: %s", name_of(job), refusal.code, refusal)
     leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)
 
 

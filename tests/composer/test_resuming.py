@@ -24,7 +24,7 @@ from tests.composer.core import tiny
 from tests.factories import named
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("queued_ids")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("wakes")]
 
 BASE = "tiny/t5"
 MODULES = 3
