@@ -53,6 +53,13 @@ class ChildDied(ChildError):
         self.exit_code = exit_code
 
 
+class ChildNeverBegan(ChildDied):
+    """The launcher went away before it had forked: nothing of the job has run, so the job did not do it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
 @dataclass
 class Launcher:
     """One launcher process, started on demand and again when it dies."""
@@ -240,6 +247,8 @@ class Child:
         self._line.setblocking(True)
         while self._receive_status():
             pass
+        if self.pid is None:
+            raise ChildNeverBegan
         if self.exit_code != 0:
             raise ChildDied(self.exit_code)
 

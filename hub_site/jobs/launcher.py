@@ -64,11 +64,17 @@ def preload(modules: list[str], call: str) -> JobFunction:
 
 @contextlib.contextmanager
 def ready_file(ready: Path | None) -> Iterator[None]:
-    """Keep a file with our process id at `ready` inside the context: we answer requests."""
+    """Keep a file with our process id at `ready` inside the context: we answer requests.
+
+    Where it cannot be written, as on a full disk, the jobs run all the same.
+    """
     if ready is None:
         yield
         return
-    ready.write_text(f"{os.getpid()}\n")
+    try:
+        ready.write_text(f"{os.getpid()}\n")
+    except OSError:
+        traceback.print_exc()
     try:
         yield
     finally:

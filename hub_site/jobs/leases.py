@@ -169,19 +169,23 @@ def cancel(model: type[JobType], job_id: UUID) -> None:
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
 
 
+@transaction.atomic
 def sweep(model: type[JobType]) -> list[UUID]:
     """Put jobs whose worker vanished back in the queue; return every job to queue again.
 
-    A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
+    A vanished worker counts as a crash, so that a job which kills its worker ends as poison too. A row that
+    somebody else is writing to is left to the next round.
     """
     now = Now()
-    lost = model.objects.lost()
+    free = model.objects.lost().select_for_update(skip_locked=True, of=("self",))
+    lost = model.objects.lost().filter(pk__in=list(free.values_list("pk", flat=True)))
     closed: dict[str, Any] = {"lease_until": None, "finished_at": now, "updated_at": now}
     lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)
     poison = {"error_code": "poison", "error_message": POISON_MESSAGE}
-    for job_id in list(lost.filter(crashes__gte=CRASHES_MAX - 1).values_list("pk", flat=True)):
-        if lost.filter(pk=job_id).update(status=Status.FAILED, crashes=CRASHES_MAX, **poison, **closed):
-            log_failure(model, job_id, **poison)
+    poisoned = lost.filter(crashes__gte=CRASHES_MAX - 1)
+    for job_id in list(poisoned.values_list("pk", flat=True)):
+        log_failure(model, job_id, **poison)
+    poisoned.update(status=Status.FAILED, crashes=CRASHES_MAX, **poison, **closed)
     lost.update(
         status=Status.QUEUED,
         generation=F("generation") + 1,
@@ -191,6 +195,7 @@ def sweep(model: type[JobType]) -> list[UUID]:
         updated_at=now - REQUEUE_AFTER,  # queue at once
     )
     waiting = model.objects.due().filter(updated_at__lte=now - REQUEUE_AFTER)
+    waiting = waiting.select_for_update(skip_locked=True, of=("self",))
     ids = list(waiting.values_list("pk", flat=True))
-    waiting.filter(pk__in=ids).update(updated_at=now)
+    model.objects.filter(pk__in=ids).update(updated_at=now)
     return ids

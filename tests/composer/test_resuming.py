@@ -1,13 +1,11 @@
-"""The real core in real children: killed and gone on with, stopped, and spared what is known already."""
+"""The real core in real children: stopped, and spared what is known already (killed: tests/chaos)."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from composer.core.spec.examples import Example
-from composer.models import Composition, ScreenedLoss, SearchState
+from composer.models import Composition, ScreenedLoss
 from composer.request.services import composition_request
 from composer.run import events as run_events
 from composer.run import runner
@@ -88,55 +86,6 @@ def run(composition: Composition) -> Composition:
 def adapter_of(composition: Composition) -> bytes:
     with store().open(composition.files.get(path="adapter_model.safetensors").sha256) as file:
         return file.read()
-
-
-@pytest.fixture
-def kill_at_step(core, monkeypatch):
-    """Kill the first child, as the system would, once that many steps are rows."""
-
-    def arm(number):
-        children, killed = [], []
-        start_child, store_events = core.start_child, run_events.store_events
-
-        def start(folder, limits):
-            children.append(start_child(folder, limits))
-            return children[-1]
-
-        def store_and_kill(composition, told):
-            store_events(composition, told)
-            if not killed and composition.events.filter(kind="step").count() >= number:
-                killed.append(children[0].pid)
-                os.kill(children[0].pid, signal.SIGKILL)
-
-        monkeypatch.setattr(core, "start_child", start)
-        monkeypatch.setattr(runner, "store_events", store_and_kill)
-        monkeypatch.setattr(runner, "TICK_S", 0.005)
-
-    return arm
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"search": "adam", "budget": 1500},
-        {"method": "lorahub", "search": "ngopt", "budget": 60},
-        {"method": "auto", "search": "auto", "budget": 400},
-    ],
-    ids=["by gradient", "without gradient", "by the default"],
-)
-def test_a_killed_child_s_work_is_gone_on_with_to_the_same_bytes(ask, kill_at_step, asked):
-    kill_at_step(12)
-    killed = run(ask(**asked))
-    assert (killed.status, killed.crashes) == (Status.QUEUED, 1)
-    known = killed.events.filter(kind="step").count()
-    gone_on = run(killed)
-    assert gone_on.status == Status.DONE
-    told = list(gone_on.events.filter(kind="step").values_list("generation", "detail__step"))
-    assert [step for _, step in told] == list(range(1, len(told) + 1))
-    assert sum(generation == 1 for generation, _ in told) == known < len(told)
-    assert not SearchState.objects.exists()
-    ScreenedLoss.objects.all().delete()
-    assert adapter_of(gone_on) == adapter_of(run(ask(**asked)))
 
 
 def test_what_one_composition_screened_no_other_scores_again(ask):

@@ -16,7 +16,7 @@ from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
-from hub_site.jobs.children import ChildDied, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildNeverBegan, ChildRefused
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
@@ -105,6 +105,14 @@ def test_a_child_that_dies_is_counted_and_the_last_death_is_poison(job, caplog):
     run(job, raising(ChildDied(-9)))
     assert (job.status, job.error_code) == (Status.FAILED, "poison")
     assert f"ModuleImport {job.pk} failed: poison" in caplog.text
+
+
+def test_a_launcher_that_cannot_even_fork_is_a_fault_of_the_machine_and_no_crash_of_the_job(job):
+    for _ in range(CRASHES_MAX + 1):
+        run(job, raising(ChildNeverBegan()))
+        assert (job.status, job.crashes) == (Status.QUEUED, 0)
+        assert job.put_off_reason == SENTENCES["machine_fault"]
+        ModuleImport.objects.update(due_at=timezone.now())
 
 
 @pytest.mark.parametrize(
