@@ -161,7 +161,7 @@ def put_off(job: Job, code: str, sentence: str, error: Exception) -> None:
 
     If the database does not come back within a lease, the sweeper hands the job back instead.
     """
-    logger.warning("%s waits: %s: %s", name_of(job), code, error)
+    logger.warning("%s waits: %s: %s", name_of(job), code, describe(error))
     until = time.monotonic() + LEASE.total_seconds()
     while True:
         try:
@@ -176,9 +176,14 @@ def put_off(job: Job, code: str, sentence: str, error: Exception) -> None:
 def refuse(kind: JobKind[JobType], job: JobType, refusal: Any) -> None:
     """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
     message = kind.sentences.get(refusal.code, str(refusal))
-    if message != str(refusal):  # the row's sentence is logged by leases.finish
-        logger.warning("%s refused: %s: %s", name_of(job), refusal.code, refusal)
+    logger.warning("%s refused: %s: %s", name_of(job), refusal.code, describe(refusal))
     leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)
+
+
+def describe(error: BaseException) -> str:
+    """The error for the log, with the sha256 of the stored file that it is about."""
+    sha256 = getattr(error, "sha256", "") or getattr(error.__cause__, "sha256", "")
+    return f"{error} (sha256 {sha256})" if sha256 else str(error)
 
 
 def name_of(job: Job) -> str:

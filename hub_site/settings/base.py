@@ -82,6 +82,10 @@ HUB_TRY_VISITORS_PER_MINUTE = env_int("HUB_TRY_VISITORS_PER_MINUTE", 6)  # 0: on
 
 # Beside the store: the system's own folder may be small, or memory. Django does not start without it.
 FILE_UPLOAD_TEMP_DIR = HUB_DATA / "uploads"
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "hub_site.common.upload_handler.CleanUploadHandler",
+]
 HUB_DATA.mkdir(mode=0o711, parents=True, exist_ok=True)
 FILE_UPLOAD_TEMP_DIR.mkdir(mode=0o700, exist_ok=True)
 

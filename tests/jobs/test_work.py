@@ -21,6 +21,7 @@ from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
 from modules_registry.importing.models import ModuleImport
+from modules_registry.storage import MissingBlobError
 
 IMPORTS = JobKind(ModuleImport)
 
@@ -105,6 +106,13 @@ def test_a_child_that_dies_is_counted_and_the_last_death_is_poison(job, caplog):
     run(job, raising(ChildDied(-9)))
     assert (job.status, job.error_code) == (Status.FAILED, "poison")
     assert f"ModuleImport {job.pk} failed: poison" in caplog.text
+
+
+def test_the_log_names_the_stored_file_that_is_missing_though_the_page_does_not(job, caplog):
+    kind = JobKind(ModuleImport, passing=(MissingBlobError,))
+    assert "ab12" not in run(job, raising(MissingBlobError("ab12")), kind).put_off_reason
+    assert f"{job.pk} waits: file_missing: A stored file is missing" in caplog.text
+    assert "(sha256 ab12)" in caplog.text
 
 
 def test_a_launcher_that_cannot_even_fork_is_a_fault_of_the_machine_and_no_crash_of_the_job(job):
