@@ -28,7 +28,8 @@ def drop_own_connection() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         pid = cursor.fetchone()[0]
-    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+    parameters = connection.get_connection_params() | {"cursor_factory": None}
+    with psycopg.connect(**parameters, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [pid])
         alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
         assert wait_for(lambda: other.execute(alive, [pid]).fetchone() == (0,), timeout_s=10)
