@@ -4,6 +4,7 @@ The numbers are made by composer.core.job.run in a child of the launcher, which 
 nothing else, and gives back events and a folder.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -17,11 +18,12 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from composer.core.spec.job_spec import STOP_FILE
+from composer.core.spec.errors import STOPPED_BY_WISH, STOPPED_FOR_TIME
+from composer.core.spec.job_spec import STOP_FILE, UNFINISHED_FOLDER
 from composer.models import Attempt, Composition, ScreenedLoss
 from composer.run.events import store_events
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
-from composer.run.results import RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
+from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
@@ -40,8 +42,11 @@ from hub_site.jobs.work import (
 )
 from modules_registry.storage import PASSING_ERRORS, StorageError
 
+log = logging.getLogger(__name__)
+
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
+SEARCH_SHARE = 0.6  # of the deadline; a search that runs then ends with its best weights so far
 SCREENED_KEPT = timedelta(days=30)
 ATTEMPTS_KEPT = timedelta(days=1)
 QUICK_OVERRUN = 2  # times HUB_COMPOSE_QUICK_S: a job that takes longer was no quick one
@@ -135,20 +140,24 @@ def compose(composition: Composition) -> None:
             cpu_s=(settings.HUB_COMPOSE_DEADLINE_S + CPU_SPARE_S) * settings.HUB_THREADS,
         )
         with launcher().start_child(folder, limits) as child:
-            follow(composition, child, folder, attempt)
-        keep_result(composition, folder / RESULT_FOLDER)
+            result = follow(composition, child, folder, attempt)
+        keep_result(composition, result)
 
 
-def follow(composition: Composition, child: Child, folder: Path, attempt: Attempt) -> None:
-    """Store the child's events as they come; leave it when the row, the clock or a shutdown says so."""
+def follow(composition: Composition, child: Child, folder: Path, attempt: Attempt) -> Path:
+    """Store the child's events as they come; return the folder of the result.
+
+    Leave the child when the row, the clock or a shutdown says so. When the time is up, a result whose
+    comparison is not whole yet is a result: its report says what was not measured.
+    """
     began = time.monotonic()
-    deadline = began + settings.HUB_COMPOSE_DEADLINE_S
+    unfinished = folder / UNFINISHED_FOLDER
 
     def on_beat() -> None:
         count_cpu(attempt, child)
-        require_time_left(deadline)
+        require_time_left(began)
         require_lane(composition, began)
-        pass_on_stop(composition, folder)
+        pass_on_stop(composition, folder, began)
 
     held = HeldJob(composition, on_beat)
     pending: list[Mapping[str, Any]] = []
@@ -163,8 +172,14 @@ def follow(composition: Composition, child: Child, folder: Path, attempt: Attemp
     except ChildDied:
         take_in(composition, pending, folder)  # what it told before it died
         raise
+    except OutOfTime:
+        if not (unfinished / REPORT_FILE).is_file():
+            raise
+        log.info("Composition %s: the comparison was cut short by the deadline", composition.pk)
+        return unfinished
     take_in(composition, pending, folder)
     count_cpu(attempt, child)
+    return folder / RESULT_FOLDER
 
 
 def count_cpu(attempt: Attempt, child: Child) -> None:
@@ -185,20 +200,30 @@ def require_lane(composition: Composition, began: float) -> None:
         raise HandBack
 
 
-def require_time_left(deadline: float) -> None:
-    if time.monotonic() > deadline:
+class OutOfTime(Refusal):
+    """The work took as long as one job may."""
+
+
+def require_time_left(began: float) -> None:
+    if time.monotonic() - began > settings.HUB_COMPOSE_DEADLINE_S:
         minutes = settings.HUB_COMPOSE_DEADLINE_S // 60
-        raise Refusal(
+        raise OutOfTime(
             "deadline",
             f"The work was stopped after {minutes} minutes, the longest it may take here. "
             "Try fewer modules, fewer examples or a smaller budget.",
         )
 
 
-def pass_on_stop(composition: Composition, folder: Path) -> None:
-    """Tell the child, by a file, that its owner wants the best found so far."""
+def pass_on_stop(composition: Composition, folder: Path, began: float) -> None:
+    """Tell the child, by a file, that it should end its search with the best so far, and why.
+
+    Its owner wants it, or the rest of the time is needed for the adapter and the comparison.
+    """
+    is_late = time.monotonic() - began > SEARCH_SHARE * settings.HUB_COMPOSE_DEADLINE_S
     if Composition.objects.filter(pk=composition.pk, stop_requested=True).exists():
-        (folder / STOP_FILE).touch()
+        (folder / STOP_FILE).write_text(STOPPED_BY_WISH, encoding="utf-8")
+    elif is_late:
+        (folder / STOP_FILE).write_text(STOPPED_FOR_TIME, encoding="utf-8")
 
 
 def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -124,6 +124,43 @@ def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice
     assert composition.files.count() == len(RESULT_FILES)
 
 
+def test_a_search_that_takes_too_long_ends_with_its_best_and_the_report_says_why(ask, monkeypatch):
+    monkeypatch.setattr(runner, "SEARCH_SHARE", 0.0)  # at the first look
+    monkeypatch.setattr(runner, "TICK_S", 0.005)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
+    composition = run(ask(budget=10_000))
+    assert composition.status == Status.DONE
+    assert (composition.report["stopped"], composition.report["stop_reason"]) == (True, "time")
+    assert len(composition.report["steps"]) < 10_000 // 3
+
+
+def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, settings, monkeypatch):
+    """The clock stops the job between two baselines; nothing that was found is lost."""
+    require_time_left = runner.require_time_left
+    seen = []
+    store_events = run_events.store_events
+
+    def store_and_note(composition, told):
+        store_events(composition, told)
+        seen.extend(event.get("key") for event in told if event["event"] == "baseline")
+
+    def until_the_base_alone_is_measured(began):
+        require_time_left(began - settings.HUB_COMPOSE_DEADLINE_S - 1 if "zero_shot" in seen else began)
+
+    monkeypatch.setattr(runner, "store_events", store_and_note)
+    monkeypatch.setattr(runner, "require_time_left", until_the_base_alone_is_measured)
+    monkeypatch.setattr(runner, "TICK_S", 0.001)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
+    composition = run(ask(baselines="thorough", max_new_tokens=200))
+    assert composition.status == Status.DONE, composition.error_message
+    rows = {row["key"]: row for row in composition.report["baselines"]}
+    assert rows["zero_shot"]["few_shot_loss_nats"] is not None
+    assert rows["lorahub"]["detail"] == "not measured: the time was up"
+    assert composition.report["verdict"]["decision"] == "unmeasured"
+    assert "The time was up before" in composition.report["verdict"]["text"]
+    assert {*RESULT_FILES} <= set(composition.files.values_list("path", flat=True))
+
+
 def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):
     seen = {}
     store_events = run_events.store_events
