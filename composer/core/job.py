@@ -335,7 +335,7 @@ class CompositionRun:
                 rank_max=self.lora.rank if self.lora.energy_kept < 1 else None,
                 composed_loss=self._token_mean(self.final_nats),
             )
-            self.baselines = []
+            self.baselines: list[BaselineResult] = []
             if self.job.baselines != "none":
                 self._compare(self._comparison(questions, single_left_out), out)
             self.verdict = self._verdict()
