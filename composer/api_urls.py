@@ -13,6 +13,7 @@ from composer.request.api import (
     EstimateApi,
     MethodsApi,
     RequestApi,
+    WorkerRequestsApi,
 )
 from composer.share.api import (
     ShareApi,
@@ -44,6 +45,7 @@ urlpatterns = [
         name="api-composition-publish",
     ),
     path("compositions/estimate", EstimateApi.as_view(), name="api-composition-estimate"),
+    path("worker-requests", WorkerRequestsApi.as_view(), name="api-worker-requests"),
     path("compositions/candidates", CandidatesApi.as_view(), name="api-composition-candidates"),
     path(
         "compositions/<uuid:composition_id>/request",

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
 from django.db import models
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.text import slugify
 
@@ -41,6 +42,11 @@ class Composition(Job):
     idempotency_key = models.CharField(max_length=80, null=True, blank=True)  # noqa: DJ001  null: not asked for
     request_digest = models.CharField(max_length=64)  # sha256 of what was asked
 
+    # Where it waits, and which worker can take it.
+    estimated_s = models.FloatField(default=0)  # as it was estimated when it was asked for
+    is_quick = models.BooleanField(default=True)  # its lane; a quick job that takes too long leaves it
+    memory_mb = models.PositiveIntegerField(default=0)  # it needs at least so much, going by the base's size
+
     stop_requested = models.BooleanField(default=False)  # the owner wants the best found so far
     mail_when_done = models.BooleanField(default=False)  # mail the owner when it is done or failed
     mailed_at = models.DateTimeField(null=True, blank=True)  # set before the mail is sent: never two
@@ -69,13 +75,22 @@ class Composition(Job):
             ),
             models.UniqueConstraint(fields=["owner", "idempotency_key"], name="composition_once_per_key"),
         ]
-        indexes = [models.Index(fields=["owner", "-created_at"], name="composition_of_owner")]
+        indexes = [
+            models.Index(fields=["owner", "-created_at"], name="composition_of_owner"),
+            models.Index(
+                fields=["is_quick", "due_at"], name="composition_waiting", condition=models.Q(status="queued")
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"composition {self.pk}"  # its name is its owner's, and this goes into logs
 
     def get_absolute_url(self) -> str:
         return reverse("composer:composition", args=[self.pk])
+
+    @property
+    def needs_cuda(self) -> bool:
+        return self.device == "cuda"
 
     @property
     def has_adapter(self) -> bool:
@@ -92,6 +107,27 @@ class Composition(Job):
     def slug(self) -> str:
         """What its adapter's folder is called."""
         return slugify(self.name)[:60] or "adapter"
+
+
+class Attempt(models.Model):
+    """One worker's attempt at a composition: whose turn is next, and how much an account has computed.
+
+    It is kept for a day, also when the composition is deleted.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="attempts")
+    composition_id = models.UUIDField()
+    is_quick = models.BooleanField()  # the lane that it was taken from
+    cpu_s = models.FloatField(default=0)  # processor time of all its threads together, so far
+    began_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())  # the last time that cpu_s was written
+
+    class Meta:
+        ordering = ["began_at"]
+        indexes = [models.Index(fields=["owner", "is_quick", "-began_at"], name="attempt_of_owner")]
+
+    def __str__(self) -> str:
+        return f"attempt at {self.composition_id}"
 
 
 class Example(models.Model):

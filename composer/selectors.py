@@ -1,5 +1,6 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
+from datetime import datetime
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -7,7 +8,7 @@ from django.db.models import Count, F, Q, QuerySet
 
 from composer.core.spec.choices import ADAPTERS_FOLDER
 from composer.core.spec.examples import Example, is_storable
-from composer.models import Composition, ResultFile
+from composer.models import Attempt, Composition, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
@@ -62,6 +63,12 @@ def composition_find(owner: User, composition_id: UUID) -> Composition | None:
 
 def unfinished_count(owner: User) -> int:
     return Composition.objects.filter(owner=owner, status__in=(Status.QUEUED, Status.RUNNING)).count()
+
+
+def cpu_uses(owner: User, *, since: datetime) -> QuerySet[Attempt, tuple[datetime, float]]:
+    """When the account's compositions computed, and for how many seconds of processor time; oldest first."""
+    attempts = Attempt.objects.filter(owner=owner, seen_at__gt=since).order_by("seen_at")
+    return attempts.values_list("seen_at", "cpu_s")
 
 
 def examples_of_role(composition: Composition, role: str) -> list[Example]:

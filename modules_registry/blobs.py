@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import RETRY_AFTER_S
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import StoredFile, VersionFile
 from modules_registry.storage import (
@@ -85,7 +86,10 @@ def upload_bytes_max() -> int:
 
 def storage_refusal(field: str, error: StorageError) -> Refusal:
     status = 413 if isinstance(error, TooLargeError) else 507 if isinstance(error, StorageFullError) else 500
-    return Refusal(error.code, str(error), status=status, fields={field: [str(error)]})
+    retry_after_s = RETRY_AFTER_S if status == 507 else None
+    return Refusal(
+        error.code, str(error), status=status, fields={field: [str(error)]}, retry_after_s=retry_after_s
+    )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
 from django.db.models.functions import Upper
 from django.urls import reverse
-from django.utils import timezone
 
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
@@ -302,7 +301,6 @@ class HubRepository(Job):
     is_there = models.BooleanField(default=False)  # made, and not missing when we last looked
     is_private = models.BooleanField(default=False)  # as the Hub was told last
     attempts = models.PositiveIntegerField(default=0)  # that failed in a row
-    due_at = models.DateTimeField(default=timezone.now)  # not to be tried before
 
     class Meta:
         verbose_name_plural = "Hub repositories"

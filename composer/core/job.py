@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from composer.core.evaluation.baselines import (
     left_out_of,
     lora_left_out,
     mean_length,
+    unmeasured,
     with_adapter_at,
 )
 from composer.core.evaluation.cross_validation import CrossValidation, losses_of_parts
@@ -55,6 +56,7 @@ from composer.core.evaluation.verdict import (
     TUNED,
     LeftOutLosses,
     Verdict,
+    verdict_cut_short,
     verdict_left_out,
     verdict_on_held_out,
     verdict_without_baselines,
@@ -78,13 +80,13 @@ from composer.core.spec import choices, stages
 from composer.core.spec.adapter_size import megabytes, vllm_rank
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
 from composer.core.spec.examples import read_examples, require_disjoint
-from composer.core.spec.job_spec import JobSpec, ModuleSource, read_job_spec
+from composer.core.spec.job_spec import UNFINISHED_FOLDER, JobSpec, ModuleSource, read_job_spec
 from composer.core.spec.metrics import count_noun, longest_useful_answer
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
 from composer.core.spec.training import training_budget
-from composer.core.spec.verdict_rule import BASELINE_NAMES, Quality, question_tokens
+from composer.core.spec.verdict_rule import ADVISABLE, BASELINE_NAMES, Quality, question_tokens
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
@@ -102,7 +104,7 @@ def run(folder: Path, on_event: OnEvent) -> None:
         ComposeError: the job cannot be done; the message is for the reader of the page.
     """
     composition = CompositionRun(read_job_spec(folder), on_event)
-    unfinished = folder / "out.unfinished"
+    unfinished = folder / UNFINISHED_FOLDER
     shutil.rmtree(unfinished, ignore_errors=True)
     composition.make(unfinished)
     shutil.rmtree(folder / "out", ignore_errors=True)
@@ -118,14 +120,16 @@ class CompositionRun:
         job: the request.
         on_event: called for every event.
         seconds: wall-clock time of each finished stage, by the name of the stage.
-        stop_is_asked: whether `on_event` raised StopSearch.
+        stop_reason: of the StopSearch that `on_event` raised; empty while it raised none.
+        pending: keys of the baselines that are still to be measured.
         rows: of the baselines and the composition, as in report.json, by key.
     """
 
     job: JobSpec
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
-    stop_is_asked: bool = False
+    stop_reason: str = ""
+    pending: list[str] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # as in report.json, by key
     _groups: dict[tuple[int, ...], CopiesOf] = field(default_factory=dict)  # by the numbers of the examples
 
@@ -153,8 +157,8 @@ class CompositionRun:
         """Report an event to the caller; remember StopSearch until the search can end."""
         try:
             self.on_event(event)
-        except StopSearch:
-            self.stop_is_asked = True
+        except StopSearch as wish:
+            self.stop_reason = self.stop_reason or wish.reason
 
     @contextmanager
     def stage(self, stage: Stage, text: str, **facts: Any) -> Iterator[None]:
@@ -330,13 +334,6 @@ class CompositionRun:
                 else mean_length(self.base, [self.base.prompt(self.examples[0].input)]),
             )
             self._tell_row(self.composed)
-            self.baselines = []
-            if self.job.baselines != "none":
-                for measured in self._comparison(questions, single_left_out).measure_all():
-                    baseline = self._written(measured, out)
-                    self.baselines.append(baseline)
-                    self._tell_row(baseline)
-            self.verdict = self._verdict()
             self.ablation = ablation_losses(
                 self.scorer,
                 self.composed_method,
@@ -344,9 +341,24 @@ class CompositionRun:
                 rank_max=self.lora.rank if self.lora.energy_kept < 1 else None,
                 composed_loss=self._token_mean(self.final_nats),
             )
+            self.baselines: list[BaselineResult] = []
+            if self.job.baselines != "none":
+                self._compare(self._comparison(questions, single_left_out), out)
+            self.verdict = self._verdict()
+
+    def _compare(self, comparison: BaselineComparison, out: Path) -> None:
+        """Measure one baseline after the other; before each, write a report of what is known."""
+        self.pending = list(comparison.measurements())
+        for measure in comparison.measurements().values():
+            self.verdict = self._verdict()
+            self.report(out)
+            baseline = self._written(measure(), out)
+            self.baselines.append(baseline)
+            self.pending.remove(baseline.key)
+            self._tell_row(baseline)
 
     def report(self, out: Path) -> None:
-        """Write report.json."""
+        """Write report.json, as a whole or not at all."""
         job, scorer = self.job, self.scorer
         content = {
             "schema": report.SCHEMA,
@@ -354,6 +366,7 @@ class CompositionRun:
             "search": job.search,
             "optimizer": self.found.optimizer,
             "stopped": self.found.stopped,
+            "stop_reason": self.stop_reason if self.found.stopped else "",
             "select": job.select,
             "objective": job.objective,
             "batch_size": job.batch_size,
@@ -382,7 +395,11 @@ class CompositionRun:
             "weights_by_layer": self._layer_rows(),
             "few_shot_loss_nats": self.composed.few_shot_loss_nats,
             "objective_value": self.objective_value,
-            "baselines": [self.rows[baseline.key] for baseline in (*self.baselines, self.composed)],
+            "baselines": [
+                *(self.rows[baseline.key] for baseline in self.baselines),
+                *(report.baseline_row(unmeasured(key), self.held_out) for key in self.pending),
+                self.rows[self.composed.key],
+            ],
             "verdict": self._verdict_row(),
             "predictions": self._predictions(),
             "steps": [{"step": s.number, "loss": s.loss, "best_loss": s.best_loss} for s in self.found.steps],
@@ -391,14 +408,18 @@ class CompositionRun:
             "seconds": self.seconds,
             "peak_memory_mb": report.peak_memory_mb(),
             "versions": report.versions(),
-            "inputs_sha256": {
-                **report.examples_sha256(job.folder),
-                **self.base_files,
-                **report.modules_sha256(job.modules),
-            },
+            "inputs_sha256": self._inputs_sha256,
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        (out / "report.json").write_text(text, encoding="utf-8")
+        unfinished = out / "report.unfinished"
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(out / "report.json")
+
+    @cached_property
+    def _inputs_sha256(self) -> dict[str, str]:
+        """Return the hash of every file that was read."""
+        files = report.examples_sha256(self.job.folder) | self.base_files
+        return files | report.modules_sha256(self.job.modules)
 
     # --- parts of the stages --------------------------------------------------
 
@@ -495,8 +516,8 @@ class CompositionRun:
         if by_module != step.weights and len(step.weights) <= VECTOR_TOLD:
             event["vector"] = list(step.weights)
         self.emit(event)
-        if self.stop_is_asked:
-            raise StopSearch
+        if self.stop_reason:
+            raise StopSearch(self.stop_reason)
 
     def _vllm_rank(self) -> int | None:
         return vllm_rank(self.lora.rank, is_encoder_decoder=self.base.is_encoder_decoder)
@@ -642,6 +663,13 @@ class CompositionRun:
         return left_out_of(composed, tokens), left_out_of(self.cross_validation.single_module_nats(), tokens)
 
     def _verdict(self) -> Verdict:
+        # without held-out examples each verdict may repeat searches, so there is one when all is known
+        needed = ADVISABLE if self.held_out else BASELINE_NAMES
+        missing = [key for key in self.pending if key in needed]
+        if missing:
+            measured = (*self.baselines, self.composed)
+            answers = {row.key: row.answers for row in measured if row.answers is not None}
+            return verdict_cut_short(answers, self.held_out, missing)
         if not self.baselines and self.composed.answers is not None:
             return verdict_without_baselines(self.composed.answers, self.held_out)
         if not self.baselines:

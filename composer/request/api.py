@@ -33,10 +33,12 @@ from composer.request.serializers import (
     DraftFieldsSerializer,
     EstimateSerializer,
     MethodSerializer,
+    WorkerRequestSerializer,
 )
-from composer.request.services import require_base, require_versions
+from composer.request.services import require_base, require_versions, worker_request
 from composer.task.demo_tasks import demo_task, demo_tasks
-from composer.timing.estimates import Amounts, estimate, queue_now
+from composer.timing.estimates import Amounts, estimate
+from composer.timing.queue import place_of_new
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
@@ -100,8 +102,8 @@ class EstimateApi(OwnerApi):
         found = estimate(asked["base"], asked["method"], workload)
         body = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
         body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
-        queue = queue_now()
-        body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
+        place = place_of_new(request.user.pk, found.likely_s)
+        body |= {"n_ahead": place.n_ahead, "wait_s": place.wait_s}
         body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
         taking_part = asked["modules"] or [fit.version for fit in compatible.clean]
         stated = stated_templates((version.module.full_name, version) for version in taking_part)
@@ -110,6 +112,23 @@ class EstimateApi(OwnerApi):
             preview_of(asked["base"], asked["template"] or AUTO, stated, first.input, first.output)
         )
         return Response(EstimateSerializer(body).data)
+
+
+class WorkerRequestsApi(OwnerApi):
+    @extend_schema(
+        operation_id="worker_requests_create",
+        summary="Ask staff for a worker",
+        tags=["compositions"],
+        request=WorkerRequestSerializer,
+        responses={201: WorkerRequestSerializer, **refusals(400, 401, 403, 409)},
+    )
+    def post(self, request: SignedInApiRequest) -> Response:
+        """Where a request was refused with no_worker_with_cuda or no_worker_large_enough."""
+        serializer = WorkerRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        asked = worker_request(owner=request.user, **serializer.validated_data)
+        asked.refresh_from_db()
+        return Response(WorkerRequestSerializer(asked).data, status=status.HTTP_201_CREATED)
 
 
 class CandidatesApi(OwnerApi):

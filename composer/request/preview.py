@@ -18,10 +18,12 @@ from composer.core.spec.examples import Example, exclude_examples
 from composer.matching.leakage import find_compatible_modules, leakage_text
 from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
 from composer.matching.templates import preview_of, prompt_blocks, stated_templates
+from composer.matching.workers import missing_worker
 from composer.request.forms import COUNT_DEFAULT, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes, valid_pairs
-from composer.timing.estimates import Amounts, Estimate, Queue, estimate, queue_now
+from composer.timing.estimates import Amounts, Estimate, estimate
+from composer.timing.queue import Place, place_of_new
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6
@@ -51,7 +53,8 @@ class Preview:
     leaking_modules: list[str]  # that fit, and were made from some of these very examples
     leaking_chosen: list[str]  # of those, the ones that take part because they are named
     levels: list[Level]
-    queue: Queue
+    place: Place
+    missing_worker: str  # why no worker of the site can take it; empty: one can
     prompt: dict[str, Any]
 
     @property
@@ -101,6 +104,11 @@ def make_preview(form: CompositionForm) -> Preview | None:
         )
         for choice in LEVELS
     }
+    levels = [
+        Level(choice, estimate(base, method, workload[choice.name]), choice.name == level)
+        for choice in LEVELS
+    ]
+    missing = missing_worker(base, text_of(form, "device"))
     return Preview(
         base=base,
         base_reason=base_reason(base),
@@ -112,11 +120,9 @@ def make_preview(form: CompositionForm) -> Preview | None:
         candidates=[candidate for candidate in best_first if candidate.is_known][:CANDIDATES_SHOWN],
         leaking_modules=[fit.name for fit in compatible.leaking],
         leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
-        levels=[
-            Level(choice, estimate(base, method, workload[choice.name]), choice.name == level)
-            for choice in LEVELS
-        ],
-        queue=queue_now(),
+        levels=levels,
+        place=place_of_new(form.owner.pk, next(it.estimate.likely_s for it in levels if it.is_chosen)),
+        missing_worker=missing.message if missing else "",
         prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
     )
 

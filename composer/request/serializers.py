@@ -14,11 +14,13 @@ from composer.core.spec.choices import (
     DEFAULT_METHOD,
     DEFAULT_SEED,
     DEFAULT_TEMPLATE,
+    DEVICES,
     EXAMPLES_LIMIT,
     LEVELS,
     MAX_NEW_TOKENS_LIMIT,
     SMALL_RANK,
     TEXT_LIMIT,
+    choice_names,
     level_budget,
 )
 from composer.core.spec.examples import Example, is_storable, problems_with
@@ -167,8 +169,8 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     words = serializers.CharField(help_text="The same as one says it.")
     basis = serializers.CharField(help_text="What it rests on.")
     n_measured = serializers.IntegerField(help_text="Compositions it was taken from; 0: the base's size.")
-    n_ahead = serializers.IntegerField(help_text="Compositions that run or wait before it.")
-    wait_s = serializers.FloatField(help_text="Seconds that these are likely to take.")
+    n_ahead = serializers.IntegerField(help_text="Compositions that begin before it.")
+    wait_s = serializers.FloatField(help_text="Seconds until it begins, most likely.")
     n_modules = serializers.IntegerField()
     left_out = serializers.ListField(
         child=serializers.CharField(),
@@ -178,6 +180,21 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
     prompt = PromptSerializer(help_text="What the model would read of the first example.")
+
+
+class WorkerRequestSerializer(serializers.Serializer[Any]):
+    """Which kind of worker is wanted."""
+
+    base = serializers.CharField(
+        required=False, allow_null=True, default=None, write_only=True, help_text="Its name; the usual one."
+    )
+    device = serializers.ChoiceField(
+        choices=choice_names(DEVICES), default="auto", write_only=True, help_text="As in a request."
+    )
+    base_name = serializers.CharField(read_only=True)
+    has_cuda = serializers.BooleanField(read_only=True)
+    memory_mb = serializers.IntegerField(read_only=True, help_text="That one job needs.")
+    asked_at = serializers.DateTimeField(read_only=True)
 
 
 class CandidateSerializer(serializers.Serializer[Any]):

@@ -3,9 +3,13 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from math import ceil
 from typing import Any, NotRequired, TypedDict, Unpack
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from composer import selectors
 from composer.core.spec import choices
@@ -24,17 +28,20 @@ from composer.core.spec.templates import require_asked_template
 from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
+from composer.matching.workers import missing_worker, needs_of
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, CompositionModule
 from composer.models import Example as ExampleRow
-from composer.run.tasks import run_composition
+from composer.run.tasks import wake_worker
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
+from composer.timing.estimates import Amounts, likely_seconds
+from composer.timing.queue import is_quick
 from hub_site.accounts.models import User
 from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal
+from hub_site.jobs.models import WorkerRequest
 from modules_registry.models import BaseModel, Version
 
-UNFINISHED_MAX = 5  # of one owner, so that nobody's queue is everybody's wait
-
+DAY = timedelta(days=1)
 
 # What decides whether the core takes a value, by field; each raises InvalidJobError if it does not.
 READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
@@ -150,7 +157,11 @@ def composition_insert(
     held_out: Sequence[Example],
 ) -> Composition:
     require_disk_space()
+    if missing := missing_worker(composition.base, composition.device):
+        raise missing
     require_queue_quota(composition.owner)
+    require_cpu_quota(composition.owner)
+    choose_lane(composition, len(modules), len(examples), len(held_out))
     composition.save()
     CompositionModule.objects.bulk_create(
         CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
@@ -164,8 +175,35 @@ def composition_insert(
         for position, pair in enumerate(pairs)
     )
     # robust: with the broker away the row waits, and the sweeper queues it again
-    transaction.on_commit(lambda: run_composition.delay(str(composition.pk)), robust=True)
+    transaction.on_commit(lambda: wake_worker.delay(), robust=True)
     return composition
+
+
+def worker_request(*, owner: User, base: str | None, device: str) -> WorkerRequest:
+    """Ask staff for a worker that can take compositions of this kind; harmless twice.
+
+    Raises:
+        Refusal: there is such a worker already (409), or no such base (400).
+    """
+    base_row = require_base(base)
+    if missing_worker(base_row, device) is None:
+        raise Refusal("worker_exists", "A worker of this site can take it already. Send it.", status=409)
+    needs = needs_of(base_row, device)
+    asked, _ = WorkerRequest.objects.update_or_create(
+        owner=owner,
+        has_cuda=needs.has_cuda,
+        base_name=base_row.name,
+        defaults={"memory_mb": needs.memory_mb},
+    )
+    return asked
+
+
+def choose_lane(composition: Composition, n_modules: int, n_shots: int, n_held_out: int) -> None:
+    """Set what the queue goes by: how long it will take, and what its worker must have."""
+    workload = Amounts(n_shots, n_held_out, n_modules, composition.budget, composition.baselines)
+    composition.estimated_s = likely_seconds(composition.base, composition.method, workload)
+    composition.is_quick = is_quick(composition.estimated_s)
+    composition.memory_mb = needs_of(composition.base, composition.device).memory_mb
 
 
 def pair_lists(pairs: Sequence[Example]) -> list[list[str]]:
@@ -279,9 +317,38 @@ def require_versions(names: Sequence[str], owner: User) -> list[Version]:
 
 def require_queue_quota(owner: User) -> None:
     User.objects.select_for_update().get(pk=owner.pk)  # one request of an owner at a time
-    if selectors.unfinished_count(owner) >= UNFINISHED_MAX:
+    most = settings.HUB_COMPOSITIONS_UNFINISHED_MAX
+    if selectors.unfinished_count(owner) >= most:
         message = (
-            f"You have {UNFINISHED_MAX} compositions waiting or running, the most at once. "
-            "Wait for one to finish, or cancel one."
+            f"You have {most} compositions waiting or running, the most at once. "
+            "As soon as one of them has ended, or you cancel one, you can ask for the next."
         )
         raise Refusal("too_many_running", message, status=429)
+
+
+def require_cpu_quota(owner: User) -> None:
+    """Refuse while an account's compositions have computed too long within a day; staff have no limit."""
+    most_s = settings.HUB_CPU_MINUTES_A_DAY * 60
+    if not most_s or owner.is_staff:
+        return
+    now = timezone.now()
+    uses = list(selectors.cpu_uses(owner, since=now - DAY))
+    used_s = sum(cpu_s for _, cpu_s in uses)
+    if used_s < most_s:
+        return
+    again_at = when_below(uses, used_s - most_s) + DAY
+    message = (
+        f"Your compositions have computed for {used_s / 60:,.0f} minutes of processor time within a day; "
+        f"{settings.HUB_CPU_MINUTES_A_DAY:,} are the most. It is possible again at {again_at:%H:%M} UTC."
+    )
+    wait_s = max(1, ceil((again_at - now).total_seconds()))
+    raise Refusal("cpu_quota", message, status=429, retry_after_s=wait_s)
+
+
+def when_below(uses: Sequence[tuple[datetime, float]], excess_s: float) -> datetime:
+    """Return the time of the use, oldest first, with which more than the excess is a day old."""
+    for used_at, cpu_s in uses:
+        excess_s -= cpu_s
+        if excess_s < 0:
+            return used_at
+    return uses[-1][0]

@@ -30,7 +30,7 @@ from composer.request.drafts import draft_discard, draft_keep
 from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
 from composer.request.preview import make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
-from composer.request.services import composition_request
+from composer.request.services import composition_request, worker_request
 from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
 from composer.task.examples import COLUMN_NAMES, EXAMPLES_MAX, HELD_OUT_MAX
 from hub_site.accounts.models import User
@@ -67,7 +67,7 @@ def composition_new(request: SignedInRequest) -> HttpResponse:
 
 
 def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResponse:
-    """Without a script: the button that keeps the form as it stands, or gives it more rows."""
+    """The buttons that keep the form as it stands, give it more rows, or ask staff for a worker."""
     fields = form.kept_fields()
     if request.POST["keep"] == "rows":
         for side in ("input", "output"):
@@ -77,7 +77,19 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
     except Refusal as refusal:
         form.refuse(refusal)
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
+    if request.POST["keep"] == "ask_worker":
+        ask_for_worker(request, form)
     return redirect(draft)
+
+
+def ask_for_worker(request: SignedInRequest, form: CompositionForm) -> None:
+    base = str(form["base"].value() or "") or None
+    try:
+        worker_request(owner=request.user, base=base, device=str(form["device"].value()))
+    except Refusal as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, "Staff see your request for a worker. Your form is kept as a draft.")
 
 
 @login_required

@@ -13,12 +13,15 @@ from composer.core.spec.job_spec import STOP_FILE
 
 
 def run(folder: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
-    """As core.job.run; once the runner has put a stop file into the folder, the search ends with its best."""
+    """As core.job.run; once the runner has put a stop file into the folder, the search ends with its best.
+
+    The file says why.
+    """
     stop = folder / STOP_FILE
 
     def tell(event: dict[str, Any]) -> None:
         on_event(event)
         if stop.exists():
-            raise StopSearch
+            raise StopSearch(stop.read_text(encoding="utf-8"))
 
     job.run(folder, tell)

@@ -4,8 +4,9 @@ The numbers are made by composer.core.job.run in a child of the launcher, which 
 nothing else, and gives back events and a folder.
 """
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -13,26 +14,42 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from composer.core.spec.job_spec import STOP_FILE
-from composer.models import (
-    Composition,
-    ScreenedLoss,
-)
+from composer.core.spec.errors import STOPPED_BY_WISH, STOPPED_FOR_TIME
+from composer.core.spec.job_spec import STOP_FILE, UNFINISHED_FOLDER
+from composer.models import Attempt, Composition, ScreenedLoss
 from composer.run.events import store_events
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
-from composer.run.results import RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
+from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
+from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, ChildDied, Launcher
+from hub_site.jobs.presence import find_cuda, keep_announcing
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, HeldJob, JobKind, run_job
+from hub_site.jobs.slots import Slots
+from hub_site.jobs.work import (
+    BROKEN_MESSAGE_WITH_PAGE,
+    WORKER,
+    HandBack,
+    HeldJob,
+    JobKind,
+    run_claimed,
+    run_job,
+)
 from modules_registry.storage import PASSING_ERRORS, StorageError
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
+SEARCH_SHARE = 0.6  # of the deadline; a search that runs then ends with its best weights so far
 SCREENED_KEPT = timedelta(days=30)
+ATTEMPTS_KEPT = timedelta(days=1)
+QUICK_OVERRUN = 2  # times HUB_COMPOSE_QUICK_S: a job that takes longer was no quick one
 SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
 }
@@ -50,13 +67,37 @@ def launcher() -> Launcher:
     )
 
 
-def start_launcher() -> None:
-    """Import torch and its friends in it while the worker itself starts."""
+@cache
+def slots() -> Slots:
+    """The places of this worker process."""
+    return Slots(settings.HUB_COMPOSE_SLOTS, claim_next, composition_done)
+
+
+def start_worker(after_each: Callable[[], None]) -> None:
+    """Import torch and its friends in the launcher, announce what this machine has, and take jobs.
+
+    Args:
+        after_each: called after every job, whatever came of it.
+    """
     launcher().start()
+    keep_announcing(
+        "compose",
+        slots=settings.HUB_COMPOSE_SLOTS,
+        memory_mb=settings.HUB_COMPOSE_MEMORY_MB,
+        has_cuda=has_cuda(),
+    )
+    slots().start(after_each)
 
 
-def stop_launcher() -> None:
+def stop_worker() -> None:
+    slots().join()
     launcher().stop()
+
+
+@cache
+def has_cuda() -> bool:
+    told = settings.HUB_COMPOSE_CUDA
+    return find_cuda() if told == "auto" else told == "yes"
 
 
 COMPOSITIONS = JobKind(
@@ -69,12 +110,28 @@ COMPOSITIONS = JobKind(
 )
 
 
+def claim_next(is_quick: bool) -> Composition | None:
+    """Take the composition of this lane whose turn it is, and for which this worker has what it needs."""
+    waiting = waiting_in_turn(is_quick=is_quick).filter(memory_mb__lte=settings.HUB_COMPOSE_MEMORY_MB)
+    if not has_cuda():
+        waiting = waiting.exclude(device="cuda")
+    return leases.claim_first(waiting, worker=WORKER)
+
+
+def composition_done(composition: Composition) -> None:
+    """Do a composition that this worker has claimed, from its row to its row."""
+    run_claimed(COMPOSITIONS, composition, compose)
+
+
 def composition_run(composition_id: UUID) -> None:
-    """Do one composition, from its row to its row. Harmless when it is taken, finished or gone."""
+    """Do this one composition out of turn. Harmless when it is taken, finished or gone."""
     run_job(COMPOSITIONS, composition_id, compose)
 
 
 def compose(composition: Composition) -> None:
+    attempt = Attempt.objects.create(
+        owner_id=composition.owner_id, composition_id=composition.pk, is_quick=composition.is_quick
+    )
     with job_folder(composition) as folder:
         write_job(composition, folder)
         write_record(composition, folder)
@@ -83,17 +140,24 @@ def compose(composition: Composition) -> None:
             cpu_s=(settings.HUB_COMPOSE_DEADLINE_S + CPU_SPARE_S) * settings.HUB_THREADS,
         )
         with launcher().start_child(folder, limits) as child:
-            follow(composition, child, folder)
-        keep_result(composition, folder / RESULT_FOLDER)
+            result = follow(composition, child, folder, attempt)
+        keep_result(composition, result)
 
 
-def follow(composition: Composition, child: Child, folder: Path) -> None:
-    """Store the child's events as they come; leave it when the row, the clock or a shutdown says so."""
-    deadline = time.monotonic() + settings.HUB_COMPOSE_DEADLINE_S
+def follow(composition: Composition, child: Child, folder: Path, attempt: Attempt) -> Path:
+    """Store the child's events as they come; return the folder of the result.
+
+    Leave the child when the row, the clock or a shutdown says so. When the time is up, a result whose
+    comparison is not whole yet is a result: its report says what was not measured.
+    """
+    began = time.monotonic()
+    unfinished = folder / UNFINISHED_FOLDER
 
     def on_beat() -> None:
-        require_time_left(deadline)
-        pass_on_stop(composition, folder)
+        count_cpu(attempt, child)
+        require_time_left(began)
+        require_lane(composition, began)
+        pass_on_stop(composition, folder, began)
 
     held = HeldJob(composition, on_beat)
     pending: list[Mapping[str, Any]] = []
@@ -108,23 +172,58 @@ def follow(composition: Composition, child: Child, folder: Path) -> None:
     except ChildDied:
         take_in(composition, pending, folder)  # what it told before it died
         raise
+    except OutOfTime:
+        if not (unfinished / REPORT_FILE).is_file():
+            raise
+        log.info("Composition %s: the comparison was cut short by the deadline", composition.pk)
+        return unfinished
     take_in(composition, pending, folder)
+    count_cpu(attempt, child)
+    return folder / RESULT_FOLDER
 
 
-def require_time_left(deadline: float) -> None:
-    if time.monotonic() > deadline:
+def count_cpu(attempt: Attempt, child: Child) -> None:
+    Attempt.objects.filter(pk=attempt.pk).update(cpu_s=child.cpu_s, seen_at=Now())
+
+
+def require_lane(composition: Composition, began: float) -> None:
+    """Move a job out of the quick lane that takes too long for it.
+
+    It goes on where it is while this worker has a place for long jobs; else it waits for one.
+    """
+    is_late = time.monotonic() - began > QUICK_OVERRUN * settings.HUB_COMPOSE_QUICK_S
+    if not composition.is_quick or not is_late:
+        return
+    held = Composition.objects.held(composition.generation).filter(pk=composition.pk)
+    held.update(is_quick=False, estimated_s=F("estimated_s") + QUICK_OVERRUN * settings.HUB_COMPOSE_QUICK_S)
+    if not slots().move_to_long(composition):
+        raise HandBack
+
+
+class OutOfTime(Refusal):
+    """The work took as long as one job may."""
+
+
+def require_time_left(began: float) -> None:
+    if time.monotonic() - began > settings.HUB_COMPOSE_DEADLINE_S:
         minutes = settings.HUB_COMPOSE_DEADLINE_S // 60
-        raise Refusal(
+        raise OutOfTime(
             "deadline",
             f"The work was stopped after {minutes} minutes, the longest it may take here. "
             "Try fewer modules, fewer examples or a smaller budget.",
         )
 
 
-def pass_on_stop(composition: Composition, folder: Path) -> None:
-    """Tell the child, by a file, that its owner wants the best found so far."""
+def pass_on_stop(composition: Composition, folder: Path, began: float) -> None:
+    """Tell the child, by a file, that it should end its search with the best so far, and why.
+
+    Its owner wants it, or the rest of the time is needed for the adapter and the comparison.
+    """
+    is_late = time.monotonic() - began > SEARCH_SHARE * settings.HUB_COMPOSE_DEADLINE_S
     if Composition.objects.filter(pk=composition.pk, stop_requested=True).exists():
-        (folder / STOP_FILE).touch()
+        (folder / STOP_FILE).write_text(STOPPED_BY_WISH, encoding="utf-8")
+    elif is_late:
+        (folder / STOP_FILE).write_text(STOPPED_FOR_TIME, encoding="utf-8")
 
 
 def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -139,4 +238,5 @@ def sweep() -> list[UUID]:
     """Free what vanished workers held; returns the compositions to queue again."""
     remove_orphaned_folders()
     ScreenedLoss.objects.filter(created_at__lt=timezone.now() - SCREENED_KEPT).delete()
+    Attempt.objects.filter(seen_at__lt=Now() - ATTEMPTS_KEPT).delete()
     return leases.sweep(Composition)

@@ -1,5 +1,6 @@
-"""The Celery tasks of compositions: each gets a row's id and calls the code that does the work."""
+"""The Celery tasks of compositions, and what a compose worker starts and ends with."""
 
+from functools import partial
 from uuid import UUID
 
 from composer.run import mail
@@ -9,12 +10,10 @@ from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
-@app.task(name="composer.tasks.run_composition", ignore_result=True)
-def run_composition(composition_id: str) -> None:
-    try:
-        run_runner.composition_run(UUID(composition_id))
-    finally:
-        queue_notification_mails()
+@app.task(name="composer.tasks.wake_worker", ignore_result=True)
+def wake_worker() -> None:
+    """Let the compose worker that gets this look for a job now. Which one it takes, the rows say."""
+    run_runner.slots().wake()
 
 
 @app.task(name="composer.tasks.send_letter", ignore_result=True)
@@ -25,11 +24,10 @@ def send_notification_mail(composition_id: str) -> None:
 
 @app.task(name="composer.tasks.sweep", ignore_result=True)
 def sweep() -> None:
-    """Queue compositions again that wait, and remove what workers left that are gone."""
-    for composition_id in run_runner.sweep():
-        # The next sweep queues it again if no worker takes it in time: expired messages do not pile up.
-        run_composition.apply_async((str(composition_id),), expires=REQUEUE_AFTER.total_seconds())
-    queue_notification_mails()  # of those that a sweep closed, or where the mail server was away
+    """Free compositions whose worker is gone, remove what it left, and queue the mails that are due."""
+    if run_runner.sweep():
+        wake_worker.apply_async(expires=REQUEUE_AFTER.total_seconds())
+    queue_notification_mails()
 
 
 def queue_notification_mails() -> None:
@@ -37,5 +35,5 @@ def queue_notification_mails() -> None:
         send_notification_mail.delay(str(composition_id))
 
 
-start_with_worker("compose", run_runner.start_launcher)
-stop_with_worker(run_runner.stop_launcher)
+start_with_worker("compose", partial(run_runner.start_worker, queue_notification_mails))
+stop_with_worker(run_runner.stop_worker)

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from math import sqrt
 from statistics import median
 from typing import Any, NamedTuple
 
 from django.db.models import Count, F, Q, QuerySet
-from django.utils import timezone
 
 from composer.core.spec.choices import (
     BASELINES_OF_CHOICE,
@@ -36,7 +34,6 @@ FEW = 3  # compositions tell less of how much others differ than more of them do
 SPREAD_OF_FEW = (0.5, 2.0)
 SPREAD_MEASURED = (0.7, 1.5)
 SPREAD_FROM_SIZE = (0.4, 3.0)
-AHEAD_READ = 10  # of those before it; the others are taken to be like these
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,7 @@ class Estimate:
 
     low_s: float
     high_s: float
+    likely_s: float
     n_measured: int  # compositions it was taken from; 0: worked out from the base's size
 
     @property
@@ -96,46 +94,24 @@ class Estimate:
         return "a rough guess from the base's size: nothing has been measured here on it yet"
 
 
-@dataclass(frozen=True)
-class Queue:
-    """What is before one that is asked for now."""
-
-    n_ahead: int
-    seconds: float
-
-    @property
-    def words(self) -> str:
-        return duration_words(self.seconds, self.seconds)
-
-
 def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
     by_stage, n_measured = seconds_by_stage(base, method, workload)
     if n_measured == 0:
         low, high = SPREAD_FROM_SIZE
         likely = sum(seconds.likely for seconds in by_stage.values())
-        return Estimate(low * likely, high * likely, 0)
+        return Estimate(low * likely, high * likely, likely, 0)
     low, high = SPREAD_MEASURED if n_measured >= FEW else SPREAD_OF_FEW
     return Estimate(
         low * sum(seconds.least for seconds in by_stage.values()),
         high * sum(seconds.most for seconds in by_stage.values()),
+        sum(seconds.likely for seconds in by_stage.values()),
         n_measured,
     )
 
 
-def queue_now() -> Queue:
-    """Those that run or wait, one after the other, as long as each is likely to take yet."""
-    now = timezone.now()
-    ahead = Composition.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
-    n_ahead = ahead.count()
-    left = [seconds_left(one, now) for one in ahead.select_related("base")[:AHEAD_READ]]
-    return Queue(n_ahead, sum(left) * n_ahead / len(left) if left else 0.0)
-
-
-def seconds_left(composition: Composition, now: datetime) -> float:
-    by_stage, _ = seconds_by_stage(composition.base, composition.method, amounts_of(composition))
-    started = composition.started_at if composition.status == Status.RUNNING else None
-    passed = (now - started).total_seconds() if started else 0.0
-    return max(0.0, sum(seconds.likely for seconds in by_stage.values()) - passed)
+def likely_seconds(base: BaseModel, method: str, workload: Amounts) -> float:
+    by_stage, _ = seconds_by_stage(base, method, workload)
+    return sum(seconds.likely for seconds in by_stage.values())
 
 
 def amounts_of(composition: Composition) -> Amounts:

@@ -18,8 +18,8 @@ from hub_site.jobs.models import Status
 ALONE_SHOWN = 12  # modules tried alone, best first
 LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
 NO_WORKER = (
-    "No worker has picked it up for {time}. Your request is safe: it {goes_on} by itself when the compose "
-    "worker is back, also when you leave this page. If this lasts, tell the site's operator."
+    "No worker{kind} has picked it up for {time}. Your request is safe: it {goes_on} by itself when the "
+    "compose worker is back, also when you leave this page. If this lasts, tell the site's operator."
 )
 LOSS_OF_PARTS = (
     "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
@@ -55,10 +55,12 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         "waiting": waiting,
         "steps": [stage_step(stage) for stage in stages],
         "time_left": time_words(left_s(stages)),
-        "time_basis": Estimate(0, 0, n_measured).basis,
+        "time_basis": Estimate(0, 0, 0, n_measured).basis,
         "loss_words": loss_words(composition),
         "no_worker": NO_WORKER.format(
-            time=waited_words(waiting.seconds), goes_on="goes on" if waiting.was_begun else "starts"
+            kind=" with a graphics card" if composition.needs_cuda else "",
+            time=waited_words(waiting.seconds),
+            goes_on="goes on" if waiting.was_begun else "starts",
         ),
         "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
         "alone": alone_view(composition),

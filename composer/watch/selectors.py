@@ -9,7 +9,10 @@ from typing import Any
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
+from composer.matching.workers import compose_workers
 from composer.models import Composition, CompositionEvent
+from composer.timing.progress import time_words
+from composer.timing.queue import Place, place_of
 from hub_site.jobs.models import LEASE, Status
 
 EVENTS_PER_ANSWER_MAX = 500
@@ -97,19 +100,17 @@ def measured_baselines(composition: Composition) -> list[dict[str, Any]]:
 def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":
     """How a composition that does not move stands: who is before it, how long no worker has been seen."""
     now = now or timezone.now()
-    others = Composition.objects.exclude(pk=composition.pk)
-    working = others.filter(status=Status.RUNNING, lease_until__gte=now).count()
-    before = others.filter(status=Status.QUEUED, created_at__lt=composition.created_at).count()
     if composition.status == Status.RUNNING and composition.lease_until:
         seen_at = composition.lease_until - LEASE  # its worker's last beat
-        return Waiting(ahead=0, seconds=seconds_between(seen_at, now))
-    if working:
-        return Waiting(ahead=working + before, seconds=0)
-    ended = others.filter(status__in=(Status.DONE, Status.FAILED))
-    left_at = ended.aggregate(last=Max("finished_at"))["last"]  # by a worker that came for the next one
+        return Waiting(Place(0, 0.0), seconds=seconds_between(seen_at, now))
+    place = place_of(composition)
+    able = compose_workers().able(has_cuda=composition.needs_cuda, memory_mb=composition.memory_mb)
+    if able.alive().exists():
+        return Waiting(place, seconds=0)
+    last_seen = able.aggregate(last=Max("seen_at"))["last"]
     told_at = composition.events.order_by("-number").values_list("at", flat=True).first()  # it is gone
-    seen_at = max(at for at in (composition.created_at, left_at, told_at) if at)
-    return Waiting(ahead=before, seconds=seconds_between(seen_at, now), was_begun=told_at is not None)
+    seen_at = max(at for at in (composition.created_at, last_seen, told_at) if at)
+    return Waiting(place, seconds=seconds_between(seen_at, now), was_begun=told_at is not None)
 
 
 def seconds_between(start: datetime, end: datetime) -> int:
@@ -118,9 +119,18 @@ def seconds_between(start: datetime, end: datetime) -> int:
 
 @dataclass(frozen=True)
 class Waiting:
-    ahead: int
-    seconds: int  # since a worker was seen, whichever could take it
+    place: Place
+    seconds: int  # since a worker was seen that can take it
     was_begun: bool = False  # queued again, for its worker is gone
+
+    @property
+    def ahead(self) -> int:
+        return self.place.n_ahead
+
+    @property
+    def begins(self) -> str:
+        """When it begins, in words; empty: at once."""
+        return time_words(self.place.wait_s) if self.place.wait_s >= 1 else ""
 
     @property
     def is_long(self) -> bool:

@@ -10,11 +10,12 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 DISK_FULL = "disk_full"
+MACHINE_FAULT = "machine_fault"
 SENTENCES = {
     "database_unreachable": "The site's database could not be reached.",
     "broker_unreachable": "The site's queue could not be reached.",
     DISK_FULL: "The site's disk is full.",
-    "machine_fault": "A machine of the site has a fault.",
+    MACHINE_FAULT: "A machine of the site has a fault.",
 }
 ADVICE = "Nothing was changed. Try again in a minute."
 RETRY_AFTER_S = 30  # what a client is told to wait
@@ -35,7 +36,7 @@ def site_fault_code(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_FULL_DISK:
         return DISK_FULL
     if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE:
-        return "machine_fault"
+        return MACHINE_FAULT
     return None
 
 

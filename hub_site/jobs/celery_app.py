@@ -1,7 +1,7 @@
 """The Celery app. A message carries an id and nothing else: what it means and what becomes of it are rows.
 
-Queues: "default" (seconds), "transfer" (minutes on the network), "compose" (minutes of computing),
-"try" (answers).
+Queues: "default" (seconds), "transfer" (minutes on the network), "try" (answers), and "compose", whose
+messages carry nothing: they only wake a worker, which takes jobs by their rows (hub_site.jobs.slots).
 """
 
 import os
@@ -22,6 +22,7 @@ app.conf.update(
     task_create_missing_queues=False,
     task_acks_late=False,  # the sweeper queues it again; no broker's redelivery rule matters
     worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,  # a busy worker keeps no message from an idle one; only Redis knows it
     worker_hijack_root_logger=False,
     worker_send_task_events=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,

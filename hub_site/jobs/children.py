@@ -53,6 +53,13 @@ class ChildDied(ChildError):
         self.exit_code = exit_code
 
 
+class ChildNeverBegan(ChildDied):
+    """The launcher went away before it had forked: nothing of the job has run, so the job did not do it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
 @dataclass
 class Launcher:
     """One launcher process, started on demand and again when it dies."""
@@ -161,6 +168,7 @@ class Child:
         self.pid: int | None = None
         self.exit_code: int | None = None
         self.inherited_bytes = 0  # the launcher's imports, shared with every child
+        self.cpu_s = 0.0  # processor time of all its threads, as far as it was looked at
         os.set_blocking(events, False)
         line.setblocking(False)
 
@@ -194,6 +202,7 @@ class Child:
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + tick_s
                     self._watch_memory()
+                    self._read_cpu()
                     yield None
                 if not selector.select(max(0.0, next_tick - time.monotonic())):
                     continue
@@ -212,6 +221,11 @@ class Child:
             raise ChildRefused(
                 "out_of_memory", f"The work needed more than {self._limits.memory_mb} MB of memory."
             )
+
+    def _read_cpu(self) -> None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if self.pid is not None:
+                self.cpu_s = max(self.cpu_s, cpu_seconds(self.pid))
 
     def is_gone(self) -> bool:
         """Whether it ended while nobody listened: the other end of its pipe is closed."""
@@ -233,6 +247,8 @@ class Child:
         self._line.setblocking(True)
         while self._receive_status():
             pass
+        if self.pid is None:
+            raise ChildNeverBegan
         if self.exit_code != 0:
             raise ChildDied(self.exit_code)
 
@@ -245,8 +261,15 @@ class Child:
         if message:
             status = json.loads(message)
             self.pid, self.exit_code = status.get("pid", self.pid), status.get("exit", self.exit_code)
+            self.cpu_s = max(self.cpu_s, status.get("cpu_s", 0.0))
             self.inherited_bytes = status.get("inherited_bytes", self.inherited_bytes)
         return bool(message)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, its threads together (proc(5): utime and stime of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def understand(line: bytes) -> dict[str, Any]:

@@ -64,11 +64,17 @@ def preload(modules: list[str], call: str) -> JobFunction:
 
 @contextlib.contextmanager
 def ready_file(ready: Path | None) -> Iterator[None]:
-    """Keep a file with our process id at `ready` inside the context: we answer requests."""
+    """Keep a file with our process id at `ready` inside the context: we answer requests.
+
+    Where it cannot be written, as on a full disk, the jobs run all the same.
+    """
     if ready is None:
         yield
         return
-    ready.write_text(f"{os.getpid()}\n")
+    try:
+        ready.write_text(f"{os.getpid()}\n")
+    except OSError:
+        traceback.print_exc()
     try:
         yield
     finally:
@@ -148,10 +154,11 @@ class ForkServer:
         # The zombie still holds its number, so this reaches what the child itself forked and nothing else.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        _, status, _ = os.wait4(pid, 0)
+        _, status, used = os.wait4(pid, 0)
         line = self.lines.pop(pid)
         self.ignore(line)
-        tell(line, {"exit": os.waitstatus_to_exitcode(status)})
+        cpu_s = used.ru_utime + used.ru_stime
+        tell(line, {"exit": os.waitstatus_to_exitcode(status), "cpu_s": cpu_s})
         line.close()
 
 

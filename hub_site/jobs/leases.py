@@ -5,19 +5,22 @@ generation, so that of two workers exactly one writes, and a worker that stopped
 writes to no row at all. All times are the database's, so that no machine's clock matters.
 """
 
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, When
+from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, QuerySet, When
 from django.db.models.functions import Coalesce, Now
 
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, REASON_MAX, Job, JobEvent, Status
 
+logger = logging.getLogger(__name__)
 JobType = TypeVar("JobType", bound=Job)
 
+CLAIM_TRIES = 5  # jobs at the head of the queue; other workers may take one while we look
 REQUEUE_AFTER = timedelta(minutes=1)  # a job that waits longer is queued again: its message may be lost
 PROGRESS = {"crashes": 0, "put_off_since": None}  # columns to write with anything that a later attempt keeps
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)  # for a fault of the site to pass
@@ -56,6 +59,14 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
     return cast(JobType, model.objects.get(pk=job_id))
 
 
+def claim_first(rows: "QuerySet[JobType]", *, worker: str) -> JobType | None:
+    """Take the lease of the first of these rows that no other worker takes; None if there is none."""
+    for job_id in rows.values_list("pk", flat=True)[:CLAIM_TRIES]:
+        if job := claim(rows.model, job_id, worker=worker):
+            return job
+    return None
+
+
 def renew_lease(job: Job) -> bool:
     """Prolong the lease; returns whether the owner asked to cancel. Raises LeaseLost."""
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
@@ -90,15 +101,26 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
     if not held.update(status=status, lease_until=None, finished_at=now, updated_at=now, **fields):
         raise LeaseLost
     job.status = status
+    if status == Status.FAILED:
+        log_failure(type(job), job.pk, **fields)
+
+
+def log_failure(
+    model: type[Job], job_id: UUID, *, error_code: str = "", error_message: str = "", **_: Any
+) -> None:
+    """Every job that fails is in the log by its id, with its code and what was missing."""
+    logger.warning("%s %s failed: %s: %s", model.__name__, job_id, error_code, error_message)
 
 
 def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
     """Give the job back, to be queued again after the delay; harmless if it is no longer ours."""
+    now = Now()
     type(job).objects.held(job.generation).filter(pk=job.pk).update(
         status=Status.QUEUED,
         lease_until=None,
         worker="",
-        updated_at=Now() + timedelta(seconds=delay_s) - REQUEUE_AFTER,
+        due_at=now + timedelta(seconds=delay_s),
+        updated_at=now - REQUEUE_AFTER,  # queue as soon as it is due
         **fields,
     )
 
@@ -147,18 +169,23 @@ def cancel(model: type[JobType], job_id: UUID) -> None:
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
 
 
+@transaction.atomic
 def sweep(model: type[JobType]) -> list[UUID]:
     """Put jobs whose worker vanished back in the queue; return every job to queue again.
 
-    A vanished worker counts as a crash, so that a job which kills its worker ends as poison too.
+    A vanished worker counts as a crash, so that a job which kills its worker ends as poison too. A row that
+    somebody else is writing to is left to the next round.
     """
     now = Now()
-    lost = model.objects.lost()
+    free = model.objects.lost().select_for_update(skip_locked=True, of=("self",))
+    lost = model.objects.lost().filter(pk__in=list(free.values_list("pk", flat=True)))
     closed: dict[str, Any] = {"lease_until": None, "finished_at": now, "updated_at": now}
     lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)
-    lost.filter(crashes__gte=CRASHES_MAX - 1).update(
-        status=Status.FAILED, crashes=CRASHES_MAX, error_code="poison", error_message=POISON_MESSAGE, **closed
-    )
+    poison = {"error_code": "poison", "error_message": POISON_MESSAGE}
+    poisoned = lost.filter(crashes__gte=CRASHES_MAX - 1)
+    for job_id in list(poisoned.values_list("pk", flat=True)):
+        log_failure(model, job_id, **poison)
+    poisoned.update(status=Status.FAILED, crashes=CRASHES_MAX, **poison, **closed)
     lost.update(
         status=Status.QUEUED,
         generation=F("generation") + 1,
@@ -167,7 +194,8 @@ def sweep(model: type[JobType]) -> list[UUID]:
         worker="",
         updated_at=now - REQUEUE_AFTER,  # queue at once
     )
-    waiting = model.objects.filter(status=Status.QUEUED, updated_at__lte=now - REQUEUE_AFTER)
+    waiting = model.objects.due().filter(updated_at__lte=now - REQUEUE_AFTER)
+    waiting = waiting.select_for_update(skip_locked=True, of=("self",))
     ids = list(waiting.values_list("pk", flat=True))
-    waiting.filter(pk__in=ids).update(updated_at=now)
+    model.objects.filter(pk__in=ids).update(updated_at=now)
     return ids

@@ -1,9 +1,10 @@
-"""What every long piece of work is: a row with a lease. Abstract only: an app's own job has the table."""
+"""What every long piece of work is: a row with a lease; an app's own job has the table. And who works."""
 
 import uuid
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
 
@@ -13,6 +14,8 @@ LEASE = timedelta(seconds=20)  # a worker renews it every second; a row whose wo
 CRASHES_MAX = 3  # a job that was broken off this often without progress is poison
 PUT_OFF_MAX = timedelta(days=1)  # a job waits so long for a fault of the site to pass, then it fails
 REASON_MAX = 200  # characters
+WORKER_ALIVE = timedelta(seconds=20)  # a worker announces itself every few seconds
+WORKER_KNOWN = timedelta(days=1)  # one that was seen within this is expected back
 
 
 class Status(models.TextChoices):
@@ -31,9 +34,13 @@ class JobQuerySet(models.QuerySet[Any]):
         """Running, but the lease ran out by the database's clock: the worker is gone."""
         return self.filter(status=Status.RUNNING, lease_until__lt=Now())
 
+    def due(self) -> Self:
+        """Queued, and not put off until later."""
+        return self.filter(status=Status.QUEUED, due_at__lte=Now())
+
     def claimable(self) -> Self:
-        """Queued, or lost; not those which the sweeper will close: unwanted ones, and poison."""
-        queued = models.Q(status=Status.QUEUED)
+        """Due, or lost; not those which the sweeper will close: unwanted ones, and poison."""
+        queued = models.Q(status=Status.QUEUED, due_at__lte=Now())
         lost = models.Q(status=Status.RUNNING, lease_until__lt=Now())
         return self.filter(queued | lost & models.Q(cancel_requested=False, crashes__lt=CRASHES_MAX - 1))
 
@@ -54,6 +61,7 @@ class Job(TimeStamped):
     lease_until = models.DateTimeField(null=True, blank=True)
     generation = models.PositiveIntegerField(default=0)  # raised by every claim; fences every later write
     crashes = models.PositiveSmallIntegerField(default=0)  # deaths of its children and workers since progress
+    due_at = models.DateTimeField(db_default=Now())  # not to be claimed before
     put_off_since = models.DateTimeField(null=True, blank=True)  # stopped by a fault of the site
     put_off_reason = models.CharField(max_length=REASON_MAX, blank=True)  # a sentence for the page's reader
     cancel_requested = models.BooleanField(default=False)
@@ -88,3 +96,58 @@ class JobEvent(models.Model):
     class Meta:
         abstract = True
         ordering: ClassVar[list[str]] = ["number"]
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def alive(self) -> Self:
+        return self.filter(seen_at__gte=Now() - WORKER_ALIVE)
+
+    def known(self) -> Self:
+        """Alive, or expected back."""
+        return self.filter(seen_at__gte=Now() - WORKER_KNOWN)
+
+    def able(self, *, has_cuda: bool, memory_mb: int) -> Self:
+        """Those that have what a job needs."""
+        fitting = self.filter(memory_mb__gte=memory_mb)
+        return fitting.filter(has_cuda=True) if has_cuda else fitting
+
+
+class Worker(models.Model):
+    """A worker process, as it announces itself: what it has, and when it was seen last."""
+
+    name = models.CharField(max_length=120, unique=True)  # host and process id
+    queue = models.CharField(max_length=20)
+    slots = models.PositiveIntegerField()  # jobs that it does at once
+    memory_mb = models.PositiveIntegerField()  # that one job may use
+    has_cuda = models.BooleanField()
+    seen_at = models.DateTimeField(db_default=Now())
+
+    objects = WorkerQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-seen_at"]
+
+    def __str__(self) -> str:
+        return f"{self.queue} worker {self.name}"
+
+
+class WorkerRequest(models.Model):
+    """Somebody wants a worker of a kind that the site has not. Staff see it."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    has_cuda = models.BooleanField()
+    memory_mb = models.PositiveIntegerField()  # that one job needs
+    base_name = models.CharField(max_length=200)
+    asked_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-asked_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "has_cuda", "base_name"], name="worker_request_once_per_kind"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        card = "with a graphics card, " if self.has_cuda else ""
+        return f"a worker {card}{self.memory_mb} MB, for {self.base_name}"

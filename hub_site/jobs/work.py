@@ -17,9 +17,9 @@ from uuid import UUID
 from django.db import connection
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import DATABASE_FAULTS, DISK_FULL, SENTENCES, site_fault_code
+from hub_site.common.site_faults import DATABASE_FAULTS, DISK_FULL, MACHINE_FAULT, SENTENCES, site_fault_code
 from hub_site.jobs import leases
-from hub_site.jobs.children import ChildDied, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildNeverBegan, ChildRefused
 from hub_site.jobs.models import LEASE, Job, Status
 from hub_site.jobs.worker import stopping
 
@@ -98,8 +98,13 @@ def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None
     """Do a job, or go on where another worker left it. Harmless when it is taken, finished or gone."""
     job = leases.claim(kind.model, job_id, worker=WORKER)
     if job is None:
-        logger.info("%s %s is taken, finished or gone", kind.model.__name__, job_id)
+        logger.info("%s %s is taken, finished, gone or not due", kind.model.__name__, job_id)
         return
+    run_claimed(kind, job, work)
+
+
+def run_claimed(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
+    """Do a job that this worker has claimed."""
     try:
         attempt(kind, job, work)
     except leases.LeaseLost:
@@ -124,11 +129,19 @@ def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None
     except HandBack as back:
         leases.hand_back(job, delay_s=back.delay_s, **back.fields)
     except ChildDied as death:
-        logger.error("%s: %s", name_of(job), death)
-        leases.count_crash(job)
+        close_after_death(job, death)
     except Exception as error:
         if not close_after_error(kind, job, error):
             raise  # Celery logs it with the traceback
+
+
+def close_after_death(job: Job, death: ChildDied) -> None:
+    """Count a crash, unless nothing of the job has run: then the machine has a fault."""
+    if isinstance(death, ChildNeverBegan):
+        put_off(job, MACHINE_FAULT, SENTENCES[MACHINE_FAULT], death)
+        return
+    logger.error("%s: %s", name_of(job), death)
+    leases.count_crash(job)
 
 
 def close_after_error(kind: JobKind[JobType], job: JobType, error: Exception) -> bool:
@@ -148,7 +161,7 @@ def put_off(job: Job, code: str, sentence: str, error: Exception) -> None:
 
     If the database does not come back within a lease, the sweeper hands the job back instead.
     """
-    logger.warning("%s waits: %s: %s", name_of(job), code, error)
+    logger.warning("%s waits: %s: %s", name_of(job), code, describe(error))
     until = time.monotonic() + LEASE.total_seconds()
     while True:
         try:
@@ -163,8 +176,14 @@ def put_off(job: Job, code: str, sentence: str, error: Exception) -> None:
 def refuse(kind: JobKind[JobType], job: JobType, refusal: Any) -> None:
     """Close the row as failed, with the refusal's code and a sentence for the page's reader."""
     message = kind.sentences.get(refusal.code, str(refusal))
-    logger.warning("%s refused: %s: %s", name_of(job), refusal.code, refusal)
+    logger.warning("%s refused: %s: %s", name_of(job), refusal.code, describe(refusal))
     leases.finish(job, Status.FAILED, error_code=refusal.code, error_message=message)
+
+
+def describe(error: BaseException) -> str:
+    """The error for the log, with the sha256 of the stored file that it is about."""
+    sha256 = getattr(error, "sha256", "") or getattr(error.__cause__, "sha256", "")
+    return f"{error} (sha256 {sha256})" if sha256 else str(error)
 
 
 def name_of(job: Job) -> str:

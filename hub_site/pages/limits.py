@@ -6,7 +6,6 @@ from django.conf import settings
 
 from composer.matching.ranking import MODULES_MAX
 from composer.playground.services import INPUT_CHARACTERS_MAX, MAX_NEW_TOKENS_LIMIT
-from composer.request.services import UNFINISHED_MAX
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
 from hub_site.accounts.names import NAME_LENGTH_MAX
 
@@ -67,8 +66,13 @@ def composing() -> list[Limit]:
         ),
         Limit(
             "Compositions of one person, waiting or running",
-            str(UNFINISHED_MAX),
+            str(settings.HUB_COMPOSITIONS_UNFINISHED_MAX),
             "Wait for one to end, or cancel one.",
+        ),
+        Limit(
+            "Processor time of one person's compositions within a day",
+            f"{settings.HUB_CPU_MINUTES_A_DAY:,} minutes" if settings.HUB_CPU_MINUTES_A_DAY else "any",
+            "The next one is refused until earlier ones are a day old. You are told when that is.",
         ),
         Limit(
             "Time for one composition",

@@ -67,6 +67,12 @@ HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
 HUB_STREAMS_OF_OWNER_MAX = env_int("HUB_STREAMS_OF_OWNER_MAX", 20, least=0)
 HUB_COMPOSE_DEADLINE_S = env_int("HUB_COMPOSE_DEADLINE_S", 1800, least=10)
 HUB_COMPOSE_MEMORY_MB = env_int("HUB_COMPOSE_MEMORY_MB", 4096, least=256)
+# Places of a compose worker, of which one is kept for quick jobs: those estimated to take at most so long.
+HUB_COMPOSE_SLOTS = env_int("HUB_COMPOSE_SLOTS", 2, least=2, most=64)
+HUB_COMPOSE_QUICK_S = env_int("HUB_COMPOSE_QUICK_S", 60, least=1)
+HUB_COMPOSE_CUDA = env_choice("HUB_COMPOSE_CUDA", "auto", ("auto", "yes", "no"))
+HUB_COMPOSITIONS_UNFINISHED_MAX = env_int("HUB_COMPOSITIONS_UNFINISHED_MAX", 5, least=1)
+HUB_CPU_MINUTES_A_DAY = env_int("HUB_CPU_MINUTES_A_DAY", 720)  # of one account; 0: as many as it likes
 HUB_TRY_BASES = env_int("HUB_TRY_BASES", 2, least=1, most=64)
 HUB_TRY_MEMORY_MB = env_int("HUB_TRY_MEMORY_MB", 4096, least=256)
 HUB_TRY_ANSWER_S = env_int("HUB_TRY_ANSWER_S", 20, least=1)
@@ -76,6 +82,10 @@ HUB_TRY_VISITORS_PER_MINUTE = env_int("HUB_TRY_VISITORS_PER_MINUTE", 6)  # 0: on
 
 # Beside the store: the system's own folder may be small, or memory. Django does not start without it.
 FILE_UPLOAD_TEMP_DIR = HUB_DATA / "uploads"
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "hub_site.common.upload_handler.CleanUploadHandler",
+]
 HUB_DATA.mkdir(mode=0o711, parents=True, exist_ok=True)
 FILE_UPLOAD_TEMP_DIR.mkdir(mode=0o700, exist_ok=True)
 
@@ -141,6 +151,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "hub_site.accounts.context_processors.mail",
                 "hub_site.accounts.context_processors.disk",
+                "hub_site.jobs.context_processors.worker_requests",
             ],
             "builtins": ["hub_site.common.figures"],  # every page writes figures
         },
@@ -301,7 +312,7 @@ CELERY_TASK_ROUTES = {
     "modules_registry.tasks.sync_repository": {"queue": "transfer"},
     "modules_registry.tasks.look_for_repositories": {"queue": "transfer"},
     "modules_registry.tasks.sweep_files": {"queue": "transfer"},
-    "composer.tasks.run_composition": {"queue": "compose"},
+    "composer.tasks.wake_worker": {"queue": "compose"},
     "composer.trying.tasks.run_tryout": {"queue": "try"},
 }
 

@@ -2,14 +2,12 @@
 
 import logging
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Now
 
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -40,8 +38,6 @@ REPOSITORIES = JobKind(
 
 def repository_sync(repository_id: UUID) -> None:
     """Bring a repository up to date. Harmless when it is taken, up to date, or not due yet."""
-    if HubRepository.objects.filter(pk=repository_id, due_at__gt=Now()).exists():
-        return
     run_job(REPOSITORIES, repository_id, sync)
 
 
@@ -183,7 +179,6 @@ def put_off(repository: HubRepository, error: RemoteUnavailableError) -> HandBac
     return HandBack(
         delay_s=wait_s,
         attempts=repository.attempts + 1,
-        due_at=Now() + timedelta(seconds=wait_s),
         error_code=error.code,
         error_message=error.sentence,  # without advice: it is tried again by itself
     )

@@ -1,7 +1,7 @@
 """A module's row for its repository on the Hub: queued when something of the module changed here."""
 
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.jobs.models import FINISHED, Status
 from modules_registry import blobs
@@ -22,12 +22,12 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
     if repository.status in FINISHED:
         repository.status, repository.crashes = Status.QUEUED, 0
         repository.put_off_since, repository.put_off_reason = None, ""
-        repository.attempts, repository.due_at = 0, timezone.now()
+        repository.attempts, repository.due_at = 0, Now()  # type: ignore[assignment]
         repository.started_at = repository.finished_at = None
         repository.error_code = repository.error_message = ""
         repository.save()
     elif now and repository.status == Status.QUEUED:
-        repository.due_at = timezone.now()
+        repository.due_at = Now()  # type: ignore[assignment]
         repository.save(update_fields=["due_at", "updated_at"])
     return repository
 

@@ -9,7 +9,7 @@ from composer.models import Composition
 from composer.request.services import composition_request
 from composer.run.job_folder import job_description
 from composer.run.results import keep_result
-from composer.run.tasks import run_composition
+from composer.run.tasks import wake_worker
 from hub_site.jobs import leases
 from tests.composer.fake_jobs import write_result
 from tests.factories import make_base, make_module
@@ -19,11 +19,11 @@ HELD_OUT = [Example("fig", "FIG"), Example("lime", "LIME")]
 
 
 @pytest.fixture
-def queued_ids(monkeypatch):
-    """The ids that would have been queued; nothing reaches the broker."""
-    queued = []
-    monkeypatch.setattr(run_composition, "delay", queued.append)
-    return queued
+def wakes(monkeypatch):
+    """One entry for each time that a worker would have been woken; nothing reaches the broker."""
+    woken = []
+    monkeypatch.setattr(wake_worker, "delay", lambda: woken.append(True))
+    return woken
 
 
 @pytest.fixture

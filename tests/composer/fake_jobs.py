@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 
 def run(folder, on_event):
@@ -128,6 +129,13 @@ def loop_for_ever(folder, job, on_event):
         pass
 
 
+def work_for_2_s(folder, job, on_event):
+    for _ in range(20):
+        on_event({"event": "chatter", "text": "still at it"})
+        time.sleep(0.1)
+    finish(folder, job, on_event)
+
+
 def fill_the_disk(folder, job, on_event):
     raise OSError(28, "No space left on device")
 
@@ -149,7 +157,7 @@ def leave_a_link(folder, job, on_event):
 FAKE_JOBS = {
     fake_job.__name__: fake_job
     for fake_job in (
-        refuse, break_down, kill_itself, advance_and_die, loop_for_ever, fill_the_disk, eat_memory,
-        leave_nothing, leave_a_link,
+        refuse, break_down, kill_itself, advance_and_die, loop_for_ever, work_for_2_s, fill_the_disk,
+        eat_memory, leave_nothing, leave_a_link,
     )
 }  # fmt: skip

@@ -14,7 +14,7 @@ from modules_registry.models import BaseModel, Version
 from modules_registry.services import module_delete, version_add
 from tests.factories import adapter_files, make_base, make_module
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
 ADDRESS = "/api/v1/compositions"
 BODY = {

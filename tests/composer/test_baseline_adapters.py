@@ -17,7 +17,7 @@ from composer.share.services import share_renew
 from hub_site.jobs import leases
 from tests.composer.fake_jobs import write_result
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 PATH = "baselines/{}/{}"
 
 

@@ -1,15 +1,10 @@
 """How long a composition would take, said before it is asked for."""
 
-from datetime import timedelta
-
 import pytest
-from django.utils import timezone
 
-from composer.models import Composition
-from composer.timing.estimates import Amounts, Queue, duration_words, estimate, queue_now
-from hub_site.jobs import leases
+from composer.timing.estimates import Amounts, duration_words, estimate
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
 FEW = Amounts(n_shots=5, n_held_out=0, n_modules=3, budget=600, baselines="always")
 MORE = Amounts(n_shots=5, n_held_out=0, n_modules=3, budget=3000, baselines="always")
@@ -82,18 +77,6 @@ def test_a_search_that_always_takes_its_budget_is_told_in_proportion(base, done)
     finished(done, 40, "always", 4.0, method="lorahub")
     more = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=200, baselines="always")
     assert estimate(base, "lorahub", more).low_s == pytest.approx(0.5 * 20.0)
-
-
-def test_what_waits_before_it_is_counted_with_the_time_it_takes(base, ask, done):
-    assert queue_now() == Queue(0, 0.0)
-    finished(done, 100, "none", 20.0)
-    first, _second = (ask(method="exact", budget=100, baselines="none", seed=seed) for seed in (1, 2))
-    queue = queue_now()
-    assert queue.n_ahead == 2
-    alone = queue.seconds / 2
-    claimed = leases.claim(Composition, first.pk, worker="w")
-    Composition.objects.filter(pk=claimed.pk).update(started_at=timezone.now() - timedelta(seconds=alone / 2))
-    assert queue_now().seconds == pytest.approx(1.5 * alone, rel=0.05)
 
 
 def test_one_without_held_out_examples_says_nothing_of_one_with_them(base, done):

@@ -5,7 +5,7 @@ import pytest
 from composer.models import Composition
 from tests.composer.test_api import ADDRESS, BODY, error_of
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
 DRAFT = "/api/v1/drafts/0f8b"
 FIELDS = {"name": ["Colours"], "shots_input": ["red", ""], "shots_output": ["rouge", ""]}

@@ -19,7 +19,7 @@ from tests.composer.conftest import SHOTS
 from tests.composer.test_pages import NEW, filled, page_of
 from tests.factories import adapter_files, config_file, make_base, make_module, weights_file
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
 KEEP = "/compositions/drafts/"
 LIST = "/compositions/"

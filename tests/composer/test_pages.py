@@ -21,12 +21,13 @@ from composer.task.demo_tasks import demo_tasks
 from hub_site.common.figures import figures
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
+from hub_site.jobs.presence import announce
 from modules_registry.demo_worlds import ENGLISH, demo_world
 from tests.composer.conftest import SHOTS
 from tests.factories import make_base
 from tests.pages.rendered import collapsed
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
 NEW = "/compositions/new/"
 
@@ -60,12 +61,10 @@ def test_the_form_asks_and_leads_to_the_page_to_watch(browser):
     assert composition.modules.count() == 3
 
 
-def test_a_double_click_on_compose_makes_one_composition(
-    browser, queued_ids, django_capture_on_commit_callbacks
-):
+def test_a_double_click_on_compose_makes_one_composition(browser, wakes, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         places = {browser.post(NEW, filled()).headers["Location"] for _ in range(2)}
-    assert len(places) == len(queued_ids) == Composition.objects.count() == 1
+    assert len(places) == len(wakes) == Composition.objects.count() == 1
 
 
 def test_the_same_form_sent_again_with_another_seed_makes_another_composition(browser):
@@ -316,9 +315,8 @@ def test_one_behind_others_that_nobody_picks_up_says_so_too(browser, ask):
     page = page_of(browser.get(second.get_absolute_url()))
     assert "1 composition before yours" in page
     assert "No worker has picked it up for 10 minutes" in page
-    leases.claim(Composition, first.pk, worker="w")
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
     page = page_of(browser.get(second.get_absolute_url()))
-    assert "1 composition before yours" in page
     assert "No worker" not in page
 
 
@@ -344,10 +342,14 @@ def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
     assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
 
 
-def test_a_composition_behind_others_says_how_many(browser, ask):
-    ask(seed=1)
-    page = page_of(browser.get(ask(seed=2).get_absolute_url()))
-    assert "1 composition before yours" in page
+def test_a_composition_behind_others_says_how_many_and_when_it_begins(browser, ask):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    compositions = [ask(seed=seed) for seed in range(4)]
+    Composition.objects.update(is_quick=False, estimated_s=600)
+    leases.claim(Composition, compositions[0].pk, worker="w")
+    first, third = (collapsed(page_of(browser.get(compositions[n].get_absolute_url()))) for n in (1, 3))
+    assert "It is the next one. It begins in about 10 min" in first
+    assert "2 compositions before yours. It begins in about 30 min" in third
 
 
 def test_a_running_composition_shows_its_stage_and_step(browser, ask):

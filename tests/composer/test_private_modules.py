@@ -11,7 +11,7 @@ from tests.composer.conftest import SHOTS
 from tests.factories import config_file, make_module, weights_file
 from tests.pages.rendered import collapsed
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 
 ADDRESS = "/api/v1/compositions"
 BODY = {

@@ -25,7 +25,7 @@ from modules_registry.services import module_delete, module_edit
 from tests.composer.fake_jobs import report_of, small_report
 from tests.factories import BASE_NAME, adapter_config, make_module, weights_file
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 
 SITE = "http://hub.test"
 WEIGHTS = weights_file(seed=5).read()

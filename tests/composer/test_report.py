@@ -17,7 +17,7 @@ from composer.watch.progress import progress_view
 from tests.composer.fake_jobs import small_report
 from tests.pages.rendered import collapsed
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 
 
 def row(key, percent=None, interval=None, left_out=None, detail=""):

@@ -1,13 +1,11 @@
-"""The real core in real children: killed and gone on with, stopped, and spared what is known already."""
+"""The real core in real children: stopped, and spared what is known already (killed: tests/chaos)."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from composer.core.spec.examples import Example
-from composer.models import Composition, ScreenedLoss, SearchState
+from composer.models import Composition, ScreenedLoss
 from composer.request.services import composition_request
 from composer.run import events as run_events
 from composer.run import runner
@@ -24,7 +22,7 @@ from tests.composer.core import tiny
 from tests.factories import named
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("queued_ids")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("wakes")]
 
 BASE = "tiny/t5"
 MODULES = 3
@@ -90,55 +88,6 @@ def adapter_of(composition: Composition) -> bytes:
         return file.read()
 
 
-@pytest.fixture
-def kill_at_step(core, monkeypatch):
-    """Kill the first child, as the system would, once that many steps are rows."""
-
-    def arm(number):
-        children, killed = [], []
-        start_child, store_events = core.start_child, run_events.store_events
-
-        def start(folder, limits):
-            children.append(start_child(folder, limits))
-            return children[-1]
-
-        def store_and_kill(composition, told):
-            store_events(composition, told)
-            if not killed and composition.events.filter(kind="step").count() >= number:
-                killed.append(children[0].pid)
-                os.kill(children[0].pid, signal.SIGKILL)
-
-        monkeypatch.setattr(core, "start_child", start)
-        monkeypatch.setattr(runner, "store_events", store_and_kill)
-        monkeypatch.setattr(runner, "TICK_S", 0.005)
-
-    return arm
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"search": "adam", "budget": 1500},
-        {"method": "lorahub", "search": "ngopt", "budget": 60},
-        {"method": "auto", "search": "auto", "budget": 400},
-    ],
-    ids=["by gradient", "without gradient", "by the default"],
-)
-def test_a_killed_child_s_work_is_gone_on_with_to_the_same_bytes(ask, kill_at_step, asked):
-    kill_at_step(12)
-    killed = run(ask(**asked))
-    assert (killed.status, killed.crashes) == (Status.QUEUED, 1)
-    known = killed.events.filter(kind="step").count()
-    gone_on = run(killed)
-    assert gone_on.status == Status.DONE
-    told = list(gone_on.events.filter(kind="step").values_list("generation", "detail__step"))
-    assert [step for _, step in told] == list(range(1, len(told) + 1))
-    assert sum(generation == 1 for generation, _ in told) == known < len(told)
-    assert not SearchState.objects.exists()
-    ScreenedLoss.objects.all().delete()
-    assert adapter_of(gone_on) == adapter_of(run(ask(**asked)))
-
-
 def test_what_one_composition_screened_no_other_scores_again(ask):
     first, second = run(ask()), run(ask(seed=8))
     assert first.report["candidates_scored"] - second.report["candidates_scored"] == MODULES
@@ -173,6 +122,43 @@ def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice
     assert composition.report["stopped"] is True
     assert 0 < len(composition.report["steps"]) < 10_000 // 3
     assert composition.files.count() == len(RESULT_FILES)
+
+
+def test_a_search_that_takes_too_long_ends_with_its_best_and_the_report_says_why(ask, monkeypatch):
+    monkeypatch.setattr(runner, "SEARCH_SHARE", 0.0)  # at the first look
+    monkeypatch.setattr(runner, "TICK_S", 0.005)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
+    composition = run(ask(budget=10_000))
+    assert composition.status == Status.DONE
+    assert (composition.report["stopped"], composition.report["stop_reason"]) == (True, "time")
+    assert len(composition.report["steps"]) < 10_000 // 3
+
+
+def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, settings, monkeypatch):
+    """The clock stops the job between two baselines; nothing that was found is lost."""
+    require_time_left = runner.require_time_left
+    seen = []
+    store_events = run_events.store_events
+
+    def store_and_note(composition, told):
+        store_events(composition, told)
+        seen.extend(event.get("key") for event in told if event["event"] == "baseline")
+
+    def until_the_base_alone_is_measured(began):
+        require_time_left(began - settings.HUB_COMPOSE_DEADLINE_S - 1 if "zero_shot" in seen else began)
+
+    monkeypatch.setattr(runner, "store_events", store_and_note)
+    monkeypatch.setattr(runner, "require_time_left", until_the_base_alone_is_measured)
+    monkeypatch.setattr(runner, "TICK_S", 0.001)
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
+    composition = run(ask(baselines="thorough", max_new_tokens=200))
+    assert composition.status == Status.DONE, composition.error_message
+    rows = {row["key"]: row for row in composition.report["baselines"]}
+    assert rows["zero_shot"]["few_shot_loss_nats"] is not None
+    assert rows["lorahub"]["detail"] == "not measured: the time was up"
+    assert composition.report["verdict"]["decision"] == "unmeasured"
+    assert "The time was up before" in composition.report["verdict"]["text"]
+    assert {*RESULT_FILES} <= set(composition.files.values_list("path", flat=True))
 
 
 def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):

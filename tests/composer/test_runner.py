@@ -9,16 +9,17 @@ from django.db.models import F
 from django.utils import timezone
 
 from composer.core.spec.examples import Example
-from composer.models import Composition
+from composer.models import Attempt, Composition
 from composer.run import events as run_events
 from composer.run import job_folder as run_job_folder
 from composer.run import runner
 from composer.run.results import RESULT_FILES
 from composer.run.runner import SENTENCES, composition_run, sweep
 from composer.watch import selectors
-from hub_site.jobs import leases
+from hub_site.jobs import leases, work
 from hub_site.jobs.children import ChildBroke, Launcher
 from hub_site.jobs.models import LEASE, Status
+from hub_site.jobs.slots import Slots
 from hub_site.jobs.worker import stopping
 from modules_registry.blobs import store
 from modules_registry.storage import StorageFullError
@@ -138,6 +139,7 @@ def test_a_full_disk_does_not_fail_a_job_which_waits_until_there_is_space(ask_fo
     assert (composition.status, composition.crashes) == (Status.QUEUED, 0)
     assert composition.put_off_reason == "The site's disk is full."
     composition.examples.update(input="apple")  # there is space again: the next attempt finishes
+    Composition.objects.update(due_at=timezone.now())
     assert run(composition).status == Status.DONE
     assert composition.put_off_reason == ""
 
@@ -265,3 +267,26 @@ def test_the_sweeper_clears_folders_of_dead_workers_and_leaves_those_at_work(ask
 def age(folder: Path) -> None:
     long_ago = timezone.now().timestamp() - 2 * LEASE.total_seconds()
     os.utime(folder, (long_ago, long_ago))
+
+
+def test_the_processor_time_of_an_attempt_is_counted_and_deleting_the_composition_keeps_it(ask):
+    composition = run(ask())
+    attempt = Attempt.objects.get(composition_id=composition.pk)
+    assert 0 < attempt.cpu_s < 60
+    assert attempt.is_quick
+
+
+@pytest.mark.parametrize(("n_long", "end"), [(0, (Status.FAILED, "deadline")), (1, (Status.QUEUED, ""))])
+def test_a_quick_job_that_takes_too_long_leaves_the_quick_lane(ask_for, monkeypatch, settings, n_long, end):
+    """It goes on where a place for long jobs is free, and waits for one otherwise."""
+    composition = ask_for("loop_for_ever")
+    assert composition.is_quick
+    settings.HUB_COMPOSE_QUICK_S, settings.HUB_COMPOSE_DEADLINE_S = 0, 1
+    monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(runner, "TICK_S", 0.05)
+    slots = Slots(2, runner.claim_next, runner.composition_done)
+    slots.long_running = n_long
+    monkeypatch.setattr(runner, "slots", lambda: slots)
+    composition = run(composition)
+    assert (composition.status, composition.error_code) == end
+    assert (composition.is_quick, composition.crashes) == (False, 0)

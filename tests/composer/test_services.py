@@ -9,8 +9,7 @@ from composer import selectors
 from composer.core.spec.choices import BUDGET_LIMIT, EXAMPLES_LIMIT
 from composer.core.spec.examples import Example, require_disjoint
 from composer.models import Composition
-from composer.request.services import UNFINISHED_MAX
-from composer.run.tasks import run_composition
+from composer.run.tasks import wake_worker
 from composer.services import composition_cancel, composition_delete
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
@@ -18,7 +17,7 @@ from modules_registry.services import module_delete, version_add
 from tests.composer.conftest import HELD_OUT, SHOTS
 from tests.factories import adapter_files, config_file, make_module, weights_file
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
 
 def refusal_of(ask, **changes) -> Refusal:
@@ -45,31 +44,29 @@ def test_a_request_is_a_queued_row_with_its_examples_and_pinned_modules(ask, mod
     assert {module.version for module in composition.modules.all()} == {module.current for module in modules}
 
 
-def test_the_queue_is_rung_with_the_id_once_the_rows_are_committed(
-    ask, queued_ids, django_capture_on_commit_callbacks
-):
+def test_a_worker_is_woken_once_the_rows_are_committed(ask, wakes, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
-        composition = ask()
-        assert queued_ids == []
-    assert queued_ids == [str(composition.pk)]
+        ask()
+        assert wakes == []
+    assert len(wakes) == 1
 
 
 def test_a_broker_that_is_away_does_not_lose_the_request(
     ask, monkeypatch, django_capture_on_commit_callbacks
 ):
-    def away(_):
+    def away():
         raise ConnectionError("no broker")
 
-    monkeypatch.setattr(run_composition, "delay", away)
+    monkeypatch.setattr(wake_worker, "delay", away)
     with django_capture_on_commit_callbacks(execute=True):
         composition = ask()
     assert Composition.objects.filter(pk=composition.pk, status=Status.QUEUED).exists()
 
 
-def test_the_same_key_and_request_give_the_same_row(ask, queued_ids, django_capture_on_commit_callbacks):
+def test_the_same_key_and_request_give_the_same_row(ask, wakes, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         rows = {ask(idempotency_key="k").pk for _ in range(3)}
-    assert len(rows) == len(queued_ids) == 1
+    assert len(rows) == len(wakes) == 1
 
 
 def test_the_same_key_with_another_request_is_refused(ask):
@@ -195,9 +192,11 @@ def test_modules_of_another_rank_take_part_in_an_exact_sum_only(ask, bob, module
     assert "bob/wide: Its rank is 4; the others have 2." in refusal.fields["modules"]
 
 
-def test_one_owner_s_queue_is_bounded_and_has_room_again_when_one_ends(ask, alice, charlie):
-    waiting = [ask() for _ in range(UNFINISHED_MAX)]
-    assert refusal_of(ask).status == 429
+def test_one_owner_s_queue_is_bounded_and_has_room_again_when_one_ends(ask, alice, charlie, settings):
+    settings.HUB_COMPOSITIONS_UNFINISHED_MAX = 2
+    waiting = [ask() for _ in range(2)]
+    refusal = refusal_of(ask)
+    assert (refusal.status, "As soon as one of them has ended" in refusal.message) == (429, True)
     assert ask(owner=charlie)
     composition_cancel(owner=alice, composition_id=waiting[0].pk)
     assert ask()

@@ -12,7 +12,7 @@ from composer.run.job_folder import job_description
 from composer.share.services import in_text
 from tests.composer.fake_jobs import small_report
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 FILES = ("report.json", "report.md", "race.csv", "modules.csv", "predictions.csv")
 
 

@@ -16,7 +16,7 @@ from composer.report.snippets import (
 )
 from modules_registry.models import BaseModel
 
-pytestmark = pytest.mark.usefixtures("queued_ids")
+pytestmark = pytest.mark.usefixtures("wakes")
 GET = Snippet("get", "", "")
 
 

@@ -36,7 +36,7 @@ def token(alice) -> str:
 
 
 @pytest.fixture
-def running(ask, queued_ids) -> Composition:
+def running(ask, wakes) -> Composition:
     return leases.claim(Composition, ask().pk, worker="tests")
 
 

@@ -9,6 +9,7 @@ from composer.models import Composition
 from composer.playground import runner as trying_runner
 from composer.run import runner, tasks
 from hub_site.celery import app
+from hub_site.jobs import leases
 from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import stopping
 
@@ -20,53 +21,57 @@ def worker_of(*queues: str) -> SimpleNamespace:
 
 
 @pytest.fixture
-def launcher(monkeypatch):
-    """A launcher that only remembers what it was asked to do."""
+def worker(monkeypatch):
+    """A launcher and slots that only remember what they were asked to do."""
     asked = []
     fake = SimpleNamespace(start=lambda: asked.append("start"), stop=lambda: asked.append("stop"))
+    slots = SimpleNamespace(
+        start=lambda after_each: asked.append("take jobs"),
+        join=lambda: asked.append("let go"),
+        wake=lambda: asked.append("look"),
+    )
     monkeypatch.setattr(runner, "launcher", lambda: fake)
+    monkeypatch.setattr(runner, "slots", lambda: slots)
+    monkeypatch.setattr(runner, "keep_announcing", lambda queue, **has: asked.append((queue, has)))
     return asked
 
 
-def test_the_launcher_starts_with_the_compose_worker_and_no_other(launcher, monkeypatch):
+def test_the_compose_worker_and_no_other_announces_itself_and_takes_jobs(worker, monkeypatch, settings):
     monkeypatch.setattr(trying_runner, "launcher", lambda: SimpleNamespace(start=lambda: None))
     for queue in ("default", "try"):
         celeryd_after_setup.send(sender="w", instance=worker_of(queue))
-    assert launcher == []
+    assert worker == []
     celeryd_after_setup.send(sender="w", instance=worker_of("compose"))
-    assert launcher == ["start"]
+    has = {"slots": settings.HUB_COMPOSE_SLOTS, "memory_mb": settings.HUB_COMPOSE_MEMORY_MB}
+    assert worker == ["start", ("compose", has | {"has_cuda": runner.has_cuda()}), "take jobs"]
 
 
-def test_a_worker_asked_to_end_lets_go_of_its_job_and_then_ends_its_launcher(launcher):
+def test_a_worker_asked_to_end_lets_go_of_its_job_and_then_ends_its_launcher(worker):
     app.loader.import_default_modules()  # every app's tasks, as a worker does first
     try:
         worker_shutting_down.send(sender="w")
         assert stopping.is_set()
-        assert launcher == []
+        assert worker == []
         worker_shutdown.send(sender="w")
-        assert launcher == ["stop"]
+        assert worker == ["let go", "stop"]
     finally:
         stopping.clear()
 
 
-def test_the_sweeper_rings_with_ids_and_bells_that_do_not_pile_up(ask, monkeypatch):
+def test_the_sweeper_wakes_a_worker_for_a_job_whose_worker_is_gone(ask, monkeypatch):
     queued = []
-    monkeypatch.setattr(
-        tasks.run_composition, "apply_async", lambda args, **options: queued.append((args, options))
-    )
-    composition = ask()
-    Composition.objects.update(updated_at=composition.created_at - REQUEUE_AFTER)
+    monkeypatch.setattr(tasks.wake_worker, "apply_async", lambda **options: queued.append(options))
     tasks.sweep()
-    assert queued == [((str(composition.pk),), {"expires": REQUEUE_AFTER.total_seconds()})]
+    assert queued == []
+    composition = leases.claim(Composition, ask().pk, worker="gone")
+    Composition.objects.update(lease_until=composition.created_at)
+    tasks.sweep()
+    assert queued == [{"expires": REQUEUE_AFTER.total_seconds()}]
 
 
-def test_a_composition_goes_to_the_compose_queue_and_the_sweep_to_the_default_one():
+def test_a_wake_goes_to_the_compose_queue_and_the_sweep_to_the_default_one(worker):
     route = app.amqp.router.route
-    assert route({}, "composer.tasks.run_composition")["queue"].name == "compose"
+    assert route({}, "composer.tasks.wake_worker")["queue"].name == "compose"
     assert route({}, "composer.tasks.sweep")["queue"].name == "default"
-
-
-def test_a_forged_message_with_another_id_does_nothing(db):
-    tasks.run_composition("00000000-0000-0000-0000-000000000000")
-    with pytest.raises(ValueError, match="badly formed"):
-        tasks.run_composition("../../etc/passwd")
+    tasks.wake_worker()
+    assert worker == ["look"]

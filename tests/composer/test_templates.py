@@ -13,7 +13,7 @@ from modules_registry.models import BaseModel
 from modules_registry.services import module_edit
 from tests.composer.conftest import SHOTS
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("queued_ids")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("wakes")]
 CHAT_PROMPT = "<user>{input}<end>\n<assistant>"
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from hub_site.jobs.children import Child, ChildBroke, ChildDied, ChildRefused, Launcher, launcher_environment
+from hub_site.jobs.children import (
+    Child,
+    ChildBroke,
+    ChildDied,
+    ChildNeverBegan,
+    ChildRefused,
+    Launcher,
+    launcher_environment,
+)
 from hub_site.jobs.sandbox import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,6 +242,13 @@ def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
     assert int(ready.read_text()) == launcher.process.pid
     launcher.stop()
     assert not ready.exists()
+
+
+def test_a_launcher_that_cannot_start_says_that_nothing_of_the_job_has_run(tmp_path):
+    launcher = Launcher(preload="no.such.package", call="no.such:run", root=ROOT)
+    with pytest.raises(ChildNeverBegan):
+        events_of(launcher.start_child(tmp_path, Limits()))
+    launcher.stop()
 
 
 def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, fake_job):

@@ -165,13 +165,14 @@ def test_the_sweeper_leaves_a_beating_worker_alone(job):
     assert state(job) == Status.RUNNING
 
 
-def test_a_job_that_killed_its_worker_too_often_is_failed_as_poison(job):
+def test_a_job_that_killed_its_worker_too_often_is_failed_as_poison(job, caplog):
     claim(job)
     lose_lease(job, crashes=CRASHES_MAX - 1)
     assert claim(job, "two") is None
     assert leases.sweep(Composition) == []
     assert (state(job), job.error_code) == (Status.FAILED, "poison")
     assert "stopped trying" in job.error_message
+    assert f"Composition {job.pk} failed: poison" in caplog.text
 
 
 def test_a_cancelled_job_whose_worker_vanished_is_not_done_again(job):

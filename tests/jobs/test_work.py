@@ -16,11 +16,12 @@ from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
-from hub_site.jobs.children import ChildDied, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildNeverBegan, ChildRefused
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
 from modules_registry.importing.models import ModuleImport
+from modules_registry.storage import MissingBlobError
 
 IMPORTS = JobKind(ModuleImport)
 
@@ -92,23 +93,42 @@ def test_a_job_handed_back_with_a_delay_is_not_rung_for_before_and_keeps_what_it
     run(job, raising(HandBack(delay_s=3600, error_code="hub_unavailable")))
     assert (job.status, job.error_code) == (Status.QUEUED, "hub_unavailable")
     assert leases.sweep(ModuleImport) == []
+    assert run(job, raising(AssertionError("it was not due"))).status == Status.QUEUED
+    ModuleImport.objects.update(due_at=timezone.now())
     run(job, raising(HandBack()))
     assert leases.sweep(ModuleImport) == [job.pk]
 
 
-def test_a_child_that_dies_is_counted_and_the_last_death_is_poison(job):
+def test_a_child_that_dies_is_counted_and_the_last_death_is_poison(job, caplog):
     for crashes in range(1, CRASHES_MAX):
         run(job, raising(ChildDied(-9)))
         assert (job.status, job.crashes) == (Status.QUEUED, crashes)
     run(job, raising(ChildDied(-9)))
     assert (job.status, job.error_code) == (Status.FAILED, "poison")
+    assert f"ModuleImport {job.pk} failed: poison" in caplog.text
+
+
+def test_the_log_names_the_stored_file_that_is_missing_though_the_page_does_not(job, caplog):
+    kind = JobKind(ModuleImport, passing=(MissingBlobError,))
+    assert "ab12" not in run(job, raising(MissingBlobError("ab12")), kind).put_off_reason
+    assert f"{job.pk} waits: file_missing: A stored file is missing" in caplog.text
+    assert "(sha256 ab12)" in caplog.text
+
+
+def test_a_launcher_that_cannot_even_fork_is_a_fault_of_the_machine_and_no_crash_of_the_job(job):
+    for _ in range(CRASHES_MAX + 1):
+        run(job, raising(ChildNeverBegan()))
+        assert (job.status, job.crashes) == (Status.QUEUED, 0)
+        assert job.put_off_reason == SENTENCES["machine_fault"]
+        ModuleImport.objects.update(due_at=timezone.now())
 
 
 @pytest.mark.parametrize(
     "refusal", [Refusal("too_many", "Take fewer."), ChildRefused("too_many", "Take fewer.")]
 )
-def test_a_refusal_closes_the_row_with_its_code_and_its_sentence(job, refusal):
+def test_a_refusal_closes_the_row_with_its_code_and_its_sentence(job, refusal, caplog):
     run(job, raising(refusal))
+    assert f"ModuleImport {job.pk} failed: too_many: Take fewer." in caplog.text
     assert (job.status, job.error_code, job.error_message) == (Status.FAILED, "too_many", "Take fewer.")
 
 
@@ -146,6 +166,8 @@ def test_a_fault_of_the_site_fails_no_job(job, fault):
         assert (job.status, job.worker, job.crashes, job.error_code) == (Status.QUEUED, "", 0, "")
         assert job.put_off_reason in SENTENCES.values()
         assert leases.sweep(ModuleImport) == []
+        assert run(job, raising(AssertionError("it was not due"))).status == Status.QUEUED
+        ModuleImport.objects.update(due_at=timezone.now())
     assert run(job, lambda held: None).status == Status.DONE
     assert job.put_off_reason == ""
 
@@ -171,11 +193,10 @@ def test_an_app_s_own_fault_of_the_site_puts_the_job_off_with_the_app_s_sentence
 def test_a_job_waits_as_long_again_as_it_has_waited(job, waited_s, wait_s):
     ModuleImport.objects.update(put_off_since=timezone.now() - timedelta(seconds=waited_s))
     run(job, raising(FAULTS_OF_THE_SITE[0]))
-    due = job.updated_at + leases.REQUEUE_AFTER
-    assert (due - timezone.now()).total_seconds() == pytest.approx(wait_s, abs=2)
+    assert (job.due_at - timezone.now()).total_seconds() == pytest.approx(wait_s, abs=2)
 
 
-def test_a_fault_of_the_site_that_lasts_a_day_fails_the_job_and_progress_begins_the_day_anew(job):
+def test_a_fault_of_the_site_that_lasts_a_day_fails_the_job_and_progress_begins_the_day_anew(job, caplog):
     long_ago = timezone.now() - PUT_OFF_MAX
     ModuleImport.objects.update(put_off_since=long_ago)
 
@@ -185,10 +206,11 @@ def test_a_fault_of_the_site_that_lasts_a_day_fails_the_job_and_progress_begins_
         raise FAULTS_OF_THE_SITE[0]
 
     assert run(job, advance).status == Status.QUEUED
-    ModuleImport.objects.update(put_off_since=long_ago)
+    ModuleImport.objects.update(put_off_since=long_ago, due_at=long_ago)
     run(job, raising(FAULTS_OF_THE_SITE[0]))
     assert (job.status, job.error_code) == (Status.FAILED, "database_unreachable")
     assert "within a day" in job.error_message
+    assert f"{job.pk} failed: database_unreachable: The site's database" in caplog.text
 
 
 def drop_connection(pid):

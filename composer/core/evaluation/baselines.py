@@ -194,22 +194,32 @@ class BaselineComparison:
     folds_choose_alike: Callable[[], bool]
     composed: Adapters
 
-    def measure_all(self) -> Iterator[BaselineResult]:
-        """Yield one baseline after the other, the cheap ones first; the caller can report each at once."""
-        yield self.measure_adapters(about("zero_shot"), {}, unfitted=True, n_shown=ANSWERS_SHOWN)
-        yield self.measure_best_single()
-        uniform = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
-        each = f"every weight 1/{len(self.stack)}"
-        yield self.measure_adapters(about("uniform", each), uniform, unfitted=True)
-        yield in_context(self.scorer, self.examples, self.questions)
+    def measurements(self) -> dict[str, Callable[[], BaselineResult]]:
+        """Return what measures each baseline, by its key, the cheap ones first."""
+        measures: dict[str, Callable[[], BaselineResult]] = {
+            "zero_shot": lambda: self.measure_adapters(
+                about("zero_shot"), {}, unfitted=True, n_shown=ANSWERS_SHOWN
+            ),
+            "best_single": self.measure_best_single,
+            "uniform": self.measure_uniform,
+            "in_context": lambda: in_context(self.scorer, self.examples, self.questions),
+        }
         if self.questions is not None:  # without them nothing would tell whether it is the better one
-            yield in_context(self.scorer, self.examples, self.questions, self.composed)
-        yield self.train_lora()
-        yield self.tune_composition()
+            measures["composed_in_context"] = lambda: in_context(
+                self.scorer, self.examples, self.questions, self.composed
+            )
+        measures |= {"lora_on_shots": self.train_lora, "tuned": self.tune_composition}
         if self.job.baselines == "thorough":
-            yield self.measure_random_loras()
+            measures["random_loras"] = self.measure_random_loras
             if self.job.method != "lorahub":
-                yield self.measure_lorahub()
+                measures["lorahub"] = self.measure_lorahub
+        return measures
+
+    def measure_uniform(self) -> BaselineResult:
+        """Measure the average of all modules."""
+        adapters = self.method.adapters(uniform_weights(self.method).unsqueeze(0))
+        each = f"every weight 1/{len(self.stack)}"
+        return self.measure_adapters(about("uniform", each), adapters, unfitted=True)
 
     def measure_best_single(self) -> BaselineResult:
         """Measure the best module alone at weight 1, with prompts in its own template."""
@@ -414,6 +424,11 @@ class BaselineComparison:
 def with_adapter_at(baseline: BaselineResult, folder: str) -> BaselineResult:
     """Return the row once its adapter is written, without the tensors."""
     return replace(baseline, lora=None, adapter=folder)
+
+
+def unmeasured(key: str) -> BaselineResult:
+    """Return the row of a baseline for which no time was left."""
+    return BaselineResult(*about(key, "not measured: the time was up"), None, None)
 
 
 def about(key: str, detail: str = "") -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.choices import as_list
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy, count_noun, is_exact_match
 from composer.core.spec.verdict_rule import (
@@ -175,6 +176,26 @@ def verdict_without_baselines(answers: Sequence[str], examples: Sequence[Example
         f"answers {found.percent:.0f} % correctly (95 % interval {low:.0f} to {high:.0f}). "
         "Compare it with the baselines to know whether it is needed.",
     )
+
+
+def verdict_cut_short(
+    answers: Mapping[str, Sequence[str]], examples: Sequence[Example], missing: Sequence[str]
+) -> Verdict:
+    """Return the verdict where the comparison ended before everything was measured that could be advised.
+
+    Args:
+        answers: of what was measured, one per held-out example; empty if there are no held-out examples.
+        examples: the held-out examples.
+        missing: keys of the baselines that were not measured.
+    """
+    named = as_list([BASELINE_NAMES[key] for key in missing])
+    text = f"The time was up before {named} could be measured, so nothing is advised."
+    measured = [key for key in ("composed", *BASELINE_NAMES) if key in answers]
+    if measured:
+        names = {**BASELINE_NAMES, "composed": "the composition"}
+        shares = [f"{names[key]} {accuracy(answers[key], examples).percent:.0f} %" for key in measured]
+        text += f" Right of {count_noun(len(examples), 'held-out example')}: {', '.join(shares)}."
+    return Verdict("unmeasured", text)
 
 
 def verdict_without_evidence(reason: str) -> Verdict:

@@ -4,6 +4,9 @@ Every ComposeError has a class attribute `code`, which is stable and meant for p
 is one or two sentences for the reader of a page or a terminal.
 """
 
+STOPPED_BY_WISH = "wish"  # somebody asked for the best so far
+STOPPED_FOR_TIME = "time"  # the job would not have ended before its deadline
+
 
 class ComposeError(Exception):
     """The base class of everything that the core refuses to do."""
@@ -15,7 +18,15 @@ class StopSearch(Exception):
     """A callback raises this to end a search early.
 
     The search returns the best of its steps, and the job continues to its report.
+
+    Attributes:
+        reason: STOPPED_BY_WISH or STOPPED_FOR_TIME.
     """
+
+    def __init__(self, reason: str = STOPPED_BY_WISH) -> None:
+        """Take the reason, which report.json repeats."""
+        self.reason = reason
+        super().__init__(reason)
 
 
 class InvalidJobError(ComposeError, ValueError):

@@ -18,6 +18,7 @@ from composer.core.spec.templates import require_asked_template, require_templat
 
 MODULE_ENTRY = '{"name": "owner/name", "folder": "modules/0"}'
 RANK_DIGITS = len(str(choices.RANK_LIMIT))  # of a rank as text
+UNFINISHED_FOLDER = "out.unfinished"  # the result until it is whole; its report tells what is known so far
 STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
 
 

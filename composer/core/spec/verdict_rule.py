@@ -14,6 +14,9 @@ BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINE
 # Rows that are compositions themselves: the composition must only not be behind them.
 COMPOSITIONS = frozenset(baseline.key for baseline in USUAL_BASELINES if baseline.is_composition)
 
+# Rows that one could take instead of the composition: without all of them there is no advice.
+ADVISABLE = frozenset(BASELINE_NAMES) - COMPOSITIONS
+
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count
 
 # Chosen on other tasks and draws than those of benchmarks/results; docs/decisions/0016 has the figures.

@@ -10,7 +10,7 @@ from composer.publish.services import composition_publish
 from composer.request.services import composition_request
 from composer.run.job_folder import job_description
 from composer.run.results import keep_result
-from composer.run.tasks import run_composition
+from composer.run.tasks import wake_worker
 from hub_site.jobs import leases
 from modules_registry.base_models import base_model_add
 from modules_registry.blobs import open_stored
@@ -41,7 +41,7 @@ print("the same")
 
 
 def test_peft_loads_a_published_composition_by_its_name(site, alice, machine_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_composition, "delay", lambda composition_id: None)
+    monkeypatch.setattr(wake_worker, "delay", lambda: None)
     adapter = tmp_path / "adapter"
     machine_of().says(
         MAKE_BASE.format(folder=str(tmp_path / "t5")) + MAKE_ADAPTER.format(folder=str(adapter))

@@ -1,0 +1,48 @@
+"""Which workers can take a composition: by the memory that the base needs, and by the graphics card."""
+
+from dataclasses import dataclass
+
+from hub_site.common.errors import Refusal
+from hub_site.jobs.models import Worker, WorkerQuerySet
+from modules_registry.models import BaseModel
+
+BYTES_OF_PARAMETER = (
+    3  # held beside the base's file: 2.25 GB at 750 M (benchmarks/results/compose_speed_L.json)
+)
+MB = 1_000_000
+ASK_STAFF = "Ask the site's staff for one, or choose otherwise."
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a worker must have."""
+
+    memory_mb: int
+    has_cuda: bool
+
+
+def needs_of(base: BaseModel, device: str) -> Needs:
+    return Needs(memory_mb=base.parameters * BYTES_OF_PARAMETER // MB, has_cuda=device == "cuda")
+
+
+def compose_workers() -> WorkerQuerySet:
+    return Worker.objects.filter(queue="compose")
+
+
+def missing_worker(base: BaseModel, device: str) -> Refusal | None:
+    """Why no worker of this site can take it; None if one can, or none has announced itself for a day.
+
+    Without any, the request waits: the workers may be starting.
+    """
+    needs, known = needs_of(base, device), compose_workers().known()
+    if not known.exists() or known.able(has_cuda=needs.has_cuda, memory_mb=needs.memory_mb).exists():
+        return None
+    if needs.has_cuda and not known.filter(has_cuda=True).exists():
+        message = f"No worker of this site has a graphics card. {ASK_STAFF}"
+        return Refusal("no_worker_with_cuda", message, status=409, fields={"device": [message]})
+    most = max(known.values_list("memory_mb", flat=True))
+    message = (
+        f"{base.name} needs about {needs.memory_mb:,} MB of memory; "
+        f"this site's workers give one job at most {most:,} MB. {ASK_STAFF}"
+    )
+    return Refusal("no_worker_large_enough", message, status=409, fields={"base": [message]})

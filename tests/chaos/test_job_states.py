@@ -1,0 +1,204 @@
+"""A job's row under everything that can happen to it, in any order: its promises hold after every step."""
+
+from datetime import timedelta
+from unittest import mock
+
+import pytest
+from django.utils import timezone
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from composer.models import Composition, CompositionEvent
+from hub_site.accounts.services import user_create
+from hub_site.jobs import leases
+from hub_site.jobs.models import CRASHES_MAX, FINISHED, Status
+from modules_registry.models import BaseModel
+from tests.chaos.conftest import times
+
+RUNS = times(40, 2000)
+STEPS = 25
+SKEWS = st.sampled_from([-60, 0, 60])
+
+
+class JobRow(RuleBasedStateMachine):
+    """Rows of jobs, and what each worker that ever claimed one still believes to hold."""
+
+    jobs, claims = Bundle("jobs"), Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        Composition.objects.all().delete()
+        self.owner_id, self.base_id = JobRow.owner_id, JobRow.base_id
+        self.ended: dict = {}  # job -> its row when it was first seen finished
+        self.generations: dict = {}  # job -> the last generation that was seen
+        self.told: dict = {}  # job -> events that were stored
+        self.clock = mock.patch.object(timezone, "now", timezone.now)
+        self.clock.start()
+
+    def teardown(self) -> None:
+        self.clock.stop()
+
+    @rule(seconds=SKEWS)
+    def skew(self, seconds):
+        """The clock of this machine jumps; the database's does not."""
+        self.clock.stop()
+        wrong = timezone.now() + timedelta(seconds=seconds)
+        self.clock = mock.patch.object(timezone, "now", return_value=wrong)
+        self.clock.start()
+
+    @rule(target=jobs)
+    def submit(self):
+        return Composition.objects.create(
+            owner_id=self.owner_id, base_id=self.base_id, name="t", method="exact", budget=5, seed=1
+        ).pk
+
+    @rule(job=jobs, target=claims)
+    def claim(self, job):
+        return self.take(job)
+
+    @rule(claim=claims, target=claims)
+    def duplicate(self, claim):
+        """The message comes again, or another worker looks at the same row."""
+        return self.take(claim.pk) if claim else None
+
+    def take(self, job):
+        before = Composition.objects.get(pk=job)
+        is_free = before.status == Status.QUEUED and before.due_at <= self.database_now()
+        is_lost = before.status == Status.RUNNING and before.lease_until < self.database_now()
+        held = leases.claim(Composition, job, worker="w")
+        assert held is None or is_free or is_lost
+        assert held is None or held.generation == before.generation + 1
+        assert held is None or held.crashes < CRASHES_MAX
+        if is_free:
+            assert held is not None
+        return held
+
+    def write(self, claim, do) -> bool:
+        """A worker writes: it works exactly if the row is still that worker's."""
+        row = Composition.objects.get(pk=claim.pk)
+        is_held = row.status == Status.RUNNING and row.generation == claim.generation
+        try:
+            do(claim)
+        except leases.LeaseLost:
+            assert not is_held
+            return False
+        assert is_held
+        return True
+
+    @rule(claim=claims, is_progress=st.booleans())
+    def beat_and_tell(self, claim, is_progress):
+        if claim is None:
+            return
+        progress = leases.PROGRESS if is_progress else {}
+        event = CompositionEvent(kind="step")
+        if self.write(claim, lambda held: leases.append_events(held, [event], progress=progress)):
+            self.told[claim.pk] = self.told.get(claim.pk, 0) + 1
+
+    @rule(claim=claims)
+    def beat(self, claim):
+        if claim is not None and self.write(claim, leases.renew_lease):
+            assert Composition.objects.get(pk=claim.pk).lease_until > self.database_now()
+
+    @rule(claim=claims, status=st.sampled_from([Status.FAILED, Status.CANCELLED]))
+    def finish(self, claim, status):
+        if claim is not None:
+            self.write(claim, lambda held: leases.finish(held, status, error_code="done"))
+
+    @rule(claim=claims)
+    def crash(self, claim):
+        """A child died."""
+        if claim is not None:
+            self.write(claim, leases.count_crash)
+
+    @rule(claim=claims)
+    def hit_a_fault_of_the_site(self, claim):
+        if claim is None:
+            return
+        crashes = Composition.objects.get(pk=claim.pk).crashes
+        if self.write(claim, lambda held: leases.put_off(held, code="disk_full", reason="Full.")):
+            row = Composition.objects.get(pk=claim.pk)
+            assert (row.status, row.crashes) == (Status.QUEUED, crashes)  # a fault of the site is no crash
+
+    @rule(claim=claims)
+    def hand_back(self, claim):
+        if claim is not None:
+            leases.hand_back(claim)
+
+    @rule(job=jobs)
+    def expire(self, job):
+        """The worker is silent for longer than a lease."""
+        past = self.database_now() - timedelta(seconds=1)
+        Composition.objects.filter(pk=job, status=Status.RUNNING).update(lease_until=past)
+
+    @rule(job=jobs)
+    def wait(self, job):
+        """What a job was put off for has passed."""
+        Composition.objects.filter(pk=job).update(due_at=self.database_now())
+
+    @rule(job=jobs)
+    def cancel(self, job):
+        leases.cancel(Composition, job)
+        row = Composition.objects.get(pk=job)
+        assert row.status in FINISHED or row.cancel_requested
+
+    @rule()
+    def sweep(self):
+        lost = list(Composition.objects.lost())
+        leases.sweep(Composition)
+        assert not Composition.objects.lost().exists()
+        for before in lost:
+            row = Composition.objects.get(pk=before.pk)
+            if before.cancel_requested:
+                assert row.status == Status.CANCELLED
+            elif before.crashes >= CRASHES_MAX - 1:
+                assert (row.status, row.error_code) == (Status.FAILED, "poison")
+            else:
+                assert (row.status, row.crashes) == (Status.QUEUED, before.crashes + 1)
+
+    def database_now(self):
+        return JobRow.database_clock()
+
+    @invariant()
+    def every_row_keeps_its_promises(self):
+        for row in Composition.objects.all():
+            assert (row.lease_until is not None) == (row.status == Status.RUNNING)
+            assert row.crashes <= CRASHES_MAX
+            assert row.crashes < CRASHES_MAX or row.error_code == "poison"
+            assert row.generation >= self.generations.get(row.pk, 0)
+            assert (row.finished_at is not None) == (row.status in FINISHED)
+            self.generations[row.pk] = row.generation
+            numbers = list(row.events.values_list("number", flat=True))
+            assert numbers == list(range(1, self.told.get(row.pk, 0) + 1))
+            end = (row.status, row.generation, row.error_code, row.finished_at, row.crashes)
+            if row.status in FINISHED:
+                assert self.ended.setdefault(row.pk, end) == end  # what is finished stays as it is
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_order_of_events_breaks_a_promise_of_the_row(db, record):
+    from django.db import connection
+
+    def database_clock():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT statement_timestamp()")
+            return cursor.fetchone()[0]
+
+    JobRow.owner_id = user_create(username="alice").pk
+    base = {"name": "t/b", "revision": "1", "kind": "seq2seq", "architecture": "T5", "parameters": 1}
+    JobRow.base_id = BaseModel.objects.create(**base).pk
+    JobRow.database_clock = staticmethod(database_clock)
+    run_state_machine_as_test(
+        JobRow,
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    record(runs=RUNS, steps_at_most=STEPS)

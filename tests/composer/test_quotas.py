@@ -1,0 +1,132 @@
+"""What one account may have and compute, and what is refused because no worker could take it."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from composer.models import Attempt, Composition
+from composer.request import services
+from hub_site.common.errors import Refusal
+from hub_site.jobs.models import Worker, WorkerRequest
+from hub_site.jobs.presence import announce
+from tests.composer.conftest import SHOTS
+
+pytestmark = pytest.mark.usefixtures("wakes")
+
+
+def use_cpu(owner, minutes, *, ago, composition_id="00000000-0000-0000-0000-000000000001"):
+    return Attempt.objects.create(
+        owner=owner,
+        composition_id=composition_id,
+        is_quick=True,
+        cpu_s=60 * minutes,
+        seen_at=timezone.now() - ago,
+    )
+
+
+@pytest.fixture
+def ten_minutes(settings):
+    settings.HUB_CPU_MINUTES_A_DAY = 10
+
+
+@pytest.mark.usefixtures("ten_minutes")
+def test_who_has_computed_too_long_is_told_when_it_is_possible_again(ask, alice, bob):
+    use_cpu(alice, 8, ago=timedelta(hours=25))  # a day old: no matter
+    use_cpu(alice, 3, ago=timedelta(hours=23))
+    use_cpu(alice, 5, ago=timedelta(hours=20))
+    ask()
+    use_cpu(alice, 4, ago=timedelta(hours=1))
+    with pytest.raises(Refusal) as caught:
+        ask()
+    refusal = caught.value
+    assert (refusal.code, refusal.status) == ("cpu_quota", 429)
+    assert refusal.retry_after_s == pytest.approx(3600, abs=5)  # when the first of the three is a day old
+    again_at = timezone.now() + timedelta(seconds=refusal.retry_after_s)
+    assert f"possible again at {again_at:%H:%M} UTC" in refusal.message
+    assert ask(owner=bob)
+
+
+@pytest.mark.usefixtures("ten_minutes")
+def test_deleting_a_composition_gives_no_processor_time_back(ask, alice, done):
+    composition = done()
+    use_cpu(alice, 11, ago=timedelta(minutes=1), composition_id=composition.pk)
+    composition.delete()
+    with pytest.raises(Refusal, match="minutes of processor time"):
+        ask()
+
+
+@pytest.mark.usefixtures("ten_minutes")
+def test_staff_and_a_site_without_a_limit_compute_as_they_like(ask, alice, staff, settings):
+    for owner in (alice, staff):
+        use_cpu(owner, 11, ago=timedelta(minutes=1))
+    assert ask(owner=staff)
+    settings.HUB_CPU_MINUTES_A_DAY = 0
+    assert ask()
+
+
+@pytest.mark.parametrize(("minutes", "first_left"), [([6, 6], 0), ([1, 6, 6], 1), ([30], 0), ([5, 5], 0)])
+def test_the_time_that_is_told_is_the_first_at_which_less_than_the_limit_is_used(minutes, first_left):
+    uses = [(timezone.now() + timedelta(hours=n), 60.0 * m) for n, m in enumerate(minutes)]
+    excess_s = sum(cpu_s for _, cpu_s in uses) - 600
+    assert services.when_below(uses, excess_s) == uses[first_left][0]
+
+
+# A worker that could take it ------------------------------------------------------
+
+
+def kind_of_refusal(ask, **changes) -> tuple[str, list[str]]:
+    with pytest.raises(Refusal) as caught:
+        ask(**changes)
+    assert caught.value.status == 409
+    return caught.value.code, list(caught.value.fields)
+
+
+def test_a_request_that_no_worker_could_take_is_refused_at_its_field(ask, base):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    assert kind_of_refusal(ask, device="cuda") == ("no_worker_with_cuda", ["device"])
+    type(base).objects.update(parameters=10**10)
+    assert kind_of_refusal(ask) == ("no_worker_large_enough", ["base"])
+    Worker.objects.update(memory_mb=64_000)
+    assert ask().memory_mb == 30_000
+    Worker.objects.update(has_cuda=True)
+    assert ask(device="cuda")
+
+
+def test_workers_that_are_starting_or_just_away_refuse_nothing(ask):
+    assert ask(device="cuda")  # none has announced itself yet
+    announce("compose", slots=2, memory_mb=4096, has_cuda=True)
+    Worker.objects.update(seen_at=timezone.now() - timedelta(hours=23))
+    assert ask(device="cuda")
+    assert Composition.objects.count() == 2
+
+
+FIELDS = {
+    "form_key": "k", "name": "Fruit", "method": "exact", "seed": "7", "selection": "all", "device": "cuda",
+    "shots_input": [shot.input for shot in SHOTS], "shots_output": [shot.output for shot in SHOTS],
+}  # fmt: skip
+
+
+def test_the_form_says_it_beside_a_button_that_asks_staff(browser_of, alice, staff, base, modules):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    browser = browser_of(alice)
+    fields = FIELDS | {"base": base.name}
+    shown = browser.post("/compositions/drafts/", fields).content.decode()
+    assert "No worker of this site has a graphics card" in shown
+    assert 'name="keep" value="ask_worker"' in shown
+    for _ in range(2):
+        answer = browser.post("/compositions/new/", fields | {"keep": "ask_worker"}, follow=True)
+    assert "Staff see your request for a worker" in answer.content.decode()
+    assert 'value="Fruit"' in answer.content.decode()  # nothing that was typed is lost
+    assert WorkerRequest.objects.get().has_cuda
+    assert "1 request for a worker" in browser_of(staff).get("/").content.decode()
+    assert "request for a worker" not in browser.get("/").content.decode()
+
+
+def test_a_program_asks_staff_too(api_of, alice, base):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    answer = api_of(alice).post("/api/v1/worker-requests", {"device": "cuda"}, format="json")
+    assert answer.status_code == 201
+    assert (answer.json()["base_name"], answer.json()["has_cuda"]) == (base.name, True)
+    answer = api_of(alice).post("/api/v1/worker-requests", {"device": "cpu"}, format="json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "worker_exists")

@@ -1,0 +1,135 @@
+"""Whose turn it is, which worker may take it, and when that will be."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from composer.models import Attempt, Composition
+from composer.run import runner
+from composer.timing.queue import WaitingJob, place_of, play_forward
+from composer.timing.turns import waiting_in_turn
+from hub_site.jobs import leases
+from hub_site.jobs.presence import announce
+
+pytestmark = pytest.mark.usefixtures("wakes")
+
+
+@pytest.fixture(autouse=True)
+def room(settings):
+    settings.HUB_COMPOSITIONS_UNFINISHED_MAX = 100
+
+
+@pytest.fixture
+def queue_up(ask):
+    """Jobs in the queue, each so many seconds after the one before; `long` puts one into that lane."""
+    began = timezone.now() - timedelta(hours=1)
+
+    def add(owner, *, after_s=0.0, **columns):
+        composition = ask(owner=owner, seed=Composition.objects.count())
+        columns = {"is_quick": True, "estimated_s": 8.0} | columns
+        created_at = began + timedelta(seconds=after_s)
+        Composition.objects.filter(pk=composition.pk).update(created_at=created_at, due_at=began, **columns)
+        return composition
+
+    return add
+
+
+def serve(count: int, *, is_quick: bool = True) -> list[Composition]:
+    """Claim one after the other, as a worker does."""
+    served = []
+    while len(served) < count and (job := runner.claim_next(is_quick)):
+        Attempt.objects.create(owner=job.owner, composition_id=job.pk, is_quick=is_quick)
+        served.append(job)
+    return served
+
+
+def test_accounts_take_turns_however_many_jobs_one_has(queue_up, alice, bob, charlie):
+    many = [queue_up(alice, after_s=n) for n in range(4)]
+    bobs, charlies = queue_up(bob, after_s=10), queue_up(charlie, after_s=11)
+    assert serve(6) == [many[0], bobs, charlies, *many[1:]]
+
+
+def test_between_two_jobs_of_an_account_each_other_account_gets_one_at_most(queue_up, alice, bob):
+    alices = [queue_up(alice, after_s=n) for n in range(2)]
+    bobs = [queue_up(bob, after_s=n + 0.5) for n in range(3)]
+    assert serve(5) == [alices[0], bobs[0], alices[1], bobs[1], bobs[2]]
+
+
+def test_what_is_asked_for_later_by_others_never_comes_before(queue_up, alice, bob):
+    old = queue_up(alice)
+    Attempt.objects.create(owner=alice, composition_id=old.pk, is_quick=False)  # of the other lane: no matter
+    newer = [queue_up(bob, after_s=1), queue_up(bob, after_s=2)]
+    assert serve(3) == [old, *newer]
+
+
+def test_deleting_what_is_done_wins_no_turn(queue_up, alice, bob, done):
+    first, second = queue_up(alice), queue_up(alice, after_s=1)
+    bobs = queue_up(bob, after_s=2)
+    assert serve(1) == [first]
+    Composition.objects.filter(pk=first.pk).delete()
+    assert serve(2) == [bobs, second]
+
+
+def test_a_job_that_was_begun_keeps_its_turn(queue_up, alice, bob):
+    alices, _bobs = queue_up(alice), queue_up(bob, after_s=1)
+    (held,) = serve(1)
+    Composition.objects.filter(pk=held.pk).update(started_at=timezone.now() - timedelta(minutes=70))
+    leases.hand_back(held)
+    assert serve(1) == [alices]
+
+
+def test_a_job_that_is_put_off_is_passed_over_until_it_is_due(queue_up, alice, bob):
+    queue_up(alice)
+    bobs = queue_up(bob, after_s=1)
+    (held,) = serve(1)
+    leases.put_off(held, code="disk_full", reason="The site's disk is full.")
+    assert serve(2) == [bobs]
+    Composition.objects.filter(pk=held.pk).update(due_at=timezone.now())
+    assert serve(1) == [held]
+
+
+def test_each_lane_is_served_by_itself(queue_up, alice):
+    long, quick = queue_up(alice, is_quick=False), queue_up(alice, after_s=1)
+    assert serve(9, is_quick=True) == [quick]
+    assert serve(9, is_quick=False) == [long]
+
+
+def test_a_worker_takes_only_what_it_has_the_memory_and_the_card_for(queue_up, alice, settings, monkeypatch):
+    settings.HUB_COMPOSE_MEMORY_MB = 4096
+    fits = queue_up(alice, memory_mb=4096)
+    card, _large = queue_up(alice, device="cuda", after_s=1), queue_up(alice, memory_mb=4097, after_s=2)
+    monkeypatch.setattr(runner, "has_cuda", lambda: False)
+    assert serve(9) == [fits]
+    monkeypatch.setattr(runner, "has_cuda", lambda: True)
+    assert serve(9) == [card]
+
+
+def test_the_place_that_is_told_is_the_order_in_which_they_are_taken(queue_up, alice, bob, charlie):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    for owner, count in ((alice, 5), (bob, 2), (charlie, 1)):
+        for number in range(count):
+            queue_up(owner, after_s=number)
+    told = sorted(waiting_in_turn(is_quick=True), key=lambda job: place_of(job).n_ahead)
+    assert told == serve(9)
+
+
+@pytest.mark.parametrize(
+    ("running", "begins"),
+    [
+        ([], {"long": 0.0, "quick 0": 0.0, "quick 1": 8.0, "quick 2": 16.0}),
+        ([(300.0, False)], {"quick 0": 0.0, "quick 1": 8.0, "quick 2": 16.0, "long": 300.0}),
+        ([(5.0, True), (6.0, True)], {"long": 5.0, "quick 0": 6.0, "quick 1": 14.0, "quick 2": 22.0}),
+    ],
+    ids=["a free worker", "a long job runs", "quick ones run"],
+)
+def test_quick_jobs_never_wait_for_a_long_one_and_the_long_one_not_for_all_of_them(running, begins):
+    quick = [WaitingJob(f"quick {n}", n, True, 8.0, asked_s=-9.0 + n) for n in range(3)]
+    waiting = [*quick, WaitingJob("long", 9, False, 600.0, asked_s=-1.0)]
+    assert play_forward(waiting, running, {}, n_slots=2, n_long_slots=1) == begins
+
+
+def test_more_workers_make_the_wait_shorter():
+    waiting = [WaitingJob(n, n, True, 10.0, asked_s=-n) for n in range(12)]
+    last = [max(play_forward(waiting, [], {}, slots, slots // 2).values()) for slots in (2, 4, 12)]
+    assert last == [50.0, 20.0, 0.0]
