@@ -41,6 +41,7 @@ class Composition(Job):
     idempotency_key = models.CharField(max_length=80, null=True, blank=True)  # noqa: DJ001  null: not asked for
     request_digest = models.CharField(max_length=64)  # sha256 of what was asked
 
+    example_notes = models.JSONField(default=list, blank=True)  # what was not used of what was brought
     stop_requested = models.BooleanField(default=False)  # the owner wants the best found so far
     mail_when_done = models.BooleanField(default=False)  # mail the owner when it is done or failed
     mailed_at = models.DateTimeField(null=True, blank=True)  # set before the mail is sent: never two

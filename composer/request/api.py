@@ -101,6 +101,7 @@ class EstimateApi(OwnerApi):
         body = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
         body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
         queue = queue_now()
+        body["notes"] = asked["notes"]
         body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
         body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
         taking_part = asked["modules"] or [fit.version for fit in compatible.clean]

@@ -23,16 +23,24 @@ from composer.core.spec.choices import (
     SELECTORS,
     level_budget,
 )
+from composer.core.spec.example_files import ExampleLinesError
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
-from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
+from composer.request.forms import (
+    LIMITS,
+    ROWS_AT_LEAST,
+    CompositionForm,
+    ExamplesFileField,
+    first_lines,
+    selection_initial,
+)
 from composer.request.preview import make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request
 from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
-from composer.task.examples import COLUMN_NAMES, EXAMPLES_MAX, HELD_OUT_MAX
+from composer.task.examples import EXAMPLES_MAX, HEADERS, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -67,17 +75,23 @@ def composition_new(request: SignedInRequest) -> HttpResponse:
 
 
 def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResponse:
-    """Without a script: the button that keeps the form as it stands, or gives it more rows."""
-    fields = form.kept_fields()
-    if request.POST["keep"] == "rows":
+    """Without a script: the button that keeps the form as it stands, or gives it more rows.
+
+    Or it leaves out the first row of a text.
+    """
+    fields, wish = form.kept_fields(), request.POST["keep"]
+    if wish == "rows":
         for side in ("input", "output"):
             fields[f"shots_{side}"] = [*fields.get(f"shots_{side}", []), *[""] * ROWS_AT_LEAST]
+    group = wish.removesuffix("_header")
+    if wish.endswith("_header") and group in LIMITS:
+        fields[wish] = ["on"]
     try:
         draft = draft_keep(owner=request.user, key=form.own_key, fields=fields)
     except Refusal as refusal:
         form.refuse(refusal)
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
-    return redirect(draft)
+    return redirect(f"{draft.get_absolute_url()}#{group}-reading" if group in LIMITS else draft)
 
 
 @login_required
@@ -120,12 +134,24 @@ def chooser(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def examples_read(request: SignedInRequest) -> HttpResponse:
-    """A file that was dropped onto the grid, as rows; or what is wrong with it."""
+    """A file that was dropped onto the grid, or a pasted table, as rows, with what is not used of it.
+
+    What cannot be read comes back as text, to choose its columns in the form.
+    """
+    text = ""
     try:
-        pairs = ExamplesFileField().clean(request.FILES.get("file"))
+        sent = ExamplesFileField().clean(request.FILES.get("file"))
+        name, text = sent or ("", "")
+        reading = read_pasted(text, limit=EXAMPLES_MAX + HELD_OUT_MAX)
     except ValidationError as error:
         return JsonResponse({"problems": error.messages}, status=422)
-    return JsonResponse({"rows": [[pair.input, pair.output] for pair in pairs]})
+    except ExampleLinesError as error:
+        kept = first_lines(text, EXAMPLES_MAX)
+        return JsonResponse({"problems": error.problems, "text": kept}, status=422)
+    if not reading.examples:
+        return JsonResponse({"problems": [f"“{name}” holds no examples."]}, status=422)
+    rows = [[pair.input, pair.output] for pair in reading.examples]
+    return JsonResponse({"rows": rows, "notes": reading.notes})
 
 
 def request_from(form: CompositionForm) -> Composition | None:
@@ -140,6 +166,8 @@ def request_from(form: CompositionForm) -> Composition | None:
 
 
 def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
+    for note in form.notes:
+        messages.info(request, note)
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_examples(composition))
     if left_out:
         text = (
@@ -172,7 +200,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
         "selectors": SELECTORS,
         "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
-        "column_names": COLUMN_NAMES,
+        "column_names": HEADERS,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }

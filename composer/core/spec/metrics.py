@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from composer.core.spec.examples import Example
+from composer.core.spec.examples import Example, normalize_text
 
 Z_95 = 1.959963984540054  # half the width of a 95 % interval, in standard deviations
 
@@ -48,8 +48,8 @@ def wilson_interval(n_correct: int, n: int, z: float = Z_95) -> tuple[float, flo
 
 
 def is_exact_match(answer: str, expected: str) -> bool:
-    """Return whether the texts are equal once outer white space is removed."""
-    return answer.strip() == expected.strip()
+    """Return whether the texts are equal in the normal form NFC, once outer white space is removed."""
+    return normalize_text(answer).strip() == normalize_text(expected).strip()
 
 
 def is_reference_match(answer: str, expected: str) -> bool:
@@ -58,8 +58,8 @@ def is_reference_match(answer: str, expected: str) -> bool:
 
 
 def normalize_answer(text: str) -> str:
-    """Return the text in lower case, without outer white space and without full stops."""
-    return text.strip().lower().replace(".", "")
+    """Return the text in NFC and lower case, without outer white space and without full stops."""
+    return normalize_text(text).strip().lower().replace(".", "")
 
 
 def accuracy(answers: Sequence[str], examples: Sequence[Example]) -> Accuracy:
