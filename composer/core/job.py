@@ -78,7 +78,7 @@ from composer.core.spec.errors import ExportMismatchError, InvalidJobError, Stop
 from composer.core.spec.example_files import read_examples
 from composer.core.spec.examples import require_disjoint
 from composer.core.spec.job_spec import JobSpec, ModuleSource, read_job_spec
-from composer.core.spec.metrics import count_noun, longest_useful_answer
+from composer.core.spec.metrics import count_noun, longest_useful_answer, warning_of_unwritable
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
@@ -408,6 +408,7 @@ class CompositionRun:
             warning_of_missing_chat(self.without_chat),
             warning_of_other_templates(self.job.template, stated),
             "" if is_trained_so else self.base.template_warning(),
+            warning_of_unwritable([*self.examples, *self.held_out], self.base.round_trip),
         ]
         return [text for text in found if text]
 

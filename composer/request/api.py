@@ -21,6 +21,7 @@ from composer.core.spec.templates import AUTO
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
 from composer.matching.templates import preview_of, stated_templates
+from composer.matching.unwritable import unwritable_text
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -101,12 +102,13 @@ class EstimateApi(OwnerApi):
         body = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
         body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
         queue = queue_now()
-        body["notes"] = asked["notes"]
         body |= {"n_ahead": queue.n_ahead, "wait_s": queue.seconds}
         body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
         taking_part = asked["modules"] or [fit.version for fit in compatible.clean]
         stated = stated_templates((version.module.full_name, version) for version in taking_part)
         first = asked["examples"][0]
+        unwritable = unwritable_text(asked["base"], all_examples)
+        body["notes"] = [*asked["notes"], *([unwritable] if unwritable else [])]
         body["prompt"] = asdict(
             preview_of(asked["base"], asked["template"] or AUTO, stated, first.input, first.output)
         )

@@ -19,6 +19,7 @@ from composer.core.spec.examples import Example, exclude_examples
 from composer.matching.leakage import find_compatible_modules, leakage_text
 from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
 from composer.matching.templates import preview_of, prompt_blocks, stated_templates
+from composer.matching.unwritable import unwritable_text
 from composer.request.forms import COUNT_DEFAULT, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.task.examples import Note, row_notes, valid_pairs
@@ -77,6 +78,7 @@ class Preview:
     levels: list[Level]
     queue: Queue
     prompt: dict[str, Any]
+    unwritable: str  # outputs that the base cannot write; empty where there is none
     texts: dict[str, TextShown]  # by the fields they belong to
 
     @property
@@ -144,6 +146,7 @@ def make_preview(form: CompositionForm) -> Preview | None:
         ],
         queue=queue_now(),
         prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
+        unwritable=unwritable_text(base, [*examples, *held_out]),
         texts=texts,
     )
 

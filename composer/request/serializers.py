@@ -28,6 +28,7 @@ from composer.core.spec.examples import is_storable
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
+from hub_site.common.api_inputs import InputSerializer
 
 MODULES_NAMED_MAX = 500
 COLUMN_MAX = 200  # characters
@@ -90,7 +91,7 @@ def detail_of(error: ExampleLinesError) -> dict[str, Any]:
     return detail
 
 
-class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class CompositionRequestSerializer(InputSerializer):
     """What to compose, for which task, how far."""
 
     name = serializers.CharField(max_length=NAME_MAX, validators=[require_storable])
@@ -237,7 +238,8 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
     notes = serializers.ListField(
-        child=serializers.CharField(), help_text="What is not used of the examples."
+        child=serializers.CharField(),
+        help_text="What is not used of the examples, and what the base model cannot write of them.",
     )
     prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
@@ -257,7 +259,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
     shared_words = serializers.ListField(source="shared", child=serializers.CharField())
 
 
-class DraftFieldsSerializer(serializers.Serializer[dict[str, Any]]):
+class DraftFieldsSerializer(InputSerializer):
     """A form as it stands: its fields' names, each with the values it would be sent with."""
 
     fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere

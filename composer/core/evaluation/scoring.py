@@ -16,7 +16,12 @@ from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
 from composer.core.spec.examples import Example
-from composer.core.spec.metrics import accuracy, is_reference_match, longest_useful_answer
+from composer.core.spec.metrics import (
+    accuracy,
+    is_reference_match,
+    longest_useful_answer,
+    warning_of_unwritable,
+)
 from composer.core.spec.templates import ChosenTemplate, require_asked_template
 from modules_registry.trained_templates import template_of_folder
 
@@ -59,8 +64,9 @@ def evaluate_adapter(
     model.template = chosen.template
     require_prompts_fit(model, examples)
     on_event(prompt_event(chosen, model.describe_prompt(model.encode(examples[:1]))))
-    if text := model.template_warning():
-        on_event({"event": "warning", "text": text})
+    for text in (model.template_warning(), warning_of_unwritable(examples, model.round_trip)):
+        if text:
+            on_event({"event": "warning", "text": text})
     adapters: Adapters = {}
     if adapter is not None:
         stack = stack_modules([read_module(adapter.folder, adapter.name)])
