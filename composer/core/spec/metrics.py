@@ -93,7 +93,8 @@ def warning_of_unwritable(examples: Sequence[Example], round_trip: Callable[[str
     what = f"lacks {', '.join(names[:CHARACTERS_SHOWN])}" if names else "changes the spaces in them"
     return (
         f"The base model cannot write {n} of the {count_noun(len(examples), 'output')}: "
-        f"its tokenizer {what}. No answer can equal them. Write these outputs in other characters, or take another base model."
+        f"its tokenizer {what}. No answer can equal them. Write these outputs in other characters, "
+        "or take another base model."
     )
 
 

@@ -511,7 +511,7 @@ def change(field: str, value: Any) -> Callable[[Path], None]:
         (change("select", "best:3"), "invalid_job"),
         (change("modules", []), "no_modules"),
         (lambda job: (job / "examples.jsonl").write_text(""), "no_examples"),
-        (lambda job: (job / "examples.jsonl").write_text("not json"), "invalid_examples"),
+        (lambda job: (job / "examples.jsonl").write_text('{"input": "a"'), "invalid_examples"),
         (lambda job: write_examples(job / "examples.jsonl", [("a", " ")]), "missing_output"),
         (lambda job: write_examples(job / "examples.jsonl", [("cat " * 3000, "b")]), "example_too_long"),
         (lambda job: (job / "base" / "config.json").unlink(), "base_model_unusable"),
