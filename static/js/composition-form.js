@@ -179,7 +179,6 @@
     const box = form.elements.shots_text;
     box.value = text;
     for (let part = box.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
-    box.closest(".form").querySelector("details").open = true;
     form.dispatchEvent(new CustomEvent("hub:kept"));
     box.scrollIntoView({ block: "center" });
     box.focus({ preventScroll: true });
@@ -237,6 +236,13 @@
     number();
   };
 
+  /* Where the server asks which columns are meant, they can be chosen without another click. */
+  const openColumns = () => {
+    for (const asks of form.querySelectorAll("[data-asks-columns]")) {
+      asks.closest(".form").querySelector("details").open = true;
+    }
+  };
+
   /* ---------- kept, or not ---------- */
 
   let isSending = false;
@@ -252,8 +258,10 @@
   form.addEventListener("htmx:afterRequest", (event) => {
     if (event.target !== form || !event.detail.successful) return;
     const { pathname } = new URL(event.detail.xhr.responseURL);
-    if (pathname === form.getAttribute("hx-post")) showNotes();
-    else notKept("you are signed out. Sign in in another tab, then go on here.");
+    if (pathname === form.getAttribute("hx-post")) {
+      showNotes();
+      openColumns();
+    } else notKept("you are signed out. Sign in in another tab, then go on here.");
   });
 
   form.addEventListener("htmx:responseError", (event) => {

@@ -1,5 +1,6 @@
 """The names that data sets give to inputs and outputs, and how one row of each becomes an example."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
 USER, ASSISTANT, SYSTEM = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt"), ("system",)
 SEVERAL = ("answers", "targets", "outputs")  # names whose value may be a list of right answers
+COLUMN_NAME = re.compile(r"[^\W\d][\w .-]{0,30}")
 JOINED_BY = "\n"  # between the parts of an input
 NAMES_SHOWN = 8
 

@@ -4,7 +4,6 @@ It knows the usual dialects (`example_dialects`) and takes columns that were cho
 use, it says: `Reading.notes`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from composer.core.spec.errors import ExamplesError, NoExamplesError
 from composer.core.spec.example_dialects import (
+    COLUMN_NAME,
     COLUMN_WORDS,
     PAIR,
     Dialect,
@@ -21,13 +21,20 @@ from composer.core.spec.example_dialects import (
     quoted,
     read_row,
 )
-from composer.core.spec.example_rows import Columns, Row, Rows, plain_name, rows_of_list, rows_of_text
+from composer.core.spec.example_rows import (
+    Columns,
+    Row,
+    Rows,
+    UnknownColumnsError,
+    plain_name,
+    rows_of_list,
+    rows_of_text,
+)
 from composer.core.spec.examples import MAX_CHARACTERS, Example, problems_with
 
 PROBLEMS_SHOWN_MAX = 20  # a file of the wrong kind would tell every line
 PROBLEMS_COUNTED_MAX = 10_000
 ALL_ROWS = 10**9
-COLUMN_NAME = re.compile(r"[^\W\d][\w .-]{0,30}")
 AS_EXPECTED = Columns()
 
 
@@ -119,7 +126,7 @@ def read_text(
     except ExampleLinesError:
         raise
     except ExamplesError as error:  # found while the rows are read
-        raise ExampleLinesError([LineProblem(0, error)]) from error
+        raise ExampleLinesError([LineProblem(0, error)], getattr(error, "columns", ())) from error
     header = None if rows.has_names else names_as_example(found.examples)
     return Reading(
         tuple(found.examples), (*notes_of(found), *header_notes(header)), tuple(found.columns), header
@@ -213,9 +220,11 @@ def collect(rows: Rows, limit: int, characters_max: int, *, skips_blanks: bool =
             found.beyond = row.label
             break
         found.columns |= dict.fromkeys(row.cells)
-        if problem := row.problem or unknown_names(row, rows.dialect):
-            found.problems.append(LineProblem(index, ExamplesError(problem)))
+        if row.problem:
+            found.problems.append(LineProblem(index, ExamplesError(row.problem)))
             continue
+        if rows.dialect is None and not is_known(row.cells):
+            raise unknown_columns(index, row)
         given, expected = read_row(row.cells, rows.dialect, found.unused)
         if skips_blanks and is_blank(given, expected):
             continue
@@ -229,13 +238,10 @@ def collect(rows: Rows, limit: int, characters_max: int, *, skips_blanks: bool =
     return found
 
 
-def unknown_names(row: Row, dialect: Dialect | None) -> str:
-    """Return what to do where nothing tells which columns are input and output; empty where it is known."""
-    if dialect is not None or is_known(row.cells):
-        return ""
-    return (
-        f"{row.label} has {quoted(row.cells) or 'nothing'}: choose which is the input and which the output."
-    )
+def unknown_columns(index: int, row: Row) -> ExampleLinesError:
+    """Return the refusal of a row whose names tell nothing; the rows behind it are hardly better."""
+    error = UnknownColumnsError(list(row.cells), len(row.cells))
+    return ExampleLinesError([LineProblem(index, error)], error.columns)
 
 
 def require_columns(dialect: Dialect | None, found: Collected) -> None:

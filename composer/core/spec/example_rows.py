@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 from composer.core.spec.errors import ExamplesError
-from composer.core.spec.example_dialects import PAIR, Dialect, find_dialect
+from composer.core.spec.example_dialects import COLUMN_NAME, PAIR, Dialect, find_dialect, quoted
 
 SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
 LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, as BBH has it
@@ -25,6 +25,19 @@ SEPARATED_BY = {
     ",": "commas; put quotation marks around text that has commas",
     ";": "semicolons; put quotation marks around text that has semicolons",
 }
+
+
+class UnknownColumnsError(ExamplesError):
+    """There are more columns than two, and nothing tells which is the input and which the output.
+
+    Attributes:
+        columns: by which they can be chosen: names, or numbers where there are none.
+    """
+
+    def __init__(self, names: Sequence[str], n_columns: int, hint: str = "") -> None:
+        self.columns = tuple(names) or tuple(str(number) for number in range(1, n_columns + 1))
+        what = f"The columns {quoted(names)}" if names else f"The {n_columns} columns, which have no names,"
+        super().__init__(f"{what} do not tell which is the input and which the output. Choose the two{hint}.")
 
 
 @dataclass(frozen=True)
@@ -165,19 +178,24 @@ def rows_of_table(text: str, columns: Columns) -> Rows:
     """Return the rows of a table; its first row may name the columns, in any order."""
     separator = separator_of(text, columns)
     found = ((number, row) for number, row in numbered_rows(text, separator) if has_text(row))
-    first = next(found, None)
-    if first is None:
+    head = list(islice(found, 2))
+    if not head:
         return Rows(iter(()))
-    chosen = columns.dialect()
-    names = [plain_name(cell) or str(number) for number, cell in enumerate(first[1], start=1)]
+    chosen, first = columns.dialect(), head[0][1]
+    names = [plain_name(cell) or str(number) for number, cell in enumerate(first, start=1)]
     if columns.header or are_names(names, chosen):
         two = Dialect((names[0],), names[1]) if len(names) == 2 else None
         dialect = find_dialect(names) or two if chosen is None else with_names(chosen, names)
-        return Rows((named_row(number, row, names, separator) for number, row in found), dialect)
-    rows = chain([first], found)
+        below = (named_row(number, row, names, separator) for number, row in chain(head[1:], found))
+        return Rows(below, dialect)
+    rows = chain(head, found)
     if chosen is not None:
         numbered = (Row(f"Line {number}", numbered_cells(row)) for number, row in rows)
         return Rows(numbered, chosen, has_names=False)
+    if len(first) > 2 and [len(row) for _, row in head] == [len(first)] * 2:
+        _, _, quoting = SEPARATED_BY[separator].partition("; ")
+        hint = f", or {quoting} if there are only two" if quoting else ""
+        raise UnknownColumnsError(names if all(map(COLUMN_NAME.fullmatch, names)) else [], len(first), hint)
     return Rows((row_of_two(number, row, separator) for number, row in rows), PAIR, has_names=False)
 
 
@@ -254,8 +272,7 @@ def row_of_two(number: int, row: list[str], separator: str) -> Row:
     """Return a row of a table without names: its input and its output."""
     label = f"Line {number}"
     if has_text(row[2:]):
-        hint = " Or choose the two columns that are the input and the output."
-        return Row(label, numbered_cells(row), too_many_cells(label, row, "two", separator) + hint)
+        return Row(label, numbered_cells(row), too_many_cells(label, row, "two", separator))
     return Row(label, dict(zip(("input", "output"), [*row, ""], strict=False)))
 
 

@@ -127,10 +127,24 @@ def test_a_chosen_column_that_is_not_there_is_named_with_those_there_are(columns
 
 def test_names_that_tell_nothing_ask_for_the_columns():
     with pytest.raises(
-        ExampleLinesError, match="“premise”, “hypothesis”: choose which is the input"
+        ExampleLinesError, match="The columns “premise”, “hypothesis” do not tell which"
     ) as caught:
         read_objects([{"premise": "a", "hypothesis": "b"}])
     assert caught.value.columns == ("premise", "hypothesis")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("id\tEnglish\tFrench\n1\tred\trouge\n", ("id", "english", "french")),
+        ("1,red,rouge\n2,green,vert\n", ("1", "2", "3")),
+        ('{"a": 1, "b": 2}\n{"a": 1, "b": 2}', ("a", "b")),
+    ],
+)
+def test_a_table_of_unknown_columns_asks_once_and_names_them(text, columns):
+    with pytest.raises(ExampleLinesError, match="do not tell which is the input") as caught:
+        read_text(text)
+    assert (len(caught.value.problems), caught.value.columns) == (1, columns)
 
 
 @pytest.mark.parametrize(
