@@ -146,7 +146,7 @@ def examples_read(request: SignedInRequest) -> HttpResponse:
     except ValidationError as error:
         return JsonResponse({"problems": error.messages}, status=422)
     except ExampleLinesError as error:
-        kept = first_lines(text, EXAMPLES_MAX)
+        kept = first_lines(text, EXAMPLES_MAX) if error.columns else ""
         return JsonResponse({"problems": error.problems, "text": kept}, status=422)
     if not reading.examples:
         return JsonResponse({"problems": [f"“{name}” holds no examples."]}, status=422)

@@ -174,7 +174,7 @@
     say("success", `${taken} ${taken === 1 ? "example" : "examples"} from “${name}” ${taken === 1 ? "is" : "are"} in the grid${told}.`);
   };
 
-  /* What could not be read goes into the box for many examples: what is wrong, and its columns, stand there. */
+  /* What could not be read goes into the box for many examples, to mend it or to choose its columns there. */
   const chooseColumns = (text) => {
     const box = form.elements.shots_text;
     box.value = text;
@@ -192,8 +192,10 @@
       const answer = await fetch(drop.dataset.url, { method: "POST", body: sent });
       const { rows, notes, problems, text } = await answer.json();
       if (rows) take(rows, notes, file.name);
-      else if (text && !form.elements.shots_text.value.trim()) chooseColumns(text);
-      else say("danger", `“${file.name}” was not taken. ${problems.slice(0, 3).join(" ")}`);
+      else {
+        say("danger", `“${file.name}” was not taken. ${problems.slice(0, 3).join(" ")}`);
+        if (text && !form.elements.shots_text.value.trim()) chooseColumns(text);
+      }
     } catch {
       say("danger", `“${file.name}” could not be sent. Check your connection, or whether the file is too large.`);
     }
