@@ -188,6 +188,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "draft": draft_find(form.owner, form.own_key),
         "base": base,
         "preview": preview,
+        "pasted": {group: pasted_fields(form, group) for group in LIMITS},
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
@@ -204,6 +205,15 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }
+
+
+def pasted_fields(form: CompositionForm, group: str) -> dict[str, Any]:
+    """The fields of a text of many examples; its columns are in sight where they are chosen or wrong."""
+    fields: dict[str, Any] = {
+        name: form[f"{group}_{name}"] for name in ("text", "file", "input_column", "output_column", "header")
+    }
+    columns = (fields[name] for name in ("input_column", "output_column", "header"))
+    return fields | {"asks_columns": any(field.value() or field.errors for field in columns)}
 
 
 def ready_made_tasks() -> dict[str, Any]:

@@ -4,8 +4,10 @@ import json
 import time
 
 import pytest
+from django.conf import settings
 
 from composer.core.spec.errors import ExamplesError
+from composer.core.spec.example_dialects import KNOWN
 from composer.core.spec.example_files import ExampleLinesError, read_file, read_objects, read_text
 from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import Example
@@ -233,3 +235,8 @@ def test_an_answer_in_another_normal_form_is_right(answer):
     assert is_exact_match(COMPOSED, answer)
     assert is_reference_match(answer.upper(), f"{COMPOSED}.")
     assert not is_exact_match("cafe", COMPOSED)
+
+
+def test_every_dialect_is_documented():
+    page = (settings.BASE_DIR / "docs/core/examples.md").read_text(encoding="utf-8")
+    assert [name for dialect in KNOWN for name in dialect.names if f"`{name}`" not in page] == []
