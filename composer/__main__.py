@@ -16,11 +16,13 @@ from typing import NoReturn
 from composer.core.spec import choices
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.errors import ComposeError
+from composer.core.spec.example_files import Reading
+from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import require_disjoint
 from composer.core.spec.verdict_rule import verdict_texts
 from composer.library.job_folder import (
-    ExampleFiles,
     Options,
+    TaskExamples,
     compose_into,
     examples_in,
     fetch_sources,
@@ -33,6 +35,10 @@ INTERRUPTED = 130  # as shells count an end by Ctrl-C
 TEMPLATE_HELP = (
     "the prompt: text with {input} in it, chat for the base model's chat template, or auto: what the modules "
     "were trained with, else the base model's default"
+)
+EXAMPLES_HELP = (
+    "JSON, JSON Lines, CSV or TSV in a usual dialect, such as input and output, instruction and output, "
+    "messages, or question and answer"
 )
 SCRIPT = "lorahub"  # the name of the installed command that calls `main`
 OPTIONS = tuple(field.name for field in fields(Options))
@@ -77,8 +83,9 @@ def add_compose(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--base", required=True, help="the base model: a folder (./base) or owner/name@revision of a Hub")
     add("--modules", required=True, nargs="+", metavar="M", help="LoRA modules: folders or names of a Hub")
-    add("--examples", required=True, type=a_path, help='lines of {"input": …, "output": …}')
+    add("--examples", required=True, type=a_path, help=EXAMPLES_HELP)
     add("--held-out", type=a_path, help="examples that only the report may see")
+    add_columns(parser)
     add("--method", choices=choices.choice_names(choices.METHODS), default=choices.DEFAULT_METHOD)
     searches = ", ".join(choices.choice_names(choices.SEARCHES))
     add("--search", default="auto", help=f"{searches}, or {choices.NEVERGRAD}NAME for any of nevergrad's")
@@ -116,10 +123,29 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--base", required=True, help="the base model: a folder (./base) or owner/name@revision of a Hub")
     add("--adapter", help="a peft adapter: a folder or a Hub's name; the base alone if left out")
-    add("--examples", required=True, type=a_path, help='lines of {"input": …, "output": …}')
+    add("--examples", required=True, type=a_path, help=EXAMPLES_HELP)
+    add_columns(parser)
     add("--template", default=choices.DEFAULT_TEMPLATE, help=TEMPLATE_HELP)
     add("--max-new-tokens", type=int, default=choices.DEFAULT_MAX_NEW_TOKENS)
     parser.set_defaults(command=evaluate)
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which columns of the files are read."""
+    add = parser.add_argument
+    add(
+        "--input-column",
+        default="",
+        metavar="NAME",
+        help="the key or the column of the input, or its number in a table without names; several: a+b",
+    )
+    add("--output-column", default="", metavar="NAME", help="the key or the column of the output")
+    add("--header", action="store_true", help="the first row of a table names its columns, and is no example")
+
+
+def columns_of(arguments: argparse.Namespace) -> Columns:
+    """Return the columns that were chosen."""
+    return Columns(arguments.input_column, arguments.output_column, arguments.header)
 
 
 def a_path(text: str) -> Path:
@@ -138,14 +164,17 @@ def default_budgets() -> str:
 
 def compose(arguments: argparse.Namespace) -> None:
     """Make a job folder of the arguments, run it, and move the result to --out."""
-    examples = examples_in(arguments.examples, choices.EXAMPLES_LIMIT)
+    columns = columns_of(arguments)
+    given = examples_in(arguments.examples, choices.EXAMPLES_LIMIT, columns)
+    held_out = Reading(())
     if arguments.held_out is not None:
-        require_disjoint(examples_in(arguments.held_out, choices.HELD_OUT_LIMIT), examples)
+        held_out = examples_in(arguments.held_out, choices.HELD_OUT_LIMIT, columns)
+        require_disjoint(held_out.examples, given.examples)
     require_writable(arguments.out)
     tell = progress_line() if sys.stderr.isatty() else say_stage
     compose_into(
         arguments.out,
-        ExampleFiles(arguments.examples, arguments.held_out),
+        TaskExamples(given.examples, held_out.examples, (*given.notes, *held_out.notes)),
         Options(**{name: getattr(arguments, name) for name in OPTIONS}),
         partial(fetch_sources, arguments.base, arguments.modules, tell),
         tell,
@@ -160,8 +189,10 @@ def compose(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print one JSON object of figures."""
-    examples_in(arguments.examples, choices.HELD_OUT_LIMIT)
+    given = examples_in(arguments.examples, choices.HELD_OUT_LIMIT, columns_of(arguments))
     tell = progress_line() if sys.stderr.isatty() else say_stage
+    for note in given.notes:
+        tell({"event": "warning", "text": note})
     base, *modules = fetch_sources(
         arguments.base, [] if arguments.adapter is None else [arguments.adapter], tell
     )
@@ -170,7 +201,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     figures = scoring.evaluate_adapter(
         base=base,
         adapter=modules[0] if modules else None,
-        examples_file=arguments.examples,
+        examples=given.examples,
         template=arguments.template,
         max_new_tokens=arguments.max_new_tokens,
         on_event=tell,

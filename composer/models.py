@@ -47,6 +47,7 @@ class Composition(Job):
     is_quick = models.BooleanField(default=True)  # its lane; a quick job that takes too long leaves it
     memory_mb = models.PositiveIntegerField(default=0)  # it needs at least so much, going by the base's size
 
+    example_notes = models.JSONField(default=list, blank=True)  # what was not used of what was brought
     stop_requested = models.BooleanField(default=False)  # the owner wants the best found so far
     mail_when_done = models.BooleanField(default=False)  # mail the owner when it is done or failed
     mailed_at = models.DateTimeField(null=True, blank=True)  # set before the mail is sent: never two

@@ -73,7 +73,9 @@ class CompositionDetailSerializer(CompositionSerializer):
         help_text="It can be downloaded, perhaps before the comparisons end."
     )
 
-    warnings = serializers.SerializerMethodField(help_text="What weakens what its report will say.")
+    warnings = serializers.SerializerMethodField(
+        help_text="What weakens what its report will say, and what was not used of the examples."
+    )
     published_as = serializers.CharField(
         source="published_module.full_name", default=None, help_text="The module it became, “owner/name”."
     )
@@ -87,7 +89,7 @@ class CompositionDetailSerializer(CompositionSerializer):
 
     def get_warnings(self, composition: Composition) -> list[str]:
         leaking = leaking_modules(composition)
-        return [leakage_text(leaking)] if leaking else []
+        return [*composition.example_notes, *([leakage_text(leaking)] if leaking else [])]
 
 
 def detail(composition: Composition) -> dict[str, Any]:

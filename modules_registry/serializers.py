@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.common.api_inputs import InputSerializer
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
 from modules_registry.core.prompt_template import LENGTH_MAX
@@ -239,7 +240,7 @@ class PromptTemplateField(serializers.CharField):
         )
 
 
-class FilesInput(serializers.Serializer[dict[str, Any]]):
+class FilesInput(InputSerializer):
     """New files for a module."""
 
     config_file = serializers.FileField(help_text="adapter_config.json, as peft wrote it.")
@@ -272,7 +273,7 @@ class ModuleInput(FilesInput):
     private = serializers.BooleanField(required=False, default=False, help_text="Nobody else sees it.")
 
 
-class ModuleChange(serializers.Serializer[dict[str, Any]]):
+class ModuleChange(InputSerializer):
     """What is left out stays as it is."""
 
     sentence = serializers.CharField(required=False, max_length=300)

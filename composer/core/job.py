@@ -79,9 +79,10 @@ from composer.core.selection.similarity import delta_similarity, task_text, text
 from composer.core.spec import choices, stages
 from composer.core.spec.adapter_size import megabytes, vllm_rank
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
-from composer.core.spec.examples import read_examples, require_disjoint
+from composer.core.spec.example_files import read_examples
+from composer.core.spec.examples import require_disjoint
 from composer.core.spec.job_spec import UNFINISHED_FOLDER, JobSpec, ModuleSource, read_job_spec
-from composer.core.spec.metrics import count_noun, longest_useful_answer
+from composer.core.spec.metrics import count_noun, longest_useful_answer, warning_of_unwritable
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
@@ -178,6 +179,8 @@ class CompositionRun:
         if job.search.startswith(choices.NEVERGRAD):
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
         text = stages.LOAD.text(base=job.base_name, modules=modules_counted(len(job.modules)))
+        for note in job.notes:
+            self.emit({"event": "warning", "text": note})
         with self.stage(stages.LOAD, text):
             self.examples = read_examples(job.folder / "examples.jsonl", choices.EXAMPLES_LIMIT)
             held_out = job.folder / "held_out.jsonl"
@@ -204,9 +207,10 @@ class CompositionRun:
             self.base_files = report.base_sha256(job.base_folder)
             self.shown = self.base.describe_prompt(self.scorer.batch)
         self.emit(prompt_event(self.template, self.shown))
-        self.warnings = self._warnings()
-        for text in self.warnings:
+        found = self._warnings()
+        for text in found:
             self.emit({"event": "warning", "text": text})
+        self.warnings = [*job.notes, *found]
 
     def choose_template(self, fitting: Sequence[ModuleSource]) -> None:
         """Decide the template of the composition by the request, the compatible modules and the base model.
@@ -431,6 +435,7 @@ class CompositionRun:
             warning_of_missing_chat(self.without_chat),
             warning_of_other_templates(self.job.template, stated),
             "" if is_trained_so else self.base.template_warning(),
+            warning_of_unwritable([*self.examples, *self.held_out], self.base.round_trip),
         ]
         return [text for text in found if text]
 

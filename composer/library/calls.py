@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from composer.core.spec import choices
 from composer.core.spec.errors import InvalidJobError, NoModulesError
+from composer.core.spec.example_files import Reading
+from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import Example, require_disjoint
 from composer.core.spec.job_spec import read_job_spec
 from composer.library.composition import Composition
 from composer.library.inputs import (
     BaseReference,
-    GivenExample,
+    GivenExamples,
     ModuleReference,
     find_base,
     find_module,
     find_modules,
     read_given,
-    write_examples,
 )
-from composer.library.job_folder import ExampleFiles, Options, compose_into, require_writable, write_job
+from composer.library.job_folder import Options, TaskExamples, compose_into, require_writable, write_job
 from composer.library.progress import shown_progress
 from composer.library.quiet import quiet_libraries
 
@@ -36,8 +37,10 @@ def compose(
     *,
     base: BaseReference,
     modules: Iterable[ModuleReference],
-    examples: Iterable[GivenExample],
-    held_out: Iterable[GivenExample] | None = None,
+    examples: GivenExamples,
+    held_out: "GivenExamples | None" = None,
+    input_column: str = "",
+    output_column: str = "",
     method: str = choices.DEFAULT_METHOD,
     search: str = "auto",
     objective: str = "loss",
@@ -66,8 +69,13 @@ def compose(
         base: the base model: a Hub's name with or without @revision, a folder, or a model in memory. A
             Hub is the one in HF_ENDPOINT, or huggingface.co.
         modules: LoRA modules: names of a Hub, folders, or PeftModels in memory, each with one active adapter.
-        examples: at most 64 pairs (input, output) or dicts {"input": …, "output": …}.
+        examples: at most 64 pairs (input, output) or dicts of a known dialect, such as
+            {"input": …, "output": …} or {"instruction": …, "output": …}; or the Path of a JSON, JSON Lines,
+            CSV or TSV file. What is not used of them is said in a warning and in the report.
         held_out: examples that only the report may see.
+        input_column: the key or the column of the input, where its name is not a usual one; several are
+            joined by "+".
+        output_column: the key or the column of the output.
         out: the folder for the result. The adapter is there before the baselines are measured. None keeps
             the result in a temporary folder, as long as the Composition is kept.
         tokenizer: of a base model in memory; None takes the one of the name that it was loaded from.
@@ -95,14 +103,13 @@ def compose(
         device=device,
         task=task,
     )
-    shots = read_given(examples, choices.EXAMPLES_LIMIT)
+    columns = Columns(input_column, output_column)
+    shots = read_given(examples, choices.EXAMPLES_LIMIT, columns)
     references = module_list(modules)
-    unseen = read_held_out(held_out, shots)
+    unseen = read_held_out(held_out, shots.examples, columns)
+    task_examples = TaskExamples(shots.examples, unseen.examples, (*shots.notes, *unseen.notes))
+    warn(task_examples.notes)
     with folder_unless_error() as folder:
-        files = ExampleFiles(
-            write_examples(folder / "examples.jsonl", shots),
-            write_examples(folder / "held_out.jsonl", unseen) if unseen else None,
-        )
         result = folder / "result" if out is None else Path(out).expanduser()
         require_writable(result)
         with shown_progress(progress) as show, quiet_libraries():
@@ -114,7 +121,7 @@ def compose(
 
             base_files = compose_into(
                 result,
-                files,
+                task_examples,
                 options,
                 lambda: [
                     find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress),
@@ -129,7 +136,9 @@ def evaluate(
     *,
     base: BaseReference,
     adapter: "ModuleReference | None" = None,
-    examples: Iterable[GivenExample],
+    examples: GivenExamples,
+    input_column: str = "",
+    output_column: str = "",
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
@@ -141,7 +150,9 @@ def evaluate(
         base: as in `compose`.
         adapter: a plain LoRA adapter: a Hub's name, a folder or a PeftModel in memory; None for the base
             model alone.
-        examples: at most 2000 pairs or dicts, as in `compose`.
+        examples: at most 2000, as in `compose`.
+        input_column: as in `compose`.
+        output_column: as in `compose`.
         template: of the prompts; auto takes the adapter's own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
         tokenizer: as in `compose`.
@@ -154,17 +165,18 @@ def evaluate(
     Raises:
         ComposeError: something that was given cannot be used; the message says what.
     """
-    asked = read_given(examples, choices.HELD_OUT_LIMIT)
+    asked = read_given(examples, choices.HELD_OUT_LIMIT, Columns(input_column, output_column))
+    warn(asked.notes)
     with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
         base_files = find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress)
         adapter_files = None if adapter is None else find_module(adapter, folder / "adapter", show)
-        show({"event": "stage", "text": f"Answering {len(asked)} examples"})
+        show({"event": "stage", "text": f"Answering {len(asked.examples)} examples"})
         from composer.core.evaluation import scoring
 
         return scoring.evaluate_adapter(
             base=base_files,
             adapter=adapter_files,
-            examples_file=write_examples(folder / "examples.jsonl", asked),
+            examples=asked.examples,
             template=template,
             max_new_tokens=max_new_tokens,
             on_event=show,
@@ -175,7 +187,9 @@ def screen(
     *,
     base: BaseReference,
     modules: Iterable[ModuleReference],
-    examples: Iterable[GivenExample],
+    examples: GivenExamples,
+    input_column: str = "",
+    output_column: str = "",
     template: str = choices.DEFAULT_TEMPLATE,
     precision: str = "auto",
     device: str = "auto",
@@ -188,6 +202,8 @@ def screen(
         base: as in `compose`, and so are the other arguments.
         modules: as in `compose`; one that does not fit the base model is left out with a warning.
         examples: as in `compose`.
+        input_column: as in `compose`.
+        output_column: as in `compose`.
         template: as in `compose`.
         precision: as in `compose`.
         device: as in `compose`.
@@ -201,15 +217,16 @@ def screen(
     Raises:
         ComposeError: something that was given cannot be used, or no module fits; the message says what.
     """
-    shots = read_given(examples, choices.EXAMPLES_LIMIT)
+    shots = read_given(examples, choices.EXAMPLES_LIMIT, Columns(input_column, output_column))
+    warn(shots.notes)
     references = module_list(modules)
     options = Options(template=template, precision=precision, device=device)
     with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
-        files = ExampleFiles(write_examples(folder / "given.jsonl", shots))
-        write_job(folder, files, options)
+        task = TaskExamples(shots.examples)
+        write_job(folder, task, options)
         read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
         base_files = find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress)
-        write_job(folder, files, options, base_files, find_modules(references, folder / "modules", show))
+        write_job(folder, task, options, base_files, find_modules(references, folder / "modules", show))
         from composer.core import job
 
         run = job.CompositionRun(read_job_spec(folder), show)
@@ -221,17 +238,23 @@ def screen(
     return dict(sorted(losses.items(), key=lambda pair: pair[1]))
 
 
-def read_held_out(given: Iterable[GivenExample] | None, shots: Sequence[Example]) -> tuple[Example, ...]:
+def read_held_out(given: "GivenExamples | None", shots: Sequence[Example], columns: Columns) -> Reading:
     """Return the held-out examples, none if None is given.
 
     Raises:
         ExamplesError: one of them cannot be used, or has the input of one of the examples.
     """
     if given is None:
-        return ()
-    unseen = read_given(given, choices.HELD_OUT_LIMIT, "Held-out example")
-    require_disjoint(unseen, shots)
+        return Reading(())
+    unseen = read_given(given, choices.HELD_OUT_LIMIT, columns, "Held-out example {}")
+    require_disjoint(unseen.examples, shots)
     return unseen
+
+
+def warn(notes: Iterable[str]) -> None:
+    """Warn the caller of compose, evaluate or screen of what is not used of the examples."""
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
 
 
 def module_list(modules: Iterable[ModuleReference]) -> list[ModuleReference]:

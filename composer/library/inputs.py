@@ -4,7 +4,6 @@ A model in memory is saved into a folder of the caller, because the core reads f
 does not change.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -13,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from composer.core.modules.sources import Source, base_source, module_source
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError, NoExamplesError
-from composer.core.spec.examples import Example, problems_with
-from composer.library.job_folder import OnEvent, find_source
+from composer.core.spec.example_files import AS_EXPECTED, Reading, read_objects
+from composer.core.spec.example_rows import Columns
+from composer.core.spec.examples import Example
+from composer.library.job_folder import OnEvent, examples_in, find_source
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -22,57 +23,37 @@ if TYPE_CHECKING:
 
 BaseReference: TypeAlias = "str | os.PathLike[str] | PreTrainedModel | PeftModel | Source"
 ModuleReference: TypeAlias = "str | os.PathLike[str] | PeftModel | Source"
-GivenExample: TypeAlias = "Sequence[str] | Mapping[str, str] | Example"
+GivenExample: TypeAlias = "Sequence[object] | Mapping[str, object] | Example"
+GivenExamples: TypeAlias = "Iterable[GivenExample] | os.PathLike[str]"
 
 
 # --- examples -----------------------------------------------------------------
 
 
-def read_given(given: Iterable[GivenExample], limit: int, called: str = "Example") -> tuple[Example, ...]:
-    """Return pairs or {"input": …, "output": …} as examples.
+def read_given(
+    given: "GivenExamples", limit: int, columns: Columns = AS_EXPECTED, label: str = "Example {}"
+) -> Reading:
+    """Return the examples of a list or of a file, with notes on what is not used of them.
 
     Args:
-        given: at least one.
-        limit: the most examples that are allowed.
-        called: the word before the number of an example in a message.
+        given: at least one pair, mapping in a known dialect or Example; or the path of a file.
+        limit: the most examples that are allowed in a list, and that are used of a file.
+        columns: chosen by hand.
+        label: what a message calls one of them, with {} for its number.
 
     Raises:
         ExamplesError: there is none, or too many, or one of them cannot be used.
     """
+    if isinstance(given, os.PathLike):
+        return examples_in(Path(given).expanduser(), limit, columns)
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise ExamplesError("The examples must be a list of pairs (input, output).")
-    examples = tuple(read_one(example, f"{called} {number}") for number, example in enumerate(given, start=1))
-    if not examples:
+        raise ExamplesError("The examples must be a list of pairs (input, output), or the Path of a file.")
+    values = list(given)
+    if not values:
         raise NoExamplesError("There are no examples. Give at least one input with its output.")
-    if len(examples) > limit:
-        raise ExamplesError(f"There are {len(examples)} examples; at most {limit} can be used.")
-    return examples
-
-
-def read_one(given: GivenExample, label: str) -> Example:
-    """Return one example; `label` names it in a message.
-
-    Raises:
-        ExamplesError: it is neither a pair nor a dict, or its input or output cannot be used.
-    """
-    if isinstance(given, Mapping):
-        pair: tuple[Any, ...] = (given.get("input"), given.get("output"))
-    elif isinstance(given, Example):
-        pair = (given.input, given.output)
-    elif isinstance(given, str | bytes) or not isinstance(given, Sequence) or len(given) != 2:
-        raise ExamplesError(f'{label} is neither a pair (input, output) nor {{"input": …, "output": …}}.')
-    else:
-        pair = tuple(given)
-    if problems := problems_with(*pair, label=label):
-        raise problems[0].error
-    return Example(*pair)
-
-
-def write_examples(path: Path, examples: Iterable[Example]) -> Path:
-    """Write one JSON object a line; return the path."""
-    lines = [json.dumps({"input": example.input, "output": example.output}) + "\n" for example in examples]
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
+    if len(values) > limit:
+        raise ExamplesError(f"There are {len(values)} examples; at most {limit} can be used.")
+    return read_objects(values, columns, label=label)
 
 
 # --- models -------------------------------------------------------------------

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from composer.core.modules.sources import (
 )
 from composer.core.spec import choices
 from composer.core.spec.errors import ExamplesError, InvalidJobError
-from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.example_files import AS_EXPECTED, Reading, read_file
+from composer.core.spec.example_rows import Columns
+from composer.core.spec.examples import Example, json_lines
 from composer.core.spec.job_spec import read_job_spec
 from modules_registry.trained_templates import template_of_folder
 
@@ -73,21 +75,28 @@ class Options:
 
 
 @dataclass(frozen=True)
-class ExampleFiles:
-    """The files of a request's examples; `held_out` is None if there are no held-out examples."""
+class TaskExamples:
+    """The examples of a request, checked already.
 
-    examples: Path
-    held_out: Path | None = None
+    Attributes:
+        examples: to compose from.
+        held_out: examples that only the report may see; there may be none.
+        notes: sentences on what is not used of what was given.
+    """
+
+    examples: tuple[Example, ...]
+    held_out: tuple[Example, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def compose_into(
-    out: Path, files: ExampleFiles, options: Options, find_sources: FindSources, on_event: OnEvent
+    out: Path, task: TaskExamples, options: Options, find_sources: FindSources, on_event: OnEvent
 ) -> Source:
     """Carry out one composition and put the adapter, its card and its report into `out`.
 
     Args:
         out: the folder of the result; made if it does not exist.
-        files: the examples, checked already.
+        task: the examples.
         options: of the composition.
         find_sources: called once the options are known to be valid.
         on_event: as in `composer.core.job.run`.
@@ -101,11 +110,11 @@ def compose_into(
     """
     with tempfile.TemporaryDirectory(prefix="compose-") as scratch:
         folder = Path(scratch)
-        write_job(folder, files, options)
+        write_job(folder, task, options)
         read_job_spec(folder)  # what is wrong with the options is told before anything is fetched
         base, *modules = find_sources()
         require_apart(out, [base, *modules])
-        write_job(folder, files, options, base, modules)
+        write_job(folder, task, options, base, modules)
         run_job(folder, out, on_event)
     return base
 
@@ -130,8 +139,8 @@ def run_job(folder: Path, out: Path, on_event: OnEvent) -> None:
     hand_out(folder / "out", out)
 
 
-def examples_in(path: Path, limit: int) -> tuple[Example, ...]:
-    """Return the file's examples.
+def examples_in(path: Path, limit: int, columns: Columns = AS_EXPECTED) -> Reading:
+    """Return what is read of a file: at least one example, and no more than `limit`.
 
     Raises:
         ComposeError: there is no such file, or it has no usable examples; the message names the file.
@@ -139,9 +148,10 @@ def examples_in(path: Path, limit: int) -> tuple[Example, ...]:
     if not path.is_file():
         raise InvalidJobError(f"There is no file {path}.")
     try:
-        return read_examples(path, limit)
+        reading = read_file(path, columns, limit=limit)
     except ExamplesError as refusal:
         raise ExamplesError(f"In {path}: {refusal}") from refusal
+    return replace(reading, notes=tuple(f"In {path}: {note}" for note in reading.notes))
 
 
 def require_writable(out: Path) -> None:
@@ -198,7 +208,7 @@ def hand_out(made: Path, out: Path) -> None:
 
 def write_job(
     folder: Path,
-    files: ExampleFiles,
+    task: TaskExamples,
     options: Options,
     base: Source | None = None,
     modules: Sequence[Source] = (),
@@ -213,6 +223,7 @@ def write_job(
         "schema": 1,
         "sentence": asked.pop("task"),
         **asked,
+        "notes": list(task.notes),
         "base": base and {"name": base.name, "folder": str(base.folder), "revision": base.revision},
         "modules": [
             {
@@ -226,9 +237,9 @@ def write_job(
         ],
     }
     (folder / "job.json").write_text(json.dumps(job, default=as_number), encoding="utf-8")
-    shutil.copyfile(files.examples, folder / "examples.jsonl")
-    if files.held_out is not None:
-        shutil.copyfile(files.held_out, folder / "held_out.jsonl")
+    (folder / "examples.jsonl").write_text(json_lines(task.examples), encoding="utf-8")
+    if task.held_out:
+        (folder / "held_out.jsonl").write_text(json_lines(task.held_out), encoding="utf-8")
 
 
 def as_number(value: Any) -> int:

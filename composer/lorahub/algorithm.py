@@ -255,4 +255,4 @@ def pair_examples(inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Exampl
     """
     if len(inputs) != len(outputs):
         raise ExamplesError(f"There are {len(inputs)} inputs and {len(outputs)} outputs.")
-    return read_given(list(zip(inputs, outputs, strict=True)), EXAMPLES_LIMIT)
+    return read_given(list(zip(inputs, outputs, strict=True)), EXAMPLES_LIMIT).examples

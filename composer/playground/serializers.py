@@ -6,10 +6,11 @@ from rest_framework import serializers
 
 from composer.playground import selectors
 from composer.playground.models import TryOut
+from hub_site.common.api_inputs import InputSerializer
 from hub_site.jobs.models import Status
 
 
-class QuestionSerializer(serializers.Serializer[dict[str, Any]]):
+class QuestionSerializer(InputSerializer):
     input = serializers.CharField(trim_whitespace=False, help_text="At most 4,000 characters.")
     template = serializers.CharField(
         required=False,

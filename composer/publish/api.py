@@ -13,12 +13,13 @@ from composer.request.serializers import require_storable
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
+from hub_site.common.api_inputs import InputSerializer
 from modules_registry.api import detail as module_detail
 from modules_registry.api import namespace_asked
 from modules_registry.serializers import ModuleDetailSerializer
 
 
-class PublishSerializer(serializers.Serializer[dict[str, Any]]):
+class PublishSerializer(InputSerializer):
     """What the module shall be called, and who sees it."""
 
     namespace = serializers.CharField(

@@ -9,10 +9,10 @@ from django.views.decorators.http import require_safe
 
 from composer import selectors
 from composer.access import get_own_composition
+from composer.core.spec.examples import json_lines
 from composer.report.adapter_zip import adapter_download, baseline_download
 from composer.report.exports import file_response
 from composer.report.page import FILE_OF_ROLE
-from composer.task.examples import json_lines
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 

@@ -21,6 +21,7 @@ from composer.core.spec.templates import AUTO
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
 from composer.matching.templates import preview_of, stated_templates
+from composer.matching.unwritable import unwritable_text
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -108,6 +109,8 @@ class EstimateApi(OwnerApi):
         taking_part = asked["modules"] or [fit.version for fit in compatible.clean]
         stated = stated_templates((version.module.full_name, version) for version in taking_part)
         first = asked["examples"][0]
+        unwritable = unwritable_text(asked["base"], all_examples)
+        body["notes"] = [*asked["notes"], *([unwritable] if unwritable else [])]
         body["prompt"] = asdict(
             preview_of(asked["base"], asked["template"] or AUTO, stated, first.input, first.output)
         )

@@ -2,7 +2,8 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django import forms
@@ -36,19 +37,21 @@ from composer.core.spec.choices import (
     level_budget,
 )
 from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.examples import Example
+from composer.core.spec.example_files import ExampleLinesError, Reading
+from composer.core.spec.example_rows import Columns
+from composer.core.spec.examples import Example, json_lines
 from composer.core.spec.job_spec import read_rank
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.request.selectors import find_held_out
 from composer.task.examples import (
+    EXAMPLES_MAX,
+    HELD_OUT_MAX,
     NO_EXAMPLES,
-    ExampleLinesError,
     Note,
-    json_lines,
-    pairs_from_file,
     pairs_from_rows,
-    pairs_from_text,
+    read_pasted,
     row_notes,
+    text_of_file,
 )
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -64,6 +67,10 @@ SELECTIONS = [
     ("steps", "In steps"),
 ]
 ROWS_AT_LEAST = 5
+COLUMN_MAX = 200  # characters
+LIMITS = {"shots": EXAMPLES_MAX, "held_out": HELD_OUT_MAX}  # of a text or a file
+KEPT_CHARACTERS = 200_000  # of a file that could not be read, in the box above it
+KEPT_LINES_MORE = 20  # than examples can be used
 TAKEN_AS_THEY_ARE = (
     "name", "sentence", "base", "method", "objective", "seed", "rank", "precision", "device",
 )  # fmt: skip
@@ -80,37 +87,53 @@ class GridField(forms.Field):
     widget = GridWidget
 
     def clean(self, value: list[tuple[str, str]]) -> list[Example]:
-        return examples(pairs_from_rows, value)
+        with problems_as_errors():
+            return pairs_from_rows(value)
 
 
 class PastedField(forms.CharField):
-    widget = forms.Textarea(attrs={"rows": 5, "spellcheck": "false"})
+    """A text that the form reads by the columns chosen beside it."""
 
-    def clean(self, value: str) -> list[Example]:
-        return examples(pairs_from_text, super().clean(value))
+    widget = forms.Textarea(attrs={"rows": 5, "spellcheck": "false"})
 
 
 class ExamplesFileField(forms.FileField):
+    """The name of a file and its text, which the form reads as a pasted one; nothing without a file."""
+
     widget = forms.FileInput(attrs={"accept": ".jsonl,.json,.csv,.tsv,.txt"})
 
-    def clean(self, data: "UploadedFile[bytes] | None", initial: Any = None) -> list[Example]:
+    def clean(self, data: "UploadedFile[bytes] | None", initial: Any = None) -> tuple[str, str] | None:
         if data is None:
-            return []
-        pairs = examples(pairs_from_file, data.name or "", data.read())
-        if not pairs:
-            raise forms.ValidationError(
-                f"“{data.name}” holds no examples. Put one on each line: an input and its output."
-            )
-        return pairs
+            return None
+        with problems_as_errors():
+            return data.name or "", text_of_file(data.name or "", data.read())
 
 
-def examples(parse: Any, *arguments: Any) -> list[Example]:
-    """Parse, with every problem as an error of the field it came by."""
+class ColumnField(forms.CharField):
+    """The name of a column, or several joined by +."""
+
+    def __init__(self, part: str, list_id: str) -> None:
+        attrs = {"list": list_id, "spellcheck": "false", "autocomplete": "off"}
+        super().__init__(
+            max_length=COLUMN_MAX,
+            required=False,
+            label=f"Column of the {part}",
+            widget=forms.TextInput(attrs=attrs),
+        )
+
+
+class HeaderField(forms.BooleanField):
+    def __init__(self) -> None:
+        super().__init__(required=False, label="The first row names the columns: it is no example")
+
+
+@contextmanager
+def problems_as_errors() -> Iterator[None]:
+    """Every problem of the examples as an error of the field it came by."""
     try:
-        pairs: list[Example] = parse(*arguments)
+        yield
     except ExampleLinesError as error:
         raise forms.ValidationError(error.problems) from error
-    return pairs
 
 
 class NamesField(forms.MultipleChoiceField):
@@ -200,19 +223,27 @@ class CompositionForm(forms.Form):
     )
     sentence = forms.CharField(max_length=SENTENCE_MAX, required=False, label="What should the adapter do?")
     shots = GridField(required=False, label="Examples")
+    shots_input_column = ColumnField("input", "shots-columns")
+    shots_output_column = ColumnField("output", "shots-columns")
+    shots_header = HeaderField()
     shots_text = PastedField(
         required=False,
         label="Paste many examples",
-        help_text="Two columns as a spreadsheet copies them, or one JSON object a line: "
-        "<code>{&quot;input&quot;: &quot;…&quot;, &quot;output&quot;: &quot;…&quot;}</code>",
+        help_text="Columns as a spreadsheet copies them, CSV, or JSON: "
+        "<code>{&quot;input&quot;: &quot;…&quot;, &quot;output&quot;: &quot;…&quot;}</code> or another usual "
+        "form, such as <code>instruction</code> and <code>output</code>, <code>messages</code>, "
+        "<code>question</code> and <code>answer</code>.",
     )
     shots_file = ExamplesFileField(
-        required=False, label="Upload a file", help_text="JSONL, CSV or TSV, in UTF-8."
+        required=False, label="Upload a file", help_text="JSON, JSONL, CSV or TSV, in UTF-8."
     )
     held_out_from = forms.CharField(required=False, max_length=120)
+    held_out_input_column = ColumnField("input", "held_out-columns")
+    held_out_output_column = ColumnField("output", "held_out-columns")
+    held_out_header = HeaderField()
     held_out_text = PastedField(required=False, label="Paste held-out examples")
     held_out_file = ExamplesFileField(
-        required=False, label="Upload a file", help_text="JSONL, CSV or TSV, in UTF-8."
+        required=False, label="Upload a file", help_text="JSON, JSONL, CSV or TSV, in UTF-8."
     )
     base = forms.ChoiceField(
         choices=selectors.base_choices, label="Base model", error_messages=choice_errors("base model")
@@ -324,6 +355,7 @@ class CompositionForm(forms.Form):
     def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.owner = owner
+        self.notes: list[str] = []  # what is not used of the examples
         self.initial.setdefault("form_key", str(uuid.uuid4()))
         if base := selectors.base_default():
             self.initial.setdefault("base", base.name)
@@ -336,6 +368,47 @@ class CompositionForm(forms.Form):
 
     def clean_name(self) -> str:
         return self.cleaned_data["name"] or f"Task of {timezone.now():%-d %b %Y}"
+
+    def columns(self, group: str) -> Columns:
+        """The columns chosen for a text, and for the file below it."""
+        given, wanted = (str(self[f"{group}_{part}_column"].value() or "") for part in ("input", "output"))
+        return Columns(given, wanted, header=bool(self[f"{group}_header"].value()))
+
+    def read(self, group: str, text: str) -> Reading:
+        """A pasted text or a file's, read by the columns chosen for it."""
+        return read_pasted(text, self.columns(group), limit=LIMITS[group])
+
+    def _examples_of_text(self, group: str) -> list[Example]:
+        with problems_as_errors():
+            reading = self.read(group, self.cleaned_data[f"{group}_text"])
+        self.notes += reading.notes
+        return list(reading.examples)
+
+    def _examples_of_file(self, group: str) -> list[Example]:
+        sent = self.cleaned_data[f"{group}_file"]
+        if sent is None:
+            return []
+        name, text = sent
+        with problems_as_errors():
+            reading = self.read(group, text)
+        if not reading.examples:
+            raise forms.ValidationError(
+                f"“{name}” holds no examples. Put one on each line: an input and its output."
+            )
+        self.notes += [f"In “{name}”: {note}" for note in reading.notes]
+        return list(reading.examples)
+
+    def clean_shots_text(self) -> list[Example]:
+        return self._examples_of_text("shots")
+
+    def clean_shots_file(self) -> list[Example]:
+        return self._examples_of_file("shots")
+
+    def clean_held_out_text(self) -> list[Example]:
+        return self._examples_of_text("held_out")
+
+    def clean_held_out_file(self) -> list[Example]:
+        return self._examples_of_file("held_out")
 
     def clean_held_out_from(self) -> list[Example]:
         source = self.cleaned_data["held_out_from"]
@@ -361,6 +434,7 @@ class CompositionForm(forms.Form):
         asked["baselines"] = cleaned["baselines"] or BASELINES_OF_LEVEL[cleaned["level"]]
         asked["examples"] = cleaned["shots"] + cleaned["shots_text"] + cleaned["shots_file"]
         asked["held_out"] = cleaned["held_out_from"] + cleaned["held_out_text"] + cleaned["held_out_file"]
+        asked["notes"] = self.notes
         asked["selection"] = selection_asked(cleaned)
         asked["modules"] = cleaned["modules"] if asked["selection"].startswith("chosen") else []
         if asked["selection"] == "auto":
@@ -386,26 +460,49 @@ class CompositionForm(forms.Form):
     def keep_uploads(self) -> None:
         """A browser forgets a file when the form comes back: put what it held into the page."""
         data = self.data.copy()
-        if uploaded := self._parsed("shots_file"):
+        if uploaded := self._uploaded("shots"):
             rows = without_last_blanks(self["shots"].value()) + [
                 (pair.input, pair.output) for pair in uploaded
             ]
             data.setlist("shots_input", [given for given, _ in rows])
             data.setlist("shots_output", [wanted for _, wanted in rows])
-        held_out = self._parsed("held_out_file")
+        held_out = self._uploaded("held_out")
         if held_out and "held_out_text" in self.errors:
             self.add_error("held_out_file", "Choose this file again, once the pasted text above is mended.")
         elif held_out:  # all in one form: a file's lines after a table's would be read as its rows
-            data["held_out_text"] = json_lines(self.cleaned_data.get("held_out_text", []) + held_out)
+            pasted = self.read("held_out", str(self["held_out_text"].value() or "")).examples
+            data["held_out_text"] = json_lines([*pasted, *held_out])
+            for name in ("held_out_input_column", "held_out_output_column", "held_out_header"):
+                data.pop(name, None)
+        for group in LIMITS:
+            self._keep_text(group, data)
         self.data = data
 
-    def _parsed(self, name: str) -> list[Example]:
-        field, upload = self.fields[name], self.files.get(name)
-        if upload is None or name in self.errors:
-            return []
+    def _uploaded(self, group: str) -> tuple[Example, ...]:
+        """The examples of a file that was read without an error."""
+        text = self._text_of_upload(group)
+        return self.read(group, text).examples if text and f"{group}_file" not in self.errors else ()
+
+    def _keep_text(self, group: str, data: MultiValueDict[str, str]) -> None:
+        """Put the first lines of a file that could not be read into the box, to choose its columns there."""
+        name, text = f"{group}_file", self._text_of_upload(group)
+        if name not in self.errors or not text or str(self[f"{group}_text"].value() or "").strip():
+            return
+        if kept := first_lines(text, LIMITS[group]):
+            data[f"{group}_text"] = kept
+            self.add_error(name, "Its first lines are in the box above now: mend them there.")
+
+    def _text_of_upload(self, group: str) -> str:
+        """The text of an uploaded file; empty if there is none, or it is no text."""
+        field, upload = self.fields[f"{group}_file"], self.files.get(f"{group}_file")
+        if upload is None:
+            return ""
         upload.seek(0)
-        pairs: list[Example] = field.clean(upload)
-        return pairs
+        try:
+            _, text = field.clean(upload)
+        except forms.ValidationError:
+            return ""
+        return str(text)
 
     @property
     def own_key(self) -> str:
@@ -446,6 +543,12 @@ class CompositionForm(forms.Form):
         """What a draft keeps of what was sent: our own fields as they were typed, and no files."""
         names = {*self.fields, "shots_input", "shots_output"} - {"form_key"}
         return {name: values for name, values in self.data.lists() if name in names}
+
+
+def first_lines(text: str, n_examples: int) -> str:
+    """The lines that hold so many examples and a few more; nothing if they are too long for a text box."""
+    lines = text.splitlines(keepends=True)[: n_examples + KEPT_LINES_MORE]
+    return "".join(lines) if sum(map(len, lines)) <= KEPT_CHARACTERS else ""
 
 
 def without_last_blanks(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -14,19 +14,22 @@ from composer.core.spec.choices import (
     Choice,
     level_budget,
 )
+from composer.core.spec.example_files import ExampleLinesError, Reading
 from composer.core.spec.examples import Example, exclude_examples
 from composer.matching.leakage import find_compatible_modules, leakage_text
 from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
 from composer.matching.templates import preview_of, prompt_blocks, stated_templates
+from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import missing_worker
-from composer.request.forms import COUNT_DEFAULT, CompositionForm, template_typed
+from composer.request.forms import COUNT_DEFAULT, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
-from composer.task.examples import ExampleLinesError, Note, pairs_from_text, row_notes, valid_pairs
+from composer.task.examples import Note, row_notes, valid_pairs
 from composer.timing.estimates import Amounts, Estimate, estimate
 from composer.timing.queue import Place, place_of_new
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6
+ROWS_SHOWN, PROBLEMS_TOLD = 3, 3  # of a pasted text, below it
 EXAMPLE_SUPPOSED = Example("your first input", "its output")
 SHOTS_SUPPOSED = 5  # as long as none are there, the time is told for so many
 
@@ -38,6 +41,28 @@ class Level:
     choice: Choice
     estimate: Estimate
     is_chosen: bool
+
+
+@dataclass(frozen=True)
+class TextShown:
+    """What is read of a pasted text, told below it."""
+
+    group: str  # the fields it belongs to: “shots” or “held_out”
+    reading: Reading
+    problems: list[str]
+
+    @property
+    def first(self) -> list[Example]:
+        return list(self.reading.examples[:ROWS_SHOWN])
+
+    @property
+    def n_more(self) -> int:
+        return max(0, len(self.reading.examples) - ROWS_SHOWN)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names that can be chosen; a table without names has numbers."""
+        return self.reading.columns
 
 
 @dataclass(frozen=True)
@@ -56,6 +81,8 @@ class Preview:
     place: Place
     missing_worker: str  # why no worker of the site can take it; empty: one can
     prompt: dict[str, Any]
+    unwritable: str  # outputs that the base cannot write; empty where there is none
+    texts: dict[str, TextShown]  # by the fields they belong to
 
     @property
     def chosen_level(self) -> Level:
@@ -88,8 +115,9 @@ def make_preview(form: CompositionForm) -> Preview | None:
     if base is None:
         return None
     rows, method, level = form.given_rows(), method_of(form), level_of(form)
-    examples = valid_pairs(rows) + pasted_pairs(form, "shots_text")
-    held_out = exclude_examples(kept_held_out(form) + pasted_pairs(form, "held_out_text"), examples)
+    texts = {group: text_shown(form, group) for group in LIMITS}
+    examples = [*valid_pairs(rows), *texts["shots"].reading.examples]
+    held_out = exclude_examples([*kept_held_out(form), *texts["held_out"].reading.examples], examples)
     task_text = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
     compatible = find_compatible_modules(base, method, [*examples, *held_out], form.owner)
     best_first = rank_compatible(compatible.clean, task_text, examples)
@@ -124,6 +152,8 @@ def make_preview(form: CompositionForm) -> Preview | None:
         place=place_of_new(form.owner.pk, next(it.estimate.likely_s for it in levels if it.is_chosen)),
         missing_worker=missing.message if missing else "",
         prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
+        unwritable=unwritable_text(base, [*examples, *held_out]),
+        texts=texts,
     )
 
 
@@ -181,12 +211,12 @@ def chosen_by_hand(form: CompositionForm) -> list[str]:
     return list(form["modules"].value() or ()) if way.startswith("chosen") else []
 
 
-def pasted_pairs(form: CompositionForm, name: str) -> list[Example]:
-    """What the text holds; while a line is wrong, nothing."""
+def text_shown(form: CompositionForm, group: str) -> TextShown:
+    """What is read of a pasted text; while a line is wrong, nothing."""
     try:
-        return pairs_from_text(text_of(form, name))
-    except ExampleLinesError:
-        return []
+        return TextShown(group, form.read(group, text_of(form, f"{group}_text")), [])
+    except ExampleLinesError as error:
+        return TextShown(group, Reading((), columns=error.columns), error.problems[:PROBLEMS_TOLD])
 
 
 def kept_held_out(form: CompositionForm) -> list[Example]:

@@ -1,8 +1,8 @@
 """The request, its estimate and its choices as the API reads and writes them."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from composer.core.spec.choices import (
@@ -23,12 +23,17 @@ from composer.core.spec.choices import (
     choice_names,
     level_budget,
 )
-from composer.core.spec.examples import Example, is_storable, problems_with
+from composer.core.spec.errors import ExamplesError
+from composer.core.spec.example_files import ExampleLinesError, Reading, read_objects
+from composer.core.spec.example_rows import Columns
+from composer.core.spec.examples import is_storable
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
+from hub_site.common.api_inputs import InputSerializer
 
 MODULES_NAMED_MAX = 500
+COLUMN_MAX = 200  # characters
 
 
 def require_storable(text: str) -> None:
@@ -36,24 +41,59 @@ def require_storable(text: str) -> None:
         raise serializers.ValidationError("This holds characters that are not text. Remove them.")
 
 
-def require_example(given: object, expected: object) -> None:
-    """The address of the field says which example it is."""
-    problems = problems_with(given, expected, label="This example", characters_max=CHARACTERS_MAX)
-    if problems:
-        raise serializers.ValidationError({problem.part: [str(problem)] for problem in problems})
-
-
 class ExampleSerializer(serializers.Serializer[dict[str, Any]]):
-    input = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
-    output = serializers.CharField(max_length=CHARACTERS_MAX, trim_whitespace=False)
+    """An input and its output, as they are stored."""
 
-    def to_internal_value(self, data: Any) -> Example:
-        if isinstance(data, Mapping):  # anything else is refused below, in the framework's words
-            require_example(data.get("input"), data.get("output"))
-        return Example(**super().to_internal_value(data))
+    input = serializers.CharField()
+    output = serializers.CharField()
 
 
-class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "object", "additionalProperties": {}},
+        "example": [{"input": "apple", "output": "pomme"}],
+    }
+)
+class ExamplesField(serializers.Field[Any, Any, Any, Any]):
+    """Examples in any known dialect, read by the columns that the same request names."""
+
+    def __init__(self, *, limit: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.limit = limit
+
+    def to_internal_value(self, data: Any) -> Reading:
+        if not isinstance(data, list):
+            raise serializers.ValidationError("This is no list of examples.")
+        if len(data) > self.limit:
+            raise serializers.ValidationError(
+                f"These are {len(data):,} examples; at most {self.limit:,} can be used."
+            )
+        try:  # the address of the field says which example it is
+            return read_objects(data, self.columns(), label="This example", characters_max=CHARACTERS_MAX)
+        except ExampleLinesError as error:
+            raise serializers.ValidationError(detail_of(error)) from error
+        except ExamplesError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+    def columns(self) -> Columns:
+        asked = self.root.initial_data
+        return Columns(str(asked.get("input_column") or ""), str(asked.get("output_column") or ""))
+
+
+def detail_of(error: ExampleLinesError) -> dict[str, Any]:
+    """The problems by the number of their example, from 0, and by its part."""
+    detail: dict[str, Any] = {}
+    for line in error.lines:
+        part = detail.setdefault(str(line.index), {})
+        part.setdefault(line.part or "non_field_errors", []).append(str(line.error))
+    return detail
+
+
+class CompositionRequestSerializer(InputSerializer):
     """What to compose, for which task, how far."""
 
     name = serializers.CharField(max_length=NAME_MAX, validators=[require_storable])
@@ -63,11 +103,27 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
     base = serializers.CharField(
         required=False, help_text="The base model's name; left out: the one most modules here are made for."
     )
-    examples = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
-        many=True, max_length=EXAMPLES_MAX, help_text="A few; five are a good start."
+    examples = ExamplesField(
+        limit=EXAMPLES_MAX,
+        help_text="A few; five are a good start. Objects of a usual dialect: input and output, instruction "
+        "and output, messages, question and answer …; or pairs.",
     )
-    held_out = ExampleSerializer(  # type: ignore[call-arg]  # the stub leaves out many=True's max_length
-        many=True, required=False, default=list, max_length=HELD_OUT_MAX, help_text="Only to measure."
+    held_out = ExamplesField(
+        limit=HELD_OUT_MAX, required=False, default=Reading(()), help_text="Only to measure."
+    )
+    input_column = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=COLUMN_MAX,
+        help_text="The key of the input, where it is no usual one; several are joined by “+”.",
+    )
+    output_column = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=COLUMN_MAX,
+        help_text="The key of the output.",
     )
     method = serializers.CharField(required=False, default=DEFAULT_METHOD, help_text="See /api/v1/methods.")
     search = serializers.CharField(
@@ -139,6 +195,10 @@ class CompositionRequestSerializer(serializers.Serializer[dict[str, Any]]):
 
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The arguments of services.composition_request."""
+        del asked["input_column"], asked["output_column"]
+        examples, held_out = asked["examples"], asked["held_out"]
+        asked |= {"examples": list(examples.examples), "held_out": list(held_out.examples)}
+        asked["notes"] = [*examples.notes, *held_out.notes]
         asked.setdefault("selection", "chosen" if asked["modules"] else "all")
         if asked["selection"] == "auto":
             asked["modules"] = []
@@ -179,6 +239,10 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     )
     budget = serializers.IntegerField()
     baselines = serializers.CharField()
+    notes = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What is not used of the examples, and what the base model cannot write of them.",
+    )
     prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
 
@@ -212,7 +276,7 @@ class CandidateSerializer(serializers.Serializer[Any]):
     shared_words = serializers.ListField(source="shared", child=serializers.CharField())
 
 
-class DraftFieldsSerializer(serializers.Serializer[dict[str, Any]]):
+class DraftFieldsSerializer(InputSerializer):
     """A form as it stands: its fields' names, each with the values it would be sent with."""
 
     fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere
@@ -249,11 +313,6 @@ class DemoTaskSerializer(serializers.Serializer[Any]):
     skills = serializers.ListField(child=serializers.CharField())
 
 
-class PairSerializer(serializers.Serializer[Any]):
-    input = serializers.CharField()
-    output = serializers.CharField()
-
-
 class DemoTaskDetailSerializer(DemoTaskSerializer):
-    shots = PairSerializer(many=True)
-    held_out = PairSerializer(many=True)
+    shots = ExampleSerializer(many=True)
+    held_out = ExampleSerializer(many=True)

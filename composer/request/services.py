@@ -97,6 +97,7 @@ def composition_request(
     level: str = choices.DEFAULT_LEVEL,
     examples: Sequence[Example],
     held_out: Sequence[Example] = (),
+    notes: Sequence[str] = (),
     idempotency_key: str | None = None,
     **chosen: Unpack[SearchOptions],
 ) -> Composition:
@@ -109,6 +110,7 @@ def composition_request(
     Args:
         base: its name; none: the one most modules are made for.
         modules: their names, where they are chosen by hand.
+        notes: what is not used of the examples that were brought.
         selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
     choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
@@ -139,7 +141,7 @@ def composition_request(
         )
     composition = Composition(
         owner=owner, name=name, sentence=sentence, base=base_row, selection=selection,
-        idempotency_key=idempotency_key or None, request_digest=digest, **choice,
+        idempotency_key=idempotency_key or None, request_digest=digest, example_notes=list(notes), **choice,
     )  # fmt: skip
     try:
         return composition_insert(composition, selected, examples, unseen)

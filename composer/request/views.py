@@ -23,16 +23,24 @@ from composer.core.spec.choices import (
     SELECTORS,
     level_budget,
 )
+from composer.core.spec.example_files import ExampleLinesError
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
-from composer.request.forms import ROWS_AT_LEAST, CompositionForm, ExamplesFileField, selection_initial
+from composer.request.forms import (
+    LIMITS,
+    ROWS_AT_LEAST,
+    CompositionForm,
+    ExamplesFileField,
+    first_lines,
+    selection_initial,
+)
 from composer.request.preview import make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request, worker_request
 from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
-from composer.task.examples import COLUMN_NAMES, EXAMPLES_MAX, HELD_OUT_MAX
+from composer.task.examples import EXAMPLES_MAX, HEADERS, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -67,19 +75,25 @@ def composition_new(request: SignedInRequest) -> HttpResponse:
 
 
 def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResponse:
-    """The buttons that keep the form as it stands, give it more rows, or ask staff for a worker."""
-    fields = form.kept_fields()
-    if request.POST["keep"] == "rows":
+    """The buttons that keep the form as it stands, give it more rows, or ask staff for a worker.
+
+    Without a script also the one that leaves out the first row of a text.
+    """
+    fields, wish = form.kept_fields(), request.POST["keep"]
+    if wish == "rows":
         for side in ("input", "output"):
             fields[f"shots_{side}"] = [*fields.get(f"shots_{side}", []), *[""] * ROWS_AT_LEAST]
+    group = wish.removesuffix("_header")
+    if wish.endswith("_header") and group in LIMITS:
+        fields[wish] = ["on"]
     try:
         draft = draft_keep(owner=request.user, key=form.own_key, fields=fields)
     except Refusal as refusal:
         form.refuse(refusal)
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
-    if request.POST["keep"] == "ask_worker":
+    if wish == "ask_worker":
         ask_for_worker(request, form)
-    return redirect(draft)
+    return redirect(f"{draft.get_absolute_url()}#{group}-reading" if group in LIMITS else draft)
 
 
 def ask_for_worker(request: SignedInRequest, form: CompositionForm) -> None:
@@ -132,12 +146,24 @@ def chooser(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def examples_read(request: SignedInRequest) -> HttpResponse:
-    """A file that was dropped onto the grid, as rows; or what is wrong with it."""
+    """A file that was dropped onto the grid, or a pasted table, as rows, with what is not used of it.
+
+    What cannot be read comes back as text, to choose its columns in the form.
+    """
+    text = ""
     try:
-        pairs = ExamplesFileField().clean(request.FILES.get("file"))
+        sent = ExamplesFileField().clean(request.FILES.get("file"))
+        name, text = sent or ("", "")
+        reading = read_pasted(text, limit=EXAMPLES_MAX + HELD_OUT_MAX)
     except ValidationError as error:
         return JsonResponse({"problems": error.messages}, status=422)
-    return JsonResponse({"rows": [[pair.input, pair.output] for pair in pairs]})
+    except ExampleLinesError as error:
+        kept = first_lines(text, EXAMPLES_MAX) if error.columns else ""
+        return JsonResponse({"problems": error.problems, "text": kept}, status=422)
+    if not reading.examples:
+        return JsonResponse({"problems": [f"“{name}” holds no examples."]}, status=422)
+    rows = [[pair.input, pair.output] for pair in reading.examples]
+    return JsonResponse({"rows": rows, "notes": reading.notes})
 
 
 def request_from(form: CompositionForm) -> Composition | None:
@@ -152,6 +178,8 @@ def request_from(form: CompositionForm) -> Composition | None:
 
 
 def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: Composition) -> None:
+    for note in form.notes:
+        messages.info(request, note)
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_examples(composition))
     if left_out:
         text = (
@@ -172,6 +200,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "draft": draft_find(form.owner, form.own_key),
         "base": base,
         "preview": preview,
+        "pasted": {group: pasted_fields(form, group) for group in LIMITS},
         "methods": methods_to_choose_from(str(form["method"].value())),
         "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
         "chosen": chosen,
@@ -184,10 +213,19 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
         "selectors": SELECTORS,
         "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
-        "column_names": COLUMN_NAMES,
+        "column_names": HEADERS,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }
+
+
+def pasted_fields(form: CompositionForm, group: str) -> dict[str, Any]:
+    """The fields of a text of many examples; its columns are in sight where they are chosen or wrong."""
+    fields: dict[str, Any] = {
+        name: form[f"{group}_{name}"] for name in ("text", "file", "input_column", "output_column", "header")
+    }
+    columns = (fields[name] for name in ("input_column", "output_column", "header"))
+    return fields | {"asks_columns": any(field.value() or field.errors for field in columns)}
 
 
 def ready_made_tasks() -> dict[str, Any]:

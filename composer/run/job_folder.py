@@ -12,11 +12,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from composer import selectors
+from composer.core.spec.examples import json_lines
 from composer.core.spec.job_spec import read_rank
 from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
-from composer.task.examples import json_lines
 from hub_site.jobs.models import LEASE, Status
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
@@ -80,6 +80,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
         "max_new_tokens": composition.max_new_tokens,
         "baselines": composition.baselines,
         "sentence": composition.sentence,
+        "notes": composition.example_notes,
         "base": {"name": composition.base.name, "revision": composition.base.revision},
         "modules": [
             {

@@ -37,6 +37,7 @@ from composer.share.services import (
 )
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
+from hub_site.common.api_inputs import InputSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -51,7 +52,7 @@ class ShareSerializer(serializers.Serializer[dict[str, Any]]):
     made_at = serializers.DateTimeField()
 
 
-class ShareRequestSerializer(serializers.Serializer[dict[str, Any]]):
+class ShareRequestSerializer(InputSerializer):
     shows_answers = serializers.BooleanField(
         required=False, default=True, help_text="The held-out examples, with what was answered."
     )

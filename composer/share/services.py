@@ -65,6 +65,8 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
     sums = {name: sha256 for name, sha256 in rest["inputs_sha256"].items() if name not in EXAMPLE_FILES}
     for name in ("prompt_shown", "examples_in_prompt"):  # they hold the owner's examples
         rest.pop(name, None)
+    notes = link.composition.example_notes  # they name the columns of the owner's file
+    rest["warnings"] = [text for text in rest.get("warnings", ()) if text not in notes]
     return rest | {"predictions": answers, "inputs_sha256": sums}
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from composer.core.spec.example_files import read_file
 from composer.core.spec.examples import Example
-from composer.task.examples import pairs_from_text
 from modules_registry.demo_worlds import ENGLISH, SMALL, DemoWorld, demo_world
 from modules_registry.models import BaseModel
 
@@ -74,4 +74,4 @@ def read_demo_tasks(world: DemoWorld) -> tuple[DemoTask, ...]:
 
 
 def read_pairs(path: Path) -> tuple[Example, ...]:
-    return tuple(pairs_from_text(path.read_text(encoding="utf-8")))
+    return read_file(path).examples

@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from composer.models import CompositionEvent
 from composer.watch.event_text import event_text
+from hub_site.common.api_inputs import InputSerializer
 from hub_site.common.errors import Refusal
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -43,7 +44,7 @@ def parse_after(query: Mapping[str, str], headers: Mapping[str, str] | None = No
     return int(text)
 
 
-class MailWishSerializer(serializers.Serializer[dict[str, Any]]):
+class MailWishSerializer(InputSerializer):
     """Whether to write to you when it is done."""
 
     wanted = serializers.BooleanField()

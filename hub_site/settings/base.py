@@ -133,6 +133,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "hub_site.site_fault_answers.SiteFaultMiddleware",
+    "hub_site.common.api_inputs.KnownParametersMiddleware",
 ]
 
 ROOT_URLCONF = "hub_site.urls"

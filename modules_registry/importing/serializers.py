@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.common.api_inputs import InputSerializer
 from hub_site.jobs.models import Status
 from modules_registry.importing import selectors
 from modules_registry.importing.models import (
@@ -20,7 +21,7 @@ from modules_registry.serializers import FULL_NAME_LENGTH_MAX, OriginSerializer
 SOURCE_LENGTH_MAX = 500  # an address from a browser is longer than the name in it
 
 
-class ImportInput(serializers.Serializer[dict[str, Any]]):
+class ImportInput(InputSerializer):
     """What to bring in from the Hub."""
 
     sources = serializers.ListField(

@@ -148,13 +148,17 @@
     const row = event.target.closest("tr");
     const column = cellsOf(row).indexOf(event.target);
     const pasted = parseTable(text);
+    if (pasted.some((cells) => cells.length > 2)) {
+      read(new File([text], "pasted.tsv")); // which columns are meant, the server tells by their names
+      return;
+    }
     fill(pasted.length && column === 0 ? withoutHeader(pasted) : pasted, row, column);
   });
 
   const say = (level, text) => document.dispatchEvent(new CustomEvent("hub:toast", { detail: { level, text } }));
 
   /* More than a composition can read: the rest measures. */
-  const take = (rows, name) => {
+  const take = (rows, notes, name) => {
     const blank = [...body.rows].find(isBlank);
     const free = shotsMax - [...body.rows].filter((row) => !isBlank(row)).length;
     const rest = rows.slice(free);
@@ -164,9 +168,20 @@
       heldOut.value += rest.map(([input, output]) => `${JSON.stringify({ input, output })}\n`).join("");
       for (let part = heldOut.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     }
+    for (const note of notes) say("info", note);
     const told = rest.length ? `, and the other ${rest.length} are held out, to measure` : "";
     const taken = rows.length - rest.length;
     say("success", `${taken} ${taken === 1 ? "example" : "examples"} from “${name}” ${taken === 1 ? "is" : "are"} in the grid${told}.`);
+  };
+
+  /* What could not be read goes into the box for many examples, to mend it or to choose its columns there. */
+  const chooseColumns = (text) => {
+    const box = form.elements.shots_text;
+    box.value = text;
+    for (let part = box.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    form.dispatchEvent(new CustomEvent("hub:kept"));
+    box.scrollIntoView({ block: "center" });
+    box.focus({ preventScroll: true });
   };
 
   const read = async (file) => {
@@ -175,9 +190,12 @@
     sent.append("csrfmiddlewaretoken", form.elements.csrfmiddlewaretoken.value);
     try {
       const answer = await fetch(drop.dataset.url, { method: "POST", body: sent });
-      const { rows, problems } = await answer.json();
-      if (rows) take(rows, file.name);
-      else say("danger", `“${file.name}” was not taken. ${problems.slice(0, 3).join(" ")}`);
+      const { rows, notes, problems, text } = await answer.json();
+      if (rows) take(rows, notes, file.name);
+      else {
+        say("danger", `“${file.name}” was not taken. ${problems.slice(0, 3).join(" ")}`);
+        if (text && !form.elements.shots_text.value.trim()) chooseColumns(text);
+      }
     } catch {
       say("danger", `“${file.name}” could not be sent. Check your connection, or whether the file is too large.`);
     }
@@ -220,6 +238,13 @@
     number();
   };
 
+  /* Where the server asks which columns are meant, they can be chosen without another click. */
+  const openColumns = () => {
+    for (const asks of form.querySelectorAll("[data-asks-columns]")) {
+      asks.closest(".form").querySelector("details").open = true;
+    }
+  };
+
   /* ---------- kept, or not ---------- */
 
   let isSending = false;
@@ -235,8 +260,10 @@
   form.addEventListener("htmx:afterRequest", (event) => {
     if (event.target !== form || !event.detail.successful) return;
     const { pathname } = new URL(event.detail.xhr.responseURL);
-    if (pathname === form.getAttribute("hx-post")) showNotes();
-    else notKept("you are signed out. Sign in in another tab, then go on here.");
+    if (pathname === form.getAttribute("hx-post")) {
+      showNotes();
+      openColumns();
+    } else notKept("you are signed out. Sign in in another tab, then go on here.");
   });
 
   form.addEventListener("htmx:responseError", (event) => {

@@ -53,9 +53,28 @@ def form(members: BrowserContext):
 
 
 def test_a_block_pasted_into_the_grid_leaves_its_header_behind(form: Page):
-    inputs(form).first.evaluate(PASTE, "id\tAnswer\tQuestion\n1\trouge\tred\n2\tvert\tgreen\n")
+    inputs(form).first.evaluate(PASTE, "Question\tAnswer\nred\trouge\ngreen\tvert\n")
     assert cells(form, "shots_input")[:3] == ["red", "green", ""]
     assert cells(form, "shots_output")[:3] == ["rouge", "vert", ""]
+
+
+def test_a_pasted_block_of_more_columns_is_read_by_their_names_and_the_others_are_said(form: Page):
+    inputs(form).first.evaluate(PASTE, "id\tAnswer\tQuestion\n1\trouge\tred\n2\tvert\tgreen\n")
+    expect(form.get_by_text("Not used: the column “id”.")).to_be_visible()
+    assert cells(form, "shots_input")[:3] == ["red", "green", ""]
+    assert cells(form, "shots_output")[:3] == ["rouge", "vert", ""]
+
+
+def test_columns_of_unknown_names_are_chosen_below_with_what_the_model_will_read(form: Page):
+    inputs(form).first.evaluate(PASTE, "id\tEnglish\tFrench\n1\tred\trouge\n2\tgreen\tvert\n")
+    reading = form.locator("#shots-reading")
+    expect(reading).to_contain_text("The columns “id”, “english”, “french” do not tell")
+    form.get_by_label("Column of the input").first.fill("english")
+    form.get_by_label("Column of the output").first.fill("french")
+    expect(reading).to_contain_text("Read as 2 examples")
+    expect(reading.get_by_role("row", name="red rouge")).to_be_visible()
+    expect(reading).to_contain_text("Not used: the column “id”.")
+    require_accessible(form)
 
 
 def test_the_keyboard_moves_through_the_grid_as_through_a_spreadsheet(form: Page):

@@ -189,7 +189,7 @@ def test_an_idempotency_key_of_no_use_is_refused(api, key):
         ({"examples": []}, "examples"),
         ({"examples": [{"input": "a", "output": "  "}]}, "examples.0.output"),
         ({"examples": [{"input": "a\0", "output": "b"}]}, "examples.0.input"),
-        ({"examples": [{"input": 5, "output": "b"}]}, "examples.0.input"),
+        ({"examples": [{"input": ["a"], "output": "b"}]}, "examples.0.input"),
         ({"examples": ["a"]}, "examples.0"),
         ({"held_out": [{"input": "fig", "output": "x" * 4001}]}, "held_out.0.output"),
         ({"examples": "text"}, "examples"),

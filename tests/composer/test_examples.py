@@ -7,20 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from composer.core.spec.errors import ExamplesError as CoreExamplesError
-from composer.core.spec.examples import Example, is_storable, read_examples
-from composer.request.serializers import ExampleSerializer
+from composer.core.spec.example_files import PROBLEMS_SHOWN_MAX, ExampleLinesError, read_examples
+from composer.core.spec.examples import Example, is_storable
+from composer.request.serializers import CompositionRequestSerializer
 from composer.task.examples import (
     CHARACTERS_MAX,
     FILE_BYTES_MAX,
-    PROBLEMS_SHOWN_MAX,
-    ExampleLinesError,
-    pairs_from_file,
+    HELD_OUT_MAX,
     pairs_from_rows,
-    pairs_from_text,
+    read_pasted,
     row_notes,
+    text_of_file,
 )
 
 TWO = [Example("red", "rouge"), Example("green", "vert")]
+
+
+def pairs_from_text(text: str) -> list[Example]:
+    return list(read_pasted(text, limit=HELD_OUT_MAX).examples)
+
+
+def pairs_from_file(name: str, data: bytes) -> list[Example]:
+    return pairs_from_text(text_of_file(name, data))
 
 
 def problems_of(parse, *arguments) -> list[str]:
@@ -78,17 +86,6 @@ def test_commas_and_semicolons_are_told_apart(text, pair):
     assert pairs_from_text(text)[0] == pair
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"instruction": "Say it in French", "input": "red", "output": "rouge"}',
-        "instruction\tinput\toutput\nSay it in French\tred\trouge\n",
-    ],
-)
-def test_an_instruction_beside_the_input_is_not_lost_in_silence(text):
-    assert "Put it into its input" in problems_of(pairs_from_text, text)[0]
-
-
 def test_an_unclosed_quotation_mark_is_told_with_the_line_it_begins_on():
     (problem,) = problems_of(pairs_from_text, 'a,b\nc,d\n"e,f\ng,h\n')
     assert "line 3" in problem
@@ -101,7 +98,7 @@ def test_quotation_marks_in_a_table_typed_by_hand_are_just_marks():
 
 
 def test_every_broken_line_is_told_with_its_number():
-    text = '{"input": "a", "output": "b"}\nnot json\n{"input": "c"}\n["list"]\n{"input": 1, "output": "x"}'
+    text = '{"input": "a", "output": "b"}\nnot json\n{"input": "c"}\n["list"]\n{"input": {}, "output": "x"}'
     told = problems_of(pairs_from_text, text)
     assert [f"ine {line}" in problem for line, problem in zip((2, 3, 4, 5), told, strict=True)] == [True] * 4
     assert "not a JSON object" in told[0]
@@ -181,9 +178,9 @@ def refusal_of_the_core(tmp_path, line: str) -> str:
 
 
 def refusal_of_the_api(example: dict[str, object]) -> str:
-    asked = ExampleSerializer(data=example)
+    asked = CompositionRequestSerializer(data={"name": "a task", "examples": [example]})
     assert not asked.is_valid()
-    ((message,),) = asked.errors.values()
+    ((message,),) = asked.errors["examples"]["0"].values()
     return str(message)
 
 
@@ -194,8 +191,7 @@ def refusal_of_the_api(example: dict[str, object]) -> str:
         (" \n\t", "x", "{} has no input. Fill it in or remove the line."),
         ("x", "\u2003", "{} has no output. Fill it in or remove the line."),
         ("x", None, "{} has no output. Fill it in or remove the line."),
-        (3, "x", "The input of {} is not text. Put it in quotation marks."),
-        ("x", True, "The output of {} is not text. Put it in quotation marks."),
+        ({"a": 3}, "x", "The input of {} is not text. Put it in quotation marks."),
         ("x", ["y"], "The output of {} is not text. Put it in quotation marks."),
         ("a\0b", "x", "The input of {} holds characters that are not text. Remove them."),
         ("x", "\udfff", "The output of {} holds characters that are not text. Remove them."),
@@ -208,14 +204,14 @@ def test_every_way_to_bring_an_example_refuses_it_with_the_same_sentence(tmp_pat
     told = {
         "Line 1": problems_of(pairs_from_text, line)[0],
         "Line 2": problems_of(pairs_from_file, "x.jsonl", f"\n{line}".encode())[0],
-        "Example 1": refusal_of_the_core(tmp_path, line),
+        "line 1": refusal_of_the_core(tmp_path, line),
         "This example": refusal_of_the_api(example),
     }
     if isinstance(given, str) and isinstance(wanted, str):  # as a form sends its cells
         told["Row 1"] = problems_of(pairs_from_rows, [(given, wanted)])[0]
     for label, sentence in told.items():
-        place = label if said.startswith("{}") else label.lower()
-        assert sentence == said.format(place, limit="20,000" if label == "Example 1" else "4,000")
+        place = label.capitalize() if said.startswith("{}") else label.lower()
+        assert sentence == said.format(place, limit="20,000" if label == "line 1" else "4,000")
 
 
 def test_a_text_between_the_limits_is_for_the_command_line_alone(tmp_path):
@@ -228,15 +224,17 @@ def test_a_text_between_the_limits_is_for_the_command_line_alone(tmp_path):
 
 
 def test_the_api_tells_of_input_and_output_at_once_and_takes_blanks_around_both():
-    asked = ExampleSerializer(data={"output": " "})
+    asked = CompositionRequestSerializer(data={"name": "a task", "examples": [{"output": " "}]})
     assert not asked.is_valid()
-    assert {field: str(*messages) for field, messages in asked.errors.items()} == {
+    assert {field: str(*messages) for field, messages in asked.errors["examples"]["0"].items()} == {
         "input": "This example has no input. Fill it in or remove the line.",
         "output": "This example has no output. Fill it in or remove the line.",
     }
-    asked = ExampleSerializer(data={"input": " a ", "output": "b\n"})
+    asked = CompositionRequestSerializer(
+        data={"name": "a task", "examples": [{"input": " a ", "output": "b\n"}]}
+    )
     assert asked.is_valid()
-    assert asked.validated_data == Example(" a ", "b\n")
+    assert asked.validated_data["examples"] == [Example(" a ", "b\n")]
 
 
 @given(st.binary(max_size=300))
@@ -266,6 +264,10 @@ def test_json_lines_come_back_as_they_were_sent(rows):
         ([("a", "b"), (" a", "b ")], [(1, "warning", "The same as row 1")]),
         ([("a", "b"), ("a", "c")], [(1, "warning", "Row 1 has this input with another output")]),
         ([("a", "b" * (CHARACTERS_MAX + 1))], [(0, "error", "The output of row 1 has 4,001 characters")]),
+        (
+            [("review", "label"), ("very good", "yes"), ("bad", "no")],
+            [(0, "warning", "These look like the names")],
+        ),
         ([(str(n), "b") for n in range(65)], [(64, "error", "At most 64 examples are composed from")]),
     ],
 )

@@ -163,7 +163,7 @@ def test_the_summary_counts_what_would_be_composed(browser):
 def test_a_dropped_file_comes_back_as_rows(browser):
     file = SimpleUploadedFile("colours.csv", b"id,answer,question\n1,rouge,red\n")
     answer = browser.post(f"{NEW}examples/", {"file": file})
-    assert answer.json() == {"rows": [["red", "rouge"]]}
+    assert answer.json() == {"rows": [["red", "rouge"]], "notes": ["Not used: the column “id”."]}
 
 
 @pytest.mark.parametrize(("name", "data"), [("x.pdf", b"%PDF"), ("x.csv", b""), ("x.csv", b"\xff\xff")])

@@ -315,7 +315,7 @@ def test_examples_may_be_pairs_lists_or_dicts(t5):
         ({"examples": {"input": "cat", "output": "chat"}}, ExamplesError, "list of pairs"),
         ({"examples": ["ab"]}, ExamplesError, "Example 1 is neither a pair"),
         ({"examples": [("cat", "chat"), ("dog",)]}, ExamplesError, "Example 2 is neither"),
-        ({"examples": [("cat", 5)]}, ExamplesError, "output of example 1"),
+        ({"examples": [("cat", ["chat"])]}, ExamplesError, "output of example 1"),
         ({"examples": [("cat", "")]}, ExamplesError, "Example 1 has no output"),
         ({"examples": [("cat", "chat")] * 65}, ExamplesError, "at most 64"),
         ({"held_out": [("cat", "chat")]}, ExamplesError, "1 of the held-out examples"),

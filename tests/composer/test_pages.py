@@ -14,7 +14,7 @@ from django.utils import timezone
 from composer import selectors
 from composer.__main__ import build_parser
 from composer.core.spec.choices import BUDGET_LIMIT, BUDGET_OF_METHOD
-from composer.core.spec.examples import read_examples
+from composer.core.spec.example_files import read_examples
 from composer.models import Composition, CompositionEvent
 from composer.report.verdict import verdict_view
 from composer.task.demo_tasks import demo_tasks

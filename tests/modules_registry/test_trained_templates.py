@@ -5,7 +5,8 @@ import json
 import pytest
 
 from composer.core.spec import templates
-from composer.library.job_folder import ExampleFiles, Options, write_job
+from composer.core.spec.examples import Example
+from composer.library.job_folder import Options, TaskExamples, write_job
 from modules_registry.cards import check_card
 from modules_registry.core.prompt_template import CHAT, INPUT, is_prompt_template
 from modules_registry.trained_templates import (
@@ -200,7 +201,9 @@ def test_a_folder_on_this_machine_is_read_into_the_job(tmp_path):
     sources = [module_source(str(job / f"modules/{i}")) for i in range(3)]
     out = tmp_path / "written"
     out.mkdir()
-    write_job(out, ExampleFiles(job / "examples.jsonl"), Options(), base_source(str(job / "base")), sources)
+    write_job(
+        out, TaskExamples((Example("cat", "chat"),)), Options(), base_source(str(job / "base")), sources
+    )
     written = json.loads((out / "job.json").read_text())
     assert written["template"] == "auto"
     assert [row["template"] for row in written["modules"]] == ["say {input}", CHAT, None]

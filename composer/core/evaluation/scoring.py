@@ -5,7 +5,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,13 @@ from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
-from composer.core.spec.examples import Example, read_examples
-from composer.core.spec.metrics import accuracy, is_reference_match, longest_useful_answer
+from composer.core.spec.examples import Example
+from composer.core.spec.metrics import (
+    accuracy,
+    is_reference_match,
+    longest_useful_answer,
+    warning_of_unwritable,
+)
 from composer.core.spec.templates import ChosenTemplate, require_asked_template
 from modules_registry.trained_templates import template_of_folder
 
@@ -26,7 +30,7 @@ def evaluate_adapter(
     *,
     base: Source,
     adapter: Source | None,
-    examples_file: Path,
+    examples: Sequence[Example],
     template: str = choices.DEFAULT_TEMPLATE,
     max_new_tokens: int = choices.DEFAULT_MAX_NEW_TOKENS,
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
@@ -36,7 +40,7 @@ def evaluate_adapter(
     Args:
         base: the base model.
         adapter: the adapter; None for the base model alone.
-        examples_file: lines of {"input": …, "output": …}.
+        examples: at least one.
         template: of the prompts; auto takes the adapter's own, or the default of the base model.
         max_new_tokens: the most tokens of one answer.
         on_event: called with what the model reads (prompt), and with what may spoil the figures (warning).
@@ -53,7 +57,6 @@ def evaluate_adapter(
     if not 1 <= max_new_tokens <= choices.MAX_NEW_TOKENS_LIMIT:
         limit = choices.MAX_NEW_TOKENS_LIMIT
         raise InvalidJobError(f"max_new_tokens must be a whole number from 1 to {limit}.")
-    examples = read_examples(examples_file, choices.HELD_OUT_LIMIT)
     model = FrozenBaseModel.load(base.folder, name=base.name)
     own = template_of_folder(adapter.folder) if adapter is not None else ""
     stated = {adapter.name: own or None} if adapter is not None else {}
@@ -61,8 +64,9 @@ def evaluate_adapter(
     model.template = chosen.template
     require_prompts_fit(model, examples)
     on_event(prompt_event(chosen, model.describe_prompt(model.encode(examples[:1]))))
-    if text := model.template_warning():
-        on_event({"event": "warning", "text": text})
+    for text in (model.template_warning(), warning_of_unwritable(examples, model.round_trip)):
+        if text:
+            on_event({"event": "warning", "text": text})
     adapters: Adapters = {}
     if adapter is not None:
         stack = stack_modules([read_module(adapter.folder, adapter.name)])

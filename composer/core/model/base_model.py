@@ -594,6 +594,11 @@ class FrozenBaseModel:
         """Return a warning if the template glues prompt and answer together, else the empty text."""
         return "" if self.is_encoder_decoder else warning_of_gluing(self.template, has_chat=self.has_chat)
 
+    def round_trip(self, text: str) -> str:
+        """Return what an answer of this text reads as, once it was tokens."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
     # --- scores ---------------------------------------------------------------
 
     def candidates_at_once(self, batch: TokenBatch) -> int:

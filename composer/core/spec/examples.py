@@ -1,26 +1,34 @@
-"""The examples that define a task: reading, checking and hashing them.
+"""The examples that define a task: what a valid one is, and which count as the same.
 
-`read_examples` reads a file of the job. The form, the API and the command line check single examples
-by `problems_with`, so that one rule holds everywhere.
+`example_files` reads them from texts, files and lists, and checks each by `problems_with`.
 """
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from composer.core.spec.errors import ExamplesError, ExampleTooLongError, MissingOutputError, NoExamplesError
+from composer.core.spec.errors import ExamplesError, ExampleTooLongError, MissingOutputError
 
 MAX_CHARACTERS = 20_000  # of one input or output; every base model we know would cut off a longer text
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input and its expected output."""
+    """One input and its expected output, both in Unicode's normal form NFC.
+
+    The same text can be written by different characters: é is one character, or e and an accent. In one
+    form, equal texts are equal, and a base model reads the form that it was trained on.
+    """
 
     input: str
     output: str
+
+    def __post_init__(self) -> None:
+        """Bring both texts into the normal form."""
+        object.__setattr__(self, "input", normalize_text(self.input))
+        object.__setattr__(self, "output", normalize_text(self.output))
 
 
 @dataclass(frozen=True)
@@ -35,51 +43,9 @@ class ExampleProblem:
         return str(self.error)
 
 
-def read_examples(path: Path, limit: int) -> tuple[Example, ...]:
-    """Read examples from lines of {"input": …, "output": …}; skip blank lines and ignore other keys.
-
-    Args:
-        path: a UTF-8 file, with or without a byte order mark.
-        limit: the most examples that are allowed.
-
-    Raises:
-        NoExamplesError: no line holds an example.
-        ExamplesError: the file is not readable as UTF-8 text, a line is not such an object, an input is
-            empty or not text, or there are more than `limit` examples.
-        MissingOutputError: an example has no output; the message names the example.
-        ExampleTooLongError: an input or output has more than MAX_CHARACTERS characters; the message
-            names the example.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExamplesError(
-            "The examples cannot be read as UTF-8 text: one JSON object a line is expected."
-        ) from error
-    examples = tuple(parse_lines(line for line in text.split("\n") if line.strip()))
-    if not examples:
-        raise NoExamplesError("There are no examples. Give at least one input with its output.")
-    if len(examples) > limit:
-        raise ExamplesError(f"There are {len(examples)} examples; at most {limit} can be used.")
-    return examples
-
-
-def parse_lines(lines: Iterable[str]) -> Iterable[Example]:
-    """Yield one example per line of JSON; errors number the examples from 1.
-
-    Raises:
-        ExamplesError: a line is not a JSON object, or its input or output is not usable.
-    """
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise ExamplesError(f"Example {number} is not a JSON object on one line.")
-        if problems := problems_with(row.get("input"), row.get("output"), label=f"Example {number}"):
-            raise problems[0].error
-        yield Example(row["input"], row["output"])
+def normalize_text(text: str) -> str:
+    """Return the text in Unicode's normal form NFC."""
+    return unicodedata.normalize("NFC", text)
 
 
 def problems_with(
@@ -151,6 +117,12 @@ def require_disjoint(held_out: Sequence[Example], examples: Sequence[Example]) -
             f"{seen} of the held-out examples {has} the input of an example to compose from. "
             "Take them out of one of the two."
         )
+
+
+def json_lines(examples: Iterable[Example]) -> str:
+    """Return one JSON object a line, as a job's files have them."""
+    rows = ({"input": example.input, "output": example.output} for example in examples)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def example_sha256(example: Example) -> str:

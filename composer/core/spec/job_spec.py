@@ -67,6 +67,7 @@ class JobSpec:
         precision: a name in choices.PRECISIONS.
         device: a name in choices.DEVICES.
         sentence: the task in words, at most TEXT_LIMIT characters; empty if there is none.
+        notes: sentences on what is not used of the examples that were brought, for the report's warnings.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class JobSpec:
     precision: str = "fp32"
     device: str = "cpu"
     sentence: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_job_spec(folder: Path) -> JobSpec:
@@ -139,6 +141,7 @@ def read_job_spec(folder: Path) -> JobSpec:
         precision=read_choice(spec, "precision", choices.choice_names(choices.PRECISIONS), "fp32"),
         device=read_choice(spec, "device", choices.choice_names(choices.DEVICES), "cpu"),
         sentence=str(spec.get("sentence") or "")[: choices.TEXT_LIMIT],
+        notes=tuple(map(str, read_value(spec, "notes", []))),
     )
 
 

@@ -1,11 +1,13 @@
 """Exact match and its 95 % confidence interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from composer.core.spec.examples import Example
+from composer.core.spec.examples import Example, normalize_text
 
+CHARACTER_NAMES = {"\n": "line breaks", "\t": "tabs", " ": "spaces"}
+CHARACTERS_SHOWN = 12
 Z_95 = 1.959963984540054  # half the width of a 95 % interval, in standard deviations
 
 
@@ -48,8 +50,8 @@ def wilson_interval(n_correct: int, n: int, z: float = Z_95) -> tuple[float, flo
 
 
 def is_exact_match(answer: str, expected: str) -> bool:
-    """Return whether the texts are equal once outer white space is removed."""
-    return answer.strip() == expected.strip()
+    """Return whether the texts are equal in the normal form NFC, once outer white space is removed."""
+    return normalize_text(answer).strip() == normalize_text(expected).strip()
 
 
 def is_reference_match(answer: str, expected: str) -> bool:
@@ -57,9 +59,48 @@ def is_reference_match(answer: str, expected: str) -> bool:
     return normalize_answer(answer) == normalize_answer(expected)
 
 
+def unwritable_outputs(
+    examples: Sequence[Example], round_trip: Callable[[str], str]
+) -> list[tuple[str, str]]:
+    """Return the outputs that no answer can equal, each with what a tokenizer makes of it.
+
+    A tokenizer that lacks a character, such as "{" or a line break for some of T5's, reads it as unknown and
+    never writes it.
+
+    Args:
+        examples: any number.
+        round_trip: encodes a text and decodes it again, as answers are decoded.
+    """
+    outputs = dict.fromkeys(example.output for example in examples)
+    written = ((output, round_trip(output)) for output in outputs)
+    return [(output, text) for output, text in written if not is_exact_match(text, output)]
+
+
+def warning_of_unwritable(examples: Sequence[Example], round_trip: Callable[[str], str]) -> str:
+    """Return a warning if some outputs cannot be written; else the empty text.
+
+    Args:
+        examples: any number, those that are held out among them.
+        round_trip: as in `unwritable_outputs`.
+    """
+    found = unwritable_outputs(examples, round_trip)
+    if not found:
+        return ""
+    outputs = {output for output, _ in found}
+    n = sum(example.output in outputs for example in examples)
+    lost = dict.fromkeys(c for output, written in found for c in output.strip() if c not in written)
+    names = [CHARACTER_NAMES.get(character, f"“{character}”") for character in lost]
+    what = f"lacks {', '.join(names[:CHARACTERS_SHOWN])}" if names else "changes the spaces in them"
+    return (
+        f"The base model cannot write {n} of the {count_noun(len(examples), 'output')}: "
+        f"its tokenizer {what}. No answer can equal them. Write these outputs in other characters, "
+        "or take another base model."
+    )
+
+
 def normalize_answer(text: str) -> str:
-    """Return the text in lower case, without outer white space and without full stops."""
-    return text.strip().lower().replace(".", "")
+    """Return the text in NFC and lower case, without outer white space and without full stops."""
+    return normalize_text(text).strip().lower().replace(".", "")
 
 
 def accuracy(answers: Sequence[str], examples: Sequence[Example]) -> Accuracy:

@@ -10,7 +10,8 @@ from composer.core.job import run
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.modules.sources import Source
 from composer.core.spec.errors import BaseModelError, ExamplesError, ExampleTooLongError, InvalidJobError
-from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.example_files import read_examples
+from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, write_examples
 
@@ -47,7 +48,7 @@ def test_a_base_is_called_what_it_was_called_and_not_by_the_folder_it_lies_in(tm
         run(job, lambda event: None)
     with pytest.raises(BaseModelError, match="The base model bob/tiny has no"):
         evaluate_adapter(
-            base=Source("bob/tiny", job / "base"), adapter=None, examples_file=job / "examples.jsonl"
+            base=Source("bob/tiny", job / "base"), adapter=None, examples=[Example("cat", "chat")]
         )
 
 
@@ -83,7 +84,7 @@ def test_a_number_of_new_tokens_that_is_none_is_refused(tmp_path, tokens):
         evaluate_adapter(
             base=Source("base", tmp_path),
             adapter=None,
-            examples_file=tmp_path / "none.jsonl",
+            examples=[Example("cat", "chat")],
             max_new_tokens=tokens,
         )
 

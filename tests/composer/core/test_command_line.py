@@ -255,7 +255,7 @@ def refused(arguments, capsys):
 
 @pytest.mark.parametrize("option", ["--examples", "--held-out"])
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"input": "cat"}', "no json", '{"input": "a", "output": "b"}\n' * 2001]
+    "text", ["", "{}", '{"input": "cat"}', "no json", '["a"]\n["b"]\n', "Hello, world,Bonjour\n"]
 )
 def test_a_refused_file_is_named_as_it_was_given(tmp_path, asked, option, text, capsys):
     path = tmp_path / "mine.jsonl"
@@ -282,7 +282,7 @@ def test_a_held_out_example_without_room_is_named_before_anything_is_searched(tm
 def test_an_example_without_input_is_named_in_its_file(tmp_path, asked, capsys):
     write_examples(tmp_path / "mine.jsonl", (("cat", "chat"), (" ", "chien")))
     asked["--examples"] = [str(tmp_path / "mine.jsonl")]
-    assert "mine.jsonl: Example 2 has no input." in refused(arguments("compose", asked), capsys)
+    assert "mine.jsonl: Line 2 has no input." in refused(arguments("compose", asked), capsys)
 
 
 def test_held_out_examples_that_were_composed_from_are_refused_before_anything_is_loaded(

@@ -5,7 +5,7 @@ import pytest
 from composer.core.evaluation.baselines import in_context_note, show_others
 from composer.core.evaluation.in_context_prompts import prompt_forms
 from composer.core.model.base_model import FrozenBaseModel
-from composer.core.spec.examples import read_examples
+from composer.core.spec.example_files import read_examples
 from demo import BUNDLE
 
 

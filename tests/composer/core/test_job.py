@@ -22,6 +22,7 @@ from composer.core.modules.sources import Source
 from composer.core.search.dispatch import WeightSearch
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
+from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
@@ -305,13 +306,12 @@ def test_without_held_out_examples_each_is_judged_by_a_choice_that_did_not_see_i
     for i, (question, answer) in enumerate(EXAMPLES):
         part = make_job(tmp_path / str(i), n_modules=4, baselines="none", **asked)
         write_examples(part / "examples.jsonl", EXAMPLES[:i] + EXAMPLES[i + 1 :])
-        write_examples(part / "hidden.jsonl", [(question, answer)])
         made, _ = finished(part)
         chosen.append(made["modules"][0]["name"])
         figures = evaluate_adapter(
             base=Source("base", part / "base"),
             adapter=Source("out", part / "out"),
-            examples_file=part / "hidden.jsonl",
+            examples=[Example(question, answer)],
         )
         length = len(answer.split()) + 1  # and the end of the sequence
         nats += figures["loss_nats_per_token"] * length
@@ -513,7 +513,7 @@ def change(field: str, value: Any) -> Callable[[Path], None]:
         (change("select", "best:3"), "invalid_job"),
         (change("modules", []), "no_modules"),
         (lambda job: (job / "examples.jsonl").write_text(""), "no_examples"),
-        (lambda job: (job / "examples.jsonl").write_text("not json"), "invalid_examples"),
+        (lambda job: (job / "examples.jsonl").write_text('{"input": "a"'), "invalid_examples"),
         (lambda job: write_examples(job / "examples.jsonl", [("a", " ")]), "missing_output"),
         (lambda job: write_examples(job / "examples.jsonl", [("cat " * 3000, "b")]), "example_too_long"),
         (lambda job: (job / "base" / "config.json").unlink(), "base_model_unusable"),

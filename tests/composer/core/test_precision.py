@@ -13,7 +13,8 @@ from composer.core.model.base_model import FrozenBaseModel, find_device
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
 from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.example_files import read_examples
+from composer.core.spec.examples import Example
 from demo import BUNDLE
 from tests.composer.core.test_demo_world import demo_job
 from tests.composer.core.tiny import FAMILIES, TARGETS, make_base, make_job, make_module

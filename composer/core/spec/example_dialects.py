@@ -1,0 +1,206 @@
+"""The names that data sets give to inputs and outputs, and how one row of each becomes an example."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from numbers import Real
+from typing import Any
+
+CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
+USER, ASSISTANT, SYSTEM = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt"), ("system",)
+SEVERAL = ("answers", "targets", "outputs")  # names whose value may be a list of right answers
+COLUMN_NAME = re.compile(r"[^\W\d][\w .-]{0,30}")
+JOINED_BY = "\n"  # between the parts of an input
+NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Where an example's input and output are.
+
+    Attributes:
+        inputs: the names of the parts of the input, joined by a line break; blank parts are left out.
+        output: the name of the output.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+
+    @property
+    def names(self) -> set[str]:
+        """Return the names of all the columns that are read."""
+        return {*self.inputs, self.output}
+
+
+def dialects(inputs: tuple[str, ...], *outputs: str) -> tuple[Dialect, ...]:
+    """Return a dialect for each name of the output."""
+    return tuple(Dialect(inputs, output) for output in outputs)
+
+
+PAIR = Dialect(("input",), "output")  # what a row is taken for that has no known names
+KNOWN: tuple[Dialect, ...] = (  # the first one whose names are all there counts
+    *dialects(("instruction", "input"), "output", "response"),  # Alpaca
+    *dialects(("instruction", "context"), "output", "response"),  # Dolly
+    *dialects(("instruction",), "output", "response"),
+    *dialects(("context", "question"), "answer", "answers"),  # SQuAD
+    *dialects(("input",), "output"),
+    *dialects(("prompt",), "completion", "response", "chosen"),
+    *dialects(("question",), "answer", "answers"),
+    *dialects(("input",), "target", "targets", "label"),  # BIG-bench
+    *dialects(("inputs",), "targets", "outputs"),  # Flan
+    *dialects(("text",), "label"),
+    *dialects(("sentence",), "label"),
+    *dialects(("source",), "target"),
+    *dialects(("query",), "response"),
+)
+OTHER_NAMES = (  # further words that stand at the head of a column
+    "article", "category", "class", "comment", "document", "english", "expected", "french", "gold",
+    "german", "intent", "message", "review", "sentiment", "spanish", "summary", "tag", "title", "topic",
+    "translation", "tweet",
+)  # fmt: skip
+COLUMN_WORDS = {*(name for dialect in KNOWN for name in dialect.names), *OTHER_NAMES}
+
+
+@dataclass
+class Unused:
+    """What a reader leaves aside, by name, with the number of rows that have it."""
+
+    names: Counter[str] = field(default_factory=Counter)
+    parts: Counter[str] = field(default_factory=Counter)  # of a conversation or a list
+
+    def sentences(self) -> list[str]:
+        """Return what is to be said of it: nothing if all of every row was used."""
+        found = [f"Not used: {part}, of {examples_counted(n)}." for part, n in self.parts.items()]
+        if self.names:
+            word = "column" if len(self.names) == 1 else "columns"
+            found.insert(0, f"Not used: the {word} {quoted(self.names)}.")
+        return found
+
+
+def examples_counted(number: int) -> str:
+    """Return the number with its noun."""
+    return f"{number:,} example{'' if number == 1 else 's'}"
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return the names in quotation marks, the first few of many."""
+    names = [f"“{name[:40]}”" for name in names]
+    shown, rest = names[:NAMES_SHOWN], len(names) - NAMES_SHOWN
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+
+
+def find_dialect(names: Collection[str]) -> Dialect | None:
+    """Return the dialect of these names (in lower case), or None if it is not a known one."""
+    return next((dialect for dialect in KNOWN if dialect.names <= {*names}), None)
+
+
+def is_known(names: Collection[str]) -> bool:
+    """Return whether a row with these names can be read, or tells which of the two it lacks."""
+    return find_dialect(names) is not None or bool({*names} & {*CHAT_NAMES, *PAIR.names})
+
+
+def read_row(row: Mapping[str, Any], dialect: Dialect | None, unused: Unused) -> tuple[Any, Any]:
+    """Return the input and the output of one row; texts, unless the row holds something else there.
+
+    Args:
+        row: the values by their names in lower case.
+        dialect: chosen by hand, or found for the whole table; None looks for it in this row.
+        unused: receives what is not used.
+    """
+    chat = next((name for name in CHAT_NAMES if is_chat(row.get(name))), None) if dialect is None else None
+    if chat is not None:
+        count_unused(row, {chat}, unused)
+        return read_chat(row[chat], unused)
+    dialect = dialect or find_dialect(row) or PAIR
+    count_unused(row, dialect.names, unused)
+    parts = [row.get(name) for name in dialect.inputs]
+    if len(parts) == 1 and is_chat(parts[0]):  # TRL's prompt and completion in messages
+        answer: Any = row.get(dialect.output)
+        prompt: Any = parts[0]
+        return read_chat([*prompt, *(answer if is_chat(answer) else [])], unused)
+    output = row.get(dialect.output)
+    if dialect.output in SEVERAL:
+        output = first_of_several(output, dialect.output, unused)
+    return join_parts([as_text(part) for part in parts]), as_text(output)
+
+
+def count_unused(row: Mapping[str, Any], used: set[str], unused: Unused) -> None:
+    """Count the names that hold something and are not read."""
+    unused.names.update(name for name, value in row.items() if name not in used and is_filled(value))
+
+
+def is_filled(value: Any) -> bool:
+    """Return whether there is something in a cell."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None and not (isinstance(value, Sequence | Mapping) and len(value) == 0)
+
+
+def as_text(value: Any) -> Any:
+    """Return numbers and booleans as JSON writes them, and everything else as it is."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, Real) else value
+
+
+def join_parts(parts: Sequence[Any]) -> Any:
+    """Return the parts of an input as one text, or the first part that is not text."""
+    if len(parts) == 1:
+        return parts[0]
+    filled = [part for part in parts if is_filled(part)]
+    wrong = next((part for part in filled if not isinstance(part, str)), None)
+    return JOINED_BY.join(filled) if wrong is None else wrong
+
+
+def first_of_several(value: Any, name: str, unused: Unused) -> Any:
+    """Return the first right answer of a list, or of SQuAD's {"text": [...]}; other values as they are."""
+    found = value.get("text") if isinstance(value, Mapping) else value
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return found
+    if len({*map(str, found)}) > 1:
+        unused.parts[f"all “{name}” but the first"] += 1
+    return found[0] if found else None
+
+
+# --- conversations ------------------------------------------------------------
+
+
+def is_chat(value: Any) -> bool:
+    """Return whether this is a list of messages, each with a role and a text."""
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) > 0
+        and all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)
+    )
+
+
+def read_chat(turns: Sequence[Mapping[str, Any]], unused: Unused) -> tuple[Any, Any]:
+    """Return the last answer of the assistant and the user's turn before it; None for what is missing."""
+    roles = [str(turn.get("role", turn.get("from"))).lower() for turn in turns]
+    places = [
+        place
+        for place, (first, second) in enumerate(pairwise(roles))
+        if first in USER and second in ASSISTANT
+    ]
+    if not places:
+        asked = next((turn for role, turn in zip(roles, turns, strict=True) if role in USER), None)
+        return (None if asked is None else text_of_turn(asked)), None
+    last = places[-1]
+    others = [role for place, role in enumerate(roles) if place not in (last, last + 1)]
+    if any(role in SYSTEM for role in others):
+        unused.parts["system messages"] += 1
+    if any(role not in SYSTEM for role in others):
+        unused.parts["turns besides the last question and its answer"] += 1
+    return text_of_turn(turns[last]), text_of_turn(turns[last + 1])
+
+
+def text_of_turn(turn: Mapping[str, Any]) -> Any:
+    """Return the text of one message; its parts joined where it has several, as OpenAI writes them."""
+    content: Any = next((turn[name] for name in ("content", "value", "text") if name in turn), None)
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(texts) if texts and all(isinstance(text, str) for text in texts) else content
+    return as_text(content)

@@ -1,0 +1,286 @@
+"""The rows of a text: JSON, JSON Lines, or columns separated by tabs, commas or semicolons.
+
+Rows are read one by one, as far as they are asked for.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
+from typing import Any
+
+from composer.core.spec.errors import ExamplesError
+from composer.core.spec.example_dialects import COLUMN_NAME, PAIR, Dialect, find_dialect, quoted
+
+SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
+LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, as BBH has it
+MEANT_AS_JSON = re.compile(r"""[\[{]\s*["'\[{]""")
+NO_OBJECT = 'not a JSON object. Write {"input": "…", "output": "…"}'
+PLUS = "+"  # between the names of columns that make up the input
+SEPARATED_BY = {
+    "\t": "tabs",
+    ",": "commas; put quotation marks around text that has commas",
+    ";": "semicolons; put quotation marks around text that has semicolons",
+}
+
+
+class UnknownColumnsError(ExamplesError):
+    """There are more columns than two, and nothing tells which is the input and which the output.
+
+    Attributes:
+        columns: by which they can be chosen: names, or numbers where there are none.
+    """
+
+    def __init__(self, names: Sequence[str], n_columns: int, hint: str = "") -> None:
+        self.columns = tuple(names) or tuple(str(number) for number in range(1, n_columns + 1))
+        what = f"The columns {quoted(names)}" if names else f"The {n_columns} columns, which have no names,"
+        super().__init__(f"{what} do not tell which is the input and which the output. Choose the two{hint}.")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of input and output, as somebody chose them; nothing chosen: as the names tell.
+
+    Attributes:
+        input: a name, or a number from 1 in a table without names; several are joined by "+".
+        output: a name or a number.
+        header: whether the first row of a table names its columns, though the names are no known ones.
+    """
+
+    input: str = ""
+    output: str = ""
+    header: bool = False
+
+    def dialect(self) -> Dialect | None:
+        """Return where input and output are; None if no columns are chosen.
+
+        Raises:
+            ExamplesError: only one of the two is chosen.
+        """
+        inputs = tuple(name for name in map(plain_name, self.input.split(PLUS)) if name)
+        output = plain_name(self.output)
+        if bool(inputs) != bool(output):
+            raise ExamplesError("Choose both columns: that of the input and that of the output.")
+        return Dialect(inputs, output) if output else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what to call it, and its cells by the names of their columns, or why it cannot be read."""
+
+    label: str  # "Line 3"
+    cells: Mapping[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a text.
+
+    Attributes:
+        rows: in their order.
+        dialect: where input and output are; None if each row tells by its own names.
+        has_names: whether the columns have names: keys, or the first row of a table.
+    """
+
+    rows: Iterator[Row]
+    dialect: Dialect | None = None
+    has_names: bool = True
+
+
+def rows_of_text(text: str, columns: Columns) -> Rows:
+    """Return the rows of a text.
+
+    Args:
+        text: JSON, JSON Lines, or a table with or without names in its first row.
+        columns: chosen by hand.
+
+    Raises:
+        ExamplesError: it is no JSON though it begins so, or a quotation mark does not close.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if is_json(text):
+        return Rows(rows_of_json(text), columns.dialect())
+    return rows_of_table(text, columns)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column as columns are compared."""
+    return name.strip().lower()
+
+
+# --- JSON ---------------------------------------------------------------------
+
+
+def is_json(text: str) -> bool:
+    """Return whether the text is JSON, or is meant to be: a first cell that begins with [ or { is text."""
+    text = text.strip()
+    if text[:1] not in ("[", "{"):
+        return False
+    line = text.partition("\n")[0]
+    if read_json(line) is not None or read_json(text) is not None:
+        return True
+    if "\t" in line:
+        return False
+    return MEANT_AS_JSON.match(text) is not None or not any(mark in line for mark in ",;")
+
+
+def read_json(text: str) -> Any:
+    """Return the value, or None if the text is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def rows_of_json(text: str) -> Iterator[Row]:
+    """Yield the rows of a JSON list, of an object that holds one, or of JSON Lines."""
+    whole = None if is_json_lines(text) else read_json(text)
+    if isinstance(whole, dict):
+        one = [whole] if "\n" in text.strip() else None  # else it is a line
+        whole = next((whole[name] for name in LISTS if isinstance(whole.get(name), list)), one)
+    if isinstance(whole, list):
+        return rows_of_list(whole)
+    if text.lstrip().startswith("[") and not is_json_lines(text):
+        raise ExamplesError("The text begins like a JSON list and is none. Use one JSON object a line.")
+    lines = enumerate(text.split("\n"), start=1)
+    return (row_of_value(f"Line {number}", read_json(line)) for number, line in lines if line.strip())
+
+
+def is_json_lines(text: str) -> bool:
+    """Return whether the first line is a JSON value of its own, and not the whole text."""
+    line, _, rest = text.strip().partition("\n")
+    return bool(rest) and read_json(line) is not None
+
+
+def rows_of_list(values: Sequence[Any], label: str = "Example {}") -> Iterator[Row]:
+    """Yield the values as rows; the label has {} for their number from 1."""
+    is_no = 'neither a pair (input, output) nor {"input": …, "output": …}'
+    return (row_of_value(label.format(n), value, is_no) for n, value in enumerate(values, start=1))
+
+
+def row_of_value(label: str, value: Any, is_no: str = NO_OBJECT) -> Row:
+    """Return an object, or a pair [input, output], as a row; `is_no` says what another value is."""
+    if isinstance(value, Mapping):
+        return Row(label, {plain_name(str(name)): cell for name, cell in value.items()})
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 2:
+        return Row(label, dict(zip(("input", "output"), value, strict=True)))
+    return Row(label, {}, f"{label} is {is_no}.")
+
+
+# --- tables -------------------------------------------------------------------
+
+
+def rows_of_table(text: str, columns: Columns) -> Rows:
+    """Return the rows of a table; its first row may name the columns, in any order."""
+    separator = separator_of(text, columns)
+    found = ((number, row) for number, row in numbered_rows(text, separator) if has_text(row))
+    head = list(islice(found, 2))
+    if not head:
+        return Rows(iter(()))
+    chosen, first = columns.dialect(), head[0][1]
+    names = [plain_name(cell) or str(number) for number, cell in enumerate(first, start=1)]
+    if columns.header or are_names(names, chosen):
+        two = Dialect((names[0],), names[1]) if len(names) == 2 else None
+        dialect = find_dialect(names) or two if chosen is None else with_names(chosen, names)
+        below = (named_row(number, row, names, separator) for number, row in chain(head[1:], found))
+        return Rows(below, dialect)
+    rows = chain(head, found)
+    if chosen is not None:
+        numbered = (Row(f"Line {number}", numbered_cells(row)) for number, row in rows)
+        return Rows(numbered, chosen, has_names=False)
+    if len(first) > 2 and [len(row) for _, row in head] == [len(first)] * 2:
+        _, _, quoting = SEPARATED_BY[separator].partition("; ")
+        hint = f", or {quoting} if there are only two" if quoting else ""
+        raise UnknownColumnsError(names if all(map(COLUMN_NAME.fullmatch, names)) else [], len(first), hint)
+    return Rows((row_of_two(number, row, separator) for number, row in rows), PAIR, has_names=False)
+
+
+def are_names(names: Sequence[str], chosen: Dialect | None) -> bool:
+    """Return whether these cells name columns: the chosen ones, or those of a known dialect."""
+    by_name = chosen is not None and not all(name.isdecimal() for name in chosen.names)
+    return by_name or find_dialect(names) is not None
+
+
+def with_names(chosen: Dialect, names: Sequence[str]) -> Dialect:
+    """Return the chosen columns by their names, also where they were chosen by their numbers."""
+    by_number = {str(number): name for number, name in enumerate(names, start=1)}
+    inputs = tuple(name if name in names else by_number.get(name, name) for name in chosen.inputs)
+    output = chosen.output
+    return Dialect(inputs, output if output in names else by_number.get(output, output))
+
+
+def separator_of(text: str, columns: Columns) -> str:
+    """Return the tab, the comma, or the semicolon of spreadsheets where the comma is the decimal sign."""
+    lines = text.lstrip("\n")[: SNIFFED_LINES * SNIFFED_CHARACTERS].split("\n")[:SNIFFED_LINES]
+    if "\t" in lines[0]:
+        return "\t"
+    return max((",", ";"), key=lambda separator: fit_of_separator(lines, separator, columns))
+
+
+def fit_of_separator(lines: Sequence[str], separator: str, columns: Columns) -> tuple[bool, int]:
+    """Return whether the first line then names columns, and how many lines then have two cells."""
+    rows = [next(csv.reader([line[:SNIFFED_CHARACTERS]], delimiter=separator), []) for line in lines]
+    names = {plain_name(cell) for cell in rows[0]}
+    chosen = columns.dialect()
+    is_named = find_dialect(names) is not None if chosen is None else chosen.names <= names
+    return is_named, sum(len(row) == 2 for row in rows)
+
+
+def numbered_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the number of the line it begins on: a quoted cell may hold several lines.
+
+    Quotation marks in columns that tabs separate are just marks where they do not close: such a table was
+    typed by hand rather than copied.
+    """
+    begins = 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            yield begins, row
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        if separator != "\t":
+            raise ExamplesError(
+                f"The row that begins on line {begins} is broken: a quotation mark does not close, "
+                "or a cell is far too long."
+            ) from error
+        lines = text.split("\n")[begins - 1 :]
+        yield from ((number, line.split("\t")) for number, line in enumerate(lines, start=begins))
+
+
+def has_text(row: Sequence[str]) -> bool:
+    """Return whether there is something in a cell of the row."""
+    return any(cell.strip() for cell in row)
+
+
+def named_row(number: int, row: list[str], names: Sequence[str], separator: str) -> Row:
+    """Return a row below the names of the columns; a cell too many would be lost, or move the others."""
+    label, width = f"Line {number}", len(names)
+    if has_text(row[width:]):
+        return Row(label, {}, too_many_cells(label, row, f"{width}", separator))
+    cells: dict[str, str] = {}
+    for name, cell in zip_longest(names, row[:width], fillvalue=""):
+        cells.setdefault(name, cell)  # of two columns of one name the first counts
+    return Row(label, cells)
+
+
+def row_of_two(number: int, row: list[str], separator: str) -> Row:
+    """Return a row of a table without names: its input and its output."""
+    label = f"Line {number}"
+    if has_text(row[2:]):
+        return Row(label, numbered_cells(row), too_many_cells(label, row, "two", separator))
+    return Row(label, dict(zip(("input", "output"), [*row, ""], strict=False)))
+
+
+def numbered_cells(row: Sequence[str]) -> dict[str, str]:
+    """Return the cells by the numbers of their columns, from 1."""
+    return {str(number): cell for number, cell in enumerate(row, start=1)}
+
+
+def too_many_cells(label: str, row: Sequence[str], expected: str, separator: str) -> str:
+    """Return what is wrong with a row that has more cells than there are columns."""
+    return f"{label} has {len(row)} columns, not {expected}. They are separated by {SEPARATED_BY[separator]}."

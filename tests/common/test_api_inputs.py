@@ -1,0 +1,107 @@
+"""Under /api/v1/ nothing that a client sends is ignored: a misspelled name is told."""
+
+import re
+from uuid import UUID
+
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+
+from hub_site.common.api_inputs import InputSerializer
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def api(alice, api_of):
+    return api_of(alice)
+
+
+def operations():
+    """Every operation of the API: an address of it, its method, its view."""
+    inspector = SchemaGenerator()
+    inspector._initialise_endpoints()
+    return [
+        (re.sub(r"{\w+_id}", str(UUID(int=1)), path).replace("{", "").replace("}", ""), method, view)
+        for path, _, method, view in inspector._get_paths_and_endpoints()
+        if path.startswith("/api/v1/")
+    ]
+
+
+def test_every_body_that_an_operation_describes_refuses_unknown_keys():
+    bodies = {}
+    for _, method, view in operations():
+        handler = getattr(view, method.lower())
+        schema = handler.kwargs["schema"]()
+        schema.view = view
+        asked = schema.get_request_serializer()
+        for body in asked.values() if isinstance(asked, dict) else [asked]:
+            if isinstance(body, type):
+                bodies[view.__class__.__name__, method] = body
+    assert len(bodies) >= 10
+    assert {name: body for name, body in bodies.items() if not issubclass(body, InputSerializer)} == {}
+
+
+def test_an_unknown_key_is_told_with_the_known_ones_and_with_what_else_is_wrong(api):
+    asked = {"name": "a", "budgt": 3, "examples": [{"input": "a", "output": ""}]}
+    answer = api.post("/api/v1/compositions", asked)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == "invalid"
+    assert error["fields"]["budgt"][0].startswith("There is no key “budgt” here. Known: name, sentence, base")
+    assert "examples.0.output" in error["fields"]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "body"),
+    [
+        ("modules", "post", {"nmae": "a"}),
+        ("imports", "post", {"sources": ["a/b"], "source": "a/b"}),
+        ("drafts/a-key", "put", {"fields": {}, "field": {}}),
+    ],
+)
+def test_other_bodies_tell_of_an_unknown_key_too(api, path, method, body):
+    answer = getattr(api, method)(
+        f"/api/v1/{path}", body, format="multipart" if path == "modules" else "json"
+    )
+    assert answer.status_code == 400
+    assert any("There is no key" in messages[0] for messages in answer.json()["error"]["fields"].values())
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("compositions", "page, page_size"),
+        ("modules", "q, tag, base, licence, author, sort, page, page_size"),
+        ("imports", "page, page_size"),
+        ("bases", ""),
+        ("whoami", ""),
+    ],
+)
+def test_an_unknown_parameter_is_told_with_the_known_ones(api, path, known):
+    answer = api.get(f"/api/v1/{path}?pagesize=3&page=1")
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == "unknown_parameter"
+    assert error["fields"]["pagesize"] == [
+        f"There is no parameter “pagesize” here. {f'Known: {known}.' if known else 'None is known.'}"
+    ]
+
+
+def test_no_operation_takes_an_unknown_parameter_in_silence(api):
+    taken = [
+        f"{method} {path}"
+        for path, method, _ in operations()
+        if getattr(api, method.lower())(f"{path}?surprise=1").status_code != 400
+    ]
+    assert taken == []
+
+
+def test_known_parameters_are_taken(api):
+    assert api.get("/api/v1/modules?q=a&tag=b&tag=c&sort=recent&page_size=2").status_code == 200
+    assert api.get("/api/v1/compositions?page=1&page_size=2").status_code == 200
+    assert api.head("/api/v1/compositions?page=1").status_code == 200
+
+
+def test_pages_and_the_hub_protocol_ignore_what_they_do_not_know(api, alice, browser_of):
+    assert browser_of(alice).get("/compositions/?surprise=1").status_code == 200
+    assert api.get("/api/models?surprise=1").status_code == 200
