@@ -79,8 +79,12 @@ class AdapterConfig:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The same adapter, as any version of peft reads it."""
-        own = {"rank_pattern": dict(self.rank_pattern), "alpha_pattern": dict(self.alpha_pattern)}
+        """The same adapter, as any version of peft reads it.
+
+        Without weights, as in a draft, it leaves open which layers and ranks a pattern chose.
+        """
+        ranks = {".*": self.rank} if self.has_rank_expressions else dict(self.rank_pattern)
+        own = {"rank_pattern": ranks, "alpha_pattern": dict(self.alpha_pattern)}
         return (
             {key: value for key, value in own.items() if value}
             | {
@@ -94,7 +98,7 @@ class AdapterConfig:
                 "peft_type": "LORA",
                 "r": self.rank,
                 "revision": self.revision,
-                "target_modules": list(self.targets),
+                "target_modules": list(self.targets) if self.names_all_layers else None,
                 "task_type": self.task_type,
                 "use_rslora": self.use_rslora,
             }

@@ -134,7 +134,13 @@ def check_adapter(
         base_shapes: the linear layers of the base it names, when the library has that base.
         base: the base's name, in place of the one that the config gives.
     """
-    config = read_config(config_source, base)
+    return check_weights(read_config(config_source, base), weights_source, base_shapes)
+
+
+def check_weights(
+    config: AdapterConfig, weights_source: WeightsSource, base_shapes: BaseShapes | None = None
+) -> AdapterFacts:
+    """The same, once the config is read."""
     with open_weights(weights_source) as file:
         header = read_header(file)
         described = describe_adapter(config, header, base_shapes)
@@ -267,7 +273,7 @@ def _with_targets(
     more = f" and {len(targets) - TARGETS_SHOWN_MAX} more" if len(targets) > TARGETS_SHOWN_MAX else ""
     sentence = f"Set target_modules to the layers in the file: {shown}{more}."
     repairs.append(Repair("target_modules", sentence))
-    return replace(config, targets=targets, names_all_layers=False)
+    return replace(config, targets=targets, names_all_layers=True)
 
 
 def _shortest_targets(layers: Sequence[AdapterLayer], base_shapes: BaseShapes | None) -> set[str]:
@@ -292,7 +298,7 @@ def check_base(layers: Sequence[AdapterLayer], config: AdapterConfig, base_shape
     findings.raise_all()
     present, wanted = {layer.path for layer in layers}, frozenset(config.targets)
     missing = [path for path in base_shapes if path not in present and matches(path, wanted)]
-    if config.names_all_layers and missing:
+    if missing:
         raise WeightsRefusal(
             "layer_missing",
             f"target_modules covers {missing[0]} ({len(missing)} such layers in all), but the file "
