@@ -249,7 +249,7 @@ def is_released(module: Module) -> bool:
 def release_name(namespace: Namespace, name: str, *, but: Module | None = None) -> None:
     """Take the name from what was deleted or renamed away, so that a module of its owner can have it."""
     gone = Module.objects.filter(namespace=namespace, key=name_key(name), deleted_at__isnull=False)
-    for module in gone.exclude(pk=but.pk if but else None):
+    for module in gone.exclude(pk=but.pk) if but else gone:
         if module.moved_to is not None:
             module.delete()
         elif is_released(module):

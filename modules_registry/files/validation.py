@@ -75,8 +75,8 @@ def check_files(
     refusals.raise_all()
     text = card_stating(read.card.text, prompt_template) if prompt_template else read.card.text
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
-    config = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
-    files: dict[str, BinaryIO] = {CONFIG_FILE: config, WEIGHTS_FILE: weights_file}
+    stored = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
+    files: dict[str, BinaryIO] = {CONFIG_FILE: stored, WEIGHTS_FILE: weights_file}
     if text or card_file is not None:
         files[CARD_FILE] = BytesIO(text.encode())
     said = read_any_card(text.encode()).card
@@ -84,15 +84,15 @@ def check_files(
     return AcceptedFiles(facts, base, files, template, read.repairs)
 
 
-def base_named_by(config: AdapterConfig) -> tuple[BaseModel | None, AdapterConfig, tuple[Repair, ...]]:
+def base_named_by(config: AdapterConfig) -> tuple[BaseModel | None, AdapterConfig, list[Repair]]:
     """The library's base of that name, unless the config asks for another revision of it.
 
     A name in another case, or another name of the same weights, is written as the library has it.
     """
-    base, repairs = selectors.base_called(config.base), ()
+    base, repairs = selectors.base_called(config.base), list[Repair]()
     if base is not None and base.name != config.base:
         is_alias = base.name.lower() != config.base.lower()  # whose revisions are those of another repository
-        repairs = (base_name_repair(config.base, base),)
+        repairs.append(base_name_repair(config.base, base))
         config = replace(config, base=base.name, revision=None if is_alias else config.revision)
     module = ModuleFacts("", config.base, config.revision, config.rank, config.scaling, config.targets)
     if reason_not_composable(module, selectors.library_of(base)):

@@ -126,9 +126,11 @@ def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
     """Take a commit: read in pieces, through the gate, all of it or nothing."""
     refuse_pull_request(request)
     user, module = require_writable_module(repo, caller)
-    branch_head(module, revision)
+    head = branch_head(module, revision)
     with ExitStack() as stack, note_refusal(request, module):
         change, left_out = read_change(request, user, module, stack)
+        plan_upload((*change.files, *left_out), files_there(module, head))
+        note_left_out(module, left_out)
         try:
             version, _ = module_commit(author=user, module=module, branch=revision, change=change)
         except Refusal as refusal:
@@ -177,8 +179,6 @@ def read_change(
             )
         else:
             raise HubProtocolError(400, "A line of the commit has an unknown key.")
-    plan_upload((*change.files, *left_out), files_there(module, module.current or module.draft))
-    note_left_out(module, left_out)
     change.deleted -= set(change.files) | set(left_out)
     return change, left_out
 
