@@ -78,7 +78,7 @@ def test_terms_nobody_here_can_read_make_it_other_and_are_named(licence):
 def test_every_licence_on_offer_has_a_place():
     placed = {licence for licence in LICENSES if licence in STRICTNESS}
     assert all(combined(licence).licence == licence for licence in placed)
-    # Terms for data, fonts and research, and names of several licences: their owner has to say what they allow.
+    # Terms for data, fonts, research, and names of several licences: their owner has to say what they allow.
     assert LICENSES.keys() - placed - set(NO_DERIVATIVES) == {
         *("other", "unknown", "cc", "gpl", "lgpl", "lgpl-lr", "gfdl", "ofl-1.1", "c-uda", "openmdw-1.0"),
         *("apple-ascl", "apple-amlr", "deepfloyd-if-license", "fair-noncommercial-research-license"),
