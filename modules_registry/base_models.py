@@ -69,9 +69,7 @@ def base_model_add(
             known = BaseModel.objects.filter(name=name).first()
             if known is not None:
                 known = require_same(known, base.revision)
-                if known.chat_prompt is None:  # it came before this was kept
-                    known.chat_prompt, known.answer_end = chat.prompt, chat.answer_end
-                    known.save(update_fields=["chat_prompt", "answer_end"])
+                update_known(known, base)
                 return known, False
             base.save()
             BaseModelFile.objects.bulk_create(
@@ -81,6 +79,14 @@ def base_model_add(
             audit_record(actor=added_by, action="base_model.add", subject=name, revision=base.revision)
     recheck_modules(base)
     return base, True
+
+
+def update_known(known: BaseModel, base: BaseModel) -> None:
+    """Write anew what is read from the same files, which an earlier version of the site read otherwise."""
+    if known.chat_prompt is None:
+        known.chat_prompt, known.answer_end = base.chat_prompt, base.answer_end
+    known.layers = base.layers
+    known.save(update_fields=["chat_prompt", "answer_end", "layers"])
 
 
 def recheck_modules(base: BaseModel) -> int:
