@@ -1,6 +1,7 @@
 """A module's card: Markdown that anyone may write, made into HTML that is safe to show."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from html.parser import HTMLParser
 
@@ -75,13 +76,19 @@ def without_pictures(html: str) -> str:
     return IMAGE_TAG.sub(lambda found: text_of_tag(found[0]), html)
 
 
+class Attributes(HTMLParser):
+    """The attributes of one tag."""
+
+    found: Mapping[str, str | None] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found = dict(attrs)
+
+
 def text_of_tag(tag: str) -> str:
-    attributes: dict[str, str | None] = {}
-    parser = HTMLParser()
-    parser.handle_starttag = lambda name, found: attributes.update(found)  # type: ignore[method-assign]
-    parser.handle_startendtag = parser.handle_starttag  # type: ignore[method-assign]
+    parser = Attributes()
     parser.feed(tag)
-    return text_of_picture(attributes.get("alt") or "", attributes.get("src") or "")
+    return text_of_picture(parser.found.get("alt") or "", parser.found.get("src") or "")
 
 
 def text_of_picture(alternative: str, address: str) -> str:
