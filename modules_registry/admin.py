@@ -1,10 +1,15 @@
+from typing import cast
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from hub_site.accounts.models import User
+from hub_site.audit.services import audit_record
 from modules_registry import blobs
+from modules_registry.base_models import recheck_modules
 from modules_registry.mirror.services import repository_queue
-from modules_registry.models import BaseModel, HubRepository, Module, Tag, Version, VersionFile
+from modules_registry.models import BaseAlias, BaseModel, HubRepository, Module, Tag, Version, VersionFile
 from modules_registry.tasks import sync_repository
 
 
@@ -55,6 +60,24 @@ class VersionAdmin(ReadOnly):
 class BaseModelAdmin(ReadOnly):
     list_display = ["name", "kind", "architecture", "parameters", "revision"]
     search_fields = ["name"]
+
+
+@admin.register(BaseAlias)
+class BaseAliasAdmin(admin.ModelAdmin):
+    """Other names of a base model's weights. Modules that name one are composed on the base."""
+
+    list_display = ["name", "base"]
+    search_fields = ["name", "base__name"]
+    autocomplete_fields = ["base"]
+
+    def save_model(self, request: HttpRequest, obj: BaseAlias, form: object, change: bool) -> None:
+        obj.save()
+        audit_record(
+            actor=cast(User, request.user), action="base_model.alias", subject=obj.base.name, alias=obj.name
+        )
+        count = recheck_modules(obj.base)
+        if count:
+            messages.success(request, f"{count} modules can be composed on {obj.base.name} now.")
 
 
 @admin.register(HubRepository)

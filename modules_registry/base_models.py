@@ -5,8 +5,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from django.db.models import Q
 
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
@@ -19,7 +22,7 @@ from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, re
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
-from modules_registry.files.validation import attach_refusals_to_fields
+from modules_registry.files.validation import attach_refusals_to_fields, base_name_repair
 from modules_registry.models import BaseModel, BaseModelFile, Version
 from modules_registry.storage import Blob
 
@@ -66,9 +69,7 @@ def base_model_add(
             known = BaseModel.objects.filter(name=name).first()
             if known is not None:
                 known = require_same(known, base.revision)
-                if known.chat_prompt is None:  # it came before this was kept
-                    known.chat_prompt, known.answer_end = chat.prompt, chat.answer_end
-                    known.save(update_fields=["chat_prompt", "answer_end"])
+                update_known(known, base)
                 return known, False
             base.save()
             BaseModelFile.objects.bulk_create(
@@ -80,14 +81,24 @@ def base_model_add(
     return base, True
 
 
-def recheck_modules(base: BaseModel) -> None:
-    """Hold the versions that named this base, and are not tied to one yet, against it."""
-    revisions = ["", "main", base.revision]
-    for version in Version.objects.filter(base=None, base_name=base.name, base_revision__in=revisions):
-        recheck_version(version, base)
+def update_known(known: BaseModel, base: BaseModel) -> None:
+    """Write anew what is read from the same files, which an earlier version of the site read otherwise."""
+    if known.chat_prompt is None:
+        known.chat_prompt, known.answer_end = base.chat_prompt, base.answer_end
+    known.layers = base.layers
+    known.save(update_fields=["chat_prompt", "answer_end", "layers"])
 
 
-def recheck_version(version: Version, base: BaseModel) -> None:
+def recheck_modules(base: BaseModel) -> int:
+    """Hold versions that named this base, and are not tied to one yet, against it; return how many fit."""
+    named = Q(base_name__iexact=base.name, base_revision__in=["", "main", base.revision])
+    for alias in base.aliases.all():  # a revision of theirs is one of another repository
+        named |= Q(base_name__iexact=alias.name)
+    waiting = Version.objects.filter(named, base=None, rank__gt=0, not_composable="")
+    return sum(recheck_version(version, base) for version in waiting)
+
+
+def recheck_version(version: Version, base: BaseModel) -> bool:
     """Hold a version that named this base against it; it becomes composable if it fits."""
     hashes = dict(version.files.values_list("path", "sha256"))
     store = modules_registry_blobs.store()
@@ -95,9 +106,12 @@ def recheck_version(version: Version, base: BaseModel) -> None:
         try:
             check_adapter(config, weights, base.layers)
         except GateRefusal:
-            return  # it stays published, and its page says that its layers are not those of the base
-    version.base = base
-    version.save(update_fields=["base"])
+            return False  # it stays published, and its page says that its layers are not those of the base
+    if version.base_name != base.name:
+        version.repairs = [*version.repairs, asdict(base_name_repair(version.base_name, base))]
+    version.base, version.base_name = base, base.name
+    version.save(update_fields=["base", "base_name", "repairs"])
+    return True
 
 
 def base_paths(folder: Path) -> list[Path]:

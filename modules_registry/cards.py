@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
-from modules_registry.core.errors import CardRefusal
+from modules_registry.core.adapter_config import is_base_name
+from modules_registry.core.errors import CARD_FILE, CardRefusal
 from modules_registry.core.strict_json import storable
+from modules_registry.core.tensor_names import Repair
 
 CARD_BYTES_MAX = 512 * 1024
 FRONT_MATTER_CHARACTERS_MAX = 64 * 1024
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 FRONT_MATTER_DEPTH_MAX = 12  # a model-index goes down to 8
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
@@ -39,6 +42,50 @@ def check_card(data: bytes) -> Card:
     if match is None:
         return Card(text, {}, text)
     return Card(text, _read_front_matter(match[1]), text[match.end() :])
+
+
+@dataclass(frozen=True)
+class ReadCard:
+    """A card that somebody sent, as far as it can be read, and what was wrong with it."""
+
+    card: Card
+    repairs: tuple[Repair, ...] = ()
+
+
+def read_any_card(data: bytes) -> ReadCard:
+    """Read the bytes of a README.md whatever is wrong with them: a card never stops a sound adapter."""
+    if len(data) > CARD_BYTES_MAX:
+        sentence = f"Left {CARD_FILE} out: it is larger than {CARD_BYTES_MAX // 1024} KB."
+        return ReadCard(Card("", {}, ""), (Repair("card_too_large", sentence),))
+    text, repairs = _decode_any(data)
+    try:
+        return ReadCard(check_card(text.encode()), tuple(repairs))
+    except CardRefusal as refusal:
+        sentence = f"Did not read the head of {CARD_FILE}. {refusal.message}"
+        match = FRONT_MATTER.match(text)
+        body = text[match.end() :] if match else text
+        return ReadCard(Card(text, {}, body), (*repairs, Repair(refusal.code, sentence)))
+
+
+def base_model_of(card: Card) -> str:
+    """The base model that the card names, the first if it names several; empty if it names none."""
+    named = card.front_matter.get("base_model")
+    name = named[0] if isinstance(named, list) and named else named
+    return name if isinstance(name, str) and is_base_name(name) else ""
+
+
+def _decode_any(data: bytes) -> tuple[str, list[Repair]]:
+    repairs = []
+    try:
+        text = data.decode("utf-16" if data.startswith(UTF_16_MARKS) else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", "replace")
+        repairs.append(Repair("card_not_utf8", f"Read {CARD_FILE} as Latin-1: it is not UTF-8."))
+    if not storable(text):
+        text = "".join(character for character in text if storable(character))
+        sentence = f"Left characters out of {CARD_FILE} that cannot be stored."
+        repairs.append(Repair("card_unstorable_text", sentence))
+    return text.replace("\r\n", "\n").replace("\r", "\n"), repairs
 
 
 def _decode(data: bytes) -> str:

@@ -12,12 +12,12 @@ from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored, store_files
-from modules_registry.cards import Card, check_card
-from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
+from modules_registry.cards import Card, ReadCard, base_model_of, check_card
+from modules_registry.core.adapter_config import AdapterConfig, read_config
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import attach_refusals_to_fields, check_files, read_card, require_size
-from modules_registry.licenses.names import LICENSES
+from modules_registry.licenses.names import license_named
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import MAIN
 from modules_registry.services import (
@@ -99,7 +99,7 @@ def insert(
     message = " ".join(change.message.replace("\x00", "").split())[:200] or "Upload files"
     if branch == MAIN:
         if CARD_FILE in change.files:
-            describe_by_card(module, check_card(read_again(change.files[CARD_FILE])))
+            describe_by_card(module, read_card(change.files[CARD_FILE]).card)
         version = version_insert(module, author, message, files, facts)
     else:
         ref = module.refs.select_related("version").get(kind=Ref.Kind.BRANCH, name=branch)
@@ -219,14 +219,15 @@ def read_config_of(files: Mapping[str, BinaryIO]) -> AdapterConfig:
         raise for_the_terminal(Refusal(refusal.code, str(refusal))) from refusal
 
 
-def card_after(files: Mapping[str, BinaryIO]) -> Card:
-    """The card as it will be, which the gate has passed."""
-    with attach_refusals_to_fields():
-        return check_card(read_again(files[CARD_FILE]) if CARD_FILE in files else b"")
+def card_after(files: Mapping[str, BinaryIO]) -> ReadCard:
+    """The card as it will be."""
+    return read_card(files[CARD_FILE]) if CARD_FILE in files else ReadCard(check_card(b""))
 
 
 def check_card_alone(change: Change) -> dict[str, BinaryIO]:
-    return {CARD_FILE: read_card(change.files[CARD_FILE])} if CARD_FILE in change.files else {}
+    if CARD_FILE not in change.files:
+        return {}
+    return {CARD_FILE: BytesIO(read_card(change.files[CARD_FILE]).card.text.encode())}
 
 
 def require_no_pointer(path: str, file: BinaryIO) -> None:
@@ -243,17 +244,8 @@ def base_name_of_card(files: Mapping[str, BinaryIO]) -> str:
         read_config(files[CONFIG_FILE])
     except GateRefusal as refusal:
         if refusal.code in NO_BASE_NAME and CARD_FILE in files:
-            return base_model_in(read_again(files[CARD_FILE]))
+            return base_model_of(read_card(files[CARD_FILE]).card)
     return ""
-
-
-def base_model_in(card: bytes) -> str:
-    try:
-        named = check_card(card).front_matter.get("base_model")
-    except GateRefusal:
-        return ""  # said where the card itself is checked
-    name = named[0] if isinstance(named, list) and named else named
-    return name if isinstance(name, str) and is_base_name(name) else ""
 
 
 def for_the_terminal(refusal: Refusal) -> Refusal:
@@ -269,9 +261,7 @@ def for_the_terminal(refusal: Refusal) -> Refusal:
 
 def describe_by_card(module: Module, card: Card) -> None:
     """Take the licence and the tags that a card gives; what it does not give stays."""
-    licence = card.front_matter.get("license")
-    if isinstance(licence, str) and licence.lower() in LICENSES:
-        module.licence = licence.lower()
+    module.licence = license_named(card.front_matter.get("license")) or module.licence
     tags = card.front_matter.get("tags")
     names = (
         [name for tag in tags if isinstance(tag, str) for name in tag_of(tag)]
@@ -312,8 +302,3 @@ def git_blob_id_of(file: BinaryIO) -> str:
     while piece := file.read(PIECE_BYTES):
         digest.update(piece)
     return digest.hexdigest()
-
-
-def read_again(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.read(PIECE_BYTES)

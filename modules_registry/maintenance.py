@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from django.apps import apps
 from django.conf import settings
 from django.db import transaction
 from django.db.models import ForeignKey
+from django.utils import timezone
 
+from hub_site.audit.services import audit_record
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry.blobs import (
     delete_unnamed_blobs,
@@ -26,7 +29,7 @@ from modules_registry.files.lfs_uploads import sweep_incoming
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, repository_renew
-from modules_registry.models import HubRepository, StoredFile, Version, VersionFile
+from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
 from modules_registry.storage import RemoteGoneError, StorageError, Store
 
 if TYPE_CHECKING:
@@ -55,11 +58,33 @@ def sweep_files() -> None:
         delete_unless_needed(version)  # kept for compositions, which may be gone by now
         delete_unnamed_blobs(files)
     sweep_incoming()
+    sweep_refused()
     modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
     sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
     delete_unnamed_blobs(orphans(modules_registry_blobs.store()))
     if has_remote_store() and settings.HUB_STORE_CACHE_MB:
         evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
+
+
+def sweep_refused() -> int:
+    """Remove repositories that were made for an upload that was refused, a day ago; return how many."""
+    latest = timezone.now() - timedelta(seconds=LEFT_BEHIND_S)
+    refused = Module.objects.existing().filter(
+        current=None, draft__parent=None, is_kept_empty=False, refused_at__lt=latest
+    )
+    return sum(remove_refused(module) for module in refused.values_list("pk", flat=True))
+
+
+@transaction.atomic
+def remove_refused(pk: int) -> bool:
+    module = Module.objects.select_for_update(of=("self",)).select_related("namespace").get(pk=pk)
+    if module.current_id is not None or VersionFile.objects.filter(version__module=module).exists():
+        return False  # something came in the meantime
+    audit_record(actor=None, action="module.sweep", subject=module.full_name)
+    Module.objects.filter(pk=pk).update(draft=None)
+    module.versions.all().delete()
+    module.delete()
+    return True
 
 
 def sweep_folder(folder: Path) -> None:

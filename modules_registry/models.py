@@ -70,6 +70,24 @@ class BaseModel(TimeStamped):
         return reverse("modules_registry:list", query={"base": self.name})
 
 
+class BaseAlias(models.Model):
+    """Another name of a base model: of the same weights, quantized or moved, as staff have declared it.
+
+    Trainers write such names, like unsloth/llama-3-8b-bnb-4bit.
+    """
+
+    name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)
+    base = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="aliases")
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "Base aliases"
+        constraints = [models.UniqueConstraint(Upper("name"), name="base_alias_once_in_any_case")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class BaseModelFile(StoredFile):
     base = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="files")
 
@@ -126,6 +144,15 @@ class Module(TimeStamped):
     )
     downloads = models.PositiveBigIntegerField(default=0, editable=False)  # one per version, day and client
     deleted_at = models.DateTimeField(null=True, blank=True)
+    left_out = models.JSONField(
+        default=list, blank=True
+    )  # paths that clients sent and that are no part of it
+    weights_announced_at = models.DateTimeField(null=True, blank=True)  # a client said that it will send them
+    # Of a repository without files: when its upload was refused, which program made it, and whether it was
+    # made for its own sake; one that was made for a refused upload alone is swept.
+    refused_at = models.DateTimeField(null=True, blank=True)
+    begun_with = models.CharField(max_length=100, blank=True)
+    is_kept_empty = models.BooleanField(default=False)
     # A name that a module had before it was renamed leads to it.
     moved_to = models.ForeignKey(
         "self", on_delete=models.CASCADE, null=True, blank=True, related_name="former_names"
@@ -196,6 +223,11 @@ class Version(models.Model):
     dtype = models.CharField(max_length=10, blank=True)
     weights_sha256 = models.CharField(max_length=SHA256_LENGTH, blank=True)
     prompt_template = models.TextField(blank=True)  # that it was trained with; empty: not known
+    has_own_ranks = models.BooleanField(default=False)  # some layers have a rank or a scaling of their own
+    not_composable = models.TextField(
+        blank=True
+    )  # why it can only be shared, whatever its base; empty: it can
+    repairs = models.JSONField(default=list, blank=True)  # [{"code": …, "sentence": …}] of what was mended
     size_bytes = models.PositiveBigIntegerField()
     # Its commit on the Hub behind this site, in the module's repository there; empty: it is not there.
     hub_commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)

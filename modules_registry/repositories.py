@@ -1,5 +1,8 @@
 """Repositories as Hub clients handle them: begun empty, renamed, hidden, branched, tagged."""
 
+from collections.abc import Iterable
+from datetime import timedelta
+
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -7,12 +10,15 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
+from modules_registry.core.errors import WEIGHTS_FILE
+from modules_registry.files.accepted_paths import UploadPlan
 from modules_registry.models import Module, Ref, Version
-from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME
+from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable
 from modules_registry.services import (
     lock_head,
     module_insert,
     name_taken,
+    release_name,
     repository_request,
     require_name_free,
     require_writable,
@@ -20,15 +26,24 @@ from modules_registry.services import (
 )
 
 REFS_MAX = 200
+LEFT_OUT_MAX, LEFT_OUT_LENGTH_MAX = 2000, 300  # paths, characters of one
+ANNOUNCED = timedelta(minutes=30)  # a client asks in batches, and commits them together
 
 
 @transaction.atomic
-def repository_create(*, author: User, namespace: Namespace, name: str, private: bool = False) -> Module:
-    """Begin a module without files: a draft, which commits complete."""
+def repository_create(
+    *, author: User, namespace: Namespace, name: str, private: bool = False, begun_with: str = ""
+) -> Module:
+    """Begin a module without files: a draft, which commits complete.
+
+    Args:
+        begun_with: the client's program, as it names itself.
+    """
     require_writable(author, namespace)
     require_name(name, field="name", what="a module")
     require_name_free(namespace, name)
     module = Module(namespace=namespace, name=name, key=name_key(name), private=private)
+    module.begun_with = begun_with[:100]
     module_insert(module)
     version_insert(module, author, "Initial commit", {}, {})
     audit_record(actor=author, action="module.create", subject=module.full_name)
@@ -43,6 +58,7 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
     require_name(name, field="name", what="a module")
     lock_head(module)
     module.former_names.filter(namespace=namespace, key=name_key(name)).delete()  # its own again
+    release_name(namespace, name, but=module)
     former = Module(namespace=module.namespace, name=module.name, key=module.key, moved_to=module)
     former.deleted_at = timezone.now()
     same = Module.objects.filter(namespace=namespace, key=name_key(name)).first()
@@ -62,6 +78,45 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
         former.save()
     audit_record(actor=editor, action="module.move", subject=module.full_name, was=was)
     return module
+
+
+def repository_keep(module: Module) -> None:
+    """A client asked for it again before anything was sent: it was made for its own sake."""
+    empty = Module.objects.filter(pk=module.pk, current=None, refused_at=None)
+    empty.update(is_kept_empty=True)
+
+
+def upload_refused(*, module: Module, program: str) -> None:
+    """An upload to a module without any file was refused; one by the program that made it makes it swept."""
+    empty = Module.objects.filter(pk=module.pk, current=None, draft__parent=None)
+    if empty.exclude(begun_with=program[:100]).update(is_kept_empty=True):
+        return
+    empty.update(refused_at=timezone.now())
+
+
+@transaction.atomic
+def upload_announced(*, module: Module, plan: UploadPlan) -> None:
+    """Note what a client will send, and what of its folder is left out: the module's page lists it."""
+    note_left_out(module, plan.left_out)
+    if WEIGHTS_FILE in plan.taken:
+        Module.objects.filter(pk=module.pk).update(weights_announced_at=timezone.now())
+
+
+@transaction.atomic
+def note_left_out(module: Module, paths: Iterable[str]) -> None:
+    """Add to the list of what clients sent and what is not part of the module."""
+    row = Module.objects.select_for_update().get(pk=module.pk)
+    known = {*row.left_out, *(path[:LEFT_OUT_LENGTH_MAX] for path in paths if is_storable(path))}
+    listed = sorted(known)[:LEFT_OUT_MAX]
+    if listed != row.left_out:
+        Module.objects.filter(pk=module.pk).update(left_out=listed)
+
+
+def files_there(module: Module, head: Version) -> set[str]:
+    """The files that a module has, and its weights if a client announced them a short time ago."""
+    there = {file.path for file in head.files.all()}
+    announced = module.weights_announced_at
+    return there | ({WEIGHTS_FILE} if announced and announced > timezone.now() - ANNOUNCED else set())
 
 
 @transaction.atomic
@@ -97,7 +152,7 @@ def ref_create(
 def require_ref_name(name: str, kind: Ref.Kind) -> None:
     if name == MAIN:
         raise ref_taken(name, is_same=kind == Ref.Kind.BRANCH)
-    if NUMBERED.fullmatch(name):
+    if kind == Ref.Kind.BRANCH and NUMBERED.fullmatch(name):
         message = (
             f"“{name}” is kept for the module's version of that number. Choose another name, like {name}.0."
         )
@@ -121,7 +176,8 @@ def ref_taken(name: str, *, is_same: bool) -> Refusal:
 def ref_delete(*, editor: User, module: Module, kind: Ref.Kind, name: str) -> None:
     require_writable(editor, module.namespace)
     lock_head(module)
-    if name == MAIN or NUMBERED.fullmatch(name):
+    is_there = module.refs.filter(kind=kind, name=name).exists()
+    if name == MAIN or (NUMBERED.fullmatch(name) and not is_there):
         raise Refusal("ref_stays", f"“{name}” belongs to the module and stays. Delete the module instead.")
     deleted, _ = module.refs.filter(kind=kind, name=name).delete()
     if not deleted:

@@ -13,11 +13,11 @@ from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from modules_registry.blobs import open_stored
-from modules_registry.cards import Card, check_card
+from modules_registry.cards import Card, check_card, read_any_card
 from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
-from modules_registry.models import BaseModel, Module, Origin, StoredFile, Version, VersionFile
+from modules_registry.models import BaseModel, Module, Origin, Ref, StoredFile, Version, VersionFile
 
 MAIN = "main"
 LFS_FROM_BYTES = 1_000_000
@@ -68,6 +68,13 @@ def base_named(full_name: str) -> BaseModel | None:
     return BaseModel.objects.filter(name__iexact=full_name).prefetch_related("files").first()
 
 
+def base_called(name: str) -> BaseModel | None:
+    """The library's base of this name, in any case, or of which staff have declared it another name."""
+    if not storable(name):
+        return None
+    return base_named(name) or BaseModel.objects.filter(aliases__name__iexact=name).first()
+
+
 def is_storable(text: str) -> bool:
     """Whether a row could hold this text at all: PostgreSQL refuses to look for what it cannot hold."""
     return storable(text)
@@ -77,19 +84,32 @@ def namespace_is_writable_by(namespace: Namespace, user: object) -> bool:
     return isinstance(user, User) and namespaces_writable_by(user).filter(pk=namespace.pk).exists()
 
 
-def version_find(module: Module, revision: str) -> Version | None:
+def version_find(module: Module, revision: str, *, prefers_tags: bool = False) -> Version | None:
     """A version by “main”, a branch, a tag, its commit id, or “v2”.
 
     A draft's main is what has come so far.
+
+    Args:
+        prefers_tags: “v2” is a tag of that name where there is one, as clients expect; else version 2.
     """
     if revision == MAIN:
         return module.current or module.draft
     versions = module.versions.select_related("base", "author")
+    if prefers_tags and NUMBERED.fullmatch(revision):
+        tagged = versions.filter(refs__name=revision).first()
+        if tagged is not None:
+            return tagged
     if numbered := NUMBERED.fullmatch(revision):
         return versions.filter(number=int(numbered[1])).first()
     if COMMIT_ID.fullmatch(revision):
         return versions.filter(commit_id=revision).first()
     return versions.filter(refs__name=revision).first() if REF_NAME.fullmatch(revision) else None
+
+
+def pinned_revision(version: Version) -> str:
+    """The shortest name under which clients find this version: a tag may have its number's."""
+    is_hidden = Ref.objects.filter(module=version.module_id, name=version.revision).exists()
+    return version.commit_id if is_hidden else version.revision
 
 
 def revision_and_path(found: Module | BaseModel, address: str) -> tuple[str, str]:
@@ -100,10 +120,12 @@ def revision_and_path(found: Module | BaseModel, address: str) -> tuple[str, str
     return revision, address[len(revision) + 1 :]
 
 
-def revision_find(found: Module | BaseModel, revision: str) -> Version | BaseModel | None:
+def revision_find(
+    found: Module | BaseModel, revision: str, *, prefers_tags: bool = False
+) -> Version | BaseModel | None:
     """What holds the files of a module or of a base model at a revision."""
     if isinstance(found, Module):
-        return version_find(found, revision)
+        return version_find(found, revision, prefers_tags=prefers_tags)
     return found if revision in (MAIN, found.revision) else None
 
 
@@ -144,7 +166,7 @@ def card_of(version: Version) -> Card:
     if download is None:
         return check_card(b"")
     with download.open() as file:
-        return check_card(file.read())
+        return read_any_card(file.read()).card
 
 
 def front_matter_of(version: Version) -> dict[str, Any]:
@@ -156,7 +178,7 @@ def front_matter_of(version: Version) -> dict[str, Any]:
 @lru_cache(maxsize=4096)  # a list asks for many cards, and what has this sha256 never changes
 def _front_matter(sha256: str) -> dict[str, Any]:
     with open_stored(sha256) as file:
-        return check_card(file.read()).front_matter
+        return read_any_card(file.read()).card.front_matter
 
 
 def is_listed_as_lfs(file: StoredFile) -> bool:
@@ -216,9 +238,9 @@ def base_models() -> QuerySet[BaseModel]:
 
 def not_composable_because(version: Version) -> str:
     """Why this version cannot be composed here, as a sentence; empty when it can."""
-    if version.base_id is not None:
-        return ""
-    base = BaseModel.objects.filter(name=version.base_name).first()
+    if version.base_id is not None or version.not_composable:
+        return version.not_composable
+    base = base_called(version.base_name)
     reason = reason_not_composable(facts_of_version(version), library_of(base))
     return reason.message if reason else f"Its layers are not those of {version.base_name} in this library."
 
@@ -232,6 +254,7 @@ def facts_of_version(version: Version) -> ModuleFacts:
         rank=version.rank,
         scaling=version.scaling,
         targets=tuple(version.targets),
+        has_own_ranks=version.has_own_ranks,
     )
 
 

@@ -66,6 +66,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
     prompt_template = serializers.CharField(help_text="That it was trained with; empty: not known.")
+    repairs = RepairSerializer(many=True, help_text="What was mended when it came in.")
     files = FileSerializer(many=True)
     origin = serializers.SerializerMethodField(help_text="Of imported weights; null for uploaded ones.")
     hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")
@@ -76,7 +77,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
             *("number", "commit_id", "message", "author", "created_at", "base", "base_revision"),
             *("is_composable", "not_composable_because", "task_type", "rank", "alpha", "scaling", "targets"),
             *("parameters", "dtype", "weights_sha256", "prompt_template", "size_bytes", "files"),
-            *("origin", "hub_copy"),
+            *("repairs", "origin", "hub_copy"),
         ]
 
     def get_is_composable(self, version: Version) -> bool:

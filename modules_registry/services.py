@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from io import BytesIO
@@ -19,7 +20,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
-from modules_registry.cards import Card, check_card
+from modules_registry.cards import Card, ReadCard, read_any_card
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.files.validation import (
     NOTHING_BESIDE,
@@ -31,7 +32,7 @@ from modules_registry.files.validation import (
 from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
-from modules_registry.models import Module, Tag, Version, VersionDownload, VersionFile
+from modules_registry.models import HubRepository, Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.selectors import base_find, card_of, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalize_tags
@@ -40,9 +41,11 @@ from modules_registry.trained_templates import card_stating, trained_template
 
 SENTENCE_LENGTH_MAX = 300
 MESSAGE_LENGTH_MAX = 200
+OF_THE_CARD = ("card_", "front_matter_")  # how the codes of its repairs begin
 FACT_COLUMNS = (
     *("base_name", "base", "base_revision", "task_type", "rank", "alpha", "scaling", "targets"),
     *("parameters", "dtype", "weights_sha256", "prompt_template"),
+    *("has_own_ranks", "not_composable", "repairs"),
 )
 
 
@@ -166,7 +169,7 @@ def module_edit(
             module.tags.set(tags_named(tag_names))
         before = blobs_of(head)
         if before | blobs != before:
-            facts = same_facts(head, check_card(new_card.getvalue()) if new_card else None)
+            facts = same_facts(head, read_any_card(new_card.getvalue()) if new_card else None)
             version_insert(module, editor, "Edit the card", before | blobs, facts)
         module_save(module)
         audit_record(actor=editor, action="module.edit", subject=module.full_name)
@@ -175,7 +178,10 @@ def module_edit(
 
 @transaction.atomic
 def module_delete(*, editor: User, module: Module) -> None:
-    """Take a module away. Its name stays taken; versions that others were made from stay for them alone."""
+    """Take a module away: its owner may use its name again.
+
+    Versions that others were made from stay for them alone.
+    """
     require_writable(editor, module.namespace)
     lock_head(module)
     versions = list(
@@ -227,15 +233,33 @@ def require_name_free(namespace: Namespace, name: str) -> None:
         message = f"“{namespace.name}/{name}” is a base model of the library. Choose another name."
         raise Refusal("name_taken", message, status=409, fields={"name": [message]})
     taken = Module.objects.filter(namespace=namespace, key=name_key(name)).first()
-    if taken is not None:
+    if taken is not None and not is_released(taken):
         raise name_taken(taken, name)
 
 
+def is_released(module: Module) -> bool:
+    """Whether its owner may use its name again: they deleted it or renamed it away, here and on the Hub.
+
+    Only the owner can take a module away, and nobody else can use a name of theirs.
+    """
+    on_the_hub = HubRepository.objects.filter(module=module, is_there=True)
+    return module.deleted_at is not None and not on_the_hub.exists()
+
+
+def release_name(namespace: Namespace, name: str, *, but: Module | None = None) -> None:
+    """Take the name from what was deleted or renamed away, so that a module of its owner can have it."""
+    gone = Module.objects.filter(namespace=namespace, key=name_key(name), deleted_at__isnull=False)
+    for module in gone.exclude(pk=but.pk) if but else gone:
+        if module.moved_to is not None:
+            module.delete()
+        elif is_released(module):
+            module.key = f"~{module.pk}"  # no name has such a key
+            module.save(update_fields=["key"])
+
+
 def name_taken(taken: Module, name: str) -> Refusal:
-    if taken.moved_to is not None:
-        message = f"“{taken.full_name}” leads to {taken.moved_to.full_name} now. Choose another name."
-    elif taken.deleted_at is not None:
-        message = f"“{taken.full_name}” was deleted, and its name is not given again. Choose another name."
+    if taken.deleted_at is not None:
+        message = f"“{taken.full_name}” is still being deleted on the Hub. Try again in some minutes."
     elif taken.name == name:
         message = f"“{taken.full_name}” exists already. Choose another name, or add a version to it."
     else:
@@ -270,6 +294,7 @@ def require_license(licence: str) -> str:
 
 
 def module_insert(module: Module) -> None:
+    release_name(module.namespace, module.name)
     try:
         with transaction.atomic():
             module.save()
@@ -373,7 +398,7 @@ def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
     facts = accepted.facts
     return {
         "base_name": facts.base,
-        "base": accepted.base,
+        "base": None if facts.not_composable else accepted.base,
         "base_revision": facts.revision or "",
         "task_type": facts.task_type or "",
         "rank": facts.rank,
@@ -384,10 +409,13 @@ def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
         "dtype": facts.dtype,
         "weights_sha256": facts.weights_sha256,
         "prompt_template": accepted.prompt_template,
+        "has_own_ranks": facts.has_own_ranks,
+        "not_composable": facts.not_composable,
+        "repairs": [asdict(repair) for repair in (*facts.repairs, *accepted.card_repairs)],
     }
 
 
-def same_facts(version: Version, card: Card | None = None) -> dict[str, object]:
+def same_facts(version: Version, card: ReadCard | None = None) -> dict[str, object]:
     """The facts of a version whose weights and config stay, under another card if one is given.
 
     A draft has none, except for its prompt template.
@@ -395,7 +423,9 @@ def same_facts(version: Version, card: Card | None = None) -> dict[str, object]:
     columns = FACT_COLUMNS if version.is_complete else ("prompt_template",)
     facts = {column: getattr(version, column) for column in columns}
     if card is not None:
-        facts["prompt_template"] = template_under(card, version)
+        facts["prompt_template"] = template_under(card.card, version)
+        of_weights = [made for made in version.repairs if not made["code"].startswith(OF_THE_CARD)]
+        facts["repairs"] = of_weights + [asdict(repair) for repair in card.repairs]
     return facts
 
 

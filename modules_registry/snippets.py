@@ -2,6 +2,7 @@
 
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel, Module, Version
+from modules_registry.selectors import pinned_revision
 
 AUTO_CLASSES = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "CAUSAL_LM": "AutoModelForCausalLM"}
 PEFT = """\
@@ -25,11 +26,11 @@ ModuleSnippet = dict[str, str]
 
 def snippets_for_module(module: Module, version: Version, site: str) -> list[ModuleSnippet]:
     """By name where the library has the base too; else first the files, then their folder."""
-    address = f"{site}/{module.full_name}/resolve/{version.revision}"
+    address = f"{site}/{module.full_name}/resolve/{pinned_revision(version)}"
     download = download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE])
     if version.base is None:
         return [download, peft_snippet(version, f'"{module.name}"')]
-    pinned = "" if version == module.current else f', revision="{version.revision}"'
+    pinned = "" if version == module.current else f', revision="{pinned_revision(version)}"'
     return [
         endpoint_snippet(site),
         peft_snippet(version, f'"{module.full_name}"{pinned}'),

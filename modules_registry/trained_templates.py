@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modules_registry.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card
+from modules_registry.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card, read_any_card
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, CardRefusal
 from modules_registry.core.prompt_template import CHAT, INPUT, KEY, is_prompt_template
 
@@ -120,10 +120,7 @@ def read_yaml(source: str) -> dict[str, Any]:
 def template_of_folder(folder: Path) -> str:
     """The template of the module in a folder, as `trained_template` tells it."""
     texts = dict(text_files(folder, (CARD_FILE, CONFIG_FILE, *BY_PRODUCTS)))
-    try:
-        card = check_card(texts.pop(CARD_FILE, "").encode()[:CARD_BYTES_MAX])
-    except CardRefusal:
-        card = check_card(b"")
+    card = read_any_card(texts.pop(CARD_FILE, "").encode()[:CARD_BYTES_MAX]).card
     try:
         config = json.loads(texts.pop(CONFIG_FILE, "{}"))
     except (ValueError, RecursionError):

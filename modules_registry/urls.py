@@ -15,6 +15,7 @@ urlpatterns = [
     path("<namespace:namespace>/<repo:name>", views.module_page, name="module"),
     path("<namespace:namespace>/<repo:name>/", RedirectView.as_view(pattern_name="modules_registry:module")),
     path("<namespace:namespace>/<repo:name>/tree/<path:revision>", views.module_page, name="version"),
+    path("<namespace:namespace>/<repo:name>/versions/<int:number>", views.numbered_page, name="numbered"),
     # Where a Hub has pages of their own, and clients print their addresses.
     path("<namespace:namespace>/<repo:name>/commit/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/commits/<path:address>", views.revision_page),

@@ -111,6 +111,12 @@ def module_page(
 
 
 @require_safe
+def numbered_page(request: HttpRequest, namespace: str, name: str, number: int) -> HttpResponse:
+    """A version by its number, whatever tag has the same name."""
+    return module_page(request, namespace, name, f"v{number}")
+
+
+@require_safe
 def revision_page(request: HttpRequest, namespace: str, name: str, address: str) -> HttpResponse:
     """Send a commit's address, or a file's at a revision, on to the page of that revision."""
     module = selectors.module_find(namespace, name, request.user)

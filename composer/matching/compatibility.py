@@ -113,4 +113,5 @@ def module_facts(version: Version, base: BaseModel) -> ModuleFacts:
         rank=version.rank,
         scaling=version.scaling,
         targets=tuple(version.targets),
+        has_own_ranks=version.has_own_ranks,
     )

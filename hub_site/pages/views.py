@@ -7,6 +7,7 @@ from django.views.decorators.http import require_safe
 from composer.task.demo_tasks import offers_english
 from hub_site.pages import limits
 from hub_site.pages.styleguide import styleguide_context
+from modules_registry.core.refusal_table import TABLES
 
 LOAD_SNIPPET = """\
 from peft import PeftModel
@@ -34,6 +35,7 @@ model = PeftModel.from_pretrained(base, "owner/name", revision="v1")
 hf auth login --token lh_…
 hf upload your-name/my-adapter my-adapter
 """,
+    "check_snippet": "python -m modules_registry.core.gate my-adapter --base path/to/the/base",
     "push_snippet": """\
 model.push_to_hub("your-name/my-adapter")
 """,
@@ -58,7 +60,7 @@ def help_hub(request: HttpRequest) -> HttpResponse:
     """How Hugging Face's programs use this site as their Hub."""
     where = f"export HF_ENDPOINT={request.build_absolute_uri('/').rstrip('/')}"
     known = {"where_snippet": where, "upload_max_mb": str(settings.HUB_UPLOAD_MAX_MB)}
-    return render(request, "pages/help_hub.html", HUB_SNIPPETS | known)
+    return render(request, "pages/help_hub.html", {**HUB_SNIPPETS, **known, "refusals": TABLES})
 
 
 @require_safe

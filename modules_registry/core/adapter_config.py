@@ -1,36 +1,40 @@
 """What adapter_config.json may say. Allowed keys and allowed values, nothing else.
 
 peft compiles six of its fields as regular expressions, loads other models by name for some peft_types and
-rewrites the base model for some initialisations. So a value is neutral, or a number, name or list read here,
-or it is refused. What is kept is written anew: `AdapterConfig.plain` is the least peft needs.
+rewrites the base model for some initializations. So a value is neutral, or a number, name or list read here,
+or it is refused. Patterns that only choose layers are not read at all: the weights say which layers they are.
+What is kept is written anew: `AdapterConfig.plain` is the least peft needs.
 """
 
 import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from modules_registry.core.adapter_file import WeightsSource, open_weights
-from modules_registry.core.errors import ConfigRefusal
+from modules_registry.core.errors import ConfigRefusal, Findings
 from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
 from modules_registry.core.prompt_template import is_prompt_template
 from modules_registry.core.strict_json import BYTE_ORDER_MARKS, JsonRefusal, parse_object, quote_value
 
-CONFIG_BYTES_MAX = 256 * 1024
+CONFIG_BYTES_MAX = 1024**2  # one that names 5,000 layers has 0.4 MB
 CONFIG_DEPTH_MAX = 8
 RANK_MAX = 1024
 ALPHA_MAX = 65_536
-TARGETS_MAX = 2_000
+TARGETS_MAX = 5_000  # layers that a file of weights can hold
 TASK_TYPES = (None, "SEQ_2_SEQ_LM", "CAUSAL_LM")
-REQUIRED = ("peft_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules")
+REQUIRED = ("peft_type", "base_model_name_or_path", "r", "lora_alpha")
+# What chooses layers beside target_modules; the weights show the result.
+CHOOSES_LAYERS = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 MODULE_PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 MODULE_PATH_LENGTH_MAX = 200
+PATTERN_KEY = re.compile(rf"\^?{MODULE_PATH.pattern}")  # of rank_pattern and alpha_pattern
 PEFT_VERSION = re.compile(r"[A-Za-z0-9.+@_-]{1,64}")
 LIBRARY = re.compile(r"transformers(\.[A-Za-z0-9_]+)*")
 
@@ -52,30 +56,54 @@ class AdapterConfig:
     targets: tuple[str, ...]  # sorted; a layer is adapted when its path equals one or ends in ".one"
     fan_in_fan_out: bool
     prompt_template: str = ""  # that it was trained with, if it says so; peft knows no such key
+    use_dora: bool = False
+    names_all_layers: bool = True  # the targets are the whole choice: no pattern, nothing left out
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)  # a layer's name -> its own rank
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    has_rank_expressions: bool = False  # rank_pattern had keys that are not names: only the weights know
 
     @property
     def scaling(self) -> float:
-        """What multiplies B @ A: alpha / r, or alpha / √r for rank-stabilised LoRA (arXiv:2312.03732)."""
-        return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+        """What multiplies B @ A in a layer without a rank or an alpha of its own."""
+        return self.scaling_of(self.rank, self.alpha)
+
+    def scaling_of(self, rank: int, alpha: float) -> float:
+        """Return alpha / r, or alpha / √r for rank-stabilized LoRA (arXiv:2312.03732)."""
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+    def rank_of(self, path: str) -> int:
+        return find_in_pattern(self.rank_pattern, path, self.rank)
+
+    def alpha_of(self, path: str) -> float:
+        return find_in_pattern(self.alpha_pattern, path, self.alpha)
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The same adapter, as any version of peft reads it."""
-        return {
-            "base_model_name_or_path": self.base,
-            "bias": "none",
-            "fan_in_fan_out": self.fan_in_fan_out,
-            "inference_mode": True,
-            "init_lora_weights": True,
-            "lora_alpha": self.alpha,
-            "lora_dropout": 0.0,
-            "peft_type": "LORA",
-            "r": self.rank,
-            "revision": self.revision,
-            "target_modules": list(self.targets),
-            "task_type": self.task_type,
-            "use_rslora": self.use_rslora,
-        }
+        """The same adapter, as any version of peft reads it.
+
+        Without weights, as in a draft, it leaves open which layers and ranks a pattern chose.
+        """
+        ranks = {".*": self.rank} if self.has_rank_expressions else dict(self.rank_pattern)
+        own = {"rank_pattern": ranks, "alpha_pattern": dict(self.alpha_pattern)}
+        return (
+            {key: value for key, value in own.items() if value}
+            | {
+                "base_model_name_or_path": self.base,
+                "bias": "none",
+                "fan_in_fan_out": self.fan_in_fan_out,
+                "inference_mode": True,
+                "init_lora_weights": True,
+                "lora_alpha": self.alpha,
+                "lora_dropout": 0.0,
+                "peft_type": "LORA",
+                "r": self.rank,
+                "revision": self.revision,
+                "target_modules": list(self.targets) if self.names_all_layers else None,
+                "task_type": self.task_type,
+                "use_rslora": self.use_rslora,
+            }
+            | ({"use_dora": True} if self.use_dora else {})
+        )
 
 
 @dataclass(frozen=True)
@@ -105,25 +133,32 @@ def read_config(source: WeightsSource, base: str | None = None) -> AdapterConfig
 
 
 def check_config(config: Mapping[str, Any]) -> AdapterConfig:
-    """Hold every key and value against the allow-list; what passes is a plain LoRA."""
+    """Hold every key and value against the allow-list, and say all findings at once."""
     _check_peft_type(config)
+    findings, read = Findings(), {}
     for key in REQUIRED:
         if key not in config:
-            raise ConfigRefusal(
-                "config_key_missing", f"The key {key} is missing. Save the adapter again with peft."
+            findings.add(
+                ConfigRefusal(
+                    "config_key_missing", f"The key {key} is missing. Save the adapter again with peft."
+                )
             )
     for key, value in config.items():
-        _check_key(key, value)
+        with findings.collect():
+            _check_key(key, value)
+    for name, key, reader in READERS:
+        with findings.collect():
+            if key in config or key not in REQUIRED:
+                read[name] = reader(config.get(key))
+    findings.raise_all()
+    pattern, has_expressions = read.pop("rank_pattern")
+    targets = read.pop("targets")
     return AdapterConfig(
-        base=_base(config["base_model_name_or_path"]),
-        revision=_revision(config.get("revision")),
-        task_type=_task_type(config.get("task_type")),
-        rank=_rank(config["r"]),
-        alpha=_alpha(config["lora_alpha"]),
-        use_rslora=_switch(config, "use_rslora"),
-        targets=_targets(config["target_modules"]),
-        fan_in_fan_out=_switch(config, "fan_in_fan_out"),
-        prompt_template=_prompt_template(config.get(PROMPT_TEMPLATE)),
+        **read,
+        targets=targets or (),
+        names_all_layers=targets is not None and not any(config.get(key) for key in CHOOSES_LAYERS),
+        rank_pattern=pattern,
+        has_rank_expressions=has_expressions,
     )
 
 
@@ -138,6 +173,18 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _check_peft_type(config: Mapping[str, Any]) -> None:
     """First of all, because no other sentence would make sense to someone with another kind of adapter."""
+    if "peft_type" not in config and {"fine_tune_type", "lora_parameters"} & set(config):
+        raise ConfigRefusal(
+            "mlx_format",
+            "This is the configuration of an MLX adapter. Convert it to peft's format: transpose "
+            "each lora_a to "
+            "lora_A.weight and each lora_b to lora_B.weight, and write r, lora_alpha and target_modules.",
+        )
+    if "peft_type" not in config and {"architectures", "model_type"} & set(config):
+        raise ConfigRefusal(
+            "config_of_a_model",
+            "This is the config.json of a whole model. Upload the adapter_config.json that peft wrote.",
+        )
     if "peft_type" in config and config["peft_type"] != "LORA":
         raise ConfigRefusal(
             "peft_type_not_supported",
@@ -185,6 +232,13 @@ def _revision(revision: object) -> str | None:
 
 
 def _task_type(task_type: Any) -> str | None:
+    if task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
+        raise ConfigRefusal(
+            "classifier_head",
+            f"task_type is {quote_value(task_type)}, whose head for classes belongs to the adapter. "
+            f"Only adapters "
+            "of text-generating models can be used here: train with task_type CAUSAL_LM or SEQ_2_SEQ_LM.",
+        )
     if task_type not in TASK_TYPES:
         raise ConfigRefusal(
             "task_type_not_supported",
@@ -212,11 +266,13 @@ def _alpha(alpha: object) -> float:
     return alpha  # type: ignore[return-value]
 
 
-def _switch(config: Mapping[str, Any], key: str) -> bool:
-    value = config.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise ConfigRefusal("not_true_or_false", f"{key} is {quote_value(value)}. Write true or false.")
-    return bool(value)
+def _switch(key: str) -> Callable[[object], bool]:
+    def read(value: object) -> bool:
+        if value is not None and not isinstance(value, bool):
+            raise ConfigRefusal("not_true_or_false", f"{key} is {quote_value(value)}. Write true or false.")
+        return bool(value)
+
+    return read
 
 
 def _prompt_template(template: Any) -> str:
@@ -231,12 +287,10 @@ def _prompt_template(template: Any) -> str:
     return str(template)
 
 
-def _targets(targets: object) -> tuple[str, ...]:
-    if isinstance(targets, str):
-        raise ConfigRefusal(
-            "targets_pattern_not_supported",
-            'target_modules is a pattern. Write the names of the layers as a list instead, like ["q", "v"].',
-        )
+def _targets(targets: object) -> tuple[str, ...] | None:
+    """The layers' names; None where only the weights say which they are: for a pattern, or without any."""
+    if targets is None or isinstance(targets, str):
+        return None
     if not isinstance(targets, list) or not 1 <= len(targets) <= TARGETS_MAX:
         raise ConfigRefusal(
             "targets_not_a_list",
@@ -250,6 +304,52 @@ def _targets(targets: object) -> tuple[str, ...]:
                 "Write layers' names: letters, digits, _ and dots.",
             )
     return tuple(sorted(set(targets)))
+
+
+def _rank_pattern(pattern: object) -> tuple[dict[str, int], bool]:
+    """Ranks by layer's name, and whether there were other keys, which the weights make up for."""
+    named, others = _split_pattern("rank_pattern", pattern)
+    return {key: _rank(value) for key, value in named.items()}, bool(others)
+
+
+def _alpha_pattern(pattern: object) -> dict[str, float]:
+    named, others = _split_pattern("alpha_pattern", pattern)
+    if others:
+        raise ConfigRefusal(
+            "pattern_not_literal",
+            f"alpha_pattern has the key {quote_value(others[0])}, a regular expression, which is not "
+            f"run here. "
+            "Write the layers' names in its place.",
+        )
+    return {key: _alpha(value) for key, value in named.items()}
+
+
+def _split_pattern(name: str, pattern: object) -> tuple[dict[str, Any], list[str]]:
+    """Split into the keys that are names, with their values, and those that are regular expressions."""
+    if pattern in (None, []):
+        return {}, []
+    if not isinstance(pattern, dict):
+        raise ConfigRefusal(
+            "pattern_not_a_mapping",
+            f"{name} must map layers' names to numbers. Save the adapter again with peft.",
+        )
+    named = {key: value for key, value in pattern.items() if PATTERN_KEY.fullmatch(key)}
+    return named, [key for key in pattern if key not in named]
+
+
+Value = TypeVar("Value")
+
+
+def find_in_pattern(pattern: Mapping[str, Value], path: str, default: Value) -> Value:
+    """The first value whose key names this layer, as peft looks it up in rank_pattern and alpha_pattern.
+
+    A key is a path, the end of one after a dot, or, with ^ in front, a whole path.
+    """
+    for key, value in pattern.items():
+        whole = key.removeprefix("^")
+        if path == whole or (key == whole and path.endswith(f".{key}")):
+            return value
+    return default
 
 
 def matches(path: str, targets: frozenset[str]) -> bool:
@@ -294,6 +394,11 @@ def _is_group_size(value: object) -> bool:
     return type(value) is int and 1 <= value <= 65_536
 
 
+def _is_settings(value: object) -> bool:
+    """EVA chooses how the factors begin; trained, they are a plain LoRA."""
+    return isinstance(value, dict | None)
+
+
 def _is_auto_mapping(value: object) -> bool:
     """peft notes the class of a base without a task type; AutoPeftModel imports the library it names."""
     if value is None:
@@ -320,19 +425,26 @@ def _variant(name: str) -> Neutral:
     )
 
 
-def _pattern(what: str) -> Neutral:
-    return Neutral(
-        _one_of(None, [], {}),
-        "pattern_not_supported",
-        f"{{key}} is {{value}}: {what} is not supported yet. Train with it empty.",
-    )
-
-
 def _plain_value(allows: Callable[[object], bool], expected: str) -> Neutral:
     return Neutral(allows, "config_value_not_allowed", f"{{key}} is {{value}}. Write {expected}.")
 
 
-READ_KEYS = frozenset(REQUIRED) | {"revision", "task_type", "use_rslora", "fan_in_fan_out", PROMPT_TEMPLATE}
+# Field of AdapterConfig, key of the file, and what reads the key's value.
+READERS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("base", "base_model_name_or_path", _base),
+    ("revision", "revision", _revision),
+    ("task_type", "task_type", _task_type),
+    ("rank", "r", _rank),
+    ("alpha", "lora_alpha", _alpha),
+    ("use_rslora", "use_rslora", _switch("use_rslora")),
+    ("use_dora", "use_dora", _switch("use_dora")),
+    ("targets", "target_modules", _targets),
+    ("rank_pattern", "rank_pattern", _rank_pattern),
+    ("alpha_pattern", "alpha_pattern", _alpha_pattern),
+    ("fan_in_fan_out", "fan_in_fan_out", _switch("fan_in_fan_out")),
+    ("prompt_template", PROMPT_TEMPLATE, _prompt_template),
+)
+READ_KEYS = frozenset(key for _, key, _ in READERS) | {"peft_type", *CHOOSES_LAYERS}
 
 # A key that a newer peft has and we do not know is harmless while it is switched off.
 UNKNOWN_KEY = Neutral(
@@ -341,51 +453,56 @@ UNKNOWN_KEY = Neutral(
     "{key} is not a setting this site knows. Remove it, or set it to null if it is not in use.",
 )
 
+CHANGES_THE_BASE = "Loading them changes the base model, so they are not accepted."
 NEUTRAL_KEYS: Mapping[str, Neutral] = {
     "bias": Neutral(
         _one_of("none"),
         "bias_not_supported",
-        'bias is {value}: trained biases are not supported yet. Train with bias="none".',
+        f'bias is {{value}}: biases of the base were trained too. {CHANGES_THE_BASE} Train with bias="none".',
     ),
     "lora_bias": Neutral(
         _one_of(None, False),
         "bias_not_supported",
-        "lora_bias is set: trained biases are not supported yet. Train with lora_bias=False.",
-    ),
-    "use_dora": Neutral(
-        _one_of(None, False),
-        "dora_not_supported",
-        "This is DoRA, which is not supported yet. Train with use_dora=False.",
+        "lora_bias is set: the LoRA has biases of its own, which are not supported yet. Train with "
+        "lora_bias=False.",
     ),
     "modules_to_save": Neutral(
         _one_of(None, []),
         "modules_to_save_not_supported",
-        "modules_to_save is {value}: whole layers beside the LoRA are not supported yet. Train without it.",
+        f"modules_to_save is {{value}}: whole layers were trained beside the LoRA. {CHANGES_THE_BASE} Train "
+        "without it; a LoRA on lm_head is possible with target_modules.",
     ),
     "init_lora_weights": Neutral(
-        _one_of(None, True, False, "gaussian"),
+        _one_of(None, True, False, "gaussian", "eva", "orthogonal"),
         "init_not_supported",
-        "init_lora_weights is {value}, which may rewrite the base model. Convert the adapter with peft's "
-        "path_initial_model_for_weight_conversion, or set it to true if the base was left alone.",
+        "init_lora_weights is {value}, which rewrites the base model: this adapter alone does not "
+        "fit the plain "
+        "one. Convert it: save_pretrained with path_initial_model_for_weight_conversion.",
     ),
-    "rank_pattern": _pattern("a rank of its own per layer"),
-    "alpha_pattern": _pattern("an alpha of its own per layer"),
-    "layers_to_transform": _pattern("a choice of layers"),
-    "layers_pattern": _pattern("a choice of layers"),
-    "exclude_modules": _pattern("leaving layers out"),
-    "target_parameters": _pattern("LoRA on single parameters"),
+    "target_parameters": Neutral(
+        _one_of(None, []),
+        "target_parameters_not_supported",
+        "target_parameters is {value}: LoRA on parameters that are no linear layers, such as fused "
+        "experts, is "
+        "not supported yet. Train on layers, with target_modules.",
+    ),
+    "trainable_token_indices": Neutral(
+        _one_of(None, False, [], {}),
+        "trained_tokens",
+        f"trainable_token_indices is {{value}}: embeddings of tokens were trained. {CHANGES_THE_BASE} Train "
+        "without new or changed tokens.",
+    ),
     "alora_invocation_tokens": _variant("Activated LoRA"),
     "arrow_config": _variant("Arrow routing"),
     "corda_config": _variant("CorDA"),
     "enable_lora": _variant("a merged layer of the first versions of peft"),
-    "eva_config": _variant("EVA"),
+    "eva_config": _plain_value(_is_settings, "an object, or null"),
     "kasa_config": _variant("KaSA"),
     "layer_replication": _variant("repeating layers"),
     "loftq_config": _variant("LoftQ"),
     "lora_ga_config": _variant("LoRA-GA"),
     "megatron_config": _variant("Megatron"),
     "monteclora_config": _variant("MonteCLoRA"),
-    "trainable_token_indices": _variant("training single tokens"),
     "use_bdlora": _variant("BD-LoRA"),
     "use_qalora": _variant("QALoRA"),
     "velora_config": _variant("VeLoRA"),

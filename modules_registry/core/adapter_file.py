@@ -30,6 +30,7 @@ DIMENSIONS_MAX = 8
 HEADER_DEPTH_MAX = 3  # {name: {"shape": [ … ]}}
 PIECE_BYTES = 1024**2  # divisible by every item size
 LENGTH_BYTES = 8
+BEGINNING_BYTES = 128  # enough to tell other formats
 
 ADAPTER_ITEM_BYTES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
 # What the files of a base model may also hold: buffers of positions, masks, quantised weights.
@@ -82,6 +83,8 @@ def size_of(file: BinaryIO) -> int:
 def read_header(file: BinaryIO, item_bytes: Mapping[str, int] = ADAPTER_ITEM_BYTES) -> Header:
     """Read and check the header: what it promises is what the file holds, byte for byte."""
     size_bytes = size_of(file)
+    file.seek(0)
+    _refuse_other_formats(file.read(BEGINNING_BYTES))
     file.seek(0)
     header_bytes = _header_length(file.read(LENGTH_BYTES), size_bytes)
     described = _parse(file.read(header_bytes))
@@ -138,7 +141,6 @@ def _open_regular(path: Path, refusal: type[FileRefusal]) -> BinaryIO:
 
 
 def _header_length(start: bytes, size_bytes: int) -> int:
-    _refuse_other_formats(start)
     if len(start) < LENGTH_BYTES:
         raise WeightsRefusal("weights_truncated", "The file is too short to be safetensors. Upload it again.")
     length = int.from_bytes(start, "little")
@@ -152,13 +154,32 @@ def _header_length(start: bytes, size_bytes: int) -> int:
     return length
 
 
+# How files begin that people take for adapters, and what to say of them.
+OTHER_FORMATS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04"), "weights_pickle",
+     f"This is a PyTorch pickle, not safetensors. {CONVERT_HINT}"),
+    ((b"version ",), "weights_lfs_pointer",
+     "This is a Git LFS pointer, not the weights. Run git lfs pull and upload the real file."),
+    ((b"GGUF",), "weights_gguf",
+     "This is a GGUF file, for llama.cpp. Upload the adapter as peft saved it, in safetensors."),
+    ((b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"), "weights_web_page",
+     "This is a web page, not the weights: the download was one. Download the file itself and upload that."),
+)  # fmt: skip
+TORCH_ARCHIVE = b"data.pkl"  # a part of the name of the first entry in a file of torch.save
+ZIP_BEGINNING = b"PK\x03\x04"
+
+
 def _refuse_other_formats(start: bytes) -> None:
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
-        raise WeightsRefusal("weights_pickle", f"This is a PyTorch pickle, not safetensors. {CONVERT_HINT}")
-    if start.startswith(b"version "):
+    for beginnings, code, message in OTHER_FORMATS:
+        if start.startswith(beginnings):
+            raise WeightsRefusal(code, message)
+    if start.startswith(ZIP_BEGINNING):
+        if TORCH_ARCHIVE in start:
+            raise WeightsRefusal(
+                "weights_pickle", f"This is a PyTorch pickle, not safetensors. {CONVERT_HINT}"
+            )
         raise WeightsRefusal(
-            "weights_lfs_pointer",
-            "This is a Git LFS pointer, not the weights. Run git lfs pull and upload the real file.",
+            "weights_zip", "This is a ZIP archive. Unpack it and upload the files in it, one by one."
         )
 
 

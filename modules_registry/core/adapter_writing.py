@@ -3,17 +3,18 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from typing import BinaryIO
 
 from modules_registry.core.adapter_file import (
     ADAPTER_ITEM_BYTES,
     LENGTH_BYTES,
-    Header,
     TensorEntry,
+    WeightsSource,
     open_weights,
     pieces_of,
+    read_header,
 )
-from modules_registry.core.errors import WeightsRefusal
 
 ALIGNMENT_BYTES = 8  # where the tensors begin, as safetensors itself has it
 METADATA = {"format": "pt"}  # what transformers and peft ask for
@@ -43,15 +44,11 @@ def header_bytes(entries: Sequence[TensorEntry]) -> bytes:
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
-def rename_tensors(source: Path, header: Header, names: Mapping[str, str], target: Path) -> None:
+def rename_tensors(source: WeightsSource, names: Mapping[str, str], output: BinaryIO) -> None:
     """Write the same tensors under other names; a name that is not in `names` stays."""
-    renamed = [
-        TensorEntry(names.get(entry.name, entry.name), entry.dtype, entry.shape, entry.begin, entry.end)
-        for entry in header.tensors
-    ]
-    if len({entry.name for entry in renamed}) < len(renamed):
-        raise WeightsRefusal("tensor_twice", "Two of its tensors would get one name. Save the adapter again.")
-    with open_weights(source) as file, target.open("wb") as output:
+    with open_weights(source) as file:
+        header = read_header(file)
+        renamed = [replace(entry, name=names.get(entry.name, entry.name)) for entry in header.tensors]
         output.write(header_bytes(renamed))
         for piece in pieces_of(file, header.data_start, header.size_bytes):
             output.write(piece)

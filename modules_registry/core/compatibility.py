@@ -23,6 +23,7 @@ class ModuleFacts:
     rank: int
     scaling: float  # what multiplies B @ A
     targets: tuple[str, ...]
+    has_own_ranks: bool = False  # some layers have a rank or a scaling of their own
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def reasons_against(
     of_base = {module.name: _reasons_of_base(module, base) for module in candidates}
     if not factor_by_factor:
         return of_base
-    fitting = [module for module in candidates if not of_base[module.name]]
+    fitting = [module for module in candidates if not of_base[module.name] and not module.has_own_ranks]
     shape = _most_common_shape(fitting)
     return {module.name: of_base[module.name] or _reasons_of_shape(module, shape) for module in candidates}
 
@@ -87,6 +88,8 @@ def _most_common_shape(modules: Sequence[ModuleFacts]) -> Shape | None:
 
 
 def _reasons_of_shape(module: ModuleFacts, shape: Shape | None) -> tuple[Reason, ...]:
+    if module.has_own_ranks:
+        return (Reason("own_ranks", "Some of its layers have a rank or an alpha of their own."),)
     if shape is None:
         return ()
     rank, scaling, targets = shape

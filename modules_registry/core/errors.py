@@ -1,5 +1,10 @@
 """What the gate says no to. The code is for programs and stays; the sentence is for the uploader."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from modules_registry.core.refusal_table import require_known
+
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
@@ -10,7 +15,9 @@ class GateRefusal(ValueError):
     """A file that may not be published. Nothing of it has been stored."""
 
     def __init__(self, code: str, message: str, file: str) -> None:
+        require_known(code)
         self.code, self.message, self.file = code, message, file
+        self.codes: tuple[str, ...] = (code,)  # of all that is said in the message
         super().__init__(f"{file}: {message}")
 
 
@@ -44,3 +51,32 @@ class CheckpointRefusal(GateRefusal):
 
 class BaseModelRefusal(GateRefusal):
     """Something in the files of a base model that staff wanted in the library."""
+
+
+class Findings:
+    """Several refusals of one file, said at once: nobody should find the next one with every try."""
+
+    def __init__(self) -> None:
+        self.found: list[GateRefusal] = []
+
+    def add(self, refusal: GateRefusal) -> None:
+        self.found.append(refusal)
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep a refusal and go on after the block."""
+        try:
+            yield
+        except GateRefusal as refusal:
+            self.found.append(refusal)
+
+    def raise_all(self) -> None:
+        """Raise what was collected as one refusal, with the code and the file of the first."""
+        if not self.found:
+            return
+        first, messages = self.found[0], dict.fromkeys(refusal.message for refusal in self.found)
+        if len(messages) == 1:
+            raise first
+        joined = GateRefusal(first.code, " ".join(messages), first.file)
+        joined.codes = tuple(dict.fromkeys(code for refusal in self.found for code in refusal.codes))
+        raise joined from first

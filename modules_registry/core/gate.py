@@ -1,19 +1,27 @@
 """May this adapter be published? Standard library and numpy only: nothing here loads a model or a pickle.
 
 Everything is an allow-list: the keys and values of the config (adapter_config), the form of the file
-(adapter_file), and here the tensors: a pair A (r, d_in), B (d_out, r) for each layer that the config
-targets, no other tensor, one float type, every value finite.
+(adapter_file), the names of the tensors (tensor_names), and here the tensors: a pair A (r, d_in),
+B (d_out, r) for each layer, DoRA's magnitudes (d_out) beside them or not, no other tensor, every value
+finite. The weights say which layers are adapted; the config's list of names is written after them.
+
+    python -m modules_registry.core.gate FOLDER [--base FOLDER]
+
+prints what it found as one JSON object, and exits with 0 if the adapter is accepted, else with 1.
 """
 
+import argparse
 import hashlib
-import re
+import json
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from modules_registry.core.adapter_config import AdapterConfig, endings, is_module_path, matches, read_config
+from modules_registry.core.adapter_config import AdapterConfig, endings, matches, read_config
 from modules_registry.core.adapter_file import (
     STORED_AS,
     Array,
@@ -24,26 +32,26 @@ from modules_registry.core.adapter_file import (
     pieces_of,
     read_header,
 )
-from modules_registry.core.errors import WeightsRefusal
+from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, Findings, GateRefusal, WeightsRefusal
 from modules_registry.core.strict_json import quote_value
+from modules_registry.core.tensor_names import (
+    MendedNames,
+    Repair,
+    layer_and_factor,
+    mend_names,
+    require_lora_only,
+)
 
 BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
-
-TENSOR_NAME = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
-# Parts of a path that peft puts there itself: a tensor below them is not a layer's LoRA.
-RESERVED_PARTS = frozenset({"base_layer", "lora_A", "lora_B", "modules_to_save", "original_module"})
 
 # The largest magnitude of a half-precision number, as bits without the sign. Weights beyond it are of no
 # training run, and their product overflows in float32. NaN and infinity compare above it too.
 MAGNITUDE_BITS = {"F32": 0x477FE000, "F16": 0x7BFF, "BF16": 0x477F}
 INFINITY_BITS = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
 
-ADVICE = {
-    ".default.weight": "Its name carries the adapter's name: save it again with peft's save_pretrained.",
-    "lora_magnitude_vector": "DoRA is not supported yet: train with use_dora=False.",
-    "lora_embedding_": "LoRA on embeddings is not supported yet: train without them in target_modules.",
-    ".bias": 'Trained biases are not supported yet: train with bias="none".',
-}
+TARGETS_SHOWN_MAX = 12
+DORA = "It is a DoRA: its magnitudes belong to its own base weights and cannot be summed with other modules'."
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class AdapterLayer:
     path: str  # "encoder.block.0.layer.0.SelfAttention.q"
     d_out: int
     d_in: int
+    rank: int
+    scaling: float  # what multiplies B @ A here
 
 
 @dataclass(frozen=True)
@@ -69,19 +79,44 @@ class AdapterFacts:
     targets: tuple[str, ...]
     layers: tuple[AdapterLayer, ...]  # in the order of their paths
     parameters: int
-    dtype: str  # "F32", "F16" or "BF16"
+    dtype: str  # "F32", "F16" or "BF16", that of most parameters
     weights_sha256: str
     size_bytes: int
     config: dict[str, Any]  # the config written anew, with nothing in it that a reader has to trust
     prompt_template: str  # that the config states; empty if it states none
+    has_own_ranks: bool  # some layer has another rank or scaling than `rank` and `scaling`
+    not_composable: str  # why it can only be shared and downloaded; empty if it can be composed
+    repairs: tuple[Repair, ...]  # what was mended
+    names: Mapping[str, str]  # old name -> new name of the tensors that have to be renamed
 
 
 @dataclass(frozen=True)
-class FactorPair:
-    """The two factors of one layer."""
+class LayerTensors:
+    """The tensors of one layer."""
 
     a: TensorEntry  # (r, d_in)
     b: TensorEntry  # (d_out, r)
+    magnitude: TensorEntry | None  # (d_out,), of DoRA
+
+
+@dataclass(frozen=True)
+class AdapterDescription:
+    """An adapter by its config and the header of its weights; no value was read yet."""
+
+    config: AdapterConfig  # as it should be: after the weights
+    tensors: Mapping[str, LayerTensors]
+    layers: tuple[AdapterLayer, ...]
+    names: MendedNames
+    repairs: tuple[Repair, ...]
+
+    @property
+    def has_own_ranks(self) -> bool:
+        usual = (self.config.rank, self.config.scaling)
+        return any((layer.rank, layer.scaling) != usual for layer in self.layers)
+
+    @property
+    def not_composable(self) -> str:
+        return DORA if self.config.use_dora else ""
 
 
 def check_adapter(
@@ -99,146 +134,234 @@ def check_adapter(
         base_shapes: the linear layers of the base it names, when the library has that base.
         base: the base's name, in place of the one that the config gives.
     """
-    config = read_config(config_source, base)
+    return check_weights(read_config(config_source, base), weights_source, base_shapes)
+
+
+def check_weights(
+    config: AdapterConfig, weights_source: WeightsSource, base_shapes: BaseShapes | None = None
+) -> AdapterFacts:
+    """The same, once the config is read."""
     with open_weights(weights_source) as file:
         header = read_header(file)
-        pairs = pair_tensors(header.tensors)
-        layers = tuple(measure(path, pair, config.rank) for path, pair in sorted(pairs.items()))
-        check_targets(layers, config.targets)
-        if base_shapes is not None:
-            check_base(layers, config.targets, base_shapes)
-        dtype = only_dtype(header.tensors)
-        sha256 = hash_finite(file, header, dtype)
-    return _facts(config, header, layers, dtype, sha256)
+        described = describe_adapter(config, header, base_shapes)
+        sha256 = hash_finite(file, header)
+    return _facts(described, header, sha256)
+
+
+def describe_adapter(
+    config: AdapterConfig, header: Header, base_shapes: BaseShapes | None = None
+) -> AdapterDescription:
+    """Hold the header of the weights against the config, and write the config's list of layers after it."""
+    names = mend_names(header.tensors)
+    require_lora_only(header.tensors, names)
+    tensors = group_tensors(header.tensors, names)
+    findings, measured = Findings(), []
+    for path, found in sorted(tensors.items()):
+        with findings.collect():
+            measured.append(measure(path, found, config))
+    findings.raise_all()
+    layers = tuple(measured)
+    repairs = list(names.repairs)
+    config = _with_dora(config, tensors, repairs)
+    config = _with_ranks(config, layers)
+    config = _with_targets(config, layers, base_shapes, repairs)
+    if base_shapes is not None:
+        check_base(layers, config, base_shapes)
+    return AdapterDescription(config, tensors, layers, names, tuple(repairs))
 
 
 def check_form(weights_source: WeightsSource) -> None:
     """Hold the weights against all that needs no config: for when the config is refused already."""
     with open_weights(weights_source) as file:
         header = read_header(file)
-        pair_tensors(header.tensors)
-        hash_finite(file, header, only_dtype(header.tensors))
+        names = mend_names(header.tensors)
+        require_lora_only(header.tensors, names)
+        group_tensors(header.tensors, names)
+        hash_finite(file, header)
 
 
-def pair_tensors(tensors: Sequence[TensorEntry]) -> dict[str, FactorPair]:
+def group_tensors(tensors: Sequence[TensorEntry], names: MendedNames) -> dict[str, LayerTensors]:
     """Find the A and the B of each layer; nothing may be left over."""
     factors: dict[str, dict[str, TensorEntry]] = {}
     for tensor in tensors:
-        path, factor = split_name(tensor.name)
+        path, factor = layer_and_factor(names.of(tensor))
         factors.setdefault(path, {})[factor] = tensor
     if not factors:
         raise WeightsRefusal("no_tensors", "It holds no tensors. Save the adapter again after training.")
     for path, found in factors.items():
-        if len(found) < 2:
-            missing = "B" if "A" in found else "A"
+        missing = [factor for factor in "AB" if factor not in found]
+        if missing:
             raise WeightsRefusal(
-                "factor_missing", f"Layer {path} lacks its lora_{missing}. Save the adapter again."
+                "factor_missing", f"Layer {path} lacks its lora_{missing[0]}. Save the adapter again."
             )
-    return {path: FactorPair(found["A"], found["B"]) for path, found in factors.items()}
+    return {
+        path: LayerTensors(found["A"], found["B"], found.get("magnitude")) for path, found in factors.items()
+    }
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """ "base_model.model.x.q.lora_A.weight" -> ("x.q", "A")."""
-    match = TENSOR_NAME.fullmatch(name)
-    if match is None or not is_module_path(match["path"]) or RESERVED_PARTS & set(match["path"].split(".")):
-        raise WeightsRefusal("tensor_not_lora", f"{quote_value(name)} is not a LoRA weight. {_advice(name)}")
-    return match["path"], match["factor"]
-
-
-def measure(path: str, pair: FactorPair, rank: int) -> AdapterLayer:
+def measure(path: str, tensors: LayerTensors, config: AdapterConfig) -> AdapterLayer:
     """The layer's dimensions, once both factors have the rank of the config."""
-    for tensor in (pair.a, pair.b):
+    for tensor in (tensors.a, tensors.b):
         if len(tensor.shape) != 2 or 0 in tensor.shape:
             raise WeightsRefusal(
                 "not_a_matrix",
                 f"{tensor.name} has shape {quote_value(tensor.shape)}. "
                 "Only LoRA on linear layers is supported.",
             )
-    (rank_of_a, d_in), (d_out, rank_of_b) = pair.a.shape, pair.b.shape
+    (rank_of_a, d_in), (d_out, rank_of_b) = tensors.a.shape, tensors.b.shape
+    rank = rank_of_a if config.has_rank_expressions else config.rank_of(path)
     if (rank_of_a, rank_of_b) != (rank, rank):
         raise WeightsRefusal(
             "rank_mismatch",
-            f"Layer {path} has A {quote_value(pair.a.shape)} and B {quote_value(pair.b.shape)}; "
+            f"Layer {path} has A {quote_value(tensors.a.shape)} and B {quote_value(tensors.b.shape)}; "
             f"with r = {rank}, A is ({rank}, inputs) "
-            f"and B is (outputs, {rank}). Correct r in adapter_config.json.",
+            f"and B is (outputs, {rank}). Correct r or rank_pattern in adapter_config.json.",
         )
-    return AdapterLayer(path, d_out, d_in)
+    if tensors.magnitude is not None and tensors.magnitude.shape not in ((d_out,), (1, d_out)):
+        raise WeightsRefusal(
+            "magnitude_shape",
+            f"{tensors.magnitude.name} has shape {quote_value(tensors.magnitude.shape)}, but the layer has "
+            f"{d_out} outputs. Save the adapter again.",
+        )
+    return AdapterLayer(path, d_out, d_in, rank, config.scaling_of(rank, config.alpha_of(path)))
 
 
-def check_targets(layers: Sequence[AdapterLayer], targets: Sequence[str]) -> None:
-    """Each layer is targeted, and each target has a layer."""
-    wanted = frozenset(targets)
-    for layer in layers:
-        if not matches(layer.path, wanted):
-            raise WeightsRefusal(
-                "layer_not_targeted",
-                f"Layer {layer.path} is not among the target_modules. Add its name there.",
-            )
+def _with_dora(
+    config: AdapterConfig, tensors: Mapping[str, LayerTensors], repairs: list[Repair]
+) -> AdapterConfig:
+    """An adapter with magnitudes is a DoRA, and a DoRA has them in every layer."""
+    without = [path for path, found in tensors.items() if found.magnitude is None]
+    if len(without) == len(tensors) and not config.use_dora:
+        return config
+    if without:
+        raise WeightsRefusal(
+            "magnitude_missing",
+            f"This is a DoRA, but layer {without[0]} lacks its lora_magnitude_vector. Save the "
+            f"adapter again.",
+        )
+    if not config.use_dora:
+        repairs.append(Repair("use_dora", "Set use_dora to true: the weights hold DoRA's magnitudes."))
+    return replace(config, use_dora=True)
+
+
+def _with_ranks(config: AdapterConfig, layers: Sequence[AdapterLayer]) -> AdapterConfig:
+    """Where rank_pattern held regular expressions, it names each layer of another rank instead."""
+    if not config.has_rank_expressions:
+        return config
+    own = {f"^{layer.path}": layer.rank for layer in layers if layer.rank != config.rank}
+    return replace(config, rank_pattern=own, has_rank_expressions=False)
+
+
+def _with_targets(
+    config: AdapterConfig,
+    layers: Sequence[AdapterLayer],
+    base_shapes: BaseShapes | None,
+    repairs: list[Repair],
+) -> AdapterConfig:
+    """The config's list of layers after the weights: exactly those that the file holds."""
     present = {ending for layer in layers for ending in endings(layer.path)}
-    for target in targets:
-        if target not in present:
-            raise WeightsRefusal(
-                "target_without_weights",
-                f"target_modules names {target}, but the file has no weights for it.",
-            )
+    used = tuple(target for target in config.targets if target in present)
+    wanted = frozenset(used)
+    if config.names_all_layers and all(matches(layer.path, wanted) for layer in layers):
+        if used != config.targets:
+            unused = ", ".join(sorted(set(config.targets) - set(used))[:TARGETS_SHOWN_MAX])
+            sentence = f"Left {unused} out of target_modules: the file has no weights for them."
+            repairs.append(Repair("target_modules", sentence))
+        return replace(config, targets=used)
+    targets = tuple(sorted(_shortest_targets(layers, base_shapes)))
+    shown = ", ".join(targets[:TARGETS_SHOWN_MAX])
+    more = f" and {len(targets) - TARGETS_SHOWN_MAX} more" if len(targets) > TARGETS_SHOWN_MAX else ""
+    sentence = f"Set target_modules to the layers in the file: {shown}{more}."
+    repairs.append(Repair("target_modules", sentence))
+    return replace(config, targets=targets, names_all_layers=True)
 
 
-def check_base(layers: Sequence[AdapterLayer], targets: Sequence[str], base_shapes: BaseShapes) -> None:
+def _shortest_targets(layers: Sequence[AdapterLayer], base_shapes: BaseShapes | None) -> set[str]:
+    """Names that select these layers and no other: "q", where every layer of that name is adapted.
+
+    Without the base's layers nobody knows of the others, so each layer is named in full.
+    """
+    paths = {layer.path for layer in layers}
+    others = {endings(path)[-1] for path in base_shapes or () if path not in paths}
+    if base_shapes is None:
+        return paths
+    return {path if endings(path)[-1] in others else endings(path)[-1] for path in paths}
+
+
+def check_base(layers: Sequence[AdapterLayer], config: AdapterConfig, base_shapes: BaseShapes) -> None:
     """The layers are those of the base, in its dimensions, and none that peft would adapt is missing."""
+    findings = Findings()
+    with findings.collect():
+        _require_in_base(layers, base_shapes)
+    with findings.collect():
+        _require_base_shapes(layers, base_shapes)
+    findings.raise_all()
+    present, wanted = {layer.path for layer in layers}, frozenset(config.targets)
+    missing = [path for path in base_shapes if path not in present and matches(path, wanted)]
+    if missing:
+        raise WeightsRefusal(
+            "layer_missing",
+            f"target_modules covers {missing[0]} ({len(missing)} such layers in all), but the file "
+            f"has no weights "
+            "for it: it is incomplete. Save it again.",
+        )
+
+
+def _require_in_base(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:
+    unknown = [layer.path for layer in layers if layer.path not in base_shapes]
+    if not unknown:
+        return
+    if all("experts" in path.split(".") for path in unknown):
+        raise WeightsRefusal(
+            "moe_experts",
+            f"Layer {unknown[0]} ({len(unknown)} such layers in all) is one of a mixture-of-experts "
+            f"model's experts, "
+            "which the base model keeps in one tensor. Train on the attention layers.",
+        )
+    raise WeightsRefusal(
+        "layer_not_in_base",
+        f"The base model has no linear layer {unknown[0]} ({len(unknown)} such layers in all). "
+        "Check which base it was trained on.",
+    )
+
+
+def _require_base_shapes(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:
     for layer in layers:
-        if layer.path not in base_shapes:
-            raise WeightsRefusal(
-                "layer_not_in_base",
-                f"The base model has no linear layer {layer.path}. Check which base it was trained on.",
-            )
-        d_out, d_in = base_shapes[layer.path]
+        d_out, d_in = base_shapes.get(layer.path, (layer.d_out, layer.d_in))
         if (layer.d_out, layer.d_in) != (d_out, d_in):
             raise WeightsRefusal(
                 "base_shape_mismatch",
                 f"Layer {layer.path} is {layer.d_out} x {layer.d_in} here, but {d_out} x {d_in} in "
                 "the base model. Check which base it was trained on.",
             )
-    present, wanted = {layer.path for layer in layers}, frozenset(targets)
-    for path in base_shapes:
-        if path not in present and matches(path, wanted):
-            raise WeightsRefusal(
-                "layer_missing",
-                f"target_modules covers {path}, but the file has no weights for it. Save it again.",
-            )
 
 
-def only_dtype(tensors: Sequence[TensorEntry]) -> str:
-    dtypes = sorted({tensor.dtype for tensor in tensors})
-    if len(dtypes) > 1:
-        raise WeightsRefusal(
-            "mixed_dtypes", f"It mixes {' and '.join(dtypes)}. Convert all tensors to one of them."
-        )
-    return dtypes[0]
+def usual_dtype(tensors: Sequence[TensorEntry]) -> str:
+    """The dtype of most parameters."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + (tensor.end - tensor.begin)
+    return max(sizes, key=lambda dtype: sizes[dtype])
 
 
-def hash_finite(file: BinaryIO, header: Header, dtype: str) -> str:
-    """Read the file once: its sha256, and every value finite and of a sane size.
-
-    All tensors have one dtype and lie back to back, so their bytes are one long array.
-    """
+def hash_finite(file: BinaryIO, header: Header) -> str:
+    """Read the file once: its sha256, and every value finite and of a sane size."""
     file.seek(0)
     digest = hashlib.sha256(file.read(header.data_start))
-    position = 0
-    for piece in pieces_of(file, header.data_start, header.size_bytes):
-        digest.update(piece)
-        check_values(piece, position, header, dtype)
-        position += len(piece)
+    for tensor in header.tensors:
+        begin = header.data_start + tensor.begin
+        for piece in pieces_of(file, begin, header.data_start + tensor.end):
+            digest.update(piece)
+            check_values(piece, tensor)
     return digest.hexdigest()
 
 
-def check_values(piece: bytes, position: int, header: Header, dtype: str) -> None:
-    """Hold a piece of the data, which begins at `position`, against the largest magnitude allowed."""
-    bits = magnitude_bits(piece, dtype)
-    if bits.max() <= MAGNITUDE_BITS[dtype]:
+def check_values(piece: bytes, tensor: TensorEntry) -> None:
+    """Hold a piece of a tensor against the largest magnitude allowed."""
+    largest = magnitude_bits(piece, tensor.dtype).max()
+    if largest <= MAGNITUDE_BITS[tensor.dtype]:
         return
-    first = int(np.argmax(bits > MAGNITUDE_BITS[dtype]))
-    tensor = tensor_at(header, position + first * bits.itemsize)
-    if bits[first] >= INFINITY_BITS[dtype]:
+    if largest >= INFINITY_BITS[tensor.dtype]:
         raise WeightsRefusal(
             "not_finite", f"{tensor.name} holds NaN or infinity. The training diverged: train again."
         )
@@ -255,21 +378,8 @@ def magnitude_bits(data: bytes, dtype: str) -> Array:
     return bits
 
 
-def tensor_at(header: Header, position: int) -> TensorEntry:
-    return next(tensor for tensor in header.tensors if tensor.begin <= position < tensor.end)
-
-
-def _advice(name: str) -> str:
-    """What to do about a tensor that is not `base_model.model.….lora_A.weight` or B."""
-    for sign, advice in ADVICE.items():
-        if sign in name:
-            return advice
-    return "Save the LoRA alone, with peft's save_pretrained(folder, save_embedding_layers=False)."
-
-
-def _facts(
-    config: AdapterConfig, header: Header, layers: tuple[AdapterLayer, ...], dtype: str, sha256: str
-) -> AdapterFacts:
+def _facts(described: AdapterDescription, header: Header, sha256: str) -> AdapterFacts:
+    config, layers = described.config, described.layers
     return AdapterFacts(
         base=config.base,
         revision=config.revision,
@@ -280,10 +390,67 @@ def _facts(
         scaling=config.scaling,
         targets=config.targets,
         layers=layers,
-        parameters=sum(config.rank * (layer.d_in + layer.d_out) for layer in layers),
-        dtype=dtype,
+        parameters=sum(layer.rank * (layer.d_in + layer.d_out) for layer in layers),
+        dtype=usual_dtype(header.tensors),
         weights_sha256=sha256,
         size_bytes=header.size_bytes,
         config=config.plain,
         prompt_template=config.prompt_template,
+        has_own_ranks=described.has_own_ranks,
+        not_composable=described.not_composable,
+        repairs=described.repairs,
+        names=described.names.names,
     )
+
+
+# --- on the author's machine, before an upload --------------------------------
+
+
+def check_folder(folder: Path, base_folder: Path | None = None) -> dict[str, Any]:
+    """What the gate says of an adapter's folder, as JSON can hold it.
+
+    Args:
+        base_folder: of the base model, as transformers writes it; its layers are compared then.
+    """
+    try:
+        shapes = None
+        if base_folder is not None:
+            shapes = base_shapes_of(base_folder / "config.json", sorted(base_folder.glob("*.safetensors")))
+        facts = check_adapter(folder / CONFIG_FILE, folder / WEIGHTS_FILE, shapes)
+    except GateRefusal as refusal:
+        return {
+            "accepted": False,
+            "file": refusal.file,
+            "codes": list(refusal.codes),
+            "message": refusal.message,
+        }
+    return {
+        "accepted": True,
+        "base": facts.base,
+        "rank": facts.rank,
+        "scaling": facts.scaling,
+        "targets": list(facts.targets),
+        "layers": len(facts.layers),
+        "parameters": facts.parameters,
+        "dtype": facts.dtype,
+        "weights_sha256": facts.weights_sha256,
+        "not_composable_because": facts.not_composable,
+        "repairs": [{"code": repair.code, "sentence": repair.sentence} for repair in facts.repairs],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m modules_registry.core.gate",
+        description="Check an adapter's folder as the site will, and print one JSON object.",
+    )
+    parser.add_argument("folder", type=Path, help="holds adapter_config.json and adapter_model.safetensors")
+    parser.add_argument("--base", type=Path, help="the base model's folder, to compare the layers")
+    asked = parser.parse_args(arguments)
+    found = check_folder(asked.folder, asked.base)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    return 0 if found["accepted"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

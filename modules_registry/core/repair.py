@@ -1,39 +1,27 @@
 """Mend what keeps an old adapter from being read although its weights say everything that is missing.
 
-Each repair has one meaning or is not made: the rank is that of every pair of factors, the name of the
-adapter in the tensors' names is one and the same. What is left goes to the gate, which refuses the rest.
+Each repair has one meaning or is not made: the rank is that of every pair of factors. The names of the
+tensors and the list of layers are the gate's to mend, on every way in. The gate also refuses the rest.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.adapter_file import TensorEntry
 from modules_registry.core.strict_json import quote_value
+from modules_registry.core.tensor_names import Repair, mend_names, shapes_by_factor
 
-# "….lora_A.default.weight": what a model in memory calls them; peft leaves the adapter's name out on disk.
-NAMED_ADAPTER = re.compile(r"(?P<before>.+\.lora_[AB])\.(?P<adapter>[A-Za-z0-9_-]{1,64})\.weight")
-FACTOR = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
 KEYS_OF_2023 = ("enable_lora", "merge_weights")  # peft before 0.3; neutral when empty or false
 EMPTY: tuple[object, ...] = (None, False, [])
 
 
-@dataclass(frozen=True)
-class Repair:
-    """One thing that was mended. The code is for programs and stays; the sentence is for people."""
-
-    code: str
-    sentence: str
-
-
 @dataclass
 class Repaired:
-    """The config and the tensors' names as they should be, and what was done to get there."""
+    """The config as it should be, and what was done to get there."""
 
     config: dict[str, Any]
-    names: dict[str, str] = field(default_factory=dict)  # old name -> new name, where they differ
     repairs: list[Repair] = field(default_factory=list)
 
     def note(self, code: str, sentence: str) -> None:
@@ -58,36 +46,12 @@ def repair_adapter(
         task_type: that of the base, when the library knows it.
     """
     repaired = Repaired(dict(config))
-    rename_tensors(repaired, tensors)
-    factors = list(factors_of(tensors, repaired.names))
     repair_type(repaired)
-    repair_rank(repaired, factors)
-    repair_targets(repaired, factors)
+    repair_rank(repaired, list(shapes_by_factor(tensors, mend_names(tensors).names)))
     repair_base(repaired, base, card_base)
     repair_task_type(repaired, task_type)
     drop_old_keys(repaired)
     return repaired
-
-
-def rename_tensors(repaired: Repaired, tensors: Sequence[TensorEntry]) -> None:
-    """Leave the adapter's name out of the tensors' names, when all carry the same one."""
-    matches = [NAMED_ADAPTER.fullmatch(tensor.name) for tensor in tensors]
-    adapters = {match["adapter"] if match else "" for match in matches}
-    if len(adapters) != 1 or "" in adapters:
-        return
-    repaired.names = {match.string: f"{match['before']}.weight" for match in matches if match}
-    (adapter,) = adapters
-    repaired.note("adapter_name", f"Left “.{adapter}.” out of the names of {len(matches)} tensors.")
-
-
-def factors_of(
-    tensors: Sequence[TensorEntry], names: Mapping[str, str]
-) -> Iterable[tuple[str, str, tuple[int, ...]]]:
-    """(layer's path, "A" or "B", shape) of every LoRA factor."""
-    for tensor in tensors:
-        match = FACTOR.fullmatch(names.get(tensor.name, tensor.name))
-        if match and len(tensor.shape) == 2:
-            yield match["path"], match["factor"], tensor.shape
 
 
 def repair_type(repaired: Repaired) -> None:
@@ -109,14 +73,6 @@ def repair_rank(repaired: Repaired, factors: Sequence[tuple[str, str, tuple[int,
     repaired.config["r"] = rank
     was = "was missing" if given is None else f"was {quote_value(given)}"
     repaired.note("rank", f"Set r to {rank}, as the weights have it; it {was}.")
-
-
-def repair_targets(repaired: Repaired, factors: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
-    if repaired.config.get("target_modules") is not None or not factors:
-        return
-    targets = sorted({path.rpartition(".")[2] for path, _, _ in factors})
-    repaired.config["target_modules"] = targets
-    repaired.note("target_modules", f"Set target_modules to the layers in the file: {', '.join(targets)}.")
 
 
 def repair_base(repaired: Repaired, base: str, card_base: str) -> None:

@@ -1,31 +1,34 @@
-"""Which files a Hub client may bring: three are a module, by-products are left out, the rest is refused."""
+"""Which files of a folder are a module: three of them. Everything else is left out, and said.
+
+No list of names keeps up with what trainers leave in a folder, so there is none. Refused is only a folder
+whose weights would be left out: they lie below the top, or in another format, and none are in their place.
+"""
 
 import re
-from enum import Enum
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.refusal_table import require_known
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
-PICKLE = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
-
-# What training and git leave in a folder. None of it is needed to load an adapter.
-BY_PRODUCT_NAMES = frozenset(
-    """
-    .gitattributes .gitignore .gitkeep .DS_Store LICENSE LICENSE.md LICENSE.txt
-    added_tokens.json chat_template.jinja chat_template.json merges.txt preprocessor_config.json
-    processor_config.json sentencepiece.bpe.model special_tokens_map.json spiece.model tokenizer.json
-    tokenizer.model tokenizer_config.json vocab.json vocab.txt
-    all_results.json eval_results.json generation_config.json optimizer.bin optimizer.pt report.json
-    predict_results.json scaler.pt scheduler.bin scheduler.pt train_results.json trainer_log.jsonl
-    trainer_state.json training_args.bin training_args.json training_args.yaml
-    training_eval_loss.png training_loss.png llamaboard_config.yaml
-    """.split()  # noqa: SIM905  a list of words is easier to keep in order than a list of strings
-)
-BY_PRODUCTS = re.compile(
-    r"(?:baselines|checkpoint-[^/]+|global_step[^/]+|runs|wandb|logs|\.git|\.cache|__pycache__|"
-    r"additional_chat_templates)/.+"
-    r"|(?:.+/)?events\.out\.tfevents[^/]*|rng_state[^/]*\.pth|optimizer[^/]*\.(?:pt|bin)"
+PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
+WEIGHTS_BELOW = re.compile(rf"(?P<folder>.+)/{re.escape(WEIGHTS_FILE)}", re.DOTALL)
+NUMBER = re.compile(r"\d+")
+# Weights of other programs: what they are, and how the file's name shows it.
+OTHER_WEIGHTS = (
+    ("an MLX adapter", re.compile(r"(?:.+/)?adapters\.(?:safetensors|npz)", re.DOTALL)),
+    ("a LoRA of diffusers, for image models", re.compile(
+        r"(?:.+/)?pytorch_lora_weights\.(?:safetensors|bin)", re.DOTALL)),
+    ("a model for llama.cpp", re.compile(r".+\.gguf", re.DOTALL | re.IGNORECASE)),
+    ("a whole model", re.compile(
+        r"(?:.+/)?(?:model|pytorch_model|consolidated)[^/]*\.(?:safetensors|bin|pth)", re.DOTALL)),
+    ("weights under another name", re.compile(r".+\.safetensors", re.DOTALL)),
+)  # fmt: skip
+PICKLES = re.compile(r".+\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)", re.DOTALL | re.IGNORECASE)
+EXECUTABLES = re.compile(
+    r".+\.(?:py|ipynb|sh|bash|exe|dll|so|js|bat|cmd|ps1|rb|pl|jar)", re.DOTALL | re.IGNORECASE
 )
 CONVERT = (
     "It is a pickle, which can run code when it is loaded. Import it instead (see /help/hub/), or convert it "
@@ -35,23 +38,90 @@ CONVERT = (
 )
 
 
-class UploadDecision(Enum):
-    """What becomes of a file that a client sends."""
+@dataclass(frozen=True)
+class UploadPlan:
+    """What becomes of the files that somebody sends."""
 
-    TAKEN = "taken"
-    LEFT_OUT = "left out"
+    taken: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
-def decide_upload(path: str) -> UploadDecision:
-    """Whether a file is part of a module or a by-product; anything else is refused."""
-    if path in MODULE_FILES:
-        return UploadDecision.TAKEN
-    if path in BY_PRODUCT_NAMES or BY_PRODUCTS.fullmatch(path):
-        return UploadDecision.LEFT_OUT
-    if pickle := PICKLE.fullmatch(path):
-        raise Refusal("pickle", f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}")
-    message = (
-        f"“{path[:100]}” is not part of a module: {', '.join(MODULE_FILES)} are, at the top of the "
-        f'repository. Leave it out: hf upload … --exclude "{path[:100]}".'
+def plan_upload(paths: Iterable[str], there: Collection[str] = ()) -> UploadPlan:
+    """Which of these files are taken, and which are left out.
+
+    Args:
+        there: files that the module has, or that were announced before these.
+
+    Raises:
+        Refusal: adapter weights are among those that would be left out, and none are in their place.
+    """
+    asked = list(dict.fromkeys(paths))
+    taken = tuple(path for path in asked if path in MODULE_FILES)
+    left_out = tuple(path for path in asked if path not in MODULE_FILES)
+    if WEIGHTS_FILE not in taken and WEIGHTS_FILE not in there:
+        require_no_weights(left_out)
+    return UploadPlan(taken, left_out)
+
+
+def require_no_weights(paths: Sequence[str]) -> None:
+    """Refuse what would lose a person's work by being left out, with the way to bring it in."""
+    folders = [match["folder"] for path in paths if (match := WEIGHTS_BELOW.fullmatch(path))]
+    if folders:
+        folder = latest(folders)
+        others = f" (of {len(folders)} folders that hold one)" if len(folders) > 1 else ""
+        message = (
+            f"The adapter's weights lie in the folder {folder[:100]}{others}, and a module has them "
+            f"at the top. "
+            f'Upload that folder: hf upload OWNER/NAME "{folder[:100]}".'
+        )
+        raise folder_refusal("weights_elsewhere", message)
+    for path in paths:
+        if pickle := PICKLED_WEIGHTS.fullmatch(path):
+            message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}"
+            raise folder_refusal("pickle", message)
+    for what, pattern in OTHER_WEIGHTS:
+        for path in paths:
+            if pattern.fullmatch(path) and "optimizer" not in path:
+                message = (
+                    f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. Save the adapter with "
+                    "save_pretrained of peft's PeftModel, and upload the folder that it writes. If "
+                    "it is one of "
+                    f"MLX's, convert it first: transpose lora_a and lora_b, and name them as peft does."
+                )
+                raise folder_refusal("other_format", message)
+
+
+def folder_refusal(code: str, message: str) -> Refusal:
+    require_known(code)
+    return Refusal(code, message)
+
+
+def latest(folders: Sequence[str]) -> str:
+    """The folder with the highest number in its name, as in checkpoint-200; the first without numbers."""
+    return max(folders, key=lambda folder: [int(number) for number in NUMBER.findall(folder)[-1:]])
+
+
+def left_out_text(paths: Sequence[str], length_max: int) -> str:
+    """All of the paths in one sentence, those that could run code by their kind.
+
+    Args:
+        length_max: characters; what does not fit is counted.
+    """
+    kinds = (("executable", EXECUTABLES), ("pickled", PICKLES))
+    groups: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        kind = next((kind for kind, pattern in kinds if pattern.fullmatch(path)), "")
+        groups.setdefault(kind, []).append(path)
+    names = [f"{path} ({kind})" if kind else path for kind, found in sorted(groups.items()) for path in found]
+    shown, length = [], 0
+    for name in names:
+        length += len(name) + 2
+        if length > length_max:
+            break
+        shown.append(name)
+    more = (
+        f" and {len(names) - len(shown)} more, all of which the module's page lists"
+        if len(shown) < len(names)
+        else ""
     )
-    raise Refusal("file_not_accepted", message)
+    return f"Not part of a module, so left out ({len(names)}): {', '.join(shown)}{more}"

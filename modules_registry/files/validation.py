@@ -1,23 +1,27 @@
 """Files on their way in: through the gate, then into the store together with the rows that name them."""
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
 from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_max
-from modules_registry.cards import CARD_BYTES_MAX, check_card
+from modules_registry.cards import CARD_BYTES_MAX, ReadCard, check_card, read_any_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
+from modules_registry.core.adapter_file import sha256_of, size_of
+from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.core.gate import AdapterFacts, check_adapter, check_form
+from modules_registry.core.gate import AdapterFacts, check_form, check_weights
 from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
 from modules_registry.core.prompt_template import is_prompt_template
+from modules_registry.core.tensor_names import Repair
 from modules_registry.models import BaseModel
 from modules_registry.storage import TooLargeError
 from modules_registry.trained_templates import card_stating, trained_template
@@ -33,6 +37,7 @@ class AcceptedFiles:
     base: BaseModel | None
     files: dict[str, BinaryIO]
     prompt_template: str  # that it was trained with; empty if that is not known
+    card_repairs: tuple[Repair, ...]  # what was wrong with the card
 
 
 def check_files(
@@ -52,38 +57,63 @@ def check_files(
     Args:
         beside: other files of the folder that they came from, as `trained_template` takes them.
     """
-    refusals, named = Refusals(), base_name or None
+    refusals = Refusals()
     with refusals.collect_refusal(), attach_refusals_to_fields():
         require_base_name(base_name)
-        base = base_named_by(read_config(config_file, named))
+        base, config, repairs = base_named_by(read_config(config_file, base_name or None))
     with refusals.collect_refusal(), attach_refusals_to_fields():
         require_size(weights_file)
         if refusals.found:
             check_form(weights_file)
         else:
-            facts = check_adapter(config_file, weights_file, base.layers if base else None, base=named)
-    with refusals.collect_refusal():
-        card = read_card(card_file) if card_file else None
+            facts = check_weights(config, weights_file, base.layers if base else None)
+            facts = replace(facts, repairs=(*repairs, *facts.repairs))
+            facts, weights_file = with_mended_names(facts, weights_file)
+    read = read_card(card_file) if card_file else ReadCard(check_card(b""))
     with refusals.collect_refusal():
         require_prompt_template(prompt_template)
     refusals.raise_all()
-    if prompt_template:
-        card = state_template(card, prompt_template)
+    text = card_stating(read.card.text, prompt_template) if prompt_template else read.card.text
     # The config is stored as the gate wrote it anew: nothing in it is left that a reader has to trust.
-    config = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
-    files: dict[str, BinaryIO] = {CONFIG_FILE: config, WEIGHTS_FILE: weights_file}
-    if card is not None:
-        files[CARD_FILE] = card
-    said = check_card(card.getvalue() if card else b"")
+    stored = BytesIO(json.dumps(facts.config, indent=2, sort_keys=True).encode() + b"\n")
+    files: dict[str, BinaryIO] = {CONFIG_FILE: stored, WEIGHTS_FILE: weights_file}
+    if text or card_file is not None:
+        files[CARD_FILE] = BytesIO(text.encode())
+    said = read_any_card(text.encode()).card
     template = trained_template(said, {PROMPT_TEMPLATE: facts.prompt_template}, beside)
-    return AcceptedFiles(facts, base, files, template)
+    return AcceptedFiles(facts, base, files, template, read.repairs)
 
 
-def base_named_by(config: AdapterConfig) -> BaseModel | None:
-    """The library's base of that name, unless the config asks for another revision of it."""
-    base = BaseModel.objects.filter(name=config.base).first()
+def base_named_by(config: AdapterConfig) -> tuple[BaseModel | None, AdapterConfig, list[Repair]]:
+    """The library's base of that name, unless the config asks for another revision of it.
+
+    A name in another case, or another name of the same weights, is written as the library has it.
+    """
+    base, repairs = selectors.base_called(config.base), list[Repair]()
+    if base is not None and base.name != config.base:
+        is_alias = base.name.lower() != config.base.lower()  # whose revisions are those of another repository
+        repairs.append(base_name_repair(config.base, base))
+        config = replace(config, base=base.name, revision=None if is_alias else config.revision)
     module = ModuleFacts("", config.base, config.revision, config.rank, config.scaling, config.targets)
-    return None if reason_not_composable(module, selectors.library_of(base)) else base
+    if reason_not_composable(module, selectors.library_of(base)):
+        base = None
+    return base, config, repairs
+
+
+def base_name_repair(name: str, base: BaseModel) -> Repair:
+    sentence = f"Set the base model to {base.name}, as this library calls it; it was {name}."
+    return Repair("base", sentence)
+
+
+def with_mended_names(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:
+    """The weights under the names that the gate mended, in a temporary file, if it mended any."""
+    if not facts.names:
+        return facts, weights_file
+    mended = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  it is read until the upload ends
+    with attach_refusals_to_fields():
+        rename_tensors(weights_file, facts.names, mended)
+    sha256 = sha256_of(mended)
+    return replace(facts, weights_sha256=sha256, size_bytes=size_of(mended), names={}), mended
 
 
 def require_base_name(name: str) -> None:
@@ -106,19 +136,14 @@ def require_prompt_template(template: str) -> None:
         raise Refusal("bad_prompt_template", message, fields={"prompt_template": [message]})
 
 
-def state_template(card: BytesIO | None, template: str) -> BytesIO:
-    """The card, or a new one, with this prompt template in its front matter."""
-    text = card.getvalue().decode() if card else ""
-    return BytesIO(card_stating(text, template).encode())
-
-
-def read_card(card_file: BinaryIO) -> BytesIO:
+def read_card(card_file: BinaryIO) -> ReadCard:
+    """A card as somebody sent it; nothing that is wrong with it stops the upload."""
     card_file.seek(0)
-    return normalize_card(card_file.read(CARD_BYTES_MAX + 1))
+    return read_any_card(card_file.read(CARD_BYTES_MAX + 1))
 
 
 def normalize_card(data: bytes) -> BytesIO:
-    """A card as it is stored: UTF-8 with Unix line ends, its front matter readable."""
+    """A card that is being edited, as it is stored: UTF-8 with Unix line ends, its front matter readable."""
     with attach_refusals_to_fields():
         return BytesIO(check_card(data).text.encode())
 

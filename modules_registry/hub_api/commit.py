@@ -1,7 +1,9 @@
 """Writing through the protocol: what the client asks before it uploads, and the commit itself."""
 
+import hashlib
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, cast
 
 from django.conf import settings
@@ -11,21 +13,29 @@ from django.http.response import HttpResponseBase
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
-from modules_registry.cards import check_card
+from modules_registry.cards import read_any_card
 from modules_registry.commits import Change, head_of, module_commit
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.files.accepted_paths import UploadDecision, decide_upload
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.files.accepted_paths import MODULE_FILES, left_out_text, plan_upload
 from modules_registry.files.lfs_uploads import incoming_open
 from modules_registry.hub_api.errors import HubProtocolError, not_supported, revision_not_found, to_ascii
 from modules_registry.hub_api.ndjson import Operation, read_operations
-from modules_registry.hub_api.protocol import Caller, hub_view, json_of, require_writable_module, text_of
-from modules_registry.models import Module, Version
+from modules_registry.hub_api.protocol import (
+    Caller,
+    hub_view,
+    json_of,
+    program_of,
+    require_writable_module,
+    text_of,
+)
+from modules_registry.models import Module, Version, VersionFile
+from modules_registry.repositories import files_there, note_left_out, upload_announced, upload_refused
 
 FILES_MAX = 256  # the client's own batch
 PATH_LENGTH_MAX = 1000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MB = 1_000_000
-SHOWN_MAX = 5
+LEFT_OUT_LENGTH_MAX, WARNING_LENGTH_MAX = 5000, 8000  # characters that clients' HTTP libraries take
 
 
 @hub_view("POST")
@@ -37,34 +47,40 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
     asked = json_of(request).get("files")
     if not isinstance(asked, list) or len(asked) > FILES_MAX:
         raise HubProtocolError(400, f"files must be a list of at most {FILES_MAX} files.")
+    sizes = {path_of(each): size_of(each) for each in asked}
+    with note_refusal(request, module):
+        plan = plan_upload(sizes, files_there(module, head))
+        for path in plan.taken:
+            require_acceptable_size(path, sizes[path])
+    upload_announced(module=module, plan=plan)
     known = {file.path: file for file in head.files.all()}
-    answers, left_out, refused = [], [], []
-    for each in asked:
-        path, size_bytes = path_of(each), size_of(each)
-        try:
-            if decide_upload(path) is UploadDecision.LEFT_OUT:
-                left_out.append(path)
-                answers.append({"path": path, "uploadMode": "regular", "shouldIgnore": True})
-                continue
-        except Refusal as refusal:
-            refused.append(refusal.message)
-            continue
-        require_acceptable_size(path, size_bytes)
-        file = known.get(path)
-        answers.append(
-            mode_of(path, size_bytes, file.uploaded_sha1 if file else "", file.sha256 if file else "")
-        )
-    if refused:
-        raise HubProtocolError(400, " ".join(refused[:SHOWN_MAX]))
+    answers = [
+        mode_of(path, sizes[path], known.get(path)) if path in plan.taken else left_out_mode(path)
+        for path in sizes
+    ]
     return add_warnings(
-        JsonResponse({"files": answers, "commitOid": head.commit_id}), notices(answers, left_out)
+        JsonResponse({"files": answers, "commitOid": head.commit_id}), notices(answers, plan.left_out)
     )
 
 
-def mode_of(path: str, size_bytes: int, uploaded_sha1: str, sha256: str) -> dict[str, Any]:
+def left_out_mode(path: str) -> dict[str, Any]:
+    return {"path": path, "uploadMode": "regular", "shouldIgnore": True}
+
+
+@contextmanager
+def note_refusal(request: HttpRequest, module: Module) -> Iterator[None]:
+    """Note that an upload was refused, if it is: a repository made for it alone does not stay."""
+    try:
+        yield
+    except (Refusal, HubProtocolError):
+        upload_refused(module=module, program=program_of(request))
+        raise
+
+
+def mode_of(path: str, size_bytes: int, file: VersionFile | None) -> dict[str, Any]:
     """Small files come inside the commit, which needs no Xet; large ones ahead of it by LFS."""
     is_regular = size_bytes <= settings.HUB_REGULAR_UPLOAD_MAX_MB * MB
-    oid = uploaded_sha1 if is_regular else sha256
+    oid = "" if file is None else file.uploaded_sha1 if is_regular else file.sha256
     answer = {"path": path, "uploadMode": "regular" if is_regular else "lfs", "shouldIgnore": False}
     return answer | ({"oid": oid} if oid else {})
 
@@ -77,7 +93,7 @@ def require_acceptable_size(path: str, size_bytes: int) -> None:
         )
 
 
-def notices(answers: list[dict[str, Any]], left_out: list[str]) -> list[str]:
+def notices(answers: list[dict[str, Any]], left_out: Sequence[str]) -> list[str]:
     warnings = []
     if left_out:
         warnings.append(left_out_notice(left_out))
@@ -89,16 +105,18 @@ def notices(answers: list[dict[str, Any]], left_out: list[str]) -> list[str]:
     return warnings
 
 
-def left_out_notice(paths: list[str]) -> str:
-    names = ", ".join(sorted(paths)[:SHOWN_MAX]) + (", ..." if len(paths) > SHOWN_MAX else "")
-    return f"left-out; Not part of a module, so left out: {names}"
+def left_out_notice(paths: Sequence[str]) -> str:
+    """All that is left out. A client shows one warning of each topic, so each list is a topic of its own."""
+    topic = hashlib.sha256("\n".join(sorted(paths)).encode("utf-8", "replace")).hexdigest()[:8]
+    return f"left-out-{topic}; {left_out_text(paths, LEFT_OUT_LENGTH_MAX)}"
 
 
 def add_warnings(response: JsonResponse, warnings: list[str]) -> JsonResponse:
     """Say things that the client prints. One header carries them all: Django knows no repeated headers."""
     if warnings:
         response["X-HF-Warning"] = to_ascii(
-            warnings[0] + "".join(f". {each.partition('; ')[2]}" for each in warnings[1:])
+            warnings[0] + "".join(f". {each.partition('; ')[2]}" for each in warnings[1:]),
+            length_max=WARNING_LENGTH_MAX,
         )
     return response
 
@@ -108,14 +126,17 @@ def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
     """Take a commit: read in pieces, through the gate, all of it or nothing."""
     refuse_pull_request(request)
     user, module = require_writable_module(repo, caller)
-    branch_head(module, revision)
-    with ExitStack() as stack:
+    head = branch_head(module, revision)
+    with ExitStack() as stack, note_refusal(request, module):
         change, left_out = read_change(request, user, module, stack)
+        plan_upload((*change.files, *left_out), files_there(module, head))
+        note_left_out(module, left_out)
         try:
             version, _ = module_commit(author=user, module=module, branch=revision, change=change)
         except Refusal as refusal:
             raise as_hub_error(refusal) from refusal
     warnings = [left_out_notice(left_out)] if left_out else []
+    warnings += [f"{repair['code']}; {repair['sentence']}" for repair in version.repairs]
     warnings += draft_notice(version)
     address = request.build_absolute_uri(f"/{module.full_name}/commit/{version.commit_id}")
     answer = {"success": True, "commitOid": version.commit_id, "commitUrl": address, "hookOutput": ""}
@@ -146,7 +167,7 @@ def read_change(
             read_header(change, value)
         elif operation.key in ("file", "lfsFile"):
             path = path_of(value)
-            if decide_upload(path) is UploadDecision.LEFT_OUT:
+            if path not in MODULE_FILES:
                 left_out.append(path)
             else:
                 change.files[path] = content_of(operation, user, module, path, stack)
@@ -181,15 +202,13 @@ def content_of(operation: Operation, user: User, module: Module, path: str, stac
 
 @hub_view("POST")
 def validate_yaml(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Check a card before it is uploaded."""
+    """Say what is wrong with a card before it is uploaded; none of it stops the upload."""
     content = json_of(request).get("content")
     if not isinstance(content, str):
         raise HubProtocolError(400, "content must be the card's text.")
-    try:
-        check_card(content.encode("utf-8", "surrogatepass"))
-    except GateRefusal as refusal:
-        return JsonResponse({"errors": [{"message": to_ascii(refusal.message)}], "warnings": []}, status=400)
-    return JsonResponse({"errors": [], "warnings": []})
+    repairs = read_any_card(content.encode("utf-8", "surrogatepass")).repairs
+    warnings = [{"message": to_ascii(repair.sentence)} for repair in repairs]
+    return JsonResponse({"errors": [], "warnings": warnings})
 
 
 def refuse_pull_request(request: HttpRequest) -> None:

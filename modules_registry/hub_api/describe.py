@@ -163,7 +163,9 @@ def refs_json(module: Module | BaseModel, head: RevisionSource) -> Json:
         refs = list(module.refs.select_related("version"))
         branches += [ref_json(ref.name, "heads", ref.version) for ref in refs if ref.kind == ref.Kind.BRANCH]
         tags = [ref_json(ref.name, "tags", ref.version) for ref in refs if ref.kind == ref.Kind.TAG]
-        tags += [ref_json(each.revision, "tags", each) for each in selectors.versions_of(module)]
+        named = {ref.name for ref in refs}
+        numbered = [each for each in selectors.versions_of(module) if each.revision not in named]
+        tags += [ref_json(each.revision, "tags", each) for each in numbered]
     return {"branches": branches, "converts": [], "tags": tags, "pullRequests": []}
 
 

@@ -79,10 +79,10 @@ def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
     return response
 
 
-def to_ascii(sentence: str) -> str:
+def to_ascii(sentence: str, *, length_max: int = MESSAGE_LENGTH_MAX) -> str:
     """The sentence in printable ASCII on one line."""
     folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
-    return "".join(character if character.isprintable() else " " for character in folded)[:MESSAGE_LENGTH_MAX]
+    return "".join(character if character.isprintable() else " " for character in folded)[:length_max]
 
 
 def quote(text: str) -> str:

@@ -23,6 +23,7 @@ from modules_registry.hub_api.protocol import (
     empty,
     hub_view,
     json_of,
+    program_of,
     repository,
     require_writable_module,
     text_of,
@@ -33,6 +34,7 @@ from modules_registry.repositories import (
     ref_delete,
     repository_create,
     repository_hide,
+    repository_keep,
     repository_move,
 )
 from modules_registry.services import module_delete, require_writable
@@ -53,10 +55,17 @@ def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     require_writable(user, namespace)
     private = visibility_asked(asked)
     try:
-        module = repository_create(author=user, namespace=namespace, name=name, private=bool(private))
+        module = repository_create(
+            author=user,
+            namespace=namespace,
+            name=name,
+            private=bool(private),
+            begun_with=program_of(request),
+        )
     except Refusal as refusal:
         there = selectors.module_find(namespace.name, name, user)
         if there is not None and refusal.status == 409:
+            repository_keep(there)
             return error_response(from_refusal(refusal), **place(request, there))
         raise HubProtocolError(400 if refusal.status == 409 else refusal.status, refusal.message) from refusal
     return JsonResponse(place(request, module))

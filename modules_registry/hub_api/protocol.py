@@ -106,6 +106,11 @@ def caller_of(request: HttpRequest) -> Caller:
     return Caller()
 
 
+def program_of(request: HttpRequest) -> str:
+    """The client's program, as the beginning of its User-Agent names it: “huggingface-cli”."""
+    return request.headers.get("User-Agent", "").partition("/")[0]
+
+
 def json_of(request: HttpRequest) -> dict[str, Any]:
     """The body as a JSON object."""
     data = request.read(JSON_BYTES_MAX + 1)
@@ -151,7 +156,7 @@ def require_writable_module(full_name: str, caller: Caller) -> tuple[User, Modul
 
 
 def at_revision(found: Module | BaseModel, revision: str) -> Version | BaseModel:
-    source = selectors.revision_find(found, revision)
+    source = selectors.revision_find(found, revision, prefers_tags=True)
     if source is None:
         raise revision_not_found(str(found), revision)
     return source

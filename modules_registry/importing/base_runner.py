@@ -28,7 +28,7 @@ from modules_registry.base_models import (
     recheck_modules,
     require_same,
 )
-from modules_registry.cards import CARD_BYTES_MAX, check_card
+from modules_registry.cards import CARD_BYTES_MAX, read_any_card
 from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
@@ -156,7 +156,9 @@ class BaseImportRun:
         if remote is None or remote.size_bytes > CARD_BYTES_MAX:
             return ""
         try:
-            card = check_card(self.fetch(repository, CARD_FILE, max_bytes=CARD_BYTES_MAX).read_bytes())
+            card = read_any_card(
+                self.fetch(repository, CARD_FILE, max_bytes=CARD_BYTES_MAX).read_bytes()
+            ).card
         except GateRefusal:
             return ""
         said = card.front_matter.get("license")

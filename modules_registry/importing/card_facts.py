@@ -7,7 +7,7 @@ from typing import Any
 
 from hub_site.common.errors import Refusal
 from modules_registry.cards import Card
-from modules_registry.licenses.names import LICENSES
+from modules_registry.licenses.names import license_named
 from modules_registry.tags import TAGS_MAX, normalize_tags
 
 SENTENCE_LENGTH_MAX = 300
@@ -48,15 +48,8 @@ def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
     return CardFacts(
         sentence=sentence_in(card.body) or sentence_without_card(front_matter, repo_id, base),
         tags=tags_in(front_matter),
-        licence=license_in(front_matter),
+        licence=license_named(front_matter.get("license")) or "unknown",
     )
-
-
-def license_in(front_matter: dict[str, Any]) -> str:
-    named = [name.lower() for name in texts(front_matter.get("license"))]
-    if not named:
-        return "unknown"
-    return named[0] if len(named) == 1 and named[0] in LICENSES else "other"
 
 
 def tags_in(front_matter: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -26,13 +27,13 @@ from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.work import HEARTBEAT_S, HeldJob, JobKind, run_job
-from modules_registry.cards import CARD_BYTES_MAX, Card, check_card
+from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, check_card, read_any_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
-from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
+from modules_registry.files.accepted_paths import MODULE_FILES
 from modules_registry.importing.card_facts import card_facts
 from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.lorahub import card_from_name
@@ -40,6 +41,8 @@ from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.refusal_text import import_refusal_text
 from modules_registry.importing.source import ImportSource, ImportSourceUnavailable, RemoteRepository
 from modules_registry.models import BaseModel, Module, Origin, Version
+from modules_registry.repositories import note_left_out
+from modules_registry.selectors import base_called
 from modules_registry.services import module_publish, require_name_free, version_add
 from modules_registry.storage import LOCAL_FAULTS, StorageError
 from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
@@ -188,8 +191,10 @@ class ModuleImportRun:
     def fetch_card(self, repository: RemoteRepository, folder: Path) -> Card:
         if CARD_FILE not in repository.files:
             return check_card(b"")
+        if repository.files[CARD_FILE].size_bytes > CARD_BYTES_MAX:
+            return check_card(b"")
         self.reader.fetch(repository, CARD_FILE, folder / CARD_FILE, max_bytes=CARD_BYTES_MAX)
-        return check_card((folder / CARD_FILE).read_bytes())
+        return read_any_card((folder / CARD_FILE).read_bytes()).card
 
     def fetch_by_products(self, repository: RemoteRepository, folder: Path) -> dict[str, str]:
         """The files that tell of a prompt template; those that are too large are left."""
@@ -208,22 +213,17 @@ class ModuleImportRun:
             raise Refusal(f"config_{refusal.problem}", f"{CONFIG_FILE}: {refusal.message}") from refusal
         with open_weights(folder / WEIGHTS_FILE) as file:
             header = read_header(file)
-        card_base = card.front_matter.get("base_model", "")
-        card_base = card_base if isinstance(card_base, str) else ""
+        card_base = base_model_of(card)
         named = self.job.base_name or config.get("base_model_name_or_path") or card_base
-        base = BaseModel.objects.filter(name=named).first() if isinstance(named, str) else None
+        base = base_called(named) if isinstance(named, str) else None
         kinds = {BaseModel.Kind.SEQ2SEQ: "SEQ_2_SEQ_LM", BaseModel.Kind.CAUSAL: "CAUSAL_LM"}
-        repaired = repair_adapter(
+        return repair_adapter(
             config,
             header.tensors,
             base=self.job.base_name,
             card_base=card_base,
             task_type=kinds[BaseModel.Kind(base.kind)] if base else "",
         )
-        if repaired.names:
-            rename_tensors(folder / WEIGHTS_FILE, header, repaired.names, folder / "renamed")
-            shutil.move(folder / "renamed", folder / WEIGHTS_FILE)
-        return repaired
 
     @transaction.atomic
     def publish(
@@ -249,6 +249,11 @@ class ModuleImportRun:
             }
             base = repaired.config.get("base_model_name_or_path") or ""
             version = self.version_of(module, repository.repo_id, card, base, files)
+            version.repairs = [asdict(made) for made in repaired.repairs] + version.repairs
+            version.save(update_fields=["repairs"])
+        note_left_out(
+            version.module, [path for path in repository.files if path not in (*MODULE_FILES, weights[0])]
+        )
         Origin.objects.get_or_create(
             version=version,
             defaults={
@@ -257,7 +262,7 @@ class ModuleImportRun:
                 "commit_id": repository.commit_id,
                 "weights_file": weights[0],
                 "weights_sha256": weights[1],
-                "repairs": [{"code": made.code, "sentence": made.sentence} for made in repaired.repairs],
+                "repairs": version.repairs,
             },
         )
         self.close_item(item, ImportItem.State.IMPORTED, version=version)

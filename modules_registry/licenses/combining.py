@@ -13,21 +13,50 @@ from modules_registry.licenses.names import license_label
 
 OTHER = "other"
 # Free to be used under stricter terms as long as the notices stay; from the least to the strictest.
-PERMISSIVE = ("cc0-1.0", "unlicense", "mit", "bsd-2-clause", "bsd-3-clause", "apache-2.0")
-ATTRIBUTION = ("cc-by-4.0",)
+PERMISSIVE = (
+    *("cc0-1.0", "pddl", "unlicense", "wtfpl", "mit", "isc", "zlib", "postgresql", "ncsa", "bsl-1.0"),
+    *("bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "apache-2.0", "ecl-2.0", "afl-3.0"),
+)
+ATTRIBUTION = (
+    *("cdla-permissive-1.0", "cdla-permissive-2.0", "odc-by", "etalab-2.0"),
+    *("cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0"),
+)
 # The same terms must be kept: a work that contains one is published under it, and under no other.
 SHARE_ALIKE = (
-    *("mpl-2.0", "lgpl-3.0", "gpl-3.0", "agpl-3.0", "cc-by-sa-4.0"),
-    *("openrail", "bigscience-openrail-m", "llama2", "llama3", "gemma"),
+    *(
+        "artistic-2.0",
+        "ms-pl",
+        "lppl-1.3c",
+        "mpl-2.0",
+        "epl-1.0",
+        "epl-2.0",
+        "eupl-1.1",
+        "eupl-1.2",
+        "osl-3.0",
+    ),
+    *("lgpl-2.1", "lgpl-3.0", "gpl-2.0", "gpl-3.0", "agpl-3.0"),
+    *("cc-by-sa-3.0", "cc-by-sa-4.0", "odbl", "cdla-sharing-1.0"),
+    *("openrail", "openrail++", "bigscience-openrail-m", "bigscience-bloom-rail-1.0", "bigcode-openrail-m"),
+    *("creativeml-openrail-m", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4", "gemma"),
 )
-NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0")
-NO_DERIVATIVES = ("cc-by-nd-4.0",)
+NON_COMMERCIAL = (
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0"),
+    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+)
+NO_DERIVATIVES = ("cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0")
 STRICTNESS = (*PERMISSIVE, *ATTRIBUTION, *SHARE_ALIKE, *NON_COMMERCIAL)
-# Which other licences a share-alike one itself says its works may go over to.
+# Which other licences one itself says its works may go over to.
 GOES_OVER_TO = {
-    "mpl-2.0": ("lgpl-3.0", "gpl-3.0", "agpl-3.0"),  # MPL 2.0, 1.12 and 3.3: its secondary licences
+    "mpl-2.0": ("lgpl-2.1", "lgpl-3.0", "gpl-2.0", "gpl-3.0", "agpl-3.0"),  # MPL 2.0, 1.12 and 3.3
+    "lgpl-2.1": ("gpl-2.0", "gpl-3.0"),  # LGPL 2.1, 3: GPL 2.0 or any later one
     "lgpl-3.0": ("gpl-3.0",),  # LGPL 3.0, 2: GPL 3.0 with permissions that one may leave out
-    "cc-by-nc-4.0": ("cc-by-nc-sa-4.0",),  # what one adds may be under other terms that keep NonCommercial
+    "cc-by-sa-3.0": ("cc-by-sa-4.0",),  # CC BY-SA 3.0, 4b: a later version with the same elements
+    "cc-by-nc-sa-2.0": ("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+    "cc-by-nc-sa-3.0": ("cc-by-nc-sa-4.0",),
+    # What one adds may be under other terms that keep NonCommercial.
+    "cc-by-nc-2.0": ("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+    "cc-by-nc-3.0": ("cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"),
+    "cc-by-nc-4.0": ("cc-by-nc-sa-4.0",),
 }
 
 

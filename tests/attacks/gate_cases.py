@@ -47,14 +47,16 @@ def _config_values() -> Iterator[tuple[str, object, str]]:
     """Key, value, code: the plain config with one value changed."""
     for value in ("IA3", "lora", "ADALORA", "XLORA", "SHADOW", None, 1, ["LORA"]):
         yield "peft_type", value, "peft_type_not_supported"
-    for key in ("peft_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules"):
+    for key in ("peft_type", "base_model_name_or_path", "r", "lora_alpha"):
         yield key, DROPPED, "config_key_missing"
     yield from _base_names()
     for value in (0, -1, 1025, 10**6, 8.0, "8", True, None, [8], {"q": 8}):
         yield "r", value, "rank_out_of_range"
     for value in (0, 0.0, -1, -0.5, 65_537, 1e30, "16", True, None, [16]):
         yield "lora_alpha", value, "alpha_out_of_range"
-    for value in ("SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION", "seq_2_seq_lm", "", 1, ["CAUSAL_LM"], {}):
+    for value in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
+        yield "task_type", value, "classifier_head"
+    for value in ("FEATURE_EXTRACTION", "seq_2_seq_lm", "", 1, ["CAUSAL_LM"], {}):
         yield "task_type", value, "task_type_not_supported"
     yield from _patterns()
     yield from _variants()
@@ -80,9 +82,7 @@ def _base_names() -> Iterator[tuple[str, object, str]]:
 def _patterns() -> Iterator[tuple[str, object, str]]:
     """What peft would compile as a regular expression; (a+)+$ never ends on the right text."""
     hanging = "(a+)+$"
-    for value in ("q", ".*", hanging, "all-linear", ""):
-        yield "target_modules", value, "targets_pattern_not_supported"
-    for value in (None, [], {}, 1, {"q": 1}, ["q"] * 2001):
+    for value in ([], {}, 1, {"q": 1}, ["q"] * 5001):
         yield "target_modules", value, "targets_not_a_list"
     for value in (
         hanging,
@@ -103,25 +103,23 @@ def _patterns() -> Iterator[tuple[str, object, str]]:
         yield "target_modules", ["q", value], "target_not_a_name"
     yield "modules_to_save", ["lm_head"], "modules_to_save_not_supported"
     yield "modules_to_save", hanging, "modules_to_save_not_supported"
-    yield "exclude_modules", hanging, "pattern_not_supported"
-    yield "exclude_modules", ["k"], "pattern_not_supported"
-    yield "layers_pattern", hanging, "pattern_not_supported"
-    yield "layers_pattern", ["layers"], "pattern_not_supported"
-    yield "layers_to_transform", [0, 1], "pattern_not_supported"
-    yield "layers_to_transform", 0, "pattern_not_supported"
-    yield "rank_pattern", {hanging: 4}, "pattern_not_supported"
-    yield "alpha_pattern", {hanging: 4}, "pattern_not_supported"
-    yield "target_parameters", ["experts.gate_up_proj"], "pattern_not_supported"
+    for key in ("rank_pattern", "alpha_pattern"):
+        for value in ([["q", 4]], "q", 4):
+            yield key, value, "pattern_not_a_mapping"
+    for key in (hanging, "q|v", ".*q", "^", "", "q\n", "q v"):
+        yield "alpha_pattern", {key: 4}, "pattern_not_literal"
+    yield "rank_pattern", {"q": 0}, "rank_out_of_range"
+    yield "rank_pattern", {"q": "4"}, "rank_out_of_range"
+    yield "alpha_pattern", {"q": -1}, "alpha_out_of_range"
+    yield "target_parameters", ["experts.gate_up_proj"], "target_parameters_not_supported"
 
 
 def _variants() -> Iterator[tuple[str, object, str]]:
-    yield "use_dora", True, "dora_not_supported"
-    yield "use_dora", 0, "dora_not_supported"
     for value in ("all", "lora_only", True, None, 1):
         yield "bias", value, "bias_not_supported"
     yield "lora_bias", True, "bias_not_supported"
     for value in (
-        "pissa", "pissa_niter_1000000000", "olora", "eva", "corda", "loftq", "lora_ga", "orthogonal", "mica",
+        "pissa", "pissa_niter_1000000000", "olora", "corda", "loftq", "lora_ga", "mica",
         "GAUSSIAN", 1, 0, [], {},
     ):  # fmt: skip
         yield "init_lora_weights", value, "init_not_supported"
@@ -130,24 +128,25 @@ def _variants() -> Iterator[tuple[str, object, str]]:
         "arrow_config": {"top_k": 2},
         "corda_config": {"cache_file": "/etc/passwd"},
         "enable_lora": [True, False, True],
-        "eva_config": {"rho": 2.0},
         "kasa_config": {"r": 1},
         "layer_replication": [[0, 4], [2, 5]],
         "loftq_config": {"loftq_bits": 4},
         "lora_ga_config": {"direction": "ArB2r"},
         "megatron_config": {"tensor_model_parallel_size": 2},
         "monteclora_config": {"samples": 8},
-        "trainable_token_indices": [1],
         "use_bdlora": {"nblocks": 2},
         "use_qalora": True,
         "velora_config": {"rank": 1},
     }.items():
         yield key, value, "variant_not_supported"
+    yield "trainable_token_indices", [1], "trained_tokens"
+    yield "trainable_token_indices", {"embed_tokens": [1]}, "trained_tokens"
 
 
 def _plain_values() -> Iterator[tuple[str, object, str]]:
     for key, value in {
         "ensure_weight_tying": "yes",
+        "eva_config": "x",
         "inference_mode": 1,
         "lora_dropout": 1.5,
         "megatron_core": "os",
@@ -171,7 +170,7 @@ def _plain_values() -> Iterator[tuple[str, object, str]]:
         {"unsloth_fixed": "yes"},
     ):  # fmt: skip
         yield "auto_mapping", value, "config_value_not_allowed"
-    for key in ("use_rslora", "fan_in_fan_out"):
+    for key in ("use_rslora", "use_dora", "fan_in_fan_out"):
         for value in ("true", 1, 0, []):
             yield key, value, "not_true_or_false"
     for key, value in {
@@ -204,7 +203,9 @@ def config_cases() -> Iterator[Case]:
         ("UTF-16", "config_byte_order_mark", plain.decode().encode("utf-16")),
         ("Latin-1", "config_not_utf8", config_text("inference_mode", '"é"').decode().encode("latin-1")),
         ("an overlong UTF-8 sequence", "config_not_utf8", plain + b"\xc0\x80"),
-        ("257 KB", "config_too_large", plain + b" " * 257 * 1024),
+        ("1 MB and more", "config_too_large", plain + b" " * 1024**2),
+        ("that of MLX", "mlx_format", b'{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}'),
+        ("that of a model", "config_of_a_model", b'{"architectures": ["T5Model"], "model_type": "t5"}'),
         ("100,000 brackets", "config_too_deep", b"[" * 100_000),
         ("100,000 open objects", "config_too_deep", b'{"a":' * 20_000),
         ("9 levels", "config_too_deep", config_text("eva_config", "[" * 8 + "]" * 8)),
@@ -242,7 +243,12 @@ def _header_cases() -> Iterator[tuple[str, str, bytes]]:
     yield "header length 2**64 - 1", "header_too_large", b"\xff" * 8 + plain[8:]
     yield "header of 3 MB", "header_too_large", assembled(b"{" + b" " * 3 * 1024**2 + b"}", b"")
     yield "raw pickle", "weights_pickle", b"\x80\x02}q\x00."
-    yield "zipped pickle", "weights_pickle", b"PK\x03\x04" + bytes(64)
+    for protocol in (3, 4):
+        yield f"raw pickle {protocol}", "weights_pickle", b"\x80" + bytes([protocol]) + b"}q\x00."
+    yield "zipped pickle", "weights_pickle", b"PK\x03\x04" + bytes(26) + b"adapter/data.pkl" + bytes(64)
+    yield "zipped folder", "weights_zip", b"PK\x03\x04" + bytes(26) + b"adapter_config.json" + bytes(64)
+    yield "a GGUF file", "weights_gguf", b"GGUF" + bytes(64)
+    yield "a login page", "weights_web_page", b"<!DOCTYPE html><title>Sign in</title>"
     yield "LFS pointer", "weights_lfs_pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
     yield "header not UTF-8", "header_not_utf8", assembled(b'{"\xff": 1}', b"")
     yield "header begins with a space", "header_not_json", assembled(b" " + json.dumps(header).encode(), data)
@@ -306,23 +312,78 @@ def _moved(header: dict[str, dict[str, list[int]]], by: int) -> dict[str, object
     }
 
 
+STRANGE_NAMES = {
+    "embeddings_saved": (
+        "base_model.model.shared.weight", "base_model.model.lm_head.weight",
+        "base_model.model.model.embed_tokens.weight", "base_model.model.transformer.wte.weight",
+    ),
+    "full_model": ("shared.weight", "model.layers.0.self_attn.q_proj.weight"),
+    "prefix_missing": (f"{FIRST}.lora_A.weight", f"model.{FIRST}.lora_A.weight"),
+    "base_weights_inside": (f"base_model.model.{FIRST}.base_layer.weight", name("q.base_layer", "A")),
+    "trained_biases": (f"base_model.model.{FIRST}.lora_B.bias", f"base_model.model.{FIRST}.bias"),
+    "embedding_lora": ("base_model.model.shared.lora_embedding_A",),
+    "modules_saved": (name("lm_head.modules_to_save", "A"), name("q.original_module", "A")),
+    "trained_tokens": ("base_model.model.embed_tokens.token_adapter.trainable_tokens_delta",),
+    "classifier_head": (
+        "base_model.model.classifier.weight", "base_model.model.score.weight",
+        "base_model.model.v_head.weight",
+    ),
+    "moe_experts": (name("mlp.experts.base_layer", "A"), name("mlp.experts", "A")),
+    "kohya_format": ("lora_unet_down.lora_down.weight", "lora_te_text.alpha"),
+    "diffusers_format": (
+        "unet.down_blocks.0.to_q.lora_A.weight", "transformer.transformer_blocks.0.a.lora.weight",
+    ),
+    "mlx_format": ("model.layers.0.self_attn.q_proj.lora_a", "layers.0.q.lora_b"),
+    "other_variant": (f"base_model.model.{FIRST}.hada_w1_a", "prompt.prompt_embeddings"),
+    "tensor_not_lora": (
+        f"base_model.model.{FIRST}.weight",
+        f"base_model.model.{FIRST}.lora_A.default.weight", f"base_model.model.{FIRST}.lora_C.weight",
+        "base_model.model.lora_A.weight", "base_model.model..lora_A.weight", name("../../etc/passwd", "A"),
+        name("q.lora_A", "A"), name("a b", "A"),
+        name("<script>alert(1)</script>", "A"), name("q\n", "A"), name("q", "A") + "\n", name("\u202eq", "A"),
+        name("\x7fq", "A"),
+        name("a." * 100 + "q", "A"), "", "__metadata", name("q.lora_B", "A"),
+    ),
+}  # fmt: skip
+
+
 def _tensor_cases() -> Iterator[tuple[str, str, bytes]]:
     yield "no tensors", "no_tensors", weights({})
     yield "metadata alone", "no_tensors", weights({}, metadata={"format": "pt"})
-    for key in (
-        "base_model.model.shared.weight", "base_model.model.lm_head.weight", "shared.weight",
-        f"base_model.model.{FIRST}.weight", f"base_model.model.{FIRST}.base_layer.weight",
-        f"base_model.model.{FIRST}.lora_A.default.weight", f"base_model.model.{FIRST}.lora_C.weight",
-        f"base_model.model.{FIRST}.lora_magnitude_vector", f"base_model.model.{FIRST}.lora_B.bias",
-        "base_model.model.shared.lora_embedding_A", f"{FIRST}.lora_A.weight", f"model.{FIRST}.lora_A.weight",
-        "base_model.model.lora_A.weight", "base_model.model..lora_A.weight", name("../../etc/passwd", "A"),
-        name("q.base_layer", "A"), name("q.lora_A", "A"), name("lm_head.modules_to_save", "A"),
-        name("a b", "A"),
-        name("<script>alert(1)</script>", "A"), name("q\n", "A"), name("q", "A") + "\n", name("\u202eq", "A"),
-        name("\x7fq", "A"),
-        name("a." * 100 + "q", "A"), "", "__metadata", name("q.original_module", "A"), name("q.lora_B", "A"),
-    ):  # fmt: skip
-        yield f"tensor {key[:100]!r}", "tensor_not_lora", weights(_spoiled(**{key: tensor(RANK, D_IN)}))
+    for code, keys in STRANGE_NAMES.items():
+        for key in keys:
+            yield f"tensor {key[:100]!r}", code, weights(_spoiled(**{key: tensor(RANK, D_IN)}))
+    empty = {key: tensor(0) for key in plain_tensors()}
+    yield "tensors that ZeRO-3 did not gather", "not_gathered", weights(empty)
+    yield (
+        "one tensor that ZeRO-3 did not gather",
+        "not_gathered",
+        weights(_spoiled(**{name(FIRST, "A"): tensor(0)})),
+    )
+    yield (
+        "a full model that ZeRO-3 did not gather",
+        "not_gathered",
+        weights({"model.embed.weight": tensor(0)}),
+    )
+    yield (
+        "fused experts of three dimensions",
+        "moe_experts",
+        weights(_spoiled(**{"base_model.model.mlp.experts.gate.lora_C": tensor(2, RANK, D_IN)})),
+    )
+    yield "a size of 21 digits", "header_number_too_long", weights_with(shape=[10**20, 1])
+    yield (
+        "two names that become one",
+        "tensor_twice",
+        weights(_spoiled(**{f"module.{name(FIRST, 'A')}": tensor(RANK, D_IN)})),
+    )
+    magnitudes = {f"base_model.model.{path}.lora_magnitude_vector": tensor(D_OUT) for path in TARGETED}
+    first = next(iter(magnitudes))
+    yield "magnitudes in one layer", "magnitude_missing", weights(_spoiled(**{first: tensor(D_OUT)}))
+    yield (
+        "magnitudes of another size",
+        "magnitude_shape",
+        weights(_spoiled(**(magnitudes | {first: tensor(D_IN)}))),
+    )
     for factor in "AB":
         yield (
             f"no {factor} in one layer",
@@ -344,14 +405,6 @@ def _tensor_cases() -> Iterator[tuple[str, str, bytes]]:
         "B transposed": {name(FIRST, "B"): tensor(RANK, D_OUT)},
     }.items():
         yield title, "rank_mismatch", weights(_spoiled(**changes))
-    yield "a layer that is no target", "layer_not_targeted", weights(_with_layer("encoder.block.0.k"))
-    yield "a layer that ends like a target", "layer_not_targeted", weights(_with_layer("encoder.block.0.xq"))
-    yield "q without weights", "target_without_weights", weights(plain_tensors(paths=TARGETED[1::2]))
-    yield (
-        "two dtypes",
-        "mixed_dtypes",
-        weights(_spoiled(**{name(FIRST, "A"): tensor(RANK, D_IN, dtype="F16")})),
-    )
     yield from _value_cases()
 
 
@@ -377,6 +430,10 @@ def _value_cases() -> Iterator[tuple[str, str, bytes]]:
 def _base_cases() -> Iterator[tuple[str, str, bytes, bytes]]:
     """Right alone, wrong for the base it names."""
     plain = config()
+    expert = _with_layer("encoder.block.0.mlp.experts.0.q")
+    yield "an expert's layer", "moe_experts", plain, weights(expert)
+    dora = config(use_dora=True)
+    yield "DoRA without magnitudes", "magnitude_missing", dora, weights()
     yield "a layer more", "layer_not_in_base", plain, weights(_with_layer("encoder.block.9.q"))
     yield "a wider layer", "base_shape_mismatch", plain, weights(_with_layer(LAST, D_OUT, D_IN + 1))
     yield "a taller layer", "base_shape_mismatch", plain, weights(_with_layer(LAST, D_OUT + 1, D_IN))
@@ -407,6 +464,12 @@ def harmless_cases() -> Iterator[Case]:
         "loftq_config": {},
         "modules_to_save": [],
         "runtime_config": {"ephemeral_gpu_offload": False},
+        "exclude_modules": "(a+)+$",
+        "layers_pattern": "(a+)+$",
+        "layers_to_transform": [0, 1],
+        "eva_config": {"rho": 2.0},
+        "rank_pattern": {"(a+)+$": 2},
+        "alpha_pattern": {"^encoder.block.0.layer.0.SelfAttention.q": 8},
         "tomorrow_config": None,
         "use_tomorrow": False,
         "peft_version": "0.17.2.dev0@UNKNOWN",
@@ -419,6 +482,16 @@ def harmless_cases() -> Iterator[Case]:
                          "parent_library": "transformers.models.t5.modeling_t5", "unsloth_fixed": True},
     }.items():  # fmt: skip
         yield Case(f"config: {key} = {value}", "", config(**{key: value}), base_known=True)
+    for value in (None, DROPPED, ".*\\.[qv]", "(a+)+$", "all-linear", ["q"], ["q", "v", "wi"]):
+        written = "nothing" if value is DROPPED else repr(value)
+        yield Case(f"targets: {written}", "", config(target_modules=value), base_known=True)
+    for value in ("eva", "orthogonal"):
+        yield Case(f"init: {value}", "", config(init_lora_weights=value), base_known=True)
+    one_half = {**plain_tensors(), name(FIRST, "A"): tensor(RANK, D_IN, dtype="F16")}
+    yield Case("two dtypes", "", weights=weights(one_half), base_known=True)
+    for part in ("_orig_mod.", "module.", "base_model.model."):
+        wrapped = {f"{part}{key}": value for key, value in plain_tensors().items()}
+        yield Case(f"names with {part} in front", "", weights=weights(wrapped), base_known=True)
     yield Case("a config of a peft without a version", "", config(peft_version=None))
     for dtype in ("F32", "F16", "BF16"):
         yield Case(f"weights in {dtype}", "", weights=weights(plain_tensors(dtype)), base_known=True)

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from modules_registry.core import adapter_config, adapter_file, gate, strict_json
+from modules_registry.core import adapter_config, adapter_file, gate, strict_json, tensor_names
 from modules_registry.core.errors import GateRefusal
 from tests.attacks.adapters import BASE_SHAPES
 from tests.attacks.gate_cases import HARMLESS, HOSTILE, Case
 
-MODULES = (strict_json, adapter_file, adapter_config, gate)  # each imports only those before it
+MODULES = (strict_json, adapter_file, adapter_config, tensor_names, gate)  # each imports only those before it
 # Rules about real files, which the corpus of bytes cannot show; test_gate.py and test_adapter_file.py do.
 ABOUT_FILES = {"_open_regular", "_read_exactly"}
 

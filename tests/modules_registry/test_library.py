@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 def test_a_base_is_described_by_its_files_alone(tmp_path):
     base = make_base(tmp_path)
     base.refresh_from_db()
-    assert base.layers == {layer: [WIDTH, WIDTH] for layer in LAYERS}
+    assert base.layers == {"lm_head": [16, 8]} | {layer: [WIDTH, WIDTH] for layer in LAYERS}
     assert (base.kind, base.architecture) == ("seq2seq", "T5ForConditionalGeneration")
     assert base.parameters == 2 * WIDTH * WIDTH + 16 * WIDTH
     assert [file.path for file in base.files.all()] == ["config.json", "model.safetensors", "tokenizer.json"]

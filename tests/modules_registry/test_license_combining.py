@@ -3,7 +3,7 @@
 import pytest
 
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.combining import combine_licenses
+from modules_registry.licenses.combining import NO_DERIVATIVES, STRICTNESS, combine_licenses
 from modules_registry.licenses.names import LICENSES
 
 
@@ -54,7 +54,16 @@ def test_licences_that_exclude_each_other_are_refused_by_name(licences):
     assert all(LICENSES[licence] in refused.value.message for licence in licences[-2:])
 
 
-@pytest.mark.parametrize("licences", [["cc-by-nd-4.0"], ["mit", "cc-by-nd-4.0"], ["unknown", "cc-by-nd-4.0"]])
+@pytest.mark.parametrize(
+    "licences",
+    [
+        ["cc-by-nd-4.0"],
+        ["cc-by-nc-nd-4.0"],
+        ["mit", "cc-by-nc-nd-3.0"],
+        ["mit", "cc-by-nd-4.0"],
+        ["unknown", "cc-by-nd-4.0"],
+    ],
+)
 def test_a_licence_that_forbids_derivatives_is_refused(licences):
     with pytest.raises(Refusal, match="forbids publishing what is made from it"):
         combined(*licences)
@@ -67,5 +76,20 @@ def test_terms_nobody_here_can_read_make_it_other_and_are_named(licence):
 
 
 def test_every_licence_on_offer_has_a_place():
-    for licence in LICENSES.keys() - {"cc-by-nd-4.0", "other", "unknown"}:
-        assert combined(licence).licence == licence
+    placed = {licence for licence in LICENSES if licence in STRICTNESS}
+    assert all(combined(licence).licence == licence for licence in placed)
+    # Terms for data, fonts, research, and names of several licences: their owner has to say what they allow.
+    assert LICENSES.keys() - placed - set(NO_DERIVATIVES) == {
+        *("other", "unknown", "cc", "gpl", "lgpl", "lgpl-lr", "gfdl", "ofl-1.1", "c-uda", "openmdw-1.0"),
+        *("apple-ascl", "apple-amlr", "deepfloyd-if-license", "fair-noncommercial-research-license"),
+        *("grok2-community", "h-research", "intel-research"),
+    }
+
+
+@pytest.mark.parametrize(
+    "licence", ["llama3.1", "llama3.2", "llama4", "gemma", "creativeml-openrail-m", "artistic-2.0"]
+)
+def test_licences_that_keep_their_terms_go_with_permissive_ones_alone(licence):
+    assert combined("mit", licence).licence == licence
+    with pytest.raises(Refusal, match="no licence suits both"):
+        combined(licence, "gpl-3.0")

@@ -64,3 +64,52 @@ def test_a_card_made_to_be_slow_is_shown_soon(unit):
     markdown_html(unit * (1_000_000 // len(unit)))
     markdown_html(unit * (RENDERED_CHARACTERS_MAX // len(unit) - 1))
     assert time.perf_counter() - start < 10
+
+
+def test_the_card_that_peft_writes_shows_no_comments():
+    html = markdown_html(
+        "# Model Card for Model ID\n\n<!-- Provide a quick summary of what the model is/does. -->\n\n"
+        "## Uses\n\n<!-- Address questions\nover lines. -->\n\n[More Information Needed]\n"
+    )
+    assert "Provide a quick summary" not in html
+    assert "Address questions" not in html
+    assert "&lt;!--" not in html
+    assert "[More Information Needed]" in html
+
+
+def test_details_tables_and_tasks_keep_their_shape():
+    html = markdown_html(
+        "<details><summary>See axolotl config</summary>\n\n```yaml\nlr: 1\n```\n\n</details>\n\n"
+        "<table><tr><td>1</td></tr></table>\n\n- [ ] later\n- [x] done\n- [y] neither\n\n"
+        "<h1>Top</h1>\n\nH<sub>2</sub>O"
+    )
+    for part in (
+        "<details><summary>See axolotl config</summary>",
+        "lr: 1",
+        "<td>1</td>",
+        "<li>☐ later</li>",
+        "<li>☑ done</li>",
+        "<li>[y] neither</li>",
+        "<h3>Top</h3>",
+        "H<sub>2</sub>O",
+    ):
+        assert part in html
+
+
+@pytest.mark.parametrize(
+    ("markdown", "shown"),
+    [
+        (
+            "![Loss curve](https://x.org/a.png)",
+            '<a href="https://x.org/a.png" rel="nofollow noopener">Loss curve</a>',
+        ),
+        ('<img alt="Loss curve" src="https://x.org/a.png">', ">Loss curve</a>"),
+        ("<p align=center><IMG src=a.png alt='Loss curve'/></p>", "<p>Loss curve</p>"),
+        ("![](a.png)", "<p>picture</p>"),
+        ('<img alt="<b>&quot;" src=x>', "&lt;b&gt;"),
+    ],
+)
+def test_pictures_show_their_alternative_text(markdown, shown):
+    html = markdown_html(markdown)
+    assert shown in html
+    assert "<img" not in html

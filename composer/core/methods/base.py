@@ -184,7 +184,9 @@ def require_equal_shapes(stack: ModuleStack, method: str, *, scalings: bool = Tr
     """
     first = stack.names[0]
     for i, name in enumerate(stack.names):
-        if stack.ranks[i] != stack.ranks[0]:
+        if stack.own_ranks[i]:
+            difference = "has layers with a rank or an alpha of their own"
+        elif stack.ranks[i] != stack.ranks[0]:
             difference = f"has rank {stack.ranks[i]}, {first} has rank {stack.ranks[0]}"
         elif stack.targets[i] != stack.targets[0]:
             difference = f"changes other layers than {first}"

@@ -8,54 +8,24 @@ strangers, so they are read here key by key, and only factors are accepted. peft
 of the file, the base model's own weights included.
 """
 
-import json
-import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.functional import pad
 
-from composer.core.spec.choices import RANK_LIMIT
 from composer.core.spec.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
+from modules_registry.core.adapter_config import read_config
+from modules_registry.core.adapter_file import open_weights, read_header
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.gate import AdapterDescription, describe_adapter
 
-FACTOR_KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]{1,300})\.lora_(?P<factor>[AB])\.weight")
-CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a plain adapter_config.json has about 1 kB
-ALPHA_LIMIT = 1_000_000
-
-UNSET: tuple[Any, ...] = (None, False, {}, [])
-# Fields of adapter_config.json that can change the arithmetic, or that can mean that peft rewrote the base
-# model's weights before the training, each with the values at which they do neither.
-NEUTRAL_CONFIG: Mapping[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none", None),
-    "use_dora": (False, None),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
-    "modules_to_save": ([], None),
-    "layer_replication": ([], None),
-    "lora_bias": (False, None),
-    "trainable_token_indices": ([], {}, None),
-    "target_parameters": ([], None),
-    "init_lora_weights": (True, False, None, "gaussian"),
-    "alora_invocation_tokens": UNSET,
-    "arrow_config": UNSET,
-    "corda_config": UNSET,
-    "eva_config": UNSET,
-    "kasa_config": UNSET,
-    "loftq_config": UNSET,
-    "lora_ga_config": UNSET,
-    "monteclora_config": UNSET,
-    "use_bdlora": UNSET,
-    "use_qalora": UNSET,
-    "velora_config": UNSET,
-}
+ANY_BASE = "any/base"  # the base that a config names does not matter here: the job has its own
 
 
 @dataclass(frozen=True)
@@ -64,10 +34,11 @@ class LoraModule:
 
     Attributes:
         name: for messages and reports.
-        rank: r, the same in every layer.
+        rank: r, of the layer with the largest one; the others are filled up with zeros.
         scaling: what multiplies B @ A: alpha / r, or alpha / √r with rsLoRA.
         factors: A (r, d_in) and B (d_out, r), both fp32, by the path of the layer.
         template: of the prompts that the module was trained with; None if unknown.
+        has_own_ranks: whether layers had ranks or scalings of their own; then only whole updates are summed.
     """
 
     name: str
@@ -75,6 +46,7 @@ class LoraModule:
     scaling: float
     factors: Mapping[str, tuple[Tensor, Tensor]]
     template: str | None = None
+    has_own_ranks: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +98,7 @@ class ModuleStack:
         blocks: L pairs of A (N, rank, d_in) and Bᵀ (N, rank, d_out), fp32.
         targets: N sets of layer paths.
         templates: N templates of the modules' own prompts; None for the base model's own.
+        own_ranks: for each module whether its layers had ranks or scalings of their own.
     """
 
     names: tuple[str, ...]
@@ -136,6 +109,7 @@ class ModuleStack:
     blocks: tuple[tuple[Tensor, Tensor], ...]
     targets: tuple[frozenset[str], ...]
     templates: tuple[str | None, ...]
+    own_ranks: tuple[bool, ...]
 
     def __len__(self) -> int:
         """Return N, the number of modules."""
@@ -157,7 +131,7 @@ class ModuleStack:
 
     def largest_alike(self) -> list[int]:
         """Return the indices of the largest group of modules that agree in rank, layers and scaling."""
-        shapes = list(zip(self.ranks, self.targets, self.scalings.tolist(), strict=True))
+        shapes = list(zip(self.own_ranks, self.ranks, self.targets, self.scalings.tolist(), strict=True))
         ((common, _),) = Counter(shapes).most_common(1)
         return [i for i, shape in enumerate(shapes) if shape == common]
 
@@ -202,6 +176,7 @@ class ModuleStack:
             blocks=tuple((A[chosen], B_T[chosen]) for A, B_T in self.blocks),
             targets=tuple(self.targets[i] for i in chosen),
             templates=tuple(self.templates[i] for i in chosen),
+            own_ranks=tuple(self.own_ranks[i] for i in chosen),
         )
 
     def to(self, device: torch.device) -> "ModuleStack":
@@ -211,7 +186,10 @@ class ModuleStack:
 
 
 def read_module(folder: Path, name: str, template: str | None = None) -> LoraModule:
-    """Read one plain peft LoRA adapter; of its weights file only the A and B factors are accepted.
+    """Read one peft LoRA adapter by the same rules as the registry's gate; only its factors are loaded.
+
+    A layer with a rank or an alpha of its own is brought to the rank of the largest layer with zeros, and to
+    the scaling of the others with its B: its delta stays the same.
 
     Args:
         folder: holds adapter_config.json and adapter_model.safetensors.
@@ -219,87 +197,44 @@ def read_module(folder: Path, name: str, template: str | None = None) -> LoraMod
         template: of the prompts that the module was trained with; None if unknown.
 
     Raises:
-        ModuleUnreadableError: the files are missing, damaged or not a plain LoRA adapter, or a value is
-            not finite.
+        ModuleUnreadableError: the files are missing, damaged or not a LoRA adapter that can be composed, or
+            a value is not finite.
     """
-    rank, scaling = read_config(folder / "adapter_config.json", name)
-    found: dict[str, dict[str, Tensor]] = {}
+    described = describe_module(folder, name)
+    if described.not_composable:
+        raise ModuleUnreadableError(name, f"it cannot be composed. {described.not_composable.rstrip('.')}")
+    rank = max(layer.rank for layer in described.layers)
+    scaling = described.config.scaling
+    factors = {}
     try:
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                match = FACTOR_KEY.fullmatch(key)
-                if match is None:
-                    raise ModuleUnreadableError(name, f"it holds {key[:120]!r}, which is no LoRA factor")
-                found.setdefault(match["path"], {})[match["factor"]] = file.get_tensor(key)
+        with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+            for layer in described.layers:
+                tensors = described.tensors[layer.path]
+                A, B = file.get_tensor(tensors.a.name).float(), file.get_tensor(tensors.b.name).float()
+                own = layer.scaling / scaling
+                missing = rank - layer.rank
+                factors[layer.path] = (
+                    pad(A, (0, 0, 0, missing)) if missing else A,
+                    pad(B if own == 1 else own * B, (0, missing)) if missing or own != 1 else B,
+                )
     except (SafetensorError, OSError) as error:
-        raise ModuleUnreadableError(name, "its adapter_model.safetensors is missing or damaged") from error
-    if not found:
-        raise ModuleUnreadableError(name, "it holds no LoRA factors")
-    factors = {path: checked_pair(name, path, rank, pair) for path, pair in found.items()}
+        raise ModuleUnreadableError(name, f"its {WEIGHTS_FILE} is missing or damaged") from error
     require_finite(name, factors)
-    return LoraModule(name, rank, scaling, factors, template)
+    return LoraModule(name, rank, scaling, factors, template, described.has_own_ranks)
 
 
-def read_config(path: Path, name: str) -> tuple[int, float]:
-    """Return (rank, scaling) of a plain LoRA config.
-
-    The scaling is alpha / r, or alpha / √r with rsLoRA (Kalajdzievski, arXiv:2312.03732).
+def describe_module(folder: Path, name: str) -> AdapterDescription:
+    """Return what the config and the header of the weights say, after the registry's rules.
 
     Raises:
-        ModuleUnreadableError: the file is missing, is larger than CONFIG_SIZE_LIMIT bytes or is not a JSON
-            object, or a field has a value that would change the arithmetic.
+        ModuleUnreadableError: they refuse one of the two files.
     """
     try:
-        if path.stat().st_size > CONFIG_SIZE_LIMIT:
-            raise ModuleUnreadableError(name, "its adapter_config.json is too large")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModuleUnreadableError(name, "its adapter_config.json is missing or not JSON") from error
-    if not isinstance(config, dict):
-        raise ModuleUnreadableError(name, "its adapter_config.json is not a JSON object")
-    for field, neutral in NEUTRAL_CONFIG.items():
-        if config.get(field, neutral[0]) not in neutral:
-            raise ModuleUnreadableError(name, f"{field} has a value that cannot be composed")
-    rank, alpha = whole_rank(name, config.get("r")), positive_alpha(name, config.get("lora_alpha"))
-    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def whole_rank(name: str, rank: Any) -> int:
-    """Return `rank`.
-
-    Raises:
-        ModuleUnreadableError: it is not a whole number from 1 to RANK_LIMIT.
-    """
-    if type(rank) is not int or not 1 <= rank <= RANK_LIMIT:
-        raise ModuleUnreadableError(name, f"its rank must be a whole number from 1 to {RANK_LIMIT}")
-    return rank
-
-
-def positive_alpha(name: str, alpha: Any) -> float:
-    """Return `alpha` as a float.
-
-    Raises:
-        ModuleUnreadableError: it is not a positive number below ALPHA_LIMIT.
-    """
-    if type(alpha) not in (int, float) or not 0 < alpha < ALPHA_LIMIT:
-        raise ModuleUnreadableError(name, f"its lora_alpha must be a positive number below {ALPHA_LIMIT}")
-    return float(alpha)
-
-
-def checked_pair(name: str, path: str, rank: int, pair: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return A (rank, d_in) and B (d_out, rank) of one layer, both fp32.
-
-    Raises:
-        ModuleUnreadableError: a factor is missing, has another rank or is not floating point.
-    """
-    if pair.keys() != {"A", "B"}:
-        raise ModuleUnreadableError(name, f"{path} has only one of its two factors")
-    A, B = pair["A"], pair["B"]
-    if A.dim() != 2 or B.dim() != 2 or A.shape[0] != rank or B.shape[1] != rank:
-        raise ModuleUnreadableError(name, f"the factors of {path} do not have rank {rank}")
-    if not (A.dtype.is_floating_point and B.dtype.is_floating_point):
-        raise ModuleUnreadableError(name, f"the factors of {path} are not floating point numbers")
-    return A.float(), B.float()
+        config = read_config(folder / CONFIG_FILE, ANY_BASE)
+        with open_weights(folder / WEIGHTS_FILE) as file:
+            return describe_adapter(config, read_header(file))
+    except GateRefusal as refusal:
+        raise ModuleUnreadableError(name, f"{refusal.file}: {refusal.message.rstrip('.')}") from refusal
 
 
 def require_finite(name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -342,6 +277,7 @@ def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:
         ),
         targets=tuple(frozenset(module.factors) for module in modules),
         templates=tuple(module.template for module in modules),
+        own_ranks=tuple(module.has_own_ranks for module in modules),
     )
     for layer, (all_A, all_B_T) in zip(layers, stack.blocks, strict=True):
         for i, module in enumerate(modules):

@@ -112,18 +112,27 @@ def select_compatible(
         raise NoModulesError
     reasons = [incompatibility_reason(module, layers) for module in modules]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
-    if equal_shapes and kept:
-        shapes = {i: shape(modules[i], with_scaling=equal_scalings) for i in kept}
-        ((common, _),) = Counter(shapes.values()).most_common(1)
-        for i in kept:
-            if shapes[i] != common:
-                reasons[i] = shape_difference(shapes[i], common)
-        kept = [i for i in kept if reasons[i] is None]
+    if equal_shapes:
+        kept = keep_alike(modules, kept, reasons, with_scaling=equal_scalings)
     left_out = [ExcludedModule(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
     if not kept:
         others = f" None of the other {len(modules) - 1} modules fits either." if len(modules) > 1 else ""
         raise MismatchedModulesError(f"{left_out[0].name} {left_out[0].reason}.{others}")
     return kept, left_out
+
+
+def keep_alike(
+    modules: Sequence[LoraModule], kept: Sequence[int], reasons: list[str | None], *, with_scaling: bool
+) -> list[int]:
+    """Return those of the kept indices that form the largest group; write the reasons of the others."""
+    shapes = {i: shape(modules[i], with_scaling=with_scaling) for i in kept if not modules[i].has_own_ranks}
+    common = Counter(shapes.values()).most_common(1)
+    for i in kept:
+        if i not in shapes:
+            reasons[i] = "has layers with a rank or an alpha of their own; the method exact takes them"
+        elif shapes[i] != common[0][0]:
+            reasons[i] = shape_difference(shapes[i], common[0][0])
+    return [i for i in kept if reasons[i] is None]
 
 
 def incompatibility_reason(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:

@@ -68,7 +68,7 @@ def test_an_adapter_for_another_base_is_refused(answering, tmp_path):
 def test_an_adapter_that_brings_weights_of_the_base_is_refused_and_changes_nothing(answering, module, key):
     weights = load_file(module / "adapter_model.safetensors")
     save_file(weights | {key: torch.ones(19, 16)}, module / "adapter_model.safetensors")
-    with pytest.raises(ModuleUnreadableError, match="no LoRA factor"):
+    with pytest.raises(ModuleUnreadableError, match=r"embeddings|not LoRA weights"):
         answering.adapters(module, "m")
     answering.require_unchanged()
 

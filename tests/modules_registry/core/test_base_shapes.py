@@ -32,8 +32,8 @@ def test_linear_layers_are_listed_and_tables_and_norms_are_not():
 
 
 def test_layers_of_several_files_are_joined():
-    first, second = {"a.q.weight": tensor(4, 6)}, {"b.q.weight": tensor(5, 6)}
-    assert shapes_of("llama", first, second) == {"a.q": (4, 6), "b.q": (5, 6)}
+    first, second = {"model.a.q.weight": tensor(4, 6)}, {"model.b.q.weight": tensor(5, 6)}
+    assert shapes_of("llama", first, second) == {"model.a.q": (4, 6), "model.b.q": (5, 6)}
 
 
 def test_gpt2_keeps_some_layers_transposed():
@@ -45,8 +45,20 @@ def test_gpt2_keeps_some_layers_transposed():
 
 def test_a_gpt2_saved_without_its_head_gets_the_prefix_of_the_whole_model():
     assert shapes_of("gpt2", {"h.0.mlp.c_fc.weight": tensor(6, 24), "wte.weight": tensor(40, 6)}) == {
-        "transformer.h.0.mlp.c_fc": (24, 6)
+        "transformer.h.0.mlp.c_fc": (24, 6),
+        "lm_head": (40, 6),
     }
+
+
+@pytest.mark.parametrize("tied", [True, False, None])
+def test_a_tied_head_is_a_layer_of_the_model_though_the_file_has_none(tied):
+    """Llama's are not tied unless its config says so; Gemma's are."""
+    for model_type, by_default in (("llama", False), ("gemma", True)):
+        said = {} if tied is None else {"tie_word_embeddings": tied}
+        config = io.BytesIO(json.dumps({"model_type": model_type} | said).encode())
+        tensors = {"model.embed_tokens.weight": tensor(40, 6), "model.layers.0.q.weight": tensor(4, 6)}
+        shapes = base_shapes_of(config, [io.BytesIO(weights(tensors))])
+        assert shapes.get("lm_head") == ((40, 6) if (by_default if tied is None else tied) else None)
 
 
 def test_a_base_may_hold_buffers_of_other_types():

@@ -12,8 +12,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from modules_registry.core.errors import GateRefusal
-from modules_registry.core.gate import AdapterLayer, check_adapter
+from modules_registry.core.gate import AdapterLayer, check_adapter, main
+from modules_registry.core.refusal_table import REFUSALS, TABLES
 from tests.attacks.adapters import BASE_SHAPES, TARGETED, config, name, plain_tensors, tensor, weights
+from tests.attacks.gate_cases import HOSTILE
 
 MEGABYTE = 1e6
 
@@ -29,7 +31,7 @@ def test_the_facts_of_an_adapter():
     assert facts.task_type == "SEQ_2_SEQ_LM"
     assert (facts.rank, facts.alpha, facts.scaling) == (2, 4, 2.0)
     assert facts.targets == ("q", "v")
-    assert facts.layers == tuple(AdapterLayer(path, 4, 6) for path in sorted(TARGETED))
+    assert facts.layers == tuple(AdapterLayer(path, 4, 6, 2, 2.0) for path in sorted(TARGETED))
     assert facts.parameters == 8 * (2 * 6 + 4 * 2)
     assert facts.dtype == "F32"
     assert facts.weights_sha256 == hashlib.sha256(data).hexdigest()
@@ -128,3 +130,161 @@ def test_a_hundred_megabytes_pass_in_a_second_and_in_little_memory(tmp_path: Pat
     tracemalloc.stop()
     assert peak_bytes < 12 * MEGABYTE
     assert seconds < 3  # 0.1 on a quiet machine
+
+
+# --- the weights say which layers are adapted ----------------------------------
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [None, "all-linear", r".*\.(q|v)", "(a+)+$", ["q"], ["encoder.block.0.layer.0.SelfAttention.q"]],
+)
+def test_the_list_of_layers_is_written_after_the_weights(targets):
+    facts = check(config(target_modules=targets), base_shapes=BASE_SHAPES)
+    assert facts.targets == ("q", "v")
+    assert facts.config["target_modules"] == ["q", "v"]
+    assert [repair.code for repair in facts.repairs] == ["target_modules"]
+    assert "q, v" in facts.repairs[0].sentence
+
+
+def test_names_that_the_base_has_no_layer_for_are_left_out_and_said():
+    """peft trains those that it finds: seven usual names on a base that has five of them."""
+    facts = check(config(target_modules=["q", "v", "wi_0", "gate_proj"]), base_shapes=BASE_SHAPES)
+    assert facts.targets == ("q", "v")
+    assert [repair.sentence for repair in facts.repairs] == [
+        "Left gate_proj, wi_0 out of target_modules: the file has no weights for them."
+    ]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"layers_to_transform": [0]},
+        {"layers_to_transform": 0, "layers_pattern": "block"},
+        {"exclude_modules": ["block.1"]},
+        {"exclude_modules": r".*block\.1.*"},
+        {"target_modules": r".*block\.0.*\.[qv]"},
+    ],
+)
+@pytest.mark.parametrize("shapes", [None, BASE_SHAPES])
+def test_layers_that_were_chosen_are_named_one_by_one(choice, shapes):
+    chosen = [path for path in TARGETED if ".block.0." in path]
+    facts = check(config(**choice), weights(plain_tensors(paths=chosen)), base_shapes=shapes)
+    assert facts.targets == tuple(sorted(chosen))
+    again = check(
+        json.dumps(facts.config).encode(), weights(plain_tensors(paths=chosen)), base_shapes=BASE_SHAPES
+    )
+    assert (again.targets, again.repairs) == (facts.targets, ())
+
+
+# --- ranks and alphas of single layers, DoRA ----------------------------------
+
+FIRST = TARGETED[0]
+WIDER = plain_tensors() | {name(FIRST, "A"): tensor(5, 6), name(FIRST, "B"): tensor(4, 5)}
+
+
+@pytest.mark.parametrize(
+    "key", [FIRST, f"^{FIRST}", "encoder.block.0.layer.0.SelfAttention.q", r"enc.*\.0.*\.q"]
+)
+def test_a_layer_may_have_a_rank_of_its_own(key):
+    facts = check(config(rank_pattern={key: 5}), weights(WIDER))
+    first = next(layer for layer in facts.layers if layer.path == FIRST)
+    assert (first.rank, first.scaling) == (5, 4 / 5)
+    assert facts.has_own_ranks
+    assert facts.not_composable == ""
+    assert facts.parameters == 8 * (2 * 6 + 4 * 2) + 3 * (6 + 4)
+    again = check(json.dumps(facts.config).encode(), weights(WIDER))
+    assert again.layers == facts.layers
+
+
+def test_the_first_key_that_names_a_layer_counts_as_in_peft():
+    facts = check(config(alpha_pattern={"block.0.layer.0.SelfAttention.q": 8, "q": 1, "SelfAttention.v": 2}))
+    scalings = {layer.path: layer.scaling for layer in facts.layers}
+    assert scalings["encoder.block.0.layer.0.SelfAttention.q"] == 8 / 2
+    assert scalings["encoder.block.1.layer.0.SelfAttention.q"] == 1 / 2
+    assert scalings["decoder.block.1.layer.0.SelfAttention.v"] == 2 / 2
+
+
+@pytest.mark.parametrize("suffix", ["", ".weight", ".default.weight"])
+@pytest.mark.parametrize("said", [{"use_dora": True}, {}])
+def test_a_dora_is_accepted_for_sharing_and_says_why_it_cannot_be_composed(suffix, said):
+    if suffix == ".default.weight":
+        tensors = {key.replace(".weight", ".default.weight"): value for key, value in plain_tensors().items()}
+    else:
+        tensors = plain_tensors()
+    tensors |= {f"base_model.model.{path}.lora_magnitude_vector{suffix}": tensor(4) for path in TARGETED}
+    facts = check(config(**said), weights(tensors), base_shapes=BASE_SHAPES)
+    assert facts.not_composable.startswith("It is a DoRA")
+    assert facts.config["use_dora"] is True
+    assert [repair.code for repair in facts.repairs if repair.code == "use_dora"] == (
+        [] if said else ["use_dora"]
+    )
+
+
+# --- names that wrappers wrote ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda key: f"module.{key}", "module_names"),
+        (lambda key: f"_orig_mod.module.{key}", "wrapper_names"),
+        (lambda key: key.replace("base_model.model.", "base_model.model._orig_mod."), "wrapper_names"),
+        (lambda key: key.replace(".layer.", "._fsdp_wrapped_module.layer."), "wrapper_names"),
+        (lambda key: key.replace("base_model.model.", "base_model.model.module."), "module_names"),
+        (lambda key: f"base_model.model.{key}", "doubled_prefix"),
+        (lambda key: key.replace(".weight", ".default.weight"), "adapter_name"),
+    ],
+)
+def test_names_with_one_reading_are_mended_and_said(change, code):
+    wrapped = {change(key): value for key, value in plain_tensors().items()}
+    facts = check(config(), weights(wrapped), base_shapes=BASE_SHAPES)
+    assert len(facts.layers) == len(TARGETED)
+    assert {facts.names[key] for key in wrapped} == set(plain_tensors())
+    assert code in [repair.code for repair in facts.repairs]
+
+
+# --- all findings at once, and on the author's machine ------------------------
+
+
+def test_all_findings_of_a_config_are_said_at_once():
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(r=0, bias="all", modules_to_save=["lm_head"], base_model_name_or_path="/home/me"))
+    assert set(refusal.value.codes) == {
+        "rank_out_of_range",
+        "bias_not_supported",
+        "modules_to_save_not_supported",
+        "base_not_a_name",
+    }
+
+
+def test_all_kinds_of_strange_tensors_are_said_at_once():
+    strange = ("base_model.model.lm_head.weight", "base_model.model.q.bias", "base_model.model.score.weight")
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(plain_tensors() | {key: tensor(2, 6) for key in strange}))
+    assert set(refusal.value.codes) == {"embeddings_saved", "trained_biases", "classifier_head"}
+
+
+def test_the_command_prints_one_object_and_exits_with_0_or_1(tmp_path: Path, capsys):
+    (tmp_path / "adapter_config.json").write_bytes(config(target_modules="all-linear"))
+    (tmp_path / "adapter_model.safetensors").write_bytes(weights())
+    assert main([str(tmp_path)]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["accepted"], said["rank"], len(said["repairs"])) == (True, 2, 1)
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    save_file({f"{path}.weight": np.zeros((4, 6), "f4") for path in TARGETED[:2]}, tmp_path / "m.safetensors")
+    (tmp_path / "base").mkdir()
+    for file in ("config.json", "m.safetensors"):
+        (tmp_path / file).rename(tmp_path / "base" / file)
+    assert main([str(tmp_path), "--base", str(tmp_path / "base")]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["accepted"], said["codes"]) == (False, ["layer_not_in_base"])
+
+
+def test_every_refusal_of_the_gate_has_a_case_and_stands_in_the_table():
+    """The checkpoint's and the card's codes have their tests beside them; folders' in tests/…/hub_api."""
+    said = {case.code for case in HOSTILE} - {""}
+    rows = set(TABLES["adapter_config.json"]) | set(TABLES["adapter_model.safetensors"])
+    assert said <= rows
+    assert rows - said == {"not_a_file"}  # test_only_a_regular_file_is_opened
+    assert all(row.cause.endswith(".") and row.remedy.endswith(".") for row in REFUSALS.values())

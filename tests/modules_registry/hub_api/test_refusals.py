@@ -5,6 +5,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from io import BytesIO
 from urllib.parse import quote
 
@@ -12,13 +13,17 @@ import pytest
 from django.core import signing
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
+from django.utils.html import escape
 
 from hub_site.accounts.services import token_create
 from modules_registry.blobs import store
+from modules_registry.core.adapter_file import read_header
 from modules_registry.hub_api import lfs, ndjson
+from modules_registry.maintenance import sweep_refused
 from modules_registry.models import IncomingFile, Module, Version
 from modules_registry.selectors import module_find
-from tests.factories import config_file, make_module, weights_file
+from tests.factories import adapter_tensors, config_file, make_module, weights_file
 
 pytestmark = pytest.mark.django_db
 
@@ -83,43 +88,145 @@ def stored_hashes():
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("paths", "words"),
     [
-        ("adapter_model.bin", "convert it so: python -c"),
-        ("sub/adapter_model.bin", "convert it so: python -c"),
-        ("pytorch_model.bin", "is not part of a module"),
-        ("../adapter_config.json", "is not part of a module"),
-        ("/etc/passwd", "is not part of a module"),
-        ("sub/adapter_config.json", "is not part of a module"),
-        ("ADAPTER_CONFIG.JSON", "is not part of a module"),
-        ("adapter_config.json\u0000", "is not part of a module"),
-        ("\u202eosj.gifnoc", "is not part of a module"),
-        ("adapter_config.json/", "is not part of a module"),
-        ("x\r\nX-Evil: 1", "is not part of a module"),
+        (["adapter_model.bin"], "convert it so: python -c"),
+        ([CONFIG, "checkpoint-9/adapter_model.pt"], "convert it so: python -c"),
+        ([CONFIG, f"style/{WEIGHTS}", "config.json"], 'hf upload OWNER/NAME "style"'),
+        ([f"checkpoint-{step}/{WEIGHTS}" for step in (200, 90)], 'hf upload OWNER/NAME "checkpoint-200"'),
+        ([CONFIG, "adapters.safetensors"], "is an MLX adapter"),
+        ([CONFIG, "model-00001-of-00002.safetensors"], "is a whole model"),
+        ([CONFIG, "pytorch_model.bin"], "is a whole model"),
+        ([CARD, "pytorch_lora_weights.safetensors"], "a LoRA of diffusers"),
+        ([CARD, "french.Q4_K_M.gguf"], "a model for llama.cpp"),
+        ([CARD, "lora.safetensors"], "weights under another name"),
     ],
 )
-def test_other_files_are_refused_at_both_doors(uploader, path, words):
+def test_weights_in_the_wrong_place_are_refused_with_the_way_out(uploader, paths, words):
+    """Leaving them out would lose the person's work."""
     before = stored_hashes()
-    for response in (uploader.preupload(path), uploader.commit(*adapter_lines(), file_line(path, b"x"))):
+    for response in (uploader.preupload(*paths), uploader.commit(*[file_line(path, b"x") for path in paths])):
         assert response.status_code == 400
         assert words in said(response)
-        assert "X-Evil" not in response.headers
     assert module_find("alice", "french") is None
     assert stored_hashes() == before
 
 
-def test_by_products_are_left_out_with_a_notice(uploader):
-    by_products = ["training_args.bin", "tokenizer.json", "checkpoint-100/optimizer.pt", ".gitattributes"]
-    by_products.append("baselines/tuned/adapter_model.safetensors")
-    answer = uploader.preupload(CONFIG, *by_products)
+BY_PRODUCTS = [
+    *("training_args.bin", "tokenizer.json", "checkpoint-100/optimizer.pt", ".gitattributes", "config.json"),
+    *("debug.log", f"ref/{WEIGHTS}", f"ref/{CONFIG}", "args.json", "latest", "zero_to_fp32.py"),
+    *("trainer_log.jsonl", "training_loss.png", ".ipynb_checkpoints/x.ipynb", f"last-checkpoint/{WEIGHTS}"),
+    *("../adapter_config.json", "/etc/passwd", "sub/adapter_config.json", "ADAPTER_CONFIG.JSON"),
+    *("adapter_config.json/", "adapter_model.bin", "optimizer.safetensors", "что-то.txt"),
+]
+
+
+def test_what_is_no_part_of_a_module_is_left_out_and_all_of_it_is_said(uploader, client, alice, browser_of):
+    answer = uploader.preupload(CONFIG, WEIGHTS, *BY_PRODUCTS)
     ignored = {file["path"]: file["shouldIgnore"] for file in answer.json()["files"]}
-    assert ignored == {CONFIG: False, **dict.fromkeys(by_products, True)}
-    assert "training_args.bin" in answer["X-HF-Warning"]
+    assert ignored == {CONFIG: False, WEIGHTS: False, **dict.fromkeys(BY_PRODUCTS, True)}
+    warning = answer["X-HF-Warning"]
+    assert all(path in warning for path in BY_PRODUCTS if path.isascii())
+    assert "zero_to_fp32.py (executable)" in warning
+    assert "training_args.bin (pickled)" in warning
     # An old client that sends them all the same.
-    answer = uploader.commit(*adapter_lines(), *[file_line(path, b"x" * 100) for path in by_products])
+    answer = uploader.commit(*adapter_lines(), *[file_line(path, b"x" * 100) for path in BY_PRODUCTS])
     assert "Not part of a module, so left out" in answer["X-HF-Warning"]
-    files = {file.path for file in module_find("alice", "french").current.files.all()}
-    assert files == {CONFIG, WEIGHTS}
+    module = module_find("alice", "french")
+    assert {file.path for file in module.current.files.all()} == {CONFIG, WEIGHTS}
+    assert set(module.left_out) == set(BY_PRODUCTS)
+    page = browser_of(alice).get("/alice/french").content.decode()
+    assert all(escape(path) in page for path in BY_PRODUCTS)
+    assert "debug.log" not in client.get("/alice/french").content.decode()  # what lay in her folder is hers
+
+
+@pytest.mark.parametrize(
+    "path", ["adapter_config.json\u0000", "\u202eosj.gifnoc", "x\r\nX-Evil: 1", "a" * 900]
+)
+def test_names_of_by_products_cannot_do_harm(uploader, path):
+    answer = uploader.preupload(CONFIG, WEIGHTS, path)
+    assert answer.status_code == 200
+    assert "X-Evil" not in answer.headers
+    assert uploader.commit(*adapter_lines(), file_line(path, b"x")).status_code == 200
+    assert all(len(kept) <= 300 for kept in module_find("alice", "french").left_out)
+
+
+def test_weights_that_came_or_were_announced_before_let_the_rest_be_left_out(uploader):
+    """A client asks in batches: the second one of a folder holds checkpoints alone."""
+    uploader.preupload(CONFIG, WEIGHTS)
+    assert uploader.preupload(f"checkpoint-9/{WEIGHTS}").status_code == 200
+    uploader.commit(*adapter_lines())
+    Module.objects.update(weights_announced_at=None)
+    assert uploader.preupload(f"checkpoint-9/{WEIGHTS}").status_code == 200
+
+
+def test_two_lists_of_left_out_files_are_two_topics_for_the_client(uploader):
+    """It shows the first warning of each topic alone."""
+    topics = {
+        uploader.preupload(CONFIG, WEIGHTS, path)["X-HF-Warning"].partition(";")[0]
+        for path in ("a.log", "b.log")
+    }
+    assert len(topics) == 2
+
+
+def test_names_with_one_reading_are_mended_and_said(uploader):
+    wrapped = {f"module.{name}": value for name, value in adapter_tensors().items()}
+    answer = uploader.commit(adapter_lines()[0], file_line(WEIGHTS, weights_file(wrapped).read()))
+    assert 'Left "module."' in answer["X-HF-Warning"]
+    version = module_find("alice", "french").current
+    assert [repair["code"] for repair in version.repairs] == ["module_names"]
+    with store().open(version.weights_sha256) as stored:
+        names = {tensor.name for tensor in read_header(stored).tensors}
+    assert names == set(adapter_tensors())
+    again = uploader.commit(adapter_lines()[0], file_line(WEIGHTS, weights_file(wrapped).read()))
+    assert again.json()["commitOid"] == answer.json()["commitOid"]
+
+
+# --- repositories that a refused upload leaves ---------------------------------
+
+
+@pytest.mark.parametrize("refused_by", ["preupload", "commit"])
+def test_a_repository_whose_only_upload_was_refused_goes_after_a_day(uploader, refused_by):
+    paths = [f"style/{WEIGHTS}"]
+    if refused_by == "preupload":
+        uploader.preupload(*paths)
+    else:
+        uploader.commit(*adapter_lines(r=3))
+    assert sweep_refused() == 0
+    Module.objects.update(refused_at=timezone.now() - timedelta(days=1, minutes=1))
+    assert sweep_refused() == 1
+    assert not Module.objects.exists()
+    assert uploader.create().status_code == 200
+
+
+@pytest.mark.parametrize("made", ["twice", "by another program", "and filled later"])
+def test_a_repository_that_was_made_for_its_own_sake_stays(uploader, made):
+    if made == "twice":  # hf repos create, then hf upload, which asks for it again
+        uploader.create()
+    if made == "by another program":
+        uploader.headers |= {"User-Agent": "transformers/5.0"}
+    uploader.commit(*adapter_lines(r=3))
+    if made == "and filled later":
+        uploader.commit(adapter_lines()[0])
+    Module.objects.filter(refused_at__isnull=False).update(refused_at=timezone.now() - timedelta(days=2))
+    assert sweep_refused() == 0
+    assert Module.objects.count() == 1
+
+
+def test_a_tag_may_have_a_version_s_name_and_wins_for_clients(uploader, client):
+    first = uploader.commit(*adapter_lines()).json()["commitOid"]
+    second = uploader.commit(*adapter_lines(seed=1)).json()["commitOid"]
+    assert client.get("/api/models/alice/french/revision/v1").json()["sha"] == first
+    made = uploader.send("POST", "/api/models/alice/french/tag/main", {"tag": "v1"})
+    assert made.status_code == 200
+    assert client.get("/api/models/alice/french/revision/v1").json()["sha"] == second
+    assert client.get(f"/alice/french/resolve/v1/{CONFIG}")["X-Repo-Commit"] == second
+    page = client.get("/alice/french/versions/1").content.decode()
+    assert "This is version 1 of 2" in page
+    assert client.get("/alice/french/tree/v1").content.decode().count("This is version 1 of 2") == 1
+    assert first in page
+    assert uploader.send("DELETE", "/api/models/alice/french/tag/v1").status_code == 200
+    assert client.get("/api/models/alice/french/revision/v1").json()["sha"] == first
 
 
 @pytest.mark.parametrize(
@@ -129,7 +236,6 @@ def test_by_products_are_left_out_with_a_notice(uploader):
         (adapter_lines(peft_type="XLORA"), 'only "LORA" is accepted'),
         (adapter_lines(base_model_name_or_path="/home/me/t5"), "names no model on the Hub"),
         ([file_line(CONFIG, b"{")], "adapter_config.json"),
-        ([file_line(CARD, b"---\na: *b\n---\n")], "README.md"),
         ([file_line(WEIGHTS, b"\x80\x04pickle")], "adapter_model.safetensors"),
         (
             [file_line(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")],

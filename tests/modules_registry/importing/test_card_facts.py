@@ -69,7 +69,13 @@ def test_a_long_paragraph_is_cut_at_a_sentence_or_a_word():
 
 @pytest.mark.parametrize(
     ("licence", "here"),
-    [("cc", "other"), ("[mit, apache-2.0]", "other"), ("[mit]", "mit"), ("{a: b}", "unknown")],
+    [
+        ("cc", "cc"),
+        ("my-own", "other"),
+        ("[mit, apache-2.0]", "other"),
+        ("[mit]", "mit"),
+        ("{a: b}", "unknown"),
+    ],
 )
 def test_a_licence_that_is_not_known_here_is_another_one(licence, here):
     assert facts(f"---\nlicense: {licence}\n---\n").licence == here

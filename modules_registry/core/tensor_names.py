@@ -1,0 +1,316 @@
+"""The names of an adapter's tensors: mended where only one reading is possible, explained where none is.
+
+peft writes `base_model.model.<layer>.lora_A.weight`. Wrappers that were around the model while it was saved
+leave their own parts in the names; they say nothing of the layer, so they are taken out.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modules_registry.core.adapter_config import is_module_path
+from modules_registry.core.adapter_file import TensorEntry
+from modules_registry.core.errors import Findings, WeightsRefusal
+from modules_registry.core.strict_json import quote_value
+
+PREFIX = "base_model.model."
+FACTOR = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
+MAGNITUDE = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_magnitude_vector(?:\.weight)?")
+# "….lora_A.default.weight": what a model in memory calls them; peft leaves the adapter's name out on disk.
+NAMED_ADAPTER = re.compile(
+    r"(?P<before>.+\.(?:lora_[AB]|lora_magnitude_vector))\.(?P<adapter>[A-Za-z0-9_-]{1,64})(?P<after>\.weight)"
+)
+# Parts that wrappers put between the parts of a path: torch.compile, FSDP, activation checkpoints.
+WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# Parts of a path that peft puts there itself: a tensor below them is not a layer's LoRA.
+RESERVED_PARTS = frozenset({"base_layer", "lora_A", "lora_B", "modules_to_save", "original_module"})
+EXPERTS = "experts"  # in which the experts of a mixture lie as one tensor, no layer of which is linear
+FACTOR_DIMENSIONS = 2
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing that was mended. The code is for programs and stays; the sentence is for people."""
+
+    code: str
+    sentence: str
+
+
+@dataclass
+class MendedNames:
+    """Old name -> new name of the tensors whose names were mended, and what was done."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    repairs: list[Repair] = field(default_factory=list)
+
+    def of(self, tensor: TensorEntry) -> str:
+        return self.names.get(tensor.name, tensor.name)
+
+
+def mend_names(tensors: Sequence[TensorEntry]) -> MendedNames:
+    """Take out of the names what wrappers and the model in memory put there.
+
+    Raises:
+        WeightsRefusal: two tensors would get one name.
+    """
+    mended = MendedNames()
+    names = [tensor.name for tensor in tensors]
+    for mend in (_without_wrappers, _without_module, _without_second_prefix, _without_adapter_name):
+        changed, repair = mend(names)
+        if changed != names:
+            names = changed
+            mended.repairs.append(repair)
+    if len(set(names)) < len(names):
+        raise WeightsRefusal("tensor_twice", "Two of its tensors would get one name. Save the adapter again.")
+    mended.names = {
+        tensor.name: name for tensor, name in zip(tensors, names, strict=True) if tensor.name != name
+    }
+    return mended
+
+
+def _without_wrappers(names: list[str]) -> tuple[list[str], Repair]:
+    kept = [".".join(part for part in name.split(".") if part not in WRAPPER_PARTS) for name in names]
+    found = [part for part in WRAPPER_PARTS if any(part in name.split(".") for name in names)]
+    what = " and ".join(f"“{part}.”" for part in found)
+    count = _count_changed(names, kept)
+    return kept, Repair("wrapper_names", f"Left {what}, which a wrapper of the model wrote, out of {count}.")
+
+
+def _without_module(names: list[str]) -> tuple[list[str], Repair]:
+    """What DistributedDataParallel puts first, around the adapter or inside of it."""
+    kept = [re.sub(r"\A(?:module\.)+(?=base_model\.)", "", name) for name in names]
+    inner = f"{PREFIX}module."
+    if kept and all(name.startswith(inner) for name in kept):
+        kept = [PREFIX + name.removeprefix(inner) for name in kept]
+    count = _count_changed(names, kept)
+    return kept, Repair("module_names", f"Left “module.”, which parallel training wrote, out of {count}.")
+
+
+def _without_second_prefix(names: list[str]) -> tuple[list[str], Repair]:
+    kept = [re.sub(r"\A(?:base_model\.model\.)+(?=base_model\.model\.)", "", name) for name in names]
+    count = _count_changed(names, kept)
+    return kept, Repair("doubled_prefix", f"Wrote “{PREFIX}” once instead of twice in {count}.")
+
+
+def _without_adapter_name(names: list[str]) -> tuple[list[str], Repair]:
+    """Leave the adapter's name out, when all carry the same one."""
+    matches = [NAMED_ADAPTER.fullmatch(name) for name in names]
+    adapters = {match["adapter"] if match else "" for match in matches}
+    if len(adapters) != 1 or "" in adapters:
+        return names, Repair("adapter_name", "")
+    kept = [match["before"] + match["after"] for match in matches if match]
+    (adapter,) = adapters
+    return kept, Repair("adapter_name", f"Left “.{adapter}.” out of the names of {len(matches)} tensors.")
+
+
+def _count_changed(names: Sequence[str], kept: Sequence[str]) -> str:
+    count = sum(name != new for name, new in zip(names, kept, strict=True))
+    return "the name of 1 tensor" if count == 1 else f"the names of {count} tensors"
+
+
+# --- what is no LoRA of a linear layer, and why -------------------------------
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a tensor is not part of a LoRA that can be published, as its name or its shape shows."""
+
+    code: str
+    fits: Callable[[str, tuple[int, ...]], bool]
+    sentence: str
+
+
+def _has(*signs: str) -> Callable[[str, tuple[int, ...]], bool]:
+    return lambda name, shape: any(sign in name for sign in signs)
+
+
+def _ends(*ends: str) -> Callable[[str, tuple[int, ...]], bool]:
+    return lambda name, shape: name.endswith(ends)
+
+
+def _begins(*beginnings: str) -> Callable[[str, tuple[int, ...]], bool]:
+    return lambda name, shape: name.startswith(beginnings)
+
+
+def _is_embedding(name: str, shape: tuple[int, ...]) -> bool:
+    parts = name.removesuffix(".weight").split(".")
+    return name.endswith(".weight") and (
+        parts[-1] in ("shared", "wte", "wpe", "lm_head", "embed_out") or "embed" in parts[-1]
+    )
+
+
+# The first that fits is said. Each names what the person can do.
+CAUSES = (
+    Cause(
+        "not_gathered",
+        lambda name, shape: 0 in shape and name.startswith(("base_model.", "model.", "module.")),
+        "are empty: DeepSpeed ZeRO-3 saved them without gathering them. Set "
+        "stage3_gather_16bit_weights_on_model_save to true and save again, or run zero_to_fp32.py of "
+        "the checkpoint.",
+    ),
+    Cause(
+        "kohya_format",
+        _has("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", ".lora_down.", ".lora_up."),
+        "are in kohya's format, for image models. This site shares adapters of language models, as "
+        "peft saves them.",
+    ),
+    Cause(
+        "diffusers_format",
+        _begins(
+            "unet.",
+            "transformer.transformer_blocks.",
+            "transformer.single_",
+            "text_encoder.",
+            "text_encoder_2.",
+        ),
+        "are in the format of diffusers, for image models. This site shares adapters of language models.",
+    ),
+    Cause(
+        "mlx_format",
+        _ends(".lora_a", ".lora_b"),
+        "are in MLX's format. Convert it to peft's: transpose each lora_a to lora_A.weight and each "
+        "lora_b to "
+        "lora_B.weight, put base_model.model. in front, and write adapter_config.json with r and lora_alpha.",
+    ),
+    Cause(
+        "trained_biases",
+        _ends(".bias"),
+        "are trained biases. Loading them changes the base model, so they are not accepted. Train "
+        'with bias="none".',
+    ),
+    Cause(
+        "classifier_head",
+        _has(".classifier.", ".score.", ".qa_outputs.", "classification_head", ".v_head.", ".value_head."),
+        "belong to a head for classes or rewards. Only adapters of text-generating models can be "
+        "used here: train with "
+        "task_type CAUSAL_LM or SEQ_2_SEQ_LM.",
+    ),
+    Cause(
+        "modules_saved",
+        _has(".modules_to_save.", ".original_module."),
+        "are whole layers that modules_to_save kept. Loading them changes the base model, so they "
+        "are not accepted. "
+        "Train without modules_to_save.",
+    ),
+    Cause(
+        "trained_tokens",
+        _has(".token_adapter.", "trainable_tokens_"),
+        "are trained tokens. Loading them changes the base model's embeddings, so they are not "
+        "accepted. Train without "
+        "trainable_token_indices.",
+    ),
+    Cause(
+        "embedding_lora",
+        _has(".lora_embedding_"),
+        "are a LoRA on an embedding, which is not supported yet. Train without the embedding in "
+        "target_modules.",
+    ),
+    Cause(
+        "moe_experts",
+        lambda name, shape: (
+            ".experts." in name
+            and (".base_layer." in name or ".experts.lora_" in name or len(shape) > FACTOR_DIMENSIONS)
+        ),
+        "are a LoRA on the fused experts of a mixture-of-experts model (target_parameters), which is "
+        "not supported yet. "
+        "Train on the attention layers.",
+    ),
+    Cause(
+        "base_weights_inside",
+        _has(".base_layer."),
+        "are weights of the base model itself. Save the LoRA alone: model.save_pretrained(folder) of "
+        "the PeftModel.",
+    ),
+    Cause(
+        "embeddings_saved",
+        lambda name, shape: name.startswith(PREFIX) and _is_embedding(name, shape),
+        "are whole embeddings, which peft saves when the vocabulary changed. If no token was added, "
+        "save again with "
+        "save_embedding_layers=False; otherwise train without new tokens.",
+    ),
+    Cause(
+        "prefix_missing",
+        lambda name, shape: not name.startswith("base_model.") and is_lora(PREFIX + name),
+        f"lack peft's prefix {PREFIX}: save the PeftModel itself with save_pretrained, or rename them.",
+    ),
+    Cause(
+        "full_model",
+        lambda name, shape: (
+            "lora" not in name.lower() and not name.startswith(PREFIX) and name.endswith(".weight")
+        ),
+        "are those of a whole model, not of an adapter. Upload the LoRA alone, as save_pretrained of "
+        "the PeftModel writes it.",
+    ),
+    Cause(
+        "other_variant",
+        _has(
+            ".hada_",
+            ".lokr_",
+            ".ia3_l",
+            ".oft_",
+            ".boft_",
+            ".vera_lambda_",
+            ".prompt_embeddings",
+            ".lora_E",
+            ".ranknum",
+        ),
+        "belong to another method than LoRA. Train a plain LoRA instead.",
+    ),
+)
+UNKNOWN = "are not LoRA weights. Save the LoRA alone, with peft's save_pretrained."
+
+
+def require_lora_only(tensors: Iterable[TensorEntry], names: MendedNames) -> None:
+    """Say of all tensors that are no LoRA of a linear layer what they are, each kind once.
+
+    Raises:
+        WeightsRefusal: there are some.
+    """
+    kinds: dict[str, tuple[str, list[str]]] = {}
+    for tensor in tensors:
+        name = names.of(tensor)
+        if is_lora(name) and not (name.startswith(PREFIX) and _is_not_gathered(tensor.shape)):
+            continue
+        cause = next((cause for cause in CAUSES if cause.fits(name, tensor.shape)), None)
+        code, sentence = (cause.code, cause.sentence) if cause else ("tensor_not_lora", UNKNOWN)
+        kinds.setdefault(code, (sentence, []))[1].append(name)
+    findings = Findings()
+    for code, (sentence, found) in kinds.items():
+        findings.add(WeightsRefusal(code, f"{_some(found)} {sentence}"))
+    findings.raise_all()
+
+
+def is_lora(name: str) -> bool:
+    """Whether this is a factor of a layer, or the magnitudes of DoRA."""
+    match = FACTOR.fullmatch(name) or MAGNITUDE.fullmatch(name)
+    if match is None or not is_module_path(match["path"]):
+        return False
+    parts = match["path"].split(".")
+    return not RESERVED_PARTS & set(parts) and parts[-1] != EXPERTS
+
+
+def _is_not_gathered(shape: tuple[int, ...]) -> bool:
+    return shape == (0,)
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"Tensors such as {quote_value(names[0])} ({len(names)} in all)"
+
+
+def layer_and_factor(name: str) -> tuple[str, str]:
+    """ "base_model.model.x.q.lora_A.weight" -> ("x.q", "A"); DoRA's magnitudes: "magnitude"."""
+    if match := FACTOR.fullmatch(name):
+        return match["path"], match["factor"]
+    match = MAGNITUDE.fullmatch(name)
+    assert match is not None, "only LoRA is left"
+    return match["path"], "magnitude"
+
+
+def shapes_by_factor(
+    tensors: Iterable[TensorEntry], names: Mapping[str, str]
+) -> Iterable[tuple[str, str, tuple[int, ...]]]:
+    """(layer's path, "A" or "B", shape) of every LoRA factor that is a matrix."""
+    for tensor in tensors:
+        match = FACTOR.fullmatch(names.get(tensor.name, tensor.name))
+        if match and len(tensor.shape) == FACTOR_DIMENSIONS:
+            yield match["path"], match["factor"], tensor.shape

@@ -1,0 +1,152 @@
+"""What people bring through the forms and the API: taken with what was mended, or marked with the reason."""
+
+import json
+from io import BytesIO
+
+import numpy as np
+import pytest
+from django.urls import reverse
+
+from hub_site.common.errors import Refusal
+from modules_registry.base_models import recheck_modules
+from modules_registry.models import BaseAlias, Module
+from modules_registry.repositories import repository_move
+from modules_registry.selectors import module_find, not_composable_because
+from modules_registry.services import module_delete, module_edit
+from tests.factories import (
+    BASE_NAME,
+    LAYERS,
+    WIDTH,
+    adapter_tensors,
+    card_file,
+    config_file,
+    make_module,
+    weights_file,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def dora_tensors():
+    magnitudes = {
+        f"base_model.model.{layer}.lora_magnitude_vector": np.ones(WIDTH, np.float32) for layer in LAYERS
+    }
+    return adapter_tensors() | magnitudes
+
+
+def test_a_dora_is_shared_and_offered_nowhere_for_composing(base, alice, browser_of, client):
+    files = {"config_file": config_file(use_dora=True), "weights_file": weights_file(dora_tensors())}
+    module = make_module(alice, "dora", **files)
+    assert module.current.base is None
+    assert not_composable_because(module.current).startswith("It is a DoRA")
+    page = client.get("/alice/dora").content.decode()
+    assert "not composable here" in page
+    assert "It is a DoRA" in page
+    said = client.get("/api/v1/modules/alice/dora").json()
+    assert (said["is_composable"], said["current"]["not_composable_because"][:12]) == (False, "It is a DoRA")
+    assert recheck_modules(base) == 0
+    form = browser_of(alice).get("/compositions/new/?modules=alice/dora").content.decode()
+    assert "It is a DoRA" in form
+
+
+def test_a_module_with_ranks_of_its_own_goes_with_whole_updates_alone(base, alice):
+    first = f"base_model.model.{LAYERS[0]}.lora_"
+    wide = {
+        f"{first}A.weight": np.ones((3, WIDTH), np.float32),
+        f"{first}B.weight": np.ones((WIDTH, 3), np.float32),
+    }
+    files = {
+        "config_file": config_file(rank_pattern={LAYERS[0]: 3}),
+        "weights_file": weights_file(adapter_tensors() | wide),
+    }
+    version = make_module(alice, "wide", **files).current
+    assert (version.base, version.has_own_ranks) == (base, True)
+
+
+@pytest.mark.parametrize("named", ["TESTS/Tiny", "tests/tiny"])
+def test_a_base_is_known_in_any_case(base, alice, named):
+    version = make_module(alice, config_file=config_file(base_model_name_or_path=named)).current
+    assert (version.base, version.base_name) == (base, BASE_NAME)
+    assert [repair["code"] for repair in version.repairs] == ([] if named == BASE_NAME else ["base"])
+
+
+def test_staff_declare_another_name_of_a_base_and_modules_that_name_it_become_composable(
+    base, alice, browser_of
+):
+    config = {"base_model_name_or_path": "unsloth/tiny-bnb-4bit", "revision": "abc"}
+    early = make_module(alice, "early", config_file=config_file(**config))
+    assert early.current.base is None
+    alice.is_staff = alice.is_superuser = True
+    alice.save()
+    answer = browser_of(alice).post(
+        reverse("admin:modules_registry_basealias_add"), {"name": "Unsloth/tiny-bnb-4bit", "base": base.pk}
+    )
+    assert answer.status_code == 302
+    assert BaseAlias.objects.get().base == base
+    early = module_find("alice", "early")
+    late = make_module(alice, "late", config_file=config_file(**config))
+    for module in (early, late):
+        assert (module.current.base, module.current.base_name) == (base, BASE_NAME)
+        assert "unsloth/tiny-bnb-4bit" in module.current.repairs[-1]["sentence"]
+
+
+CARDS = {
+    "bad YAML": (b"---\na: [b\n---\n# Mine\n", "front_matter_not_yaml"),
+    "references": (b"---\na: &b c\nd: *b\n---\n# Mine\n", "front_matter_alias"),
+    "Latin-1": ("---\nlanguage: fr\n---\n# Résumé Mine\n".encode("latin-1"), "card_not_utf8"),
+    "a NUL": (b"# Mine\x00\n", "card_unstorable_text"),
+    "too large": (b"# Mine\n" * 100_000, "card_too_large"),
+}
+
+
+@pytest.mark.parametrize("title", CARDS)
+def test_a_flaw_of_the_card_is_said_and_stops_nothing(alice, client, title):
+    card, code = CARDS[title]
+    module = make_module(alice, card_file=BytesIO(card))
+    assert [repair["code"] for repair in module.current.repairs] == [code]
+    page = client.get("/alice/french").content.decode()
+    assert module.current.repairs[0]["sentence"].partition("&")[0] in page
+    assert ("Mine" in page) == (title != "too large")
+    module_edit(editor=alice, module=module, card="# Better\n")
+    assert module_find("alice", "french").current.repairs == []
+
+
+def test_a_card_that_is_being_edited_is_still_held_to_its_form(alice):
+    module = make_module(alice)
+    with pytest.raises(Refusal) as refusal:
+        module_edit(editor=alice, module=module, card="---\na: [b\n---\n")
+    assert refusal.value.code == "front_matter_not_yaml"
+
+
+def test_a_list_in_base_model_names_the_base(base, alice):
+    card = card_file("---\nbase_model:\n- tests/tiny\nlicense: [mit]\n---\n# Mine\n")
+    assert make_module(alice, card_file=card).current.base == base
+
+
+def test_a_name_that_was_renamed_away_can_be_used_again_and_the_redirect_ends(alice, client):
+    module = make_module(alice, "french")
+    repository_move(editor=alice, module=module, namespace=alice.namespace, name="spanish")
+    assert module_find("alice", "french") == module
+    again = make_module(alice, "french", seed=1)
+    assert module_find("alice", "french") == again
+    assert module_find("alice", "spanish") == module
+    module_delete(editor=alice, module=again)
+    repository_move(editor=alice, module=module, namespace=alice.namespace, name="french")
+    assert module_find("alice", "french") == module
+    assert Module.objects.existing().count() == 1
+
+
+def test_the_help_shows_every_refusal(client):
+    from modules_registry.core.refusal_table import REFUSALS
+
+    page = client.get("/help/hub/").content.decode()
+    assert all(f'id="refusal-{code}"' in page for code in REFUSALS)
+
+
+def test_what_was_mended_is_in_the_api_and_on_the_page(alice, client):
+    module = make_module(alice, config_file=config_file(target_modules="all-linear"))
+    page = client.get("/alice/french").content.decode()
+    said = client.get("/api/v1/modules/alice/french").json()["current"]
+    assert said["repairs"] == module.current.repairs
+    assert said["repairs"][0]["sentence"] in page
+    assert json.dumps(said["targets"]) == json.dumps(sorted(LAYERS))
