@@ -27,7 +27,8 @@ from composer.core.evaluation import baselines
 from composer.core.job import CompositionRun
 from composer.core.methods.base import Adapters
 from composer.core.model.known_answers import KnownQuestions, answer_known
-from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.example_files import read_examples
+from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
 from composer.core.spec.metrics import is_exact_match
 from demo import BUNDLE
