@@ -212,8 +212,7 @@ class FrozenBaseModel:
             raise BaseModelError(
                 "The base model's tokenizer has no end-of-sequence token, so no answer would end."
             )
-        if not is_small(model):
-            keep_freed_memory()
+        keep_freed_memory()
         if precision == "auto":
             precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
         return cls(model.to(where), tokenizer, template, precision, packs=packs)
