@@ -4,8 +4,8 @@
 
 One composition with its usual comparison on one task of each world. Each time held-out examples are
 answered there, they are answered twice, in turn: every answer generated, each prompt read whole, and by
-`answer_known`. Both must be right on the same examples. The seconds are those that the process computed, on one thread. The base of
-the English world is made by `python -m demo.english.base`.
+`answer_known`. Both must be right on the same examples. The seconds are those that the process computed,
+on one thread. The base of the English world is made by `python -m demo.english.base`.
 """
 
 import argparse
