@@ -34,7 +34,13 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from composer.core.methods.base import Adapters, LowRank
-from composer.core.model.decoder import Decoder, DecoderRows, computes_as_decoder, decoder_rows
+from composer.core.model.decoder import (
+    Decoder,
+    DecoderRows,
+    common_beginning,
+    computes_as_decoder,
+    decoder_rows,
+)
 from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
 from composer.core.model.page_cache import keep_freed_memory
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
@@ -212,8 +218,7 @@ class FrozenBaseModel:
             raise BaseModelError(
                 "The base model's tokenizer has no end-of-sequence token, so no answer would end."
             )
-        if not is_small(model):
-            keep_freed_memory()
+        keep_freed_memory()
         if precision == "auto":
             precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
         return cls(model.to(where), tokenizer, template, precision, packs=packs)
@@ -748,19 +753,39 @@ class FrozenBaseModel:
         require_short(context_length - left, ids)
         if left:
             max_new_tokens = min(max_new_tokens, context_length - max(map(len, ids)))
+        shared = common_beginning(ids, min(map(len, ids)) - 1) if self._decoder is not None else 0
+        rest = [row[shared:] for row in ids]  # padding stands between the common beginning and the rest
+        begin = torch.tensor([ids[0][:shared]] * len(ids), dtype=torch.long)
+        inputs = torch.cat([begin, pad_rows(rest, self.tokenizer.pad_token_id, left=left)], 1)
+        mask = torch.cat(
+            [torch.ones_like(begin), pad_rows([[1] * len(row) for row in rest], 0, left=left)], 1
+        )
         tokens = model.generate(
-            input_ids=pad_rows(ids, self.tokenizer.pad_token_id, left=left).to(self.device),
-            attention_mask=pad_rows([[1] * len(row) for row in ids], 0, left=left).to(self.device),
+            input_ids=inputs.to(self.device),
+            attention_mask=mask.to(self.device),
             do_sample=False,
             num_beams=1,
             max_new_tokens=max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=sorted(self.stop_ids(end)) or None,
+            **self._read_once(model, begin.to(self.device)),
         )
         if left:
-            tokens = tokens[:, max(map(len, ids)) :]
+            tokens = tokens[:, inputs.shape[1] :]
         decoded: list[str] = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [self.cut(answer, end).strip() for answer in decoded]
+
+    def _read_once(self, model: Any, begin: Tensor) -> dict[str, Any]:
+        """Return the option of `generate` with the cache of the tokens (P * n, length) that prompts share.
+
+        Each candidate reads them once. There is no such option if the prompts share nothing.
+        """
+        if not begin.shape[1]:
+            return {}
+        own = begin[: self._n_candidates]
+        cache = model(input_ids=own, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(begin) // self._n_candidates)
+        return {"past_key_values": cache}
 
     def cut(self, answer: str, end: str | None) -> str:
         """Return the answer up to this text that ends it, or up to the end of an assistant's turn."""

@@ -123,7 +123,9 @@ def products(request, monkeypatch):
     monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0 if request.param == "packed" else 1e9)
 
 
-@pytest.mark.parametrize("every_layer", [True, False])
+@pytest.mark.parametrize(
+    ("every_layer", "products"), [(True, "packed"), (False, "plain")], indirect=["products"]
+)
 @pytest.mark.parametrize("kind", MAKE)
 def test_losses_and_gradients_are_those_of_transformers(kind, every_layer, products):
     base, stack = base_and_stack(kind, every_layer=every_layer)

@@ -121,6 +121,15 @@ def test_a_decoder_s_head_asked_at_some_positions_says_there_what_it_says_everyw
     torch.testing.assert_close(some, everywhere[:, positions], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("begin", ["cat", "cat dog fig saw"])
+def test_a_beginning_that_prompts_share_changes_no_answer(family, begin):
+    _, base, method = family
+    prompts = [f"{begin} {text}" for text in ("leg", "hat bay", "leg leg leg bay")]
+    adapters = method.adapters(WEIGHTS)
+    alone = [base.answers([prompt], 6, adapters, 2) for prompt in prompts]
+    assert base.answers(prompts, 6, adapters, 2) == [[own[p][0] for own in alone] for p in range(2)]
+
+
 # --- tokenizers that add something by themselves ------------------------------
 
 SPECIAL = ("<pad>", "</s>", "<unk>", "<s>")

@@ -54,8 +54,9 @@ def require_same(base, questions, adapters, length, n_shown):
     return sum(right)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("length", [1, LENGTH])
+@pytest.mark.parametrize(
+    ("kind", "length"), [*((kind, LENGTH) for kind in FAMILIES), ("t5", 1), ("llama", 1)]
+)
 def test_right_answers_are_those_of_generating_and_shown_ones_are_whole(tmp_path, kind, length):
     folder = make_base(tmp_path / "base", kind)
     base = FrozenBaseModel.load(folder)
