@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('modules_registry', '0007_prompt_templates'),
+        ('modules_registry', '0008_due_at'),
     ]
 
     operations = [
