@@ -244,7 +244,7 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
 
-class WorkerRequestSerializer(serializers.Serializer[Any]):
+class WorkerRequestSerializer(InputSerializer):
     """Which kind of worker is wanted."""
 
     base = serializers.CharField(
