@@ -108,9 +108,7 @@ class CompositionRequestSerializer(InputSerializer):
         help_text="A few; five are a good start. Objects of a usual dialect: input and output, instruction "
         "and output, messages, question and answer …; or pairs.",
     )
-    held_out = ExamplesField(
-        limit=HELD_OUT_MAX, required=False, default=Reading(()), help_text="Only to measure."
-    )
+    held_out = ExamplesField(limit=HELD_OUT_MAX, required=False, help_text="Only to measure.")
     input_column = serializers.CharField(
         required=False,
         default="",
@@ -196,7 +194,7 @@ class CompositionRequestSerializer(InputSerializer):
     def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The arguments of services.composition_request."""
         del asked["input_column"], asked["output_column"]
-        examples, held_out = asked["examples"], asked["held_out"]
+        examples, held_out = asked["examples"], asked.get("held_out", Reading(()))
         asked |= {"examples": list(examples.examples), "held_out": list(held_out.examples)}
         asked["notes"] = [*examples.notes, *held_out.notes]
         asked.setdefault("selection", "chosen" if asked["modules"] else "all")
@@ -246,7 +244,7 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     prompt = PromptSerializer(help_text="What the model would read of the first example.")
 
 
-class WorkerRequestSerializer(serializers.Serializer[Any]):
+class WorkerRequestSerializer(InputSerializer):
     """Which kind of worker is wanted."""
 
     base = serializers.CharField(

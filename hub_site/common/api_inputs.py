@@ -18,12 +18,13 @@ from hub_site.common.api_errors import error_body
 PREFIX = "/api/v1/"
 
 
-class InputSerializer(serializers.Serializer[dict[str, Any]]):
+class InputSerializer(serializers.Serializer[Any]):
     """A request's body. Keys that it does not know are refused, beside whatever else is wrong."""
 
     def to_internal_value(self, data: Any) -> Any:
-        unknown = [name for name in data if name not in self.fields] if isinstance(data, Mapping) else []
-        errors: Any = {str(name): [sentence(str(name), "key", self.fields)] for name in unknown}
+        known = [name for name, field in self.fields.items() if not field.read_only]
+        unknown = [str(name) for name in data if name not in known] if isinstance(data, Mapping) else []
+        errors: Any = {name: [sentence(name, "key", known)] for name in unknown}
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as error:

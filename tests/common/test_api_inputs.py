@@ -1,5 +1,6 @@
 """Under /api/v1/ nothing that a client sends is ignored: a misspelled name is told."""
 
+import json
 import re
 from uuid import UUID
 
@@ -105,3 +106,11 @@ def test_known_parameters_are_taken(api):
 def test_pages_and_the_hub_protocol_ignore_what_they_do_not_know(api, alice, browser_of):
     assert browser_of(alice).get("/compositions/?surprise=1").status_code == 200
     assert api.get("/api/models?surprise=1").status_code == 200
+
+
+def test_the_description_of_the_api_names_the_columns_and_can_be_read(api):
+    answer = api.get("/api/v1/schema", headers={"accept": "application/vnd.oai.openapi+json"})
+    assert answer.status_code == 200
+    asked = json.loads(answer.content)["components"]["schemas"]["CompositionRequestRequest"]["properties"]
+    assert {"examples", "held_out", "input_column", "output_column"} <= asked.keys()
+    assert asked["examples"]["type"] == "array"

@@ -204,3 +204,13 @@ def test_the_api_makes_tells_renews_and_withdraws_the_same_link(client, api_of, 
 def test_an_unfinished_composition_has_nothing_to_share(api_of, alice, ask):
     answer = api_of(alice).post(f"/api/v1/compositions/{ask().pk}/share")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_done")
+
+
+def test_what_was_not_used_of_the_owner_s_file_is_the_owner_s_alone(client, shared):
+    composition, _ = shared()
+    composition.example_notes = ["Not used: the column “phone”."]
+    composition.report["warnings"] = [*composition.example_notes, "A template that glues."]
+    composition.save(update_fields=["example_notes", "report"])
+    assert client.get(f"/api/v1/shared/{composition.share.token}").json()["report"]["warnings"] == [
+        "A template that glues."
+    ]

@@ -14,10 +14,10 @@ from composer import selectors
 from composer.__main__ import main
 from composer.core.spec.examples import Example, json_lines
 from composer.models import Composition
-from tests.composer.conftest import base, modules, queued_ids  # noqa: F401  fixtures
+from tests.composer.conftest import base, modules, wakes  # noqa: F401  fixtures
 from tests.composer.core.tiny import make_job
 
-pytestmark = pytest.mark.usefixtures("queued_ids")  # nothing here reaches a broker
+pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 NEW = "/compositions/new/"
 TWO = [Example("cat", "chat"), Example("dog", "caf\u00e9")]
 

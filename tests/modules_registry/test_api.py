@@ -106,10 +106,18 @@ def test_for_a_stranger_s_changes_the_module_is_not_found(french, charlie, api_o
 
 
 def test_a_change_names_only_what_changes(alice, french, api_of):
-    answer = api_of(alice).patch(FRENCH, {"tags": ["new"], "owner": "bob", "commit_id": "0", "current": None})
+    answer = api_of(alice).patch(FRENCH, {"tags": ["new"]})
     assert answer.status_code == 200
     assert (answer.json()["tags"], answer.json()["sentence"]) == (["new"], "Translates words into French.")
     assert module_find("alice", "french").current == french.current
+
+
+@pytest.mark.parametrize("changes", [{"owner": "bob"}, {"commit_id": "0"}, {"current": None}])
+def test_what_cannot_be_changed_is_refused_and_nothing_changes(alice, french, api_of, changes):
+    answer = api_of(alice).patch(FRENCH, {"tags": ["new"], **changes})
+    assert answer.status_code == 400
+    assert list(answer.json()["error"]["fields"]) == list(changes)
+    assert api_of(alice).get(FRENCH).json()["tags"] != ["new"]
 
 
 def test_a_new_version_is_201_and_the_same_files_200(alice, french, api_of):

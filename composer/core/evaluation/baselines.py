@@ -519,7 +519,8 @@ class ShownExamples:
         form: how the others are shown.
         left_out: the losses of each example behind the others; None for fewer than two examples, a prompt
             beyond the context, or a loss that is not finite.
-        bare_nats: (n,) the cross entropy of each example without the others, summed over its label tokens.
+        bare_nats: (n,) the cross entropy of each example without the others, summed over its label tokens;
+            () for a composition, whose row does not tell it.
     """
 
     form: PromptForm
@@ -569,8 +570,8 @@ def in_context(
         forms = prompt_forms(base, examples)
         measured = [show_others(base, examples, form, adapters or {}) for form in forms]
         chosen = min(measured, key=lambda shown: shown.nats)
-        # each example with and without the others
-        cost.candidates = 2 * sum(shown.left_out is not None for shown in measured)
+        passes = 1 if adapters else 2  # of the base alone each example without the others, too
+        cost.candidates = passes * sum(shown.left_out is not None for shown in measured)
     form = chosen.form
     known = questions.behind(form, examples) if questions else None
     lengths = (
@@ -623,7 +624,7 @@ def mean_length(base: FrozenBaseModel, prompts: Sequence[str]) -> float:
 def show_others(
     base: FrozenBaseModel, examples: Sequence[Example], form: PromptForm, adapters: Adapters
 ) -> ShownExamples:
-    """Score each example behind the others, and without them, in one form.
+    """Score each example behind the others in one form; of the base model alone, without them as well.
 
     Args:
         base: the base model.
@@ -640,7 +641,8 @@ def show_others(
         except ExampleTooLongError:
             return ShownExamples(form, None)
         losses.append(float(base.token_nats(batch, adapters)))
-        bare.append(float(base.token_nats(encode_shown(base, form, [], example), adapters)))
+        if not adapters:
+            bare.append(float(base.token_nats(encode_shown(base, form, [], example), {})))
         tokens.append(float(batch.label_tokens.sum()))
     if not math.isfinite(sum(losses)):
         return ShownExamples(form, None)

@@ -230,6 +230,8 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
     monkeypatch.setattr(baselines, "answer_known", noted)
     questions = HeldOutQuestions(base, ASKED, 4)
     scorer = FewShotScorer(base, base.encode(SHOTS))
+    scored, token_nats = [], base.token_nats
+    monkeypatch.setattr(base, "token_nats", lambda batch, own: scored.append(own) or token_nats(batch, own))
     alone, composed = (in_context(scorer, SHOTS, questions, own) for own in (None, adapters))
     assert (alone.key, composed.key) == ("in_context", "composed_in_context")
     assert composed.left_out is None  # it was fitted on these examples
@@ -237,6 +239,10 @@ def test_a_composition_is_asked_with_the_examples_in_its_own_prompt(tmp_path, mo
     assert "tokens a question instead of" in composed.detail
     assert "never learnt" not in composed.detail
     assert [own for _, own in asked] == [{}, adapters]
+    assert (scored.count({}), scored.count(adapters)) == (
+        alone.cost.candidates * len(SHOTS),
+        len(scored) // 3,
+    )
     losses = [[show_others(base, SHOTS, form, own).nats for form in prompt_forms(base, SHOTS)]
               for own in ({}, adapters)]  # fmt: skip
     assert losses[0] != losses[1]

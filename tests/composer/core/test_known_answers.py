@@ -19,7 +19,8 @@ from composer.core.model.known_answers import (
     is_plain_greedy,
 )
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.spec.examples import Example, read_examples
+from composer.core.spec.example_files import read_examples
+from composer.core.spec.examples import Example
 from composer.core.spec.metrics import is_exact_match, longest_useful_answer
 from demo import BUNDLE
 from tests.composer.core.tiny import FAMILIES, TARGETS, WORDS, make_base, make_module
