@@ -7,7 +7,15 @@ import pytest
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from composer.models import Composition, CompositionEvent
 from hub_site.accounts.services import user_create
@@ -17,7 +25,8 @@ from modules_registry.models import BaseModel
 from tests.chaos.conftest import times
 
 RUNS = times(40, 2000)
-STEPS = 25
+STEPS = 30
+JOBS_MAX = 2  # few rows, so that much happens to each
 SKEWS = st.sampled_from([-60, 0, 60])
 
 
@@ -47,8 +56,16 @@ class JobRow(RuleBasedStateMachine):
         self.clock = mock.patch.object(timezone, "now", return_value=wrong)
         self.clock.start()
 
+    @initialize(target=jobs)
+    def submit_first(self):
+        return self.submit_one()
+
+    @precondition(lambda self: len(self.generations) < JOBS_MAX)
     @rule(target=jobs)
     def submit(self):
+        return self.submit_one()
+
+    def submit_one(self):
         return Composition.objects.create(
             owner_id=self.owner_id, base_id=self.base_id, name="t", method="exact", budget=5, seed=1
         ).pk
