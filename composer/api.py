@@ -58,7 +58,7 @@ class CompositionsApi(OwnerApi):
         tags=["compositions"],
         request=CompositionRequestSerializer,
         parameters=[KEY_HEADER],
-        responses={202: CompositionDetailSerializer, **refusals(400, 401, 403, 422, 429)},
+        responses={202: CompositionDetailSerializer, **refusals(400, 401, 403, 409, 422, 429, 507)},
     )
     def post(self, request: SignedInApiRequest) -> Response:
         """Ask for a composition. It runs in the background: follow it by its events."""

@@ -11,6 +11,8 @@ from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.job_spec import read_rank
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
+from composer.timing.queue import place_of
+from hub_site.jobs.models import Status
 
 
 @extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "enum": [SMALL_RANK, FULL_RANK]}]})
@@ -65,6 +67,13 @@ class CompositionModuleSerializer(serializers.Serializer[Any]):
     weight = serializers.FloatField(allow_null=True)
 
 
+class PlaceSerializer(serializers.Serializer[Any]):
+    """Where a composition stands in the queue."""
+
+    n_ahead = serializers.IntegerField(help_text="Compositions that begin before it.")
+    wait_s = serializers.FloatField(help_text="Seconds until it begins, most likely.")
+
+
 class CompositionDetailSerializer(CompositionSerializer):
     """A composition with its modules, and with its report once it is done."""
 
@@ -73,6 +82,7 @@ class CompositionDetailSerializer(CompositionSerializer):
         help_text="It can be downloaded, perhaps before the comparisons end."
     )
 
+    queue = serializers.SerializerMethodField(help_text="Its place while it waits, else null.")
     warnings = serializers.SerializerMethodField(
         help_text="What weakens what its report will say, and what was not used of the examples."
     )
@@ -83,9 +93,14 @@ class CompositionDetailSerializer(CompositionSerializer):
     class Meta(CompositionSerializer.Meta):
         fields = [
             *CompositionSerializer.Meta.fields,
-            "modules", "has_adapter", "warnings", "published_as", "report",
+            "queue", "modules", "has_adapter", "warnings", "published_as", "report",
         ]  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(PlaceSerializer(allow_null=True))
+    def get_queue(self, composition: Composition) -> Any:
+        is_waiting = composition.status == Status.QUEUED
+        return PlaceSerializer(place_of(composition)).data if is_waiting else None
 
     def get_warnings(self, composition: Composition) -> list[str]:
         leaking = leaking_modules(composition)

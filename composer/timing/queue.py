@@ -15,7 +15,7 @@ from composer.timing.estimates import duration_words
 from hub_site.jobs.models import Status, Worker
 
 READ_MAX = 300  # of those that wait; behind them one waits at least as long
-OVERRUN = 0.1  # of its estimate: what is left of a job that has taken longer
+OVERRUN = 1 / 3  # of what it has taken: left of a job at the end of its estimate and beyond, at least
 
 Lane = tuple[int, bool]  # an account and whether the job is quick
 
@@ -76,7 +76,7 @@ def look_up(key: Any, waiting: Sequence[WaitingJob]) -> Place:
 
 
 def waiting_jobs(now: datetime) -> list[WaitingJob]:
-    rows = Composition.objects.due().order_by("created_at").values_list(
+    rows = Composition.objects.due().order_by("created_at", "pk").values_list(
         "pk", "owner_id", "is_quick", "estimated_s", "created_at", "started_at"
     )  # fmt: skip
     return [
@@ -88,11 +88,11 @@ def waiting_jobs(now: datetime) -> list[WaitingJob]:
 
 def running_jobs(now: datetime) -> list[tuple[float, bool]]:
     """Seconds that each is likely to take yet, and whether it is quick."""
-    rows = Composition.objects.filter(status=Status.RUNNING)
-    return [
-        (max(OVERRUN * estimated, estimated - (now - begun).total_seconds()), quick)
-        for estimated, begun, quick in rows.values_list("estimated_s", "started_at", "is_quick")
-    ]
+    rows = Composition.objects.filter(status=Status.RUNNING).values_list(
+        "estimated_s", "started_at", "is_quick"
+    )
+    taken = [(estimated_s, (now - begun).total_seconds(), quick) for estimated_s, begun, quick in rows]
+    return [(max(estimated_s - taken_s, OVERRUN * taken_s), quick) for estimated_s, taken_s, quick in taken]
 
 
 def last_served(now: datetime) -> dict[Lane, float]:

@@ -51,11 +51,11 @@ def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
             lease_until=now + LEASE,
             updated_at=now,
             put_off_reason="",
+            started_at=Coalesce("started_at", now),
         )
     )
     if not taken:
         return None
-    model.objects.filter(pk=job_id, started_at=None).update(started_at=now)
     return cast(JobType, model.objects.get(pk=job_id))
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -26,7 +27,7 @@ from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import HEARTBEAT_S, HeldJob, JobKind, run_job
+from hub_site.jobs.work import HEARTBEAT_S, HandBack, HeldJob, JobKind, run_job
 from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, check_card, read_any_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
@@ -47,6 +48,7 @@ from modules_registry.services import module_publish, require_name_free, version
 from modules_registry.storage import LOCAL_FAULTS, StorageError
 from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
 
+SLICE_S = 60  # an import gives its place away after it, while other people's imports wait
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
@@ -94,6 +96,7 @@ class ModuleImportRun:
 
     def __init__(self, job: ModuleImport, on_item: Callable[[ImportItem], None]) -> None:
         self.job, self.on_item, self.away = job, on_item, 0
+        self.slice_ends = time.monotonic() + SLICE_S
         self.held = HeldJob(job)
         self.wait = self.held.wait
         # What the operator's token may see there is not everyone's to bring in.
@@ -109,6 +112,13 @@ class ModuleImportRun:
             with self.temporary_folder() as folder:
                 self.import_item(item, Path(folder))
             self.on_item(self.job.items.select_related("version__origin").get(pk=item.pk))
+            self.let_others_go_on()
+
+    def let_others_go_on(self) -> None:
+        """Go back to the queue after a while, so that a thousand repositories keep nobody waiting."""
+        others = ModuleImport.objects.due().exclude(owner=self.job.owner)
+        if time.monotonic() > self.slice_ends and others.exists():
+            raise HandBack
 
     def temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
         """Named after this claim, so that the sweep knows when nobody needs it."""

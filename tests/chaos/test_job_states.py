@@ -7,7 +7,15 @@ import pytest
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from composer.models import Composition, CompositionEvent
 from hub_site.accounts.services import user_create
@@ -17,14 +25,24 @@ from modules_registry.models import BaseModel
 from tests.chaos.conftest import times
 
 RUNS = times(40, 2000)
-STEPS = 25
+STEPS = 30
+JOBS_MAX = 2  # unfinished ones: few, so that much happens to each
+ACTIONS = {
+    "beat": leases.renew_lease,
+    "tell": None,
+    "crash": leases.count_crash,
+    "fault of the site": lambda held: leases.put_off(held, code="disk_full", reason="Full."),
+    "hand back": None,
+    "finish": lambda held: leases.finish(held, Status.FAILED, error_code="done"),
+}
+BACK = st.sampled_from([0, 0, 0, 1, 2])  # claims before the last one
 SKEWS = st.sampled_from([-60, 0, 60])
 
 
 class JobRow(RuleBasedStateMachine):
     """Rows of jobs, and what each worker that ever claimed one still believes to hold."""
 
-    jobs, claims = Bundle("jobs"), Bundle("claims")
+    jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,6 +51,7 @@ class JobRow(RuleBasedStateMachine):
         self.ended: dict = {}  # job -> its row when it was first seen finished
         self.generations: dict = {}  # job -> the last generation that was seen
         self.told: dict = {}  # job -> events that were stored
+        self.claims: dict = {}  # job -> what its workers hold, or held
         self.clock = mock.patch.object(timezone, "now", timezone.now)
         self.clock.start()
 
@@ -47,20 +66,24 @@ class JobRow(RuleBasedStateMachine):
         self.clock = mock.patch.object(timezone, "now", return_value=wrong)
         self.clock.start()
 
+    @initialize(target=jobs)
+    def submit_first(self):
+        return self.submit_one()
+
+    @precondition(lambda self: len(self.generations) - len(self.ended) < JOBS_MAX)
     @rule(target=jobs)
     def submit(self):
+        return self.submit_one()
+
+    def submit_one(self):
         return Composition.objects.create(
             owner_id=self.owner_id, base_id=self.base_id, name="t", method="exact", budget=5, seed=1
         ).pk
 
-    @rule(job=jobs, target=claims)
+    @rule(job=jobs)
     def claim(self, job):
-        return self.take(job)
-
-    @rule(claim=claims, target=claims)
-    def duplicate(self, claim):
-        """The message comes again, or another worker looks at the same row."""
-        return self.take(claim.pk) if claim else None
+        """A worker takes it; the message may come twice, or two workers look at the same row."""
+        self.take(job)
 
     def take(self, job):
         before = Composition.objects.get(pk=job)
@@ -72,10 +95,15 @@ class JobRow(RuleBasedStateMachine):
         assert held is None or held.crashes < CRASHES_MAX
         if is_free:
             assert held is not None
-        return held
+        if held is not None:
+            self.claims.setdefault(job, []).append(held)
 
-    def write(self, claim, do) -> bool:
-        """A worker writes: it works exactly if the row is still that worker's."""
+    def write(self, job, back, do) -> bool:
+        """A worker writes, the last one or one before: it works exactly if the row is still that worker's."""
+        claims = self.claims.get(job, [])
+        if len(claims) <= back:
+            return False
+        claim = claims[-1 - back]
         row = Composition.objects.get(pk=claim.pk)
         is_held = row.status == Status.RUNNING and row.generation == claim.generation
         try:
@@ -86,44 +114,33 @@ class JobRow(RuleBasedStateMachine):
         assert is_held
         return True
 
-    @rule(claim=claims, is_progress=st.booleans())
-    def beat_and_tell(self, claim, is_progress):
-        if claim is None:
-            return
-        progress = leases.PROGRESS if is_progress else {}
-        event = CompositionEvent(kind="step")
-        if self.write(claim, lambda held: leases.append_events(held, [event], progress=progress)):
-            self.told[claim.pk] = self.told.get(claim.pk, 0) + 1
+    @rule(job=jobs, back=BACK, action=st.sampled_from(sorted(ACTIONS)), is_progress=st.booleans())
+    def work(self, job, back, action, is_progress):
+        """A worker that took it if it could do something to it: the last worker, or one before."""
+        self.take(job)
+        before = Composition.objects.get(pk=job)
+        if action == "tell":
+            progress = leases.PROGRESS if is_progress else {}
+            event = CompositionEvent(kind="step")
+            if self.write(job, back, lambda held: leases.append_events(held, [event], progress=progress)):
+                self.told[job] = self.told.get(job, 0) + 1
+        elif action == "hand back":
+            claims = self.claims.get(job, [])
+            if len(claims) > back:
+                leases.hand_back(claims[-1 - back])  # harmless where it is another worker's
+        elif self.write(job, back, ACTIONS[action]):
+            self.check_outcome(action, before, Composition.objects.get(pk=job))
 
-    @rule(claim=claims)
-    def beat(self, claim):
-        if claim is not None and self.write(claim, leases.renew_lease):
-            assert Composition.objects.get(pk=claim.pk).lease_until > self.database_now()
-
-    @rule(claim=claims, status=st.sampled_from([Status.FAILED, Status.CANCELLED]))
-    def finish(self, claim, status):
-        if claim is not None:
-            self.write(claim, lambda held: leases.finish(held, status, error_code="done"))
-
-    @rule(claim=claims)
-    def crash(self, claim):
-        """A child died."""
-        if claim is not None:
-            self.write(claim, leases.count_crash)
-
-    @rule(claim=claims)
-    def hit_a_fault_of_the_site(self, claim):
-        if claim is None:
-            return
-        crashes = Composition.objects.get(pk=claim.pk).crashes
-        if self.write(claim, lambda held: leases.put_off(held, code="disk_full", reason="Full.")):
-            row = Composition.objects.get(pk=claim.pk)
-            assert (row.status, row.crashes) == (Status.QUEUED, crashes)  # a fault of the site is no crash
-
-    @rule(claim=claims)
-    def hand_back(self, claim):
-        if claim is not None:
-            leases.hand_back(claim)
+    def check_outcome(self, action, before, row):
+        if action == "beat":
+            assert row.lease_until > self.database_now()
+        if action == "crash" and before.crashes + 1 >= CRASHES_MAX:
+            assert (row.status, row.error_code) == (Status.FAILED, "poison")
+        elif action == "crash":
+            assert (row.status, row.crashes) == (Status.QUEUED, before.crashes + 1)
+        if action == "fault of the site":
+            assert (row.status, row.crashes) == (Status.QUEUED, before.crashes)  # it is no crash
+            assert row.due_at > self.database_now()
 
     @rule(job=jobs)
     def expire(self, job):
@@ -136,8 +153,10 @@ class JobRow(RuleBasedStateMachine):
         """What a job was put off for has passed."""
         Composition.objects.filter(pk=job).update(due_at=self.database_now())
 
-    @rule(job=jobs)
-    def cancel(self, job):
+    @rule(job=jobs, really=st.sampled_from([False, False, True]))
+    def cancel(self, job, really):
+        if not really:  # what is cancelled does nothing more
+            return
         leases.cancel(Composition, job)
         row = Composition.objects.get(pk=job)
         assert row.status in FINISHED or row.cancel_requested

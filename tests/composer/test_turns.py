@@ -133,3 +133,12 @@ def test_more_workers_make_the_wait_shorter():
     waiting = [WaitingJob(n, n, True, 10.0, asked_s=-n) for n in range(12)]
     last = [max(play_forward(waiting, [], {}, slots, slots // 2).values()) for slots in (2, 4, 12)]
     assert last == [50.0, 20.0, 0.0]
+
+
+def test_a_program_reads_its_place_while_it_waits(queue_up, alice, bob, api_of):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    _first, _second, waiting = (queue_up(owner, estimated_s=30) for owner in (alice, bob, alice))
+    address = f"/api/v1/compositions/{waiting.pk}"
+    assert api_of(alice).get(address).json()["queue"] == {"n_ahead": 2, "wait_s": 30.0}
+    leases.claim(Composition, waiting.pk, worker="w")
+    assert api_of(alice).get(address).json()["queue"] is None

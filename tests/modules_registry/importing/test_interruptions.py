@@ -153,3 +153,17 @@ def test_the_sweep_leaves_what_is_not_its_own(alice, data_folder):
     (folder / f"modules-{asked(alice, 'far/good').pk}-1-abc").mkdir()
     runner.sweep()
     assert [path.name for path in folder.iterdir()] == ["something-else"]
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_long_import_gives_its_place_to_other_people_s_and_goes_on_later(alice, bob, base, monkeypatch):
+    monkeypatch.setattr(runner, "SLICE_S", -1)
+    job = asked(alice, *(f"far/{number}" for number in range(3)))
+    assert run(job).status == Status.DONE  # as long as nobody else waits
+    job = asked(alice, *(f"far/{number}" for number in range(3)))
+    other = import_request(owner=bob, namespace=bob.namespace, sources=["far/x"], enqueue=False)
+    assert run(job).status == Status.QUEUED
+    assert states(job) == ["refused", "waiting", "waiting"]
+    assert run(other).status == Status.QUEUED  # after one repository, because Alice's waits
+    ModuleImport.objects.filter(pk=other.pk).delete()
+    assert run(job).status == Status.DONE
