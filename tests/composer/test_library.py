@@ -259,7 +259,7 @@ def test_a_search_is_stopped_by_its_watcher_and_events_come_as_they_are(t5):
 
 
 def test_evaluate_measures_the_base_and_an_adapter(tiny):
-    made = composer.compose(**tiny, budget=30, rank="full", baselines="none", progress=False)
+    made = composer.compose(**tiny, budget=80, rank="full", baselines="none", progress=False)
     alone = composer.evaluate(base=tiny["base"], examples=EXAMPLES, progress=False)
     adapted = composer.evaluate(base=tiny["base"], adapter=made.folder, examples=EXAMPLES, progress=False)
     live = composer.evaluate(base=tiny["base"], adapter=made.model(), examples=EXAMPLES, progress=False)
@@ -271,7 +271,7 @@ def test_evaluate_measures_the_base_and_an_adapter(tiny):
 
 def test_screen_gives_the_loss_of_each_module_alone_the_best_first(tiny):
     losses = composer.screen(**tiny, progress=False)
-    made = composer.compose(**tiny, budget=30, rank="full", baselines="none", progress=False)
+    made = composer.compose(**tiny, budget=80, rank="full", baselines="none", progress=False)
     alone = {row["name"]: row["alone_loss_nats"] for row in made.report["modules"]}
     assert losses == pytest.approx(alone)
     assert list(losses.values()) == sorted(losses.values())

@@ -48,7 +48,8 @@ class GaussNewtonSettings:
 
     penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
     first_length: float = 1.0  # of the move along each weight that gives the first map
-    length: float = -0.3  # of that move in later maps
+    length: float = -0.3  # of that move in later maps, along the weight of a module that the fits use
+    small_length: float = 0.1  # and along the weight of one they do not use
     damping: float = 0.3  # λ at the start, nats per unit of squared distance
     easier: float = 3.0  # λ is divided by it after a step that was better in truth
     harder: float = 5.0  # and multiplied by it after one that was not
@@ -220,6 +221,7 @@ class _Search:
         self.train_mask = fold_masks(len(scorer.batch))
         self.n_fits, self.n = len(self.train_mask), len(method.stack)
         self.tokens = scorer.label_tokens
+        self.order = sorted(range(self.n), key=lambda i: (self._single(i), i))  # the best alone first
 
     def whole(self, weights: Tensor) -> Tensor:
         """Return the method's weights (P, n_weights) from one weight per module (P, N)."""
@@ -276,7 +278,7 @@ class _Search:
             if affordable < 1:
                 return fits
             self.average_with_subsets(fits, min(affordable, self.settings.subsets))
-            used = self.used(fits)
+            used = self.used(fits) or self.order  # where weight 1 is too much of each, a little may help
             later = self.settings.steps * (self.n_fits + 1) + 2 * self.n_fits + 1  # steps, then an average
             room = budget - fits.spent - 1 - later
             if fits.expansions == self.settings.expansions or room < max(1, len(used) // 2):
@@ -299,8 +301,7 @@ class _Search:
     def first_map(self, budget: int) -> MapFits:
         """Return the fits at w = 0, with the map of the modules that the budget allows, best alone first."""
         length = self.settings.first_length
-        order = sorted(range(self.n), key=lambda i: (self._single(i), i))
-        taken = sorted(order[: budget - 1 - self.n_fits - 1])
+        taken = sorted(self.order[: budget - 1 - self.n_fits - 1])
         trials = torch.zeros(len(taken), self.n)
         trials[range(len(taken)), taken] = length
         around = self.logits.at_base
@@ -319,11 +320,12 @@ class _Search:
 
     def expand(self, fits: MapFits, used: Sequence[int]) -> None:
         """Make the map anew around the mean of the fits, along the modules `used`; in place."""
-        centre = fits.weights.mean(0)
+        centre, lengths = fits.weights.mean(0), self.settings
+        moves = torch.where(centre != 0, lengths.length, lengths.small_length)[list(used)]
         trials = centre.repeat(1 + len(used), 1)
-        trials[range(1, 1 + len(used)), used] += self.settings.length
+        trials[range(1, 1 + len(used)), used] += moves
         logits = self.logits.of(self.exact, trials)
-        fits.jacobian[..., used] = difference_quotient(logits[1:], logits[0], self.settings.length)
+        fits.jacobian[..., used] = difference_quotient(logits[1:], logits[0], moves.view(-1, 1, 1))
         fits.spent += len(trials)
         fits.expansions += 1
         self.journal.keep("map", fits.expansions, fits.tensors())

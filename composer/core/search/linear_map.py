@@ -16,15 +16,15 @@ SETTLED = 1e-5  # nats; a smaller decrease ends the fit
 SECANT_DAMPING = 1e-2  # keeps the correction bounded where steps are short or nearly parallel
 
 
-def difference_quotient(at: Tensor, around: Tensor, length: float) -> Tensor:
-    """Return the columns of J (T, K, M) from logits at M points, each moved by `length` along one weight.
+def difference_quotient(at: Tensor, around: Tensor, length: float | Tensor) -> Tensor:
+    """Return the columns of J (T, K, M) from logits at M points, each moved along one weight.
 
     A column that is not finite is zero: a module with huge deltas then has no part in the fit.
 
     Args:
         at: (M, T, K).
         around: (T, K), at the centre.
-        length: of each move; negative for a move back.
+        length: of each move, one number or (M, 1, 1); negative for a move back.
     """
     columns = ((at - around) / length).permute(1, 2, 0)
     return torch.where(columns.isfinite().all(0).all(0), columns, 0.0)

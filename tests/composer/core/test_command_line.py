@@ -302,7 +302,7 @@ def test_modules_of_equal_folder_names_are_told_apart(tmp_path, asked):
         shutil.copytree(source, folder)
     asked["--modules"] = [str(folder) for folder in folders]
     asked["--baselines"] = ["none"]
-    asked["--rank"] = ["full"]  # both take part
+    asked |= {"--method": ["exact"], "--search": ["cma"], "--rank": ["full"]}  # both take part
     assert main(arguments("compose", asked)) == 0
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert [row["name"] for row in report["modules"]] == ["alice/french", "bob/french"]
