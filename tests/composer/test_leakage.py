@@ -153,3 +153,8 @@ def test_where_nothing_else_fits_the_refusal_says_so(ask, capitals, modules):
         ask()
     assert refused.value.code == "no_compatible_module"
     assert "made from some of these very examples" in refused.value.message
+
+
+def test_it_is_left_out_too_where_its_examples_are_written_in_another_normal_form(ask, publish):
+    publish(ask(examples=[Example("caf\u00e9", "CAF\u00c9")]), "capitals")
+    assert names(ask(examples=[Example("cafe\u0301", "CAFE\u0301")])) == LIBRARY
