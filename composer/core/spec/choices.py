@@ -322,11 +322,11 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 LEVELS = (
     Choice("quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"),
     Choice(
-        "balanced", "What measured best, against every usual rival.", "benchmarks/results/compose_quality.md"
+        "balanced", "What measured best, against the usual baselines.", "benchmarks/results/compose_quality.md"
     ),
     Choice(
         "thorough",
-        "Two and a half times the search, and two more rivals: random modules and LoraHub as published.",
+        "Two and a half times the search, and two more baselines: random modules and LoraHub as published.",
         "arXiv:2602.12323; Huang et al., arXiv:2307.13269",
     ),
 )
