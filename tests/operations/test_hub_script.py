@@ -96,14 +96,20 @@ def test_another_library_is_refused_with_the_one_there_is(checkout, words):
     assert "./hub demo english" in refused.stderr
 
 
-def test_every_test_runs_once_the_quick_ones_side_by_side(checkout):
+def test_every_test_runs_once_and_those_that_only_compute_side_by_side(checkout):
     python = checkout / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     shutil.move(fake_python(checkout, 'echo "$@"; case $* in *"not slow"*) exit 1;; esac'), python)
     ran = hub(checkout, "test")
-    quick, rest = ran.stdout.splitlines()[-2:]
+    quick, computing, rest = ran.stdout.splitlines()[-3:]
     assert quick.startswith("-m hub_site.embedded test -- -m not slow and not browser and not long --num")
-    assert rest == "-m hub_site.embedded test -- -m slow or browser or long"
+    assert computing.startswith("-m hub_site.embedded test -- -m slow --num")
+    folders = [word for word in computing.split() if word.startswith("tests/")]
+    assert rest.split() == [
+        *"-m hub_site.embedded test -- -m slow or browser".split(),
+        *(f"--ignore={folder}" for folder in folders),
+    ]
+    assert all((settings.BASE_DIR / folder).is_dir() for folder in folders)
     assert ran.returncode == 1  # the quick ones failed
 
 
