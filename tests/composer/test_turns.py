@@ -109,7 +109,7 @@ def test_the_place_that_is_told_is_the_order_in_which_they_are_taken(queue_up, a
     announce("compose", slots=2, memory_mb=4096, has_cuda=False)
     for owner, count in ((alice, 5), (bob, 2), (charlie, 1)):
         for number in range(count):
-            queue_up(owner, after_s=number)
+            queue_up(owner, after_s=number + count / 10)
     told = sorted(waiting_in_turn(is_quick=True), key=lambda job: place_of(job).n_ahead)
     assert told == serve(9)
 
@@ -137,7 +137,8 @@ def test_more_workers_make_the_wait_shorter():
 
 def test_a_program_reads_its_place_while_it_waits(queue_up, alice, bob, api_of):
     announce("compose", slots=2, memory_mb=4096, has_cuda=False)
-    _first, _second, waiting = (queue_up(owner, estimated_s=30) for owner in (alice, bob, alice))
+    owners = enumerate((alice, bob, alice))
+    _first, _second, waiting = (queue_up(owner, estimated_s=30, after_s=number) for number, owner in owners)
     address = f"/api/v1/compositions/{waiting.pk}"
     assert api_of(alice).get(address).json()["queue"] == {"n_ahead": 2, "wait_s": 30.0}
     leases.claim(Composition, waiting.pk, worker="w")
