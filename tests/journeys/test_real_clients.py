@@ -40,6 +40,13 @@ print("pushed")
 )
 
 
+UPLOAD = """
+from huggingface_hub import HfApi
+HfApi().create_repo("alice/french", exist_ok=True)
+HfApi().upload_folder(repo_id="alice/french", folder_path={folder!r})
+"""
+
+
 def by_products(folder: Path) -> list[str]:
     names = [
         "config.json",
