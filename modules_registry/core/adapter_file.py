@@ -248,10 +248,14 @@ def _check_coverage(tensors: list[TensorEntry], data_bytes: int) -> None:
                 "tensors_gap", f"Before {quote_value(tensor.name)} lie bytes of no tensor. Save it again."
             )
         position = tensor.end
-    if position > data_bytes:
-        raise WeightsRefusal("weights_truncated", "The file ends before its last tensor. Upload it again.")
+    _require_last_tensor(position, data_bytes)
     if position < data_bytes:
         raise WeightsRefusal("trailing_bytes", "Bytes follow the last tensor. Save the adapter again.")
+
+
+def _require_last_tensor(end: int, data_bytes: int) -> None:
+    if end > data_bytes:
+        raise WeightsRefusal("weights_truncated", "The file ends before its last tensor. Upload it again.")
 
 
 def _read_exactly(file: BinaryIO, count: int) -> bytes:

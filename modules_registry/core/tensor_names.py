@@ -143,7 +143,7 @@ def _is_embedding(name: str, shape: tuple[int, ...]) -> bool:
 CAUSES = (
     Cause(
         "not_gathered",
-        lambda name, shape: 0 in shape and name.startswith(("base_model.", "model.", "module.")),
+        lambda name, shape: 0 in shape,
         "are empty: DeepSpeed ZeRO-3 saved them without gathering them. Set "
         "stage3_gather_16bit_weights_on_model_save to true and save again, or run zero_to_fp32.py of "
         "the checkpoint.",
@@ -269,7 +269,7 @@ def require_lora_only(tensors: Iterable[TensorEntry], names: MendedNames) -> Non
     kinds: dict[str, tuple[str, list[str]]] = {}
     for tensor in tensors:
         name = names.of(tensor)
-        if is_lora(name) and not (name.startswith(PREFIX) and _is_not_gathered(tensor.shape)):
+        if is_lora(name) and not _is_not_gathered(tensor.shape):
             continue
         cause = next((cause for cause in CAUSES if cause.fits(name, tensor.shape)), None)
         code, sentence = (cause.code, cause.sentence) if cause else ("tensor_not_lora", UNKNOWN)

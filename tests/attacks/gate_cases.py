@@ -174,6 +174,8 @@ def _plain_values() -> Iterator[tuple[str, object, str]]:
         for value in ("true", 1, 0, []):
             yield key, value, "not_true_or_false"
     for key, value in {
+        "fine_tune_type": "lora",
+        "model_type": "t5",
         "exec": "rm -rf /",
         "use_tomorrow": True,
         "tomorrow_config": {},
@@ -336,6 +338,8 @@ STRANGE_NAMES = {
     "mlx_format": ("model.layers.0.self_attn.q_proj.lora_a", "layers.0.q.lora_b"),
     "other_variant": (f"base_model.model.{FIRST}.hada_w1_a", "prompt.prompt_embeddings"),
     "tensor_not_lora": (
+        "base_model.model.model.embed_tokens.other", "base_model.model.mlp.experts.0.weight",
+        "model.q.lora_C.weight",
         f"base_model.model.{FIRST}.weight",
         f"base_model.model.{FIRST}.lora_A.default.weight", f"base_model.model.{FIRST}.lora_C.weight",
         "base_model.model.lora_A.weight", "base_model.model..lora_A.weight", name("../../etc/passwd", "A"),

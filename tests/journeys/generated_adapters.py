@@ -70,32 +70,45 @@ def draw(number: int) -> Drawn:
         "fan_in_fan_out": kind == "gpt2",
         "task_type": random_number.choice((None, "SEQ_2_SEQ_LM" if kind == "t5" else "CAUSAL_LM")),
     }
-    choice = random_number.choice(CHOICES)
+    options |= draw_layers(random_number.choice(CHOICES), kind, names, known)
+    options |= draw_variant(random_number, names, options["r"], known)
+    return Drawn(number, kind, DTYPES[number % len(DTYPES)], version, random_number.choice(WRAPPERS), options)
+
+
+def draw_layers(choice: str, kind: str, names: list[str], known: set[str]) -> dict[str, Any]:
+    """How the configuration says which layers these are."""
     if choice == "unused names":
-        options["target_modules"] = [*names, "c_nothing", "W_pack"]
-    elif choice == "pattern":
-        options["target_modules"] = rf".*\.({'|'.join(names)})"
-    elif choice == "all-linear" and kind not in ("qwen3_moe",):
-        options["target_modules"] = "all-linear"
-    elif choice == "excluded" and version == "0.21":
-        options |= {"target_modules": KINDS[kind], "exclude_modules": KINDS[kind][1:]}
-    elif (
-        choice == "first layer" and "layers_to_transform" in known and "lm_head" not in names and kind != "t5"
-    ):
-        options["layers_to_transform"] = [0]
+        return {"target_modules": [*names, "c_nothing", "W_pack"]}
+    if choice == "pattern":
+        return {"target_modules": rf".*\.({'|'.join(names)})"}
+    if choice == "all-linear" and kind != "qwen3_moe":
+        return {"target_modules": "all-linear"}
+    if choice == "excluded" and "exclude_modules" in known:
+        return {"target_modules": KINDS[kind], "exclude_modules": KINDS[kind][1:]}
+    has_numbered_layers = kind != "t5" and "lm_head" not in names
+    if choice == "first layer" and "layers_to_transform" in known and has_numbered_layers:
+        return {"layers_to_transform": [0]}
+    return {}
+
+
+def draw_variant(
+    random_number: random.Random, names: list[str], rank: int, known: set[str]
+) -> dict[str, Any]:
+    """Scalings, ranks of single layers and magnitudes, as far as that version of peft has them."""
+    options: dict[str, Any] = {}
     if "use_rslora" in known and random_number.random() < 0.2:
         options["use_rslora"] = True
     elif "rank_pattern" in known and random_number.random() < 0.3:
-        options["rank_pattern"] = {names[0]: options["r"] + 3}
+        options["rank_pattern"] = {names[0]: rank + 3}
         options["alpha_pattern"] = {names[-1]: 5}
     if "use_dora" in known and random_number.random() < 0.15:
         options["use_dora"] = True
-    return Drawn(number, kind, DTYPES[number % len(DTYPES)], version, random_number.choice(WRAPPERS), options)
+    return options
 
 
 @cache
 def base_folder(root: Path, kind: str) -> Path:
-    """A small base of this kind, saved as transformers saves it; every fourth without its head."""
+    """A small base of this kind, saved as transformers saves it."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     torch.manual_seed(len(kind))

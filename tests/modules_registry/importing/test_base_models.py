@@ -102,7 +102,7 @@ def test_a_model_comes_in_at_the_commit_it_had_without_code_or_pickles(hub, staf
     base = BaseModel.objects.get()
     assert (job.base, base.name, base.revision) == (base, BASE_NAME, COMMIT)
     assert (base.sentence, base.licence) == ("A tiny one.", "apache-2.0")
-    assert base.layers == {layer: [WIDTH, WIDTH] for layer in LAYERS}
+    assert base.layers == {"lm_head": [16, WIDTH]} | {layer: [WIDTH, WIDTH] for layer in LAYERS}
     assert {file.path for file in base.files.all()} == {
         "config.json", "model.safetensors", "tokenizer.json",
     }  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_model_comes_in_at_the_commit_it_had_without_code_or_pickles(hub, staf
 def test_weights_in_several_files_come_in_together(sharded, hub, staff):
     assert run(staff).status == Status.DONE
     base = BaseModel.objects.get()
-    assert base.layers == {layer: [WIDTH, WIDTH] for layer in LAYERS}
+    assert base.layers == {"lm_head": [16, WIDTH]} | {layer: [WIDTH, WIDTH] for layer in LAYERS}
     assert base.files.filter(path__startswith="model").count() == 3
 
 

@@ -1,0 +1,111 @@
+"""Folders as their trainers push them, with the clients that people have."""
+
+from pathlib import Path
+
+import pytest
+
+from modules_registry.models import Module
+from modules_registry.selectors import module_find
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+MODEL = """
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from peft import LoraConfig, get_peft_model
+torch.manual_seed(0)
+base = LlamaForCausalLM(LlamaConfig(hidden_size=16, intermediate_size=24, num_hidden_layers=1, vocab_size=64,
+                                    num_attention_heads=2, num_key_value_heads=2, pad_token_id=0))
+base.config._name_or_path = base.name_or_path = "tests/llama"
+lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])
+"""
+# What axolotl writes beside the adapter, in a folder that transformers' Trainer pushes.
+TRAIN = (
+    MODEL
+    + """
+from pathlib import Path
+from transformers import Trainer, TrainingArguments
+model = get_peft_model(base, lora)
+rows = [{"input_ids": torch.arange(3, 11), "labels": torch.arange(3, 11)} for _ in range(4)]
+Path("out").mkdir()
+Path("out/debug.log").write_text("noise")
+base.config.save_pretrained("out")
+arguments = TrainingArguments("out", max_steps=2, save_steps=1, report_to=[], push_to_hub=True,
+                              hub_model_id="alice/trained", use_cpu=True, hub_strategy="all_checkpoints")
+trainer = Trainer(model, arguments, train_dataset=rows)
+trainer.train()
+trainer.push_to_hub()
+print("pushed")
+"""
+)
+
+
+UPLOAD = """
+from huggingface_hub import HfApi
+HfApi().create_repo("alice/french", exist_ok=True)
+HfApi().upload_folder(repo_id="alice/french", folder_path={folder!r})
+"""
+
+
+def by_products(folder: Path) -> list[str]:
+    names = [
+        "config.json",
+        "debug.log",
+        "args.json",
+        "latest",
+        "zero_to_fp32.py",
+        "ref/adapter_model.safetensors",
+    ]
+    names += [".ipynb_checkpoints/a.ipynb", "last-checkpoint/trainer_state.json", "training_args.bin"]
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    return names
+
+
+def test_transformers_trainer_pushes_what_it_trained(site, alice, machine_of):
+    assert machine_of(alice).says(TRAIN).endswith("pushed")
+    module = module_find("alice", "trained")
+    assert module.current.targets == ["q_proj", "v_proj"]
+    assert {"debug.log", "training_args.bin", "config.json"} <= set(module.left_out)
+
+
+@pytest.mark.parametrize("client", ["current", "old", "old, a large folder"])
+def test_a_folder_with_by_products_comes_in_and_all_of_them_are_said(
+    site, alice, machine_of, old_python, folder, client
+):
+    left_out = by_products(folder)
+    laptop = machine_of(alice) if client == "current" else machine_of(alice, python=old_python)
+    if client == "current":
+        done = laptop.hf("upload", "alice/french", str(folder))
+    elif client == "old":
+        done = laptop.python_code(UPLOAD.format(folder=str(folder)))
+    else:  # it would repeat a refusal for ever
+        code = "from huggingface_hub import HfApi; HfApi().upload_large_folder('alice/french', "
+        done = laptop.python_code(code + f"{str(folder)!r}, repo_type='model', num_workers=1)")
+    assert done.returncode == 0, done.stderr
+    module = module_find("alice", "french")
+    assert module.current.number == 1
+    assert set(left_out) <= set(module.left_out)
+    if client == "current":
+        assert all(name in done.stdout + done.stderr for name in left_out)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["current", "old"])
+def test_a_folder_whose_weights_lie_below_is_refused_with_the_folder_to_upload(
+    site, alice, machine_of, old_python, folder, is_old
+):
+    (folder / "checkpoint-200").mkdir()
+    (folder / "adapter_model.safetensors").rename(folder / "checkpoint-200" / "adapter_model.safetensors")
+    laptop = machine_of(alice, python=old_python) if is_old else machine_of(alice)
+    done = laptop.python_code(UPLOAD.format(folder=str(folder)))
+    assert done.returncode != 0
+    assert 'hf upload OWNER/NAME "checkpoint-200"' in done.stdout + done.stderr
+    assert Module.objects.get().refused_at is not None
+
+
+def test_a_client_names_a_tag_like_a_version(site, alice, machine_of, folder):
+    laptop = machine_of(alice)
+    laptop.hf("upload", "alice/french", str(folder))
+    made = "from huggingface_hub import HfApi; HfApi().create_tag('alice/french', tag='v1'); print('made')"
+    assert laptop.says(made) == "made"
