@@ -16,6 +16,7 @@ from composer.core.spec.choices import (
     Baseline,
     level_budget,
 )
+from composer.core.spec.errors import STOPPED_FOR_TIME
 from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
 from composer.core.spec.training import FOLDS, plan_lora, plan_tuning, training_budget
 from composer.models import Composition, Example
@@ -145,12 +146,14 @@ def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[d
 def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
-    Only those compared in the same way: without held-out examples every baseline is fitted anew for each
-    example that it leaves out, which takes far longer than an answer.
+    Only those that went to their end and were compared in the same way: without held-out examples every
+    baseline is fitted anew for each example that it leaves out, which takes far longer than an answer.
     """
     rows = Composition.objects.filter(status=Status.DONE, base=base, method=method, stop_requested=False)
     with_held_out = Q(report__n_held_out__gt=0)
     rows = rows.filter(with_held_out if workload.n_held_out else ~with_held_out)
+    in_time = Q(report__stop_reason__isnull=True) | ~Q(report__stop_reason=STOPPED_FOR_TIME)
+    rows = rows.filter(in_time, report__seconds__has_key=EVALUATE.name)
     return rows.order_by("-finished_at").values(
         "budget",
         "baselines",

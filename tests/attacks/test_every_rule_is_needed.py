@@ -24,8 +24,8 @@ from tests.attacks.gate_cases import HARMLESS, HOSTILE, Case
 MODULES = (strict_json, adapter_file, adapter_config, tensor_names, gate)  # each imports only those before it
 # Rules about real files, which the corpus of bytes cannot show; test_gate.py and test_adapter_file.py do.
 ABOUT_FILES = {"_open_regular", "_read_exactly"}
-# What refuses nothing, but reads and mends; test_gate.py holds it against what it must say. And a file that is
-# too short is noticed twice: in the header, for those who read no more, and where the values are read.
+# What refuses nothing, but reads and mends; test_gate.py holds it against what it must say. And a file that
+# is too short is noticed twice: in the header, for those who read no more, and where the values are read.
 REFUSES_NOTHING = {
     *("find_in_pattern", "check_config", "_require_last_tensor"),
     *("_without_module", "shapes_by_factor", "_with_targets", "_shortest_targets"),

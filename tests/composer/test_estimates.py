@@ -52,6 +52,16 @@ def test_a_finished_composition_on_the_base_is_what_it_goes_by(base, done):
     assert estimate(base, "lorahub", same).n_measured == 0
 
 
+@pytest.mark.parametrize("cut", [{"stop_reason": "time"}, {"seconds": {"load": 2.0, "search": 10.0}}])
+def test_one_that_was_cut_short_by_its_deadline_tells_nothing(base, done, cut):
+    composition = done(method="exact", budget=100)
+    whole = {"load": 2.0, "screen": 3.0, "search": 10.0, "export": 1.0, "evaluate": 4.0}
+    composition.report |= {"seconds": whole, "n_shots": 5, "n_held_out": 10, "stop_reason": ""} | cut
+    composition.save()
+    same = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=100, baselines="always")
+    assert estimate(base, "exact", same).n_measured == 0
+
+
 def finished(done, budget: int, baselines: str, search_s: float, method: str = "exact"):
     composition = done(method=method, budget=budget, baselines=baselines, seed=budget)
     composition.report |= {

@@ -322,7 +322,9 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 LEVELS = (
     Choice("quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"),
     Choice(
-        "balanced", "What measured best, against the usual baselines.", "benchmarks/results/compose_quality.md"
+        "balanced",
+        "What measured best, against the usual baselines.",
+        "benchmarks/results/compose_quality.md",
     ),
     Choice(
         "thorough",
