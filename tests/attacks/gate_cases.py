@@ -338,7 +338,7 @@ STRANGE_NAMES = {
     "mlx_format": ("model.layers.0.self_attn.q_proj.lora_a", "layers.0.q.lora_b"),
     "other_variant": (f"base_model.model.{FIRST}.hada_w1_a", "prompt.prompt_embeddings"),
     "tensor_not_lora": (
-        "base_model.model.model.embed_tokens.other", "base_model.model.mlp.experts.0.weight",
+        "base_model.model.model.embed_tokens", "base_model.model.mlp.experts.0.weight",
         "model.q.lora_C.weight",
         f"base_model.model.{FIRST}.weight",
         f"base_model.model.{FIRST}.lora_A.default.weight", f"base_model.model.{FIRST}.lora_C.weight",
