@@ -59,6 +59,15 @@ def test_what_it_says_of_speed_is_what_was_measured():
     assert f"after {100 * result('reach')['share_median']:.0f} % of its time" in words
 
 
+def test_what_it_says_of_a_decoder_s_speed_is_what_was_measured():
+    short, long = result("compose_speed_smol")["precisions"]["fp32"].values()
+    words = " ".join(README.split())
+    assert round(short["ratios"]["one"]["median"], 1) == 1.0
+    assert f"each of sixteen at once {short['ratios']['sixteen']['median']:.1f} times less" in words
+    assert {round(ratio["median"], 1) for ratio in long["ratios"].values()} == {1.2}
+    assert "of 107 tokens 1.2 times less" in words
+
+
 def test_links_within_the_repository_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (settings.BASE_DIR / target).exists(), target

@@ -102,6 +102,9 @@ class Beginning:
     is_decided: bool
 
 
+UNKNOWN = Beginning("", is_whole=False, is_decided=False)
+
+
 @torch.no_grad()
 def answer_known(
     questions: KnownQuestions,
@@ -126,7 +129,13 @@ def answer_known(
     Raises:
         ExampleTooLongError: a prompt does not fit the context; names its number.
     """
-    found = beginnings(questions, max_new_tokens, adapters, wrapped)
+    # where all are shown, a forward pass before generating mostly costs more than it saves
+    are_all_shown = n_shown >= len(questions.prompts)
+    found = (
+        [UNKNOWN] * len(questions.prompts)
+        if are_all_shown
+        else beginnings(questions, max_new_tokens, adapters, wrapped)
+    )
     texts = [own.text for own in found]
     open_ones = [i for i, own in enumerate(found) if not own.is_decided or (i < n_shown and not own.is_whole)]
     if open_ones:
@@ -144,7 +153,7 @@ def beginnings(
 ) -> list[Beginning]:
     """Return what the forward pass tells of each answer; nothing where it cannot tell."""
     base = questions.base
-    found = [Beginning("", is_whole=False, is_decided=False)] * len(questions.prompts)
+    found = [UNKNOWN] * len(questions.prompts)
     if not is_plain_greedy(base.model.generation_config):
         return found
     stops = base.stop_ids(questions.end)
