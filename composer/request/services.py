@@ -24,7 +24,7 @@ from composer.core.spec.job_spec import (
     read_rank,
     read_search,
 )
-from composer.core.spec.templates import require_asked_template
+from composer.core.spec.templates import CHAT, require_asked_template
 from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.ranking import select_automatically
 from composer.matching.selection import modules_selected, require_fitting
@@ -131,6 +131,7 @@ def composition_request(
     unseen = require_unseen(held_out, examples)
     all_examples = [*examples, *held_out]
     base_row = require_base(base)
+    require_chat(base_row, choice["template"])
     versions = require_versions(modules, owner)
     if selection == "auto":
         compatible = require_fitting(base_row, choice["method"], all_examples, owner)
@@ -307,6 +308,13 @@ def require_base(name: str | None) -> BaseModel:
     raise field_refusal("invalid", "base", f"The library has no base model “{name[:80]}”.")
 
 
+def require_chat(base: BaseModel, template: str) -> None:
+    """Refuse to ask a base in the chat template that it is known not to have."""
+    if template == CHAT and base.chat_prompt == "":
+        problem = f"{base.name} has no chat template. Use “auto”, or a text with {{input}} in it."
+        raise field_refusal("no_chat_template", "template", problem)
+
+
 def require_versions(names: Sequence[str], owner: User) -> list[Version]:
     """The current versions of the modules of these names, as far as the owner may see them."""
     versions = {name: selectors.version_current(name, owner) for name in names}
@@ -341,7 +349,8 @@ def require_cpu_quota(owner: User) -> None:
     again_at = when_below(uses, used_s - most_s) + DAY
     message = (
         f"Your compositions have computed for {used_s / 60:,.0f} minutes of processor time within a day; "
-        f"{settings.HUB_CPU_MINUTES_A_DAY:,} are the most. It is possible again at {again_at:%H:%M} UTC."
+        f"{settings.HUB_CPU_MINUTES_A_DAY:,} are the most. "
+        f"It is possible again on {again_at:%-d %B at %H:%M} UTC."
     )
     wait_s = max(1, ceil((again_at - now).total_seconds()))
     raise Refusal("cpu_quota", message, status=429, retry_after_s=wait_s)

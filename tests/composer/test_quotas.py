@@ -43,7 +43,7 @@ def test_who_has_computed_too_long_is_told_when_it_is_possible_again(ask, alice,
     assert (refusal.code, refusal.status) == ("cpu_quota", 429)
     assert refusal.retry_after_s == pytest.approx(3600, abs=5)  # when the first of the three is a day old
     again_at = timezone.now() + timedelta(seconds=refusal.retry_after_s)
-    assert f"possible again at {again_at:%H:%M} UTC" in refusal.message
+    assert f"possible again on {again_at:%-d %B at %H:%M} UTC" in refusal.message
     assert ask(owner=bob)
 
 

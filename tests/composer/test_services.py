@@ -174,6 +174,16 @@ def test_held_out_examples_that_are_also_shots_are_left_out(ask):
         require_disjoint(selectors.held_out_examples(composition), selectors.few_shot_examples(composition))
 
 
+def test_a_base_is_not_asked_in_a_chat_template_that_it_does_not_have(ask, base):
+    base.chat_prompt = ""
+    base.save()
+    refusal = refusal_of(ask, template="chat")
+    assert (refusal.code, list(refusal.fields)) == ("no_chat_template", ["template"])
+    base.chat_prompt = None  # not known: the run decides
+    base.save()
+    assert ask(template="chat").template == "chat"
+
+
 def test_without_a_fitting_module_the_request_is_refused(alice, ask, modules, bob):
     for module in modules:
         module_delete(editor=bob, module=module)

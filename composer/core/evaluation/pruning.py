@@ -23,6 +23,8 @@ from composer.core.search.journal import SearchResult
 
 PRUNING_NATS = 0.01  # per label token; the most that the few-shot loss may rise in all
 REFIT_STEPS = 10  # of Adam, from the weights that were found
+REFITS_MAX = 2  # each costs 150 scored candidates for five fits, a third of the default's whole search
+RECOVERABLE_NATS = 0.5  # per label token; a refit seldom makes up for a larger rise
 REFIT_RATE = 0.03  # as of the weights by layer
 # Methods that sum whole deltas, so that a module can be taken away. ties_svd elects its signs among all
 # modules. The others sum factors: no module adds to the rank, and each changes what the others do.
@@ -101,6 +103,8 @@ class _Pruner:
         fits = torch.tensor(found.fold_weights, dtype=torch.float32) if has_folds else weights
         self.start = self._scored(tuple(range(len(method.stack))), method, fits, weights[0])
 
+        self.refits_left = REFITS_MAX
+
     def run(self) -> Pruning:
         current, rises, needed = self._without_unused(self.start), dict[int, float](), set[int]()
         while (smaller := self._smaller(current, rises, needed)) is not None:
@@ -126,7 +130,7 @@ class _Pruner:
         count = min(len(order), len(own) - 1)
         while count:
             removed = order[:count]
-            smaller = self._refitted(current, _without(len(own), *removed))
+            smaller = self._without(current, removed)
             if self._is_good(smaller):
                 rises.update({current.kept[position]: own[position] for position in removed})
                 return smaller
@@ -134,6 +138,17 @@ class _Pruner:
                 needed.add(current.kept[order.pop(0)])
             count = count // 2 or min(1, len(order))
         return None
+
+    def _without(self, current: _Fits, removed: Sequence[int]) -> _Fits:
+        """Return the fits without some modules, fitted again if that may help and a refit is left."""
+        kept = _without(len(current.kept), *removed)
+        method, weights = self._part(current, current.weights, kept)
+        plain = self._scored(tuple(current.kept[position] for position in kept), method, weights)
+        hopeless = plain.few_shot > self.start.few_shot + RECOVERABLE_NATS
+        if self._is_good(plain) or hopeless or not self.refits_left:
+            return plain
+        self.refits_left -= 1
+        return self._refitted(current, kept)
 
     def _rises(self, current: _Fits) -> list[float]:
         """Return how much the few-shot loss rises without each module, in nats per label token."""

@@ -226,12 +226,14 @@ def read_module(folder: Path, name: str, template: str | None = None) -> LoraMod
 def describe_module(folder: Path, name: str) -> AdapterDescription:
     """Return what the config and the header of the weights say, after the registry's rules.
 
+    A file may be a link, as in the cache of a Hub's client.
+
     Raises:
         ModuleUnreadableError: they refuse one of the two files.
     """
     try:
-        config = read_config(folder / CONFIG_FILE, ANY_BASE)
-        with open_weights(folder / WEIGHTS_FILE) as file:
+        config = read_config((folder / CONFIG_FILE).resolve(), ANY_BASE)
+        with open_weights((folder / WEIGHTS_FILE).resolve()) as file:
             return describe_adapter(config, read_header(file))
     except GateRefusal as refusal:
         raise ModuleUnreadableError(name, f"{refusal.file}: {refusal.message.rstrip('.')}") from refusal

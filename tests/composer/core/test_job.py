@@ -106,10 +106,8 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
         "tuned",
         "composed",
     ]
-    unmeasured = [row for row in report["baselines"] if row["held_out_exact_match_percent"] is None]
-    assert [(row["key"], row["detail"]) for row in unmeasured] == [  # as the modules are random numbers
-        ("tuned", "not tuned: none of 30 steps at 0.001 lowers the left-out loss")
-    ]
+    unmeasured = [row["key"] for row in report["baselines"] if row["held_out_exact_match_percent"] is None]
+    assert unmeasured == []
     assert report["verdict"]["decision"] in {"use", "prompt", "tune", "single", "train", "none"}
     assert report["template"] == "{input}"
     assert report["prompt_shown"] == {
@@ -136,6 +134,7 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
     json.dumps(events, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_without_held_out_examples_the_verdict_says_what_it_rests_on(tmp_path):
     report, _ = finished(make_job(tmp_path, budget=30, held_out=False))
     assert "no held-out examples" in report["verdict"]["text"]
@@ -188,6 +187,7 @@ def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path
     assert report["optimizer"].startswith("NGOpt")
 
 
+@pytest.mark.slow
 def test_a_result_can_be_cut_to_a_rank(tmp_path):
     whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", rank="full", **QUICK))
     cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2, **QUICK))
@@ -389,6 +389,7 @@ def test_the_adapter_is_whole_before_the_race_begins(tmp_path):
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
+@pytest.mark.slow
 def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     report, events = finished(make_job(tmp_path, method="svd", search="greedy", baselines="thorough"))
     rows = [event for event in events if event["event"] == "baseline"]
@@ -423,6 +424,7 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     assert "tokens a question" in in_context["detail"]
 
 
+@pytest.mark.slow
 def test_lorahub_says_why_it_cannot_be_measured(tmp_path):
     job = make_job(tmp_path, method="exact", search="greedy", baselines="thorough", held_out=False)
     make_module(job / "modules/wide", job / "base", seed=9, rank=3)
@@ -461,6 +463,7 @@ def test_answers_themselves_can_be_what_a_search_raises(tmp_path):
     assert all(0 <= share % 0.2 < 0.0101 for share in shares)  # five shots, and the loss's hundredth
 
 
+@pytest.mark.slow
 def test_a_module_of_an_unusual_rank_changes_neither_the_lora_nor_the_published_method(tmp_path):
     """As a published composition, whose rank is the sum of its modules'."""
     job = make_job(tmp_path, baselines="thorough", budget=20)

@@ -79,7 +79,9 @@ def test_a_module_alone_is_screened_and_answers_in_its_own_template(tmp_path, ki
     race = composition._comparison(composition._held_out_questions(), None)
     for i, (loss, answers) in enumerate(expected):
         rival = replace(race, best=i).measure_best_single()
-        assert (rival.few_shot_loss_nats, rival.answers) == (pytest.approx(loss, rel=1e-4), answers)
+        assert rival.few_shot_loss_nats == pytest.approx(loss, rel=1e-4)
+        # a wrong answer may be only the beginning that makes it wrong
+        assert all(whole.startswith(own) for whole, own in zip(answers, rival.answers, strict=True))
 
 
 def test_a_search_begins_at_what_a_module_does_in_the_composition_s_template(tmp_path):
