@@ -210,7 +210,7 @@ def _base(name: object) -> str:
         raise ConfigRefusal(
             "base_not_a_name",
             f"base_model_name_or_path is {quote_value(name)}, which names nothing on the Hub. "
-            "Choose the base model below, or write its name on the Hub.",
+            "Write its name on the Hub, like google/flan-t5-large; the upload form lets you choose it.",
         )
     return name
 

@@ -218,8 +218,8 @@ CAUSES = (
     Cause(
         "base_weights_inside",
         _has(".base_layer."),
-        "are weights of the base model itself. Save the LoRA alone: model.save_pretrained(folder) of "
-        "the PeftModel.",
+        "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. "
+        "Save the LoRA alone: model.save_pretrained(folder, save_embedding_layers=False).",
     ),
     Cause(
         "embeddings_saved",

@@ -16,15 +16,26 @@ MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
 WEIGHTS_BELOW = re.compile(rf"(?P<folder>.+)/{re.escape(WEIGHTS_FILE)}", re.DOTALL)
 NUMBER = re.compile(r"\d+")
-# Weights of other programs: what they are, and how the file's name shows it.
-OTHER_WEIGHTS = (
-    ("an MLX adapter", re.compile(r"(?:.+/)?adapters\.(?:safetensors|npz)", re.DOTALL)),
-    ("a LoRA of diffusers, for image models", re.compile(
-        r"(?:.+/)?pytorch_lora_weights\.(?:safetensors|bin)", re.DOTALL)),
-    ("a model for llama.cpp", re.compile(r".+\.gguf", re.DOTALL | re.IGNORECASE)),
-    ("a whole model", re.compile(
-        r"(?:.+/)?(?:model|pytorch_model|consolidated)[^/]*\.(?:safetensors|bin|pth)", re.DOTALL)),
-    ("weights under another name", re.compile(r".+\.safetensors", re.DOTALL)),
+SAVE_WITH_PEFT = (
+    "Save the adapter with save_pretrained of peft's PeftModel, and upload the folder that it writes."
+)
+# What is no module but holds one or comes from another program: how its name shows it, and the way out.
+OTHER_WEIGHTS = tuple(
+    (what, re.compile(pattern, re.DOTALL | re.IGNORECASE), way_out)
+    for what, pattern, way_out in (
+        ("an MLX adapter", r"(?:.+/)?adapters\.(?:safetensors|npz)",
+         "Convert it first: transpose lora_a and lora_b, and name them as peft does."),
+        ("a LoRA of diffusers, for image models", r"(?:.+/)?pytorch_lora_weights\.(?:safetensors|bin)",
+         "Modules here are for language models."),
+        ("a model for llama.cpp", r".+\.gguf", SAVE_WITH_PEFT),
+        ("an archive", r"(?:.+/)?adapter[^/]*\.(?:zip|tar|tgz|tar\.\w+|7z|rar|nemo)",
+         "Unpack it, and upload the files in it."),
+        ("a pickle", r"(?:.+/)?adapter_model\.(?:pkl|pickle|ckpt)", SAVE_WITH_PEFT),
+        ("a whole model", r"(?:.+/)?(?:model|pytorch_model|consolidated)[^/]*\.(?:safetensors|bin|pth)",
+         SAVE_WITH_PEFT),
+        ("weights under another name", r".+\.safetensors",
+         f"If peft's save_pretrained wrote it, rename it to {WEIGHTS_FILE}."),
+    )
 )  # fmt: skip
 PICKLES = re.compile(r".+\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)", re.DOTALL | re.IGNORECASE)
 EXECUTABLES = re.compile(
@@ -79,15 +90,10 @@ def require_no_weights(paths: Sequence[str]) -> None:
         if pickle := PICKLED_WEIGHTS.fullmatch(path):
             message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}"
             raise folder_refusal("pickle", message)
-    for what, pattern in OTHER_WEIGHTS:
+    for what, pattern, way_out in OTHER_WEIGHTS:
         for path in paths:
             if pattern.fullmatch(path) and "optimizer" not in path:
-                message = (
-                    f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. Save the adapter with "
-                    "save_pretrained of peft's PeftModel, and upload the folder that it writes. If "
-                    "it is one of "
-                    f"MLX's, convert it first: transpose lora_a and lora_b, and name them as peft does."
-                )
+                message = f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. {way_out}"
                 raise folder_refusal("other_format", message)
 
 

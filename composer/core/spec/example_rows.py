@@ -123,9 +123,19 @@ def is_json(text: str) -> bool:
     line = text.partition("\n")[0]
     if read_json(line) is not None or read_json(text) is not None:
         return True
-    if "\t" in line:
+    if "\t" in line or is_first_cell(line):
         return False
     return MEANT_AS_JSON.match(text) is not None or not any(mark in line for mark in ",;")
+
+
+def is_first_cell(line: str) -> bool:
+    """Return whether a line begins with a JSON value that is the first cell of a table."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line)
+    except (ValueError, RecursionError):
+        return False
+    rest = line[end:].lstrip()
+    return rest[:1] in (",", ";") and rest[1:].strip()[:1] not in ("", "{", "[")
 
 
 def read_json(text: str) -> Any:

@@ -172,6 +172,8 @@ def test_an_unquoted_comma_is_refused_with_its_line_and_no_answer_is_lost(text, 
         ("{}\tnothing\n{a}\tone\n", Example("{}", "nothing")),
         ("[ { [\t] } ]\n[\t]\n", Example("[ { [", "] } ]")),
         ("[red],rouge\n[green],vert\n", Example("[red]", "rouge")),
+        ('{"a": 1},x\n{"b": 2},y\n', Example('{"a": 1}', "x")),
+        ('["a"];x\n["b"];y\n', Example('["a"]', "x")),
     ],
 )
 def test_a_first_cell_that_begins_like_json_is_text(text, example):
@@ -179,7 +181,14 @@ def test_a_first_cell_that_begins_like_json_is_text(text, example):
 
 
 @pytest.mark.parametrize(
-    "text", ["{'input': 'a', 'output': 'b'}", '{"input": "a", "output": "b"', '[{"input": "a"']
+    "text",
+    [
+        '{"input": "a", "output": "b"},\n{"input": "c", "output": "d"}',
+        '{"input": "a", "output": "b"}, {"input": "c", "output": "d"',
+        "{'input': 'a', 'output': 'b'}",
+        '{"input": "a", "output": "b"',
+        '[{"input": "a"',
+    ],
 )
 def test_broken_json_is_not_taken_for_a_table(text):
     with pytest.raises(ExampleLinesError, match="JSON"):

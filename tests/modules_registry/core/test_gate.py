@@ -40,7 +40,7 @@ def test_the_facts_of_an_adapter():
 
 def test_a_base_given_beside_the_config_takes_the_place_of_the_one_in_it():
     at_home = config(base_model_name_or_path="/home/me/models/base", revision="my-branch")
-    with pytest.raises(GateRefusal, match="Choose the base model below"):
+    with pytest.raises(GateRefusal, match="the upload form lets you choose it"):
         check(at_home)
     facts = check(at_home, base_shapes=BASE_SHAPES, base="google/flan-t5-large")
     assert (facts.base, facts.revision) == ("google/flan-t5-large", None)

@@ -99,6 +99,10 @@ def stored_hashes():
         ([CONFIG, "pytorch_model.bin"], "is a whole model"),
         ([CARD, "pytorch_lora_weights.safetensors"], "a LoRA of diffusers"),
         ([CARD, "french.Q4_K_M.gguf"], "a model for llama.cpp"),
+        ([CONFIG, "adapter.zip"], "is an archive, and there is no adapter_model.safetensors. Unpack it"),
+        ([CONFIG, "adapter_model.tar.gz"], "is an archive"),
+        ([CONFIG, "adapter_model.pkl"], "is a pickle"),
+        ([CONFIG, "Adapter_Model.safetensors"], "rename it to adapter_model.safetensors"),
         ([CARD, "lora.safetensors"], "weights under another name"),
     ],
 )
