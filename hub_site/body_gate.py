@@ -35,9 +35,12 @@ PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
     kind + b"-src 'self'" for kind in (b"style", b"script", b"font", b"img")
 )
 
-JSON_MAX_BYTES = 4 * MB  # what a Hub client says of 256 files before it sends them
+JSON_MAX_BYTES = (
+    4 * MB
+)  # what is said of files before they are sent: 256 of a Hub client, a folder of the form
 
-UPLOADS = re.compile(r"/(modules/new/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload|lfs/[^/]+)")
+UPLOADS = re.compile(r"/(modules/(new|check)/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload|lfs/[^/]+)")
+CHECKS = re.compile(r"/modules/check/")  # the beginning of an upload, before the rest is sent
 COMMITS = re.compile(r"/api/models/.+/commit/.+", re.DOTALL)  # files as base64 within JSON
 HUB_JSON = re.compile(r"/api/(?!v1/).*|/.+\.git/info/lfs/.*", re.DOTALL)
 HUB = re.compile(r"/api/(?!v1/).*|/.+\.git/info/lfs/.*|/lfs/.*", re.DOTALL)
@@ -108,6 +111,8 @@ class BodyGate:
             self.in_flight_bytes -= body.received_bytes
 
     def cap_bytes(self, path: str) -> int:
+        if CHECKS.fullmatch(path):
+            return JSON_MAX_BYTES
         if UPLOADS.fullmatch(path):
             return self.upload_max_bytes
         if COMMITS.fullmatch(path):
@@ -203,6 +208,10 @@ def needs_permission(scope: Scope) -> bool:
     return scope["method"] not in ("GET", "HEAD") and (length is None or length > FORM_MAX_BYTES)
 
 
+def asks_for_json(scope: Scope) -> bool:
+    return dict(scope["headers"]).get(b"accept") == b"application/json"
+
+
 async def send_refusal(
     refusal: BodyRefused, scope: Scope, send: Send, *, linger: Callable[[], Awaitable[None]]
 ) -> None:
@@ -211,7 +220,7 @@ async def send_refusal(
         kind = b"application/json"
         body = json.dumps({"error": str(refusal)})
         extra = [(b"x-error-message", str(refusal).encode("ascii"))]  # what Hub clients print
-    elif scope["path"].startswith("/api/"):
+    elif scope["path"].startswith("/api/") or asks_for_json(scope):
         kind = b"application/json"
         body = json.dumps({"error": {"code": refusal.code, "message": str(refusal)}})
     else:

@@ -11,12 +11,13 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.catalog import SORTS, ModuleFilters
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.licenses.names import LICENSES
 from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
+PATHS_MAX = 2000  # files of one folder
 
 
 class TagsFormField(forms.CharField):
@@ -47,8 +48,8 @@ class PromptTemplateFormField(forms.CharField):
         return text if text.strip() else ""
 
 
-def file_field(file: str, help_text: str, *, required: bool = True) -> forms.FileField:
-    accept = f".{file.rpartition('.')[2]}"
+def file_field(file: str, help_text: str, *, accept: str = "", required: bool = True) -> forms.FileField:
+    accept = accept or f".{file.rpartition('.')[2]}"
     return forms.FileField(
         label=file,
         help_text=help_text,
@@ -61,14 +62,32 @@ def file_field(file: str, help_text: str, *, required: bool = True) -> forms.Fil
     )
 
 
+class PathsFormField(forms.JSONField):
+    """The paths of the folder that the files come from, as the page's script sends them."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False, widget=forms.HiddenInput)
+
+    def clean(self, value: Any) -> list[str]:
+        paths = super().clean(value) or []
+        if not isinstance(paths, list) or len(paths) > PATHS_MAX:
+            raise forms.ValidationError(f"Choose a folder with at most {PATHS_MAX:,} files.")
+        return [path for path in paths if isinstance(path, str)]
+
+
 class FilesForm(forms.Form):
     """The files of a version."""
 
     config_file = file_field(
         CONFIG_FILE, "What peft wrote beside the weights: rank, alpha, layers, base model."
     )
-    weights_file = file_field(WEIGHTS_FILE, "The LoRA weights. Pickles (.bin, .pt) are not accepted.")
+    weights_file = file_field(
+        WEIGHTS_FILE,
+        f"The LoRA weights. An older {LEGACY_FILE} is converted to safetensors.",
+        accept=".safetensors,.bin",
+    )
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
+    paths = PathsFormField()
     prompt_template = PromptTemplateFormField(
         help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
         "or <code>chat</code> for the base model's chat template. Left empty: what the card, "
@@ -155,6 +174,30 @@ class VersionForm(FilesForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["card_file"].help_text = "Without one, the card stays as it is."
+
+
+class UploadCheckForm(forms.Form):
+    """What the page's script sends before the files: their beginnings."""
+
+    paths = PathsFormField()
+    folder = forms.CharField(required=False, max_length=300)
+    namespace = forms.CharField(required=False, max_length=NAME_LENGTH_MAX)
+    name = forms.CharField(required=False)
+    base = forms.CharField(required=False)
+    config_file = forms.FileField(required=False, allow_empty_file=True)
+    beginning = forms.FileField(required=False, allow_empty_file=True)
+    weights_size = forms.IntegerField(required=False, min_value=0)
+    card_file = forms.FileField(required=False, allow_empty_file=True)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_namespace(self) -> Any:
+        return namespaces_writable_by(self.user).filter(name=self.cleaned_data["namespace"]).first()
+
+    def clean_weights_size(self) -> int:
+        return self.cleaned_data["weights_size"] or 0
 
 
 class EditForm(DescriptionForm):

@@ -9,6 +9,7 @@ urlpatterns = [
     path("modules/", views.module_list, name="list"),
     path("modules/newest/", views.module_newest, name="newest"),
     path("modules/new/", views.module_new, name="new"),
+    path("modules/check/", views.upload_check, name="check"),
     path("modules/imports/", include("modules_registry.importing.urls")),
     path("<namespace:namespace>", views.namespace_page, name="namespace"),
     path("<namespace:namespace>/", RedirectView.as_view(pattern_name="modules_registry:namespace")),

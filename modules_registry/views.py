@@ -1,5 +1,8 @@
 """The registry's pages: a request comes in, a service or a selector answers, a template says it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -7,21 +10,28 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import writable_module_or_404
+from modules_registry.cards import CARD_BYTES_MAX
 from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
+from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
+from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.files.conversion import as_safetensors
 from modules_registry.forms import (
+    PATHS_MAX,
     DeleteForm,
     EditForm,
+    FilesForm,
     ModuleForm,
+    UploadCheckForm,
     VersionForm,
     add_refusal,
     filters_from,
@@ -30,7 +40,9 @@ from modules_registry.forms import (
 from modules_registry.lineage import composed_from, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
+from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.rendering import markdown_html
+from modules_registry.repositories import note_left_out
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
 
@@ -65,13 +77,25 @@ def module_new(request: SignedInRequest) -> HttpResponse:
     form = ModuleForm(request.POST or None, request.FILES or None, user=request.user)
     if form.is_valid():
         try:
-            module = module_publish(author=request.user, **form.cleaned_data)
+            with uploaded_files(request, form) as files:
+                module = module_publish(author=request.user, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
         else:
+            note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             messages.success(request, f"{module.full_name} is published.")
-            return redirect(module)
-    return render(request, "modules_registry/module_new.html", {"form": form} | upload_context())
+            return upload_done(request, module)
+    return upload_page(request, "modules_registry/module_new.html", form, {})
+
+
+@login_required
+@require_POST
+def upload_check(request: SignedInRequest) -> HttpResponse:
+    """Say to the page's script what the gate says of the beginning of an upload."""
+    form = UploadCheckForm(request.POST, request.FILES, user=request.user)
+    if not form.is_valid():
+        return JsonResponse({"errors": form.errors})
+    return JsonResponse(asdict(check_upload(**form.cleaned_data)))
 
 
 @require_safe
@@ -179,14 +203,16 @@ def version_new(request: SignedInRequest, namespace: str, name: str) -> HttpResp
     form = VersionForm(request.POST or None, request.FILES or None)
     if form.is_valid():
         try:
-            version, is_new = version_add(author=request.user, module=module, **form.cleaned_data)
+            with uploaded_files(request, form) as files:
+                version, is_new = version_add(author=request.user, module=module, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
         else:
+            note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             say_version(request, version, is_new)
-            return redirect(module)
-    context = {"form": form, "module": module, "next_number": selectors.next_number(module)}
-    return render(request, "modules_registry/version_new.html", context | upload_context())
+            return upload_done(request, module)
+    context = {"module": module, "next_number": selectors.next_number(module)}
+    return upload_page(request, "modules_registry/version_new.html", form, context)
 
 
 @login_required
@@ -220,9 +246,49 @@ def say_version(request: HttpRequest, version: Version, is_new: bool) -> None:
         )
 
 
+@contextmanager
+def uploaded_files(request: HttpRequest, form: FilesForm) -> Iterator[dict[str, Any]]:
+    """What a service takes of the form, with weights that can be read."""
+    with as_safetensors(form.cleaned_data["weights_file"]) as (weights, is_converted):
+        if is_converted:
+            messages.info(request, f"{LEGACY_FILE} was converted to {WEIGHTS_FILE}; nothing in it was run.")
+        yield {name: value for name, value in form.cleaned_data.items() if name != "paths"} | {
+            "weights_file": weights
+        }
+
+
+def upload_done(request: HttpRequest, module: Module) -> HttpResponse:
+    """Lead to the module: the page's script is told where it is."""
+    address = module.get_absolute_url()
+    return JsonResponse({"address": address}) if asks_for_json(request) else redirect(address)
+
+
+def upload_page(
+    request: HttpRequest, template: str, form: FilesForm, context: dict[str, Any]
+) -> HttpResponse:
+    """The form with what was wrong, or for the page's script that alone: it keeps page and files."""
+    if asks_for_json(request):
+        return JsonResponse({"errors": form.errors})
+    return render(request, template, {"form": form} | context | upload_context())
+
+
+def asks_for_json(request: HttpRequest) -> bool:
+    return request.headers.get("Accept") == "application/json"
+
+
 def upload_context() -> dict[str, Any]:
-    """What the side of an upload form says."""
-    return {"bases": selectors.base_models(), "upload_max_mb": settings.HUB_UPLOAD_MAX_MB}
+    """What the side of an upload form says, and how much its script reads of each file."""
+    return {
+        "bases": selectors.base_models(),
+        "upload_max_mb": settings.HUB_UPLOAD_MAX_MB,
+        "paths_max": PATHS_MAX,
+        "reads": {
+            "config_file": CONFIG_BYTES_MAX + 1,
+            "card_file": CARD_BYTES_MAX + 1,
+            "header": HEADER_BYTES_MAX,
+            "beginning": BEGINNING_BYTES,
+        },
+    }
 
 
 def site_of(request: HttpRequest) -> str:

@@ -80,9 +80,16 @@ def size_of(file: BinaryIO) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def read_header(file: BinaryIO, item_bytes: Mapping[str, int] = ADAPTER_ITEM_BYTES) -> Header:
-    """Read and check the header: what it promises is what the file holds, byte for byte."""
-    size_bytes = size_of(file)
+def read_header(
+    file: BinaryIO, item_bytes: Mapping[str, int] = ADAPTER_ITEM_BYTES, *, size_bytes: int | None = None
+) -> Header:
+    """Read and check the header: what it promises is what the file holds, byte for byte.
+
+    Args:
+        size_bytes: of the whole file, where `file` holds only its beginning.
+    """
+    if size_bytes is None:
+        size_bytes = size_of(file)
     file.seek(0)
     _refuse_other_formats(file.read(BEGINNING_BYTES))
     file.seek(0)
@@ -156,8 +163,6 @@ def _header_length(start: bytes, size_bytes: int) -> int:
 
 # How files begin that people take for adapters, and what to say of them.
 OTHER_FORMATS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
-    ((b"\x80\x02", b"\x80\x03", b"\x80\x04"), "weights_pickle",
-     f"This is a PyTorch pickle, not safetensors. {CONVERT_HINT}"),
     ((b"version ",), "weights_lfs_pointer",
      "This is a Git LFS pointer, not the weights. Run git lfs pull and upload the real file."),
     ((b"GGUF",), "weights_gguf",
@@ -166,18 +171,22 @@ OTHER_FORMATS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
      "This is a web page, not the weights: the download was one. Download the file itself and upload that."),
 )  # fmt: skip
 TORCH_ARCHIVE = b"data.pkl"  # a part of the name of the first entry in a file of torch.save
+PICKLE_BEGINNINGS = (b"\x80\x02", b"\x80\x03", b"\x80\x04")
 ZIP_BEGINNING = b"PK\x03\x04"
+
+
+def is_pickle(start: bytes) -> bool:
+    """Whether a file that begins so is a checkpoint of torch.save, the older kind or today's."""
+    return start.startswith(PICKLE_BEGINNINGS) or (start.startswith(ZIP_BEGINNING) and TORCH_ARCHIVE in start)
 
 
 def _refuse_other_formats(start: bytes) -> None:
     for beginnings, code, message in OTHER_FORMATS:
         if start.startswith(beginnings):
             raise WeightsRefusal(code, message)
+    if is_pickle(start):
+        raise WeightsRefusal("weights_pickle", f"This is a PyTorch pickle, not safetensors. {CONVERT_HINT}")
     if start.startswith(ZIP_BEGINNING):
-        if TORCH_ARCHIVE in start:
-            raise WeightsRefusal(
-                "weights_pickle", f"This is a PyTorch pickle, not safetensors. {CONVERT_HINT}"
-            )
         raise WeightsRefusal(
             "weights_zip", "This is a ZIP archive. Unpack it and upload the files in it, one by one."
         )

@@ -174,10 +174,15 @@ def check_form(weights_source: WeightsSource) -> None:
     """Hold the weights against all that needs no config: for when the config is refused already."""
     with open_weights(weights_source) as file:
         header = read_header(file)
-        names = mend_names(header.tensors)
-        require_lora_only(header.tensors, names)
-        group_tensors(header.tensors, names)
+        check_header(header)
         hash_finite(file, header)
+
+
+def check_header(header: Header) -> None:
+    """Hold the header of the weights against all that needs no config."""
+    names = mend_names(header.tensors)
+    require_lora_only(header.tensors, names)
+    group_tensors(header.tensors, names)
 
 
 def group_tensors(tensors: Sequence[TensorEntry], names: MendedNames) -> dict[str, LayerTensors]:

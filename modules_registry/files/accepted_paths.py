@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hub_site.common.errors import Refusal
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.refusal_table import require_known
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
@@ -57,19 +57,22 @@ class UploadPlan:
     left_out: tuple[str, ...]
 
 
-def plan_upload(paths: Iterable[str], there: Collection[str] = ()) -> UploadPlan:
+def plan_upload(paths: Iterable[str], there: Collection[str] = (), *, converts: bool = False) -> UploadPlan:
     """Which of these files are taken, and which are left out.
 
     Args:
         there: files that the module has, or that were announced before these.
+        converts: whether adapter_model.bin is taken where there are no other weights, to be converted.
 
     Raises:
         Refusal: adapter weights are among those that would be left out, and none are in their place.
     """
     asked = list(dict.fromkeys(paths))
-    taken = tuple(path for path in asked if path in MODULE_FILES)
-    left_out = tuple(path for path in asked if path not in MODULE_FILES)
-    if WEIGHTS_FILE not in taken and WEIGHTS_FILE not in there:
+    has_weights = WEIGHTS_FILE in asked or WEIGHTS_FILE in there
+    accepted = (*MODULE_FILES, LEGACY_FILE) if converts and not has_weights else MODULE_FILES
+    taken = tuple(path for path in asked if path in accepted)
+    left_out = tuple(path for path in asked if path not in accepted)
+    if not has_weights and LEGACY_FILE not in taken:
         require_no_weights(left_out)
     return UploadPlan(taken, left_out)
 

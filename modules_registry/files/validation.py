@@ -13,11 +13,11 @@ from modules_registry import selectors
 from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_max
 from modules_registry.cards import CARD_BYTES_MAX, ReadCard, check_card, read_any_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
-from modules_registry.core.adapter_file import sha256_of, size_of
+from modules_registry.core.adapter_file import read_header, sha256_of, size_of
 from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.core.gate import AdapterFacts, check_form, check_weights
+from modules_registry.core.gate import AdapterFacts, check_form, check_header, check_weights, describe_adapter
 from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
 from modules_registry.core.prompt_template import is_prompt_template
@@ -62,7 +62,7 @@ def check_files(
         require_base_name(base_name)
         base, config, repairs = base_named_by(read_config(config_file, base_name or None))
     with refusals.collect_refusal(), attach_refusals_to_fields():
-        require_size(weights_file)
+        require_size(size_of(weights_file))
         if refusals.found:
             check_form(weights_file)
         else:
@@ -82,6 +82,38 @@ def check_files(
     said = read_any_card(text.encode()).card
     template = trained_template(said, {PROMPT_TEMPLATE: facts.prompt_template}, beside)
     return AcceptedFiles(facts, base, files, template, read.repairs)
+
+
+def check_beginning(
+    config_file: BinaryIO | None, beginning: BinaryIO | None, *, size_bytes: int, base_name: str = ""
+) -> tuple[str, ...]:
+    """Say what `check_files` would refuse of the config and the header of the weights, before the rest comes.
+
+    Args:
+        beginning: the first bytes of the weights, with the whole header.
+        size_bytes: of the whole file.
+
+    Returns:
+        In sentences, what would be mended, and why it could not be composed.
+    """
+    refusals, said, config = Refusals(), list[str](), None
+    if config_file is not None:
+        with refusals.collect_refusal(), attach_refusals_to_fields():
+            require_base_name(base_name)
+            base, config, repairs = base_named_by(read_config(config_file, base_name or None))
+            said += [repair.sentence for repair in repairs]
+    if beginning is not None:
+        with refusals.collect_refusal(), attach_refusals_to_fields():
+            require_size(size_bytes)
+            header = read_header(beginning, size_bytes=size_bytes)
+            if config is None:
+                check_header(header)
+            else:
+                described = describe_adapter(config, header, base.layers if base else None)
+                said += [repair.sentence for repair in described.repairs]
+                said += [described.not_composable] if described.not_composable else []
+    refusals.raise_all()
+    return tuple(said)
 
 
 def base_named_by(config: AdapterConfig) -> tuple[BaseModel | None, AdapterConfig, list[Repair]]:
@@ -122,8 +154,8 @@ def require_base_name(name: str) -> None:
         raise Refusal("base_not_a_name", message, fields={"base": [message]})
 
 
-def require_size(weights_file: BinaryIO) -> None:
-    if weights_file.seek(0, 2) > upload_bytes_max():
+def require_size(size_bytes: int) -> None:
+    if size_bytes > upload_bytes_max():
         raise storage_refusal("weights_file", TooLargeError(upload_bytes_max()))
 
 

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from django.utils import timezone
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
-from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
+from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import Status
-from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import HEARTBEAT_S, HandBack, HeldJob, JobKind, run_job
+from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
+from modules_registry.card_facts import card_facts
 from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, check_card, read_any_card
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
@@ -35,7 +34,7 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WE
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.files.accepted_paths import MODULE_FILES
-from modules_registry.importing.card_facts import card_facts
+from modules_registry.files.conversion import convert_checkpoint
 from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.lorahub import card_from_name
 from modules_registry.importing.models import ImportItem, ModuleImport
@@ -51,18 +50,7 @@ from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
 SLICE_S = 60  # an import gives its place away after it, while other people's imports wait
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
-CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
 IMPORTS = JobKind(ModuleImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
-
-
-@cache
-def launcher() -> Launcher:
-    call = "modules_registry.core.legacy_checkpoint"
-    return Launcher(preload=call, call=f"{call}:convert", root=settings.BASE_DIR, threads=1)
-
-
-def stop_launcher() -> None:
-    launcher().stop()
 
 
 def sweep() -> list[UUID]:
@@ -193,9 +181,7 @@ class ModuleImportRun:
         max_bytes = settings.HUB_UPLOAD_MAX_MB * 1_000_000
         sha256 = self.reader.fetch(repository, weights, folder / weights, max_bytes=max_bytes)
         if weights == LEGACY_FILE:
-            with launcher().start_child(folder, CONVERT_LIMITS) as child:
-                for _ in child.events(HEARTBEAT_S):
-                    self.held.check()
+            convert_checkpoint(folder, self.held.check)
         return weights, sha256
 
     def fetch_card(self, repository: RemoteRepository, folder: Path) -> Card:

@@ -5,6 +5,7 @@ from uuid import UUID
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
 from hub_site.jobs.worker import stop_with_worker
+from modules_registry.files.conversion import stop_launcher
 from modules_registry.importing import base_runner, runner
 
 
@@ -27,4 +28,4 @@ def sweep_imports() -> None:
         run_base_import.apply_async((str(import_id),), expires=REQUEUE_AFTER.total_seconds())
 
 
-stop_with_worker(runner.stop_launcher)
+stop_with_worker(stop_launcher)

@@ -1,6 +1,7 @@
 import pytest
 
-from modules_registry.importing import runner, source
+from modules_registry.files.conversion import stop_launcher
+from modules_registry.importing import source
 from modules_registry.importing.tasks import run_import
 from tests.modules_registry.importing.repositories import far_repositories
 from tests.modules_registry.importing.source_server import small_hub
@@ -13,7 +14,7 @@ def hub(settings):
     with small_hub(repositories) as address:
         settings.HUB_IMPORT_ENDPOINT = address
         yield repositories
-    runner.launcher().stop()
+    stop_launcher()
 
 
 @pytest.fixture

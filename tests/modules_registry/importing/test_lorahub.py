@@ -14,7 +14,7 @@ from hub_site.accounts.models import Membership, Namespace
 from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
 from modules_registry.cards import check_card
-from modules_registry.importing import runner
+from modules_registry.files.conversion import stop_launcher
 from modules_registry.importing.lorahub import card_from_name, named_task
 from modules_registry.importing.models import ModuleImport
 from modules_registry.models import Module
@@ -109,7 +109,7 @@ def hub(settings):
     }
     with small_hub(repositories) as address:
         yield address
-    runner.launcher().stop()
+    stop_launcher()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from hub_site.accounts.selectors import namespace_by_name, staff_user
 from hub_site.accounts.services import organization_create
 from hub_site.common.errors import Refusal
+from modules_registry.files.conversion import stop_launcher
 from modules_registry.importing import runner
 from modules_registry.importing.lorahub import AUTHOR, BASE, is_module
 from modules_registry.importing.models import ImportItem, ModuleImport
@@ -53,7 +54,7 @@ class Command(BaseCommand):
         try:
             runner.import_run(job.pk, lambda item: self.stdout.write(line_of(item, wanted)))
         finally:
-            runner.launcher().stop()
+            stop_launcher()
         job.refresh_from_db()
         known = job.items.filter(state=State.UNCHANGED).count()
         come = job.items.filter(state=State.IMPORTED).count()

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from hub_site.accounts.models import User
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
+from modules_registry.files.conversion import stop_launcher
 from modules_registry.importing import runner
 from modules_registry.importing.models import ImportItem, ModuleImport
 from modules_registry.importing.refusal_text import line_of
@@ -48,7 +49,7 @@ class Command(BaseCommand):
         try:
             runner.import_run(job.pk, tell)
         finally:
-            runner.launcher().stop()
+            stop_launcher()
         job.refresh_from_db()
         if not job.is_done:
             raise CommandError(job.error_message or f"The import is {job.get_status_display().lower()}.")

@@ -1,10 +1,11 @@
-"""What an imported card says of its module: a sentence, tags, the licence."""
+"""What a card says of its module: a sentence, tags, the licence, a name."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub_site.accounts.names import is_well_formed
 from hub_site.common.errors import Refusal
 from modules_registry.cards import Card
 from modules_registry.licenses.names import license_named
@@ -49,6 +50,17 @@ def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
         sentence=sentence_in(card.body) or sentence_without_card(front_matter, repo_id, base),
         tags=tags_in(front_matter),
         licence=license_named(front_matter.get("license")) or "unknown",
+    )
+
+
+def name_in(front_matter: dict[str, Any]) -> str:
+    """What the card calls the module; empty if it says nothing that can be a name here."""
+    index = front_matter.get("model-index")
+    listed = (
+        [entry.get("name") for entry in index if isinstance(entry, dict)] if isinstance(index, list) else []
+    )
+    return next(
+        (name for name in texts([front_matter.get("model_name"), *listed]) if is_well_formed(name)), ""
     )
 
 

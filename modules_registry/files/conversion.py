@@ -1,0 +1,76 @@
+"""adapter_model.bin on its way in: converted to safetensors in a limited child, and never kept."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from django.conf import settings
+
+from hub_site.common.errors import Refusal
+from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
+from hub_site.jobs.sandbox import Limits
+from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
+from modules_registry.core.errors import LEGACY_FILE, WEIGHTS_FILE
+
+CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
+LOOK_S = 1.0  # so often it is asked whether to go on
+
+
+@cache
+def launcher() -> Launcher:
+    call = "modules_registry.core.legacy_checkpoint"
+    return Launcher(preload=call, call=f"{call}:convert", root=settings.BASE_DIR, threads=1)
+
+
+def stop_launcher() -> None:
+    launcher().stop()
+
+
+def convert_checkpoint(folder: Path, on_tick: Callable[[], None] = lambda: None) -> None:
+    """Write adapter_model.safetensors beside `folder`/adapter_model.bin.
+
+    Args:
+        on_tick: called about every second; it may raise to end the child.
+
+    Raises:
+        ChildRefused: the file is not what torch writes for a dictionary of tensors.
+        ChildDied: it could not be converted within the limits.
+    """
+    with launcher().start_child(folder, CONVERT_LIMITS) as child:
+        for _ in child.events(LOOK_S):
+            on_tick()
+
+
+@contextmanager
+def as_safetensors(weights_file: BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
+    """The weights as they can be read, and whether they were converted for that.
+
+    Raises:
+        Refusal: they are a pickle that cannot be converted.
+    """
+    weights_file.seek(0)
+    if not is_pickle(weights_file.read(BEGINNING_BYTES)):
+        yield weights_file, False
+        return
+    with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="convert-") as name:
+        folder = Path(name)
+        with (folder / LEGACY_FILE).open("wb") as copy:
+            weights_file.seek(0)
+            shutil.copyfileobj(weights_file, copy)
+        try:
+            convert_checkpoint(folder)
+        except ChildRefused as refusal:
+            raise conversion_refusal(refusal.code, str(refusal)) from refusal
+        except ChildDied as died:
+            message = f"{LEGACY_FILE} could not be converted within its limits. Save it as safetensors."
+            raise conversion_refusal("conversion_broke", message) from died
+        with (folder / WEIGHTS_FILE).open("rb") as converted:
+            yield converted, True
+
+
+def conversion_refusal(code: str, message: str) -> Refusal:
+    return Refusal(code, message, fields={"weights_file": [message]})

@@ -1,0 +1,153 @@
+"""An upload by the page: which files of a folder are taken, and what can be said before they are sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from hub_site.accounts.models import Namespace
+from hub_site.accounts.names import is_well_formed, require_name
+from hub_site.common.errors import Refusal, Refusals
+from modules_registry.card_facts import name_in, sentence_in, tags_in
+from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, read_any_card
+from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX, is_base_name
+from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.core.strict_json import JsonRefusal, parse_object
+from modules_registry.files.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
+from modules_registry.files.validation import check_beginning
+from modules_registry.licenses.names import license_named
+from modules_registry.services import require_name_free
+from modules_registry.trained_templates import trained_template
+
+FIELDS = {
+    "config_file": (CONFIG_FILE,),
+    "weights_file": (WEIGHTS_FILE, LEGACY_FILE),
+    "card_file": (CARD_FILE,),
+}
+LEFT_OUT_LENGTH_MAX = 2000  # characters
+CHECKPOINT = "checkpoint-"  # a folder that a trainer named: no name for a module
+CONVERTED = f"{LEGACY_FILE} is converted to {WEIGHTS_FILE} when it arrives; nothing in it is run."
+
+
+@dataclass(frozen=True)
+class UploadAnswer:
+    """What the page shows before anything large is sent."""
+
+    taken: dict[str, str]  # field -> path of the file for it
+    left_out: str  # a sentence; empty if nothing is
+    errors: dict[str, list[str]]  # by field
+    notices: list[str]
+    suggestions: dict[str, str] = field(default_factory=dict)  # for fields that are empty
+
+
+def check_upload(
+    *,
+    paths: Sequence[str],
+    folder: str = "",
+    namespace: Namespace | None = None,
+    name: str = "",
+    base: str = "",
+    config_file: BinaryIO | None = None,
+    beginning: BinaryIO | None = None,
+    weights_size: int = 0,
+    card_file: BinaryIO | None = None,
+) -> UploadAnswer:
+    """Choose among the files of a folder, and hold the beginning of the chosen ones against the gate.
+
+    Args:
+        paths: in the folder, with / between their parts.
+        folder: its name.
+        beginning: of the weights, with the whole header; the file's size is `weights_size` bytes.
+    """
+    refusals, plan, notices = Refusals(), UploadPlan((), ()), list[str]()
+    with refusals.collect_refusal():
+        plan = plan_folder(paths, has_config=config_file is not None, has_weights=beginning is not None)
+    with refusals.collect_refusal():
+        if name and namespace is not None:
+            require_name(name, field="name", what="a module")
+            require_name_free(namespace, name)
+    suggestions = suggest(folder, config_file, card_file, paths)
+    if beginning is not None and is_pickle(beginning.read(BEGINNING_BYTES)):
+        beginning, notices = None, [CONVERTED]
+    with refusals.collect_refusal():
+        base = base or suggestions.get("base", "")
+        notices += check_beginning(config_file, beginning, size_bytes=weights_size, base_name=base)
+    left_out = left_out_text(plan.left_out, LEFT_OUT_LENGTH_MAX) if plan.left_out else ""
+    return UploadAnswer(files_for_fields(plan), left_out, errors_of(refusals), notices, suggestions)
+
+
+def plan_folder(paths: Sequence[str], *, has_config: bool, has_weights: bool) -> UploadPlan:
+    """Which files of a folder are taken.
+
+    Raises:
+        Refusal: it holds no adapter, and what it lacks was not chosen by itself.
+    """
+    try:
+        plan = plan_upload(paths, converts=True)
+    except Refusal as refusal:
+        raise Refusal(
+            refusal.code, refusal.message, fields={"weights_file": [refusal.message]}
+        ) from refusal
+    taken = files_for_fields(plan)
+    lacking = {
+        field: [f"The folder has no {FIELDS[field][0]}. Choose the folder that peft wrote."]
+        for field, is_chosen in (("config_file", has_config), ("weights_file", has_weights))
+        if paths and field not in taken and not is_chosen
+    }
+    if lacking:
+        raise Refusal("not_an_adapter", "The folder holds no adapter.", fields=lacking)
+    return plan
+
+
+def left_out_of(paths: Sequence[str]) -> tuple[str, ...]:
+    """Files of the folder that were not sent."""
+    return tuple(path for path in paths if path not in (*MODULE_FILES, LEGACY_FILE))
+
+
+def files_for_fields(plan: UploadPlan) -> dict[str, str]:
+    return {name: file for name, files in FIELDS.items() for file in files if file in plan.taken}
+
+
+def errors_of(refusals: Refusals) -> dict[str, list[str]]:
+    errors: dict[str, list[str]] = {}
+    for refusal in refusals.found:
+        for name, messages in refusal.fields.items():
+            errors.setdefault(name, []).extend(messages)
+    return errors
+
+
+def suggest(
+    folder: str, config_file: BinaryIO | None, card_file: BinaryIO | None, paths: Sequence[str]
+) -> dict[str, str]:
+    """What card, config and the folder's name say of the fields; only fields of which they say something."""
+    config = read_object(config_file)
+    card = read_any_card(card_file.read(CARD_BYTES_MAX + 1)).card if card_file else Card("", {}, "")
+    named = config.get("base_model_name_or_path")
+    knows_base = isinstance(named, str) and is_base_name(named)
+    said = {
+        "name": name_in(card.front_matter) or name_of_folder(folder),
+        "base": "" if knows_base or not config else base_model_of(card),
+        "licence": license_named(card.front_matter.get("license")),
+        "tags": ", ".join(tags_in(card.front_matter)),
+        "sentence": sentence_in(card.body),
+        "prompt_template": trained_template(card, config, dict.fromkeys(paths, "")),
+    }
+    return {name: text for name, text in said.items() if text}
+
+
+def read_object(config_file: BinaryIO | None) -> dict[str, Any]:
+    """The config as far as it can be read: what is wrong with it, the gate says."""
+    if config_file is None:
+        return {}
+    try:
+        return parse_object(config_file.read(CONFIG_BYTES_MAX), depth_max=CONFIG_DEPTH_MAX)
+    except JsonRefusal:
+        return {}
+    finally:
+        config_file.seek(0)
+
+
+def name_of_folder(folder: str) -> str:
+    name = PurePosixPath(folder).name
+    return name if is_well_formed(name) and not name.startswith(CHECKPOINT) else ""
