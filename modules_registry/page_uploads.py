@@ -86,9 +86,7 @@ def plan_folder(paths: Sequence[str], *, has_config: bool, has_weights: bool) ->
     try:
         plan = plan_upload(paths, converts=True)
     except Refusal as refusal:
-        raise Refusal(
-            refusal.code, refusal.message, fields={"weights_file": [refusal.message]}
-        ) from refusal
+        raise Refusal(refusal.code, refusal.message, fields={"weights_file": [refusal.message]}) from refusal
     taken = files_for_fields(plan)
     lacking = {
         field: [f"The folder has no {FIELDS[field][0]}. Choose the folder that peft wrote."]

@@ -1,0 +1,158 @@
+"""What the upload form's script asks and sends: the beginning of files, a folder's paths, a pickle."""
+
+import json
+
+import pytest
+from django.test import Client
+
+from modules_registry.files.conversion import stop_launcher
+from modules_registry.models import Module
+from tests.factories import adapter_files, adapter_tensors, card_file, config_file, named, weights_file
+from tests.modules_registry.importing.checkpoints import attacks, lora, saved
+
+pytestmark = pytest.mark.django_db
+
+FOLDER = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "README.md",
+    "debug.log",
+    "ref/adapter_config.json",
+]
+CARD = """---
+license: mit
+tags: [french]
+model_name: to-french
+base_model: tests/tiny
+---
+# Card
+
+Translates single English words into French.
+"""
+
+
+def check(client, *, weights=None, beginning_bytes=None, **sent):
+    if weights is not None:
+        data = weights.read()
+        length = 8 + int.from_bytes(data[:8], "little") if beginning_bytes is None else beginning_bytes
+        sent |= {"beginning": named(data[:length], "beginning"), "weights_size": len(data)}
+    return client.post(
+        "/modules/check/", {"namespace": "alice"} | sent, headers={"Accept": "application/json"}
+    ).json()
+
+
+def send(client, **changes):
+    form = {"namespace": "alice", "name": "french", "sentence": "Into French", "licence": "mit"}
+    answer = client.post(
+        "/modules/new/", form | adapter_files() | changes, headers={"Accept": "application/json"}
+    )
+    return answer.json()
+
+
+@pytest.fixture
+def client(alice, browser_of):
+    return browser_of(alice)
+
+
+def test_a_folder_is_sorted_by_the_rule_of_the_hub_protocol(client):
+    answer = check(client, paths=json.dumps(FOLDER), folder="to-french")
+    assert answer["taken"] == {"config_file": FOLDER[0], "weights_file": FOLDER[1], "card_file": FOLDER[2]}
+    assert answer["left_out"] == "Not part of a module, so left out (2): debug.log, ref/adapter_config.json"
+    assert answer["errors"] == {}
+    assert answer["suggestions"] == {"name": "to-french"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "field", "sentence"),
+    [
+        (["adapter_config.json", "checkpoint-9/adapter_model.safetensors"], "weights_file", "checkpoint-9"),
+        (["adapter_config.json", "adapters.safetensors"], "weights_file", "MLX"),
+        (["adapter_model.safetensors"], "config_file", "has no adapter_config.json"),
+        (["photo.jpg"], "weights_file", "has no adapter_model.safetensors"),
+    ],
+)
+def test_a_folder_without_an_adapter_says_what_to_choose(client, paths, field, sentence):
+    assert sentence in check(client, paths=json.dumps(paths))["errors"][field][0]
+
+
+def test_adapter_model_bin_is_taken_only_where_there_are_no_other_weights(client):
+    both = ["adapter_config.json", "adapter_model.bin", "adapter_model.safetensors"]
+    assert check(client, paths=json.dumps(both[:2]))["taken"]["weights_file"] == "adapter_model.bin"
+    answer = check(client, paths=json.dumps(both))
+    assert (answer["taken"]["weights_file"], "adapter_model.bin" in answer["left_out"]) == (both[2], True)
+
+
+def test_the_gate_judges_name_config_and_header_before_the_weights_are_sent(client, base, french):
+    """The header alone: not one byte of the tensors is there."""
+    sound = check(client, config_file=config_file(), weights=weights_file(), name="new")
+    assert (sound["errors"], sound["notices"]) == ({}, [])
+    for changes, field, sentence in (
+        ({"name": "french"}, "name", "exists already"),
+        ({"name": "no--good"}, "name", "cannot be the name"),
+        ({"weights": weights_file(rank=3)}, "weights_file", "rank"),
+        ({"weights": weights_file(width=16)}, "weights_file", "in the base model"),
+        ({"weights": weights_file(), "beginning_bytes": 20}, "weights_file", "header"),
+        ({"config_file": config_file(peft_type="LOHA")}, "config_file", "LOHA"),
+        ({"config_file": named(b"[]", "adapter_config.json")}, "config_file", ""),
+    ):
+        sent = {"config_file": config_file(), "weights": weights_file(), "name": "new"} | changes
+        assert sentence in " ".join(check(client, **sent)["errors"][field])
+
+
+def test_a_file_without_its_config_is_judged_as_far_as_it_can_be(client):
+    assert check(client, weights=weights_file())["errors"] == {}
+    tensors = {name.replace("lora_A", "lora_C"): value for name, value in adapter_tensors().items()}
+    assert check(client, weights=weights_file(tensors))["errors"]["weights_file"]
+
+
+def test_what_would_be_mended_is_said_before_it_is_sent(client, base):
+    config = config_file(target_modules=["q", "v", "gate_proj"])
+    assert "gate_proj" in check(client, config_file=config, weights=weights_file())["notices"][0]
+
+
+def test_card_and_config_fill_what_is_empty(client, base):
+    config = config_file(base_model_name_or_path="/home/me/base", prompt_template="Say: {input}")
+    answer = check(client, config_file=config, weights=weights_file(), card_file=card_file(CARD))
+    assert answer["errors"] == {}
+    assert answer["suggestions"] == {
+        "name": "to-french",
+        "base": "tests/tiny",
+        "licence": "mit",
+        "tags": "french",
+        "sentence": "Translates single English words into French.",
+        "prompt_template": "Say: {input}",
+    }
+
+
+def test_a_name_that_trainers_give_to_folders_is_not_suggested(client):
+    for folder in ("checkpoint-200", "my run", ""):
+        assert "name" not in check(client, paths=json.dumps(FOLDER), folder=folder)["suggestions"]
+
+
+def test_a_visitor_checks_nothing(db):
+    assert Client().post("/modules/check/", {}).status_code == 302
+
+
+def test_the_script_gets_the_address_or_the_errors_of_the_fields(client, base):
+    refused = send(client, name="no--good", weights_file=named(b"PK\x03\x04", "adapter_model.safetensors"))
+    assert "cannot be the name" in refused["errors"]["name"][0]
+    assert "ZIP archive" in refused["errors"]["weights_file"][0]
+    assert send(client, paths=json.dumps(FOLDER)) == {"address": "/alice/french"}
+    assert Module.objects.get().left_out == ["debug.log", "ref/adapter_config.json"]
+
+
+def test_a_checkpoint_of_torch_is_converted_and_said(client, base):
+    try:
+        weights = named(saved(lora()), "adapter_model.bin")
+        notice = check(client, config_file=config_file(), weights=weights, beginning_bytes=128)
+        assert (notice["errors"], "is converted" in notice["notices"][0]) == ({}, True)
+        harmful = send(client, weights_file=named(attacks()["code in a zip"][0], "adapter_model.bin"))
+        assert "asks to import" in harmful["errors"]["weights_file"][0]
+        weights.seek(0)
+        assert send(client, weights_file=weights) == {"address": "/alice/french"}
+    finally:
+        stop_launcher()
+    page = client.get("/alice/french").content.decode()
+    assert "adapter_model.bin was converted to adapter_model.safetensors" in page
+    files = {file.path for file in Module.objects.get().current.files.all()}
+    assert files == {"adapter_config.json", "adapter_model.safetensors"}
