@@ -234,6 +234,7 @@
     bar.value = total ? loaded / total : 0;
     progress.querySelector("[data-bytes]").textContent =
       loaded < total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : "All bytes are sent. The files are being checked.";
+    progress.querySelector("[data-stop]").hidden = loaded === total; // from here on the server decides
     const step = `${percent - (percent % 25)} percent sent`;
     if (said.textContent !== step) said.textContent = step;
   };

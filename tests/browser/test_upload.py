@@ -42,6 +42,7 @@ def folder(tmp_path) -> Path:
 
 def drop(page: Page, path: Path) -> None:
     """Drop a file or a folder of the machine, as a file manager does."""
+    page.locator("[data-drop]").scroll_into_view_if_needed()
     box = page.locator("[data-drop]").bounding_box()
     data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
     session = page.context.new_cdp_session(page)
@@ -74,7 +75,7 @@ def test_a_dropped_folder_is_sorted_checked_prefilled_and_sent_on_a_page_that_st
     expect(page.locator("#id_name_error")).to_have_count(0)
 
     page.get_by_role("button", name="Publish").click()
-    expect(page.locator("#id_weights_file_error")).to_contain_text("finite")
+    expect(page.locator("#id_weights_file_error")).to_contain_text("NaN or infinity")
     expect(page.get_by_role("alert")).to_contain_text("What you typed and chose is still here.")
     expect(page.locator("#id_weights_file")).to_be_focused()
     assert page.evaluate("document.querySelector('#id_card_file').files[0].name") == "README.md"
