@@ -14,6 +14,7 @@ from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored, store_files
 from modules_registry.cards import Card, ReadCard, base_model_of, check_card
 from modules_registry.core.adapter_config import AdapterConfig, read_config
+from modules_registry.core.adapter_file import size_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import attach_refusals_to_fields, check_files, read_card, require_size
@@ -205,7 +206,7 @@ def check_parts(head: Version, change: Change) -> Checked:
             template = config.prompt_template
             files[CONFIG_FILE] = BytesIO(json.dumps(config.plain, indent=2, sort_keys=True).encode() + b"\n")
         if WEIGHTS_FILE in change.files:
-            require_size(change.files[WEIGHTS_FILE])
+            require_size(size_of(change.files[WEIGHTS_FILE]))
             check_form(change.files[WEIGHTS_FILE])
             files[WEIGHTS_FILE] = change.files[WEIGHTS_FILE]
     return Checked(files, {"prompt_template": template} if template else {})

@@ -83,9 +83,9 @@ def test_a_dropped_folder_is_sorted_checked_prefilled_and_sent_on_a_page_that_st
         page.set_viewport_size(size)
         require_accessible(page)
 
-    weights = folder / "adapter_model.safetensors"
-    weights.write_bytes(save(adapter_tensors()))
-    page.locator("#id_weights_file").set_input_files(weights)
+    (folder / "adapter_model.safetensors").write_bytes(save(adapter_tensors()))
+    page.set_viewport_size(DESK)
+    drop(page, folder)
     expect(page.locator("#id_weights_file_error")).to_have_count(0)
     page.get_by_role("button", name="Publish").click()
     expect(page).to_have_url(page.url.replace("/modules/new/", "/dora/words"))
