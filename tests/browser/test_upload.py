@@ -96,9 +96,8 @@ def test_a_chosen_folder_whose_weights_lie_below_says_which_one_to_take(page: Pa
     (folder / "adapter_model.safetensors").rename(folder / "checkpoint-200" / "adapter_model.safetensors")
     sign_up(page, "carla")
     page.goto("/modules/new/")
-    page.get_by_role("button", name="Choose a folder").focus()
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Choose a folder").press("Enter")
     chooser.value.set_files(folder)
     expect(page.locator("#id_weights_file_error")).to_contain_text("in the folder checkpoint-200")
     expect(page.locator("#id_weights_file")).to_have_attribute("aria-invalid", "true")
