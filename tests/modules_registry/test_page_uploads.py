@@ -141,6 +141,17 @@ def test_the_script_gets_the_address_or_the_errors_of_the_fields(client, base):
     assert Module.objects.get().left_out == ["debug.log", "ref/adapter_config.json"]
 
 
+def test_a_new_version_is_sent_by_the_script_too(client, french):
+    def send_version(**files):
+        return client.post("/alice/french/upload", files, headers={"Accept": "application/json"}).json()
+
+    refused = send_version(config_file=config_file())
+    assert "Choose the adapter_model.safetensors" in refused["errors"]["weights_file"][0]
+    assert send_version(paths=json.dumps(FOLDER), **adapter_files(seed=1)) == {"address": "/alice/french"}
+    french.refresh_from_db()
+    assert (french.current.number, french.left_out) == (2, ["debug.log", "ref/adapter_config.json"])
+
+
 def test_a_checkpoint_of_torch_is_converted_and_said(client, base):
     try:
         weights = named(saved(lora()), "adapter_model.bin")

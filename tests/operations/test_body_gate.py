@@ -78,6 +78,7 @@ def new_gate(application=swallow_body, why_not=anybody, **options):
         ("/api/models/alice/french/commit/main", COMMIT_MAX_BYTES),
         ("/api/models/alice/french/commit/feat/x", COMMIT_MAX_BYTES),
         ("/api/models/alice/french/preupload/main", JSON_MAX_BYTES),
+        ("/modules/check/", JSON_MAX_BYTES),
         ("/alice/french.git/info/lfs/objects/batch", JSON_MAX_BYTES),
         ("/compositions/new/", EXAMPLES_MAX_BYTES),
         ("/api/v1/compositions", EXAMPLES_MAX_BYTES),
@@ -107,6 +108,10 @@ def test_the_api_answers_in_its_own_shape_and_pages_in_html():
     )
     program.visit(new_gate())
     assert json.loads(program.body)["error"]["code"] == "too_large"
+    script = Visitor("/modules/new/", [], declared=10**10)
+    script.scope["headers"] = [*script.scope["headers"], (b"accept", b"application/json")]
+    script.visit(new_gate())
+    assert json.loads(script.body)["error"]["code"] == "too_large"
     person.visit(new_gate())
     assert "at most 20\u00a0MB" in person.body
     assert (b"connection", b"close") in person.answer[0]["headers"]
@@ -119,7 +124,9 @@ def test_hub_clients_are_told_in_the_header_that_they_print():
     assert any(name == b"x-error-message" for name, _ in program.answer[0]["headers"])
 
 
-@pytest.mark.parametrize("path", ["/lfs/x", "/api/models/a/b/commit/main", "/modules/new/", "/a/b/upload"])
+@pytest.mark.parametrize(
+    "path", ["/lfs/x", "/api/models/a/b/commit/main", "/modules/new/", "/modules/check/", "/a/b/upload"]
+)
 def test_a_stranger_sends_no_more_than_a_form(path):
     gate = new_gate(why_not=nobody)
     assert Visitor(path, [b"x" * FORM_MAX_BYTES], declared=FORM_MAX_BYTES).visit(gate) == 200
