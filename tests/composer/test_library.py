@@ -27,6 +27,8 @@ from composer.library.composition import load_model
 from composer.lorahub import LORA_MODULE_NAMES, default_get_loss, lorahub_inference, lorahub_learning
 from tests.composer.core.tiny import EXAMPLES, FAMILIES, TARGETS, make_base, make_module, write_examples
 
+pytestmark = pytest.mark.slow  # whole jobs
+
 DEMO = Path(settings.HUB_DEMO_BUNDLE)
 HELD_OUT = (("hat", "CAT"), ("leg dog", "FIG"), ("cat dog", "DOG"))
 
@@ -103,7 +105,6 @@ def test_all_names_are_listed_and_there():
 # --- composing ----------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["auto", "full"])
 def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys, rank):
     options = {"method": "exact", "search": "adam", "budget": 30, "seed": 5, "rank": rank}
@@ -132,7 +133,6 @@ def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys
     assert [row["expected"] for row in made.predictions] == [output for _, output in HELD_OUT]
 
 
-@pytest.mark.slow
 def test_a_saved_composition_is_loaded_by_peft_and_answers_the_same(t5, tmp_path):
     made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
     folder = made.save(tmp_path / "saved")
@@ -414,7 +414,6 @@ def test_a_loss_of_ones_own_is_what_the_search_minimizes(tiny, lists):
     assert weights == pytest.approx([1, 1, 1], abs=0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
 def test_the_default_loss_by_peft_and_by_the_core_finds_the_same_weights(kind, tmp_path, lists):
     if kind == "decoder":
@@ -434,7 +433,6 @@ def test_the_default_loss_by_peft_and_by_the_core_finds_the_same_weights(kind, t
     assert lorahub_inference(inputs, model, tokenizer, 3) == lorahub_inference(inputs, other, tokenizer, 2)
 
 
-@pytest.mark.slow
 def test_the_answers_are_counted_as_the_paper_does(t5, lists):
     inputs, _ = lists
     answers, none = lorahub_inference(inputs, t5["base"], t5["base"], 2)
@@ -490,7 +488,6 @@ print(json.dumps({"weights": names["made"].weights, "decision": names["made"].ve
 """
 
 
-@pytest.mark.slow
 def test_the_example_notebook_runs_from_its_first_cell_to_its_last():
     told = json.loads(in_new_process(RUN_CELLS, folder=settings.BASE_DIR / "docs"))
     heaviest = sorted(told["weights"], key=lambda name: -abs(told["weights"][name]))

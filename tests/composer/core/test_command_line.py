@@ -15,6 +15,8 @@ import pytest
 from composer.__main__ import main
 from tests.composer.core.tiny import EXAMPLES, make_job, write_examples
 
+pytestmark = pytest.mark.slow  # whole jobs
+
 
 @pytest.fixture
 def asked(tmp_path):
@@ -192,7 +194,6 @@ def seen(drawn):
     return [line.split("\r\033[K")[-1].rstrip("\r") for line in drawn.decode().split("\n")]
 
 
-@pytest.mark.slow
 def test_a_terminal_has_a_bar_that_fits_it_and_is_gone_in_the_end(asked):
     asked["--search"] = ["adam"]
     drawn, status = on_a_terminal(arguments("compose", asked), 60)
@@ -207,7 +208,6 @@ def test_a_terminal_has_a_bar_that_fits_it_and_is_gone_in_the_end(asked):
     assert "held-out examples the composition answers" in seen(drawn)[1]
 
 
-@pytest.mark.slow
 def test_a_refusal_takes_the_place_of_the_bar(tmp_path, asked):
     (tmp_path / "job/base/model.safetensors").write_bytes(b"damaged")
     drawn, status = on_a_terminal(arguments("compose", asked), 200)
@@ -216,7 +216,6 @@ def test_a_refusal_takes_the_place_of_the_bar(tmp_path, asked):
     assert seen(drawn)[0].startswith("composer: The base model")
 
 
-@pytest.mark.slow
 def test_who_does_not_wait_for_the_comparison_has_the_adapter(tmp_path, asked):
     asked["--baselines"], asked["--budget"] = ["thorough"], ["1000"]  # a comparison of some seconds
     drawn, status = on_a_terminal(arguments("compose", asked), 200, typed=(b"Comparing", b"\x03"))

@@ -23,6 +23,8 @@ from composer.core.spec.errors import MismatchedModulesError
 from composer.core.spec.examples import Example
 from tests.composer.core.tiny import TARGETS, make_base, make_module
 
+pytestmark = pytest.mark.slow  # whole jobs
+
 METHODS = choices.choice_names(choices.METHODS)
 SUMS = sorted(choices.TAKES_ANY_SHAPE)
 FACTORWISE = sorted(set(METHODS) - choices.TAKES_ANY_SHAPE)
@@ -119,7 +121,6 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_the_written_adapter_is_what_was_searched(world, alike, tmp_path, name):
     method = make_method(name, stacked(alike), seed=3)

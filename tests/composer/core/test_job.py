@@ -27,6 +27,8 @@ from composer.core.spec.job_spec import read_job_spec
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
 
+pytestmark = pytest.mark.slow  # whole jobs
+
 ROOT = Path(__file__).parents[3]
 QUICK = {"baselines": "none", "held_out": False}
 KINDS = ["t5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gpt2", "llama"))]
@@ -134,7 +136,6 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
     json.dumps(events, allow_nan=False)
 
 
-@pytest.mark.slow
 def test_without_held_out_examples_the_verdict_says_what_it_rests_on(tmp_path):
     report, _ = finished(make_job(tmp_path, budget=30, held_out=False))
     assert "no held-out examples" in report["verdict"]["text"]
@@ -160,7 +161,6 @@ ONE_OF_EACH = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("method", "search"), ONE_OF_EACH)
 def test_the_same_job_gives_the_same_bytes(tmp_path, method, search):
     asked = {"method": method, "search": search, "budget": 15, **QUICK}
@@ -187,7 +187,6 @@ def test_every_merging_method_gives_an_adapter_that_peft_computes_alike(tmp_path
     assert report["optimizer"].startswith("NGOpt")
 
 
-@pytest.mark.slow
 def test_a_result_can_be_cut_to_a_rank(tmp_path):
     whole, _ = finished(make_job(tmp_path / "whole", budget=150, search="adam", rank="full", **QUICK))
     cut, _ = finished(make_job(tmp_path / "cut", budget=150, search="adam", rank=2, **QUICK))
@@ -227,7 +226,6 @@ SEARCHED = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("asked", SEARCHED, ids=lambda asked: "-".join(map(str, asked.values())))
 def test_a_job_cut_short_goes_on_to_the_same_bytes(tmp_path, asked):
     whole, broken = (make_job(tmp_path / name, **asked, **QUICK) for name in ("whole", "broken"))
@@ -389,7 +387,6 @@ def test_the_adapter_is_whole_before_the_race_begins(tmp_path):
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
-@pytest.mark.slow
 def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     report, events = finished(make_job(tmp_path, method="svd", search="greedy", baselines="thorough"))
     rows = [event for event in events if event["event"] == "baseline"]
@@ -424,7 +421,6 @@ def test_every_baseline_tells_its_own_cost_as_it_is_finished(tmp_path):
     assert "tokens a question" in in_context["detail"]
 
 
-@pytest.mark.slow
 def test_lorahub_says_why_it_cannot_be_measured(tmp_path):
     job = make_job(tmp_path, method="exact", search="greedy", baselines="thorough", held_out=False)
     make_module(job / "modules/wide", job / "base", seed=9, rank=3)
@@ -463,7 +459,6 @@ def test_answers_themselves_can_be_what_a_search_raises(tmp_path):
     assert all(0 <= share % 0.2 < 0.0101 for share in shares)  # five shots, and the loss's hundredth
 
 
-@pytest.mark.slow
 def test_a_module_of_an_unusual_rank_changes_neither_the_lora_nor_the_published_method(tmp_path):
     """As a published composition, whose rank is the sum of its modules'."""
     job = make_job(tmp_path, baselines="thorough", budget=20)

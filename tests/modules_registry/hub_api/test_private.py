@@ -13,7 +13,7 @@ from modules_registry.repositories import repository_create
 from tests.factories import adapter_files, make_module
 from tests.modules_registry.hub_api.test_refusals import Uploader
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]  # every address, as everybody
 
 NAME = "unheard-of"
 ADDRESSES = [
