@@ -24,6 +24,8 @@ from tests.attacks.gate_cases import HARMLESS, HOSTILE, Case
 MODULES = (strict_json, adapter_file, adapter_config, tensor_names, gate)  # each imports only those before it
 # Rules about real files, which the corpus of bytes cannot show; test_gate.py and test_adapter_file.py do.
 ABOUT_FILES = {"_open_regular", "_read_exactly"}
+# Which kind of checkpoint a file is decides the advice; it is refused either way.
+SAYS_WHAT_IT_IS = {"is_pickle"}
 # What refuses nothing, but reads and mends; test_gate.py holds it against what it must say. And a file that
 # is too short is noticed twice: in the header, for those who read no more, and where the values are read.
 REFUSES_NOTHING = {
@@ -54,7 +56,7 @@ class Remover(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         outside, self.function = self.function, node.name
-        if node.name not in ABOUT_FILES | REFUSES_NOTHING:
+        if node.name not in ABOUT_FILES | REFUSES_NOTHING | SAYS_WHAT_IT_IS:
             self.generic_visit(node)
         self.function = outside
         return node

@@ -217,7 +217,8 @@ def test_a_refusal_takes_the_place_of_the_bar(tmp_path, asked):
 
 
 def test_who_does_not_wait_for_the_comparison_has_the_adapter(tmp_path, asked):
-    asked["--baselines"], asked["--budget"] = ["thorough"], ["1000"]  # a comparison of some seconds
+    asked |= {"--method": ["exact"], "--search": ["cma"], "--budget": ["3000"]}
+    asked["--baselines"] = ["thorough"]  # it searches again, for some seconds
     drawn, status = on_a_terminal(arguments("compose", asked), 200, typed=(b"Comparing", b"\x03"))
     assert status == 130
     out = tmp_path / "out"

@@ -32,13 +32,10 @@ PLAIN_OPTIONS: list[dict[str, Any]] = [
     {"ensure_weight_tying": True},
 ]
 OTHER_OPTIONS: dict[str, dict[str, Any]] = {
-    "dora_not_supported": {"use_dora": True},
     "bias_not_supported": {"bias": "all"},
     "modules_to_save_not_supported": {"modules_to_save": ["lm_head"]},
-    "targets_pattern_not_supported": {"target_modules": ".*q"},
-    "pattern_not_supported": {"rank_pattern": {"q": 4}},
     "init_not_supported": {"init_lora_weights": "pissa"},
-    "task_type_not_supported": {"task_type": "SEQ_CLS"},
+    "classifier_head": {"task_type": "SEQ_CLS"},
     "variant_not_supported": {"alora_invocation_tokens": [1], "task_type": "CAUSAL_LM"},
 }
 
@@ -113,6 +110,15 @@ def test_the_config_of_another_kind_of_lora_is_refused_by_its_name(tmp_path, cod
     with pytest.raises(GateRefusal) as refusal:
         read_config(tmp_path / "adapter_config.json")
     assert refusal.value.code == code
+
+
+def test_what_the_weights_settle_is_left_to_them(tmp_path):
+    """DoRA is shared, and which layers a pattern means and with which ranks is read from the tensors."""
+    lora_config(use_dora=True, target_modules=".*q", rank_pattern={"q": 4}).save_pretrained(tmp_path)
+    accepted = read_config(tmp_path / "adapter_config.json")
+    assert accepted.use_dora
+    assert not accepted.names_all_layers
+    assert accepted.rank_of("encoder.q") == 4
 
 
 def saved_adapter(kind: str, options: dict[str, Any], folder: Path, dtype: str = "float32") -> Any:
@@ -198,5 +204,5 @@ def test_an_adapter_that_carries_embeddings_of_the_base_is_refused(tmp_path):
     model.save_pretrained(tmp_path, save_embedding_layers=True)
     with pytest.raises(GateRefusal) as refusal:
         checked(tmp_path)
-    assert refusal.value.code == "tensor_not_lora"
+    assert refusal.value.code == "embeddings_saved"
     assert "save_embedding_layers=False" in refusal.value.message
