@@ -134,7 +134,7 @@ def test_a_composition_is_the_adapter_of_the_command_line(tiny, tmp_path, capsys
 
 
 def test_a_saved_composition_is_loaded_by_peft_and_answers_the_same(t5, tmp_path):
-    made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
+    made = composer.compose(**t5, held_out=HELD_OUT, budget=80, progress=False)
     folder = made.save(tmp_path / "saved")
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
