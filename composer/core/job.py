@@ -34,7 +34,7 @@ from composer.core.evaluation.baselines import (
     HeldOutQuestions,
     left_out_of,
     lora_left_out,
-    mean_length,
+    mean_prompt_tokens,
     unmeasured,
     with_adapter_at,
 )
@@ -333,9 +333,7 @@ class CompositionRun:
                 answers,
                 self.spent,
                 composed_left_out,
-                questions.known().mean_prompt_tokens
-                if questions
-                else mean_length(self.base, [self.base.prompt(self.examples[0].input)]),
+                mean_prompt_tokens(self.base, questions, self.examples),
             )
             self._tell_row(self.composed)
             self.ablation = ablation_losses(
@@ -352,8 +350,9 @@ class CompositionRun:
 
     def _compare(self, comparison: BaselineComparison, out: Path) -> None:
         """Measure one baseline after the other; before each, write a report of what is known."""
-        self.pending = list(comparison.measurements())
-        for measure in comparison.measurements().values():
+        measures = comparison.measurements()
+        self.pending = list(measures)
+        for measure in measures.values():
             self.verdict = self._verdict()
             self.report(out)
             baseline = self._written(measure(), out)
@@ -668,12 +667,11 @@ class CompositionRun:
         return left_out_of(composed, tokens), left_out_of(self.cross_validation.single_module_nats(), tokens)
 
     def _verdict(self) -> Verdict:
+        measured = (*self.baselines, self.composed)
+        answers = {row.key: row.answers for row in measured if row.answers is not None}
         # without held-out examples each verdict may repeat searches, so there is one when all is known
         needed = ADVISABLE if self.held_out else BASELINE_NAMES
-        missing = [key for key in self.pending if key in needed]
-        if missing:
-            measured = (*self.baselines, self.composed)
-            answers = {row.key: row.answers for row in measured if row.answers is not None}
+        if missing := [key for key in self.pending if key in needed]:
             return verdict_cut_short(answers, self.held_out, missing)
         if not self.baselines and self.composed.answers is not None:
             return verdict_without_baselines(self.composed.answers, self.held_out)
@@ -681,7 +679,6 @@ class CompositionRun:
             return verdict_without_evidence("No baseline was measured.")
         if self.composed.answers is None:
             return self.verdict_from_shots()
-        answers = {r.key: r.answers for r in (*self.baselines, self.composed) if r.answers is not None}
         return verdict_on_held_out(answers, self.held_out, self._best_name())
 
     def _verdict_row(self) -> dict[str, Any]:

@@ -272,10 +272,7 @@ class BaselineComparison:
 
         Without held-out examples it is the length of the first example's prompt.
         """
-        base = self.scorer.base
-        if self.questions is not None:
-            return self.questions.known(template).mean_prompt_tokens
-        return mean_length(base, [base.prompt(self.examples[0].input, template)])
+        return mean_prompt_tokens(self.scorer.base, self.questions, self.examples, template)
 
     def answers(
         self, adapters: Adapters, template: str | None = None, *, n_shown: int = 0
@@ -424,6 +421,25 @@ class BaselineComparison:
 def with_adapter_at(baseline: BaselineResult, folder: str) -> BaselineResult:
     """Return the row once its adapter is written, without the tensors."""
     return replace(baseline, lora=None, adapter=folder)
+
+
+def mean_prompt_tokens(
+    base: FrozenBaseModel,
+    questions: HeldOutQuestions | None,
+    examples: Sequence[Example],
+    template: str | None = None,
+) -> float:
+    """Return the mean length of a question's prompt in tokens; without questions the first example's.
+
+    Args:
+        base: the frozen model.
+        questions: the held-out examples; None if there are none.
+        examples: at least one.
+        template: of the prompts; None for that of the composition.
+    """
+    if questions is not None:
+        return questions.known(template).mean_prompt_tokens
+    return mean_length(base, [base.prompt(examples[0].input, template)])
 
 
 def unmeasured(key: str) -> BaselineResult:
@@ -585,11 +601,7 @@ def in_context(
         return BaselineResult(
             *about(key, "the examples do not fit the base model's context"), None, None, cost
         )
-    usual = (
-        questions.known().mean_prompt_tokens
-        if questions
-        else mean_length(base, [base.prompt(examples[0].input)])
-    )
+    usual = mean_prompt_tokens(base, questions, examples)
     tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
     answers = answer_known(known, questions.max_new_tokens, adapters or {}) if questions and known else None
     detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)

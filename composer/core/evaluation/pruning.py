@@ -130,7 +130,7 @@ class _Pruner:
         count = min(len(order), len(own) - 1)
         while count:
             removed = order[:count]
-            smaller = self._without(current, removed)
+            smaller = self._smaller_by(current, removed)
             if self._is_good(smaller):
                 rises.update({current.kept[position]: own[position] for position in removed})
                 return smaller
@@ -139,16 +139,17 @@ class _Pruner:
             count = count // 2 or min(1, len(order))
         return None
 
-    def _without(self, current: _Fits, removed: Sequence[int]) -> _Fits:
+    def _smaller_by(self, current: _Fits, removed: Sequence[int]) -> _Fits:
         """Return the fits without some modules, fitted again if that may help and a refit is left."""
         kept = _without(len(current.kept), *removed)
+        indices = tuple(current.kept[position] for position in kept)
         method, weights = self._part(current, current.weights, kept)
-        plain = self._scored(tuple(current.kept[position] for position in kept), method, weights)
+        plain = self._scored(indices, method, weights)
         hopeless = plain.few_shot > self.start.few_shot + RECOVERABLE_NATS
         if self._is_good(plain) or hopeless or not self.refits_left:
             return plain
         self.refits_left -= 1
-        return self._refitted(current, kept)
+        return self._scored(indices, method, self._refitted(method, weights))
 
     def _rises(self, current: _Fits) -> list[float]:
         """Return how much the few-shot loss rises without each module, in nats per label token."""
@@ -170,21 +171,19 @@ class _Pruner:
         part = weights.view(-1, current.method.n_weights // n, n)[..., list(kept)].flatten(1)
         return self.make(self.stack.subset([current.kept[position] for position in kept])), part
 
-    def _refitted(self, current: _Fits, kept: Sequence[int]) -> _Fits:
-        """Return the fits on some of the current modules, after REFIT_STEPS steps from their weights."""
-        method, start = self._part(current, current.weights, kept)
+    def _refitted(self, method: Method, start: Tensor) -> Tensor:
+        """Return the weights (P, n_weights) after REFIT_STEPS steps from `start`."""
         mask = self.train_mask if len(start) > 1 else torch.ones(1, self.train_mask.shape[1])
         holders = method.stack.holders().flatten().float()
         is_by_layer = method.n_weights == len(holders)
         free = holders if is_by_layer else torch.ones(method.n_weights)
-        weights = fit_weights(
+        return fit_weights(
             lambda w: self.scorer.loss_with_gradient(method, w, mask),
             ParallelFits(start, free.repeat(len(start), 1), torch.zeros(len(start))),
             steps=REFIT_STEPS,
             bound=2 * method.bound,  # as of the weights by layer
             learning_rate=REFIT_RATE,
         )
-        return self._scored(tuple(current.kept[position] for position in kept), method, weights)
 
     def _scored(
         self, kept: tuple[int, ...], method: Method, weights: Tensor, composition: Tensor | None = None
