@@ -50,6 +50,7 @@ from composer.core.spec.training import (
     plan_lora,
     plan_tuning,
     steps_on_all,
+    words_of_steps,
 )
 
 ANSWERS_SHOWN = 200  # of the base alone and of the composition, side by side
@@ -347,7 +348,7 @@ class BaselineComparison:
                 steps_on_all=partial(steps_on_all, n_fits),
             )
         if not made.steps:
-            detail = f"not tuned: none of {plan.words} lowers the left-out loss"
+            detail = f"not tuned: none of {words_of_steps(plan.steps, plan.rates)} lowers the left-out loss"
             spent = replace(cost, gradient_steps=made.gradient_steps, candidates=made.candidates)
             return BaselineResult(*about("tuned", detail), None, None, spent)
         detail = trained_detail(made, plan)
@@ -461,7 +462,10 @@ def trained_detail(made: Trained, plan: TrainingPlan) -> str:
     """Return what the row of a trained adapter says: rank, steps, rate, and how they were chosen."""
     detail = f"rank {made.lora.rank}, {made.steps} steps at {made.rate:g}"
     if plan.steps:
-        detail += f"; on left-out examples {made.chosen_step} of at most {plan.words} were best"
+        tried = words_of_steps(plan.steps, made.rates_tried)
+        detail += f"; on left-out examples {made.chosen_step} of at most {tried} were best"
+    if made.rates_tried and len(made.rates_tried) < len(plan.rates):
+        detail += "; one learning rate, as its steps took all the work"
     return f"{detail}; {plan.why}" if plan.why else detail
 
 
@@ -521,7 +525,7 @@ def lora_left_out(scorer: FewShotScorer, stack: ModuleStack, *, seed: int) -> Te
     """Return (n,) nats of each example, summed over its label tokens, under a LoRA of the other folds."""
     train_mask = fold_masks(len(scorer.batch))
     start = lora_starts(scorer, stack, seed=seed, n_fits=len(train_mask))(True)
-    return left_out_at(scorer, start, train_mask, rate=LORA_RATES[0], steps=FIXED_STEPS)
+    return left_out_at(scorer, start, train_mask, rate=LORA_RATES[-1], steps=FIXED_STEPS)
 
 
 # --- examples in the prompt ---------------------------------------------------

@@ -27,7 +27,7 @@ from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.gradient import nats_and_gradient
 from composer.core.model.scorer import FewShotScorer
 from composer.core.modules.module_stack import Layer
-from composer.core.spec.training import PATIENCE, TrainingPlan
+from composer.core.spec.training import FALL_OVER, FEWEST_TO_JUDGE, PATIENCE, TrainingPlan
 
 Factors = Mapping[str, tuple[Tensor, Tensor]]  # A (P, r, d_in) and B (P, d_out, r), by the path of the layer
 OnStep = Callable[[Tensor], bool]  # nats (P, n) of all examples after each step, before the first too
@@ -156,10 +156,19 @@ class Path:
         return len(self.nats) - 1
 
 
-def train_path(scorer: FewShotScorer, start: Start, train_mask: Tensor, *, rate: float, steps: int) -> Path:
+def train_path(
+    scorer: FewShotScorer,
+    start: Start,
+    train_mask: Tensor,
+    *,
+    rate: float,
+    steps: int,
+    to_beat: float = math.inf,
+) -> Path:
     """Train one adapter for each fold, and record the loss of what each left out.
 
-    The path ends early after PATIENCE steps without a lower left-out loss.
+    The path ends early after PATIENCE steps without a lower left-out loss, or where it cannot come below
+    `to_beat` any more.
 
     Args:
         scorer: of the n examples.
@@ -167,19 +176,34 @@ def train_path(scorer: FewShotScorer, start: Start, train_mask: Tensor, *, rate:
         train_mask: (P, n) train masks; every example is left out once.
         rate: the learning rate.
         steps: the most steps.
+        to_beat: the lowest left-out loss of another path, in nats, summed over the examples.
     """
     left_out = 1 - train_mask
     rows: list[Tensor] = []
+    losses: list[float] = []
 
     def record(nats: Tensor) -> bool:
         rows.append(torch.where(left_out.bool(), nats, 0.0).sum(0))
-        losses = torch.nan_to_num(torch.stack(rows).sum(1), nan=torch.inf)
-        return len(rows) - 1 - int(losses.argmin()) < PATIENCE
+        losses.append(float(torch.nan_to_num(rows[-1].sum(), nan=torch.inf)))
+        since_lowest = len(losses) - 1 - losses.index(min(losses))
+        return since_lowest < PATIENCE and may_come_below(to_beat, losses, steps - (len(losses) - 1))
 
     train_adapters(
         scorer.base, scorer.batch, start, rate=rate, steps=steps, train_mask=train_mask, on_step=record
     )
     return Path(rate, torch.stack(rows), len(rows) == steps + 1)
+
+
+def may_come_below(to_beat: float, losses: Sequence[float], steps_left: int) -> bool:
+    """Return whether a path comes below another's lowest loss if it keeps falling as it does now.
+
+    It falls slower from here on, so this favors the path. Nothing is said of a path of fewer than
+    FEWEST_TO_JUDGE steps, which may still fall faster.
+    """
+    if len(losses) <= FEWEST_TO_JUDGE:
+        return True
+    fall_per_step = (losses[-1 - FALL_OVER] - losses[-1]) / FALL_OVER
+    return losses[-1] - steps_left * max(0.0, fall_per_step) < to_beat
 
 
 @dataclass(frozen=True)
@@ -232,6 +256,7 @@ class Trained:
     Attributes:
         lora: the adapter.
         rate: the learning rate.
+        rates_tried: those of the paths.
         steps: on all examples.
         chosen_step: of the path; 0 if there was none, or if no step lowers the left-out loss.
         left_out_nats: (n,) nested left-out losses; None if there was no path.
@@ -241,6 +266,7 @@ class Trained:
 
     lora: PlainLora
     rate: float
+    rates_tried: tuple[float, ...]
     steps: int
     chosen_step: int
     left_out_nats: Tensor | None
@@ -273,29 +299,34 @@ def train_on_examples(
 
     Args:
         scorer: of the n examples.
-        plan: the rates, and the most steps of a path.
+        plan: the rates, the most steps of a path, and the most work of all.
         train_mask: (P, n) train masks of the folds.
         starts: returns P starts for the folds if True, one for all examples if False.
         first: the fewest steps that can be chosen; with 0 the adapter may stay as it started.
         steps_on_all: the steps on all examples for the chosen step of a path.
     """
-    paths = [
-        train_path(scorer, starts(True), train_mask, rate=rate, steps=plan.steps)
-        for rate in plan.rates
-        if plan.steps
-    ]
+    n_fits = len(train_mask)
+    everything = torch.ones(1, train_mask.shape[1])
+    paths: list[Path] = []
+    to_beat = math.inf
+    for rate in plan.rates:
+        most = plan.steps_after([path.steps for path in paths], n_fits)
+        if not most:
+            break
+        path = train_path(scorer, starts(True), train_mask, rate=rate, steps=most, to_beat=to_beat)
+        paths.append(path)
+        chosen = choose_steps(paths, scorer.label_tokens, everything[0], first)
+        to_beat = chosen.loss * float(scorer.label_tokens.sum())
     rate, steps, chosen_step, left_out = plan.rates[0], plan.fixed_steps, 0, None
     if paths:
-        chosen = choose_steps(paths, scorer.label_tokens, torch.ones(train_mask.shape[1]), first)
         rate, chosen_step, steps = paths[chosen.path].rate, chosen.step, steps_on_all(chosen.step)
         left_out = nested_nats(paths, scorer.label_tokens, train_mask, first)
     start = starts(False)
-    everything = torch.ones(1, train_mask.shape[1])
     factors = train_adapters(scorer.base, scorer.batch, start, rate=rate, steps=steps, train_mask=everything)
-    n_fits = len(train_mask)
     return Trained(
         start.lora(factors),
         rate,
+        tuple(path.rate for path in paths),
         steps,
         chosen_step,
         left_out,

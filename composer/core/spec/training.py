@@ -12,13 +12,16 @@ depend on the clock.
 A search too short to pay for the choice of the steps gets a LoRA of FIXED_STEPS, without a choice.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from composer.core.spec.choices import GRADIENT_STEP_COST, as_list
 
 FOLDS = 5  # of the examples, at most; each is left out once, of a search and of a training
-LORA_RATES = (2e-3, 5e-3)  # learning rates of Adam; measured in benchmarks/results/lora_baseline.md
-LORA_SHARE = 0.5
+# Learning rates of Adam, the one that learns fastest first; measured in benchmarks/results/lora_baseline.md
+LORA_RATES = (5e-3, 2e-3)
+LORA_SHARE = 0.35
 LORA_STEPS = 60  # the most along one path
 FEWEST_STEPS = 15  # of a path; with fewer, the left-out loss is still falling on every base measured
 FIXED_STEPS = 20
@@ -34,7 +37,11 @@ TUNED_RANK_MAX = 64  # a composition of a higher rank is cut to it before it is 
 # By method: how much training a scored candidate of the search stands for; 1 for every other method.
 TRAINING_PER_CANDIDATE = {"auto": 7.5, "exact": 12.5, "svd": 12.5}
 
-PATIENCE = 15  # steps of a path without a lower left-out loss, after which it ends
+PATIENCE = 8  # steps of a path without a lower left-out loss, after which it ends
+# It also ends, from so many steps on, where it would stay above the lowest loss of another learning rate
+# if it kept falling as over the last steps.
+FEWEST_TO_JUDGE = 15
+FALL_OVER = 8
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,17 @@ class TrainingPlan:
     """What a training may do.
 
     Attributes:
-        rates: learning rates to choose from; one path is trained at each.
+        rates: learning rates to choose from, in the order of trying; one path is trained at each that the
+            work pays for.
         steps: the most along each path; 0 if there is no path.
+        work: the most that all paths and the adapter itself may cost, in scored candidates.
         why: why it is less than usual, for the reader; may be empty.
         fixed_steps: of the adapter where there is no path to choose them by.
     """
 
     rates: tuple[float, ...]
     steps: int
+    work: float = math.inf
     why: str = ""
     fixed_steps: int = 0
 
@@ -61,12 +71,21 @@ class TrainingPlan:
         """
         if not self.steps:
             return GRADIENT_STEP_COST * self.fixed_steps
-        return path_passes(n_fits, self.steps) * len(self.rates) + last_passes(n_fits, self.steps)
+        all_paths = path_passes(n_fits, self.steps) * len(self.rates)
+        return math.floor(min(self.work, all_paths + last_passes(n_fits, self.steps)))
 
-    @property
-    def words(self) -> str:
-        """Return the steps and rates in words, such as "45 steps at 0.002 and 0.005"."""
-        return f"{self.steps} steps at {as_list([f'{rate:g}' for rate in self.rates])}"
+    def steps_after(self, done: Sequence[int], n_fits: int) -> int:
+        """Return the most steps of the next path, after paths of so many steps; 0 if it is not worth it."""
+        if not done:
+            return self.steps
+        spent = sum(path_passes(n_fits, steps) for steps in done)
+        steps = most_steps(self.work - spent, n_fits, self.steps)
+        return steps if steps >= FEWEST_STEPS else 0
+
+
+def words_of_steps(steps: int, rates: Sequence[float]) -> str:
+    """Return steps and rates in words, such as "45 steps at 0.005 and 0.002"."""
+    return f"{steps} steps at {as_list([f'{rate:g}' for rate in rates])}"
 
 
 def path_passes(n_fits: int, steps: int) -> int:
@@ -101,18 +120,22 @@ def plan_lora(budget: int, n_fits: int, parameters: int) -> TrainingPlan:
         n_fits: the folds; below 2 there is no left-out loss to choose by.
         parameters: of the base model.
     """
-    low = LORA_RATES[:1]
+    low = LORA_RATES[-1:]
     if n_fits < 2:
-        return TrainingPlan(low, 0, "the steps are not chosen, as there is one example", FIXED_STEPS)
-    large = parameters >= LARGE_BASE_PARAMETERS
-    steps = most_steps(LORA_SHARE * budget, n_fits, 1 if large else len(LORA_RATES), LORA_STEPS)
-    if not large and steps >= FEWEST_STEPS:
-        return TrainingPlan(LORA_RATES, steps)
-    steps = most_steps(LORA_SHARE * budget, n_fits, 1, LORA_STEPS)
-    if steps >= FEWEST_STEPS:
-        why = "the base is large" if large else "the search is short"
-        return TrainingPlan(low, steps, f"one learning rate, as {why}")
-    return TrainingPlan(low, 0, "the steps are not chosen, as the search is short", FIXED_STEPS)
+        return TrainingPlan(
+            low, 0, why="the steps are not chosen, as there is one example", fixed_steps=FIXED_STEPS
+        )
+    work = LORA_SHARE * budget
+    steps = most_steps(work, n_fits, LORA_STEPS)
+    if steps < FEWEST_STEPS:
+        return TrainingPlan(
+            low, 0, why="the steps are not chosen, as the search is short", fixed_steps=FIXED_STEPS
+        )
+    if parameters >= LARGE_BASE_PARAMETERS:
+        return TrainingPlan(low, steps, work, "one learning rate, as the base is large")
+    if 2 * path_passes(n_fits, FEWEST_STEPS) + last_passes(n_fits, FEWEST_STEPS) > work:
+        return TrainingPlan(low, steps, work, "one learning rate, as the search is short")
+    return TrainingPlan(LORA_RATES, steps, work)
 
 
 def plan_tuning(budget: int, n_fits: int) -> TrainingPlan:
@@ -121,16 +144,17 @@ def plan_tuning(budget: int, n_fits: int) -> TrainingPlan:
     Args: as of `plan_lora`.
     """
     if n_fits < 2:
-        return TrainingPlan(TUNED_RATES, 0, "one example alone cannot tell when to stop")
-    steps = most_steps(TUNED_SHARE * budget, n_fits, len(TUNED_RATES), TUNED_STEPS)
+        return TrainingPlan(TUNED_RATES, 0, why="one example alone cannot tell when to stop")
+    work = TUNED_SHARE * budget
+    steps = most_steps(work, n_fits, TUNED_STEPS)
     if steps < 1:
-        return TrainingPlan(TUNED_RATES, 0, "the search is too short to pay for it")
-    return TrainingPlan(TUNED_RATES, steps)
+        return TrainingPlan(TUNED_RATES, 0, why="the search is too short to pay for it")
+    return TrainingPlan(TUNED_RATES, steps, work)
 
 
-def most_steps(passes: float, n_fits: int, n_rates: int, limit: int) -> int:
-    """Return the most steps of a path that so much work pays for, 0 to `limit`."""
+def most_steps(work: float, n_fits: int, limit: int) -> int:
+    """Return the most steps of a path and of the adapter at last that so much work pays for, 0 to `limit`."""
     steps = limit
-    while steps > 0 and n_rates * path_passes(n_fits, steps) + last_passes(n_fits, steps) > passes:
+    while steps > 0 and path_passes(n_fits, steps) + last_passes(n_fits, steps) > work:
         steps -= 1
     return steps

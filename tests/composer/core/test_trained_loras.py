@@ -14,6 +14,7 @@ from composer.core.evaluation.trained_loras import (
     Path,
     choose_steps,
     from_loras,
+    may_come_below,
     nested_nats,
     new_loras,
     train_adapters,
@@ -49,26 +50,39 @@ def world(folder, kind, precision="fp32"):
 @pytest.mark.parametrize(
     ("budget", "parameters", "rates", "steps"),
     [
-        (3000, 10**6, (2e-3, 5e-3), 44),  # 2 · 5 · (3 · 44 + 1) + 3 · 55 = 1495 of 1500
-        (6000, 10**6, (2e-3, 5e-3), 60),  # never more along one path
-        (3000, 783_000_000, (2e-3,), 60),
-        (600, 10**6, (2e-3,), 15),  # 5 · (3 · 15 + 1) + 3 · 19 = 287 of 300
-        (450, 10**6, (2e-3,), 0),
+        (3000, 10**6, (5e-3, 2e-3), 55),  # 5 · (3 · 55 + 1) + 3 · 69 = 1037 of 1050
+        (7500, 10**6, (5e-3, 2e-3), 60),  # never more along one path
+        (3000, 783_000_000, (2e-3,), 55),
+        (1500, 10**6, (5e-3, 2e-3), 27),  # 2 · 5 · (3 · 15 + 1) + 3 · 19 = 517 of 525
+        (1200, 10**6, (2e-3,), 22),
+        (900, 10**6, (2e-3,), 16),  # 5 · (3 · 16 + 1) + 3 · 20 = 305 of 315
+        (600, 10**6, (2e-3,), 0),
         (40, 783_000_000, (2e-3,), 0),
     ],
 )
-def test_the_lora_gets_as_many_steps_as_half_the_search_pays_for(budget, parameters, rates, steps):
+def test_the_lora_gets_as_many_steps_as_its_share_of_the_search_pays_for(budget, parameters, rates, steps):
     plan = plan_lora(budget, 5, parameters)
     assert (plan.rates, plan.steps) == (rates, steps)
     if steps:
-        assert plan.passes(5) <= budget / 2  # a third of both together
+        assert plan.passes(5) <= 0.35 * budget
     else:
         assert plan.passes(5) == 3 * training.FIXED_STEPS
 
 
+def test_the_second_learning_rate_gets_the_work_that_the_first_left():
+    plan = plan_lora(3000, 5, 10**6)
+    assert plan.steps_after([], 5) == 55
+    assert plan.steps_after([20], 5) == 39  # 305 of 1050; 5 · (3 · 39 + 1) + 3 · 49 = 737 of 745
+    assert plan.steps_after([40], 5) == 23
+    assert plan.steps_after([50], 5) == 15
+    assert plan.steps_after([52], 5) == 0  # 14 steps would tell nothing
+    assert TrainingPlan((5e-3, 2e-3), 6).steps_after([6], 5) == 0
+    assert TrainingPlan((5e-3, 2e-3), 16).steps_after([16], 5) == 16
+
+
 def test_a_large_base_and_a_short_search_say_why_there_is_one_rate_or_no_choice():
     assert plan_lora(3000, 5, 783_000_000).why == "one learning rate, as the base is large"
-    assert plan_lora(600, 5, 10**6).why == "one learning rate, as the search is short"
+    assert plan_lora(900, 5, 10**6).why == "one learning rate, as the search is short"
     assert plan_lora(40, 5, 10**6).why == "the steps are not chosen, as the search is short"
     assert plan_lora(3000, 1, 10**6).why == "the steps are not chosen, as there is one example"
     assert plan_lora(3000, 5, 10**6).why == ""
@@ -144,9 +158,40 @@ def test_a_path_ends_when_the_left_out_loss_has_not_fallen_for_long(tmp_path, mo
     assert not path.is_complete
 
 
+def test_a_path_that_cannot_come_below_another_s_lowest_loss_ends(tmp_path):
+    scorer, stack = world(tmp_path, "llama")
+    start = lora_starts(scorer, stack, seed=1, n_fits=5)
+    train = partial(train_path, scorer, start(True), fold_masks(5, 5), rate=1e-4, steps=40)
+    alone, beaten = train(), train(to_beat=0.0)
+    assert alone.steps == 40
+    assert (beaten.steps, beaten.is_complete) == (training.FEWEST_TO_JUDGE, False)
+    assert torch.equal(beaten.nats, alone.nats[: len(beaten.nats)])
+
+
+@pytest.mark.parametrize(
+    ("to_beat", "steps_left", "may"),
+    [
+        (1.0, 10, True),  # 4 - 10 · 0.5 is below 1
+        (1.0, 6, False),  # 4 - 6 · 0.5 is 1, and not below
+        (-1.0, 10, False),
+        (float("inf"), 0, True),
+    ],
+)
+def test_a_path_is_judged_by_its_fall_over_the_last_steps(to_beat, steps_left, may):
+    losses = [20.0] * 10 + [8.0 - 0.5 * step for step in range(9)]  # ends at 4
+    assert may_come_below(to_beat, losses, steps_left) is may
+
+
+def test_a_young_path_is_never_judged_and_a_rising_one_can_only_stay():
+    assert may_come_below(0.0, [9.0] * training.FEWEST_TO_JUDGE, 1)
+    rising = [float(step) for step in range(training.FEWEST_TO_JUDGE + 1)]
+    assert not may_come_below(rising[-1], rising, 100)
+    assert may_come_below(rising[-1] + 1, rising, 100)
+
+
 def test_the_training_repeats_to_the_bit_and_counts_its_steps(tmp_path):
     scorer, stack = world(tmp_path, "llama")
-    plan = TrainingPlan((2e-3, 5e-3), 6)
+    plan = TrainingPlan((5e-3, 2e-3), 15)
 
     def made():
         starts = lora_starts(scorer, stack, seed=1, n_fits=5)
@@ -160,7 +205,7 @@ def test_the_training_repeats_to_the_bit_and_counts_its_steps(tmp_path):
         for pair in zip(one.lora.factors.values(), other.lora.factors.values(), strict=True)
         for a, b in zip(*pair, strict=True)
     )
-    assert one.gradient_steps == 2 * 5 * 6 + one.steps
+    assert one.gradient_steps == 2 * 5 * 15 + one.steps
     assert one.candidates == 2 * 5
     assert one.steps == steps_on_all(5, one.chosen_step)
 
