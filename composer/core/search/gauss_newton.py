@@ -11,7 +11,8 @@ milliseconds, so all folds of the examples are left out in turn, one from each f
    whether they are better in truth; and what they changed corrects the map (Broyden's rule).
 3. Average: each fit is averaged with the best subset of at most three of its heaviest modules, each at
    weight 1. The map proposes a few, and those are scored. Which of the two is better differs by task, and
-   the average is the better place to expand around.
+   the average is the better place to expand around; but where it is far worse on what the fits left out,
+   weight 1 is too much of these modules, the fits stay as they are, and there are no further averages.
 
 For the method auto a few Adam steps of each fit with weights by layer follow. The result is the mean of
 the fits, and each fit's loss on the fold that it left out is evidence where there are no held-out
@@ -59,6 +60,7 @@ class GaussNewtonSettings:
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills
     subsets: int = 3  # of each fit, best on the map, that are scored
+    averages_worse_nats: float = 0.5  # per label token, left out; averages that are worse by more are refused
     layer_share: float = 0.36  # of the budget, at most, for the steps with weights by layer
     layer_steps: int = 25  # at most
     fewest_layer_steps: int = 4  # fewer are not worth it
@@ -171,6 +173,7 @@ class MapFits:
         damping: λ (F,).
         spent: scored candidates so far.
         expansions: how many maps were made.
+        averages_help: False once averages with subsets were far worse than the fits.
     """
 
     weights: Tensor
@@ -179,6 +182,7 @@ class MapFits:
     damping: Tensor
     spent: int
     expansions: int
+    averages_help: bool = True
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], expansions: int) -> "MapFits":
@@ -190,6 +194,7 @@ class MapFits:
             tensors["damping"].clone(),
             int(tensors["spent"]),
             expansions,
+            bool(tensors["averages_help"]),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -200,6 +205,7 @@ class MapFits:
             "jacobian": self.jacobian,
             "damping": self.damping,
             "spent": torch.tensor(self.spent),
+            "averages_help": torch.tensor(float(self.averages_help)),
         }
 
 
@@ -277,7 +283,8 @@ class _Search:
             affordable = (budget - fits.spent - 1) // self.n_fits - 1  # the averages are scored too
             if affordable < 1:
                 return fits
-            self.average_with_subsets(fits, min(affordable, self.settings.subsets))
+            if fits.averages_help:
+                self.average_with_subsets(fits, min(affordable, self.settings.subsets))
             used = self.used(fits) or self.order  # where weight 1 is too much of each, a little may help
             later = self.settings.steps * (self.n_fits + 1) + 2 * self.n_fits + 1  # steps, then an average
             room = budget - fits.spent - 1 - later
@@ -294,6 +301,7 @@ class _Search:
             "jacobian": torch.empty(T, K, self.n),
             "damping": torch.empty(self.n_fits),
             "spent": torch.empty(()),
+            "averages_help": torch.empty(()),
         }
         state = self.journal.resume("map", shapes)
         return None if state is None else MapFits.of(state.tensors, state.step)
@@ -378,6 +386,15 @@ class _Search:
         """Return the loss (F,) of each fit on the examples that it sees, for logits (F, T, K)."""
         return (self.logits.columns.token_nats(logits.double()) * self.token_weights).sum(-1)
 
+    def left_out_loss(self, logits: Tensor) -> float:
+        """Return the loss of what each fit left out, in nats per label token, for logits (F, T, K).
+
+        It is 0 where no fit leaves anything out.
+        """
+        nats = self.logits.columns.token_nats(logits.double())
+        left_out = self.token_weights == 0
+        return float(nats[left_out].sum() / left_out.sum()) if left_out.any() else 0.0
+
     def objective(self, logits: Tensor, weights: Tensor) -> Tensor:
         """Return what a fit minimizes, (F,): its loss and the penalty on its weights (F, N)."""
         return self.losses(logits) + self.settings.penalty * mean_size(weights)
@@ -388,7 +405,7 @@ class _Search:
         """Average each fit with the best of its subsets, and score it again; in place.
 
         The best is chosen among `count` subsets by the examples that the fit sees. The trust regions start
-        anew.
+        anew. Averages that are far worse on what the fits left out are refused.
         """
         proposed = [self.best_subsets_on_map(fits, row, count) for row in range(self.n_fits)]
         tried = sorted(set().union(*proposed))
@@ -398,9 +415,13 @@ class _Search:
         for seen, own in zip(self.token_weights, proposed, strict=True):
             losses = torch.nan_to_num((nats * seen).sum(-1), nan=torch.inf)
             best.append(min((r for r, subset in enumerate(tried) if subset in own), key=losses.__getitem__))
-        fits.weights = (fits.weights + candidates[best]) / 2
-        fits.weights[fits.weights.abs() < self.settings.noise] = 0.0
-        fits.logits = self.logits.of(self.exact, fits.weights)
+        averages = (fits.weights + candidates[best]) / 2
+        averages[averages.abs() < self.settings.noise] = 0.0
+        logits = self.logits.of(self.exact, averages)
+        worse = self.left_out_loss(logits) - self.left_out_loss(fits.logits)
+        fits.averages_help = worse <= self.settings.averages_worse_nats  # False for NaN
+        if fits.averages_help:
+            fits.weights, fits.logits = averages, logits
         fits.damping = torch.full((self.n_fits,), self.settings.damping)
         fits.spent += len(candidates) + self.n_fits
         self.note_mean(fits)

@@ -131,7 +131,8 @@ def test_a_fit_only_takes_a_step_that_is_better_in_truth(scorer):
 def test_each_fit_is_averaged_with_the_best_of_the_subsets_that_its_map_proposes(scorer):
     scorer, stack = scorer
     method = ExactSum(stack)
-    search = gauss_newton._Search(scorer, method, Journal(lambda step: None), [9.0] * 4, 9.0, DEFAULTS)
+    settings = gauss_newton.GaussNewtonSettings(averages_worse_nats=torch.inf)
+    search = gauss_newton._Search(scorer, method, Journal(lambda step: None), [9.0] * 4, 9.0, settings)
     fits = search.fit_modules(16)  # the map and one step
     before, proposed = fits.weights, [search.best_subsets_on_map(fits, row, 3) for row in range(5)]
     scorer.candidates_scored = 0
@@ -144,6 +145,46 @@ def test_each_fit_is_averaged_with_the_best_of_the_subsets_that_its_map_proposes
         expected = (before[row] + tried[int(losses.argmin())]) / 2
         expected[expected.abs() < DEFAULTS.noise] = 0
         torch.testing.assert_close(fits.weights[row], expected)
+
+
+@pytest.mark.parametrize("more", [-1e-3, 1e-3])
+def test_averages_that_are_far_worse_on_what_was_left_out_are_refused(scorer, more):
+    scorer, stack = scorer
+
+    def averaged(limit):
+        settings = gauss_newton.GaussNewtonSettings(averages_worse_nats=limit)
+        search = gauss_newton._Search(
+            scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, settings
+        )
+        fits = search.fit_modules(16)
+        before = search.left_out_loss(fits.logits), fits.weights
+        search.average_with_subsets(fits, 3)
+        return search, fits, *before
+
+    search, taken, before, weights = averaged(torch.inf)
+    left_out = scorer.nats(ExactSum(stack), taken.weights).diagonal().sum() / scorer.label_tokens.sum()
+    assert search.left_out_loss(taken.logits) == pytest.approx(float(left_out), rel=1e-4)
+    worse = search.left_out_loss(taken.logits) - before
+    _, fits, _, _ = averaged(worse + more)
+    assert fits.averages_help is (more > 0)
+    torch.testing.assert_close(fits.weights, taken.weights if more > 0 else weights)
+
+
+def test_after_refused_averages_there_are_none(scorer, monkeypatch):
+    scorer, stack = scorer
+    settings = gauss_newton.GaussNewtonSettings(averages_worse_nats=-torch.inf)
+    asked = []
+    average = gauss_newton._Search.average_with_subsets
+    monkeypatch.setattr(
+        gauss_newton._Search,
+        "average_with_subsets",
+        lambda self, fits, count: asked.append(fits.expansions) or average(self, fits, count),
+    )
+    search = gauss_newton._Search(
+        scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, settings
+    )
+    assert search.fit_modules(200).expansions == DEFAULTS.expansions
+    assert asked == [1]
 
 
 def test_subsets_are_of_the_heaviest_modules_and_a_negative_weight_is_light():
@@ -164,11 +205,14 @@ def test_modules_without_room_for_them_take_part_by_their_loss_alone(scorer):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["exact", "auto"])
+@pytest.mark.parametrize("averages_help", [True, False])
 @pytest.mark.parametrize("stopped_after", [1, 3, 5, 9])
-def test_a_search_that_was_cut_off_goes_on_to_the_same_weights(scorer, name, stopped_after):
+def test_a_search_that_was_cut_off_goes_on_to_the_same_weights(scorer, name, stopped_after, averages_help):
     scorer, stack = scorer
+    limit = torch.inf if averages_help else -torch.inf
+    settings = gauss_newton.GaussNewtonSettings(averages_worse_nats=limit)
     method, facts = method_of(name, stack), known(scorer, stack)
-    search = {"budget": 400, **facts}
+    search = {"budget": 400, "settings": settings, **facts}
     whole = search_gauss_newton(scorer, method, Journal(lambda step: None), **search)
     stopped_after = min(stopped_after, len(whole.steps) - 1)
     lines = []
