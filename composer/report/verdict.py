@@ -97,7 +97,10 @@ def tokens_of(report: Mapping[str, Any]) -> QuestionTokens | None:
 
 
 def verdict_sentence(report: Mapping[str, Any]) -> str:
-    """The advice and the two figures that decide it; where nothing was compared, the core's own words."""
+    """The advice and the two figures that decide it; where nothing was decided, the core's own words."""
+    words: str = report["verdict"]["text"]
+    if report["verdict"]["decision"] == "unmeasured":
+        return words
     rows = rows_by_key(report)
     baselines = [key for key in BASELINE_NAMES if key in rows]
     if is_on_held_out(report):
@@ -108,7 +111,6 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
     if is_judged_left_out(report) and measured:
         best = min(measured, key=lambda key: rows[key]["left_out_loss_nats"])
         return left_out_sentence(report, rows, best)
-    words: str = report["verdict"]["text"]
     return words
 
 
@@ -184,7 +186,9 @@ def interval_text(row: BaselineRow) -> str:
 def certainty(report: Mapping[str, Any]) -> Iterator[str]:
     """How far the verdict can be trusted: on what it was decided, and by which rule."""
     others = sum(row["key"] in BASELINE_NAMES.keys() - COMPOSITIONS for row in report["baselines"])
-    if is_on_held_out(report):
+    if report["verdict"]["decision"] == "unmeasured":
+        yield "Nothing was measured that could decide it."
+    elif is_on_held_out(report):
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
         if report["verdict"]["decision"] in ("use", "prompt", "tune"):

@@ -77,6 +77,13 @@ def test_the_verdict_is_one_sentence_with_its_two_figures_and_their_intervals(de
     assert "McNemar" in verdict["certainty"]
 
 
+@pytest.mark.parametrize(("rows", "n_held_out"), [(MEASURED, 100), (LEFT_OUT, 0)])
+def test_a_verdict_that_was_not_measured_claims_nothing(rows, n_held_out):
+    verdict = verdict_view(report_of("unmeasured", rows, n_held_out=n_held_out))
+    assert verdict["sentence"] == "In the core's words."
+    assert verdict["certainty"] == "Nothing was measured that could decide it."
+
+
 def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
     verdict = verdict_view(report_of("use", LEFT_OUT, n_held_out=0))
     assert (
