@@ -26,6 +26,7 @@ from composer.core.spec.choices import (
 from composer.core.spec.example_files import ExampleLinesError
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
+from composer.matching.unwritable import unwritable_text
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.forms import (
@@ -189,6 +190,8 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
         messages.info(request, text)
     if leaking := leaking_modules(composition):
         messages.warning(request, leakage_text(leaking))
+    if unwritable := unwritable_text(composition.base, selectors.all_examples(composition)):
+        messages.warning(request, unwritable)
 
 
 def page_of(form: CompositionForm) -> dict[str, Any]:

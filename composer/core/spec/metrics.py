@@ -89,6 +89,8 @@ def warning_of_unwritable(examples: Sequence[Example], round_trip: Callable[[str
     outputs = {output for output, _ in found}
     n = sum(example.output in outputs for example in examples)
     lost = dict.fromkeys(c for output, written in found for c in output.strip() if c not in written)
+    if len(lost) > 1:
+        lost.pop(" ", None)  # it goes with what stood beside it
     names = [CHARACTER_NAMES.get(character, f"“{character}”") for character in lost]
     what = f"lacks {', '.join(names[:CHARACTERS_SHOWN])}" if names else "changes the spaces in them"
     return (
