@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from composer.core.spec import choices
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError, NoModulesError
 from composer.core.spec.example_files import Reading
 from composer.core.spec.example_rows import Columns
@@ -170,7 +171,7 @@ def evaluate(
     with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
         base_files = find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress)
         adapter_files = None if adapter is None else find_module(adapter, folder / "adapter", show)
-        show({"event": "stage", "text": f"Answering {len(asked.examples)} examples"})
+        show({"event": "stage", "text": f"Answering {count_noun(len(asked.examples), 'example')}"})
         from composer.core.evaluation import scoring
 
         return scoring.evaluate_adapter(

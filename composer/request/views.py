@@ -23,6 +23,7 @@ from composer.core.spec.choices import (
     SELECTORS,
     level_budget,
 )
+from composer.core.spec.counting import count_noun
 from composer.core.spec.example_files import ExampleLinesError
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
@@ -184,8 +185,8 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_examples(composition))
     if left_out:
         text = (
-            f"{left_out} held-out examples have an input that is also among your examples; "
-            "they were left out of the measuring."
+            f"Left out of the measuring: {count_noun(left_out, 'held-out example')} whose input is also "
+            "among your examples."
         )
         messages.info(request, text)
     if leaking := leaking_modules(composition):

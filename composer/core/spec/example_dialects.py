@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import MissingOutputError
 
 CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
@@ -78,16 +79,11 @@ class Unused:
 
     def sentences(self) -> list[str]:
         """Return what is to be said of it: nothing if all of every row was used."""
-        found = [f"Not used: {part}, of {examples_counted(n)}." for part, n in self.parts.items()]
+        found = [f"Not used: {part}, of {count_noun(n, 'example')}." for part, n in self.parts.items()]
         if self.names:
             word = "column" if len(self.names) == 1 else "columns"
             found.insert(0, f"Not used: the {word} {quoted(self.names)}.")
         return found
-
-
-def examples_counted(number: int) -> str:
-    """Return the number with its noun."""
-    return f"{number:,} example{'' if number == 1 else 's'}"
 
 
 def quoted(names: Iterable[str]) -> str:

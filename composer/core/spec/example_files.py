@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExamplesError, MissingOutputError, NoExamplesError
 from composer.core.spec.example_dialects import (
     COLUMN_NAME,
@@ -16,7 +17,6 @@ from composer.core.spec.example_dialects import (
     PAIR,
     Dialect,
     Unused,
-    examples_counted,
     is_known,
     quoted,
     read_row,
@@ -66,9 +66,10 @@ class ExampleLinesError(ExamplesError):
         self.lines, self.columns = list(lines), tuple(columns)
         self.problems = [str(line.error) for line in lines[:PROBLEMS_SHOWN_MAX]]
         if len(lines) > PROBLEMS_SHOWN_MAX:
-            self.problems.append(f"And {len(lines) - PROBLEMS_SHOWN_MAX:,} more lines like these.")
+            more = count_noun(len(lines) - PROBLEMS_SHOWN_MAX, "more line")
+            self.problems.append(f"And {more} like these.")
         others = len(lines) - 1
-        more = f" {others:,} more {'line' if others == 1 else 'lines'} cannot be used." if others else ""
+        more = f" {count_noun(others, 'more line')} cannot be used." if others else ""
         super().__init__(f"{lines[0].error}{more}")
         self.code = lines[0].error.code
 
@@ -275,7 +276,7 @@ def notes_of(found: Collected) -> list[str]:
     """Return what is to be said of the rows that were read."""
     notes = found.unused.sentences()
     if found.beyond:
-        n = examples_counted(len(found.examples))
+        n = count_noun(len(found.examples), "example")
         notes.append(f"Only the first {n} are used: {found.beyond} and all behind it are left out.")
     return notes
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example, normalize_text
 
 CHARACTER_NAMES = {"\n": "line breaks", "\t": "tabs", " ": "spaces"}
@@ -128,8 +129,3 @@ def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> i
     spare = 8
     longest = max(len(example.output.encode()) for example in examples)
     return min(max_new_tokens, longest + spare)
-
-
-def count_noun(number: int, noun: str) -> str:
-    """Return the number with its noun, such as "1 example" or "2 examples" for the noun example."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
