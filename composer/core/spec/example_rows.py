@@ -121,10 +121,15 @@ def rows_of_text(text: str, columns: Columns) -> Rows:
     Raises:
         ExamplesError: it is no JSON though it begins so, or a quotation mark does not close.
     """
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = plain_text(text)
     if is_json(text):
         return Rows(rows_of_json(text), columns.dialect())
     return rows_of_table(text, columns)
+
+
+def plain_text(text: str) -> str:
+    """Return the text without its byte order mark, and with one kind of line break."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def plain_name(name: str) -> str:
@@ -330,6 +335,13 @@ def named_row(number: int, row: list[str], names: Sequence[str], separator: str)
     if has_text(row[width:]):
         return Row(label, {}, too_many_cells(label, row, f"{width}", separator))
     return Row(label, dict(zip_longest(names, row[:width], fillvalue="")))
+
+
+def cells_of_column(text: str) -> list[str]:
+    """Return the cells of a table of one column, as a spreadsheet copies it; none if it is another text."""
+    text = plain_text(text)
+    rows = [] if is_json(text) else [row for _, row in numbered_rows(text, "\t") if has_text(row)]
+    return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else []
 
 
 def row_of_two(number: int, row: list[str], separator: str) -> Row:
