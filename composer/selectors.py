@@ -84,6 +84,17 @@ def held_out_examples(composition: Composition) -> list[Example]:
     return examples_of_role(composition, ExampleRow.Role.HELD_OUT)
 
 
+def all_examples(composition: Composition) -> list[Example]:
+    """Those to compose from and those that are held out."""
+    return [Example(*row) for row in composition.examples.values_list("input", "output")]
+
+
+def warnings_of_run(composition: Composition) -> list[str]:
+    """What a worker told of it that may spoil the result."""
+    told = composition.events.filter(kind="warning").values_list("detail", flat=True)
+    return [str(detail["text"]) for detail in told]
+
+
 def composition_named(owner: User, text: str) -> Composition | None:
     """The owner's composition by its id as text, which may be any text."""
     try:

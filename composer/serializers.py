@@ -6,10 +6,12 @@ from django.db.models import prefetch_related_objects
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from composer import selectors
 from composer.core.spec.choices import FULL_RANK, SMALL_RANK
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.job_spec import read_rank
 from composer.matching.leakage import leakage_text, leaking_modules
+from composer.matching.unwritable import unwritable_text
 from composer.models import Composition
 from composer.timing.queue import place_of
 from hub_site.jobs.models import Status
@@ -84,7 +86,8 @@ class CompositionDetailSerializer(CompositionSerializer):
 
     queue = serializers.SerializerMethodField(help_text="Its place while it waits, else null.")
     warnings = serializers.SerializerMethodField(
-        help_text="What weakens what its report will say, and what was not used of the examples."
+        help_text="What weakens what its report will say, what was not used of the examples, and what of "
+        "them the base model cannot write."
     )
     published_as = serializers.CharField(
         source="published_module.full_name", default=None, help_text="The module it became, “owner/name”."
@@ -104,7 +107,13 @@ class CompositionDetailSerializer(CompositionSerializer):
 
     def get_warnings(self, composition: Composition) -> list[str]:
         leaking = leaking_modules(composition)
-        return [*composition.example_notes, *([leakage_text(leaking)] if leaking else [])]
+        told = [
+            *composition.example_notes,
+            leakage_text(leaking) if leaking else "",
+            unwritable_text(composition.base, selectors.all_examples(composition)),
+            *selectors.warnings_of_run(composition),
+        ]
+        return list(dict.fromkeys(text for text in told if text))
 
 
 def detail(composition: Composition) -> dict[str, Any]:

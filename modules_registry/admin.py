@@ -77,7 +77,7 @@ class BaseAliasAdmin(admin.ModelAdmin):
         )
         count = recheck_modules(obj.base)
         if count:
-            messages.success(request, f"{count} modules can be composed on {obj.base.name} now.")
+            messages.success(request, f"Modules that can be composed on {obj.base.name} now: {count}.")
 
 
 @admin.register(HubRepository)

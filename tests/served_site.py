@@ -86,6 +86,7 @@ class HubCommandLine:
         self.site, self.home, self.python = site, home, python
         self.environment = kept | {
             "HF_ENDPOINT": site.address,
+            "HOME": str(home),
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_UPDATE_CHECK": "1",  # it would ask a package registry
             "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -78,11 +78,12 @@ from composer.core.selection.screening import Screening, context_sha256, read_sc
 from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices, stages
 from composer.core.spec.adapter_size import megabytes, vllm_rank
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
 from composer.core.spec.example_files import read_examples
 from composer.core.spec.examples import require_disjoint
 from composer.core.spec.job_spec import UNFINISHED_FOLDER, JobSpec, ModuleSource, read_job_spec
-from composer.core.spec.metrics import count_noun, longest_useful_answer, warning_of_unwritable
+from composer.core.spec.metrics import longest_useful_answer, warning_of_unwritable
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
 from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
@@ -178,7 +179,7 @@ class CompositionRun:
         job = self.job
         if job.search.startswith(choices.NEVERGRAD):
             require_optimizer(job.search.removeprefix(choices.NEVERGRAD))
-        text = stages.LOAD.text(base=job.base_name, modules=modules_counted(len(job.modules)))
+        text = stages.LOAD.text(base=job.base_name, modules=count_noun(len(job.modules), "module"))
         for note in job.notes:
             self.emit({"event": "warning", "text": note})
         with self.stage(stages.LOAD, text):
@@ -231,7 +232,7 @@ class CompositionRun:
     def screen(self) -> None:
         """Score the base model alone and, as far as needed, each module alone; then choose the modules."""
         job, everything = self.job, self.everything
-        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=modules_counted(len(everything)))):
+        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=count_noun(len(everything), "module"))):
             self.screened = Cost()
             with self.screened.counted(self.scorer):
                 self.base_nats = self.scorer.nats_of_base()
@@ -251,13 +252,13 @@ class CompositionRun:
     def losses_alone(self) -> dict[str, float]:
         """Return the few-shot loss of every module alone by its name, copies too, without choosing any."""
         everything = self.everything
-        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=modules_counted(len(everything)))):
+        with self.stage(stages.SCREEN, stages.SCREEN.text(modules=count_noun(len(everything), "module"))):
             losses = self._screening().losses(range(len(everything)))
         return dict(zip(everything.names, losses, strict=True))
 
     def search(self) -> None:
         """Find the weights, make the adapter, and score it on the examples."""
-        text = stages.SEARCH.text(modules=modules_counted(len(self.stack)))
+        text = stages.SEARCH.text(modules=count_noun(len(self.stack), "module"))
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
@@ -298,7 +299,7 @@ class CompositionRun:
             self._write_card(
                 out,
                 title="A composed adapter",
-                text=f"Weights fitted on {len(self.examples)} examples, where the loss is "
+                text=f"Weights fitted on {count_noun(len(self.examples), 'example')}, where the loss is "
                 f"{self._token_mean(self.final_nats):.3f} nats per token "
                 f"(the base alone: {self._token_mean(self.base_nats):.3f}). "
                 f"Rank {self.lora.rank}, {megabytes(adapter_bytes(out))}.",
@@ -804,8 +805,3 @@ def adapter_bytes(out: Path) -> int:
 def lines_of(path: Path) -> list[str]:
     """Return the lines of a UTF-8 file; none if there is no such file."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def modules_counted(number: int) -> str:
-    """Return the number with its noun, such as "1 module" or "2 modules", for the text of an event."""
-    return "1 module" if number == 1 else f"{number} modules"

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from composer.core.spec import choices
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError, NoModulesError
 from composer.core.spec.example_files import Reading
 from composer.core.spec.example_rows import Columns
@@ -26,7 +26,7 @@ from composer.library.inputs import (
     read_given,
 )
 from composer.library.job_folder import Options, TaskExamples, compose_into, require_writable, write_job
-from composer.library.progress import shown_progress
+from composer.library.progress import shown_progress, warn_caller
 from composer.library.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -108,14 +108,15 @@ def compose(
     references = module_list(modules)
     unseen = read_held_out(held_out, shots.examples, columns)
     task_examples = TaskExamples(shots.examples, unseen.examples, (*shots.notes, *unseen.notes))
-    warn(task_examples.notes)
+    warn_caller(*task_examples.notes)
     with folder_unless_error() as folder:
         result = folder / "result" if out is None else Path(out).expanduser()
         require_writable(result)
         with shown_progress(progress) as show, quiet_libraries():
 
             def tell(event: dict[str, Any]) -> None:
-                show(event)
+                if event.get("text") not in task_examples.notes:  # which are told already
+                    show(event)
                 if on_event is not None:
                     on_event(event)
 
@@ -166,11 +167,11 @@ def evaluate(
         ComposeError: something that was given cannot be used; the message says what.
     """
     asked = read_given(examples, choices.HELD_OUT_LIMIT, Columns(input_column, output_column))
-    warn(asked.notes)
+    warn_caller(*asked.notes)
     with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
         base_files = find_base(base, folder / "base", show, tokenizer=tokenizer, shows_progress=progress)
         adapter_files = None if adapter is None else find_module(adapter, folder / "adapter", show)
-        show({"event": "stage", "text": f"Answering {len(asked.examples)} examples"})
+        show({"event": "stage", "text": f"Answering {count_noun(len(asked.examples), 'example')}"})
         from composer.core.evaluation import scoring
 
         return scoring.evaluate_adapter(
@@ -218,7 +219,7 @@ def screen(
         ComposeError: something that was given cannot be used, or no module fits; the message says what.
     """
     shots = read_given(examples, choices.EXAMPLES_LIMIT, Columns(input_column, output_column))
-    warn(shots.notes)
+    warn_caller(*shots.notes)
     references = module_list(modules)
     options = Options(template=template, precision=precision, device=device)
     with temporary_folder() as folder, shown_progress(progress) as show, quiet_libraries():
@@ -234,7 +235,7 @@ def screen(
         with run.base.single_thread_if_small():
             losses = run.losses_alone()
     for module in run.left_out:
-        warnings.warn(f"{module.name} was left out: it {module.reason}.", stacklevel=2)
+        warn_caller(f"{module.name} was left out: it {module.reason}.")
     return dict(sorted(losses.items(), key=lambda pair: pair[1]))
 
 
@@ -249,12 +250,6 @@ def read_held_out(given: "GivenExamples | None", shots: Sequence[Example], colum
     unseen = read_given(given, choices.HELD_OUT_LIMIT, columns, "Held-out example {}")
     require_disjoint(unseen.examples, shots)
     return unseen
-
-
-def warn(notes: Iterable[str]) -> None:
-    """Warn the caller of compose, evaluate or screen of what is not used of the examples."""
-    for note in notes:
-        warnings.warn(note, stacklevel=3)
 
 
 def module_list(modules: Iterable[ModuleReference]) -> list[ModuleReference]:

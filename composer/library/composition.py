@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.core.modules.sources import Source, hub_address
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.verdict_rule import Quality, QuestionTokens, verdict_texts
 from composer.library.picture import report_html
@@ -198,7 +199,7 @@ class Composition:
 
     def __repr__(self) -> str:
         """Return one line: how many modules, and the verdict."""
-        return f"<Composition of {len(self.weights)} modules: {self.verdict.text}>"
+        return f"<Composition of {count_noun(len(self.weights), 'module')}: {self.verdict.text}>"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the verdict, the comparison and the weights."""

@@ -1,4 +1,4 @@
-"""The progress of a job: one line on a terminal, a bar in a notebook, or a line per stage in a log."""
+"""The progress of a job: one line on a terminal, a bar in a notebook, a line per stage in a log, warnings."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 from composer.library.job_folder import OnEvent
 
+PACKAGE = __name__.partition(".")[0]
 BAR_WIDTH = 30
 PROMPT_BEGIN, PROMPT_END = 60, 120  # characters shown of a long prompt; its end is where templates differ
 USUAL_COLUMNS = 80  # of a terminal that does not tell
@@ -17,11 +18,11 @@ START_OF_LINE = "\r\033[K"  # and nothing left on it
 
 @contextmanager
 def shown_progress(is_wanted: bool) -> Iterator[OnEvent]:
-    """Yield what draws the events of a job: on a terminal or in a notebook, and nowhere else.
+    """Yield what draws the events of a job on a terminal or in a notebook; elsewhere it tells warnings alone.
 
     On exit, also after an error or Ctrl-C, the line or the bar is gone.
     """
-    draw: OnEvent = lambda event: None  # noqa: E731 - a function of one line, replaced below
+    draw = as_warnings()
     if is_wanted and is_notebook():
         draw = notebook_bar()
     elif is_wanted and sys.stderr.isatty():
@@ -30,6 +31,28 @@ def shown_progress(is_wanted: bool) -> Iterator[OnEvent]:
         yield draw
     finally:
         draw({"event": "done"})
+
+
+def as_warnings() -> OnEvent:
+    """Return what tells the caller of a job's warnings, as the filters are now."""
+    filters = warnings.filters
+
+    def draw(event: dict[str, Any]) -> None:
+        if event["event"] == "warning":
+            with warnings.catch_warnings():
+                warnings.filters = filters
+                warn_caller(event["text"])
+
+    return draw
+
+
+def warn_caller(*texts: str) -> None:
+    """Warn of each text at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == PACKAGE:
+        level, frame = level + 1, frame.f_back
+    for text in texts:
+        warnings.warn(text, stacklevel=level)
 
 
 def is_notebook() -> bool:

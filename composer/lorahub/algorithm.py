@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from composer.core.modules.sources import Source
 from composer.core.spec import choices
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExamplesError, MismatchedModulesError
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import is_reference_match
@@ -92,7 +93,7 @@ def lorahub_learning(
     examples = pair_examples(example_inputs, example_outputs)
     references = module_list(lora_module_list)
     with TemporaryDirectory(prefix="lorahub-") as name, shown_progress(True) as show, quiet_libraries():
-        show({"event": "stage", "text": f"Fetching {len(references)} modules"})
+        show({"event": "stage", "text": f"Fetching {count_noun(len(references), 'module')}"})
         modules = find_paper_modules(references, Path(name))
         base = find_base(model_name_or_path or base_of(modules[0]), Path(name) / "base", show)
         is_default = get_loss is default_get_loss and get_regular is default_l1_regularization
@@ -148,8 +149,8 @@ def learned_by_core(
         on_event(event)
         if event.get("stage") == "search" and len(event["modules"]) < len(modules):
             raise MismatchedModulesError(
-                f"Only {len(event['modules'])} of the {len(modules)} modules have the same rank, the same "
-                "target modules and the same alpha / r, which LoraHub needs. composer.compose takes any."
+                f"Of {len(modules)} modules only {len(event['modules'])} agree. LoraHub needs the same "
+                "rank, the same target modules and the same alpha / r. composer.compose takes any."
             )
 
     made = compose(
@@ -194,7 +195,9 @@ def lorahub_inference(
     """
     inputs = list(example_inputs)
     if example_outputs is not None and len(example_outputs) != len(inputs):
-        raise ExamplesError(f"There are {len(inputs)} inputs and {len(example_outputs)} outputs.")
+        raise ExamplesError(
+            f"There are {count_noun(len(inputs), 'input')} and {count_noun(len(example_outputs), 'output')}."
+        )
     model, tokenizer = load_model(model_or_name_path, tokenizer_or_tokenizer_path)
     answers: list[str] = []
     for start in range(0, len(inputs), batch_size):
@@ -254,5 +257,7 @@ def pair_examples(inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Exampl
         ExamplesError: the lists differ in length, or an input or output cannot be used.
     """
     if len(inputs) != len(outputs):
-        raise ExamplesError(f"There are {len(inputs)} inputs and {len(outputs)} outputs.")
+        raise ExamplesError(
+            f"There are {count_noun(len(inputs), 'input')} and {count_noun(len(outputs), 'output')}."
+        )
     return read_given(list(zip(inputs, outputs, strict=True)), EXAMPLES_LIMIT).examples

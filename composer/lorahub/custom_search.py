@@ -16,6 +16,7 @@ from composer.core.modules.sources import Source
 from composer.core.search.journal import Journal
 from composer.core.search.nevergrad_search import search_nevergrad
 from composer.core.spec import choices
+from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example
 from composer.library.composition import load_model
 from composer.library.job_folder import OnEvent
@@ -87,7 +88,7 @@ def search_weights(
     def tell(step: Any) -> None:
         on_event({"event": "step", "step": step.number, "budget": budget, "best_loss": step.best_loss})
 
-    on_event({"event": "stage", "text": f"Searching weights for {len(modules)} modules"})
+    on_event({"event": "stage", "text": f"Searching weights for {count_noun(len(modules), 'module')}"})
     found = search_nevergrad(
         score,
         method.n_weights,

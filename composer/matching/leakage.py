@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from composer import selectors
 from composer.core.spec.examples import Example, is_storable
 from composer.matching import compatibility as matching_compatibility
 from composer.matching.compatibility import ModuleCompatibility
@@ -35,8 +36,7 @@ def made_from(examples: Collection[Example], owner: object) -> set[int]:
 
 def leaking_modules(composition: Composition) -> list[str]:
     """Those of its modules that were made from some of its own examples: somebody named them by hand."""
-    pairs = [Example(*row) for row in composition.examples.values_list("input", "output")]
-    made = made_from(pairs, composition.owner)
+    made = made_from(selectors.all_examples(composition), composition.owner)
     return list(composition.modules.filter(version__module__in=made).values_list("name", flat=True))
 
 

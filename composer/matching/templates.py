@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from composer.core.spec.metrics import count_noun
+from composer.core.spec.counting import count_noun
 from composer.core.spec.templates import (
     AUTO,
     CHAT,

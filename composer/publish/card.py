@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from composer.core.spec.adapter_size import size_text
+from composer.core.spec.counting import count_noun
 from composer.core.spec.verdict_rule import verdict_texts
 from composer.matching.selection import NEAR
 from composer.matching.templates import composition_template
@@ -118,11 +119,11 @@ def verdict_label(report: Mapping[str, Any]) -> str:
 
 
 def introduction(composition: Composition, facts: PublicationFacts) -> str:
-    count = len(facts.parents)
-    modules = "1 module" if count == 1 else f"{count} modules"
+    modules = count_noun(len(facts.parents), "module")
+    examples = count_noun(facts.report["n_shots"], "example")
     return (
         f"A LoRA adapter for `{composition.base.name}`, composed of {modules} by the method "
-        f"`{facts.report['method']}` from {facts.report['n_shots']} examples. "
+        f"`{facts.report['method']}` from {examples}. "
         "Only the weights of the modules were fitted; none of them was trained further."
     )
 
@@ -133,11 +134,11 @@ def comparison_section(report: Mapping[str, Any]) -> Iterator[str]:
     if not report["n_held_out"]:
         yield (
             "No example was held out, so how often it is right was not measured. Its loss on the "
-            f"{report['n_shots']} examples it was made from is {report['few_shot_loss_nats']:.3f} nats "
-            "per token."
+            f"{count_noun(report['n_shots'], 'example')} it was made from is "
+            f"{report['few_shot_loss_nats']:.3f} nats per token."
         )
         return
-    yield f"## Measured on {report['n_held_out']} held-out examples"
+    yield f"## Measured on {count_noun(report['n_held_out'], 'held-out example')}"
     yield table(
         ("method", "exact match, %", "95 % interval", "few-shot loss, nats per token"),
         [

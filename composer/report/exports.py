@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.utils.http import content_disposition_header
 
 from composer.core.spec.adapter_size import size_text
+from composer.core.spec.counting import count_noun
 from composer.models import Composition
 from composer.report.page import baseline_rows, copies_row
 from composer.report.verdict import verdict_view
@@ -132,8 +133,8 @@ def as_markdown(composition: Composition, report: Report) -> str:
             ),
             [comparison_cells(row) for row in baseline_rows(report["baselines"])],
         ),
-        f"{report['n_held_out']} held-out examples, {report['n_shots']} to compose from. Losses in nats per "
-        "token.",
+        f"{count_noun(report['n_held_out'], 'held-out example')}, {report['n_shots']} to compose from. "
+        "Losses in nats per token.",
         "## What each module contributed",
         table(
             ("module", "weight", "loss without it", "loss alone"),

@@ -8,6 +8,7 @@ from django.core.paginator import Paginator
 
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.choices import GRADIENT_STEP_COST, SMALL_RANK, TAKES_ANY_SHAPE
+from composer.core.spec.counting import count_noun
 from composer.core.spec.stages import STAGES
 from composer.core.spec.verdict_rule import BASELINE_NAMES
 from composer.matching.selection import remaining_selection
@@ -177,7 +178,7 @@ def comparison_text(comparison: Sequence[ViewRow]) -> str:
         return f"This composition and “{best['label']}” are level."
     first, second = (ours, best) if gap > 0 else (best, ours)
     apart = "do not overlap" if first["low"] > second["high"] else "overlap"
-    leads = f"“{first['label']}” is {abs(gap):.0f} points ahead of “{second['label']}”"
+    leads = f"“{first['label']}” is {count_noun(round(abs(gap)), 'point')} ahead of “{second['label']}”"
     return f"{leads}, and their intervals {apart}."
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from composer.core.spec.metrics import count_noun
+from composer.core.spec.counting import count_noun
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
     COMPOSITIONS,

@@ -14,6 +14,7 @@ from composer.core.spec.choices import (
     Choice,
     level_budget,
 )
+from composer.core.spec.counting import count_noun
 from composer.core.spec.example_files import ExampleLinesError, Reading
 from composer.core.spec.examples import Example, exclude_examples
 from composer.matching.leakage import find_compatible_modules, leakage_text
@@ -101,12 +102,10 @@ class Preview:
         """In one line, for who does not see the rows."""
         wrong = sum(note.level == "error" for note in self.notes)
         odd = len(self.notes) - wrong
-        told = [f"{n} {row_word(n)} {what}" for n, what in ((wrong, "to mend"), (odd, "worth a look")) if n]
+        told = [
+            f"{count_noun(n, 'row')} {what}" for n, what in ((wrong, "to mend"), (odd, "worth a look")) if n
+        ]
         return ", ".join(told)
-
-
-def row_word(number: int) -> str:
-    return "row" if number == 1 else "rows"
 
 
 def make_preview(form: CompositionForm) -> Preview | None:
@@ -183,7 +182,7 @@ def base_reason(base: BaseModel) -> str:
     """Why this base, or how it stands beside the one we would have chosen."""
     counted = selectors.bases_counted()
     of_this = next(it.modules_count for it in counted if it.pk == base.pk)
-    modules = f"{of_this} module{'' if of_this == 1 else 's'}"
+    modules = count_noun(of_this, "module")
     if counted[0].pk != base.pk:
         best = counted[0]
         return f"You chose it: {modules} of the library fit it; {best.name} has most, {best.modules_count}."

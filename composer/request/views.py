@@ -23,9 +23,13 @@ from composer.core.spec.choices import (
     SELECTORS,
     level_budget,
 )
-from composer.core.spec.example_files import ExampleLinesError
+from composer.core.spec.counting import count_noun
+from composer.core.spec.errors import MissingOutputError
+from composer.core.spec.example_files import ExampleLinesError, header_notes
+from composer.core.spec.example_rows import cells_of_column
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
+from composer.matching.unwritable import unwritable_text
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.forms import (
@@ -40,7 +44,7 @@ from composer.request.preview import make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request, worker_request
 from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
-from composer.task.examples import EXAMPLES_MAX, HEADERS, HELD_OUT_MAX, read_pasted
+from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
@@ -146,9 +150,10 @@ def chooser(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def examples_read(request: SignedInRequest) -> HttpResponse:
-    """A file that was dropped onto the grid, or a pasted table, as rows, with what is not used of it.
+    """What was dropped onto the grid or pasted into it, as rows, with what is not used of it.
 
-    What cannot be read comes back as text, to choose its columns in the form.
+    What cannot be read comes back as text, to choose its columns in the form; one column, as its cells.
+    A first row that may name the columns comes as a row: the form offers beside it to remove it.
     """
     text = ""
     try:
@@ -159,11 +164,20 @@ def examples_read(request: SignedInRequest) -> HttpResponse:
         return JsonResponse({"problems": error.messages}, status=422)
     except ExampleLinesError as error:
         kept = first_lines(text, EXAMPLES_MAX) if error.columns else ""
-        return JsonResponse({"problems": error.problems, "text": kept}, status=422)
+        body = {"problems": error.problems, "text": kept, "column": column_alone(text, error)}
+        return JsonResponse({name: value for name, value in body.items() if value}, status=422)
     if not reading.examples:
         return JsonResponse({"problems": [f"“{name}” holds no examples."]}, status=422)
     rows = [[pair.input, pair.output] for pair in reading.examples]
-    return JsonResponse({"rows": rows, "notes": reading.notes})
+    notes = [note for note in reading.notes if note not in header_notes(reading.header)]
+    return JsonResponse({"rows": rows, "notes": notes})
+
+
+def column_alone(text: str, error: ExampleLinesError) -> list[str]:
+    """The cells of a text of one column, where each row lacks an output and nothing else; else none."""
+    is_column = all(isinstance(line.error, MissingOutputError) for line in error.lines)
+    cells = cells_of_column(text) if is_column else []
+    return cells if len(cells) == len(error.lines) else []
 
 
 def request_from(form: CompositionForm) -> Composition | None:
@@ -183,12 +197,14 @@ def say_what_to_know(request: HttpRequest, form: CompositionForm, composition: C
     left_out = len(form.cleaned_data["held_out"]) - len(selectors.held_out_examples(composition))
     if left_out:
         text = (
-            f"{left_out} held-out examples have an input that is also among your examples; "
-            "they were left out of the measuring."
+            f"Left out of the measuring: {count_noun(left_out, 'held-out example')} whose input is also "
+            "among your examples."
         )
         messages.info(request, text)
     if leaking := leaking_modules(composition):
         messages.warning(request, leakage_text(leaking))
+    if unwritable := unwritable_text(composition.base, selectors.all_examples(composition)):
+        messages.warning(request, unwritable)
 
 
 def page_of(form: CompositionForm) -> dict[str, Any]:
@@ -213,7 +229,6 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
         "selectors": SELECTORS,
         "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
-        "column_names": HEADERS,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }

@@ -18,6 +18,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import STOPPED_BY_WISH, STOPPED_FOR_TIME
 from composer.core.spec.job_spec import STOP_FILE, UNFINISHED_FOLDER
 from composer.models import Attempt, Composition, ScreenedLoss
@@ -209,7 +210,7 @@ def require_time_left(began: float) -> None:
         minutes = settings.HUB_COMPOSE_DEADLINE_S // 60
         raise OutOfTime(
             "deadline",
-            f"The work was stopped after {minutes} minutes, the longest it may take here. "
+            f"The work was stopped after {count_noun(minutes, 'minute')}, the longest it may take here. "
             "Try fewer modules, fewer examples or a smaller budget.",
         )
 

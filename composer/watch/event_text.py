@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.stages import LOAD
 from composer.models import CompositionEvent
 
@@ -37,7 +38,7 @@ def stage_text(event: CompositionEvent) -> str:
 def screening_text(event: CompositionEvent) -> str:
     rows = [row for row in event.detail["modules"] if row["loss_nats"] is not None]
     count = len(event.detail["modules"])
-    tried = f"{count} module{'s' if count > 1 else ''} tried alone"
+    tried = f"{count_noun(count, 'module')} tried alone"
     if not rows:
         return f"{tried}: none gave a loss that is a number"
     best = min(rows, key=lambda row: row["loss_nats"])

@@ -6,6 +6,7 @@ from typing import Any
 from django.utils import timezone
 
 from composer.core.spec.choices import SEARCH_OF_AUTO
+from composer.core.spec.counting import count_noun
 from composer.models import Composition
 from composer.report.page import baseline_rows, comparison_rows, loss_rows, weight_rows
 from composer.report.verdict import verdict_view
@@ -144,5 +145,5 @@ def alone_view(composition: Composition) -> dict[str, Any]:
 
 def alone_note(row: dict[str, Any], searched: set[str]) -> str:
     if not row["is_known_whole"]:
-        return f"on {row['n_shots']} example{'s' if row['n_shots'] > 1 else ''} only"
+        return f"on {count_noun(row['n_shots'], 'example')} only"
     return "not searched further" if searched and row["name"] not in searched else ""

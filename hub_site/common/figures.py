@@ -10,7 +10,7 @@ from django import template
 register = template.Library()
 
 NO_BREAK_SPACE, MINUS = "\u00a0", "\u2212"
-UNITS = ("%", "s", "min", "h", "bytes", "kB", "MB", "GB", "nats", "points")
+UNITS = ("%", "s", "min", "h", "bytes", "kB", "MB", "GB", "nats", "point", "points")
 BEFORE_A_UNIT = re.compile(rf"(?<=\d) (?=(?:{'|'.join(UNITS)})(?!\w))")
 NEGATIVE = re.compile(r"(?<![^\s(>])-(?=\d)")  # not the hyphen of a name or a range
 

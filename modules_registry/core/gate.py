@@ -306,7 +306,7 @@ def check_base(layers: Sequence[AdapterLayer], config: AdapterConfig, base_shape
     if missing:
         raise WeightsRefusal(
             "layer_missing",
-            f"target_modules covers {missing[0]} ({len(missing)} such layers in all), but the file "
+            f"target_modules covers {missing[0]} (such layers in all: {len(missing)}), but the file "
             f"has no weights "
             "for it: it is incomplete. Save it again.",
         )
@@ -319,13 +319,13 @@ def _require_in_base(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) ->
     if all("experts" in path.split(".") for path in unknown):
         raise WeightsRefusal(
             "moe_experts",
-            f"Layer {unknown[0]} ({len(unknown)} such layers in all) is one of a mixture-of-experts "
+            f"Layer {unknown[0]} (such layers in all: {len(unknown)}) is one of a mixture-of-experts "
             f"model's experts, "
             "which the base model keeps in one tensor. Train on the attention layers.",
         )
     raise WeightsRefusal(
         "layer_not_in_base",
-        f"The base model has no linear layer {unknown[0]} ({len(unknown)} such layers in all). "
+        f"The base model has no linear layer {unknown[0]} (such layers in all: {len(unknown)}). "
         "Check which base it was trained on.",
     )
 

@@ -6,7 +6,6 @@
   const grid = form.querySelector("[data-grid]");
   const body = grid.tBodies[0];
   const template = document.querySelector("#grid-row");
-  const columnNames = JSON.parse(document.querySelector("#column-names").textContent);
   const shotsMax = Number(form.querySelector("[data-shots-max]").dataset.shotsMax);
 
   /* ---------- rows ---------- */
@@ -41,7 +40,10 @@
     if (body.rows.length === 0 || (!isBlank(body.rows[body.rows.length - 1]) && body.rows.length < shotsMax)) addRow();
   };
 
+  let takeBack = null; // undoes what a paste or a file has brought
+
   const changed = () => {
+    takeBack = null;
     keepAnEmptyRow();
     form.dispatchEvent(new CustomEvent("hub:kept"));
   };
@@ -60,7 +62,15 @@
     if (remove) removeRow(remove.closest("tr"));
   });
 
-  body.addEventListener("input", keepAnEmptyRow);
+  body.addEventListener("input", () => {
+    takeBack = null;
+    keepAnEmptyRow();
+  });
+
+  const firstFree = () => {
+    const written = [...body.rows].filter((row) => !isBlank(row));
+    return written.length ? written.at(-1).nextElementSibling : body.rows[0];
+  };
 
   /* ---------- moving, as in a spreadsheet ---------- */
 
@@ -89,7 +99,10 @@
 
   body.addEventListener("keydown", (event) => {
     if (event.isComposing || !event.target.matches("textarea")) return;
-    if (event.key === "Delete" && event.ctrlKey) {
+    if (event.key === "z" && (event.ctrlKey || event.metaKey) && takeBack) {
+      event.preventDefault();
+      takeBack();
+    } else if (event.key === "Delete" && event.ctrlKey) {
       event.preventDefault();
       removeRow(event.target.closest("tr"));
     } else if (event.key in MOVES && !event.shiftKey && !event.altKey && !event.ctrlKey && !event.metaKey) {
@@ -99,41 +112,17 @@
 
   /* ---------- pasting and dropping ---------- */
 
-  /* What Excel and Sheets put on the clipboard: tabs between cells, quotes around a cell with lines in it. */
-  const parseTable = (text) => {
-    const rows = [[""]];
-    let quoted = false;
-    for (let i = 0; i < text.length; i += 1) {
-      const character = text[i];
-      const row = rows.at(-1);
-      if (quoted && character === '"' && text[i + 1] === '"') {
-        row[row.length - 1] += '"';
-        i += 1;
-      } else if (character === '"' && (quoted || row.at(-1) === "")) {
-        quoted = !quoted;
-      } else if (character === "\t" && !quoted) {
-        row.push("");
-      } else if (character === "\n" && !quoted) {
-        rows.push([""]);
-      } else {
-        row[row.length - 1] += character;
-      }
-    }
-    return rows.filter((row) => row.some((cell) => cell.trim()));
+  const say = (level, text) => document.dispatchEvent(new CustomEvent("hub:toast", { detail: { level, text } }));
+
+  const openAround = (field) => {
+    for (let part = field.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
   };
 
-  /* A first row “input, output”, or what else data sets call the two, names the columns. */
-  const withoutHeader = (rows) => {
-    const names = rows[0].map((cell) => cell.trim().toLowerCase());
-    const pair = columnNames.find((wanted) => wanted.every((name) => names.includes(name)));
-    return pair ? rows.slice(1).map((cells) => pair.map((name) => cells[names.indexOf(name)] ?? "")) : rows;
-  };
-
-  const fill = (rows, first, column = 0) => {
+  const write = (rows, first, column = 0) => {
     let row = first;
     for (const cells of rows) {
       row ??= addRow();
-      cells.slice(0, 2 - column).forEach((cell, index) => {
+      cells.forEach((cell, index) => {
         cellsOf(row)[column + index].value = cell;
       });
       row = row.nextElementSibling;
@@ -141,63 +130,87 @@
     changed();
   };
 
-  body.addEventListener("paste", (event) => {
-    const text = event.clipboardData.getData("text/plain").replace(/\r\n?/g, "\n").replace(/\n+$/, "");
-    if (!/[\t\n]/.test(text)) return; // one cell: the browser's own paste is right
-    event.preventDefault();
-    const row = event.target.closest("tr");
-    const column = cellsOf(row).indexOf(event.target);
-    const pasted = parseTable(text);
-    if (pasted.some((cells) => cells.length > 2)) {
-      read(new File([text], "pasted.tsv")); // which columns are meant, the server tells by their names
-      return;
-    }
-    fill(pasted.length && column === 0 ? withoutHeader(pasted) : pasted, row, column);
-  });
-
-  const say = (level, text) => document.dispatchEvent(new CustomEvent("hub:toast", { detail: { level, text } }));
+  /* What a paste or a file brings is one step: Ctrl+Z takes it back, as long as nothing else was changed. */
+  const fill = (rows, first, column) => {
+    const before = [...body.rows].map((row) => cellsOf(row).map((cell) => cell.value));
+    const heldOut = form.elements.held_out_text.value;
+    write(rows, first, column);
+    takeBack = () => {
+      while (body.rows.length > before.length) body.rows[before.length].remove();
+      form.elements.held_out_text.value = heldOut;
+      write(before, body.rows[0]);
+    };
+  };
 
   /* More than a composition can read: the rest measures. */
-  const take = (rows, notes, name) => {
-    const blank = [...body.rows].find(isBlank);
-    const free = shotsMax - [...body.rows].filter((row) => !isBlank(row)).length;
+  const take = ({ rows, notes }, source, first) => {
+    const free = Math.max(0, shotsMax - (first?.sectionRowIndex ?? body.rows.length));
     const rest = rows.slice(free);
-    fill(rows.slice(0, free), blank);
+    fill(rows.slice(0, free), first);
     if (rest.length) {
       const heldOut = form.elements.held_out_text;
       heldOut.value += rest.map(([input, output]) => `${JSON.stringify({ input, output })}\n`).join("");
-      for (let part = heldOut.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+      openAround(heldOut);
     }
     for (const note of notes) say("info", note);
     const told = rest.length ? `, and the other ${rest.length} are held out, to measure` : "";
     const taken = rows.length - rest.length;
-    say("success", `${taken} ${taken === 1 ? "example" : "examples"} from “${name}” ${taken === 1 ? "is" : "are"} in the grid${told}.`);
+    say("success", `${taken} ${taken === 1 ? "example" : "examples"} from ${source} ${taken === 1 ? "is" : "are"} in the grid${told}.`);
   };
 
   /* What could not be read goes into the box for many examples, to mend it or to choose its columns there. */
-  const chooseColumns = (text) => {
+  const mendBelow = (text) => {
     const box = form.elements.shots_text;
+    if (!text || box.value.trim()) return;
     box.value = text;
-    for (let part = box.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    openAround(box);
     form.dispatchEvent(new CustomEvent("hub:kept"));
     box.scrollIntoView({ block: "center" });
     box.focus({ preventScroll: true });
   };
 
-  const read = async (file) => {
+  /* What a text means, the server alone reads; nothing if the answer does not come. */
+  const read = async (file, source) => {
     const sent = new FormData();
     sent.append("file", file);
     sent.append("csrfmiddlewaretoken", form.elements.csrfmiddlewaretoken.value);
     try {
-      const answer = await fetch(drop.dataset.url, { method: "POST", body: sent });
-      const { rows, notes, problems, text } = await answer.json();
-      if (rows) take(rows, notes, file.name);
-      else {
-        say("danger", `“${file.name}” was not taken. ${problems.slice(0, 3).join(" ")}`);
-        if (text && !form.elements.shots_text.value.trim()) chooseColumns(text);
-      }
+      return await (await fetch(drop.dataset.url, { method: "POST", body: sent })).json();
     } catch {
-      say("danger", `“${file.name}” could not be sent. Check your connection, or whether the file is too large.`);
+      say("danger", `${source} could not be sent. Check your connection, or whether it is too large.`);
+      return {};
+    }
+  };
+
+  const refuse = ({ problems }, source) => {
+    if (problems) say("danger", `${source} was not taken. ${problems.slice(0, 3).join(" ")}`);
+  };
+
+  const paste = async (text, cell) => {
+    const source = "the pasted text";
+    const answer = await read(new File([text], "pasted.txt"), "The pasted text");
+    const row = cell.isConnected ? cell.closest("tr") : firstFree();
+    if (answer.rows) take(answer, source, row);
+    else if (answer.column) fill(answer.column.map((value) => [value]), row, cellsOf(row).indexOf(cell));
+    else {
+      refuse(answer, "The pasted text");
+      mendBelow(text);
+    }
+  };
+
+  body.addEventListener("paste", (event) => {
+    const text = event.clipboardData.getData("text/plain");
+    if (!/[\t\r\n]/.test(text.replace(/[\r\n]+$/, ""))) return; // one cell: the browser's own paste is right
+    event.preventDefault();
+    paste(text, event.target);
+  });
+
+  const takeFile = async (file) => {
+    const answer = await read(file, `“${file.name}”`);
+    if (answer.rows) take(answer, `“${file.name}”`, firstFree());
+    else {
+      refuse(answer, `“${file.name}”`);
+      mendBelow(answer.text);
     }
   };
 
@@ -217,7 +230,7 @@
     if (!hasFiles(event)) return;
     event.preventDefault();
     over(-depth);
-    for (const file of [...event.dataTransfer.files]) await read(file);
+    for (const file of [...event.dataTransfer.files]) await takeFile(file);
   });
 
   /* ---------- what the server says of it ---------- */

@@ -52,17 +52,74 @@ def form(members: BrowserContext):
     assert complaints == []
 
 
-def test_a_block_pasted_into_the_grid_leaves_its_header_behind(form: Page):
-    inputs(form).first.evaluate(PASTE, "Question\tAnswer\nred\trouge\ngreen\tvert\n")
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("Question\tAnswer\nred\trouge\ngreen\tvert\n", None),
+        ("id\tAnswer\tQuestion\n1\trouge\tred\n2\tvert\tgreen\n", "Not used: the column “id”."),
+        ("red,rouge\r\ngreen,vert\r\n", None),
+        (
+            '[{"prompt": "red", "completion": "rouge", "id": 1},\n{"prompt": "green", "completion": "vert"}]',
+            "“id”",
+        ),
+    ],
+    ids=["a header", "more columns", "commas", "JSON"],
+)
+def test_what_is_pasted_into_the_grid_is_read_as_a_file_is(form: Page, text, note):
+    inputs(form).first.evaluate(PASTE, text)
+    expect(form.locator(".toast").last).to_contain_text("2 examples from the pasted text are in the grid.")
     assert cells(form, "shots_input")[:3] == ["red", "green", ""]
     assert cells(form, "shots_output")[:3] == ["rouge", "vert", ""]
+    if note:
+        expect(form.get_by_text(note)).to_be_visible()
 
 
-def test_a_pasted_block_of_more_columns_is_read_by_their_names_and_the_others_are_said(form: Page):
-    inputs(form).first.evaluate(PASTE, "id\tAnswer\tQuestion\n1\trouge\tred\n2\tvert\tgreen\n")
-    expect(form.get_by_text("Not used: the column “id”.")).to_be_visible()
-    assert cells(form, "shots_input")[:3] == ["red", "green", ""]
-    assert cells(form, "shots_output")[:3] == ["rouge", "vert", ""]
+def test_one_cell_is_left_to_the_browser_and_one_column_fills_the_cells_below(form: Page):
+    with form.expect_response(lambda answer: "examples" in answer.url):
+        outputs(form).first.evaluate(PASTE, "rouge\nvert clair\n")
+    expect(outputs(form).nth(1)).to_have_value("vert clair")
+    asked = []
+    form.on("request", lambda request: asked.append(request.url) if "examples" in request.url else None)
+    handled = inputs(form).first.evaluate(
+        PASTE.replace("cell.dispatchEvent", "return !cell.dispatchEvent"), "red\n"
+    )
+    assert (handled, asked) == (False, [])
+    assert [text for text in cells(form, "shots_input") if text] == []
+
+
+def test_a_pasted_header_of_other_names_is_offered_to_be_removed(form: Page):
+    inputs(form).first.evaluate(PASTE, "review\tlabel\nvery good\tyes\nvery bad\tno\n")
+    expect(form.locator(".grid__note:visible")).to_contain_text("names of the columns")
+    form.get_by_role("button", name="Remove example 1", exact=True).click()
+    expect(inputs(form).first).to_have_value("very good")
+
+
+def test_a_paste_is_taken_back_by_one_key_and_what_was_there_comes_back(form: Page):
+    inputs(form).first.fill("blue")
+    outputs(form).first.fill("bleu")
+    inputs(form).first.evaluate(PASTE, "\n".join(f"n {n}\t{n}" for n in range(70)))
+    expect(form.locator(".toast").last).to_contain_text("the other 6 are held out")
+    inputs(form).first.press("Control+z")
+    assert [text for text in cells(form, "shots_input") if text] == ["blue"]
+    assert [text for text in cells(form, "shots_output") if text] == ["bleu"]
+    expect(form.locator("[name=held_out_text]")).to_have_value("")
+
+
+def test_a_pasted_text_that_cannot_be_read_is_kept_to_mend_it(form: Page):
+    broken = "input,output\nred,rouge\nHello, world,Bonjour\n"
+    inputs(form).first.evaluate(PASTE, broken)
+    expect(form.locator(".toast")).to_contain_text(
+        "The pasted text was not taken. Line 3 has 3 columns, not 2"
+    )
+    expect(form.locator("[name=shots_text]")).to_have_value(broken)
+    assert [text for text in cells(form, "shots_input") if text] == []
+
+
+def test_a_pasted_text_is_kept_when_the_server_does_not_answer(form: Page):
+    form.context.set_offline(True)
+    inputs(form).first.evaluate(PASTE, "red\trouge\ngreen\tvert")
+    expect(form.locator("[name=shots_text]")).to_have_value("red\trouge\ngreen\tvert")
+    form.context.set_offline(False)
 
 
 def test_columns_of_unknown_names_are_chosen_below_with_what_the_model_will_read(form: Page):

@@ -114,3 +114,11 @@ def test_the_description_of_the_api_names_the_columns_and_can_be_read(api):
     asked = json.loads(answer.content)["components"]["schemas"]["CompositionRequestRequest"]["properties"]
     assert {"examples", "held_out", "input_column", "output_column"} <= asked.keys()
     assert asked["examples"]["type"] == "array"
+
+
+@pytest.mark.parametrize("address", ["/api/v1/compositions", "/api/v1/compositions/estimate"])
+def test_a_key_that_stands_twice_in_one_object_is_refused(api, address):
+    body = '{"name": "a", "examples": [{"input": "a", "output": "b", "output": "c"}]}'
+    answer = api.post(address, body, content_type="application/json")
+    assert answer.status_code == 400
+    assert "an object has the key “output” twice" in answer.json()["error"]["message"]

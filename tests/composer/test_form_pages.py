@@ -309,3 +309,19 @@ def test_the_list_is_narrowed_by_state_and_by_words(browser, ask, done, alice):
     assert shown("q=GIVEN") == ["Given up"]
     assert shown("state=going&q=given") == []
     assert shown("state=nonsense") == list(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("red\nlight green\n", {"column": ["red", "light green"]}),
+        ('"red\nwine"\n', {"column": ["red\nwine"]}),
+        ("red,rouge\ngreen\n", {"column": None}),
+        ('{"input": "red"}\n{"input": "green"}\n', {"column": None}),
+        ("review\tlabel\nvery good\tyes\nvery bad\tno\n", {"notes": []}),  # told beside its row
+        ("id\ttext\tlabel\n1\tred\trouge\n", {"notes": ["Not used: the column “id”."]}),
+    ],
+)
+def test_a_pasted_text_is_read_as_a_file_and_one_column_as_its_cells(browser, text, answer):
+    got = browser.post(f"{NEW}examples/", {"file": SimpleUploadedFile("pasted.txt", text.encode())}).json()
+    assert {name: got.get(name) for name in answer} == answer

@@ -287,6 +287,22 @@ def test_screen_warns_of_a_module_that_does_not_fit(t5, tmp_path):
     assert "stray" not in losses
 
 
+def test_what_may_spoil_the_result_is_a_warning_at_the_callers_line_before_the_search(t5):
+    begun = []
+    with pytest.warns(UserWarning, match="cannot write 1 of the 2 outputs") as caught:
+        composer.compose(
+            **t5 | {"examples": [("cat", "{}"), ("dog", "chien")]},
+            method="exact",
+            search="adam",
+            budget=3,
+            baselines="none",
+            progress=False,
+            on_event=lambda event: begun.append((event.get("stage"), len(caught))),
+        )
+    assert ("search", 1) in begun
+    assert caught[0].filename == __file__
+
+
 def test_examples_may_be_pairs_lists_or_dicts(t5):
     forms = (
         EXAMPLES,
@@ -315,7 +331,7 @@ def test_examples_may_be_pairs_lists_or_dicts(t5):
         ({"examples": {"input": "cat", "output": "chat"}}, ExamplesError, "list of pairs"),
         ({"examples": ["ab"]}, ExamplesError, "Example 1 is neither a pair"),
         ({"examples": [("cat", "chat"), ("dog",)]}, ExamplesError, "Example 2 is neither"),
-        ({"examples": [("cat", ["chat"])]}, ExamplesError, "output of example 1"),
+        ({"examples": [("cat", {"a": "chat"})]}, ExamplesError, "output of example 1"),
         ({"examples": [("cat", "")]}, ExamplesError, "Example 1 has no output"),
         ({"examples": [("cat", "chat")] * 65}, ExamplesError, "at most 64"),
         ({"held_out": [("cat", "chat")]}, ExamplesError, "1 of the held-out examples"),

@@ -236,7 +236,7 @@ def screen_and_paper(page):
 def test_a_print_says_how_many_of_the_answers_it_has(done, page_of):
     composition = changed(done(), n_held_out=500)
     _, paper = screen_and_paper(page_of(composition))
-    assert "All 2 answers that the report keeps" in paper
+    assert "All answers that the report keeps (2)" in paper
     assert "The first 2 of 500 are kept." in paper
 
 

@@ -38,6 +38,31 @@ trainer.push_to_hub()
 print("pushed")
 """
 )
+# Its reference is a second adapter, which TRL writes into ref/.
+TRAIN_BY_PREFERENCES = (
+    MODEL
+    + """
+from pathlib import Path
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from trl import DPOConfig, DPOTrainer
+words = ["<pad>", "<eos>", "<unk>", "cat", "chat", "chien"]
+known = {word: number for number, word in enumerate(words)}
+tokenizer = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+reads = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+rows = Dataset.from_list([{"prompt": "cat ", "chosen": "chat", "rejected": "chien"}] * 4)
+arguments = DPOConfig("out", max_steps=2, report_to=[], use_cpu=True, bf16=False, push_to_hub=True,
+                      gradient_checkpointing=False, hub_model_id="alice/preferred")
+trainer = DPOTrainer(get_peft_model(base, lora), args=arguments, train_dataset=rows, processing_class=reads)
+trainer.train()
+trainer.push_to_hub()
+assert Path("out/ref/adapter_model.safetensors").exists()
+print("pushed")
+"""
+)
 
 
 UPLOAD = """
@@ -68,6 +93,15 @@ def test_transformers_trainer_pushes_what_it_trained(site, alice, machine_of):
     module = module_find("alice", "trained")
     assert module.current.targets == ["q_proj", "v_proj"]
     assert {"debug.log", "training_args.bin", "config.json"} <= set(module.left_out)
+
+
+def test_trls_dpo_trainer_pushes_its_adapter_without_its_reference(site, alice, machine_of, trl_python):
+    assert machine_of(alice, python=trl_python).says(TRAIN_BY_PREFERENCES).endswith("pushed")
+    module = module_find("alice", "preferred")
+    assert module.current.targets == ["q_proj", "v_proj"]
+    assert {"ref/adapter_model.safetensors", "ref/adapter_config.json", "tokenizer.json"} <= set(
+        module.left_out
+    )
 
 
 @pytest.mark.parametrize("client", ["current", "old", "old, a large folder"])

@@ -317,7 +317,7 @@ def test_what_only_a_vanished_repository_had_is_told_and_keeps_nothing_else_wait
     assert (repository.status, repository.error_code) == (Status.FAILED, "file_missing")
     lost, there = module.versions.order_by("number")
     assert (lost.hub_commit_id, remote.model_info(repository.repo_id).sha) == ("", there.hub_commit_id)
-    with pytest.raises(CommandError, match="1 findings are left"):
+    with pytest.raises(CommandError, match="Findings left: 1"):
         call_command("verify_storage")
     assert sha256 in capsys.readouterr().out
 
@@ -534,7 +534,7 @@ def test_verify_storage_looks_at_the_hub_too_and_sends_again_what_it_lost(module
     published(module)
     call_command("verify_storage")
     remote.delete_repo(module.hub_repository.repo_id)
-    with pytest.raises(CommandError, match="1 findings are left"):
+    with pytest.raises(CommandError, match="Findings left: 1"):
         call_command("verify_storage")
     assert f"{module.hub_repository.repo_id} is no longer on the Hub" in capsys.readouterr().out
     call_command("verify_storage", "--repair")
@@ -545,7 +545,7 @@ def test_verify_storage_looks_at_the_hub_too_and_sends_again_what_it_lost(module
 def test_verify_storage_sends_again_a_commit_that_the_hub_lost(module, remote, renewed):
     version = published(module)
     Version.objects.filter(pk=version.pk).update(hub_commit_id="f" * 40)  # as after a squash there
-    with pytest.raises(CommandError, match="1 findings are left"):
+    with pytest.raises(CommandError, match="Findings left: 1"):
         call_command("verify_storage")
     call_command("verify_storage", "--repair")
     renewed(module)

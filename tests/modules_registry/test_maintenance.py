@@ -37,7 +37,7 @@ def test_a_store_in_order_is_said_to_be(french, capsys):
 
 def test_a_missing_file_is_named_by_what_it_belongs_to(french, data_folder, capsys):
     weights_path(french, data_folder).unlink()
-    with pytest.raises(CommandError, match="1 findings are left") as error:
+    with pytest.raises(CommandError, match="Findings left: 1") as error:
         call_command("verify_storage")
     assert error.value.returncode == 1
     (line,) = said(capsys)

@@ -39,6 +39,7 @@ from composer.core.spec.choices import (
     LORA_ALPHA_OVER_RANK,
     PUBLISHED_BUDGET,
 )
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ComposeError, ExampleTooLongError
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import JobSpec
@@ -460,7 +461,7 @@ def with_layers_of(whole: PlainLora, lora: PlainLora) -> PlainLora:
 
 def trained_detail(made: Trained, plan: TrainingPlan) -> str:
     """Return what the row of a trained adapter says: rank, steps, rate, and how they were chosen."""
-    detail = f"rank {made.lora.rank}, {made.steps} steps at {made.rate:g}"
+    detail = f"rank {made.lora.rank}, {count_noun(made.steps, 'step')} at {made.rate:g}"
     if plan.steps:
         tried = words_of_steps(plan.steps, made.rates_tried)
         detail += f"; on left-out examples {made.chosen_step} of at most {tried} were best"
@@ -606,7 +607,7 @@ def in_context(
             *about(key, "the examples do not fit the base model's context"), None, None, cost
         )
     usual = mean_prompt_tokens(base, questions, examples)
-    tokens = f"{long:.0f} tokens a question instead of {usual:.0f}"
+    tokens = f"{count_noun(round(long), 'token')} a question instead of {usual:.0f}"
     answers = answer_known(known, questions.max_new_tokens, adapters or {}) if questions and known else None
     detail = "; ".join(part for part in (tokens, forms_note(measured, chosen)) if part)
     if adapters is not None:

@@ -1,6 +1,7 @@
 """The composition as a plain peft adapter: written, loaded by peft and compared with the search."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ def target_modules(paths: Sequence[str], all_paths: Sequence[str]) -> list[str]:
 @contextmanager
 def loaded_by_peft(base: FrozenBaseModel, folder: Path) -> Iterator[Any]:
     """Yield the base model with the written adapter, loaded as any user loads it; unload it afterwards."""
-    wrapped = PeftModel.from_pretrained(base.model, str(folder), low_cpu_mem_usage=True)
+    with warnings.catch_warnings():  # peft 0.21, not we, asks transformers 5 by a name that it gives up
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        wrapped = PeftModel.from_pretrained(base.model, str(folder), low_cpu_mem_usage=True)
     try:
         yield wrapped.eval()
     finally:

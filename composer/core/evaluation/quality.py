@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Sequence
 
 from composer.core.evaluation.verdict import LeftOutLosses, mean_interval
+from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example
-from composer.core.spec.metrics import accuracy, count_noun
+from composer.core.spec.metrics import accuracy
 from composer.core.spec.verdict_rule import Quality, quality_level, quality_text
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.core.spec.choices import as_list
+from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example
-from composer.core.spec.metrics import accuracy, count_noun, is_exact_match
+from composer.core.spec.metrics import accuracy, is_exact_match
 from composer.core.spec.verdict_rule import (
     BASELINE_NAMES,
     COMPOSITIONS,
@@ -309,7 +310,8 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         f"there the composition gives a right token a chance of {chance['composed']:.0f} % "
         f"(95 % interval {max(0.0, low):.0f} to {min(100.0, high):.0f}), "
         + ", ".join(f"{BASELINE_NAMES[key]} {chance[key]:.0f} %" for key in baselines)
-        + f"; its lead over {BASELINE_NAMES[best]} is {round(chance['composed'] - chance[best])} points "
+        + f"; its lead over {BASELINE_NAMES[best]} is "
+        f"{count_noun(round(chance['composed'] - chance[best]), 'point')} "
         f"(95 % interval {round(max(-100.0, least))} to {round(min(100.0, most))}). "
         "So few examples tell little: add held-out examples to know how often it is right."
     )

@@ -9,6 +9,7 @@ import nevergrad as ng
 import numpy as np
 
 from composer.core.search.journal import NON_FINITE_PENALTY, Journal, SearchResult, finite_or_penalty
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError, SearchBrokeError, StopSearch
 
 
@@ -75,7 +76,7 @@ def search_nevergrad(
         except SearchBrokeError as failure:
             if not journal.steps or isinstance(failure.__cause__, ImportError):
                 raise
-            name = f"{algorithm_name(searcher)}, which failed after {len(journal.steps)} steps"
+            name = f"{algorithm_name(searcher)}, which failed after {count_noun(len(journal.steps), 'step')}"
             return journal.finish(journal.best.weights, name)
         return journal.finish(recommended, algorithm_name(searcher))
 

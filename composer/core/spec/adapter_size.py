@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from composer.core.spec.choices import VLLM_RANKS
-from composer.core.spec.metrics import count_noun
+from composer.core.spec.counting import count_noun
 
 MB = 1_000_000  # bytes
 

@@ -4,6 +4,8 @@ Every ComposeError has a class attribute `code`, which is stable and meant for p
 is one or two sentences for the reader of a page or a terminal.
 """
 
+from composer.core.spec.counting import count_noun
+
 STOPPED_BY_WISH = "wish"  # somebody asked for the best so far
 STOPPED_FOR_TIME = "time"  # the job would not have ended before its deadline
 
@@ -140,7 +142,7 @@ class NonFiniteLossError(ComposeError, ArithmeticError):
     def __init__(self, n_scored: int) -> None:
         self.n_scored = n_scored
         super().__init__(
-            f"All {n_scored} candidates gave a loss that is not a number. "
+            f"No loss is a number, of {count_noun(n_scored, 'scored candidate')}. "
             "Check the modules: one of them probably breaks the base model."
         )
 

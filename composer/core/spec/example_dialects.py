@@ -4,13 +4,20 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from numbers import Real
 from typing import Any
 
+from composer.core.spec.counting import count_noun
+from composer.core.spec.errors import MissingOutputError
+
 CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
-USER, ASSISTANT, SYSTEM = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt"), ("system",)
-SEVERAL = ("answers", "targets", "outputs")  # names whose value may be a list of right answers
+USER, ASSISTANT = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt")
+SYSTEM = ("system", "developer")
+TOOLS = ("tool", "function", "function_call", "tool_call", "observation", "ipython")
+CALLS = ("tool_calls", "function_call")  # what a turn of the assistant holds that only calls a tool
+NO_TEXTS = (SYSTEM_TURN, TOOL_TURN) = ("system messages", "tool calls and their results")
+BEHIND, BESIDES = "turns behind the last answer", "turns besides the last question and its answer"
+TEXT_OF_ANSWER = ("text", "value")  # where an answer is an object: SQuAD, TriviaQA
 COLUMN_NAME = re.compile(r"[^\W\d][\w .-]{0,30}")
 JOINED_BY = "\n"  # between the parts of an input
 NAMES_SHOWN = 8
@@ -72,16 +79,11 @@ class Unused:
 
     def sentences(self) -> list[str]:
         """Return what is to be said of it: nothing if all of every row was used."""
-        found = [f"Not used: {part}, of {examples_counted(n)}." for part, n in self.parts.items()]
+        found = [f"Not used: {part}, of {count_noun(n, 'example')}." for part, n in self.parts.items()]
         if self.names:
             word = "column" if len(self.names) == 1 else "columns"
             found.insert(0, f"Not used: the {word} {quoted(self.names)}.")
         return found
-
-
-def examples_counted(number: int) -> str:
-    """Return the number with its noun."""
-    return f"{number:,} example{'' if number == 1 else 's'}"
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -108,6 +110,9 @@ def read_row(row: Mapping[str, Any], dialect: Dialect | None, unused: Unused) ->
         row: the values by their names in lower case.
         dialect: chosen by hand, or found for the whole table; None looks for it in this row.
         unused: receives what is not used.
+
+    Raises:
+        MissingOutputError: the row is a conversation without an answer; the message begins with its verb.
     """
     chat = next((name for name in CHAT_NAMES if is_chat(row.get(name))), None) if dialect is None else None
     if chat is not None:
@@ -115,14 +120,10 @@ def read_row(row: Mapping[str, Any], dialect: Dialect | None, unused: Unused) ->
         return read_chat(row[chat], unused)
     dialect = dialect or find_dialect(row) or PAIR
     count_unused(row, dialect.names, unused)
-    parts = [row.get(name) for name in dialect.inputs]
-    if len(parts) == 1 and is_chat(parts[0]):  # TRL's prompt and completion in messages
-        answer: Any = row.get(dialect.output)
-        prompt: Any = parts[0]
-        return read_chat([*prompt, *(answer if is_chat(answer) else [])], unused)
-    output = row.get(dialect.output)
-    if dialect.output in SEVERAL:
-        output = first_of_several(output, dialect.output, unused)
+    parts, output = [row.get(name) for name in dialect.inputs], row.get(dialect.output)
+    if len(parts) == 1 and (is_chat(parts[0]) or is_chat(output)):  # TRL's prompt and completion in messages
+        return read_chat([*turns_of(parts[0], USER[0]), *turns_of(output, ASSISTANT[0])], unused)
+    output = first_of_several(output, dialect.output, unused)
     return join_parts([as_text(part) for part in parts]), as_text(output)
 
 
@@ -156,12 +157,20 @@ def join_parts(parts: Sequence[Any]) -> Any:
 
 def first_of_several(value: Any, name: str, unused: Unused) -> Any:
     """Return the first right answer of a list, or of SQuAD's {"text": [...]}; other values as they are."""
-    found = value.get("text") if isinstance(value, Mapping) else value
+    found = text_of_answer(value)
     if not isinstance(found, Sequence) or isinstance(found, str):
         return found
-    if len({*map(str, found)}) > 1:
+    answers = [text_of_answer(answer) for answer in found if is_filled(answer)]
+    if len({*map(str, answers)}) > 1:
         unused.parts[f"all “{name}” but the first"] += 1
-    return found[0] if found else None
+    return answers[0] if answers else None
+
+
+def text_of_answer(value: Any) -> Any:
+    """Return what an object has as its text, and any other value as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return next((value[name] for name in TEXT_OF_ANSWER if name in value), value)
 
 
 # --- conversations ------------------------------------------------------------
@@ -177,24 +186,46 @@ def is_chat(value: Any) -> bool:
     )
 
 
+def turns_of(value: Any, role: str) -> list[Any]:
+    """Return the turns of a conversation, or a text as the one turn of this role."""
+    if is_chat(value):
+        return list(value)
+    return [{"role": role, "content": value}] if is_filled(value) else []
+
+
 def read_chat(turns: Sequence[Mapping[str, Any]], unused: Unused) -> tuple[Any, Any]:
-    """Return the last answer of the assistant and the user's turn before it; None for what is missing."""
-    roles = [str(turn.get("role", turn.get("from"))).lower() for turn in turns]
-    places = [
-        place
-        for place, (first, second) in enumerate(pairwise(roles))
-        if first in USER and second in ASSISTANT
-    ]
-    if not places:
-        asked = next((turn for role, turn in zip(roles, turns, strict=True) if role in USER), None)
-        return (None if asked is None else text_of_turn(asked)), None
-    last = places[-1]
-    others = [role for place, role in enumerate(roles) if place not in (last, last + 1)]
-    if any(role in SYSTEM for role in others):
-        unused.parts["system messages"] += 1
-    if any(role not in SYSTEM for role in others):
-        unused.parts["turns besides the last question and its answer"] += 1
-    return text_of_turn(turns[last]), text_of_turn(turns[last + 1])
+    """Return the user's turn before the last answer, and that answer: a turn of the assistant with a text.
+
+    Raises:
+        MissingOutputError: no answer follows a turn of the user.
+    """
+    kinds = [kind_of_turn(turn) for turn in turns]
+    asked = [place for place, kind in enumerate(kinds) if kind == "question"]
+    answers = [place for place, kind in enumerate(kinds) if kind == "answer" and asked and place > asked[0]]
+    if not answers:
+        raise MissingOutputError(
+            "is a conversation without an answer: no text of the assistant follows a turn of the user. "
+            "Fill it in or remove the line."
+        )
+    last = answers[-1]
+    question = max(place for place in asked if place < last)
+    others = ((place, kind) for place, kind in enumerate(kinds) if place not in (question, last))
+    unused.parts.update(
+        {kind if kind in NO_TEXTS else BEHIND if place > last else BESIDES for place, kind in others}
+    )
+    return text_of_turn(turns[question]), text_of_turn(turns[last])
+
+
+def kind_of_turn(turn: Mapping[str, Any]) -> str:
+    """Return "question", "answer", one of NO_TEXTS, or "" for a turn of another role or without a text."""
+    role = str(turn.get("role", turn.get("from"))).lower()
+    if role in USER:
+        return "question"
+    if role in SYSTEM:
+        return SYSTEM_TURN
+    if role in TOOLS or any(is_filled(turn.get(name)) for name in CALLS):
+        return TOOL_TURN
+    return "answer" if role in ASSISTANT and is_filled(text_of_turn(turn)) else ""
 
 
 def text_of_turn(turn: Mapping[str, Any]) -> Any:

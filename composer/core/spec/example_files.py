@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from composer.core.spec.errors import ExamplesError, NoExamplesError
+from composer.core.spec.counting import count_noun
+from composer.core.spec.errors import ExamplesError, MissingOutputError, NoExamplesError
 from composer.core.spec.example_dialects import (
     COLUMN_NAME,
     COLUMN_WORDS,
     PAIR,
     Dialect,
     Unused,
-    examples_counted,
     is_known,
     quoted,
     read_row,
@@ -66,9 +66,10 @@ class ExampleLinesError(ExamplesError):
         self.lines, self.columns = list(lines), tuple(columns)
         self.problems = [str(line.error) for line in lines[:PROBLEMS_SHOWN_MAX]]
         if len(lines) > PROBLEMS_SHOWN_MAX:
-            self.problems.append(f"And {len(lines) - PROBLEMS_SHOWN_MAX:,} more lines like these.")
+            more = count_noun(len(lines) - PROBLEMS_SHOWN_MAX, "more line")
+            self.problems.append(f"And {more} like these.")
         others = len(lines) - 1
-        more = f" {others:,} more {'line' if others == 1 else 'lines'} cannot be used." if others else ""
+        more = f" {count_noun(others, 'more line')} cannot be used." if others else ""
         super().__init__(f"{lines[0].error}{more}")
         self.code = lines[0].error.code
 
@@ -220,12 +221,14 @@ def collect(rows: Rows, limit: int, characters_max: int, *, skips_blanks: bool =
             found.beyond = row.label
             break
         found.columns |= dict.fromkeys(row.cells)
-        if row.problem:
-            found.problems.append(LineProblem(index, ExamplesError(row.problem)))
+        try:
+            given, expected = read_labelled(row, rows.dialect, found.unused)
+        except UnknownColumnsError as error:  # the rows behind it are hardly better
+            raise ExampleLinesError([LineProblem(index, error)], error.columns) from error
+        except ExamplesError as error:
+            part = "output" if isinstance(error, MissingOutputError) else ""
+            found.problems.append(LineProblem(index, error, part))
             continue
-        if rows.dialect is None and not is_known(row.cells):
-            raise unknown_columns(index, row)
-        given, expected = read_row(row.cells, rows.dialect, found.unused)
         if skips_blanks and is_blank(given, expected):
             continue
         if wrong := problems_with(given, expected, label=row.label, characters_max=characters_max):
@@ -238,10 +241,21 @@ def collect(rows: Rows, limit: int, characters_max: int, *, skips_blanks: bool =
     return found
 
 
-def unknown_columns(index: int, row: Row) -> ExampleLinesError:
-    """Return the refusal of a row whose names tell nothing; the rows behind it are hardly better."""
-    error = UnknownColumnsError(list(row.cells), len(row.cells))
-    return ExampleLinesError([LineProblem(index, error)], error.columns)
+def read_labelled(row: Row, dialect: Dialect | None, unused: Unused) -> tuple[Any, Any]:
+    """Return the input and the output of a row, as `read_row`.
+
+    Raises:
+        UnknownColumnsError: its names tell nothing.
+        ExamplesError: it cannot be read; the message names the row.
+    """
+    if row.problem:
+        raise ExamplesError(row.problem)
+    if dialect is None and row.cells and not is_known(row.cells):
+        raise UnknownColumnsError(list(row.cells), len(row.cells))
+    try:
+        return read_row(row.cells, dialect, unused)
+    except MissingOutputError as error:
+        raise MissingOutputError(f"{row.label} {error}") from error
 
 
 def require_columns(dialect: Dialect | None, found: Collected) -> None:
@@ -262,7 +276,7 @@ def notes_of(found: Collected) -> list[str]:
     """Return what is to be said of the rows that were read."""
     notes = found.unused.sentences()
     if found.beyond:
-        n = examples_counted(len(found.examples))
+        n = count_noun(len(found.examples), "example")
         notes.append(f"Only the first {n} are used: {found.beyond} and all behind it are left out.")
     return notes
 

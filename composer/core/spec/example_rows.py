@@ -7,7 +7,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from typing import Any
@@ -19,6 +20,7 @@ SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from sem
 LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, as BBH has it
 MEANT_AS_JSON = re.compile(r"""[\[{]\s*["'\[{]""")
 NO_OBJECT = 'not a JSON object. Write {"input": "…", "output": "…"}'
+SHOWN_CHARACTERS = 80  # of an object in a message
 PLUS = "+"  # between the names of columns that make up the input
 SEPARATED_BY = {
     "\t": "tabs",
@@ -38,6 +40,24 @@ class UnknownColumnsError(ExamplesError):
         self.columns = tuple(names) or tuple(str(number) for number in range(1, n_columns + 1))
         what = f"The columns {quoted(names)}" if names else f"The {n_columns} columns, which have no names,"
         super().__init__(f"{what} do not tell which is the input and which the output. Choose the two{hint}.")
+
+
+class RepeatedKeyError(ExamplesError):
+    """A key stands twice in one JSON object.
+
+    Attributes:
+        reason: what is wrong, as the end of a sentence about the object.
+    """
+
+    def __init__(self, name: str, first: tuple[str, Any]) -> None:
+        self.reason = has_twice(name)
+        begin = ": ".join(json.dumps(part, ensure_ascii=False) for part in first)
+        super().__init__(f"The object that begins with {begin[:SHOWN_CHARACTERS]} {self.reason}")
+
+
+def has_twice(name: str) -> str:
+    """Return what is wrong with an object that has a key twice, as the end of a sentence."""
+    return f"has the key {quoted([name])} twice. Remove one of the two."
 
 
 @dataclass(frozen=True)
@@ -101,10 +121,15 @@ def rows_of_text(text: str, columns: Columns) -> Rows:
     Raises:
         ExamplesError: it is no JSON though it begins so, or a quotation mark does not close.
     """
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = plain_text(text)
     if is_json(text):
         return Rows(rows_of_json(text), columns.dialect())
     return rows_of_table(text, columns)
+
+
+def plain_text(text: str) -> str:
+    """Return the text without its byte order mark, and with one kind of line break."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def plain_name(name: str) -> str:
@@ -138,17 +163,35 @@ def is_first_cell(line: str) -> bool:
     return rest[:1] in (",", ";") and rest[1:].strip()[:1] not in ("", "{", "[")
 
 
-def read_json(text: str) -> Any:
-    """Return the value, or None if the text is no JSON."""
+def read_json(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """Return the value, or None if the text is no JSON; `object_of` makes an object of its pairs."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=object_of)
+    except RepeatedKeyError:
+        raise
     except (ValueError, RecursionError):
         return None
 
 
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these pairs.
+
+    Raises:
+        RepeatedKeyError: one key stands twice in it; JSON does not say which of the two is meant.
+    """
+    if repeated := first_repeated(name for name, _ in pairs):
+        raise RepeatedKeyError(repeated, pairs[0])
+    return dict(pairs)
+
+
+def first_repeated(names: Iterable[str]) -> str:
+    """Return the first name that stands there twice; empty if there is none."""
+    return next((name for name, count in Counter(names).items() if count > 1), "")
+
+
 def rows_of_json(text: str) -> Iterator[Row]:
     """Yield the rows of a JSON list, of an object that holds one, or of JSON Lines."""
-    whole = None if is_json_lines(text) else read_json(text)
+    whole = None if is_json_lines(text) else read_json(text, without_repeats)
     if isinstance(whole, dict):
         one = [whole] if "\n" in text.strip() else None  # else it is a line
         whole = next((whole[name] for name in LISTS if isinstance(whole.get(name), list)), one)
@@ -157,7 +200,15 @@ def rows_of_json(text: str) -> Iterator[Row]:
     if text.lstrip().startswith("[") and not is_json_lines(text):
         raise ExamplesError("The text begins like a JSON list and is none. Use one JSON object a line.")
     lines = enumerate(text.split("\n"), start=1)
-    return (row_of_value(f"Line {number}", read_json(line)) for number, line in lines if line.strip())
+    return (row_of_line(f"Line {number}", line) for number, line in lines if line.strip())
+
+
+def row_of_line(label: str, line: str) -> Row:
+    """Return one line of JSON Lines as a row."""
+    try:
+        return row_of_value(label, read_json(line, without_repeats))
+    except RepeatedKeyError as error:
+        return Row(label, {}, f"{label} {error.reason}")
 
 
 def is_json_lines(text: str) -> bool:
@@ -175,6 +226,8 @@ def rows_of_list(values: Sequence[Any], label: str = "Example {}") -> Iterator[R
 def row_of_value(label: str, value: Any, is_no: str = NO_OBJECT) -> Row:
     """Return an object, or a pair [input, output], as a row; `is_no` says what another value is."""
     if isinstance(value, Mapping):
+        if repeated := first_repeated(plain_name(str(name)) for name in value):
+            return Row(label, {}, f"{label} {has_twice(repeated)}")
         return Row(label, {plain_name(str(name)): cell for name, cell in value.items()})
     if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 2:
         return Row(label, dict(zip(("input", "output"), value, strict=True)))
@@ -192,7 +245,7 @@ def rows_of_table(text: str, columns: Columns) -> Rows:
     if not head:
         return Rows(iter(()))
     chosen, first = columns.dialect(), head[0][1]
-    names = [plain_name(cell) or str(number) for number, cell in enumerate(first, start=1)]
+    names = names_of(first)
     if columns.header or are_names(names, chosen):
         two = Dialect((names[0],), names[1]) if len(names) == 2 else None
         dialect = find_dialect(names) or two if chosen is None else with_names(chosen, names)
@@ -207,6 +260,15 @@ def rows_of_table(text: str, columns: Columns) -> Rows:
         hint = f", or {quoting} if there are only two" if quoting else ""
         raise UnknownColumnsError(names if all(map(COLUMN_NAME.fullmatch, names)) else [], len(first), hint)
     return Rows((row_of_two(number, row, separator) for number, row in rows), PAIR, has_names=False)
+
+
+def names_of(cells: Sequence[str]) -> list[str]:
+    """Return these cells as names of columns, each once: a later column of the same name has its number."""
+    names: list[str] = []
+    for number, cell in enumerate(cells, start=1):
+        name = plain_name(cell) or str(number)
+        names.append(f"{name} (column {number})" if name in names else name)
+    return names
 
 
 def are_names(names: Sequence[str], chosen: Dialect | None) -> bool:
@@ -272,10 +334,14 @@ def named_row(number: int, row: list[str], names: Sequence[str], separator: str)
     label, width = f"Line {number}", len(names)
     if has_text(row[width:]):
         return Row(label, {}, too_many_cells(label, row, f"{width}", separator))
-    cells: dict[str, str] = {}
-    for name, cell in zip_longest(names, row[:width], fillvalue=""):
-        cells.setdefault(name, cell)  # of two columns of one name the first counts
-    return Row(label, cells)
+    return Row(label, dict(zip_longest(names, row[:width], fillvalue="")))
+
+
+def cells_of_column(text: str) -> list[str]:
+    """Return the cells of a table of one column, as a spreadsheet copies it; none if it is another text."""
+    text = plain_text(text)
+    rows = [] if is_json(text) else [row for _, row in numbered_rows(text, "\t") if has_text(row)]
+    return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else []
 
 
 def row_of_two(number: int, row: list[str], separator: str) -> Row:

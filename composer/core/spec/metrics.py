@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example, normalize_text
 
 CHARACTER_NAMES = {"\n": "line breaks", "\t": "tabs", " ": "spaces"}
@@ -89,6 +90,8 @@ def warning_of_unwritable(examples: Sequence[Example], round_trip: Callable[[str
     outputs = {output for output, _ in found}
     n = sum(example.output in outputs for example in examples)
     lost = dict.fromkeys(c for output, written in found for c in output.strip() if c not in written)
+    if len(lost) > 1:
+        lost.pop(" ", None)  # it goes with what stood beside it
     names = [CHARACTER_NAMES.get(character, f"“{character}”") for character in lost]
     what = f"lacks {', '.join(names[:CHARACTERS_SHOWN])}" if names else "changes the spaces in them"
     return (
@@ -126,8 +129,3 @@ def longest_useful_answer(examples: Sequence[Example], max_new_tokens: int) -> i
     spare = 8
     longest = max(len(example.output.encode()) for example in examples)
     return min(max_new_tokens, longest + spare)
-
-
-def count_noun(number: int, noun: str) -> str:
-    """Return the number with its noun, such as "1 example" or "2 examples" for the noun example."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
 
 INPUT = "{input}"
@@ -84,7 +85,8 @@ def choose_template(
         (template, count), *others = counts.most_common()
         what = "the modules were trained with it"
         if others or count < len(stated):
-            what = f"{count} of {len(stated)} modules were trained with it"
+            was = "was" if count == 1 else "were"
+            what = f"{count} of {count_noun(len(stated), 'module')} {was} trained with it"
         return ChosenTemplate(template, what)
     if is_encoder_decoder:
         return ChosenTemplate(INPUT, "the default of an encoder-decoder")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from composer.core.spec.choices import GRADIENT_STEP_COST, as_list
+from composer.core.spec.counting import count_noun
 
 FOLDS = 5  # of the examples, at most; each is left out once, of a search and of a training
 # Learning rates of Adam, the one that learns fastest first; measured in benchmarks/results/lora_baseline.md
@@ -85,7 +86,7 @@ class TrainingPlan:
 
 def words_of_steps(steps: int, rates: Sequence[float]) -> str:
     """Return steps and rates in words, such as "45 steps at 0.005 and 0.002"."""
-    return f"{steps} steps at {as_list([f'{rate:g}' for rate in rates])}"
+    return f"{count_noun(steps, 'step')} at {as_list([f'{rate:g}' for rate in rates])}"
 
 
 def path_passes(n_fits: int, steps: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer.core.spec.choices import USUAL_BASELINES
+from composer.core.spec.counting import count_noun
 
 BASELINE_NAMES = {baseline.key: baseline.in_words for baseline in USUAL_BASELINES}
 # Rows that are compositions themselves: the composition must only not be behind them.
@@ -116,13 +117,13 @@ def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> 
     own = tokens.get(advised) if advised else None
     if own and own > adapter:
         text = (
-            f"With the examples in the prompt each question costs {own:.0f} tokens of prompt instead of "
-            f"{adapter:.0f}: {own - adapter:.0f} more, {own / adapter:.1f} times as many."
+            f"With the examples in the prompt each question costs {count_noun(round(own), 'token')} of "
+            f"prompt instead of {adapter:.0f}: {own - adapter:.0f} more, {own / adapter:.1f} times as many."
         )
     else:
         text = (
-            f"The composition uses {adapter:.0f} tokens of prompt per question against {in_context:.0f} with "
-            f"the examples in the prompt: {times:.1f} times fewer."
+            f"The composition uses {count_noun(round(adapter), 'token')} of prompt per question "
+            f"against {in_context:.0f} with the examples in the prompt: {times:.1f} times fewer."
         )
     return QuestionTokens(round(adapter, 1), round(in_context, 1), round(times, 2), text)
 

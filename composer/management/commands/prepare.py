@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from composer.core.spec.counting import count_noun
 from hub_site.accounts.models import User
 from modules_registry.demo_worlds import SMALL, WORLDS, demo_world
 from modules_registry.models import Module
@@ -39,7 +40,8 @@ class Command(BaseCommand):
         if contents is None:
             raise CommandError(f"There is no bundle of the {world} library: {demo_world(world).made_by}")
         load_demo_world_once(world)
-        parts = f"{contents['base']}, {len(contents['modules'])} modules and {len(contents['tasks'])} tasks"
+        modules = count_noun(len(contents["modules"]), "module")
+        parts = f"{contents['base']}, {modules} and {count_noun(len(contents['tasks']), 'task')}"
         self.stdout.write(f"  {time.monotonic() - began_s:6.1f} s  loaded {parts} into the site")
         self.stdout.write("Its tasks are on the page that composes, under “Take a ready-made task”.")
 

@@ -16,4 +16,4 @@ class Command(BaseCommand):
             fetched = sum(1 for _ in maintenance.fetch_all())
         except StorageError as error:
             raise CommandError(f"{error} What came so far stays here.") from error
-        self.stdout.write(f"{fetched} files were fetched. Everything is on this disk now.")
+        self.stdout.write(f"Files fetched: {fetched}. Everything is on this disk now.")

@@ -35,7 +35,7 @@ class Command(BaseCommand):
             loaded = load(world, contents)
         except Refusal as refusal:
             raise CommandError(f"The demo bundle was refused: {refusal.message}") from refusal
-        self.stdout.write(f"The demo world is there: {contents['base']} and {loaded} modules.")
+        self.stdout.write(f"The demo world is there: {contents['base']}, and modules for it: {loaded}.")
 
 
 def load(world: DemoWorld, contents: dict[str, Any]) -> int:

@@ -26,5 +26,5 @@ class Command(BaseCommand):
             self.stdout.write(f"{finding.kind}: {finding.sentence}{' Put right.' if is_right else ''}")
         if left:
             hint = "" if repair else " Run it again with --repair to put right what can be."
-            raise CommandError(f"{left} findings are left.{hint}")
+            raise CommandError(f"Findings left: {left}.{hint}")
         self.stdout.write("Every stored file is as it should be.")

@@ -20,6 +20,7 @@ def chat(*turns, role="role", content="content"):
     return [{role: who, content: text} for who, text in turns]
 
 
+CALL = {"role": "assistant", "content": "Let me look.", "tool_calls": [{"id": "1"}]}
 DIALECTS = {
     "Alpaca": ({"instruction": "Say it", "input": "red", "output": "rouge"}, "Say it\nred", "rouge"),
     "Alpaca without input": ({"instruction": "Say red", "input": "", "output": "rouge"}, "Say red", "rouge"),
@@ -44,6 +45,9 @@ DIALECTS = {
     ),
     "question": ({"question": "Who?", "answer": "Bo"}, "Who?", "Bo"),
     "BIG-bench": ({"input": "red", "targets": ["rouge"]}, "red", "rouge"),
+    "one target in a list": ({"input": "red", "target": ["rouge"]}, "red", "rouge"),
+    "TriviaQA": ({"question": "Who?", "answer": {"value": "Bo", "aliases": ["Bo", "B."]}}, "Who?", "Bo"),
+    "a prompt in messages alone": ({"prompt": chat(("user", "red")), "completion": "rouge"}, "red", "rouge"),
     "Flan": ({"inputs": "red", "targets": "rouge"}, "red", "rouge"),
     "target": ({"Input": "red", " Target": "rouge"}, "red", "rouge"),
     "a number for a label": ({"text": "good", "label": 1}, "good", "1"),
@@ -79,13 +83,79 @@ def test_a_known_dialect_is_read_from_a_list_a_text_and_a_file(tmp_path, name):
             "turns besides the last question",
         ),
         ({"input": "a", "targets": ["b", "c"]}, "all “targets” but the first"),
+        ({"input": "a", "target": ["b", "c"]}, "all “target” but the first, of 1 example."),
+        ({"input": "a", "output": ["b", "c"]}, "all “output” but the first"),
+        ({"question": "a", "answer": ["b", "c"]}, "all “answer” but the first"),
+        ({"question": "a", "answers": {"text": ["b", "c"], "answer_start": [0, 2]}}, "all “answers” but"),
+        ({"question": "a", "answers": [{"text": "b"}, {"text": "c"}]}, "all “answers” but the first"),
+        (
+            {"messages": chat(("user", "a"), ("tool", "3"), ("assistant", "b"))},
+            "tool calls and their results, of 1 ",
+        ),
+        (
+            {"messages": [*chat(("user", "a")), CALL, *chat(("assistant", "b"))]},
+            "tool calls and their results",
+        ),
+        (
+            {"messages": chat(("user", "a"), ("assistant", "b"), ("user", "c"))},
+            "turns behind the last answer",
+        ),
+        (
+            {"messages": chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", ""))},
+            "turns behind",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_dialect_does_not_use_is_said(row, note):
     for reading in (read_objects([row]), read_text(json.dumps(row))):
         assert reading.examples == (Example("a", "b"),)
         assert note in reading.notes[0]
         assert len(reading.notes) == 1
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [*chat(("user", "a")), CALL, *chat(("tool", "3"))],
+        chat(("system", "s"), ("user", "a")),
+        chat(("assistant", "Hello"), ("user", "a")),
+        chat(("user", "a"), ("assistant", None)),
+    ],
+)
+def test_a_conversation_without_an_answer_is_refused_as_one(turns):
+    for read, given in ((read_objects, [{"messages": turns}]), (read_text, json.dumps({"messages": turns}))):
+        with pytest.raises(ExampleLinesError, match=r" 1 is a conversation without an answer") as caught:
+            read(given)
+        assert (caught.value.code, caught.value.lines[0].part) == ("missing_output", "output")
+
+
+TWICE = '{"input": "a", "output": "b", "output": "c"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"input": "a", "output": "b"}\n' + TWICE, "Line 2 has the key “output” twice."),
+        (f"[{TWICE}]", 'The object that begins with "input": "a" has the key “output” twice.'),
+        (TWICE, "has the key “output” twice."),
+        ('{"Input": "a", "input": "b", "output": "c"}', "Line 1 has the key “input” twice."),
+        (
+            '{"messages": [{"role": "user", "content": "a", "content": "b"}]}\n{}',
+            "Line 1 has the key “content” twice.",
+        ),
+    ],
+)
+def test_a_key_that_stands_twice_in_one_object_is_refused(text, sentence):
+    with pytest.raises(ExampleLinesError, match=sentence):
+        read_text(text)
+
+
+def test_a_second_column_of_one_name_is_said_and_can_be_chosen_by_its_number():
+    table = "input,output,Output\nred,rouge,rot\n"
+    reading = read_text(table)
+    assert reading.examples == PAIRS[:1]
+    assert reading.notes == ("Not used: the column “output (column 3)”.",)
+    assert read_text(table, Columns("1", "3")).examples == (Example("red", "rot"),)
 
 
 def test_an_empty_key_is_not_worth_a_word():

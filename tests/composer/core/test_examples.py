@@ -37,7 +37,7 @@ def test_lines_become_examples_and_blank_lines_do_not(tmp_path):
         (b'{"input": {}, "output": "a"}', ExamplesError),
         (b'{"input": "", "output": "a"}', ExamplesError),
         (b'{"input": " \\n", "output": "a"}', ExamplesError),
-        (b'{"input": "a", "output": [3]}', ExamplesError),
+        (b'{"input": "a", "output": [{"a": 3}]}', ExamplesError),
         (b'{"input": "a"}', MissingOutputError),
         (b'{"input": "a", "output": null}', MissingOutputError),
         (b'{"input": "a", "output": " \\n"}', MissingOutputError),

@@ -46,6 +46,11 @@ def test_rounding_where_nothing_is_answered_decides_nothing(tmp_path, monkeypatc
     assert export["loss_nats"] == pytest.approx(export["searched_loss_nats"], abs=0.05)
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_a_job_leaves_no_warning_of_its_libraries_in_a_log(tmp_path):
+    finished(make_job(tmp_path, **QUICK))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DECODERS)
 def test_rounding_of_the_answers_is_settled_in_fp32_and_the_report_says_so(tmp_path, monkeypatch, kind):

@@ -27,6 +27,7 @@ def word_by_word(text: str) -> str:
         (["cat", " dog\n", "e\u0301"], ""),
         (["{}", "cat", "{}"], "cannot write 2 of the 3 outputs: its tokenizer lacks “{”, “}”."),
         (["cat\ndog"], "cannot write 1 of the 1 output: its tokenizer lacks line breaks."),
+        (["cat {}"], "cannot write 1 of the 1 output: its tokenizer lacks “{”, “}”."),
         (["cat."], "cannot write 1 of the 1 output: its tokenizer changes the spaces in them."),
     ],
 )

@@ -5,9 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.factories import adapter_config, weights_file
 from tests.served_site import HubCommandLine, ServedSite, served_site
 
 OLD_CLIENT = "0.36.2"
+TRL = ("trl==1.16.0", "datasets==5.2.0", "dill==0.4.1", "pyarrow==26.0.1")  # tried together
 CARD = "---\nlibrary_name: peft\nlicense: mit\ntags:\n- french\n---\n# French\n\nTranslates words.\n"
 
 
@@ -75,23 +77,43 @@ def adapter_folder(folder: Path, *, seed: int = 0, card: str = CARD, **changes: 
 @pytest.fixture(scope="session")
 def old_python() -> Path:
     """A Python with an old major of the Hub's client, made once and kept under var/."""
-    kept = django_settings.BASE_DIR / "var" / "test-clients" / f"huggingface_hub-{OLD_CLIENT}"
-    python = kept / "bin" / "python"
-    if not python.exists():
-        make_environment(kept)
+    return environment_with(f"huggingface_hub[cli]=={OLD_CLIENT}")
+
+
+@pytest.fixture(scope="session")
+def trl_python() -> Path:
+    """A Python with TRL on top of what runs the tests, made once and kept under var/."""
+    return environment_with(*TRL, on_top_of=Path(sysconfig.get_path("purelib")))
+
+
+def environment_with(*wanted: str, on_top_of: Path | None = None) -> Path:
+    """The Python of an environment with these packages; `on_top_of`: the folder of packages it has besides.
+
+    It is kept for the next run, by a name that says what is in it.
+    """
+    name = "-".join(requirement.replace("==", "-").replace("[cli]", "") for requirement in wanted)
+    kept = django_settings.BASE_DIR / "var" / "test-clients" / name
+    python, below = kept / "bin" / "python", kept / "on_top_of.txt"
+    is_on_top = not on_top_of or (below.exists() and below.read_text() == str(on_top_of))
+    if not (python.exists() and is_on_top):
+        shutil.rmtree(kept, ignore_errors=True)
+        make_environment(kept, wanted, on_top_of)
     return python
 
 
-def make_environment(kept: Path) -> None:
+def make_environment(kept: Path, wanted: Sequence[str], on_top_of: Path | None) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=kept.parent))
     try:
         venv.create(made, with_pip=True, symlinks=True)
-        wanted = [f"huggingface_hub[cli]=={OLD_CLIENT}"]
+        if on_top_of is not None:
+            (packages,) = made.glob("lib/python*/site-packages")
+            (packages / "on_top_of.pth").write_text(f"{on_top_of}\n")
+            (made / "on_top_of.txt").write_text(str(on_top_of))
         command = [made / "bin" / "python", "-m", "pip", "install", "--quiet", *wanted]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
         if done.returncode:
-            say = f"huggingface_hub {OLD_CLIENT} could not be installed: {done.stderr[-300:]}"
+            say = f"{', '.join(wanted)} could not be installed: {done.stderr[-300:]}"
             (pytest.fail if os.environ.get("CI") else pytest.skip)(say)
         if not kept.exists():
             made.rename(kept)

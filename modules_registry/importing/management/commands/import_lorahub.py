@@ -45,7 +45,7 @@ class Command(BaseCommand):
         except Refusal as refusal:
             raise CommandError(refusal.message) from refusal
         self.stdout.write(
-            f"Importing {len(wanted)} of {len(sources)} modules of {options['author']}. "
+            f"Importing modules of {options['author']}: {len(wanted)} of {len(sources)}. "
             f"How far it is: {settings.PUBLIC_ADDRESS}{job.get_absolute_url()}"
         )
         self.carry_out(job, len(wanted))
