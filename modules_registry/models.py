@@ -227,7 +227,7 @@ class Version(models.Model):
     not_composable = models.TextField(
         blank=True
     )  # why it can only be shared, whatever its base; empty: it can
-    repairs = models.JSONField(default=list, blank=True)  # [{"code": …, "sentence": …}] of what was mended
+    repairs = models.JSONField(default=list, blank=True)  # [{"code": …, "sentence": …}] of what was repaired
     size_bytes = models.PositiveBigIntegerField()
     # Its commit on the Hub behind this site, in the module's repository there; empty: it is not there.
     hub_commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)
@@ -360,7 +360,7 @@ class Lineage(models.Model):
 
 
 class Origin(models.Model):
-    """Where an imported version came from, and what was mended on the way."""
+    """Where an imported version came from, and what was repaired on the way."""
 
     version = models.OneToOneField(Version, on_delete=models.CASCADE, related_name="origin")
     endpoint = models.CharField(max_length=200)  # the Hub's address

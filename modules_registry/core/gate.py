@@ -36,10 +36,10 @@ from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, Findings, GateRefusal, WeightsRefusal
 from modules_registry.core.strict_json import quote_value
 from modules_registry.core.tensor_names import (
-    MendedNames,
     Repair,
+    RepairedNames,
     layer_and_factor,
-    mend_names,
+    repair_names,
     require_lora_only,
 )
 
@@ -86,7 +86,7 @@ class AdapterFacts:
     prompt_template: str  # that the config states; empty if it states none
     has_own_ranks: bool  # some layer has another rank or scaling than `rank` and `scaling`
     not_composable: str  # why it can only be shared and downloaded; empty if it can be composed
-    repairs: tuple[Repair, ...]  # what was mended
+    repairs: tuple[Repair, ...]  # what was repaired
     names: Mapping[str, str]  # old name -> new name of the tensors that have to be renamed
 
 
@@ -106,7 +106,7 @@ class AdapterDescription:
     config: AdapterConfig  # as it should be: after the weights
     tensors: Mapping[str, LayerTensors]
     layers: tuple[AdapterLayer, ...]
-    names: MendedNames
+    names: RepairedNames
     repairs: tuple[Repair, ...]
 
     @property
@@ -152,7 +152,7 @@ def describe_adapter(
     config: AdapterConfig, header: Header, base_shapes: BaseShapes | None = None
 ) -> AdapterDescription:
     """Hold the header of the weights against the config, and write the config's list of layers after it."""
-    names = mend_names(header.tensors)
+    names = repair_names(header.tensors)
     require_lora_only(header.tensors, names)
     tensors = group_tensors(header.tensors, names)
     findings, measured = Findings(), []
@@ -180,12 +180,12 @@ def check_form(weights_source: WeightsSource) -> None:
 
 def check_header(header: Header) -> None:
     """Hold the header of the weights against all that needs no config."""
-    names = mend_names(header.tensors)
+    names = repair_names(header.tensors)
     require_lora_only(header.tensors, names)
     group_tensors(header.tensors, names)
 
 
-def group_tensors(tensors: Sequence[TensorEntry], names: MendedNames) -> dict[str, LayerTensors]:
+def group_tensors(tensors: Sequence[TensorEntry], names: RepairedNames) -> dict[str, LayerTensors]:
     """Find the A and the B of each layer; nothing may be left over."""
     factors: dict[str, dict[str, TensorEntry]] = {}
     for tensor in tensors:

@@ -1,7 +1,7 @@
-"""Mend what keeps an old adapter from being read although its weights say everything that is missing.
+"""Repair what keeps an old adapter from being read although its weights say everything that is missing.
 
 Each repair has one meaning or is not made: the rank is that of every pair of factors. The names of the
-tensors and the list of layers are the gate's to mend, on every way in. The gate also refuses the rest.
+tensors and the list of layers are the gate's to repair, on every way in. The gate also refuses the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.adapter_file import TensorEntry
 from modules_registry.core.strict_json import quote_value
-from modules_registry.core.tensor_names import Repair, mend_names, shapes_by_factor
+from modules_registry.core.tensor_names import Repair, repair_names, shapes_by_factor
 
 KEYS_OF_2023 = ("enable_lora", "merge_weights")  # peft before 0.3; neutral when empty or false
 EMPTY: tuple[object, ...] = (None, False, [])
@@ -47,7 +47,7 @@ def repair_adapter(
     """
     repaired = Repaired(dict(config))
     repair_type(repaired)
-    repair_rank(repaired, list(shapes_by_factor(tensors, mend_names(tensors).names)))
+    repair_rank(repaired, list(shapes_by_factor(tensors, repair_names(tensors).names)))
     repair_base(repaired, base, card_base)
     repair_task_type(repaired, task_type)
     drop_old_keys(repaired)

@@ -1,4 +1,4 @@
-"""The names of an adapter's tensors: mended where only one reading is possible, explained where none is.
+"""The names of an adapter's tensors: repaired where only one reading is possible, explained where none is.
 
 peft writes `base_model.model.<layer>.lora_A.weight`. Wrappers that were around the model while it was saved
 leave their own parts in the names; they say nothing of the layer, so they are taken out.
@@ -30,15 +30,15 @@ FACTOR_DIMENSIONS = 2
 
 @dataclass(frozen=True)
 class Repair:
-    """One thing that was mended. The code is for programs and stays; the sentence is for people."""
+    """One thing that was repaired. The code is for programs and stays; the sentence is for people."""
 
     code: str
     sentence: str
 
 
 @dataclass
-class MendedNames:
-    """Old name -> new name of the tensors whose names were mended, and what was done."""
+class RepairedNames:
+    """Old name -> new name of the tensors whose names were repaired, and what was done."""
 
     names: dict[str, str] = field(default_factory=dict)
     repairs: list[Repair] = field(default_factory=list)
@@ -47,25 +47,25 @@ class MendedNames:
         return self.names.get(tensor.name, tensor.name)
 
 
-def mend_names(tensors: Sequence[TensorEntry]) -> MendedNames:
+def repair_names(tensors: Sequence[TensorEntry]) -> RepairedNames:
     """Take out of the names what wrappers and the model in memory put there.
 
     Raises:
         WeightsRefusal: two tensors would get one name.
     """
-    mended = MendedNames()
+    repaired = RepairedNames()
     names = [tensor.name for tensor in tensors]
-    for mend in (_without_wrappers, _without_module, _without_second_prefix, _without_adapter_name):
-        changed, repair = mend(names)
+    for rename in (_without_wrappers, _without_module, _without_second_prefix, _without_adapter_name):
+        changed, repair = rename(names)
         if changed != names:
             names = changed
-            mended.repairs.append(repair)
+            repaired.repairs.append(repair)
     if len(set(names)) < len(names):
         raise WeightsRefusal("tensor_twice", "Two of its tensors would get one name. Save the adapter again.")
-    mended.names = {
+    repaired.names = {
         tensor.name: name for tensor, name in zip(tensors, names, strict=True) if tensor.name != name
     }
-    return mended
+    return repaired
 
 
 def _without_wrappers(names: list[str]) -> tuple[list[str], Repair]:
@@ -260,7 +260,7 @@ CAUSES = (
 UNKNOWN = "are not LoRA weights. Save the LoRA alone, with peft's save_pretrained."
 
 
-def require_lora_only(tensors: Iterable[TensorEntry], names: MendedNames) -> None:
+def require_lora_only(tensors: Iterable[TensorEntry], names: RepairedNames) -> None:
     """Say of all tensors that are no LoRA of a linear layer what they are, each kind once.
 
     Raises:

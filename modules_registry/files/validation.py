@@ -68,7 +68,7 @@ def check_files(
         else:
             facts = check_weights(config, weights_file, base.layers if base else None)
             facts = replace(facts, repairs=(*repairs, *facts.repairs))
-            facts, weights_file = with_mended_names(facts, weights_file)
+            facts, weights_file = with_repaired_names(facts, weights_file)
     read = read_card(card_file) if card_file else ReadCard(check_card(b""))
     with refusals.collect_refusal():
         require_prompt_template(prompt_template)
@@ -94,7 +94,7 @@ def check_beginning(
         size_bytes: of the whole file.
 
     Returns:
-        In sentences, what would be mended, and why it could not be composed.
+        In sentences, what would be repaired, and why it could not be composed.
     """
     refusals, said, config = Refusals(), list[str](), None
     if config_file is not None:
@@ -137,15 +137,15 @@ def base_name_repair(name: str, base: BaseModel) -> Repair:
     return Repair("base", sentence)
 
 
-def with_mended_names(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:
-    """The weights under the names that the gate mended, in a temporary file, if it mended any."""
+def with_repaired_names(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:
+    """The weights under the names that the gate repaired, in a temporary file, if it repaired any."""
     if not facts.names:
         return facts, weights_file
-    mended = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  it is read until the upload ends
+    repaired = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  it is read until the upload ends
     with attach_refusals_to_fields():
-        rename_tensors(weights_file, facts.names, mended)
-    sha256 = sha256_of(mended)
-    return replace(facts, weights_sha256=sha256, size_bytes=size_of(mended), names={}), mended
+        rename_tensors(weights_file, facts.names, repaired)
+    sha256 = sha256_of(repaired)
+    return replace(facts, weights_sha256=sha256, size_bytes=size_of(repaired), names={}), repaired
 
 
 def require_base_name(name: str) -> None:

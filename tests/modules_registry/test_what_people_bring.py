@@ -1,4 +1,4 @@
-"""What people bring through the forms and the API: taken with what was mended, or marked with the reason."""
+"""What people bring through the forms and the API: taken with its repairs, or marked with the reason."""
 
 import json
 from io import BytesIO
@@ -143,7 +143,7 @@ def test_the_help_shows_every_refusal(client):
     assert all(f'id="refusal-{code}"' in page for code in REFUSALS)
 
 
-def test_what_was_mended_is_in_the_api_and_on_the_page(alice, client):
+def test_what_was_repaired_is_in_the_api_and_on_the_page(alice, client):
     module = make_module(alice, config_file=config_file(target_modules="all-linear"))
     page = client.get("/alice/french").content.decode()
     said = client.get("/api/v1/modules/alice/french").json()["current"]

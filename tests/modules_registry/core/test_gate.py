@@ -236,7 +236,7 @@ def test_a_dora_is_accepted_for_sharing_and_says_why_it_cannot_be_composed(suffi
         (lambda key: key.replace(".weight", ".default.weight"), "adapter_name"),
     ],
 )
-def test_names_with_one_reading_are_mended_and_said(change, code):
+def test_names_with_one_reading_are_repaired_and_said(change, code):
     wrapped = {change(key): value for key, value in plain_tensors().items()}
     facts = check(config(), weights(wrapped), base_shapes=BASE_SHAPES)
     assert len(facts.layers) == len(TARGETED)

@@ -173,7 +173,7 @@ def test_two_lists_of_left_out_files_are_two_topics_for_the_client(uploader):
     assert len(topics) == 2
 
 
-def test_names_with_one_reading_are_mended_and_said(uploader):
+def test_names_with_one_reading_are_repaired_and_said(uploader):
     wrapped = {f"module.{name}": value for name, value in adapter_tensors().items()}
     answer = uploader.commit(adapter_lines()[0], file_line(WEIGHTS, weights_file(wrapped).read()))
     assert 'Left "module."' in answer["X-HF-Warning"]

@@ -1,4 +1,4 @@
-"""What is mended in an old adapter, what is said of it, and what is left alone."""
+"""What is repaired in an old adapter, what is said of it, and what is left alone."""
 
 import pytest
 
