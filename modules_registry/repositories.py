@@ -80,10 +80,16 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
     return module
 
 
+@transaction.atomic
 def repository_keep(module: Module) -> None:
-    """A client asked for it again before anything was sent: it was made for its own sake."""
-    empty = Module.objects.filter(pk=module.pk, current=None, refused_at=None)
-    empty.update(is_kept_empty=True)
+    """A client asked again for a repository without files.
+
+    Each upload asks once. Twice without a refused upload between: it was made for its own sake. After a
+    refused one nobody knows yet: it stays, unless an upload is refused again.
+    """
+    empty = Module.objects.filter(pk=module.pk, current=None, draft__parent=None)
+    if not empty.filter(refused_at=None).update(is_kept_empty=True):
+        empty.update(refused_at=None)
 
 
 def upload_refused(*, module: Module, program: str) -> None:

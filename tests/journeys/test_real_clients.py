@@ -1,9 +1,12 @@
 """Folders as their trainers push them, with the clients that people have."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
+from modules_registry.maintenance import sweep_refused
 from modules_registry.models import Module
 from modules_registry.selectors import module_find
 
@@ -109,3 +112,16 @@ def test_a_client_names_a_tag_like_a_version(site, alice, machine_of, folder):
     laptop.hf("upload", "alice/french", str(folder))
     made = "from huggingface_hub import HfApi; HfApi().create_tag('alice/french', tag='v1'); print('made')"
     assert laptop.says(made) == "made"
+
+
+def test_only_a_repository_that_a_refused_upload_made_is_swept(site, alice, machine_of, folder):
+    """`hf repos create` makes one for its own sake, whatever is refused afterwards."""
+    (folder / "below").mkdir()
+    (folder / "adapter_model.safetensors").rename(folder / "below" / "adapter_model.safetensors")
+    laptop = machine_of(alice)
+    assert laptop.hf("repos", "create", "alice/by-hand").returncode == 0
+    for name in ("by-hand", "by-upload", "by-upload"):  # it is tried again, too
+        assert laptop.hf("upload", f"alice/{name}", str(folder)).returncode != 0
+    Module.objects.filter(refused_at__isnull=False).update(refused_at=timezone.now() - timedelta(days=2))
+    assert sweep_refused() == 1
+    assert [module.name for module in Module.objects.all()] == ["by-hand"]
