@@ -1,7 +1,8 @@
-"""What the gate says no to. The code is for programs and stays; the sentence is for the uploader."""
+"""What the gate says: what it refuses, and what it repaired. The codes stay; the sentences are for people."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from modules_registry.core.refusal_table import require_known
 
@@ -9,6 +10,14 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 LEGACY_FILE = "adapter_model.bin"  # how peft saved weights before safetensors
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing that was repaired."""
+
+    code: str
+    sentence: str
 
 
 class GateRefusal(ValueError):

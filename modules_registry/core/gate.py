@@ -33,10 +33,16 @@ from modules_registry.core.adapter_file import (
     read_header,
 )
 from modules_registry.core.base_shapes import base_shapes_of
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, Findings, GateRefusal, WeightsRefusal
+from modules_registry.core.errors import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Findings,
+    GateRefusal,
+    Repair,
+    WeightsRefusal,
+)
 from modules_registry.core.strict_json import quote_value
 from modules_registry.core.tensor_names import (
-    Repair,
     RepairedNames,
     layer_and_factor,
     repair_names,
@@ -161,7 +167,7 @@ def describe_adapter(
             measured.append(measure(path, found, config))
     findings.raise_all()
     layers = tuple(measured)
-    repairs = list(names.repairs)
+    repairs = [*config.repairs, *names.repairs]
     config = _with_dora(config, tensors, repairs)
     config = _with_ranks(config, layers)
     config = _with_targets(config, layers, base_shapes, repairs)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from modules_registry.core.adapter_config import is_module_path
 from modules_registry.core.adapter_file import TensorEntry
-from modules_registry.core.errors import Findings, WeightsRefusal
+from modules_registry.core.errors import Findings, Repair, WeightsRefusal
 from modules_registry.core.strict_json import quote_value
 
 PREFIX = "base_model.model."
@@ -26,14 +26,6 @@ WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_modul
 RESERVED_PARTS = frozenset({"base_layer", "lora_A", "lora_B", "modules_to_save", "original_module"})
 EXPERTS = "experts"  # in which the experts of a mixture lie as one tensor, no layer of which is linear
 FACTOR_DIMENSIONS = 2
-
-
-@dataclass(frozen=True)
-class Repair:
-    """One thing that was repaired. The code is for programs and stays; the sentence is for people."""
-
-    code: str
-    sentence: str
 
 
 @dataclass

@@ -16,12 +16,11 @@ from modules_registry.core.adapter_config import AdapterConfig, is_base_name, re
 from modules_registry.core.adapter_file import read_header, sha256_of, size_of
 from modules_registry.core.adapter_writing import rename_tensors
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal, Repair
 from modules_registry.core.gate import AdapterFacts, check_form, check_header, check_weights, describe_adapter
 from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
 from modules_registry.core.prompt_template import is_prompt_template
-from modules_registry.core.tensor_names import Repair
 from modules_registry.models import BaseModel
 from modules_registry.storage import TooLargeError
 from modules_registry.trained_templates import card_stating, trained_template

@@ -14,7 +14,16 @@ from safetensors.numpy import save_file
 from modules_registry.core.errors import GateRefusal
 from modules_registry.core.gate import AdapterLayer, check_adapter, main
 from modules_registry.core.refusal_table import REFUSALS, TABLES
-from tests.attacks.adapters import BASE_SHAPES, TARGETED, config, name, plain_tensors, tensor, weights
+from tests.attacks.adapters import (
+    BASE_SHAPES,
+    DROPPED,
+    TARGETED,
+    config,
+    name,
+    plain_tensors,
+    tensor,
+    weights,
+)
 from tests.attacks.gate_cases import HOSTILE
 
 MEGABYTE = 1e6
@@ -219,6 +228,26 @@ def test_a_dora_is_accepted_for_sharing_and_says_why_it_cannot_be_composed(suffi
     assert [repair.code for repair in facts.repairs if repair.code == "use_dora"] == (
         [] if said else ["use_dora"]
     )
+
+
+# --- types in other letters ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "wanted"),
+    [
+        ("peft_type", "lora", "LORA"),
+        ("peft_type", "PeftType.LORA", "LORA"),
+        ("peft_type", DROPPED, "LORA"),
+        ("task_type", "seq_2_seq_lm", "SEQ_2_SEQ_LM"),
+        ("task_type", "TaskType.SEQ_2_SEQ_LM", "SEQ_2_SEQ_LM"),
+        ("task_type", " Causal_LM", "CAUSAL_LM"),
+    ],
+)
+def test_a_type_in_other_letters_is_written_as_peft_does_and_said(key, given, wanted):
+    facts = check(config(**{key: given}))
+    assert facts.config[key] == wanted
+    assert [(repair.code, wanted in repair.sentence) for repair in facts.repairs] == [(key, True)]
 
 
 # --- names that wrappers wrote ------------------------------------------------
