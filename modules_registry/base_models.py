@@ -19,14 +19,13 @@ from modules_registry.blobs import store_files
 from modules_registry.chat_prompts import chat_prompt_of
 from modules_registry.core.adapter_config import HUB_NAME
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, read_header
-from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.base_shapes import BASE_CONFIG, base_files, base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
 from modules_registry.files.validation import attach_refusals_to_fields, base_name_repair
 from modules_registry.models import BaseModel, BaseModelFile, Version
 from modules_registry.storage import Blob
 
-BASE_CONFIG = "config.json"
 # What transformers needs to load a model and its tokenizer; code and other formats stay outside.
 BASE_FILES = (
     BASE_CONFIG,
@@ -115,10 +114,8 @@ def recheck_version(version: Version, base: BaseModel) -> bool:
 
 
 def base_paths(folder: Path) -> list[Path]:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / BASE_CONFIG).is_file():
-        message = f"{folder} is not a model's folder: it needs config.json and model.safetensors."
-        raise Refusal("base_incomplete", message)
+    with attach_refusals_to_fields():
+        _, weights = base_files(folder)
     return [folder / name for name in BASE_FILES if (folder / name).is_file()] + weights
 
 

@@ -10,8 +10,8 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
+from modules_registry.core.accepted_paths import UploadPlan
 from modules_registry.core.errors import WEIGHTS_FILE
-from modules_registry.files.accepted_paths import UploadPlan
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable
 from modules_registry.services import (

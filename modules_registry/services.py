@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -393,8 +393,12 @@ def commit_id(
     return hashlib.sha1(canonical.encode(), usedforsecurity=False).hexdigest()
 
 
-def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
-    """What the gate read, as a version's columns."""
+def facts_of(accepted: AcceptedFiles, earlier: Sequence[Mapping[str, str]] = ()) -> dict[str, object]:
+    """What the gate read, as a version's columns.
+
+    Args:
+        earlier: repairs of files that a draft stored already.
+    """
     facts = accepted.facts
     return {
         "base_name": facts.base,
@@ -411,7 +415,7 @@ def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
         "prompt_template": accepted.prompt_template,
         "has_own_ranks": facts.has_own_ranks,
         "not_composable": facts.not_composable,
-        "repairs": [asdict(repair) for repair in (*facts.repairs, *accepted.card_repairs)],
+        "repairs": [*earlier, *(asdict(repair) for repair in (*facts.repairs, *accepted.card_repairs))],
     }
 
 

@@ -166,7 +166,7 @@ CAUSES = (
     ),
     Cause(
         "trained_biases",
-        _ends(".bias"),
+        lambda name, shape: name.endswith(".bias") and ".base_layer." not in name,
         "are trained biases. Loading them changes the base model, so they are not accepted. Train "
         'with bias="none".',
     ),
@@ -210,15 +210,16 @@ CAUSES = (
     Cause(
         "base_weights_inside",
         _has(".base_layer."),
-        "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. "
+        "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. They "
+        "are left out only where this library has the base and they equal its own. "
         "Save the LoRA alone: model.save_pretrained(folder, save_embedding_layers=False).",
     ),
     Cause(
         "embeddings_saved",
         lambda name, shape: name.startswith(PREFIX) and _is_embedding(name, shape),
-        "are whole embeddings, which peft saves when the vocabulary changed. If no token was added, "
-        "save again with "
-        "save_embedding_layers=False; otherwise train without new tokens.",
+        "are whole embeddings, which peft saves when the vocabulary changed. They are left out only where "
+        "this library has the base and they equal its own. Save again with save_embedding_layers=False, "
+        "or train without new tokens.",
     ),
     Cause(
         "prefix_missing",
@@ -261,7 +262,7 @@ def require_lora_only(tensors: Iterable[TensorEntry], names: RepairedNames) -> N
     kinds: dict[str, tuple[str, list[str]]] = {}
     for tensor in tensors:
         name = names.of(tensor)
-        if is_lora(name) and not _is_not_gathered(tensor.shape):
+        if is_lora(name) and not is_not_gathered(tensor.shape):
             continue
         cause = next((cause for cause in CAUSES if cause.fits(name, tensor.shape)), None)
         code, sentence = (cause.code, cause.sentence) if cause else ("tensor_not_lora", UNKNOWN)
@@ -281,7 +282,19 @@ def is_lora(name: str) -> bool:
     return not RESERVED_PARTS & set(parts) and parts[-1] != EXPERTS
 
 
-def _is_not_gathered(shape: tuple[int, ...]) -> bool:
+def base_parameter(name: str) -> str | None:
+    """The base's parameter that a tensor beside the LoRA is named after; None where it can be none."""
+    if not name.startswith(PREFIX) or is_lora(name):
+        return None
+    return name.removeprefix(PREFIX).replace(".base_layer.", ".")
+
+
+def may_be_copy(name: str) -> bool:
+    """Whether peft writes tensors of this name as copies of the base's own, beside a LoRA."""
+    return name.startswith(PREFIX) and (".base_layer." in name or _is_embedding(name, ()))
+
+
+def is_not_gathered(shape: tuple[int, ...]) -> bool:
     return shape == (0,)
 
 

@@ -21,7 +21,6 @@ from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE
 from hub_site.jobs.work import HeldJob, JobKind, run_job
 from modules_registry.base_models import (
-    BASE_CONFIG,
     BASE_FILES,
     base_model_add,
     kind_of,
@@ -29,7 +28,7 @@ from modules_registry.base_models import (
     require_same,
 )
 from modules_registry.cards import CARD_BYTES_MAX, read_any_card
-from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
+from modules_registry.core.base_shapes import BASE_CONFIG, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder
