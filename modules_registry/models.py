@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Upper
 from django.urls import reverse
@@ -12,6 +13,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
 from hub_site.jobs.models import Job
+from modules_registry.core.adapter_config import is_base_name
 
 SHA256_LENGTH = 64
 COMMIT_ID_LENGTH = 40
@@ -82,10 +84,26 @@ class BaseAlias(models.Model):
     class Meta:
         ordering = ["name"]
         verbose_name_plural = "Base aliases"
-        constraints = [models.UniqueConstraint(Upper("name"), name="base_alias_once_in_any_case")]
+        constraints = [
+            models.UniqueConstraint(
+                Upper("name"),
+                name="base_alias_once_in_any_case",
+                violation_error_message="This name is declared already, perhaps in other letters.",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """A name that modules can write, and that is not a base of its own."""
+        if not is_base_name(self.name):
+            message = "Write a model's name as on the Hub: unsloth/llama-3-8b-bnb-4bit."
+            raise ValidationError({"name": message})
+        same = BaseModel.objects.filter(name__iexact=self.name).first()
+        if same is not None:
+            message = f"{same.name} is a base model of this library, so it cannot be another name of one."
+            raise ValidationError({"name": message})
 
 
 class BaseModelFile(StoredFile):

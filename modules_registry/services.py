@@ -305,12 +305,16 @@ def module_insert(module: Module) -> None:
 
 def module_save(module: Module) -> None:
     """Save the module with the text that the search reads; the Hub behind this site, if any, follows."""
-    base = module.current.base_name if module.current else ""
-    tags = " ".join(module.tags.values_list("name", flat=True))
-    module.search_text = "\n".join([module.sentence, tags, base, base.replace("/", " ")])
+    module.search_text = search_text_of(module)
     module.save()
     if module.current is not None:
         repository_request(module)
+
+
+def search_text_of(module: Module) -> str:
+    base = module.current.base_name if module.current else ""
+    tags = " ".join(module.tags.values_list("name", flat=True))
+    return "\n".join([module.sentence, tags, base, base.replace("/", " ")])
 
 
 def tags_named(names: list[str]) -> list[Tag]:

@@ -25,6 +25,7 @@ from modules_registry.base_models import (
     base_model_add,
     kind_of,
     recheck_modules,
+    require_no_alias,
     require_same,
 )
 from modules_registry.cards import CARD_BYTES_MAX, read_any_card
@@ -81,6 +82,7 @@ class BaseImportRun:
             recheck_modules(require_same(known, repository.commit_id))
             self.note(base=known)
             return
+        require_no_alias(self.job.repo_id)
         self.folder = folder_of(repository)
         wanted = self.paths_to_fetch(repository)
         planned = sum(repository.files[path].size_bytes for path in wanted)
