@@ -87,7 +87,7 @@ def require_no_alias(name: str) -> None:
     alias = BaseAlias.objects.filter(name__iexact=name).select_related("base").first()
     if alias is not None:
         message = (
-            f"{name} is declared as another name of {alias.base.name}: modules that name it are under that base. "
+            f"{name} is declared as another name of {alias.base.name}: modules that name it are under it. "
             "Delete the alias in the admin first."
         )
         raise Refusal("base_is_alias", message, status=409)

@@ -44,6 +44,7 @@ LIBRARY = re.compile(r"transformers(\.[A-Za-z0-9_]+)*")
 
 JSON_BEGINNINGS = (b"{", b"[", *BYTE_ORDER_MARKS)
 SWAPPED = "did you swap the two files?"
+NAME_ATTENTION = 'Name the attention layers: target_modules=["q_proj", "k_proj", "v_proj", "o_proj"].'
 TRAIN_AGAIN = "Train a plain LoRA instead."
 
 
@@ -508,9 +509,8 @@ NEUTRAL_KEYS: Mapping[str, Neutral] = {
     "target_parameters": Neutral(
         _one_of(None, []),
         "target_parameters_not_supported",
-        "target_parameters is {value}: LoRA on parameters that are no linear layers, such as fused "
-        "experts, is "
-        "not supported yet. Train on layers, with target_modules.",
+        "target_parameters is {value}: LoRA on parameters that are no linear layers is not supported yet. "
+        f'peft makes it of "all-linear" where experts are fused. {NAME_ATTENTION}',
     ),
     "trainable_token_indices": Neutral(
         _one_of(None, False, [], {}),

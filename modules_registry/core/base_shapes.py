@@ -33,6 +33,9 @@ CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transform
 CONV1D_LAYERS = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
 # In the model that loads, numbered experts of a mixture lie in one tensor, so none of them is a linear layer.
 EXPERT = re.compile(r"(?:.*\.)?experts\.\d+\.")
+# Beside experts lies the router that chooses among them; only in these models it is a linear layer.
+ROUTERS = frozenset({"gate", "router"})
+LINEAR_ROUTERS = frozenset({"llama4", "llama4_text", "phimoe"})
 # Layers for multi-token prediction lie under this name, or behind the last layer of the text model.
 NOT_LOADED = "mtp"
 TEXT_LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(?P<number>\d{1,6})\.")
@@ -68,11 +71,13 @@ def base_shapes_of(
 def linear_layers(config: Mapping[str, Any], tensors: Iterable[TensorEntry]) -> dict[str, tuple[int, int]]:
     """The same, once the files are read."""
     kind = MODEL_TYPES.get(config["model_type"])
-    shapes = {}
-    for name, tensor in loaded_tensors(config, tensors).items():
+    loaded, shapes = loaded_tensors(config, tensors), {}
+    routers = _routers(loaded) if config["model_type"] not in LINEAR_ROUTERS else frozenset()
+    for name, tensor in loaded.items():
         path = name.removesuffix(WEIGHT_SUFFIX)
         is_matrix = path != name and len(tensor.shape) == 2
-        if is_matrix and _is_linear(path) and (kind is None or path != kind.embedding):
+        is_table = path in routers or (kind is not None and path == kind.embedding)
+        if is_matrix and _is_linear(path) and not is_table:
             shapes[path] = _linear_shape(path, tensor.shape, config["model_type"])
     return shapes
 
@@ -95,6 +100,12 @@ def loaded_tensors(config: Mapping[str, Any], tensors: Iterable[TensorEntry]) ->
         if found:
             loaded.setdefault(f"{HEAD}{WEIGHT_SUFFIX}", found[0])
     return loaded
+
+
+def _routers(names: Iterable[str]) -> frozenset[str]:
+    """The paths of what chooses among experts."""
+    mixtures = {name.partition(".experts.")[0] for name in names if ".experts." in name}
+    return frozenset(f"{mixture}.{router}" for mixture in mixtures for router in ROUTERS)
 
 
 def rename(name: str, kind: ModelType | None) -> str:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from modules_registry.core.accepted_paths import UploadPlan, plan_upload
-from modules_registry.core.adapter_config import AdapterConfig, endings, matches, read_config
+from modules_registry.core.adapter_config import NAME_ATTENTION, AdapterConfig, endings, matches, read_config
 from modules_registry.core.adapter_file import (
     STORED_AS,
     Array,
@@ -34,7 +34,7 @@ from modules_registry.core.adapter_file import (
     pieces_of,
     read_header,
 )
-from modules_registry.core.base_shapes import base_files, base_shapes_of
+from modules_registry.core.base_shapes import ROUTERS, base_files, base_shapes_of
 from modules_registry.core.base_weights import BaseWeights, weights_in
 from modules_registry.core.errors import (
     CONFIG_FILE,
@@ -47,6 +47,7 @@ from modules_registry.core.errors import (
 )
 from modules_registry.core.strict_json import quote_value
 from modules_registry.core.tensor_names import (
+    EXPERTS,
     RepairedNames,
     base_parameter,
     is_lora,
@@ -394,20 +395,27 @@ def check_base(layers: Sequence[AdapterLayer], config: AdapterConfig, base_shape
 
 def _require_in_base(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:
     unknown = [layer.path for layer in layers if layer.path not in base_shapes]
-    if not unknown:
-        return
-    if all("experts" in path.split(".") for path in unknown):
-        raise WeightsRefusal(
-            "moe_experts",
-            f"Layer {unknown[0]} ({len(unknown)} such layers in all) is one of a mixture-of-experts "
-            f"model's experts, "
-            "which the base model keeps in one tensor. Train on the attention layers.",
+    mixture = [path for path in unknown if _is_of_mixture(path)]
+    others = [path for path in unknown if path not in mixture]
+    findings = Findings()
+    if mixture:
+        message = (
+            f"Layer {mixture[0]} ({len(mixture)} such layers in all) is of a mixture-of-experts model's "
+            f"experts or of their router, which are no linear layers of the base model. {NAME_ATTENTION}"
         )
-    raise WeightsRefusal(
-        "layer_not_in_base",
-        f"The base model has no linear layer {unknown[0]} ({len(unknown)} such layers in all). "
-        "Check which base it was trained on.",
-    )
+        findings.add(WeightsRefusal("moe_experts", message))
+    if others:
+        message = (
+            f"The base model has no linear layer {others[0]} ({len(others)} such layers in all). "
+            "Check which base it was trained on."
+        )
+        findings.add(WeightsRefusal("layer_not_in_base", message))
+    findings.raise_all()
+
+
+def _is_of_mixture(path: str) -> bool:
+    parts = path.split(".")
+    return EXPERTS in parts or parts[-1] in ROUTERS
 
 
 def _require_base_shapes(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:

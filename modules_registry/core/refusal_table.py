@@ -73,7 +73,8 @@ CONFIG_ROWS = {
         "Train without modules_to_save, or put a LoRA on those layers.",
     ),
     "target_parameters_not_supported": RefusalRow(
-        "LoRA on parameters that are no linear layers, such as fused experts.", "Train with target_modules."
+        'LoRA on parameters that are no linear layers: peft makes it of "all-linear" on fused experts.',
+        "Name the attention layers in target_modules.",
     ),
     "trained_tokens": RefusalRow(
         "Embeddings of tokens were trained; loading them changes the base.", "Train without new tokens."
@@ -152,8 +153,8 @@ WEIGHTS_ROWS = {
         "It has a head for classes or rewards.", "Train with task_type CAUSAL_LM or SEQ_2_SEQ_LM."
     ),
     "moe_experts": RefusalRow(
-        "It adapts the experts of a mixture-of-experts model, which lie in one tensor.",
-        "Train on the attention layers.",
+        "It adapts the experts of a mixture-of-experts model or their router, which are no linear layers.",
+        'Name the attention layers in target_modules: "all-linear" takes the experts, too.',
     ),
     "embedding_lora": RefusalRow(
         "It has a LoRA on an embedding.", "Train without the embedding in target_modules."

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modules_registry.core.adapter_config import is_module_path
+from modules_registry.core.adapter_config import NAME_ATTENTION, is_module_path
 from modules_registry.core.adapter_file import TensorEntry
 from modules_registry.core.errors import Findings, Repair, WeightsRefusal
 from modules_registry.core.strict_json import quote_value
@@ -203,9 +203,8 @@ CAUSES = (
             ".experts." in name
             and (".base_layer." in name or ".experts.lora_" in name or len(shape) > FACTOR_DIMENSIONS)
         ),
-        "are a LoRA on the fused experts of a mixture-of-experts model (target_parameters), which is "
-        "not supported yet. "
-        "Train on the attention layers.",
+        "are a LoRA on the fused experts of a mixture-of-experts model, which is not supported yet. "
+        f'peft makes it of "all-linear", too. {NAME_ATTENTION}',
     ),
     Cause(
         "base_weights_inside",

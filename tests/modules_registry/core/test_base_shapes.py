@@ -144,3 +144,18 @@ def test_names_of_earlier_files_are_those_that_transformers_gives_them(model_typ
 )
 def test_numbered_experts_lie_in_one_tensor_of_the_model(model_type, path, is_layer):
     assert (path in layers_of({"model_type": model_type}, path)) == is_layer
+
+
+@pytest.mark.parametrize(
+    ("model_type", "router", "experts", "is_layer"),
+    [
+        ("mixtral", "model.layers.0.block_sparse_moe.gate", "block_sparse_moe.experts.0.w1", False),
+        ("qwen3_moe", "model.layers.0.mlp.gate", "mlp.experts.0.up_proj", False),
+        ("granitemoe", "model.layers.0.block_sparse_moe.router", "block_sparse_moe.experts.0.up_proj", False),
+        ("llama4_text", "model.layers.0.feed_forward.router", "feed_forward.experts.0.up_proj", True),
+        ("llama", "model.layers.0.mlp.gate", "mlp.up_proj", True),
+    ],
+)
+def test_the_router_beside_experts_is_no_linear_layer(model_type, router, experts, is_layer):
+    found = layers_of({"model_type": model_type}, router, f"model.layers.0.{experts}")
+    assert (router in found) == is_layer

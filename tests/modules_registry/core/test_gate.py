@@ -105,6 +105,24 @@ def test_a_layer_outside_the_base_is_only_noticed_when_the_base_is_known():
     assert refusal.value.code == "layer_not_in_base"
 
 
+@pytest.mark.parametrize(
+    "of_mixture",
+    [
+        ["model.layers.0.block_sparse_moe.experts.0.w1", "model.layers.0.block_sparse_moe.gate"],
+        ["model.layers.0.mlp.gate"],
+        ["model.layers.0.block_sparse_moe.router"],
+    ],
+)
+def test_an_adapter_of_experts_or_their_router_is_told_which_layers_to_name(of_mixture):
+    tensors = plain_tensors(paths=[*TARGETED, *of_mixture])
+    with pytest.raises(GateRefusal, match=r'target_modules=\["q_proj", "k_proj"') as refusal:
+        check(config(), weights(tensors), base_shapes=BASE_SHAPES)
+    assert refusal.value.codes == ("moe_experts",)
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(tensors | plain_tensors(paths=["a.q"])), base_shapes=BASE_SHAPES)
+    assert refusal.value.codes == ("moe_experts", "layer_not_in_base")
+
+
 def test_the_refusal_names_the_tensor_that_holds_the_value():
     tensors = plain_tensors()
     tensors[name(TARGETED[3], "B")] = tensor(4, 2, fill=float("nan"))
