@@ -35,6 +35,13 @@ FILES_MAX = 256  # the client's own batch
 PATH_LENGTH_MAX = 1000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MB = 1_000_000
+# Their upload-large-folder repeats a refused request, whatever is answered: it ends only once every file is
+# committed or ignored, which would be a lie. It prints each answer, so the answer says how to end it.
+REPEATS = re.compile(r"hf_hub/[01]\.")
+REPEATS_ADVICE = (
+    " If upload-large-folder repeats this, stop it with Ctrl-C: it would never end. Correct the folder, and "
+    "use hf upload."
+)
 LEFT_OUT_LENGTH_MAX, WARNING_LENGTH_MAX = 5000, 8000  # characters that clients' HTTP libraries take
 
 
@@ -79,9 +86,13 @@ def note_refusal(request: HttpRequest, module: Module) -> Iterator[None]:
     """Note that an upload was refused, if it is: a repository made for it alone does not stay."""
     try:
         yield
-    except (Refusal, HubProtocolError):
+    except (Refusal, HubProtocolError) as refusal:
         upload_refused(module=module, program=program_of(request))
-        raise
+        error = as_hub_error(refusal) if isinstance(refusal, Refusal) else refusal
+        advice = REPEATS_ADVICE if REPEATS.search(request.headers.get("User-Agent", "")) else ""
+        raise HubProtocolError(
+            error.status, error.message + advice, code=error.code, headers=error.headers
+        ) from refusal
 
 
 def mode_of(path: str, size_bytes: int, file: VersionFile | None) -> dict[str, Any]:

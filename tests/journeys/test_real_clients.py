@@ -50,6 +50,23 @@ HfApi().upload_folder(repo_id="alice/french", folder_path={folder!r})
 """
 
 
+# The client's upload-large-folder repeats a refused request for ever; what it logs each time is kept.
+UPLOAD_LARGE = """
+import logging, os
+from huggingface_hub import HfApi
+class Counting(logging.Handler):
+    said = []
+    def emit(self, record):
+        if record.levelno >= logging.ERROR:
+            self.said.append(record.getMessage())
+        if len(self.said) == 3:
+            print("\\n=".join(self.said), flush=True)
+            os._exit(3)
+logging.getLogger("huggingface_hub").addHandler(Counting())
+HfApi().upload_large_folder("alice/french", {folder!r}, repo_type="model", num_workers=1, print_report=False)
+"""
+
+
 def by_products(folder: Path) -> list[str]:
     names = [
         "config.json",
@@ -105,6 +122,24 @@ def test_a_folder_whose_weights_lie_below_is_refused_with_the_folder_to_upload(
     assert done.returncode != 0
     assert 'hf upload OWNER/NAME "checkpoint-200"' in done.stdout + done.stderr
     assert Module.objects.get().refused_at is not None
+
+
+@pytest.mark.parametrize("refused_by", ["preupload", "commit"])
+def test_an_upload_that_the_client_repeats_for_ever_says_each_time_why_and_how_to_end_it(
+    site, alice, machine_of, old_python, folder, refused_by
+):
+    if refused_by == "preupload":
+        (folder / "below").mkdir()
+        (folder / "adapter_model.safetensors").rename(folder / "below" / "adapter_model.safetensors")
+    else:
+        (folder / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    done = machine_of(alice, python=old_python).python_code(UPLOAD_LARGE.format(folder=str(folder)))
+    assert done.returncode == 3, done.stderr
+    said = done.stdout.split("\n=")
+    assert len(said) == 3
+    for line in said:
+        assert ('hf upload OWNER/NAME "below"' if refused_by == "preupload" else "peft_type") in line
+        assert "stop it with Ctrl-C" in line
 
 
 def test_a_client_names_a_tag_like_a_version(site, alice, machine_of, folder):

@@ -163,6 +163,16 @@ def test_weights_that_came_or_were_announced_before_let_the_rest_be_left_out(upl
     assert uploader.preupload(f"checkpoint-9/{WEIGHTS}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("version", "repeats"), [("0.36.2", True), ("1.4.1", True), ("2.4.0", False), ("10.0", False)]
+)
+def test_a_client_that_repeats_a_refused_upload_is_told_how_to_end_it(uploader, version, repeats):
+    uploader.headers |= {"User-Agent": f"unknown/None; hf_hub/{version}; python/3.11"}
+    refused = [uploader.preupload(f"style/{WEIGHTS}"), uploader.commit(*adapter_lines(r=3))]
+    assert [answer.status_code for answer in refused] == [400, 400]
+    assert all(("stop it with Ctrl-C" in said(answer)) == repeats for answer in refused)
+
+
 def test_two_lists_of_left_out_files_are_two_topics_for_the_client(uploader):
     """It shows the first warning of each topic alone."""
     topics = {
