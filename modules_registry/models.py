@@ -84,25 +84,23 @@ class BaseAlias(models.Model):
     class Meta:
         ordering = ["name"]
         verbose_name_plural = "Base aliases"
-        constraints = [
-            models.UniqueConstraint(
-                Upper("name"),
-                name="base_alias_once_in_any_case",
-                violation_error_message="This name is declared already, perhaps in other letters.",
-            )
-        ]
+        constraints = [models.UniqueConstraint(Upper("name"), name="base_alias_once_in_any_case")]
 
     def __str__(self) -> str:
         return self.name
 
     def clean(self) -> None:
-        """A name that modules can write, and that is not a base of its own."""
+        """A name that modules can write, and that is neither a base of its own nor declared already."""
         if not is_base_name(self.name):
             message = "Write a model's name as on the Hub: unsloth/llama-3-8b-bnb-4bit."
             raise ValidationError({"name": message})
         same = BaseModel.objects.filter(name__iexact=self.name).first()
         if same is not None:
             message = f"{same.name} is a base model of this library, so it cannot be another name of one."
+            raise ValidationError({"name": message})
+        declared = BaseAlias.objects.filter(name__iexact=self.name).exclude(pk=self.pk).first()
+        if declared is not None:
+            message = f"{declared.name} is declared already: as another name of {declared.base.name}."
             raise ValidationError({"name": message})
 
 

@@ -211,7 +211,7 @@ CAUSES = (
         _has(".base_layer."),
         "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. They "
         "are left out only where this library has the base and they equal its own. "
-        "Save the LoRA alone: model.save_pretrained(folder, save_embedding_layers=False).",
+        "Save again with save_embedding_layers=False.",
     ),
     Cause(
         "embeddings_saved",

@@ -139,7 +139,7 @@ def declare(alice, browser_of):
         ("a b", "Write a model&#x27;s name as on the Hub"),
         ("tests/tiny", "tests/tiny is a base model of this library"),
         ("Tests/TINY", "tests/tiny is a base model of this library"),
-        ("UNSLOTH/known", "This name is declared already, perhaps in other letters."),
+        ("UNSLOTH/known", "unsloth/known is declared already: as another name of tests/tiny."),
     ],
 )
 def test_the_admin_refuses_an_alias_that_names_nothing_or_something_else(base, declare, name, sentence):
