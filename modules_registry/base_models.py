@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from django.db import transaction
 from django.db.models import Q
 
 from hub_site.accounts.models import User
@@ -19,14 +20,14 @@ from modules_registry.blobs import store_files
 from modules_registry.chat_prompts import chat_prompt_of
 from modules_registry.core.adapter_config import HUB_NAME
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, read_header
-from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.base_shapes import BASE_CONFIG, base_files, base_shapes_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
 from modules_registry.files.validation import attach_refusals_to_fields, base_name_repair
-from modules_registry.models import BaseModel, BaseModelFile, Version
+from modules_registry.models import BaseAlias, BaseModel, BaseModelFile, Module, Version
+from modules_registry.services import search_text_of
 from modules_registry.storage import Blob
 
-BASE_CONFIG = "config.json"
 # What transformers needs to load a model and its tokenizer; code and other formats stay outside.
 BASE_FILES = (
     BASE_CONFIG,
@@ -71,6 +72,7 @@ def base_model_add(
                 known = require_same(known, base.revision)
                 update_known(known, base)
                 return known, False
+            require_no_alias(name)
             base.save()
             BaseModelFile.objects.bulk_create(
                 BaseModelFile(base=base, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
@@ -79,6 +81,16 @@ def base_model_add(
             audit_record(actor=added_by, action="base_model.add", subject=name, revision=base.revision)
     recheck_modules(base)
     return base, True
+
+
+def require_no_alias(name: str) -> None:
+    alias = BaseAlias.objects.filter(name__iexact=name).select_related("base").first()
+    if alias is not None:
+        message = (
+            f"{name} is declared as another name of {alias.base.name}: modules that name it are under it. "
+            "Delete the alias in the admin first."
+        )
+        raise Refusal("base_is_alias", message, status=409)
 
 
 def update_known(known: BaseModel, base: BaseModel) -> None:
@@ -90,35 +102,49 @@ def update_known(known: BaseModel, base: BaseModel) -> None:
 
 
 def recheck_modules(base: BaseModel) -> int:
-    """Hold versions that named this base, and are not tied to one yet, against it; return how many fit."""
+    """Hold versions that named this base, and are not tied to one yet, against it; return how many fit.
+
+    Those that named it otherwise get its name, whether they fit or not.
+    """
     named = Q(base_name__iexact=base.name, base_revision__in=["", "main", base.revision])
     for alias in base.aliases.all():  # a revision of theirs is one of another repository
         named |= Q(base_name__iexact=alias.name)
-    waiting = Version.objects.filter(named, base=None, rank__gt=0, not_composable="")
+    waiting = Version.objects.filter(named, base=None, rank__gt=0).select_related("module")
     return sum(recheck_version(version, base) for version in waiting)
 
 
+@transaction.atomic
 def recheck_version(version: Version, base: BaseModel) -> bool:
-    """Hold a version that named this base against it; it becomes composable if it fits."""
+    """Give a version the base that it named otherwise; it becomes composable if it fits."""
+    if version.base_name != base.name:
+        version.repairs = [*version.repairs, asdict(base_name_repair(version.base_name, base))]
+        if version.base_name.lower() != base.name.lower():
+            version.base_revision = ""
+        version.base_name = base.name
+    fits = not version.not_composable and fits_base(version, base)
+    version.base = base if fits else None
+    version.save(update_fields=["base", "base_name", "base_revision", "repairs"])
+    module = version.module
+    if module.current_id == version.pk:
+        Module.objects.filter(pk=module.pk).update(search_text=search_text_of(module))
+    return fits
+
+
+def fits_base(version: Version, base: BaseModel) -> bool:
+    """Whether its layers are those of the base; if not, it stays published, and its page says so."""
     hashes = dict(version.files.values_list("path", "sha256"))
     store = modules_registry_blobs.store()
     with store.open(hashes[CONFIG_FILE]) as config, store.open(hashes[WEIGHTS_FILE]) as weights:
         try:
             check_adapter(config, weights, base.layers)
         except GateRefusal:
-            return False  # it stays published, and its page says that its layers are not those of the base
-    if version.base_name != base.name:
-        version.repairs = [*version.repairs, asdict(base_name_repair(version.base_name, base))]
-    version.base, version.base_name = base, base.name
-    version.save(update_fields=["base", "base_name", "repairs"])
+            return False
     return True
 
 
 def base_paths(folder: Path) -> list[Path]:
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / BASE_CONFIG).is_file():
-        message = f"{folder} is not a model's folder: it needs config.json and model.safetensors."
-        raise Refusal("base_incomplete", message)
+    with attach_refusals_to_fields():
+        _, weights = base_files(folder)
     return [folder / name for name in BASE_FILES if (folder / name).is_file()] + weights
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import yaml
 
 from modules_registry.core.adapter_config import is_base_name
-from modules_registry.core.errors import CARD_FILE, CardRefusal
+from modules_registry.core.errors import CARD_FILE, CardRefusal, Repair
 from modules_registry.core.strict_json import storable
-from modules_registry.core.tensor_names import Repair
 
 CARD_BYTES_MAX = 512 * 1024
 FRONT_MATTER_CHARACTERS_MAX = 64 * 1024

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import BinaryIO
 
@@ -184,7 +184,7 @@ def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -
     except Refusal as refusal:
         raise for_the_terminal(refusal) from refusal
     sent = {path: file for path, file in accepted.files.items() if path in change.files}
-    facts = facts_of(accepted)
+    facts = facts_of(accepted, earlier=[] if head.is_complete else head.repairs)
     if CONFIG_FILE not in change.files:  # the one that stays is stored without its prompt template
         facts["prompt_template"] = same_facts(head, card_after(files))["prompt_template"]
     return Checked(sent, facts)
@@ -199,17 +199,17 @@ def check_parts(head: Version, change: Change) -> Checked:
         )
         raise Refusal("adapter_incomplete", message)
     files = dict(check_card_alone(change))
-    template = head.prompt_template
+    template, repairs = head.prompt_template, head.repairs
     with attach_refusals_to_fields():
         if CONFIG_FILE in change.files:
             config = read_config_of(change.files)
-            template = config.prompt_template
+            template, repairs = config.prompt_template, [asdict(repair) for repair in config.repairs]
             files[CONFIG_FILE] = BytesIO(json.dumps(config.plain, indent=2, sort_keys=True).encode() + b"\n")
         if WEIGHTS_FILE in change.files:
             require_size(size_of(change.files[WEIGHTS_FILE]))
             check_form(change.files[WEIGHTS_FILE])
             files[WEIGHTS_FILE] = change.files[WEIGHTS_FILE]
-    return Checked(files, {"prompt_template": template} if template else {})
+    return Checked(files, {"prompt_template": template, "repairs": repairs})
 
 
 def read_config_of(files: Mapping[str, BinaryIO]) -> AdapterConfig:

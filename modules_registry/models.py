@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Upper
 from django.urls import reverse
@@ -12,6 +13,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
 from hub_site.jobs.models import Job
+from modules_registry.core.adapter_config import is_base_name
 
 SHA256_LENGTH = 64
 COMMIT_ID_LENGTH = 40
@@ -86,6 +88,20 @@ class BaseAlias(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """A name that modules can write, and that is neither a base of its own nor declared already."""
+        if not is_base_name(self.name):
+            message = "Write a model's name as on the Hub: unsloth/llama-3-8b-bnb-4bit."
+            raise ValidationError({"name": message})
+        same = BaseModel.objects.filter(name__iexact=self.name).first()
+        if same is not None:
+            message = f"{same.name} is a base model of this library, so it cannot be another name of one."
+            raise ValidationError({"name": message})
+        declared = BaseAlias.objects.filter(name__iexact=self.name).exclude(pk=self.pk).first()
+        if declared is not None:
+            message = f"{declared.name} is declared already: as another name of {declared.base.name}."
+            raise ValidationError({"name": message})
 
 
 class BaseModelFile(StoredFile):
@@ -227,7 +243,7 @@ class Version(models.Model):
     not_composable = models.TextField(
         blank=True
     )  # why it can only be shared, whatever its base; empty: it can
-    repairs = models.JSONField(default=list, blank=True)  # [{"code": …, "sentence": …}] of what was mended
+    repairs = models.JSONField(default=list, blank=True)  # [{"code": …, "sentence": …}] of what was repaired
     size_bytes = models.PositiveBigIntegerField()
     # Its commit on the Hub behind this site, in the module's repository there; empty: it is not there.
     hub_commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)
@@ -360,7 +376,7 @@ class Lineage(models.Model):
 
 
 class Origin(models.Model):
-    """Where an imported version came from, and what was mended on the way."""
+    """Where an imported version came from, and what was repaired on the way."""
 
     version = models.OneToOneField(Version, on_delete=models.CASCADE, related_name="origin")
     endpoint = models.CharField(max_length=200)  # the Hub's address

@@ -10,11 +10,11 @@ from hub_site.accounts.names import is_well_formed, require_name
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.card_facts import name_in, sentence_in, tags_in
 from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, read_any_card
+from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX, is_base_name
 from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.files.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
 from modules_registry.files.validation import check_beginning
 from modules_registry.licenses.names import license_named
 from modules_registry.services import require_name_free
@@ -85,7 +85,7 @@ def plan_folder(paths: Sequence[str], *, has_config: bool, has_weights: bool) ->
     """
     try:
         plan = plan_upload(paths, converts=True)
-    except Refusal as refusal:
+    except FolderRefusal as refusal:
         raise Refusal(refusal.code, refusal.message, fields={"weights_file": [refusal.message]}) from refusal
     taken = files_for_fields(plan)
     lacking = {

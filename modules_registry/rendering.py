@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from html.parser import HTMLParser
+from types import MappingProxyType
 
 import nh3
 from django.utils.html import escape
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-RENDERED_CHARACTERS_MAX = 64 * 1024  # the worst card of this size takes 0.5 s; a longer one stays plain
+RENDERED_CHARACTERS_MAX = 64 * 1024  # the worst card of this size takes 1 s; a longer one stays plain
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 TEXT = {"a", "blockquote", "br", "code", "em", "hr", "kbd", "p", "pre", "s", "strong", "sub", "sup"}
 FOLDS = {"details", "summary"}
@@ -18,8 +19,9 @@ LISTS = {"li", "ol", "ul"}
 TABLES = {"table", "tbody", "td", "th", "thead", "tr"}
 HEADINGS = {f"h{level}" for level in range(3, 7)}
 ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "details": {"open"}}
+PICTURES = {"img": {"alt", "src"}}
 DROPPED_WITH_CONTENT = {"script", "style", "svg", "math", "iframe", "object", "template", "noscript", "title"}
-IMAGE_TAG = re.compile(r"""<img\b(?:[^<>"']|"[^"]*"|'[^']*')*>""", re.IGNORECASE)
+LINK_OR_PICTURE = re.compile(r'<a\b|</a>|<img\b(?:[^"<>]|"[^"]*")*>')  # in HTML as nh3 writes it
 HEADING_TAG = re.compile(r"(?<=<)(/?)h([1-6])\b", re.IGNORECASE)
 TASK = re.compile(r"\[(?P<done>[ xX])\]\s+")
 DONE, OPEN = "☑ ", "☐ "
@@ -30,7 +32,7 @@ def markdown_html(markdown: str) -> str:
     """Render a card; its headings begin below those of the page.
 
     HTML in it is kept as far as it is harmless. A picture from elsewhere would tell its host who reads the
-    card, so its alternative text stands in its place, as a link where it has an address.
+    card, so its alternative text stands in its place: in the link that is around it, else as a link to it.
     """
     if len(markdown) > RENDERED_CHARACTERS_MAX:
         return f"<pre>{escape(markdown)}</pre>"
@@ -39,16 +41,26 @@ def markdown_html(markdown: str) -> str:
         if token.type in ("heading_open", "heading_close"):
             token.tag = lower_heading(int(token.tag[1]))
         elif token.type == "html_block":
-            token.content = without_pictures(token.content)
+            token.content = lower_headings(token.content)
         elif token.type == "inline":
             rewrite_inline(
                 token.children or [], is_item=before is not None and before.type == "list_item_open"
             )
+    html = clean(MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}), PICTURES)
+    return clean(replace_pictures(html))
+
+
+def clean(html: str, more: Mapping[str, set[str]] = MappingProxyType({})) -> str:
+    """The harmless part of it, well-formed.
+
+    Args:
+        more: further tags that stay, with their attributes.
+    """
     return nh3.clean(
-        MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}),
-        tags=TEXT | FOLDS | LISTS | TABLES | HEADINGS,
+        html,
+        tags=TEXT | FOLDS | LISTS | TABLES | HEADINGS | set(more),
         clean_content_tags=DROPPED_WITH_CONTENT,
-        attributes=ATTRIBUTES,
+        attributes=ATTRIBUTES | dict(more),
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow noopener",
     )
@@ -59,21 +71,32 @@ def lower_heading(level: int) -> str:
 
 
 def rewrite_inline(children: list[Token], *, is_item: bool) -> None:
-    """Put texts in the place of pictures, and marks in that of a task's box."""
+    """Lower the headings, and put a mark in the place of a task's box."""
     for child in children:
         if child.type == "html_inline":
-            child.content = without_pictures(child.content)
-        elif child.type == "image":
-            child.type, child.content = "html_inline", text_of_picture(child.content, str(child.attrs["src"]))
+            child.content = lower_headings(child.content)
     first = children[0] if children else None
     if is_item and first is not None and first.type == "text" and (task := TASK.match(first.content)):
         first.content = (OPEN if task["done"] == " " else DONE) + first.content[task.end() :]
 
 
-def without_pictures(html: str) -> str:
-    """HTML with the alternative texts of its pictures, and headings below those of the page."""
-    html = HEADING_TAG.sub(lambda found: found[1] + lower_heading(int(found[2])), html)
-    return IMAGE_TAG.sub(lambda found: text_of_tag(found[0]), html)
+def lower_headings(html: str) -> str:
+    """HTML whose headings begin below those of the page."""
+    return HEADING_TAG.sub(lambda found: found[1] + lower_heading(int(found[2])), html)
+
+
+def replace_pictures(html: str) -> str:
+    """Put its alternative text in the place of each picture; `html` is as `clean` writes it."""
+    is_in_link = False
+
+    def replace(found: re.Match[str]) -> str:
+        nonlocal is_in_link
+        if found[0].startswith("<img"):
+            return text_of_picture(found[0], is_in_link=is_in_link)
+        is_in_link = found[0] == "<a"
+        return found[0]
+
+    return LINK_OR_PICTURE.sub(replace, html)
 
 
 class Attributes(HTMLParser):
@@ -85,12 +108,11 @@ class Attributes(HTMLParser):
         self.found = dict(attrs)
 
 
-def text_of_tag(tag: str) -> str:
+def text_of_picture(tag: str, *, is_in_link: bool) -> str:
+    """The alternative text of a picture; a link to it, unless it stands in a link already."""
     parser = Attributes()
     parser.feed(tag)
-    return text_of_picture(parser.found.get("alt") or "", parser.found.get("src") or "")
-
-
-def text_of_picture(alternative: str, address: str) -> str:
-    text = escape(alternative or "picture")
-    return f'<a href="{escape(address)}">{text}</a>' if address.startswith(("http://", "https://")) else text
+    text, address = escape(parser.found.get("alt") or "picture"), parser.found.get("src") or ""
+    if is_in_link or not address.startswith(("http://", "https://")):
+        return text
+    return f'<a href="{escape(address)}">{text}</a>'

@@ -10,8 +10,8 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
+from modules_registry.core.accepted_paths import UploadPlan
 from modules_registry.core.errors import WEIGHTS_FILE
-from modules_registry.files.accepted_paths import UploadPlan
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable
 from modules_registry.services import (
@@ -80,10 +80,16 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
     return module
 
 
+@transaction.atomic
 def repository_keep(module: Module) -> None:
-    """A client asked for it again before anything was sent: it was made for its own sake."""
-    empty = Module.objects.filter(pk=module.pk, current=None, refused_at=None)
-    empty.update(is_kept_empty=True)
+    """A client asked again for a repository without files.
+
+    Each upload asks once. Twice without a refused upload between: it was made for its own sake. After a
+    refused one nobody knows yet: it stays, unless an upload is refused again.
+    """
+    empty = Module.objects.filter(pk=module.pk, current=None, draft__parent=None)
+    if not empty.filter(refused_at=None).update(is_kept_empty=True):
+        empty.update(refused_at=None)
 
 
 def upload_refused(*, module: Module, program: str) -> None:

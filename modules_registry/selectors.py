@@ -14,6 +14,8 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from modules_registry.blobs import open_stored
 from modules_registry.cards import Card, check_card, read_any_card
+from modules_registry.core.base_shapes import BASE_CONFIG
+from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
@@ -73,6 +75,13 @@ def base_called(name: str) -> BaseModel | None:
     if not storable(name):
         return None
     return base_named(name) or BaseModel.objects.filter(aliases__name__iexact=name).first()
+
+
+def base_weights_of(base: BaseModel) -> BaseWeights:
+    """The base's own weights, read where something is held against them."""
+    files = {file.path: partial(open_stored, file.sha256) for file in base.files.all()}
+    weights = [opened for path, opened in files.items() if path.endswith(".safetensors")]
+    return BaseWeights(files[BASE_CONFIG], weights)
 
 
 def is_storable(text: str) -> bool:

@@ -43,7 +43,7 @@ class RepairSerializer(serializers.Serializer[dict[str, str]]):
 
 
 class OriginSerializer(serializers.ModelSerializer[Origin]):
-    """Where imported weights came from, and what was mended on the way."""
+    """Where imported weights came from, and what was repaired on the way."""
 
     hub = serializers.CharField(source="endpoint", help_text="The Hub's address.")
     commit_id = serializers.CharField(help_text="The Hub's commit, not ours.")
@@ -66,7 +66,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
     prompt_template = serializers.CharField(help_text="That it was trained with; empty: not known.")
-    repairs = RepairSerializer(many=True, help_text="What was mended when it came in.")
+    repairs = RepairSerializer(many=True, help_text="What was repaired when it came in.")
     files = FileSerializer(many=True)
     origin = serializers.SerializerMethodField(help_text="Of imported weights; null for uploaded ones.")
     hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -305,12 +305,16 @@ def module_insert(module: Module) -> None:
 
 def module_save(module: Module) -> None:
     """Save the module with the text that the search reads; the Hub behind this site, if any, follows."""
-    base = module.current.base_name if module.current else ""
-    tags = " ".join(module.tags.values_list("name", flat=True))
-    module.search_text = "\n".join([module.sentence, tags, base, base.replace("/", " ")])
+    module.search_text = search_text_of(module)
     module.save()
     if module.current is not None:
         repository_request(module)
+
+
+def search_text_of(module: Module) -> str:
+    base = module.current.base_name if module.current else ""
+    tags = " ".join(module.tags.values_list("name", flat=True))
+    return "\n".join([module.sentence, tags, base, base.replace("/", " ")])
 
 
 def tags_named(names: list[str]) -> list[Tag]:
@@ -393,8 +397,12 @@ def commit_id(
     return hashlib.sha1(canonical.encode(), usedforsecurity=False).hexdigest()
 
 
-def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
-    """What the gate read, as a version's columns."""
+def facts_of(accepted: AcceptedFiles, earlier: Sequence[Mapping[str, str]] = ()) -> dict[str, object]:
+    """What the gate read, as a version's columns.
+
+    Args:
+        earlier: repairs of files that a draft stored already.
+    """
     facts = accepted.facts
     return {
         "base_name": facts.base,
@@ -411,7 +419,7 @@ def facts_of(accepted: AcceptedFiles) -> dict[str, object]:
         "prompt_template": accepted.prompt_template,
         "has_own_ranks": facts.has_own_ranks,
         "not_composable": facts.not_composable,
-        "repairs": [asdict(repair) for repair in (*facts.repairs, *accepted.card_repairs)],
+        "repairs": [*earlier, *(asdict(repair) for repair in (*facts.repairs, *accepted.card_repairs))],
     }
 
 

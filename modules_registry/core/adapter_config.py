@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from modules_registry.core.adapter_file import WeightsSource, open_weights
-from modules_registry.core.errors import ConfigRefusal, Findings
+from modules_registry.core.errors import ConfigRefusal, Findings, Repair
 from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
 from modules_registry.core.prompt_template import is_prompt_template
@@ -26,7 +26,11 @@ RANK_MAX = 1024
 ALPHA_MAX = 65_536
 TARGETS_MAX = 5_000  # layers that a file of weights can hold
 TASK_TYPES = (None, "SEQ_2_SEQ_LM", "CAUSAL_LM")
-REQUIRED = ("peft_type", "base_model_name_or_path", "r", "lora_alpha")
+CLASSIFIERS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+# What peft writes in capitals, and what is meant by other letters, or by an enumeration's name in front.
+TYPES = {"peft_type": ("LORA",), "task_type": (*filter(None, TASK_TYPES), *CLASSIFIERS)}
+ENUMERATION = re.compile(r"\A(?:peft_?type|task_?type)\.", re.IGNORECASE)
+REQUIRED = ("base_model_name_or_path", "r", "lora_alpha")
 # What chooses layers beside target_modules; the weights show the result.
 CHOOSES_LAYERS = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
@@ -40,6 +44,7 @@ LIBRARY = re.compile(r"transformers(\.[A-Za-z0-9_]+)*")
 
 JSON_BEGINNINGS = (b"{", b"[", *BYTE_ORDER_MARKS)
 SWAPPED = "did you swap the two files?"
+NAME_ATTENTION = 'Name the attention layers: target_modules=["q_proj", "k_proj", "v_proj", "o_proj"].'
 TRAIN_AGAIN = "Train a plain LoRA instead."
 
 
@@ -61,6 +66,7 @@ class AdapterConfig:
     rank_pattern: Mapping[str, int] = field(default_factory=dict)  # a layer's name -> its own rank
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     has_rank_expressions: bool = False  # rank_pattern had keys that are not names: only the weights know
+    repairs: tuple[Repair, ...] = ()  # what was written otherwise in the file
 
     @property
     def scaling(self) -> float:
@@ -134,7 +140,9 @@ def read_config(source: WeightsSource, base: str | None = None) -> AdapterConfig
 
 def check_config(config: Mapping[str, Any]) -> AdapterConfig:
     """Hold every key and value against the allow-list, and say all findings at once."""
-    _check_peft_type(config)
+    _require_adapter(config)
+    config, repairs = repair_types(config)
+    _require_lora(config)
     findings, read = Findings(), {}
     for key in REQUIRED:
         if key not in config:
@@ -159,7 +167,23 @@ def check_config(config: Mapping[str, Any]) -> AdapterConfig:
         names_all_layers=targets is not None and not any(config.get(key) for key in CHOOSES_LAYERS),
         rank_pattern=pattern,
         has_rank_expressions=has_expressions,
+        repairs=tuple(repairs),
     )
+
+
+def repair_types(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Repair]]:
+    """Write peft_type and task_type as peft does. Who says no peft_type can only mean a LoRA."""
+    repaired, repairs = dict(config), []
+    for key, known in TYPES.items():
+        given = config.get(key)
+        wanted = ENUMERATION.sub("", given.strip()).upper() if isinstance(given, str) else given
+        if key == "peft_type" and given is None:
+            wanted = "LORA"
+        if wanted in known and wanted != given:
+            repaired[key] = wanted
+            was = "was missing" if given is None else f"was {quote_value(given)}"
+            repairs.append(Repair(key, f"Set {key} to {wanted}; it {was}."))
+    return repaired, repairs
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -171,8 +195,8 @@ def _parse(data: bytes) -> dict[str, Any]:
         raise ConfigRefusal(f"config_{refusal.problem}", message) from refusal
 
 
-def _check_peft_type(config: Mapping[str, Any]) -> None:
-    """First of all, because no other sentence would make sense to someone with another kind of adapter."""
+def _require_adapter(config: Mapping[str, Any]) -> None:
+    """First of all, because no other sentence would make sense to someone with another kind of file."""
     if "peft_type" not in config and {"fine_tune_type", "lora_parameters"} & set(config):
         raise ConfigRefusal(
             "mlx_format",
@@ -185,7 +209,10 @@ def _check_peft_type(config: Mapping[str, Any]) -> None:
             "config_of_a_model",
             "This is the config.json of a whole model. Upload the adapter_config.json that peft wrote.",
         )
-    if "peft_type" in config and config["peft_type"] != "LORA":
+
+
+def _require_lora(config: Mapping[str, Any]) -> None:
+    if config["peft_type"] != "LORA":
         raise ConfigRefusal(
             "peft_type_not_supported",
             f'peft_type is {quote_value(config["peft_type"])}; only "LORA" is accepted here. {TRAIN_AGAIN}',
@@ -232,7 +259,7 @@ def _revision(revision: object) -> str | None:
 
 
 def _task_type(task_type: Any) -> str | None:
-    if task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
+    if task_type in CLASSIFIERS:
         raise ConfigRefusal(
             "classifier_head",
             f"task_type is {quote_value(task_type)}, whose head for classes belongs to the adapter. "
@@ -482,9 +509,8 @@ NEUTRAL_KEYS: Mapping[str, Neutral] = {
     "target_parameters": Neutral(
         _one_of(None, []),
         "target_parameters_not_supported",
-        "target_parameters is {value}: LoRA on parameters that are no linear layers, such as fused "
-        "experts, is "
-        "not supported yet. Train on layers, with target_modules.",
+        "target_parameters is {value}: LoRA on parameters that are no linear layers is not supported yet. "
+        f'peft makes it of "all-linear" where experts are fused. {NAME_ATTENTION}',
     ),
     "trainable_token_indices": Neutral(
         _one_of(None, False, [], {}),

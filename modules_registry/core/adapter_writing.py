@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 from modules_registry.core.adapter_file import (
@@ -44,11 +43,15 @@ def header_bytes(entries: Sequence[TensorEntry]) -> bytes:
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
-def rename_tensors(source: WeightsSource, names: Mapping[str, str], output: BinaryIO) -> None:
-    """Write the same tensors under other names; a name that is not in `names` stays."""
+def rewrite_tensors(
+    source: WeightsSource, names: Mapping[str, str], left_out: Collection[str], output: BinaryIO
+) -> None:
+    """Write the tensors but those left out under other names; a name that is not in `names` stays."""
     with open_weights(source) as file:
         header = read_header(file)
-        renamed = [replace(entry, name=names.get(entry.name, entry.name)) for entry in header.tensors]
-        output.write(header_bytes(renamed))
-        for piece in pieces_of(file, header.data_start, header.size_bytes):
-            output.write(piece)
+        kept = [entry for entry in header.tensors if entry.name not in left_out]
+        described = ((names.get(entry.name, entry.name), entry.dtype, entry.shape) for entry in kept)
+        output.write(header_bytes(entries_in_order(described)))
+        for entry in kept:
+            for piece in pieces_of(file, header.data_start + entry.begin, header.data_start + entry.end):
+                output.write(piece)

@@ -1,6 +1,12 @@
-"""The linear layers of a base model, read from its files' headers. No weights are read, no code is run."""
+"""The layers and tensors of a base model as it loads, read from its files' headers. No code is run.
 
-from collections.abc import Iterable
+A file may name its tensors otherwise than the model does: without the base's prefix, as an earlier version of
+transformers called them, with layers that the model leaves out, or without a head that shares the embedding.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from modules_registry.core.adapter_config import endings
@@ -15,6 +21,7 @@ from modules_registry.core.errors import BaseModelRefusal, GateRefusal
 from modules_registry.core.model_types import HEAD, MODEL_TYPES, ModelType
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 
+BASE_CONFIG = "config.json"
 CONFIG_BYTES_MAX = 256 * 1024
 CONFIG_DEPTH_MAX = 16
 WEIGHT_SUFFIX = ".weight"
@@ -24,10 +31,27 @@ EMBEDDINGS = frozenset({"shared", "wte", "wpe", "relative_attention_bias"})
 # These models keep the weights of these layers as (d_in, d_out): transformers' Conv1D.
 CONV1D_MODELS = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer"})
 CONV1D_LAYERS = frozenset({"c_attn", "q_attn", "c_proj", "c_fc"})
-# Names of the head in files of earlier versions of transformers.
-FORMER_HEADS = frozenset({"embed_out"})
-# In the model that loads, all experts of a mixture lie in one tensor, so none of them is a linear layer.
-EXPERTS = "experts"
+# In the model that loads, numbered experts of a mixture lie in one tensor, so none of them is a linear layer.
+EXPERT = re.compile(r"(?:.*\.)?experts\.\d+\.")
+# Beside experts lies the router that chooses among them; only in these models it is a linear layer.
+ROUTERS = frozenset({"gate", "router"})
+LINEAR_ROUTERS = frozenset({"llama4", "llama4_text", "phimoe"})
+# Layers for multi-token prediction lie under this name, or behind the last layer of the text model.
+NOT_LOADED = "mtp"
+TEXT_LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(?P<number>\d{1,6})\.")
+
+
+def base_files(folder: Path) -> tuple[Path, list[Path]]:
+    """config.json and the weights of a model's folder, as transformers writes it.
+
+    Raises:
+        BaseModelRefusal: it is none, or its weights are in another format.
+    """
+    config, weights = folder / BASE_CONFIG, sorted(folder.glob("*.safetensors"))
+    if not weights or not config.is_file():
+        message = f"{folder} is not a model's folder: it needs {BASE_CONFIG} and model.safetensors."
+        raise BaseModelRefusal("base_incomplete", message, "")
+    return config, weights
 
 
 def base_shapes_of(
@@ -35,42 +59,92 @@ def base_shapes_of(
 ) -> dict[str, tuple[int, int]]:
     """Map each linear layer of the model as it loads, by its path in an adapter, to (d_out, d_in).
 
-    A file may lack the prefix of the base and a head that shares the embedding's weights.
-
     Args:
         config_source: the base's config.json.
         weights_sources: its safetensors files, one or several.
     """
-    config = _read_config(config_source)
-    model_type = config["model_type"]
-    kind = MODEL_TYPES.get(model_type)
+    config = read_base_config(config_source)
     tensors = [tensor for source in weights_sources for tensor in _tensors(source)]
-    prefix = _missing_prefix(tensors, kind)
-    shapes: dict[str, tuple[int, int]] = {}
-    for tensor in tensors:
-        if _is_linear(tensor):
-            path = tensor.name.removesuffix(WEIGHT_SUFFIX)
-            named = HEAD if path in FORMER_HEADS else path if path == HEAD else prefix + path
-            shapes[named] = _linear_shape(path, tensor.shape, model_type)
-    if kind is not None and HEAD not in shapes and config.get("tie_word_embeddings", kind.is_tied):
-        # An encoder and a decoder may share one embedding, which their file then calls so.
-        names = {f"{path}{WEIGHT_SUFFIX}" for path in (kind.embedding, f"{kind.prefix}.shared")}
-        found = [tensor.shape for tensor in tensors if prefix + tensor.name in names]
-        if found and len(found[0]) == 2:
-            rows, columns = found[0]
-            shapes[HEAD] = (rows, columns)
+    return linear_layers(config, tensors)
+
+
+def linear_layers(config: Mapping[str, Any], tensors: Iterable[TensorEntry]) -> dict[str, tuple[int, int]]:
+    """The same, once the files are read."""
+    kind = MODEL_TYPES.get(config["model_type"])
+    loaded, shapes = loaded_tensors(config, tensors), {}
+    routers = _routers(loaded) if config["model_type"] not in LINEAR_ROUTERS else frozenset()
+    for name, tensor in loaded.items():
+        path = name.removesuffix(WEIGHT_SUFFIX)
+        is_matrix = path != name and len(tensor.shape) == 2
+        is_table = path in routers or (kind is not None and path == kind.embedding)
+        if is_matrix and _is_linear(path) and not is_table:
+            shapes[path] = _linear_shape(path, tensor.shape, config["model_type"])
     return shapes
 
 
-def _missing_prefix(tensors: Iterable[TensorEntry], kind: ModelType | None) -> str:
+def loaded_tensors(config: Mapping[str, Any], tensors: Iterable[TensorEntry]) -> dict[str, TensorEntry]:
+    """The tensors by their names in the model as it loads; a tied head is its embedding."""
+    kind = MODEL_TYPES.get(config["model_type"])
+    named = {rename(tensor.name, kind): tensor for tensor in tensors}
+    prefix = _missing_prefix(named, kind)
+    count = _count_layers(config)
+    loaded = {}
+    for name, tensor in named.items():
+        path = name if is_of_head(name) else prefix + name
+        if _is_loaded(path, kind, count):
+            loaded[path] = tensor
+    if kind is not None and config.get("tie_word_embeddings", kind.is_tied):
+        # An encoder and a decoder may share one embedding, which their file then calls so.
+        names = (f"{path}{WEIGHT_SUFFIX}" for path in (kind.embedding, f"{kind.prefix}.shared"))
+        found = [loaded[name] for name in names if name in loaded]
+        if found:
+            loaded.setdefault(f"{HEAD}{WEIGHT_SUFFIX}", found[0])
+    return loaded
+
+
+def _routers(names: Iterable[str]) -> frozenset[str]:
+    """The paths of what chooses among experts."""
+    mixtures = {name.partition(".experts.")[0] for name in names if ".experts." in name}
+    return frozenset(f"{mixture}.{router}" for mixture in mixtures for router in ROUTERS)
+
+
+def rename(name: str, kind: ModelType | None) -> str:
+    """The name that transformers gives a tensor of the file: the rules of its model type, in their order."""
+    for pattern, replacement in kind.renames if kind is not None else ():
+        name = re.sub(pattern, replacement, name, count=1)
+    return name
+
+
+def is_of_head(name: str) -> bool:
+    return name.startswith(f"{HEAD}.")
+
+
+def _missing_prefix(names: Iterable[str], kind: ModelType | None) -> str:
     """What stands in front of the base's layers in the model, where the file lacks it; else nothing."""
     if kind is None or not kind.prefix:
         return ""
     prefix = f"{kind.prefix}."
-    return "" if any(tensor.name.startswith(prefix) for tensor in tensors) else prefix
+    return "" if any(name.startswith(prefix) for name in names) else prefix
 
 
-def _read_config(source: WeightsSource) -> dict[str, Any]:
+def _count_layers(config: Mapping[str, Any]) -> int | None:
+    """How many layers the text model has, where config.json says it."""
+    text = config.get("text_config")
+    said = text if isinstance(text, dict) else config
+    count = said.get("num_hidden_layers", said.get("num_layers"))
+    return count if type(count) is int else None
+
+
+def _is_loaded(name: str, kind: ModelType | None, count: int | None) -> bool:
+    if NOT_LOADED in name.split("."):
+        return False
+    layer = TEXT_LAYER.match(name)
+    if layer is not None and count is not None and int(layer["number"]) >= count:
+        return False
+    return kind is None or is_of_head(name) or name.startswith(f"{kind.prefix}." if kind.prefix else "")
+
+
+def read_base_config(source: WeightsSource) -> dict[str, Any]:
     with open_weights(source) as file:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
@@ -93,12 +167,10 @@ def _tensors(source: WeightsSource) -> tuple[TensorEntry, ...]:
         raise BaseModelRefusal(refusal.code, refusal.message, "model.safetensors") from refusal
 
 
-def _is_linear(tensor: TensorEntry) -> bool:
-    if len(tensor.shape) != 2 or not tensor.name.endswith(WEIGHT_SUFFIX):
-        return False
-    parts = tensor.name.removesuffix(WEIGHT_SUFFIX).split(".")
+def _is_linear(path: str) -> bool:
+    parts = path.split(".")
     is_embedding = parts[-1] in EMBEDDINGS or "embed" in parts[-1]
-    return parts[-1] in FORMER_HEADS or not (is_embedding or EXPERTS in parts)
+    return not (is_embedding or EXPERT.match(path))
 
 
 def _linear_shape(path: str, shape: tuple[int, ...], model_type: str) -> tuple[int, int]:

@@ -1,7 +1,8 @@
-"""What the gate says no to. The code is for programs and stays; the sentence is for the uploader."""
+"""What the gate says: what it refuses, and what it repaired. The codes stay; the sentences are for people."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from modules_registry.core.refusal_table import require_known
 
@@ -11,14 +12,27 @@ CARD_FILE = "README.md"
 LEGACY_FILE = "adapter_model.bin"  # how peft saved weights before safetensors
 
 
+@dataclass(frozen=True)
+class Repair:
+    """One thing that was repaired."""
+
+    code: str
+    sentence: str
+
+
 class GateRefusal(ValueError):
     """A file that may not be published. Nothing of it has been stored."""
 
     def __init__(self, code: str, message: str, file: str) -> None:
         require_known(code)
         self.code, self.message, self.file = code, message, file
-        self.codes: tuple[str, ...] = (code,)  # of all that is said in the message
-        super().__init__(f"{file}: {message}")
+        self.parts: tuple[GateRefusal, ...] = (self,)  # all that is said in the message
+        super().__init__(f"{file}: {message}" if file else message)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Of all that is said in the message."""
+        return tuple(dict.fromkeys(part.code for part in self.parts))
 
 
 class ConfigRefusal(GateRefusal):
@@ -33,6 +47,13 @@ class WeightsRefusal(GateRefusal):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message, WEIGHTS_FILE)
+
+
+class FolderRefusal(GateRefusal):
+    """Something in the names of a folder's files."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message, "")
 
 
 class CardRefusal(GateRefusal):
@@ -54,7 +75,7 @@ class BaseModelRefusal(GateRefusal):
 
 
 class Findings:
-    """Several refusals of one file, said at once: nobody should find the next one with every try."""
+    """Several refusals, said at once: nobody should find the next one with every try."""
 
     def __init__(self) -> None:
         self.found: list[GateRefusal] = []
@@ -71,12 +92,15 @@ class Findings:
             self.found.append(refusal)
 
     def raise_all(self) -> None:
-        """Raise what was collected as one refusal, with the code and the file of the first."""
+        """Raise what was collected as one refusal, with the code of the first; each file is named once."""
         if not self.found:
             return
-        first, messages = self.found[0], dict.fromkeys(refusal.message for refusal in self.found)
-        if len(messages) == 1:
+        parts = tuple({str(part): part for refusal in self.found for part in refusal.parts}.values())
+        first = parts[0]
+        if len(parts) == 1:
             raise first
-        joined = GateRefusal(first.code, " ".join(messages), first.file)
-        joined.codes = tuple(dict.fromkeys(code for refusal in self.found for code in refusal.codes))
+        files = dict.fromkeys(part.file for part in parts)
+        messages = [part.message if len(files) == 1 else str(part) for part in parts]
+        joined = GateRefusal(first.code, " ".join(messages), first.file if len(files) == 1 else "")
+        joined.parts = parts
         raise joined from first

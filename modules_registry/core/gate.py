@@ -14,14 +14,16 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from modules_registry.core.adapter_config import AdapterConfig, endings, matches, read_config
+from modules_registry.core.accepted_paths import UploadPlan, plan_upload
+from modules_registry.core.adapter_config import NAME_ATTENTION, AdapterConfig, endings, matches, read_config
 from modules_registry.core.adapter_file import (
     STORED_AS,
     Array,
@@ -32,18 +34,33 @@ from modules_registry.core.adapter_file import (
     pieces_of,
     read_header,
 )
-from modules_registry.core.base_shapes import base_shapes_of
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, Findings, GateRefusal, WeightsRefusal
+from modules_registry.core.base_shapes import ROUTERS, base_files, base_shapes_of
+from modules_registry.core.base_weights import BaseWeights, weights_in
+from modules_registry.core.errors import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    BaseModelRefusal,
+    Findings,
+    FolderRefusal,
+    Repair,
+    WeightsRefusal,
+)
 from modules_registry.core.strict_json import quote_value
 from modules_registry.core.tensor_names import (
-    MendedNames,
-    Repair,
+    EXPERTS,
+    RepairedNames,
+    base_parameter,
+    is_lora,
+    is_not_gathered,
     layer_and_factor,
-    mend_names,
+    may_be_copy,
+    repair_names,
     require_lora_only,
 )
 
 BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
+# Whether a tensor is a copy of this parameter of the base.
+CopyTest = Callable[[str, TensorEntry], bool]
 
 # The largest magnitude of a half-precision number, as bits without the sign. Weights beyond it are of no
 # training run, and their product overflows in float32. NaN and infinity compare above it too.
@@ -86,8 +103,9 @@ class AdapterFacts:
     prompt_template: str  # that the config states; empty if it states none
     has_own_ranks: bool  # some layer has another rank or scaling than `rank` and `scaling`
     not_composable: str  # why it can only be shared and downloaded; empty if it can be composed
-    repairs: tuple[Repair, ...]  # what was mended
+    repairs: tuple[Repair, ...]  # what was repaired
     names: Mapping[str, str]  # old name -> new name of the tensors that have to be renamed
+    left_out: frozenset[str]  # names of the tensors that have to be left out: copies of the base's own
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,8 @@ class AdapterDescription:
     config: AdapterConfig  # as it should be: after the weights
     tensors: Mapping[str, LayerTensors]
     layers: tuple[AdapterLayer, ...]
-    names: MendedNames
+    names: RepairedNames
+    left_out: tuple[TensorEntry, ...]
     repairs: tuple[Repair, ...]
 
     @property
@@ -125,67 +144,129 @@ def check_adapter(
     base_shapes: BaseShapes | None = None,
     *,
     base: str | None = None,
+    base_weights: BaseWeights | None = None,
 ) -> AdapterFacts:
-    """Accept an adapter and say what it is, or raise a GateRefusal.
+    """Accept an adapter and say what it is, or raise a GateRefusal that says all that is wrong with it.
 
     Args:
         config_source: adapter_config.json, as a path or an open binary file.
         weights_source: adapter_model.safetensors, the same. Read once, in pieces of 1 MiB.
         base_shapes: the linear layers of the base it names, when the library has that base.
         base: the base's name, in place of the one that the config gives.
+        base_weights: the base's own weights, when the library has it: copies of them are left out.
     """
-    return check_weights(read_config(config_source, base), weights_source, base_shapes)
+    findings = Findings()
+    with findings.collect():
+        config = read_config(config_source, base)
+    with findings.collect():
+        if findings.found:
+            check_form(weights_source)
+        else:
+            facts = check_weights(config, weights_source, base_shapes, base_weights)
+    findings.raise_all()
+    return facts
 
 
 def check_weights(
-    config: AdapterConfig, weights_source: WeightsSource, base_shapes: BaseShapes | None = None
+    config: AdapterConfig,
+    weights_source: WeightsSource,
+    base_shapes: BaseShapes | None = None,
+    base_weights: BaseWeights | None = None,
 ) -> AdapterFacts:
     """The same, once the config is read."""
+    findings = Findings()
     with open_weights(weights_source) as file:
         header = read_header(file)
-        described = describe_adapter(config, header, base_shapes)
-        sha256 = hash_finite(file, header)
+        is_copy = partial(base_weights.has_copy, file, header) if base_weights else None
+        with findings.collect():
+            described = describe_adapter(config, header, base_shapes, is_copy)
+        with findings.collect():
+            sha256 = hash_finite(file, header)
+    findings.raise_all()
     return _facts(described, header, sha256)
 
 
 def describe_adapter(
-    config: AdapterConfig, header: Header, base_shapes: BaseShapes | None = None
+    config: AdapterConfig,
+    header: Header,
+    base_shapes: BaseShapes | None = None,
+    is_copy: CopyTest | None = None,
 ) -> AdapterDescription:
     """Hold the header of the weights against the config, and write the config's list of layers after it."""
-    names = mend_names(header.tensors)
-    require_lora_only(header.tensors, names)
-    tensors = group_tensors(header.tensors, names)
     findings, measured = Findings(), []
+    names, left_out, tensors = sort_tensors(header, findings, is_copy)
     for path, found in sorted(tensors.items()):
         with findings.collect():
             measured.append(measure(path, found, config))
     findings.raise_all()
     layers = tuple(measured)
-    repairs = list(names.repairs)
+    repairs = [*config.repairs, *names.repairs, *_said_of_copies(left_out, names)]
     config = _with_dora(config, tensors, repairs)
     config = _with_ranks(config, layers)
     config = _with_targets(config, layers, base_shapes, repairs)
     if base_shapes is not None:
         check_base(layers, config, base_shapes)
-    return AdapterDescription(config, tensors, layers, names, tuple(repairs))
+    return AdapterDescription(config, tensors, layers, names, left_out, tuple(repairs))
 
 
 def check_form(weights_source: WeightsSource) -> None:
-    """Hold the weights against all that needs no config: for when the config is refused already."""
+    """Hold the weights against all that needs no config: for when the config is refused or not there yet."""
+    findings = Findings()
     with open_weights(weights_source) as file:
         header = read_header(file)
-        check_header(header)
-        hash_finite(file, header)
+        with findings.collect():
+            check_header(header)
+        with findings.collect():
+            hash_finite(file, header)
+    findings.raise_all()
 
 
 def check_header(header: Header) -> None:
     """Hold the header of the weights against all that needs no config."""
-    names = mend_names(header.tensors)
-    require_lora_only(header.tensors, names)
-    group_tensors(header.tensors, names)
+    findings = Findings()
+    sort_tensors(header, findings, seems_copy)
+    findings.raise_all()
 
 
-def group_tensors(tensors: Sequence[TensorEntry], names: MendedNames) -> dict[str, LayerTensors]:
+def seems_copy(parameter: str, tensor: TensorEntry) -> bool:
+    """Before the base's values are read: what peft writes beside a LoRA may be a copy of its own."""
+    return may_be_copy(tensor.name)
+
+
+def sort_tensors(
+    header: Header, findings: Findings, is_copy: CopyTest | None
+) -> tuple[RepairedNames, tuple[TensorEntry, ...], dict[str, LayerTensors]]:
+    """The names as they should be, the tensors to leave out, and those of each layer.
+
+    Args:
+        findings: gets what is wrong; then some layers may be missing.
+    """
+    names = repair_names(header.tensors)
+    left_out: list[TensorEntry] = []
+    kept: list[TensorEntry] = []
+    for tensor in header.tensors:
+        parameter = base_parameter(names.of(tensor))
+        is_left_out = parameter is not None and is_copy is not None and is_copy(parameter, tensor)
+        (left_out if is_left_out else kept).append(tensor)
+    with findings.collect():
+        require_lora_only(kept, names)
+    lora = [tensor for tensor in kept if is_lora(names.of(tensor))]
+    tensors: dict[str, LayerTensors] = {}
+    if not any(is_not_gathered(tensor.shape) for tensor in lora) and (lora or not findings.found):
+        with findings.collect():
+            tensors = group_tensors(lora, names)
+    return names, tuple(left_out), tensors
+
+
+def _said_of_copies(left_out: Sequence[TensorEntry], names: RepairedNames) -> list[Repair]:
+    if not left_out:
+        return []
+    shown = ", ".join(names.of(tensor) for tensor in left_out[:TARGETS_SHOWN_MAX])
+    more = f" and {len(left_out) - TARGETS_SHOWN_MAX} more" if len(left_out) > TARGETS_SHOWN_MAX else ""
+    return [Repair("base_weights", f"Left copies of the base model's own weights out: {shown}{more}.")]
+
+
+def group_tensors(tensors: Sequence[TensorEntry], names: RepairedNames) -> dict[str, LayerTensors]:
     """Find the A and the B of each layer; nothing may be left over."""
     factors: dict[str, dict[str, TensorEntry]] = {}
     for tensor in tensors:
@@ -314,20 +395,27 @@ def check_base(layers: Sequence[AdapterLayer], config: AdapterConfig, base_shape
 
 def _require_in_base(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:
     unknown = [layer.path for layer in layers if layer.path not in base_shapes]
-    if not unknown:
-        return
-    if all("experts" in path.split(".") for path in unknown):
-        raise WeightsRefusal(
-            "moe_experts",
-            f"Layer {unknown[0]} (such layers in all: {len(unknown)}) is one of a mixture-of-experts "
-            f"model's experts, "
-            "which the base model keeps in one tensor. Train on the attention layers.",
+    mixture = [path for path in unknown if _is_of_mixture(path)]
+    others = [path for path in unknown if path not in mixture]
+    findings = Findings()
+    if mixture:
+        message = (
+            f"Layer {mixture[0]} (such layers in all: {len(mixture)}) is of a mixture-of-experts model's "
+            f"experts or of their router, which are no linear layers of the base model. {NAME_ATTENTION}"
         )
-    raise WeightsRefusal(
-        "layer_not_in_base",
-        f"The base model has no linear layer {unknown[0]} (such layers in all: {len(unknown)}). "
-        "Check which base it was trained on.",
-    )
+        findings.add(WeightsRefusal("moe_experts", message))
+    if others:
+        message = (
+            f"The base model has no linear layer {others[0]} (such layers in all: {len(others)}). "
+            "Check which base it was trained on."
+        )
+        findings.add(WeightsRefusal("layer_not_in_base", message))
+    findings.raise_all()
+
+
+def _is_of_mixture(path: str) -> bool:
+    parts = path.split(".")
+    return EXPERTS in parts or parts[-1] in ROUTERS
 
 
 def _require_base_shapes(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:
@@ -396,7 +484,7 @@ def _facts(described: AdapterDescription, header: Header, sha256: str) -> Adapte
         targets=config.targets,
         layers=layers,
         parameters=sum(layer.rank * (layer.d_in + layer.d_out) for layer in layers),
-        dtype=usual_dtype(header.tensors),
+        dtype=usual_dtype([tensor for tensor in header.tensors if tensor not in described.left_out]),
         weights_sha256=sha256,
         size_bytes=header.size_bytes,
         config=config.plain,
@@ -405,6 +493,7 @@ def _facts(described: AdapterDescription, header: Header, sha256: str) -> Adapte
         not_composable=described.not_composable,
         repairs=described.repairs,
         names=described.names.names,
+        left_out=frozenset(tensor.name for tensor in described.left_out),
     )
 
 
@@ -415,19 +504,21 @@ def check_folder(folder: Path, base_folder: Path | None = None) -> dict[str, Any
     """What the gate says of an adapter's folder, as JSON can hold it.
 
     Args:
-        base_folder: of the base model, as transformers writes it; its layers are compared then.
+        base_folder: of the base model, as transformers writes it; layers and copies are compared then.
     """
-    try:
-        shapes = None
+    findings, shapes, weights = Findings(), None, None
+    with findings.collect():
         if base_folder is not None:
-            shapes = base_shapes_of(base_folder / "config.json", sorted(base_folder.glob("*.safetensors")))
-        facts = check_adapter(folder / CONFIG_FILE, folder / WEIGHTS_FILE, shapes)
-    except GateRefusal as refusal:
+            shapes, weights = read_base(base_folder)
+    with findings.collect():
+        plan = plan_folder(folder)
+        facts = check_adapter(folder / CONFIG_FILE, folder / WEIGHTS_FILE, shapes, base_weights=weights)
+    if findings.found:
+        parts = [part for refusal in findings.found for part in refusal.parts]
         return {
             "accepted": False,
-            "file": refusal.file,
-            "codes": list(refusal.codes),
-            "message": refusal.message,
+            "codes": list(dict.fromkeys(part.code for part in parts)),
+            "findings": [{"file": part.file, "code": part.code, "message": part.message} for part in parts],
         }
     return {
         "accepted": True,
@@ -440,8 +531,48 @@ def check_folder(folder: Path, base_folder: Path | None = None) -> dict[str, Any
         "dtype": facts.dtype,
         "weights_sha256": facts.weights_sha256,
         "not_composable_because": facts.not_composable,
-        "repairs": [{"code": repair.code, "sentence": repair.sentence} for repair in facts.repairs],
+        "repairs": [asdict(repair) for repair in facts.repairs],
+        "left_out": list(plan.left_out),
     }
+
+
+def read_base(folder: Path) -> tuple[BaseShapes, BaseWeights]:
+    """The layers of a base model's folder, and its weights. A refusal names its file with the folder."""
+    try:
+        config, weights = base_files(folder)
+        return base_shapes_of(config, weights), weights_in(folder)
+    except BaseModelRefusal as refusal:
+        file = str(folder / refusal.file)
+        raise BaseModelRefusal(refusal.code, refusal.message, file) from refusal
+
+
+def plan_folder(folder: Path) -> UploadPlan:
+    """Which files of the folder are a module.
+
+    Raises:
+        GateRefusal: files of an adapter are missing; what is wrong with the others is said, too.
+    """
+    if not folder.is_dir():
+        message = f"There is no folder {folder}. Name the folder that peft's save_pretrained wrote."
+        raise FolderRefusal("folder_missing", message)
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    findings = Findings()
+    with findings.collect():
+        plan = plan_upload(paths)
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in paths]
+    is_said = {WEIGHTS_FILE} if findings.found else set()  # what lies in the place of the weights
+    for name in missing:
+        if name not in is_said:
+            message = f"The folder {folder} has no {name}. Name the folder that peft's save_pretrained wrote."
+            findings.add(FolderRefusal("file_missing", message))
+    if len(missing) == 1:
+        with findings.collect():
+            if CONFIG_FILE in paths:
+                read_config(folder / CONFIG_FILE)
+            else:
+                check_form(folder / WEIGHTS_FILE)
+    findings.raise_all()
+    return plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

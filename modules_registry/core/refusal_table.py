@@ -73,7 +73,8 @@ CONFIG_ROWS = {
         "Train without modules_to_save, or put a LoRA on those layers.",
     ),
     "target_parameters_not_supported": RefusalRow(
-        "LoRA on parameters that are no linear layers, such as fused experts.", "Train with target_modules."
+        'LoRA on parameters that are no linear layers: peft makes it of "all-linear" on fused experts.',
+        "Name the attention layers in target_modules.",
     ),
     "trained_tokens": RefusalRow(
         "Embeddings of tokens were trained; loading them changes the base.", "Train without new tokens."
@@ -152,8 +153,8 @@ WEIGHTS_ROWS = {
         "It has a head for classes or rewards.", "Train with task_type CAUSAL_LM or SEQ_2_SEQ_LM."
     ),
     "moe_experts": RefusalRow(
-        "It adapts the experts of a mixture-of-experts model, which lie in one tensor.",
-        "Train on the attention layers.",
+        "It adapts the experts of a mixture-of-experts model or their router, which are no linear layers.",
+        'Name the attention layers in target_modules: "all-linear" takes the experts, too.',
     ),
     "embedding_lora": RefusalRow(
         "It has a LoRA on an embedding.", "Train without the embedding in target_modules."
@@ -168,7 +169,10 @@ WEIGHTS_ROWS = {
     "modules_saved": RefusalRow(
         "Whole layers were saved; loading them changes the base.", "Train without modules_to_save."
     ),
-    "base_weights_inside": RefusalRow("It holds weights of the base model.", SAVE_AGAIN),
+    "base_weights_inside": RefusalRow(
+        "It holds weights of a base model that the library lacks, or that differ from the library's.",
+        "Save with save_embedding_layers=False.",
+    ),
     "other_variant": RefusalRow("It belongs to another method than LoRA.", PLAIN_LORA),
     "factor_missing": RefusalRow("A layer has only one of its two factors.", SAVE_AGAIN),
     "not_a_matrix": RefusalRow("A factor is no matrix: its layer is not linear.", "Train on linear layers."),
@@ -241,6 +245,17 @@ FOLDER_ROWS = {
         "and no adapter of "
         "peft's.",
         "Upload the adapter as peft saved it.",
+    ),
+    "folder_missing": RefusalRow(
+        "The command that checks a folder was given one that is not there.",
+        "Name the folder that peft wrote.",
+    ),
+    "file_missing": RefusalRow(
+        f"The folder has no {CONFIG} or no adapter_model.safetensors.", "Name the folder that peft wrote."
+    ),
+    "base_incomplete": RefusalRow(
+        "A base model's folder has no config.json or no model.safetensors.",
+        "Name the folder that transformers' save_pretrained wrote.",
     ),
     "model_type_missing": RefusalRow("A base model's config.json has no model_type.", "Check the file."),
 }

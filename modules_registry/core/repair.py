@@ -1,7 +1,8 @@
-"""Mend what keeps an old adapter from being read although its weights say everything that is missing.
+"""Repair what keeps an old adapter from being read although its weights say everything that is missing.
 
-Each repair has one meaning or is not made: the rank is that of every pair of factors. The names of the
-tensors and the list of layers are the gate's to mend, on every way in. The gate also refuses the rest.
+Each repair has one meaning or is not made: the rank is that of every pair of factors. What its own author
+can change is refused at an upload. The gate repairs the names of the tensors, the list of layers and how
+the types are written, on every way in, and refuses the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.adapter_file import TensorEntry
+from modules_registry.core.errors import Repair
 from modules_registry.core.strict_json import quote_value
-from modules_registry.core.tensor_names import Repair, mend_names, shapes_by_factor
+from modules_registry.core.tensor_names import repair_names, shapes_by_factor
 
 KEYS_OF_2023 = ("enable_lora", "merge_weights")  # peft before 0.3; neutral when empty or false
 EMPTY: tuple[object, ...] = (None, False, [])
@@ -46,21 +48,11 @@ def repair_adapter(
         task_type: that of the base, when the library knows it.
     """
     repaired = Repaired(dict(config))
-    repair_type(repaired)
-    repair_rank(repaired, list(shapes_by_factor(tensors, mend_names(tensors).names)))
+    repair_rank(repaired, list(shapes_by_factor(tensors, repair_names(tensors).names)))
     repair_base(repaired, base, card_base)
     repair_task_type(repaired, task_type)
     drop_old_keys(repaired)
     return repaired
-
-
-def repair_type(repaired: Repaired) -> None:
-    given = repaired.config.get("peft_type")
-    if given == "LORA" or not (given is None or (isinstance(given, str) and given.upper() == "LORA")):
-        return
-    repaired.config["peft_type"] = "LORA"
-    was = "was missing" if given is None else f"was {quote_value(given)}"
-    repaired.note("peft_type", f"Set peft_type to “LORA”; it {was}.")
 
 
 def repair_rank(repaired: Repaired, factors: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
@@ -87,14 +79,10 @@ def repair_base(repaired: Repaired, base: str, card_base: str) -> None:
 
 
 def repair_task_type(repaired: Repaired, task_type: str) -> None:
-    given = repaired.config.get("task_type")
-    if isinstance(given, str) and given != given.upper() and given.upper() in ("SEQ_2_SEQ_LM", "CAUSAL_LM"):
-        task_type = given.upper()
-    elif given is not None or not task_type:
+    if repaired.config.get("task_type") is not None or not task_type:
         return
     repaired.config["task_type"] = task_type
-    was = "was missing" if given is None else f"was {quote_value(given)}"
-    repaired.note("task_type", f"Set task_type to {task_type}; it {was}.")
+    repaired.note("task_type", f"Set task_type to {task_type}, as its base has it; it was missing.")
 
 
 def drop_old_keys(repaired: Repaired) -> None:

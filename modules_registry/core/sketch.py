@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from modules_registry.core.adapter_file import WeightsSource, open_weights, read_header, read_tensor
 from modules_registry.core.gate import group_tensors
-from modules_registry.core.tensor_names import MendedNames
+from modules_registry.core.tensor_names import RepairedNames
 
 SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about 1/16 at most times
 
@@ -52,6 +52,6 @@ def _factors(source: WeightsSource) -> Iterator[tuple[str, Matrix, Matrix]]:
     """The path, A (r, d_in) and B (d_out, r) of each layer, one layer at a time."""
     with open_weights(source) as file:
         header = read_header(file)
-        for path, pair in sorted(group_tensors(header.tensors, MendedNames()).items()):
+        for path, pair in sorted(group_tensors(header.tensors, RepairedNames()).items()):
             a, b = read_tensor(file, header, pair.a), read_tensor(file, header, pair.b)
             yield path, a.astype(np.float32), b.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The names of an adapter's tensors: mended where only one reading is possible, explained where none is.
+"""The names of an adapter's tensors: repaired where only one reading is possible, explained where none is.
 
 peft writes `base_model.model.<layer>.lora_A.weight`. Wrappers that were around the model while it was saved
 leave their own parts in the names; they say nothing of the layer, so they are taken out.
@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modules_registry.core.adapter_config import is_module_path
+from modules_registry.core.adapter_config import NAME_ATTENTION, is_module_path
 from modules_registry.core.adapter_file import TensorEntry
-from modules_registry.core.errors import Findings, WeightsRefusal
+from modules_registry.core.errors import Findings, Repair, WeightsRefusal
 from modules_registry.core.strict_json import quote_value
 
 PREFIX = "base_model.model."
@@ -28,17 +28,9 @@ EXPERTS = "experts"  # in which the experts of a mixture lie as one tensor, no l
 FACTOR_DIMENSIONS = 2
 
 
-@dataclass(frozen=True)
-class Repair:
-    """One thing that was mended. The code is for programs and stays; the sentence is for people."""
-
-    code: str
-    sentence: str
-
-
 @dataclass
-class MendedNames:
-    """Old name -> new name of the tensors whose names were mended, and what was done."""
+class RepairedNames:
+    """Old name -> new name of the tensors whose names were repaired, and what was done."""
 
     names: dict[str, str] = field(default_factory=dict)
     repairs: list[Repair] = field(default_factory=list)
@@ -47,25 +39,25 @@ class MendedNames:
         return self.names.get(tensor.name, tensor.name)
 
 
-def mend_names(tensors: Sequence[TensorEntry]) -> MendedNames:
+def repair_names(tensors: Sequence[TensorEntry]) -> RepairedNames:
     """Take out of the names what wrappers and the model in memory put there.
 
     Raises:
         WeightsRefusal: two tensors would get one name.
     """
-    mended = MendedNames()
+    repaired = RepairedNames()
     names = [tensor.name for tensor in tensors]
-    for mend in (_without_wrappers, _without_module, _without_second_prefix, _without_adapter_name):
-        changed, repair = mend(names)
+    for rename in (_without_wrappers, _without_module, _without_second_prefix, _without_adapter_name):
+        changed, repair = rename(names)
         if changed != names:
             names = changed
-            mended.repairs.append(repair)
+            repaired.repairs.append(repair)
     if len(set(names)) < len(names):
         raise WeightsRefusal("tensor_twice", "Two of its tensors would get one name. Save the adapter again.")
-    mended.names = {
+    repaired.names = {
         tensor.name: name for tensor, name in zip(tensors, names, strict=True) if tensor.name != name
     }
-    return mended
+    return repaired
 
 
 def _without_wrappers(names: list[str]) -> tuple[list[str], Repair]:
@@ -174,7 +166,7 @@ CAUSES = (
     ),
     Cause(
         "trained_biases",
-        _ends(".bias"),
+        lambda name, shape: name.endswith(".bias") and ".base_layer." not in name,
         "are trained biases. Loading them changes the base model, so they are not accepted. Train "
         'with bias="none".',
     ),
@@ -211,22 +203,22 @@ CAUSES = (
             ".experts." in name
             and (".base_layer." in name or ".experts.lora_" in name or len(shape) > FACTOR_DIMENSIONS)
         ),
-        "are a LoRA on the fused experts of a mixture-of-experts model (target_parameters), which is "
-        "not supported yet. "
-        "Train on the attention layers.",
+        "are a LoRA on the fused experts of a mixture-of-experts model, which is not supported yet. "
+        f'peft makes it of "all-linear", too. {NAME_ATTENTION}',
     ),
     Cause(
         "base_weights_inside",
         _has(".base_layer."),
-        "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. "
-        "Save the LoRA alone: model.save_pretrained(folder, save_embedding_layers=False).",
+        "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. They "
+        "are left out only where this library has the base and they equal its own. "
+        "Save again with save_embedding_layers=False.",
     ),
     Cause(
         "embeddings_saved",
         lambda name, shape: name.startswith(PREFIX) and _is_embedding(name, shape),
-        "are whole embeddings, which peft saves when the vocabulary changed. If no token was added, "
-        "save again with "
-        "save_embedding_layers=False; otherwise train without new tokens.",
+        "are whole embeddings, which peft saves when the vocabulary changed. They are left out only where "
+        "this library has the base and they equal its own. Save again with save_embedding_layers=False, "
+        "or train without new tokens.",
     ),
     Cause(
         "prefix_missing",
@@ -260,7 +252,7 @@ CAUSES = (
 UNKNOWN = "are not LoRA weights. Save the LoRA alone, with peft's save_pretrained."
 
 
-def require_lora_only(tensors: Iterable[TensorEntry], names: MendedNames) -> None:
+def require_lora_only(tensors: Iterable[TensorEntry], names: RepairedNames) -> None:
     """Say of all tensors that are no LoRA of a linear layer what they are, each kind once.
 
     Raises:
@@ -269,7 +261,7 @@ def require_lora_only(tensors: Iterable[TensorEntry], names: MendedNames) -> Non
     kinds: dict[str, tuple[str, list[str]]] = {}
     for tensor in tensors:
         name = names.of(tensor)
-        if is_lora(name) and not _is_not_gathered(tensor.shape):
+        if is_lora(name) and not is_not_gathered(tensor.shape):
             continue
         cause = next((cause for cause in CAUSES if cause.fits(name, tensor.shape)), None)
         code, sentence = (cause.code, cause.sentence) if cause else ("tensor_not_lora", UNKNOWN)
@@ -289,7 +281,19 @@ def is_lora(name: str) -> bool:
     return not RESERVED_PARTS & set(parts) and parts[-1] != EXPERTS
 
 
-def _is_not_gathered(shape: tuple[int, ...]) -> bool:
+def base_parameter(name: str) -> str | None:
+    """The base's parameter that a tensor beside the LoRA is named after; None where it can be none."""
+    if not name.startswith(PREFIX) or is_lora(name):
+        return None
+    return name.removeprefix(PREFIX).replace(".base_layer.", ".")
+
+
+def may_be_copy(name: str) -> bool:
+    """Whether peft writes tensors of this name as copies of the base's own, beside a LoRA."""
+    return name.startswith(PREFIX) and (".base_layer." in name or _is_embedding(name, ()))
+
+
+def is_not_gathered(shape: tuple[int, ...]) -> bool:
     return shape == (0,)
 
 

@@ -14,14 +14,20 @@ from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_
 from modules_registry.cards import CARD_BYTES_MAX, ReadCard, check_card, read_any_card
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
 from modules_registry.core.adapter_file import read_header, sha256_of, size_of
-from modules_registry.core.adapter_writing import rename_tensors
+from modules_registry.core.adapter_writing import rewrite_tensors
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.core.gate import AdapterFacts, check_form, check_header, check_weights, describe_adapter
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal, Repair
+from modules_registry.core.gate import (
+    AdapterFacts,
+    check_form,
+    check_header,
+    check_weights,
+    describe_adapter,
+    seems_copy,
+)
 from modules_registry.core.prompt_template import KEY as PROMPT_TEMPLATE
 from modules_registry.core.prompt_template import LENGTH_MAX as PROMPT_TEMPLATE_LENGTH_MAX
 from modules_registry.core.prompt_template import is_prompt_template
-from modules_registry.core.tensor_names import Repair
 from modules_registry.models import BaseModel
 from modules_registry.storage import TooLargeError
 from modules_registry.trained_templates import card_stating, trained_template
@@ -66,9 +72,10 @@ def check_files(
         if refusals.found:
             check_form(weights_file)
         else:
-            facts = check_weights(config, weights_file, base.layers if base else None)
+            shapes, own = (base.layers, selectors.base_weights_of(base)) if base else (None, None)
+            facts = check_weights(config, weights_file, shapes, own)
             facts = replace(facts, repairs=(*repairs, *facts.repairs))
-            facts, weights_file = with_mended_names(facts, weights_file)
+            facts, weights_file = with_repaired_tensors(facts, weights_file)
     read = read_card(card_file) if card_file else ReadCard(check_card(b""))
     with refusals.collect_refusal():
         require_prompt_template(prompt_template)
@@ -94,7 +101,7 @@ def check_beginning(
         size_bytes: of the whole file.
 
     Returns:
-        In sentences, what would be mended, and why it could not be composed.
+        In sentences, what would be repaired, and why it could not be composed.
     """
     refusals, said, config = Refusals(), list[str](), None
     if config_file is not None:
@@ -109,7 +116,8 @@ def check_beginning(
             if config is None:
                 check_header(header)
             else:
-                described = describe_adapter(config, header, base.layers if base else None)
+                shapes, is_copy = (base.layers, seems_copy) if base else (None, None)
+                described = describe_adapter(config, header, shapes, is_copy)
                 said += [repair.sentence for repair in described.repairs]
                 said += [described.not_composable] if described.not_composable else []
     refusals.raise_all()
@@ -137,15 +145,17 @@ def base_name_repair(name: str, base: BaseModel) -> Repair:
     return Repair("base", sentence)
 
 
-def with_mended_names(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:
-    """The weights under the names that the gate mended, in a temporary file, if it mended any."""
-    if not facts.names:
+def with_repaired_tensors(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:
+    """The weights as the gate repaired them, in a temporary file, if it renamed or left out any."""
+    if not facts.names and not facts.left_out:
         return facts, weights_file
-    mended = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  it is read until the upload ends
+    repaired = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  it is read until the upload ends
     with attach_refusals_to_fields():
-        rename_tensors(weights_file, facts.names, mended)
-    sha256 = sha256_of(mended)
-    return replace(facts, weights_sha256=sha256, size_bytes=size_of(mended), names={}), mended
+        rewrite_tensors(weights_file, facts.names, facts.left_out, repaired)
+    sha256 = sha256_of(repaired)
+    return replace(
+        facts, weights_sha256=sha256, size_bytes=size_of(repaired), names={}, left_out=frozenset()
+    ), repaired
 
 
 def require_base_name(name: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -15,8 +15,8 @@ from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.cards import read_any_card
 from modules_registry.commits import Change, head_of, module_commit
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.files.accepted_paths import MODULE_FILES, left_out_text, plan_upload
+from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, FolderRefusal
 from modules_registry.files.lfs_uploads import incoming_open
 from modules_registry.hub_api.errors import HubProtocolError, not_supported, revision_not_found, to_ascii
 from modules_registry.hub_api.ndjson import Operation, read_operations
@@ -35,6 +35,13 @@ FILES_MAX = 256  # the client's own batch
 PATH_LENGTH_MAX = 1000
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MB = 1_000_000
+# Their upload-large-folder repeats a refused request, whatever is answered: it ends only once every file is
+# committed or ignored, which would be a lie. It prints each answer, so the answer says how to end it.
+REPEATS = re.compile(r"hf_hub/[01]\.")
+REPEATS_ADVICE = (
+    " If upload-large-folder repeats this, stop it with Ctrl-C: it would never end. Correct the folder, and "
+    "use hf upload."
+)
 LEFT_OUT_LENGTH_MAX, WARNING_LENGTH_MAX = 5000, 8000  # characters that clients' HTTP libraries take
 
 
@@ -49,7 +56,7 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
         raise HubProtocolError(400, f"files must be a list of at most {FILES_MAX} files.")
     sizes = {path_of(each): size_of(each) for each in asked}
     with note_refusal(request, module):
-        plan = plan_upload(sizes, files_there(module, head))
+        plan = plan_of(sizes, files_there(module, head))
         for path in plan.taken:
             require_acceptable_size(path, sizes[path])
     upload_announced(module=module, plan=plan)
@@ -63,6 +70,13 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
     )
 
 
+def plan_of(paths: Iterable[str], there: Collection[str]) -> UploadPlan:
+    try:
+        return plan_upload(paths, there)
+    except FolderRefusal as refusal:
+        raise Refusal(refusal.code, refusal.message) from refusal
+
+
 def left_out_mode(path: str) -> dict[str, Any]:
     return {"path": path, "uploadMode": "regular", "shouldIgnore": True}
 
@@ -72,9 +86,13 @@ def note_refusal(request: HttpRequest, module: Module) -> Iterator[None]:
     """Note that an upload was refused, if it is: a repository made for it alone does not stay."""
     try:
         yield
-    except (Refusal, HubProtocolError):
+    except (Refusal, HubProtocolError) as refusal:
         upload_refused(module=module, program=program_of(request))
-        raise
+        error = as_hub_error(refusal) if isinstance(refusal, Refusal) else refusal
+        advice = REPEATS_ADVICE if REPEATS.search(request.headers.get("User-Agent", "")) else ""
+        raise HubProtocolError(
+            error.status, error.message + advice, code=error.code, headers=error.headers
+        ) from refusal
 
 
 def mode_of(path: str, size_bytes: int, file: VersionFile | None) -> dict[str, Any]:
@@ -129,7 +147,7 @@ def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
     head = branch_head(module, revision)
     with ExitStack() as stack, note_refusal(request, module):
         change, left_out = read_change(request, user, module, stack)
-        plan_upload((*change.files, *left_out), files_there(module, head))
+        plan_of((*change.files, *left_out), files_there(module, head))
         note_left_out(module, left_out)
         try:
             version, _ = module_commit(author=user, module=module, branch=revision, change=change)

@@ -21,15 +21,15 @@ from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE
 from hub_site.jobs.work import HeldJob, JobKind, run_job
 from modules_registry.base_models import (
-    BASE_CONFIG,
     BASE_FILES,
     base_model_add,
     kind_of,
     recheck_modules,
+    require_no_alias,
     require_same,
 )
 from modules_registry.cards import CARD_BYTES_MAX, read_any_card
-from modules_registry.core.base_shapes import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
+from modules_registry.core.base_shapes import BASE_CONFIG, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder
@@ -82,6 +82,7 @@ class BaseImportRun:
             recheck_modules(require_same(known, repository.commit_id))
             self.note(base=known)
             return
+        require_no_alias(self.job.repo_id)
         self.folder = folder_of(repository)
         wanted = self.paths_to_fetch(repository)
         planned = sum(repository.files[path].size_bytes for path in wanted)

@@ -35,7 +35,7 @@ def is_of_the_gate(refusal: BaseException | None) -> bool:
 
 
 def line_of(item: ImportItem, total: int) -> str:
-    """One line of a terminal: how far it is, what came of this one, what was mended."""
+    """One line of a terminal: how far it is, what came of this one, what was repaired."""
     origin = getattr(item.version, "origin", None)
     repairs = [repair["sentence"] for repair in origin.repairs] if origin else []
     words = [f"[{item.position + 1}/{total}] {item.repo_id}: {item.get_state_display()}", item.message]

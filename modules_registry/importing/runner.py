@@ -28,12 +28,12 @@ from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
 from modules_registry.card_facts import card_facts
 from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, check_card, read_any_card
+from modules_registry.core.accepted_paths import MODULE_FILES
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.files.accepted_paths import MODULE_FILES
 from modules_registry.files.conversion import convert_checkpoint
 from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.lorahub import card_from_name

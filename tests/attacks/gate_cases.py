@@ -45,18 +45,18 @@ class Case:
 
 def _config_values() -> Iterator[tuple[str, object, str]]:
     """Key, value, code: the plain config with one value changed."""
-    for value in ("IA3", "lora", "ADALORA", "XLORA", "SHADOW", None, 1, ["LORA"]):
+    for value in ("IA3", "lo_ra", "adalora", "XLORA", "SHADOW", "", 1, ["LORA"]):
         yield "peft_type", value, "peft_type_not_supported"
-    for key in ("peft_type", "base_model_name_or_path", "r", "lora_alpha"):
+    for key in ("base_model_name_or_path", "r", "lora_alpha"):
         yield key, DROPPED, "config_key_missing"
     yield from _base_names()
     for value in (0, -1, 1025, 10**6, 8.0, "8", True, None, [8], {"q": 8}):
         yield "r", value, "rank_out_of_range"
     for value in (0, 0.0, -1, -0.5, 65_537, 1e30, "16", True, None, [16]):
         yield "lora_alpha", value, "alpha_out_of_range"
-    for value in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
+    for value in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "seq_cls", "TaskType.SEQ_CLS"):
         yield "task_type", value, "classifier_head"
-    for value in ("FEATURE_EXTRACTION", "seq_2_seq_lm", "", 1, ["CAUSAL_LM"], {}):
+    for value in ("FEATURE_EXTRACTION", "seq2seq", "", 1, ["CAUSAL_LM"], {}):
         yield "task_type", value, "task_type_not_supported"
     yield from _patterns()
     yield from _variants()
@@ -459,7 +459,8 @@ def harmless_cases() -> Iterator[Case]:
     for key, value in {
         "enable_lora": None,
         "merge_weights": False,
-        "task_type": None,
+        "task_type": "TaskType.SEQ_2_SEQ_LM",
+        "peft_type": None,
         "revision": "refs/pr/1",
         "use_rslora": True,
         "fan_in_fan_out": True,

@@ -26,10 +26,10 @@ MODULES = (strict_json, adapter_file, adapter_config, tensor_names, gate)  # eac
 ABOUT_FILES = {"_open_regular", "_read_exactly"}
 # Which kind of checkpoint a file is decides the advice; it is refused either way.
 SAYS_WHAT_IT_IS = {"is_pickle"}
-# What refuses nothing, but reads and mends; test_gate.py holds it against what it must say. And a file that
+# What refuses nothing, but reads and repairs; test_gate.py holds it against what it must say. And a file that
 # is too short is noticed twice: in the header, for those who read no more, and where the values are read.
 REFUSES_NOTHING = {
-    *("find_in_pattern", "check_config", "_require_last_tensor"),
+    *("find_in_pattern", "check_config", "repair_types", "_require_last_tensor"),
     *("_without_module", "shapes_by_factor", "_with_targets", "_shortest_targets"),
 }
 

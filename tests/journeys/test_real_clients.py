@@ -1,9 +1,12 @@
 """Folders as their trainers push them, with the clients that people have."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
+from modules_registry.maintenance import sweep_refused
 from modules_registry.models import Module
 from modules_registry.selectors import module_find
 
@@ -69,6 +72,23 @@ UPLOAD = """
 from huggingface_hub import HfApi
 HfApi().create_repo("alice/french", exist_ok=True)
 HfApi().upload_folder(repo_id="alice/french", folder_path={folder!r})
+"""
+
+
+# The client's upload-large-folder repeats a refused request for ever; what it logs each time is kept.
+UPLOAD_LARGE = """
+import logging, os
+from huggingface_hub import HfApi
+class Counting(logging.Handler):
+    said = []
+    def emit(self, record):
+        if record.levelno >= logging.ERROR:
+            self.said.append(record.getMessage())
+        if len(self.said) == 3:
+            print("\\n=".join(self.said), flush=True)
+            os._exit(3)
+logging.getLogger("huggingface_hub").addHandler(Counting())
+HfApi().upload_large_folder("alice/french", {folder!r}, repo_type="model", num_workers=1, print_report=False)
 """
 
 
@@ -138,8 +158,39 @@ def test_a_folder_whose_weights_lie_below_is_refused_with_the_folder_to_upload(
     assert Module.objects.get().refused_at is not None
 
 
+@pytest.mark.parametrize("refused_by", ["preupload", "commit"])
+def test_an_upload_that_the_client_repeats_for_ever_says_each_time_why_and_how_to_end_it(
+    site, alice, machine_of, old_python, folder, refused_by
+):
+    if refused_by == "preupload":
+        (folder / "below").mkdir()
+        (folder / "adapter_model.safetensors").rename(folder / "below" / "adapter_model.safetensors")
+    else:
+        (folder / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    done = machine_of(alice, python=old_python).python_code(UPLOAD_LARGE.format(folder=str(folder)))
+    assert done.returncode == 3, done.stderr
+    said = done.stdout.split("\n=")
+    assert len(said) == 3
+    for line in said:
+        assert ('hf upload OWNER/NAME "below"' if refused_by == "preupload" else "peft_type") in line
+        assert "stop it with Ctrl-C" in line
+
+
 def test_a_client_names_a_tag_like_a_version(site, alice, machine_of, folder):
     laptop = machine_of(alice)
     laptop.hf("upload", "alice/french", str(folder))
     made = "from huggingface_hub import HfApi; HfApi().create_tag('alice/french', tag='v1'); print('made')"
     assert laptop.says(made) == "made"
+
+
+def test_only_a_repository_that_a_refused_upload_made_is_swept(site, alice, machine_of, folder):
+    """`hf repos create` makes one for its own sake, whatever is refused afterwards."""
+    (folder / "below").mkdir()
+    (folder / "adapter_model.safetensors").rename(folder / "below" / "adapter_model.safetensors")
+    laptop = machine_of(alice)
+    assert laptop.hf("repos", "create", "alice/by-hand").returncode == 0
+    for name in ("by-hand", "by-upload", "by-upload"):  # it is tried again, too
+        assert laptop.hf("upload", f"alice/{name}", str(folder)).returncode != 0
+    Module.objects.filter(refused_at__isnull=False).update(refused_at=timezone.now() - timedelta(days=2))
+    assert sweep_refused() == 1
+    assert [module.name for module in Module.objects.all()] == ["by-hand"]

@@ -105,7 +105,7 @@ def test_a_file_without_its_config_is_judged_as_far_as_it_can_be(client):
     assert check(client, weights=weights_file(tensors))["errors"]["weights_file"]
 
 
-def test_what_would_be_mended_is_said_before_it_is_sent(client, base):
+def test_what_would_be_repaired_is_said_before_it_is_sent(client, base):
     config = config_file(target_modules=["q", "v", "gate_proj"])
     assert "gate_proj" in check(client, config_file=config, weights=weights_file())["notices"][0]
 

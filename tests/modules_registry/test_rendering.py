@@ -113,3 +113,36 @@ def test_pictures_show_their_alternative_text(markdown, shown):
     html = markdown_html(markdown)
     assert shown in html
     assert "<img" not in html
+
+
+LINK = '<a href="https://ci.example/run" rel="nofollow noopener">'
+
+
+@pytest.mark.parametrize(
+    "badge",
+    [
+        "[![Build](https://ci.example/badge.svg)](https://ci.example/run)",
+        '<a href="https://ci.example/run"><img src="https://ci.example/badge.svg" alt="Build"></a>',
+        "[<img src=https://ci.example/badge.svg alt=Build>](https://ci.example/run)",
+        '<a href="https://ci.example/run">![Build](https://ci.example/badge.svg)</a>',
+        "[![Build](badge.svg)][run]\n\n[run]: https://ci.example/run",
+    ],
+)
+def test_a_picture_in_a_link_shows_its_text_as_that_link(badge):
+    html = markdown_html(badge)
+    assert f"{LINK}Build</a>" in html
+    assert html.count("<a ") == 1
+
+
+def test_every_picture_of_a_row_of_badges_keeps_its_own_link():
+    html = markdown_html(
+        "[![Build](https://b.example/1)](https://ci.example/run) ![Loss](https://b.example/2)\n"
+        "[![ ](https://b.example/3) Docs](https://docs.example/)"
+    )
+    links = [(tag, attributes["href"]) for tag, attributes in elements(html) if tag == "a"]
+    assert links == [
+        ("a", "https://ci.example/run"),
+        ("a", "https://b.example/2"),
+        ("a", "https://docs.example/"),
+    ]
+    assert "<img" not in html

@@ -1,4 +1,4 @@
-"""What people bring through the forms and the API: taken with what was mended, or marked with the reason."""
+"""What people bring through the forms and the API: taken with its repairs, or marked with the reason."""
 
 import json
 from io import BytesIO
@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 from django.urls import reverse
+from safetensors.numpy import load
 
 from hub_site.common.errors import Refusal
 from modules_registry.base_models import recheck_modules
@@ -20,6 +21,7 @@ from tests.factories import (
     adapter_tensors,
     card_file,
     config_file,
+    make_base,
     make_module,
     weights_file,
 )
@@ -90,6 +92,85 @@ def test_staff_declare_another_name_of_a_base_and_modules_that_name_it_become_co
         assert "unsloth/tiny-bnb-4bit" in module.current.repairs[-1]["sentence"]
 
 
+def test_modules_that_named_an_alias_are_under_the_base_also_where_they_cannot_be_composed(
+    base, alice, bob, browser_of, client
+):
+    """A DoRA, one whose layers the base lacks, and one that named a revision of the other repository."""
+    named = {"base_model_name_or_path": "unsloth/tiny-4bit", "revision": "abc"}
+    other_layers = {
+        name.replace("block.0", "block.7"): value for name, value in adapter_tensors(seed=2).items()
+    }
+    make_module(alice, "plain", config_file=config_file(**named))
+    dora = {"config_file": config_file(use_dora=True, **named), "weights_file": weights_file(dora_tensors())}
+    make_module(alice, "dora", **dora)
+    make_module(alice, "misfit", config_file=config_file(**named), weights_file=weights_file(other_layers))
+    BaseAlias.objects.create(name="Unsloth/Tiny-4bit", base=base)
+    assert recheck_modules(base) == 1
+    assert recheck_modules(base) == 0
+    for name, fits in (("plain", True), ("dora", False), ("misfit", False)):
+        version = module_find("alice", name).current
+        assert (version.base_name, version.base_revision) == (BASE_NAME, "")
+        assert (version.base == base) == fits
+        assert [repair["code"] for repair in version.repairs].count("base") == 1
+        assert name in client.get(f"/modules/?base={BASE_NAME}").content.decode()
+    assert "Its layers are not those of" in not_composable_because(module_find("alice", "misfit").current)
+    assert "tests/tiny" in module_find("alice", "misfit").search_text
+
+
+@pytest.fixture
+def declare(alice, browser_of):
+    """Send the admin's form for another name of a base, as staff."""
+    alice.is_staff = alice.is_superuser = True
+    alice.save()
+
+    def post(name, base):
+        address = reverse("admin:modules_registry_basealias_add")
+        return browser_of(alice).post(address, {"name": name, "base": base.pk})
+
+    return post
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("", "This field is required."),
+        ("  ", "This field is required."),
+        ("/home/me/llama", "Write a model&#x27;s name as on the Hub"),
+        ("a b", "Write a model&#x27;s name as on the Hub"),
+        ("tests/tiny", "tests/tiny is a base model of this library"),
+        ("Tests/TINY", "tests/tiny is a base model of this library"),
+        ("UNSLOTH/known", "unsloth/known is declared already: as another name of tests/tiny."),
+    ],
+)
+def test_the_admin_refuses_an_alias_that_names_nothing_or_something_else(base, declare, name, sentence):
+    BaseAlias.objects.create(name="unsloth/known", base=base)
+    answer = declare(name, base)
+    assert answer.status_code == 200
+    assert sentence in answer.content.decode()
+    assert BaseAlias.objects.count() == 1
+
+
+def test_a_base_cannot_come_under_a_name_that_is_declared_as_an_alias(base, tmp_path):
+    """Else modules that named the alias would be under one base, and later ones under the other."""
+    BaseAlias.objects.create(name="Tests/Other", base=base)
+    with pytest.raises(Refusal, match="another name of tests/tiny") as refusal:
+        make_base(tmp_path / "other", "tests/other")
+    assert refusal.value.code == "base_is_alias"
+
+
+def test_a_copy_of_the_base_s_weights_is_left_out_of_what_is_stored(base, alice, client):
+    """As peft writes it beside a LoRA on the head; the tiny base's head is its embedding, of zeros."""
+    copy = {"base_model.model.lm_head.base_layer.weight": np.zeros((16, WIDTH), np.float32)}
+    module = make_module(alice, weights_file=weights_file(adapter_tensors() | copy))
+    assert [repair["code"] for repair in module.current.repairs] == ["base_weights"]
+    assert "lm_head.base_layer.weight" in client.get("/alice/french").content.decode()
+    stored = client.get("/alice/french/resolve/main/adapter_model.safetensors")
+    assert set(load(b"".join(stored.streaming_content))) == set(adapter_tensors())
+    differs = {key: value + 1 for key, value in copy.items()}
+    with pytest.raises(Refusal, match="save_embedding_layers=False"):
+        make_module(alice, "other", weights_file=weights_file(adapter_tensors() | differs))
+
+
 CARDS = {
     "bad YAML": (b"---\na: [b\n---\n# Mine\n", "front_matter_not_yaml"),
     "references": (b"---\na: &b c\nd: *b\n---\n# Mine\n", "front_matter_alias"),
@@ -143,7 +224,7 @@ def test_the_help_shows_every_refusal(client):
     assert all(f'id="refusal-{code}"' in page for code in REFUSALS)
 
 
-def test_what_was_mended_is_in_the_api_and_on_the_page(alice, client):
+def test_what_was_repaired_is_in_the_api_and_on_the_page(alice, client):
     module = make_module(alice, config_file=config_file(target_modules="all-linear"))
     page = client.get("/alice/french").content.decode()
     said = client.get("/api/v1/modules/alice/french").json()["current"]

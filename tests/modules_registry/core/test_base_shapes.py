@@ -87,3 +87,75 @@ def test_broken_weights_are_refused():
     with pytest.raises(BaseModelRefusal) as refusal:
         base_shapes_of(config, [io.BytesIO(weights() + b"more")])
     assert (refusal.value.code, refusal.value.file) == ("trailing_bytes", "model.safetensors")
+
+
+# --- what a file holds and the model does not load, and names of earlier versions ---
+
+
+def layers_of(config: dict[str, object], *names: str) -> set[str]:
+    tensors = {f"{name}.weight": tensor(4, 6) for name in names}
+    return set(base_shapes_of(io.BytesIO(json.dumps(config).encode()), [io.BytesIO(weights(tensors))]))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "prefix"),
+    [("glm4_moe", "model."), ("deepseek_v3", "model."), ("qwen3_next", "model."), ("deepseek_v3", "")],
+)
+def test_layers_for_predicting_several_tokens_are_not_those_of_the_model(model_type, prefix):
+    config = {"model_type": model_type, "num_hidden_layers": 2}
+    loaded = [f"{prefix}layers.{number}.self_attn.o_proj" for number in (0, 1)]
+    behind = [f"{prefix}layers.2.{name}" for name in ("self_attn.o_proj", "eh_proj", "shared_head.head")]
+    others = ["mtp.layers.0.self_attn.o_proj", f"{prefix}mtp.0.fc"]
+    found = layers_of(config, *loaded, *behind, *others)
+    assert found == {f"model.layers.{number}.self_attn.o_proj" for number in (0, 1)}
+
+
+def test_layers_of_an_encoder_are_not_counted_with_those_of_the_text_model():
+    config = {"model_type": "gemma3", "text_config": {"num_hidden_layers": 1}}
+    paths = ("vision_tower.encoder.layers.5.mlp.fc1", "language_model.layers.0.mlp.up_proj")
+    assert layers_of(config, *(f"model.{path}" for path in paths)) == {f"model.{path}" for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "in_file", "loaded"),
+    [
+        ("gemma3", "language_model.model.layers.0.mlp.fc1", "model.language_model.layers.0.mlp.fc1"),
+        ("gemma3", "vision_tower.vision_model.layers.0.fc1", "model.vision_tower.layers.0.fc1"),
+        ("llava", "language_model.model.layers.0.mlp.up_proj", "model.language_model.layers.0.mlp.up_proj"),
+        ("llava", "language_model.lm_head", "lm_head"),
+        ("qwen2_vl", "model.layers.0.mlp.up_proj", "model.language_model.layers.0.mlp.up_proj"),
+        ("qwen3_5_text", "model.language_model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
+        ("gpt_neox", "embed_out", "lm_head"),
+    ],
+)  # fmt: skip
+def test_names_of_earlier_files_are_those_that_transformers_gives_them(model_type, in_file, loaded):
+    assert layers_of({"model_type": model_type}, in_file) == {loaded}
+    assert layers_of({"model_type": model_type}, loaded) == {loaded}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "path", "is_layer"),
+    [
+        ("mixtral", "model.layers.0.block_sparse_moe.experts.0.w1", False),
+        ("qwen3_moe", "model.layers.0.mlp.experts.3.up_proj", False),
+        ("qwen3_moe", "model.layers.0.mlp.shared_expert.up_proj", True),
+        ("switch_transformers", "decoder.block.1.layer.2.mlp.experts.expert_0.wi", True),
+    ],
+)
+def test_numbered_experts_lie_in_one_tensor_of_the_model(model_type, path, is_layer):
+    assert (path in layers_of({"model_type": model_type}, path)) == is_layer
+
+
+@pytest.mark.parametrize(
+    ("model_type", "router", "experts", "is_layer"),
+    [
+        ("mixtral", "model.layers.0.block_sparse_moe.gate", "block_sparse_moe.experts.0.w1", False),
+        ("qwen3_moe", "model.layers.0.mlp.gate", "mlp.experts.0.up_proj", False),
+        ("granitemoe", "model.layers.0.block_sparse_moe.router", "block_sparse_moe.experts.0.up_proj", False),
+        ("llama4_text", "model.layers.0.feed_forward.router", "feed_forward.experts.0.up_proj", True),
+        ("llama", "model.layers.0.mlp.gate", "mlp.up_proj", True),
+    ],
+)
+def test_the_router_beside_experts_is_no_linear_layer(model_type, router, experts, is_layer):
+    found = layers_of({"model_type": model_type}, router, f"model.layers.0.{experts}")
+    assert (router in found) == is_layer

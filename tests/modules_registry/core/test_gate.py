@@ -9,12 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
+from modules_registry.core.adapter_writing import rewrite_tensors
+from modules_registry.core.base_weights import BaseWeights, weights_in
 from modules_registry.core.errors import GateRefusal
 from modules_registry.core.gate import AdapterLayer, check_adapter, main
 from modules_registry.core.refusal_table import REFUSALS, TABLES
-from tests.attacks.adapters import BASE_SHAPES, TARGETED, config, name, plain_tensors, tensor, weights
+from tests.attacks.adapters import (
+    BASE_SHAPES,
+    DROPPED,
+    TARGETED,
+    config,
+    name,
+    plain_tensors,
+    tensor,
+    weights,
+)
 from tests.attacks.gate_cases import HOSTILE
 
 MEGABYTE = 1e6
@@ -91,6 +103,24 @@ def test_a_layer_outside_the_base_is_only_noticed_when_the_base_is_known():
     with pytest.raises(GateRefusal) as refusal:
         check(config(), weights(more), base_shapes=BASE_SHAPES)
     assert refusal.value.code == "layer_not_in_base"
+
+
+@pytest.mark.parametrize(
+    "of_mixture",
+    [
+        ["model.layers.0.block_sparse_moe.experts.0.w1", "model.layers.0.block_sparse_moe.gate"],
+        ["model.layers.0.mlp.gate"],
+        ["model.layers.0.block_sparse_moe.router"],
+    ],
+)
+def test_an_adapter_of_experts_or_their_router_is_told_which_layers_to_name(of_mixture):
+    tensors = plain_tensors(paths=[*TARGETED, *of_mixture])
+    with pytest.raises(GateRefusal, match=r'target_modules=\["q_proj", "k_proj"') as refusal:
+        check(config(), weights(tensors), base_shapes=BASE_SHAPES)
+    assert refusal.value.codes == ("moe_experts",)
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(tensors | plain_tensors(paths=["a.q"])), base_shapes=BASE_SHAPES)
+    assert refusal.value.codes == ("moe_experts", "layer_not_in_base")
 
 
 def test_the_refusal_names_the_tensor_that_holds_the_value():
@@ -221,6 +251,26 @@ def test_a_dora_is_accepted_for_sharing_and_says_why_it_cannot_be_composed(suffi
     )
 
 
+# --- types in other letters ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "wanted"),
+    [
+        ("peft_type", "lora", "LORA"),
+        ("peft_type", "PeftType.LORA", "LORA"),
+        ("peft_type", DROPPED, "LORA"),
+        ("task_type", "seq_2_seq_lm", "SEQ_2_SEQ_LM"),
+        ("task_type", "TaskType.SEQ_2_SEQ_LM", "SEQ_2_SEQ_LM"),
+        ("task_type", " Causal_LM", "CAUSAL_LM"),
+    ],
+)
+def test_a_type_in_other_letters_is_written_as_peft_does_and_said(key, given, wanted):
+    facts = check(config(**{key: given}))
+    assert facts.config[key] == wanted
+    assert [(repair.code, wanted in repair.sentence) for repair in facts.repairs] == [(key, True)]
+
+
 # --- names that wrappers wrote ------------------------------------------------
 
 
@@ -236,7 +286,7 @@ def test_a_dora_is_accepted_for_sharing_and_says_why_it_cannot_be_composed(suffi
         (lambda key: key.replace(".weight", ".default.weight"), "adapter_name"),
     ],
 )
-def test_names_with_one_reading_are_mended_and_said(change, code):
+def test_names_with_one_reading_are_repaired_and_said(change, code):
     wrapped = {change(key): value for key, value in plain_tensors().items()}
     facts = check(config(), weights(wrapped), base_shapes=BASE_SHAPES)
     assert len(facts.layers) == len(TARGETED)
@@ -265,20 +315,184 @@ def test_all_kinds_of_strange_tensors_are_said_at_once():
     assert set(refusal.value.codes) == {"embeddings_saved", "trained_biases", "classifier_head"}
 
 
-def test_the_command_prints_one_object_and_exits_with_0_or_1(tmp_path: Path, capsys):
-    (tmp_path / "adapter_config.json").write_bytes(config(target_modules="all-linear"))
-    (tmp_path / "adapter_model.safetensors").write_bytes(weights())
-    assert main([str(tmp_path)]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["accepted"], said["rank"], len(said["repairs"])) == (True, 2, 1)
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    save_file({f"{path}.weight": np.zeros((4, 6), "f4") for path in TARGETED[:2]}, tmp_path / "m.safetensors")
-    (tmp_path / "base").mkdir()
-    for file in ("config.json", "m.safetensors"):
-        (tmp_path / file).rename(tmp_path / "base" / file)
-    assert main([str(tmp_path), "--base", str(tmp_path / "base")]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert (said["accepted"], said["codes"]) == (False, ["layer_not_in_base"])
+def test_all_findings_of_config_header_and_values_are_said_at_once():
+    tensors = plain_tensors() | {"base_model.model.q.bias": tensor(2, 6)}
+    tensors[name(FIRST, "A")] = tensor(3, 6)
+    tensors[name(TARGETED[1], "B")] = tensor(4, 2, fill=float("nan"))
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(tensors))
+    assert set(refusal.value.codes) == {"trained_biases", "rank_mismatch", "not_finite"}
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(r=0), weights(tensors))
+    assert set(refusal.value.codes) == {"rank_out_of_range", "trained_biases", "not_finite"}
+    assert [part.file for part in refusal.value.parts] == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "adapter_model.safetensors",
+    ]
+
+
+@pytest.fixture
+def adapter(tmp_path: Path):
+    """The folder of a plain adapter."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_bytes(config(target_modules="all-linear"))
+    (folder / "adapter_model.safetensors").write_bytes(weights())
+    return folder
+
+
+@pytest.fixture
+def base_folder(tmp_path: Path):
+    """The folder of a base that has the first two of the adapter's layers."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    save_file({f"{path}.weight": np.zeros((4, 6), "f4") for path in TARGETED[:2]}, folder / "m.safetensors")
+    return folder
+
+
+@pytest.fixture
+def said_of(capsys):
+    """Run the command; its exit status and what it prints."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def findings_of(said):
+    return [(finding["file"].rpartition("/")[2], finding["code"]) for finding in said["findings"]]
+
+
+def test_the_command_prints_one_object_and_exits_with_0_or_1(adapter, base_folder, said_of):
+    (adapter / "training_args.bin").write_text("x")
+    status, said = said_of(adapter)
+    assert (status, said["accepted"], said["rank"], len(said["repairs"])) == (0, True, 2, 1)
+    assert said["left_out"] == ["training_args.bin"]
+    status, said = said_of(adapter, "--base", base_folder)
+    assert (status, said["accepted"], said["codes"]) == (1, False, ["layer_not_in_base"])
+
+
+def test_the_command_says_that_a_folder_is_not_there(tmp_path, said_of):
+    status, said = said_of(tmp_path / "adpater")
+    assert (status, said["codes"]) == (1, ["folder_missing"])
+    assert f"There is no folder {tmp_path / 'adpater'}." in said["findings"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("present", "codes"),
+    [
+        (["adapter_config.json"], ["file_missing"]),
+        (["adapter_model.safetensors"], ["file_missing"]),
+        ([], ["file_missing", "file_missing"]),
+        (["adapter_config.json", "adapter_model.bin"], ["pickle"]),
+        (["adapter_model.bin"], ["pickle", "file_missing"]),
+        (["adapter_config.json", "checkpoint-2/adapter_model.safetensors"], ["weights_elsewhere"]),
+        (["model.safetensors", "config.json"], ["other_format", "file_missing"]),
+    ],
+)
+def test_the_command_says_what_a_folder_lacks(adapter, tmp_path, said_of, present, codes):
+    folder = tmp_path / "half"
+    for path in present:
+        (folder / path).parent.mkdir(exist_ok=True, parents=True)
+        same = adapter / path
+        (folder / path).write_bytes(same.read_bytes() if same.exists() else b"x")
+    folder.mkdir(exist_ok=True)
+    status, said = said_of(folder)
+    assert (status, [finding["code"] for finding in said["findings"]]) == (1, codes)
+    assert not any("cannot be opened" in finding["message"] for finding in said["findings"])
+
+
+def test_the_command_says_all_that_is_wrong_with_config_weights_and_base(adapter, base_folder, said_of):
+    (adapter / "adapter_config.json").write_bytes(config(bias="all"))
+    broken = {name(FIRST, "A"): tensor(2, 6)}
+    (adapter / "adapter_model.safetensors").write_bytes(weights(broken))
+    (base_folder / "config.json").write_text("{}")
+    status, said = said_of(adapter, "--base", base_folder)
+    assert status == 1
+    assert findings_of(said) == [
+        ("config.json", "model_type_missing"),
+        ("adapter_config.json", "bias_not_supported"),
+        ("adapter_model.safetensors", "factor_missing"),
+    ]
+    (adapter / "adapter_config.json").unlink()
+    _, said = said_of(adapter, "--base", base_folder)
+    assert said["codes"] == ["model_type_missing", "file_missing", "factor_missing"]
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "m.safetensors", "everything"])
+def test_the_command_says_that_the_base_is_no_model_s_folder(adapter, base_folder, said_of, lacking):
+    for path in list(base_folder.iterdir()) if lacking == "everything" else [base_folder / lacking]:
+        path.unlink()
+    if lacking == "everything":
+        base_folder.rmdir()
+    status, said = said_of(adapter, "--base", base_folder)
+    assert (status, said["codes"]) == (1, ["base_incomplete"])
+    assert str(base_folder) in said["findings"][0]["message"]
+
+
+# --- copies of the base's own weights -----------------------------------------
+
+
+def base_weights(folder: Path, dtype: str = "F32", **changes) -> BaseWeights:
+    """Those of a base with a tied head, of one layer, with numbers that are no multiples of each other."""
+    own = {"model.embed_tokens.weight": EMBEDDING, "model.layers.0.q.weight": EMBEDDING[:4]}
+    tensors = {key: (dtype, value.shape, stored(value, dtype)) for key, value in (own | changes).items()}
+    (folder / "config.json").write_text('{"model_type": "llama", "tie_word_embeddings": true}')
+    (folder / "model.safetensors").write_bytes(weights(tensors))
+    return weights_in(folder)
+
+
+EMBEDDING = np.random.default_rng(0).normal(size=(32, 6)).astype("f4")
+
+
+def stored(values, dtype):
+    return torch.from_numpy(values).to(TORCH_TYPES[dtype]).view(torch.uint8).numpy().tobytes()
+
+
+def adapter_with(name_of_copy: str, values, dtype: str = "F32") -> bytes:
+    lora = plain_tensors(paths=["model.layers.0.q"])
+    return weights(lora | {name_of_copy: (dtype, values.shape, stored(values, dtype))})
+
+
+TORCH_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+OF_BASE = config(target_modules=["q"])
+
+
+@pytest.mark.parametrize(
+    "copy",
+    ["lm_head.base_layer.weight", "model.embed_tokens.weight", "model.embed_tokens.base_layer.weight"],
+)
+@pytest.mark.parametrize("dtype", TORCH_TYPES)
+@pytest.mark.parametrize("own_dtype", TORCH_TYPES)
+def test_a_copy_of_the_base_s_own_weights_is_left_out_and_said(tmp_path, copy, dtype, own_dtype):
+    own = base_weights(tmp_path, own_dtype)
+    values = torch.from_numpy(EMBEDDING).to(TORCH_TYPES[own_dtype]).float().numpy()
+    data = adapter_with(f"base_model.model.{copy}", values, dtype)
+    facts = check(OF_BASE, data, base_weights=own)
+    assert facts.left_out == {f"base_model.model.{copy}"}
+    assert [repair.code for repair in facts.repairs] == ["base_weights"]
+    assert copy in facts.repairs[0].sentence
+    rewritten = io.BytesIO()
+    rewrite_tensors(io.BytesIO(data), facts.names, facts.left_out, rewritten)
+    assert check(OF_BASE, rewritten.getvalue()).layers == facts.layers
+
+
+@pytest.mark.parametrize("change", ["one number", "another shape", "unknown base", "no such parameter"])
+def test_what_is_no_copy_of_the_base_s_own_stays_refused_with_its_way_out(tmp_path, change):
+    values = EMBEDDING.copy()
+    if change == "one number":
+        values[-1, -1] += 0.5
+    if change == "another shape":
+        values = np.vstack([values, values[:1]])
+    copy = "other.base_layer.weight" if change == "no such parameter" else "lm_head.base_layer.weight"
+    own = None if change == "unknown base" else base_weights(tmp_path)
+    with pytest.raises(GateRefusal, match="save_embedding_layers=False") as refusal:
+        check(OF_BASE, adapter_with(f"base_model.model.{copy}", values), base_weights=own)
+    assert refusal.value.code == "base_weights_inside"
 
 
 def test_every_refusal_of_the_gate_has_a_case_and_stands_in_the_table():

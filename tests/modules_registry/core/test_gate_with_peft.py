@@ -10,7 +10,7 @@ from modules_registry.cards import check_card
 from modules_registry.core.adapter_config import read_config
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.errors import GateRefusal
-from modules_registry.core.gate import AdapterFacts, check_adapter
+from modules_registry.core.gate import AdapterFacts, check_adapter, read_base
 
 pytestmark = pytest.mark.slow  # importing peft takes ten seconds
 
@@ -211,3 +211,72 @@ def test_an_adapter_that_carries_embeddings_of_the_base_is_refused(tmp_path):
         checked(tmp_path)
     assert refusal.value.code == "embeddings_saved"
     assert "save_embedding_layers=False" in refusal.value.message
+
+
+# --- a mixture of experts ------------------------------------------------------
+
+
+def mixtral(folder: Path, targets: Any) -> Path:
+    """A tiny Mixtral, and an adapter as peft makes it of these target_modules."""
+    import torch
+    from peft import get_peft_model
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 2}
+    base = MixtralForCausalLM(MixtralConfig(**sizes, **heads))
+    base.save_pretrained(folder / "base")
+    model = get_peft_model(base, lora_config(task_type="CAUSAL_LM", r=2, target_modules=targets))
+    model.peft_config["default"].base_model_name_or_path = "tiny/mixtral"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "w1", "w2", "w3"], ["q_proj", "gate"]], ids=str)
+def test_what_peft_makes_of_a_mixture_s_layers_is_refused_with_the_layers_to_name(tmp_path, targets):
+    """It turns all-linear, the router and w1, w2, w3 into target_parameters, whatever the person wrote."""
+    with pytest.raises(GateRefusal) as refusal:
+        checked(mixtral(tmp_path, targets))
+    assert refusal.value.codes[0] == "target_parameters_not_supported"
+    assert 'target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]' in refusal.value.message
+    has_experts = "gate" not in targets
+    assert ("moe_experts" in refusal.value.codes) == has_experts
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_advice_for_a_mixture_leads_to_an_adapter_that_comes_in(tmp_path):
+    facts = checked(mixtral(tmp_path, ["q_proj", "k_proj", "v_proj", "o_proj"]))
+    assert facts.targets == ("k_proj", "o_proj", "q_proj", "v_proj")
+    assert facts.not_composable == ""
+
+
+# --- copies of the base's own weights ------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("is_tied", [True, False], ids=["a tied head", "a head of its own"])
+def test_what_peft_saves_beside_a_lora_on_the_head_is_left_out_for_a_known_base(tmp_path, is_tied):
+    """save_embedding_layers is "auto" unless somebody says otherwise."""
+    import torch
+    from peft import get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 32}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "tie_word_embeddings": is_tied}
+    base = LlamaForCausalLM(LlamaConfig(**sizes, **heads)).to(torch.bfloat16)
+    base.save_pretrained(tmp_path / "base")
+    model = get_peft_model(
+        base.float(), lora_config(task_type="CAUSAL_LM", target_modules=["q_proj", "lm_head"])
+    )
+    model.peft_config["default"].base_model_name_or_path = "tiny/llama"
+    model.save_pretrained(tmp_path)
+    files = (tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors")
+    shapes, own = read_base(tmp_path / "base")
+    facts = check_adapter(*files, shapes, base_weights=own)
+    assert "base_model.model.lm_head.base_layer.weight" in facts.left_out
+    assert facts.targets == ("lm_head", "q_proj")
+    with pytest.raises(GateRefusal, match="save_embedding_layers=False"):
+        check_adapter(*files, shapes)

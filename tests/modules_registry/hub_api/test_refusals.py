@@ -13,7 +13,6 @@ import pytest
 from django.core import signing
 from django.db import connection
 from django.test import Client
-from django.utils import timezone
 from django.utils.html import escape
 
 from hub_site.accounts.services import token_create
@@ -164,6 +163,16 @@ def test_weights_that_came_or_were_announced_before_let_the_rest_be_left_out(upl
     assert uploader.preupload(f"checkpoint-9/{WEIGHTS}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("version", "repeats"), [("0.36.2", True), ("1.4.1", True), ("2.4.0", False), ("10.0", False)]
+)
+def test_a_client_that_repeats_a_refused_upload_is_told_how_to_end_it(uploader, version, repeats):
+    uploader.headers |= {"User-Agent": f"unknown/None; hf_hub/{version}; python/3.11"}
+    refused = [uploader.preupload(f"style/{WEIGHTS}"), uploader.commit(*adapter_lines(r=3))]
+    assert [answer.status_code for answer in refused] == [400, 400]
+    assert all(("stop it with Ctrl-C" in said(answer)) == repeats for answer in refused)
+
+
 def test_two_lists_of_left_out_files_are_two_topics_for_the_client(uploader):
     """It shows the first warning of each topic alone."""
     topics = {
@@ -173,7 +182,7 @@ def test_two_lists_of_left_out_files_are_two_topics_for_the_client(uploader):
     assert len(topics) == 2
 
 
-def test_names_with_one_reading_are_mended_and_said(uploader):
+def test_names_with_one_reading_are_repaired_and_said(uploader):
     wrapped = {f"module.{name}": value for name, value in adapter_tensors().items()}
     answer = uploader.commit(adapter_lines()[0], file_line(WEIGHTS, weights_file(wrapped).read()))
     assert 'Left "module."' in answer["X-HF-Warning"]
@@ -189,30 +198,64 @@ def test_names_with_one_reading_are_mended_and_said(uploader):
 # --- repositories that a refused upload leaves ---------------------------------
 
 
+@pytest.fixture
+def a_day_later():
+    """Let every refusal be a day and a minute ago."""
+
+    def go_on():
+        for module in Module.objects.exclude(refused_at=None):
+            Module.objects.filter(pk=module.pk).update(
+                refused_at=module.refused_at - timedelta(days=1, minutes=1)
+            )
+
+    return go_on
+
+
 @pytest.mark.parametrize("refused_by", ["preupload", "commit"])
-def test_a_repository_whose_only_upload_was_refused_goes_after_a_day(uploader, refused_by):
-    paths = [f"style/{WEIGHTS}"]
-    if refused_by == "preupload":
-        uploader.preupload(*paths)
-    else:
-        uploader.commit(*adapter_lines(r=3))
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "and tried again"])
+def test_a_repository_whose_only_uploads_were_refused_goes_after_a_day(
+    uploader, refused_by, times, a_day_later
+):
+    for attempt in range(times):
+        if attempt:
+            uploader.create()  # as each upload does
+        if refused_by == "preupload":
+            uploader.preupload(f"style/{WEIGHTS}")
+            uploader.preupload(f"style/{WEIGHTS}")  # upload-large-folder repeats it
+        else:
+            uploader.commit(*adapter_lines(r=3))
     assert sweep_refused() == 0
-    Module.objects.update(refused_at=timezone.now() - timedelta(days=1, minutes=1))
+    a_day_later()
     assert sweep_refused() == 1
     assert not Module.objects.exists()
     assert uploader.create().status_code == 200
 
 
-@pytest.mark.parametrize("made", ["twice", "by another program", "and filled later"])
-def test_a_repository_that_was_made_for_its_own_sake_stays(uploader, made):
-    if made == "twice":  # hf repos create, then hf upload, which asks for it again
-        uploader.create()
-    if made == "by another program":
-        uploader.headers |= {"User-Agent": "transformers/5.0"}
-    uploader.commit(*adapter_lines(r=3))
-    if made == "and filled later":
-        uploader.commit(adapter_lines()[0])
-    Module.objects.filter(refused_at__isnull=False).update(refused_at=timezone.now() - timedelta(days=2))
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (),
+        ("create", "refused"),
+        ("create", "create", "refused"),
+        ("refused", "create"),
+        ("refused", "create", "create", "refused"),
+        ("another program", "refused"),
+        ("refused", "filled"),
+    ],
+    ids=" ".join,
+)
+def test_a_repository_that_was_made_for_its_own_sake_stays(uploader, steps, a_day_later):
+    """The fixture has made it: by `hf repos create`, or by an upload that asks for it first."""
+    for step in steps:
+        if step == "create":
+            assert uploader.create().status_code == 409
+        elif step == "another program":
+            uploader.headers |= {"User-Agent": "transformers/5.0"}
+        elif step == "refused":
+            assert uploader.commit(*adapter_lines(r=3)).status_code == 400
+        else:
+            assert uploader.commit(adapter_lines()[0]).status_code == 200
+        a_day_later()
     assert sweep_refused() == 0
     assert Module.objects.count() == 1
 

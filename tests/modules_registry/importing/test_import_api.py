@@ -28,9 +28,9 @@ def test_ask_follow_and_try_again(hub, alice, base, api_of):
     assert (read["status"], read["is_finished"]) == ("done", True)
     assert read["counts"] == {"waiting": 0, "imported": 2, "unchanged": 0, "refused": 2}
     items = {item["repo_id"]: item for item in read["items"]}
-    mended = items["far/wrong-rank"]
-    assert mended["module"] == "alice/wrong-rank"
-    assert [repair["code"] for repair in mended["origin"]["repairs"]] == ["peft_type", "rank"]
+    repaired = items["far/wrong-rank"]
+    assert repaired["module"] == "alice/wrong-rank"
+    assert [repair["code"] for repair in repaired["origin"]["repairs"]] == ["rank", "peft_type"]
     assert (items["far/harmful"]["code"], items["far/harmful"]["module"]) == ("checkpoint_code", None)
     listed = client.get(IMPORTS).json()
     assert [row["id"] for row in listed["results"]] == [asked["id"]]

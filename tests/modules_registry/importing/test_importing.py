@@ -36,7 +36,7 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
     }
     origin = Module.objects.get(name="wrong-rank").current.origin
     assert (origin.repo_id, origin.commit_id, origin.was_converted) == ("far/wrong-rank", COMMIT, True)
-    assert [repair["code"] for repair in origin.repairs] == ["peft_type", "rank"]
+    assert [repair["code"] for repair in origin.repairs] == ["rank", "peft_type"]
     assert Module.objects.get(name="good").current.base == base
     assert states(run(alice, "far/good", "far/none")) == {
         "far/good": ("unchanged", ""),
@@ -69,12 +69,12 @@ def test_what_names_no_repository_is_refused(alice, source):
         import_request(owner=alice, namespace=alice.namespace, sources=[source], enqueue=False)
 
 
-def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_mended(hub, alice, base, capsys):
+def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_repaired(hub, alice, base, capsys):
     call_command("import_modules", "far", user="alice")
     good, wrong, harmful, empty = capsys.readouterr().out.splitlines()
     assert good == "[1/4] far/good: Imported"
-    assert wrong.startswith("[2/4] far/wrong-rank: Imported Set peft_type to “LORA”; it was")
-    assert "Set r to 2, as the weights have it; it was 8." in wrong
+    assert wrong.startswith("[2/4] far/wrong-rank: Imported Set r to 2, as the weights have it; it was 8.")
+    assert "Set peft_type to LORA; it was" in wrong
     assert harmful.startswith("[3/4] far/harmful: Not imported ")
     assert empty.startswith("[4/4] far/empty: Not imported far/empty holds no adapter")
 

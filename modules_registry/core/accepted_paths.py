@@ -8,9 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from hub_site.common.errors import Refusal
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
-from modules_registry.core.refusal_table import require_known
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
@@ -65,7 +63,7 @@ def plan_upload(paths: Iterable[str], there: Collection[str] = (), *, converts: 
         converts: whether adapter_model.bin is taken where there are no other weights, to be converted.
 
     Raises:
-        Refusal: adapter weights are among those that would be left out, and none are in their place.
+        FolderRefusal: adapter weights are among those that would be left out, and none are in their place.
     """
     asked = list(dict.fromkeys(paths))
     has_weights = WEIGHTS_FILE in asked or WEIGHTS_FILE in there
@@ -88,21 +86,16 @@ def require_no_weights(paths: Sequence[str]) -> None:
             f"at the top. "
             f'Upload that folder: hf upload OWNER/NAME "{folder[:100]}".'
         )
-        raise folder_refusal("weights_elsewhere", message)
+        raise FolderRefusal("weights_elsewhere", message)
     for path in paths:
         if pickle := PICKLED_WEIGHTS.fullmatch(path):
             message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}"
-            raise folder_refusal("pickle", message)
+            raise FolderRefusal("pickle", message)
     for what, pattern, way_out in OTHER_WEIGHTS:
         for path in paths:
             if pattern.fullmatch(path) and "optimizer" not in path:
                 message = f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. {way_out}"
-                raise folder_refusal("other_format", message)
-
-
-def folder_refusal(code: str, message: str) -> Refusal:
-    require_known(code)
-    return Refusal(code, message)
+                raise FolderRefusal("other_format", message)
 
 
 def latest(folders: Sequence[str]) -> str:

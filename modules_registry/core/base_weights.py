@@ -1,0 +1,94 @@
+"""A base model's own weights, to tell whether a tensor beside a LoRA is only a copy of one of them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from modules_registry.core.adapter_file import (
+    BASE_ITEM_BYTES,
+    STORED_AS,
+    Array,
+    Header,
+    TensorEntry,
+    open_weights,
+    read_header,
+)
+from modules_registry.core.base_shapes import base_files, loaded_tensors, read_base_config
+
+ITEMS_AT_ONCE = 256 * 1024
+OpenFile = Callable[[], AbstractContextManager[BinaryIO]]
+
+
+@dataclass
+class BaseWeights:
+    """The files of a base model; nothing is opened before something is compared."""
+
+    config: OpenFile
+    weights: Sequence[OpenFile]
+
+    @cached_property
+    def found(self) -> dict[str, tuple[OpenFile, Header, TensorEntry]]:
+        """Where each parameter lies, by its name in the model as it loads."""
+        places: dict[str, tuple[OpenFile, Header, TensorEntry]] = {}
+        for source in self.weights:
+            with source() as file:
+                header = read_header(file, BASE_ITEM_BYTES)
+            places |= {tensor.name: (source, header, tensor) for tensor in header.tensors}
+        with self.config() as file:
+            config = read_base_config(file)
+        tensors = [tensor for _, _, tensor in places.values()]
+        return {name: places[tensor.name] for name, tensor in loaded_tensors(config, tensors).items()}
+
+    def has_copy(self, file: BinaryIO, header: Header, parameter: str, tensor: TensorEntry) -> bool:
+        """Whether a tensor of an adapter's file has the values of this parameter, rounded to its dtype."""
+        if parameter not in self.found:
+            return False
+        source, own_header, own = self.found[parameter]
+        if own.shape != tensor.shape or own.dtype not in STORED_AS:
+            return False
+        count = (tensor.end - tensor.begin) // STORED_AS[tensor.dtype].itemsize
+        with source() as own_file:
+            return all(
+                np.array_equal(
+                    _items(file, header, tensor, start, end),
+                    _in_dtype(_items(own_file, own_header, own, start, end), own.dtype, tensor.dtype),
+                )
+                for start, end in _portions(count)
+            )
+
+
+def weights_in(folder: Path) -> BaseWeights:
+    """Those of a model's folder."""
+    config, weights = base_files(folder)
+    return BaseWeights(partial(open_weights, config), [partial(open_weights, path) for path in weights])
+
+
+def _portions(count: int) -> list[tuple[int, int]]:
+    return [(start, min(start + ITEMS_AT_ONCE, count)) for start in range(0, count, ITEMS_AT_ONCE)]
+
+
+def _items(file: BinaryIO, header: Header, tensor: TensorEntry, start: int, end: int) -> Array:
+    """The numbers from start to end of a tensor as they are stored; bfloat16 as its bits."""
+    stored = STORED_AS[tensor.dtype]
+    file.seek(header.data_start + tensor.begin + start * stored.itemsize)
+    return np.frombuffer(file.read((end - start) * stored.itemsize), dtype=stored)
+
+
+def _in_dtype(numbers: Array, dtype: str, wanted: str) -> Array:
+    """The numbers in another dtype as torch rounds them: to the nearest, to even where two are as near."""
+    if dtype == wanted:
+        return numbers
+    if dtype == "BF16":
+        wide: Array = (numbers.astype(np.uint32) << 16).view(np.float32)
+    else:
+        wide = numbers.astype(np.float32)
+    if wanted == "BF16":
+        bits = wide.view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(STORED_AS["BF16"])
+    with np.errstate(over="ignore"):
+        return wide.astype(STORED_AS[wanted])
