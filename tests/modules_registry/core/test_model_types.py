@@ -193,7 +193,6 @@ OF_PICTURES = ("vision_embed_tokens", "patch_embedding", "patch_embed")
 LEFT_OUT = {"zamba", "zamba2", "ovis2", "kimi_k25"}
 
 
-@pytest.mark.slow
 @pytest.mark.long  # it builds every model of transformers, without weights
 def test_the_layers_of_every_model_type_are_found_by_the_names_of_its_earlier_files():
     """And none of a layer behind the last one, as files of GLM-4.5 and DeepSeek hold it."""
