@@ -27,6 +27,10 @@ ERRNOS_OF_A_MACHINE = frozenset(
 DATABASE_FAULTS = (OperationalError, InterfaceError)
 
 
+class MachineFault(Exception):
+    """A part of the site ended in the middle of work, and the work did not do it: it can be done again."""
+
+
 def site_fault_code(error: BaseException) -> str | None:
     """Return the code of a fault of the site, a key of SENTENCES; None for any other error."""
     if isinstance(error, DATABASE_FAULTS):
@@ -35,7 +39,8 @@ def site_fault_code(error: BaseException) -> str | None:
         return "broker_unreachable"
     if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_FULL_DISK:
         return DISK_FULL
-    if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE:
+    is_machine_error = isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE
+    if isinstance(error, MachineFault) or is_machine_error:
         return MACHINE_FAULT
     return None
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from composer.models import Composition, CompositionEvent
 from hub_site.accounts.services import user_create
 from hub_site.jobs import leases
-from hub_site.jobs.models import CRASHES_MAX, FINISHED, Status
+from hub_site.jobs.models import CRASHES_MAX, FINISHED, PUT_OFF_MAX, Status
 from modules_registry.models import BaseModel
 from tests.chaos.conftest import times
 
@@ -52,6 +52,7 @@ class JobRow(RuleBasedStateMachine):
         self.generations: dict = {}  # job -> the last generation that was seen
         self.told: dict = {}  # job -> events that were stored
         self.claims: dict = {}  # job -> what its workers hold, or held
+        self.advanced: dict = {}  # job -> whether its last attempt advanced
         self.clock = mock.patch.object(timezone, "now", timezone.now)
         self.clock.start()
 
@@ -88,15 +89,12 @@ class JobRow(RuleBasedStateMachine):
     def take(self, job):
         before = Composition.objects.get(pk=job)
         is_free = before.status == Status.QUEUED and before.due_at <= self.database_now()
-        is_lost = before.status == Status.RUNNING and before.lease_until < self.database_now()
         held = leases.claim(Composition, job, worker="w")
-        assert held is None or is_free or is_lost
-        assert held is None or held.generation == before.generation + 1
-        assert held is None or held.crashes < CRASHES_MAX
-        if is_free:
-            assert held is not None
+        assert (held is not None) == is_free
         if held is not None:
+            assert (held.generation, held.crashes) == (before.generation + 1, before.crashes)
             self.claims.setdefault(job, []).append(held)
+            self.advanced[job] = False
 
     def write(self, job, back, do) -> bool:
         """A worker writes, the last one or one before: it works exactly if the row is still that worker's."""
@@ -124,6 +122,7 @@ class JobRow(RuleBasedStateMachine):
             event = CompositionEvent(kind="step")
             if self.write(job, back, lambda held: leases.append_events(held, [event], progress=progress)):
                 self.told[job] = self.told.get(job, 0) + 1
+                self.advanced[job] = self.advanced[job] or is_progress
         elif action == "hand back":
             claims = self.claims.get(job, [])
             if len(claims) > back:
@@ -134,13 +133,23 @@ class JobRow(RuleBasedStateMachine):
     def check_outcome(self, action, before, row):
         if action == "beat":
             assert row.lease_until > self.database_now()
-        if action == "crash" and before.crashes + 1 >= CRASHES_MAX:
-            assert (row.status, row.error_code) == (Status.FAILED, "poison")
-        elif action == "crash":
-            assert (row.status, row.crashes) == (Status.QUEUED, before.crashes + 1)
+        if action == "crash":
+            crashes = 0 if self.advanced[row.pk] else before.crashes + 1
+            ended = (Status.FAILED, "poison") if crashes == CRASHES_MAX else (Status.QUEUED, "")
+            assert (row.status, row.error_code, row.crashes) == (*ended, crashes)
         if action == "fault of the site":
-            assert (row.status, row.crashes) == (Status.QUEUED, before.crashes)  # it is no crash
-            assert row.due_at > self.database_now()
+            self.check_put_off(before, row, error_code="disk_full")
+            assert row.status == Status.FAILED or row.due_at > self.database_now()
+
+    def check_put_off(self, before, row, *, error_code):
+        """It is no crash: the job waits, but not for longer than a day."""
+        assert row.crashes == before.crashes
+        since = before.put_off_since
+        if since is not None and since <= self.database_now() - PUT_OFF_MAX:
+            assert (row.status, row.error_code) == (Status.FAILED, error_code)
+        else:
+            assert (row.status, row.error_code) == (Status.QUEUED, "")
+            assert row.put_off_since == since or since is None
 
     @rule(job=jobs)
     def expire(self, job):
@@ -152,6 +161,13 @@ class JobRow(RuleBasedStateMachine):
     def wait(self, job):
         """What a job was put off for has passed."""
         Composition.objects.filter(pk=job).update(due_at=self.database_now())
+
+    @rule(job=jobs, really=st.sampled_from([False, False, True]))
+    def wait_for_a_day(self, job, really):
+        """A fault of the site has not passed since then."""
+        since = self.database_now() - PUT_OFF_MAX
+        if really:
+            Composition.objects.filter(pk=job, put_off_since__isnull=False).update(put_off_since=since)
 
     @rule(job=jobs, really=st.sampled_from([False, False, True]))
     def cancel(self, job, really):
@@ -170,10 +186,8 @@ class JobRow(RuleBasedStateMachine):
             row = Composition.objects.get(pk=before.pk)
             if before.cancel_requested:
                 assert row.status == Status.CANCELLED
-            elif before.crashes >= CRASHES_MAX - 1:
-                assert (row.status, row.error_code) == (Status.FAILED, "poison")
             else:
-                assert (row.status, row.crashes) == (Status.QUEUED, before.crashes + 1)
+                self.check_put_off(before, row, error_code="machine_fault")
 
     def database_now(self):
         return JobRow.database_clock()
