@@ -18,6 +18,7 @@ SENTENCES = {
     MACHINE_FAULT: "A machine of the site has a fault.",
 }
 ADVICE = "Nothing was changed. Try again in a minute."
+STATUSES = (503, 507)  # of the answer to such a fault; each says when to come back
 RETRY_AFTER_S = 30  # what a client is told to wait
 ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 ERRNOS_OF_A_MACHINE = frozenset(
