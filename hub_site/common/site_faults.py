@@ -5,6 +5,7 @@ A fault of the request, such as a module that does not fit, is a Refusal instead
 
 import errno
 
+import psycopg
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
@@ -35,7 +36,8 @@ class MachineFault(Exception):
 def site_fault_code(error: BaseException) -> str | None:
     """Return the code of a fault of the site, a key of SENTENCES; None for any other error."""
     if isinstance(error, DATABASE_FAULTS):
-        return "database_unreachable"
+        is_full = isinstance(error.__cause__, psycopg.errors.DiskFull)
+        return DISK_FULL if is_full else "database_unreachable"
     if isinstance(error, BrokerError | RedisError):
         return "broker_unreachable"
     if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_FULL_DISK:

@@ -75,11 +75,17 @@ def ready_file(ready: Path | None) -> Iterator[None]:
     try:
         ready.write_text(f"{os.getpid()}\n")
     except OSError:
-        traceback.print_exc()
+        log_error()
     try:
         yield
     finally:
         ready.unlink(missing_ok=True)
+
+
+def log_error() -> None:
+    """Write the traceback to the log, unless the log is on a full disk too."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 class ForkServer:
@@ -178,9 +184,10 @@ def be_child(job: JobFunction, folder: Path, limits: sandbox.Limits, events: int
         with os.fdopen(events, "w", encoding="utf-8") as pipe:
             code = run(job, folder, lambda event: write_event(pipe, event))
     except BaseException:  # noqa: BLE001  the process ends here; the log must say why
-        traceback.print_exc()
+        log_error()
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the log may be on a full disk
+            sys.stderr.flush()
         os._exit(code)
 
 

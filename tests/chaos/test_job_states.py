@@ -1,5 +1,6 @@
 """A job's row under everything that can happen to it, in any order: its promises hold after every step."""
 
+from copy import copy
 from datetime import timedelta
 from unittest import mock
 
@@ -104,7 +105,7 @@ class JobRow(RuleBasedStateMachine):
             assert (held.generation, held.crashes) == (before.generation + 1, before.crashes)
             self.claims.setdefault(job, []).append(held)
             self.advanced[job] = False
-        return held or before
+        return copy(held or before)  # what is done to the claim changes the object
 
     def write(self, row, back, do) -> bool:
         """A worker writes, the last one or one before: it works exactly if the row is still that worker's."""

@@ -263,6 +263,7 @@ def test_a_child_that_never_came_to_its_job_is_the_machine_s_fault(launcher, tmp
 def test_a_child_that_is_asked_to_end_by_the_machine_did_not_do_it(fake_job, number):
     with fake_job("loop_for_ever") as child:
         events = child.events(TICK_S)
+        assert {"event": "looping"} in events  # from here on it no longer ignores what its launcher does
         wait_until_it_runs(child, events)
         os.kill(child.pid, number)
         with pytest.raises(ChildInterrupted) as caught:

@@ -154,17 +154,14 @@ def test_a_new_version_is_sent_by_the_script_too(client, french):
     assert (french.current.number, french.left_out) == (2, ["debug.log", "ref/adapter_config.json"])
 
 
-def test_a_conversion_that_the_machine_broke_off_is_the_site_s_fault(alice, base, api_of, monkeypatch):
+def test_a_conversion_that_the_machine_broke_off_is_the_site_s_fault(client, base, monkeypatch):
     def interrupted(_):
         raise ChildInterrupted(None)
 
     monkeypatch.setattr(conversion, "convert_checkpoint", interrupted)
-    weights = named(saved(lora()), "adapter_model.bin")
-    body = {"namespace": "alice", "name": "french", "sentence": "One.", "licence": "mit"}
-    files = {"config_file": config_file(), "weights_file": weights}
-    told = api_of(alice).post("/api/v1/modules", body | files, format="multipart")
-    assert (told.status_code, told.json()["error"]["code"]) == (503, "machine_fault")
-    assert int(told.headers["Retry-After"]) > 0
+    told = send(client, weights_file=named(saved(lora()), "adapter_model.bin"))
+    assert told["error"]["code"] == "machine_fault"
+    assert "Try again in a minute" in told["error"]["message"]
 
 
 def test_a_checkpoint_of_torch_is_converted_and_said(client, base):
