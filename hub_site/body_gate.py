@@ -17,7 +17,16 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
-from hub_site.common.site_faults import DISK_FULL, ERRNOS_OF_A_FULL_DISK, SENTENCES
+from hub_site.common.site_faults import (
+    DISK_FULL,
+    ERRNOS_OF_A_FULL_DISK,
+    RETRY_AFTER_S,
+    SENTENCES,
+    STATUSES,
+    http_status,
+    site_fault_code,
+    visitor_text,
+)
 
 Message = Mapping[str, Any]
 Scope = dict[str, Any]
@@ -98,7 +107,7 @@ class BodyGate:
             if is_upload(scope["path"]) and scope["method"] not in ("GET", "HEAD") and self.is_disk_low():
                 raise disk_is_full()
             if is_upload(scope["path"]) and needs_permission(scope):
-                body.forbidden = await self.why_not(scope)
+                body.forbidden = await self.ask_why_not(scope)
                 body.require_permission(declared_length(scope) or 0)
             await self.application(scope, body.receive, send)
         except BodyRefused as refusal:
@@ -109,6 +118,16 @@ class BodyGate:
             await send_refusal(disk_is_full(), scope, send, linger=body.let_pass)
         finally:
             self.in_flight_bytes -= body.received_bytes
+
+    async def ask_why_not(self, scope: Scope) -> BodyRefused | None:
+        """Ask; a fault of the site is itself a refusal."""
+        try:
+            return await self.why_not(scope)
+        except Exception as error:
+            code = site_fault_code(error)
+            if code is None:
+                raise
+            raise BodyRefused(http_status(code), code, visitor_text(code)) from error
 
     def cap_bytes(self, path: str) -> int:
         if CHECKS.fullmatch(path):
@@ -233,8 +252,8 @@ async def send_refusal(
         (b"connection", b"close"),  # the rest of the body is of no interest
         *extra,
     ]
-    if refusal.status == 503:
-        headers.append((b"retry-after", b"60"))
+    if refusal.status in STATUSES:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body.encode(), "more_body": True})
     if refusal.status != HTTPStatus.REQUEST_TIMEOUT:

@@ -4,9 +4,10 @@ from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 from urllib.parse import unquote
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
+from django.db import connection
 
 from hub_site.accounts.selectors import token_find
 from hub_site.body_gate import BodyRefused, Scope
@@ -20,10 +21,20 @@ SIGN_IN = "Sign in before you upload: send a token that may write, or use the fo
 
 async def why_not(scope: Scope) -> BodyRefused | None:
     """None with a token that may write, a signed-in session, or an address that we have signed."""
-    return await sync_to_async(refusal_for, thread_sensitive=False)(scope)
+    async with (
+        ThreadSensitiveContext()
+    ):  # a thread of its own, as Django's for a view: none waits for another
+        return await sync_to_async(refusal_for)(scope)
 
 
 def refusal_for(scope: Scope) -> BodyRefused | None:
+    try:
+        return refusal_of(scope)
+    finally:
+        connection.close()  # this thread serves no request, at whose end Django would do so
+
+
+def refusal_of(scope: Scope) -> BodyRefused | None:
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     if scope["path"].startswith(LFS):
         return refusal_of_address(unquote(scope["path"].removeprefix(LFS)))

@@ -11,6 +11,7 @@ from hub_site.health import health
 register_converter(NamespaceConverter, "namespace")
 register_converter(RepoNameConverter, "repo")
 
+handler500 = "hub_site.site_fault_answers.answer_broken"
 urlpatterns = [
     path("health/", health, name="health"),
     path("", include("hub_site.pages.urls")),

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import writable_module_or_404
 from modules_registry.cards import CARD_BYTES_MAX
@@ -74,18 +75,19 @@ def module_newest(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def module_new(request: SignedInRequest) -> HttpResponse:
-    form = ModuleForm(request.POST or None, request.FILES or None, user=request.user)
+    form, status = ModuleForm(request.POST or None, request.FILES or None, user=request.user), 200
     if form.is_valid():
         try:
             with uploaded_files(request, form) as files:
                 module = module_publish(author=request.user, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
+            status = status_of_page(refusal)
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             messages.success(request, f"{module.full_name} is published.")
             return upload_done(request, module)
-    return upload_page(request, "modules_registry/module_new.html", form, {})
+    return upload_page(request, "modules_registry/module_new.html", form, {}, status)
 
 
 @login_required
@@ -200,19 +202,20 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
 @require_http_methods(["GET", "POST"])
 def version_new(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
-    form = VersionForm(request.POST or None, request.FILES or None)
+    form, status = VersionForm(request.POST or None, request.FILES or None), 200
     if form.is_valid():
         try:
             with uploaded_files(request, form) as files:
                 version, is_new = version_add(author=request.user, module=module, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
+            status = status_of_page(refusal)
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             say_version(request, version, is_new)
             return upload_done(request, module)
     context = {"module": module, "next_number": selectors.next_number(module)}
-    return upload_page(request, "modules_registry/version_new.html", form, context)
+    return upload_page(request, "modules_registry/version_new.html", form, context, status)
 
 
 @login_required
@@ -263,13 +266,18 @@ def upload_done(request: HttpRequest, module: Module) -> HttpResponse:
     return JsonResponse({"address": address}) if asks_for_json(request) else redirect(address)
 
 
+def status_of_page(refusal: Refusal) -> int:
+    """A page that tells what was wrong with a form is no error; a fault of the site is one."""
+    return refusal.status if refusal.status in STATUSES else 200
+
+
 def upload_page(
-    request: HttpRequest, template: str, form: FilesForm, context: dict[str, Any]
+    request: HttpRequest, template: str, form: FilesForm, context: dict[str, Any], status: int
 ) -> HttpResponse:
     """The form with what was wrong, or for the page's script that alone: it keeps page and files."""
     if asks_for_json(request):
-        return JsonResponse({"errors": form.errors})
-    return render(request, template, {"form": form} | context | upload_context())
+        return JsonResponse({"errors": form.errors}, status=status)
+    return render(request, template, {"form": form} | context | upload_context(), status=status)
 
 
 def asks_for_json(request: HttpRequest) -> bool:

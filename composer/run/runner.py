@@ -28,7 +28,7 @@ from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, kee
 from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
-from hub_site.jobs.children import Child, ChildDied, Launcher
+from hub_site.jobs.children import Child, ChildDied, ChildInterrupted, Launcher
 from hub_site.jobs.presence import find_cuda, keep_announcing
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.slots import Slots
@@ -170,7 +170,7 @@ def follow(composition: Composition, child: Child, folder: Path, attempt: Attemp
             take_in(composition, pending, folder)
             pending = []
             held.check()
-    except ChildDied:
+    except (ChildDied, ChildInterrupted):
         take_in(composition, pending, folder)  # what it told before it died
         raise
     except OutOfTime:

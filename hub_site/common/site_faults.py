@@ -5,6 +5,7 @@ A fault of the request, such as a module that does not fit, is a Refusal instead
 
 import errno
 
+import psycopg
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
@@ -18,6 +19,7 @@ SENTENCES = {
     MACHINE_FAULT: "A machine of the site has a fault.",
 }
 ADVICE = "Nothing was changed. Try again in a minute."
+STATUSES = (503, 507)  # of the answer to such a fault; each says when to come back
 RETRY_AFTER_S = 30  # what a client is told to wait
 ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 ERRNOS_OF_A_MACHINE = frozenset(
@@ -27,15 +29,21 @@ ERRNOS_OF_A_MACHINE = frozenset(
 DATABASE_FAULTS = (OperationalError, InterfaceError)
 
 
+class MachineFault(Exception):
+    """A part of the site ended in the middle of work, and the work did not do it: it can be done again."""
+
+
 def site_fault_code(error: BaseException) -> str | None:
     """Return the code of a fault of the site, a key of SENTENCES; None for any other error."""
     if isinstance(error, DATABASE_FAULTS):
-        return "database_unreachable"
+        is_full = isinstance(error.__cause__, psycopg.errors.DiskFull)
+        return DISK_FULL if is_full else "database_unreachable"
     if isinstance(error, BrokerError | RedisError):
         return "broker_unreachable"
     if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_FULL_DISK:
         return DISK_FULL
-    if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE:
+    is_machine_error = isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE
+    if isinstance(error, MachineFault) or is_machine_error:
         return MACHINE_FAULT
     return None
 

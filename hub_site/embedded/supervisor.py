@@ -3,7 +3,9 @@
 postgres, valkey → prepare (migrations, demo world) → web → workers and scheduler.
 """
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,6 +28,7 @@ QUICK_DEATHS_MAX = 3
 BACKOFF_S = (0.5, 2.0, 5.0)  # before the next start, by how many quick deaths in a row
 STRANDED_TIMEOUT_S = 10.0
 TICK_S = 0.1
+NO_SPACE_BYTES = 64 * 1024**2  # with less than that Postgres may not get up: its log grows by 16 MB at a time
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -168,7 +171,10 @@ class Supervisor:
     def start(self, part: Part) -> Running:
         running = processes.start(part, self.log_file(part.name))
         self.record.parts[part.name] = (running.identity, part.stop_signal)
-        self.record.write(self.folder)
+        try:
+            self.record.write(self.folder)
+        except OSError as error:  # as on a full disk; the next start writes it
+            say(f"  What runs could not be written down: {error.strerror}.")
         return running
 
     def tick(self) -> None:
@@ -189,14 +195,21 @@ class Supervisor:
 
     def note_death(self, kept: Kept) -> None:
         processes.kill_group(kept.running.identity.pid)  # what it started dies with it
-        kept.quick_deaths = kept.quick_deaths + 1 if kept.running.age_s < QUICK_DEATH_S else 0
-        how = f"{kept.part.name} {kept.running.exit_text}"
+        how, is_full = f"{kept.part.name} {kept.running.exit_text}", self.is_disk_full()
+        is_quick = kept.running.age_s < QUICK_DEATH_S and not is_full  # else it works once there is space
+        kept.quick_deaths = kept.quick_deaths + 1 if is_quick else 0
         if kept.quick_deaths >= QUICK_DEATHS_MAX:
             raise EmbeddedError(
                 f"{how}, {QUICK_DEATHS_MAX} times in a row. {self.end_of_log(kept.part.name)}"
             )
-        say(f"  {how}; starting it again.")
-        kept.start_again_s = time.monotonic() + BACKOFF_S[kept.quick_deaths]
+        say(f"  {how}; {'the disk is full; ' if is_full else ''}starting it again.")
+        kept.start_again_s = time.monotonic() + BACKOFF_S[-1 if is_full else kept.quick_deaths]
+
+    def is_disk_full(self) -> bool:
+        """Whether the data folder, or the database's where it lies elsewhere, has no space left."""
+        database = self.folder.root / "postgres"
+        folders = [self.folder.root, *([database] if database.exists() else [])]
+        return any(shutil.disk_usage(folder).free < NO_SPACE_BYTES for folder in folders)
 
     def stop_everything(self) -> None:
         for step in self.steps:
@@ -233,4 +246,5 @@ def stop_stranded_parts(folder: DataFolder) -> None:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    with contextlib.suppress(OSError):  # the file it goes to may be on a full disk, its reader may be gone
+        print(text, flush=True)

@@ -9,6 +9,7 @@ import json
 import os
 import select
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -19,12 +20,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hub_site.common.site_faults import MachineFault
+from hub_site.jobs.launcher import EXIT_NOT_BEGUN
 from hub_site.jobs.sandbox import MIB, Limits, status_bytes
 
 EVENT_BYTES_MAX = 4 * MIB  # one event; a child that writes more without a line's end is broken
 READ_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
+ASK_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class ChildError(Exception):
@@ -44,20 +48,38 @@ class ChildBroke(ChildError):
 
 
 class ChildDied(ChildError):
-    """The process ended without a word: a signal, os._exit, or its launcher went away (exit None)."""
+    """The process ended without a word, by a signal or os._exit, and the job may have done it."""
 
-    def __init__(self, exit_code: int | None) -> None:
-        super().__init__(
-            f"The child ended with {exit_code}." if exit_code is not None else "The launcher is gone."
-        )
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"The child ended with {exit_code}.")
         self.exit_code = exit_code
 
 
-class ChildNeverBegan(ChildDied):
-    """The launcher went away before it had forked: nothing of the job has run, so the job did not do it."""
+class ChildInterrupted(ChildError, MachineFault):
+    """The process was ended by the machine: the job did not do it.
 
-    def __init__(self) -> None:
-        super().__init__(None)
+    Its launcher went away (exit code None), it never came to the job's function, or somebody asked it to end.
+    """
+
+    def __init__(self, exit_code: int | None) -> None:
+        how = (
+            "The launcher is gone."
+            if exit_code is None
+            else f"The child was ended from outside: {exit_code}."
+        )
+        super().__init__(how)
+        self.exit_code = exit_code
+
+
+def death(exit_code: int | None) -> ChildDied | ChildInterrupted:
+    """Return the error for an exit code that is not 0; None: the launcher went away, perhaps before a fork.
+
+    A shutdown or the operator sends the signals that ask for an end; no job sends them to itself. SIGKILL may
+    also be the kernel's, when memory is short: the two look alike, so it counts as the job's.
+    """
+    if exit_code in (None, EXIT_NOT_BEGUN) or (exit_code < 0 and -exit_code in ASK_TO_END):
+        return ChildInterrupted(exit_code)
+    return ChildDied(exit_code)
 
 
 @dataclass
@@ -247,10 +269,8 @@ class Child:
         self._line.setblocking(True)
         while self._receive_status():
             pass
-        if self.pid is None:
-            raise ChildNeverBegan
         if self.exit_code != 0:
-            raise ChildDied(self.exit_code)
+            raise death(self.exit_code)
 
     def _receive_status(self) -> bool:
         """Read one message, if there is one; False if the launcher closed the connection or sent none."""

@@ -32,6 +32,7 @@ JobFunction = Callable[[Path, Callable[[ChildEvent], None]], None]
 
 REQUEST_BYTES_MAX = 64 * 1024
 EXIT_BROKEN = 70  # sysexits.h: internal software error
+EXIT_NOT_BEGUN = 71  # sysexits.h: system error; nothing of the job has run
 
 
 def main() -> None:
@@ -74,11 +75,17 @@ def ready_file(ready: Path | None) -> Iterator[None]:
     try:
         ready.write_text(f"{os.getpid()}\n")
     except OSError:
-        traceback.print_exc()
+        log_error()
     try:
         yield
     finally:
         ready.unlink(missing_ok=True)
+
+
+def log_error() -> None:
+    """Write the traceback to the log, unless the log is on a full disk too."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 class ForkServer:
@@ -169,16 +176,18 @@ def tell(line: socket.socket, message: dict[str, Any]) -> None:
 
 def be_child(job: JobFunction, folder: Path, limits: sandbox.Limits, events: int) -> NoReturn:
     """Everything after the fork. Never returns into the launcher's loop, whatever happens."""
-    code = EXIT_BROKEN
+    code = EXIT_NOT_BEGUN
     try:
         become_alone(folder, events)
         sandbox.enter(limits)
+        code = EXIT_BROKEN
         with os.fdopen(events, "w", encoding="utf-8") as pipe:
             code = run(job, folder, lambda event: write_event(pipe, event))
     except BaseException:  # noqa: BLE001  the process ends here; the log must say why
-        traceback.print_exc()
+        log_error()
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # the log may be on a full disk
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, QuerySet, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, QuerySet, Value, When
+from django.db.models.functions import Coalesce, Least, Now
 
+from hub_site.common.site_faults import MACHINE_FAULT, SENTENCES
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, REASON_MAX, Job, JobEvent, Status
 
 logger = logging.getLogger(__name__)
@@ -22,8 +23,10 @@ JobType = TypeVar("JobType", bound=Job)
 
 CLAIM_TRIES = 5  # jobs at the head of the queue; other workers may take one while we look
 REQUEUE_AFTER = timedelta(minutes=1)  # a job that waits longer is queued again: its message may be lost
-PROGRESS = {"crashes": 0, "put_off_since": None}  # columns to write with anything that a later attempt keeps
+# Columns to write with anything that a later attempt keeps.
+PROGRESS = {"has_advanced": True, "crashes": 0, "put_off_since": None}
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)  # for a fault of the site to pass
+WAITED = ExpressionWrapper(Now() - Coalesce("put_off_since", Now()), output_field=DurationField())
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
     "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
@@ -35,24 +38,21 @@ class LeaseLost(Exception):
 
 
 def claim(model: type[JobType], job_id: UUID, *, worker: str) -> JobType | None:
-    """Take the lease. None if another worker has it, or nothing is left to do.
+    """Take the lease. None if another worker has it, if it is not due, or if nothing is left to do.
 
-    Taking over from a worker whose lease ran out counts as a crash: the job may have killed it.
+    A job whose worker vanished is queued again by the sweep first.
     """
     now = Now()
-    taken = (
-        model.objects.claimable()
-        .filter(pk=job_id)
-        .update(
-            status=Status.RUNNING,
-            worker=worker,
-            generation=F("generation") + 1,
-            crashes=F("crashes") + Case(When(status=Status.RUNNING, then=1), default=0),
-            lease_until=now + LEASE,
-            updated_at=now,
-            put_off_reason="",
-            started_at=Coalesce("started_at", now),
-        )
+    due = model.objects.due().filter(pk=job_id)
+    taken = due.update(
+        status=Status.RUNNING,
+        worker=worker,
+        generation=F("generation") + 1,
+        has_advanced=False,
+        lease_until=now + LEASE,
+        updated_at=now,
+        put_off_reason="",
+        started_at=Coalesce("started_at", now),
     )
     if not taken:
         return None
@@ -134,13 +134,11 @@ def put_off(job: Job, *, code: str, reason: str) -> bool:
         reason: the fault, as a sentence for the page's reader.
     """
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
-    waited = ExpressionWrapper(Now() - Coalesce("put_off_since", Now()), output_field=DurationField())
-    found = held.annotate(waited=waited).values_list("waited", flat=True).first()
+    found = held.annotate(waited=WAITED).values_list("waited", flat=True).first()
     if found is None:
         raise LeaseLost
     if found >= PUT_OFF_MAX:
-        message = f"{reason} It did not pass within a day, so we stopped trying. Start it again."
-        finish(job, Status.FAILED, error_code=code, error_message=message)
+        finish(job, Status.FAILED, **waited_too_long(code, reason))
         return True
     held.filter(put_off_since=None).update(put_off_since=Now())
     delay = min(max(found, FIRST_WAIT), LONGEST_WAIT)
@@ -148,10 +146,19 @@ def put_off(job: Job, *, code: str, reason: str) -> bool:
     return False
 
 
+def waited_too_long(code: str, reason: str) -> dict[str, str]:
+    """Return the columns that tell why a job which waited PUT_OFF_MAX failed."""
+    message = f"{reason} It did not pass within a day, so we stopped trying. Start it again."
+    return {"error_code": code, "error_message": message}
+
+
 def count_crash(job: Job) -> bool:
-    """Count a child that died; returns True when the job is poison and was failed for it."""
+    """Count a child that died, unless the attempt had advanced: then the next death is the first again.
+
+    Returns True when the job is poison and was failed for it.
+    """
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
-    if not held.update(crashes=F("crashes") + 1):
+    if not held.update(crashes=F("crashes") + Case(When(has_advanced=False, then=1), default=0)):
         raise LeaseLost
     job.refresh_from_db(fields=["crashes"])
     if job.crashes < CRASHES_MAX:
@@ -173,26 +180,28 @@ def cancel(model: type[JobType], job_id: UUID) -> None:
 def sweep(model: type[JobType]) -> list[UUID]:
     """Put jobs whose worker vanished back in the queue; return every job to queue again.
 
-    A vanished worker counts as a crash, so that a job which kills its worker ends as poison too. A row that
-    somebody else is writing to is left to the next round.
+    A vanished worker is a fault of the machine and no crash of the job: at first the job is due at once, then
+    it waits as `put_off` says. A row that somebody else is writing to is left to the next round.
     """
     now = Now()
     free = model.objects.lost().select_for_update(skip_locked=True, of=("self",))
     lost = model.objects.lost().filter(pk__in=list(free.values_list("pk", flat=True)))
     closed: dict[str, Any] = {"lease_until": None, "finished_at": now, "updated_at": now}
     lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)
-    poison = {"error_code": "poison", "error_message": POISON_MESSAGE}
-    poisoned = lost.filter(crashes__gte=CRASHES_MAX - 1)
-    for job_id in list(poisoned.values_list("pk", flat=True)):
-        log_failure(model, job_id, **poison)
-    poisoned.update(status=Status.FAILED, crashes=CRASHES_MAX, **poison, **closed)
+    reason = SENTENCES[MACHINE_FAULT]
+    given_up, why = lost.filter(put_off_since__lte=now - PUT_OFF_MAX), waited_too_long(MACHINE_FAULT, reason)
+    for job_id in list(given_up.values_list("pk", flat=True)):
+        log_failure(model, job_id, **why)
+    given_up.update(status=Status.FAILED, **why, **closed)
     lost.update(
         status=Status.QUEUED,
         generation=F("generation") + 1,
-        crashes=F("crashes") + 1,
         lease_until=None,
         worker="",
-        updated_at=now - REQUEUE_AFTER,  # queue at once
+        due_at=now + Least(WAITED, Value(LONGEST_WAIT)),
+        put_off_since=Coalesce("put_off_since", now),
+        put_off_reason=reason,
+        updated_at=now - REQUEUE_AFTER,  # queue as soon as it is due
     )
     waiting = model.objects.due().filter(updated_at__lte=now - REQUEUE_AFTER)
     waiting = waiting.select_for_update(skip_locked=True, of=("self",))

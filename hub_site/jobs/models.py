@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from hub_site.common.models import TimeStamped
 
 LEASE = timedelta(seconds=20)  # a worker renews it every second; a row whose worker is gone is free after it
-CRASHES_MAX = 3  # a job that was broken off this often without progress is poison
+CRASHES_MAX = 3  # a job whose child died in so many attempts in a row, none with progress, is poison
 PUT_OFF_MAX = timedelta(days=1)  # a job waits so long for a fault of the site to pass, then it fails
 REASON_MAX = 200  # characters
 WORKER_ALIVE = timedelta(seconds=20)  # a worker announces itself every few seconds
@@ -38,12 +38,6 @@ class JobQuerySet(models.QuerySet[Any]):
         """Queued, and not put off until later."""
         return self.filter(status=Status.QUEUED, due_at__lte=Now())
 
-    def claimable(self) -> Self:
-        """Due, or lost; not those which the sweeper will close: unwanted ones, and poison."""
-        queued = models.Q(status=Status.QUEUED, due_at__lte=Now())
-        lost = models.Q(status=Status.RUNNING, lease_until__lt=Now())
-        return self.filter(queued | lost & models.Q(cancel_requested=False, crashes__lt=CRASHES_MAX - 1))
-
     def held(self, generation: int) -> Self:
         """Still ours: every write of a worker goes through this, so that a stale one changes nothing."""
         return self.filter(status=Status.RUNNING, generation=generation)
@@ -52,7 +46,7 @@ class JobQuerySet(models.QuerySet[Any]):
 class Job(TimeStamped):
     """One piece of work, from queued to done. The row holds the state; a message in the queue only names it.
 
-    QUEUED -> RUNNING -> DONE | FAILED | CANCELLED;  QUEUED -> CANCELLED;  RUNNING -> RUNNING (a new lease)
+    QUEUED -> RUNNING -> DONE | FAILED | CANCELLED;  QUEUED -> CANCELLED;  RUNNING -> QUEUED (handed back)
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -60,7 +54,10 @@ class Job(TimeStamped):
     worker = models.CharField(max_length=120, blank=True)  # who holds the lease
     lease_until = models.DateTimeField(null=True, blank=True)
     generation = models.PositiveIntegerField(default=0)  # raised by every claim; fences every later write
-    crashes = models.PositiveSmallIntegerField(default=0)  # deaths of its children and workers since progress
+    has_advanced = models.BooleanField(default=False)  # the last attempt stored what a later one keeps
+    crashes = models.PositiveSmallIntegerField(
+        default=0
+    )  # attempts in a row whose child died, without progress
     due_at = models.DateTimeField(db_default=Now())  # not to be claimed before
     put_off_since = models.DateTimeField(null=True, blank=True)  # stopped by a fault of the site
     put_off_reason = models.CharField(max_length=REASON_MAX, blank=True)  # a sentence for the page's reader

@@ -17,9 +17,9 @@ from uuid import UUID
 from django.db import connection
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import DATABASE_FAULTS, DISK_FULL, MACHINE_FAULT, SENTENCES, site_fault_code
+from hub_site.common.site_faults import DATABASE_FAULTS, DISK_FULL, SENTENCES, site_fault_code
 from hub_site.jobs import leases
-from hub_site.jobs.children import ChildDied, ChildNeverBegan, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import LEASE, Job, Status
 from hub_site.jobs.worker import stopping
 
@@ -136,12 +136,12 @@ def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None
 
 
 def close_after_death(job: Job, death: ChildDied) -> None:
-    """Count a crash, unless nothing of the job has run: then the machine has a fault."""
-    if isinstance(death, ChildNeverBegan):
-        put_off(job, MACHINE_FAULT, SENTENCES[MACHINE_FAULT], death)
-        return
+    """Count a crash, unless this worker is asked to end: then whatever ends it may have ended the child."""
     logger.error("%s: %s", name_of(job), death)
-    leases.count_crash(job)
+    if stopping.is_set():
+        leases.hand_back(job)
+    else:
+        leases.count_crash(job)
 
 
 def close_after_error(kind: JobKind[JobType], job: JobType, error: Exception) -> bool:

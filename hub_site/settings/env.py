@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from hub_site.common.watched_connection import WatchedConnection
+
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
 MIN_SECRET_CHARACTERS = 32  # below this Django's signatures can be guessed
+POOL_TIMEOUT_S = 5  # a request waits so long for a connection
 
 
 class SettingError(Exception):
@@ -93,7 +96,12 @@ def env_database(name: str, *, pool_size: int) -> dict[str, Any]:
     if not database:
         raise SettingError(name, "names no database", example)
     if pool_size:
-        options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 10}
+        options["pool"] = {
+            "connection_class": WatchedConnection,
+            "min_size": 1,
+            "max_size": pool_size,
+            "timeout": POOL_TIMEOUT_S,
+        }
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": database,

@@ -39,6 +39,7 @@ def convert_checkpoint(folder: Path, on_tick: Callable[[], None] = lambda: None)
     Raises:
         ChildRefused: the file is not what torch writes for a dictionary of tensors.
         ChildDied: it could not be converted within the limits.
+        ChildInterrupted: the machine ended the child, so that it is to be converted again.
     """
     with launcher().start_child(folder, CONVERT_LIMITS) as child:
         for _ in child.events(LOOK_S):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from django.apps import apps
 from django.db.models import F, Q, QuerySet
@@ -16,11 +15,6 @@ from modules_registry.blobs import (
     remote_store_settings,
 )
 from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
-
-if TYPE_CHECKING:
-    pass
-
-POISON_SENTENCE = "Storing it on the Hub broke down several times. The site's operator can start it again."
 
 
 def file_address(version: Version, path: str) -> str | None:
@@ -95,7 +89,6 @@ def remote_copy(version: Version) -> RemoteCopy | None:
         address = f"{endpoint}/{repository.repo_id}/tree/{version.hub_commit_id}"
         return RemoteCopy("stored", repository.repo_id, version.hub_commit_id, address)
     if repository.status == Status.FAILED:
-        reason = POISON_SENTENCE if repository.error_code == "poison" else repository.error_message
-        return RemoteCopy("failed", repository.repo_id, reason=reason)
+        return RemoteCopy("failed", repository.repo_id, reason=repository.error_message)
     next_try_at = repository.due_at if repository.attempts else None
     return RemoteCopy("waiting", reason=repository.error_message, next_try_at=next_try_at)

@@ -5,34 +5,44 @@ import os
 import shutil
 import subprocess
 import tempfile
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from composer.models import Composition
 from composer.run import runner
 from composer.run.runner import composition_run
+from hub_site.embedded import supervisor
+from hub_site.embedded.folders import DataFolder
+from hub_site.embedded.postgres import Postgres
+from hub_site.embedded.processes import wait_for
+from hub_site.embedded.supervisor import QUICK_DEATHS_MAX, Supervisor
 from hub_site.jobs.children import Launcher
 from hub_site.jobs.models import CRASHES_MAX, Status
 from tests.composer.test_runner import fake_jobs  # noqa: F401  fixture
 from tests.factories import config_file, named, weights_file
+from tests.served_site import ServedSite
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("wakes")]
 
 SIZE = "4m"  # of the small disk; a module of the upload below is larger than what is left
+DATABASE_SIZE = "160m"  # a new Postgres has 40 MB
 LARGE = 3_000_000  # bytes of an upload that Django does not keep in memory
 TOLD = [(507, "disk_full"), (507, "storage_full")]
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path, size: str = SIZE) -> Iterator[Path]:
     """A small file system in the folder's place, with what was in the folder; `fill` fills it."""
     with tempfile.TemporaryDirectory() as aside:
         shutil.copytree(folder, aside, dirs_exist_ok=True)
-        mount(folder)
+        mount(folder, size)
         shutil.copytree(aside, folder, dirs_exist_ok=True)
     try:
         yield folder
@@ -40,9 +50,9 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def mount(folder: Path) -> None:
+def mount(folder: Path, size: str) -> None:
     """Raises pytest's skip, or failure in CI under root, where no file system can be mounted."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode != 0:
         message = f"NOT TESTED: a full disk in {folder.name}: no small disk can be mounted: {mounted.stderr}"
@@ -105,6 +115,90 @@ def test_a_launcher_s_ready_file_that_cannot_be_written_stops_no_job(ask, data_f
         assert run(ask()).status == Status.DONE
         launcher.stop()
     record(folder="run", failed=0)
+
+
+@pytest.fixture
+def database_folder() -> Iterator[DataFolder]:
+    """A data folder that the database's account can enter, as pytest's own cannot be."""
+    with tempfile.TemporaryDirectory(prefix="lora-hub-full-") as name:
+        folder = DataFolder(Path(name))
+        folder.root.chmod(0o711)
+        yield folder
+
+
+def test_a_database_whose_disk_is_full_loses_nothing_and_gets_up_when_there_is_space(
+    database_folder, monkeypatch, record
+):
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0, 0.0, 0.0))
+    with small_disk(database_folder.root, DATABASE_SIZE) as folder:
+        database_folder.make()
+        postgres = Postgres.under(folder / "postgres")
+        postgres.make_cluster()
+        keeper = Supervisor(database_folder, host="127.0.0.1", port=1)
+        try:
+            keeper.bring_up([postgres.part()])
+            with postgres.connect("postgres") as connection:
+                connection.execute("CREATE TABLE kept (line text)")
+                connection.execute("INSERT INTO kept VALUES ('before')")
+                filler = fill(folder)
+                with pytest.raises(psycopg.errors.DiskFull):
+                    connection.execute(
+                        "INSERT INTO kept SELECT repeat('x', 900) FROM generate_series(1, 9999)"
+                    )
+                with pytest.raises(psycopg.OperationalError):
+                    write_ahead_for_ever(connection)
+            started = {keeper.record.parts["postgres"][0].pid}
+
+            def is_started_often() -> bool:
+                keeper.tick()
+                started.add(keeper.record.parts["postgres"][0].pid)
+                return len(started) > 2 * QUICK_DEATHS_MAX
+
+            assert wait_for(is_started_often, timeout_s=60)
+            filler.unlink()
+            assert wait_for(lambda: keeper.tick() or postgres.answers(), timeout_s=60)
+            with postgres.connect("postgres") as connection:
+                assert connection.execute("SELECT line FROM kept").fetchall() == [("before",)]
+        finally:
+            keeper.stop_everything()
+    record(folder="postgres", starts_while_full=len(started), lost=0)
+
+
+def write_ahead_for_ever(connection: psycopg.Connection) -> None:
+    """Until the database has no space for what it would do, and ends itself."""
+    while True:
+        connection.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))")
+
+
+def test_a_full_disk_under_the_logs_costs_no_request(transactional_db, tmp_path, record):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with small_disk(logs) as folder:
+        site = ServedSite(tmp_path / "site")
+        site.log = folder / "web.log"
+        site.start()
+        try:
+            before = asked(site)
+            filler = fill(folder)
+            while_full = [asked(site) for _ in range(50)]  # more lines than any buffer holds
+            filler.unlink()
+            assert [*while_full, asked(site)] == [before] * 51
+        finally:
+            site.stop()
+        assert "/nobody/nothing" in site.log.read_text(encoding="utf-8", errors="replace")
+    record(folder="logs", requests=len(while_full) * len(before), failed=0)
+
+
+def asked(site: ServedSite) -> list[int]:
+    """The status of a page, and of one that is not there, which the log tells of."""
+    statuses = []
+    for path in ("/modules/", "/nobody/nothing", "/api/v1/modules"):
+        try:
+            with urllib.request.urlopen(site.address + path, timeout=30) as answer:
+                statuses.append(answer.status)
+        except urllib.error.HTTPError as error:
+            statuses.append(error.code)
+    return statuses
 
 
 @pytest.mark.parametrize("name", ["uploads", "blobs"])

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from hub_site.jobs.children import (
+    ASK_TO_END,
     Child,
     ChildBroke,
     ChildDied,
-    ChildNeverBegan,
+    ChildInterrupted,
     ChildRefused,
     Launcher,
     launcher_environment,
 )
+from hub_site.jobs.launcher import EXIT_NOT_BEGUN
 from hub_site.jobs.sandbox import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,7 +191,7 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
             events = child.events(TICK_S)
             wait_until_it_runs(child, events)
             launcher.process.kill()
-            with pytest.raises(ChildDied) as caught:
+            with pytest.raises(ChildInterrupted) as caught:
                 list(events)
         assert caught.value.exit_code is None
         wait_until_gone(child.pid)
@@ -244,11 +246,29 @@ def test_the_ready_file_stands_only_while_a_launcher_can_take_jobs(tmp_path):
     assert not ready.exists()
 
 
-def test_a_launcher_that_cannot_start_says_that_nothing_of_the_job_has_run(tmp_path):
+def test_a_launcher_that_cannot_start_is_the_machine_s_fault(tmp_path):
     launcher = Launcher(preload="no.such.package", call="no.such:run", root=ROOT)
-    with pytest.raises(ChildNeverBegan):
+    with pytest.raises(ChildInterrupted):
         events_of(launcher.start_child(tmp_path, Limits()))
     launcher.stop()
+
+
+def test_a_child_that_never_came_to_its_job_is_the_machine_s_fault(launcher, tmp_path):
+    with pytest.raises(ChildInterrupted) as caught:
+        events_of(launcher.start_child(tmp_path / "gone", Limits()))
+    assert caught.value.exit_code == EXIT_NOT_BEGUN
+
+
+@pytest.mark.parametrize("number", ASK_TO_END)
+def test_a_child_that_is_asked_to_end_by_the_machine_did_not_do_it(fake_job, number):
+    with fake_job("loop_for_ever") as child:
+        events = child.events(TICK_S)
+        assert {"event": "looping"} in events  # from here on it no longer ignores what its launcher does
+        wait_until_it_runs(child, events)
+        os.kill(child.pid, number)
+        with pytest.raises(ChildInterrupted) as caught:
+            list(events)
+    assert caught.value.exit_code == -number
 
 
 def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, fake_job):

@@ -16,7 +16,7 @@ from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
-from hub_site.jobs.children import ChildDied, ChildNeverBegan, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
@@ -115,12 +115,19 @@ def test_the_log_names_the_stored_file_that_is_missing_though_the_page_does_not(
     assert "(sha256 ab12)" in caplog.text
 
 
-def test_a_launcher_that_cannot_even_fork_is_a_fault_of_the_machine_and_no_crash_of_the_job(job):
+def test_a_child_that_the_machine_ended_is_no_crash_of_the_job(job):
     for _ in range(CRASHES_MAX + 1):
-        run(job, raising(ChildNeverBegan()))
+        run(job, raising(ChildInterrupted(None)))
         assert (job.status, job.crashes) == (Status.QUEUED, 0)
         assert job.put_off_reason == SENTENCES["machine_fault"]
         ModuleImport.objects.update(due_at=timezone.now())
+
+
+@pytest.mark.usefixtures("worker_ends")
+def test_a_child_that_dies_while_its_worker_is_asked_to_end_is_no_crash_of_the_job(job):
+    run(job, raising(ChildDied(-9)))
+    assert (job.status, job.crashes, job.put_off_since) == (Status.QUEUED, 0, None)
+    assert leases.sweep(ModuleImport) == [job.pk]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from django.test import Client
 from django.utils import timezone
 from huggingface_hub import HfApi
 
+from hub_site.common.site_faults import SENTENCES
 from hub_site.jobs import leases, work
-from hub_site.jobs.models import CRASHES_MAX, Status
+from hub_site.jobs.models import PUT_OFF_MAX, Status
 from modules_registry import blobs as modules_registry_blobs
 from modules_registry import maintenance
 from modules_registry.blobs import store
@@ -377,6 +378,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(module, monkeypatch):
     repository = HubRepository.objects.get()
     claimed = leases.claim(HubRepository, repository.pk, worker="slow")
     HubRepository.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    runner.sweep_repositories()
     leases.claim(HubRepository, repository.pk, worker="other")
     with pytest.raises(leases.LeaseLost):
         work.attempt(runner.REPOSITORIES, claimed, runner.sync)
@@ -394,12 +396,13 @@ def test_work_that_comes_while_a_job_runs_is_not_missed(module, alice):
     assert not module.versions.filter(hub_commit_id="").exists()
 
 
-def test_a_job_that_kills_its_workers_is_told_as_such(module, client):
+def test_a_job_whose_workers_vanish_for_a_day_is_told_as_such(module, client):
+    now = timezone.now()
     HubRepository.objects.update(
-        status=Status.RUNNING, crashes=CRASHES_MAX - 1, lease_until=timezone.now() - timedelta(seconds=1)
+        status=Status.RUNNING, put_off_since=now - PUT_OFF_MAX, lease_until=now - timedelta(seconds=1)
     )
     runner.sweep_repositories()
-    assert selectors.remote_copy(module.versions.get()).reason == selectors.POISON_SENTENCE
+    assert selectors.remote_copy(module.versions.get()).reason.startswith(SENTENCES["machine_fault"])
 
 
 # Serving ------------------------------------------------------

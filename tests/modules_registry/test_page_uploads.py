@@ -5,6 +5,8 @@ import json
 import pytest
 from django.test import Client
 
+from hub_site.jobs.children import ChildInterrupted
+from modules_registry.files import conversion
 from modules_registry.files.conversion import stop_launcher
 from modules_registry.models import Module
 from tests.factories import adapter_files, adapter_tensors, card_file, config_file, named, weights_file
@@ -150,6 +152,16 @@ def test_a_new_version_is_sent_by_the_script_too(client, french):
     assert send_version(paths=json.dumps(FOLDER), **adapter_files(seed=1)) == {"address": "/alice/french"}
     french.refresh_from_db()
     assert (french.current.number, french.left_out) == (2, ["debug.log", "ref/adapter_config.json"])
+
+
+def test_a_conversion_that_the_machine_broke_off_is_the_site_s_fault(client, base, monkeypatch):
+    def interrupted(_):
+        raise ChildInterrupted(None)
+
+    monkeypatch.setattr(conversion, "convert_checkpoint", interrupted)
+    told = send(client, weights_file=named(saved(lora()), "adapter_model.bin"))
+    assert told["error"]["code"] == "machine_fault"
+    assert "Try again in a minute" in told["error"]["message"]
 
 
 def test_a_checkpoint_of_torch_is_converted_and_said(client, base):

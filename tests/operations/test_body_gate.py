@@ -5,6 +5,7 @@ import errno
 import json
 
 import pytest
+from django.db import OperationalError
 
 from hub_site import body_gate
 from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, JSON_MAX_BYTES, BodyGate, BodyRefused
@@ -44,6 +45,10 @@ class Visitor:
     def visit(self, gate):
         asyncio.run(gate(self.scope, self.receive, self.send))
         return self.answer[0]["status"]
+
+    @property
+    def headers(self):
+        return dict(self.answer[0]["headers"])
 
     @property
     def body(self):
@@ -187,6 +192,7 @@ def test_a_disk_that_is_full_while_a_body_comes_in_is_told_as_such(path):
     visitor = Visitor(path, [b"x" * 100, b"y" * 100])
     assert visitor.visit(new_gate(no_space)) == 507
     assert "disk is full" in visitor.body
+    assert int(visitor.headers[b"retry-after"]) > 0
 
 
 def test_any_other_error_of_the_application_is_not_hidden():
@@ -202,7 +208,20 @@ def test_any_other_error_of_the_application_is_not_hidden():
     [("/api/v1/modules", 507), ("/lfs/signed:by:us", 507), ("/alice/french/upload", 507), ("/sign-in/", 200)],
 )
 def test_uploads_are_refused_before_the_disk_is_full(path, status):
-    assert Visitor(path, [b"x"]).visit(new_gate(is_disk_low=lambda: True)) == status
+    visitor = Visitor(path, [b"x"])
+    assert visitor.visit(new_gate(is_disk_low=lambda: True)) == status
+    assert (b"retry-after" in visitor.headers) == (status == 507)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/modules", "/modules/new/", "/api/models/alice/french/commit/main"])
+def test_who_may_upload_is_not_known_while_the_database_is_away(path):
+    async def unknown(scope):
+        raise OperationalError("the database server does not answer")
+
+    visitor = Visitor(path, [b"x"])
+    assert visitor.visit(new_gate(why_not=unknown)) == 503
+    assert "database could not be reached" in visitor.body
+    assert int(visitor.headers[b"retry-after"]) > 0
 
 
 def test_all_visitors_together_may_only_send_so_much_at_once():

@@ -2,6 +2,7 @@
 
 import errno
 
+import psycopg
 import pytest
 from django.db import OperationalError
 from kombu.exceptions import OperationalError as BrokerError
@@ -11,13 +12,23 @@ from hub_site.common import disk
 from hub_site.common.errors import Refusal
 from modules_registry.importing.models import BaseImport, ModuleImport
 from modules_registry.importing.services import import_request
+from modules_registry.storage import StorageFullError
 from tests.composer.conftest import SHOTS
-from tests.factories import make_base, make_module
+from tests.factories import adapter_files, make_base, make_module
 
 pytestmark = pytest.mark.django_db
 
+
+def database_without_space():
+    """As Django raises it when Postgres cannot extend a file."""
+    error = OperationalError("could not extend file")
+    error.__cause__ = psycopg.errors.DiskFull("could not extend file: No space left on device")
+    return error
+
+
 FAULTS = [
     (OperationalError("the database system is shutting down"), 503, "database_unreachable"),
+    (database_without_space(), 507, "disk_full"),
     (BrokerError("Connection refused"), 503, "broker_unreachable"),
     (OSError(errno.ENOSPC, "No space left on device"), 507, "disk_full"),
 ]
@@ -54,6 +65,60 @@ def test_a_page_says_it_in_words_without_asking_the_database(client, monkeypatch
     answer = client.get("/alice/french")
     assert answer.status_code == status
     assert "This is not possible just now" in answer.content.decode()
+
+
+def files_of(user):
+    return {
+        "namespace": user.username,
+        "name": "more",
+        "sentence": "One.",
+        "licence": "mit",
+        **adapter_files(seed=2),
+    }
+
+
+UPLOADS = {
+    "a module by the API": lambda api, pages, files: api.post("/api/v1/modules", files, format="multipart"),
+    "a version by the API": lambda api, pages, files: api.post(
+        "/api/v1/modules/bob/french/versions",
+        {name: files[name] for name in ("config_file", "weights_file")},
+        format="multipart",
+    ),
+    "a module by the form": lambda api, pages, files: pages.post("/modules/new/", files),
+    "a version by the form": lambda api, pages, files: pages.post("/bob/french/upload", files),
+    "a module by the form's script": lambda api, pages, files: pages.post(
+        "/modules/new/", files, headers={"Accept": "application/json"}
+    ),
+}
+
+
+@pytest.mark.parametrize("upload", UPLOADS.values(), ids=UPLOADS)
+def test_every_upload_is_told_that_the_store_is_full_and_when_to_come_back(
+    api_of, browser_of, bob, tmp_path, monkeypatch, upload
+):
+    make_base(tmp_path / "base")
+    make_module(bob, "french", seed=1)
+    monkeypatch.setattr("modules_registry.storage.disk._write", breaking(StorageFullError()))
+    answer = upload(api_of(bob), browser_of(bob), files_of(bob))
+    assert answer.status_code == 507
+    assert "disk is full" in answer.content.decode()
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_script_of_the_pages_is_told_in_json(client, monkeypatch):
+    monkeypatch.setattr("modules_registry.selectors.module_find", breaking(OperationalError("gone")))
+    answer = client.get("/alice/french", headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "database_unreachable")
+
+
+def test_a_fault_outside_of_any_view_is_told_too(client, monkeypatch):
+    client.raise_request_exception = False
+    middleware = "django.contrib.messages.middleware.MessageMiddleware.process_response"
+    monkeypatch.setattr(middleware, breaking(OperationalError("gone")))
+    answer = client.get("/modules/")
+    assert answer.status_code == 503
+    assert "database could not be reached" in answer.content.decode()
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_an_error_of_ours_is_still_an_error(client, monkeypatch):

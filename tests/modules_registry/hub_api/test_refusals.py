@@ -22,6 +22,7 @@ from modules_registry.hub_api import lfs, ndjson
 from modules_registry.maintenance import sweep_refused
 from modules_registry.models import IncomingFile, Module, Version
 from modules_registry.selectors import module_find
+from modules_registry.storage import StorageFullError
 from tests.factories import adapter_tensors, config_file, make_module, weights_file
 
 pytestmark = pytest.mark.django_db
@@ -412,6 +413,20 @@ def test_of_two_commits_at_once_one_wins_and_the_other_is_told(alice):
 
 def upload_address(user, module, sha256, size_bytes):
     return "/lfs/" + signing.dumps([user.pk, module.pk, sha256, size_bytes], salt=lfs.SALT)
+
+
+def test_a_full_store_is_told_to_a_client_with_the_time_to_come_back(alice, uploader, monkeypatch):
+    def full(*_):
+        raise StorageFullError
+
+    monkeypatch.setattr("modules_registry.storage.disk._write", full)
+    data = weights_file().read()
+    address = upload_address(alice, Module.objects.get(), hashlib.sha256(data).hexdigest(), len(data))
+    ahead = Client().put(address, data, content_type="application/octet-stream")
+    for answer in (uploader.commit(*adapter_lines()), ahead):
+        assert answer.status_code == 507
+        assert "disk is full" in said(answer)
+        assert int(answer.headers["Retry-After"]) > 0
 
 
 def test_a_large_file_goes_where_its_signed_address_says_and_only_if_it_is_the_one(alice, uploader):

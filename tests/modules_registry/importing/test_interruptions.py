@@ -9,7 +9,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
+from hub_site.jobs.children import ChildInterrupted
 from hub_site.jobs.models import Status
 from modules_registry.importing import runner
 from modules_registry.importing.models import ImportItem, ModuleImport
@@ -92,6 +94,19 @@ def test_an_owner_without_anything_is_refused_and_the_rest_of_the_list_comes_in(
     assert sources_left(job) == ["nobody"]
 
 
+def test_a_conversion_that_the_machine_broke_off_is_done_again(hub, alice, base, monkeypatch):
+    def interrupted(*_):
+        raise ChildInterrupted(None)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runner, "convert_checkpoint", interrupted)
+        job = run(asked(alice, "far/good"))
+    assert (job.status, job.crashes, states(job)) == (Status.QUEUED, 0, ["waiting"])
+    assert job.put_off_reason == SENTENCES["machine_fault"]
+    ModuleImport.objects.update(due_at=timezone.now())
+    assert states(run(job)) == ["imported"]
+
+
 def test_the_operator_s_token_is_for_staff_only(faulty, alice, staff, base, settings):
     settings.HUB_IMPORT_TOKEN = "hf_of_the_operator"
     run(asked(alice, "far/good"))
@@ -139,10 +154,10 @@ def test_a_killed_worker_s_import_is_gone_on_with(hub, faulty, alice, base, data
     ModuleImport.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert runner.sweep() == [job.pk]
     job.refresh_from_db()
-    assert job.crashes == 1
+    assert (job.crashes, job.put_off_reason) == (0, SENTENCES["machine_fault"])
     assert list(runner.imports_folder().iterdir()) == []
     assert run(job).status == Status.DONE
-    assert (states(job), job.crashes) == (["imported", "imported"], 0)  # it went on, so that it is no poison
+    assert states(job) == ["imported", "imported"]
     assert Module.objects.get(name="good").versions.count() == 1
     assert ImportItem.objects.filter(job=job).count() == 2
 
