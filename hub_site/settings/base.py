@@ -121,6 +121,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -167,7 +168,13 @@ STATIC_URL = "/static/"
 STATIC_ROOT = HUB_DATA / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
-DATABASES = {"default": env_database("DATABASE_URL", pool_size=env_int("HUB_DATABASE_POOL", 0, most=500))}
+DATABASES = {
+    "default": env_database(
+        "DATABASE_URL",
+        pool_size=env_int("HUB_DATABASE_POOL", 0, most=500),
+        statement_timeout_s=env_int("HUB_STATEMENT_TIMEOUT_S", 0, most=3600),
+    )
+}
 
 # Accounts ------------------------------------------------------
 
