@@ -13,6 +13,7 @@ from composer.models import ScreenedLoss
 from modules_registry.models import BaseModel, Module, Version
 
 MODULES_MAX = 200  # composed at once
+MODULES_NAMED_MAX = 500  # in one request
 QUICK_MAX = 40  # so many are tried in a quick composition
 WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones are mostly “the” and “in”
 SAYING_NOTHING = frozenset(

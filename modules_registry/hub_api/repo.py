@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 
 from hub_site.accounts.models import ApiToken
@@ -37,6 +37,8 @@ LISTED_MAX = 100
 LISTED_IN_FULL_MAX = 50  # each with its card and files
 COMMITS_MAX = 50
 OFFSET_MAX = 1_000_000
+FILTERS_MAX = 16  # each is a condition of its own in one query
+EXPAND_MAX = 64  # more than there are properties
 
 
 @hub_view(*SAFE)
@@ -108,7 +110,7 @@ def model_info(
     found = repository(repo, caller)
     source = at_revision(found, revision)
     blobs = is_true(request.GET.get("blobs"))
-    expand = request.GET.getlist("expand") + request.GET.getlist("expand[]")
+    expand = values_of(request.GET, "expand", most=EXPAND_MAX)
     return JsonResponse(describe.only(json_of_repository(found, source, blobs=blobs), expand))
 
 
@@ -124,7 +126,7 @@ def json_of_repository(
 def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Modules that match, a page at a time; the next page's address is in the Link header."""
     query = request.GET
-    expand = query.getlist("expand") + query.getlist("expand[]")
+    expand = values_of(query, "expand", most=EXPAND_MAX)
     is_full = any(is_true(query.get(name)) for name in ("full", "cardData", "config")) or bool(expand)
     page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
     wanted = min(number_in(query.get("limit"), page_size), page_size)
@@ -142,18 +144,25 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 def asked_of(request: HttpRequest) -> HubSearch:
     query = request.GET
-    filters = [
-        each for name in ("filter", "filter[]") for text in query.getlist(name) for each in text.split(",")
-    ]
+    filters = values_of(query, "filter", most=FILTERS_MAX)
     pipeline = query.get("pipeline_tag", "")
     never = any(query.get(name) for name in ("inference", "inference_provider", "apps", "num_parameters"))
     return HubSearch(
         q=query.get("search", "")[:200],
         author=query.get("author", ""),
-        filters=tuple(each.strip() for each in [*filters, pipeline] if each.strip()),
+        filters=tuple(dict.fromkeys(each for each in [*filters, pipeline.strip()] if each)),
         sort=query.get("sort", ""),
         is_none=never or is_true(query.get("gated")),
     )
+
+
+def values_of(query: QueryDict, name: str, *, most: int) -> list[str]:
+    """The values of a list in an address: repeated, with [] or without, or with commas between them."""
+    texts = [*query.getlist(name), *query.getlist(f"{name}[]")]
+    values = [value.strip() for text in texts for value in text.split(",") if value.strip()]
+    if len(values) > most:
+        raise HubProtocolError(400, f"{name} may have at most {most} values.")
+    return values
 
 
 def listed_module_json(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:

@@ -597,3 +597,18 @@ def test_files_that_are_too_large_for_a_commit_are_asked_for_ahead_of_it_by_defa
     assert "upload" in batch["objects"][0]["actions"]
     xet = uploader.send("GET", "/api/models/alice/french/xet-write-token/main")
     assert "HF_HUB_DISABLE_XET=1" in said(xet)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "filter=" + ",".join(f"t{number}" for number in range(50)),
+        "&".join(f"filter=t{number}" for number in range(50)),
+        "&".join(f"filter[]=t{number}" for number in range(50)),
+        "&".join(f"expand=t{number}" for number in range(500)),
+    ],
+)
+def test_a_list_asks_for_no_more_conditions_than_a_query_bears(client, query):
+    answer = client.get(f"/api/models?{query}")
+    assert answer.status_code == 400
+    assert "at most" in answer.json()["error"]
