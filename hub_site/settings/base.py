@@ -122,6 +122,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
+    "hub_site.error_answers.ApiErrorsMiddleware",
+    "hub_site.error_answers.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -265,7 +267,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
-        "hub_site.common.api_parser.EachKeyOnceParser",
+        "hub_site.common.json_bodies.JsonBodyParser",
         "rest_framework.parsers.MultiPartParser",
     ],
     "EXCEPTION_HANDLER": "hub_site.common.api_errors.answer_error",

@@ -1,6 +1,5 @@
 """What every view of the protocol stands behind: who calls, which methods, errors as clients read them."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from hub_site.accounts.authentication import note_use
 from hub_site.accounts.models import ApiToken, User
 from hub_site.accounts.selectors import token_find
 from hub_site.common.errors import Refusal
+from hub_site.common.json_bodies import JsonBodyError, is_storable, read_json
 from hub_site.common.site_faults import site_fault_code
 from modules_registry import selectors
 from modules_registry.hub_api.errors import (
@@ -88,6 +88,7 @@ def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
                     HubProtocolError(500, "Something broke on our side. Please try again later.")
                 )
 
+        answer.reads_any_address = True  # type: ignore[attr-defined]  # it has errors of its own for them
         return answer
 
     return decorate
@@ -117,9 +118,9 @@ def json_of(request: HttpRequest) -> dict[str, Any]:
     if len(data) > JSON_BYTES_MAX:
         raise HubProtocolError(413, "This is too large for JSON.")
     try:
-        value = json.loads(data or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise HubProtocolError(400, "The body is not JSON.") from error
+        value = read_json(data or b"{}", is_stored=False)  # names of by-products may be anything
+    except JsonBodyError as error:
+        raise HubProtocolError(400, str(error)) from error
     if not isinstance(value, dict):
         raise HubProtocolError(400, "The body must be a JSON object.")
     return value
@@ -129,7 +130,7 @@ def text_of(asked: dict[str, Any], name: str, default: str = "", *, length_max: 
     value = asked.get(name)
     if value is None:
         return default
-    if not isinstance(value, str) or len(value) > length_max or "\x00" in value:
+    if not isinstance(value, str) or len(value) > length_max or not is_storable(value):
         raise HubProtocolError(400, f"{name} must be a text of at most {length_max} characters.")
     return value
 
