@@ -136,7 +136,7 @@ def composition_request(
     versions = require_versions(modules, owner)
     if selection == "auto":
         compatible = require_fitting(base_row, choice["method"], all_examples, owner)
-        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples)
+        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples, owner)
     else:
         selected = modules_selected(
             base_row, choice["method"], selection, versions, choice["seed"], all_examples, owner
