@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hub_site.settings.env import (
     env_choice,
+    env_contact,
     env_database,
     env_email,
     env_hub,
@@ -201,6 +202,7 @@ SESSION_COOKIE_HTTPONLY = True
 
 MAIL_SERVER = env_email("HUB_EMAIL_URL")
 DEFAULT_FROM_EMAIL = env_str("HUB_EMAIL_FROM", f"LoRA Hub <noreply@{HUB_PUBLIC_URL.hostname}>")
+HUB_SECURITY_CONTACT = env_contact("HUB_SECURITY_CONTACT")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 if MAIL_SERVER:
     globals().update(MAIL_SERVER)

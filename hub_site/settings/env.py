@@ -133,6 +133,18 @@ def env_hub(name: str) -> dict[str, str]:
     }
 
 
+def env_contact(name: str) -> str:
+    """A mailto: or https:// address; an e-mail address becomes the former. Empty if unset."""
+    value = os.environ.get(name, "").strip()
+    if "@" in value and ":" not in value:
+        value = f"mailto:{value}"
+    if value and not value.startswith(("mailto:", "https://")):
+        raise SettingError(
+            name, "is neither an e-mail address nor an https:// address", "security@example.org"
+        )
+    return value
+
+
 def env_email(name: str) -> dict[str, Any] | None:
     """Django's EMAIL_… settings from smtp:// (STARTTLS, port 587) or smtps:// (port 465); None if unset."""
     if not os.environ.get(name, "").strip():
