@@ -216,6 +216,8 @@ ACCOUNT_FORMS = {
     "login": "hub_site.accounts.forms.LoginForm",
     "signup": "hub_site.accounts.forms.SignupForm",
     "reset_password": "hub_site.accounts.forms.ResetPasswordForm",
+    "reset_password_from_key": "hub_site.accounts.forms.ResetPasswordKeyForm",
+    "change_password": "hub_site.accounts.forms.ChangePasswordForm",
     "add_email": "hub_site.accounts.forms.AddEmailForm",
 }
 ACCOUNT_LOGIN_METHODS = {"username", "email"}

@@ -49,6 +49,14 @@ class Caller:
             )
         return self.user
 
+    def viewer_of(self, address: str) -> User | None:
+        """Who looks at an owner's things, or at a module: nobody, where the token is limited to others."""
+        return self.user if self.token is None or self.token.covers(address) else None
+
+    def require_covered(self, address: str) -> None:
+        if self.token is not None and not self.token.covers(address):
+            raise HubProtocolError(403, f"This token is limited to {self.token.limited_to}.")
+
     def require_writer(self) -> User:
         user = self.require_user()
         if self.token is None or not self.token.may_write:
@@ -140,7 +148,9 @@ def repository(full_name: str, caller: Caller) -> Module | BaseModel:
     owner, _, name = full_name.rpartition("/")
     found = None
     if selectors.is_storable(full_name):
-        found = selectors.module_find(owner, name, caller.user) or selectors.base_named(full_name)
+        found = selectors.module_find(owner, name, caller.viewer_of(full_name)) or selectors.base_named(
+            full_name
+        )
     if found is None:
         raise repo_not_found(full_name)
     return found
@@ -151,6 +161,7 @@ def require_writable_module(full_name: str, caller: Caller) -> tuple[User, Modul
     user, found = caller.require_writer(), repository(full_name, caller)
     if isinstance(found, BaseModel):
         raise HubProtocolError(403, f"{found} is a base model of the library. Only staff change those.")
+    caller.require_covered(found.full_name)
     if not selectors.namespace_is_writable_by(found.namespace, user):
         raise HubProtocolError(403, f"You cannot write to {found.full_name}: it is {found.namespace.name}'s.")
     return user, found

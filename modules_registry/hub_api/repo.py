@@ -80,7 +80,7 @@ def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
     namespace = namespace_by_name(name) if selectors.is_storable(name) else None
     if namespace is None:
         raise HubProtocolError(404, f"Nobody here is called {name[:96]}.")
-    count = module_search(ModuleFilters(author=namespace.name), caller.user).count()
+    count = module_search(ModuleFilters(author=namespace.name), caller.viewer_of(namespace.name)).count()
     kind = "org" if namespace.kind == namespace.Kind.ORGANISATION else "user"
     facts = {"user": namespace.name, "name": namespace.name, "fullname": namespace.name, "type": kind}
     counts = {"numModels": count, "numDatasets": 0, "numSpaces": 0, "numDiscussions": 0, "numPapers": 0}
@@ -98,6 +98,7 @@ def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpRe
     namespace = namespaces_readable_by(user).filter(name__iexact=name or user.namespace.name).first()
     if namespace is None:
         raise HubProtocolError(404, f"There is no organisation {name[:96]} here that you belong to.")
+    caller.require_covered(namespace.name)
     modules = repositories_listed(HubSearch(author=namespace.name), user)
     sizes = selectors.sizes_of(namespace)
     return JsonResponse([describe.storage_json(each, sizes) for each in modules], safe=False)
@@ -131,7 +132,8 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
     wanted = min(number_in(query.get("limit"), page_size), page_size)
     start = number_in(query.get("cursor"), 0)
-    found = repositories_listed(asked_of(request), caller.user)
+    asked = asked_of(request)
+    found = repositories_listed(asked, caller.viewer_of(asked.author))
     rows = list(found[start : start + wanted + 1])
     listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
     response = JsonResponse(listed, safe=False)
