@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -29,6 +31,7 @@ from modules_registry.models import BaseModel, Module, Version
 
 JSON_BYTES_MAX = 4_000_000  # 256 files with a sample each, and a .gitignore
 SAFE = ("GET", "HEAD")
+UNREADABLE = (BadRequest, MultiPartParserError, SuspiciousOperation)
 READS_ONLY = "This token may only read. Make one with write access under /settings/tokens/."
 BAD_TOKEN = "Invalid credentials in Authorization header"  # clients look for these very words
 
@@ -84,22 +87,27 @@ def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
                         405, f"Only {', '.join(methods)} here.", headers={"Allow": ", ".join(methods)}
                     )
                 return view(request, caller_of(request), **named)
-            except HubProtocolError as error:
-                return error_response(error)
-            except Refusal as refusal:
-                return error_response(from_refusal(refusal))
-            except Exception as error:  # a client gets an error of its protocol, the operator the log
-                logger.exception("%s %s", request.method, request.path)
-                if code := site_fault_code(error):
-                    return error_response(from_site_fault(code))
-                return error_response(
-                    HubProtocolError(500, "Something broke on our side. Please try again later.")
-                )
+            except Exception as error:  # a client gets an error of its protocol
+                return error_response(protocol_error(request, error))
 
         answer.reads_any_address = True  # type: ignore[attr-defined]  # it has errors of its own for them
         return answer
 
     return decorate
+
+
+def protocol_error(request: HttpRequest, error: Exception) -> HubProtocolError:
+    """What a client is told of an error; the operator finds in the log what is no refusal."""
+    if isinstance(error, HubProtocolError):
+        return error
+    if isinstance(error, Refusal):
+        return from_refusal(error)
+    if isinstance(error, UNREADABLE):
+        return HubProtocolError(400, "The request cannot be read.")
+    logger.error("%s %s", request.method, request.path, exc_info=error)
+    if code := site_fault_code(error):
+        return from_site_fault(code)
+    return HubProtocolError(500, "Something broke on our side. Please try again later.")
 
 
 def caller_of(request: HttpRequest) -> Caller:

@@ -3,12 +3,14 @@
 import json
 import random
 import re
+from functools import cache
 from urllib.parse import quote, urlencode
 
 import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver
+from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from composer.share.services import share_renew
@@ -61,6 +63,16 @@ HEADERS = (
 )
 
 
+OF_ANY_OPERATION = {
+    400,  # a body, an address, a host that cannot be read
+    401,  # a token that is none
+    403,  # a limit of the token
+    404,
+    406,
+    415,
+}
+
+
 @pytest.fixture
 def real(done, alice, wakes):  # noqa: F811
     """What an address may name, and is there: so that success paths are reached too."""
@@ -89,8 +101,8 @@ def real(done, alice, wakes):  # noqa: F811
 
 
 def hostile_request(chance, real):
-    """One request: method, address, body, kind of the body, headers."""
-    address = chance.choice(ADDRESSES)
+    """One request: its route, method, address, body, kind of the body, headers."""
+    route = address = chance.choice(ADDRESSES)
     for name in re.findall(r"{(\w+)}", address):
         value = chance.choice(real[name]) if chance.random() < 0.7 else chance.choice(HOSTILE)
         address = address.replace("{" + name + "}", quote(value if isinstance(value, bytes) else str(value)))
@@ -98,12 +110,12 @@ def hostile_request(chance, real):
     if names:
         address += "?" + urlencode({name: chance.choice(HOSTILE) for name in names})
     method = chance.choice(("GET", "GET", "HEAD", "POST", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-    return method, address, chance.choice(BODIES), chance.choice(KINDS), chance.choice(HEADERS)
+    return route, method, address, chance.choice(BODIES), chance.choice(KINDS), chance.choice(HEADERS)
 
 
 def send(chance, clients, real):
     """Send one request; return what is wrong with the answer, or nothing."""
-    method, address, body, kind, headers = hostile_request(chance, real)
+    route, method, address, body, kind, headers = hostile_request(chance, real)
     client = chance.choice(clients)
     sent = {} if method in ("GET", "HEAD") else {"data": body, "content_type": kind}
     with transaction.atomic():
@@ -112,9 +124,24 @@ def send(chance, clients, real):
     told = f"{answer.status_code} {method} {address[:150]} {str(body)[:60]!r} {kind} {str(headers)[:60]}"
     if answer.status_code >= 500 and not address.partition("?")[0].endswith("/stream"):  # these need ASGI
         return f"{told}: {getattr(answer, 'exc_info', None)}"
+    if answer.status_code not in statuses_described(route, method):
+        return f"{told}: this status is not described"
     if answer.status_code >= 400 and address.startswith("/api/") and method != "HEAD":
         return "" if is_told_as_json(answer, address) else f"{told}: {answer.content[:80]!r}"
     return ""
+
+
+def statuses_described(route, method):
+    """What the API's description says of an operation; of anything else, whatever there is."""
+    if not route.startswith("/api/v1/"):
+        return range(600)
+    operation = described_paths().get(route, {}).get(method.lower().replace("head", "get"))
+    return range(600) if operation is None else {*map(int, operation["responses"]), *OF_ANY_OPERATION}
+
+
+@cache
+def described_paths():
+    return SchemaGenerator().get_schema(request=None, public=True)["paths"]
 
 
 def is_told_as_json(answer, address):

@@ -612,3 +612,23 @@ def test_a_list_asks_for_no_more_conditions_than_a_query_bears(client, query):
     answer = client.get(f"/api/models?{query}")
     assert answer.status_code == 400
     assert "at most" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'"x"', "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary="),
+        (b"&".join(b"paths=x" for _ in range(5000)), "application/x-www-form-urlencoded"),
+        (b"[" * 100_000, "application/json"),
+    ],
+)
+@pytest.mark.django_db
+def test_a_form_that_cannot_be_read_is_refused(client, alice, body, kind):
+    make_module(alice, "french")
+    address = "/api/models/alice/french/paths-info/main"
+    answer = client.generic("POST", address, body, content_type=kind)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == answer.headers["X-Error-Message"]
+    answer = client.generic("POST", address, "", headers={"Content-Length": "9" * 500})
+    assert answer.status_code < 500
