@@ -87,7 +87,7 @@ def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
                         405, f"Only {', '.join(methods)} here.", headers={"Allow": ", ".join(methods)}
                     )
                 return view(request, caller_of(request), **named)
-            except Exception as error:  # a client gets an error of its protocol
+            except Exception as error:  # noqa: BLE001  a client gets an error of its protocol
                 return error_response(protocol_error(request, error))
 
         answer.reads_any_address = True  # type: ignore[attr-defined]  # it has errors of its own for them
