@@ -1,7 +1,7 @@
 """JSON that a client sends: one reader for every way in, so that no text of it breaks anything behind.
 
-Python's own reader fails on deep nesting with an error of its own, takes NaN and Infinity, keeps the last of two
-values with one key, and lets through NUL and half surrogate pairs, which no database holds.
+Python's own reader fails on deep nesting with an error of its own, takes NaN and Infinity, keeps the last of
+two values with one key, and lets through NUL and half surrogate pairs, which no database holds.
 """
 
 import json
