@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("composer", "0015_normalize_examples"),
+        ("composer", "0016_has_advanced"),
     ]
 
     operations = [

@@ -12,7 +12,7 @@ def forget_losses(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ("composer", "0016_share_link_expires_at"),
+        ("composer", "0017_share_link_expires_at"),
     ]
 
     operations = [
