@@ -14,7 +14,7 @@ COPY . .
 USER hub
 EXPOSE 8000
 CMD ["uvicorn", "hub_site.asgi:application", "--host", "0.0.0.0", "--timeout-graceful-shutdown", "2", \
-     "--lifespan", "off", "--no-access-log", "--no-server-header"]
+     "--http", "hub_site.http_protocol:TimedProtocol", "--lifespan", "off", "--no-access-log", "--no-server-header"]
 
 FROM web AS worker
 USER root

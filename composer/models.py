@@ -8,6 +8,7 @@ from django.core.signing import BadSignature, Signer
 from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.text import slugify
 
 from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, SMALL_RANK
@@ -244,19 +245,36 @@ class SearchState(models.Model):
         return f"{self.fit} of {self.composition_id}"
 
 
-class ScreenedLoss(models.Model):
-    """The loss of one example under one module alone: scored once, for every composition that asks."""
+class ScreenedLossQuerySet(models.QuerySet["ScreenedLoss"]):
+    def known_to(self, owner: object) -> "ScreenedLossQuerySet":
+        """Those of this account, and everybody's; of nobody's account: everybody's."""
+        return self.filter(models.Q(owner=None) | models.Q(owner=getattr(owner, "pk", None)))
 
+
+class ScreenedLoss(models.Model):
+    """The loss of one example under one module alone: scored once, for every composition that may know it.
+
+    A loss that is there tells that somebody composed from the example, so it is its owner's. Those of
+    ready-made examples are everybody's.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True
+    )  # null: everybody's
     context = models.CharField(max_length=64)  # sha256 of the base's files, the template, the precision, …
     module_sha256 = models.CharField(max_length=64)  # of its weights
     example_sha256 = models.CharField(max_length=64)
     nats = models.FloatField()
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
+    objects = ScreenedLossQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["example_sha256", "module_sha256", "context"], name="screened_loss_once"
+                fields=["example_sha256", "module_sha256", "context", "owner"],
+                name="screened_loss_once",
+                nulls_distinct=False,
             ),
         ]
 
@@ -285,12 +303,17 @@ class ShareLink(models.Model):
     key = models.UUIDField(unique=True, default=uuid4)
     shows_answers = models.BooleanField(default=True)  # the held-out examples, with what was answered
     made_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)  # null: it stands until it is withdrawn
 
     def __str__(self) -> str:
         return f"link to composition {self.composition_id}"  # never its token: this goes into logs
 
     def get_absolute_url(self) -> str:
         return reverse("shared:report", args=[self.token])
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
     @property
     def token(self) -> str:

@@ -14,7 +14,7 @@ from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
 from modules_registry.blobs import store
-from modules_registry.models import BaseModel, Version
+from modules_registry.models import BaseModel
 
 USEFUL = ("use", "prompt")  # decisions that advise the composition
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
@@ -138,10 +138,3 @@ def base_default() -> BaseModel | None:
 def private_modules(composition: Composition) -> list[str]:
     """Those of its modules that are handed out only to whoever brings an access token."""
     return list(composition.modules.filter(version__module__private=True).values_list("name", flat=True))
-
-
-def version_current(full_name: str, owner: object) -> Version | None:
-    """The current version of the module called namespace/name, if the owner may see it."""
-    namespace, _, name = full_name.strip().partition("/")
-    module = registry.module_find(namespace, name, owner) if is_storable(full_name) else None
-    return module.current if module else None

@@ -5,6 +5,12 @@ import os
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub_site.settings.prod")
+STATEMENT_TIMEOUT_S = (
+    "15"  # a worker's queries have no limit; a visitor's request must not occupy the database
+)
+os.environ["HUB_STATEMENT_TIMEOUT_S"] = (
+    os.environ.get("HUB_STATEMENT_TIMEOUT_S", "").strip() or STATEMENT_TIMEOUT_S
+)
 django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402  the line above has set Django up

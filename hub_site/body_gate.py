@@ -1,9 +1,9 @@
-"""Stands in front of Django and watches request bodies come in.
+"""Stands in front of Django: caps the headers of a request, and watches its body come in.
 
 Under ASGI Django spools the whole body to disk before any middleware or view runs, and the server has
-no time limit for it. So here, before that: a cap for each kind of address (413), large ones only for those
-who may upload (401, 403), a least speed (408), and a cap on what all visitors together are sending at one
-moment (503).
+no time limit for it. So here, before that: a cap on headers and cookies (431), a cap for each kind of
+address (413), large ones only for those who may upload (401, 403), a least speed (408), and a cap on what
+all visitors together are sending at one moment (503).
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
+from hub_site.common.security_headers import SECURITY_HEADERS
 from hub_site.common.site_faults import (
     DISK_FULL,
     ERRNOS_OF_A_FULL_DISK,
@@ -35,9 +36,12 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MB = 1_000_000
+KB = 1_000
+HEADERS_MAX_BYTES = 32 * KB
+COOKIES_MAX_BYTES = 8 * KB  # Python before 3.11.10 takes time quadratic in an escaped cookie (CVE-2024-7592)
 FORM_MAX_BYTES = 1 * MB
 EXAMPLES_MAX_BYTES = 12 * MB  # few-shot examples as rows of a form, or as a file
-GRACE_S = 20.0  # unless told: a slow phone on a bad line may take this long before its speed counts
+GRACE_S = 20.0  # unless told: a slow phone on a bad line may be silent this long
 LINGER_S = 10.0  # how long a refused body may still come in, to no effect
 LEAST_BYTES_PER_S = 16 * 1024
 PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
@@ -75,7 +79,8 @@ class BodyGate:
         why_not: what is said to whoever may not send as much, None to all others; asked before a large
             body comes in.
         is_disk_low: whether an upload is refused for want of space.
-        grace_s, least_bytes_per_s: a body of n bytes may take grace_s + n / least_bytes_per_s seconds.
+        grace_s, least_bytes_per_s: in any window of time a body may fall behind least_bytes_per_s by
+            grace_s seconds, however fast it came before.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class BodyGate:
             return
         body = WatchedBody(self, receive, cap_bytes=self.cap_bytes(scope["path"]))
         try:
+            require_small_headers(scope)
             body.require_declared_length_within_cap(scope)
             if is_upload(scope["path"]) and scope["method"] not in ("GET", "HEAD") and self.is_disk_low():
                 raise disk_is_full()
@@ -151,7 +157,7 @@ class WatchedBody:
         self.received_bytes = 0
         self.is_complete = False
         self.forbidden: BodyRefused | None = None
-        self.started_s = time.monotonic()
+        self.patience_s = gate.grace_s  # how long the next bytes may take
 
     def require_declared_length_within_cap(self, scope: Scope) -> None:
         length = declared_length(scope)
@@ -165,12 +171,14 @@ class WatchedBody:
     async def receive(self) -> Message:
         if self.is_complete:  # from here on Django only waits for the visitor to leave
             return await self.receive_from_client()
+        began_s = time.monotonic()
         try:
-            message = await asyncio.wait_for(self.receive_from_client(), self.seconds_left())
+            message = await asyncio.wait_for(self.receive_from_client(), self.patience_s)
         except TimeoutError:
             raise BodyRefused(
                 408, "too_slow", "The upload came in too slowly, so we stopped it. Please try again."
             ) from None
+        self.patience_s -= time.monotonic() - began_s
         if message["type"] == "http.request":
             self.count(len(message.get("body", b"")))
         self.is_complete = not message.get("more_body", False)
@@ -186,6 +194,8 @@ class WatchedBody:
 
     def count(self, n_bytes: int) -> None:
         self.received_bytes += n_bytes
+        earned_s = n_bytes / self.gate.least_bytes_per_s
+        self.patience_s = min(self.gate.grace_s, max(0.0, self.patience_s) + earned_s)
         self.gate.in_flight_bytes += n_bytes
         if self.received_bytes > self.cap_bytes:
             raise self.too_large()
@@ -195,13 +205,22 @@ class WatchedBody:
                 503, "busy", "Too many uploads are coming in at once. Please try again in a minute."
             )
 
-    def seconds_left(self) -> float:
-        allowed_s = self.gate.grace_s + self.received_bytes / self.gate.least_bytes_per_s
-        return max(0.0, self.started_s + allowed_s - time.monotonic())
-
     def too_large(self) -> BodyRefused:
         return BodyRefused(
             413, "too_large", f"This is too large: at most {self.cap_bytes // MB} MB can be sent here."
+        )
+
+
+def require_small_headers(scope: Scope) -> None:
+    sizes = [(name, len(name) + len(value)) for name, value in scope["headers"]]
+    cookies_bytes = sum(size for name, size in sizes if name == b"cookie")
+    if cookies_bytes > COOKIES_MAX_BYTES:
+        raise BodyRefused(
+            431, "cookies_too_large", "Your browser sends too many cookies for this site. Please delete them."
+        )
+    if sum(size for _, size in sizes) > HEADERS_MAX_BYTES:
+        raise BodyRefused(
+            431, "headers_too_large", f"The headers are too large: at most {HEADERS_MAX_BYTES // KB} KB."
         )
 
 
@@ -249,6 +268,8 @@ async def send_refusal(
         (b"content-type", kind),
         (b"content-length", str(len(body.encode())).encode()),
         (b"content-security-policy", PAGE_POLICY),
+        *((name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()),
+        (b"cache-control", b"no-store"),
         (b"connection", b"close"),  # the rest of the body is of no interest
         *extra,
     ]

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
+from hub_site.accounts.authentication import require_covered
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.selectors import namespace_by_name
@@ -75,6 +76,8 @@ class UploadingView(APIView):
 
 
 class ModuleListApi(UploadingView):
+    methods_of_limited_tokens = ("POST",)
+
     @extend_schema(
         operation_id="modules_list",
         summary="Find modules",
@@ -106,6 +109,7 @@ class ModuleListApi(UploadingView):
     def post(self, request: SignedInApiRequest) -> Response:
         asked = validate(ModuleInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
+        require_covered(request.auth, f"{namespace.name}/{asked['name']}")
         module = module_publish(author=request.user, namespace=namespace, **asked)
         return Response(detail(request, module), status=status.HTTP_201_CREATED)
 

@@ -1,17 +1,22 @@
 """A module's card: Markdown that anyone may write, made into HTML that is safe to show."""
 
 import re
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from html.parser import HTMLParser
 from types import MappingProxyType
+from typing import Any
 
 import nh3
 from django.utils.html import escape
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-RENDERED_CHARACTERS_MAX = 64 * 1024  # the worst card of this size takes 1 s; a longer one stays plain
+RENDERED_CHARACTERS_MAX = 64 * 1024  # a longer card stays plain
+HTML_CHARACTERS_MAX = 512 * 1024  # so does one that becomes longer than this,
+PARSE_CPU_S = 0.5  # or that takes longer to parse: a long model card takes a tenth of it
+CARDS_CACHED = 64  # each of at most RENDERED_CHARACTERS_MAX + HTML_CHARACTERS_MAX
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 TEXT = {"a", "blockquote", "br", "code", "em", "hr", "kbd", "p", "pre", "s", "strong", "sub", "sup"}
 FOLDS = {"details", "summary"}
@@ -27,16 +32,45 @@ TASK = re.compile(r"\[(?P<done>[ xX])\]\s+")
 DONE, OPEN = "☑ ", "☐ "
 
 
-@lru_cache(maxsize=64)
+class TooExpensiveError(Exception):
+    """A card takes too long to parse: a table of empty cells, or brackets that nothing closes."""
+
+
+def stop_in_time(state: Any, *_: Any) -> bool:
+    """Stand among the rules of the parser, which asks it at each line and at each mark.
+
+    Raises:
+        TooExpensiveError: the card's share of processor time is spent.
+    """
+    if time.thread_time() > state.env["stop_at_s"]:
+        raise TooExpensiveError
+    return False
+
+
+MARKDOWN.block.ruler.before(
+    "table", "stop_in_time", stop_in_time, {"alt": ["paragraph", "reference", "blockquote", "list"]}
+)
+MARKDOWN.inline.ruler.before("text", "stop_in_time", stop_in_time)
+
+
 def markdown_html(markdown: str) -> str:
     """Render a card; its headings begin below those of the page.
 
     HTML in it is kept as far as it is harmless. A picture from elsewhere would tell its host who reads the
     card, so its alternative text stands in its place: in the link that is around it, else as a link to it.
+    A card that is too long, or too expensive to render, is shown as it was typed.
     """
-    if len(markdown) > RENDERED_CHARACTERS_MAX:
-        return f"<pre>{escape(markdown)}</pre>"
-    tokens = MARKDOWN.parse(markdown)
+    html = rendered_html(markdown) if len(markdown) <= RENDERED_CHARACTERS_MAX else None
+    return f"<pre>{escape(markdown)}</pre>" if html is None else html
+
+
+@lru_cache(maxsize=CARDS_CACHED)
+def rendered_html(markdown: str) -> str | None:
+    """Return a card's HTML; None if it takes too long or becomes too long."""
+    try:
+        tokens = MARKDOWN.parse(markdown, {"stop_at_s": time.thread_time() + PARSE_CPU_S})
+    except TooExpensiveError:
+        return None
     for before, token in zip([None, None, *tokens], tokens, strict=False):
         if token.type in ("heading_open", "heading_close"):
             token.tag = lower_heading(int(token.tag[1]))
@@ -46,8 +80,8 @@ def markdown_html(markdown: str) -> str:
             rewrite_inline(
                 token.children or [], is_item=before is not None and before.type == "list_item_open"
             )
-    html = clean(MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}), PICTURES)
-    return clean(replace_pictures(html))
+    html = MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
+    return None if len(html) > HTML_CHARACTERS_MAX else clean(replace_pictures(clean(html, PICTURES)))
 
 
 def clean(html: str, more: Mapping[str, set[str]] = MappingProxyType({})) -> str:

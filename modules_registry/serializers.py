@@ -15,6 +15,7 @@ from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
+from modules_registry.tags import TAGS_MAX
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
 TAG_TEXT_LENGTH_MAX = 200
@@ -221,6 +222,9 @@ class TagsField(serializers.ListField):
     """Repeated values, or words with commas between them: a multipart form can send either."""
 
     child = serializers.CharField(max_length=TAG_TEXT_LENGTH_MAX)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=TAGS_MAX, **kwargs)
 
     def to_internal_value(self, data: Any) -> list[str]:
         return [tag.strip() for text in super().to_internal_value(data) for tag in text.split(",")]

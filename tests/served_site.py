@@ -55,6 +55,7 @@ class ServedSite:
             "--port",
             str(self.port),
         ]
+        words += ["--http", "hub_site.http_protocol:TimedProtocol"]
         words += ["--lifespan", "off", "--no-access-log", "--timeout-graceful-shutdown", "1"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

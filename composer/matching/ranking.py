@@ -13,6 +13,7 @@ from composer.models import ScreenedLoss
 from modules_registry.models import BaseModel, Module, Version
 
 MODULES_MAX = 200  # composed at once
+MODULES_NAMED_MAX = 500  # in one request
 QUICK_MAX = 40  # so many are tried in a quick composition
 WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones are mostly “the” and “in”
 SAYING_NOTHING = frozenset(
@@ -59,17 +60,17 @@ def rank_modules(
 ) -> list[RankedModule]:
     """Every module to choose among, the most promising first."""
     return rank_compatible(
-        find_compatible_modules(base, method, [*examples, *held_out], owner).clean, task_text, examples
+        find_compatible_modules(base, method, [*examples, *held_out], owner).clean, task_text, examples, owner
     )
 
 
 def rank_compatible(
-    compatible: Sequence[ModuleCompatibility], task_text: str, examples: Sequence[Example]
+    compatible: Sequence[ModuleCompatibility], task_text: str, examples: Sequence[Example], owner: object
 ) -> list[RankedModule]:
     texts = dict(zip((fit.name for fit in compatible), module_words(compatible), strict=True))
     rarity = rarity_of(texts.values())
     task = words_of(" ".join([task_text, *(f"{pair.input} {pair.output}" for pair in examples)]))
-    losses = losses_known([fit.version for fit in compatible], examples)
+    losses = losses_known([fit.version for fit in compatible], examples, owner)
     found = [
         rank_module(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
         for fit in compatible
@@ -109,14 +110,14 @@ def rarity_of(texts: Iterable[set[str]]) -> dict[str, float]:
     return {word: math.log(len(texts) / count) for word, count in counts.items()}
 
 
-def losses_known(versions: Sequence[Version], examples: Sequence[Example]) -> dict[str, float]:
-    """Mean nats an example by a module's hash, of those that were tried on all of these examples.
+def losses_known(versions: Sequence[Version], examples: Sequence[Example], owner: object) -> dict[str, float]:
+    """Mean nats an example by a module's hash, of those that this owner tried on all of these examples.
 
     Of several ways to try (a template, a precision), the one that tells of most modules.
     """
     hashes = {example_sha256(example) for example in examples}
     modules = [version.weights_sha256 for version in versions]
-    rows = ScreenedLoss.objects.filter(example_sha256__in=hashes, module_sha256__in=modules)
+    rows = ScreenedLoss.objects.known_to(owner).filter(example_sha256__in=hashes, module_sha256__in=modules)
     nats: dict[str, dict[str, list[float]]] = {}
     for context, module, value in rows.values_list("context", "module_sha256", "nats"):
         nats.setdefault(context, {}).setdefault(module, []).append(value)
@@ -128,13 +129,19 @@ def losses_known(versions: Sequence[Version], examples: Sequence[Example]) -> di
 
 
 def select_automatically(
-    compatible: Sequence[ModuleCompatibility], level: str, task_text: str, examples: Sequence[Example]
+    compatible: Sequence[ModuleCompatibility],
+    level: str,
+    task_text: str,
+    examples: Sequence[Example],
+    owner: object,
 ) -> tuple[str, list[ModuleCompatibility]]:
     """The selection that “choose for me” means, and its modules: all that fit, or the best."""
     most = most_for_me(level)
     if len(compatible) <= most:
         return "all", list(compatible)
-    return "chosen", [candidate.fit for candidate in rank_compatible(compatible, task_text, examples)[:most]]
+    return "chosen", [
+        candidate.fit for candidate in rank_compatible(compatible, task_text, examples, owner)[:most]
+    ]
 
 
 def most_for_me(level: str) -> int:

@@ -119,7 +119,7 @@ def make_preview(form: CompositionForm) -> Preview | None:
     held_out = exclude_examples([*kept_held_out(form), *texts["held_out"].reading.examples], examples)
     task_text = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
     compatible = find_compatible_modules(base, method, [*examples, *held_out], form.owner)
-    best_first = rank_compatible(compatible.clean, task_text, examples)
+    best_first = rank_compatible(compatible.clean, task_text, examples, form.owner)
     n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
     workload = {
         choice.name: Amounts(

@@ -27,13 +27,14 @@ from composer.core.spec.errors import ExamplesError
 from composer.core.spec.example_files import ExampleLinesError, Reading, read_objects
 from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import is_storable
+from composer.matching.ranking import MODULES_NAMED_MAX
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
 from hub_site.common.api_inputs import InputSerializer
 
-MODULES_NAMED_MAX = 500
 COLUMN_MAX = 200  # characters
+FIELD_VALUES_MAX = 4000  # of a form: what Django reads of one
 
 
 def require_storable(text: str) -> None:
@@ -51,6 +52,7 @@ class ExampleSerializer(serializers.Serializer[dict[str, Any]]):
 @extend_schema_field(
     {
         "type": "array",
+        "maxItems": HELD_OUT_MAX,
         "items": {"type": "object", "additionalProperties": {}},
         "example": [{"input": "apple", "output": "pomme"}],
     }
@@ -278,7 +280,9 @@ class DraftFieldsSerializer(InputSerializer):
     """A form as it stands: its fields' names, each with the values it would be sent with."""
 
     fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere
-        child=serializers.ListField(child=serializers.CharField(allow_blank=True, trim_whitespace=False))
+        child=serializers.ListField(
+            child=serializers.CharField(allow_blank=True, trim_whitespace=False), max_length=FIELD_VALUES_MAX
+        )
     )
 
 

@@ -26,7 +26,7 @@ from composer.core.spec.job_spec import (
 )
 from composer.core.spec.templates import CHAT, require_asked_template
 from composer.matching.compatibility import ModuleCompatibility
-from composer.matching.ranking import select_automatically
+from composer.matching.ranking import MODULES_NAMED_MAX, select_automatically
 from composer.matching.selection import modules_selected, require_fitting
 from composer.matching.workers import missing_worker, needs_of
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, CompositionModule
@@ -40,6 +40,7 @@ from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal
 from hub_site.jobs.models import WorkerRequest
 from modules_registry.models import BaseModel, Version
+from modules_registry.selectors import current_versions
 
 DAY = timedelta(days=1)
 
@@ -135,7 +136,7 @@ def composition_request(
     versions = require_versions(modules, owner)
     if selection == "auto":
         compatible = require_fitting(base_row, choice["method"], all_examples, owner)
-        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples)
+        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples, owner)
     else:
         selected = modules_selected(
             base_row, choice["method"], selection, versions, choice["seed"], all_examples, owner
@@ -317,12 +318,15 @@ def require_chat(base: BaseModel, template: str) -> None:
 
 def require_versions(names: Sequence[str], owner: User) -> list[Version]:
     """The current versions of the modules of these names, as far as the owner may see them."""
-    versions = {name: selectors.version_current(name, owner) for name in names}
-    unknown = [name for name, version in versions.items() if version is None]
+    if len(names) > MODULES_NAMED_MAX:
+        message = f"These are {len(names):,} modules; at most {MODULES_NAMED_MAX} can be named."
+        raise Refusal("too_many_modules", message, fields={"modules": [message]})
+    versions = current_versions(names, owner)
+    unknown = [name for name in dict.fromkeys(names) if name not in versions]
     if unknown:
         problems = [f"There is no module “{name[:80]}” any more. Leave it out." for name in unknown[:10]]
         raise Refusal("invalid", problems[0], fields={"modules": problems})
-    return [version for version in versions.values() if version is not None]
+    return [versions[name] for name in dict.fromkeys(names)]
 
 
 def require_queue_quota(owner: User) -> None:

@@ -29,6 +29,7 @@ from composer.core.spec.example_files import ExampleLinesError, header_notes
 from composer.core.spec.example_rows import cells_of_column
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
+from composer.matching.ranking import MODULES_NAMED_MAX
 from composer.matching.unwritable import unwritable_text
 from composer.models import Composition
 from composer.request.drafts import draft_discard, draft_keep
@@ -49,6 +50,7 @@ from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 
+WORDS_CHARACTERS_MAX = 200
 TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
 USUAL_METHODS = ("auto", "exact", "lorahub")
 NO_BASE = "A composition adapts a base model. Ask the site's operator to add one."
@@ -142,8 +144,9 @@ def chooser(request: SignedInRequest) -> HttpResponse:
     base = selectors.base_find(request.GET.get("base", ""))
     if base is None:
         raise Http404
-    chosen = set(request.GET.getlist("modules"))
-    modules = modules_to_choose_from(base, request.user, request.GET.get("find", ""), chosen)
+    chosen = set(request.GET.getlist("modules")[:MODULES_NAMED_MAX])
+    words = request.GET.get("find", "")[:WORDS_CHARACTERS_MAX]
+    modules = modules_to_choose_from(base, request.user, words, chosen)
     return render(request, "composer/_chooser.html", {"modules": modules, "chosen": chosen, "base": base})
 
 
@@ -310,7 +313,7 @@ def form_start(request: SignedInRequest) -> FormStart:
             raise Http404
         return FormStart(initial_from_composition(earlier), {"earlier": earlier})
     if names := request.GET.getlist("modules"):
-        return FormStart({"selection": "chosen", "modules": names})
+        return FormStart({"selection": "chosen", "modules": names[:MODULES_NAMED_MAX]})
     if "new" in request.GET:
         return FormStart()
     return from_draft(request.user, request.GET.get("draft"))

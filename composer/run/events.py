@@ -7,6 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from composer.models import Composition, CompositionEvent, ScreenedLoss, SearchState
+from composer.task.demo_tasks import ready_made_hashes
 from hub_site.jobs import leases
 
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
@@ -29,7 +30,7 @@ def store_events(composition: Composition, events: Sequence[Mapping[str, Any]]) 
         rows = [CompositionEvent(kind=event["event"], detail=detail_of(event)) for event in kept]
         leases.append_events(composition, rows, progress=progress)
     store_states(composition, [event for event in events if event["event"] == "state"])
-    store_screened([event for event in events if event["event"] == "screened"])
+    store_screened(composition, [event for event in events if event["event"] == "screened"])
 
 
 def store_states(composition: Composition, states: Sequence[Mapping[str, Any]]) -> None:
@@ -43,12 +44,17 @@ def store_states(composition: Composition, states: Sequence[Mapping[str, Any]]) 
     )
 
 
-def store_screened(screened: Sequence[Mapping[str, Any]]) -> None:
-    """Whoever scored a loss first, it is the same loss."""
+def store_screened(composition: Composition, screened: Sequence[Mapping[str, Any]]) -> None:
+    """Whoever scored the loss of a ready-made example, it is the same loss; others stay with their owner."""
+    ready_made = ready_made_hashes() if screened else frozenset()
     ScreenedLoss.objects.bulk_create(
         [
             ScreenedLoss(
-                context=event["context"], module_sha256=event["module"], example_sha256=example, nats=nats
+                owner_id=None if example in ready_made else composition.owner_id,
+                context=event["context"],
+                module_sha256=event["module"],
+                example_sha256=example,
+                nats=nats,
             )
             for event in sorted(screened, key=itemgetter("context", "module"))  # one order: no deadlock
             for example, nats in sorted(event["nats"].items())

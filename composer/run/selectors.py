@@ -37,10 +37,12 @@ def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
 
 
 def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
-    """What any composition found out about its modules alone on its examples, as the core's events."""
+    """What is known of its modules alone on its examples, as the core's events."""
     shots = [example_sha256(shot) for shot in few_shot_examples(composition)]
     modules = composition.modules.values_list("version__weights_sha256", flat=True)
-    rows = ScreenedLoss.objects.filter(example_sha256__in=shots, module_sha256__in=list(modules))
+    rows = ScreenedLoss.objects.known_to(composition.owner).filter(
+        example_sha256__in=shots, module_sha256__in=list(modules)
+    )
     rows = rows.order_by("context", "module_sha256")
     for (context, module), losses in groupby(rows.iterator(), attrgetter("context", "module_sha256")):
         nats = {row.example_sha256: row.nats for row in losses}

@@ -28,6 +28,7 @@ from composer.report.api import (
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
 from composer.share.services import (
+    DAYS_MAX,
     redacted_report,
     share_find,
     share_of,
@@ -50,11 +51,20 @@ class ShareSerializer(serializers.Serializer[dict[str, Any]]):
     api_url = serializers.URLField(help_text="The same for programs.")
     shows_answers = serializers.BooleanField()
     made_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: it stands until withdrawn.")
 
 
 class ShareRequestSerializer(InputSerializer):
     shows_answers = serializers.BooleanField(
         required=False, default=True, help_text="The held-out examples, with what was answered."
+    )
+    days = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=1,
+        max_value=DAYS_MAX,
+        help_text="How long it stands. Left out: until it is withdrawn.",
     )
 
 
@@ -66,6 +76,7 @@ def describe_link(request: Request, link: ShareLink) -> dict[str, Any]:
             "api_url": f"{site}/api/v1/shared/{link.token}",
             "shows_answers": link.shows_answers,
             "made_at": link.made_at,
+            "expires_at": link.expires_at,
         }
     ).data
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,19 +16,35 @@ from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry.models import Module
 
+DAYS_MAX = 3650
 EXAMPLE_FILES = ("examples.jsonl", "held_out.jsonl")
 
 
 @transaction.atomic
-def share_renew(*, owner: User, composition_id: UUID, shows_answers: bool = True) -> ShareLink:
-    """Make a link to a finished composition's report; the one before it leads nowhere from now on."""
+def share_renew(
+    *, owner: User, composition_id: UUID, shows_answers: bool = True, days: int | None = None
+) -> ShareLink:
+    """Make a link to a finished composition's report; the one before it leads nowhere from now on.
+
+    Args:
+        days: how long it stands; None: until it is withdrawn.
+    """
     composition = require_own(owner, composition_id)
     if not composition.is_done:
         message = "There is no report to share yet: this composition is not done."
         raise Refusal("not_done", message, status=409)
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        message = f"A link can stand from 1 to {DAYS_MAX} days."
+        raise Refusal("bad_expiry", message, fields={"days": [message]})
+    now = timezone.now()
     link, _ = ShareLink.objects.update_or_create(
         composition=composition,
-        defaults={"key": uuid4(), "shows_answers": shows_answers, "made_at": timezone.now()},
+        defaults={
+            "key": uuid4(),
+            "shows_answers": shows_answers,
+            "made_at": now,
+            "expires_at": now + timedelta(days=days) if days else None,
+        },
     )
     return link
 
@@ -42,10 +59,11 @@ def share_of(composition: Composition) -> ShareLink | None:
 
 
 def share_find(token: str) -> ShareLink | None:
-    """The link with this token, as long as it stands and its owner may still sign in."""
+    """The link with this token, as long as it stands, has not expired, and its owner may still sign in."""
     key = share_key(token)
     links = ShareLink.objects.filter(key=key, composition__owner__is_active=True) if key else None
-    return links.select_related("composition__base").first() if links is not None else None
+    link = links.select_related("composition__base").first() if links is not None else None
+    return None if link is None or link.has_expired else link
 
 
 def redacted_report(link: ShareLink) -> dict[str, Any]:
@@ -62,7 +80,8 @@ def redacted_report(link: ShareLink) -> dict[str, Any]:
     for row in named_rows(rest):
         if row["name"] in told.values():
             row |= {"revision": "", "sha256": ""}
-    sums = {name: sha256 for name, sha256 in rest["inputs_sha256"].items() if name not in EXAMPLE_FILES}
+    left_out = (*EXAMPLE_FILES, *(f"modules/{name}/" for name in hidden))
+    sums = {name: sha256 for name, sha256 in report["inputs_sha256"].items() if not name.startswith(left_out)}
     for name in ("prompt_shown", "examples_in_prompt"):  # they hold the owner's examples
         rest.pop(name, None)
     notes = link.composition.example_notes  # they name the columns of the owner's file
@@ -94,7 +113,7 @@ def replace_names(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         return in_text(value, names)
     if isinstance(value, Mapping):
-        return {key: replace_names(each, names) for key, each in value.items()}
+        return {in_text(key, names): replace_names(each, names) for key, each in value.items()}
     if isinstance(value, Sequence):
         return [replace_names(each, names) for each in value]
     return value

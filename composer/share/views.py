@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
@@ -20,11 +21,26 @@ from composer.report.adapter_zip import adapter_shared, baseline_shared, shared_
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, SnippetQuestion, get_shared, snippets
-from composer.share.services import redacted_report, share_find, share_renew, share_withdraw, shared_card
+from composer.share.services import (
+    DAYS_MAX,
+    redacted_report,
+    share_find,
+    share_renew,
+    share_withdraw,
+    shared_card,
+)
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
+
+
+class ShareForm(forms.Form):
+    """What a new link shows, and for how long."""
+
+    shows_answers = forms.BooleanField(required=False)
+    days = forms.IntegerField(required=False, min_value=1, max_value=DAYS_MAX)
+
 
 SharedView = Callable[..., HttpResponseBase]
 
@@ -33,10 +49,12 @@ SharedView = Callable[..., HttpResponseBase]
 @require_POST
 def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
     composition = get_own_composition(request, composition_id)
+    form = ShareForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, f"Days: {form.errors['days'][0]}")
+        return redirect(f"{composition.get_absolute_url()}#share")
     try:
-        share_renew(
-            owner=request.user, composition_id=composition_id, shows_answers="shows_answers" in request.POST
-        )
+        share_renew(owner=request.user, composition_id=composition_id, **form.cleaned_data)
     except Refusal as refusal:
         messages.error(request, refusal.message)
     return redirect(f"{composition.get_absolute_url()}#share")

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from composer.core.spec.example_files import read_file
-from composer.core.spec.examples import Example
+from composer.core.spec.examples import Example, example_sha256
 from modules_registry.demo_worlds import ENGLISH, SMALL, DemoWorld, demo_world
 from modules_registry.models import BaseModel
 
@@ -46,6 +46,11 @@ def demo_task(name: str) -> DemoTask | None:
 def ready_made_pairs() -> frozenset[Example]:
     """All examples of the demo tasks, which everybody can read."""
     return frozenset(pair for task in demo_tasks() for pair in (*task.shots, *task.held_out))
+
+
+def ready_made_hashes() -> frozenset[str]:
+    """The sha256 of each of them, as losses are kept by it."""
+    return frozenset(map(example_sha256, ready_made_pairs()))
 
 
 def example_input(base: BaseModel) -> str:

@@ -3,20 +3,29 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.signals import password_changed, password_reset, password_set
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
 from hub_site.accounts.models import User
-from hub_site.accounts.services import namespace_claim, username_check
+from hub_site.accounts.services import namespace_claim, tokens_revoke, username_check
 from hub_site.common.errors import Refusal
 
 NO_SUCH_ACCOUNT = (
     "No account matches this name and password. Check both, or use “Forgot your password?” below."
 )
+
+
+@receiver([password_changed, password_reset, password_set])
+def revoke_if_wished(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """End the tokens that somebody may have made with the old password."""
+    if "revoke_tokens" in request.POST:
+        tokens_revoke(user=user)
 
 
 class AccountAdapter(DefaultAccountAdapter):

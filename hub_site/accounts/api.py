@@ -16,11 +16,15 @@ from hub_site.common.api_errors import ErrorSerializer
 class WhoamiSerializer(serializers.Serializer[dict[str, Any]]):
     name = serializers.CharField()
     scope = serializers.ChoiceField(choices=ApiToken.Scope.choices, help_text="What this token may do.")
+    limited_to = serializers.CharField(
+        help_text="“owner” or “owner/name”: for everything else this token counts as none. Empty: for all."
+    )
     namespaces = serializers.ListField(child=serializers.CharField(), help_text="Where you may publish.")
 
 
 class WhoamiApi(APIView):
     permission_classes = [permissions.IsAuthenticated]
+    methods_of_limited_tokens = ("GET", "HEAD")
 
     @extend_schema(
         operation_id="whoami",
@@ -29,7 +33,11 @@ class WhoamiApi(APIView):
         responses={200: WhoamiSerializer, 401: ErrorSerializer},
     )
     def get(self, request: SignedInApiRequest) -> Response:
-        token = request.auth
-        scope = token.scope if isinstance(token, ApiToken) else ApiToken.Scope.WRITE
-        namespaces = [namespace.name for namespace in namespaces_writable_by(request.user)]
-        return Response({"name": request.user.username, "scope": scope, "namespaces": namespaces})
+        token = request.auth if isinstance(request.auth, ApiToken) else ApiToken(scope=ApiToken.Scope.WRITE)
+        namespaces = [
+            namespace.name
+            for namespace in namespaces_writable_by(request.user)
+            if token.covers(namespace.name)
+        ]
+        answer = {"scope": token.scope, "limited_to": token.limited_to, "namespaces": namespaces}
+        return Response({"name": request.user.username, **answer})

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework import exceptions, permissions
@@ -26,7 +27,9 @@ class SignedInSession(SessionAuthentication):
 
 
 class BearerToken(BaseAuthentication):
-    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+    """A token. Outside of what it is limited to its bearer is nobody, who reads what is public."""
+
+    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, ApiToken] | None:
         scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -37,10 +40,35 @@ class BearerToken(BaseAuthentication):
                 code="bad_token",
             )
         note_use(row)
-        return row.user, row
+        if row.covers(address_of(request)) or takes_limited_tokens(request):
+            return row.user, row
+        if request.method not in permissions.SAFE_METHODS:
+            raise not_covered(row)
+        return AnonymousUser(), row
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+def address_of(request: Request) -> str:
+    """The module that a request is about, as “owner/name”; empty where it is about none."""
+    named = request.parser_context["kwargs"]
+    return f"{named['namespace']}/{named['name']}" if {"namespace", "name"} <= named.keys() else ""
+
+
+def takes_limited_tokens(request: Request) -> bool:
+    """Whether the view looks itself at what the token is limited to, for this method."""
+    return request.method in getattr(request.parser_context["view"], "methods_of_limited_tokens", ())
+
+
+def require_covered(auth: object, address: str) -> None:
+    """Refuse a token that is limited to something else."""
+    if isinstance(auth, ApiToken) and not auth.covers(address):
+        raise not_covered(auth)
+
+
+def not_covered(token: ApiToken) -> exceptions.PermissionDenied:
+    return exceptions.PermissionDenied(f"This token is limited to {token.limited_to}.", code="token_limited")
 
 
 def note_use(row: ApiToken) -> None:

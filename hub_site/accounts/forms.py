@@ -15,6 +15,12 @@ class TokenForm(forms.Form):
         initial=ApiToken.Scope.READ,
         help_text="“Read and write” may upload, compose and delete in your name.",
     )
+    limited_to = forms.CharField(
+        required=False,
+        label="Only for",
+        help_text="An owner's name, or one module as “owner/name”: of everything else it sees what strangers "
+        "see. Empty: for all that is yours.",
+    )
     days = forms.IntegerField(
         required=False,
         min_value=1,
@@ -43,6 +49,24 @@ class ResetPasswordForm(allauth_forms.ResetPasswordForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         say_e_mail(self.fields["email"])
+
+
+class RevokesTokens(forms.Form):
+    """A new password; `adapter.revoke_if_wished` then ends the tokens."""
+
+    revoke_tokens = forms.BooleanField(
+        required=False,
+        label="Revoke my access tokens too",
+        help_text="Choose this if somebody else may know the old password. Programs need new tokens then.",
+    )
+
+
+class ChangePasswordForm(RevokesTokens, allauth_forms.ChangePasswordForm):
+    field_order = ["oldpassword", "password1", "password2", "revoke_tokens"]
+
+
+class ResetPasswordKeyForm(RevokesTokens, allauth_forms.ResetPasswordKeyForm):
+    field_order = ["password1", "password2", "revoke_tokens"]
 
 
 class AddEmailForm(allauth_forms.AddEmailForm):

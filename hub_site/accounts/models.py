@@ -106,6 +106,11 @@ class ApiToken(TimeStamped):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
     label = models.CharField(max_length=60, help_text="Where you will use it, so that you can tell it apart.")
     scope = models.CharField(max_length=5, choices=Scope, default=Scope.READ)
+    limited_to = models.CharField(
+        max_length=2 * NAME_LENGTH_MAX + 1,
+        blank=True,
+        help_text="“owner” or “owner/name”; empty: everything.",
+    )
     digest = models.CharField(max_length=64, unique=True, editable=False)  # sha256 of the whole token
     hint = models.CharField(max_length=12, editable=False)  # first characters, to recognise it in a list
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -123,6 +128,11 @@ class ApiToken(TimeStamped):
     @staticmethod
     def digest_of(token: str) -> str:
         return hashlib.sha256(token.encode()).hexdigest()
+
+    def covers(self, address: str) -> bool:
+        """Whether it may act as its user on an owner's things, or on a module: “owner” or “owner/name”."""
+        limit, asked = self.limited_to.casefold(), address.casefold()
+        return not limit or asked == limit or asked.startswith(f"{limit}/")
 
     @property
     def may_write(self) -> bool:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from hub_site.accounts.models import ApiToken, Membership, Namespace, User
 from hub_site.accounts.names import name_key, require_free_of_reserved, require_name
-from hub_site.accounts.selectors import namespace_is_taken
+from hub_site.accounts.selectors import namespace_is_taken, namespaces_readable_by
 from hub_site.common.errors import Refusal
 
 TOKEN_PREFIX = "lh_"  # lets scanners and people recognise a leaked token
@@ -79,24 +79,43 @@ def require_good_password(password: str, user: User) -> None:
         ) from error
 
 
-def token_create(*, user: User, label: str, scope: str, days: int | None = None) -> tuple[ApiToken, str]:
-    """Make a bearer token. The second value is the token itself: it is not kept and never shown again."""
+def token_create(
+    *, user: User, label: str, scope: str, days: int | None = None, limited_to: str = ""
+) -> tuple[ApiToken, str]:
+    """Make a bearer token. The second value is the token itself: it is not kept and never shown again.
+
+    Args:
+        limited_to: “owner” or “owner/name”: for everything else it counts as no token. Empty: for all.
+    """
     if scope not in ApiToken.Scope.values:
         raise Refusal("bad_scope", f"A token's scope is “read” or “write”, not “{scope[:20]}”.")
     if days is not None and not 1 <= days <= 3650:
         raise Refusal("bad_expiry", "A token can last from 1 to 3650 days.", fields={"days": ["1 to 3650."]})
+    require_own_limit(user, limited_to)
     token = new_token()
     expires_at = timezone.now() + timedelta(days=days) if days else None
     row = ApiToken(
         user=user,
         label=label[:60] or "unnamed",
         scope=scope,
+        limited_to=limited_to,
         digest=ApiToken.digest_of(token),
         hint=token[:8],
         expires_at=expires_at,
     )
     row.save()
     return row, token
+
+
+def require_own_limit(user: User, limited_to: str) -> None:
+    owner, slash, name = limited_to.partition("/")
+    if slash:
+        require_name(name, field="limited_to", what="a module")
+    if limited_to and not namespaces_readable_by(user).filter(name__iexact=owner).exists():
+        message = (
+            f"You do not belong to “{owner[:40]}”. Write your own name, or that of an organisation of yours."
+        )
+        raise Refusal("bad_limit", message, fields={"limited_to": [message]})
 
 
 def new_token() -> str:
@@ -107,3 +126,8 @@ def new_token() -> str:
 
 def token_revoke(*, user: User, token_id: int) -> None:
     ApiToken.objects.filter(user=user, pk=token_id, revoked_at=None).update(revoked_at=timezone.now())
+
+
+def tokens_revoke(*, user: User) -> None:
+    """Revoke all tokens of an account."""
+    ApiToken.objects.filter(user=user, revoked_at=None).update(revoked_at=timezone.now())

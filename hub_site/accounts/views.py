@@ -8,6 +8,7 @@ from hub_site.accounts.forms import TokenForm
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import tokens_of
 from hub_site.accounts.services import token_create, token_revoke
+from hub_site.common.errors import Refusal
 
 
 @login_required
@@ -17,7 +18,11 @@ def tokens(request: SignedInRequest) -> HttpResponse:
     form = TokenForm(request.POST or None)
     new_token = sign_in_snippet = None
     if form.is_valid():
-        _, new_token = token_create(user=request.user, **form.cleaned_data)
+        try:
+            _, new_token = token_create(user=request.user, **form.cleaned_data)
+        except Refusal as refusal:
+            form.add_error("limited_to", refusal.message)
+    if new_token:
         form = TokenForm()
         site = request.build_absolute_uri("/").rstrip("/")
         sign_in_snippet = f"export HF_ENDPOINT={site}\nhf auth login --token {new_token}"

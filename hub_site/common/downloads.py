@@ -12,7 +12,8 @@ from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header, parse_etags
 
 PIECE_BYTES = 256 * 1024
-ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+ONE_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+DIGITS_MAX = 18  # no file has so many bytes; Python refuses to read a number of thousands of digits
 CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
@@ -77,9 +78,13 @@ def _range_asked(request: HttpRequest, download: Download) -> range | None:
         return None
     first, last = match.groups()
     if not first:  # "bytes=-5": the last five
-        return range(max(0, download.size_bytes - int(last)), download.size_bytes)
-    end = int(last) + 1 if last else download.size_bytes
-    return range(int(first), min(end, download.size_bytes))
+        return range(max(0, download.size_bytes - byte_number(last)), download.size_bytes)
+    end = byte_number(last) + 1 if last else download.size_bytes
+    return range(byte_number(first), min(end, download.size_bytes))
+
+
+def byte_number(digits: str) -> int:
+    return int(digits) if len(digits) <= DIGITS_MAX else 10**DIGITS_MAX
 
 
 def _body(request: HttpRequest, download: Download, wanted: range) -> HttpResponseBase:

@@ -11,14 +11,17 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 DISK_FULL = "disk_full"
+QUERY_TOO_SLOW = "query_too_slow"
 MACHINE_FAULT = "machine_fault"
 SENTENCES = {
     "database_unreachable": "The site's database could not be reached.",
+    QUERY_TOO_SLOW: "This would take the site's database too long.",
     "broker_unreachable": "The site's queue could not be reached.",
     DISK_FULL: "The site's disk is full.",
     MACHINE_FAULT: "A machine of the site has a fault.",
 }
 ADVICE = "Nothing was changed. Try again in a minute."
+ADVICE_OF = {QUERY_TOO_SLOW: "Nothing was changed. Ask for less, or try again in a minute."}
 STATUSES = (503, 507)  # of the answer to such a fault; each says when to come back
 RETRY_AFTER_S = 30  # what a client is told to wait
 ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -35,6 +38,8 @@ class MachineFault(Exception):
 
 def site_fault_code(error: BaseException) -> str | None:
     """Return the code of a fault of the site, a key of SENTENCES; None for any other error."""
+    if isinstance(error, OperationalError) and isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+        return QUERY_TOO_SLOW
     if isinstance(error, DATABASE_FAULTS):
         is_full = isinstance(error.__cause__, psycopg.errors.DiskFull)
         return DISK_FULL if is_full else "database_unreachable"
@@ -50,7 +55,7 @@ def site_fault_code(error: BaseException) -> str | None:
 
 def visitor_text(code: str) -> str:
     """Return the fault and what to do, in two sentences."""
-    return f"{SENTENCES[code]} {ADVICE}"
+    return f"{SENTENCES[code]} {ADVICE_OF.get(code, ADVICE)}"
 
 
 def http_status(code: str) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +18,8 @@ from hub_site.embedded.refusal import EmbeddedError
 POLL_S = 0.05
 CLOCK_SLACK_S = 2.0  # the system derives a start time from its clock, which may be set in between
 KILL_TIMEOUT_S = 5.0  # after SIGKILL only the kernel can be late
-LOG_BYTES_MAX = 10 * 1024 * 1024  # a longer log is set aside as NAME.log.1 at the next start
+LOG_BYTES_MAX = 10 * 1024 * 1024  # a longer log is set aside as NAME.log.1, the one before as NAME.log.2
+LOGS_KEPT = 3  # set aside, beside the one that grows
 TAIL_LINES = 15
 
 
@@ -83,8 +85,7 @@ class Running:
 def start(part: Part, log_file: Path) -> Running:
     for stale in part.ready_files:
         stale.unlink(missing_ok=True)
-    if log_file.exists() and log_file.stat().st_size > LOG_BYTES_MAX:
-        log_file.replace(log_file.with_suffix(".log.1"))
+    rotate_log(log_file)
     account = part.account
     with log_file.open("ab") as log:
         popen = subprocess.Popen(
@@ -100,6 +101,21 @@ def start(part: Part, log_file: Path) -> Running:
             extra_groups=[] if account else None,
         )
     return Running(part, popen, Identity.of(popen.pid))
+
+
+def rotate_log(log_file: Path) -> None:
+    """Set a long log aside. Its process goes on writing to the same file, which is empty then.
+
+    A line that is written in this very moment may be lost.
+    """
+    if not log_file.exists() or log_file.stat().st_size <= LOG_BYTES_MAX:
+        return
+    for number in range(LOGS_KEPT - 1, 0, -1):
+        older = log_file.with_suffix(f".log.{number}")
+        if older.exists():
+            older.replace(log_file.with_suffix(f".log.{number + 1}"))
+    shutil.copy2(log_file, log_file.with_suffix(".log.1"))
+    os.truncate(log_file, 0)  # it was opened to append: the next line begins at 0
 
 
 def ask_to_stop(running: Running) -> None:

@@ -40,6 +40,7 @@ class Site:
             *(sys.executable, "-m", "uvicorn", "hub_site.asgi:application"),
             *("--host", self.host, "--port", str(self.port)),
             *("--timeout-graceful-shutdown", "2", "--lifespan", "off"),
+            *("--http", "hub_site.http_protocol:TimedProtocol"),
             *("--no-access-log", "--no-server-header"),  # an address may hold a password reset's key
             *(("--proxy-headers", "--forwarded-allow-ips", proxies) if proxies else ("--no-proxy-headers",)),
         ]

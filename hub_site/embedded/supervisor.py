@@ -184,6 +184,7 @@ class Supervisor:
         for stage in self.stages:
             for kept in stage:
                 self.keep_alive(kept)
+                processes.rotate_log(self.log_file(kept.part.name))
         time.sleep(TICK_S)
 
     def keep_alive(self, kept: Kept) -> None:

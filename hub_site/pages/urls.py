@@ -9,5 +9,6 @@ urlpatterns = [
     path("help/", views.help_page, name="help"),
     path("help/hub/", views.help_hub, name="help-hub"),
     path("limits/", views.limits_page, name="limits"),
+    path(".well-known/security.txt", views.security_txt, name="security-txt"),
     path("styleguide/", views.styleguide, name="styleguide"),
 ]

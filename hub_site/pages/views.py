@@ -1,7 +1,10 @@
+from datetime import timedelta
+
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from composer.task.demo_tasks import offers_english
@@ -9,6 +12,7 @@ from hub_site.pages import limits
 from hub_site.pages.styleguide import styleguide_context
 from modules_registry.core.refusal_table import TABLES
 
+SECURITY_TXT_LASTS = timedelta(days=180)  # at most a year, says the RFC
 LOAD_SNIPPET = """\
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
@@ -61,6 +65,20 @@ def help_hub(request: HttpRequest) -> HttpResponse:
     where = f"export HF_ENDPOINT={request.build_absolute_uri('/').rstrip('/')}"
     known = {"where_snippet": where, "upload_max_mb": str(settings.HUB_UPLOAD_MAX_MB)}
     return render(request, "pages/help_hub.html", {**HUB_SNIPPETS, **known, "refusals": TABLES})
+
+
+@require_safe
+def security_txt(request: HttpRequest) -> HttpResponse:
+    """Whom to tell of a fault (RFC 9116); 404 where the operator has named nobody."""
+    if not settings.HUB_SECURITY_CONTACT:
+        raise Http404
+    lines = (
+        f"Contact: {settings.HUB_SECURITY_CONTACT}",
+        f"Expires: {timezone.now() + SECURITY_TXT_LASTS:%Y-%m-%dT00:00:00Z}",
+        f"Canonical: {settings.PUBLIC_ADDRESS}/.well-known/security.txt",
+        "Preferred-Languages: en",
+    )
+    return HttpResponse("".join(f"{line}\n" for line in lines), content_type="text/plain; charset=utf-8")
 
 
 @require_safe

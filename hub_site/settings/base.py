@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hub_site.settings.env import (
     env_choice,
+    env_contact,
     env_database,
     env_email,
     env_hub,
@@ -121,6 +122,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "hub_site.common.security_headers.SecurityHeadersMiddleware",
+    "hub_site.error_answers.ApiErrorsMiddleware",
+    "hub_site.error_answers.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -167,7 +171,13 @@ STATIC_URL = "/static/"
 STATIC_ROOT = HUB_DATA / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
-DATABASES = {"default": env_database("DATABASE_URL", pool_size=env_int("HUB_DATABASE_POOL", 0, most=500))}
+DATABASES = {
+    "default": env_database(
+        "DATABASE_URL",
+        pool_size=env_int("HUB_DATABASE_POOL", 0, most=500),
+        statement_timeout_s=env_int("HUB_STATEMENT_TIMEOUT_S", 0, most=3600),
+    )
+}
 
 # Accounts ------------------------------------------------------
 
@@ -192,6 +202,7 @@ SESSION_COOKIE_HTTPONLY = True
 
 MAIL_SERVER = env_email("HUB_EMAIL_URL")
 DEFAULT_FROM_EMAIL = env_str("HUB_EMAIL_FROM", f"LoRA Hub <noreply@{HUB_PUBLIC_URL.hostname}>")
+HUB_SECURITY_CONTACT = env_contact("HUB_SECURITY_CONTACT")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 if MAIL_SERVER:
     globals().update(MAIL_SERVER)
@@ -205,6 +216,8 @@ ACCOUNT_FORMS = {
     "login": "hub_site.accounts.forms.LoginForm",
     "signup": "hub_site.accounts.forms.SignupForm",
     "reset_password": "hub_site.accounts.forms.ResetPasswordForm",
+    "reset_password_from_key": "hub_site.accounts.forms.ResetPasswordKeyForm",
+    "change_password": "hub_site.accounts.forms.ChangePasswordForm",
     "add_email": "hub_site.accounts.forms.AddEmailForm",
 }
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
@@ -258,7 +271,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
-        "hub_site.common.api_parser.EachKeyOnceParser",
+        "hub_site.common.json_bodies.JsonBodyParser",
         "rest_framework.parsers.MultiPartParser",
     ],
     "EXCEPTION_HANDLER": "hub_site.common.api_errors.answer_error",

@@ -86,8 +86,13 @@ def env_url(name: str, default: str | None = None, *, schemes: tuple[str, ...], 
     return url
 
 
-def env_database(name: str, *, pool_size: int) -> dict[str, Any]:
-    """Django's description of the Postgres that a URL names; pool_size 0 means one connection per thread."""
+def env_database(name: str, *, pool_size: int, statement_timeout_s: int = 0) -> dict[str, Any]:
+    """Django's description of the Postgres that a URL names.
+
+    Args:
+        pool_size: 0 means one connection per thread.
+        statement_timeout_s: how long one query may take; 0 means without a limit.
+    """
     example = "postgresql://hub:password@localhost:5432/hub"
     url = env_url(name, schemes=("postgresql", "postgres"), example=example)
     options: dict[str, Any] = dict(parse_qsl(url.query))
@@ -95,6 +100,9 @@ def env_database(name: str, *, pool_size: int) -> dict[str, Any]:
     database = unquote(url.path.lstrip("/"))
     if not database:
         raise SettingError(name, "names no database", example)
+    if statement_timeout_s:
+        limit = f"-c statement_timeout={statement_timeout_s}s"
+        options["options"] = f"{options.get('options', '')} {limit}".strip()
     if pool_size:
         options["pool"] = {
             "connection_class": WatchedConnection,
@@ -123,6 +131,18 @@ def env_hub(name: str) -> dict[str, str]:
         "token": env_str(f"{name}_TOKEN", example="hf_…, a token that may write"),
         "namespace": env_str(f"{name}_NAMESPACE", example="your-organisation-there"),
     }
+
+
+def env_contact(name: str) -> str:
+    """A mailto: or https:// address; an e-mail address becomes the former. Empty if unset."""
+    value = os.environ.get(name, "").strip()
+    if "@" in value and ":" not in value:
+        value = f"mailto:{value}"
+    if value and not value.startswith(("mailto:", "https://")):
+        raise SettingError(
+            name, "is neither an e-mail address nor an https:// address", "security@example.org"
+        )
+    return value
 
 
 def env_email(name: str) -> dict[str, Any] | None:

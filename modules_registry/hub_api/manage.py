@@ -52,6 +52,7 @@ def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     user, asked = caller.require_writer(), json_of(request)
     require_model(asked)
     namespace, name = place_asked(user, text_of(asked, "organization"), text_of(asked, "name"))
+    caller.require_covered(f"{namespace.name}/{name}")
     require_writable(user, namespace)
     private = visibility_asked(asked)
     try:
@@ -124,6 +125,7 @@ def move(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     if not slash:
         raise HubProtocolError(400, "toRepo must be owner/name.")
     namespace, name = place_asked(user, owner, name)
+    caller.require_covered(f"{namespace.name}/{name}")
     repository_move(editor=user, module=module, namespace=namespace, name=name)
     return empty()
 

@@ -5,7 +5,6 @@ only what stands around it is kept, and bounded.
 """
 
 import binascii
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 
+from hub_site.common.json_bodies import JsonBodyError, read_json
 from modules_registry.hub_api.errors import HubProtocolError
 
 PIECE_BYTES = 1024**2
@@ -53,9 +53,9 @@ def read_operations(stream: BinaryIO, stack: ExitStack) -> Iterator[Operation]:
 
 def operation(text: bytes, content: BinaryIO | None) -> Operation:
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise HubProtocolError(400, "A line of the commit is not JSON.") from error
+        line = read_json(text, is_stored=False)
+    except JsonBodyError as error:
+        raise HubProtocolError(400, f"A line of the commit cannot be read. {error}") from error
     key, value = (line.get("key"), line.get("value")) if isinstance(line, dict) else (None, None)
     if not isinstance(key, str) or not isinstance(value, dict):
         raise HubProtocolError(400, 'A line of the commit must be {"key": ..., "value": {...}}.')

@@ -1,13 +1,14 @@
 """What every view of the protocol stands behind: who calls, which methods, errors as clients read them."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
@@ -15,6 +16,7 @@ from hub_site.accounts.authentication import note_use
 from hub_site.accounts.models import ApiToken, User
 from hub_site.accounts.selectors import token_find
 from hub_site.common.errors import Refusal
+from hub_site.common.json_bodies import JsonBodyError, is_storable, read_json
 from hub_site.common.site_faults import site_fault_code
 from modules_registry import selectors
 from modules_registry.hub_api.errors import (
@@ -29,6 +31,7 @@ from modules_registry.models import BaseModel, Module, Version
 
 JSON_BYTES_MAX = 4_000_000  # 256 files with a sample each, and a .gitignore
 SAFE = ("GET", "HEAD")
+UNREADABLE = (BadRequest, MultiPartParserError, SuspiciousOperation)
 READS_ONLY = "This token may only read. Make one with write access under /settings/tokens/."
 BAD_TOKEN = "Invalid credentials in Authorization header"  # clients look for these very words
 
@@ -48,6 +51,14 @@ class Caller:
                 401, "Sign in first: hf auth login --token lh_... (make one under /settings/tokens/)."
             )
         return self.user
+
+    def viewer_of(self, address: str) -> User | None:
+        """Who looks at an owner's things, or at a module: nobody, where the token is limited to others."""
+        return self.user if self.token is None or self.token.covers(address) else None
+
+    def require_covered(self, address: str) -> None:
+        if self.token is not None and not self.token.covers(address):
+            raise HubProtocolError(403, f"This token is limited to {self.token.limited_to}.")
 
     def require_writer(self) -> User:
         user = self.require_user()
@@ -76,21 +87,27 @@ def hub_view(*methods: str) -> Callable[[ProtocolView], ProtocolView]:
                         405, f"Only {', '.join(methods)} here.", headers={"Allow": ", ".join(methods)}
                     )
                 return view(request, caller_of(request), **named)
-            except HubProtocolError as error:
-                return error_response(error)
-            except Refusal as refusal:
-                return error_response(from_refusal(refusal))
-            except Exception as error:  # a client gets an error of its protocol, the operator the log
-                logger.exception("%s %s", request.method, request.path)
-                if code := site_fault_code(error):
-                    return error_response(from_site_fault(code))
-                return error_response(
-                    HubProtocolError(500, "Something broke on our side. Please try again later.")
-                )
+            except Exception as error:  # noqa: BLE001  a client gets an error of its protocol
+                return error_response(protocol_error(request, error))
 
+        answer.reads_any_address = True  # type: ignore[attr-defined]  # it has errors of its own for them
         return answer
 
     return decorate
+
+
+def protocol_error(request: HttpRequest, error: Exception) -> HubProtocolError:
+    """What a client is told of an error; the operator finds in the log what is no refusal."""
+    if isinstance(error, HubProtocolError):
+        return error
+    if isinstance(error, Refusal):
+        return from_refusal(error)
+    if isinstance(error, UNREADABLE):
+        return HubProtocolError(400, "The request cannot be read.")
+    logger.error("%s %s", request.method, request.path, exc_info=error)
+    if code := site_fault_code(error):
+        return from_site_fault(code)
+    return HubProtocolError(500, "Something broke on our side. Please try again later.")
 
 
 def caller_of(request: HttpRequest) -> Caller:
@@ -117,9 +134,9 @@ def json_of(request: HttpRequest) -> dict[str, Any]:
     if len(data) > JSON_BYTES_MAX:
         raise HubProtocolError(413, "This is too large for JSON.")
     try:
-        value = json.loads(data or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise HubProtocolError(400, "The body is not JSON.") from error
+        value = read_json(data or b"{}", is_stored=False)  # names of by-products may be anything
+    except JsonBodyError as error:
+        raise HubProtocolError(400, str(error)) from error
     if not isinstance(value, dict):
         raise HubProtocolError(400, "The body must be a JSON object.")
     return value
@@ -129,7 +146,7 @@ def text_of(asked: dict[str, Any], name: str, default: str = "", *, length_max: 
     value = asked.get(name)
     if value is None:
         return default
-    if not isinstance(value, str) or len(value) > length_max or "\x00" in value:
+    if not isinstance(value, str) or len(value) > length_max or not is_storable(value):
         raise HubProtocolError(400, f"{name} must be a text of at most {length_max} characters.")
     return value
 
@@ -139,7 +156,9 @@ def repository(full_name: str, caller: Caller) -> Module | BaseModel:
     owner, _, name = full_name.rpartition("/")
     found = None
     if selectors.is_storable(full_name):
-        found = selectors.module_find(owner, name, caller.user) or selectors.base_named(full_name)
+        found = selectors.module_find(owner, name, caller.viewer_of(full_name)) or selectors.base_named(
+            full_name
+        )
     if found is None:
         raise repo_not_found(full_name)
     return found
@@ -150,6 +169,7 @@ def require_writable_module(full_name: str, caller: Caller) -> tuple[User, Modul
     user, found = caller.require_writer(), repository(full_name, caller)
     if isinstance(found, BaseModel):
         raise HubProtocolError(403, f"{found} is a base model of the library. Only staff change those.")
+    caller.require_covered(found.full_name)
     if not selectors.namespace_is_writable_by(found.namespace, user):
         raise HubProtocolError(403, f"You cannot write to {found.full_name}: it is {found.namespace.name}'s.")
     return user, found

@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 
 from hub_site.accounts.models import ApiToken
@@ -37,6 +37,8 @@ LISTED_MAX = 100
 LISTED_IN_FULL_MAX = 50  # each with its card and files
 COMMITS_MAX = 50
 OFFSET_MAX = 1_000_000
+FILTERS_MAX = 16  # each is a condition of its own in one query
+EXPAND_MAX = 64  # more than there are properties
 
 
 @hub_view(*SAFE)
@@ -78,7 +80,7 @@ def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
     namespace = namespace_by_name(name) if selectors.is_storable(name) else None
     if namespace is None:
         raise HubProtocolError(404, f"Nobody here is called {name[:96]}.")
-    count = module_search(ModuleFilters(author=namespace.name), caller.user).count()
+    count = module_search(ModuleFilters(author=namespace.name), caller.viewer_of(namespace.name)).count()
     kind = "org" if namespace.kind == namespace.Kind.ORGANISATION else "user"
     facts = {"user": namespace.name, "name": namespace.name, "fullname": namespace.name, "type": kind}
     counts = {"numModels": count, "numDatasets": 0, "numSpaces": 0, "numDiscussions": 0, "numPapers": 0}
@@ -96,6 +98,7 @@ def storage_list(request: HttpRequest, caller: Caller, name: str = "") -> HttpRe
     namespace = namespaces_readable_by(user).filter(name__iexact=name or user.namespace.name).first()
     if namespace is None:
         raise HubProtocolError(404, f"There is no organisation {name[:96]} here that you belong to.")
+    caller.require_covered(namespace.name)
     modules = repositories_listed(HubSearch(author=namespace.name), user)
     sizes = selectors.sizes_of(namespace)
     return JsonResponse([describe.storage_json(each, sizes) for each in modules], safe=False)
@@ -108,7 +111,7 @@ def model_info(
     found = repository(repo, caller)
     source = at_revision(found, revision)
     blobs = is_true(request.GET.get("blobs"))
-    expand = request.GET.getlist("expand") + request.GET.getlist("expand[]")
+    expand = values_of(request.GET, "expand", most=EXPAND_MAX)
     return JsonResponse(describe.only(json_of_repository(found, source, blobs=blobs), expand))
 
 
@@ -124,12 +127,13 @@ def json_of_repository(
 def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Modules that match, a page at a time; the next page's address is in the Link header."""
     query = request.GET
-    expand = query.getlist("expand") + query.getlist("expand[]")
+    expand = values_of(query, "expand", most=EXPAND_MAX)
     is_full = any(is_true(query.get(name)) for name in ("full", "cardData", "config")) or bool(expand)
     page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
     wanted = min(number_in(query.get("limit"), page_size), page_size)
     start = number_in(query.get("cursor"), 0)
-    found = repositories_listed(asked_of(request), caller.user)
+    asked = asked_of(request)
+    found = repositories_listed(asked, caller.viewer_of(asked.author))
     rows = list(found[start : start + wanted + 1])
     listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
     response = JsonResponse(listed, safe=False)
@@ -142,18 +146,25 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 def asked_of(request: HttpRequest) -> HubSearch:
     query = request.GET
-    filters = [
-        each for name in ("filter", "filter[]") for text in query.getlist(name) for each in text.split(",")
-    ]
+    filters = values_of(query, "filter", most=FILTERS_MAX)
     pipeline = query.get("pipeline_tag", "")
     never = any(query.get(name) for name in ("inference", "inference_provider", "apps", "num_parameters"))
     return HubSearch(
         q=query.get("search", "")[:200],
         author=query.get("author", ""),
-        filters=tuple(each.strip() for each in [*filters, pipeline] if each.strip()),
+        filters=tuple(dict.fromkeys(each for each in [*filters, pipeline.strip()] if each)),
         sort=query.get("sort", ""),
         is_none=never or is_true(query.get("gated")),
     )
+
+
+def values_of(query: QueryDict, name: str, *, most: int) -> list[str]:
+    """The values of a list in an address: repeated, with [] or without, or with commas between them."""
+    texts = [*query.getlist(name), *query.getlist(f"{name}[]")]
+    values = [value.strip() for text in texts for value in text.split(",") if value.strip()]
+    if len(values) > most:
+        raise HubProtocolError(400, f"{name} may have at most {most} values.")
+    return values
 
 
 def listed_module_json(module: Module, expand: list[str], *, is_full: bool, query: Any) -> dict[str, Any]:

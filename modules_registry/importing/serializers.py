@@ -21,12 +21,16 @@ from modules_registry.serializers import FULL_NAME_LENGTH_MAX, OriginSerializer
 SOURCE_LENGTH_MAX = 500  # an address from a browser is longer than the name in it
 
 
+SOURCES_MAX = 10_000  # named at once; how many repositories they may lead to, a setting says
+
+
 class ImportInput(InputSerializer):
     """What to bring in from the Hub."""
 
     sources = serializers.ListField(
         child=serializers.CharField(max_length=SOURCE_LENGTH_MAX),
         allow_empty=False,
+        max_length=SOURCES_MAX,
         help_text="“owner/name”, “owner/name@revision”, or “owner” for everything of theirs.",
     )
     namespace = serializers.CharField(

@@ -122,3 +122,24 @@ def test_a_key_that_stands_twice_in_one_object_is_refused(api, address):
     answer = api.post(address, body, content_type="application/json")
     assert answer.status_code == 400
     assert "an object has the key “output” twice" in answer.json()["error"]["message"]
+
+
+def test_every_list_that_can_be_sent_has_a_cap():
+    described = SchemaGenerator().get_schema(request=None, public=True)
+    parts = described["components"]["schemas"]
+    operations_described = [each for methods in described["paths"].values() for each in methods.values()]
+    sent = [parameter for each in operations_described for parameter in each.get("parameters", [])]
+    bodies = [each["requestBody"]["content"] for each in operations_described if "requestBody" in each]
+    names = {content["schema"]["$ref"].rpartition("/")[2] for body in bodies for content in body.values()}
+    lists = list(lists_in([sent, [parts[name] for name in sorted(names)]]))
+    assert len(lists) > 5
+    assert [each for each in lists if "maxItems" not in each] == []
+
+
+def lists_in(described):
+    """Every list in a description of what is sent."""
+    if isinstance(described, dict) and described.get("type") == "array":
+        yield described
+    values = described.values() if isinstance(described, dict) else described
+    for value in values if isinstance(described, dict | list) else ():
+        yield from lists_in(value)

@@ -1,8 +1,14 @@
 """What the compose form knows, for programs: how long, which modules, drafts, an earlier request."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from composer.models import Composition
+from composer.request.services import require_versions
+from hub_site.common.errors import Refusal
+from modules_registry.models import Module
+from modules_registry.repositories import repository_move
 from tests.composer.test_api import ADDRESS, BODY, error_of
 
 pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
@@ -73,3 +79,30 @@ def test_nobody_reads_somebody_else_s_draft_or_request(api, api_of, charlie, ask
 
 def test_a_draft_too_large_to_keep_is_refused(api):
     assert error_of(api.put(DRAFT, {"fields": {"x": ["y" * 2_000_001]}}), 413)["code"] == "draft_too_large"
+
+
+@pytest.mark.parametrize("what", ["estimate", "candidates"])
+def test_naming_more_modules_asks_the_database_no_more_often(api, what):
+    def n_queries(names):
+        with CaptureQueriesContext(connection) as asked:
+            assert api.post(f"{ADDRESS}/{what}", BODY | {"modules": names}).status_code == 200
+        return len(asked)
+
+    n_queries(["bob/upper"])  # content types and the like are read once
+    one = n_queries(["bob/upper"])
+    assert n_queries([f"bob/{name}" for name in Module.objects.values_list("name", flat=True)]) == one
+
+
+def test_a_module_is_named_as_in_its_address_in_any_case_or_by_its_former_name(api, bob):
+    repository_move(editor=bob, module=Module.objects.get(name="upper"), namespace=bob.namespace, name="caps")
+    for name in ("BOB/Caps", "bob/upper", " bob/caps "):
+        assert api.post(f"{ADDRESS}/estimate", BODY | {"modules": [name]}).json()["n_modules"] == 1
+    for name in ("bob/cap5", "bob/", "bob", "alice/caps", "bob/caps\x00"):
+        assert error_of(api.post(f"{ADDRESS}/estimate", BODY | {"modules": [name]}), 400)
+
+
+def test_too_many_modules_are_refused_by_every_way_in(api, alice):
+    names = [f"bob/m{number}" for number in range(501)]
+    assert "modules" in error_of(api.post(f"{ADDRESS}/estimate", BODY | {"modules": names}), 400)["fields"]
+    with pytest.raises(Refusal, match="at most 500"):
+        require_versions(names, alice)

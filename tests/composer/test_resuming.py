@@ -97,6 +97,20 @@ def test_what_one_composition_screened_no_other_scores_again(ask):
     )  # a fit by gradient draws nothing: the seed is no part of it
 
 
+def test_what_one_account_screened_another_scores_itself_unless_the_examples_are_ready_made(
+    ask, bob, monkeypatch
+):
+    first, of_bob = run(ask()), run(ask(owner=bob))
+    assert first.report["candidates_scored"] == of_bob.report["candidates_scored"]
+    assert set(ScreenedLoss.objects.values_list("owner", flat=True)) == {first.owner_id, bob.pk}
+    monkeypatch.setattr("composer.task.demo_tasks.ready_made_pairs", lambda: frozenset(SHOTS))
+    ScreenedLoss.objects.all().delete()
+    run(ask(seed=8))
+    assert set(ScreenedLoss.objects.values_list("owner", flat=True)) == {None}
+    again = run(ask(owner=bob, seed=9))
+    assert first.report["candidates_scored"] - again.report["candidates_scored"] == MODULES
+
+
 def test_what_others_screened_does_not_change_which_modules_are_near(ask):
     run(ask())  # now the losses of all are known
     composition = run(ask(selection="near:2"))

@@ -6,11 +6,13 @@ import zipfile
 
 import pytest
 from django.core.signing import Signer
+from django.utils import timezone
 
 from composer.models import Composition, ShareLink
 from composer.run.job_folder import job_description
 from composer.share.services import in_text
 from tests.composer.fake_jobs import small_report
+from tests.factories import make_module
 
 pytestmark = pytest.mark.usefixtures("wakes")
 FILES = ("report.json", "report.md", "race.csv", "modules.csv", "predictions.csv")
@@ -214,3 +216,44 @@ def test_what_was_not_used_of_the_owner_s_file_is_the_owner_s_alone(client, shar
     assert client.get(f"/api/v1/shared/{composition.share.token}").json()["report"]["warnings"] == [
         "A template that glues."
     ]
+
+
+def test_a_link_may_end_by_itself(client, api_of, alice, done):
+    composition = done()
+    own = f"/api/v1/compositions/{composition.pk}/share"
+    made = api_of(alice).post(own, {"days": 7}).json()
+    assert client.get(f"/api/v1/shared/{composition.share.token}").status_code == 200
+    composition.share.refresh_from_db()
+    assert (composition.share.expires_at - composition.share.made_at).days == 7
+    assert made["expires_at"]
+    ShareLink.objects.update(expires_at=timezone.now())
+    for address in (f"/api/v1/shared/{composition.share.token}", composition.share.get_absolute_url()):
+        assert client.get(address).status_code == 404
+    assert api_of(alice).post(own, {"days": 0}).status_code == 400
+    assert api_of(alice).post(own, {}).json()["expires_at"] is None
+
+
+def test_the_page_makes_a_link_with_an_end_and_says_it(browser_of, alice, done):
+    composition, browser = done(), browser_of(alice)
+    page = browser.post(f"{composition.get_absolute_url()}share/", {"days": "3"}, follow=True)
+    assert "It works until" in page.content.decode()
+    assert not ShareLink.objects.get().shows_answers
+    refused = browser.post(f"{composition.get_absolute_url()}share/", {"days": "0"}, follow=True)
+    assert "Days:" in refused.content.decode()
+    assert ShareLink.objects.get().expires_at is not None
+
+
+def test_a_private_module_is_in_no_key_of_the_report(client, shared, alice, base):
+    make_module(alice, "secret-sauce", seed=9, private=True)
+    composition, address = shared()
+    report = composition.report
+    sums = {f"modules/{name}/adapter_config.json": "5" * 64 for name in ("alice/secret-sauce", "bob/upper")}
+    composition.report = report | {
+        "inputs_sha256": report["inputs_sha256"] | sums,
+        "similarity": {"alice/secret-sauce": {"alice/secret-sauce": 1.0}},
+    }
+    composition.save(update_fields=["report"])
+    assert composition.modules.filter(name="alice/secret-sauce").exists()
+    told = client.get(f"{address}report.json").json()
+    assert list(told["inputs_sha256"]) == ["modules/bob/upper/adapter_config.json"]
+    assert told["similarity"] == {"private module 1": {"private module 1": 1.0}}

@@ -188,6 +188,7 @@ def test_a_base_counts_modules_and_not_their_versions(alice, french, api_of, cli
 def test_whoami_tells_whose_token_it_is(alice, lab, api_of, client):
     assert api_of(alice, scope="read").get("/api/v1/whoami").json() == {
         "name": "alice",
+        "limited_to": "",
         "scope": "read",
         "namespaces": ["alice", "lab"],
     }

@@ -4,7 +4,9 @@ import time
 from html.parser import HTMLParser
 
 import pytest
+from django.utils.html import escape
 
+from modules_registry import rendering
 from modules_registry.rendering import RENDERED_CHARACTERS_MAX, markdown_html
 
 
@@ -64,6 +66,28 @@ def test_a_card_made_to_be_slow_is_shown_soon(unit):
     markdown_html(unit * (1_000_000 // len(unit)))
     markdown_html(unit * (RENDERED_CHARACTERS_MAX // len(unit) - 1))
     assert time.perf_counter() - start < 10
+
+
+HEAD_OF_MANY_COLUMNS = "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n"
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        HEAD_OF_MANY_COLUMNS + "|\n" * 2000,  # the parser fills in every empty cell
+        "|a|b|\n|-|-|\n" * 1300 + "\n" + "|a" * 10_000 + "\n" + "|-" * 10_000 + "\n|\n|\n|\n",
+    ],
+    ids=["columns", "tables"],
+)
+def test_a_card_that_costs_too_much_is_shown_as_it_was_typed(monkeypatch, markdown):
+    monkeypatch.setattr(rendering, "PARSE_CPU_S", 0.05)
+    assert markdown_html(markdown) == f"<pre>{escape(markdown)}</pre>"
+
+
+def test_a_card_whose_html_is_too_long_is_shown_as_it_was_typed(monkeypatch):
+    monkeypatch.setattr(rendering, "HTML_CHARACTERS_MAX", 1000)
+    markdown = "- a\n" * 200
+    assert markdown_html(markdown) == f"<pre>{markdown}</pre>"
 
 
 def test_the_card_that_peft_writes_shows_no_comments():

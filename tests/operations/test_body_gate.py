@@ -9,6 +9,7 @@ from django.db import OperationalError
 
 from hub_site import body_gate
 from hub_site.body_gate import EXAMPLES_MAX_BYTES, FORM_MAX_BYTES, JSON_MAX_BYTES, BodyGate, BodyRefused
+from hub_site.common.security_headers import SECURITY_HEADERS
 
 UPLOAD_MAX_BYTES = 20_000_000
 COMMIT_MAX_BYTES = 16_000_000  # its own: what is larger comes by LFS
@@ -249,3 +250,48 @@ def test_all_visitors_together_may_only_send_so_much_at_once():
 
     assert asyncio.run(both()) == (200, 503)
     assert gate.in_flight_bytes == 0  # whoever is done frees the room
+
+
+def test_a_body_that_came_fast_and_falls_silent_is_given_up():
+    fast = b"x" * 4_000_000
+    visitor = Visitor("/modules/new/", [])
+
+    async def receive():
+        if not visitor.pieces:
+            visitor.pieces.append(fast)
+            return {"type": "http.request", "body": fast, "more_body": True}
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    visitor.receive = receive
+    assert visitor.visit(new_gate(grace_s=0.05)) == 408
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ([(b"cookie", b'a="' + b"\\" * 60_000 + b'"')], "cookies_too_large"),
+        ([(b"cookie", b"a=" + b"x" * 800)] * 11, "cookies_too_large"),
+        ([(b"x-padding", b"x" * 33_000)], "headers_too_large"),
+        ([(b"x-%d" % number, b"x" * 100) for number in range(400)], "headers_too_large"),
+    ],
+)
+def test_headers_and_cookies_have_a_cap(headers, code):
+    visitor = Visitor("/api/v1/modules", [b""])
+    visitor.scope["headers"] += headers
+    assert visitor.visit(new_gate()) == 431
+    assert json.loads(visitor.body)["error"]["code"] == code
+
+
+def test_the_usual_headers_pass():
+    visitor = Visitor("/modules/new/", [b""])
+    visitor.scope["headers"] += [(b"cookie", b"x" * 4000), (b"user-agent", b"x" * 400), (b"x", b"y" * 8000)]
+    assert visitor.visit(new_gate()) == 200
+
+
+def test_a_refusal_has_the_security_headers_of_every_answer():
+    visitor = Visitor("/modules/new/", [], declared=10**10)
+    visitor.visit(new_gate())
+    headers = {name.decode(): value.decode() for name, value in visitor.answer[0]["headers"]}
+    assert {name: headers[name.lower()] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert headers["cache-control"] == "no-store"

@@ -16,6 +16,7 @@ from typing import Any
 from composer.core.spec.errors import ExamplesError
 from composer.core.spec.example_dialects import COLUMN_NAME, PAIR, Dialect, find_dialect, quoted
 
+BLANK_ROWS_MAX = 100_000  # a spreadsheet's empty rows; reading on through more would take seconds
 SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
 LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, as BBH has it
 MEANT_AS_JSON = re.compile(r"""[\[{]\s*["'\[{]""")
@@ -240,7 +241,7 @@ def row_of_value(label: str, value: Any, is_no: str = NO_OBJECT) -> Row:
 def rows_of_table(text: str, columns: Columns) -> Rows:
     """Return the rows of a table; its first row may name the columns, in any order."""
     separator = separator_of(text, columns)
-    found = ((number, row) for number, row in numbered_rows(text, separator) if has_text(row))
+    found = rows_with_text(text, separator)
     head = list(islice(found, 2))
     if not head:
         return Rows(iter(()))
@@ -322,6 +323,16 @@ def numbered_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
             ) from error
         lines = text.split("\n")[begins - 1 :]
         yield from ((number, line.split("\t")) for number, line in enumerate(lines, start=begins))
+
+
+def rows_with_text(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not blank, each with the number of its line."""
+    n_blank = 0
+    for number, row in numbered_rows(text, separator):
+        if has_text(row):
+            yield number, row
+        elif (n_blank := n_blank + 1) > BLANK_ROWS_MAX:
+            raise ExamplesError(f"More than {BLANK_ROWS_MAX:,} lines are blank. Remove them.")
 
 
 def has_text(row: Sequence[str]) -> bool:

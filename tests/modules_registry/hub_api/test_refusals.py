@@ -597,3 +597,35 @@ def test_files_that_are_too_large_for_a_commit_are_asked_for_ahead_of_it_by_defa
     assert "upload" in batch["objects"][0]["actions"]
     xet = uploader.send("GET", "/api/models/alice/french/xet-write-token/main")
     assert "HF_HUB_DISABLE_XET=1" in said(xet)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "filter=" + ",".join(f"t{number}" for number in range(50)),
+        "&".join(f"filter=t{number}" for number in range(50)),
+        "&".join(f"filter[]=t{number}" for number in range(50)),
+        "&".join(f"expand=t{number}" for number in range(500)),
+    ],
+)
+def test_a_list_asks_for_no_more_conditions_than_a_query_bears(client, query):
+    answer = client.get(f"/api/models?{query}")
+    assert answer.status_code == 400
+    assert "at most" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'"x"', "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary="),
+        (b"&".join(b"paths=x" for _ in range(5000)), "application/x-www-form-urlencoded"),
+        (b"[" * 100_000, "application/json"),
+    ],
+)
+@pytest.mark.django_db
+def test_a_form_that_cannot_be_read_is_refused(client, alice, body, kind):
+    make_module(alice, "french")
+    answer = client.generic("POST", "/api/models/alice/french/paths-info/main", body, content_type=kind)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == answer.headers["X-Error-Message"]
