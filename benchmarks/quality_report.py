@@ -19,6 +19,7 @@ COLUMNS = {
     "lorahub": "LoraHub",
     "adam": "exact sum, Adam 150",
     "auto": "**auto**",
+    "tuned": "auto, tuned",
     "composed_in_context": "auto, examples in its prompt",
 }
 KINDS = {
@@ -48,8 +49,27 @@ def write_english(out: Path, part: Mapping[str, Any]) -> None:
     """compose_quality_english.md."""
     head = "# How good the default is in English\n\n"
     made_by = "Made by `python -m benchmarks.compose_quality --world english` on the English library.\n"
-    text = "\n".join([head + made_by, quality_section(part), seconds_section(part["rows"])])
+    rows = part["rows"]
+    text = "\n".join([head + made_by, quality_section(part), advice_section(rows), seconds_section(rows)])
     (out / "compose_quality_english.md").write_text(text, encoding="utf-8")
+
+
+def advice_section(rows: Rows) -> str:
+    """What the report advised, and how many tokens a question takes."""
+    lines = [
+        "## The verdict, and tokens a question",
+        "",
+        "| task | verdict | composition | in context | composition, examples in its prompt | modules |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        tokens = [
+            row["baselines"][key]["prompt_tokens"]
+            for key in ("composed", "in_context", "composed_in_context")
+        ]
+        cells = " | ".join(f"{number:.0f}" for number in tokens)
+        lines.append(f"| {row['task']} | {row['verdict']} | {cells} | {len(row['weights'])} |")
+    return "\n".join([*lines, ""])
 
 
 def seconds_section(rows: Rows) -> str:
@@ -71,12 +91,14 @@ def seconds_section(rows: Rows) -> str:
 
 
 def exact_match(rows: Rows, task: str, column: str) -> list[float]:
-    """Of every draw; a baseline is measured along with auto."""
+    """Of every draw; a baseline is measured along with auto, which stands where no step of tuning helped."""
     variant, key = (column, "composed") if column in ("auto", "adam") else ("auto", column)
+    own = [row["exact_match_percent"] for row in rows if row["task"] == task and row["variant"] == variant]
+    instead = "composed" if key == "tuned" else key
     found = [
-        row["exact_match_percent"].get(key)
-        for row in rows
-        if row["task"] == task and row["variant"] == variant
+        percents[key] if percents[key] is not None else percents[instead]
+        for percents in own
+        if key in percents
     ]
     return [percent for percent in found if percent is not None]
 
