@@ -27,7 +27,13 @@ def row_of(task: str, draw: int = 0) -> dict:
         "draw": draw,
         "variant": "auto",
         "n": 50,
-        "exact_match_percent": {"composed": 60.0, "in_context": 70.0, "zero_shot": 0.0},
+        "exact_match_percent": {"composed": 60.0, "in_context": 70.0, "zero_shot": 0.0, "tuned": None},
+        "baselines": {
+            key: {"prompt_tokens": tokens}
+            for key, tokens in (("composed", 31.6), ("in_context", 44.0), ("composed_in_context", 112.2))
+        },
+        "verdict": "none",
+        "weights": {"en-past": 0.8, "en-quotes": 1.0},
         "seconds": {"search": 90.0, "baselines": 60.0},
     }
 
@@ -78,7 +84,9 @@ def test_a_run_with_everything_measured_writes_the_tables_again(asked):
     (asked.out / "compose_quality_english.json").write_text(json.dumps({"schema": 1, "rows": rows}))
     measure(asked)
     text = (asked.out / "compose_quality_english.md").read_text()
-    assert "| en-past-quotes | 50 | 0.0 (0-0) | 70.0 (70-70) | 60.0 (60-60) |" in text
+    # of the base alone, in context, auto, and auto where no step of tuning helped
+    assert "| en-past-quotes | 50 | 0.0 (0-0) | 70.0 (70-70) | 60.0 (60-60) | 60.0 (60-60) |" in text
+    assert "| en-past-quotes | none | 32 | 44 | 112 | 2 |" in text
     assert "random modules" not in text  # a column that nobody measured
     assert "Tasks that are near a module's own" in text
     assert "| en-end | 90 | 60 | 150 |" in text

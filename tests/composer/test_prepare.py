@@ -110,7 +110,7 @@ def test_the_first_start_loads_the_small_world_alone(db, english):
 def test_the_english_library_is_loaded_beside_the_small_world_and_says_so(db, english):
     said = prepare(world="english")
     assert set(Module.objects.values_list("name", flat=True)) == {"french", "upper", "en-past"}
-    assert "loaded demo/chat, 1 modules and 0 tasks" in said
+    assert "loaded demo/chat, 1 module and 0 tasks" in said
     prepare(world="english")
     assert Module.objects.count() == 3
 
