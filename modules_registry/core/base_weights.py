@@ -44,7 +44,7 @@ class BaseWeights:
         tensors = [tensor for _, _, tensor in places.values()]
         return {name: places[tensor.name] for name, tensor in loaded_tensors(config, tensors).items()}
 
-    def has_copy(self, file: BinaryIO, header: Header, parameter: str, tensor: TensorEntry) -> bool:
+    def has_copy(self, file: BinaryIO, header: Header, parameter: str | None, tensor: TensorEntry) -> bool:
         """Whether a tensor of an adapter's file has the values of this parameter, rounded to its dtype."""
         if parameter not in self.found:
             return False

@@ -53,14 +53,13 @@ from modules_registry.core.tensor_names import (
     is_lora,
     is_not_gathered,
     layer_and_factor,
-    may_be_copy,
     repair_names,
     require_lora_only,
 )
 
 BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
-# Whether a tensor is a copy of this parameter of the base.
-CopyTest = Callable[[str, TensorEntry], bool]
+# Whether a tensor is a copy of this parameter of the base; None: its name is that of no copy.
+CopyTest = Callable[[str | None, TensorEntry], bool]
 
 # The largest magnitude of a half-precision number, as bits without the sign. Weights beyond it are of no
 # training run, and their product overflows in float32. NaN and infinity compare above it too.
@@ -228,9 +227,9 @@ def check_header(header: Header) -> None:
     findings.raise_all()
 
 
-def seems_copy(parameter: str, tensor: TensorEntry) -> bool:
-    """Before the base's values are read: what peft writes beside a LoRA may be a copy of its own."""
-    return may_be_copy(tensor.name)
+def seems_copy(parameter: str | None, tensor: TensorEntry) -> bool:
+    """Before the base's values are read: what has the name of a copy may be one."""
+    return parameter is not None
 
 
 def sort_tensors(
@@ -245,14 +244,13 @@ def sort_tensors(
     left_out: list[TensorEntry] = []
     kept: list[TensorEntry] = []
     for tensor in header.tensors:
-        parameter = base_parameter(names.of(tensor))
-        is_left_out = parameter is not None and is_copy is not None and is_copy(parameter, tensor)
+        is_left_out = is_copy is not None and is_copy(base_parameter(names.of(tensor)), tensor)
         (left_out if is_left_out else kept).append(tensor)
     with findings.collect():
         require_lora_only(kept, names)
     lora = [tensor for tensor in kept if is_lora(names.of(tensor))]
     tensors: dict[str, LayerTensors] = {}
-    if not any(is_not_gathered(tensor.shape) for tensor in lora) and (lora or not findings.found):
+    if not any(is_not_gathered(tensor.shape) for tensor in lora):  # these have no shapes to measure
         with findings.collect():
             tensors = group_tensors(lora, names)
     return names, tuple(left_out), tensors
@@ -272,8 +270,6 @@ def group_tensors(tensors: Sequence[TensorEntry], names: RepairedNames) -> dict[
     for tensor in tensors:
         path, factor = layer_and_factor(names.of(tensor))
         factors.setdefault(path, {})[factor] = tensor
-    if not factors:
-        raise WeightsRefusal("no_tensors", "It holds no tensors. Save the adapter again after training.")
     for path, found in factors.items():
         missing = [factor for factor in "AB" if factor not in found]
         if missing:

@@ -130,7 +130,7 @@ WEIGHTS_ROWS = {
     "not_a_file": RefusalRow("It is a link, a folder or nothing.", "Upload the file itself."),
     "dtype_not_allowed": RefusalRow("A tensor is neither float32, float16 nor bfloat16.", "Convert it."),
     "too_many_tensors": RefusalRow("It holds more than 10,000 tensors.", "Check that it is an adapter."),
-    "no_tensors": RefusalRow("It holds no tensors.", "Save the adapter after training."),
+    "no_tensors": RefusalRow("It holds no LoRA tensors.", "Save the adapter after training."),
     "tensor_not_lora": RefusalRow("A tensor is no LoRA weight.", "Save the LoRA alone."),
     "tensor_twice": RefusalRow("Two tensors get one name once wrappers are left out.", SAVE_AGAIN),
     "prefix_missing": RefusalRow("The names lack peft's prefix base_model.model.", SAVE_AGAIN),

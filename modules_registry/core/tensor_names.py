@@ -252,12 +252,14 @@ CAUSES = (
 UNKNOWN = "are not LoRA weights. Save the LoRA alone, with peft's save_pretrained."
 
 
-def require_lora_only(tensors: Iterable[TensorEntry], names: RepairedNames) -> None:
+def require_lora_only(tensors: Sequence[TensorEntry], names: RepairedNames) -> None:
     """Say of all tensors that are no LoRA of a linear layer what they are, each kind once.
 
     Raises:
-        WeightsRefusal: there are some.
+        WeightsRefusal: there are some, or no tensors at all.
     """
+    if not tensors:
+        raise WeightsRefusal("no_tensors", "It holds no LoRA tensors. Save the adapter again after training.")
     kinds: dict[str, tuple[str, list[str]]] = {}
     for tensor in tensors:
         name = names.of(tensor)
@@ -282,15 +284,13 @@ def is_lora(name: str) -> bool:
 
 
 def base_parameter(name: str) -> str | None:
-    """The base's parameter that a tensor beside the LoRA is named after; None where it can be none."""
-    if not name.startswith(PREFIX) or is_lora(name):
-        return None
-    return name.removeprefix(PREFIX).replace(".base_layer.", ".")
+    """The base's parameter that peft copies to a tensor of this name, beside a LoRA; None if it never does.
 
-
-def may_be_copy(name: str) -> bool:
-    """Whether peft writes tensors of this name as copies of the base's own, beside a LoRA."""
-    return name.startswith(PREFIX) and (".base_layer." in name or _is_embedding(name, ()))
+    "base_model.model.lm_head.base_layer.weight" -> "lm_head.weight"
+    """
+    if name.startswith(PREFIX) and (".base_layer." in name or _is_embedding(name, ())):
+        return name.removeprefix(PREFIX).replace(".base_layer.", ".")
+    return None
 
 
 def is_not_gathered(shape: tuple[int, ...]) -> bool:

@@ -4,7 +4,11 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from contextlib import nullcontext
+from io import BytesIO
 from typing import Any
+
+from modules_registry.core.base_weights import BaseWeights
 
 RANK, D_IN, D_OUT = 2, 6, 4
 TARGETED = [f"{half}.block.{block}.layer.0.SelfAttention.{name}" for half in ("encoder", "decoder")
@@ -102,3 +106,10 @@ def weights_with(**entry: Any) -> bytes:
     header = described(tensors)
     header[next(iter(header))].update(entry)
     return assembled(header, data_of(tensors))
+
+
+def base_weights(tensors: Mapping[str, Tensor]) -> BaseWeights:
+    """Those of a base model whose head is its embedding, shared.weight."""
+    files = b'{"model_type": "t5"}', weights(tensors)
+    config_file, weights_file = (lambda data=data: nullcontext(BytesIO(data)) for data in files)
+    return BaseWeights(config_file, [weights_file])

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from modules_registry.core.base_weights import BaseWeights
 from tests.attacks.adapters import (
     BASE_SHAPES,
     D_IN,
@@ -16,7 +17,9 @@ from tests.attacks.adapters import (
     DROPPED,
     RANK,
     TARGETED,
+    Tensor,
     assembled,
+    base_weights,
     config,
     config_text,
     data_of,
@@ -41,6 +44,7 @@ class Case:
     config: bytes = field(default_factory=config, repr=False)
     weights: bytes = field(default_factory=weights, repr=False)
     base_known: bool = False
+    base_weights: BaseWeights | None = field(default=None, repr=False)
 
 
 def _config_values() -> Iterator[tuple[str, object, str]]:
@@ -321,7 +325,10 @@ STRANGE_NAMES = {
     ),
     "full_model": ("shared.weight", "model.layers.0.self_attn.q_proj.weight"),
     "prefix_missing": (f"{FIRST}.lora_A.weight", f"model.{FIRST}.lora_A.weight"),
-    "base_weights_inside": (f"base_model.model.{FIRST}.base_layer.weight", name("q.base_layer", "A")),
+    "base_weights_inside": (
+        f"base_model.model.{FIRST}.base_layer.weight", name("q.base_layer", "A"),
+        "base_model.model.lm_head.base_layer.bias",
+    ),
     "trained_biases": (f"base_model.model.{FIRST}.lora_B.bias", f"base_model.model.{FIRST}.bias"),
     "embedding_lora": ("base_model.model.shared.lora_embedding_A",),
     "modules_saved": (name("lm_head.modules_to_save", "A"), name("q.original_module", "A")),
@@ -436,6 +443,9 @@ def _base_cases() -> Iterator[tuple[str, str, bytes, bytes]]:
     plain = config()
     expert = _with_layer("encoder.block.0.mlp.experts.0.q")
     yield "an expert's layer", "moe_experts", plain, weights(expert)
+    for router in ("gate", "router"):
+        layer = _with_layer(f"encoder.block.0.mlp.{router}")
+        yield f"the {router} that chooses experts", "moe_experts", plain, weights(layer)
     dora = config(use_dora=True)
     yield "DoRA without magnitudes", "magnitude_missing", dora, weights()
     yield "a layer more", "layer_not_in_base", plain, weights(_with_layer("encoder.block.9.q"))
@@ -445,6 +455,29 @@ def _base_cases() -> Iterator[tuple[str, str, bytes, bytes]]:
     yield "half of the decoder", "layer_missing", plain, weights(plain_tensors(paths=TARGETED[:4]))
 
 
+HEAD_COPY = "base_model.model.lm_head.base_layer.weight"
+EMBEDDING_COPY = "base_model.model.shared.weight"
+OWN = tensor(32, D_IN, fill=0.25)
+OWN_WEIGHTS = base_weights({"shared.weight": OWN, f"{FIRST}.weight": tensor(D_OUT, D_IN)})
+
+
+def _copy_cases() -> Iterator[tuple[str, str, dict[str, Tensor]]]:
+    """Title, code, tensors: one of them looks like a copy of the base's own, and cannot be left out."""
+    for title, code, key in (
+        ("the head", "base_weights_inside", HEAD_COPY),
+        ("the embedding", "embeddings_saved", EMBEDDING_COPY),
+    ):
+        for change, spoiled in (
+            ("another number", ("F32", (32, D_IN), floats([0.25] * (32 * D_IN - 1) + [0.5]))),
+            ("another shape", tensor(D_IN, 32, fill=0.25)),
+        ):
+            yield f"of {title} with {change}", code, plain_tensors() | {key: spoiled}
+    layer = {f"base_model.model.{FIRST}.weight": tensor(D_OUT, D_IN)}
+    yield "of a layer, which peft never writes", "tensor_not_lora", plain_tensors() | layer
+    yield "without peft's prefix", "full_model", plain_tensors() | {"shared.weight": OWN}
+    yield "and no LoRA", "no_tensors", {HEAD_COPY: OWN}
+
+
 def weights_cases() -> Iterator[Case]:
     for title, code, data in (*_header_cases(), *_tensor_cases()):
         yield Case(f"weights: {title}", code, weights=data)
@@ -452,6 +485,8 @@ def weights_cases() -> Iterator[Case]:
             yield Case(f"weights for a known base: {title}", code, weights=data, base_known=True)
     for title, code, written, data in _base_cases():
         yield Case(f"base: {title}", code, written, data, base_known=True)
+    for title, code, tensors in _copy_cases():
+        yield Case(f"copy: {title}", code, weights=weights(tensors), base_weights=OWN_WEIGHTS)
 
 
 def harmless_cases() -> Iterator[Case]:
@@ -487,6 +522,10 @@ def harmless_cases() -> Iterator[Case]:
                          "parent_library": "transformers.models.t5.modeling_t5", "unsloth_fixed": True},
     }.items():  # fmt: skip
         yield Case(f"config: {key} = {value}", "", config(**{key: value}), base_known=True)
+    yield Case("config: no peft_type", "", config(peft_type=DROPPED), base_known=True)
+    for key in (HEAD_COPY, EMBEDDING_COPY):
+        with_copy = weights(plain_tensors() | {key: OWN})
+        yield Case(f"a copy: {key}", "", weights=with_copy, base_weights=OWN_WEIGHTS)
     for value in (None, DROPPED, ".*\\.[qv]", "(a+)+$", "all-linear", ["q"], ["q", "v", "wi"]):
         written = "nothing" if value is DROPPED else repr(value)
         yield Case(f"targets: {written}", "", config(target_modules=value), base_known=True)

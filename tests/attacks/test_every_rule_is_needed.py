@@ -23,7 +23,7 @@ from tests.attacks.gate_cases import HARMLESS, HOSTILE, Case
 
 MODULES = (strict_json, adapter_file, adapter_config, tensor_names, gate)  # each imports only those before it
 # Rules about real files, which the corpus of bytes cannot show; test_gate.py and test_adapter_file.py do.
-ABOUT_FILES = {"_open_regular", "_read_exactly"}
+ABOUT_FILES = {"_open_regular", "_read_exactly", "read_base", "plan_folder"}
 # Which kind of checkpoint a file is decides the advice; it is refused either way.
 SAYS_WHAT_IT_IS = {"is_pickle"}
 # What refuses nothing, but reads and repairs; test_gate.py holds it against what it must say. And a file that
@@ -121,7 +121,7 @@ def code_of(module: ModuleType, without: int | None) -> CodeType:
 def answer(check: CheckAdapter, case: Case) -> str:
     shapes = BASE_SHAPES if case.base_known else None
     try:
-        check(io.BytesIO(case.config), io.BytesIO(case.weights), shapes)
+        check(io.BytesIO(case.config), io.BytesIO(case.weights), shapes, base_weights=case.base_weights)
     except GateRefusal as refusal:
         return refusal.code
     except Exception as error:  # noqa: BLE001  a gate that breaks does not keep its promise either

@@ -18,7 +18,8 @@ SLOWEST_S = 6.0  # of computing on a busy machine; the slowest takes 0.6 s on a 
 
 def checked(case: Case) -> AdapterFacts:
     shapes = BASE_SHAPES if case.base_known else None
-    return check_adapter(io.BytesIO(case.config), io.BytesIO(case.weights), shapes)
+    files = io.BytesIO(case.config), io.BytesIO(case.weights)
+    return check_adapter(*files, shapes, base_weights=case.base_weights)
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case.name)

@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from modules_registry.core.adapter_file import read_header
 from modules_registry.core.adapter_writing import rewrite_tensors
 from modules_registry.core.base_weights import BaseWeights, weights_in
-from modules_registry.core.errors import GateRefusal
-from modules_registry.core.gate import AdapterLayer, check_adapter, main
+from modules_registry.core.errors import Findings, GateRefusal
+from modules_registry.core.gate import AdapterLayer, check_adapter, check_header, main
 from modules_registry.core.refusal_table import REFUSALS, TABLES
 from tests.attacks.adapters import (
     BASE_SHAPES,
@@ -315,6 +316,21 @@ def test_all_kinds_of_strange_tensors_are_said_at_once():
     assert set(refusal.value.codes) == {"embeddings_saved", "trained_biases", "classifier_head"}
 
 
+def test_tensors_that_were_not_gathered_are_all_that_is_said_of_them():
+    """Their layers lack factors and shapes for that reason alone."""
+    empty = {key: tensor(0) for key in plain_tensors()}
+    del empty[name(TARGETED[1], "B")]
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(empty))
+    assert refusal.value.codes == ("not_gathered",)
+
+
+def test_a_file_of_strange_tensors_alone_is_not_called_empty():
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights({"model.layers.0.q.weight": tensor(4, 6)}))
+    assert refusal.value.codes == ("full_model",)
+
+
 def test_all_findings_of_config_header_and_values_are_said_at_once():
     tensors = plain_tensors() | {"base_model.model.q.bias": tensor(2, 6)}
     tensors[name(FIRST, "A")] = tensor(3, 6)
@@ -493,6 +509,26 @@ def test_what_is_no_copy_of_the_base_s_own_stays_refused_with_its_way_out(tmp_pa
     with pytest.raises(GateRefusal, match="save_embedding_layers=False") as refusal:
         check(OF_BASE, adapter_with(f"base_model.model.{copy}", values), base_weights=own)
     assert refusal.value.code == "base_weights_inside"
+
+
+@pytest.mark.parametrize(
+    ("copy", "values", "codes"),
+    [
+        ("base_model.model.lm_head.base_layer.weight", EMBEDDING, []),
+        ("module.base_model.model.model.embed_tokens.weight", EMBEDDING, []),
+        ("base_model.model.model.layers.0.q.weight", EMBEDDING[:4], ["tensor_not_lora"]),
+        ("model.embed_tokens.weight", EMBEDDING, ["full_model"]),
+    ],
+)
+def test_the_header_alone_is_answered_like_the_whole_file(tmp_path, copy, values, codes):
+    """Which names are those of copies is one rule, also where the base's values are not read yet."""
+    data, early, late = adapter_with(copy, values), Findings(), Findings()
+    with early.collect():
+        check_header(read_header(io.BytesIO(data)))
+    with late.collect():
+        check(OF_BASE, data, base_weights=base_weights(tmp_path))
+    assert [refusal.code for refusal in early.found] == codes
+    assert [refusal.code for refusal in late.found] == codes
 
 
 def test_every_refusal_of_the_gate_has_a_case_and_stands_in_the_table():
