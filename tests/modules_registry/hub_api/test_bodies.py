@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.embedded.processes import wait_for
 from tests.served_site import served_site
 
@@ -71,7 +72,7 @@ def test_when_too_much_comes_in_at_once_the_next_is_asked_to_come_later(site, al
         busy = []
         wait_for(lambda: busy.append(second(small, head)) or busy[-1].status == 503, timeout_s=30)
         assert busy[-1].status == 503
-        assert busy[-1].getheader("Retry-After") == "60"
+        assert busy[-1].getheader("Retry-After") == str(RETRY_AFTER_S)
         assert "Too many uploads" in busy[-1].getheader("X-Error-Message")
         held.close()
         freed = []
