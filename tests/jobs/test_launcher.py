@@ -108,10 +108,18 @@ def test_half_an_event_at_the_end_is_not_taken_for_one(fake_job):
     assert [event["event"] for event in events_of(fake_job("say_half_a_line"))] == ["stage"]
 
 
-def test_a_full_disk_is_a_refusal_of_its_own(fake_job):
+@pytest.mark.parametrize(
+    "name", ["fill_the_disk", "fill_the_disk_with_tensors", "exceed_the_disk_quota_with_tensors"]
+)
+def test_a_full_disk_is_a_refusal_of_its_own(fake_job, name):
     with pytest.raises(ChildRefused) as caught:
-        events_of(fake_job("fill_the_disk"))
+        events_of(fake_job(name))
     assert caught.value.code == "disk_full"
+
+
+def test_another_fault_of_writing_tensors_is_no_full_disk(fake_job):
+    with pytest.raises(ChildBroke, match="Not a directory"):
+        events_of(fake_job("write_tensors_to_no_folder"))
 
 
 def test_a_child_cannot_take_more_memory_than_its_limit(fake_job):
