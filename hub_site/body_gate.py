@@ -52,7 +52,10 @@ JSON_MAX_BYTES = (
     4 * MB
 )  # what is said of files before they are sent: 256 of a Hub client, a folder of the form
 
-UPLOADS = re.compile(r"/(modules/(new|check)/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload|lfs/[^/]+)")
+UPLOADS = re.compile(
+    r"/(modules/(new|check)/|api/v1/modules(/[^/]+/[^/]+/versions)?|[^/]+/[^/]+/upload|lfs/[^/]+)"
+)
+STORING_METHODS = ("POST", "PUT")  # the others of these addresses read, change words or free space
 CHECKS = re.compile(r"/modules/check/")  # the beginning of an upload, before the rest is sent
 COMMITS = re.compile(r"/api/models/.+/commit/.+", re.DOTALL)  # files as base64 within JSON
 HUB_JSON = re.compile(r"/api/(?!v1/).*|/.+\.git/info/lfs/.*", re.DOTALL)
@@ -110,7 +113,7 @@ class BodyGate:
         try:
             require_small_headers(scope)
             body.require_declared_length_within_cap(scope)
-            if is_upload(scope["path"]) and scope["method"] not in ("GET", "HEAD") and self.is_disk_low():
+            if is_upload(scope["path"]) and scope["method"] in STORING_METHODS and self.is_disk_low():
                 raise disk_is_full()
             if is_upload(scope["path"]) and needs_permission(scope):
                 body.forbidden = await self.ask_why_not(scope)
