@@ -284,6 +284,20 @@ def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launch
     assert len(list(Path(f"/proc/{launcher.process.pid}/task").iterdir())) == 1
 
 
+def test_the_time_of_a_child_counts_from_its_own_beginning_and_not_from_the_imports_before(
+    fake_job, tmp_path
+):
+    importing = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.fake_jobs:run", root=ROOT)
+    with importing.start_child(tmp_path, Limits()) as waiting:
+        for _ in range(2):
+            assert next(waiting.events(0.01)) is None
+            assert waiting.computing_s() == 0.0
+        importing.stop()
+    with fake_job("loop_for_ever") as child:
+        wait_until_it_runs(child, child.events(0.01))
+        assert child.computing_s() > 0.0
+
+
 def test_a_launcher_that_still_imports_ends_with_its_worker_at_once():
     launcher = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.fake_jobs:run", root=ROOT)
     launcher.start()
