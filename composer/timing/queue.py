@@ -54,8 +54,9 @@ class Place:
 def place_of(composition: Composition) -> Place:
     """Where a queued composition stands; one that a worker took meanwhile is next, at once."""
     now = timezone.now()
-    status, due_at = Composition.objects.values_list("status", "due_at").get(pk=composition.pk)
-    if status != Status.QUEUED:
+    queued = Composition.objects.filter(pk=composition.pk, status=Status.QUEUED)
+    due_at = queued.values_list("due_at", flat=True).first()
+    if due_at is None:
         return Place(0, 0.0)
     if due_at > now:  # put off; it keeps its turn
         return Place(0, (due_at - now).total_seconds())

@@ -214,10 +214,11 @@ def test_any_other_error_of_the_application_is_not_hidden():
         ("/sign-in/", 200),
     ],
 )
-def test_uploads_are_refused_before_the_disk_is_full(path, status):
+def test_uploads_are_refused_before_the_disk_is_full(path, status, caplog):
     visitor = Visitor(path, [b"x"])
     assert visitor.visit(new_gate(is_disk_low=lambda: True)) == status
     assert (b"retry-after" in visitor.headers) == (status == 507)
+    assert (f"POST {path} refused: 507 disk_full: " in caplog.text) == (status == 507)
 
 
 @pytest.mark.parametrize(
