@@ -21,14 +21,14 @@ def turn_key(served_s: float | None, asked_s: float) -> tuple[Any, ...]:
     return served_s is not None, served_s or 0.0, asked_s
 
 
-def all_in_turn() -> QuerySet[Composition]:
-    """Those that wait and are due in either lane, the next one of each lane first."""
+def all_in_turn() -> QuerySet[Any]:
+    """Those that wait and are due in either lane, the next one of each lane first, with `served_at`."""
     before = Coalesce(OuterRef("started_at"), Now())
     served = Attempt.objects.filter(
         owner=OuterRef("owner"), is_quick=OuterRef("is_quick"), began_at__lt=before
     )
     last = served.order_by().values("owner").annotate(last=Max("began_at")).values("last")
-    in_turn: QuerySet[Composition] = Composition.objects.due().annotate(served_at=Subquery(last))
+    in_turn: QuerySet[Any] = Composition.objects.due().annotate(served_at=Subquery(last))
     return in_turn.order_by(*IN_TURN)
 
 
