@@ -9,6 +9,7 @@ all visitors together are sending at one moment (503).
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +30,7 @@ from hub_site.common.site_faults import (
     visitor_text,
 )
 
+logger = logging.getLogger(__name__)
 Message = Mapping[str, Any]
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -42,6 +44,7 @@ COOKIES_MAX_BYTES = 8 * KB  # Python before 3.11.10 takes time quadratic in an e
 FORM_MAX_BYTES = 1 * MB
 EXAMPLES_MAX_BYTES = 12 * MB  # few-shot examples as rows of a form, or as a file
 GRACE_S = 20.0  # unless told: a slow phone on a bad line may be silent this long
+LOGGED_PATH_CHARACTERS = 200
 LINGER_S = 10.0  # how long a refused body may still come in, to no effect
 LEAST_BYTES_PER_S = 16 * 1024
 PAGE_POLICY = b"default-src 'none'; " + b"; ".join(
@@ -52,7 +55,10 @@ JSON_MAX_BYTES = (
     4 * MB
 )  # what is said of files before they are sent: 256 of a Hub client, a folder of the form
 
-UPLOADS = re.compile(r"/(modules/(new|check)/|api/v1/modules(/.*)?|[^/]+/[^/]+/upload|lfs/[^/]+)")
+UPLOADS = re.compile(
+    r"/(modules/(new|check)/|api/v1/modules(/[^/]+/[^/]+/versions)?|[^/]+/[^/]+/upload|lfs/[^/]+)"
+)
+STORING_METHODS = ("POST", "PUT")  # the others of these addresses read, change words or free space
 CHECKS = re.compile(r"/modules/check/")  # the beginning of an upload, before the rest is sent
 COMMITS = re.compile(r"/api/models/.+/commit/.+", re.DOTALL)  # files as base64 within JSON
 HUB_JSON = re.compile(r"/api/(?!v1/).*|/.+\.git/info/lfs/.*", re.DOTALL)
@@ -110,7 +116,7 @@ class BodyGate:
         try:
             require_small_headers(scope)
             body.require_declared_length_within_cap(scope)
-            if is_upload(scope["path"]) and scope["method"] not in ("GET", "HEAD") and self.is_disk_low():
+            if is_upload(scope["path"]) and scope["method"] in STORING_METHODS and self.is_disk_low():
                 raise disk_is_full()
             if is_upload(scope["path"]) and needs_permission(scope):
                 body.forbidden = await self.ask_why_not(scope)
@@ -253,6 +259,8 @@ def asks_for_json(scope: Scope) -> bool:
 async def send_refusal(
     refusal: BodyRefused, scope: Scope, send: Send, *, linger: Callable[[], Awaitable[None]]
 ) -> None:
+    said = (scope["method"], scope["path"][:LOGGED_PATH_CHARACTERS], refusal.status, refusal.code, refusal)
+    logger.warning("%s %s refused: %s %s: %s", *said)
     extra: list[tuple[bytes, bytes]] = []
     if HUB.fullmatch(scope["path"]):
         kind = b"application/json"

@@ -21,16 +21,22 @@ from django.utils import timezone
 
 from composer.playground import selectors
 from composer.playground.loaded_bases import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
-from composer.playground.models import KEPT, TryOut
-from hub_site.common.site_faults import site_fault_code
+from composer.playground.models import GIVEN_UP_AFTER, KEPT, TryOut
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
-from hub_site.jobs.work import BROKEN_MESSAGE_WITH_PAGE, Stopping, forget_connection, raise_if_stopping
+from hub_site.jobs.work import (
+    BROKEN_MESSAGE_WITH_PAGE,
+    Stopping,
+    describe,
+    find_site_fault,
+    forget_connection,
+    raise_if_stopping,
+)
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
-from modules_registry.storage import StorageError
+from modules_registry.storage import PASSING_ERRORS, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -124,28 +130,50 @@ def answer(tryout: TryOut, loaded_base: LoadedBase) -> None:
     try:
         close(tryout, ask(tryout, loaded_base, keep_alive))
         loaded_base.wait_until_unchanged(raise_if_stopping)
-    except StorageError as error:
-        fail(tryout, error.code, str(error))
-    except (TimedOut, ChildRefused) as refusal:
-        loaded_base.unload()
-        logger.warning("try-out %s: %s", tryout.pk, refusal.code)
-        fail(tryout, refusal.code, SENTENCES.get(refusal.code, str(refusal)))
-    except ChildDied as death:
-        loaded_base.unload()
-        logger.error("try-out %s: %s", tryout.pk, death)
-        fail(tryout, "crashed", CRASHED)
     except (Stopping, Gone) as reason:
         loaded_base.unload()
         if isinstance(reason, Stopping):
             raise
     except Exception as error:
-        loaded_base.unload()
-        if site_fault_code(error):  # the sweep queues it again, as long as somebody waits for the answer
-            forget_connection()
-            requeue(tryout)
-            raise
+        if not isinstance(error, StorageError):  # then the base was not asked
+            loaded_base.unload()
+        if not close_after_error(tryout, error):
+            raise  # Celery logs it with the traceback
+
+
+def close_after_error(tryout: TryOut, error: Exception) -> bool:
+    """Put the question back for a fault of the site, or fail it; returns whether the error was foreseen."""
+    if fault := find_site_fault(error, PASSING_ERRORS):
+        put_off(tryout, *fault, error)
+    elif isinstance(error, StorageError):
+        logger.warning("try-out %s: %s: %s", tryout.pk, error.code, describe(error))
+        fail(tryout, error.code, str(error))
+    elif isinstance(error, TimedOut | ChildRefused):
+        fail(tryout, error.code, SENTENCES.get(error.code, str(error)))
+    elif isinstance(error, ChildDied):
+        logger.error("try-out %s: %s", tryout.pk, error)
+        fail(tryout, "crashed", CRASHED)
+    else:
         fail(tryout, "broken", BROKEN_MESSAGE_WITH_PAGE)
-        raise  # Celery logs it with the traceback
+        return False
+    return True
+
+
+def put_off(tryout: TryOut, code: str, sentence: str, error: Exception) -> None:
+    """Put the question back for a fault of the site; the sweep queues it again while somebody waits for it.
+
+    After GIVEN_UP_AFTER it fails.
+    """
+    logger.warning("try-out %s waits: %s: %s", tryout.pk, code, describe(error))
+    forget_connection()
+    if timezone.now() - tryout.created_at < GIVEN_UP_AFTER:
+        requeue(tryout)
+    else:
+        fail(
+            tryout,
+            code,
+            f"{sentence} It did not pass in time, so your question was dropped. Ask again later.",
+        )
 
 
 def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
@@ -201,6 +229,7 @@ def close(tryout: TryOut, message: Mapping[str, Any]) -> None:
 
 
 def fail(tryout: TryOut, code: str, message: str) -> None:
+    logger.warning("try-out %s failed: %s", tryout.pk, code)  # the message may hold what was asked
     finish(tryout, status=Status.FAILED, error_code=code, error_message=message)
 
 

@@ -13,7 +13,7 @@ from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, log_refusals
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 from modules_registry.selectors import is_storable
@@ -55,8 +55,9 @@ def tryout_ask(
     require_tokens(max_new_tokens)
     with transaction.atomic():
         one_at_a_time()
-        require_not_too_often(requester)
-        require_queue_quota()
+        with log_refusals(requester.user and requester.user.pk):
+            require_not_too_often(requester)
+            require_queue_quota()
         tryout = TryOut.objects.create(
             owner=requester.user,
             session_hash=requester.session_hash,

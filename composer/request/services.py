@@ -37,7 +37,8 @@ from composer.timing.estimates import Amounts, likely_seconds
 from composer.timing.queue import is_quick
 from hub_site.accounts.models import User
 from hub_site.common.disk import require_disk_space
-from hub_site.common.errors import Refusal, field_refusal
+from hub_site.common.errors import Refusal, field_refusal, log_refusals
+from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.jobs.models import WorkerRequest
 from modules_registry.models import BaseModel, Version
 from modules_registry.selectors import current_versions
@@ -160,11 +161,12 @@ def composition_insert(
     examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
-    require_disk_space()
-    if missing := missing_worker(composition.base, composition.device):
-        raise missing
-    require_queue_quota(composition.owner)
-    require_cpu_quota(composition.owner)
+    with log_refusals(composition.owner_id):
+        require_disk_space()
+        if missing := missing_worker(composition.base, composition.device):
+            raise missing
+        require_queue_quota(composition.owner)
+        require_cpu_quota(composition.owner)
     choose_lane(composition, len(modules), len(examples), len(held_out))
     composition.save()
     CompositionModule.objects.bulk_create(
@@ -337,7 +339,7 @@ def require_queue_quota(owner: User) -> None:
             f"You have {most} compositions waiting or running, the most at once. "
             "As soon as one of them has ended, or you cancel one, you can ask for the next."
         )
-        raise Refusal("too_many_running", message, status=429)
+        raise Refusal("too_many_running", message, status=429, retry_after_s=RETRY_AFTER_S)
 
 
 def require_cpu_quota(owner: User) -> None:

@@ -5,7 +5,6 @@ nothing else, and gives back events and a folder.
 """
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
@@ -151,14 +150,14 @@ def follow(composition: Composition, child: Child, folder: Path, attempt: Attemp
     Leave the child when the row, the clock or a shutdown says so. When the time is up, a result whose
     comparison is not whole yet is a result: its report says what was not measured.
     """
-    began = time.monotonic()
     unfinished = folder / UNFINISHED_FOLDER
 
     def on_beat() -> None:
         count_cpu(attempt, child)
-        require_time_left(began)
-        require_lane(composition, began)
-        pass_on_stop(composition, folder, began)
+        taken_s = child.computing_s()
+        require_time_left(taken_s)
+        require_lane(composition, taken_s)
+        pass_on_stop(composition, folder, taken_s)
 
     held = HeldJob(composition, on_beat)
     pending: list[Mapping[str, Any]] = []
@@ -187,12 +186,12 @@ def count_cpu(attempt: Attempt, child: Child) -> None:
     Attempt.objects.filter(pk=attempt.pk).update(cpu_s=child.cpu_s, seen_at=Now())
 
 
-def require_lane(composition: Composition, began: float) -> None:
+def require_lane(composition: Composition, taken_s: float) -> None:
     """Move a job out of the quick lane that takes too long for it.
 
     It goes on where it is while this worker has a place for long jobs; else it waits for one.
     """
-    is_late = time.monotonic() - began > QUICK_OVERRUN * settings.HUB_COMPOSE_QUICK_S
+    is_late = taken_s > QUICK_OVERRUN * settings.HUB_COMPOSE_QUICK_S
     if not composition.is_quick or not is_late:
         return
     held = Composition.objects.held(composition.generation).filter(pk=composition.pk)
@@ -205,8 +204,8 @@ class OutOfTime(Refusal):
     """The work took as long as one job may."""
 
 
-def require_time_left(began: float) -> None:
-    if time.monotonic() - began > settings.HUB_COMPOSE_DEADLINE_S:
+def require_time_left(taken_s: float) -> None:
+    if taken_s > settings.HUB_COMPOSE_DEADLINE_S:
         minutes = settings.HUB_COMPOSE_DEADLINE_S // 60
         raise OutOfTime(
             "deadline",
@@ -215,12 +214,12 @@ def require_time_left(began: float) -> None:
         )
 
 
-def pass_on_stop(composition: Composition, folder: Path, began: float) -> None:
+def pass_on_stop(composition: Composition, folder: Path, taken_s: float) -> None:
     """Tell the child, by a file, that it should end its search with the best so far, and why.
 
     Its owner wants it, or the rest of the time is needed for the adapter and the comparison.
     """
-    is_late = time.monotonic() - began > SEARCH_SHARE * settings.HUB_COMPOSE_DEADLINE_S
+    is_late = taken_s > SEARCH_SHARE * settings.HUB_COMPOSE_DEADLINE_S
     if Composition.objects.filter(pk=composition.pk, stop_requested=True).exists():
         (folder / STOP_FILE).write_text(STOPPED_BY_WISH, encoding="utf-8")
     elif is_late:

@@ -1,17 +1,19 @@
 """When a composition that waits will begin: the queue is played forward as the workers will take it."""
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max, OuterRef, Subquery, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from composer.models import Attempt, Composition
 from composer.timing.estimates import duration_words
+from composer.timing.turns import all_in_turn, turn_key
 from hub_site.jobs.models import Status, Worker
 
 READ_MAX = 300  # of those that wait; behind them one waits at least as long
@@ -29,7 +31,8 @@ class WaitingJob:
     is_quick: bool
     seconds: float  # that it is likely to take
     asked_s: float
-    begun_s: float | None = None  # None: no worker has begun it yet
+    served_s: float | None = None  # when its account was served last in this lane; None: not yet
+    was_begun: bool = False  # it keeps its turn, whatever its account is served meanwhile
 
     @property
     def lane(self) -> Lane:
@@ -49,14 +52,23 @@ class Place:
 
 
 def place_of(composition: Composition) -> Place:
-    """Where a queued composition stands."""
-    return look_up(composition.pk, waiting_jobs(timezone.now()))
+    """Where a queued composition stands; one that a worker took meanwhile is next, at once."""
+    now = timezone.now()
+    queued = Composition.objects.filter(pk=composition.pk, status=Status.QUEUED)
+    due_at = queued.values_list("due_at", flat=True).first()
+    if due_at is None:
+        return Place(0, 0.0)
+    if due_at > now:  # put off; it keeps its turn
+        return Place(0, (due_at - now).total_seconds())
+    return look_up(composition.pk, waiting_jobs(now), now)
 
 
 def place_of_new(owner_id: int, seconds: float) -> Place:
     """Where a composition of so many seconds would stand if it were asked for now."""
-    new = WaitingJob("new", owner_id, is_quick(seconds), seconds, asked_s=0.0)
-    return look_up(new.key, [*waiting_jobs(timezone.now()), new])
+    now = timezone.now()
+    lane = (owner_id, is_quick(seconds))
+    new = WaitingJob("new", *lane, seconds, asked_s=0.0, served_s=last_served_s(lane, now))
+    return look_up(new.key, [*waiting_jobs(now), new], now)
 
 
 def is_quick(seconds: float) -> bool:
@@ -64,11 +76,10 @@ def is_quick(seconds: float) -> bool:
     return seconds <= settings.HUB_COMPOSE_QUICK_S
 
 
-def look_up(key: Any, waiting: Sequence[WaitingJob]) -> Place:
-    now = timezone.now()
+def look_up(key: Any, waiting: Sequence[WaitingJob], now: datetime) -> Place:
     found = Worker.objects.filter(queue="compose").alive().aggregate(slots=Sum("slots"), workers=Count("pk"))
     n_slots, n_workers = found["slots"] or settings.HUB_COMPOSE_SLOTS, found["workers"] or 1
-    begins = play_forward(waiting, running_jobs(now), last_served(now), n_slots, max(1, n_slots - n_workers))
+    begins = play_forward(waiting, running_jobs(now), n_slots, max(1, n_slots - n_workers))
     order = list(begins)
     if key not in begins:  # behind those that were read
         return Place(Composition.objects.due().count(), max(begins.values(), default=0.0))
@@ -76,35 +87,39 @@ def look_up(key: Any, waiting: Sequence[WaitingJob]) -> Place:
 
 
 def waiting_jobs(now: datetime) -> list[WaitingJob]:
-    rows = Composition.objects.due().order_by("created_at", "pk").values_list(
-        "pk", "owner_id", "is_quick", "estimated_s", "created_at", "started_at"
+    rows = all_in_turn().values_list(
+        "pk", "owner_id", "is_quick", "estimated_s", "created_at", "served_at", "started_at"
     )  # fmt: skip
     return [
         WaitingJob(pk, owner, quick, seconds, (asked - now).total_seconds(),
-                   (begun - now).total_seconds() if begun else None)
-        for pk, owner, quick, seconds, asked, begun in rows[:READ_MAX]
+                   (served - now).total_seconds() if served else None, was_begun=begun is not None)
+        for pk, owner, quick, seconds, asked, served, begun in rows[:READ_MAX]
     ]  # fmt: skip
 
 
 def running_jobs(now: datetime) -> list[tuple[float, bool]]:
-    """Seconds that each is likely to take yet, and whether it is quick."""
-    rows = Composition.objects.filter(status=Status.RUNNING).values_list(
-        "estimated_s", "started_at", "is_quick"
-    )
-    taken = [(estimated_s, (now - begun).total_seconds(), quick) for estimated_s, begun, quick in rows]
+    """Seconds that each is likely to take yet, and whether it is quick.
+
+    What a job has taken is counted from its present attempt: before that it may have waited.
+    """
+    attempts = Attempt.objects.filter(composition_id=OuterRef("pk")).order_by("-began_at")
+    began = Coalesce(Subquery(attempts.values("began_at")[:1]), "started_at")
+    running = Composition.objects.filter(status=Status.RUNNING).annotate(began=began)
+    rows = running.values_list("estimated_s", "began", "is_quick")
+    taken = [(estimated_s, (now - began_at).total_seconds(), quick) for estimated_s, began_at, quick in rows]
     return [(max(estimated_s - taken_s, OVERRUN * taken_s), quick) for estimated_s, taken_s, quick in taken]
 
 
-def last_served(now: datetime) -> dict[Lane, float]:
-    """When each account was served last in each lane, in seconds from now."""
-    rows = Attempt.objects.order_by().values_list("owner", "is_quick").annotate(last=Max("began_at"))
-    return {(owner, quick): (last - now).total_seconds() for owner, quick, last in rows}
+def last_served_s(lane: Lane, now: datetime) -> float | None:
+    """When an account was served last in a lane, in seconds from now; None: not yet."""
+    owner, quick = lane
+    last = Attempt.objects.filter(owner=owner, is_quick=quick).aggregate(last=Max("began_at"))["last"]
+    return (last - now).total_seconds() if last else None
 
 
 def play_forward(
     waiting: Iterable[WaitingJob],
     running: Iterable[tuple[float, bool]],
-    served: Mapping[Lane, float],
     n_slots: int,
     n_long_slots: int,
 ) -> dict[Any, float]:
@@ -112,14 +127,14 @@ def play_forward(
 
     The rules are those of hub_site.jobs.slots and composer.timing.turns.
     """
-    left, busy, served, now = list(waiting), list(running), dict(served), 0.0
+    left, busy, now = list(waiting), list(running), 0.0
+    served: dict[Lane, float] = {}
     heapq.heapify(busy)
     begins: dict[Any, float] = {}
 
-    def turn(job: WaitingJob) -> tuple[float, float]:
-        if job.begun_s is not None:
-            return job.begun_s, job.asked_s
-        return max(job.asked_s, served.get(job.lane, job.asked_s)), job.asked_s
+    def turn(job: WaitingJob) -> tuple[Any, ...]:
+        served_s = job.served_s if job.was_begun else served.get(job.lane, job.served_s)
+        return turn_key(served_s, job.asked_s)
 
     while left:
         n_long = sum(not quick for _, quick in busy)

@@ -1,7 +1,10 @@
 """What the site refuses to do, said to the person who can act."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
 
 
 class Refusal(Exception):
@@ -33,6 +36,20 @@ class Refusal(Exception):
     def headers(self) -> dict[str, str]:
         """What an answer that tells of it carries."""
         return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+
+@contextmanager
+def log_refusals(account: object) -> Iterator[None]:
+    """Note in the log whom a limit of the site refuses inside the context, and why.
+
+    Args:
+        account: its id; None: a visitor without one.
+    """
+    try:
+        yield
+    except Refusal as refusal:
+        logger.warning("account %s refused: %s: %s", account or "-", refusal.code, refusal.message)
+        raise
 
 
 class Refusals:

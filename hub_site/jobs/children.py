@@ -188,6 +188,7 @@ class Child:
     def __init__(self, events: int, line: socket.socket, limits: Limits) -> None:
         self._events, self._line, self._limits = events, line, limits
         self.pid: int | None = None
+        self.began: float | None = None  # time.monotonic() when it was first seen to exist
         self.exit_code: int | None = None
         self.inherited_bytes = 0  # the launcher's imports, shared with every child
         self.cpu_s = 0.0  # processor time of all its threads, as far as it was looked at
@@ -249,6 +250,11 @@ class Child:
             if self.pid is not None:
                 self.cpu_s = max(self.cpu_s, cpu_seconds(self.pid))
 
+    def computing_s(self) -> float:
+        """Seconds since it was first seen to exist; 0 while the launcher still imports."""
+        self._receive_status()
+        return 0.0 if self.began is None else time.monotonic() - self.began
+
     def is_gone(self) -> bool:
         """Whether it ended while nobody listened: the other end of its pipe is closed."""
         poll = select.poll()
@@ -281,6 +287,7 @@ class Child:
         if message:
             status = json.loads(message)
             self.pid, self.exit_code = status.get("pid", self.pid), status.get("exit", self.exit_code)
+            self.began = self.began or time.monotonic()
             self.cpu_s = max(self.cpu_s, status.get("cpu_s", 0.0))
             self.inherited_bytes = status.get("inherited_bytes", self.inherited_bytes)
         return bool(message)

@@ -31,6 +31,7 @@ ChildEvent = dict[str, Any]
 JobFunction = Callable[[Path, Callable[[ChildEvent], None]], None]
 
 REQUEST_BYTES_MAX = 64 * 1024
+ERRNOS_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 EXIT_BROKEN = 70  # sysexits.h: internal software error
 EXIT_NOT_BEGUN = 71  # sysexits.h: system error; nothing of the job has run
 
@@ -228,10 +229,17 @@ def refusal_code(error: BaseException) -> str | None:
     """A typed error carries its own code; a full memory or disk is the machine's refusal."""
     if is_out_of_memory(error):
         return "out_of_memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return "disk_full"
     code = getattr(error, "code", None)
     return code if isinstance(error, Exception) and isinstance(code, str) else None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in ERRNOS_OF_A_FULL_DISK
+    # Libraries in Rust, such as safetensors and tokenizers, have the errno only in the words of their errors.
+    return any(f"(os error {number})" in str(error) for number in ERRNOS_OF_A_FULL_DISK)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

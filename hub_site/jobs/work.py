@@ -61,7 +61,7 @@ class JobKind(Generic[JobType]):
 
     Attributes:
         passing: the app's own errors that are a fault of the site: the job waits for their end. Each has a
-            `code`, and its message is for the page's reader.
+            `code`, and a `sentence` that tells the page's reader the fault and asks for nothing.
         refusals: errors that are a refusal, beside Refusal and ChildRefused. Each has a `code`, and its
             message is for the page's reader.
         sentences: by code, what the reader is told in place of a refusal's own message.
@@ -77,21 +77,28 @@ class JobKind(Generic[JobType]):
     on_cancelled: Callable[[JobType], None] = lambda job: None
 
     def site_fault(self, error: Exception) -> tuple[str, str] | None:
-        """Return the code and the sentence of a fault of the site; None for any other error.
-
-        A refusal that was raised from such a fault is one too.
-        """
-        for cause in filter(None, (error, error.__cause__)):
-            if isinstance(cause, self.passing):
-                return str(getattr(cause, "code", "")), str(cause)
-            is_full = isinstance(cause, ChildRefused) and cause.code == DISK_FULL
-            if code := DISK_FULL if is_full else site_fault_code(cause):
-                return code, SENTENCES[code]
-        return None
+        return find_site_fault(error, self.passing)
 
     @property
     def every_refusal(self) -> tuple[type[Exception], ...]:
         return (Refusal, ChildRefused, *self.refusals)
+
+
+def find_site_fault(error: Exception, passing: tuple[type[Exception], ...]) -> tuple[str, str] | None:
+    """Return the code and the sentence of a fault of the site; None for any other error.
+
+    A refusal that was raised from such a fault is one too.
+
+    Args:
+        passing: as in JobKind.
+    """
+    for cause in filter(None, (error, error.__cause__)):
+        if isinstance(cause, passing):
+            return str(getattr(cause, "code", "")), str(getattr(cause, "sentence", cause))
+        is_full = isinstance(cause, ChildRefused) and cause.code == DISK_FULL
+        if code := DISK_FULL if is_full else site_fault_code(cause):
+            return code, SENTENCES[code]
+    return None
 
 
 def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None]) -> None:

@@ -7,7 +7,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from hub_site.accounts.models import User
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, log_refusals
 from modules_registry.blobs import delete_unnamed_blobs, open_stored, store_files, upload_bytes_max
 from modules_registry.models import IncomingFile, Module, VersionFile
 
@@ -35,7 +35,8 @@ class WholeBody:
 def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, body: BinaryIO) -> None:
     """Keep a file for a later commit, if its bytes are those that were announced."""
     sweep_incoming()
-    require_upload_quota(user, size_bytes)
+    with log_refusals(user.pk):
+        require_upload_quota(user, size_bytes)
     with store_files({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
         if blobs["lfs"].sha256 != sha256:
             raise Refusal("wrong_sha256", "The bytes are not those of the announced sha256. Send them again.")

@@ -7,7 +7,7 @@ from django.db import transaction
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.disk import require_disk_space
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, log_refusals
 from hub_site.jobs import leases
 from hub_site.jobs.models import FINISHED
 from modules_registry.core.adapter_config import is_base_name
@@ -37,7 +37,8 @@ def base_import_request(
     known: BaseImport | None = unfinished.first()
     if known is not None:
         return known
-    require_disk_space()
+    with log_refusals(owner.pk):
+        require_disk_space()
     job = BaseImport.objects.create(
         owner=owner, repo_id=repo_id, revision=revision, sentence=sentence, licence=licence
     )

@@ -9,7 +9,8 @@ from django.db import transaction
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.common.disk import require_disk_space
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import Refusal, log_refusals
+from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.jobs import leases
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.files.validation import require_base_name
@@ -45,7 +46,8 @@ def import_request(
     for source in wanted:
         require_source(source)
     with transaction.atomic():
-        require_import_quota(owner)
+        with log_refusals(owner.pk):
+            require_import_quota(owner)
         job = ModuleImport.objects.create(
             owner=owner, namespace=namespace, sources=wanted, base_name=base, endpoint=endpoint
         )
@@ -91,7 +93,7 @@ def require_import_quota(owner: User) -> None:
             f"You have {most} imports waiting or running, the most at once. "
             "Wait for one to finish, or cancel one."
         )
-        raise Refusal("too_many_running", message, status=429)
+        raise Refusal("too_many_running", message, status=429, retry_after_s=RETRY_AFTER_S)
 
 
 def source_of(text: str) -> str:

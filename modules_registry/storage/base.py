@@ -80,6 +80,7 @@ class StorageFullError(StorageError):
     """No space is left."""
 
     code = "storage_full"
+    sentence = "The server's disk is full."
 
     def __init__(self) -> None:
         super().__init__(
@@ -103,6 +104,7 @@ class MissingBlobError(StorageError):
     """Nothing is stored under this sha256."""
 
     code = "file_missing"
+    sentence = "A stored file is missing."
 
     def __init__(self, sha256: str) -> None:
         self.sha256 = sha256
@@ -113,6 +115,7 @@ class AlteredBlobError(StorageError):
     """What is stored under this sha256 has other bytes."""
 
     code = "file_altered"
+    sentence = "A stored file was altered."
 
     def __init__(self, sha256: str) -> None:
         self.sha256 = sha256
@@ -136,8 +139,10 @@ class RemoteUnavailableError(RemoteStoreError):
         super().__init__(f"{self.sentence} Try again in a few minutes.")
 
 
-# They pass, or the operator mends them; another machine may have the file that is missing on this one.
-LOCAL_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, MissingBlobError)
+# They pass, or the operator mends them: a file that is missing or altered on this machine may be whole on
+# another one or in a backup, while no other copy comes of one that the Hub altered (RemoteAlteredError).
+# Each has a `sentence` that says the fault alone, for the page of a job that waits.
+LOCAL_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, MissingBlobError, AlteredBlobError)
 PASSING_ERRORS = (*LOCAL_FAULTS, RemoteUnavailableError)
 
 

@@ -130,3 +130,15 @@ def test_a_program_asks_staff_too(api_of, alice, base):
     assert (answer.json()["base_name"], answer.json()["has_cuda"]) == (base.name, True)
     answer = api_of(alice).post("/api/v1/worker-requests", {"device": "cpu"}, format="json")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "worker_exists")
+
+
+def test_who_is_refused_by_a_limit_is_in_the_log_and_told_when_to_come_back(ask, alice, settings, caplog):
+    settings.HUB_COMPOSITIONS_UNFINISHED_MAX = 0
+    with pytest.raises(Refusal) as caught:
+        ask()
+    assert int(caught.value.headers["Retry-After"]) > 0
+    assert f"account {alice.pk} refused: too_many_running: You have 0 compositions" in caplog.text
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    with pytest.raises(Refusal):
+        ask(device="cuda")
+    assert f"account {alice.pk} refused: no_worker_with_cuda: No worker" in caplog.text

@@ -158,8 +158,8 @@ def test_when_the_time_is_up_the_adapter_and_what_was_compared_are_kept(ask, set
         store_events(composition, told)
         seen.extend(event.get("key") for event in told if event["event"] == "baseline")
 
-    def until_the_base_alone_is_measured(began):
-        require_time_left(began - settings.HUB_COMPOSE_DEADLINE_S - 1 if "zero_shot" in seen else began)
+    def until_the_base_alone_is_measured(taken_s):
+        require_time_left(taken_s + settings.HUB_COMPOSE_DEADLINE_S + 1 if "zero_shot" in seen else taken_s)
 
     monkeypatch.setattr(runner, "store_events", store_and_note)
     monkeypatch.setattr(runner, "require_time_left", until_the_base_alone_is_measured)

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from composer.models import Attempt, Composition
 from composer.run import runner
-from composer.timing.queue import WaitingJob, place_of, play_forward
+from composer.timing.queue import Place, WaitingJob, place_of, play_forward, running_jobs
 from composer.timing.turns import waiting_in_turn
 from hub_site.jobs import leases
 from hub_site.jobs.presence import announce
@@ -54,6 +54,24 @@ def test_between_two_jobs_of_an_account_each_other_account_gets_one_at_most(queu
     alices = [queue_up(alice, after_s=n) for n in range(2)]
     bobs = [queue_up(bob, after_s=n + 0.5) for n in range(3)]
     assert serve(5) == [alices[0], bobs[0], alices[1], bobs[1], bobs[2]]
+
+
+def test_accounts_that_were_never_served_come_before_a_second_job(queue_up, alice, bob, charlie):
+    many = [queue_up(alice, after_s=n / 10) for n in range(5)]
+    assert serve(1) == [many[0]]
+    later = [queue_up(owner, after_s=3600 + n) for n, owner in enumerate((bob, charlie))]  # after the service
+    told = [place_of(job).n_ahead for job in (*later, many[1])]
+    assert told == [0, 1, 2]
+    assert serve(6) == [*later, *many[1:]]
+
+
+def test_who_was_served_longest_ago_is_next_whoever_asked_first(queue_up, alice, bob, charlie):
+    alices, bobs, charlies = (queue_up(owner, after_s=n) for n, owner in enumerate((alice, bob, charlie)))
+    for minutes, job in ((1, alices), (3, bobs), (2, charlies)):
+        began_at = timezone.now() - timedelta(minutes=minutes)
+        Attempt.objects.create(owner=job.owner, composition_id=job.pk, is_quick=True, began_at=began_at)
+    assert [place_of(job).n_ahead for job in (bobs, charlies, alices)] == [0, 1, 2]
+    assert serve(3) == [bobs, charlies, alices]
 
 
 def test_what_is_asked_for_later_by_others_never_comes_before(queue_up, alice, bob):
@@ -126,12 +144,12 @@ def test_the_place_that_is_told_is_the_order_in_which_they_are_taken(queue_up, a
 def test_quick_jobs_never_wait_for_a_long_one_and_the_long_one_not_for_all_of_them(running, begins):
     quick = [WaitingJob(f"quick {n}", n, True, 8.0, asked_s=-9.0 + n) for n in range(3)]
     waiting = [*quick, WaitingJob("long", 9, False, 600.0, asked_s=-1.0)]
-    assert play_forward(waiting, running, {}, n_slots=2, n_long_slots=1) == begins
+    assert play_forward(waiting, running, n_slots=2, n_long_slots=1) == begins
 
 
 def test_more_workers_make_the_wait_shorter():
     waiting = [WaitingJob(n, n, True, 10.0, asked_s=-n) for n in range(12)]
-    last = [max(play_forward(waiting, [], {}, slots, slots // 2).values()) for slots in (2, 4, 12)]
+    last = [max(play_forward(waiting, [], slots, slots // 2).values()) for slots in (2, 4, 12)]
     assert last == [50.0, 20.0, 0.0]
 
 
@@ -143,3 +161,23 @@ def test_a_program_reads_its_place_while_it_waits(queue_up, alice, bob, api_of):
     assert api_of(alice).get(address).json()["queue"] == {"n_ahead": 2, "wait_s": 30.0}
     leases.claim(Composition, waiting.pk, worker="w")
     assert api_of(alice).get(address).json()["queue"] is None
+
+
+def test_a_job_that_was_taken_meanwhile_is_told_no_wait_and_one_put_off_its_due_time(queue_up, alice, bob):
+    taken, put_off, last = (queue_up(owner, after_s=n) for n, owner in enumerate((alice, bob, alice)))
+    leases.claim(Composition, taken.pk, worker="w")
+    Composition.objects.filter(pk=put_off.pk).update(due_at=timezone.now() + timedelta(seconds=90))
+    assert place_of(taken) == Place(0, 0.0)
+    assert place_of(put_off).wait_s == pytest.approx(90, abs=5)
+    assert place_of(last).n_ahead == 0
+
+
+def test_what_a_job_has_taken_counts_from_its_present_attempt(queue_up, alice):
+    job = queue_up(alice, estimated_s=60.0)
+    now = timezone.now()
+    leases.claim(Composition, job.pk, worker="w")
+    Composition.objects.filter(pk=job.pk).update(started_at=now - timedelta(hours=2))
+    for seconds in (7200, 10):
+        began_at = now - timedelta(seconds=seconds)
+        Attempt.objects.create(owner=alice, composition_id=job.pk, is_quick=True, began_at=began_at)
+    assert running_jobs(now) == [(pytest.approx(50.0), True)]

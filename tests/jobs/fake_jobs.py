@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 def run(folder, on_event):
     """Do the fake job that job.json names."""
@@ -120,10 +122,23 @@ def fill_the_disk(folder, on_event):
     raise OSError(28, "No space left on device")
 
 
+def fill_the_disk_with_tensors(folder, on_event):
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def exceed_the_disk_quota_with_tensors(folder, on_event):
+    raise SafetensorError("Error while serializing: I/O error: Disk quota exceeded (os error 122)")
+
+
+def write_tensors_to_no_folder(folder, on_event):
+    raise SafetensorError("Error while serializing: I/O error: Not a directory (os error 20)")
+
+
 FAKE_JOBS = {
     job.__name__: job
     for job in (
         finish, refuse, break_down, vanish, segfault, kill_itself, say_half_a_line, eat_memory, loop_for_ever,
         fork_and_sleep, look_around, reach_out, fill_the_disk,
+        fill_the_disk_with_tensors, exceed_the_disk_quota_with_tensors, write_tensors_to_no_folder,
     )
 }  # fmt: skip

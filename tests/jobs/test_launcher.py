@@ -108,10 +108,18 @@ def test_half_an_event_at_the_end_is_not_taken_for_one(fake_job):
     assert [event["event"] for event in events_of(fake_job("say_half_a_line"))] == ["stage"]
 
 
-def test_a_full_disk_is_a_refusal_of_its_own(fake_job):
+@pytest.mark.parametrize(
+    "name", ["fill_the_disk", "fill_the_disk_with_tensors", "exceed_the_disk_quota_with_tensors"]
+)
+def test_a_full_disk_is_a_refusal_of_its_own(fake_job, name):
     with pytest.raises(ChildRefused) as caught:
-        events_of(fake_job("fill_the_disk"))
+        events_of(fake_job(name))
     assert caught.value.code == "disk_full"
+
+
+def test_another_fault_of_writing_tensors_is_no_full_disk(fake_job):
+    with pytest.raises(ChildBroke, match="Not a directory"):
+        events_of(fake_job("write_tensors_to_no_folder"))
 
 
 def test_a_child_cannot_take_more_memory_than_its_limit(fake_job):
@@ -274,6 +282,20 @@ def test_a_child_that_is_asked_to_end_by_the_machine_did_not_do_it(fake_job, num
 def test_launcher_has_one_thread_after_preloading_so_that_forking_is_safe(launcher, fake_job):
     events_of(fake_job("finish"))
     assert len(list(Path(f"/proc/{launcher.process.pid}/task").iterdir())) == 1
+
+
+def test_the_time_of_a_child_counts_from_its_own_beginning_and_not_from_the_imports_before(
+    fake_job, tmp_path
+):
+    importing = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.fake_jobs:run", root=ROOT)
+    with importing.start_child(tmp_path, Limits()) as waiting:
+        for _ in range(2):
+            assert next(waiting.events(0.01)) is None
+            assert waiting.computing_s() == 0.0
+        importing.stop()
+    with fake_job("loop_for_ever") as child:
+        wait_until_it_runs(child, child.events(0.01))
+        assert child.computing_s() > 0.0
 
 
 def test_a_launcher_that_still_imports_ends_with_its_worker_at_once():

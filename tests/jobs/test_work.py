@@ -21,7 +21,15 @@ from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
 from modules_registry.importing.models import ModuleImport
-from modules_registry.storage import MissingBlobError
+from modules_registry.storage import (
+    PASSING_ERRORS,
+    AlteredBlobError,
+    MissingBlobError,
+    RemoteAlteredError,
+    RemoteUnavailableError,
+    StorageError,
+    StorageFullError,
+)
 
 IMPORTS = JobKind(ModuleImport)
 
@@ -194,6 +202,28 @@ def test_an_app_s_own_fault_of_the_site_puts_the_job_off_with_the_app_s_sentence
     refusal = Refusal("shelf_full", "Nothing was stored.")
     refusal.__cause__ = ShelfFull("The shelf is full.")
     assert run(job, raising(refusal), kind).status == Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        StorageFullError(),
+        MissingBlobError("ab12"),
+        AlteredBlobError("ab12"),
+        RemoteUnavailableError("is busy"),
+    ],
+)
+def test_a_fault_of_the_storage_puts_a_job_off_and_asks_its_reader_for_nothing(job, fault):
+    kind = JobKind(ModuleImport, passing=PASSING_ERRORS, refusals=(StorageError,))
+    run(job, raising(fault), kind)
+    assert (job.status, job.put_off_reason) == (Status.QUEUED, fault.sentence)
+    assert "again" not in job.put_off_reason
+
+
+def test_a_file_that_the_hub_altered_fails_the_job_for_no_other_copy_comes(job):
+    kind = JobKind(ModuleImport, passing=PASSING_ERRORS, refusals=(StorageError,))
+    run(job, raising(RemoteAlteredError("weights", "alice/french")), kind)
+    assert (job.status, job.error_code) == (Status.FAILED, "hub_altered")
 
 
 @pytest.mark.parametrize(("waited_s", "wait_s"), [(0, 5), (100, 100), (3600, 600)])

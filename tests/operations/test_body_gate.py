@@ -28,9 +28,9 @@ async def swallow_body(scope, receive, send):
 class Visitor:
     """Sends a body in pieces and keeps the answer."""
 
-    def __init__(self, path, pieces, *, declared=None, pause_s=0.0):
+    def __init__(self, path, pieces, *, declared=None, pause_s=0.0, method="POST"):
         headers = [(b"content-length", str(declared).encode())] if declared is not None else []
-        self.scope = {"type": "http", "path": path, "method": "POST", "headers": headers}
+        self.scope = {"type": "http", "path": path, "method": method, "headers": headers}
         self.pieces, self.pause_s, self.answer = list(pieces), pause_s, []
 
     async def receive(self):
@@ -206,12 +206,33 @@ def test_any_other_error_of_the_application_is_not_hidden():
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/api/v1/modules", 507), ("/lfs/signed:by:us", 507), ("/alice/french/upload", 507), ("/sign-in/", 200)],
+    [
+        ("/api/v1/modules", 507),
+        ("/api/v1/modules/alice/french/versions", 507),
+        ("/lfs/signed:by:us", 507),
+        ("/alice/french/upload", 507),
+        ("/sign-in/", 200),
+    ],
 )
-def test_uploads_are_refused_before_the_disk_is_full(path, status):
+def test_uploads_are_refused_before_the_disk_is_full(path, status, caplog):
     visitor = Visitor(path, [b"x"])
     assert visitor.visit(new_gate(is_disk_low=lambda: True)) == status
     assert (b"retry-after" in visitor.headers) == (status == 507)
+    assert (f"POST {path} refused: 507 disk_full: " in caplog.text) == (status == 507)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/api/v1/modules/alice/french"),
+        ("PATCH", "/api/v1/modules/alice/french"),
+        ("POST", "/api/v1/modules/alice/french/try"),
+        ("DELETE", "/api/v1/modules"),
+    ],
+)
+def test_what_stores_no_file_is_not_refused_for_want_of_space(method, path):
+    visitor = Visitor(path, [b"x"], method=method)
+    assert visitor.visit(new_gate(is_disk_low=lambda: True)) == 200
 
 
 @pytest.mark.parametrize("path", ["/api/v1/modules", "/modules/new/", "/api/models/alice/french/commit/main"])

@@ -1,5 +1,6 @@
 """From a waiting question to an answered one, with real child processes in place of the language model."""
 
+import errno
 from datetime import timedelta
 
 import pytest
@@ -7,12 +8,13 @@ from django.utils import timezone
 
 from composer.playground import loaded_bases as loaded_bases_module
 from composer.playground import runner, selectors
-from composer.playground.models import KEPT, LEFT_AFTER, TryOut
+from composer.playground.models import GIVEN_UP_AFTER, KEPT, LEFT_AFTER, TryOut
 from composer.playground.services import tryout_watch
-from hub_site.jobs.children import ChildBroke
+from hub_site.jobs.children import ChildBroke, ChildRefused
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
 from modules_registry.models import Module
+from modules_registry.storage import MissingBlobError, StorageFullError
 from tests.factories import make_module
 
 
@@ -140,3 +142,31 @@ def test_folders_of_earlier_workers_are_cleared_away(data_folder, monkeypatch):
     assert not dead.exists()
     assert other_machine.exists()
     other_machine.rmdir()
+
+
+FAULTS_OF_THE_SITE = [
+    (StorageFullError(), "storage_full"),
+    (MissingBlobError("ab12"), "file_missing"),
+    (ChildRefused("disk_full", "No space left on device"), "disk_full"),
+    (OSError(errno.EIO, "Input/output error"), "machine_fault"),
+]
+
+
+@pytest.mark.parametrize(("fault", "code"), FAULTS_OF_THE_SITE)
+def test_a_question_waits_for_a_fault_of_the_site_to_pass_but_not_for_ever(
+    ask_it, run, monkeypatch, caplog, fault, code
+):
+    tryout = ask_it()
+
+    def fetch(*args, **options):
+        raise fault
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runner, "fetch_files", fetch)
+        assert run(tryout).status == Status.QUEUED
+        assert f"try-out {tryout.pk} waits: {code}" in caplog.text
+        assert ("sha256 ab12" in caplog.text) == (code == "file_missing")
+        TryOut.objects.filter(pk=tryout.pk).update(created_at=timezone.now() - GIVEN_UP_AFTER)
+        assert (run(tryout).status, tryout.error_code) == (Status.FAILED, code)
+        assert f"try-out {tryout.pk} failed: {code}" in caplog.text
+    assert run(ask_it("apple")).status == Status.DONE

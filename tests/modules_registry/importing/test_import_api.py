@@ -77,6 +77,7 @@ def test_an_owner_has_few_unfinished_imports_at_once(alice, api_of, settings):
     first = client.post(IMPORTS, {"sources": ["a/b"]}).json()
     second = client.post(IMPORTS, {"sources": ["a/b"]})
     assert (second.status_code, error(second)) == (429, "too_many_running")
+    assert int(second.headers["Retry-After"]) > 0
     cancelled = client.post(f"{IMPORTS}/{first['id']}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
     assert client.post(IMPORTS, {"sources": ["a/b"]}).status_code == 202
