@@ -97,8 +97,8 @@ def test_an_unknown_name_is_an_attribute_error():
         composer.no_such_name  # noqa: B018
 
 
-def test_all_names_are_listed_and_there():
-    assert set(composer.__all__) <= set(dir(composer))
+def test_all_names_are_listed_and_there_and_no_others():
+    assert dir(composer) == sorted(composer.__all__)
     assert all(getattr(composer, name) is not None for name in composer.__all__)
 
 
@@ -285,6 +285,16 @@ def test_screen_warns_of_a_module_that_does_not_fit(t5, tmp_path):
             base=t5["base"], modules=[*t5["modules"], stray], examples=EXAMPLES, progress=False
         )
     assert "stray" not in losses
+
+
+def test_compose_warns_of_a_module_that_does_not_fit_as_screen_does(t5, tmp_path):
+    other = make_base(tmp_path / "llama", "llama")
+    stray = make_module(tmp_path / "stray", other, seed=0, targets=TARGETS["llama"])
+    asked = t5 | {"modules": [*t5["modules"], stray]}
+    with pytest.warns(UserWarning, match="stray was left out: it ") as caught:
+        made = composer.compose(**asked, search="adam", budget=3, baselines="none", progress=False)
+    assert caught[0].filename == __file__
+    assert [row["name"] for row in made.report["modules_left_out"]] == ["stray"]
 
 
 def test_what_may_spoil_the_result_is_a_warning_at_the_callers_line_before_the_search(t5):
