@@ -776,7 +776,9 @@ class CompositionRun:
 
     def _copies_of(self, position: int) -> list[dict[str, Any]]:
         """Return the copies of the module at this position of the stack, the most similar first."""
-        copies = sorted(self.copies[self.kept[position]], key=lambda copy: (-abs(copy.similarity), copy.index))
+        copies = sorted(
+            self.copies[self.kept[position]], key=lambda copy: (-abs(copy.similarity), copy.index)
+        )
         return [
             {
                 **report.module_name(self.fitting[copy.index]),

@@ -440,6 +440,51 @@ def test_a_loss_of_ones_own_is_what_the_search_minimizes(tiny, lists):
     assert weights == pytest.approx([1, 1, 1], abs=0.2)
 
 
+def letters_base(folder, chat_template):
+    """A decoder with a token a letter, so that a line break before the answer counts, and weak modules."""
+    base = make_base(folder / "base", "qwen2")
+    if chat_template:
+        (base / "chat_template.jinja").write_text(chat_template)
+    modules = [
+        make_module(folder / f"m{i}", base, seed=i, targets=TARGETS["qwen2"], alpha=0.5) for i in range(3)
+    ]
+    return {"base": base, "modules": modules}
+
+
+CHAT = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "read"),
+    [("", "cat\n"), (CHAT, "user cat\nassistant ")],
+    ids=["no chat template", "chat template"],
+)
+def test_learning_a_loss_of_ones_own_and_inference_read_the_same_prompts(
+    tmp_path, lists, chat_template, read
+):
+    tiny = letters_base(tmp_path, chat_template)
+    given = (tiny["modules"], *lists, 12, tiny["base"])
+    fast, model, tokenizer = lorahub_learning(*given)
+    rows, generated = [], []
+
+    def get_loss(dataset, wrapped, size):
+        rows.append(dataset["input_ids"][0])
+        return default_get_loss(dataset, wrapped, size)
+
+    slow, _, _ = lorahub_learning(*given, get_loss=get_loss)
+    assert fast == pytest.approx(slow, abs=1e-3)
+    assert any(fast)
+    generate = model.generate
+    model.generate = lambda **asked: generated.append(asked["input_ids"]) or generate(**asked)
+    lorahub_inference(["cat"], model, tokenizer, 1)
+    prompt = generated[0][0].tolist()
+    assert prompt == tokenizer(read.rstrip(" "))["input_ids"] or prompt == tokenizer(read)["input_ids"]
+    assert rows[0][: len(prompt)] == prompt
+
+
 @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
 def test_the_default_loss_by_peft_and_by_the_core_finds_the_same_weights(kind, tmp_path, lists):
     if kind == "decoder":
@@ -471,8 +516,37 @@ def test_the_answers_are_counted_as_the_paper_does(t5, lists):
 
 def test_modules_that_do_not_agree_are_refused(t5, tmp_path, lists):
     other = make_module(tmp_path / "rank4", t5["base"], seed=9, rank=4)
-    with pytest.raises(MismatchedModulesError, match="Only 3 of the 4 modules"):
+    with pytest.raises(MismatchedModulesError, match="Of 4 modules only 3 agree"):
         lorahub_learning([*t5["modules"], other], *lists, 5, t5["base"])
+
+
+def test_a_module_of_another_base_is_the_same_error_by_both_ways(t5, tmp_path, lists):
+    other = make_base(tmp_path / "gpt2", "gpt2")
+    strays = [make_module(tmp_path / f"s{i}", other, seed=i, targets=TARGETS["gpt2"]) for i in range(2)]
+    for modules, sentence in ((strays, "does not have"), ([*t5["modules"], strays[0]], "only 3 agree")):
+        messages = set()
+        for own in ({}, {"get_loss": lambda *arguments: 0.0}):
+            with pytest.raises(MismatchedModulesError, match=sentence) as refused:
+                lorahub_learning(modules, *lists, 5, t5["base"], **own)
+            messages.add(str(refused.value))
+        assert len(messages) == 1
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt-neox", "llama", "t5"])
+def test_too_long_inputs_are_cut_off_whatever_the_base_can_read(kind, tmp_path):
+    base = make_base(tmp_path / "base", kind)
+    long = " ".join(["cat dog"] * 1500)
+    model = load_model(base)
+    read, generate = [], model.generate
+    model.generate = lambda **asked: (
+        read.append(asked["input_ids"]) or generate(**asked | {"max_new_tokens": 2})
+    )
+    answers, _ = lorahub_inference([long, "cat"], model, AutoTokenizer.from_pretrained(base), 2)
+    assert len(answers) == 2
+    assert read[0].shape[1] == {"gpt2": 32, "gpt-neox": 128, "llama": 1792, "t5": 2048}[kind]
+    if kind == "gpt2":  # which has 64 positions
+        del model.generate
+        assert len(lorahub_inference([long], model, base, 1)[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -481,7 +555,7 @@ def test_modules_that_do_not_agree_are_refused(t5, tmp_path, lists):
         ([], ["chat"], "no module"),
         (["./nowhere"], ["chat"], "no folder"),
         ([5], ["chat"], "not int"),
-        (["./nowhere"], [], "1 inputs and 0 outputs"),
+        (["./nowhere"], [], "1 input and 0 outputs"),
     ],
 )
 def test_bad_lists_are_refused(modules, outputs, sentence):

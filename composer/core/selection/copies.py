@@ -55,7 +55,8 @@ class Copy:
         index: of the copy in the stack.
         reason: "equal", "weights" or "examples".
         similarity: the cosine to the representative: of the deltas, or, for "examples", of the changes of the
-            logits; negative where the deltas point in opposite directions. A copy of a module that was itself grouped by the examples has that module's.
+            logits; negative where the deltas point in opposite directions. A copy of a module that was itself
+            grouped by the examples has that module's.
     """
 
     index: int

@@ -79,7 +79,12 @@ def opposite(module):
 
 def test_a_module_and_its_opposite_are_one_group_and_the_original_stays_the_most_central():
     plain = [random_module(seed, rank=4) for seed in range(2)]
-    modules = [*plain, opposite(plain[0]), noisy(opposite(plain[1]), 0.1, 5), opposite(noisy(plain[0], 1.0, 6))]
+    modules = [
+        *plain,
+        opposite(plain[0]),
+        noisy(opposite(plain[1]), 0.1, 5),
+        opposite(noisy(plain[0], 1.0, 6)),
+    ]
     assert groups_of(modules) == [[0, 2], [1, 3], [4]]
     assert delta_similarity(stack_modules(modules), 0, [2]) == pytest.approx([-1.0], abs=1e-5)
     copied = [opposite(noisy(plain[0], 0.4, seed)) for seed in range(12)]

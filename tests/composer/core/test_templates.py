@@ -342,7 +342,7 @@ def test_an_answer_is_scored_behind_the_very_tokens_that_generating_begins_with(
         batch = base.encode([Example("cat", output)])
         read = batch.inputs["input_ids"][0].tolist()
         n_prompt = base.prompt_length(base.prompt("cat"))
-        assert read[:n_prompt] == base._prompt_ids(base.prompt("cat"))
+        assert read[:n_prompt] == base.prompt_ids(base.prompt("cat"))
         assert batch.labels[0, :n_prompt].tolist() == [IGNORED] * n_prompt
         assert batch.labels[0, n_prompt:].tolist() == read[n_prompt:]
         shown = base.describe_prompt(batch)

@@ -44,7 +44,8 @@ def test_right_one_time_in_three_is_weak_however_far_behind_the_others_are():
     assert quality.interval_percent == pytest.approx((19.23, 51.22), abs=0.01)
     assert quality.text == (
         "By itself it looks weak: with the composition 33 % of 30 held-out examples are answered correctly "
-        "(95 % interval 19 to 51 %), but so few examples cannot tell whether it is right more often than wrong."
+        "(95 % interval 19 to 51 %), but so few examples cannot tell whether it is right more often than "
+        "wrong."
     )
 
 
