@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from django.conf import settings
+from huggingface_hub import RepoUrl
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -212,6 +214,16 @@ def test_a_base_with_a_merged_adapter_is_refused(t5):
     model.merge_adapter()
     with pytest.raises(BaseModelError, match="merged"):
         composer.screen(base=model, modules=t5["modules"], examples=EXAMPLES, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_base_of_which_peft_trains_whole_layers_is_refused(kind, tmp_path):
+    tiny = made_tiny(tmp_path, kind)
+    config = LoraConfig(r=2, target_modules=list(TARGETS[kind]), modules_to_save=["lm_head"])
+    model = get_peft_model(load_model(tiny["base"]), config)
+    for base in (model, model.get_base_model()):
+        with pytest.raises(BaseModelError, match=r"peft trains lm_head .* Give the base model's name"):
+            composer.screen(**tiny | {"base": base}, progress=False)
 
 
 def test_a_temporary_result_is_gone_with_its_composition(t5):
@@ -441,12 +453,12 @@ def test_a_loss_of_ones_own_is_what_the_search_minimizes(tiny, lists):
 
 
 def letters_base(folder, chat_template):
-    """A decoder with a token a letter, so that a line break before the answer counts, and weak modules."""
+    """A decoder with a token a letter, so that a line break before the answer counts; its modules help."""
     base = make_base(folder / "base", "qwen2")
     if chat_template:
         (base / "chat_template.jinja").write_text(chat_template)
     modules = [
-        make_module(folder / f"m{i}", base, seed=i, targets=TARGETS["qwen2"], alpha=0.5) for i in range(3)
+        make_module(folder / f"m{i}", base, seed=i, targets=TARGETS["qwen2"], alpha=12) for i in range(3)
     ]
     return {"base": base, "modules": modules}
 
@@ -466,7 +478,7 @@ def test_learning_a_loss_of_ones_own_and_inference_read_the_same_prompts(
     tmp_path, lists, chat_template, read
 ):
     tiny = letters_base(tmp_path, chat_template)
-    given = (tiny["modules"], *lists, 12, tiny["base"])
+    given = (tiny["modules"], *lists, 20, tiny["base"])
     fast, model, tokenizer = lorahub_learning(*given)
     rows, generated = [], []
 
@@ -597,7 +609,7 @@ def test_the_example_notebook_runs_from_its_first_cell_to_its_last():
     assert told["shown"] == "<div>"
 
 
-def test_a_trained_lora_can_be_loaded_and_saved_beside_the_composition(t5, tmp_path):
+def test_a_trained_lora_can_be_loaded_saved_and_pushed_beside_the_composition(t5, tmp_path, monkeypatch):
     made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
     assert set(made.adapters) >= {"composed", "lora_on_shots"}
     assert made.adapters["composed"] == made.folder
@@ -606,5 +618,16 @@ def test_a_trained_lora_can_be_loaded_and_saved_beside_the_composition(t5, tmp_p
     assert (saved / "adapter_config.json").read_bytes() == config
     assert (saved / "report.json").exists()
     assert made.model(adapter="lora_on_shots").peft_config["default"].r == json.loads(config)["r"]
-    with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
-        made.model(adapter="best")
+    pushed = []
+
+    def upload_folder(api, *, repo_id, folder_path, **others):
+        pushed.append({path.name: path.read_bytes() for path in folder_path.iterdir()})
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, name, **others: RepoUrl(name))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
+    made.push_to_hub("alice/lora", adapter="lora_on_shots")
+    assert pushed == [{path.name: path.read_bytes() for path in saved.iterdir()}]
+    for use in (made.model, partial(made.push_to_hub, "alice/lora")):
+        with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
+            use(adapter="best")
+    assert len(pushed) == 1

@@ -209,7 +209,7 @@ class PromptReader:
         texts = [text for text in (end, self.turn_end) if text]
         ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         more = {own[0] for own in ids if len(own) == 1}  # an end of several tokens is only cut off
-        eos = set(usual if isinstance(usual, list) else [usual])
+        eos: set[Any] = set(usual if isinstance(usual, list) else [usual])
         return (eos | more | ({self.tokenizer.eos_token_id} if more else set())) - {None}
 
 
