@@ -139,8 +139,8 @@ def save_base(model: Any, folder: Path, tokenizer: Any = None) -> Source:
     if wrapped:
         raise BaseModelError(
             f"peft trains {wrapped[0]} of the base model as a whole (modules_to_save or trainable tokens), "
-            "so the base cannot be taken out of it. Give the base model's name, its folder or a model without "
-            "adapters."
+            "so the base cannot be taken out of it. Give the base model's name, its folder or a model "
+            "without adapters."
         )
     name = str(model.name_or_path or "")
     if tokenizer is None:
