@@ -5,7 +5,7 @@ of the base model. `composer.core.spec.templates` says what composing does with 
 
 Trainers write no template into an adapter. What they do write, read from their sources:
 
-    TRL            tags `trl` and `sft` (or another method), a quick start that asks with {"role": "user"}
+    TRL            nothing by itself: its quick start shows a chat whatever the module was trained on
     axolotl        its YAML configuration in the card, with the type of every data set
     LLaMA-Factory  the tag `llama-factory`; its board also writes training_args.yaml, with the template
     unsloth        the tag `unsloth`, for chats and bare texts alike: the chat template beside it decides
@@ -31,7 +31,6 @@ BY_PRODUCTS = (CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE)  # that tell of a
 BY_PRODUCT_BYTES_MAX = 4 * 1024**2  # a tokenizer_config.json lists every added token
 
 AXOLOTL = re.compile(r"See axolotl config.*?```ya?ml\n(?P<yaml>.*?)\n```", re.DOTALL)
-TRL_QUICK_START = re.compile(r"generator\(\[\{\s*\"role\":\s*\"user\"")
 # Templates of LLaMA-Factory that are no model's chat template. Source: its src/llamafactory/data/template.py
 LLAMA_FACTORY_TEXTS = {"default": "Human: {input}\nAssistant:", "empty": INPUT}
 
@@ -56,11 +55,8 @@ def recognized_template(card: Card, beside: Mapping[str, str]) -> str:
     """The template by what a trainer wrote into card and folder; empty if that says nothing."""
     if axolotl := AXOLOTL.search(card.text):
         return axolotl_template(axolotl["yaml"])
-    tags = tags_of(card)
-    if "llama-factory" in tags or BOARD_FILE in beside:
+    if "llama-factory" in tags_of(card) or BOARD_FILE in beside:
         return llama_factory_template(beside.get(BOARD_FILE, ""))
-    if "trl" in tags and TRL_QUICK_START.search(card.body):
-        return CHAT
     return CHAT if has_chat_template(beside) else ""
 
 

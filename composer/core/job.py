@@ -86,7 +86,12 @@ from composer.core.spec.job_spec import UNFINISHED_FOLDER, JobSpec, ModuleSource
 from composer.core.spec.metrics import longest_useful_answer, warning_of_unwritable
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
-from composer.core.spec.templates import CHAT, warning_of_missing_chat, warning_of_other_templates
+from composer.core.spec.templates import (
+    CHAT,
+    unify_templates,
+    warning_of_missing_chat,
+    warning_of_other_templates,
+)
 from composer.core.spec.training import training_budget
 from composer.core.spec.verdict_rule import ADVISABLE, BASELINE_NAMES, Quality, question_tokens
 
@@ -226,6 +231,10 @@ class CompositionRun:
         ]
         stated = {own.name: own.template for own in self.fitting}
         self.template = self.base.choose_template(self.job.template, stated)
+        unified = unify_templates(
+            self.template.template, stated, is_encoder_decoder=self.base.is_encoder_decoder
+        )
+        self.fitting = [replace(own, template=unified[own.name]) for own in self.fitting]
         self.base.template = self.template.template
         self.job = replace(self.job, template=self.template.template)
 
@@ -767,7 +776,9 @@ class CompositionRun:
 
     def _copies_of(self, position: int) -> list[dict[str, Any]]:
         """Return the copies of the module at this position of the stack, the most similar first."""
-        copies = sorted(self.copies[self.kept[position]], key=lambda copy: (-copy.similarity, copy.index))
+        copies = sorted(
+            self.copies[self.kept[position]], key=lambda copy: (-abs(copy.similarity), copy.index)
+        )
         return [
             {
                 **report.module_name(self.fitting[copy.index]),

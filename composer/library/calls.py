@@ -68,7 +68,8 @@ def compose(
     Args:
         base: the base model: a Hub's name with or without @revision, a folder, or a model in memory. A
             Hub is the one in HF_ENDPOINT, or huggingface.co.
-        modules: LoRA modules: names of a Hub, folders, or PeftModels in memory, each with one active adapter.
+        modules: LoRA modules: names of a Hub, folders, or PeftModels in memory, each with one active adapter;
+            one that does not fit the base model, or the others, is left out with a warning.
         examples: at most 64 pairs (input, output) or dicts of a known dialect, such as
             {"input": …, "output": …} or {"instruction": …, "output": …}; or the Path of a JSON, JSON Lines,
             CSV or TSV file. What is not used of them is said in a warning and in the report.
@@ -130,7 +131,9 @@ def compose(
                 ],
                 tell,
             )
-        return Composition(result, base_files, folder)
+        made = Composition(result, base_files, folder)
+        warn_of_left_out((row["name"], row["reason"]) for row in made.report["modules_left_out"])
+        return made
 
 
 def evaluate(
@@ -234,9 +237,13 @@ def screen(
         run.load()
         with run.base.single_thread_if_small():
             losses = run.losses_alone()
-    for module in run.left_out:
-        warn_caller(f"{module.name} was left out: it {module.reason}.")
+    warn_of_left_out((module.name, module.reason) for module in run.left_out)
     return dict(sorted(losses.items(), key=lambda pair: pair[1]))
+
+
+def warn_of_left_out(modules: Iterable[tuple[str, str]]) -> None:
+    """Warn the caller of each module (name, reason) that takes no part."""
+    warn_caller(*(f"{name} was left out: it {reason}." for name, reason in modules))
 
 
 def read_held_out(given: "GivenExamples | None", shots: Sequence[Example], columns: Columns) -> Reading:

@@ -7,6 +7,7 @@ import weakref
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from composer.core.modules.sources import Source, hub_address
@@ -173,28 +174,35 @@ class Composition:
         shutil.copyfile(self.folder / REPORT_FILE, folder / REPORT_FILE)
         return folder
 
-    def push_to_hub(self, name: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload the adapter, its README.md and its report.json to a repository of a Hub.
+    def push_to_hub(
+        self, name: str, *, adapter: str = COMPOSED, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Upload an adapter, its README.md and the report.json to a repository of a Hub.
 
         Args:
             name: such as owner/name; the repository is made if it does not exist. The Hub is the one in
                 HF_ENDPOINT, or huggingface.co.
+            adapter: a key of `adapters`.
             private: whether a new repository is private; None takes the owner's own setting.
             token: an access token; None takes the one in HF_TOKEN or of `hf auth login`.
 
         Returns:
             The address of the repository.
+
+        Raises:
+            InvalidJobError: there is no such adapter.
         """
+        self.adapter_folder(adapter)  # before a repository is made
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=hub_address(), token=token)
         repository = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository.repo_id,
-            folder_path=self.folder,
-            allow_patterns=[*ADAPTER_FILES, REPORT_FILE],
-            commit_message="Compose an adapter",
-        )
+        with TemporaryDirectory(prefix="composition-") as folder:
+            api.upload_folder(
+                repo_id=repository.repo_id,
+                folder_path=self.save(folder, adapter=adapter),
+                commit_message="Compose an adapter",
+            )
         return str(repository)
 
     def __repr__(self) -> str:

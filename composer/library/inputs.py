@@ -120,9 +120,11 @@ def save_base(model: Any, folder: Path, tokenizer: Any = None) -> Source:
 
     Raises:
         InvalidJobError: it is no model of transformers or peft.
-        BaseModelError: it has no tokenizer, or an adapter is merged into its weights.
+        BaseModelError: it has no tokenizer, an adapter is merged into its weights, or peft wrapped whole
+            layers of it.
     """
     from peft import PeftModel
+    from peft.utils.other import AuxiliaryTrainingWrapper
     from transformers import AutoTokenizer, PreTrainedModel
 
     if isinstance(model, PeftModel):
@@ -133,6 +135,13 @@ def save_base(model: Any, folder: Path, tokenizer: Any = None) -> Source:
         )
     if any(getattr(layer, "merged", False) for layer in model.modules()):
         raise BaseModelError("An adapter is merged into the base model. Call unmerge_adapter() first.")
+    wrapped = [path for path, layer in model.named_modules() if isinstance(layer, AuxiliaryTrainingWrapper)]
+    if wrapped:
+        raise BaseModelError(
+            f"peft trains {wrapped[0]} of the base model as a whole (modules_to_save or trainable tokens), "
+            "so the base cannot be taken out of it. Give the base model's name, its folder or a model "
+            "without adapters."
+        )
     name = str(model.name_or_path or "")
     if tokenizer is None:
         try:

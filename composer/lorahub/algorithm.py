@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.counting import count_noun
-from composer.core.spec.errors import ExamplesError, MismatchedModulesError
+from composer.core.spec.errors import BaseModelError, ExamplesError
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import is_reference_match
 from composer.library.calls import compose, module_list
@@ -21,14 +21,13 @@ from composer.library.inputs import find_base, read_given
 from composer.library.job_folder import OnEvent
 from composer.library.progress import shown_progress
 from composer.library.quiet import quiet_libraries
-from composer.lorahub.modules import base_of, find_paper_modules
+from composer.lorahub.modules import base_of, find_paper_modules, require_all_fit
 
 if TYPE_CHECKING:
     import numpy as np
 
     from composer.lorahub.dataset import ExampleDataset
 
-MAX_NEW_TOKENS = choices.DEFAULT_MAX_NEW_TOKENS
 EXAMPLES_LIMIT = 10_000  # of one call; the released code has none
 
 
@@ -102,6 +101,7 @@ def lorahub_learning(
                 base,
                 modules,
                 examples,
+                template=template_of(base),
                 batch_size=batch_size,
                 budget=max_inference_step,
                 seed=seed,
@@ -132,6 +132,7 @@ def learned_by_core(
     modules: Sequence[Source],
     examples: Sequence[Example],
     *,
+    template: str,
     batch_size: int | None,
     budget: int,
     seed: int,
@@ -145,13 +146,10 @@ def learned_by_core(
     """
 
     def tell(event: dict[str, Any]) -> None:
-        """Pass the event on, and refuse to search without some of the modules: each has to get a weight."""
+        """Pass the event on, and refuse to search without some of the modules."""
         on_event(event)
-        if event.get("stage") == "search" and len(event["modules"]) < len(modules):
-            raise MismatchedModulesError(
-                f"Of {len(modules)} modules only {len(event['modules'])} agree. LoraHub needs the same "
-                "rank, the same target modules and the same alpha / r. composer.compose takes any."
-            )
+        if event.get("stage") == "search":
+            require_all_fit(len(event["modules"]), len(modules))
 
     made = compose(
         base=base,
@@ -161,6 +159,7 @@ def learned_by_core(
         budget=budget,
         batch_size=None if batch_size is None else min(batch_size, len(examples)),
         seed=seed,
+        template=template,
         precision="fp32",  # as released
         rank=choices.FULL_RANK,
         baselines="none",
@@ -177,7 +176,10 @@ def lorahub_inference(
     batch_size: int,
     example_outputs: Sequence[str] | None = None,
 ) -> tuple[list[str], float | None]:
-    """Answer inputs by greedy decoding, at most 256 new tokens each.
+    """Answer inputs by greedy decoding, at most 256 new tokens each, in the template of `lorahub_learning`.
+
+    An input that is too long for the model is cut at its end. A base with few positions gives at most half of
+    them to the answer.
 
     Args:
         example_inputs: n inputs.
@@ -225,29 +227,43 @@ def answers_of(model: Any, tokenizer: Any, inputs: Sequence[str]) -> list[str]:
     """Return the greedy answers to one batch."""
     import torch
 
+    from composer.core.model.base_model import pad_rows
+    from composer.lorahub.prompts import LorahubReader
+
+    reader = LorahubReader(tokenizer, model.config)
+    rows = reader.prompt_rows(inputs)
     joined = not model.config.is_encoder_decoder  # a decoder goes on behind its prompt
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    batch = tokenizer(
-        list(inputs),
-        return_tensors="pt",
-        padding=True,
-        padding_side="left" if joined else "right",
-        truncation=True,
-        max_length=2048,
-    ).to(model.device)
+    ids = pad_rows(rows, tokenizer.pad_token_id, left=joined)
     with torch.no_grad():
         tokens = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
+            input_ids=ids.to(model.device),
+            attention_mask=pad_rows([[1] * len(row) for row in rows], 0, left=joined).to(model.device),
             do_sample=False,
             num_beams=1,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=reader.answer_tokens,
             pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=sorted(reader.prompts.end_ids(None, model.generation_config.eos_token_id)) or None,
         )
-    new = tokens[:, batch["input_ids"].shape[1] :] if joined else tokens
-    answers: list[str] = tokenizer.batch_decode(new, skip_special_tokens=True)
-    return answers
+    new = tokens[:, ids.shape[1] :] if joined else tokens
+    answers = tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [reader.prompts.cut(answer, None).strip() for answer in answers]
+
+
+def template_of(base: Source) -> str:
+    """Return the template in which LoraHub's functions read an input of this base model.
+
+    Raises:
+        BaseModelError: its config or its tokenizer cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from composer.lorahub.prompts import LorahubReader
+
+    try:
+        config, tokenizer = (kind.from_pretrained(base.folder) for kind in (AutoConfig, AutoTokenizer))
+    except Exception as error:  # transformers raises many kinds of error on a bad file
+        raise BaseModelError(f"The config or the tokenizer of {base.name} cannot be loaded.") from error
+    return LorahubReader(tokenizer, config).prompts.template
 
 
 def pair_examples(inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Example, ...]:

@@ -11,19 +11,22 @@ from peft import PeftModel, set_peft_model_state_dict
 from transformers import AutoTokenizer
 
 from composer.core.methods.registry import make_method
-from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.modules.sources import Source
+from composer.core.model.base_model import linear_layers
+from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
+from composer.core.modules.sources import Source, distinct_names
 from composer.core.search.journal import Journal
 from composer.core.search.nevergrad_search import search_nevergrad
+from composer.core.selection.compatibility import select_compatible
 from composer.core.spec import choices
 from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example
 from composer.library.composition import load_model
 from composer.library.job_folder import OnEvent
 from composer.lorahub.dataset import ExampleDataset
+from composer.lorahub.modules import require_all_fit
+from composer.lorahub.prompts import LorahubReader
 
 IGNORED = -100  # a label that no loss counts
-INPUT_TOKENS, OUTPUT_TOKENS = 2048, 256  # at most, as in the released code; the rest of a text is cut off
 
 GetLoss = Callable[[ExampleDataset, Any, int | None], float]
 GetRegular = Callable[[Sequence[float]], float]
@@ -62,10 +65,15 @@ def search_weights(
 
     Source: the code released with LoraHub, arXiv:2307.13269.
     """
-    model = PeftModel.from_pretrained(load_model(base.folder), str(modules[0].folder)).eval()
+    plain = load_model(base.folder)
+    names = distinct_names(modules)
+    read = [read_module(module.folder, name) for name, module in zip(names, modules, strict=True)]
+    require_fitting(plain, read)
+    stack = stack_modules(read)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    dataset = encode_examples(examples, tokenizer, is_encoder_decoder=model.config.is_encoder_decoder)
-    stack = stack_modules([read_module(module.folder, module.name) for module in modules])
+    reader = LorahubReader(tokenizer, plain.config)
+    dataset = encode_examples(examples, reader, is_encoder_decoder=plain.config.is_encoder_decoder)
+    model = PeftModel.from_pretrained(plain, str(modules[0].folder)).eval()
     method = make_method("lorahub", stack, seed=seed)
 
     def use(weights: Sequence[float]) -> None:
@@ -101,43 +109,34 @@ def search_weights(
     return list(found.weights), model, tokenizer
 
 
+def require_fitting(base: Any, modules: Sequence[LoraModule]) -> None:
+    """Refuse modules that do not fit the base model or each other, as the method lorahub does.
+
+    Raises:
+        MismatchedModulesError: one does not fit.
+    """
+    kept, _ = select_compatible(modules, linear_layers(base), equal_shapes=True, equal_scalings=True)
+    require_all_fit(len(kept), len(modules))
+
+
 def encode_examples(
-    examples: Sequence[Example], tokenizer: Any, *, is_encoder_decoder: bool
+    examples: Sequence[Example], reader: LorahubReader, *, is_encoder_decoder: bool
 ) -> ExampleDataset:
-    """Return the examples as padded rows; only the tokens of an output are labels."""
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    prompts = [ids(tokenizer, example.input)[:INPUT_TOKENS] for example in examples]
-    answers = [ids(tokenizer, example.output)[:OUTPUT_TOKENS] for example in examples]
-    if not is_encoder_decoder:  # a decoder reads the prompt and the answer in one row, which ends with EOS
-        eos = [tokenizer.eos_token_id]
-        prompts = [without_end(prompt, eos) for prompt in prompts]
-        answers = [
-            without_end(ids(tokenizer, e.output, add_special_tokens=False), eos)[: OUTPUT_TOKENS - 1] + eos
-            for e in examples
-        ]
-        joined = [list(chain(*pair)) for pair in zip(prompts, answers, strict=True)]
-        answers = [[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)]
-        prompts = joined
+    """Return the examples as padded rows; only the tokens of an answer and of its end are labels."""
+    rows, labels = reader.example_rows(examples)
+    if not is_encoder_decoder:  # a decoder reads the prompt and the answer in one row
+        joined = [list(chain(*pair)) for pair in zip(rows, labels, strict=True)]
+        labels = [[IGNORED] * len(p) + a for p, a in zip(rows, labels, strict=True)]
+        rows = joined
     return ExampleDataset(
         {
             "input": [example.input for example in examples],
             "output": [example.output for example in examples],
-            "input_ids": pad_rows(prompts, tokenizer.pad_token_id),
-            "attention_mask": pad_rows([[1] * len(row) for row in prompts], 0),
-            "labels": pad_rows(answers, IGNORED),
+            "input_ids": pad_rows(rows, reader.prompts.tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(row) for row in rows], 0),
+            "labels": pad_rows(labels, IGNORED),
         }
     )
-
-
-def ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
-    """Return the token ids of a text."""
-    return list(tokenizer(text, **options)["input_ids"])
-
-
-def without_end(row: list[int], end: list[int]) -> list[int]:
-    """Return the row without `end` at its end."""
-    return row[: -len(end)] if row[-len(end) :] == end else row
 
 
 def pad_rows(rows: Sequence[list[int]], filler: int) -> list[list[int]]:

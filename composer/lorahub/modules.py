@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from composer.core.modules.sources import MODULE_FILES, Source, as_folder, download_source
-from composer.core.spec.errors import BaseModelError, InvalidJobError, ModuleUnreadableError, SourceError
+from composer.core.spec.errors import (
+    BaseModelError,
+    InvalidJobError,
+    MismatchedModulesError,
+    ModuleUnreadableError,
+    SourceError,
+)
 from composer.library.inputs import as_text
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, CheckpointRefusal
 from modules_registry.core.legacy_checkpoint import convert
@@ -28,6 +34,19 @@ def find_paper_modules(references: Sequence[object], folder: Path) -> list[Sourc
         find_paper_module(module_name(reference), folder / str(number))
         for number, reference in enumerate(references, start=1)
     ]
+
+
+def require_all_fit(n_fitting: int, n_modules: int) -> None:
+    """Refuse to search without some of the modules: each has to get a weight.
+
+    Raises:
+        MismatchedModulesError: fewer fit than were given.
+    """
+    if n_fitting < n_modules:
+        raise MismatchedModulesError(
+            f"Of {n_modules} modules only {n_fitting} agree. LoraHub needs the same rank, the same target "
+            "modules and the same alpha / r. composer.compose takes any."
+        )
 
 
 def module_name(reference: object) -> str:

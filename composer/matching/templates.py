@@ -12,6 +12,7 @@ from composer.core.spec.templates import (
     choose_template,
     fill_template,
     split_prompt,
+    unify_templates,
     warning_of_gluing,
     warning_of_missing_chat,
     warning_of_other_templates,
@@ -52,12 +53,16 @@ def preview_of(
     chosen = site_template(base, asked, stated)
     prompt, answer = read_parts(base, chosen.template, text, output)
     has_chat = base.chat_prompt != ""
-    told = {name: template for name, template in stated.items() if has_chat or template != CHAT}
+    told = unify_templates(
+        chosen.template,
+        {name: template or None for name, template in stated.items() if has_chat or template != CHAT},
+        is_encoder_decoder=base.kind == BaseModel.Kind.SEQ2SEQ,
+    )
     is_trained_so = bool(told) and set(told.values()) == {chosen.template}
     is_glued = base.kind == BaseModel.Kind.CAUSAL and not is_trained_so
     warnings = (
         warning_of_missing_chat([name for name in stated if name not in told]),
-        warning_of_other_templates(chosen.template, {name: own or None for name, own in told.items()}),
+        warning_of_other_templates(chosen.template, told),
         warning_of_gluing(chosen.template, has_chat=has_chat) if is_glued else "",
     )
     return PromptPreview(

@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from django.conf import settings
+from huggingface_hub import RepoUrl
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -97,8 +99,8 @@ def test_an_unknown_name_is_an_attribute_error():
         composer.no_such_name  # noqa: B018
 
 
-def test_all_names_are_listed_and_there():
-    assert set(composer.__all__) <= set(dir(composer))
+def test_all_names_are_listed_and_there_and_no_others():
+    assert dir(composer) == sorted(composer.__all__)
     assert all(getattr(composer, name) is not None for name in composer.__all__)
 
 
@@ -214,6 +216,16 @@ def test_a_base_with_a_merged_adapter_is_refused(t5):
         composer.screen(base=model, modules=t5["modules"], examples=EXAMPLES, progress=False)
 
 
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_base_of_which_peft_trains_whole_layers_is_refused(kind, tmp_path):
+    tiny = made_tiny(tmp_path, kind)
+    config = LoraConfig(r=2, target_modules=list(TARGETS[kind]), modules_to_save=["lm_head"])
+    model = get_peft_model(load_model(tiny["base"]), config)
+    for base in (model, model.get_base_model()):
+        with pytest.raises(BaseModelError, match=r"peft trains lm_head .* Give the base model's name"):
+            composer.screen(**tiny | {"base": base}, progress=False)
+
+
 def test_a_temporary_result_is_gone_with_its_composition(t5):
     made = composer.compose(**t5, budget=30, baselines="none", progress=False)
     folder = made.folder
@@ -285,6 +297,16 @@ def test_screen_warns_of_a_module_that_does_not_fit(t5, tmp_path):
             base=t5["base"], modules=[*t5["modules"], stray], examples=EXAMPLES, progress=False
         )
     assert "stray" not in losses
+
+
+def test_compose_warns_of_a_module_that_does_not_fit_as_screen_does(t5, tmp_path):
+    other = make_base(tmp_path / "llama", "llama")
+    stray = make_module(tmp_path / "stray", other, seed=0, targets=TARGETS["llama"])
+    asked = t5 | {"modules": [*t5["modules"], stray]}
+    with pytest.warns(UserWarning, match="stray was left out: it ") as caught:
+        made = composer.compose(**asked, search="adam", budget=3, baselines="none", progress=False)
+    assert caught[0].filename == __file__
+    assert [row["name"] for row in made.report["modules_left_out"]] == ["stray"]
 
 
 def test_what_may_spoil_the_result_is_a_warning_at_the_callers_line_before_the_search(t5):
@@ -430,6 +452,51 @@ def test_a_loss_of_ones_own_is_what_the_search_minimizes(tiny, lists):
     assert weights == pytest.approx([1, 1, 1], abs=0.2)
 
 
+def letters_base(folder, chat_template):
+    """A decoder with a token a letter, so that a line break before the answer counts; its modules help."""
+    base = make_base(folder / "base", "qwen2")
+    if chat_template:
+        (base / "chat_template.jinja").write_text(chat_template)
+    modules = [
+        make_module(folder / f"m{i}", base, seed=i, targets=TARGETS["qwen2"], alpha=12) for i in range(3)
+    ]
+    return {"base": base, "modules": modules}
+
+
+CHAT = (
+    "{% for m in messages %}{{ m['role'] }} {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "read"),
+    [("", "cat\n"), (CHAT, "user cat\nassistant ")],
+    ids=["no chat template", "chat template"],
+)
+def test_learning_a_loss_of_ones_own_and_inference_read_the_same_prompts(
+    tmp_path, lists, chat_template, read
+):
+    tiny = letters_base(tmp_path, chat_template)
+    given = (tiny["modules"], *lists, 20, tiny["base"])
+    fast, model, tokenizer = lorahub_learning(*given)
+    rows, generated = [], []
+
+    def get_loss(dataset, wrapped, size):
+        rows.append(dataset["input_ids"][0])
+        return default_get_loss(dataset, wrapped, size)
+
+    slow, _, _ = lorahub_learning(*given, get_loss=get_loss)
+    assert fast == pytest.approx(slow, abs=1e-3)
+    assert any(fast)
+    generate = model.generate
+    model.generate = lambda **asked: generated.append(asked["input_ids"]) or generate(**asked)
+    lorahub_inference(["cat"], model, tokenizer, 1)
+    prompt = generated[0][0].tolist()
+    assert prompt == tokenizer(read.rstrip(" "))["input_ids"] or prompt == tokenizer(read)["input_ids"]
+    assert rows[0][: len(prompt)] == prompt
+
+
 @pytest.mark.parametrize("kind", ["encoder-decoder", "decoder"])
 def test_the_default_loss_by_peft_and_by_the_core_finds_the_same_weights(kind, tmp_path, lists):
     if kind == "decoder":
@@ -461,8 +528,37 @@ def test_the_answers_are_counted_as_the_paper_does(t5, lists):
 
 def test_modules_that_do_not_agree_are_refused(t5, tmp_path, lists):
     other = make_module(tmp_path / "rank4", t5["base"], seed=9, rank=4)
-    with pytest.raises(MismatchedModulesError, match="Only 3 of the 4 modules"):
+    with pytest.raises(MismatchedModulesError, match="Of 4 modules only 3 agree"):
         lorahub_learning([*t5["modules"], other], *lists, 5, t5["base"])
+
+
+def test_a_module_of_another_base_is_the_same_error_by_both_ways(t5, tmp_path, lists):
+    other = make_base(tmp_path / "gpt2", "gpt2")
+    strays = [make_module(tmp_path / f"s{i}", other, seed=i, targets=TARGETS["gpt2"]) for i in range(2)]
+    for modules, sentence in ((strays, "does not have"), ([*t5["modules"], strays[0]], "only 3 agree")):
+        messages = set()
+        for own in ({}, {"get_loss": lambda *arguments: 0.0}):
+            with pytest.raises(MismatchedModulesError, match=sentence) as refused:
+                lorahub_learning(modules, *lists, 5, t5["base"], **own)
+            messages.add(str(refused.value))
+        assert len(messages) == 1
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt-neox", "llama", "t5"])
+def test_too_long_inputs_are_cut_off_whatever_the_base_can_read(kind, tmp_path):
+    base = make_base(tmp_path / "base", kind)
+    long = " ".join(["cat dog"] * 1500)
+    model = load_model(base)
+    read, generate = [], model.generate
+    model.generate = lambda **asked: (
+        read.append(asked["input_ids"]) or generate(**asked | {"max_new_tokens": 2})
+    )
+    answers, _ = lorahub_inference([long, "cat"], model, AutoTokenizer.from_pretrained(base), 2)
+    assert len(answers) == 2
+    assert read[0].shape[1] == {"gpt2": 32, "gpt-neox": 128, "llama": 1792, "t5": 2048}[kind]
+    if kind == "gpt2":  # which has 64 positions
+        del model.generate
+        assert len(lorahub_inference([long], model, base, 1)[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -471,7 +567,7 @@ def test_modules_that_do_not_agree_are_refused(t5, tmp_path, lists):
         ([], ["chat"], "no module"),
         (["./nowhere"], ["chat"], "no folder"),
         ([5], ["chat"], "not int"),
-        (["./nowhere"], [], "1 inputs and 0 outputs"),
+        (["./nowhere"], [], "1 input and 0 outputs"),
     ],
 )
 def test_bad_lists_are_refused(modules, outputs, sentence):
@@ -513,7 +609,7 @@ def test_the_example_notebook_runs_from_its_first_cell_to_its_last():
     assert told["shown"] == "<div>"
 
 
-def test_a_trained_lora_can_be_loaded_and_saved_beside_the_composition(t5, tmp_path):
+def test_a_trained_lora_can_be_loaded_saved_and_pushed_beside_the_composition(t5, tmp_path, monkeypatch):
     made = composer.compose(**t5, held_out=HELD_OUT, budget=30, progress=False)
     assert set(made.adapters) >= {"composed", "lora_on_shots"}
     assert made.adapters["composed"] == made.folder
@@ -522,5 +618,16 @@ def test_a_trained_lora_can_be_loaded_and_saved_beside_the_composition(t5, tmp_p
     assert (saved / "adapter_config.json").read_bytes() == config
     assert (saved / "report.json").exists()
     assert made.model(adapter="lora_on_shots").peft_config["default"].r == json.loads(config)["r"]
-    with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
-        made.model(adapter="best")
+    pushed = []
+
+    def upload_folder(api, *, repo_id, folder_path, **others):
+        pushed.append({path.name: path.read_bytes() for path in folder_path.iterdir()})
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, name, **others: RepoUrl(name))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
+    made.push_to_hub("alice/lora", adapter="lora_on_shots")
+    assert pushed == [{path.name: path.read_bytes() for path in saved.iterdir()}]
+    for use in (made.model, partial(made.push_to_hub, "alice/lora")):
+        with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
+            use(adapter="best")
+    assert len(pushed) == 1

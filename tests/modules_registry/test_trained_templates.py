@@ -120,7 +120,10 @@ def axolotl(datasets):
 @pytest.mark.parametrize(
     ("card", "beside", "template"),
     [
-        (TRL, {}, CHAT),
+        (TRL, {}, ""),  # the quick start shows a chat whatever it was trained on
+        (TRL, {"chat_template__jinja": JINJA}, CHAT),
+        (TRL, {"tokenizer_config__json": json.dumps({"chat_template": JINJA})}, CHAT),
+        (TRL, {"tokenizer_config__json": json.dumps({"eos_token": "</s>"})}, ""),
         (TRL.replace('[{"role": "user", "content": question}]', "question"), {}, ""),
         (axolotl(CHAT_DATA), {}, CHAT),
         (axolotl(OWN_DATA), {}, "[INST] {input} [/INST]"),

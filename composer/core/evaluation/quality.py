@@ -26,7 +26,8 @@ def quality_on_held_out(key: str, name: str, answers: Sequence[str], examples: S
         f"(95 % interval {low:.0f} to {high:.0f} %)"
     )
     level = quality_level(found.percent / 100, low / 100)
-    return quality_of(key, level, found.percent, (low, high), "held_out", quality_text(level, name, measured))
+    text = quality_text(level, name, measured, (low / 100, high / 100))
+    return quality_of(key, level, found.percent, (low, high), "held_out", text)
 
 
 def quality_left_out(key: str, name: str, left_out: LeftOutLosses) -> Quality:
@@ -45,7 +46,7 @@ def quality_left_out(key: str, name: str, left_out: LeftOutLosses) -> Quality:
         f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
     level = quality_level(share, low)
-    text = quality_text(level, name, measured)
+    text = quality_text(level, name, measured, (low, high))
     return quality_of(key, level, 100 * share, (100 * low, 100 * high), "left_out", text)
 
 

@@ -4,7 +4,8 @@ A search spreads a module's weight over all its copies, and the sum of many nois
 examples better than the task. Three kinds of modules count as copies:
 
 equal: the same tensors and the same scaling.
-weights: the cosine of the deltas is at least SIMILAR_WEIGHTS.
+weights: the size of the deltas' cosine is at least SIMILAR_WEIGHTS. A delta that points the opposite way
+    counts too: a search gives the one the negative weight of the other.
 examples: on these examples, the two modules change the logits of the label tokens in the same direction.
 
 Equal and similar weights are grouped before any module is scored. Of the groups that the selectors
@@ -54,7 +55,8 @@ class Copy:
         index: of the copy in the stack.
         reason: "equal", "weights" or "examples".
         similarity: the cosine to the representative: of the deltas, or, for "examples", of the changes of the
-            logits. A copy of a module that was itself grouped by the examples has that module's.
+            logits; negative where the deltas point in opposite directions. A copy of a module that was itself
+            grouped by the examples has that module's.
     """
 
     index: int
@@ -173,7 +175,7 @@ class CopyGroups:
 def group_by_weights(
     stack: ModuleStack, identities: Sequence[Hashable], estimates: Tensor
 ) -> list[list[int]]:
-    """Return groups of modules whose deltas are equal or similar to those of the first module of the group.
+    """Return groups of modules whose deltas are like those of the group's first module, or their opposites.
 
     Every module is compared with the first modules of the groups so far, in the order of the stack. The exact
     cosine is computed only where the estimate is not clearly lower.
@@ -188,7 +190,7 @@ def group_by_weights(
     for i, identity in enumerate(identities):
         equal.setdefault(first.setdefault(identity, i), []).append(i)
     distinct = list(equal)
-    near = estimates[distinct][:, distinct] >= SIMILAR_WEIGHTS - SKETCH_MARGIN
+    near = estimates[distinct][:, distinct].abs() >= SIMILAR_WEIGHTS - SKETCH_MARGIN
     groups, is_free = [], torch.ones(len(distinct), dtype=torch.bool)
     for row, leader in enumerate(distinct):
         if not is_free[row]:
@@ -196,14 +198,14 @@ def group_by_weights(
         is_free[row] = False
         rows = (near[row] & is_free).nonzero().flatten().tolist()
         cosines = delta_similarity(stack, leader, [distinct[other] for other in rows]) if rows else []
-        taken = [other for other, cosine in zip(rows, cosines, strict=True) if cosine >= SIMILAR_WEIGHTS]
+        taken = [other for other, cosine in zip(rows, cosines, strict=True) if abs(cosine) >= SIMILAR_WEIGHTS]
         is_free[taken] = False
         groups.append(sorted(i for other in (row, *taken) for i in equal[distinct[other]]))
     return groups
 
 
 def centrality(cosines: Tensor, distinct: Sequence[int]) -> list[float]:
-    """Return for each of N modules the sum of its cosines with all modules that are related to it.
+    """Return for each of N modules the sum of the sizes of its cosines with all modules related to it.
 
     Equal modules count once. The sums are rounded, so that two copies of each other are equally central.
 
@@ -211,7 +213,7 @@ def centrality(cosines: Tensor, distinct: Sequence[int]) -> list[float]:
         cosines: (N, N) of the deltas.
         distinct: the first module of each identity.
     """
-    others = cosines[:, list(distinct)]
+    others = cosines[:, list(distinct)].abs()
     sums = torch.where(others >= RELATED, others, 0.0).sum(1)
     return [round(total, 3) for total in sums.tolist()]
 

@@ -80,6 +80,7 @@ def choose_template(
     """
     if asked != AUTO:
         return ChosenTemplate(asked, "as asked for")
+    stated = unify_templates(AUTO, stated, is_encoder_decoder=is_encoder_decoder)
     counts = Counter(own for own in stated.values() if own is not None and (has_chat or own != CHAT))
     if counts:
         (template, count), *others = counts.most_common()
@@ -93,6 +94,32 @@ def choose_template(
     if has_chat:
         return ChosenTemplate(CHAT, "the base model has a chat template")
     return ChosenTemplate(LINE, "the default of a decoder-only base model without a chat template")
+
+
+def unify_templates(
+    chosen: str, stated: Mapping[str, str | None], *, is_encoder_decoder: bool
+) -> dict[str, str | None]:
+    """Return the stated templates; those that make the same prompts are all written as the first of them.
+
+    A decoder-only base takes the spaces in front of the answer out of the prompt, so that "Answer: " and
+    "Answer:" are one template there (`split_prompt`).
+
+    Args:
+        chosen: the template of the composition, which counts as the first; or AUTO.
+        stated: as in `choose_template`.
+        is_encoder_decoder: whether the base model is an encoder-decoder.
+    """
+    if is_encoder_decoder:
+        return dict(stated)
+    first = {} if chosen == AUTO else {normal_form(chosen): chosen}
+    return {
+        name: None if own is None else first.setdefault(normal_form(own), own) for name, own in stated.items()
+    }
+
+
+def normal_form(template: str) -> str:
+    """Return the template with the spaces that the answer of a decoder-only base begins with."""
+    return template if template == CHAT else "".join(split_prompt(template, INPUT))
 
 
 def warning_of_other_templates(template: str, stated: Mapping[str, str | None]) -> str:

@@ -72,6 +72,11 @@ class QuestionTokens:
     times: float
     text: str
 
+    @property
+    def in_context_compared(self) -> str:
+        """Return how the prompt with the examples compares with the one of an adapter."""
+        return compare_lengths(self.in_context, self.adapter)
+
 
 def quality_level(share: float, low: float) -> str:
     """Return good, fair or weak.
@@ -92,15 +97,34 @@ MEANING_OF_LEVEL = {
 }
 
 
-def quality_text(level: str, name: str, measured: str) -> str:
+def quality_text(level: str, name: str, measured: str, interval: tuple[float, float]) -> str:
     """Return the sentence on a quality.
+
+    Where the interval holds FAIR_SHARE, the share may be on either side of it, and the sentence says so.
 
     Args:
         level: good, fair or weak.
         name: of what is judged, in the middle of a sentence.
         measured: the figures, such as "33 % of 30 held-out examples are answered correctly".
+        interval: the lower and upper bound of the share's 95 % interval, 0 to 1.
     """
+    low, high = interval
+    if low < FAIR_SHARE <= high:
+        return (
+            f"By itself it looks {level}: with {name} {measured}, but so few examples cannot tell whether it "
+            "is right more often than wrong."
+        )
     return f"By itself it is {level}: with {name} {measured}, so {MEANING_OF_LEVEL[level]}."
+
+
+def compare_lengths(tokens: float, other: float) -> str:
+    """Return how many more or fewer tokens the first of two prompts has, both above 0."""
+    difference = round(tokens) - round(other)
+    if difference == 0:
+        return "as many"
+    if difference > 0:
+        return f"{difference} more, {tokens / other:.1f} times as many"
+    return f"{-difference} fewer, {100 * tokens / other:.0f} % of that"
 
 
 def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> QuestionTokens | None:
@@ -118,12 +142,13 @@ def question_tokens(tokens: Mapping[str, float | None], advised: str | None) -> 
     if own and own > adapter:
         text = (
             f"With the examples in the prompt each question costs {count_noun(round(own), 'token')} of "
-            f"prompt instead of {adapter:.0f}: {own - adapter:.0f} more, {own / adapter:.1f} times as many."
+            f"prompt instead of {adapter:.0f}: {compare_lengths(own, adapter)}."
         )
     else:
         text = (
             f"The composition uses {count_noun(round(adapter), 'token')} of prompt per question "
-            f"against {in_context:.0f} with the examples in the prompt: {times:.1f} times fewer."
+            f"against {in_context:.0f} with the examples in the prompt: "
+            f"{compare_lengths(adapter, in_context)}."
         )
     return QuestionTokens(round(adapter, 1), round(in_context, 1), round(times, 2), text)
 

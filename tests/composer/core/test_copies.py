@@ -73,6 +73,25 @@ def test_equal_and_similar_modules_are_grouped_and_others_are_not():
     assert groups_of(modules) == [[0, 4], [1, 3, 6], [2], [5]]
 
 
+def opposite(module):
+    return replace(module, factors={path: (A, -B) for path, (A, B) in module.factors.items()})
+
+
+def test_a_module_and_its_opposite_are_one_group_and_the_original_stays_the_most_central():
+    plain = [random_module(seed, rank=4) for seed in range(2)]
+    modules = [
+        *plain,
+        opposite(plain[0]),
+        noisy(opposite(plain[1]), 0.1, 5),
+        opposite(noisy(plain[0], 1.0, 6)),
+    ]
+    assert groups_of(modules) == [[0, 2], [1, 3], [4]]
+    assert delta_similarity(stack_modules(modules), 0, [2]) == pytest.approx([-1.0], abs=1e-5)
+    copied = [opposite(noisy(plain[0], 0.4, seed)) for seed in range(12)]
+    found = centrality(sketch_cosines(stack_modules([*copied, plain[0], plain[1]])), range(14))
+    assert max(range(14), key=found.__getitem__) == 12
+
+
 def test_modules_of_one_identity_are_one_group_even_if_they_change_nothing():
     empty = random_module(0)
     zero = replace(empty, factors={path: (A, 0 * B) for path, (A, B) in empty.factors.items()})

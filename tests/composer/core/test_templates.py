@@ -20,9 +20,12 @@ from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
 from composer.core.spec.templates import (
     choose_template,
+    normal_form,
     require_asked_template,
     require_template,
     split_prompt,
+    unify_templates,
+    warning_of_other_templates,
 )
 from tests.composer.core.tiny import EXAMPLES, TARGETS, make_base, make_job
 
@@ -119,6 +122,38 @@ def test_the_template_that_most_modules_state_is_taken_when_none_is_asked_for(
     read = composition.scorer.batch.inputs["input_ids"][0]
     tokenizer = AutoTokenizer.from_pretrained(job / "base")
     assert tokenizer.decode(read, skip_special_tokens=True) == used.replace("{input}", "cat")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_same"),
+    [
+        ("Q: {input}\nA:", "Q: {input}\nA: ", True),
+        ("{input} is", "{input} is ", True),
+        ("Q: {input}\nA:", "Q: {input}\nA:  ", False),  # the answer begins with two spaces
+        ("{input}", "{input} ", False),  # the first glues the answer to the input
+        ("{input}\n", "{input}\n ", False),
+        ("[INST] {input} [/INST]", "[INST] {input} [/INST] ", False),
+        ("chat", "chat", True),
+    ],
+)
+def test_templates_are_compared_by_the_prompts_that_a_decoder_reads(one, other, are_same):
+    assert (normal_form(one) == normal_form(other)) == are_same
+    stated = {"m0": "{input} dog", "m1": one, "m2": other}
+    chosen = choose_template("auto", stated, is_encoder_decoder=False, has_chat=True)
+    assert chosen.template == (one if are_same else "{input} dog")
+    unified = unify_templates(other, {"m1": one}, is_encoder_decoder=False)
+    assert (warning_of_other_templates(other, unified) == "") == are_same
+    assert unify_templates(other, stated, is_encoder_decoder=True) == stated
+
+
+def test_a_module_is_tried_in_the_composition_s_way_of_writing_the_same_template(tmp_path):
+    job = make_job(
+        tmp_path, kind="llama", n_modules=2, method="lorahub", budget=2, baselines="none", held_out=False,
+        template="dog {input} dog ",
+    )  # fmt: skip
+    composition = made(job, ("dog {input} dog", "cat {input}"))
+    assert composition.everything.templates == ("dog {input} dog ", "cat {input}")
+    assert "alice/m0" not in composition.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +342,7 @@ def test_an_answer_is_scored_behind_the_very_tokens_that_generating_begins_with(
         batch = base.encode([Example("cat", output)])
         read = batch.inputs["input_ids"][0].tolist()
         n_prompt = base.prompt_length(base.prompt("cat"))
-        assert read[:n_prompt] == base._prompt_ids(base.prompt("cat"))
+        assert read[:n_prompt] == base.prompt_ids(base.prompt("cat"))
         assert batch.labels[0, :n_prompt].tolist() == [IGNORED] * n_prompt
         assert batch.labels[0, n_prompt:].tolist() == read[n_prompt:]
         shown = base.describe_prompt(batch)

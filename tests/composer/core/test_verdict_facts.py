@@ -43,9 +43,28 @@ def test_right_one_time_in_three_is_weak_however_far_behind_the_others_are():
     assert (quality.level, quality.share_percent) == ("weak", 33.33)
     assert quality.interval_percent == pytest.approx((19.23, 51.22), abs=0.01)
     assert quality.text == (
-        "By itself it is weak: with the composition 33 % of 30 held-out examples are answered correctly "
-        "(95 % interval 19 to 51 %), so it is wrong more often than right."
+        "By itself it looks weak: with the composition 33 % of 30 held-out examples are answered correctly "
+        "(95 % interval 19 to 51 %), but so few examples cannot tell whether it is right more often than "
+        "wrong."
     )
+
+
+@pytest.mark.parametrize(
+    ("n_right", "n", "says"),
+    [
+        (0, 2, "By itself it looks weak: "),  # 0 to 66 %
+        (2, 2, "By itself it looks fair: "),
+        (15, 30, "By itself it looks fair: "),
+        (9, 30, "so it is wrong more often than right."),  # 17 to 48 %
+        (22, 30, "so it is right more often than wrong, but not to be relied on."),
+        (30, 30, "so it is rarely wrong."),
+    ],
+)
+def test_what_so_few_examples_cannot_tell_is_not_said(n_right, n, says):
+    text = quality_on_held_out("composed", "it", right(n_right)[:n], EXAMPLES[:n]).text
+    assert says in text
+    assert ("looks" in says) == ("so few examples cannot tell whether it is right more often" in text)
+    assert "looks" not in says or " so it is" not in text
 
 
 @pytest.mark.parametrize(("n_right", "level"), [(14, "weak"), (15, "fair"), (23, "fair"), (24, "good")])
@@ -58,6 +77,7 @@ def test_without_held_out_examples_the_chance_of_a_whole_left_out_answer_is_judg
     quality = quality_left_out("composed", "the composition", halves)
     assert (quality.level, quality.share_percent, quality.interval_percent) == ("fair", 75.0, (0.0, 100.0))
     assert "a left-out example has a chance of 75 %" in quality.text
+    assert "so few examples cannot tell" in quality.text
     likely = LeftOutLosses(tuple(-math.log(p) for p in (0.9, 0.92, 0.94, 0.96, 0.98)), (2.0,) * 5)
     assert quality_left_out("composed", "it", likely).level == "good"
     # by token each has a chance of 0.7, by whole answer of 0.34
@@ -74,8 +94,24 @@ def test_an_adapter_reads_fewer_tokens_than_examples_in_the_prompt(advised):
     assert (told.adapter, told.in_context, told.times) == (12.0, 120.0, 10.0)
     assert told.text == (
         "The composition uses 12 tokens of prompt per question against 120 with the examples in the prompt: "
-        "10.0 times fewer."
+        "108 fewer, 10 % of that."
     )
+
+
+@pytest.mark.parametrize(
+    ("composed", "in_context", "says", "of_in_context"),
+    [
+        (36.0, 16.0, "36 tokens of prompt per question against 16 with", "20 fewer, 44 % of that"),
+        (36.0, 35.7, "against 36 with the examples in the prompt: as many.", "as many"),
+        (16.0, 36.0, "prompt: 20 fewer, 44 % of that.", "20 more, 2.2 times as many"),
+    ],
+)
+def test_it_is_said_which_prompt_is_shorter_and_by_how_much(composed, in_context, says, of_in_context):
+    told = question_tokens({"composed": composed, "in_context": in_context}, None)
+    assert says in told.text
+    assert told.in_context_compared == of_in_context
+    longer = question_tokens({"composed": 36.0, "in_context": 16.0}, None)
+    assert longer.text.endswith(": 20 more, 2.2 times as many.")
 
 
 def test_where_the_examples_in_the_prompt_are_advised_it_says_how_much_more_each_question_costs():

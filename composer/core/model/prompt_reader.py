@@ -1,0 +1,218 @@
+"""How a base model reads an example: its prompt and its answer, as texts and as tokens.
+
+Only the tokenizer and the kind of the model decide it, so whoever holds these two reads as the composer does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError
+
+from composer.core.spec.errors import BaseModelError
+from composer.core.spec.examples import Example
+from composer.core.spec.templates import (
+    CHAT,
+    INPUT,
+    ChosenTemplate,
+    choose_template,
+    fill_template,
+    split_prompt,
+)
+
+
+class PromptReader:
+    """The prompts and answers of one base model.
+
+    Attributes:
+        tokenizer: of the model.
+        is_encoder_decoder: whether the model is an encoder-decoder.
+        template: of a prompt, if a call names none.
+    """
+
+    def __init__(self, tokenizer: Any, template: str = INPUT, *, is_encoder_decoder: bool) -> None:
+        """Take the tokenizer; EOS becomes its padding token if it has none."""
+        self.tokenizer = tokenizer
+        self.template = template
+        self.is_encoder_decoder = is_encoder_decoder
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    def choose_template(self, asked: str, stated: Mapping[str, str | None]) -> ChosenTemplate:
+        """Return the template of a composition on this base model; see `templates.choose_template`."""
+        return choose_template(
+            asked, stated, is_encoder_decoder=self.is_encoder_decoder, has_chat=self.has_chat
+        )
+
+    def prompt(self, text: str, template: str | None = None) -> str:
+        """Return the prompt of an input, in the model's own template or in another.
+
+        Raises:
+            BaseModelError: the template is chat, and the base model's chat template is missing or fails.
+        """
+        return self._prompt_and_space(text, template or self.template)[0]
+
+    def _prompt_and_space(self, text: str, template: str) -> tuple[str, str]:
+        """Return the prompt of an input, and the white space that its answer begins with."""
+        if template == CHAT:
+            return self._chat_prompt(text), self.turn_space
+        if self.is_encoder_decoder:  # its answer is a text of its own
+            return fill_template(template, text), ""
+        return split_prompt(template, text)
+
+    def _chat_prompt(self, text: str) -> str:
+        if not self.tokenizer.chat_template:
+            raise BaseModelError(
+                "This base model has no chat template. Write a template of your own, such as {input}."
+            )
+        return self.chat([("user", text)])
+
+    def chat(self, turns: Sequence[tuple[str, str]], *, asks: bool = True) -> str:
+        """Return turns (role, text) in the base model's chat template.
+
+        Args:
+            turns: from the first to the last; a role is user or assistant.
+            asks: whether the text ends where the assistant's next turn begins.
+
+        Raises:
+            BaseModelError: the chat template fails.
+        """
+        messages = [{"role": role, "content": text} for role, text in turns]
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BaseModelError(
+                f"The base model's chat template does not work: {first_line(error)}"
+            ) from error
+        return str(text)
+
+    @cached_property
+    def turn_space(self) -> str:
+        """Return the white space in front of an assistant's answer in the chat template; mostly none."""
+        if not self.has_chat:
+            return ""
+        question, answer = ("user", "a question"), "an answer"
+        begin, whole = self.chat([question]), self.chat([question, ("assistant", answer)], asks=False)
+        between = whole.removeprefix(begin).partition(answer)[0] if whole.startswith(begin) else ""
+        return between if between.isspace() else ""
+
+    @cached_property
+    def turn_end(self) -> str | None:
+        """Return the text that ends an assistant's turn; None without a chat template, or if it is EOS."""
+        if not self.has_chat:
+            return None
+        answer = "an answer"
+        turns = [("user", "a question"), ("assistant", answer)]
+        end = self.chat(turns, asks=False).rpartition(answer)[2].strip()
+        first: list[int] = self.tokenizer(end, add_special_tokens=False)["input_ids"][:1]
+        if first and first[0] in self.tokenizer.all_special_ids:  # what follows it belongs to the next turn
+            end = self.tokenizer.decode(first)
+        return None if end in ("", self.tokenizer.eos_token) else end
+
+    @cached_property
+    def has_chat(self) -> bool:
+        """Return whether this is a decoder-only base with a chat template for user and assistant in turn."""
+        if self.is_encoder_decoder or not self.tokenizer.chat_template:
+            return False
+        try:
+            self.chat([("user", "a question"), ("assistant", "an answer"), ("user", "a question")])
+        except BaseModelError:
+            return False
+        return True
+
+    def prompts_and_answers(
+        self, examples: Sequence[Example], template: str | None = None
+    ) -> tuple[list[str], list[Example], str | None]:
+        """Return n prompts, n examples whose outputs are as they follow them, and what ends an output.
+
+        Args:
+            examples: n examples.
+            template: of the prompts; the model's own if None.
+        """
+        template = template or self.template
+        prompts, answered = [], []
+        for example in examples:
+            prompt, space = self._prompt_and_space(example.input, template)
+            prompts.append(prompt)
+            output = example.output if self.is_encoder_decoder else space + example.output.strip()
+            answered.append(replace(example, output=output))
+        return prompts, answered, self.turn_end if template == CHAT else None
+
+    def answer_ids(self, prompt: str, output: str, end: str | None, after: str) -> list[int]:
+        """Return the token ids of an output behind a prompt, with `end`, or exactly one EOS, at its end."""
+        if self.is_encoder_decoder and end is None:
+            ids: list[int] = self.tokenizer(text_target=output)["input_ids"]
+            return [*self._without_end(ids), self.tokenizer.eos_token_id]
+        if end is None:
+            return [*self._without_end(self._continued_ids(prompt, output)), self.tokenizer.eos_token_id]
+        text = output + end
+        # Two line breaks are one token at the end of a text, and two in front of a word.
+        ids = self._continued_ids(prompt, f"{text}{after}a")
+        for length in range(1, len(ids)):
+            decoded = self.tokenizer.decode(ids[:length], clean_up_tokenization_spaces=False)
+            if decoded.lstrip(" ").startswith(text.lstrip(" ")):  # some tokenizers drop the first space
+                return ids[:length]
+        # the tokenizer does not keep white space, so it cannot be told where the text ends
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _continued_ids(self, prompt: str, text: str) -> list[int]:
+        """Return the token ids of the text behind the prompt; an encoder-decoder's are those of it alone."""
+        if not self.is_encoder_decoder:
+            before, whole = self.prompt_ids(prompt), self.prompt_ids(prompt + text)
+            if whole[: len(before)] == before:
+                return whole[len(before) :]
+        alone: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return alone
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return the token ids of a prompt, at least one.
+
+        An encoder reads the EOS at the end of its input. A decoder continues the prompt, so it gets no EOS.
+        """
+        bos = self.tokenizer.bos_token
+        begun = bool(bos) and prompt.startswith(bos)  # chat templates contain BOS as text
+        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun)["input_ids"]
+        if not self.is_encoder_decoder:
+            ids = self._without_end(ids)
+        return ids or [self._first_id()]
+
+    def _without_end(self, ids: list[int]) -> list[int]:
+        """Return the ids without any EOS at the end, whether from the tokenizer or from the text."""
+        while ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]
+        return ids
+
+    def _first_id(self) -> int:
+        """Return the one token id of an empty prompt: BOS, or EOS if there is no BOS."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return int(eos if bos is None else bos)
+
+    def prompt_length(self, prompt: str) -> int:
+        """Return the number of tokens that the model reads for this prompt."""
+        return len(self.prompt_ids(prompt))
+
+    def cut(self, answer: str, end: str | None) -> str:
+        """Return the answer up to this text that ends it, or up to the end of an assistant's turn."""
+        for text in (end, self.turn_end):
+            if text:
+                answer = answer.partition(text)[0]
+        return answer
+
+    def end_ids(self, end: str | None, usual: int | list[int] | None) -> set[int]:
+        """Return the tokens that end an answer: EOS, the end of a turn, and `end` if it is one token.
+
+        Args:
+            end: a text that ends an answer too.
+            usual: the EOS of the model's own settings for generating.
+        """
+        texts = [text for text in (end, self.turn_end) if text]
+        ids = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        more = {own[0] for own in ids if len(own) == 1}  # an end of several tokens is only cut off
+        eos: set[Any] = set(usual if isinstance(usual, list) else [usual])
+        return (eos | more | ({self.tokenizer.eos_token_id} if more else set())) - {None}
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, at most 200 characters; its class name if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
