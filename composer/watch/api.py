@@ -8,6 +8,7 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
 from rest_framework.response import Response
 
 from composer.access import OwnerApi
@@ -75,6 +76,12 @@ class StreamApi(OwnerApi):
         composition = self.own(request, composition_id)
         after_number = parse_after(request.query_params, request.headers)
         return event_stream(request._request, composition, after_number)
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """Say that a refusal is JSON, also to who asked for events."""
+        if getattr(response, "exception", False):  # a stream of events is a plain response of Django
+            response.content_type = JSONRenderer.media_type
+        return super().finalize_response(request, response, *args, **kwargs)
 
 
 class MailApi(OwnerApi):

@@ -208,6 +208,7 @@ def test_a_stranger_finds_nothing_and_a_wrong_number_is_refused(site, running, c
         assert stream.answer.status == 401
     with streaming(site, running, token, **{"Last-Event-ID": "two"}) as stream:
         assert stream.answer.status == 400
+        assert stream.answer.headers["Content-Type"] == "application/json"
         assert json.loads(stream.answer.read())["error"]["code"] == "bad_after"
 
 

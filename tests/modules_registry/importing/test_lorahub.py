@@ -126,7 +126,7 @@ def demo_bundle(settings):
 def test_all_that_are_whole_come_in_with_task_and_data_set(hub, staff, flan, capsys):
     call_command("import_lorahub", endpoint=hub)
     said = capsys.readouterr().out
-    assert "Importing 8 of 8 modules of lorahub." in said
+    assert "Importing modules of lorahub: 8 of 8." in said
     assert "5 of 8 imported, into lorahub." in said
     for refused in ("harmful", "no_weights", "cut_short"):
         assert f"lorahub/flan_t5_large-{refused}: " in said
