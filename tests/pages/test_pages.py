@@ -145,7 +145,12 @@ def test_an_upload_that_is_too_large_gets_a_page_of_ours():
     async def upload() -> dict:
         caps = {"upload_max_bytes": 10, "commit_max_bytes": 10, "in_flight_max_bytes": 10}
         gate = BodyGate(never_asked, why_not=never_asked, is_disk_low=lambda: False, **caps)
-        scope = {"type": "http", "path": "/modules/new/", "headers": [(b"content-length", b"11000000")]}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/modules/new/",
+            "headers": [(b"content-length", b"11000000")],
+        }
         browser = ApplicationCommunicator(gate, scope)
         start, body = await browser.receive_output(), await browser.receive_output()
         return start | body
