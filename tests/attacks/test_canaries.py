@@ -15,7 +15,7 @@ from composer.request.drafts import draft_keep
 from composer.share.services import share_renew
 from hub_site.accounts.services import organization_create, token_create
 from modules_registry.importing.services import import_request
-from tests.attacks.test_hostile_requests import ADDRESSES
+from tests.attacks.test_hostile_requests import ADDRESSES, WHATEVER_IS_THERE
 from tests.composer.conftest import ask, base, done, modules, no_flushing, wakes  # noqa: F401
 from tests.factories import card_file, make_module
 
@@ -58,11 +58,9 @@ def real(alice, bob, done, monkeypatch):  # noqa: F811
     token, _ = token_create(user=alice, label="canary-label", scope="write")
     asked = import_request(owner=alice, namespace=alice.namespace, sources=["canary-owner/canary-source"])
     organization_create(founder=alice, name="lab")
-    nobody_s = "00000000-0000-0000-0000-000000000000"
-    return {
+    return WHATEVER_IS_THERE | {
         "composition_id": [composition.pk],
         "import_id": [asked.pk],
-        "tryout_id": [nobody_s],
         "token": [link.token],
         "token_id": [token.pk],
         "namespace": ["alice"],
@@ -71,12 +69,6 @@ def real(alice, bob, done, monkeypatch):  # noqa: F811
         "address": ["main/README.md", "main"],
         "revision": ["main"],
         "path": ["README.md"],
-        "key": ["0f8b", "lora"],
-        "number": ["1"],
-        "kind": ["datasets"],
-        "rest": ["x"],
-        "signed": ["x"],
-        "uidb36": ["1"],
     }
 
 

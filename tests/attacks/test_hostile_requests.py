@@ -62,6 +62,17 @@ HEADERS = (
 )
 
 
+NOBODY_S = "00000000-0000-0000-0000-000000000000"
+WHATEVER_IS_THERE = {  # parts of addresses, by name
+    "tryout_id": [NOBODY_S],
+    "key": ["0f8b", "lora"],
+    "number": ["1"],
+    "kind": ["datasets"],
+    "rest": ["x"],
+    "signed": ["x"],
+    "uidb36": ["1"],
+}
+
 OF_ANY_OPERATION = {
     400,  # a body, an address, a host that cannot be read
     401,  # a token that is none
@@ -77,11 +88,9 @@ def real(done, alice, wakes):  # noqa: F811
     """What an address may name, and is there: so that success paths are reached too."""
     composition = done()
     link = share_renew(owner=alice, composition_id=composition.pk)
-    nobody_s = "00000000-0000-0000-0000-000000000000"
-    return {
+    return WHATEVER_IS_THERE | {
         "composition_id": [composition.pk],
-        "import_id": [nobody_s],
-        "tryout_id": [nobody_s],
+        "import_id": [NOBODY_S],
         "token": [link.token],
         "token_id": [1],
         "namespace": ["bob"],
@@ -90,12 +99,6 @@ def real(done, alice, wakes):  # noqa: F811
         "address": ["main/README.md", "main"],
         "revision": ["main", "v1"],
         "path": ["README.md"],
-        "key": ["0f8b", "lora"],
-        "number": ["1"],
-        "kind": ["datasets"],
-        "rest": ["x"],
-        "signed": ["x"],
-        "uidb36": ["1"],
     }
 
 
