@@ -121,22 +121,24 @@ def plan_lora(budget: int, n_fits: int, parameters: int) -> TrainingPlan:
         n_fits: the folds; below 2 there is no left-out loss to choose by.
         parameters: of the base model.
     """
-    low = LORA_RATES[-1:]
     if n_fits < 2:
-        return TrainingPlan(
-            low, 0, why="the steps are not chosen, as there is one example", fixed_steps=FIXED_STEPS
-        )
+        return fixed_plan("there is one example")
     work = LORA_SHARE * budget
     steps = most_steps(work, n_fits, LORA_STEPS)
     if steps < FEWEST_STEPS:
-        return TrainingPlan(
-            low, 0, why="the steps are not chosen, as the search is short", fixed_steps=FIXED_STEPS
-        )
+        return fixed_plan("the search is short")
+    low = LORA_RATES[-1:]
     if parameters >= LARGE_BASE_PARAMETERS:
         return TrainingPlan(low, steps, work, "one learning rate, as the base is large")
     if 2 * path_passes(n_fits, FEWEST_STEPS) + last_passes(n_fits, FEWEST_STEPS) > work:
         return TrainingPlan(low, steps, work, "one learning rate, as the search is short")
     return TrainingPlan(LORA_RATES, steps, work)
+
+
+def fixed_plan(reason: str) -> TrainingPlan:
+    """Return the plan of a LoRA whose steps nothing chooses, and why."""
+    why = f"the steps are not chosen, as {reason}"
+    return TrainingPlan(LORA_RATES[-1:], 0, why=why, fixed_steps=FIXED_STEPS)
 
 
 def plan_tuning(budget: int, n_fits: int) -> TrainingPlan:
