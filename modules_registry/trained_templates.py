@@ -115,13 +115,18 @@ def read_yaml(source: str) -> dict[str, Any]:
 
 def template_of_folder(folder: Path) -> str:
     """The template of the module in a folder, as `trained_template` tells it."""
-    texts = dict(text_files(folder, (CARD_FILE, CONFIG_FILE, *BY_PRODUCTS)))
-    card = read_any_card(texts.pop(CARD_FILE, "").encode()[:CARD_BYTES_MAX]).card
+    texts = dict(text_files(folder, (CONFIG_FILE, *BY_PRODUCTS)))
     try:
         config = json.loads(texts.pop(CONFIG_FILE, "{}"))
     except (ValueError, RecursionError):
         config = {}
-    return trained_template(card, config if isinstance(config, dict) else {}, texts)
+    return trained_template(card_of_folder(folder), config if isinstance(config, dict) else {}, texts)
+
+
+def card_of_folder(folder: Path) -> Card:
+    """The card of the module in a folder; an empty one if there is none."""
+    texts = dict(text_files(folder, (CARD_FILE,)))
+    return read_any_card(texts.get(CARD_FILE, "").encode()[:CARD_BYTES_MAX]).card
 
 
 def text_files(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -42,12 +42,14 @@ from composer.core.evaluation.cross_validation import CrossValidation, losses_of
 from composer.core.evaluation.export import (
     ExportCheck,
     ParentModule,
+    cell,
     check_export,
     loaded_by_peft,
     write_adapter,
     write_card,
     write_trained_card,
 )
+from composer.core.evaluation.licence import AdapterLicense, license_of
 from composer.core.evaluation.pruning import PRUNED_METHODS, Pruning, prune
 from composer.core.evaluation.quality import quality_left_out, quality_on_held_out
 from composer.core.evaluation.scoring import prompt_event, require_prompts_fit
@@ -403,6 +405,7 @@ class CompositionRun:
             "n_shots": len(self.examples),
             "n_held_out": len(self.held_out),
             "modules": self._module_rows(),
+            "licence": asdict(self.licence),
             "modules_pruned": self._pruned_rows(),
             "modules_left_out": [{"name": out.name, "reason": out.reason} for out in self.left_out],
             "weights_by_layer": self._layer_rows(),
@@ -629,8 +632,8 @@ class CompositionRun:
             )
         return with_adapter_at(baseline, folder)
 
-    def _write_card(self, folder: Path, *, title: str, text: str) -> None:
-        """Write the card of an adapter that is made of the modules of the composition."""
+    def _parents(self) -> list[ParentModule]:
+        """Return the modules that the composition has a weight for, the heaviest first."""
         parents = [
             ParentModule(
                 self.sources[position].name,
@@ -641,14 +644,29 @@ class CompositionRun:
             for position, weight in zip(self.pruning.kept, self.by_module, strict=True)
             if weight != 0
         ]
+        return sorted(parents, key=lambda parent: -abs(parent.weight))
+
+    @cached_property
+    def licence(self) -> AdapterLicense:
+        """Return the licence that follows from those of the modules and of the copies they stand for.
+
+        A copy's terms count too: who copied whom is not known.
+        """
+        stated = {module.name: module.licence for module in self.job.modules}
+        names = [name for parent in self._parents() for name in (parent.name, *parent.copies)]
+        return license_of({cell(name): stated[name] for name in names})
+
+    def _write_card(self, folder: Path, *, title: str, text: str) -> None:
+        """Write the card of an adapter that is made of the modules of the composition."""
         write_card(
             folder,
             title=title,
             base_name=self.job.base_name,
             method=self.job.method,
-            parents=sorted(parents, key=lambda parent: -abs(parent.weight)),
+            parents=self._parents(),
             text=text,
             template=self.job.template,
+            licence=self.licence,
         )
 
     def _tell_row(self, baseline: BaselineResult) -> None:

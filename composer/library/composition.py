@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 REPORT_FILE = "report.json"
 COMPOSED = "composed"  # the key of the composition among the rows of its report
+MADE_OF_MODULES = (COMPOSED, "tuned")  # keys of adapters
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,13 @@ class Composition:
             The address of the repository.
 
         Raises:
-            InvalidJobError: there is no such adapter.
+            InvalidJobError: there is no such adapter; or the licences of the modules allow no publishing,
+                and `private` is not True.
         """
         self.adapter_folder(adapter)  # before a repository is made
+        conflict = self.report["licence"]["conflict"]
+        if conflict and adapter in MADE_OF_MODULES and not private:
+            raise InvalidJobError(f"{conflict} For a repository of your own, give private=True.")
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=hub_address(), token=token)

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from composer.models import Composition, CompositionModule
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.combining import CombinedLicense, combine_licenses
+from modules_registry.licenses.combining import CombinedLicense, LicenseConflict, combine_licenses
 from modules_registry.models import Module, Version
 
 
@@ -55,7 +55,10 @@ def publication_plan(composition: Composition, *, private: bool) -> Plan:
     # A copy has the parent's own numbers, or nearly, so its terms count too: who copied whom is not known.
     licences = {copy.module.full_name: copy.licence for copy in copies}
     licences |= {share.module.full_name: share.licence for share in shares}
-    return Plan(shares, copies, combine_licenses(licences))
+    try:
+        return Plan(shares, copies, combine_licenses(licences))
+    except LicenseConflict as conflict:
+        raise Refusal(conflict.code, str(conflict), status=409) from conflict
 
 
 def copy_credits(

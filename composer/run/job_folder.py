@@ -50,7 +50,7 @@ def raise_storage_full() -> Iterator[None]:
 
 def write_job(composition: Composition, folder: Path) -> None:
     """Put everything the child needs into its folder: it has no database, store or network."""
-    modules = list(composition.modules.select_related("version"))
+    modules = list(composition.modules.select_related("version__module"))
     write_text(folder / "job.json", json.dumps(job_description(composition, modules), indent=1))
     write_text(folder / "examples.jsonl", json_lines(selectors.few_shot_examples(composition)))
     if held_out := selectors.held_out_examples(composition):
@@ -90,6 +90,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
                 "sha256": module.version.weights_sha256,
                 "text": module_text(module.version, select),
                 "template": module.version.prompt_template or None,
+                "licence": module.version.module.licence,
             }
             for module in modules
         ],

@@ -8,7 +8,6 @@ explained in docs/decisions/0012-the-strictest-licence.md.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hub_site.common.errors import Refusal
 from modules_registry.licenses.names import license_label
 
 OTHER = "other"
@@ -60,6 +59,20 @@ GOES_OVER_TO = {
 }
 
 
+class LicenseConflict(Exception):
+    """No licence suits what is made from these parents.
+
+    Attributes:
+        code: licence_forbids_derivatives or licences_exclude_each_other.
+        reason: a sentence that names the parents and their licences.
+        way_out: what to do.
+    """
+
+    def __init__(self, code: str, reason: str, way_out: str) -> None:
+        super().__init__(f"{reason} {way_out}")
+        self.code, self.reason, self.way_out = code, reason, way_out
+
+
 @dataclass(frozen=True)
 class CombinedLicense:
     """The licence of a work made from several, and the parents whose terms nobody here can read."""
@@ -75,7 +88,7 @@ def combine_licenses(licences: Mapping[str, str]) -> CombinedLicense:
     With a parent whose terms are unknown it is “other”, and what the known ones demand still holds.
 
     Raises:
-        Refusal: a licence forbids derivatives, or two exclude each other.
+        LicenseConflict: a licence forbids derivatives, or two exclude each other.
     """
     require_derivatives(licences)
     known = {name: licence for name, licence in licences.items() if licence in STRICTNESS}
@@ -83,7 +96,7 @@ def combine_licenses(licences: Mapping[str, str]) -> CombinedLicense:
         licence for licence in STRICTNESS if all(licence in allowed_by(each) for each in known.values())
     ]
     if not shared:
-        raise incompatible_licenses_refusal(known)
+        raise exclusion_of(known)
     unread = tuple(name for name in licences if name not in known)
     return CombinedLicense(OTHER if unread else shared[0], unread, shared[0] if known else "")
 
@@ -98,14 +111,14 @@ def allowed_by(licence: str) -> Iterable[str]:
 def require_derivatives(licences: Mapping[str, str]) -> None:
     for name, licence in licences.items():
         if licence in NO_DERIVATIVES:
-            message = (
-                f"{name} is under {license_label(licence)}, which forbids publishing what is made from it. "
-                "Compose again without it, or keep the adapter to yourself."
+            raise LicenseConflict(
+                "licence_forbids_derivatives",
+                f"{name} is under {license_label(licence)}, which forbids publishing what is made from it.",
+                "Compose again without it, or keep the adapter to yourself.",
             )
-            raise Refusal("licence_forbids_derivatives", message, status=409)
 
 
-def incompatible_licenses_refusal(licences: Mapping[str, str]) -> Refusal:
+def exclusion_of(licences: Mapping[str, str]) -> LicenseConflict:
     """Names two parents that no licence suits together."""
     pairs = (
         (one, other)
@@ -114,9 +127,9 @@ def incompatible_licenses_refusal(licences: Mapping[str, str]) -> Refusal:
         if not set(allowed_by(licences[one])) & set(allowed_by(licences[other]))
     )
     one, other = next(pairs)
-    message = (
+    return LicenseConflict(
+        "licences_exclude_each_other",
         f"{one} is under {license_label(licences[one])} and {other} under {license_label(licences[other])}. "
-        "Each asks that what is made from it keeps its own terms, so no licence suits both. "
-        "Compose again without one of them."
+        "Each asks that what is made from it keeps its own terms, so no licence suits both.",
+        "Compose again without one of them.",
     )
-    return Refusal("licences_exclude_each_other", message, status=409)

@@ -631,3 +631,30 @@ def test_a_trained_lora_can_be_loaded_saved_and_pushed_beside_the_composition(t5
         with pytest.raises(composer.ComposeError, match="no adapter 'best' here; there is composed, lora_on"):
             use(adapter="best")
     assert len(pushed) == 1
+
+
+def test_the_card_states_the_strictest_licence_and_a_conflict_is_not_pushed_in_public(
+    t5, tmp_path, monkeypatch
+):
+    pushed = []
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, name, **others: RepoUrl(name))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda api, **given: pushed.append(given))
+    given = t5 | {"modules": t5["modules"][:2]}
+    quick = {"method": "exact", "search": "lbfgs", "budget": 30, "baselines": "none", "rank": "full"}
+
+    def composed(*licences):
+        for folder, licence in zip(given["modules"], licences, strict=True):
+            (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n# A module\n")
+        return composer.compose(**given, **quick, progress=False)
+
+    made = composed("mit", "apache-2.0")
+    assert made.report["licence"]["identifier"] == "apache-2.0"
+    assert "\nlicense: apache-2.0\n" in (made.folder / "README.md").read_text()
+    made.push_to_hub("alice/open")
+    made = composed("mit", "cc-by-nd-4.0")
+    assert "license:" not in (made.folder / "README.md").read_text()
+    with pytest.raises(InvalidJobError, match=r"forbids publishing.*private=True"):
+        made.push_to_hub("alice/closed")
+    assert len(pushed) == 1
+    made.push_to_hub("alice/closed", private=True)
+    assert len(pushed) == 2

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from composer.core.evaluation.licence import AdapterLicense
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.t5 import IGNORED
@@ -189,6 +190,7 @@ def write_card(
     parents: Sequence[ParentModule],
     text: str,
     template: str,
+    licence: AdapterLicense,
 ) -> None:
     """Write README.md: what the adapter was made of, for people and for Hubs.
 
@@ -200,7 +202,9 @@ def write_card(
         parents: in the order of the table.
         text: what was measured.
         template: of the prompts that the adapter reads.
+        licence: of the adapter.
     """
+    stated = f"license: {licence.identifier}\n" if licence.identifier else ""
     rows = "\n".join(
         f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
         for parent in parents
@@ -208,7 +212,7 @@ def write_card(
     card = f"""---
 base_model: {json.dumps(base_name)}
 library_name: peft
-prompt_template: {json.dumps(template)}
+{stated}prompt_template: {json.dumps(template)}
 tags:
 - lora
 - composed
@@ -226,7 +230,13 @@ A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(pa
 | --- | --- | ---: |
 {rows}
 
-{copies_text(parents)}Load it with `PeftModel.from_pretrained(base, folder)`.
+{copies_text(parents)}## Licence
+
+{licence.text}
+
+## Use
+
+Load it with `PeftModel.from_pretrained(base, folder)`.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
 

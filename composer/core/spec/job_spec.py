@@ -33,6 +33,7 @@ class ModuleSource:
         sha256: of adapter_model.safetensors, in hexadecimal; empty if the caller does not know it.
         text: the module's README.md, at most TEXT_LIMIT characters, for the similarity by text.
         template: of the prompts that the module was trained with; None if unknown.
+        licence: the Hub's identifier of the module's licence; empty if it states none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModuleSource:
     sha256: str
     text: str
     template: str | None
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def module_source(folder: Path, row: Any) -> ModuleSource:
         sha256=str(row.get("sha256") or ""),
         text=str(row.get("text") or "")[: choices.TEXT_LIMIT],
         template=None if template in (None, "") else require_template(template),
+        licence=str(row.get("licence") or ""),
     )
 
 
