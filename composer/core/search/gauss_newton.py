@@ -14,7 +14,8 @@ milliseconds, so all folds of the examples are left out in turn, one from each f
    the average is the better place to expand around; but where it is far worse on what the fits left out,
    weight 1 is too much of these modules, the fits stay as they are, and there are no further averages.
 
-For the method auto a few Adam steps of each fit with weights by layer follow. The result is the mean of
+For the method auto modules are removed one after the other on the map, as far as scoring says that the
+fits are no worse, and a few Adam steps of each fit with weights by layer follow. The result is the mean of
 the fits, and each fit's loss on the fold that it left out is evidence where there are no held-out
 examples. Only the weights by layer need gradients.
 
@@ -39,7 +40,7 @@ from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.folds import FoldFits, fold_masks
 from composer.core.search.greedy import search_greedy
 from composer.core.search.journal import Journal, SearchResult
-from composer.core.search.linear_map import difference_quotient, fit_on_map, secant_update
+from composer.core.search.linear_map import difference_quotient, fit_on_map, secant_update, times
 from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY
 
 
@@ -61,6 +62,15 @@ class GaussNewtonSettings:
     largest_subset: int = 3  # modules; few tasks need more skills
     subsets: int = 3  # of each fit, best on the map, that are scored
     averages_worse_nats: float = 0.5  # per label token, left out; averages that are worse by more are refused
+    removed_from: int = 24  # heaviest modules; a lighter one is removed without a fit
+    removed_to: int = 6  # modules at least; with fewer the held-out answers became worse
+    smaller_sets: tuple[int, ...] = (
+        0,
+        1,
+        3,
+        7,
+    )  # scored, the smallest first: so many more modules than it has
+    smaller_worse_nats: float = 0.05  # per label token, on the examples that a fit sees
     layer_share: float = 0.36  # of the budget, at most, for the steps with weights by layer
     layer_steps: int = 25  # at most
     fewest_layer_steps: int = 4  # fewer are not worth it
@@ -108,6 +118,8 @@ def search_gauss_newton(
         return search.greedy(budget)
     search.note_best_single()
     fits = search.fit_modules(budget - search.layers_cost(budget))
+    if search.layer_steps(budget, budget - fits.spent - search.removal_cost()):
+        search.remove_modules(fits)
     found, moves, loss = search.result_of(fits), "Gauss-Newton on the logits", journal.steps[-1].loss
     steps = search.layer_steps(budget, budget - fits.spent)
     if steps:
@@ -156,7 +168,7 @@ def planned_steps(budget: int, n_shots: int, n_modules: int, *, by_layer: bool) 
     expansions = min(DEFAULTS.expansions, 1 + max(0, budget - share - n_modules) // usual)
     left = budget - n_modules - expansions * usual
     layers = steps_by_layer(budget, left, n_fits) if by_layer else 0
-    return 2 + expansions * (DEFAULTS.steps + 1) + layers
+    return 2 + expansions * (DEFAULTS.steps + 1) + (layers and layers + 1)
 
 
 # --- the parts ----------------------------------------------------------------
@@ -399,7 +411,7 @@ class _Search:
         """Return what a fit minimizes, (F,): its loss and the penalty on its weights (F, N)."""
         return self.losses(logits) + self.settings.penalty * mean_size(weights)
 
-    # --- subsets and layers ---------------------------------------------------
+    # --- subsets --------------------------------------------------------------
 
     def average_with_subsets(self, fits: MapFits, count: int) -> None:
         """Average each fit with the best of its subsets, and score it again; in place.
@@ -439,6 +451,80 @@ class _Search:
         weights = torch.zeros(self.n)
         weights[list(subset)] = 1.0
         return weights
+
+    # --- smaller sets ---------------------------------------------------------
+
+    def removal_cost(self) -> int:
+        """Return what `remove_modules` costs at most, in scored candidates."""
+        return len(self.settings.smaller_sets) * self.n_fits + 1
+
+    def remove_modules(self, fits: MapFits) -> None:
+        """Take a smaller set of modules, if scoring says that the fits on it are no worse; in place.
+
+        They are no worse if their loss on what they left out is not higher, and their loss on what they see
+        hardly. The smallest such set is taken of those that are scored.
+        """
+        limits = (
+            self.left_out_loss(fits.logits),
+            self.seen_loss(fits.logits) + self.settings.smaller_worse_nats,
+        )
+
+        def is_good(logits: Tensor) -> bool:  # False for NaN
+            return self.left_out_loss(logits) <= limits[0] and self.seen_loss(logits) <= limits[1]
+
+        smaller = [w for w in self.smaller_on_map(fits) if is_good(self.on_map(fits, w))]
+        for more in self.settings.smaller_sets:
+            if more >= len(smaller):
+                return
+            weights = smaller[-1 - more]
+            logits = self.logits.of(self.exact, weights)
+            fits.spent += len(weights)
+            if is_good(logits):
+                fits.weights, fits.logits = weights, logits
+                self.note_mean(fits)
+                return
+
+    def smaller_on_map(self, fits: MapFits) -> list[Tensor]:
+        """Return the fits (F, N) on smaller and smaller sets of modules, as the map has them.
+
+        Removed is each time the module without which the fits, made again, are best on what they left out.
+        """
+        kept, found = self.used(fits)[: self.settings.removed_from], []
+        while len(kept) > self.settings.removed_to:
+            tried = [self.fit_some(fits, [m for m in kept if m != removed]) for removed in kept]
+            losses = [self.left_out_loss(self.on_map(fits, weights)) for weights in tried]
+            best = losses.index(min(losses))
+            found.append(tried[best])
+            del kept[best]
+        return found
+
+    def fit_some(self, fits: MapFits, kept: list[int]) -> Tensor:
+        """Return the best weights (F, N) on the map with only the modules `kept`."""
+        start = torch.zeros_like(fits.weights)
+        start[:, kept] = fits.weights[:, kept]
+        weights = torch.zeros_like(start)
+        weights[:, kept] = fit_on_map(
+            self.on_map(fits, start).double(),
+            fits.jacobian[..., kept].double(),
+            self.logits.columns.labels,
+            self.token_weights,
+            start[:, kept].double(),
+            damping=fits.damping.double(),
+            penalty=self.settings.penalty * len(kept) / self.n,  # the same for each module
+            bound=self.exact.bound,
+        ).float()
+        weights[weights.abs() < self.settings.noise] = 0.0
+        return weights
+
+    def on_map(self, fits: MapFits, weights: Tensor) -> Tensor:
+        """Return the logits (F, T, K) that the map has for weights (F, N)."""
+        return fits.logits + times(fits.jacobian, weights - fits.weights)
+
+    def seen_loss(self, logits: Tensor) -> float:
+        """Return the mean loss of the fits on the examples that they see, for logits (F, T, K)."""
+        return float(self.losses(logits).mean())
+
+    # --- the result and the layers --------------------------------------------
 
     def result_of(self, fits: MapFits) -> FoldFits:
         """Return the fits with the method's own weights (F, n_weights) and the nats (F, n) by example."""

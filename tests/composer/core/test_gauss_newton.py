@@ -203,6 +203,68 @@ def test_modules_without_room_for_them_take_part_by_their_loss_alone(scorer):
     assert fits.weights[:, [0, 2]].abs().max() == 0
 
 
+def linear_world(scorer, stack, **options):
+    """A search and its fits where the logits are linear and each of four modules but the first helps.
+
+    The damping holds the weights of the modules that stay.
+    """
+    settings = gauss_newton.GaussNewtonSettings(noise=0.0, **options)
+    search = gauss_newton._Search(
+        scorer, ExactSum(stack), Journal(lambda step: None), [9.0] * 4, 9.0, settings
+    )
+    fits = search.fit_modules(12)  # replaced below
+    at_base, labels = search.logits.at_base, search.logits.columns.labels
+    fits.jacobian = torch.zeros(*at_base.shape, 4)
+    fits.jacobian[range(len(labels)), labels, 1:] = 2.0
+    truth = fits.jacobian.clone()
+    search.logits.of = lambda method, weights: at_base + gauss_newton.times(truth, weights)
+    fits.weights = torch.tensor([0.9, 0.4, 0.3, 0.2]).repeat(search.n_fits, 1)
+    fits.logits = search.logits.of(search.exact, fits.weights)
+    fits.damping[:] = 1e9
+    return search, fits, truth
+
+
+def test_a_module_that_does_nothing_is_removed_before_the_weights_by_layer(scorer):
+    search, fits, _ = linear_world(*scorer, removed_to=1)
+    spent = fits.spent
+    search.remove_modules(fits)
+    torch.testing.assert_close(fits.weights, torch.tensor([[0.0, 0.4, 0.3, 0.2]] * 5))
+    assert spent < fits.spent <= spent + search.removal_cost()
+
+
+@pytest.mark.parametrize("few", [1, 2])
+def test_a_set_of_modules_is_not_made_smaller_than_wanted(scorer, few):
+    search, fits, truth = linear_world(*scorer, removed_to=few)
+    truth[:] = fits.jacobian[:] = 0.0  # no module does anything
+    fits.logits = search.logits.of(search.exact, fits.weights)
+    search.remove_modules(fits)
+    assert fits.weights.ne(0).sum(1).tolist() == [few] * 5
+
+
+def test_modules_stay_where_a_smaller_set_is_worse_in_truth(scorer):
+    search, fits, truth = linear_world(*scorer, removed_to=1)
+    before = fits.weights.clone()
+    truth[..., 0] = truth[..., 1]  # the first helps, too, which the map does not know
+    fits.logits = search.logits.of(search.exact, fits.weights)
+    search.remove_modules(fits)
+    torch.testing.assert_close(fits.weights, before)
+
+
+@pytest.mark.parametrize("loss", ["left_out_loss", "seen_loss"])
+def test_modules_stay_where_a_loss_is_no_number(scorer, monkeypatch, loss):
+    search, fits, _ = linear_world(*scorer, removed_to=1)
+    before = fits.weights.clone()
+    monkeypatch.setattr(search, loss, lambda logits: float("nan"))
+    search.remove_modules(fits)
+    torch.testing.assert_close(fits.weights, before)
+
+
+def test_a_light_module_is_removed_without_a_fit(scorer):
+    search, fits, _ = linear_world(*scorer, removed_from=3, removed_to=1)
+    sets = [set(w.ne(0).any(0).nonzero().flatten().tolist()) for w in search.smaller_on_map(fits)]
+    assert sets == [{1, 2}, {1}]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["exact", "auto"])
 @pytest.mark.parametrize("averages_help", [True, False])
