@@ -32,7 +32,8 @@ class Verdict:
     """Whether to use a composition.
 
     Attributes:
-        decision: use, prompt, tune, single, train, none or unmeasured; docs/core/report.md has their meaning.
+        decision: use, prompt, tune, single, train, unsure, none or unmeasured; docs/core/report.md says
+            what they mean.
         text: the decision in words, with the figures that it rests on.
         advised: the key of the row of the report that is advised; None if there is none.
         quality: how good that is by itself, or else the composition; None if it was not measured.

@@ -28,7 +28,9 @@ class QualitySerializer(serializers.Serializer[dict[str, Any]]):
 
 
 class VerdictSerializer(serializers.Serializer[dict[str, Any]]):
-    decision = serializers.CharField(help_text="“use”, “prompt”, “single”, “train”, “none” or “unmeasured”.")
+    decision = serializers.CharField(
+        help_text="“use”, “prompt”, “tune”, “single”, “train”, “unsure”, “none” or “unmeasured”."
+    )
     label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF's is of a Field
     sentence = serializers.CharField()
     certainty = serializers.CharField(help_text="On what, and by which rule, it was decided.")

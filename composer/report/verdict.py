@@ -1,10 +1,12 @@
 """The verdict in one sentence: what it rests on, how good its advice is, and what a question costs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from composer.core.spec.counting import count_noun
 from composer.core.spec.verdict_rule import (
+    ADVISABLE,
     BASELINE_NAMES,
     COMPOSITIONS,
     FAR_LEFT_OUT,
@@ -22,6 +24,7 @@ DECISIONS = {
     "tune": ("success", "Tune it, then use it"),
     "single": ("warning", "Take the single module"),
     "train": ("warning", "Train a LoRA instead"),
+    "unsure": ("quiet", "Too few examples to tell"),
     "none": ("warning", "No gain"),
     "unmeasured": ("quiet", "Not measured"),
 }
@@ -38,6 +41,33 @@ ADVISED = {  # rows, by decision
     "single": "best_single",
     "train": "lora_on_shots",
 }
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of the rows on left-out examples, and how a sentence tells it."""
+
+    field: str
+    sign: int  # 1: the more the better
+    does: str
+    unit: str
+
+    def knows(self, rows: Mapping[str, BaselineRow], key: str) -> bool:
+        return key in rows and rows[key].get(self.field) is not None
+
+    def points_in(self, rows: Mapping[str, BaselineRow]) -> Callable[[str], float]:
+        return lambda key: self.sign * rows[key][self.field]
+
+    def text(self, row: BaselineRow) -> str:
+        value = row[self.field]
+        return f"{value:.0f} %" if self.sign == 1 else nats_text(value)
+
+
+# What decides is the chance; earlier reports have the loss alone.
+MEASURES = (
+    Measure("left_out_chance_percent", 1, "gives a right token a chance of", ""),
+    Measure("left_out_loss_nats", -1, "costs", " nats per token"),
+)
 BEYOND_LUCK = f"the exact one-sided McNemar test at {100 * LUCK_LEVEL:.0f} %"
 
 
@@ -107,10 +137,9 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
         answered = [key for key in baselines if rows[key]["held_out_exact_match_percent"] is not None]
         best = max(answered, key=lambda key: rows[key]["held_out_exact_match_percent"])
         return held_out_sentence(report, rows, best)
-    measured = [key for key in baselines if rows[key].get("left_out_loss_nats") is not None]
-    if is_judged_left_out(report) and measured:
-        best = min(measured, key=lambda key: rows[key]["left_out_loss_nats"])
-        return left_out_sentence(report, rows, best)
+    for measure in MEASURES:
+        if is_judged_left_out(report) and any(measure.knows(rows, key) for key in baselines):
+            return left_out_sentence(report, rows, measure)
     return words
 
 
@@ -126,23 +155,49 @@ def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
     if decision in ADVISED:
         first = accuracy_text(rows[ADVISED[decision]], n)
         return f"{advice(decision, rows)}: it answers {first}; {ours}."
+    if decision == "unsure":
+        form = report["verdict"]["advised"]
+        rival = max(rivals(rows), key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        first = accuracy_text(rows[form], n)
+        return (
+            f"{unsure_words(form)} It answers {first}, {baseline_name(rival, rows)} "
+            f"{percent_text(rows[rival])}: add held-out examples to know."
+        )
     first = accuracy_text(rows["composed"], n)
     return f"No sure gain from composing: the composition answers {first}; {theirs}."
 
 
-def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], best: str) -> str:
+def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow], measure: Measure) -> str:
     decision = report["verdict"]["decision"]
-    ours, theirs = rows["composed"]["left_out_loss_nats"], rows[best]["left_out_loss_nats"]
-    costs = "on examples left out of its fit"
-    other = f"the best of the others, {baseline_name(best, rows)}, {nats_text(theirs)}"
+    best = max((key for key in BASELINE_NAMES if measure.knows(rows, key)), key=measure.points_in(rows))
+    ours = f"on examples left out of its fit it {measure.does} {measure.text(rows['composed'])}{measure.unit}"
+    other = f"the best of the others, {baseline_name(best, rows)}, {measure.text(rows[best])}"
     if decision == "use":
-        words = use_words(report, usual="The composition looks useful:")
-        return f"{words} {costs} it costs {nats_text(ours)} nats per token; {other}."
+        return f"{use_words(report, usual='The composition looks useful:')} {ours}; {other}."
     if decision in ADVISED:
-        advised = rows[ADVISED[decision]]["left_out_loss_nats"]
-        figures = f"{costs} it costs {nats_text(advised)} nats per token; the composition {nats_text(ours)}"
-        return f"{advice(decision, rows)}: {figures}."
-    return f"No clear gain from composing: {costs} it costs {nats_text(ours)} nats per token; {other}."
+        advised = measure.text(rows[ADVISED[decision]])
+        figures = f"on examples left out of its fit it {measure.does} {advised}{measure.unit}"
+        return f"{advice(decision, rows)}: {figures}; the composition {measure.text(rows['composed'])}."
+    if decision == "unsure":
+        form = report["verdict"]["advised"]
+        rival = max((key for key in rivals(rows) if measure.knows(rows, key)), key=measure.points_in(rows))
+        return (
+            f"{unsure_words(form)} On examples left out of its fit it {measure.does} "
+            f"{measure.text(rows[form])}{measure.unit}, {baseline_name(rival, rows)} "
+            f"{measure.text(rows[rival])}: held-out examples would tell."
+        )
+    return f"No clear gain from composing: {ours}; {other}."
+
+
+def unsure_words(form: str) -> str:
+    """How the sentence begins where a form of the composition leads, and that may be luck."""
+    name = "the composition" if form == "composed" else BASELINE_NAMES[form]
+    return f"{name[0].upper()}{name[1:]} leads, but so few examples cannot tell that from luck."
+
+
+def rivals(rows: Mapping[str, BaselineRow]) -> list[str]:
+    """The rows that one could take instead of the composition, in any form."""
+    return [key for key in BASELINE_NAMES if key in ADVISABLE and key in rows]
 
 
 def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") -> str:

@@ -95,6 +95,44 @@ def test_without_held_out_examples_it_says_that_its_evidence_is_weaker():
     assert "with 86 % certainty and has 10 % less loss, or has less than 0.4 of" in verdict["certainty"]
 
 
+UNSURE = (
+    "The composition leads, but so few examples cannot tell that from luck. It answers 71 % of 100 held-out "
+    "examples correctly (95 % interval 62 to 79 %), a LoRA trained on the examples 41 % (32 to 51 %): add "
+    "held-out examples to know."
+)
+
+
+def test_a_lead_that_may_be_luck_is_told_as_that():
+    view = verdict_view(judged("unsure", MEASURED, None))
+    assert (view["badge"], view["label"], view["sentence"]) == ("quiet", "Too few examples to tell", UNSURE)
+
+
+CHANCES = [
+    row("zero_shot", left_out=5.0) | {"left_out_chance_percent": 1.0},
+    row("lora_on_shots", left_out=3.81) | {"left_out_chance_percent": 17.0},
+    row("tuned", left_out=2.79) | {"left_out_chance_percent": 25.0},
+    row("composed", left_out=3.06) | {"left_out_chance_percent": 12.0},
+]
+
+
+@pytest.mark.parametrize(
+    ("decision", "advised", "says"),
+    [
+        ("train", "lora_on_shots", "it gives a right token a chance of 17 %; the composition 12 %."),
+        ("tune", "tuned", "it gives a right token a chance of 25 %; the composition 12 %."),
+        ("unsure", "tuned", "a chance of 25 %, a LoRA trained on the examples 17 %: held-out examples would"),
+        (
+            "none",
+            None,
+            "a chance of 12 %; the best of the others, the composition tuned on the examples, 25 %.",
+        ),
+    ],
+)
+def test_without_held_out_examples_the_sentence_has_the_figure_that_decided(decision, advised, says):
+    view = verdict_view(judged(decision, CHANCES, None, advised) | {"n_held_out": 0})
+    assert says in view["sentence"]
+
+
 def test_small_losses_keep_the_figure_that_tells_them_apart():
     assert [nats_text(loss) for loss in (0.0046, 0.0061, 0.5, 7.834)] == ["0.005", "0.006", "0.50", "7.83"]
 

@@ -33,6 +33,7 @@ def baseline_row(baseline: BaselineResult, held_out: Sequence[Example]) -> dict[
         "label": baseline.label,
         "few_shot_loss_nats": baseline.few_shot_loss_nats,
         "left_out_loss_nats": baseline.left_out.loss_nats if baseline.left_out else None,
+        "left_out_chance_percent": baseline.left_out.mean_chance_percent if baseline.left_out else None,
         "held_out_exact_match_percent": round(found.percent, 2) if found else None,
         "interval_percent": [round(bound, 2) for bound in found.interval_percent] if found else None,
         "detail": baseline.detail,

@@ -13,6 +13,7 @@ from composer.core.spec.counting import count_noun
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy, is_exact_match
 from composer.core.spec.verdict_rule import (
+    ABOUT_AS_WELL_POINTS,
     BASELINE_NAMES,
     COMPOSITIONS,
     FAR_LEFT_OUT,
@@ -23,6 +24,11 @@ from composer.core.spec.verdict_rule import (
 
 WITH_EXAMPLES = "composed_in_context"
 TUNED = "tuned"
+FORM_NAMES = {  # the simplest form first
+    "composed": "The composition",
+    TUNED: "The composition tuned on the examples",
+    WITH_EXAMPLES: "The composition with the examples in its prompt",
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,12 @@ class Verdict:
 
     Attributes:
         decision: `use` the composition, `prompt` it with the examples in its prompt, `tune` it further, take
-            a `single` module, `train` a LoRA, or `none` of these.
+            a `single` module, `train` a LoRA, or `none` of these. `unsure` where a form of the composition
+            did best, but so few examples cannot tell that from luck.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
-        advised: the key of the row that the reader should use; None if no row is better than the base alone,
-            or if nothing was compared.
+        advised: the key of the row that the reader should use, for `unsure` of the one that did best; None
+            if no row is better than the base alone, or if nothing was compared.
     """
 
     decision: str
@@ -108,11 +115,9 @@ def verdict_on_held_out(
         return Verdict("prompt", f"{words} {figures}", WITH_EXAMPLES)
     if is_to_tune(baselines, is_ahead):
         return Verdict("tune", f"Tune the composition on the examples. {figures}", TUNED)
-    best = max(without_variants(baselines), key=lambda key: percent[key])
-    if best == "zero_shot" or not is_surely_better(answers[best], answers["zero_shot"], examples):
-        return Verdict("none", f"No sure gain over the base alone. {figures}")
-    reason = "answers more of them" if percent[best] > percent["composed"] else "does about as well"
-    return verdict_for_baseline(best, reason, figures, single_name)
+    return verdict_without_sure_lead(
+        percent, baselines, is_ahead, figures, single_name, better="answers more of them", where=""
+    )
 
 
 def is_to_use(baselines: Sequence[str], is_ahead: Callable[[str, str], bool]) -> bool:
@@ -146,6 +151,46 @@ def is_best_of_all(ours: str, baselines: Sequence[str], is_ahead: Callable[[str,
     return all(
         not is_ahead(other, ours) if other in compositions else is_ahead(ours, other) for other in others
     )
+
+
+def verdict_without_sure_lead(
+    points: Mapping[str, float],
+    baselines: Sequence[str],
+    is_ahead: Callable[[str, str], bool],
+    figures: str,
+    single_name: str,
+    *,
+    better: str,
+    where: str,
+) -> Verdict:
+    """Return the verdict where no form of the composition is ahead of all that is none.
+
+    Where one of them leads, its lead may be luck, but it is no reason against it: `unsure`. A baseline is
+    advised instead where it does about as well or better, and is itself ahead of the base alone.
+
+    Args:
+        points: 0 to 100 by the key of the row, the more the better.
+        baselines: keys of the measured baselines.
+        is_ahead: whether the first key is ahead of the second.
+        figures: sentences on what was measured.
+        single_name: the name of the best single module.
+        better: what a baseline does that is better.
+        where: behind "does about as well".
+    """
+    forms = [key for key in FORM_NAMES if key in points]
+    most = max(points[key] for key in forms)
+    form = next(key for key in forms if points[key] >= most - ABOUT_AS_WELL_POINTS)
+    rival = max(without_variants(baselines), key=lambda key: points[key])
+    lead = points[form] - points[rival]
+    form_helps, rival_helps = (key != "zero_shot" and is_ahead(key, "zero_shot") for key in (form, rival))
+    if not (form_helps or rival_helps):
+        return Verdict("none", f"No {'clear' if where else 'sure'} gain over the base alone. {figures}")
+    if rival_helps and lead <= ABOUT_AS_WELL_POINTS:
+        reason = better if lead < 0 else f"does about as well{where}"
+        return verdict_for_baseline(rival, reason, figures, single_name)
+    words = "is better than the base alone" if form_helps else "leads"
+    unsure = f"but so few examples cannot tell whether it is better than {BASELINE_NAMES[rival]}"
+    return Verdict("unsure", f"{FORM_NAMES[form]} {words}, {unsure}. {figures}", form)
 
 
 def without_variants(baselines: Sequence[str]) -> list[str]:
@@ -231,6 +276,11 @@ class LeftOutLosses:
         return tuple(math.exp(-x / n) for x, n in zip(self.nats, self.label_tokens, strict=True))
 
     @property
+    def mean_chance_percent(self) -> float:
+        """Return the mean chance of a right token, 0 to 100."""
+        return 100 * statistics.fmean(self.chances)
+
+    @property
     def whole_chances(self) -> tuple[float, ...]:
         """Return (n,) probabilities, 0 to 1, of each whole output."""
         return tuple(math.exp(-x) for x in self.nats)
@@ -300,7 +350,7 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
     """
     composed = left_out["composed"]
     baselines = [key for key in BASELINE_NAMES if key in left_out]
-    chance = {key: 100 * statistics.fmean(one.chances) for key, one in left_out.items()}
+    chance = {key: one.mean_chance_percent for key, one in left_out.items()}
     best = max(baselines, key=lambda key: chance[key])
     low, high = (100 * bound for bound in mean_interval(composed.chances, 0.975))
     leads = [mine - theirs for mine, theirs in zip(composed.chances, left_out[best].chances, strict=True)]
@@ -323,8 +373,6 @@ def verdict_left_out(left_out: Mapping[str, LeftOutLosses], single_name: str) ->
         return Verdict("use", f"The composition looks useful. {figures}", "composed")
     if is_to_tune(baselines, is_ahead):
         return Verdict("tune", f"Tuning the composition looks useful. {figures}", TUNED)
-    best = max(without_variants(baselines), key=lambda key: chance[key])
-    if best == "zero_shot" or not is_ahead(best, "zero_shot"):
-        return Verdict("none", f"No clear gain over the base alone. {figures}")
-    reason = "does better there" if chance[best] > chance["composed"] else "does about as well there"
-    return verdict_for_baseline(best, reason, figures, single_name)
+    return verdict_without_sure_lead(
+        chance, baselines, is_ahead, figures, single_name, better="does better there", where=" there"
+    )

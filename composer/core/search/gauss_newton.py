@@ -48,7 +48,9 @@ from composer.core.spec.choices import GRADIENT_STEP_COST, LORAHUB_PENALTY
 class GaussNewtonSettings:
     """How the fits are made."""
 
-    penalty: float = 30 * LORAHUB_PENALTY  # nats per unit of mean|w|; with LoraHub's own the fits overfit
+    penalty: float = (
+        60 * LORAHUB_PENALTY
+    )  # nats per unit of mean|w|; with less the fits are dense and overfit
     first_length: float = 1.0  # of the move along each weight that gives the first map
     length: float = -0.3  # of that move in later maps, along the weight of a module that the fits use
     small_length: float = 0.1  # and along the weight of one they do not use

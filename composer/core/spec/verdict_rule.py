@@ -18,6 +18,7 @@ COMPOSITIONS = frozenset(baseline.key for baseline in USUAL_BASELINES if baselin
 # Rows that one could take instead of the composition: without all of them there is no advice.
 ADVISABLE = frozenset(BASELINE_NAMES) - COMPOSITIONS
 
+ABOUT_AS_WELL_POINTS = 5  # in percent; who leads by more does not do about as well, even if it may be luck
 LUCK_LEVEL = 0.05  # probability; a lead that chance gives more often does not count
 
 # Chosen on other tasks and draws than those of benchmarks/results; docs/decisions/0016 has the figures.
