@@ -46,7 +46,7 @@ class BaseWeights:
 
     def has_copy(self, file: BinaryIO, header: Header, parameter: str | None, tensor: TensorEntry) -> bool:
         """Whether a tensor of an adapter's file has the values of this parameter, rounded to its dtype."""
-        if parameter not in self.found:
+        if parameter is None or parameter not in self.found:
             return False
         source, own_header, own = self.found[parameter]
         if own.shape != tensor.shape or own.dtype not in STORED_AS:
@@ -63,9 +63,14 @@ class BaseWeights:
 
 
 def weights_in(folder: Path) -> BaseWeights:
-    """Those of a model's folder."""
+    """Those of a model's folder. A file may be a link, as in the cache of a Hub's client.
+
+    Raises:
+        BaseModelRefusal: it is no model's folder.
+    """
     config, weights = base_files(folder)
-    return BaseWeights(partial(open_weights, config), [partial(open_weights, path) for path in weights])
+    opened = [partial(open_weights, path.resolve()) for path in (config, *weights)]
+    return BaseWeights(opened[0], opened[1:])
 
 
 def _portions(count: int) -> list[tuple[int, int]]:

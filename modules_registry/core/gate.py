@@ -176,8 +176,8 @@ def check_weights(
     findings = Findings()
     with open_weights(weights_source) as file:
         header = read_header(file)
-        is_copy = partial(base_weights.has_copy, file, header) if base_weights else None
         with findings.collect():
+            is_copy = copy_test(base_weights, file, header)
             described = describe_adapter(config, header, base_shapes, is_copy)
         with findings.collect():
             sha256 = hash_finite(file, header)
@@ -206,6 +206,11 @@ def describe_adapter(
     if base_shapes is not None:
         check_base(layers, config, base_shapes)
     return AdapterDescription(config, tensors, layers, names, left_out, tuple(repairs))
+
+
+def copy_test(base_weights: BaseWeights | None, file: BinaryIO, header: Header) -> CopyTest | None:
+    """Holds tensors of this file against the base's own weights; without these nothing is taken for a copy."""
+    return partial(base_weights.has_copy, file, header) if base_weights is not None else None
 
 
 def check_form(weights_source: WeightsSource) -> None:
@@ -536,7 +541,8 @@ def read_base(folder: Path) -> tuple[BaseShapes, BaseWeights]:
     """The layers of a base model's folder, and its weights. A refusal names its file with the folder."""
     try:
         config, weights = base_files(folder)
-        return base_shapes_of(config, weights), weights_in(folder)
+        shapes = base_shapes_of(config.resolve(), [path.resolve() for path in weights])
+        return shapes, weights_in(folder)
     except BaseModelRefusal as refusal:
         file = str(folder / refusal.file)
         raise BaseModelRefusal(refusal.code, refusal.message, file) from refusal

@@ -170,7 +170,7 @@ WEIGHTS_ROWS = {
         "Whole layers were saved; loading them changes the base.", "Train without modules_to_save."
     ),
     "base_weights_inside": RefusalRow(
-        "It holds weights of a base model that the library lacks, or that differ from the library's.",
+        "It holds weights of a base model that is not at hand, or that differ from its own.",
         "Save with save_embedding_layers=False.",
     ),
     "other_variant": RefusalRow("It belongs to another method than LoRA.", PLAIN_LORA),

@@ -210,14 +210,14 @@ CAUSES = (
         "base_weights_inside",
         _has(".base_layer."),
         "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. They "
-        "are left out only where this library has the base and they equal its own. "
+        "are left out only where the base model is at hand and they equal its own. "
         "Save again with save_embedding_layers=False.",
     ),
     Cause(
         "embeddings_saved",
         lambda name, shape: name.startswith(PREFIX) and _is_embedding(name, shape),
         "are whole embeddings, which peft saves when the vocabulary changed. They are left out only where "
-        "this library has the base and they equal its own. Save again with save_embedding_layers=False, "
+        "the base model is at hand and they equal its own. Save again with save_embedding_layers=False, "
         "or train without new tokens.",
     ),
     Cause(
