@@ -200,9 +200,9 @@ class CompositionRun:
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
             require_disjoint(self.held_out, self.examples)
-            own = base_weights_in(job.base_folder)
+            base_weights = base_weights_in(job.base_folder)
             modules = [
-                read_module(source.folder, source.name, source.template, base_weights=own)
+                read_module(source.folder, source.name, source.template, base_weights=base_weights)
                 for source in job.modules
             ]
             self.base = FrozenBaseModel.load(

@@ -73,9 +73,9 @@ def search_weights(
     """
     plain = load_model(base.folder)
     names = distinct_names(modules)
-    own = base_weights_in(base.folder)
+    base_weights = base_weights_in(base.folder)
     read = [
-        read_module(module.folder, name, base_weights=own)
+        read_module(module.folder, name, base_weights=base_weights)
         for name, module in zip(names, modules, strict=True)
     ]
     for text in repair_texts(read):

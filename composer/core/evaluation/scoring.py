@@ -69,8 +69,8 @@ def evaluate_adapter(
             on_event({"event": "warning", "text": text})
     adapters: Adapters = {}
     if adapter is not None:
-        own = base_weights_in(base.folder)
-        module = read_module(adapter.folder, adapter.name, base_weights=own)
+        base_weights = base_weights_in(base.folder)
+        module = read_module(adapter.folder, adapter.name, base_weights=base_weights)
         for text in repair_texts([module]):
             on_event({"event": "warning", "text": text})
         stack = stack_modules([module])

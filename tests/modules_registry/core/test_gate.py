@@ -16,7 +16,8 @@ from modules_registry.core.adapter_file import read_header
 from modules_registry.core.adapter_writing import rewrite_tensors
 from modules_registry.core.base_weights import BaseWeights, weights_in
 from modules_registry.core.errors import Findings, GateRefusal
-from modules_registry.core.gate import AdapterLayer, check_adapter, check_header, main
+from modules_registry.core.gate import AdapterLayer, check_adapter, check_header
+from modules_registry.core.gate.__main__ import main
 from modules_registry.core.refusal_table import REFUSALS, TABLES
 from tests.attacks.adapters import (
     BASE_SHAPES,

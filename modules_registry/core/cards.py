@@ -66,11 +66,11 @@ def read_any_card(data: bytes) -> ReadCard:
         return ReadCard(Card(text, {}, body), (*repairs, Repair(refusal.code, sentence)))
 
 
-def base_model_of(card: Card) -> str:
-    """The base model that the card names, the first if it names several; empty if it names none."""
+def base_models_of(card: Card) -> tuple[str, ...]:
+    """The base models that the card names: one, a list, or none."""
     named = card.front_matter.get("base_model")
-    name = named[0] if isinstance(named, list) and named else named
-    return name if isinstance(name, str) and is_base_name(name) else ""
+    names = named if isinstance(named, list) else [named]
+    return tuple(name for name in names if isinstance(name, str) and is_base_name(name))
 
 
 def _decode_any(data: bytes) -> tuple[str, list[Repair]]:
