@@ -509,8 +509,8 @@ NEUTRAL_KEYS: Mapping[str, Neutral] = {
         _one_of(None, True, False, "gaussian", "eva", "orthogonal"),
         "init_not_supported",
         "init_lora_weights is {value}, which rewrites the base model: this adapter alone does not "
-        "fit the plain "
-        "one. Convert it: save_pretrained with path_initial_model_for_weight_conversion.",
+        "fit the plain one. Convert it, with path_initial_model_for_weight_conversion in save_pretrained; "
+        "what began with LoftQ cannot be converted: train again with init_lora_weights=True.",
     ),
     "target_parameters": Neutral(
         _one_of(None, []),

@@ -21,6 +21,7 @@ UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 FRONT_MATTER_DEPTH_MAX = 12  # a model-index goes down to 8
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
+UNCLOSED = re.compile(r"---[ \t]*\n[A-Za-z_]\w*:(?:[ \t]|\n)")  # a key of a head, not a line across the page
 OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
@@ -57,6 +58,9 @@ def read_any_card(data: bytes) -> ReadCard:
         sentence = f"Left {CARD_FILE} out: it is larger than {CARD_BYTES_MAX // 1024} KB."
         return ReadCard(Card("", {}, ""), (Repair("card_too_large", sentence),))
     text, repairs = _decode_any(data)
+    if UNCLOSED.match(text) and not FRONT_MATTER.match(text):
+        sentence = f"Did not read the head of {CARD_FILE}: it has no second line of ---."
+        repairs.append(Repair("front_matter_not_closed", sentence))
     try:
         return ReadCard(check_card(text.encode()), tuple(repairs))
     except CardRefusal as refusal:
