@@ -567,6 +567,12 @@ def test_the_header_alone_is_answered_like_the_whole_file(tmp_path, copy, values
     assert [refusal.code for refusal in late.found] == codes
 
 
+def test_every_code_of_the_table_is_named_by_a_test():
+    tests = Path(__file__).parents[2]
+    written = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("*.py"))
+    assert [code for code in REFUSALS if f'"{code}"' not in written] == []
+
+
 def test_every_refusal_of_the_gate_has_a_case_and_stands_in_the_table():
     """The checkpoint's and the card's codes have their tests beside them; folders' in tests/…/hub_api."""
     said = {case.code for case in HOSTILE} - {""}
