@@ -158,15 +158,20 @@ def read_base_config(source: WeightsSource) -> dict[str, Any]:
         raise BaseModelRefusal(f"config_{refusal.problem}", refusal.message, "config.json") from refusal
     if not isinstance(config.get("model_type"), str):
         raise BaseModelRefusal("model_type_missing", "It has no model_type. Check the file.", "config.json")
+    _require_shapes_kept(config)
+    return config
+
+
+def _require_shapes_kept(config: Mapping[str, Any]) -> None:
     quantization = config.get("quantization_config")
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    if method in PACKS_WEIGHTS and not quantization.get("load_in_8bit"):
+    said = quantization if isinstance(quantization, dict) else {}
+    method = said.get("quant_method")
+    if isinstance(method, str) and method in PACKS_WEIGHTS and not said.get("load_in_8bit"):
         message = (
             f"Its weights are quantized ({method}), so they no longer have the shapes of its layers. Name "
             "the base model that they were made from: an adapter for one fits the other."
         )
         raise BaseModelRefusal("base_quantized", message, "config.json")
-    return config
 
 
 def _tensors(source: WeightsSource) -> tuple[TensorEntry, ...]:
