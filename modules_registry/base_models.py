@@ -20,11 +20,14 @@ from modules_registry.blobs import store_files
 from modules_registry.chat_prompts import chat_prompt_of
 from modules_registry.core.adapter_config import HUB_NAME
 from modules_registry.core.adapter_file import BASE_ITEM_BYTES, open_weights, read_header
+from modules_registry.core.base_names import CARD_BASE, base_name_repair, card_base_repairs, is_same_name
 from modules_registry.core.base_shapes import BASE_CONFIG, base_files, base_shapes_of
+from modules_registry.core.cards import base_models_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
-from modules_registry.files.validation import attach_refusals_to_fields, base_name_repair
+from modules_registry.files.validation import attach_refusals_to_fields
 from modules_registry.models import BaseAlias, BaseModel, BaseModelFile, Module, Version
+from modules_registry.selectors import card_of, library_name_of
 from modules_registry.services import search_text_of
 from modules_registry.storage import Blob
 
@@ -117,10 +120,13 @@ def recheck_modules(base: BaseModel) -> int:
 def recheck_version(version: Version, base: BaseModel) -> bool:
     """Give a version the base that it named otherwise; it becomes composable if it fits."""
     if version.base_name != base.name:
-        version.repairs = [*version.repairs, asdict(base_name_repair(version.base_name, base))]
-        if version.base_name.lower() != base.name.lower():
+        version.repairs = [*version.repairs, asdict(base_name_repair(version.base_name, base.name))]
+        if not is_same_name(version.base_name, base.name):
             version.base_revision = ""
         version.base_name = base.name
+    of_card = card_base_repairs(base_models_of(card_of(version)), base.name, library_name_of)
+    others = [made for made in version.repairs if made["code"] != CARD_BASE]
+    version.repairs = [*others, *map(asdict, of_card)]
     fits = not version.not_composable and fits_base(version, base)
     version.base = base if fits else None
     version.save(update_fields=["base", "base_name", "base_revision", "repairs"])

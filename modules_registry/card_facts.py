@@ -7,7 +7,7 @@ from typing import Any
 
 from hub_site.accounts.names import is_well_formed
 from hub_site.common.errors import Refusal
-from modules_registry.cards import Card
+from modules_registry.core.cards import Card
 from modules_registry.licenses.names import license_named
 from modules_registry.tags import TAGS_MAX, normalize_tags
 

@@ -12,12 +12,20 @@ from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored, store_files
-from modules_registry.cards import Card, ReadCard, base_model_of, check_card
-from modules_registry.core.adapter_config import AdapterConfig, read_config
+from modules_registry.core.adapter_config import AdapterConfig
 from modules_registry.core.adapter_file import size_of
+from modules_registry.core.base_names import NO_BASE_NAME, WRITE_ITS_NAME
+from modules_registry.core.cards import Card, ReadCard
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
-from modules_registry.files.validation import attach_refusals_to_fields, check_files, read_card, require_size
+from modules_registry.files.validation import (
+    NO_CARD,
+    attach_refusals_to_fields,
+    check_files,
+    read_card,
+    read_config_under,
+    require_size,
+)
 from modules_registry.licenses.names import license_named
 from modules_registry.models import Module, Ref, Version
 from modules_registry.selectors import MAIN
@@ -39,7 +47,6 @@ DESCRIPTION_LENGTH_MAX = 10_000
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Tags that clients write into every card, and that the site knows anyway.
 SAID_ANYWAY = frozenset({"peft", "lora", "adapter", "transformers", "safetensors", "generated-from-trainer"})
-NO_BASE_NAME = ("base_not_a_name", "base_missing")
 
 
 @dataclass
@@ -178,9 +185,8 @@ def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -
     if head.is_complete and not {CONFIG_FILE, WEIGHTS_FILE} & set(change.files):
         return Checked(check_card_alone(change), same_facts(head, card_after(files)))
     card = files.get(CARD_FILE)
-    base_name = base_name_of_card(files)
     try:
-        accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card, base_name=base_name)
+        accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card)
     except Refusal as refusal:
         raise for_the_terminal(refusal) from refusal
     sent = {path: file for path, file in accepted.files.items() if path in change.files}
@@ -215,14 +221,14 @@ def check_parts(head: Version, change: Change) -> Checked:
 def read_config_of(files: Mapping[str, BinaryIO]) -> AdapterConfig:
     """The config, read by the gate, on the base that the card names if it names none."""
     try:
-        return read_config(files[CONFIG_FILE], base_name_of_card(files) or None)
+        return read_config_under(files[CONFIG_FILE], card_after(files).card)
     except GateRefusal as refusal:
         raise for_the_terminal(Refusal(refusal.code, str(refusal))) from refusal
 
 
 def card_after(files: Mapping[str, BinaryIO]) -> ReadCard:
     """The card as it will be."""
-    return read_card(files[CARD_FILE]) if CARD_FILE in files else ReadCard(check_card(b""))
+    return read_card(files[CARD_FILE]) if CARD_FILE in files else NO_CARD
 
 
 def check_card_alone(change: Change) -> dict[str, BinaryIO]:
@@ -239,25 +245,11 @@ def require_no_pointer(path: str, file: BinaryIO) -> None:
     file.seek(0)
 
 
-def base_name_of_card(files: Mapping[str, BinaryIO]) -> str:
-    """The card's base_model, if the config names a folder of the uploader's machine instead of a base."""
-    try:
-        read_config(files[CONFIG_FILE])
-    except GateRefusal as refusal:
-        if refusal.code in NO_BASE_NAME and CARD_FILE in files:
-            return base_model_of(read_card(files[CARD_FILE]).card)
-    return ""
-
-
 def for_the_terminal(refusal: Refusal) -> Refusal:
     """There is no form below in which to choose the base model."""
     if refusal.code not in NO_BASE_NAME:
         return refusal
-    message = (
-        f"{CONFIG_FILE}: base_model_name_or_path names no model on the Hub. Write its name there, like "
-        f"google/flan-t5-large, or as base_model in the front matter of {CARD_FILE}."
-    )
-    return Refusal(refusal.code, message)
+    return Refusal(refusal.code, f"{CONFIG_FILE}: {WRITE_ITS_NAME}")
 
 
 def describe_by_card(module: Module, card: Card) -> None:

@@ -9,13 +9,14 @@ from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import is_well_formed, require_name
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.card_facts import name_in, sentence_in, tags_in
-from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, read_any_card
 from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
-from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX, is_base_name
+from modules_registry.core.adapter_config import BASE_KEY, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
+from modules_registry.core.base_names import choose_base
+from modules_registry.core.cards import Card, base_models_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.files.validation import check_beginning
+from modules_registry.files.validation import NO_CARD, check_beginning, read_card
 from modules_registry.licenses.names import license_named
 from modules_registry.services import require_name_free
 from modules_registry.trained_templates import trained_template
@@ -67,12 +68,12 @@ def check_upload(
         if name and namespace is not None:
             require_name(name, field="name", what="a module")
             require_name_free(namespace, name)
-    suggestions = suggest(folder, config_file, card_file, paths)
+    read = read_card(card_file) if card_file else NO_CARD
+    suggestions = suggest(folder, config_file, read.card, paths)
     if beginning is not None and is_pickle(beginning.read(BEGINNING_BYTES)):
         beginning, notices = None, [CONVERTED]
     with refusals.collect_refusal():
-        base = base or suggestions.get("base", "")
-        notices += check_beginning(config_file, beginning, size_bytes=weights_size, base_name=base)
+        notices += check_beginning(config_file, beginning, size_bytes=weights_size, read=read, base_name=base)
     left_out = left_out_text(plan.left_out, LEFT_OUT_LENGTH_MAX) if plan.left_out else ""
     return UploadAnswer(files_for_fields(plan), left_out, errors_of(refusals), notices, suggestions)
 
@@ -115,17 +116,14 @@ def errors_of(refusals: Refusals) -> dict[str, list[str]]:
     return errors
 
 
-def suggest(
-    folder: str, config_file: BinaryIO | None, card_file: BinaryIO | None, paths: Sequence[str]
-) -> dict[str, str]:
+def suggest(folder: str, config_file: BinaryIO | None, card: Card, paths: Sequence[str]) -> dict[str, str]:
     """What card, config and the folder's name say of the fields; only fields of which they say something."""
     config = read_object(config_file)
-    card = read_any_card(card_file.read(CARD_BYTES_MAX + 1)).card if card_file else Card("", {}, "")
-    named = config.get("base_model_name_or_path")
-    knows_base = isinstance(named, str) and is_base_name(named)
+    named = config.get(BASE_KEY)
+    chosen = choose_base(named, asked="", card_bases=base_models_of(card))
     said = {
         "name": name_in(card.front_matter) or name_of_folder(folder),
-        "base": "" if knows_base or not config else base_model_of(card),
+        "base": str(chosen) if config and chosen != named else "",
         "licence": license_named(card.front_matter.get("license")),
         "tags": ", ".join(tags_in(card.front_matter)),
         "sentence": sentence_in(card.body),

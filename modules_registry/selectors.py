@@ -14,9 +14,9 @@ from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from modules_registry.blobs import open_stored
-from modules_registry.cards import Card, check_card, read_any_card
 from modules_registry.core.base_shapes import BASE_CONFIG
 from modules_registry.core.base_weights import BaseWeights
+from modules_registry.core.cards import Card, check_card, read_any_card
 from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
@@ -95,6 +95,12 @@ def base_called(name: str) -> BaseModel | None:
     if not storable(name):
         return None
     return base_named(name) or BaseModel.objects.filter(aliases__name__iexact=name).first()
+
+
+def library_name_of(name: str) -> str | None:
+    """What the library calls the base of this name; None if it has none."""
+    base = base_called(name)
+    return base.name if base is not None else None
 
 
 def base_weights_of(base: BaseModel) -> BaseWeights:

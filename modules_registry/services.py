@@ -20,13 +20,14 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
-from modules_registry.cards import Card, ReadCard, read_any_card
+from modules_registry.core.cards import Card, ReadCard, read_any_card
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.files.validation import (
     NOTHING_BESIDE,
     AcceptedFiles,
     check_files,
     normalize_card,
+    repairs_of_card,
     require_prompt_template,
 )
 from modules_registry.licenses.names import LICENSES
@@ -433,7 +434,8 @@ def same_facts(version: Version, card: ReadCard | None = None) -> dict[str, obje
     if card is not None:
         facts["prompt_template"] = template_under(card.card, version)
         of_weights = [made for made in version.repairs if not made["code"].startswith(OF_THE_CARD)]
-        facts["repairs"] = of_weights + [asdict(repair) for repair in card.repairs]
+        of_card = repairs_of_card(card, version.base_name)
+        facts["repairs"] = of_weights + [asdict(repair) for repair in of_card]
     return facts
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modules_registry.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card, read_any_card
+from modules_registry.core.cards import CARD_BYTES_MAX, FRONT_MATTER, Card, check_card, read_any_card
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, CardRefusal
 from modules_registry.core.prompt_template import CHAT, INPUT, KEY, is_prompt_template
 

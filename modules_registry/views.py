@@ -20,10 +20,10 @@ from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import writable_module_or_404
-from modules_registry.cards import CARD_BYTES_MAX
 from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
+from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.forms import (

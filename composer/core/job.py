@@ -69,7 +69,13 @@ from composer.core.methods.registry import make_method
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.known_answers import answer_known
 from composer.core.model.scorer import FewShotScorer, token_mean
-from composer.core.modules.module_stack import ModuleStack, read_module, stack_modules
+from composer.core.modules.module_stack import (
+    ModuleStack,
+    base_weights_in,
+    read_module,
+    repair_texts,
+    stack_modules,
+)
 from composer.core.modules.sources import MODULE_FILES
 from composer.core.search.dispatch import WeightSearch
 from composer.core.search.journal import Journal, SearchRecord, SearchStep, read_record, state_event
@@ -194,7 +200,11 @@ class CompositionRun:
             held_out = job.folder / "held_out.jsonl"
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
             require_disjoint(self.held_out, self.examples)
-            modules = [read_module(source.folder, source.name, source.template) for source in job.modules]
+            base_weights = base_weights_in(job.base_folder)
+            modules = [
+                read_module(source.folder, source.name, source.template, base_weights=base_weights)
+                for source in job.modules
+            ]
             self.base = FrozenBaseModel.load(
                 job.base_folder, precision=job.precision, device=job.device, name=job.base_name
             )
@@ -215,7 +225,7 @@ class CompositionRun:
             self.base_files = report.base_sha256(job.base_folder)
             self.shown = self.base.describe_prompt(self.scorer.batch)
         self.emit(prompt_event(self.template, self.shown))
-        found = self._warnings()
+        found = [*repair_texts(modules[i] for i in fitting), *self._warnings()]
         for text in found:
             self.emit({"event": "warning", "text": text})
         self.warnings = [*job.notes, *found]

@@ -12,7 +12,13 @@ from transformers import AutoTokenizer
 
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import linear_layers
-from composer.core.modules.module_stack import LoraModule, read_module, stack_modules
+from composer.core.modules.module_stack import (
+    LoraModule,
+    base_weights_in,
+    read_module,
+    repair_texts,
+    stack_modules,
+)
 from composer.core.modules.sources import Source, distinct_names
 from composer.core.search.journal import Journal
 from composer.core.search.nevergrad_search import search_nevergrad
@@ -67,7 +73,13 @@ def search_weights(
     """
     plain = load_model(base.folder)
     names = distinct_names(modules)
-    read = [read_module(module.folder, name) for name, module in zip(names, modules, strict=True)]
+    base_weights = base_weights_in(base.folder)
+    read = [
+        read_module(module.folder, name, base_weights=base_weights)
+        for name, module in zip(names, modules, strict=True)
+    ]
+    for text in repair_texts(read):
+        on_event({"event": "warning", "text": text})
     require_fitting(plain, read)
     stack = stack_modules(read)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)

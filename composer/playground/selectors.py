@@ -18,7 +18,7 @@ from composer.selectors import composition_find, result_files
 from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
-from modules_registry.cards import Card
+from modules_registry.core.cards import Card
 from modules_registry.models import BaseModel, Version
 
 EXAMPLES_MAX = 4

@@ -29,6 +29,14 @@ OTHER_WEIGHTS = tuple(
         ("an archive", r"(?:.+/)?adapter[^/]*\.(?:zip|tar|tgz|tar\.\w+|7z|rar|nemo)",
          "Unpack it, and upload the files in it."),
         ("a pickle", r"(?:.+/)?adapter_model\.(?:pkl|pickle|ckpt)", SAVE_WITH_PEFT),
+        ("a state that DeepSpeed split", r"(?:.+/)?\w*mp_rank_\d+_\w+\.pt",
+         "Join its parts with the zero_to_fp32.py beside it, or train with "
+         f"stage3_gather_16bit_weights_on_model_save set to true. {SAVE_WITH_PEFT}"),
+        ("a state that FSDP split", r".+\.distcp",
+         "Join its parts with accelerate merge-weights, or train with "
+         f"fsdp_state_dict_type set to FULL_STATE_DICT. {SAVE_WITH_PEFT}"),
+        ("one part of split weights", r"(?:.+/)?adapter[^/]*-\d+-of-\d+\.(?:safetensors|bin)",
+         "Save them in one file: save_pretrained with max_shard_size=\"50GB\"."),
         ("a whole model", r"(?:.+/)?(?:model|pytorch_model|consolidated)[^/]*\.(?:safetensors|bin|pth)",
          SAVE_WITH_PEFT),
         ("weights under another name", r".+\.safetensors",

@@ -30,7 +30,8 @@ CLASSIFIERS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 # What peft writes in capitals, and what is meant by other letters, or by an enumeration's name in front.
 TYPES = {"peft_type": ("LORA",), "task_type": (*filter(None, TASK_TYPES), *CLASSIFIERS)}
 ENUMERATION = re.compile(r"\A(?:peft_?type|task_?type)\.", re.IGNORECASE)
-REQUIRED = ("base_model_name_or_path", "r", "lora_alpha")
+BASE_KEY = "base_model_name_or_path"
+REQUIRED = (BASE_KEY, "r", "lora_alpha")
 # What chooses layers beside target_modules; the weights show the result.
 CHOOSES_LAYERS = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
@@ -94,7 +95,7 @@ class AdapterConfig:
         return (
             {key: value for key, value in own.items() if value}
             | {
-                "base_model_name_or_path": self.base,
+                BASE_KEY: self.base,
                 "bias": "none",
                 "fan_in_fan_out": self.fan_in_fan_out,
                 "inference_mode": True,
@@ -127,15 +128,20 @@ def read_config(source: WeightsSource, base: str | None = None) -> AdapterConfig
     A base given here stands in for the one that the file names, such as a folder of the uploader's machine;
     so the file's revision, which was that of the other, goes too.
     """
+    config = parse_config(source)
+    if base is not None:
+        config |= {BASE_KEY: base, "revision": None}
+    return check_config(config)
+
+
+def parse_config(source: WeightsSource) -> dict[str, Any]:
+    """The keys and values of the file, before they are held against the allow-list."""
     with open_weights(source, ConfigRefusal) as file:
         file.seek(0)
         data = file.read(CONFIG_BYTES_MAX + 1)
     if len(data) > CONFIG_BYTES_MAX:
         raise ConfigRefusal("config_too_large", f"It is larger than {CONFIG_BYTES_MAX // 1024} KB; {SWAPPED}")
-    config = _parse(data)
-    if base is not None:
-        config |= {"base_model_name_or_path": base, "revision": None}
-    return check_config(config)
+    return _parse(data)
 
 
 def check_config(config: Mapping[str, Any]) -> AdapterConfig:
@@ -458,7 +464,7 @@ def _plain_value(allows: Callable[[object], bool], expected: str) -> Neutral:
 
 # Field of AdapterConfig, key of the file, and what reads the key's value.
 READERS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
-    ("base", "base_model_name_or_path", _base),
+    ("base", BASE_KEY, _base),
     ("revision", "revision", _revision),
     ("task_type", "task_type", _task_type),
     ("rank", "r", _rank),
@@ -503,8 +509,8 @@ NEUTRAL_KEYS: Mapping[str, Neutral] = {
         _one_of(None, True, False, "gaussian", "eva", "orthogonal"),
         "init_not_supported",
         "init_lora_weights is {value}, which rewrites the base model: this adapter alone does not "
-        "fit the plain "
-        "one. Convert it: save_pretrained with path_initial_model_for_weight_conversion.",
+        "fit the plain one. Convert it, with path_initial_model_for_weight_conversion in save_pretrained; "
+        "what began with LoftQ cannot be converted: train again with init_lora_weights=True.",
     ),
     "target_parameters": Neutral(
         _one_of(None, []),

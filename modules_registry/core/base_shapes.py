@@ -24,6 +24,8 @@ from modules_registry.core.strict_json import JsonRefusal, parse_object
 BASE_CONFIG = "config.json"
 CONFIG_BYTES_MAX = 256 * 1024
 CONFIG_DEPTH_MAX = 16
+# Quantizations that store a matrix in another shape; fp8 and 8-bit weights keep theirs.
+PACKS_WEIGHTS = frozenset({"bitsandbytes", "gptq", "awq", "hqq", "aqlm", "quip", "eetq"})
 WEIGHT_SUFFIX = ".weight"
 
 # Two-dimensional weights that are tables to look up, not linear layers.
@@ -156,7 +158,20 @@ def read_base_config(source: WeightsSource) -> dict[str, Any]:
         raise BaseModelRefusal(f"config_{refusal.problem}", refusal.message, "config.json") from refusal
     if not isinstance(config.get("model_type"), str):
         raise BaseModelRefusal("model_type_missing", "It has no model_type. Check the file.", "config.json")
+    _require_shapes_kept(config)
     return config
+
+
+def _require_shapes_kept(config: Mapping[str, Any]) -> None:
+    quantization = config.get("quantization_config")
+    said = quantization if isinstance(quantization, dict) else {}
+    method = said.get("quant_method")
+    if isinstance(method, str) and method in PACKS_WEIGHTS and not said.get("load_in_8bit"):
+        message = (
+            f"Its weights are quantized ({method}), so they no longer have the shapes of its layers. Name "
+            "the base model that they were made from: an adapter for one fits the other."
+        )
+        raise BaseModelRefusal("base_quantized", message, "config.json")
 
 
 def _tensors(source: WeightsSource) -> tuple[TensorEntry, ...]:

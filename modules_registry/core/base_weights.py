@@ -1,6 +1,6 @@
 """A base model's own weights, to tell whether a tensor beside a LoRA is only a copy of one of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,8 +18,10 @@ from modules_registry.core.adapter_file import (
     open_weights,
     read_header,
 )
-from modules_registry.core.base_shapes import base_files, loaded_tensors, read_base_config
+from modules_registry.core.base_shapes import base_files, base_shapes_of, loaded_tensors, read_base_config
+from modules_registry.core.errors import BaseModelRefusal
 
+BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
 ITEMS_AT_ONCE = 256 * 1024
 OpenFile = Callable[[], AbstractContextManager[BinaryIO]]
 
@@ -46,7 +48,7 @@ class BaseWeights:
 
     def has_copy(self, file: BinaryIO, header: Header, parameter: str | None, tensor: TensorEntry) -> bool:
         """Whether a tensor of an adapter's file has the values of this parameter, rounded to its dtype."""
-        if parameter not in self.found:
+        if parameter is None or parameter not in self.found:
             return False
         source, own_header, own = self.found[parameter]
         if own.shape != tensor.shape or own.dtype not in STORED_AS:
@@ -62,10 +64,30 @@ class BaseWeights:
             )
 
 
+def read_base(folder: Path) -> tuple[BaseShapes, BaseWeights]:
+    """The layers of a base model's folder, and its weights. A refusal names its file with the folder.
+
+    Raises:
+        BaseModelRefusal: it is no model's folder, or a file of it is damaged.
+    """
+    try:
+        config, weights = base_files(folder)
+        shapes = base_shapes_of(config.resolve(), [path.resolve() for path in weights])
+        return shapes, weights_in(folder)
+    except BaseModelRefusal as refusal:
+        file = str(folder / refusal.file)
+        raise BaseModelRefusal(refusal.code, refusal.message, file) from refusal
+
+
 def weights_in(folder: Path) -> BaseWeights:
-    """Those of a model's folder."""
+    """Those of a model's folder. A file may be a link, as in the cache of a Hub's client.
+
+    Raises:
+        BaseModelRefusal: it is no model's folder.
+    """
     config, weights = base_files(folder)
-    return BaseWeights(partial(open_weights, config), [partial(open_weights, path) for path in weights])
+    opened = [partial(open_weights, path.resolve()) for path in (config, *weights)]
+    return BaseWeights(opened[0], opened[1:])
 
 
 def _portions(count: int) -> list[tuple[int, int]]:

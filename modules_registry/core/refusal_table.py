@@ -148,6 +148,9 @@ WEIGHTS_ROWS = {
         "It is in MLX's format.",
         "Transpose lora_a and lora_b, name them as peft does, and write adapter_config.json.",
     ),
+    "megatron_format": RefusalRow(
+        "Its layers are named as Megatron names them.", "Export it to peft's format with the trainer."
+    ),
     "full_model": RefusalRow("It holds a whole model.", "Upload the LoRA alone."),
     "classifier_head": RefusalRow(
         "It has a head for classes or rewards.", "Train with task_type CAUSAL_LM or SEQ_2_SEQ_LM."
@@ -170,7 +173,7 @@ WEIGHTS_ROWS = {
         "Whole layers were saved; loading them changes the base.", "Train without modules_to_save."
     ),
     "base_weights_inside": RefusalRow(
-        "It holds weights of a base model that the library lacks, or that differ from the library's.",
+        "It holds weights of a base model that is not at hand, or that differ from its own.",
         "Save with save_embedding_layers=False.",
     ),
     "other_variant": RefusalRow("It belongs to another method than LoRA.", PLAIN_LORA),
@@ -258,6 +261,10 @@ FOLDER_ROWS = {
         "Name the folder that transformers' save_pretrained wrote.",
     ),
     "model_type_missing": RefusalRow("A base model's config.json has no model_type.", "Check the file."),
+    "base_quantized": RefusalRow(
+        "A base model's weights are quantized, so they no longer have the shapes of its layers.",
+        "Name the base model that they were made from.",
+    ),
 }
 
 TABLES: Mapping[str, Mapping[str, RefusalRow]] = {

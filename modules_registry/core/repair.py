@@ -1,15 +1,14 @@
 """Repair what keeps an old adapter from being read although its weights say everything that is missing.
 
 Each repair has one meaning or is not made: the rank is that of every pair of factors. What its own author
-can change is refused at an upload. The gate repairs the names of the tensors, the list of layers and how
-the types are written, on every way in, and refuses the rest.
+can change is refused at an upload. The gate repairs the names of the tensors, the list of layers, the name of
+the base and how the types are written, on every way in, and refuses the rest.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.adapter_file import TensorEntry
 from modules_registry.core.errors import Repair
 from modules_registry.core.strict_json import quote_value
@@ -34,8 +33,6 @@ def repair_adapter(
     config: Mapping[str, Any],
     tensors: Sequence[TensorEntry],
     *,
-    base: str = "",
-    card_base: str = "",
     task_type: str = "",
 ) -> Repaired:
     """Repair what can be repaired.
@@ -43,13 +40,10 @@ def repair_adapter(
     Args:
         config: adapter_config.json as it came.
         tensors: those of the weights file.
-        base: the base's name as the importing person gave it; it wins.
-        card_base: the one that the card names, for a config that names none.
         task_type: that of the base, when the library knows it.
     """
     repaired = Repaired(dict(config))
     repair_rank(repaired, list(shapes_by_factor(tensors, repair_names(tensors).names)))
-    repair_base(repaired, base, card_base)
     repair_task_type(repaired, task_type)
     drop_old_keys(repaired)
     return repaired
@@ -65,17 +59,6 @@ def repair_rank(repaired: Repaired, factors: Sequence[tuple[str, str, tuple[int,
     repaired.config["r"] = rank
     was = "was missing" if given is None else f"was {quote_value(given)}"
     repaired.note("rank", f"Set r to {rank}, as the weights have it; it {was}.")
-
-
-def repair_base(repaired: Repaired, base: str, card_base: str) -> None:
-    given = repaired.config.get("base_model_name_or_path")
-    is_good = isinstance(given, str) and is_base_name(given)
-    wanted, source = (base, "as asked") if base else ("" if is_good else card_base, "as the card says")
-    if not wanted or wanted == given:
-        return
-    repaired.config |= {"base_model_name_or_path": wanted, "revision": None}
-    was = f"was {quote_value(given)}" if given else "was missing"
-    repaired.note("base", f"Set the base model to {wanted}, {source}; it {was}.")
 
 
 def repair_task_type(repaired: Repaired, task_type: str) -> None:

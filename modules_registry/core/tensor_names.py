@@ -20,8 +20,12 @@ MAGNITUDE = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_magnitude_vector(
 NAMED_ADAPTER = re.compile(
     r"(?P<before>.+\.(?:lora_[AB]|lora_magnitude_vector))\.(?P<adapter>[A-Za-z0-9_-]{1,64})(?P<after>\.weight)"
 )
+HOLDER = re.compile(
+    r"(?:[A-Za-z_]\w{0,63}\.){1,4}", re.ASCII
+)  # "pretrained_model.": what may stand before PREFIX
 # Parts that wrappers put between the parts of a path: torch.compile, FSDP, activation checkpoints.
 WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+MEGATRON = re.compile(r"\bdecoder\.layers\.\d+\.(?:self_attention|mlp)\.linear_")
 # Parts of a path that peft puts there itself: a tensor below them is not a layer's LoRA.
 RESERVED_PARTS = frozenset({"base_layer", "lora_A", "lora_B", "modules_to_save", "original_module"})
 EXPERTS = "experts"  # in which the experts of a mixture lie as one tensor, no layer of which is linear
@@ -47,7 +51,14 @@ def repair_names(tensors: Sequence[TensorEntry]) -> RepairedNames:
     """
     repaired = RepairedNames()
     names = [tensor.name for tensor in tensors]
-    for rename in (_without_wrappers, _without_module, _without_second_prefix, _without_adapter_name):
+    steps = (
+        _without_wrappers,
+        _without_module,
+        _without_holder,
+        _without_second_prefix,
+        _without_adapter_name,
+    )
+    for rename in steps:
         changed, repair = rename(names)
         if changed != names:
             names = changed
@@ -76,6 +87,18 @@ def _without_module(names: list[str]) -> tuple[list[str], Repair]:
         kept = [PREFIX + name.removeprefix(inner) for name in kept]
     count = _count_changed(names, kept)
     return kept, Repair("module_names", f"Left “module.”, which parallel training wrote, out of {count}.")
+
+
+def _without_holder(names: list[str]) -> tuple[list[str], Repair]:
+    """What stands before peft's prefix: the model that held the adapter, as Lightning's or TRL's do."""
+    holders = {name.partition(PREFIX)[0] for name in names if PREFIX in name}
+    holder = holders.pop() if len(holders) == 1 else ""
+    if not HOLDER.fullmatch(holder):
+        return names, Repair("holder_names", "")
+    kept = [name.removeprefix(holder) if PREFIX in name else name for name in names]
+    count = _count_changed(names, kept)
+    sentence = f"Left “{holder}”, which the model that held the adapter wrote, out of {count}."
+    return kept, Repair("holder_names", sentence)
 
 
 def _without_second_prefix(names: list[str]) -> tuple[list[str], Repair]:
@@ -113,7 +136,8 @@ class Cause:
 
 
 def _has(*signs: str) -> Callable[[str, tuple[int, ...]], bool]:
-    return lambda name, shape: any(sign in name for sign in signs)
+    """Signs with a dot in front are whole parts of a name, the first one too."""
+    return lambda name, shape: any(sign in f".{name}" for sign in signs)
 
 
 def _ends(*ends: str) -> Callable[[str, tuple[int, ...]], bool]:
@@ -210,15 +234,21 @@ CAUSES = (
         "base_weights_inside",
         _has(".base_layer."),
         "are weights of the base model itself, which peft saves beside a LoRA on its head or embedding. They "
-        "are left out only where this library has the base and they equal its own. "
+        "are left out only where the base model is at hand and they equal its own. "
         "Save again with save_embedding_layers=False.",
     ),
     Cause(
         "embeddings_saved",
         lambda name, shape: name.startswith(PREFIX) and _is_embedding(name, shape),
         "are whole embeddings, which peft saves when the vocabulary changed. They are left out only where "
-        "this library has the base and they equal its own. Save again with save_embedding_layers=False, "
+        "the base model is at hand and they equal its own. Save again with save_embedding_layers=False, "
         "or train without new tokens.",
+    ),
+    Cause(
+        "megatron_format",
+        lambda name, shape: MEGATRON.search(name) is not None,
+        "are named as Megatron names its layers, which are others than those of the base model on the Hub. "
+        "Export the adapter to peft's format with the trainer, in ms-swift by swift export --to_hf true.",
     ),
     Cause(
         "prefix_missing",

@@ -11,10 +11,18 @@ from typing import BinaryIO, cast
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry import selectors
 from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_max
-from modules_registry.cards import CARD_BYTES_MAX, ReadCard, check_card, read_any_card
-from modules_registry.core.adapter_config import AdapterConfig, is_base_name, read_config
+from modules_registry.core.adapter_config import AdapterConfig, is_base_name
 from modules_registry.core.adapter_file import read_header, sha256_of, size_of
 from modules_registry.core.adapter_writing import rewrite_tensors
+from modules_registry.core.base_names import card_base_repairs, read_config_with_base
+from modules_registry.core.cards import (
+    CARD_BYTES_MAX,
+    Card,
+    ReadCard,
+    base_models_of,
+    check_card,
+    read_any_card,
+)
 from modules_registry.core.compatibility import ModuleFacts, reason_not_composable
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal, Repair
 from modules_registry.core.gate import (
@@ -33,6 +41,7 @@ from modules_registry.storage import TooLargeError
 from modules_registry.trained_templates import card_stating, trained_template
 
 NOTHING_BESIDE: Mapping[str, str] = {}
+NO_CARD = ReadCard(check_card(b""))
 
 
 @dataclass(frozen=True)
@@ -57,26 +66,26 @@ def check_files(
 ) -> AcceptedFiles:
     """Let files pass the gate, with the shapes of the base they name when the library has it.
 
-    A base name given with them stands in for the one in the config, and a prompt template for the one in
-    the card. Each file is looked at, whatever is wrong with the others.
+    A base name given with them stands in for the one in the config, and so does the card's where the config
+    names none; a prompt template stands in for the one in the card. Each file is looked at, whatever is wrong
+    with the others.
 
     Args:
         beside: other files of the folder that they came from, as `trained_template` takes them.
     """
-    refusals = Refusals()
+    refusals, read = Refusals(), read_card(card_file) if card_file else NO_CARD
     with refusals.collect_refusal(), attach_refusals_to_fields():
         require_base_name(base_name)
-        base, config, repairs = base_named_by(read_config(config_file, base_name or None))
+        config = read_config_under(config_file, read.card, asked=base_name)
     with refusals.collect_refusal(), attach_refusals_to_fields():
         require_size(size_of(weights_file))
         if refusals.found:
             check_form(weights_file)
         else:
+            base = base_of(config)
             shapes, own = (base.layers, selectors.base_weights_of(base)) if base else (None, None)
             facts = check_weights(config, weights_file, shapes, own)
-            facts = replace(facts, repairs=(*repairs, *facts.repairs))
             facts, weights_file = with_repaired_tensors(facts, weights_file)
-    read = read_card(card_file) if card_file else ReadCard(check_card(b""))
     with refusals.collect_refusal():
         require_prompt_template(prompt_template)
     refusals.raise_all()
@@ -88,27 +97,33 @@ def check_files(
         files[CARD_FILE] = BytesIO(text.encode())
     said = read_any_card(text.encode()).card
     template = trained_template(said, {PROMPT_TEMPLATE: facts.prompt_template}, beside)
-    return AcceptedFiles(facts, base, files, template, read.repairs)
+    return AcceptedFiles(facts, base, files, template, repairs_of_card(read, facts.base))
 
 
 def check_beginning(
-    config_file: BinaryIO | None, beginning: BinaryIO | None, *, size_bytes: int, base_name: str = ""
+    config_file: BinaryIO | None,
+    beginning: BinaryIO | None,
+    *,
+    size_bytes: int,
+    read: ReadCard = NO_CARD,
+    base_name: str = "",
 ) -> tuple[str, ...]:
     """Say what `check_files` would refuse of the config and the header of the weights, before the rest comes.
 
     Args:
+        read: the card.
         beginning: the first bytes of the weights, with the whole header.
         size_bytes: of the whole file.
 
     Returns:
         In sentences, what would be repaired, and why it could not be composed.
     """
-    refusals, said, config = Refusals(), list[str](), None
+    refusals, said, config, repairs = Refusals(), list[str](), None, tuple[Repair, ...]()
     if config_file is not None:
         with refusals.collect_refusal(), attach_refusals_to_fields():
             require_base_name(base_name)
-            base, config, repairs = base_named_by(read_config(config_file, base_name or None))
-            said += [repair.sentence for repair in repairs]
+            config = read_config_under(config_file, read.card, asked=base_name)
+            repairs = config.repairs
     if beginning is not None:
         with refusals.collect_refusal(), attach_refusals_to_fields():
             require_size(size_bytes)
@@ -116,33 +131,34 @@ def check_beginning(
             if config is None:
                 check_header(header)
             else:
+                base = base_of(config)
                 shapes, is_copy = (base.layers, seems_copy) if base else (None, None)
                 described = describe_adapter(config, header, shapes, is_copy)
-                said += [repair.sentence for repair in described.repairs]
+                repairs = described.repairs
                 said += [described.not_composable] if described.not_composable else []
     refusals.raise_all()
-    return tuple(said)
+    of_card = repairs_of_card(read, config.base) if config is not None else read.repairs
+    return (*(repair.sentence for repair in (*repairs, *of_card)), *said)
 
 
-def base_named_by(config: AdapterConfig) -> tuple[BaseModel | None, AdapterConfig, list[Repair]]:
-    """The library's base of that name, unless the config asks for another revision of it.
+def read_config_under(config_file: BinaryIO, card: Card, *, asked: str = "") -> AdapterConfig:
+    """The config, with the base's name as the library has it."""
+    return read_config_with_base(
+        config_file, selectors.library_name_of, asked=asked, card_bases=base_models_of(card)
+    )
 
-    A name in another case, or another name of the same weights, is written as the library has it.
-    """
-    base, repairs = selectors.base_called(config.base), list[Repair]()
-    if base is not None and base.name != config.base:
-        is_alias = base.name.lower() != config.base.lower()  # whose revisions are those of another repository
-        repairs.append(base_name_repair(config.base, base))
-        config = replace(config, base=base.name, revision=None if is_alias else config.revision)
+
+def base_of(config: AdapterConfig) -> BaseModel | None:
+    """The library's base of that name, unless the config asks for another revision of it."""
+    base = selectors.base_called(config.base)
     module = ModuleFacts("", config.base, config.revision, config.rank, config.scaling, config.targets)
-    if reason_not_composable(module, selectors.library_of(base)):
-        base = None
-    return base, config, repairs
+    return None if reason_not_composable(module, selectors.library_of(base)) else base
 
 
-def base_name_repair(name: str, base: BaseModel) -> Repair:
-    sentence = f"Set the base model to {base.name}, as this library calls it; it was {name}."
-    return Repair("base", sentence)
+def repairs_of_card(read: ReadCard, base_name: str) -> tuple[Repair, ...]:
+    """What was wrong with the card of an adapter for this base."""
+    of_base = card_base_repairs(base_models_of(read.card), base_name, selectors.library_name_of)
+    return (*read.repairs, *of_base)
 
 
 def with_repaired_tensors(facts: AdapterFacts, weights_file: BinaryIO) -> tuple[AdapterFacts, BinaryIO]:

@@ -13,9 +13,9 @@ from django.http.response import HttpResponseBase
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
-from modules_registry.cards import read_any_card
 from modules_registry.commits import Change, head_of, module_commit
 from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
+from modules_registry.core.cards import read_any_card
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, FolderRefusal
 from modules_registry.files.lfs_uploads import incoming_open
 from modules_registry.hub_api.errors import HubProtocolError, not_supported, revision_not_found, to_ascii

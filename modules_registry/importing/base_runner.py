@@ -28,8 +28,8 @@ from modules_registry.base_models import (
     require_no_alias,
     require_same,
 )
-from modules_registry.cards import CARD_BYTES_MAX, read_any_card
 from modules_registry.core.base_shapes import BASE_CONFIG, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
+from modules_registry.core.cards import CARD_BYTES_MAX, read_any_card
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from modules_registry.cards import Card, check_card
+from modules_registry.core.cards import Card, check_card
 
 AUTHOR = "lorahub"
 BASE = "google/flan-t5-large"

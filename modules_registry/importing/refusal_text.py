@@ -1,10 +1,10 @@
 """What became of a repository, in words for whoever asked for it."""
 
 from hub_site.common.errors import Refusal
+from modules_registry.core.base_names import NO_BASE_NAME
 from modules_registry.core.errors import CONFIG_FILE, GateRefusal
 from modules_registry.importing.models import ImportItem
 
-NO_BASE_NAME = ("base_missing", "base_not_a_name")
 NAME_THE_BASE = (
     f"Its {CONFIG_FILE} names no model on the Hub. If you know what it was trained on, import it again and "
     "say so: “Base model” on the page, “base” in the API, --base on the command line."

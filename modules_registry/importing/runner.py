@@ -27,10 +27,11 @@ from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
 from modules_registry.card_facts import card_facts
-from modules_registry.cards import CARD_BYTES_MAX, Card, base_model_of, check_card, read_any_card
 from modules_registry.core.accepted_paths import MODULE_FILES
-from modules_registry.core.adapter_config import CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
+from modules_registry.core.adapter_config import BASE_KEY, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
+from modules_registry.core.base_names import choose_base
+from modules_registry.core.cards import CARD_BYTES_MAX, Card, base_models_of, check_card, read_any_card
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
@@ -210,17 +211,16 @@ class ModuleImportRun:
             raise Refusal(f"config_{refusal.problem}", f"{CONFIG_FILE}: {refusal.message}") from refusal
         with open_weights(folder / WEIGHTS_FILE) as file:
             header = read_header(file)
-        card_base = base_model_of(card)
-        named = self.job.base_name or config.get("base_model_name_or_path") or card_base
-        base = base_called(named) if isinstance(named, str) else None
+        base = base_called(self.base_of(config, card))
         kinds = {BaseModel.Kind.SEQ2SEQ: "SEQ_2_SEQ_LM", BaseModel.Kind.CAUSAL: "CAUSAL_LM"}
-        return repair_adapter(
-            config,
-            header.tensors,
-            base=self.job.base_name,
-            card_base=card_base,
-            task_type=kinds[BaseModel.Kind(base.kind)] if base else "",
-        )
+        task_type = kinds[BaseModel.Kind(base.kind)] if base else ""
+        return repair_adapter(config, header.tensors, task_type=task_type)
+
+    def base_of(self, config: Mapping[str, Any], card: Card) -> str:
+        """The base's name as it was sent; empty if nothing names one."""
+        asked, card_bases = self.job.base_name, base_models_of(card)
+        chosen = choose_base(config.get(BASE_KEY), asked=asked, card_bases=card_bases)
+        return chosen if isinstance(chosen, str) else ""
 
     @transaction.atomic
     def publish(
@@ -238,13 +238,14 @@ class ModuleImportRun:
         self.require_held()
         with (folder / WEIGHTS_FILE).open("rb") as weights_file:
             files: dict[str, Any] = {
+                "base": self.job.base_name,
                 "beside": beside,
                 "config_file": BytesIO(json.dumps(repaired.config).encode()),
                 "weights_file": weights_file,
                 "card_file": BytesIO(card.text.encode()) if card.text else None,
                 "message": f"Import {repository.repo_id}@{repository.commit_id[:12]}",
             }
-            base = repaired.config.get("base_model_name_or_path") or ""
+            base = self.base_of(repaired.config, card)
             version = self.version_of(module, repository.repo_id, card, base, files)
             version.repairs = [asdict(made) for made in repaired.repairs] + version.repairs
             version.save(update_fields=["repairs"])

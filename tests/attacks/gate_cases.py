@@ -335,7 +335,7 @@ STRANGE_NAMES = {
     "trained_tokens": ("base_model.model.embed_tokens.token_adapter.trainable_tokens_delta",),
     "classifier_head": (
         "base_model.model.classifier.weight", "base_model.model.score.weight",
-        "base_model.model.v_head.weight",
+        "base_model.model.v_head.weight", "v_head.summary.weight",
     ),
     "moe_experts": (name("mlp.experts.base_layer", "A"), name("mlp.experts", "A")),
     "kohya_format": ("lora_unet_down.lora_down.weight", "lora_te_text.alpha"),
@@ -343,6 +343,9 @@ STRANGE_NAMES = {
         "unet.down_blocks.0.to_q.lora_A.weight", "transformer.transformer_blocks.0.a.lora.weight",
     ),
     "mlx_format": ("model.layers.0.self_attn.q_proj.lora_a", "layers.0.q.lora_b"),
+    "megatron_format": (
+        "decoder.layers.0.self_attention.linear_qkv.lora_A.weight", "decoder.layers.1.mlp.linear_fc1.lora_A",
+    ),
     "other_variant": (f"base_model.model.{FIRST}.hada_w1_a", "prompt.prompt_embeddings"),
     "tensor_not_lora": (
         "base_model.model.model.embed_tokens", "base_model.model.mlp.experts.0.weight",

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from modules_registry.cards import CARD_BYTES_MAX, check_card
+from modules_registry.core.cards import CARD_BYTES_MAX, check_card
 from modules_registry.core.errors import CardRefusal
 
 BOMB = "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]"

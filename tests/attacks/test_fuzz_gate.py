@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modules_registry.cards import check_card
+from modules_registry.core.cards import check_card
 from modules_registry.core.errors import CardRefusal, GateRefusal
 from modules_registry.core.gate import check_adapter
 from tests.attacks.adapters import (

@@ -17,7 +17,7 @@ from composer.run.results import keep_result
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from modules_registry.blobs import open_stored
-from modules_registry.cards import check_card
+from modules_registry.core.cards import check_card
 from modules_registry.lineage import composed_from
 from modules_registry.models import Module
 from modules_registry.selectors import card_of

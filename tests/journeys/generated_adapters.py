@@ -137,7 +137,8 @@ def logits(model: Any) -> torch.Tensor:
 def save_drawn(drawn: Drawn, base: Path, folder: Path) -> torch.Tensor:
     """Write the adapter as its trainer does, and return its logits under peft itself.
 
-    peft gets the tensors under the names that it writes; `folder` gets those that a wrapper left.
+    peft gets the LoRA under the names that it writes, on the base's own weights; `folder` gets the names that
+    a wrapper left, and the copies that peft saves beside a LoRA on the head, rounded as all the others.
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -150,10 +151,12 @@ def save_drawn(drawn: Drawn, base: Path, folder: Path) -> torch.Tensor:
             parameter.data.mul_(1.1)
     model.peft_config["default"].base_model_name_or_path = f"tests/{drawn.kind}"
     plain = folder / "plain"
-    model.save_pretrained(plain, save_embedding_layers=False)
+    has_head = "lm_head" in drawn.options["target_modules"]  # then "auto" writes the base's own beside it
+    model.save_pretrained(plain, save_embedding_layers=has_head)  # as "auto", without asking a Hub
     tensors = load_file(plain / "adapter_model.safetensors")
     tensors = {name: tensor.to(drawn.dtype).contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, plain / "adapter_model.safetensors", metadata={"format": "pt"})
+    lora = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
+    save_file(lora, plain / "adapter_model.safetensors", metadata={"format": "pt"})
     by_peft = logits(PeftModel.from_pretrained(load_base(base), plain).eval())
     wrapped = {f"{drawn.wrapper}{name}": tensor for name, tensor in tensors.items()}
     save_file(wrapped, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -3,7 +3,7 @@
 import pytest
 
 from modules_registry.card_facts import SENTENCE_LENGTH_MAX, card_facts
-from modules_registry.cards import check_card
+from modules_registry.core.cards import check_card
 from modules_registry.tags import TAGS_MAX
 
 

@@ -7,7 +7,7 @@ import pytest
 from composer.core.spec import templates
 from composer.core.spec.examples import Example
 from composer.library.job_folder import Options, TaskExamples, write_job
-from modules_registry.cards import check_card
+from modules_registry.core.cards import check_card
 from modules_registry.core.prompt_template import CHAT, INPUT, is_prompt_template
 from modules_registry.trained_templates import (
     card_stating,

@@ -174,6 +174,7 @@ def test_a_copy_of_the_base_s_weights_is_left_out_of_what_is_stored(base, alice,
 CARDS = {
     "bad YAML": (b"---\na: [b\n---\n# Mine\n", "front_matter_not_yaml"),
     "references": (b"---\na: &b c\nd: *b\n---\n# Mine\n", "front_matter_alias"),
+    "a head that does not end": (b"---\nlicense: mit\n# Mine\n", "front_matter_not_closed"),
     "Latin-1": ("---\nlanguage: fr\n---\n# Résumé Mine\n".encode("latin-1"), "card_not_utf8"),
     "a NUL": (b"# Mine\x00\n", "card_unstorable_text"),
     "too large": (b"# Mine\n" * 100_000, "card_too_large"),

@@ -11,7 +11,7 @@ import torch
 
 from composer.core.methods.base import Adapters, single_modules
 from composer.core.model.base_model import ROWS_AT_ONCE, FrozenBaseModel
-from composer.core.modules.module_stack import read_module, stack_modules
+from composer.core.modules.module_stack import base_weights_in, read_module, repair_texts, stack_modules
 from composer.core.modules.sources import Source
 from composer.core.spec import choices
 from composer.core.spec.errors import BaseModelError, ExamplesError, InvalidJobError
@@ -69,7 +69,11 @@ def evaluate_adapter(
             on_event({"event": "warning", "text": text})
     adapters: Adapters = {}
     if adapter is not None:
-        stack = stack_modules([read_module(adapter.folder, adapter.name)])
+        base_weights = base_weights_in(base.folder)
+        module = read_module(adapter.folder, adapter.name, base_weights=base_weights)
+        for text in repair_texts([module]):
+            on_event({"event": "warning", "text": text})
+        stack = stack_modules([module])
         model.require_layers(stack.layers)
         model.hook(layer.path for layer in stack.layers)
         adapters = single_modules(stack, [0])

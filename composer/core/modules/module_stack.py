@@ -9,7 +9,8 @@ of the file, the base model's own weights included.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +23,9 @@ from torch.nn.functional import pad
 from composer.core.spec.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
 from modules_registry.core.adapter_config import read_config
 from modules_registry.core.adapter_file import open_weights, read_header
-from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
-from modules_registry.core.gate import AdapterDescription, describe_adapter
+from modules_registry.core.base_weights import BaseWeights, read_base
+from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, BaseModelRefusal, GateRefusal
+from modules_registry.core.gate import AdapterDescription, copy_test, describe_adapter
 
 ANY_BASE = "any/base"  # the base that a config names does not matter here: the job has its own
 
@@ -39,6 +41,7 @@ class LoraModule:
         factors: A (r, d_in) and B (d_out, r), both fp32, by the path of the layer.
         template: of the prompts that the module was trained with; None if unknown.
         has_own_ranks: whether layers had ranks or scalings of their own; then only whole updates are summed.
+        repairs: what was read otherwise than it is written in the files, in sentences.
     """
 
     name: str
@@ -47,6 +50,7 @@ class LoraModule:
     factors: Mapping[str, tuple[Tensor, Tensor]]
     template: str | None = None
     has_own_ranks: bool = False
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,16 @@ class ModuleStack:
         return replace(self, scalings=self.scalings.to(device), blocks=moved)
 
 
-def read_module(folder: Path, name: str, template: str | None = None) -> LoraModule:
+def base_weights_in(folder: Path) -> BaseWeights | None:
+    """Return a base's own weights; None where its files are not whole, which loading the base tells."""
+    with suppress(BaseModelRefusal):
+        return read_base(folder)[1]
+    return None
+
+
+def read_module(
+    folder: Path, name: str, template: str | None = None, *, base_weights: BaseWeights | None = None
+) -> LoraModule:
     """Read one peft LoRA adapter by the same rules as the registry's gate; only its factors are loaded.
 
     A layer with a rank or an alpha of its own is brought to the rank of the largest layer with zeros, and to
@@ -195,12 +208,14 @@ def read_module(folder: Path, name: str, template: str | None = None) -> LoraMod
         folder: holds adapter_config.json and adapter_model.safetensors.
         name: the name in messages and reports.
         template: of the prompts that the module was trained with; None if unknown.
+        base_weights: of the base it will be used on: copies of them are left out. Without these a copy is
+            refused, and always what differs from the base's own.
 
     Raises:
         ModuleUnreadableError: the files are missing, damaged or not a LoRA adapter that can be composed, or
             a value is not finite.
     """
-    described = describe_module(folder, name)
+    described = describe_module(folder, name, base_weights)
     if described.not_composable:
         raise ModuleUnreadableError(name, f"it cannot be composed. {described.not_composable.rstrip('.')}")
     rank = max(layer.rank for layer in described.layers)
@@ -220,10 +235,11 @@ def read_module(folder: Path, name: str, template: str | None = None) -> LoraMod
     except (SafetensorError, OSError) as error:
         raise ModuleUnreadableError(name, f"its {WEIGHTS_FILE} is missing or damaged") from error
     require_finite(name, factors)
-    return LoraModule(name, rank, scaling, factors, template, described.has_own_ranks)
+    repairs = tuple(repair.sentence for repair in described.repairs)
+    return LoraModule(name, rank, scaling, factors, template, described.has_own_ranks, repairs)
 
 
-def describe_module(folder: Path, name: str) -> AdapterDescription:
+def describe_module(folder: Path, name: str, base_weights: BaseWeights | None = None) -> AdapterDescription:
     """Return what the config and the header of the weights say, after the registry's rules.
 
     A file may be a link, as in the cache of a Hub's client.
@@ -234,9 +250,16 @@ def describe_module(folder: Path, name: str) -> AdapterDescription:
     try:
         config = read_config((folder / CONFIG_FILE).resolve(), ANY_BASE)
         with open_weights((folder / WEIGHTS_FILE).resolve()) as file:
-            return describe_adapter(config, read_header(file))
+            header = read_header(file)
+            is_copy = copy_test(base_weights, file, header)
+            return describe_adapter(config, header, is_copy=is_copy)
     except GateRefusal as refusal:
         raise ModuleUnreadableError(name, f"{refusal.file}: {refusal.message.rstrip('.')}") from refusal
+
+
+def repair_texts(modules: Iterable[LoraModule]) -> list[str]:
+    """Return what was repaired of these modules, in sentences with their names."""
+    return [f"{module.name}: {sentence}" for module in modules for sentence in module.repairs]
 
 
 def require_finite(name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:

@@ -14,6 +14,7 @@ CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
 USER, ASSISTANT = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt")
 SYSTEM = ("system", "developer")
 TOOLS = ("tool", "function", "function_call", "tool_call", "observation", "ipython")
+TEXTS_OF_TURN = ("content", "value", "text")
 CALLS = ("tool_calls", "function_call")  # what a turn of the assistant holds that only calls a tool
 NO_TEXTS = (SYSTEM_TURN, TOOL_TURN) = ("system messages", "tool calls and their results")
 BEHIND, BESIDES = "turns behind the last answer", "turns besides the last question and its answer"
@@ -52,6 +53,7 @@ KNOWN: tuple[Dialect, ...] = (  # the first one whose names are all there counts
     *dialects(("instruction", "context"), "output", "response"),  # Dolly
     *dialects(("instruction",), "output", "response"),
     *dialects(("context", "question"), "answer", "answers"),  # SQuAD
+    *dialects(("passage", "question"), "answer", "answers"),  # BoolQ
     *dialects(("input",), "output"),
     *dialects(("prompt",), "completion", "response", "chosen"),
     *dialects(("question",), "answer", "answers"),
@@ -213,7 +215,15 @@ def read_chat(turns: Sequence[Mapping[str, Any]], unused: Unused) -> tuple[Any, 
     unused.parts.update(
         {kind if kind in NO_TEXTS else BEHIND if place > last else BESIDES for place, kind in others}
     )
+    unused.parts.update(names_beside_text(turns[question]) | names_beside_text(turns[last]))
     return text_of_turn(turns[question]), text_of_turn(turns[last])
+
+
+def names_beside_text(turn: Mapping[str, Any]) -> set[str]:
+    """Return what a message holds beside its role and its text, such as a model's reasoning."""
+    read = {"role", "from", *TEXTS_OF_TURN}
+    names = (str(name) for name, value in turn.items() if name not in read and is_filled(value))
+    return {f"{quoted([name])} of messages" for name in names}
 
 
 def kind_of_turn(turn: Mapping[str, Any]) -> str:
@@ -230,7 +240,7 @@ def kind_of_turn(turn: Mapping[str, Any]) -> str:
 
 def text_of_turn(turn: Mapping[str, Any]) -> Any:
     """Return the text of one message; its parts joined where it has several, as OpenAI writes them."""
-    content: Any = next((turn[name] for name in ("content", "value", "text") if name in turn), None)
+    content: Any = next((turn[name] for name in TEXTS_OF_TURN if name in turn), None)
     if isinstance(content, Sequence) and not isinstance(content, str):
         texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         return "".join(texts) if texts and all(isinstance(text, str) for text in texts) else content

@@ -43,6 +43,7 @@ DIALECTS = {
         "Bo came.\nWho?",
         "Bo",
     ),
+    "BoolQ": ({"question": "Who?", "answer": True, "passage": "Bo came."}, "Bo came.\nWho?", "true"),
     "question": ({"question": "Who?", "answer": "Bo"}, "Who?", "Bo"),
     "BIG-bench": ({"input": "red", "targets": ["rouge"]}, "red", "rouge"),
     "one target in a list": ({"input": "red", "target": ["rouge"]}, "red", "rouge"),
@@ -81,6 +82,19 @@ def test_a_known_dialect_is_read_from_a_list_a_text_and_a_file(tmp_path, name):
         (
             {"messages": chat(("user", "x"), ("assistant", "y"), ("user", "a"), ("assistant", "b"))},
             "turns besides the last question",
+        ),
+        (
+            {"messages": [*chat(("user", "a")), {"role": "assistant", "thinking": "…", "content": "b"}]},
+            "Not used: “thinking” of messages, of 1 example.",
+        ),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "a", "images": ["x"]},
+                    {"from": "gpt", "value": "b"},
+                ]
+            },
+            "“images” of messages",
         ),
         ({"input": "a", "targets": ["b", "c"]}, "all “targets” but the first"),
         ({"input": "a", "target": ["b", "c"]}, "all “target” but the first, of 1 example."),

@@ -11,7 +11,7 @@ from composer.playground.selectors import Requester
 from composer.playground.services import INPUT_CHARACTERS_MAX, UNFINISHED_MAX, tryout_watch
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
-from modules_registry.cards import check_card
+from modules_registry.core.cards import check_card
 from tests.factories import config_file, make_module, weights_file
 
 VISITOR = Requester(None, "a session", "an address")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from modules_registry.cards import check_card
 from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.cards import check_card
 from modules_registry.core.gate import check_adapter
 from modules_registry.core.sketch import similarity, sketch
 

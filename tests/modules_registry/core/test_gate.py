@@ -16,7 +16,8 @@ from modules_registry.core.adapter_file import read_header
 from modules_registry.core.adapter_writing import rewrite_tensors
 from modules_registry.core.base_weights import BaseWeights, weights_in
 from modules_registry.core.errors import Findings, GateRefusal
-from modules_registry.core.gate import AdapterLayer, check_adapter, check_header, main
+from modules_registry.core.gate import AdapterLayer, check_adapter, check_header
+from modules_registry.core.gate.__main__ import main
 from modules_registry.core.refusal_table import REFUSALS, TABLES
 from tests.attacks.adapters import (
     BASE_SHAPES,
@@ -284,6 +285,9 @@ def test_a_type_in_other_letters_is_written_as_peft_does_and_said(key, given, wa
         (lambda key: key.replace(".layer.", "._fsdp_wrapped_module.layer."), "wrapper_names"),
         (lambda key: key.replace("base_model.model.", "base_model.model.module."), "module_names"),
         (lambda key: f"base_model.model.{key}", "doubled_prefix"),
+        (lambda key: f"_forward_module.{key}", "holder_names"),
+        (lambda key: f"pretrained_model.{key}", "holder_names"),
+        (lambda key: f"module.policy.model.{key}", "holder_names"),
         (lambda key: key.replace(".weight", ".default.weight"), "adapter_name"),
     ],
 )
@@ -293,6 +297,15 @@ def test_names_with_one_reading_are_repaired_and_said(change, code):
     assert len(facts.layers) == len(TARGETED)
     assert {facts.names[key] for key in wrapped} == set(plain_tensors())
     assert code in [repair.code for repair in facts.repairs]
+
+
+def test_two_adapters_in_one_file_are_not_taken_for_one():
+    both = {
+        f"{holder}.{key}": value for holder in ("policy", "ref") for key, value in plain_tensors().items()
+    }
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(both))
+    assert refusal.value.code == "prefix_missing"
 
 
 # --- all findings at once, and on the author's machine ------------------------
@@ -408,6 +421,9 @@ def test_the_command_says_that_a_folder_is_not_there(tmp_path, said_of):
         (["adapter_model.bin"], ["pickle", "file_missing"]),
         (["adapter_config.json", "checkpoint-2/adapter_model.safetensors"], ["weights_elsewhere"]),
         (["model.safetensors", "config.json"], ["other_format", "file_missing"]),
+        (["adapter_config.json", "latest", "global_step9/mp_rank_00_model_states.pt"], ["other_format"]),
+        (["adapter_config.json", "pytorch_model_fsdp_0/__0_0.distcp"], ["other_format"]),
+        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], ["other_format"]),
     ],
 )
 def test_the_command_says_what_a_folder_lacks(adapter, tmp_path, said_of, present, codes):
@@ -448,6 +464,26 @@ def test_the_command_says_that_the_base_is_no_model_s_folder(adapter, base_folde
     status, said = said_of(adapter, "--base", base_folder)
     assert (status, said["codes"]) == (1, ["base_incomplete"])
     assert str(base_folder) in said["findings"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("quantization", "codes"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}, ["base_quantized"]),
+        ({"quant_method": "gptq", "bits": 4}, ["base_quantized"]),
+        ({"quant_method": "awq"}, ["base_quantized"]),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, ["layer_not_in_base"]),
+        ({"quant_method": "fp8"}, ["layer_not_in_base"]),
+        (None, ["layer_not_in_base"]),
+    ],
+    ids=str,
+)
+def test_a_base_whose_weights_are_packed_is_told_so(adapter, base_folder, said_of, quantization, codes):
+    """Its layers no longer have their shapes; those of the adapter would all seem wrong."""
+    config = {"model_type": "t5", "quantization_config": quantization}
+    (base_folder / "config.json").write_text(json.dumps(config))
+    _, said = said_of(adapter, "--base", base_folder)
+    assert said["codes"] == codes
 
 
 # --- copies of the base's own weights -----------------------------------------
@@ -529,6 +565,12 @@ def test_the_header_alone_is_answered_like_the_whole_file(tmp_path, copy, values
         check(OF_BASE, data, base_weights=base_weights(tmp_path))
     assert [refusal.code for refusal in early.found] == codes
     assert [refusal.code for refusal in late.found] == codes
+
+
+def test_every_code_of_the_table_is_named_by_a_test():
+    tests = Path(__file__).parents[2]
+    written = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("*.py"))
+    assert [code for code in REFUSALS if f'"{code}"' not in written] == []
 
 
 def test_every_refusal_of_the_gate_has_a_case_and_stands_in_the_table():

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from modules_registry.cards import check_card
 from modules_registry.core.adapter_config import read_config
 from modules_registry.core.base_shapes import base_shapes_of
+from modules_registry.core.base_weights import read_base
+from modules_registry.core.cards import check_card
 from modules_registry.core.errors import GateRefusal
-from modules_registry.core.gate import AdapterFacts, check_adapter, read_base
+from modules_registry.core.gate import AdapterFacts, check_adapter
 
 pytestmark = pytest.mark.slow  # importing peft takes ten seconds
 

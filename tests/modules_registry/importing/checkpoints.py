@@ -123,6 +123,12 @@ def claims_more(data: bytes) -> bytes:
 
 
 # name -> the bytes, and the code of the refusal
+def with_first_entry(data: bytes, offset: int, value: bytes) -> bytes:
+    """The archive with other bytes at this place of what its directory says of the first entry."""
+    place = data.index(b"PK\x01\x02") + offset
+    return data[:place] + value + data[place + len(value) :]
+
+
 def attacks() -> dict[str, tuple[bytes, str]]:
     plain, first = saved(lora()), next(iter(lora()))
     return {
@@ -149,6 +155,10 @@ def attacks() -> dict[str, tuple[bytes, str]]:
         "a sparse tensor": (saved({first: torch.eye(4).to_sparse()}), "checkpoint_code"),
         "an array of numpy": (saved({first: torch.zeros(2, 8).numpy()}), "checkpoint_code"),
         "TorchScript": (torchscript(), "checkpoint_torchscript"),
+        "an encrypted entry": (with_first_entry(plain, 8, b"\x01"), "checkpoint_encrypted"),
+        "an entry of two gigabytes": (
+            with_first_entry(plain, 20, 2 * b"\xff\xff\xff\x7f"), "checkpoint_too_large",
+        ),
         "two indexes": (two_indexes(), "checkpoint_ambiguous"),
         "an index of another folder": (index_of_another_folder(), "checkpoint_ambiguous"),
         "big-endian": (big_endian(), "checkpoint_byte_order"),

@@ -13,7 +13,7 @@ from composer.run import runner as composer_runner
 from hub_site.accounts.models import Membership, Namespace
 from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
-from modules_registry.cards import check_card
+from modules_registry.core.cards import check_card
 from modules_registry.files.conversion import stop_launcher
 from modules_registry.importing.lorahub import card_from_name, named_task
 from modules_registry.importing.models import ModuleImport

@@ -33,7 +33,7 @@ def codes(repaired):
 
 
 def test_a_good_adapter_is_left_as_it_is():
-    repaired = repair_adapter(CONFIG, tensors(), card_base="google/other", task_type="CAUSAL_LM")
+    repaired = repair_adapter(CONFIG, tensors(), task_type="CAUSAL_LM")
     assert (repaired.config, repaired.repairs) == (CONFIG, [])
 
 
@@ -57,21 +57,6 @@ def test_the_rank_is_read_from_tensors_that_carry_the_adapter_s_name_too():
 
 def test_a_pattern_in_target_modules_is_not_touched():
     assert repair_adapter(changed(target_modules=".*q"), tensors()).config["target_modules"] == ".*q"
-
-
-@pytest.mark.parametrize("given", ["absent", "", None, "/home/me/flan", "../flan"])
-def test_the_card_s_base_stands_in_for_one_that_names_nothing(given):
-    config = changed(base_model_name_or_path=given, revision="abc")
-    repaired = repair_adapter(config, tensors(), card_base="google/flan-t5-large")
-    assert repaired.config["base_model_name_or_path"] == "google/flan-t5-large"
-    assert repaired.config["revision"] is None  # it was that of the other
-    assert codes(repaired) == ["base"]
-
-
-def test_the_base_that_was_asked_for_wins():
-    repaired = repair_adapter(CONFIG, tensors(), base="google/flan-t5-small", card_base="a/b")
-    assert repaired.config["base_model_name_or_path"] == "google/flan-t5-small"
-    assert "as asked" in repaired.repairs[0].sentence
 
 
 @pytest.mark.parametrize("given", ["absent", None])

@@ -21,6 +21,7 @@ UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 FRONT_MATTER_DEPTH_MAX = 12  # a model-index goes down to 8
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
+UNCLOSED = re.compile(r"---[ \t]*\n[A-Za-z_]\w*:(?:[ \t]|\n)")  # a key of a head, not a line across the page
 OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
 
@@ -57,6 +58,9 @@ def read_any_card(data: bytes) -> ReadCard:
         sentence = f"Left {CARD_FILE} out: it is larger than {CARD_BYTES_MAX // 1024} KB."
         return ReadCard(Card("", {}, ""), (Repair("card_too_large", sentence),))
     text, repairs = _decode_any(data)
+    if UNCLOSED.match(text) and not FRONT_MATTER.match(text):
+        sentence = f"Did not read the head of {CARD_FILE}: it has no second line of ---."
+        repairs.append(Repair("front_matter_not_closed", sentence))
     try:
         return ReadCard(check_card(text.encode()), tuple(repairs))
     except CardRefusal as refusal:
@@ -66,11 +70,11 @@ def read_any_card(data: bytes) -> ReadCard:
         return ReadCard(Card(text, {}, body), (*repairs, Repair(refusal.code, sentence)))
 
 
-def base_model_of(card: Card) -> str:
-    """The base model that the card names, the first if it names several; empty if it names none."""
+def base_models_of(card: Card) -> tuple[str, ...]:
+    """The base models that the card names: one, a list, or none."""
     named = card.front_matter.get("base_model")
-    name = named[0] if isinstance(named, list) and named else named
-    return name if isinstance(name, str) and is_base_name(name) else ""
+    names = named if isinstance(named, list) else [named]
+    return tuple(name for name in names if isinstance(name, str) and is_base_name(name))
 
 
 def _decode_any(data: bytes) -> tuple[str, list[Repair]]:

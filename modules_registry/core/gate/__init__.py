@@ -4,25 +4,16 @@ Everything is an allow-list: the keys and values of the config (adapter_config),
 (adapter_file), the names of the tensors (tensor_names), and here the tensors: a pair A (r, d_in),
 B (d_out, r) for each layer, DoRA's magnitudes (d_out) beside them or not, no other tensor, every value
 finite. The weights say which layers are adapted; the config's list of names is written after them.
-
-    python -m modules_registry.core.gate FOLDER [--base FOLDER]
-
-prints what it found as one JSON object, and exits with 0 if the adapter is accepted, else with 1.
 """
 
-import argparse
 import hashlib
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from modules_registry.core.accepted_paths import UploadPlan, plan_upload
 from modules_registry.core.adapter_config import NAME_ATTENTION, AdapterConfig, endings, matches, read_config
 from modules_registry.core.adapter_file import (
     STORED_AS,
@@ -34,14 +25,10 @@ from modules_registry.core.adapter_file import (
     pieces_of,
     read_header,
 )
-from modules_registry.core.base_shapes import ROUTERS, base_files, base_shapes_of
-from modules_registry.core.base_weights import BaseWeights, weights_in
+from modules_registry.core.base_shapes import ROUTERS
+from modules_registry.core.base_weights import BaseShapes, BaseWeights
 from modules_registry.core.errors import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    BaseModelRefusal,
     Findings,
-    FolderRefusal,
     Repair,
     WeightsRefusal,
 )
@@ -57,7 +44,6 @@ from modules_registry.core.tensor_names import (
     require_lora_only,
 )
 
-BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
 # Whether a tensor is a copy of this parameter of the base; None: its name is that of no copy.
 CopyTest = Callable[[str | None, TensorEntry], bool]
 
@@ -176,8 +162,8 @@ def check_weights(
     findings = Findings()
     with open_weights(weights_source) as file:
         header = read_header(file)
-        is_copy = partial(base_weights.has_copy, file, header) if base_weights else None
         with findings.collect():
+            is_copy = copy_test(base_weights, file, header)
             described = describe_adapter(config, header, base_shapes, is_copy)
         with findings.collect():
             sha256 = hash_finite(file, header)
@@ -206,6 +192,11 @@ def describe_adapter(
     if base_shapes is not None:
         check_base(layers, config, base_shapes)
     return AdapterDescription(config, tensors, layers, names, left_out, tuple(repairs))
+
+
+def copy_test(base_weights: BaseWeights | None, file: BinaryIO, header: Header) -> CopyTest | None:
+    """What holds tensors of this file against the base's own weights; None without these: all are kept."""
+    return partial(base_weights.has_copy, file, header) if base_weights is not None else None
 
 
 def check_form(weights_source: WeightsSource) -> None:
@@ -491,98 +482,3 @@ def _facts(described: AdapterDescription, header: Header, sha256: str) -> Adapte
         names=described.names.names,
         left_out=frozenset(tensor.name for tensor in described.left_out),
     )
-
-
-# --- on the author's machine, before an upload --------------------------------
-
-
-def check_folder(folder: Path, base_folder: Path | None = None) -> dict[str, Any]:
-    """What the gate says of an adapter's folder, as JSON can hold it.
-
-    Args:
-        base_folder: of the base model, as transformers writes it; layers and copies are compared then.
-    """
-    findings, shapes, weights = Findings(), None, None
-    with findings.collect():
-        if base_folder is not None:
-            shapes, weights = read_base(base_folder)
-    with findings.collect():
-        plan = plan_folder(folder)
-        facts = check_adapter(folder / CONFIG_FILE, folder / WEIGHTS_FILE, shapes, base_weights=weights)
-    if findings.found:
-        parts = [part for refusal in findings.found for part in refusal.parts]
-        return {
-            "accepted": False,
-            "codes": list(dict.fromkeys(part.code for part in parts)),
-            "findings": [{"file": part.file, "code": part.code, "message": part.message} for part in parts],
-        }
-    return {
-        "accepted": True,
-        "base": facts.base,
-        "rank": facts.rank,
-        "scaling": facts.scaling,
-        "targets": list(facts.targets),
-        "layers": len(facts.layers),
-        "parameters": facts.parameters,
-        "dtype": facts.dtype,
-        "weights_sha256": facts.weights_sha256,
-        "not_composable_because": facts.not_composable,
-        "repairs": [asdict(repair) for repair in facts.repairs],
-        "left_out": list(plan.left_out),
-    }
-
-
-def read_base(folder: Path) -> tuple[BaseShapes, BaseWeights]:
-    """The layers of a base model's folder, and its weights. A refusal names its file with the folder."""
-    try:
-        config, weights = base_files(folder)
-        return base_shapes_of(config, weights), weights_in(folder)
-    except BaseModelRefusal as refusal:
-        file = str(folder / refusal.file)
-        raise BaseModelRefusal(refusal.code, refusal.message, file) from refusal
-
-
-def plan_folder(folder: Path) -> UploadPlan:
-    """Which files of the folder are a module.
-
-    Raises:
-        GateRefusal: files of an adapter are missing; what is wrong with the others is said, too.
-    """
-    if not folder.is_dir():
-        message = f"There is no folder {folder}. Name the folder that peft's save_pretrained wrote."
-        raise FolderRefusal("folder_missing", message)
-    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    findings = Findings()
-    with findings.collect():
-        plan = plan_upload(paths)
-    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in paths]
-    is_said = {WEIGHTS_FILE} if findings.found else set()  # what lies in the place of the weights
-    for name in missing:
-        if name not in is_said:
-            message = f"The folder {folder} has no {name}. Name the folder that peft's save_pretrained wrote."
-            findings.add(FolderRefusal("file_missing", message))
-    if len(missing) == 1:
-        with findings.collect():
-            if CONFIG_FILE in paths:
-                read_config(folder / CONFIG_FILE)
-            else:
-                check_form(folder / WEIGHTS_FILE)
-    findings.raise_all()
-    return plan
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m modules_registry.core.gate",
-        description="Check an adapter's folder as the site will, and print one JSON object.",
-    )
-    parser.add_argument("folder", type=Path, help="holds adapter_config.json and adapter_model.safetensors")
-    parser.add_argument("--base", type=Path, help="the base model's folder, to compare the layers")
-    asked = parser.parse_args(arguments)
-    found = check_folder(asked.folder, asked.base)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    return 0 if found["accepted"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
