@@ -25,7 +25,7 @@ from composer.matching.workers import missing_worker
 from composer.request.forms import COUNT_DEFAULT, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.task.examples import Note, row_notes, valid_pairs
-from composer.timing.estimates import Amounts, Estimate, estimate
+from composer.timing.estimates import Amounts, Estimate, estimate, mean_characters
 from composer.timing.queue import Place, place_of_new
 from modules_registry.models import BaseModel
 
@@ -128,6 +128,9 @@ def make_preview(form: CompositionForm) -> Preview | None:
             n_modules=n_modules[choice.name],
             budget=number_of(form, "budget", BUDGET_LIMIT) or level_budget(choice.name, method),
             baselines=text_of(form, "baselines") or BASELINES_OF_LEVEL[choice.name],
+            search=text_of(form, "search") or "auto",
+            objective=text_of(form, "objective") or "loss",
+            characters=mean_characters([*examples, *held_out]),
         )
         for choice in LEVELS
     }
@@ -148,7 +151,7 @@ def make_preview(form: CompositionForm) -> Preview | None:
         leaking_modules=[fit.name for fit in compatible.leaking],
         leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=levels,
-        place=place_of_new(form.owner.pk, next(it.estimate.likely_s for it in levels if it.is_chosen)),
+        place=place_of_new(form.owner.pk, next(it.estimate for it in levels if it.is_chosen)),
         missing_worker=missing.message if missing else "",
         prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
         unwritable=unwritable_text(base, [*examples, *held_out]),

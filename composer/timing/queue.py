@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from composer.models import Attempt, Composition
-from composer.timing.estimates import duration_words
+from composer.timing.estimates import Estimate, duration_words
 from composer.timing.turns import all_in_turn, turn_key
 from hub_site.jobs.models import Status, Worker
 
@@ -63,17 +63,17 @@ def place_of(composition: Composition) -> Place:
     return look_up(composition.pk, waiting_jobs(now), now)
 
 
-def place_of_new(owner_id: int, seconds: float) -> Place:
-    """Where a composition of so many seconds would stand if it were asked for now."""
+def place_of_new(owner_id: int, estimate: Estimate) -> Place:
+    """Where a composition of this estimate would stand if it were asked for now."""
     now = timezone.now()
-    lane = (owner_id, is_quick(seconds))
-    new = WaitingJob("new", *lane, seconds, asked_s=0.0, served_s=last_served_s(lane, now))
+    lane = (owner_id, is_quick(estimate))
+    new = WaitingJob("new", *lane, estimate.likely_s, asked_s=0.0, served_s=last_served_s(lane, now))
     return look_up(new.key, [*waiting_jobs(now), new], now)
 
 
-def is_quick(seconds: float) -> bool:
-    """Whether a job that is likely to take so long belongs into the quick lane."""
-    return seconds <= settings.HUB_COMPOSE_QUICK_S
+def is_quick(estimate: Estimate) -> bool:
+    """Whether a job belongs into the quick lane: it is short even at the upper end of its estimate."""
+    return estimate.high_s <= settings.HUB_COMPOSE_QUICK_S
 
 
 def look_up(key: Any, waiting: Sequence[WaitingJob], now: datetime) -> Place:
