@@ -18,6 +18,7 @@ import pytest
 from django.conf import settings as site_settings
 from django.db import connection
 
+from benchmarks.machine import machine
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.run import runner
@@ -37,13 +38,14 @@ def times(usual: int, long: int) -> int:
 
 @pytest.fixture
 def record(request) -> Callable[..., None]:
-    """Add what this test found to the result file, under its name; only under --long."""
+    """Add what this test found to the result file, under its name, with the machine; only under --long."""
 
     def write(**found: object) -> None:
         if not TESTS_ARE_LONG:
             return
         name = request.node.name.removeprefix("test_").replace("_", " ")
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        results["machine"] = machine()
         results[name] = found | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
