@@ -24,7 +24,15 @@ from composer.models import Composition
 from composer.run import runner
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs.models import FINISHED
-from tests.composer.conftest import SHOTS, ask, base, modules, no_flushing, wakes  # noqa: F401  fixtures
+from tests.composer.conftest import SHOTS, ask, base, done, modules, no_flushing, wakes  # noqa: F401  fixtures
+from tests.composer.playground.conftest import (  # noqa: F401  fixtures
+    ask_it,
+    fake_jobs_launcher,
+    loaded_bases,
+    module,
+    queued_ids,
+)
+from tests.composer.playground.conftest import run as run_it  # noqa: F401  a fixture
 from tests.conftest import TESTS_ARE_LONG
 
 RESULTS = Path(__file__).parent / "results.json"
