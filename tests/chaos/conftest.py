@@ -63,7 +63,7 @@ def record(request) -> Callable[..., None]:
 class WorkerProcess:
     """tests.chaos.worker on the tests' database."""
 
-    def __init__(self, data: Path, log: Path, *options: str) -> None:
+    def __init__(self, data: Path, log: Path, *options: str, **changes: str) -> None:
         database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
         environment = {
             **os.environ,
@@ -72,6 +72,7 @@ class WorkerProcess:
             "HUB_DATA": str(data),
             "HUB_COMPOSE_MEMORY_MB": "512",
             "PYTHONPATH": str(site_settings.BASE_DIR),
+            **changes,
         }
         self.log = log
         with log.open("wb") as output:
@@ -105,8 +106,9 @@ class WorkerProcess:
 def start_worker(data_folder, tmp_path) -> Iterator[Callable[..., WorkerProcess]]:
     workers: list[WorkerProcess] = []
 
-    def start(*options: str) -> WorkerProcess:
-        worker = WorkerProcess(data_folder, tmp_path / f"worker-{len(workers)}.log", *options)
+    def start(*options: str, **environment: str) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        worker = WorkerProcess(data_folder, log, *options, **environment)
         workers.append(worker)
         assert wait_for(lambda: worker.is_ready, timeout_s=READY_TIMEOUT_S), worker.printed
         return worker
