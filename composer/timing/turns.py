@@ -29,8 +29,9 @@ def all_in_turn() -> QuerySet[Any]:
         owner=OuterRef("owner"), is_quick=OuterRef("is_quick"), began_at__lt=before
     )
     last = served.order_by().values("owner").annotate(last=Max("began_at")).values("last")
-    in_turn: QuerySet[Any] = Composition.objects.filter(status=Status.QUEUED)
-    return in_turn.annotate(served_at=Subquery(last)).order_by(*IN_TURN)
+    queued = Composition.objects.filter(status=Status.QUEUED)
+    in_turn: QuerySet[Any] = queued.annotate(served_at=Subquery(last))
+    return in_turn.order_by(*IN_TURN)
 
 
 def waiting_in_turn(*, is_quick: bool) -> QuerySet[Composition]:
