@@ -253,8 +253,7 @@ def require_search_of_method(method: str, search: str) -> None:
         raise field_refusal(
             "unknown_method", "method", f"There is no method “{method[:40]}”.", choices.SEARCHES_OF_METHOD
         )
-    _, prefix, name = search.rpartition(choices.NEVERGRAD)
-    if not (prefix and choices.NEVERGRAD_NAME.match(name)) and search not in searches:
+    if not choices.has_search(method, search):
         problem = f"The method {method} has no search “{search[:40]}”."
         raise field_refusal("unknown_search", "search", problem, searches)
 

@@ -407,6 +407,15 @@ def level_budget(level: str, method: str) -> int:
     return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
 
 
+def has_search(method: str, search: str) -> bool:
+    """Return whether a request may ask for this search: one of the method's, or `nevergrad:` and a name.
+
+    Only nevergrad knows whether the name exists.
+    """
+    _, prefix, name = search.rpartition(NEVERGRAD)
+    return search in SEARCHES_OF_METHOD[method] or bool(prefix and NEVERGRAD_NAME.match(name))
+
+
 def search_of(method: str, search: str) -> str:
     """Return the name of the search that runs: one of SEARCHES but "auto", or `nevergrad:` and a name."""
     return SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
