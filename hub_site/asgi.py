@@ -14,6 +14,7 @@ os.environ["HUB_STATEMENT_TIMEOUT_S"] = (
 django_application = get_asgi_application()
 
 from django.conf import settings  # noqa: E402  the line above has set Django up
+from django.urls import resolve  # noqa: E402
 
 from hub_site.body_gate import BodyGate  # noqa: E402
 from hub_site.common.disk import is_disk_low  # noqa: E402
@@ -25,6 +26,8 @@ AROUND_FILES_BYTES = 1 * MB  # the other fields of an upload form, and its bound
 
 upload_max_bytes = settings.HUB_UPLOAD_MAX_MB * MB + AROUND_FILES_BYTES
 within_commits_mb = min(settings.HUB_REGULAR_UPLOAD_MAX_MB, settings.HUB_UPLOAD_MAX_MB)
+
+resolve("/health/")  # imports every page now: the server listens only then, and no first request waits for it
 
 application = BodyGate(
     django_application,

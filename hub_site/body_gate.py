@@ -116,8 +116,8 @@ class BodyGate:
         try:
             require_small_headers(scope)
             body.require_declared_length_within_cap(scope)
-            if is_upload(scope["path"]) and scope["method"] in STORING_METHODS and self.is_disk_low():
-                raise disk_is_full()
+            if is_upload(scope["path"]) and scope["method"] in STORING_METHODS:
+                await self.require_disk_space()
             if is_upload(scope["path"]) and needs_permission(scope):
                 body.forbidden = await self.ask_why_not(scope)
                 body.require_permission(declared_length(scope) or 0)
@@ -140,6 +140,11 @@ class BodyGate:
             if code is None:
                 raise
             raise BodyRefused(http_status(code), code, visitor_text(code)) from error
+
+    async def require_disk_space(self) -> None:
+        """Look from a thread: a disk on a network may hang, and nobody else's request shall wait for it."""
+        if await asyncio.to_thread(self.is_disk_low):
+            raise disk_is_full()
 
     def cap_bytes(self, path: str) -> int:
         if CHECKS.fullmatch(path):

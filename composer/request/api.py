@@ -38,7 +38,7 @@ from composer.request.serializers import (
 )
 from composer.request.services import require_base, require_versions, worker_request
 from composer.task.demo_tasks import demo_task, demo_tasks
-from composer.timing.estimates import Amounts, estimate
+from composer.timing.estimates import Amounts, estimate, mean_characters
 from composer.timing.queue import place_of_new
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
@@ -99,11 +99,14 @@ class EstimateApi(OwnerApi):
             n_modules=n_modules_of(asked, len(compatible.clean)),
             budget=asked["budget"],
             baselines=asked["baselines"],
+            search=asked["search"],
+            objective=asked["objective"],
+            characters=mean_characters(all_examples),
         )
         found = estimate(asked["base"], asked["method"], workload)
         body = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
         body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
-        place = place_of_new(request.user.pk, found.likely_s)
+        place = place_of_new(request.user.pk, found)
         body |= {"n_ahead": place.n_ahead, "wait_s": place.wait_s}
         body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
         taking_part = asked["modules"] or [fit.version for fit in compatible.clean]

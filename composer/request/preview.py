@@ -1,5 +1,6 @@
 """What a form, as it stands, would lead to: told beside it while it is filled in, right or not."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ from composer.core.spec.choices import (
     DEFAULT_LEVEL,
     DEFAULT_METHOD,
     LEVELS,
+    OBJECTIVES,
     SEARCHES_OF_METHOD,
     Choice,
+    choice_names,
+    has_search,
     level_budget,
 )
 from composer.core.spec.counting import count_noun
@@ -25,7 +29,7 @@ from composer.matching.workers import missing_worker
 from composer.request.forms import COUNT_DEFAULT, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.task.examples import Note, row_notes, valid_pairs
-from composer.timing.estimates import Amounts, Estimate, estimate
+from composer.timing.estimates import Amounts, Estimate, estimate, mean_characters
 from composer.timing.queue import Place, place_of_new
 from modules_registry.models import BaseModel
 
@@ -128,6 +132,9 @@ def make_preview(form: CompositionForm) -> Preview | None:
             n_modules=n_modules[choice.name],
             budget=number_of(form, "budget", BUDGET_LIMIT) or level_budget(choice.name, method),
             baselines=text_of(form, "baselines") or BASELINES_OF_LEVEL[choice.name],
+            search=choice_of(form, "search", "auto", lambda name: has_search(method, name)),
+            objective=choice_of(form, "objective", "loss", choice_names(OBJECTIVES).__contains__),
+            characters=mean_characters([*examples, *held_out]),
         )
         for choice in LEVELS
     }
@@ -148,7 +155,7 @@ def make_preview(form: CompositionForm) -> Preview | None:
         leaking_modules=[fit.name for fit in compatible.leaking],
         leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=levels,
-        place=place_of_new(form.owner.pk, next(it.estimate.likely_s for it in levels if it.is_chosen)),
+        place=place_of_new(form.owner.pk, next(it.estimate for it in levels if it.is_chosen)),
         missing_worker=missing.message if missing else "",
         prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
         unwritable=unwritable_text(base, [*examples, *held_out]),
@@ -234,11 +241,15 @@ def number_of(form: CompositionForm, name: str, most: int) -> int | None:
     return min(int(text), most) if text.isascii() and text.isdecimal() and int(text[:9]) > 0 else None
 
 
+def choice_of(form: CompositionForm, name: str, default: str, exists: Callable[[str], bool]) -> str:
+    """What is chosen in a field; the default as long as there is no such choice."""
+    text = text_of(form, name)
+    return text if exists(text) else default
+
+
 def method_of(form: CompositionForm) -> str:
-    method = text_of(form, "method")
-    return method if method in SEARCHES_OF_METHOD else DEFAULT_METHOD
+    return choice_of(form, "method", DEFAULT_METHOD, SEARCHES_OF_METHOD.__contains__)
 
 
 def level_of(form: CompositionForm) -> str:
-    level = text_of(form, "level")
-    return level if level in BASELINES_OF_LEVEL else DEFAULT_LEVEL
+    return choice_of(form, "level", DEFAULT_LEVEL, BASELINES_OF_LEVEL.__contains__)

@@ -33,7 +33,7 @@ from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, Compo
 from composer.models import Example as ExampleRow
 from composer.run.tasks import wake_worker
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
-from composer.timing.estimates import Amounts, likely_seconds
+from composer.timing.estimates import Amounts, estimate, mean_characters
 from composer.timing.queue import is_quick
 from hub_site.accounts.models import User
 from hub_site.common.disk import require_disk_space
@@ -167,7 +167,7 @@ def composition_insert(
             raise missing
         require_queue_quota(composition.owner)
         require_cpu_quota(composition.owner)
-    choose_lane(composition, len(modules), len(examples), len(held_out))
+    choose_lane(composition, len(modules), examples, held_out)
     composition.save()
     CompositionModule.objects.bulk_create(
         CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
@@ -204,11 +204,22 @@ def worker_request(*, owner: User, base: str | None, device: str) -> WorkerReque
     return asked
 
 
-def choose_lane(composition: Composition, n_modules: int, n_shots: int, n_held_out: int) -> None:
+def choose_lane(
+    composition: Composition, n_modules: int, examples: Sequence[Example], held_out: Sequence[Example]
+) -> None:
     """Set what the queue goes by: how long it will take, and what its worker must have."""
-    workload = Amounts(n_shots, n_held_out, n_modules, composition.budget, composition.baselines)
-    composition.estimated_s = likely_seconds(composition.base, composition.method, workload)
-    composition.is_quick = is_quick(composition.estimated_s)
+    workload = Amounts(
+        n_shots=len(examples),
+        n_held_out=len(held_out),
+        n_modules=n_modules,
+        budget=composition.budget,
+        baselines=composition.baselines,
+        search=composition.search,
+        objective=composition.objective,
+        characters=mean_characters([*examples, *held_out]),
+    )
+    found = estimate(composition.base, composition.method, workload)
+    composition.estimated_s, composition.is_quick = found.likely_s, is_quick(found)
     composition.memory_mb = needs_of(composition.base, composition.device).memory_mb
 
 
@@ -242,8 +253,7 @@ def require_search_of_method(method: str, search: str) -> None:
         raise field_refusal(
             "unknown_method", "method", f"There is no method “{method[:40]}”.", choices.SEARCHES_OF_METHOD
         )
-    _, prefix, name = search.rpartition(choices.NEVERGRAD)
-    if not (prefix and choices.NEVERGRAD_NAME.match(name)) and search not in searches:
+    if not choices.has_search(method, search):
         problem = f"The method {method} has no search “{search[:40]}”."
         raise field_refusal("unknown_search", "search", problem, searches)
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -49,7 +49,7 @@ CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop 
 SEARCH_SHARE = 0.6  # of the deadline; a search that runs then ends with its best weights so far
 SCREENED_KEPT = timedelta(days=30)
 ATTEMPTS_KEPT = timedelta(days=1)
-QUICK_OVERRUN = 2  # times HUB_COMPOSE_QUICK_S: a job that takes longer was no quick one
+WAITS_FOR_A_PLACE = timedelta(seconds=3)  # a free place takes a quick job within a second
 SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
 }
@@ -112,10 +112,13 @@ COMPOSITIONS = JobKind(
 
 def claim_next(is_quick: bool) -> Composition | None:
     """Take the composition of this lane whose turn it is, and for which this worker has what it needs."""
+    return leases.claim_first(waiting_for_this_worker(is_quick=is_quick), worker=WORKER)
+
+
+def waiting_for_this_worker(*, is_quick: bool) -> QuerySet[Composition]:
+    """Those of a lane that wait, are due, and need nothing that this worker lacks; the next one first."""
     waiting = waiting_in_turn(is_quick=is_quick).filter(memory_mb__lte=settings.HUB_COMPOSE_MEMORY_MB)
-    if not has_cuda():
-        waiting = waiting.exclude(device="cuda")
-    return leases.claim_first(waiting, worker=WORKER)
+    return waiting if has_cuda() else waiting.exclude(device="cuda")
 
 
 def composition_done(composition: Composition) -> None:
@@ -187,16 +190,21 @@ def count_cpu(attempt: Attempt, child: Child) -> None:
 
 
 def require_lane(composition: Composition, taken_s: float) -> None:
-    """Move a job out of the quick lane that takes too long for it.
+    """Move a job out of the quick lane that takes longer than a quick one may.
 
-    It goes on where it is while this worker has a place for long jobs; else it waits for one.
+    It counts as long while this worker has a place for long jobs. Without one it goes on until a quick job
+    waits; then it waits for such a place itself, and its search goes on where it was.
     """
-    is_late = taken_s > QUICK_OVERRUN * settings.HUB_COMPOSE_QUICK_S
-    if not composition.is_quick or not is_late:
+    quick_s = settings.HUB_COMPOSE_QUICK_S
+    if not composition.is_quick or taken_s <= quick_s:
+        return
+    has_place = slots().move_to_long(composition)
+    waiting = waiting_for_this_worker(is_quick=True).filter(due_at__lte=Now() - WAITS_FOR_A_PLACE)
+    if not has_place and not waiting.exists():
         return
     held = Composition.objects.held(composition.generation).filter(pk=composition.pk)
-    held.update(is_quick=False, estimated_s=F("estimated_s") + QUICK_OVERRUN * settings.HUB_COMPOSE_QUICK_S)
-    if not slots().move_to_long(composition):
+    held.update(is_quick=False, estimated_s=F("estimated_s") + quick_s)
+    if not has_place:
         raise HandBack
 
 

@@ -1,22 +1,26 @@
 """How long a composition would take: from those that ran here on the same base, else from the base's size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Avg, Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Length
 
 from composer.core.spec.choices import (
     BASELINES_OF_CHOICE,
     DEFAULT_LEVEL,
-    SEARCHES_OF_METHOD,
-    WITHOUT_GRADIENT,
+    NEVERGRAD,
+    OPTIMIZER_OF_SEARCH,
     Baseline,
     level_budget,
+    most_scored,
+    search_of,
 )
 from composer.core.spec.errors import STOPPED_FOR_TIME
+from composer.core.spec.examples import Example as Pair
 from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
 from composer.core.spec.training import FOLDS, plan_lora, plan_tuning, training_budget
 from composer.models import Composition, Example
@@ -24,13 +28,19 @@ from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 
 EARLIER_READ = 20  # of the latest: a machine may have changed since older ones
-# Without a measurement: a forward over one short example, at what one core of a processor is known to do.
-TOKENS_OF_EXAMPLE = 32
+# Without a measurement: a forward over one example, at what one core of a processor is known to do.
+TOKENS_OF_EXAMPLE = 32  # at least: short texts come with a template, and cost as much
+CHARACTERS_OF_TOKEN = 4
+ANSWER_SHARE = 0.25  # of an example's tokens are its answer; each of them is another pass
 FLOPS = 1e11  # benchmarks/results/compose_speed_L.json, one core: 0.9e11 in fp32, 1.5e11 in bf16
 CALL_S = 0.0003  # of any example, however small the base
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
-TOKENS_ANSWERED = 8  # each of them is another pass
+# Measured on the demo world with 26 modules, and with 100 and 200 weights on a quadratic.
+ASKED_S = 0.005  # for each candidate of an optimizer of nevergrad, which waits for a thread of its own,
+ASKED_S_OF_SQUARE = 5e-6  # and for the square of how many weights there are: COBYLA solves as many equations
+WHOLE_DELTA_S = 6e-10  # for each parameter of the base, module and candidate: signs elected on whole updates
+WHOLE_DELTA_METHODS = ("ties_svd",)
 FEW = 3  # compositions tell less of how much others differ than more of them do
 SPREAD_OF_FEW = (0.5, 2.0)
 SPREAD_MEASURED = (0.7, 1.5)
@@ -46,18 +56,14 @@ class Amounts:
     n_modules: int
     budget: int
     baselines: str
+    search: str = "auto"
+    objective: str = "loss"
+    characters: float = 0  # of an example's input and output together, on the mean
 
     @property
-    def units(self) -> dict[str, float]:
-        """How often the core's stages do what they do; `search` is in scored examples."""
-        n_answering = 1 + len(baselines_of(self.baselines))
-        return {
-            LOAD.name: 1.0,
-            SCREEN.name: self.n_modules * self.n_shots,
-            SEARCH.name: self.budget * self.n_shots,
-            EXPORT.name: 1.0,
-            EVALUATE.name: n_answering * (self.n_held_out + self.n_shots),
-        }
+    def tokens(self) -> float:
+        """Of an example."""
+        return max(TOKENS_OF_EXAMPLE, self.characters / CHARACTERS_OF_TOKEN)
 
 
 MeasuredRun = Mapping[str, Any]  # how long one took, stage by stage, and of how much
@@ -99,20 +105,14 @@ def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
     by_stage, n_measured = seconds_by_stage(base, method, workload)
     if n_measured == 0:
         low, high = SPREAD_FROM_SIZE
-        likely = sum(seconds.likely for seconds in by_stage.values())
-        return Estimate(low * likely, high * likely, likely, 0)
-    low, high = SPREAD_MEASURED if n_measured >= FEW else SPREAD_OF_FEW
+    else:
+        low, high = SPREAD_MEASURED if n_measured >= FEW else SPREAD_OF_FEW
     return Estimate(
         low * sum(seconds.least for seconds in by_stage.values()),
         high * sum(seconds.most for seconds in by_stage.values()),
         sum(seconds.likely for seconds in by_stage.values()),
         n_measured,
     )
-
-
-def likely_seconds(base: BaseModel, method: str, workload: Amounts) -> float:
-    by_stage, _ = seconds_by_stage(base, method, workload)
-    return sum(seconds.likely for seconds in by_stage.values())
 
 
 def amounts_of(composition: Composition) -> Amounts:
@@ -122,7 +122,15 @@ def amounts_of(composition: Composition) -> Amounts:
         n_modules=composition.modules.count(),
         budget=composition.budget,
         baselines=composition.baselines,
+        search=composition.search,
+        objective=composition.objective,
+        characters=mean_characters(composition.examples.all()),
     )
+
+
+def mean_characters(examples: "Iterable[Example | Pair]") -> float:
+    """Of an example's input and output together; 0 without examples."""
+    return fmean([len(one.input) + len(one.output) for one in examples] or [0])
 
 
 def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[dict[str, Seconds], int]:
@@ -135,7 +143,7 @@ def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[d
     asked_alike = (workload.budget, workload.baselines)
     alike = [row for row in earlier if (row["budget"], row["baselines"]) == asked_alike]
     rows = alike or earlier or [guessed_from_size(base, method, workload)]
-    each = [seconds_of_stages(row, method, workload) for row in rows]
+    each = [seconds_of_stages(row, base, method, workload) for row in rows]
     by_stage = {
         stage: Seconds(*(median(values) for values in zip(*(one[stage] for one in each), strict=True)))
         for stage in each[0]
@@ -146,17 +154,26 @@ def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[d
 def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
     """How long finished ones took, stage by stage, and of how much. Whose they are is nobody's business.
 
-    Only those that went to their end and were compared in the same way: without held-out examples every
-    baseline is fitted anew for each example that it leaves out, which takes far longer than an answer.
+    Only those of the same search that went to their end and were compared in the same way: without held-out
+    examples every baseline is fitted anew for each example that it leaves out, which takes far longer than an
+    answer.
     """
+    ran = search_of(method, workload.search)
+    names = [name for name in ("auto", ran) if search_of(method, name) == ran]
     rows = Composition.objects.filter(status=Status.DONE, base=base, method=method, stop_requested=False)
+    rows = rows.filter(search__in=names, objective=workload.objective)
     with_held_out = Q(report__n_held_out__gt=0)
     rows = rows.filter(with_held_out if workload.n_held_out else ~with_held_out)
     in_time = Q(report__stop_reason__isnull=True) | ~Q(report__stop_reason=STOPPED_FOR_TIME)
     rows = rows.filter(in_time, report__seconds__has_key=EVALUATE.name)
+    examples = Example.objects.filter(composition=OuterRef("pk")).order_by().values("composition")
+    characters = examples.annotate(mean=Avg(Length("input") + Length("output"))).values("mean")
     return rows.order_by("-finished_at").values(
         "budget",
         "baselines",
+        "search",
+        "objective",
+        characters=Subquery(characters),
         seconds=F("report__seconds"),
         n_shots=F("report__n_shots"),
         n_held_out=F("report__n_held_out"),
@@ -164,20 +181,65 @@ def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Com
     )
 
 
-def seconds_of_stages(row: MeasuredRun, method: str, workload: Amounts) -> dict[str, Seconds]:
+def seconds_of_stages(
+    row: MeasuredRun, base: BaseModel, method: str, workload: Amounts
+) -> dict[str, Seconds]:
     """How long this would take, going by one that took so long."""
-    had = Amounts(row["n_shots"], row["n_held_out"], row["n_modules"], row["budget"], row["baselines"])
+    had = Amounts(**{name: value for name, value in row.items() if name != "seconds"})
     took = dict.fromkeys((stage.name for stage in STAGES), 0.0) | row["seconds"]
-    took[EVALUATE.name] -= searches_of_baselines(had.baselines) * took[SEARCH.name]  # told apart
-    ratios = {name: unit / max(had.units[name], 1.0) for name, unit in workload.units.items()}
-    steady = stages_in_proportion(method)
+    took[EVALUATE.name] -= searches_repeated(method, had) * took[SEARCH.name]  # told apart
+    before, now = (units(base, method, amounts) for amounts in (had, workload))
+    ratios = {name: unit / (before[name] or 1.0) for name, unit in now.items()}
+    steady = stages_in_proportion(method, workload.search)
     stages = {
         stage: scale_seconds(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
         for stage, ratio in ratios.items()
     }
-    searches = stages[SEARCH.name].times(searches_of_baselines(workload.baselines))
+    searches = stages[SEARCH.name].times(searches_repeated(method, workload))
     stages[EVALUATE.name] = Seconds(*(a + b for a, b in zip(stages[EVALUATE.name], searches, strict=True)))
     return stages
+
+
+def units(base: BaseModel, method: str, workload: Amounts) -> dict[str, float]:
+    """How much the core's stages do; each in a unit of its own, `search` in seconds by the base's size."""
+    length = workload.tokens / TOKENS_OF_EXAMPLE
+    n_answering = 1 + len(baselines_of(workload.baselines))
+    scored = most_scored(search_of(method, workload.search), workload.budget)
+    return {
+        LOAD.name: 1.0,
+        SCREEN.name: workload.n_modules * workload.n_shots * length,
+        SEARCH.name: scored * candidate_s(base, method, workload),
+        EXPORT.name: 1.0,
+        EVALUATE.name: n_answering * (workload.n_held_out + workload.n_shots) * length,
+    }
+
+
+def candidate_s(base: BaseModel, method: str, workload: Amounts) -> float:
+    """To ask for one candidate, make its adapter and score it on the shots, by the base's size."""
+    seconds = workload.n_shots * pass_s(base, workload.tokens)
+    if workload.objective == "exact_match":
+        seconds += workload.n_shots * answer_s(base, workload.tokens)
+    if method in WHOLE_DELTA_METHODS:
+        seconds += WHOLE_DELTA_S * base.parameters * workload.n_modules
+    if is_by_nevergrad(search_of(method, workload.search)):
+        n_weights = workload.n_modules * (len(base.layers) if method == "cat-layers" else 1)
+        seconds += ASKED_S + ASKED_S_OF_SQUARE * min(n_weights, workload.budget) ** 2
+    return seconds
+
+
+def pass_s(base: BaseModel, tokens: float) -> float:
+    """For one forward pass over so many tokens, by the base's size."""
+    return CALL_S + 2 * base.parameters * tokens / FLOPS
+
+
+def answer_s(base: BaseModel, tokens: float) -> float:
+    """To answer an example of so many tokens, by the base's size."""
+    return pass_s(base, tokens) + ANSWER_SHARE * tokens * pass_s(base, 1)
+
+
+def is_by_nevergrad(search: str) -> bool:
+    """Whether the search is an optimizer of nevergrad's, which takes all of its budget."""
+    return search in OPTIMIZER_OF_SEARCH or search.startswith(NEVERGRAD)
 
 
 def baselines_of(choice: str) -> Sequence[Baseline]:
@@ -185,18 +247,26 @@ def baselines_of(choice: str) -> Sequence[Baseline]:
     return BASELINES_OF_CHOICE.get(choice, BASELINES_OF_CHOICE["always"])
 
 
-def searches_of_baselines(choice: str) -> int:
-    """How many of them go through the composition's own search."""
-    return sum(baseline.repeats_search for baseline in baselines_of(choice))
+def searches_repeated(method: str, workload: Amounts) -> int:
+    """How often the comparison goes through the composition's own search.
+
+    Some baselines do. Without held-out examples it is also made once without each fold of the examples;
+    Gauss-Newton has fitted those by the way.
+    """
+    baselines = baselines_of(workload.baselines)
+    by_fold = not workload.n_held_out and workload.n_shots > 1 and len(baselines) > 0
+    has_folds = search_of(method, workload.search) == "gauss-newton"
+    n_folds = min(FOLDS, workload.n_shots) if by_fold and not has_folds else 0
+    return n_folds + sum(baseline.repeats_search for baseline in baselines)
 
 
-def stages_in_proportion(method: str) -> set[str]:
+def stages_in_proportion(method: str, search: str) -> set[str]:
     """Those that take as long as there is to do.
 
-    A gradient fit ends when nothing moves any more, most often long before its budget; and of the
-    comparisons, training the LoRA takes equally long for any number of answers.
+    Fits that go by the gradient or the logits end when nothing moves any more, most often long before their
+    budget; and of the comparisons, training the LoRA takes equally long for any number of answers.
     """
-    return {SCREEN.name, SEARCH.name} if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT else {SCREEN.name}
+    return {SCREEN.name, SEARCH.name} if is_by_nevergrad(search_of(method, search)) else {SCREEN.name}
 
 
 def scale_seconds(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
@@ -209,17 +279,18 @@ def scale_seconds(seconds: float, ratio: float, *, in_proportion: bool) -> Secon
 def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> MeasuredRun:
     """As if one of the usual budget had been measured: by what so many parameters cost an example."""
     usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
-    passed = CALL_S + 2 * base.parameters * TOKENS_OF_EXAMPLE / FLOPS
+    done = units(base, method, usual)
+    passed = pass_s(base, usual.tokens)
     trained = training_passes(usual, method, base.parameters) * workload.n_shots * passed
     loaded = 4 * base.parameters / LOADED_BYTES_S
-    search = usual.units[SEARCH.name] * passed
-    answered = usual.units[EVALUATE.name] * passed * (1 + TOKENS_ANSWERED / TOKENS_OF_EXAMPLE)
+    n_answers = done[EVALUATE.name] * TOKENS_OF_EXAMPLE / usual.tokens
+    searches = searches_repeated(method, usual) * done[SEARCH.name]
     seconds = {
         LOAD.name: loaded + MODULE_LOADED_S * workload.n_modules,
-        SCREEN.name: usual.units[SCREEN.name] * passed,
-        SEARCH.name: search,
+        SCREEN.name: workload.n_modules * workload.n_shots * passed,
+        SEARCH.name: done[SEARCH.name],
         EXPORT.name: loaded,
-        EVALUATE.name: answered + trained + searches_of_baselines(workload.baselines) * search,
+        EVALUATE.name: n_answers * answer_s(base, usual.tokens) + trained + searches,
     }
     return asdict(usual) | {"seconds": seconds}
 

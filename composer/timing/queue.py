@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from composer.models import Attempt, Composition
-from composer.timing.estimates import duration_words
+from composer.timing.estimates import Estimate, duration_words
 from composer.timing.turns import all_in_turn, turn_key
 from hub_site.jobs.models import Status, Worker
 
@@ -33,6 +33,7 @@ class WaitingJob:
     asked_s: float
     served_s: float | None = None  # when its account was served last in this lane; None: not yet
     was_begun: bool = False  # it keeps its turn, whatever its account is served meanwhile
+    due_s: float = 0.0  # it is put off until then
 
     @property
     def lane(self) -> Lane:
@@ -54,26 +55,22 @@ class Place:
 def place_of(composition: Composition) -> Place:
     """Where a queued composition stands; one that a worker took meanwhile is next, at once."""
     now = timezone.now()
-    queued = Composition.objects.filter(pk=composition.pk, status=Status.QUEUED)
-    due_at = queued.values_list("due_at", flat=True).first()
-    if due_at is None:
+    if not Composition.objects.filter(pk=composition.pk, status=Status.QUEUED).exists():
         return Place(0, 0.0)
-    if due_at > now:  # put off; it keeps its turn
-        return Place(0, (due_at - now).total_seconds())
     return look_up(composition.pk, waiting_jobs(now), now)
 
 
-def place_of_new(owner_id: int, seconds: float) -> Place:
-    """Where a composition of so many seconds would stand if it were asked for now."""
+def place_of_new(owner_id: int, estimate: Estimate) -> Place:
+    """Where a composition of this estimate would stand if it were asked for now."""
     now = timezone.now()
-    lane = (owner_id, is_quick(seconds))
-    new = WaitingJob("new", *lane, seconds, asked_s=0.0, served_s=last_served_s(lane, now))
+    lane = (owner_id, is_quick(estimate))
+    new = WaitingJob("new", *lane, estimate.likely_s, asked_s=0.0, served_s=last_served_s(lane, now))
     return look_up(new.key, [*waiting_jobs(now), new], now)
 
 
-def is_quick(seconds: float) -> bool:
-    """Whether a job that is likely to take so long belongs into the quick lane."""
-    return seconds <= settings.HUB_COMPOSE_QUICK_S
+def is_quick(estimate: Estimate) -> bool:
+    """Whether a job belongs into the quick lane: it is short even at the upper end of its estimate."""
+    return estimate.high_s <= settings.HUB_COMPOSE_QUICK_S
 
 
 def look_up(key: Any, waiting: Sequence[WaitingJob], now: datetime) -> Place:
@@ -82,18 +79,21 @@ def look_up(key: Any, waiting: Sequence[WaitingJob], now: datetime) -> Place:
     begins = play_forward(waiting, running_jobs(now), n_slots, max(1, n_slots - n_workers))
     order = list(begins)
     if key not in begins:  # behind those that were read
-        return Place(Composition.objects.due().count(), max(begins.values(), default=0.0))
+        return Place(
+            Composition.objects.filter(status=Status.QUEUED).count() - 1, max(begins.values(), default=0.0)
+        )
     return Place(order.index(key), begins[key])
 
 
 def waiting_jobs(now: datetime) -> list[WaitingJob]:
     rows = all_in_turn().values_list(
-        "pk", "owner_id", "is_quick", "estimated_s", "created_at", "served_at", "started_at"
+        "pk", "owner_id", "is_quick", "estimated_s", "created_at", "served_at", "started_at", "due_at"
     )  # fmt: skip
     return [
         WaitingJob(pk, owner, quick, seconds, (asked - now).total_seconds(),
-                   (served - now).total_seconds() if served else None, was_begun=begun is not None)
-        for pk, owner, quick, seconds, asked, served, begun in rows[:READ_MAX]
+                   (served - now).total_seconds() if served else None, was_begun=begun is not None,
+                   due_s=(due - now).total_seconds())
+        for pk, owner, quick, seconds, asked, served, begun, due in rows[:READ_MAX]
     ]  # fmt: skip
 
 
@@ -138,8 +138,9 @@ def play_forward(
 
     while left:
         n_long = sum(not quick for _, quick in busy)
-        long_ones = [job for job in left if not job.is_quick] if n_long < n_long_slots else []
-        candidates = long_ones or [job for job in left if job.is_quick]
+        due = [job for job in left if job.due_s <= now]
+        long_ones = [job for job in due if not job.is_quick] if n_long < n_long_slots else []
+        candidates = long_ones or [job for job in due if job.is_quick]
         if len(busy) < n_slots and candidates:
             job = min(candidates, key=turn)
             left.remove(job)
@@ -147,5 +148,8 @@ def play_forward(
             served[job.lane] = now
             heapq.heappush(busy, (now + job.seconds, job.is_quick))
         else:
-            now = max(now, heapq.heappop(busy)[0])
+            later = [job.due_s for job in left if job.due_s > now]
+            now = max(now, min([*later, *(end for end, _ in busy[:1])]))
+            while busy and busy[0][0] <= now:
+                heapq.heappop(busy)
     return begins

@@ -1,6 +1,7 @@
-"""The space left on the disk of the data folder: new work is refused before running work has none."""
+"""The space left on the disks of the data folder: new work is refused before running work has none."""
 
 import shutil
+from pathlib import Path
 
 from django.conf import settings
 
@@ -8,11 +9,14 @@ from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import DISK_FULL, RETRY_AFTER_S
 
 MB = 1_000_000
+LARGE_FOLDERS = ("blobs", "uploads", "jobs", "residents", "postgres")  # each may lie on a disk of its own
 
 
 def is_disk_low() -> bool:
-    """Return whether less than HUB_DISK_SPARE_MB is free."""
-    return shutil.disk_usage(settings.HUB_DATA).free < settings.HUB_DISK_SPARE_MB * MB
+    """Return whether less than HUB_DISK_SPARE_MB is free under the data folder or one of LARGE_FOLDERS."""
+    root = Path(settings.HUB_DATA)
+    folders = [root, *(root / name for name in LARGE_FOLDERS if (root / name).exists())]
+    return min(shutil.disk_usage(folder).free for folder in folders) < settings.HUB_DISK_SPARE_MB * MB
 
 
 def require_disk_space() -> None:

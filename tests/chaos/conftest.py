@@ -18,12 +18,21 @@ import pytest
 from django.conf import settings as site_settings
 from django.db import connection
 
+from benchmarks.machine import machine
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.run import runner
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs.models import FINISHED
-from tests.composer.conftest import SHOTS, ask, base, modules, no_flushing, wakes  # noqa: F401  fixtures
+from tests.composer.conftest import SHOTS, ask, base, done, modules, no_flushing, wakes  # noqa: F401  fixtures
+from tests.composer.playground.conftest import (  # noqa: F401  fixtures
+    ask_it,
+    fake_jobs_launcher,
+    loaded_bases,
+    module,
+    queued_ids,
+)
+from tests.composer.playground.conftest import run as run_it  # noqa: F401  a fixture
 from tests.conftest import TESTS_ARE_LONG
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -37,13 +46,14 @@ def times(usual: int, long: int) -> int:
 
 @pytest.fixture
 def record(request) -> Callable[..., None]:
-    """Add what this test found to the result file, under its name; only under --long."""
+    """Add what this test found to the result file, under its name, with the machine; only under --long."""
 
     def write(**found: object) -> None:
         if not TESTS_ARE_LONG:
             return
         name = request.node.name.removeprefix("test_").replace("_", " ")
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        results["machine"] = machine()
         results[name] = found | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -53,7 +63,7 @@ def record(request) -> Callable[..., None]:
 class WorkerProcess:
     """tests.chaos.worker on the tests' database."""
 
-    def __init__(self, data: Path, log: Path, *options: str) -> None:
+    def __init__(self, data: Path, log: Path, *options: str, **changes: str) -> None:
         database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
         environment = {
             **os.environ,
@@ -62,6 +72,7 @@ class WorkerProcess:
             "HUB_DATA": str(data),
             "HUB_COMPOSE_MEMORY_MB": "512",
             "PYTHONPATH": str(site_settings.BASE_DIR),
+            **changes,
         }
         self.log = log
         with log.open("wb") as output:
@@ -95,8 +106,9 @@ class WorkerProcess:
 def start_worker(data_folder, tmp_path) -> Iterator[Callable[..., WorkerProcess]]:
     workers: list[WorkerProcess] = []
 
-    def start(*options: str) -> WorkerProcess:
-        worker = WorkerProcess(data_folder, tmp_path / f"worker-{len(workers)}.log", *options)
+    def start(*options: str, **environment: str) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        worker = WorkerProcess(data_folder, log, *options, **environment)
         workers.append(worker)
         assert wait_for(lambda: worker.is_ready, timeout_s=READY_TIMEOUT_S), worker.printed
         return worker

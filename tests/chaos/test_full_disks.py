@@ -16,7 +16,9 @@ import pytest
 
 from composer.models import Composition
 from composer.run import runner
+from composer.run.mail import mails_due, send_notification_mail
 from composer.run.runner import composition_run
+from hub_site.common.disk import LARGE_FOLDERS, is_disk_low
 from hub_site.embedded import supervisor
 from hub_site.embedded.folders import DataFolder
 from hub_site.embedded.postgres import Postgres
@@ -199,6 +201,49 @@ def asked(site: ServedSite) -> list[int]:
         except urllib.error.HTTPError as error:
             statuses.append(error.code)
     return statuses
+
+
+@pytest.mark.parametrize("name", LARGE_FOLDERS)
+def test_a_folder_s_own_disk_is_watched_too(data_folder, settings, name):
+    (data_folder / name).mkdir(exist_ok=True)
+    settings.HUB_DISK_SPARE_MB = 5  # more than the small disk has
+    assert not is_disk_low()
+    with small_disk(data_folder / name):
+        assert is_disk_low()
+
+
+def test_a_mail_that_finds_the_disk_full_is_sent_once_there_is_space(
+    done, data_folder, alice, settings, record
+):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = data_folder / "mail"
+    settings.EMAIL_FILE_PATH.mkdir(exist_ok=True)
+    alice.email = "alice@example.org"
+    alice.save()
+    composition = done(mail_when_done=True)
+    with small_disk(settings.EMAIL_FILE_PATH) as folder:
+        filler = fill(folder)
+        with pytest.raises(OSError, match="No space left"):
+            send_notification_mail(composition.pk)
+        assert mails_due() == [composition.pk]
+        filler.unlink()
+        send_notification_mail(composition.pk)
+        assert mails_due() == []
+        assert sum("To: alice@example.org" in file.read_text() for file in files_under(folder)) == 1
+    record(folder="mail", lost=0)
+
+
+def test_a_question_waits_while_the_disk_is_full_and_then_is_answered(
+    data_folder, ask_it, queued_ids, run_it, record
+):
+    (data_folder / "residents").mkdir(exist_ok=True)
+    with small_disk(data_folder / "residents") as folder:
+        tryout, filler = ask_it(), fill(folder)
+        for _ in range(3):
+            assert run_it(tryout).status == Status.QUEUED
+        filler.unlink()
+        assert run_it(tryout).status == Status.DONE
+    record(folder="residents", attempts_while_full=3, failed=0)
 
 
 @pytest.mark.parametrize("name", ["uploads", "blobs"])

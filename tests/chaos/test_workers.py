@@ -122,3 +122,18 @@ def test_a_hundred_quick_jobs_and_a_long_one_do_not_wait_for_each_other(
         quick_ended_beside_long=beside_long,
         longest_gap_between_quick_starts_s=round(longest_gap_s, 2),
     )
+
+
+def test_a_job_that_takes_longer_than_estimated_keeps_no_quick_one_waiting(start_worker, ask_for, record):
+    late, long = ask_for("loop_for_ever"), ask_for("loop_for_ever", is_quick=False)
+    start_worker(HUB_COMPOSE_QUICK_S="1")
+    running = Composition.objects.filter(status=Status.RUNNING)
+    assert wait_until(lambda: running.count() == 2, timeout_s=30)
+    quick = Composition.objects.filter(pk=ask_for("finish").pk)
+    assert wait_until(lambda: quick.filter(status=Status.DONE).exists(), timeout_s=30)
+    for job in (late, long):
+        job.refresh_from_db()
+    assert (late.status, late.is_quick, late.crashes) == (Status.QUEUED, False, 0)
+    assert (long.status, long.generation) == (Status.RUNNING, 1)
+    waited = quick.get().started_at - quick.get().created_at
+    record(quick_waited_s=round(waited.total_seconds(), 1))

@@ -1,8 +1,12 @@
 """How long a composition would take, said before it is asked for."""
 
+from dataclasses import replace
+
 import pytest
 
-from composer.timing.estimates import Amounts, duration_words, estimate
+from composer.timing.estimates import Amounts, duration_words, estimate, units
+from composer.timing.queue import is_quick
+from tests.composer.conftest import HELD_OUT
 
 pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
@@ -106,6 +110,62 @@ def test_one_without_held_out_examples_says_nothing_of_one_with_them(base, done)
 
 
 @pytest.mark.parametrize(("baselines", "answering"), [("none", 1), ("always", 8), ("thorough", 10), ("?", 8)])
-def test_everyone_who_answers_the_held_out_examples_takes_time(baselines, answering):
+def test_everyone_who_answers_the_held_out_examples_takes_time(base, baselines, answering):
     amounts = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=600, baselines=baselines)
-    assert amounts.units["evaluate"] == answering * 15
+    assert units(base, "auto", amounts)["evaluate"] == answering * 15
+
+
+USUAL = Amounts(n_shots=5, n_held_out=100, n_modules=20, budget=400, baselines="always")
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("ties", {"budget": 10_000}),  # took two minutes with 26 modules
+        ("exact", {"budget": 10_000, "search": "ngopt"}),  # a method that has a quick search, by a slow one
+        ("lorahub", {"budget": 1000, "n_modules": 200}),  # 0.2 s for the optimizer to propose a candidate
+        ("dare_ties", {"budget": 2000, "n_held_out": 0}),  # searched again without each fold of the examples
+        ("linear", {"budget": 2000, "objective": "exact_match"}),  # answers instead of losses
+        ("auto", {"characters": 8000}),  # long texts
+        ("cat-layers", {"budget": 450, "search": "nevergrad:OnePlusOne", "n_modules": 100}),
+        ("ties_svd", {"budget": 450, "n_modules": 100}),  # merges whole updates for each candidate
+    ],
+)
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_what_may_take_long_is_no_quick_job(base, done, method, changes, is_measured):
+    """Whether the base's size tells it, or a job of the usual size that was measured here."""
+    base.parameters = 1_000_000  # as the demo world's
+    if is_measured:
+        usual = {"search": changes.get("search", "auto"), "objective": changes.get("objective", "loss")}
+        composition = done(
+            method=method, budget=40, held_out=HELD_OUT if changes.get("n_held_out", 1) else [], **usual
+        )
+        composition.report |= {
+            "seconds": {"load": 0.5, "screen": 0.2, "search": 0.6, "export": 0.2, "evaluate": 1.0},
+            "n_shots": 5,
+            "n_held_out": changes.get("n_held_out", 100),
+        }
+        composition.save()
+    found = estimate(base, method, replace(USUAL, **changes))
+    assert found.n_measured == is_measured
+    assert not is_quick(found)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [("auto", {}), ("exact", {"budget": 1000}), ("cat", {"budget": 10_000}), ("ties", {"budget": 40})],
+)
+def test_what_is_quick_on_a_small_base_is_a_quick_job(base, method, changes):
+    base.parameters = 1_000_000
+    assert is_quick(estimate(base, method, replace(USUAL, **changes)))
+
+
+def test_a_search_is_estimated_by_those_of_its_own_kind_alone(base, done):
+    finished(done, 100, "always", 4.0)  # by Gauss-Newton
+    amounts = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=100, baselines="always")
+    told = {
+        name: estimate(base, "exact", replace(amounts, search=name)).n_measured
+        for name in ("auto", "gauss-newton", "ngopt", "nevergrad:CMA")
+    }
+    assert told == {"auto": 1, "gauss-newton": 1, "ngopt": 0, "nevergrad:CMA": 0}
+    assert estimate(base, "exact", replace(amounts, objective="exact_match")).n_measured == 0

@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import zipfile
+from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -340,6 +341,21 @@ def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
     assert "A worker will take it" not in page
     told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()
     assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
+
+
+def test_one_that_waits_for_the_site_says_when_it_is_tried_again_and_how_many_begin_before(
+    browser, ask, api_of, alice
+):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    held, *others = (ask(seed=seed) for seed in range(3))
+    Composition.objects.update(is_quick=True, estimated_s=8)
+    leases.put_off(leases.claim(Composition, held.pk, worker="w"), code="disk_full", reason="Full.")
+    Composition.objects.filter(pk=held.pk).update(due_at=timezone.now() + timedelta(minutes=10))
+    page = collapsed(page_of(browser.get(held.get_absolute_url())))
+    assert f"{len(others)} compositions before yours. The next try begins in about 10 min" in page
+    assert "It is the next one" not in page
+    told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()["queue"]
+    assert told == {"n_ahead": len(others), "wait_s": pytest.approx(600, abs=10)}
 
 
 def test_a_composition_behind_others_says_how_many_and_when_it_begins(browser, ask):

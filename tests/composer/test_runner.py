@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -276,10 +277,23 @@ def test_the_processor_time_of_an_attempt_is_counted_and_deleting_the_compositio
     assert attempt.is_quick
 
 
-@pytest.mark.parametrize(("n_long", "end"), [(0, (Status.FAILED, "deadline")), (1, (Status.QUEUED, ""))])
-def test_a_quick_job_that_takes_too_long_leaves_the_quick_lane(ask_for, monkeypatch, settings, n_long, end):
-    """It goes on where a place for long jobs is free, and waits for one otherwise."""
+@pytest.mark.parametrize(
+    ("n_long", "n_waiting", "end"),
+    [
+        (0, 1, (Status.FAILED, "deadline", False)),
+        (1, 1, (Status.QUEUED, "", False)),
+        (1, 0, (Status.FAILED, "deadline", True)),
+    ],
+    ids=["a place for long jobs is free", "a quick job waits for it", "nobody waits for it"],
+)
+def test_a_quick_job_that_takes_too_long_keeps_no_quick_one_waiting(
+    ask_for, monkeypatch, settings, n_long, n_waiting, end
+):
+    """It goes on where it takes a place from nobody, and waits for a place for long jobs otherwise."""
     composition = ask_for("loop_for_ever")
+    since = timezone.now() - timedelta(minutes=1)
+    for seed in range(n_waiting):
+        Composition.objects.filter(pk=ask_for("loop_for_ever", seed=seed).pk).update(due_at=since)
     assert composition.is_quick
     settings.HUB_COMPOSE_QUICK_S, settings.HUB_COMPOSE_DEADLINE_S = 0, 1
     monkeypatch.setattr(work, "HEARTBEAT_S", 0.0)
@@ -288,5 +302,5 @@ def test_a_quick_job_that_takes_too_long_leaves_the_quick_lane(ask_for, monkeypa
     slots.long_running = n_long
     monkeypatch.setattr(runner, "slots", lambda: slots)
     composition = run(composition)
-    assert (composition.status, composition.error_code) == end
-    assert (composition.is_quick, composition.crashes) == (False, 0)
+    assert (composition.status, composition.error_code, composition.is_quick) == end
+    assert composition.crashes == 0

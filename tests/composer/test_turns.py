@@ -163,6 +163,19 @@ def test_a_program_reads_its_place_while_it_waits(queue_up, alice, bob, api_of):
     assert api_of(alice).get(address).json()["queue"] is None
 
 
+@pytest.mark.parametrize(
+    ("due_s", "place"),
+    [(-1.0, Place(0, 0.0)), (5.0, Place(1, 8.0)), (12.0, Place(2, 16.0)), (600.0, Place(4, 600.0))],
+    ids=["due", "soon", "while another one runs", "later than all others"],
+)
+def test_a_job_that_is_put_off_is_behind_those_that_begin_before_it_is_due(due_s, place):
+    """It has the first turn of those that wait; the others begin at 0, 8, 16 and 24 s."""
+    others = [WaitingJob(n, n, True, 8.0, asked_s=-9.0 + n) for n in range(4)]
+    put_off = WaitingJob("put off", 9, True, 8.0, asked_s=-60.0, due_s=due_s)
+    begins = play_forward([*others, put_off], [], n_slots=1, n_long_slots=1)
+    assert Place(list(begins).index("put off"), begins["put off"]) == place
+
+
 def test_a_job_that_was_taken_meanwhile_is_told_no_wait_and_one_put_off_its_due_time(queue_up, alice, bob):
     taken, put_off, last = (queue_up(owner, after_s=n) for n, owner in enumerate((alice, bob, alice)))
     leases.claim(Composition, taken.pk, worker="w")

@@ -10,14 +10,15 @@ from django.conf import settings
 
 HEAVY = ("torch", "transformers", "peft", "nevergrad")
 LIGHT = (
+    "hub_site.asgi",  # first, so that what is loaded after it is what it loads
     "composer.run.tasks",
     "composer.playground.tasks",
     "hub_site.celery",
     "composer.views",
     "composer.api",
     "hub_site.urls",
-    "hub_site.asgi",
 )
+PAGES = "hub_site.urls"
 
 
 def test_the_import_contracts_are_kept():
@@ -33,12 +34,15 @@ def test_the_import_contracts_are_kept():
 
 @pytest.fixture(scope="module")
 def loaded_after() -> dict[str, list[str]]:
-    """The heavy packages in memory after each import. One process imports everything: starting is slow."""
+    """The heavy packages, and the pages, in memory after each import.
+
+    One process imports everything: starting is slow.
+    """
     program = (
         "import importlib, json, sys, django; django.setup(); loaded = {}\n"
         "for module in sys.argv[1:]:\n"
         "    importlib.import_module(module)\n"
-        f"    loaded[module] = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        f"    loaded[module] = [name for name in {(*HEAVY, PAGES)!r} if name in sys.modules]\n"
         "print(json.dumps(loaded))"
     )
     done = subprocess.run(
@@ -54,4 +58,9 @@ def loaded_after() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_what_the_web_server_and_the_workers_import_brings_no_torch(loaded_after, module):
-    assert loaded_after[module] == []
+    assert set(loaded_after[module]).isdisjoint(HEAVY)
+
+
+def test_the_web_server_has_loaded_every_page_before_it_listens(loaded_after):
+    """Else the first request after a start waits for it, and so does whoever asks for /health/ then."""
+    assert PAGES in loaded_after["hub_site.asgi"]

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from composer.core.search.journal import STATE_EVERY, Journal
-from composer.core.spec.choices import GRADIENT_STEP_COST
-
-ADAM_STEPS = 150  # of one fit; more steps only overfit the examples
+from composer.core.spec.choices import ADAM_STEPS, GRADIENT_STEP_COST
 
 Variant = Literal["dense", "sparse", "positive"]
 

@@ -78,11 +78,7 @@ class WeightSearch:
     @property
     def search(self) -> str:
         """Return the name of the search: one of choices.SEARCHES, or `nevergrad:` and a name."""
-        return (
-            choices.SEARCH_OF_AUTO.get(self.method.name, "ngopt")
-            if self.job.search == "auto"
-            else self.job.search
-        )
+        return choices.search_of(self.method.name, self.job.search)
 
     def planned_steps(self) -> int:
         """Estimate how many steps the search will note in its journal."""

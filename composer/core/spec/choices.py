@@ -343,6 +343,7 @@ MAX_NEW_TOKENS_LIMIT = 1024
 
 # In scored candidates: a forward pass costs 1, a gradient step 3, as a backward pass costs about two more.
 GRADIENT_STEP_COST = 3
+ADAM_STEPS = 150  # of one fit, of L-BFGS too; more steps only overfit the examples
 # The search that "auto" stands for; ngopt for a method that is not a key here.
 SEARCH_OF_AUTO = {
     "auto": "gauss-newton",
@@ -404,6 +405,29 @@ def level_budget(level: str, method: str) -> int:
     if SEARCHES_OF_METHOD[method] == WITHOUT_GRADIENT:
         return GRADIENT_FREE_BUDGET[level]
     return round(SHARE_OF_LEVEL[level] * BUDGET_OF_METHOD[method])
+
+
+def has_search(method: str, search: str) -> bool:
+    """Return whether a request may ask for this search: one of the method's, or `nevergrad:` and a name.
+
+    Only nevergrad knows whether the name exists.
+    """
+    _, prefix, name = search.rpartition(NEVERGRAD)
+    return search in SEARCHES_OF_METHOD[method] or bool(prefix and NEVERGRAD_NAME.match(name))
+
+
+def search_of(method: str, search: str) -> str:
+    """Return the name of the search that runs: one of SEARCHES but "auto", or `nevergrad:` and a name."""
+    return SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
+
+
+def most_scored(search: str, budget: int) -> int:
+    """Return the most candidates that a search scores with this budget.
+
+    Args:
+        search: as `search_of` returns it.
+    """
+    return min(budget, GRADIENT_STEP_COST * ADAM_STEPS) if search in GRADIENT_SEARCHES else budget
 
 
 def choice_names(choices: tuple[Choice, ...]) -> tuple[str, ...]:

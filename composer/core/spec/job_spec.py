@@ -209,7 +209,7 @@ def read_objective(spec: Mapping[str, Any], method: str, search: str) -> str:
             The share of wrong answers has no gradient.
     """
     objective = read_choice(spec, "objective", choices.choice_names(choices.OBJECTIVES), "loss")
-    really = choices.SEARCH_OF_AUTO.get(method, "ngopt") if search == "auto" else search
+    really = choices.search_of(method, search)
     if objective != "loss" and really in choices.LOSS_SEARCHES:
         without = [
             name
