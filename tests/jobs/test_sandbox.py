@@ -76,6 +76,7 @@ def make_site(root: Path) -> dict[str, str]:
         "shadow": "/etc/shadow",
         "code": ROOT / "hub_site" / "jobs" / "sandbox.py",
         "python": os.__file__,
+        "home": Path.home(),
     }
     return {name: str(path) for name, path in (paths | system).items()}
 
