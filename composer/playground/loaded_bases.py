@@ -6,7 +6,6 @@ that is being tried. The worker computes nothing and never imports torch.
 
 import json
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.children import Child, ChildBroke, Launcher
 from hub_site.jobs.sandbox import Limits
 
@@ -111,7 +111,7 @@ class LoadedBase:
             self._answers += 1
             return self._wait_for_event({"answered", "declined"}, 2 * question.limit_s + SPARE_S, on_tick)
         finally:
-            shutil.rmtree(self._folder / ADAPTER_FOLDER, ignore_errors=True)
+            remove_folder(self._folder / ADAPTER_FOLDER)
 
     def wait_until_unchanged(self, on_tick: OnTick) -> None:
         """Wait until the child has found its base unchanged.
@@ -129,7 +129,7 @@ class LoadedBase:
             self._child.kill()
             os.close(self._questions)
             self._child, self._questions, self._answers = None, -1, 0
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
     def _wait_for_event(
         self, wanted: set[str], timeout_s: float, on_tick: OnTick, late: type[TimedOut] = TimedOut

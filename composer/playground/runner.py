@@ -6,7 +6,6 @@ lease: somebody waits for the answer, so it is claimed once its base is free and
 
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from django.utils import timezone
 from composer.playground import selectors
 from composer.playground.loaded_bases import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from composer.playground.models import GIVEN_UP_AFTER, KEPT, TryOut
+from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import Limits
@@ -253,4 +253,4 @@ def remove_orphaned_folders() -> None:
     for folder in residents_folder().glob(f"{own}*"):
         pid = folder.name.removeprefix(own)
         if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from composer.core.spec.job_spec import read_rank
 from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
+from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.models import LEASE, Status
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
@@ -31,7 +31,7 @@ def job_folder(composition: Composition) -> Iterator[Path]:
         with raise_storage_full():
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 def jobs_folder() -> Path:
@@ -134,7 +134,7 @@ def remove_orphaned_folders() -> None:
     }
     for folder in folders:
         if folder.name not in running:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
 
 
 def is_old(path: Path) -> bool:

@@ -32,6 +32,7 @@ RESULT_FOLDER = "out"
 
 
 RESULT_FILE_MB_MAX = 2048
+REPORT_BYTES_MAX = 64 * MIB
 
 
 def delete_adapter(composition: Composition) -> None:
@@ -53,7 +54,7 @@ def keep_adapter(composition: Composition, out: Path) -> None:
 
 def keep_result(composition: Composition, out: Path) -> None:
     """The files and the row in one transaction: DONE, the weights, the files. Only while it is ours."""
-    report = json.loads((out / REPORT_FILE).read_text(encoding="utf-8"))
+    report = read_report(out)
     weights = {module["name"]: module["weight"] for module in report["modules"]}
     modules = list(composition.modules.all())
     for module in modules:
@@ -67,6 +68,13 @@ def keep_result(composition: Composition, out: Path) -> None:
         CompositionModule.objects.bulk_update(modules, ["weight"])
         SearchState.objects.filter(composition=composition).delete()
         replace_files(composition, blobs)
+
+
+def read_report(out: Path) -> dict[str, Any]:
+    with ExitStack() as stack:
+        text = open_plain(stack, open_result(stack, out), REPORT_FILE).read(REPORT_BYTES_MAX)
+    report: dict[str, Any] = json.loads(text)  # broken where it is longer than any report
+    return report
 
 
 def replace_files(composition: Composition, blobs: Mapping[str, Blob]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hub_site.embedded import processes
 from hub_site.embedded.environment import read_environment, site_environment
-from hub_site.embedded.folders import DataFolder
+from hub_site.embedded.folders import REPOSITORY, DataFolder
 from hub_site.embedded.record import SupervisorRecord, only_one
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import running_servers
@@ -119,12 +119,19 @@ def status(_: argparse.Namespace) -> int:
     record = SupervisorRecord.read(folder)
     if record is None or not record.supervisor.is_alive():
         say("LoRA Hub is not running. Start it with ./hub up")
+        say_sandbox()
         return NOT_RUNNING
     state = "is running" if record.is_healthy else "is starting"
     say(f"LoRA Hub {state} at {record.address} (pid {record.supervisor.pid}).")
     for name, (identity, _signal) in record.parts.items():
         say(f"  {name:<15} {'running' if identity.is_alive() else 'down'}  pid {identity.pid}")
+    say_sandbox()
     return 0
+
+
+def say_sandbox() -> None:
+    """What keeps jobs from the site on this machine, as a process finds that has just tried."""
+    subprocess.run([sys.executable, "-m", "hub_site.jobs.sandbox"], cwd=REPOSITORY, check=False)
 
 
 def run(arguments: argparse.Namespace) -> int:

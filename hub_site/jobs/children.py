@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hub_site.common.site_faults import MachineFault
+from hub_site.jobs.child_folder import measure_folder
 from hub_site.jobs.launcher import EXIT_NOT_BEGUN
 from hub_site.jobs.sandbox import MIB, Limits, status_bytes
 
@@ -28,6 +29,8 @@ EVENT_BYTES_MAX = 4 * MIB  # one event; a child that writes more without a line'
 READ_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
+DISK_LOOK_S = 1.0  # so often its folder is measured
+REWRITES_MAX = 4  # times disk_mb, of all it writes: what a deleted file holds is in no folder
 ASK_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -110,7 +113,7 @@ class Launcher:
                 self._send(request, [write_end, theirs.fileno()])
             finally:
                 os.close(write_end)
-        return Child(read_end, ours, limits)
+        return Child(read_end, ours, folder, limits)
 
     def stop(self) -> None:
         with self._lock:
@@ -185,8 +188,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 class Child:
     """One running job. Use as a context manager: leaving it ends the process, however we leave."""
 
-    def __init__(self, events: int, line: socket.socket, limits: Limits) -> None:
-        self._events, self._line, self._limits = events, line, limits
+    def __init__(self, events: int, line: socket.socket, folder: Path, limits: Limits) -> None:
+        self._events, self._line, self._folder, self._limits = events, line, folder, limits
+        self._disk_at_start = measure_folder(folder).size_bytes
+        self._next_disk_look = 0.0
         self.pid: int | None = None
         self.began: float | None = None  # time.monotonic() when it was first seen to exist
         self.exit_code: int | None = None
@@ -225,6 +230,7 @@ class Child:
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + tick_s
                     self._watch_memory()
+                    self._watch_disk()
                     self._read_cpu()
                     yield None
                 if not selector.select(max(0.0, next_tick - time.monotonic())):
@@ -244,6 +250,30 @@ class Child:
             raise ChildRefused(
                 "out_of_memory", f"The work needed more than {self._limits.memory_mb} MB of memory."
             )
+
+    def _watch_disk(self) -> None:
+        """A limit of the kernel's would hold for one file alone; this one holds for all of them."""
+        if time.monotonic() < self._next_disk_look:
+            return
+        self._next_disk_look = time.monotonic() + DISK_LOOK_S
+        most = self._limits.disk_mb * MIB
+        use = measure_folder(self._folder)
+        if (
+            use.size_bytes - self._disk_at_start > most
+            or use.has_too_many
+            or self._written_bytes() > REWRITES_MAX * most
+        ):
+            raise ChildRefused(
+                "too_much_disk",
+                f"The work wrote more than the {self._limits.disk_mb} MB it may keep on disk.",
+            )
+
+    def _written_bytes(self) -> int:
+        """What it has sent to the disk so far; 0 where the kernel does not tell us."""
+        with contextlib.suppress(OSError):
+            if self.pid is not None:
+                return written_bytes(self.pid)
+        return 0
 
     def _read_cpu(self) -> None:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -267,7 +297,8 @@ class Child:
         if self.pid is None:
             return 0
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            return status_bytes(Path(f"/proc/{self.pid}/status"), "RssAnon")
+            status = Path(f"/proc/{self.pid}/status")
+            return status_bytes(status, "RssAnon") + status_bytes(status, "RssShmem")
         return 0
 
     def _wait_for_exit(self) -> None:
@@ -297,6 +328,13 @@ def cpu_seconds(pid: int) -> float:
     """Processor time of a process so far, its threads together (proc(5): utime and stime of stat)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def written_bytes(pid: int) -> int:
+    """Bytes a process has sent to disks (proc(5): io), less what it took back before it got there."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    figures = {name: int(value) for name, _, value in (line.partition(":") for line in lines)}
+    return figures["write_bytes"] - figures["cancelled_write_bytes"]
 
 
 def understand(line: bytes) -> dict[str, Any]:

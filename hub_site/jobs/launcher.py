@@ -22,6 +22,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,6 +95,7 @@ class ForkServer:
 
     def __init__(self, control: socket.socket, job: JobFunction) -> None:
         self.control, self.job = control, job
+        self.code = sandbox.code_folders()
         self.lines: dict[int, socket.socket] = {}  # by the child's process id
         self.woken, self.waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.selector = selectors.DefaultSelector()
@@ -127,9 +129,12 @@ class ForkServer:
         self.start_child(json.loads(message), events, socket.socket(fileno=line))
 
     def start_child(self, request: dict[str, Any], events: int, line: socket.socket) -> None:
+        launcher = os.getpid()
         pid = os.fork()
         if pid == 0:
-            be_child(self.job, Path(request["folder"]), sandbox.Limits(**request["limits"]), events)
+            folder, limits = Path(request["folder"]), sandbox.Limits(**request["limits"])
+            enter = partial(sandbox.enter, folder, limits, parent=launcher, code=self.code)
+            be_child(self.job, folder, enter, events)
         os.close(events)
         self.lines[pid] = line
         self.selector.register(line, selectors.EVENT_READ, lambda: self.kill(pid))
@@ -175,12 +180,12 @@ def tell(line: socket.socket, message: dict[str, Any]) -> None:
         line.send(json.dumps(message).encode())
 
 
-def be_child(job: JobFunction, folder: Path, limits: sandbox.Limits, events: int) -> NoReturn:
+def be_child(job: JobFunction, folder: Path, enter_sandbox: Callable[[], Any], events: int) -> NoReturn:
     """Everything after the fork. Never returns into the launcher's loop, whatever happens."""
     code = EXIT_NOT_BEGUN
     try:
         become_alone(folder, events)
-        sandbox.enter(limits)
+        enter_sandbox()
         code = EXIT_BROKEN
         with os.fdopen(events, "w", encoding="utf-8") as pipe:
             code = run(job, folder, lambda event: write_event(pipe, event))

@@ -1,45 +1,34 @@
 """What a child does to itself before it reads anybody's data: limits, and no way out.
 
-Linux only. The system-call filter is classic BPF through prctl: no privilege and no package needed.
+Linux only. `python -m hub_site.jobs.sandbox` says what holds on this machine.
 """
 
-import ctypes
+import json
 import os
-import platform
 import resource
 import signal
-import struct
-from dataclasses import dataclass
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hub_site.jobs import kernel
+from hub_site.jobs.landlock import landlock_version, limit_files
+from hub_site.jobs.own_account import keep_no_capability_but_reading, leave_root
+from hub_site.jobs.system_calls import limit_system_calls
+
 PR_SET_PDEATHSIG = 1
-PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
-SECCOMP_MODE_FILTER = 2
-
-# Numbers from the kernel's syscall tables. Every way to a network or to another process or program;
-# io_uring is here because it opens sockets behind the filter's back.
-DENIED_CALLS = {
-    "x86_64": {
-        "socket": 41, "connect": 42, "accept": 43, "sendto": 44, "sendmsg": 46, "bind": 49, "listen": 50,
-        "execve": 59, "ptrace": 101, "accept4": 288, "process_vm_readv": 310, "process_vm_writev": 311,
-        "execveat": 322, "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438,
-    },
-    "aarch64": {
-        "socket": 198, "bind": 200, "listen": 201, "accept": 202, "connect": 203, "sendto": 206,
-        "sendmsg": 211,
-        "execve": 221, "ptrace": 117, "accept4": 242, "process_vm_readv": 270, "process_vm_writev": 271,
-        "execveat": 281, "io_uring_setup": 425, "pidfd_open": 434, "pidfd_getfd": 438,
-    },
-}  # fmt: skip
-AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-X32_CALL_BIT = 0x40000000  # x86_64's second numbering of the same calls
-
-LOAD_WORD, JUMP_IF_EQUAL, JUMP_IF_AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
-OFFSET_OF_CALL, OFFSET_OF_ARCH = 0, 4  # in struct seccomp_data
-ALLOW, DENY_WITH_EPERM, KILL = 0x7FFF0000, 0x00050001, 0x80000000
 
 MIB = 1024 * 1024
+
+# What libraries read while they compute, beside Python itself: other libraries and the machine's figures.
+SYSTEM_FILES = (
+    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/nvidia", "/etc/ld.so.cache"),
+    *("/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/proc/stat"),
+    *("/proc/sys/vm/overcommit_memory", "/proc/driver", "/proc/devices", "/sys"),
+)
+DEVICES = ("null", "zero", "random", "urandom", "nvidia*", "kfd", "dri")  # in /dev; graphics cards among them
 
 
 @dataclass(frozen=True)
@@ -49,38 +38,90 @@ class Limits:
     memory_mb: int = 4096  # on top of what the launcher has already imported
     cpu_s: int = 3600  # processor time of all its threads together
     file_mb: int = 2048  # the largest file it may write
+    disk_mb: int = 4096  # what its folder may grow by; its parent watches it
     open_files: int = 256
+    threads: int = 512  # a library starts some for each processor
 
 
-def enter(limits: Limits) -> None:
-    """Give up everything a job does not need. There is no way back."""
-    die_with_parent()
+@dataclass(frozen=True)
+class Sandbox:
+    """What a child is kept by, beside the limits and the system-call filter, which every machine has."""
+
+    is_root: bool  # it was started by root
+    has_own_account: bool
+    landlock_version: int  # 0: the kernel has none
+
+
+def enter(folder: Path, limits: Limits, *, parent: int, code: list[Path]) -> Sandbox:
+    """Give up everything a job does not need. There is no way back.
+
+    Args:
+        folder: the job's; the one place where it may write.
+        parent: the process that must not outlive us.
+        code: where the packages lie that are not among Python's own (`code_folders`).
+
+    Raises:
+        OSError: this machine cannot filter system calls.
+    """
+    raise_oom_score()  # root alone may, once we are another account
     limit_resources(limits)
-    raise_oom_score()
-    forbid_network()
+    reads = [*python_folders(), *map(Path, SYSTEM_FILES), *code]
+    is_root, version = os.geteuid() == 0, landlock_version()
+    has_own_account = is_root and leave_root(folder)
+    keep_no_capability_but_reading(version > 0 or not all(map(is_readable, [*reads, *folder.iterdir()])))
+    if has_own_account:  # the limit counts all processes of an account
+        lower_limit(resource.RLIMIT_NPROC, limits.threads)
+    die_with_parent(parent)  # a change of the account would undo it
+    kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if version:
+        devices = [path for name in DEVICES for path in Path("/dev").glob(name)]
+        limit_files(version, reads=reads, writes=[folder], devices=devices)
+    limit_system_calls()
+    return Sandbox(is_root, has_own_account, version)
 
 
-def die_with_parent() -> None:
-    parent = os.getppid()
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died between the two lines
+def die_with_parent(parent: int) -> None:
+    kernel.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has died before that
         os._exit(1)
+
+
+def python_folders() -> list[Path]:
+    """The libraries of this Python and of its environment."""
+    return [Path(prefix, name) for prefix in {sys.prefix, sys.base_prefix} for name in ("lib", "lib64")]
+
+
+def code_folders() -> list[Path]:
+    """The packages imported by now that are not among Python's: the site's own.
+
+    The folder around them is left out: it may hold the site's data.
+    """
+    found: set[Path] = set()
+    for name, module in list(sys.modules.items()):
+        if "." not in name:
+            places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
+            found.update(Path(place) for place in places if place)
+    return [path for path in sorted(found) if not any(path.is_relative_to(lib) for lib in python_folders())]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the permissions let us read it, our capabilities apart; what is not there hinders nobody."""
+    return os.access(path, os.R_OK) or not os.path.lexists(path)
 
 
 def limit_resources(limits: Limits) -> None:
     # RLIMIT_AS would count torch's large reserved mappings; RLIMIT_DATA counts what is really writable.
-    memory = data_in_use() + limits.memory_mb * MIB
-    wanted = {
-        resource.RLIMIT_DATA: memory,
-        resource.RLIMIT_CPU: limits.cpu_s,
-        resource.RLIMIT_FSIZE: limits.file_mb * MIB,
-        resource.RLIMIT_NOFILE: limits.open_files,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, value in wanted.items():
-        _, most = resource.getrlimit(kind)
-        value = value if most == resource.RLIM_INFINITY else min(value, most)
-        resource.setrlimit(kind, (value, value))
+    lower_limit(resource.RLIMIT_DATA, data_in_use() + limits.memory_mb * MIB)
+    lower_limit(resource.RLIMIT_CPU, limits.cpu_s)
+    lower_limit(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
+    lower_limit(resource.RLIMIT_NOFILE, limits.open_files)
+    lower_limit(resource.RLIMIT_CORE, 0)
+
+
+def lower_limit(kind: int, value: int) -> None:
+    _, most = resource.getrlimit(kind)
+    value = value if most == resource.RLIM_INFINITY else min(value, most)
+    resource.setrlimit(kind, (value, value))
 
 
 def data_in_use() -> int:
@@ -102,39 +143,56 @@ def raise_oom_score() -> None:
     Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def forbid_network() -> None:
-    """Refuse the denied calls with EPERM from here on, in this process and all it may fork."""
-    machine = platform.machine()
-    if machine not in AUDIT_ARCH:
-        raise OSError(f"No system-call filter is known for {machine}; jobs cannot run safely here.")
-    program = filter_program(AUDIT_ARCH[machine], sorted(DENIED_CALLS[machine].values()))
-    code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: a 16-bit count, padding, a pointer
-    header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.create_string_buffer(header, len(header)))
+def try_sandbox() -> Sandbox:
+    """Enter it in a process of its own, and say what it was kept by.
+
+    Raises:
+        OSError: no job can run safely on this machine.
+    """
+    read_end, write_end = os.pipe()
+    parent = os.getpid()
+    with tempfile.TemporaryDirectory(prefix="lora-hub-sandbox-") as folder:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                told = json.dumps(asdict(enter(Path(folder), Limits(), parent=parent, code=[])))
+            except OSError as error:
+                told = json.dumps({"error": str(error)})
+            os.write(write_end, told.encode())
+            os._exit(0)
+        os.close(write_end)
+        with os.fdopen(read_end) as answer:
+            told = json.load(answer)
+        os.waitpid(pid, 0)
+    if "error" in told:
+        raise OSError(told["error"])
+    return Sandbox(**told)
 
 
-def filter_program(arch: int, denied: list[int]) -> bytes:
-    """Classic BPF: a foreign architecture is killed, a denied call gets EPERM, all else passes."""
-    to_deny = len(denied) + 1  # how far a jump at the first comparison has to reach
-    lines = [
-        (LOAD_WORD, 0, 0, OFFSET_OF_ARCH),
-        (JUMP_IF_EQUAL, 0, to_deny + 3, arch),
-        (LOAD_WORD, 0, 0, OFFSET_OF_CALL),
-        (JUMP_IF_AT_LEAST, to_deny, 0, X32_CALL_BIT),
-        *((JUMP_IF_EQUAL, to_deny - 1 - index, 0, call) for index, call in enumerate(denied)),
-        (RETURN, 0, 0, ALLOW),
-        (RETURN, 0, 0, DENY_WITH_EPERM),
-        (RETURN, 0, 0, KILL),
-    ]
-    return b"".join(struct.pack("HBBI", *line) for line in lines)
+def describe(sandbox: Sandbox) -> list[str]:
+    """What holds here, and what does not, in sentences for the operator."""
+    kept_by = ["an account of its own"] if sandbox.has_own_account else []
+    kept_by += [f"Landlock {sandbox.landlock_version}"] if sandbox.landlock_version else []
+    lines = [f"Each job computes in a sandbox: {', '.join([*kept_by, 'a list of system calls'])}."]
+    if not sandbox.landlock_version:
+        lines.append(
+            "This kernel has no Landlock: a job that was taken over could read files that the site can read. "
+            "Linux 5.13 or newer has it, unless it is switched off."
+        )
+    if sandbox.is_root and not sandbox.has_own_account:
+        lines.append("Root may not change its account here, so jobs run as root without its rights.")
+    if not sandbox.is_root:
+        lines.append("Jobs run under the site's own account: only root could give them others.")
+    return lines
 
 
-def prctl(option: int, *arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    filled = [*arguments, *(0,) * (4 - len(arguments))]
-    as_long = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in filled]
-    if libc.prctl(option, *as_long) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+def main() -> None:
+    try:
+        lines = describe(try_sandbox())
+    except OSError as error:
+        lines = [f"No job can run here: {error}"]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

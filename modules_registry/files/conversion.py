@@ -1,7 +1,6 @@
 """adapter_model.bin on its way in: converted to safetensors in a limited child, and never kept."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +10,7 @@ from typing import BinaryIO
 from django.conf import settings
 
 from hub_site.common.errors import Refusal
+from hub_site.jobs.child_folder import new_folder
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.sandbox import Limits
 from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
@@ -57,8 +57,7 @@ def as_safetensors(weights_file: BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
     if not is_pickle(weights_file.read(BEGINNING_BYTES)):
         yield weights_file, False
         return
-    with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="convert-") as name:
-        folder = Path(name)
+    with new_folder(Path(settings.FILE_UPLOAD_TEMP_DIR), "convert-") as folder:
         with (folder / LEGACY_FILE).open("wb") as copy:
             weights_file.seek(0)
             shutil.copyfileobj(weights_file, copy)

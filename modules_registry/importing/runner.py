@@ -5,10 +5,9 @@ A pickled checkpoint is converted in a limited child; what comes of it goes thro
 
 import json
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +22,7 @@ from django.utils import timezone
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
+from hub_site.jobs.child_folder import new_folder, remove_folder
 from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
@@ -69,7 +69,7 @@ def remove_left_folders() -> None:
     for folder in found:
         name = FOLDER.fullmatch(folder.name)
         if name and (name["job"], name["generation"]) not in held_names:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
 
 
 def import_run(import_id: UUID, on_item: Callable[[ImportItem], None] = lambda item: None) -> None:
@@ -100,7 +100,7 @@ class ModuleImportRun:
             self.held.renew()  # whoever cancels gets nothing more, however fast it goes
             self.held.check()
             with self.temporary_folder() as folder:
-                self.import_item(item, Path(folder))
+                self.import_item(item, folder)
             self.on_item(self.job.items.select_related("version__origin").get(pk=item.pk))
             self.let_others_go_on()
 
@@ -110,10 +110,10 @@ class ModuleImportRun:
         if time.monotonic() > self.slice_ends and others.exists():
             raise HandBack
 
-    def temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
+    def temporary_folder(self) -> AbstractContextManager[Path]:
         """Named after this claim, so that the sweep knows when nobody needs it."""
         prefix = f"modules-{self.job.pk}-{self.job.generation}-"
-        return tempfile.TemporaryDirectory(prefix=prefix, dir=imports_folder(), ignore_cleanup_errors=True)
+        return new_folder(imports_folder(), prefix)
 
     def list_sources(self) -> None:
         """Make each source items: itself, or all repositories of an owner, who stays as asked without any."""

@@ -148,16 +148,10 @@ def leave_nothing(folder, job, on_event):
     on_event({"event": "done"})
 
 
-def leave_a_link(folder, job, on_event):
-    write_result(folder / "out", job)
-    (folder / "out" / "README.md").unlink()
-    (folder / "out" / "README.md").symlink_to("/etc/hostname")
-
-
 FAKE_JOBS = {
     fake_job.__name__: fake_job
     for fake_job in (
         refuse, break_down, kill_itself, advance_and_die, loop_for_ever, work_for_2_s, fill_the_disk,
-        eat_memory, leave_nothing, leave_a_link,
+        eat_memory, leave_nothing,
     )
 }  # fmt: skip

@@ -115,8 +115,10 @@ def test_a_reader_of_a_link_has_them_with_the_report_as_their_card(made, browser
     assert client.get(f"{link.get_absolute_url()}adapters/composed.zip").status_code == 404
 
 
-@pytest.mark.parametrize("inside", ["baselines", "baselines/tuned", "baselines/tuned/README.md"])
-def test_a_link_in_the_place_of_a_baseline_s_folder_is_not_followed(ask, tmp_path, inside):
+@pytest.mark.parametrize(
+    "inside", ["README.md", "report.json", "baselines", "baselines/tuned", "baselines/tuned/README.md"]
+)
+def test_a_link_in_the_place_of_a_result_is_not_followed(ask, tmp_path, inside):
     composition = leases.claim(Composition, ask().pk, worker="tests")
     out = tmp_path / "out"
     write_result(out, job_description(composition, list(composition.modules.all())))

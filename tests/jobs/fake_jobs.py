@@ -72,12 +72,8 @@ def loop_for_ever(folder, on_event):
         pass
 
 
-def fork_and_sleep(folder, on_event):
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(600)
-        os._exit(0)
-    on_event({"event": "forked", "pid": pid})
+def sleep(folder, on_event):
+    on_event({"event": "sleeping"})
     time.sleep(600)
 
 
@@ -138,7 +134,7 @@ FAKE_JOBS = {
     job.__name__: job
     for job in (
         finish, refuse, break_down, vanish, segfault, kill_itself, say_half_a_line, eat_memory, loop_for_ever,
-        fork_and_sleep, look_around, reach_out, fill_the_disk,
+        sleep, look_around, reach_out, fill_the_disk,
         fill_the_disk_with_tensors, exceed_the_disk_quota_with_tensors, write_tensors_to_no_folder,
     )
 }  # fmt: skip

@@ -171,17 +171,14 @@ def test_the_launcher_itself_is_given_no_secret(monkeypatch):
     assert given["OMP_NUM_THREADS"] == "2"
 
 
-def test_hanging_up_ends_the_child_and_all_it_forked(fake_job):
-    with fake_job("fork_and_sleep") as child:
-        events = child.events(TICK_S)
-        forked = next(event["pid"] for event in events if event and event["event"] == "forked")
-        wait_until_it_runs(child, events)
-    for pid in (child.pid, forked):
-        wait_until_gone(pid)
+def test_hanging_up_ends_the_child(fake_job):
+    with fake_job("sleep") as child:
+        wait_until_it_runs(child, child.events(TICK_S))
+    wait_until_gone(child.pid)
 
 
 def test_a_quiet_child_leaves_its_parent_time_for_other_things(fake_job):
-    with fake_job("fork_and_sleep") as child:
+    with fake_job("sleep") as child:
         quiet = (event for event in child.events(tick_s=0.01) if event is None)
         assert [next(quiet) for _ in range(3)] == [None, None, None]
 
@@ -220,21 +217,20 @@ root, folder = map(Path, sys.argv[1:])
 launcher = Launcher(preload="tests.jobs.fake_jobs", call="tests.jobs.fake_jobs:run", root=root, threads=1)
 child = launcher.start_child(folder, Limits())
 events = child.events(0.1)
-forked = next(event["pid"] for event in events if event and event["event"] == "forked")
 while child.memory_bytes() == 0:
     next(events)
-print(launcher.process.pid, child.pid, forked, flush=True)
+print(launcher.process.pid, child.pid, flush=True)
 next(event for event in events if event)
 """
 
 
 def test_the_death_of_the_worker_leaves_no_process_behind(tmp_path):
-    (tmp_path / "job.json").write_text('{"job": "fork_and_sleep"}')
+    (tmp_path / "job.json").write_text('{"job": "sleep"}')
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(ROOT), str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
     )
     pids = [int(word) for word in worker.stdout.readline().split()]
-    assert len(pids) == 3
+    assert len(pids) == 2
     worker.kill()
     worker.communicate()
     for pid in pids:
