@@ -9,20 +9,23 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import MultiPartParser
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
-from hub_site.accounts.authentication import require_covered
+from hub_site.accounts.api import PAGE_PARAMETERS, HistoryPageSerializer, history_page
+from hub_site.accounts.authentication import TokenScope, require_covered
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.selectors import namespace_by_name
+from hub_site.audit.selectors import history_of
 from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
-from modules_registry.access import module_or_404, writable_module_or_404
+from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
 from modules_registry.models import Module
 from modules_registry.serializers import (
@@ -146,6 +149,22 @@ class ModuleApi(APIView):
     def delete(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module_delete(editor=request.user, module=writable_module_or_404(request.user, namespace, name))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class ModuleHistoryApi(APIView):
+    permission_classes = [IsAuthenticated, TokenScope]
+
+    @extend_schema(
+        operation_id="modules_history",
+        summary="What was done to a module",
+        tags=["modules"],
+        parameters=[*PAGE_PARAMETERS],
+        responses={200: HistoryPageSerializer, **NOT_FOUND, 401: ErrorSerializer},
+    )
+    def get(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        """Newest first, for whoever may change the module: also one that staff hold."""
+        module = owned_module_or_404(request.user, namespace, name)
+        return history_page(self, request, history_of(module, module.full_name))
 
 
 class VersionListApi(UploadingView):

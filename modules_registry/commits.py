@@ -119,7 +119,9 @@ def insert(
         version.save(update_fields=["description"])
     hashes = {blob.sha256 for blob in files.values()}
     module.incoming.filter(user=author, sha256__in=hashes).delete()
-    audit_record(actor=author, action="module.commit", subject=module.full_name, commit=version.commit_id)
+    audit_record(
+        actor=author, action="module.commit", subject=module.full_name, thing=module, commit=version.commit_id
+    )
     return version
 
 

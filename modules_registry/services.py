@@ -21,7 +21,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.cards import Card, ReadCard, read_any_card
-from modules_registry.core.errors import CARD_FILE
+from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
 from modules_registry.files.validation import (
     NOTHING_BESIDE,
     AcceptedFiles,
@@ -96,7 +96,11 @@ def module_publish(
         module.tags.set(tags_named(tag_names))
         version = version_insert(module, author, message or "First version", blobs, facts_of(accepted))
         audit_record(
-            actor=author, action="module.publish", subject=module.full_name, commit=version.commit_id
+            actor=author,
+            action="module.publish",
+            subject=module.full_name,
+            thing=module,
+            commit=version.commit_id,
         )
     return module
 
@@ -139,7 +143,11 @@ def version_add(
         message = message or f"Version {next_number(module)}"
         version = version_insert(module, author, message, files, facts_of(accepted))
         audit_record(
-            actor=author, action="module.version", subject=module.full_name, commit=version.commit_id
+            actor=author,
+            action="module.version",
+            subject=module.full_name,
+            thing=module,
+            commit=version.commit_id,
         )
     return version, True
 
@@ -173,7 +181,7 @@ def module_edit(
             facts = same_facts(head, read_any_card(new_card.getvalue()) if new_card else None)
             version_insert(module, editor, "Edit the card", before | blobs, facts)
         module_save(module)
-        audit_record(actor=editor, action="module.edit", subject=module.full_name)
+        audit_record(actor=editor, action="module.edit", subject=module.full_name, thing=module)
     return module
 
 
@@ -200,7 +208,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     for version in versions:
         delete_unless_needed(version)
     repository_request(module)
-    audit_record(actor=editor, action="module.delete", subject=module.full_name)
+    audit_record(actor=editor, action="module.delete", subject=module.full_name, thing=module)
     transaction.on_commit(partial(delete_unnamed_blobs, hashes))
 
 
@@ -326,6 +334,8 @@ def tags_named(names: list[str]) -> list[Tag]:
 def lock_head(module: Module) -> Version:
     """The newest state of main, once nobody else is changing the module: published, or a draft's."""
     row = Module.objects.select_for_update().get(pk=module.pk)
+    if row.hold:
+        raise Refusal(row.hold, f"{row.hold_text} Nothing of it can be changed.", status=403)
     head = row.current or row.draft
     if head is None:
         raise Refusal("module_deleted", f"{module.full_name} was deleted a moment ago.", status=404)
@@ -357,6 +367,7 @@ def step_insert(
     number: int | None = None,
 ) -> Version:
     """Add one state after another; nothing points to it yet."""
+    require_weights_not_held(files)
     now = timezone.now()
     message = one_line(message, "message", MESSAGE_LENGTH_MAX)
     version = Version(
@@ -375,6 +386,17 @@ def step_insert(
         for path, blob in files.items()
     )
     return version
+
+
+def require_weights_not_held(files: Mapping[str, Blob]) -> None:
+    """Refuse weights that staff took from everybody, under whatever name they come again."""
+    weights = files.get(WEIGHTS_FILE)
+    if weights is None:
+        return
+    held = Version.objects.exclude(module__hold="").filter(weights_sha256=weights.sha256)
+    if held.exists():
+        message = "The staff of this site have taken these very weights out of it. Upload others."
+        raise Refusal("weights_held", message, status=403, fields={"weights_file": [message]})
 
 
 def commit_id(

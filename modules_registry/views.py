@@ -16,10 +16,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
+from hub_site.audit.selectors import history_lines, history_of
 from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
-from modules_registry.access import writable_module_or_404
+from modules_registry.access import owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
@@ -49,6 +50,7 @@ from modules_registry.snippets import snippets_for_base, snippets_for_module, up
 
 PAGE_SIZE = 24
 NEWEST_COUNT = 6
+HISTORY_PAGE_SIZE = 50
 
 
 @require_safe
@@ -113,6 +115,7 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
         "namespace": owner,
         "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
         "drafts": selectors.drafts_of(owner, request.user),
+        "held": selectors.held_of(owner, request.user),
         "is_mine": selectors.namespace_is_writable_by(owner, request.user),
     }
     return render(request, "modules_registry/namespace.html", context)
@@ -125,7 +128,8 @@ def module_page(
     """A module now, or as one of its versions was. A base model of the library has such a page too."""
     module = selectors.module_find(namespace, name, request.user)
     if module is None:
-        return base_page(request, namespace, name, revision)
+        held = selectors.held_find(namespace, name, request.user)
+        return held_page(request, held) if held else base_page(request, namespace, name, revision)
     if (module.namespace.name, module.name) != (namespace, name):
         return redirect(module)
     version = selectors.version_find(module, revision)
@@ -161,6 +165,24 @@ def revision_page(request: HttpRequest, namespace: str, name: str, address: str)
 def raw_file(request: HttpRequest, namespace: str, name: str, address: str) -> HttpResponse:
     """Send the address of a file as it is on to where files are handed out."""
     return redirect(f"/{namespace}/{name}/resolve/{quote(address)}")
+
+
+def held_page(request: HttpRequest, module: Module) -> HttpResponse:
+    """What its owner's people, and staff, are told of a module that nobody gets."""
+    is_mine = selectors.namespace_is_writable_by(module.namespace, request.user)
+    context = {"module": module, "is_mine": is_mine}
+    return render(request, "modules_registry/module_held.html", context, status=403)
+
+
+@login_required
+@require_safe
+def module_history(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
+    """What was done to a module, for whoever may change it."""
+    module = owned_module_or_404(request.user, namespace, name)
+    entries = history_of(module, module.full_name)
+    page = Paginator(entries, HISTORY_PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {"module": module, "page": page, "lines": history_lines(page.object_list)}
+    return render(request, "modules_registry/module_history.html", context)
 
 
 def base_page(request: HttpRequest, namespace: str, name: str, revision: str) -> HttpResponse:

@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 from django.urls import reverse
@@ -21,14 +22,31 @@ class User(AbstractUser):
         unique=True,
         error_messages={"unique": "This name is taken. Choose another one."},
     )
+    # Set by staff: it cannot sign in, its tokens count for nothing, its modules are nobody's to see.
+    suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
+    suspension_reason = models.TextField(blank=True, editable=False)  # a sentence for its owner
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)  # by its owner; the row stays
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                name="user_suspended_or_deleted_is_inactive",
+                condition=models.Q(suspended_at=None, deleted_at=None) | models.Q(is_active=False),
+            ),
             models.UniqueConstraint(Lower("username"), name="user_username_unique_in_any_case"),
         ]
 
     def __str__(self) -> str:
         return self.username
+
+    def clean(self) -> None:
+        """The administration's form must not open what was closed elsewhere."""
+        super().clean()
+        if self.is_active and (self.suspended_at or self.deleted_at):
+            message = (
+                "It is suspended or deleted. Staff end a suspension on the page of the account's reports."
+            )
+            raise ValidationError({"is_active": message})
 
 
 class Namespace(TimeStamped):
@@ -92,8 +110,10 @@ class Membership(TimeStamped):
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def usable(self, now: datetime) -> "ApiTokenQuerySet":
+        """Those that work, and those of suspended accounts: their users are to be told why these do not."""
         unexpired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now)
-        return self.filter(unexpired, revoked_at__isnull=True, user__is_active=True)
+        not_revoked = self.filter(unexpired, revoked_at__isnull=True)
+        return not_revoked.filter(models.Q(user__is_active=True) | models.Q(user__suspended_at__isnull=False))
 
 
 class ApiToken(TimeStamped):

@@ -1,14 +1,18 @@
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from hub_site.accounts.forms import TokenForm
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import tokens_of
 from hub_site.accounts.services import token_create, token_revoke
+from hub_site.audit.selectors import history_lines, history_of_account
 from hub_site.common.errors import Refusal
+
+HISTORY_PAGE_SIZE = 50
 
 
 @login_required
@@ -35,6 +39,15 @@ def tokens(request: SignedInRequest) -> HttpResponse:
     response = render(request, "accounts/tokens.html", context)
     response["Cache-Control"] = "no-store"
     return response
+
+
+@login_required
+@require_safe
+def history(request: SignedInRequest) -> HttpResponse:
+    """What an account did, and what was done to it."""
+    entries = history_of_account(request.user)
+    page = Paginator(entries, HISTORY_PAGE_SIZE).get_page(request.GET.get("page"))
+    return render(request, "accounts/history.html", {"page": page, "lines": history_lines(page.object_list)})
 
 
 @login_required

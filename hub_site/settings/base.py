@@ -115,6 +115,7 @@ INSTALLED_APPS = [
     "hub_site.jobs",
     "hub_site.audit",
     "hub_site.pages",
+    "hub_site.moderation",
     "modules_registry",
     "modules_registry.importing",
     "composer",
@@ -137,6 +138,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "hub_site.site_fault_answers.SiteFaultMiddleware",
+    "hub_site.error_answers.RefusalMiddleware",
     "hub_site.common.api_inputs.KnownParametersMiddleware",
 ]
 
