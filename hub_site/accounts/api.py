@@ -14,7 +14,7 @@ from hub_site.accounts.models import ApiToken
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.models import AuditEntry
-from hub_site.audit.selectors import HistoryLine, history_lines, history_of_account
+from hub_site.audit.selectors import history_lines, history_of_account
 from hub_site.common.api_errors import ErrorSerializer
 
 
@@ -27,7 +27,7 @@ class WhoamiSerializer(serializers.Serializer[dict[str, Any]]):
     namespaces = serializers.ListField(child=serializers.CharField(), help_text="Where you may publish.")
 
 
-class HistoryLineSerializer(serializers.Serializer[HistoryLine]):
+class HistoryLineSerializer(serializers.Serializer[Any]):
     """One thing that was done."""
 
     at = serializers.DateTimeField()

@@ -20,7 +20,7 @@ def audit_record(
         thing: its row, so that its history is found after it was renamed.
     """
     AuditEntry.objects.create(
-        actor=actor,
+        actor_id=actor.pk if actor else None,
         action=action,
         subject=subject[:200],
         thing=row_name(thing) if thing is not None else "",

@@ -6,7 +6,8 @@ from django.db import models
 from composer.models import Composition
 from modules_registry.models import Module
 
-NOTE_MAX = 2000  # characters
+NOTE_MAX = 2000  # characters of what somebody reports
+REASON_MAX = 1000  # characters of what an owner is told
 HASH_LENGTH = 64
 
 

@@ -5,9 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from hub_site.common.api_inputs import InputSerializer
-from hub_site.moderation.models import NOTE_MAX, Report
+from hub_site.moderation.models import NOTE_MAX, REASON_MAX, Report
 from hub_site.moderation.selectors import COMPOSITION_DECISIONS, MODULE_DECISIONS, Case
-from hub_site.moderation.services import REASON_MAX
 
 
 class ReportInput(InputSerializer):

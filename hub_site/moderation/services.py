@@ -23,7 +23,7 @@ from hub_site.accounts.selectors import suspension_text
 from hub_site.accounts.services import account_restore, account_suspend
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, field_refusal, log_refusals
-from hub_site.moderation.models import NOTE_MAX, Report
+from hub_site.moderation.models import NOTE_MAX, REASON_MAX, Report
 from hub_site.moderation.selectors import (
     NEEDS_REASON,
     Thing,
@@ -39,7 +39,6 @@ from modules_registry.models import Module
 HOUR = timedelta(hours=1)
 REPORTS_AN_HOUR = 20  # of one account
 VISITORS_REPORTS_AN_HOUR = 5  # from one address without an account
-REASON_MAX = 1000  # characters of what an owner is told
 MODULE_ENDED = (
     "The staff of this site have taken a module of it out of the library. Compose again without it."
 )

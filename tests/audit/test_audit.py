@@ -1,3 +1,4 @@
+import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
@@ -5,6 +6,7 @@ from django.test import Client
 from hub_site.accounts.models import ApiToken, Membership
 from hub_site.audit.models import AuditEntry
 from hub_site.audit.services import audit_record
+from hub_site.embedded.postgres import SUPERUSER
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -56,3 +58,35 @@ def test_sign_ins_passwords_and_tokens_are_written_down_and_their_owner_reads_th
     assert all(words in page for words in ("signed in", "made a token", "revoked a token"))
     lines = api_of(bob).get("/api/v1/account/history").json()["results"]
     assert {line["who"] for line in lines} == {"bob"}
+
+
+@pytest.fixture
+def site_role(settings):
+    """The role of the operator's guide, made by the cluster's superuser as it says; its other statements."""
+    text = (settings.BASE_DIR / "docs" / "operating.md").read_text()
+    make, *others = text.partition("```sql\n")[2].partition("```")[0].strip().splitlines()
+    server = connection.settings_dict
+    where = {"host": server["HOST"], "port": server["PORT"] or None, "dbname": "postgres"}
+    with psycopg.connect(user=SUPERUSER, autocommit=True, **where) as superuser:
+        superuser.execute(make)
+        superuser.execute(f"GRANT hub_site TO {server['USER']}")
+    yield "\n".join(others)
+    with psycopg.connect(user=SUPERUSER, autocommit=True, **where) as superuser:
+        superuser.execute("DROP ROLE hub_site")
+
+
+def test_a_role_of_its_own_for_the_site_can_add_entries_and_nothing_else(site_role):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(site_role)
+        cursor.execute("SET LOCAL ROLE hub_site")
+        audit_record(actor=None, action="module.publish", subject="demo/french")
+        assert AuditEntry.objects.count() == 1
+        for forbidden in (
+            "UPDATE audit_auditentry SET subject = 'other'",
+            "DELETE FROM audit_auditentry",
+            "TRUNCATE audit_auditentry",
+            "ALTER TABLE audit_auditentry DISABLE TRIGGER ALL",
+        ):
+            with pytest.raises(DatabaseError, match=r"permission denied|must be owner"), transaction.atomic():
+                cursor.execute(forbidden)
+        transaction.set_rollback(True)
