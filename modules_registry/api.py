@@ -12,7 +12,6 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
 from hub_site.accounts.api import PAGE_PARAMETERS, HistoryPageSerializer, history_page
@@ -28,6 +27,7 @@ from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
 from modules_registry.models import Module
+from modules_registry.quotas import uploads_quota
 from modules_registry.serializers import (
     BaseModelSerializer,
     FilesInput,
@@ -56,29 +56,14 @@ REVISION = OpenApiParameter(
 )
 
 
-class UploadRate(UserRateThrottle):
-    """Enough for a folder of modules from a script, too little to fill a disk unseen."""
-
-    scope = "upload"
-    rate = "600/hour"
-
-
 class ModulePagination(PageNumberPagination):
     page_size = 24
     page_size_query_param = "page_size"
     max_page_size = PAGE_SIZE_MAX
 
 
-class UploadingView(APIView):
-    """Reading is free; a POST that carries files is counted."""
-
+class ModuleListApi(APIView):
     parser_classes = [MultiPartParser]
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [UploadRate()] if self.request.method == "POST" else []
-
-
-class ModuleListApi(UploadingView):
     methods_of_limited_tokens = ("POST",)
 
     @extend_schema(
@@ -114,7 +99,8 @@ class ModuleListApi(UploadingView):
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         require_covered(request.auth, f"{namespace.name}/{asked['name']}")
         module = module_publish(author=request.user, namespace=namespace, **asked)
-        return Response(detail(request, module), status=status.HTTP_201_CREATED)
+        left = uploads_quota(namespace).headers
+        return Response(detail(request, module), status=status.HTTP_201_CREATED, headers=left)
 
 
 class ModuleApi(APIView):
@@ -167,7 +153,9 @@ class ModuleHistoryApi(APIView):
         return history_page(self, request, history_of(module, module.full_name))
 
 
-class VersionListApi(UploadingView):
+class VersionListApi(APIView):
+    parser_classes = [MultiPartParser]
+
     @extend_schema(
         operation_id="versions_list",
         summary="The versions of a module, newest first",
@@ -190,7 +178,8 @@ class VersionListApi(UploadingView):
         module = writable_module_or_404(request.user, namespace, name)
         version, is_new = version_add(author=request.user, module=module, **validate(FilesInput, request))
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
-        return Response(VersionSerializer(version).data, status=code)
+        left = uploads_quota(module.namespace).headers
+        return Response(VersionSerializer(version).data, status=code, headers=left)
 
 
 class FileApi(APIView):

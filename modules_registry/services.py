@@ -34,6 +34,7 @@ from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import HubRepository, Module, Tag, Version, VersionDownload, VersionFile
+from modules_registry.quotas import require_repository_left, require_storage_left, require_uploads_left
 from modules_registry.selectors import base_find, card_of, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalize_tags
@@ -66,14 +67,18 @@ def module_publish(
     prompt_template: str = "",
     beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
+    is_import: bool = False,
 ) -> Module:
     """Publish a new module with its first version, or refuse it and leave nothing behind.
 
     Args:
         prompt_template: that it was trained with; empty: what the files tell of it. The card states it then.
         beside: as in `check_files`.
+        is_import: it does not count as an upload.
     """
     require_writable(author, namespace)
+    if not is_import:
+        require_uploads_left(namespace)
     module, refusals = Module(namespace=namespace, name=name, private=private), Refusals()
     with refusals.collect_refusal():
         require_name(name, field="name", what="a module")
@@ -101,6 +106,7 @@ def module_publish(
             subject=module.full_name,
             thing=module,
             commit=version.commit_id,
+            **upload_of(namespace, is_import=is_import),
         )
     return module
 
@@ -116,14 +122,20 @@ def version_add(
     prompt_template: str = "",
     beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
+    is_import: bool = False,
 ) -> tuple[Version, bool]:
     """Publish new files as the module's next version; without a card the current one stays.
 
     A draft is published by it.
 
     The same files again are no new version: the second value says whether there is one.
+
+    Args:
+        is_import: it does not count as an upload.
     """
     require_writable(author, module.namespace)
+    if not is_import:
+        require_uploads_left(module.namespace)
     accepted = check_files(
         config_file,
         weights_file,
@@ -148,6 +160,7 @@ def version_add(
             subject=module.full_name,
             thing=module,
             commit=version.commit_id,
+            **upload_of(module.namespace, is_import=is_import),
         )
     return version, True
 
@@ -302,7 +315,14 @@ def require_license(licence: str) -> str:
     return licence
 
 
+def upload_of(namespace: Namespace, *, is_import: bool = False) -> dict[str, int]:
+    """What the audit says of an upload, so that it is counted."""
+    return {} if is_import else {"upload_of": namespace.pk}
+
+
 def module_insert(module: Module) -> None:
+    Namespace.objects.select_for_update().get(pk=module.namespace_id)  # what is counted stays true
+    require_repository_left(module.namespace)
     release_name(module.namespace, module.name)
     try:
         with transaction.atomic():
@@ -368,6 +388,7 @@ def step_insert(
 ) -> Version:
     """Add one state after another; nothing points to it yet."""
     require_weights_not_held(files)
+    require_fits(module, files)
     now = timezone.now()
     message = one_line(message, "message", MESSAGE_LENGTH_MAX)
     version = Version(
@@ -386,6 +407,18 @@ def step_insert(
         for path, blob in files.items()
     )
     return version
+
+
+def require_fits(module: Module, files: Mapping[str, Blob]) -> None:
+    """Refuse files that their owner has no storage left for. What is there already needs no more."""
+    Namespace.objects.select_for_update().get(pk=module.namespace_id)
+    sizes = {blob.sha256: blob.size_bytes for blob in files.values()}
+    there = VersionFile.objects.filter(version__module__namespace=module.namespace_id, sha256__in=sizes)
+    waiting = module.incoming.filter(sha256__in=sizes)
+    for known in (there, waiting):
+        for sha256 in known.values_list("sha256", flat=True):
+            sizes.pop(sha256, None)
+    require_storage_left(module.namespace, sum(sizes.values()))
 
 
 def require_weights_not_held(files: Mapping[str, Blob]) -> None:

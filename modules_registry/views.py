@@ -1,6 +1,6 @@
 """The registry's pages: a request comes in, a service or a selector answers, a template says it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.audit.selectors import history_lines, history_of
-from hub_site.common.errors import Refusal
+from hub_site.common.errors import TOO_MANY_REQUESTS, Refusal
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import owned_module_or_404, writable_module_or_404
@@ -78,18 +78,19 @@ def module_newest(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def module_new(request: SignedInRequest) -> HttpResponse:
     form, status = ModuleForm(request.POST or None, request.FILES or None, user=request.user), 200
+    headers: dict[str, str] = {}
     if form.is_valid():
         try:
             with uploaded_files(request, form) as files:
                 module = module_publish(author=request.user, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
-            status = status_of_page(refusal)
+            status, headers = status_of_page(refusal), refusal.headers
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             messages.success(request, f"{module.full_name} is published.")
             return upload_done(request, module)
-    return upload_page(request, "modules_registry/module_new.html", form, {}, status)
+    return upload_page(request, "modules_registry/module_new.html", form, {}, status, headers)
 
 
 @login_required
@@ -225,19 +226,20 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
 def version_new(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
     form, status = VersionForm(request.POST or None, request.FILES or None), 200
+    headers: dict[str, str] = {}
     if form.is_valid():
         try:
             with uploaded_files(request, form) as files:
                 version, is_new = version_add(author=request.user, module=module, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
-            status = status_of_page(refusal)
+            status, headers = status_of_page(refusal), refusal.headers
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             say_version(request, version, is_new)
             return upload_done(request, module)
     context = {"module": module, "next_number": selectors.next_number(module)}
-    return upload_page(request, "modules_registry/version_new.html", form, context, status)
+    return upload_page(request, "modules_registry/version_new.html", form, context, status, headers)
 
 
 @login_required
@@ -289,17 +291,27 @@ def upload_done(request: HttpRequest, module: Module) -> HttpResponse:
 
 
 def status_of_page(refusal: Refusal) -> int:
-    """A page that tells what was wrong with a form is no error; a fault of the site is one."""
-    return refusal.status if refusal.status in STATUSES else 200
+    """A page that tells what was wrong with a form is no error; a fault of the site, or too much, is one."""
+    return refusal.status if refusal.status in (*STATUSES, TOO_MANY_REQUESTS) else 200
 
 
 def upload_page(
-    request: HttpRequest, template: str, form: FilesForm, context: dict[str, Any], status: int
+    request: HttpRequest,
+    template: str,
+    form: FilesForm,
+    context: dict[str, Any],
+    status: int,
+    headers: Mapping[str, str],
 ) -> HttpResponse:
     """The form with what was wrong, or for the page's script that alone: it keeps page and files."""
+    answer: HttpResponse
     if asks_for_json(request):
-        return JsonResponse({"errors": form.errors}, status=status)
-    return render(request, template, {"form": form} | context | upload_context(), status=status)
+        answer = JsonResponse({"errors": form.errors}, status=status)
+    else:
+        answer = render(request, template, {"form": form} | context | upload_context(), status=status)
+    for name, value in headers.items():
+        answer[name] = value
+    return answer
 
 
 def asks_for_json(request: HttpRequest) -> bool:
