@@ -28,6 +28,7 @@ from modules_registry.access import module_or_404, owned_module_or_404, writable
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
 from modules_registry.models import Module
 from modules_registry.quotas import uploads_quota
+from modules_registry.repositories import repository_move
 from modules_registry.serializers import (
     BaseModelSerializer,
     FilesInput,
@@ -36,6 +37,7 @@ from modules_registry.serializers import (
     ModuleInput,
     ModulePageSerializer,
     ModuleSerializer,
+    MoveInput,
     SearchInput,
     TagSerializer,
     VersionSerializer,
@@ -135,6 +137,25 @@ class ModuleApi(APIView):
     def delete(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module_delete(editor=request.user, module=writable_module_or_404(request.user, namespace, name))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class ModuleMoveApi(APIView):
+    @extend_schema(
+        operation_id="modules_move",
+        summary="Rename or transfer a module",
+        description="Its versions stay, and its old address leads to the new one.",
+        tags=["modules"],
+        request=MoveInput,
+        responses={200: ModuleDetailSerializer, 409: ErrorSerializer, **REFUSED, **NOT_FOUND},
+    )
+    def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        module = writable_module_or_404(request.user, namespace, name)
+        asked = validate(MoveInput, request)
+        target = namespace_asked(request.user, asked.get("namespace", module.namespace.name))
+        new_name = asked.get("name", module.name)
+        require_covered(request.auth, f"{target.name}/{new_name}")
+        repository_move(editor=request.user, module=module, namespace=target, name=new_name)
+        return Response(detail(request, module))
 
 
 class ModuleHistoryApi(APIView):

@@ -6,6 +6,7 @@ from modules_registry import api
 urlpatterns = [
     path("modules", api.ModuleListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/move", api.ModuleMoveApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/history", api.ModuleHistoryApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/versions", api.VersionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/files/<path:path>", api.FileApi.as_view()),

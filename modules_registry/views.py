@@ -33,6 +33,7 @@ from modules_registry.forms import (
     EditForm,
     FilesForm,
     ModuleForm,
+    MoveForm,
     UploadCheckForm,
     VersionForm,
     add_refusal,
@@ -44,7 +45,7 @@ from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
 from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.rendering import markdown_html
-from modules_registry.repositories import note_left_out
+from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
 
@@ -256,6 +257,24 @@ def module_delete_page(request: SignedInRequest, namespace: str, name: str) -> H
             messages.success(request, f"{module.full_name} is deleted.")
             return redirect(module.namespace)
     return render(request, "modules_registry/module_delete.html", {"form": form, "module": module})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def module_move_page(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
+    """Another name, or another owner that one may write to."""
+    module = writable_module_or_404(request.user, namespace, name)
+    initial = {"namespace": module.namespace.name, "name": module.name}
+    form = MoveForm(request.POST or None, initial=initial, user=request.user)
+    if form.is_valid():
+        try:
+            repository_move(editor=request.user, module=module, **form.cleaned_data)
+        except Refusal as refusal:
+            add_refusal(form, refusal)
+        else:
+            messages.success(request, f"It is {module.full_name} now. Its old address leads here.")
+            return redirect(module)
+    return render(request, "modules_registry/module_move.html", {"form": form, "module": module})
 
 
 def card_as_text(refusal: Refusal) -> Refusal:

@@ -91,9 +91,9 @@ class Membership(TimeStamped):
     """A person's part in an organisation."""
 
     class Role(models.TextChoices):
-        READ = "read", "Reads"
-        WRITE = "write", "Writes"
-        ADMIN = "admin", "Administers"
+        READ = "read", "Reader"
+        WRITE = "write", "Writer"
+        ADMIN = "admin", "Owner"
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
@@ -106,6 +106,37 @@ class Membership(TimeStamped):
 
     def __str__(self) -> str:
         return f"{self.user} {self.role} {self.namespace}"
+
+
+class Invitation(TimeStamped):
+    """Somebody is asked to join an organisation: an account, or whoever reads a mail address."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="invitations")
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, null=True, blank=True, related_name="invitations"
+    )
+    email = models.EmailField(blank=True)
+    role = models.CharField(max_length=8, choices=Membership.Role, default=Membership.Role.READ)
+    invited_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.CheckConstraint(
+                name="invitation_of_an_account_or_an_address",
+                condition=models.Q(user=None, email__gt="") | models.Q(user__isnull=False, email=""),
+            ),
+            models.UniqueConstraint(
+                fields=["namespace", "user", "email"], name="invitation_once", nulls_distinct=False
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"invitation {self.pk}"
+
+    @property
+    def of_whom(self) -> str:
+        return self.user.username if self.user else self.email
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

@@ -19,6 +19,7 @@ from hub_site.common.errors import Refusal
 
 TOKEN_PREFIX = "lh_"  # lets scanners and people recognise a leaked token
 TOKEN_RANDOM_LENGTH = 40  # base62 characters, about 238 bits
+ORGANIZATIONS_MAX = 20  # of one account, as an owner: each has quotas of its own
 BASE62 = string.digits + string.ascii_letters
 
 
@@ -51,6 +52,10 @@ def namespace_claim(*, user: User) -> Namespace:
 @transaction.atomic
 def organization_create(*, founder: User, name: str) -> Namespace:
     """Make a namespace of several people, of whom the founder is the first."""
+    founded = Membership.objects.filter(user=founder, role=Membership.Role.ADMIN).count()
+    if founded >= ORGANIZATIONS_MAX and not founder.is_staff:
+        message = f"You own {founded} organisations, the most for one account."
+        raise Refusal("too_many_organizations", message, status=403)
     require_name(name, field="namespace", what="an organisation")
     require_free_of_reserved(name, field="namespace")
     if namespace_is_taken(name):

@@ -8,7 +8,7 @@ from modules_registry.blobs import store
 from modules_registry.models import Module, VersionFile
 from modules_registry.quotas import quotas_of, storage_quota
 from modules_registry.repositories import repository_create
-from modules_registry.services import module_delete, version_add
+from modules_registry.services import module_delete, module_publish, version_add
 from tests.factories import adapter_files, make_base, make_module, weights_file
 from tests.modules_registry.hub_api.test_refusals import Uploader, file_line
 
@@ -64,10 +64,10 @@ def test_each_owner_has_quotas_of_their_own(alice, settings):
     settings.HUB_UPLOADS_AN_HOUR = 1
     lab = organization_create(founder=alice, name="lab")
     make_module(alice, "french")
-    make_module(alice, "spanish", seed=1, namespace=lab)
+    module_publish(author=alice, namespace=lab, name="spanish", **adapter_files(seed=1))
     for namespace in (alice.namespace, lab):
         with pytest.raises(Refusal) as refused:
-            make_module(alice, "third", seed=2, namespace=namespace)
+            module_publish(author=alice, namespace=namespace, name="third", **adapter_files(seed=2))
         assert (refused.value.status, refused.value.retry_after_s > 3590) == (429, True)
 
 
