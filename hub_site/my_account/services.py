@@ -75,7 +75,7 @@ def account_delete(*, user: User) -> None:
         message = "A staff account is not deleted. Let another member of staff take your rights away first."
         raise Refusal("is_staff", message, status=409)
     if names := only_owner_of(user):
-        message = f"You are the only owner of {', '.join(names)}. Make somebody else an owner, or delete its modules."
+        message = f"You alone own {', '.join(names)}. Make somebody else an owner, or delete its modules."
         raise Refusal("last_owner", message, status=409)
     audit_record(actor=user, action="account.delete", subject=user.username, thing=user)
     for module in Module.objects.existing().filter(namespace=user.namespace, hold=""):

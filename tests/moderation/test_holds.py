@@ -16,7 +16,6 @@ from modules_registry.blobs import store
 from modules_registry.models import Module, Version
 from modules_registry.repositories import repository_hide, repository_move
 from modules_registry.services import module_delete, module_edit
-from tests.composer.conftest import ask, base, done, modules, no_flushing, wakes  # noqa: F401
 from tests.factories import make_module, weights_file
 
 pytestmark = pytest.mark.django_db
@@ -49,7 +48,7 @@ LISTS = [
 
 
 @pytest.fixture
-def upper(modules):  # noqa: F811
+def upper(modules):
     return Module.objects.get(name="upper")
 
 
@@ -139,13 +138,13 @@ def test_its_weights_come_in_under_no_other_name(held, charlie, bob):
         assert refused.value.code == "weights_held"
 
 
-def test_it_is_not_composed_any_more(held, ask):  # noqa: F811
+def test_it_is_not_composed_any_more(held, ask):
     with pytest.raises(Refusal, match="no module"):
         ask(modules=["bob/upper", "bob/first"], selection="chosen")
     assert [row.name for row in ask().modules.all()] == ["bob/first", "bob/fruit"]
 
 
-def test_what_waits_with_it_ends_and_says_why(ask, upper, staff, wakes):  # noqa: F811
+def test_what_waits_with_it_ends_and_says_why(ask, upper, staff, wakes):
     waiting = ask()
     question = TryOut.objects.create(
         owner=waiting.owner,
@@ -162,7 +161,7 @@ def test_what_waits_with_it_ends_and_says_why(ask, upper, staff, wakes):  # noqa
     assert (question.status, question.error_code) == (Status.FAILED, "module_held")
 
 
-def test_an_adapter_that_it_went_into_is_handed_to_nobody(done, upper, staff, wakes):  # noqa: F811
+def test_an_adapter_that_it_went_into_is_handed_to_nobody(done, upper, staff, wakes):
     composition = done()
     decide(staff, upper, "quarantine")
     browser, program = clients_of(composition.owner)
@@ -196,7 +195,7 @@ def test_a_takedown_deletes_the_bytes_and_keeps_name_and_weights_known(
         decide(staff, held, "release")
 
 
-def test_a_blocked_link_leads_nowhere_and_is_not_made_anew(done, alice, staff, wakes):  # noqa: F811
+def test_a_blocked_link_leads_nowhere_and_is_not_made_anew(done, alice, staff, wakes):
     from composer.share.services import share_renew
 
     composition = done()

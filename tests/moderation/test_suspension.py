@@ -9,7 +9,6 @@ from hub_site.audit.models import AuditEntry
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from hub_site.moderation.services import account_decide
-from tests.composer.conftest import ask, base, modules, no_flushing, wakes  # noqa: F401
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +37,7 @@ def test_sign_in_tokens_and_uploads_are_refused_with_the_reason(bob, staff, db):
     assert signed_in.get("/settings/tokens/").status_code == 302
 
 
-def test_its_modules_are_nobody_s_until_it_is_restored(modules, bob, alice, staff):  # noqa: F811
+def test_its_modules_are_nobody_s_until_it_is_restored(modules, bob, alice, staff):
     suspend(staff, bob)
     reader = Client()
     reader.force_login(alice)
@@ -51,7 +50,7 @@ def test_its_modules_are_nobody_s_until_it_is_restored(modules, bob, alice, staf
     assert Client().post("/accounts/login/", {"login": "bob", "password": PASSWORD}).status_code == 302
 
 
-def test_its_work_ends_and_that_of_others_with_its_modules(ask, alice, bob, staff, wakes):  # noqa: F811
+def test_its_work_ends_and_that_of_others_with_its_modules(ask, alice, bob, staff, wakes):
     composition = ask()  # Alice's, of Bob's modules
     suspend(staff, bob)
     composition.refresh_from_db()

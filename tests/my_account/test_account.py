@@ -14,14 +14,13 @@ from hub_site.common.errors import Refusal
 from hub_site.my_account.services import account_delete, consequences
 from modules_registry.models import Module, VersionFile
 from modules_registry.services import module_publish
-from tests.composer.conftest import ask, base, done, modules, no_flushing, wakes  # noqa: F401
 from tests.conftest import PASSWORD
 from tests.factories import adapter_files, make_module
 
 pytestmark = pytest.mark.django_db
 
 
-def test_the_page_and_the_api_show_each_quota_with_what_is_used(modules, bob, browser_of, api_of):  # noqa: F811
+def test_the_page_and_the_api_show_each_quota_with_what_is_used(modules, bob, browser_of, api_of):
     organization_create(founder=bob, name="lab")
     page = browser_of(bob).get("/settings/").content.decode()
     assert "What bob uses" in page
@@ -33,7 +32,7 @@ def test_the_page_and_the_api_show_each_quota_with_what_is_used(modules, bob, br
     assert (lab["owner"], lab["quotas"][1]["used"]) == ("lab", 0)
 
 
-def test_the_export_holds_all_and_nobody_else_s(done, alice, bob, browser_of, api_of, wakes):  # noqa: F811
+def test_the_export_holds_all_and_nobody_else_s(done, alice, bob, browser_of, api_of, wakes):
     composition = done()
     for answer in (browser_of(alice).post("/settings/export/"), api_of(alice).get("/api/v1/account/export")):
         archive = zipfile.ZipFile(BytesIO(b"".join(answer)))
@@ -51,7 +50,7 @@ def test_what_a_deletion_means_is_said_first_and_it_needs_name_and_password(
     done,
     bob,
     browser_of,
-    wakes,  # noqa: F811
+    wakes,
 ):
     done()  # Alice's, from Bob's modules
     page = browser_of(bob).get("/settings/delete/").content.decode()
@@ -65,7 +64,7 @@ def test_what_a_deletion_means_is_said_first_and_it_needs_name_and_password(
     assert Client().get("/bob").status_code == 404
 
 
-def test_a_deleted_account_is_gone_and_others_work_stays(done, alice, bob, api_of, wakes):  # noqa: F811
+def test_a_deleted_account_is_gone_and_others_work_stays(done, alice, bob, api_of, wakes):
     composition = done()
     api_of(bob)
     account_delete(user=bob)
@@ -82,7 +81,7 @@ def test_a_deleted_account_is_gone_and_others_work_stays(done, alice, bob, api_o
     assert set(Namespace.objects.values_list("name", flat=True)) == {"alice", "bob"}
 
 
-def test_an_organisation_is_not_left_without_an_owner(alice, base, api_of):  # noqa: F811
+def test_an_organisation_is_not_left_without_an_owner(alice, base, api_of):
     lab = organization_create(founder=alice, name="lab")
     assert consequences(alice).is_possible  # it is empty
     module_publish(author=alice, namespace=lab, name="french", **adapter_files())
