@@ -43,7 +43,7 @@ def consequences(user: User) -> Consequences:
     used = set(in_compositions.values_list("version__module", flat=True))
     used |= set(in_modules.values_list("made_from__module", flat=True))
     return Consequences(
-        modules=own.count(),
+        modules=own.filter(hold="").count(),
         compositions=user.compositions.count(),
         used_by_others=len(used),
         held=tuple(own.exclude(hold="").values_list("name", flat=True)),
