@@ -65,6 +65,9 @@ class Composition(Job):
         Version, on_delete=models.SET_NULL, null=True, blank=True, related_name="composition"
     )
 
+    # Staff closed its private link; a sentence for its owner. Empty: they did not.
+    sharing_blocked = models.TextField(blank=True, editable=False)
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [

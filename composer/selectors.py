@@ -1,5 +1,6 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -8,9 +9,10 @@ from django.db.models import Count, F, Q, QuerySet
 
 from composer.core.spec.choices import ADAPTERS_FOLDER
 from composer.core.spec.examples import Example, is_storable
-from composer.models import Attempt, Composition, ResultFile
+from composer.models import Attempt, Composition, CompositionModule, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
+from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
 from modules_registry.blobs import store
@@ -101,6 +103,48 @@ def composition_named(owner: User, text: str) -> Composition | None:
         return composition_find(owner, UUID(text))
     except ValueError:
         return None
+
+
+def modules_with_weight(composition: Composition) -> Iterator[tuple[CompositionModule, float]]:
+    """The modules whose numbers are in the adapter, with their weights, in their order.
+
+    Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
+    """
+    report = composition.report or {}
+    by_layer = (report.get("weights_by_layer") or {}).values()
+    weights = {
+        row["name"]: row["weight"]
+        for position, row in enumerate(report["modules"])
+        if row["weight"] or any(layer[position] for layer in by_layer)
+    }
+    for row in composed_modules(composition):
+        if row.name in weights:
+            yield row, weights[row.name]
+
+
+def composed_modules(composition: Composition) -> QuerySet[CompositionModule]:
+    return composition.modules.select_related("version__module__namespace")
+
+
+def withheld_because(composition: Composition) -> str:
+    """Why its adapter is handed to nobody now, as a sentence; empty when it is.
+
+    The numbers of a module that staff hold are in it. Without a report yet, any module's may be.
+    """
+    held = composed_modules(composition).exclude(version__module__hold="")
+    names = list(held.values_list("name", flat=True))
+    if names and composition.report is not None:
+        inside = {row.name for row, _ in modules_with_weight(composition)}
+        names = [name for name in names if name in inside]
+    if not names:
+        return ""
+    return f"The staff of this site have taken {names[0]} out of it, so this adapter is not handed out."
+
+
+def require_handed_out(composition: Composition) -> None:
+    reason = withheld_because(composition)
+    if reason:
+        raise Refusal("module_held", reason, status=409)
 
 
 def result_files(composition: Composition) -> QuerySet[ResultFile]:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from composer import selectors
 from composer.models import Composition
@@ -65,6 +66,16 @@ def composition_delete(*, owner: User, composition_id: UUID) -> None:
     hashes = set(composition.files.values_list("sha256", flat=True))
     composition.delete()
     transaction.on_commit(partial(delete_unnamed_blobs, hashes))
+
+
+@transaction.atomic
+def compositions_end(rows: QuerySet[Composition], *, code: str, message: str) -> None:
+    """End what is queued or runs among these rows, for a reason that is not their owners'."""
+    unfinished = rows.filter(status__in=(Status.QUEUED, Status.RUNNING))
+    ids = list(unfinished.values_list("pk", flat=True))
+    Composition.objects.filter(pk__in=ids).update(error_code=code, error_message=message)
+    for composition_id in ids:
+        leases.cancel(Composition, composition_id)
 
 
 def require_own(owner: User, composition_id: UUID) -> Composition:

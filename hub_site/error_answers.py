@@ -1,13 +1,18 @@
-"""Errors under /api/ are JSON, whoever makes them: a view, Django itself, or a library's page."""
+"""Errors under /api/ are JSON, whoever makes them: a view, Django itself, or a library's page.
+
+A refusal that a page's view does not show in a form of its own is a page.
+"""
 
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 
 from hub_site.common.api_errors import error_body
+from hub_site.common.errors import Refusal
 from hub_site.common.json_bodies import is_storable
 
 API, ALSO_HUB_API = "/api/v1/", "/api/"
@@ -31,6 +36,28 @@ class ApiErrorsMiddleware:
         if response.headers.get("Content-Type", "").startswith("application/json"):
             return response
         return in_json(request, response)
+
+
+class RefusalMiddleware:
+    """Shows a refusal that a page's view raised. The API and the Hub protocol answer in their own shapes."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, Refusal):
+            return None
+        if request.headers.get("Accept") == "application/json":
+            body = error_body(error.code, error.message, error.fields)
+            return JsonResponse(body, status=error.status, headers=error.headers)
+        context = {"status": error.status, "message": error.message}
+        answer = render(request, "refused.html", context, status=error.status)
+        for name, value in error.headers.items():
+            answer[name] = value
+        return answer
 
 
 class AddressMiddleware:

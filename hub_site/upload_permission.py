@@ -11,6 +11,7 @@ from django.db import connection
 
 from hub_site.accounts.selectors import token_find
 from hub_site.body_gate import BodyRefused, Scope
+from hub_site.common.errors import Refusal
 from modules_registry.hub_api.errors import HubProtocolError
 from modules_registry.hub_api.lfs import signed_upload
 from modules_registry.hub_api.protocol import BAD_TOKEN, READS_ONLY
@@ -45,7 +46,10 @@ def refusal_of(scope: Scope) -> BodyRefused | None:
 
 
 def refusal_of_token(text: str) -> BodyRefused | None:
-    token = token_find(text)
+    try:
+        token = token_find(text)
+    except Refusal as refusal:
+        return BodyRefused(refusal.status, refusal.code, refusal.message)
     if token is None:
         return BodyRefused(401, "sign_in", BAD_TOKEN)
     return None if token.may_write else BodyRefused(403, "reads_only", READS_ONLY)

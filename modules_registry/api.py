@@ -9,22 +9,26 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import MultiPartParser
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
-from hub_site.accounts.authentication import require_covered
+from hub_site.accounts.api import PAGE_PARAMETERS, HistoryPageSerializer, history_page
+from hub_site.accounts.authentication import TokenScope, require_covered
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.selectors import namespace_by_name
+from hub_site.audit.selectors import history_of
 from hub_site.common.api_errors import ErrorSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
-from modules_registry.access import module_or_404, writable_module_or_404
+from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
 from modules_registry.models import Module
+from modules_registry.quotas import uploads_quota
+from modules_registry.repositories import repository_move
 from modules_registry.serializers import (
     BaseModelSerializer,
     FilesInput,
@@ -33,6 +37,7 @@ from modules_registry.serializers import (
     ModuleInput,
     ModulePageSerializer,
     ModuleSerializer,
+    MoveInput,
     SearchInput,
     TagSerializer,
     VersionSerializer,
@@ -53,29 +58,14 @@ REVISION = OpenApiParameter(
 )
 
 
-class UploadRate(UserRateThrottle):
-    """Enough for a folder of modules from a script, too little to fill a disk unseen."""
-
-    scope = "upload"
-    rate = "600/hour"
-
-
 class ModulePagination(PageNumberPagination):
     page_size = 24
     page_size_query_param = "page_size"
     max_page_size = PAGE_SIZE_MAX
 
 
-class UploadingView(APIView):
-    """Reading is free; a POST that carries files is counted."""
-
+class ModuleListApi(APIView):
     parser_classes = [MultiPartParser]
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        return [UploadRate()] if self.request.method == "POST" else []
-
-
-class ModuleListApi(UploadingView):
     methods_of_limited_tokens = ("POST",)
 
     @extend_schema(
@@ -111,7 +101,8 @@ class ModuleListApi(UploadingView):
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         require_covered(request.auth, f"{namespace.name}/{asked['name']}")
         module = module_publish(author=request.user, namespace=namespace, **asked)
-        return Response(detail(request, module), status=status.HTTP_201_CREATED)
+        left = uploads_quota(namespace).headers
+        return Response(detail(request, module), status=status.HTTP_201_CREATED, headers=left)
 
 
 class ModuleApi(APIView):
@@ -148,7 +139,44 @@ class ModuleApi(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class VersionListApi(UploadingView):
+class ModuleMoveApi(APIView):
+    @extend_schema(
+        operation_id="modules_move",
+        summary="Rename or transfer a module",
+        description="Its versions stay, and its old address leads to the new one.",
+        tags=["modules"],
+        request=MoveInput,
+        responses={200: ModuleDetailSerializer, 409: ErrorSerializer, **REFUSED, **NOT_FOUND},
+    )
+    def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        module = writable_module_or_404(request.user, namespace, name)
+        asked = validate(MoveInput, request)
+        target = namespace_asked(request.user, asked.get("namespace", module.namespace.name))
+        new_name = asked.get("name", module.name)
+        require_covered(request.auth, f"{target.name}/{new_name}")
+        repository_move(editor=request.user, module=module, namespace=target, name=new_name)
+        return Response(detail(request, module))
+
+
+class ModuleHistoryApi(APIView):
+    permission_classes = [IsAuthenticated, TokenScope]
+
+    @extend_schema(
+        operation_id="modules_history",
+        summary="What was done to a module",
+        tags=["modules"],
+        parameters=[*PAGE_PARAMETERS],
+        responses={200: HistoryPageSerializer, **NOT_FOUND, 401: ErrorSerializer},
+    )
+    def get(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        """Newest first, for whoever may change the module: also one that staff hold."""
+        module = owned_module_or_404(request.user, namespace, name)
+        return history_page(self, request, history_of(module, module.full_name))
+
+
+class VersionListApi(APIView):
+    parser_classes = [MultiPartParser]
+
     @extend_schema(
         operation_id="versions_list",
         summary="The versions of a module, newest first",
@@ -171,7 +199,8 @@ class VersionListApi(UploadingView):
         module = writable_module_or_404(request.user, namespace, name)
         version, is_new = version_add(author=request.user, module=module, **validate(FilesInput, request))
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
-        return Response(VersionSerializer(version).data, status=code)
+        left = uploads_quota(module.namespace).headers
+        return Response(VersionSerializer(version).data, status=code, headers=left)
 
 
 class FileApi(APIView):

@@ -1,15 +1,18 @@
 from django.urls import include, path
 
-from hub_site.accounts.api import WhoamiApi
+from hub_site.accounts.api import AccountHistoryApi, WhoamiApi
 from modules_registry import api
 
 urlpatterns = [
     path("modules", api.ModuleListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/move", api.ModuleMoveApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/history", api.ModuleHistoryApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/versions", api.VersionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/files/<path:path>", api.FileApi.as_view()),
     path("", include("modules_registry.importing.api_urls")),
     path("bases", api.BaseListApi.as_view()),
     path("tags", api.TagListApi.as_view()),
     path("whoami", WhoamiApi.as_view()),
+    path("account/history", AccountHistoryApi.as_view()),
 ]

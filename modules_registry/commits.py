@@ -28,6 +28,7 @@ from modules_registry.files.validation import (
 )
 from modules_registry.licenses.names import license_named
 from modules_registry.models import Module, Ref, Version
+from modules_registry.quotas import require_uploads_left
 from modules_registry.selectors import MAIN
 from modules_registry.services import (
     blobs_of,
@@ -37,6 +38,7 @@ from modules_registry.services import (
     same_facts,
     step_insert,
     tags_named,
+    upload_of,
     version_insert,
 )
 from modules_registry.storage import Blob
@@ -75,6 +77,7 @@ def module_commit(*, author: User, module: Module, branch: str, change: Change) 
     whoever comes second of two at once, leaves nothing behind.
     """
     require_writable(author, module.namespace)
+    require_uploads_left(module.namespace)
     head = head_of(module, branch)
     require_parent(head, change.parent)
     require_deletable(head, change.deleted)
@@ -119,7 +122,14 @@ def insert(
         version.save(update_fields=["description"])
     hashes = {blob.sha256 for blob in files.values()}
     module.incoming.filter(user=author, sha256__in=hashes).delete()
-    audit_record(actor=author, action="module.commit", subject=module.full_name, commit=version.commit_id)
+    audit_record(
+        actor=author,
+        action="module.commit",
+        subject=module.full_name,
+        thing=module,
+        commit=version.commit_id,
+        **upload_of(module.namespace),
+    )
     return version
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.utils.datastructures import MultiValueDict
 
-from hub_site.accounts.models import User
+from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
@@ -229,6 +229,21 @@ class DeleteForm(forms.Form):
         if self.cleaned_data["name"] != self.module.full_name:
             raise forms.ValidationError(f"This is not {self.module.full_name}. Nothing was deleted.")
         return self.module.full_name
+
+
+class MoveForm(forms.Form):
+    namespace = forms.ChoiceField(label="Owner", help_text="You, or an organisation in which you may write.")
+    name = forms.CharField(max_length=NAME_LENGTH_MAX, label="Name")
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.namespaces = {namespace.name: namespace for namespace in namespaces_writable_by(user)}
+        field = self.fields["namespace"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(name, name) for name in self.namespaces]
+
+    def clean_namespace(self) -> Namespace:
+        return self.namespaces[self.cleaned_data["namespace"]]
 
 
 def add_refusal(form: forms.Form, refusal: Refusal) -> None:

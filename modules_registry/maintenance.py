@@ -80,7 +80,7 @@ def remove_refused(pk: int) -> bool:
     module = Module.objects.select_for_update(of=("self",)).select_related("namespace").get(pk=pk)
     if module.current_id is not None or VersionFile.objects.filter(version__module=module).exists():
         return False  # something came in the meantime
-    audit_record(actor=None, action="module.sweep", subject=module.full_name)
+    audit_record(actor=None, action="module.sweep", subject=module.full_name, thing=module)
     Module.objects.filter(pk=pk).update(draft=None)
     module.versions.all().delete()
     module.delete()

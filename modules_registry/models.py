@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models.functions import Upper
 from django.urls import reverse
 
-from hub_site.accounts.models import Namespace
+from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
@@ -123,15 +123,40 @@ class Tag(models.Model):
         return self.name
 
 
+class Hold(models.TextChoices):
+    """What staff did to a module; empty: nothing."""
+
+    QUARANTINE = "quarantine", "In quarantine"  # until they decide
+    TAKEDOWN = "takedown", "Taken down"  # for good: its files are deleted
+
+
+OF_SUSPENDED = models.Q(namespace__user__suspended_at__isnull=False)
+
+
 class ModuleQuerySet(models.QuerySet["Module"]):
     def existing(self) -> "ModuleQuerySet":
         return self.filter(deleted_at=None)
 
     def visible_to(self, viewer: object) -> "ModuleQuerySet":
-        """What this visitor may know of: what is published for all, and all of the owners they belong to."""
+        """What this visitor may read, download, compose and try: the one rule for every way in.
+
+        It is what is published for all, and all of the owners they belong to. What staff hold, and what
+        belongs to a suspended account, is nobody's: not even its owner gets its bytes.
+        """
         for_all = models.Q(private=False, current__isnull=False)
         theirs = models.Q(namespace__in=namespaces_readable_by(viewer))
-        return self.existing().filter(for_all | theirs)
+        return self.existing().filter(for_all | theirs, hold="").exclude(OF_SUSPENDED)
+
+    def held_before(self, viewer: object) -> "ModuleQuerySet":
+        """What staff hold and this visitor is told of, without its bytes: its owner's people and staff."""
+        held = self.existing().exclude(hold="")
+        if isinstance(viewer, User) and viewer.is_staff:
+            return held
+        return held.filter(namespace__in=namespaces_readable_by(viewer))
+
+    def hidden(self) -> "ModuleQuerySet":
+        """What no stranger may see, whoever decided it."""
+        return self.filter(models.Q(private=True) | ~models.Q(hold="") | OF_SUSPENDED)
 
     def published(self) -> "ModuleQuerySet":
         """Those with a complete adapter; the others are drafts."""
@@ -151,6 +176,9 @@ class Module(TimeStamped):
     licence = models.CharField(max_length=60, blank=True)
     tags = models.ManyToManyField(Tag, related_name="modules", blank=True)
     private = models.BooleanField(default=False)  # for strangers it does not exist
+    hold = models.CharField(max_length=10, choices=Hold, blank=True, default="", editable=False)
+    hold_reason = models.TextField(blank=True, editable=False)  # a sentence for its owner
+    held_at = models.DateTimeField(null=True, blank=True, editable=False)
     current = models.OneToOneField(
         "Version", on_delete=models.PROTECT, null=True, blank=True, related_name="current_of"
     )
@@ -201,6 +229,25 @@ class Module(TimeStamped):
     @property
     def full_name(self) -> str:
         return f"{self.namespace.name}/{self.name}"
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether no stranger may see it: as `ModuleQuerySet.hidden`."""
+        user = self.namespace.user
+        return self.private or bool(self.hold) or (user is not None and user.suspended_at is not None)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its files belong nowhere any more: its owner deleted it, or staff took it down."""
+        return self.deleted_at is not None or self.hold == Hold.TAKEDOWN
+
+    @property
+    def hold_text(self) -> str:
+        """What its owner is told; empty while nobody holds it."""
+        if not self.hold:
+            return ""
+        words = {Hold.QUARANTINE: "is in quarantine", Hold.TAKEDOWN: "was taken down"}
+        return f"{self.full_name} {words[Hold(self.hold)]}. Reason: {self.hold_reason}"
 
     def get_absolute_url(self) -> str:
         return reverse("modules_registry:module", args=[self.namespace.name, self.name])

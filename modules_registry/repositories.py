@@ -46,7 +46,7 @@ def repository_create(
     module.begun_with = begun_with[:100]
     module_insert(module)
     version_insert(module, author, "Initial commit", {}, {})
-    audit_record(actor=author, action="module.create", subject=module.full_name)
+    audit_record(actor=author, action="module.create", subject=module.full_name, thing=module)
     return module
 
 
@@ -76,7 +76,7 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
         raise
     if same is None:
         former.save()
-    audit_record(actor=editor, action="module.move", subject=module.full_name, was=was)
+    audit_record(actor=editor, action="module.move", subject=module.full_name, thing=module, was=was)
     return module
 
 
@@ -135,7 +135,7 @@ def repository_hide(*, editor: User, module: Module, private: bool) -> None:
     if module.current is not None:
         repository_request(module)
     action = "module.hide" if private else "module.show"
-    audit_record(actor=editor, action=action, subject=module.full_name)
+    audit_record(actor=editor, action=action, subject=module.full_name, thing=module)
 
 
 @transaction.atomic
@@ -151,7 +151,7 @@ def ref_create(
     if module.refs.count() >= REFS_MAX:
         raise Refusal("too_many_refs", f"{REFS_MAX} branches and tags are the most. Delete one first.")
     ref = Ref.objects.create(module=module, kind=kind, name=name, version=version, message=message[:200])
-    audit_record(actor=editor, action=f"module.{kind}", subject=module.full_name, name=name)
+    audit_record(actor=editor, action=f"module.{kind}", subject=module.full_name, thing=module, name=name)
     return ref
 
 
@@ -188,4 +188,6 @@ def ref_delete(*, editor: User, module: Module, kind: Ref.Kind, name: str) -> No
     deleted, _ = module.refs.filter(kind=kind, name=name).delete()
     if not deleted:
         raise Refusal("no_such_ref", f"{module.full_name} has no {kind} “{name[:100]}”.", status=404)
-    audit_record(actor=editor, action=f"module.{kind}.delete", subject=module.full_name, name=name)
+    audit_record(
+        actor=editor, action=f"module.{kind}.delete", subject=module.full_name, thing=module, name=name
+    )

@@ -13,6 +13,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
+from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored
 from modules_registry.core.base_shapes import BASE_CONFIG
 from modules_registry.core.base_weights import BaseWeights
@@ -36,14 +37,27 @@ def module_find(namespace: str, name: str, viewer: object = None) -> Module | No
 
     Look-alikes do not match. What the viewer may not see is not found; without a viewer: a stranger.
     """
+    return called(Module.objects.visible_to(viewer), namespace, name)
+
+
+def held_find(namespace: str, name: str, viewer: object) -> Module | None:
+    """The module with this address that staff hold, for whom is told of it: without its bytes."""
+    return called(Module.objects.held_before(viewer), namespace, name)
+
+
+def require_not_held(namespace: str, name: str, viewer: object) -> None:
+    """Say to the owner of a module that nobody gets why; for everybody else it does not exist."""
+    held = held_find(namespace, name, viewer)
+    if held is not None:
+        raise Refusal(held.hold, held.hold_text, status=403)
+
+
+def called(modules: QuerySet[Module], namespace: str, name: str) -> Module | None:
+    """That one of the modules which has this address, in any case, or had it before it was renamed."""
     named = Q(key=name_key(name), name__iexact=name, namespace__name__iexact=namespace)
     formerly = Module.objects.filter(named, moved_to__isnull=False).values("moved_to")
-    return (
-        Module.objects.visible_to(viewer)
-        .filter(named | Q(pk__in=formerly))
-        .select_related("namespace", "current__base", "current__author", "draft__author")
-        .first()
-    )
+    found = modules.filter(named | Q(pk__in=formerly))
+    return found.select_related("namespace", "current__base", "current__author", "draft__author").first()
 
 
 def current_versions(full_names: Collection[str], viewer: object) -> dict[str, Version]:
@@ -69,6 +83,12 @@ def drafts_of(namespace: Namespace, viewer: object) -> QuerySet[Module]:
     """What an owner has begun to upload and not completed; nothing for strangers."""
     drafts = Module.objects.visible_to(viewer).filter(namespace=namespace, current=None)
     return drafts.select_related("namespace", "draft").prefetch_related("draft__files").order_by("name")
+
+
+def held_of(namespace: Namespace, viewer: object) -> QuerySet[Module]:
+    """What staff hold of an owner's; nothing for strangers."""
+    held = Module.objects.held_before(viewer).filter(namespace=namespace)
+    return held.select_related("namespace").order_by("name")
 
 
 def sizes_of(namespace: Namespace) -> dict[int, int]:

@@ -278,6 +278,13 @@ class ModuleInput(FilesInput):
     private = serializers.BooleanField(required=False, default=False, help_text="Nobody else sees it.")
 
 
+class MoveInput(InputSerializer):
+    """Another name, another owner, or both."""
+
+    namespace = serializers.CharField(required=False, max_length=NAME_LENGTH_MAX)
+    name = serializers.CharField(required=False, max_length=NAME_LENGTH_MAX)
+
+
 class ModuleChange(InputSerializer):
     """What is left out stays as it is."""
 

@@ -21,7 +21,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.cards import Card, ReadCard, read_any_card
-from modules_registry.core.errors import CARD_FILE
+from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
 from modules_registry.files.validation import (
     NOTHING_BESIDE,
     AcceptedFiles,
@@ -34,6 +34,7 @@ from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import HubRepository, Module, Tag, Version, VersionDownload, VersionFile
+from modules_registry.quotas import require_repository_left, require_storage_left, require_uploads_left
 from modules_registry.selectors import base_find, card_of, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalize_tags
@@ -66,14 +67,18 @@ def module_publish(
     prompt_template: str = "",
     beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
+    is_import: bool = False,
 ) -> Module:
     """Publish a new module with its first version, or refuse it and leave nothing behind.
 
     Args:
         prompt_template: that it was trained with; empty: what the files tell of it. The card states it then.
         beside: as in `check_files`.
+        is_import: it does not count as an upload.
     """
     require_writable(author, namespace)
+    if not is_import:
+        require_uploads_left(namespace)
     module, refusals = Module(namespace=namespace, name=name, private=private), Refusals()
     with refusals.collect_refusal():
         require_name(name, field="name", what="a module")
@@ -96,7 +101,12 @@ def module_publish(
         module.tags.set(tags_named(tag_names))
         version = version_insert(module, author, message or "First version", blobs, facts_of(accepted))
         audit_record(
-            actor=author, action="module.publish", subject=module.full_name, commit=version.commit_id
+            actor=author,
+            action="module.publish",
+            subject=module.full_name,
+            thing=module,
+            commit=version.commit_id,
+            **upload_of(namespace, is_import=is_import),
         )
     return module
 
@@ -112,14 +122,20 @@ def version_add(
     prompt_template: str = "",
     beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
+    is_import: bool = False,
 ) -> tuple[Version, bool]:
     """Publish new files as the module's next version; without a card the current one stays.
 
     A draft is published by it.
 
     The same files again are no new version: the second value says whether there is one.
+
+    Args:
+        is_import: it does not count as an upload.
     """
     require_writable(author, module.namespace)
+    if not is_import:
+        require_uploads_left(module.namespace)
     accepted = check_files(
         config_file,
         weights_file,
@@ -139,7 +155,12 @@ def version_add(
         message = message or f"Version {next_number(module)}"
         version = version_insert(module, author, message, files, facts_of(accepted))
         audit_record(
-            actor=author, action="module.version", subject=module.full_name, commit=version.commit_id
+            actor=author,
+            action="module.version",
+            subject=module.full_name,
+            thing=module,
+            commit=version.commit_id,
+            **upload_of(module.namespace, is_import=is_import),
         )
     return version, True
 
@@ -173,7 +194,7 @@ def module_edit(
             facts = same_facts(head, read_any_card(new_card.getvalue()) if new_card else None)
             version_insert(module, editor, "Edit the card", before | blobs, facts)
         module_save(module)
-        audit_record(actor=editor, action="module.edit", subject=module.full_name)
+        audit_record(actor=editor, action="module.edit", subject=module.full_name, thing=module)
     return module
 
 
@@ -200,7 +221,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     for version in versions:
         delete_unless_needed(version)
     repository_request(module)
-    audit_record(actor=editor, action="module.delete", subject=module.full_name)
+    audit_record(actor=editor, action="module.delete", subject=module.full_name, thing=module)
     transaction.on_commit(partial(delete_unnamed_blobs, hashes))
 
 
@@ -294,7 +315,14 @@ def require_license(licence: str) -> str:
     return licence
 
 
+def upload_of(namespace: Namespace, *, is_import: bool = False) -> dict[str, int]:
+    """What the audit says of an upload, so that it is counted."""
+    return {} if is_import else {"upload_of": namespace.pk}
+
+
 def module_insert(module: Module) -> None:
+    Namespace.objects.select_for_update().get(pk=module.namespace_id)  # what is counted stays true
+    require_repository_left(module.namespace)
     release_name(module.namespace, module.name)
     try:
         with transaction.atomic():
@@ -326,6 +354,8 @@ def tags_named(names: list[str]) -> list[Tag]:
 def lock_head(module: Module) -> Version:
     """The newest state of main, once nobody else is changing the module: published, or a draft's."""
     row = Module.objects.select_for_update().get(pk=module.pk)
+    if row.hold:
+        raise Refusal(row.hold, f"{row.hold_text} Nothing of it can be changed.", status=403)
     head = row.current or row.draft
     if head is None:
         raise Refusal("module_deleted", f"{module.full_name} was deleted a moment ago.", status=404)
@@ -357,6 +387,8 @@ def step_insert(
     number: int | None = None,
 ) -> Version:
     """Add one state after another; nothing points to it yet."""
+    require_weights_not_held(files)
+    require_fits(module, files)
     now = timezone.now()
     message = one_line(message, "message", MESSAGE_LENGTH_MAX)
     version = Version(
@@ -375,6 +407,29 @@ def step_insert(
         for path, blob in files.items()
     )
     return version
+
+
+def require_fits(module: Module, files: Mapping[str, Blob]) -> None:
+    """Refuse files that their owner has no storage left for. What is there already needs no more."""
+    Namespace.objects.select_for_update().get(pk=module.namespace_id)
+    sizes = {blob.sha256: blob.size_bytes for blob in files.values()}
+    there = VersionFile.objects.filter(version__module__namespace=module.namespace_id, sha256__in=sizes)
+    waiting = module.incoming.filter(sha256__in=sizes)
+    for known in (there, waiting):
+        for sha256 in known.values_list("sha256", flat=True):
+            sizes.pop(sha256, None)
+    require_storage_left(module.namespace, sum(sizes.values()))
+
+
+def require_weights_not_held(files: Mapping[str, Blob]) -> None:
+    """Refuse weights that staff took from everybody, under whatever name they come again."""
+    weights = files.get(WEIGHTS_FILE)
+    if weights is None:
+        return
+    held = Version.objects.exclude(module__hold="").filter(weights_sha256=weights.sha256)
+    if held.exists():
+        message = "The staff of this site have taken these very weights out of it. Upload others."
+        raise Refusal("weights_held", message, status=403, fields={"weights_file": [message]})
 
 
 def commit_id(

@@ -24,5 +24,7 @@ urlpatterns = [
     path("<namespace:namespace>/<repo:name>/raw/<path:address>", views.raw_file),
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),
     path("<namespace:namespace>/<repo:name>/upload", views.version_new, name="version-new"),
+    path("<namespace:namespace>/<repo:name>/move", views.module_move_page, name="move"),
+    path("<namespace:namespace>/<repo:name>/history", views.module_history, name="history"),
     path("<namespace:namespace>/<repo:name>/delete", views.module_delete_page, name="delete"),
 ]

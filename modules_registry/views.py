@@ -1,6 +1,6 @@
 """The registry's pages: a request comes in, a service or a selector answers, a template says it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -16,10 +16,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name
-from hub_site.common.errors import Refusal
+from hub_site.audit.selectors import history_lines, history_of
+from hub_site.common.errors import TOO_MANY_REQUESTS, Refusal
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
-from modules_registry.access import writable_module_or_404
+from modules_registry.access import owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
@@ -32,6 +33,7 @@ from modules_registry.forms import (
     EditForm,
     FilesForm,
     ModuleForm,
+    MoveForm,
     UploadCheckForm,
     VersionForm,
     add_refusal,
@@ -43,12 +45,13 @@ from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
 from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.rendering import markdown_html
-from modules_registry.repositories import note_left_out
+from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
 
 PAGE_SIZE = 24
 NEWEST_COUNT = 6
+HISTORY_PAGE_SIZE = 50
 
 
 @require_safe
@@ -76,18 +79,19 @@ def module_newest(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def module_new(request: SignedInRequest) -> HttpResponse:
     form, status = ModuleForm(request.POST or None, request.FILES or None, user=request.user), 200
+    headers: dict[str, str] = {}
     if form.is_valid():
         try:
             with uploaded_files(request, form) as files:
                 module = module_publish(author=request.user, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
-            status = status_of_page(refusal)
+            status, headers = status_of_page(refusal), refusal.headers
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             messages.success(request, f"{module.full_name} is published.")
             return upload_done(request, module)
-    return upload_page(request, "modules_registry/module_new.html", form, {}, status)
+    return upload_page(request, "modules_registry/module_new.html", form, {}, status, headers)
 
 
 @login_required
@@ -113,6 +117,7 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
         "namespace": owner,
         "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
         "drafts": selectors.drafts_of(owner, request.user),
+        "held": selectors.held_of(owner, request.user),
         "is_mine": selectors.namespace_is_writable_by(owner, request.user),
     }
     return render(request, "modules_registry/namespace.html", context)
@@ -125,7 +130,8 @@ def module_page(
     """A module now, or as one of its versions was. A base model of the library has such a page too."""
     module = selectors.module_find(namespace, name, request.user)
     if module is None:
-        return base_page(request, namespace, name, revision)
+        held = selectors.held_find(namespace, name, request.user)
+        return held_page(request, held) if held else base_page(request, namespace, name, revision)
     if (module.namespace.name, module.name) != (namespace, name):
         return redirect(module)
     version = selectors.version_find(module, revision)
@@ -161,6 +167,24 @@ def revision_page(request: HttpRequest, namespace: str, name: str, address: str)
 def raw_file(request: HttpRequest, namespace: str, name: str, address: str) -> HttpResponse:
     """Send the address of a file as it is on to where files are handed out."""
     return redirect(f"/{namespace}/{name}/resolve/{quote(address)}")
+
+
+def held_page(request: HttpRequest, module: Module) -> HttpResponse:
+    """What its owner's people, and staff, are told of a module that nobody gets."""
+    is_mine = selectors.namespace_is_writable_by(module.namespace, request.user)
+    context = {"module": module, "is_mine": is_mine}
+    return render(request, "modules_registry/module_held.html", context, status=403)
+
+
+@login_required
+@require_safe
+def module_history(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
+    """What was done to a module, for whoever may change it."""
+    module = owned_module_or_404(request.user, namespace, name)
+    entries = history_of(module, module.full_name)
+    page = Paginator(entries, HISTORY_PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {"module": module, "page": page, "lines": history_lines(page.object_list)}
+    return render(request, "modules_registry/module_history.html", context)
 
 
 def base_page(request: HttpRequest, namespace: str, name: str, revision: str) -> HttpResponse:
@@ -203,19 +227,20 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
 def version_new(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     module = writable_module_or_404(request.user, namespace, name)
     form, status = VersionForm(request.POST or None, request.FILES or None), 200
+    headers: dict[str, str] = {}
     if form.is_valid():
         try:
             with uploaded_files(request, form) as files:
                 version, is_new = version_add(author=request.user, module=module, **files)
         except Refusal as refusal:
             add_refusal(form, refusal)
-            status = status_of_page(refusal)
+            status, headers = status_of_page(refusal), refusal.headers
         else:
             note_left_out(module, left_out_of(form.cleaned_data["paths"]))
             say_version(request, version, is_new)
             return upload_done(request, module)
     context = {"module": module, "next_number": selectors.next_number(module)}
-    return upload_page(request, "modules_registry/version_new.html", form, context, status)
+    return upload_page(request, "modules_registry/version_new.html", form, context, status, headers)
 
 
 @login_required
@@ -232,6 +257,24 @@ def module_delete_page(request: SignedInRequest, namespace: str, name: str) -> H
             messages.success(request, f"{module.full_name} is deleted.")
             return redirect(module.namespace)
     return render(request, "modules_registry/module_delete.html", {"form": form, "module": module})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def module_move_page(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
+    """Another name, or another owner that one may write to."""
+    module = writable_module_or_404(request.user, namespace, name)
+    initial = {"namespace": module.namespace.name, "name": module.name}
+    form = MoveForm(request.POST or None, initial=initial, user=request.user)
+    if form.is_valid():
+        try:
+            repository_move(editor=request.user, module=module, **form.cleaned_data)
+        except Refusal as refusal:
+            add_refusal(form, refusal)
+        else:
+            messages.success(request, f"It is {module.full_name} now. Its old address leads here.")
+            return redirect(module)
+    return render(request, "modules_registry/module_move.html", {"form": form, "module": module})
 
 
 def card_as_text(refusal: Refusal) -> Refusal:
@@ -267,17 +310,27 @@ def upload_done(request: HttpRequest, module: Module) -> HttpResponse:
 
 
 def status_of_page(refusal: Refusal) -> int:
-    """A page that tells what was wrong with a form is no error; a fault of the site is one."""
-    return refusal.status if refusal.status in STATUSES else 200
+    """A page that tells what was wrong with a form is no error; a fault of the site, or too much, is one."""
+    return refusal.status if refusal.status in (*STATUSES, TOO_MANY_REQUESTS) else 200
 
 
 def upload_page(
-    request: HttpRequest, template: str, form: FilesForm, context: dict[str, Any], status: int
+    request: HttpRequest,
+    template: str,
+    form: FilesForm,
+    context: dict[str, Any],
+    status: int,
+    headers: Mapping[str, str],
 ) -> HttpResponse:
     """The form with what was wrong, or for the page's script that alone: it keeps page and files."""
+    answer: HttpResponse
     if asks_for_json(request):
-        return JsonResponse({"errors": form.errors}, status=status)
-    return render(request, template, {"form": form} | context | upload_context(), status=status)
+        answer = JsonResponse({"errors": form.errors}, status=status)
+    else:
+        answer = render(request, template, {"form": form} | context | upload_context(), status=status)
+    for name, value in headers.items():
+        answer[name] = value
+    return answer
 
 
 def asks_for_json(request: HttpRequest) -> bool:

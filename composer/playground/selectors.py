@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -14,7 +15,7 @@ from composer.core.spec.templates import AUTO
 from composer.matching.templates import composition_template, site_template
 from composer.models import Composition, Example
 from composer.playground.models import SILENT_AFTER, TryOut, TryOutQuerySet
-from composer.selectors import composition_find, result_files
+from composer.selectors import composition_find, result_files, withheld_because
 from hub_site.accounts.models import User
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
@@ -102,9 +103,11 @@ def target_of_composition(composition: Composition) -> Target:
     # What it was measured on says more than what it was made from.
     held_out = composition.examples.filter(role=Example.Role.HELD_OUT)
     rows = held_out[:EXAMPLES_MAX] or composition.examples.all()[:EXAMPLES_MAX]
+    withheld = withheld_because(composition)
     return Target(
         name=composition.name,
-        base=composition.base,
+        base=None if withheld else composition.base,
+        cannot=withheld,
         template=composition_template(composition),
         composition=composition,
         examples={row.input: row.output for row in rows if is_short(row.input)},
@@ -218,7 +221,7 @@ def to_answer(tryout_id: UUID) -> TryOut | None:
     return (
         TryOut.objects.waiting()
         .select_related("base", "version__module__namespace", "composition")
-        .filter(pk=tryout_id)
+        .filter(Q(version=None) | Q(version__module__hold=""), pk=tryout_id)
         .first()
     )
 

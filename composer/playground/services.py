@@ -91,6 +91,12 @@ def end(rows: TryOutQuerySet, code: str, message: str, now: datetime) -> None:
     rows.update(status=Status.FAILED, error_code=code, error_message=message, finished_at=now)
 
 
+def tryouts_end(rows: TryOutQuerySet, *, code: str, message: str) -> None:
+    """End the questions among these rows that have no answer yet; a worker that is at one lets it go."""
+    unfinished = rows.filter(status__in=(Status.QUEUED, Status.RUNNING))
+    end(unfinished, code, message, timezone.now())
+
+
 def tryout_wait(tryout: TryOut, *, seconds: float) -> None:
     """Wait a moment for the answer; whoever has others before them need not try."""
     deadline = time.monotonic() + seconds

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
-
+from composer import selectors
 from composer.models import Composition, CompositionModule
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -43,7 +42,7 @@ class Plan:
 
 def publication_plan(composition: Composition, *, private: bool) -> Plan:
     """The parents and the licence that follows from theirs, or why it cannot be published."""
-    rows = list(modules_with_weight(composition))
+    rows = list(selectors.modules_with_weight(composition))
     if not rows:
         message = "No module carries weight, so the adapter changes nothing: there is nothing to publish."
         raise Refusal("nothing_to_publish", message, status=409)
@@ -75,31 +74,12 @@ def copy_credits(
     if not stands_for:
         return
     visible = Module.objects.visible_to(composition.owner if private else None)
-    rows = composed_modules(composition).filter(name__in=stands_for, version__module__in=visible.values("pk"))
+    rows = selectors.composed_modules(composition).filter(
+        name__in=stands_for, version__module__in=visible.values("pk")
+    )
     for row in rows:
         module = row.version.module
         yield CopyCredit(module, row.version, module.licence, stands_for[row.name])
-
-
-def modules_with_weight(composition: Composition) -> Iterable[tuple[CompositionModule, float]]:
-    """The modules whose numbers are in the adapter, with their weights, in their order.
-
-    Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
-    """
-    report = composition.report or {}
-    by_layer = (report.get("weights_by_layer") or {}).values()
-    weights = {
-        row["name"]: row["weight"]
-        for position, row in enumerate(report["modules"])
-        if row["weight"] or any(layer[position] for layer in by_layer)
-    }
-    for row in composed_modules(composition):
-        if row.name in weights:
-            yield row, weights[row.name]
-
-
-def composed_modules(composition: Composition) -> "QuerySet[CompositionModule]":
-    return composition.modules.select_related("version__module__namespace")
 
 
 def require_parents_there(
@@ -111,6 +91,9 @@ def require_parents_there(
         if module.deleted_at is not None:
             message = f"{row.name} was deleted since, so what was made from it is not published."
             raise Refusal("parent_deleted", f"{message} Compose again without it.", status=409)
+        if module.hold:
+            message = f"{row.name} was taken out by the staff of this site, so this is not published."
+            raise Refusal("parent_held", f"{message} Compose again without it.", status=409)
         if not Module.objects.visible_to(owner).filter(pk=module.pk).exists():
             message = f"{row.name} was made private since, so what was made from it is not published."
             raise Refusal("parent_private", f"{message} Compose again without it.", status=409)

@@ -9,8 +9,8 @@ from django.db import transaction
 
 from composer.models import Composition
 from composer.publish.card import CARD_TAGS, CopyOfCard, ParentOfCard, PublicationFacts, publication_card
-from composer.publish.plan import Plan, composed_modules, join_names, publication_plan
-from composer.selectors import result_open
+from composer.publish.plan import Plan, join_names, publication_plan
+from composer.selectors import composed_modules, result_open
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from composer.models import Composition, ResultFile
-from composer.selectors import baseline_files, result_files, result_open
+from composer.selectors import baseline_files, require_handed_out, result_files, result_open
 from hub_site.common.downloads import Download
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 
@@ -19,11 +19,13 @@ READABLE = 0o644 << 16
 
 def adapter_download(composition: Composition) -> Download:
     """The zip, written aside to an unnamed file: an adapter may be larger than memory should be."""
+    require_handed_out(composition)
     return zip_download(composition.slug, list(result_files(composition)), {})
 
 
 def adapter_shared(composition: Composition, card: str) -> Download:
     """The zip for the reader of a link: what peft loads, and a card that tells no more than the page."""
+    require_handed_out(composition)
     return zip_download(composition.slug, shared_files(composition), {CARD_FILE: card.encode()})
 
 
@@ -34,12 +36,14 @@ def shared_files(composition: Composition) -> list[ResultFile]:
 
 def baseline_download(composition: Composition, key: str) -> Download | None:
     """The adapter of a baseline with its card; None where it has none."""
+    require_handed_out(composition)
     files = list(baseline_files(composition, key))
     return zip_download(f"{composition.slug}-{key}", files, {}) if files else None
 
 
 def baseline_shared(composition: Composition, key: str, card: str) -> Download | None:
     """As `adapter_shared`, of a baseline; None where it has none."""
+    require_handed_out(composition)
     own = (CONFIG_FILE, WEIGHTS_FILE)
     files = [file for file in baseline_files(composition, key) if file.path.rpartition("/")[2] in own]
     made = {CARD_FILE: card.encode()}

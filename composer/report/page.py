@@ -15,6 +15,7 @@ from composer.matching.selection import remaining_selection
 from composer.matching.templates import composition_template, prompt_blocks
 from composer.models import Composition, Example
 from composer.report.verdict import is_judged_left_out, tokens_of, verdict_badge, verdict_view
+from composer.selectors import withheld_because
 from hub_site.common.visible_text import visible
 
 ViewRow = dict[str, Any]
@@ -36,6 +37,7 @@ def report_view(
     left_out = loss_rows(report["baselines"], "left_out_loss") if judged_left_out else []
     return {
         "report": report,
+        "withheld": withheld_because(composition),
         "verdict": verdict_view(report),
         "size_words": size_text(report),
         "comparison": (comparison := comparison_rows(report["baselines"])),

@@ -40,7 +40,7 @@ from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal, log_refusals
 from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.jobs.models import WorkerRequest
-from modules_registry.models import BaseModel, Version
+from modules_registry.models import BaseModel, Module, Version
 from modules_registry.selectors import current_versions
 
 DAY = timedelta(days=1)
@@ -173,6 +173,7 @@ def composition_insert(
         CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
         for position, fit in enumerate(modules)
     )
+    require_still_visible(modules, composition.owner)
     ExampleRow.objects.bulk_create(
         ExampleRow(
             composition=composition, role=role, position=position, input=pair.input, output=pair.output
@@ -339,6 +340,14 @@ def require_versions(names: Sequence[str], owner: User) -> list[Version]:
         problems = [f"There is no module “{name[:80]}” any more. Leave it out." for name in unknown[:10]]
         raise Refusal("invalid", problems[0], fields={"modules": problems})
     return [versions[name] for name in dict.fromkeys(names)]
+
+
+def require_still_visible(modules: Sequence[ModuleCompatibility], owner: User) -> None:
+    """Look once more, now that the rows hold the versions: staff may have taken one meanwhile."""
+    chosen = {fit.version.module_id for fit in modules}
+    if Module.objects.visible_to(owner).filter(pk__in=chosen).count() < len(chosen):
+        message = "A module was taken out of the library a moment ago. Choose modules again."
+        raise Refusal("modules_changed", message, fields={"modules": [message]})
 
 
 def require_queue_quota(owner: User) -> None:

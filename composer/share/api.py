@@ -174,7 +174,7 @@ class SharedAdapterApi(LinkApi):
         operation_id="shared_adapter",
         summary="Download a shared adapter",
         tags=["sharing"],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404)},
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404, 409)},
     )
     def get(self, request: Request, token: str) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
@@ -188,7 +188,7 @@ class SharedBaselineAdapterApi(LinkApi):
         summary="Download a baseline's adapter of a shared report",
         tags=["sharing"],
         parameters=[BASELINE_KEY],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404)},
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404, 409)},
     )
     def get(self, request: Request, token: str, key: str) -> HttpResponseBase:
         """The LoRA trained on the examples, or the tuned composition, as a zip of one folder."""

@@ -13,6 +13,7 @@ from composer.models import Composition, ShareLink, share_key
 from composer.report.exports import as_markdown
 from composer.services import require_own
 from hub_site.accounts.models import User
+from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry.models import Module
 
@@ -33,6 +34,7 @@ def share_renew(
     if not composition.is_done:
         message = "There is no report to share yet: this composition is not done."
         raise Refusal("not_done", message, status=409)
+    require_shareable(composition)
     if days is not None and not 1 <= days <= DAYS_MAX:
         message = f"A link can stand from 1 to {DAYS_MAX} days."
         raise Refusal("bad_expiry", message, fields={"days": [message]})
@@ -61,9 +63,41 @@ def share_of(composition: Composition) -> ShareLink | None:
 def share_find(token: str) -> ShareLink | None:
     """The link with this token, as long as it stands, has not expired, and its owner may still sign in."""
     key = share_key(token)
-    links = ShareLink.objects.filter(key=key, composition__owner__is_active=True) if key else None
-    link = links.select_related("composition__base").first() if links is not None else None
+    if key is None:
+        return None
+    links = ShareLink.objects.filter(
+        key=key, composition__owner__is_active=True, composition__sharing_blocked=""
+    )
+    link: ShareLink | None = links.select_related("composition__base", "composition__owner").first()
     return None if link is None or link.has_expired else link
+
+
+@transaction.atomic
+def sharing_block(*, staff: User, composition: Composition, reason: str) -> None:
+    """Close a composition's private link, and let it have no other until staff allow it."""
+    row = Composition.objects.select_for_update(of=("self",)).get(pk=composition.pk)
+    if row.sharing_blocked:
+        raise Refusal("blocked_already", f"It is blocked already. Reason: {row.sharing_blocked}", status=409)
+    Composition.objects.filter(pk=row.pk).update(sharing_blocked=reason)
+    audit_record(actor=staff, action="share.block", subject=str(row), thing=row, reason=reason)
+
+
+@transaction.atomic
+def sharing_unblock(*, staff: User, composition: Composition, reason: str = "") -> None:
+    """Let the private link lead to the report again."""
+    row = Composition.objects.select_for_update(of=("self",)).get(pk=composition.pk)
+    if not row.sharing_blocked:
+        raise Refusal("not_blocked", "Its private link is not blocked.", status=409)
+    Composition.objects.filter(pk=row.pk).update(sharing_blocked="")
+    audit_record(actor=staff, action="share.unblock", subject=str(row), thing=row, reason=reason)
+
+
+def require_shareable(composition: Composition) -> None:
+    if composition.sharing_blocked:
+        message = (
+            f"The staff of this site have blocked its private link. Reason: {composition.sharing_blocked}"
+        )
+        raise Refusal("sharing_blocked", message, status=403)
 
 
 def redacted_report(link: ShareLink) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
         "report_files": FILES,
         "files": files,
         "size_bytes": sum(file.size_bytes for file in files),
-        "published": module if module and not module.private else None,
+        "published": module if module and not module.is_hidden else None,
     }
     return render(request, "composer/composition_report.html", context)
 

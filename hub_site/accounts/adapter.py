@@ -3,17 +3,20 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.signals import password_changed, password_reset, password_set
+from allauth.account.signals import password_changed, password_reset, password_set, user_logged_in
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html
 
 from hub_site.accounts.models import User
+from hub_site.accounts.selectors import suspension_text
 from hub_site.accounts.services import namespace_claim, tokens_revoke, username_check
+from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 
 NO_SUCH_ACCOUNT = (
@@ -24,8 +27,15 @@ NO_SUCH_ACCOUNT = (
 @receiver([password_changed, password_reset, password_set])
 def revoke_if_wished(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
     """End the tokens that somebody may have made with the old password."""
+    audit_record(actor=user, action="account.password", subject=user.username, thing=user)
     if "revoke_tokens" in request.POST:
         tokens_revoke(user=user)
+
+
+@receiver(user_logged_in)
+def note_sign_in(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Its owner sees each sign-in in the account's history."""
+    audit_record(actor=user, action="account.sign_in", subject=user.username, thing=user)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -47,6 +57,11 @@ class AccountAdapter(DefaultAccountAdapter):
         if commit:
             namespace_claim(user=user)
         return user
+
+    def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
+        """Say why, to somebody whose password was right."""
+        suspended = suspension_text(user) if user.suspended_at else ""
+        return render(request, "account/account_inactive.html", {"suspended": suspended}, status=403)
 
     def post_login(self, request: HttpRequest, user: User, *, signup: bool, **kwargs: Any) -> HttpResponse:
         """A new account is told what to do first."""

@@ -3,7 +3,8 @@ from typing import Any
 from allauth.account import forms as allauth_forms
 from django import forms
 
-from hub_site.accounts.models import ApiToken
+from hub_site.accounts.models import ApiToken, Membership
+from hub_site.accounts.names import NAME_LENGTH_MAX
 
 
 class TokenForm(forms.Form):
@@ -27,6 +28,24 @@ class TokenForm(forms.Form):
         max_value=3650,
         label="Expires after (days)",
         help_text="Empty: it lasts until you revoke it.",
+    )
+
+
+class OrganizationForm(forms.Form):
+    name = forms.CharField(
+        max_length=NAME_LENGTH_MAX, help_text="The first part of the address of each of its modules."
+    )
+
+
+class InviteForm(forms.Form):
+    who = forms.CharField(
+        max_length=254, label="Whom", help_text="The name of an account, or a mail address."
+    )
+    role = forms.ChoiceField(
+        choices=Membership.Role,
+        initial=Membership.Role.READ,
+        help_text="A reader sees its private modules, a writer changes modules, an owner also decides who "
+        "belongs to it.",
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 from django.urls import reverse
@@ -21,14 +22,31 @@ class User(AbstractUser):
         unique=True,
         error_messages={"unique": "This name is taken. Choose another one."},
     )
+    # Set by staff: it cannot sign in, its tokens count for nothing, its modules are nobody's to see.
+    suspended_at = models.DateTimeField(null=True, blank=True, editable=False)
+    suspension_reason = models.TextField(blank=True, editable=False)  # a sentence for its owner
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)  # by its owner; the row stays
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                name="user_suspended_or_deleted_is_inactive",
+                condition=models.Q(suspended_at=None, deleted_at=None) | models.Q(is_active=False),
+            ),
             models.UniqueConstraint(Lower("username"), name="user_username_unique_in_any_case"),
         ]
 
     def __str__(self) -> str:
         return self.username
+
+    def clean(self) -> None:
+        """The administration's form must not open what was closed elsewhere."""
+        super().clean()
+        if self.is_active and (self.suspended_at or self.deleted_at):
+            message = (
+                "It is suspended or deleted. Staff end a suspension on the page of the account's reports."
+            )
+            raise ValidationError({"is_active": message})
 
 
 class Namespace(TimeStamped):
@@ -73,9 +91,9 @@ class Membership(TimeStamped):
     """A person's part in an organisation."""
 
     class Role(models.TextChoices):
-        READ = "read", "Reads"
-        WRITE = "write", "Writes"
-        ADMIN = "admin", "Administers"
+        READ = "read", "Reader"
+        WRITE = "write", "Writer"
+        ADMIN = "admin", "Owner"
 
     namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
@@ -90,10 +108,43 @@ class Membership(TimeStamped):
         return f"{self.user} {self.role} {self.namespace}"
 
 
+class Invitation(TimeStamped):
+    """Somebody is asked to join an organisation: an account, or whoever reads a mail address."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.CASCADE, related_name="invitations")
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, null=True, blank=True, related_name="invitations"
+    )
+    email = models.EmailField(blank=True)
+    role = models.CharField(max_length=8, choices=Membership.Role, default=Membership.Role.READ)
+    invited_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.CheckConstraint(
+                name="invitation_of_an_account_or_an_address",
+                condition=models.Q(user=None, email__gt="") | models.Q(user__isnull=False, email=""),
+            ),
+            models.UniqueConstraint(
+                fields=["namespace", "user", "email"], name="invitation_once", nulls_distinct=False
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"invitation {self.pk}"
+
+    @property
+    def of_whom(self) -> str:
+        return self.user.username if self.user else self.email
+
+
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def usable(self, now: datetime) -> "ApiTokenQuerySet":
+        """Those that work, and those of suspended accounts: their users are to be told why these do not."""
         unexpired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now)
-        return self.filter(unexpired, revoked_at__isnull=True, user__is_active=True)
+        not_revoked = self.filter(unexpired, revoked_at__isnull=True)
+        return not_revoked.filter(models.Q(user__is_active=True) | models.Q(user__suspended_at__isnull=False))
 
 
 class ApiToken(TimeStamped):

@@ -13,8 +13,8 @@ def namespace_is_taken(name: str) -> bool:
 
 
 def namespace_by_name(name: str) -> Namespace | None:
-    """The namespace with this name in any case; look-alikes do not match."""
-    return Namespace.objects.filter(name__iexact=name).first()
+    """The namespace with this name in any case; look-alikes do not match. A deleted account has none."""
+    return Namespace.objects.filter(name__iexact=name, user__deleted_at=None).first()
 
 
 def namespaces_writable_by(user: User) -> QuerySet[Namespace]:
@@ -48,7 +48,20 @@ def tokens_of(user: User) -> QuerySet[ApiToken]:
 
 
 def token_find(token: str) -> ApiToken | None:
-    """The usable token with this text, or None."""
+    """The usable token with this text, or None. That of a suspended account is refused with the reason."""
     now = timezone.now()
     digest = ApiToken.digest_of(token)
-    return ApiToken.objects.usable(now).select_related("user").filter(digest=digest).first()
+    row = ApiToken.objects.usable(now).select_related("user").filter(digest=digest).first()
+    if row is not None:
+        require_not_suspended(row.user)
+    return row
+
+
+def require_not_suspended(user: User) -> None:
+    if user.suspended_at is not None:
+        raise Refusal("account_suspended", suspension_text(user), status=403)
+
+
+def suspension_text(user: User) -> str:
+    """What the owner of a suspended account is told."""
+    return f"This account is suspended. Reason: {user.suspension_reason}"

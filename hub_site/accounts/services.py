@@ -8,15 +8,18 @@ from datetime import timedelta
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from hub_site.accounts.models import ApiToken, Membership, Namespace, User
 from hub_site.accounts.names import name_key, require_free_of_reserved, require_name
 from hub_site.accounts.selectors import namespace_is_taken, namespaces_readable_by
+from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 
 TOKEN_PREFIX = "lh_"  # lets scanners and people recognise a leaked token
 TOKEN_RANDOM_LENGTH = 40  # base62 characters, about 238 bits
+ORGANIZATIONS_MAX = 20  # of one account, as an owner: each has quotas of its own
 BASE62 = string.digits + string.ascii_letters
 
 
@@ -42,18 +45,24 @@ def namespace_claim(*, user: User) -> Namespace:
             namespace.save()
     except IntegrityError as error:
         raise name_taken(user.username) from error
+    audit_record(actor=user, action="account.create", subject=user.username, thing=user)
     return namespace
 
 
 @transaction.atomic
 def organization_create(*, founder: User, name: str) -> Namespace:
     """Make a namespace of several people, of whom the founder is the first."""
+    founded = Membership.objects.filter(user=founder, role=Membership.Role.ADMIN).count()
+    if founded >= ORGANIZATIONS_MAX and not founder.is_staff:
+        message = f"You own {founded} organisations, the most for one account."
+        raise Refusal("too_many_organizations", message, status=403)
     require_name(name, field="namespace", what="an organisation")
     require_free_of_reserved(name, field="namespace")
     if namespace_is_taken(name):
         raise name_taken(name)
     namespace = Namespace.objects.create(name=name, key=name_key(name), kind=Namespace.Kind.ORGANISATION)
     Membership.objects.create(namespace=namespace, user=founder, role=Membership.Role.ADMIN)
+    audit_record(actor=founder, action="organization.create", subject=name, thing=namespace)
     return namespace
 
 
@@ -79,6 +88,7 @@ def require_good_password(password: str, user: User) -> None:
         ) from error
 
 
+@transaction.atomic
 def token_create(
     *, user: User, label: str, scope: str, days: int | None = None, limited_to: str = ""
 ) -> tuple[ApiToken, str]:
@@ -104,6 +114,9 @@ def token_create(
         expires_at=expires_at,
     )
     row.save()
+    audit_record(
+        actor=user, action="token.create", subject=str(row), thing=user, scope=scope, limited_to=limited_to
+    )
     return row, token
 
 
@@ -125,9 +138,46 @@ def new_token() -> str:
 
 
 def token_revoke(*, user: User, token_id: int) -> None:
-    ApiToken.objects.filter(user=user, pk=token_id, revoked_at=None).update(revoked_at=timezone.now())
+    revoke(user, ApiToken.objects.filter(pk=token_id))
 
 
 def tokens_revoke(*, user: User) -> None:
     """Revoke all tokens of an account."""
-    ApiToken.objects.filter(user=user, revoked_at=None).update(revoked_at=timezone.now())
+    revoke(user, ApiToken.objects.all())
+
+
+@transaction.atomic
+def revoke(user: User, tokens: QuerySet[ApiToken]) -> None:
+    for token in tokens.select_for_update().filter(user=user, revoked_at=None):
+        token.revoked_at = timezone.now()
+        token.save(update_fields=["revoked_at", "updated_at"])
+        audit_record(actor=user, action="token.revoke", subject=str(token), thing=user)
+
+
+@transaction.atomic
+def account_suspend(*, staff: User, account: User, reason: str) -> None:
+    """Close an account until staff restore it: its sign-in, its tokens, its sessions, its modules."""
+    if account.is_staff:
+        message = "This account belongs to staff. Take away its staff rights in the administration first."
+        raise Refusal("is_staff", message, status=409)
+    row = User.objects.select_for_update().get(pk=account.pk)
+    if row.deleted_at is not None:
+        raise Refusal("account_deleted", "This account was deleted by its owner.", status=409)
+    if row.suspended_at is not None:
+        raise Refusal("already_suspended", f"{row.username} is suspended already.", status=409)
+    row.is_active, row.suspended_at, row.suspension_reason = False, timezone.now(), reason
+    row.save(update_fields=["is_active", "suspended_at", "suspension_reason"])
+    audit_record(actor=staff, action="account.suspend", subject=row.username, thing=row, reason=reason)
+    account.refresh_from_db()
+
+
+@transaction.atomic
+def account_restore(*, staff: User, account: User, reason: str = "") -> None:
+    """End a suspension: sign-in, tokens and modules are as before."""
+    row = User.objects.select_for_update().get(pk=account.pk)
+    if row.suspended_at is None:
+        raise Refusal("not_suspended", f"{row.username} is not suspended.", status=409)
+    row.is_active, row.suspended_at, row.suspension_reason = True, None, ""
+    row.save(update_fields=["is_active", "suspended_at", "suspension_reason"])
+    audit_record(actor=staff, action="account.restore", subject=row.username, thing=row, reason=reason)
+    account.refresh_from_db()

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+TOO_MANY_REQUESTS = 429
+
 logger = logging.getLogger(__name__)
 
 
@@ -16,6 +18,7 @@ class Refusal(Exception):
         status: the HTTP status an API answers with.
         fields: messages by form field, where the fault lies in one.
         retry_after_s: in how many seconds the same request may succeed, where that is known.
+        headers: what else the answer carries, such as a quota's.
     """
 
     def __init__(
@@ -26,16 +29,23 @@ class Refusal(Exception):
         status: int = 400,
         fields: Mapping[str, Sequence[str]] | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.status = code, message, status
+        self.more_headers = dict(headers or {})
         self.retry_after_s = retry_after_s
         self.fields = {name: list(messages) for name, messages in (fields or {}).items()}
 
     @property
     def headers(self) -> dict[str, str]:
-        """What an answer that tells of it carries."""
-        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        """What an answer that tells of it carries; a 429 always says what is left, which is nothing."""
+        if self.retry_after_s is None:
+            return self.more_headers
+        told = {"Retry-After": str(self.retry_after_s)}
+        if self.status == TOO_MANY_REQUESTS:
+            told["RateLimit"] = f'"{self.code}";r=0;t={self.retry_after_s}'
+        return told | self.more_headers
 
 
 @contextmanager

@@ -40,6 +40,21 @@ def upload_limits() -> list[Limit]:
             "It is refused. Upload the examples as a file.",
         ),
         Limit(
+            "Stored by one owner, a person or an organisation",
+            f"{settings.HUB_STORAGE_OF_OWNER_MB:,} MB" if settings.HUB_STORAGE_OF_OWNER_MB else "any",
+            "An upload that does not fit is refused. Delete a module or a draft.",
+        ),
+        Limit(
+            "Modules and drafts of one owner",
+            f"{settings.HUB_REPOSITORIES_OF_OWNER:,}" if settings.HUB_REPOSITORIES_OF_OWNER else "any",
+            "The next one is refused. Delete one.",
+        ),
+        Limit(
+            "Uploads of one owner within an hour",
+            f"{settings.HUB_UPLOADS_AN_HOUR:,}" if settings.HUB_UPLOADS_AN_HOUR else "any",
+            "You are told when the next one is possible.",
+        ),
+        Limit(
             "The name of an account or a module",
             f"{NAME_LENGTH_MAX} characters",
             "Choose a shorter one: letters, digits, dots, dashes and underscores.",

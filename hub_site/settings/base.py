@@ -62,6 +62,10 @@ HUB_REGULAR_UPLOAD_MAX_MB = env_int("HUB_REGULAR_UPLOAD_MAX_MB", 512, least=1)
 HUB_UPLOADS_IN_FLIGHT_MB = env_int("HUB_UPLOADS_IN_FLIGHT_MB", 4096, least=1)
 # What stays free on the disk for work that runs; below it uploads and new jobs are refused.
 HUB_DISK_SPARE_MB = env_int("HUB_DISK_SPARE_MB", 500, least=0)
+# Of one owner, a person or an organisation; 0: as much as they like.
+HUB_STORAGE_OF_OWNER_MB = env_int("HUB_STORAGE_OF_OWNER_MB", 50_000)
+HUB_REPOSITORIES_OF_OWNER = env_int("HUB_REPOSITORIES_OF_OWNER", 5000)
+HUB_UPLOADS_AN_HOUR = env_int("HUB_UPLOADS_AN_HOUR", 600)
 HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
@@ -106,6 +110,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "allauth",
     "allauth.account",
+    "allauth.usersessions",
     "csp",
     "django_htmx",
     "rest_framework",
@@ -115,6 +120,7 @@ INSTALLED_APPS = [
     "hub_site.jobs",
     "hub_site.audit",
     "hub_site.pages",
+    "hub_site.moderation",
     "modules_registry",
     "modules_registry.importing",
     "composer",
@@ -137,6 +143,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "hub_site.site_fault_answers.SiteFaultMiddleware",
+    "hub_site.error_answers.RefusalMiddleware",
     "hub_site.common.api_inputs.KnownParametersMiddleware",
 ]
 

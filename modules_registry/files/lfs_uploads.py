@@ -10,8 +10,10 @@ from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal, log_refusals
 from modules_registry.blobs import delete_unnamed_blobs, open_stored, store_files, upload_bytes_max
 from modules_registry.models import IncomingFile, Module, VersionFile
+from modules_registry.quotas import require_storage_left
 
-KEPT = timedelta(hours=24)
+KEPT_S = 24 * 3600
+KEPT = timedelta(seconds=KEPT_S)
 WAITING_UPLOADS = 4  # so many full uploads may wait for a user's commits
 
 
@@ -37,6 +39,7 @@ def incoming_put(*, user: User, module: Module, sha256: str, size_bytes: int, bo
     sweep_incoming()
     with log_refusals(user.pk):
         require_upload_quota(user, size_bytes)
+    require_storage_left(module.namespace, size_bytes)
     with store_files({"lfs": WholeBody(body, size_bytes)}) as blobs:  # type: ignore[dict-item]
         if blobs["lfs"].sha256 != sha256:
             raise Refusal("wrong_sha256", "The bytes are not those of the announced sha256. Send them again.")
@@ -49,7 +52,7 @@ def require_upload_quota(user: User, size_bytes: int) -> None:
     waiting = IncomingFile.objects.filter(user=user).aggregate(bytes=Sum("size_bytes"))["bytes"] or 0
     if waiting + size_bytes > WAITING_UPLOADS * upload_bytes_max():
         message = "Too many of your uploads wait for a commit. Commit them, or try again tomorrow."
-        raise Refusal("too_much_waiting", message, status=429)
+        raise Refusal("too_much_waiting", message, status=429, retry_after_s=KEPT_S)
 
 
 def incoming_known(*, user: User, module: Module, sha256: str) -> int | None:

@@ -171,7 +171,7 @@ def draft_notice(version: Version) -> list[str]:
 
 def as_hub_error(refusal: Refusal) -> HubProtocolError:
     code = {"no_such_branch": "RevisionNotFound", "no_such_file": "EntryNotFound"}.get(refusal.code, "")
-    return HubProtocolError(refusal.status, refusal.message, code=code)
+    return HubProtocolError(refusal.status, refusal.message, code=code, headers=refusal.headers)
 
 
 def read_change(

@@ -60,7 +60,7 @@ def not_supported(what: str) -> HubProtocolError:
 
 
 def from_refusal(refusal: Refusal) -> HubProtocolError:
-    return HubProtocolError(refusal.status, refusal.message)
+    return HubProtocolError(refusal.status, refusal.message, headers=refusal.headers)
 
 
 def from_site_fault(code: str) -> HubProtocolError:

@@ -60,7 +60,7 @@ def upload(request: HttpRequest, caller: Caller, signed: str) -> HttpResponseBas
     """Take the bytes of one file."""
     user_id, module_id, sha256, size_bytes = signed_upload(signed)
     user = User.objects.filter(pk=user_id, is_active=True).first()
-    module = Module.objects.existing().select_related("namespace").filter(pk=module_id).first()
+    module = Module.objects.visible_to(user).select_related("namespace").filter(pk=module_id).first()
     if user is None or module is None:
         raise HubProtocolError(404, "The module is gone, or its uploader is.")
     incoming_put(user=user, module=module, sha256=sha256, size_bytes=size_bytes, body=cast(BinaryIO, request))

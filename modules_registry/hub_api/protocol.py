@@ -154,11 +154,11 @@ def text_of(asked: dict[str, Any], name: str, default: str = "", *, length_max: 
 def repository(full_name: str, caller: Caller) -> Module | BaseModel:
     """The module or base model of that name, for someone who may see it."""
     owner, _, name = full_name.rpartition("/")
-    found = None
+    viewer, found = caller.viewer_of(full_name), None
     if selectors.is_storable(full_name):
-        found = selectors.module_find(owner, name, caller.viewer_of(full_name)) or selectors.base_named(
-            full_name
-        )
+        found = selectors.module_find(owner, name, viewer) or selectors.base_named(full_name)
+        if found is None:
+            selectors.require_not_held(owner, name, viewer)
     if found is None:
         raise repo_not_found(full_name)
     return found

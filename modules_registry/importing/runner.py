@@ -269,7 +269,7 @@ class ModuleImportRun:
         self, module: Module | None, repo_id: str, card: Card, base: str, files: dict[str, Any]
     ) -> Version:
         if module is not None:
-            return version_add(author=self.job.owner, module=module, **files)[0]
+            return version_add(author=self.job.owner, module=module, is_import=True, **files)[0]
         said = card_facts(card, repo_id=repo_id, base=base)
         published = module_publish(
             author=self.job.owner,
@@ -278,6 +278,7 @@ class ModuleImportRun:
             sentence=said.sentence,
             licence=said.licence,
             tags=said.tags,
+            is_import=True,
             **files,
         )
         assert published.current is not None

@@ -6,12 +6,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, log_refusals
 from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.jobs import leases
+from hub_site.jobs.models import FINISHED
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.files.validation import require_base_name
 from modules_registry.importing import selectors
@@ -62,6 +64,15 @@ def import_cancel(*, owner: User, import_id: UUID) -> ModuleImport:
     leases.cancel(ModuleImport, job.pk)
     job.refresh_from_db()
     return job
+
+
+@transaction.atomic
+def imports_end(rows: QuerySet[ModuleImport], *, code: str, message: str) -> None:
+    """End what is queued or runs among these rows, for a reason that is not their owners'."""
+    ids = list(rows.exclude(status__in=FINISHED).values_list("pk", flat=True))
+    ModuleImport.objects.filter(pk__in=ids).update(error_code=code, error_message=message)
+    for import_id in ids:
+        leases.cancel(ModuleImport, import_id)
 
 
 def import_again(*, owner: User, import_id: UUID) -> ModuleImport:

@@ -57,11 +57,11 @@ def sync(repository: HubRepository) -> None:
 
 def bring_up_to_date(repository: HubRepository) -> None:
     store = remote_store()
-    if repository.is_there and repository.module.deleted_at is None:
+    if repository.is_there and not repository.module.is_gone:
         sync_visibility(store, repository)  # whatever is to be done: somebody may have taken it away
     while not is_settled(repository):
         repository.module.refresh_from_db()
-        if repository.module.deleted_at is not None:
+        if repository.module.is_gone:
             delete_remote_repository(store, repository)
             continue
         version = version_to_publish(store, repository.module)
@@ -77,10 +77,10 @@ def is_settled(repository: HubRepository) -> bool:
     HubRepository.objects.select_for_update().get(pk=repository.pk)
     repository.module.refresh_from_db()
     module = repository.module
-    if module.deleted_at is not None:
+    if module.is_gone:
         work_left = repository.is_there
     else:
-        is_exposed = repository.is_there and repository.is_private != module.private
+        is_exposed = repository.is_there and repository.is_private != module.is_hidden
         is_missing = not repository.is_there or selectors.versions_to_publish(module).exists()
         work_left = is_exposed or is_missing
     if not work_left:
@@ -107,7 +107,7 @@ def can_be_had(store: "RemoteStore", sha256: str) -> bool:
 
 def publish(store: "RemoteStore", repository: HubRepository, version: Version) -> None:
     """Store one version on the Hub and record where. Repeating it after a crash sends nothing twice."""
-    is_private, was_there = repository.module.private, repository.is_there
+    is_private, was_there = repository.module.is_hidden, repository.is_there
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
         files = {}
         for path, sha256 in version.files.values_list("path", "sha256"):
@@ -129,7 +129,7 @@ def publish(store: "RemoteStore", repository: HubRepository, version: Version) -
 
 def sync_visibility(store: "RemoteStore", repository: HubRepository) -> None:
     """Follow it where it was renamed, and put its visibility right. Raises RemoteGoneError."""
-    is_private, was_there = repository.module.private, repository.is_there
+    is_private, was_there = repository.module.is_hidden, repository.is_there
     repo_id = store.remote.set_visibility(repository.repo_id, is_private=is_private)
     write(repository, repo_id=repo_id, is_there=True, is_private=is_private)
     if not was_there:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.apps import apps
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from hub_site.jobs.models import FINISHED, Status
 from modules_registry.blobs import (
@@ -14,7 +14,7 @@ from modules_registry.blobs import (
     remote_store,
     remote_store_settings,
 )
-from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
+from modules_registry.models import Hold, HubRepository, Module, StoredFile, Version, VersionFile
 
 
 def file_address(version: Version, path: str) -> str | None:
@@ -22,7 +22,7 @@ def file_address(version: Version, path: str) -> str | None:
 
     A repository is as private as its module only once the Hub has been told.
     """
-    if not has_remote_store() or version.module.private:
+    if not has_remote_store() or version.module.is_hidden:
         return None
     file = published_files().filter(
         version=version, path=path, version__module__hub_repository__is_private=False
@@ -53,8 +53,11 @@ def modules_to_store() -> QuerySet[Module]:
     """Modules whose repository is not what it should be, and about which nothing is under way."""
     settled = Q(hub_repository=None) | Q(hub_repository__status=Status.DONE)
     missing = Q(deleted_at=None, versions__number__isnull=False, versions__hub_commit_id="")
-    exposed = Q(deleted_at=None) & ~Q(hub_repository__is_private=F("private"))
-    left = Q(deleted_at__isnull=False)
+    missing &= ~Q(hold=Hold.TAKEDOWN)
+    is_hidden = Q(pk__in=Module.objects.hidden().values("pk"))
+    is_private = Q(hub_repository__is_private=True)
+    exposed = Q(deleted_at=None) & (is_hidden & ~is_private | ~is_hidden & is_private)
+    left = Q(deleted_at__isnull=False) | Q(hold=Hold.TAKEDOWN)
     there = Q(hub_repository__is_there=True)
     return Module.objects.filter(settled, missing | there & (exposed | left)).distinct()
 
@@ -62,6 +65,7 @@ def modules_to_store() -> QuerySet[Module]:
 def repositories_settled() -> QuerySet[HubRepository]:
     """Those that should be on the Hub, and about which nothing is under way."""
     there = HubRepository.objects.filter(is_there=True, module__deleted_at=None, status__in=FINISHED)
+    there = there.exclude(module__hold=Hold.TAKEDOWN)
     return there.select_related("module__namespace")
 
 

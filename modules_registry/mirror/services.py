@@ -17,7 +17,7 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
     """
     repository: HubRepository
     repository, _ = HubRepository.objects.select_for_update().get_or_create(
-        module=module, defaults={"repo_id": new_repo_id(module), "is_private": module.private}
+        module=module, defaults={"repo_id": new_repo_id(module), "is_private": module.is_hidden}
     )
     if repository.status in FINISHED:
         repository.status, repository.crashes = Status.QUEUED, 0

@@ -67,6 +67,7 @@ WHATEVER_IS_THERE = {  # parts of addresses, by name
     "tryout_id": [NOBODY_S],
     "key": ["0f8b", "lora"],
     "number": ["1"],
+    "member": ["bob"],
     "kind": ["datasets"],
     "rest": ["x"],
     "signed": ["x"],

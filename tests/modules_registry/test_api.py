@@ -1,7 +1,6 @@
 """The registry for programs: one error shape, the same rules as on the pages."""
 
 import pytest
-from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from rest_framework.test import APIClient
@@ -205,11 +204,13 @@ def test_unknown_addresses_answer_in_the_api_s_shape(client, db):
         assert (response.status_code, error(response)["code"]) == (404, "not_found")
 
 
-def test_uploads_are_counted_and_reading_is_not(alice, french, api_of, client, monkeypatch):
-    cache.clear()
-    monkeypatch.setattr("modules_registry.api.UploadRate.rate", "1/hour")
+def test_uploads_are_counted_and_reading_is_not(alice, french, api_of, client, settings):
+    settings.HUB_UPLOADS_AN_HOUR = 2  # one was that of the fixture
     writer = api_of(alice)
-    assert publish(writer, name="one").status_code == 201
+    answer = publish(writer, name="one")
+    assert (answer.status_code, answer["RateLimit"].partition(";t=")[0]) == (201, '"uploads";r=0')
     refused = publish(writer, name="two", weights_file=weights_file(seed=2))
-    assert (refused.status_code, error(refused)["code"]) == (429, "throttled")
+    assert (refused.status_code, error(refused)["code"]) == (429, "too_many_uploads")
+    assert refused["RateLimit-Policy"] == '"uploads";q=2;w=3600'
+    assert 0 < int(refused["Retry-After"]) <= 3600
     assert writer.get(FRENCH).status_code == 200

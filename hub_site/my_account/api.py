@@ -1,0 +1,302 @@
+"""One's own account, its sessions and its organisations, for programs: the same services as the pages."""
+
+from typing import Any
+
+from allauth.usersessions.models import UserSession
+from django.http import Http404
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from hub_site.accounts.authentication import TokenScope
+from hub_site.accounts.models import Invitation, Membership, Namespace
+from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.accounts.organizations import (
+    invitation_accept,
+    invitation_decline,
+    invitations_for,
+    member_change,
+    member_invite,
+    member_remove,
+    members_of,
+    memberships_of,
+    organization_find,
+)
+from hub_site.accounts.requests import SignedInApiRequest
+from hub_site.accounts.services import organization_create
+from hub_site.audit.services import audit_record
+from hub_site.common.api_errors import refusals
+from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import field_refusal
+from hub_site.my_account.export import account_export
+from hub_site.my_account.quotas import all_quotas
+from hub_site.my_account.services import account_delete
+from modules_registry.api import validate
+
+
+class OwnApi(APIView):
+    permission_classes = [IsAuthenticated, TokenScope]
+
+
+class QuotaSerializer(serializers.Serializer[Any]):
+    """One limit, and what is used of it."""
+
+    name = serializers.CharField(help_text="Stable, as in the RateLimit headers.")
+    label = serializers.CharField()  # type: ignore[assignment]
+    used = serializers.IntegerField()
+    most = serializers.IntegerField(help_text="0: there is no limit.")
+    unit = serializers.CharField(help_text="“bytes”, “seconds”, or empty for what is counted.")
+    resets_s = serializers.IntegerField(help_text="In so many seconds the oldest that counts leaves.")
+
+
+class OwnerQuotasSerializer(serializers.Serializer[Any]):
+    """The limits of one owner."""
+
+    owner = serializers.CharField()
+    quotas = QuotaSerializer(many=True)
+
+
+class AccountDeletion(InputSerializer):
+    """What confirms it."""
+
+    name = serializers.CharField(max_length=NAME_LENGTH_MAX, help_text="The account's own name.")
+
+
+class AccountApi(OwnApi):
+    @extend_schema(
+        operation_id="account_quotas",
+        summary="What your account and your organisations may use, and use",
+        tags=["account"],
+        responses={200: OwnerQuotasSerializer(many=True), **refusals(401)},
+    )
+    def get(self, request: SignedInApiRequest) -> Response:
+        return Response(OwnerQuotasSerializer(all_quotas(request.user), many=True).data)
+
+    @extend_schema(
+        operation_id="account_delete",
+        summary="Delete your account",
+        tags=["account"],
+        request=AccountDeletion,
+        responses={204: None, **refusals(400, 401, 403, 409)},
+    )
+    def delete(self, request: SignedInApiRequest) -> Response:
+        """Your modules and compositions go. Versions that others' work stands on stay for that alone."""
+        if validate(AccountDeletion, request)["name"] != request.user.username:
+            raise field_refusal("not_confirmed", "name", "This is not your account's name.")
+        account_delete(user=request.user)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class ExportApi(OwnApi):
+    @extend_schema(
+        operation_id="account_export",
+        summary="Export your data",
+        tags=["account"],
+        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401)},
+    )
+    def get(self, request: SignedInApiRequest) -> HttpResponseBase:
+        """A zip of JSON files: all that this site has of your account."""
+        return serve_download(request._request, account_export(request.user))
+
+
+class SessionSerializer(serializers.Serializer[Any]):
+    """A browser that is signed in."""
+
+    id = serializers.IntegerField()
+    created_at = serializers.DateTimeField(help_text="When it signed in.")
+    ip = serializers.CharField()
+    user_agent = serializers.CharField()
+
+
+class SessionsApi(OwnApi):
+    @extend_schema(
+        operation_id="account_sessions",
+        summary="Where you are signed in",
+        tags=["account"],
+        responses={200: SessionSerializer(many=True), **refusals(401)},
+    )
+    def get(self, request: SignedInApiRequest) -> Response:
+        sessions = UserSession.objects.purge_and_list(request.user)
+        return Response(SessionSerializer(sessions, many=True).data)
+
+
+class SessionApi(OwnApi):
+    @extend_schema(
+        operation_id="account_session_end",
+        summary="End a session",
+        tags=["account"],
+        responses={204: None, **refusals(401, 403, 404)},
+    )
+    def delete(self, request: SignedInApiRequest, number: int) -> Response:
+        """That browser is signed out."""
+        session = UserSession.objects.filter(user=request.user, pk=number).first()
+        if session is None:
+            raise Http404
+        session.end()
+        audit_record(
+            actor=request.user, action="account.sign_out", subject=request.user.username, thing=request.user
+        )
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class MemberSerializer(serializers.Serializer[Membership]):
+    """Who belongs to an organisation, and as what."""
+
+    organization = serializers.CharField(source="namespace.name")
+    name = serializers.CharField(source="user.username")
+    role = serializers.ChoiceField(choices=Membership.Role.choices)
+
+
+class OrganizationInput(InputSerializer):
+    """A new organisation."""
+
+    name = serializers.CharField(max_length=NAME_LENGTH_MAX)
+
+
+class OrganizationsApi(OwnApi):
+    @extend_schema(
+        operation_id="organizations_list",
+        summary="The organisations that you belong to",
+        tags=["organizations"],
+        responses={200: MemberSerializer(many=True), **refusals(401)},
+    )
+    def get(self, request: SignedInApiRequest) -> Response:
+        found = memberships_of(request.user).select_related("user")
+        return Response(MemberSerializer(found, many=True).data)
+
+    @extend_schema(
+        operation_id="organizations_create",
+        summary="Make an organisation",
+        tags=["organizations"],
+        request=OrganizationInput,
+        responses={201: MemberSerializer, **refusals(400, 401, 403, 409)},
+    )
+    def post(self, request: SignedInApiRequest) -> Response:
+        founded = organization_create(founder=request.user, **validate(OrganizationInput, request))
+        membership = memberships_of(request.user).select_related("user").get(namespace=founded)
+        return Response(MemberSerializer(membership).data, status=status.HTTP_201_CREATED)
+
+
+class InviteInput(InputSerializer):
+    """Whom to ask, and as what."""
+
+    who = serializers.CharField(max_length=254, help_text="The name of an account, or a mail address.")
+    role = serializers.ChoiceField(choices=Membership.Role.choices, default=Membership.Role.READ)
+
+
+class InvitationSerializer(serializers.Serializer[Invitation]):
+    """An invitation that waits for an answer."""
+
+    id = serializers.IntegerField()
+    organization = serializers.CharField(source="namespace.name")
+    who = serializers.CharField(source="of_whom")
+    role = serializers.ChoiceField(choices=Membership.Role.choices)
+    invited_by = serializers.CharField(source="invited_by.username")
+
+
+class MembersApi(OwnApi):
+    @extend_schema(
+        operation_id="organizations_members",
+        summary="Who belongs to an organisation",
+        tags=["organizations"],
+        responses={200: MemberSerializer(many=True), **refusals(401, 404)},
+    )
+    def get(self, request: SignedInApiRequest, namespace: str) -> Response:
+        """For its members."""
+        found = members_of(organization_of(request, namespace)).select_related("namespace")
+        return Response(MemberSerializer(found, many=True).data)
+
+    @extend_schema(
+        operation_id="organizations_invite",
+        summary="Invite somebody",
+        tags=["organizations"],
+        request=InviteInput,
+        responses={201: InvitationSerializer, **refusals(400, 401, 403, 404, 409)},
+    )
+    def post(self, request: SignedInApiRequest, namespace: str) -> Response:
+        """By name or by mail, for its owners."""
+        found = organization_of(request, namespace)
+        invitation = member_invite(actor=request.user, namespace=found, **validate(InviteInput, request))
+        return Response(InvitationSerializer(invitation).data, status=status.HTTP_201_CREATED)
+
+
+class RoleInput(InputSerializer):
+    """Another role."""
+
+    role = serializers.ChoiceField(choices=Membership.Role.choices)
+
+
+class MemberApi(OwnApi):
+    @extend_schema(
+        operation_id="organizations_member_change",
+        summary="Change a member's role",
+        tags=["organizations"],
+        request=RoleInput,
+        responses={200: MemberSerializer, **refusals(400, 401, 403, 404, 409)},
+    )
+    def patch(self, request: SignedInApiRequest, namespace: str, member: str) -> Response:
+        found = organization_of(request, namespace)
+        role = validate(RoleInput, request)["role"]
+        membership = member_change(actor=request.user, namespace=found, member=member, role=role)
+        return Response(MemberSerializer(membership).data)
+
+    @extend_schema(
+        operation_id="organizations_member_remove",
+        summary="Remove a member, or leave",
+        tags=["organizations"],
+        responses={204: None, **refusals(401, 403, 404, 409)},
+    )
+    def delete(self, request: SignedInApiRequest, namespace: str, member: str) -> Response:
+        member_remove(actor=request.user, namespace=organization_of(request, namespace), member=member)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class InvitationsApi(OwnApi):
+    @extend_schema(
+        operation_id="account_invitations",
+        summary="Invitations for you",
+        tags=["account"],
+        responses={200: InvitationSerializer(many=True), **refusals(401)},
+    )
+    def get(self, request: SignedInApiRequest) -> Response:
+        return Response(InvitationSerializer(invitations_for(request.user), many=True).data)
+
+
+class InvitationApi(OwnApi):
+    @extend_schema(
+        operation_id="account_invitation_accept",
+        summary="Accept an invitation",
+        tags=["account"],
+        request=None,
+        responses={200: MemberSerializer, **refusals(401, 403, 404)},
+    )
+    def post(self, request: SignedInApiRequest, number: int) -> Response:
+        invitation = invitations_for(request.user).filter(pk=number).first()
+        if invitation is None:
+            raise Http404
+        return Response(MemberSerializer(invitation_accept(user=request.user, invitation=invitation)).data)
+
+    @extend_schema(
+        operation_id="account_invitation_decline",
+        summary="Decline an invitation",
+        tags=["account"],
+        responses={204: None, **refusals(401, 403, 404)},
+    )
+    def delete(self, request: SignedInApiRequest, number: int) -> Response:
+        invitation = invitations_for(request.user).filter(pk=number).first()
+        if invitation is None:
+            raise Http404
+        invitation_decline(user=request.user, invitation=invitation)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def organization_of(request: SignedInApiRequest, name: str) -> Namespace:
+    membership = organization_find(name, request.user)
+    if membership is None:
+        raise Http404
+    return membership.namespace

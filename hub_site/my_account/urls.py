@@ -1,0 +1,11 @@
+from django.urls import path
+
+from hub_site.my_account import views
+
+app_name = "my_account"
+
+urlpatterns = [
+    path("settings/", views.account, name="account"),
+    path("settings/export/", views.export, name="export"),
+    path("settings/delete/", views.delete, name="delete"),
+]

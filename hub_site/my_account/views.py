@@ -1,0 +1,47 @@
+"""One's own account: what it uses, its data to take along, its end."""
+
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.downloads import serve_download
+from hub_site.common.errors import Refusal
+from hub_site.my_account.export import account_export
+from hub_site.my_account.forms import DeleteAccountForm
+from hub_site.my_account.quotas import all_quotas
+from hub_site.my_account.services import account_delete, consequences
+
+
+@login_required
+@require_safe
+def account(request: SignedInRequest) -> HttpResponse:
+    return render(request, "my_account/account.html", {"owners": all_quotas(request.user)})
+
+
+@login_required
+@require_POST
+def export(request: SignedInRequest) -> HttpResponseBase:
+    return serve_download(request, account_export(request.user))
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def delete(request: SignedInRequest) -> HttpResponse:
+    """Say what goes and what stays; with name and password, do it."""
+    form = DeleteAccountForm(request.POST or None, user=request.user)
+    if form.is_valid():
+        try:
+            account_delete(user=request.user)
+        except Refusal as refusal:
+            form.add_error(None, refusal.message)
+        else:
+            logout(request)
+            messages.success(request, "Your account is deleted.")
+            return redirect("/")
+    context = {"form": form, "after": consequences(request.user)}
+    return render(request, "my_account/delete.html", context)

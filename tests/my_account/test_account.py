@@ -1,0 +1,127 @@
+"""An account sees what it uses, takes its data along, and goes; what others stand on stays."""
+
+import json
+import zipfile
+from io import BytesIO
+
+import pytest
+from django.test import Client
+
+from composer.models import Composition
+from hub_site.accounts.models import ApiToken, Namespace, User
+from hub_site.accounts.services import organization_create, user_create
+from hub_site.common.errors import Refusal
+from hub_site.my_account.services import account_delete, consequences
+from modules_registry.models import Module, VersionFile
+from modules_registry.services import module_publish
+from tests.conftest import PASSWORD
+from tests.factories import adapter_files, make_module
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_page_and_the_api_show_each_quota_with_what_is_used(modules, bob, browser_of, api_of):
+    organization_create(founder=bob, name="lab")
+    page = browser_of(bob).get("/settings/").content.decode()
+    assert "What bob uses" in page
+    assert "What lab uses" in page
+    own, lab = api_of(bob).get("/api/v1/account").json()
+    counted = {quota["name"]: quota["used"] for quota in own["quotas"]}
+    assert (counted["repositories"], counted["uploads"], counted["imports"]) == (3, 3, 0)
+    assert counted["storage"] > 0
+    assert (lab["owner"], lab["quotas"][1]["used"]) == ("lab", 0)
+
+
+def test_the_export_holds_all_and_nobody_else_s(done, alice, bob, browser_of, api_of, wakes):
+    composition = done()
+    for answer in (browser_of(alice).post("/settings/export/"), api_of(alice).get("/api/v1/account/export")):
+        archive = zipfile.ZipFile(BytesIO(b"".join(answer)))
+        told = json.loads(archive.read(f"compositions/{composition.pk}.json"))
+        assert {"role": "shot", "input": "apple", "output": "APPLE"} in told["examples"]
+        assert json.loads(archive.read("account.json"))["username"] == "alice"
+        assert json.loads(archive.read("modules.json")) == []
+    told = api_of(bob).get("/api/v1/account/export")
+    archive = zipfile.ZipFile(BytesIO(b"".join(told)))
+    assert [row["name"] for row in json.loads(archive.read("modules.json"))].count("upper") == 1
+    assert not any(name.startswith("compositions/") for name in archive.namelist())
+
+
+def test_what_a_deletion_means_is_said_first_and_it_needs_name_and_password(
+    done,
+    bob,
+    browser_of,
+    wakes,
+):
+    done()  # Alice's, from Bob's modules
+    page = browser_of(bob).get("/settings/delete/").content.decode()
+    assert "3 modules" in page
+    assert "3 of your modules went into work of others" in page
+    for wrong in ({"name": "bob", "password": "wrong"}, {"name": "alice", "password": PASSWORD}):
+        assert "Nothing was deleted" in browser_of(bob).post("/settings/delete/", wrong).content.decode()
+    browser = browser_of(bob)
+    assert browser.post("/settings/delete/", {"name": "bob", "password": PASSWORD}).status_code == 302
+    assert Client().get("/bob/upper").status_code == 404
+    assert Client().get("/bob").status_code == 404
+
+
+def test_a_deleted_account_is_gone_and_others_work_stays(done, alice, bob, api_of, wakes):
+    composition = done()
+    api_of(bob)
+    account_delete(user=bob)
+    bob.refresh_from_db()
+    assert (bob.username, bob.email, bob.is_active) == (f"~{bob.pk}", "", False)
+    assert not ApiToken.objects.filter(user=bob).exists()
+    assert not Module.objects.existing().filter(namespace__name="bob").exists()
+    assert VersionFile.objects.filter(version__used_in__composition=composition).exists()  # for that alone
+    assert api_of(alice).get(f"/api/v1/compositions/{composition.pk}/adapter").status_code == 200
+    with pytest.raises(Refusal, match="taken"):
+        user_create(username="bob")
+    account_delete(user=alice)
+    assert not Composition.objects.exists()
+    assert set(Namespace.objects.values_list("name", flat=True)) == {"alice", "bob"}
+
+
+def test_an_organisation_is_not_left_without_an_owner(alice, base, api_of):
+    lab = organization_create(founder=alice, name="lab")
+    assert consequences(alice).is_possible  # it is empty
+    module_publish(author=alice, namespace=lab, name="french", **adapter_files())
+    answer = api_of(alice).delete("/api/v1/account", {"name": "alice"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "last_owner")
+    assert User.objects.get(username="alice").is_active
+    lab.memberships.create(user=user_create(username="olga"), role="admin")
+    assert api_of(alice).delete("/api/v1/account", {"name": "other"}).status_code == 400
+    assert api_of(alice).delete("/api/v1/account", {"name": "alice"}).status_code == 204
+    assert Client().get("/lab/french").status_code == 200
+
+
+def test_sessions_are_listed_and_ended(alice, api_of):
+    browsers = [Client(headers={"User-Agent": name}) for name in ("Firefox", "Chromium")]
+    for browser in browsers:
+        browser.post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    listed = api_of(alice).get("/api/v1/account/sessions").json()
+    assert sorted(session["user_agent"] for session in listed) == ["Chromium", "Firefox"]
+    assert "Chromium" in browsers[0].get("/accounts/sessions/").content.decode()
+    browsers[0].post("/accounts/sessions/")
+    assert browsers[1].get("/settings/").status_code == 302
+    (own,) = api_of(alice).get("/api/v1/account/sessions").json()
+    assert api_of(alice).delete(f"/api/v1/account/sessions/{own['id']}").status_code == 204
+    assert browsers[0].get("/settings/").status_code == 302
+
+
+def test_a_module_is_renamed_and_transferred_on_its_page_and_by_program(
+    alice,
+    charlie,
+    base,
+    browser_of,
+    api_of,
+):
+    organization_create(founder=alice, name="lab")
+    make_module(alice, "french")
+    browser_of(alice).post("/alice/french/move", {"namespace": "lab", "name": "francais"})
+    assert Client().get("/alice/french")["Location"] == "/lab/francais"
+    answer = api_of(alice).post("/api/v1/modules/lab/francais/move", {"namespace": "alice", "name": "french"})
+    assert (answer.status_code, answer.json()["name"]) == (200, "french")
+    assert (
+        api_of(alice).post("/api/v1/modules/alice/french/move", {"namespace": "charlie"}).status_code == 403
+    )
+    assert browser_of(charlie).get("/alice/french/move").status_code == 404
