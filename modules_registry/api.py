@@ -46,7 +46,7 @@ from modules_registry.services import module_delete, module_edit, module_publish
 
 PAGE_SIZE_MAX = 100
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
-NOT_FOUND = {404: ErrorSerializer}
+NOT_FOUND = {403: ErrorSerializer, 404: ErrorSerializer}  # 403: staff hold it; its owner is told why
 FILE_KINDS = {
     (200, "application/octet-stream"): OpenApiTypes.BINARY,
     (200, "application/json"): OpenApiTypes.OBJECT,

@@ -13,7 +13,8 @@ from hub_site.common.errors import Refusal
 from modules_registry.core.accepted_paths import UploadPlan
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.models import Module, Ref, Version
-from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable
+from modules_registry.quotas import require_repository_left, require_storage_left
+from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable, sizes_of
 from modules_registry.services import (
     lock_head,
     module_insert,
@@ -66,6 +67,9 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
         raise name_taken(same, name)
     if same is None:
         require_name_free(namespace, name)
+    if namespace != module.namespace:
+        require_repository_left(namespace)
+        require_storage_left(namespace, sizes_of(module.namespace).get(module.pk, 0))
     was = module.full_name
     module.namespace, module.name, module.key = namespace, name, name_key(name)
     try:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.db import transaction
 from django.db.models import CASCADE
+from django.db.models.fields.reverse_related import ForeignObjectRel
 from django.utils import timezone
 
 from composer.models import CompositionModule, ResultFile
@@ -92,7 +94,7 @@ def account_delete(*, user: User) -> None:
 
 def delete_rows_of(user: User) -> None:
     """Delete every row that would go with the account's own: of any app, whatever hangs on it."""
-    for relation in User._meta.related_objects:
-        if relation.on_delete is CASCADE:
-            model = relation.related_model
-            model._base_manager.filter(**{relation.field.name: user}).delete()  # type: ignore[union-attr]
+    for relation in User._meta.get_fields(include_hidden=True):
+        if isinstance(relation, ForeignObjectRel) and getattr(relation, "on_delete", None) is CASCADE:
+            model: Any = relation.related_model
+            model._base_manager.filter(**{relation.field.name: user}).delete()

@@ -7,7 +7,7 @@ from hub_site.common.errors import Refusal
 from modules_registry.blobs import store
 from modules_registry.models import Module, VersionFile
 from modules_registry.quotas import quotas_of, storage_quota
-from modules_registry.repositories import repository_create
+from modules_registry.repositories import repository_create, repository_move
 from modules_registry.services import module_delete, module_publish, version_add
 from tests.factories import adapter_files, make_base, make_module, weights_file
 from tests.modules_registry.hub_api.test_refusals import Uploader, file_line
@@ -69,6 +69,16 @@ def test_each_owner_has_quotas_of_their_own(alice, settings):
         with pytest.raises(Refusal) as refused:
             module_publish(author=alice, namespace=namespace, name="third", **adapter_files(seed=2))
         assert (refused.value.status, refused.value.retry_after_s > 3590) == (429, True)
+
+
+def test_a_transfer_needs_room_with_the_new_owner(alice, settings):
+    lab = organization_create(founder=alice, name="lab")
+    french = make_module(alice, "french")
+    repository_create(author=alice, namespace=lab, name="draft")
+    settings.HUB_REPOSITORIES_OF_OWNER = 1
+    with pytest.raises(Refusal, match="the most here"):
+        repository_move(editor=alice, module=french, namespace=lab, name="french")
+    assert Module.objects.filter(namespace=alice.namespace, name="french").exists()
 
 
 def test_a_new_version_is_an_upload_and_an_import_is_none(alice, settings):

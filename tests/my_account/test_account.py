@@ -67,7 +67,12 @@ def test_what_a_deletion_means_is_said_first_and_it_needs_name_and_password(
 def test_a_deleted_account_is_gone_and_others_work_stays(done, alice, bob, api_of, wakes):
     composition = done()
     api_of(bob)
+    lab = organization_create(founder=bob, name="lab")
+    lab.memberships.create(user=alice, role="admin")
+    lab.invitations.create(email="new@example.org", invited_by=bob)
     account_delete(user=bob)
+    assert not lab.invitations.exists()
+    assert [row.user for row in lab.memberships.all()] == [alice]
     bob.refresh_from_db()
     assert (bob.username, bob.email, bob.is_active) == (f"~{bob.pk}", "", False)
     assert not ApiToken.objects.filter(user=bob).exists()
@@ -78,7 +83,7 @@ def test_a_deleted_account_is_gone_and_others_work_stays(done, alice, bob, api_o
         user_create(username="bob")
     account_delete(user=alice)
     assert not Composition.objects.exists()
-    assert set(Namespace.objects.values_list("name", flat=True)) == {"alice", "bob"}
+    assert set(Namespace.objects.values_list("name", flat=True)) == {"alice", "bob", "lab"}
 
 
 def test_an_organisation_is_not_left_without_an_owner(alice, base, api_of):
