@@ -9,7 +9,7 @@ from composer.playground.models import TryOut
 from composer.request.drafts import draft_keep
 from composer.share.services import share_renew
 from hub_site.accounts.models import ApiToken, Membership, User
-from hub_site.accounts.services import organization_create, token_create, user_create
+from hub_site.accounts.services import account_suspend, organization_create, token_create, user_create
 from modules_registry.importing.services import import_request
 from modules_registry.services import module_publish
 from tests.factories import adapter_files
@@ -97,7 +97,7 @@ def make_identities(owner: User, staff: User) -> dict[str, Identity]:
         "write token": token_holder(owner, "write"),
         "limited token": token_holder(owner, "write", limited_to="lab/other"),
     }
-    User.objects.filter(pk=others["suspended"].pk).update(is_active=False)
+    account_suspend(staff=staff, account=others["suspended"], reason="Sends spam.")
     return {name: identities[name] for name in IDENTITIES}
 
 
@@ -137,4 +137,5 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
         "rest": "x",
         "signed": "x",
         "uidb36": "1",
+        "member": "reader-person",
     }
