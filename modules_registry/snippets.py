@@ -4,7 +4,7 @@ from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel, Module, Version
 from modules_registry.selectors import pinned_revision
 
-AUTO_CLASSES = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM", "CAUSAL_LM": "AutoModelForCausalLM"}
+SEQ2SEQ_CLASS, CAUSAL_CLASS = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
 PEFT = """\
 from peft import PeftModel
 from transformers import {auto_class}
@@ -43,8 +43,7 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Mod
 
 
 def snippets_for_base(base: BaseModel, site: str) -> list[ModuleSnippet]:
-    task_type = "CAUSAL_LM" if base.kind == BaseModel.Kind.CAUSAL else "SEQ_2_SEQ_LM"
-    code = TRANSFORMERS.format(auto_class=AUTO_CLASSES[task_type], base=base.name)
+    code = TRANSFORMERS.format(auto_class=auto_class_of(base), base=base.name)
     files = [file.path for file in base.files.all()]
     return [
         endpoint_snippet(site),
@@ -70,11 +69,18 @@ def endpoint_snippet(site: str) -> ModuleSnippet:
 
 
 def peft_snippet(version: Version, module: str) -> ModuleSnippet:
-    auto_class = AUTO_CLASSES.get(version.task_type, AUTO_CLASSES["SEQ_2_SEQ_LM"])
+    """The base's own architecture decides where the library has it; else what the adapter says of it."""
+    said = CAUSAL_CLASS if version.task_type == "CAUSAL_LM" else SEQ2SEQ_CLASS
+    auto_class = said if version.base is None else auto_class_of(version.base)
     return {
         "label": "Python",
         "code": PEFT.format(auto_class=auto_class, base=version.base_name, module=module),
     }
+
+
+def auto_class_of(base: BaseModel) -> str:
+    """The class of transformers that loads it."""
+    return CAUSAL_CLASS if base.kind == BaseModel.Kind.CAUSAL else SEQ2SEQ_CLASS
 
 
 def download_snippet(folder: str, address: str, files: list[str]) -> ModuleSnippet:

@@ -53,7 +53,7 @@ def repair_rank(repaired: Repaired, factors: Sequence[tuple[str, str, tuple[int,
     """A is (r, d_in) and B is (d_out, r)."""
     ranks = {shape[0] if factor == "A" else shape[1] for _, factor, shape in factors}
     given = repaired.config.get("r")
-    if len(ranks) != 1 or given in ranks:
+    if len(ranks) != 1 or given in list(ranks):  # whatever r is: a list or an object has no hash
         return
     (rank,) = ranks
     repaired.config["r"] = rank

@@ -15,7 +15,9 @@ from rest_framework.test import APIClient
 
 from composer.share.services import share_renew
 from hub_site.accounts.services import token_create
+from tests.attacks.results import record_result
 from tests.composer.conftest import ask, base, done, modules, no_flushing, wakes  # noqa: F401
+from tests.conftest import TESTS_ARE_LONG
 
 SEED = 17
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -198,11 +200,17 @@ ADDRESSES = addresses()
     "count",
     [100, pytest.param(1500, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.long)],
 )
-def test_no_request_makes_a_5xx_and_programs_are_told_in_json(real, alice, count):
+def test_no_request_makes_a_5xx_and_programs_are_told_in_json(real, alice, staff, count):
     chance = random.Random(SEED)
-    signed_in, program = Client(raise_request_exception=False), APIClient(raise_request_exception=False)
+    signed_in, in_charge = (Client(raise_request_exception=False) for _ in range(2))
+    program = APIClient(raise_request_exception=False)
     signed_in.force_login(alice)
+    in_charge.force_login(staff)
     program.credentials(HTTP_AUTHORIZATION=f"Bearer {token_create(user=alice, label='x', scope='write')[1]}")
-    clients = [Client(raise_request_exception=False), signed_in, program, program]
+    clients = [Client(raise_request_exception=False), signed_in, in_charge, program, program]
     wrong = {problem: None for _ in range(count) if (problem := send(chance, clients, real))}
     assert list(wrong) == []
+    if TESTS_ARE_LONG:
+        record_result(
+            "hostile_requests", {"requests": count, "addresses": len(ADDRESSES), "wrong": len(wrong)}
+        )

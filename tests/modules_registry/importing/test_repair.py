@@ -37,7 +37,7 @@ def test_a_good_adapter_is_left_as_it_is():
     assert (repaired.config, repaired.repairs) == (CONFIG, [])
 
 
-@pytest.mark.parametrize("given", ["absent", None, 8, "16"])
+@pytest.mark.parametrize("given", ["absent", None, 8, "16", [8], {"q": 8}])
 def test_the_rank_is_read_from_the_shapes(given):
     repaired = repair_adapter(changed(r=given), tensors(rank=4))
     assert repaired.config["r"] == 4
