@@ -471,6 +471,9 @@ def test_copies_and_pruned_modules_are_told_on_the_page_and_in_the_files(browser
     text = fetched(browser_of, alice, small, "report.md")
     assert "| bob/fruit | bob/first | similar weights, cosine 0.97 |" in text
     assert "| bob/upper | -1.5000 | +0.0042 |" in text
+    for told in (page, text):
+        assert "That holds after the weights of the other modules were fitted again." in told
+        assert "before the others were fitted again, nats per token" in told
     csv_text = fetched(browser_of, alice, small, "modules.csv").removeprefix("\ufeff")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text))}
     assert {name: row["role"] for name, row in rows.items()} == {
