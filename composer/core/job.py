@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -159,6 +159,7 @@ class CompositionRun:
         with self.base.single_thread_if_small():
             self.screen()
             self.search()
+            self.prune()
             self.export(out)
             self.evaluate(out)
             self.report(out)
@@ -279,12 +280,12 @@ class CompositionRun:
         return dict(zip(everything.names, losses, strict=True))
 
     def search(self) -> None:
-        """Find the weights, make the adapter, and score it on the examples."""
+        """Find the weights."""
         text = stages.SEARCH.text(modules=count_noun(len(self.stack), "module"))
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
-                search = WeightSearch(
+                self.weight_search = WeightSearch(
                     self.job,
                     self.scorer,
                     self.method,
@@ -292,21 +293,27 @@ class CompositionRun:
                     losses_of_parts(self.scorer, self.stack, self.job.template, self.alone.tolist()),
                     self._token_mean(self.base_nats),
                 )
-                self.planned = search.planned_steps()
-                self.found = search.find(
+                self.planned = self.weight_search.planned_steps()
+                self.found = self.weight_search.find(
                     Journal(
                         self._on_step,
                         on_state=lambda state: self.emit(state_event(state)),
                         record=read_search_record(self.job.folder),
                     )
                 )
-                self.pruning = self._pruning()
-                self.composed_method = self._made_of(self.stack.subset(self.pruning.kept))
-                self.by_module = self.composed_method.by_module(self.pruning.weights)
-                final = replace(search, method=self.composed_method)
-                self.objective_value = float(final.values(torch.tensor([self.pruning.weights])))
-                self.lora = self._lora()
-                self.final_nats = self.scorer.nats_of(self.adapters)
+
+    def prune(self) -> None:
+        """Remove what the composition does not need, if that is asked for; make the adapter and score it."""
+        is_small = self.job.rank == choices.SMALL_RANK
+        stage = self.stage(stages.PRUNE, stages.PRUNE.text()) if is_small else nullcontext()
+        with stage, self.spent.counted(self.scorer):
+            self.pruning = self._pruning()
+            self.composed_method = self._made_of(self.stack.subset(self.pruning.kept))
+            self.by_module = self.composed_method.by_module(self.pruning.weights)
+            final = replace(self.weight_search, method=self.composed_method)
+            self.objective_value = float(final.values(torch.tensor([self.pruning.weights])))
+            self.lora = self._lora()
+            self.final_nats = self.scorer.nats_of(self.adapters)
 
     def export(self, out: Path) -> None:
         """Write the adapter and its card, and refuse it if under peft it is not what was found.
