@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models import Count, F, Q, QuerySet
 
+from composer.core.spec import adapter_size
 from composer.core.spec.choices import ADAPTERS_FOLDER
 from composer.core.spec.examples import Example, is_storable
 from composer.models import Attempt, Composition, CompositionModule, ResultFile
@@ -106,17 +107,9 @@ def composition_named(owner: User, text: str) -> Composition | None:
 
 
 def modules_with_weight(composition: Composition) -> Iterator[tuple[CompositionModule, float]]:
-    """The modules whose numbers are in the adapter, with their weights, in their order.
-
-    Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
-    """
-    report = composition.report or {}
-    by_layer = (report.get("weights_by_layer") or {}).values()
-    weights = {
-        row["name"]: row["weight"]
-        for position, row in enumerate(report["modules"])
-        if row["weight"] or any(layer[position] for layer in by_layer)
-    }
+    """The modules whose numbers are in the adapter, with their weights, in their order."""
+    report = composition.report or {"modules": []}
+    weights = {row["name"]: row["weight"] for row in adapter_size.modules_with_weight(report)}
     for row in composed_modules(composition):
         if row.name in weights:
             yield row, weights[row.name]

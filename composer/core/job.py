@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -85,7 +85,7 @@ from composer.core.selection.copies import CopiesOf, CopyGroups
 from composer.core.selection.screening import Screening, context_sha256, read_screened
 from composer.core.selection.similarity import delta_similarity, task_text, text_similarity
 from composer.core.spec import choices, stages
-from composer.core.spec.adapter_size import megabytes, vllm_rank
+from composer.core.spec.adapter_size import modules_with_weight, unchanged_text, vllm_rank
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
 from composer.core.spec.example_files import read_examples
@@ -102,6 +102,7 @@ from composer.core.spec.templates import (
 )
 from composer.core.spec.training import training_budget
 from composer.core.spec.verdict_rule import ADVISABLE, BASELINE_NAMES, Quality, question_tokens
+from modules_registry.core.sizes import size_in_words
 
 OnEvent = Callable[[dict[str, Any]], None]
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
@@ -158,6 +159,7 @@ class CompositionRun:
         with self.base.single_thread_if_small():
             self.screen()
             self.search()
+            self.prune()
             self.export(out)
             self.evaluate(out)
             self.report(out)
@@ -278,12 +280,12 @@ class CompositionRun:
         return dict(zip(everything.names, losses, strict=True))
 
     def search(self) -> None:
-        """Find the weights, make the adapter, and score it on the examples."""
+        """Find the weights."""
         text = stages.SEARCH.text(modules=count_noun(len(self.stack), "module"))
         with self.stage(stages.SEARCH, text, modules=list(self.stack.names)):
             self.spent = Cost(self.screened.candidates, 0, self.screened.seconds)
             with self.spent.counted(self.scorer):
-                search = WeightSearch(
+                self.weight_search = WeightSearch(
                     self.job,
                     self.scorer,
                     self.method,
@@ -291,21 +293,27 @@ class CompositionRun:
                     losses_of_parts(self.scorer, self.stack, self.job.template, self.alone.tolist()),
                     self._token_mean(self.base_nats),
                 )
-                self.planned = search.planned_steps()
-                self.found = search.find(
+                self.planned = self.weight_search.planned_steps()
+                self.found = self.weight_search.find(
                     Journal(
                         self._on_step,
                         on_state=lambda state: self.emit(state_event(state)),
                         record=read_search_record(self.job.folder),
                     )
                 )
-                self.pruning = self._pruning()
-                self.composed_method = self._made_of(self.stack.subset(self.pruning.kept))
-                self.by_module = self.composed_method.by_module(self.pruning.weights)
-                final = replace(search, method=self.composed_method)
-                self.objective_value = float(final.values(torch.tensor([self.pruning.weights])))
-                self.lora = self._lora()
-                self.final_nats = self.scorer.nats_of(self.adapters)
+
+    def prune(self) -> None:
+        """Remove what the composition does not need, if that is asked for; make the adapter and score it."""
+        is_small = self.job.rank == choices.SMALL_RANK
+        stage = self.stage(stages.PRUNE, stages.PRUNE.text()) if is_small else nullcontext()
+        with stage, self.spent.counted(self.scorer):
+            self.pruning = self._pruning()
+            self.composed_method = self._made_of(self.stack.subset(self.pruning.kept))
+            self.by_module = self.composed_method.by_module(self.pruning.weights)
+            final = replace(self.weight_search, method=self.composed_method)
+            self.objective_value = float(final.values(torch.tensor([self.pruning.weights])))
+            self.lora = self._lora()
+            self.final_nats = self.scorer.nats_of(self.adapters)
 
     def export(self, out: Path) -> None:
         """Write the adapter and its card, and refuse it if under peft it is not what was found.
@@ -317,14 +325,7 @@ class CompositionRun:
         """
         with self.stage(stages.EXPORT, stages.EXPORT.text()):
             write_adapter(self.lora, self.base, self.job.base_name, out)
-            self._write_card(
-                out,
-                title="A composed adapter",
-                text=f"Weights fitted on {count_noun(len(self.examples), 'example')}, where the loss is "
-                f"{self._token_mean(self.final_nats):.3f} nats per token "
-                f"(the base alone: {self._token_mean(self.base_nats):.3f}). "
-                f"Rank {self.lora.rank}, {megabytes(adapter_bytes(out))}.",
-            )
+            self._write_card(out, title="A composed adapter", text=self._card_text(out))
             self.checked = check_export(self.base, out, self.scorer.batch, self.adapters)
             self.is_recomputed = not self.checked.is_same
             if self.is_recomputed:
@@ -402,6 +403,7 @@ class CompositionRun:
             "rank_asked": job.rank,
             "rank": self.lora.rank,
             "size_bytes": adapter_bytes(out),
+            "is_zero": self.lora.is_zero,
             "vllm_max_lora_rank": self._vllm_rank(),
             "layers": {"adapted": len(self.lora.factors), "of": len(self.stack.layers)},
             "energy_kept": self.lora.energy_kept,
@@ -642,17 +644,26 @@ class CompositionRun:
             )
         return with_adapter_at(baseline, folder)
 
+    @property
+    def _adapter_facts(self) -> dict[str, Any]:
+        """Return what the sentences on the adapter read of a report, before there is one."""
+        weights = zip(self.pruning.kept, self.by_module, strict=True)
+        return {
+            "modules": [{"position": position, "weight": weight} for position, weight in weights],
+            "weights_by_layer": self._layer_rows(),
+            "is_zero": self.lora.is_zero,
+        }
+
     def _parents(self) -> list[ParentModule]:
         """Return the modules that the composition has a weight for, the heaviest first."""
         parents = [
             ParentModule(
-                self.sources[position].name,
-                self.sources[position].revision,
-                weight,
-                tuple(copy["name"] for copy in self._copies_of(position)),
+                self.sources[row["position"]].name,
+                self.sources[row["position"]].revision,
+                row["weight"],
+                tuple(copy["name"] for copy in self._copies_of(row["position"])),
             )
-            for position, weight in zip(self.pruning.kept, self.by_module, strict=True)
-            if weight != 0
+            for row in modules_with_weight(self._adapter_facts)
         ]
         return sorted(parents, key=lambda parent: -abs(parent.weight))
 
@@ -678,6 +689,17 @@ class CompositionRun:
             template=self.job.template,
             licence=self.licence,
         )
+
+    def _card_text(self, out: Path) -> str:
+        """Return what was measured and made, in sentences."""
+        unchanged = unchanged_text(self._adapter_facts)
+        fitted = (
+            f"Weights fitted on {count_noun(len(self.examples), 'example')}, where the loss is "
+            f"{self._token_mean(self.final_nats):.3f} nats per token "
+            f"(the base alone: {self._token_mean(self.base_nats):.3f}). "
+            f"Rank {self.lora.rank}, {size_in_words(adapter_bytes(out))}."
+        )
+        return f"{unchanged} {fitted}".lstrip()
 
     def _tell_row(self, baseline: BaselineResult) -> None:
         row = self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)

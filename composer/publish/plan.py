@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from composer import selectors
+from composer.core.spec.adapter_size import unchanged_text
 from composer.models import Composition, CompositionModule
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
@@ -42,10 +43,9 @@ class Plan:
 
 def publication_plan(composition: Composition, *, private: bool) -> Plan:
     """The parents and the licence that follows from theirs, or why it cannot be published."""
+    if unchanged := unchanged_text(composition.report or {"modules": []}):
+        raise Refusal("nothing_to_publish", f"{unchanged} There is nothing to publish.", status=409)
     rows = list(selectors.modules_with_weight(composition))
-    if not rows:
-        message = "No module carries weight, so the adapter changes nothing: there is nothing to publish."
-        raise Refusal("nothing_to_publish", message, status=409)
     require_parents_there(rows, composition.owner, private=private)
     shares = tuple(
         Share(row.version.module, row.version, weight, row.version.module.licence) for row, weight in rows

@@ -14,7 +14,7 @@ from django.utils.http import content_disposition_header
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.counting import count_noun
 from composer.models import Composition
-from composer.report.page import baseline_rows, copies_row
+from composer.report.page import PRUNED_WORDS, baseline_rows, copies_row
 from composer.report.verdict import verdict_view
 
 Report = Mapping[str, Any]
@@ -187,7 +187,9 @@ def pruned_lines(report: Report) -> Iterable[str]:
         return
     yield "## Not used"
     lines = [[row["name"], f"{row['weight']:+.4f}", f"{row['loss_change_nats']:+.4f}"] for row in rows]
-    yield table(("module", "weight before", "change of the loss without it, nats per token"), lines)
+    yield PRUNED_WORDS
+    change = "change of the loss without it, before the others were fitted again, nats per token"
+    yield table(("module", "weight before", change), lines)
 
 
 def answers(report: Report) -> Iterable[str]:

@@ -17,7 +17,6 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
-from composer.core.spec.templates import AUTO
 from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
 from composer.matching.templates import preview_of, stated_templates
@@ -36,13 +35,18 @@ from composer.request.serializers import (
     MethodSerializer,
     WorkerRequestSerializer,
 )
-from composer.request.services import require_base, require_versions, worker_request
+from composer.request.services import (
+    SearchOptions,
+    complete_choice,
+    require_request,
+    require_versions,
+    worker_request,
+)
 from composer.task.demo_tasks import demo_task, demo_tasks
 from composer.timing.estimates import Amounts, estimate, mean_characters
 from composer.timing.queue import place_of_new
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
-from hub_site.common.errors import Refusal
 
 CANDIDATES_MAX = 50
 TAKEN_AS_THEY_ARE = (
@@ -62,15 +66,16 @@ REFUSALS = refusals(400, 401, 403)
 
 
 def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
-    """What was asked, with the rows of the base and of the modules that it names."""
+    """What was asked, with the rows of the base and of the modules that it names; refused as a request is."""
     serializer = CompositionRequestSerializer(data=request.data)
     serializer.is_valid(raise_exception=True)
-    if serializer.validated_data["method"] not in BUDGET_OF_METHOD:
-        message = f"There is no method “{serializer.validated_data['method'][:40]}”. See /api/v1/methods."
-        raise Refusal("unknown_method", message, status=400, fields={"method": [message]})
     asked = serializer.validated_data
+    choice = complete_choice({name: asked[name] for name in SearchOptions.__annotations__})
+    base, _ = require_request(
+        asked["name"], asked["sentence"], asked["base"], asked["examples"], asked["held_out"], choice
+    )
     versions = require_versions(asked["modules"], request.user)
-    return {**asked, "base": require_base(asked["base"]), "modules": versions}
+    return {**asked, **choice, "base": base, "modules": versions}
 
 
 def n_modules_of(asked: Mapping[str, Any], n_fitting: int) -> int:
@@ -115,7 +120,7 @@ class EstimateApi(OwnerApi):
         unwritable = unwritable_text(asked["base"], all_examples)
         body["notes"] = [*asked["notes"], *([unwritable] if unwritable else [])]
         body["prompt"] = asdict(
-            preview_of(asked["base"], asked["template"] or AUTO, stated, first.input, first.output)
+            preview_of(asked["base"], asked["template"], stated, first.input, first.output)
         )
         return Response(EstimateSerializer(body).data)
 

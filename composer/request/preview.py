@@ -28,9 +28,11 @@ from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import missing_worker
 from composer.request.forms import COUNT_DEFAULT, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
+from composer.request.services import require_template
 from composer.task.examples import Note, row_notes, valid_pairs
 from composer.timing.estimates import Amounts, Estimate, estimate, mean_characters
 from composer.timing.queue import Place, place_of_new
+from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
 
 CANDIDATES_SHOWN = 6
@@ -182,7 +184,21 @@ def prompt_shown(
         first.input,
         first.output,
     )
-    return asdict(preview) | {"is_known": preview.is_known} | prompt_blocks(preview.prompt, preview.answer)
+    warnings = [*template_problems(base, text_of(form, "template")), *preview.warnings]
+    return (
+        asdict(preview)
+        | {"warnings": warnings, "is_known": preview.is_known}
+        | prompt_blocks(preview.prompt, preview.answer)
+    )
+
+
+def template_problems(base: BaseModel, typed: str) -> list[str]:
+    """Why a request in this template would be refused, if it would be."""
+    try:
+        require_template(base, template_typed(typed))
+    except Refusal as refusal:
+        return [refusal.message]
+    return []
 
 
 def base_reason(base: BaseModel) -> str:

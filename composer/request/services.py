@@ -56,7 +56,6 @@ READ_BY_THE_CORE: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     ),
     "device": lambda asked: read_choice(asked, "device", choices.choice_names(choices.DEVICES), "auto"),
     "rank": read_rank,
-    "template": lambda asked: require_asked_template(asked["template"]),
     "max_new_tokens": lambda asked: read_integer(asked, "max_new_tokens", 1, choices.MAX_NEW_TOKENS_LIMIT),
     "baselines": lambda asked: read_choice(
         asked, "baselines", choices.choice_names(choices.BASELINES), "always"
@@ -115,9 +114,7 @@ def composition_request(
         notes: what is not used of the examples that were brought.
         selection: “auto” takes all modules that fit, or the best of many; how many that is, `level` says.
     """
-    choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
-    choice["template"] = choice["template"] or DEFAULT_TEMPLATE
-    choice["rank"] = str(choice["rank"] or choices.SMALL_RANK)  # as the column has it
+    choice = complete_choice(chosen)
     asked = {
         "name": name, "sentence": sentence, "base": base, "selection": selection, "modules": sorted(modules),
         "shots": pair_lists(examples), "held_out": pair_lists(held_out), **choice,
@@ -127,13 +124,8 @@ def composition_request(
     digest = request_digest(asked)
     if known := requested_before(owner, idempotency_key, digest):
         return known
-    require_choice(choice)
-    require_texts(name, sentence, choice["template"])
-    require_examples(examples, held_out)
-    unseen = require_unseen(held_out, examples)
+    base_row, unseen = require_request(name, sentence, base, examples, held_out, choice)
     all_examples = [*examples, *held_out]
-    base_row = require_base(base)
-    require_chat(base_row, choice["template"])
     versions = require_versions(modules, owner)
     if selection == "auto":
         compatible = require_fitting(base_row, choice["method"], all_examples, owner)
@@ -242,6 +234,39 @@ def requested_before(owner: User, key: str | None, digest: str) -> Composition |
     return known
 
 
+def complete_choice(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with those that were left open, as the columns have them."""
+    choice: dict[str, Any] = {**UNLESS_CHOSEN, **chosen}
+    choice["template"] = choice["template"] or DEFAULT_TEMPLATE
+    choice["rank"] = str(choice["rank"] or choices.SMALL_RANK)
+    return choice
+
+
+def require_request(
+    name: str,
+    sentence: str,
+    base: str | None,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    choice: Mapping[str, Any],
+) -> tuple[BaseModel, list[Example]]:
+    """Refuse what no composition can be asked for, whether it is asked for or only estimated.
+
+    Args:
+        choice: as `complete_choice` returns it.
+
+    Returns:
+        The base model, and the held-out examples that are not among the shots.
+    """
+    require_choice(choice)
+    require_texts(name, sentence, choice["template"])
+    require_examples(examples, held_out)
+    unseen = require_unseen(held_out, examples)
+    base_row = require_base(base)
+    require_template(base_row, choice["template"])
+    return base_row, unseen
+
+
 def require_choice(choice: Mapping[str, Any]) -> None:
     require_search_of_method(choice["method"], choice["search"])
     require_as_the_core(choice)
@@ -322,8 +347,12 @@ def require_base(name: str | None) -> BaseModel:
     raise field_refusal("invalid", "base", f"The library has no base model “{name[:80]}”.")
 
 
-def require_chat(base: BaseModel, template: str) -> None:
-    """Refuse to ask a base in the chat template that it is known not to have."""
+def require_template(base: BaseModel, template: str) -> None:
+    """Refuse a template without a place for the input, and the chat template of a base known to have none."""
+    try:
+        require_asked_template(template)
+    except InvalidJobError as error:
+        raise field_refusal("bad_template", "template", str(error)) from error
     if template == CHAT and base.chat_prompt == "":
         problem = f"{base.name} has no chat template. Use “auto”, or a text with {{input}} in it."
         raise field_refusal("no_chat_template", "template", problem)

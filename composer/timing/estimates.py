@@ -21,7 +21,7 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.errors import STOPPED_FOR_TIME
 from composer.core.spec.examples import Example as Pair
-from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, SCREEN, SEARCH, STAGES
+from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, PRUNE, SCREEN, SEARCH, STAGES
 from composer.core.spec.training import FOLDS, plan_lora, plan_tuning, training_budget
 from composer.models import Composition, Example
 from hub_site.jobs.models import Status
@@ -34,6 +34,7 @@ CHARACTERS_OF_TOKEN = 4
 ANSWER_SHARE = 0.25  # of an example's tokens are its answer; each of them is another pass
 FLOPS = 1e11  # benchmarks/results/compose_speed_L.json, one core: 0.9e11 in fp32, 1.5e11 in bf16
 CALL_S = 0.0003  # of any example, however small the base
+REFIT_CANDIDATES = 150  # ten gradient steps of five fits
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
 # Measured on the demo world with 26 modules, and with 100 and 200 weights on a quadratic.
@@ -209,6 +210,7 @@ def units(base: BaseModel, method: str, workload: Amounts) -> dict[str, float]:
         LOAD.name: 1.0,
         SCREEN.name: workload.n_modules * workload.n_shots * length,
         SEARCH.name: scored * candidate_s(base, method, workload),
+        PRUNE.name: workload.n_modules * workload.n_shots * length,
         EXPORT.name: 1.0,
         EVALUATE.name: n_answering * (workload.n_held_out + workload.n_shots) * length,
     }
@@ -235,6 +237,13 @@ def pass_s(base: BaseModel, tokens: float) -> float:
 def answer_s(base: BaseModel, tokens: float) -> float:
     """To answer an example of so many tokens, by the base's size."""
     return pass_s(base, tokens) + ANSWER_SHARE * tokens * pass_s(base, 1)
+
+
+def pruning_candidates(method: str, workload: Amounts) -> int:
+    """How many candidates it takes to remove modules: one without each, and mostly one fit anew."""
+    return workload.n_modules + (
+        0 if is_by_nevergrad(search_of(method, workload.search)) else REFIT_CANDIDATES
+    )
 
 
 def is_by_nevergrad(search: str) -> bool:
@@ -289,6 +298,7 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
         LOAD.name: loaded + MODULE_LOADED_S * workload.n_modules,
         SCREEN.name: workload.n_modules * workload.n_shots * passed,
         SEARCH.name: done[SEARCH.name],
+        PRUNE.name: pruning_candidates(method, usual) * workload.n_shots * passed,
         EXPORT.name: loaded,
         EVALUATE.name: n_answers * answer_s(base, usual.tokens) + trained + searches,
     }

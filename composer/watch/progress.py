@@ -11,7 +11,7 @@ from composer.models import Composition
 from composer.report.page import baseline_rows, comparison_rows, loss_rows, weight_rows
 from composer.report.verdict import verdict_view
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
-from composer.timing.progress import StageProgress, left_s, stages_of, time_words, waited_words
+from composer.timing.progress import StageProgress, left_words, stages_of, time_words, waited_words
 from composer.watch import selectors
 from composer.watch.event_text import event_text
 from hub_site.jobs.models import Status
@@ -55,7 +55,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         "composition": composition,
         "waiting": waiting,
         "steps": [stage_step(stage) for stage in stages],
-        "time_left": time_words(left_s(stages)),
+        "time_left": left_words(stages),
         "time_basis": Estimate(0, 0, 0, n_measured).basis,
         "loss_words": loss_words(composition),
         "no_worker": NO_WORKER.format(
@@ -113,6 +113,8 @@ def stage_step(stage: StageProgress) -> dict[str, str]:
     note = ""
     if stage.taken_s is not None:
         note = f"{stage.taken_s:.1f} s" if stage.taken_s >= 0.05 else "under 0.1 s"
+    elif stage.is_late:
+        note = "longer than estimated"
     elif stage.left_s is not None:
         note = f"{time_words(stage.left_s)} left" if stage.state == "current" else time_words(stage.left_s)
     return {"label": stage.label, "state": stage.state, "note": note}

@@ -71,7 +71,7 @@ def styleguide_context() -> dict[str, Any]:
         "page": Paginator(range(400), 20).page(4),
         "steps": [
             {"label": stage.label, "state": state}
-            for stage, state in zip(STAGES, ("done", "done", "current", "waiting", "waiting"), strict=True)
+            for stage, state in zip(STAGES, ("done", "done", "current", *["waiting"] * 3), strict=True)
         ],
         "command": "python -m composer compose job/",
     }

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
+from modules_registry.core.sizes import size_in_words
 from modules_registry.importing.base_services import (
     base_import_again,
     base_import_cancel,
@@ -64,7 +65,9 @@ class BaseImportAdmin(admin.ModelAdmin):
     @admin.display(description="Fetched")
     def progress(self, job: BaseImport) -> str:
         return (
-            f"{job.bytes_done / 1e6:,.1f} of {job.bytes_planned / 1e6:,.1f} MB" if job.bytes_planned else "–"
+            f"{size_in_words(job.bytes_done)} of {size_in_words(job.bytes_planned)}"
+            if job.bytes_planned
+            else "–"
         )
 
     def save_model(self, request: HttpRequest, obj: BaseImport, form: Any, change: bool) -> None:

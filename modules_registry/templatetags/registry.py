@@ -6,6 +6,7 @@ from django.urls import reverse
 from hub_site.common import visible_text
 from hub_site.common.figures import figures
 from modules_registry.catalog import ModuleFilters
+from modules_registry.core.sizes import size_in_words
 from modules_registry.licenses.names import license_label
 
 register = template.Library()
@@ -44,14 +45,7 @@ def thousands(value: int) -> str:
 
 @register.filter
 def size_words(size_bytes: int) -> str:
-    """100_213 as “100 kB”, 4_215_000 as “4.2 MB”: a decimal only where it says something."""
-    size, unit = float(size_bytes), "bytes"
-    for larger in ("kB", "MB", "GB"):
-        if size < 999.5:
-            break
-        size, unit = size / 1000, larger
-    number = f"{size:.0f}" if size >= 9.95 else f"{size:.1f}".removesuffix(".0")
-    return figures(f"{number} {unit}")
+    return figures(size_in_words(size_bytes))
 
 
 @register.filter

@@ -221,6 +221,8 @@ def test_a_wrong_value_is_told_at_its_field_and_starts_nothing(api, changes, fie
     error = error_of(api.post(ADDRESS, BODY | changes), 400)
     assert any(name.startswith(field) for name in error["fields"]), error
     assert Composition.objects.count() == 0
+    if "selection" not in changes:  # an estimate only counts who takes part
+        assert error_of(api.post(f"{ADDRESS}/estimate", BODY | changes), 400)["fields"] == error["fields"]
 
 
 @pytest.mark.parametrize("kind", ["examples", "held_out"])

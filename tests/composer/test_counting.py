@@ -5,7 +5,7 @@ import math
 import pytest
 
 from composer.core.evaluation.verdict import LeftOutLosses, verdict_left_out
-from composer.core.spec.counting import count_noun
+from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.verdict_rule import question_tokens
 from composer.report.page import comparison_text
 
@@ -13,6 +13,8 @@ from composer.report.page import comparison_text
 def test_a_number_stands_with_its_noun():
     counted = [count_noun(number, "point") for number in (0, 1, -1, 2, 1200)]
     assert counted == ["0 points", "1 point", "-1 point", "2 points", "1,200 points"]
+
+    assert [is_or_are(number) for number in (0, 1, 2)] == ["are", "is", "are"]
 
 
 def row(key, percent):

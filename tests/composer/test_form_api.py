@@ -51,6 +51,18 @@ def test_a_method_that_is_none_is_refused(api, what):
     )
 
 
+@pytest.mark.parametrize("what", ["", "/estimate", "/candidates"])
+@pytest.mark.parametrize(
+    ("template", "code"),
+    [("nothing", "bad_template"), ("input", "bad_template"), ("chat", "no_chat_template")],
+)
+def test_a_template_that_the_base_cannot_be_asked_in_is_refused_by_every_way(api, base, what, template, code):
+    base.chat_prompt = ""
+    base.save()
+    error = error_of(api.post(f"{ADDRESS}{what}", BODY | {"template": template}), 400)
+    assert (error["code"], list(error["fields"])) == (code, ["template"])
+
+
 def test_what_was_asked_can_be_asked_again(api):
     first = api.post(ADDRESS, BODY | {"level": "thorough", "modules": ["bob/upper"]}).json()
     body = api.get(f"{ADDRESS}/{first['id']}/request").json()

@@ -6,8 +6,8 @@ from math import sqrt
 import pytest
 
 from composer.models import Composition, CompositionEvent
-from composer.timing.progress import StageProgress, left_s, time_words
-from composer.watch.progress import stages_now
+from composer.timing.progress import left_s, left_words, time_words
+from composer.watch.progress import stage_step, stages_now
 from hub_site.jobs import leases
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_every_stage_says_how_long_it_took_or_will_take(running):
     happened(running, (0, *stage("load")), (2, *stage("screen")), (5, *stage("search")))
     stages = stages_at(running, 6)
     assert [(one.state, one.taken_s) for one in stages] == [
-        ("done", 2.0), ("done", 3.0), ("current", None), ("waiting", None), ("waiting", None),
+        ("done", 2.0), ("done", 3.0), ("current", None), *[("waiting", None)] * 3,
     ]  # fmt: skip
     assert all(one.left_s is not None for one in stages[2:])
 
@@ -68,15 +68,15 @@ def test_steps_that_were_stored_together_do_not_look_fast(running):
 def test_what_comes_is_judged_by_those_that_finished_here_scaled_by_how_much_there_is_to_do(ask, done):
     finished = done()  # of budget 30
     finished.report["seconds"] = {
-        "load": 2.0, "screen": 9.0, "search": 30.0, "export": 1.0, "evaluate": 10.0
+        "load": 2.0, "screen": 9.0, "search": 30.0, "prune": 4.0, "export": 1.0, "evaluate": 10.0
     }  # fmt: skip
     finished.save(update_fields=["report"])
     running = leases.claim(Composition, ask(budget=60).pk, worker="w")
     happened(running, (0, *stage("load")))
     stages = stages_at(running, 0.5)
     # twice the budget of a fit that may end before it: between as long again and twice as long
-    assert [one.left_s for one in stages] == pytest.approx([1.5, 9.0, 30.0 * sqrt(2), 1.0, 10.0])
-    assert left_s(stages) == pytest.approx(21.5 + 30.0 * sqrt(2))
+    assert [one.left_s for one in stages] == pytest.approx([1.5, 9.0, 30.0 * sqrt(2), 4.0, 1.0, 10.0])
+    assert left_s(stages) == pytest.approx(25.5 + 30.0 * sqrt(2))
 
 
 def test_an_attempt_that_begins_anew_does_not_count_the_time_of_the_one_before(running):
@@ -87,11 +87,28 @@ def test_an_attempt_that_begins_anew_does_not_count_the_time_of_the_one_before(r
     assert stages_at(running, 102)[0].taken_s == 1.0
 
 
-def test_a_stage_that_takes_longer_than_expected_has_a_moment_left_and_no_less(running):
-    assert (
-        left_s([StageProgress("Load", "done", taken_s=3.0), StageProgress("Check", "current", left_s=0.0)])
-        == 0.0
-    )
+@pytest.mark.parametrize("name", ["load", "search", "prune", "evaluate"])
+def test_a_stage_that_takes_far_longer_than_expected_has_no_moment_left(running, name):
+    happened(running, (0, *stage(name)))
+    current = [one for one in stages_at(running, 10_000) if one.state == "current"]
+    assert [(one.is_late, one.left_s) for one in current] == [(True, None)]
+    assert stage_step(current[0])["note"] == "longer than estimated"
+    assert left_words(current) == "it takes longer than estimated"
+
+
+def test_a_step_that_takes_far_longer_than_those_before_has_no_moment_left(running):
+    happened(running, (0, *stage("search")), *((float(n), *step(n)) for n in range(1, 30)))
+    assert stages_at(running, 31)[2].left_s == 0.0
+    assert stages_at(running, 300)[2].is_late
+
+
+def test_making_it_small_is_a_stage_only_where_it_is_asked_for(running, ask):
+    happened(running, (0, *stage("search")), (9, *stage("prune")))
+    assert [(one.label, one.state) for one in stages_at(running, 10)][2:4] == [
+        ("Search the weights", "done"), ("Make it small", "current"),
+    ]  # fmt: skip
+    whole = ask(rank="full")
+    assert "Make it small" not in [one.label for one in stages_at(whole, 0)]
 
 
 @pytest.mark.parametrize(

@@ -399,7 +399,7 @@ def small(done):
 
 def test_size_and_rank_stand_beside_the_verdict_with_what_vllm_takes(browser_of, alice, small, api_of):
     said = (
-        "The adapter is made of 1 module, has rank 16 and 0.39 MB; vLLM serves it with --max-lora-rank 16, "
+        "The adapter is made of 1 module, has rank 16 and 390 kB; vLLM serves it with --max-lora-rank 16, "
         "peft takes any rank."
     )
     page = collapsed(browser_of(alice).get(small.get_absolute_url()).content.decode())
@@ -419,6 +419,10 @@ def test_size_and_rank_stand_beside_the_verdict_with_what_vllm_takes(browser_of,
             {"rank": 600, "size_bytes": 23_400_000, "vllm_max_lora_rank": None},
             "rank 600 and 23 MB; peft takes",
         ),
+        (
+            {"rank": 4, "size_bytes": 9_960, "vllm_max_lora_rank": 8},
+            "rank 4 and 10 kB; vLLM",
+        ),
         ({"rank": 8, "size_bytes": 0}, ""),
         ({"rank": 8}, ""),
     ],
@@ -427,6 +431,29 @@ def test_the_size_is_said_as_far_as_the_report_knows_it(facts, said):
     text = size_text({"modules": [{"weight": 1.0}], **facts})
     assert said in text
     assert bool(text) == bool(said)
+
+
+SIZED = {"rank": 4, "size_bytes": 9_960, "vllm_max_lora_rank": 8}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"modules": []}, "No module carries weight"),
+        ({"modules": [{"weight": 0.0}, {"weight": 0.0}]}, "No module carries weight"),
+        ({"modules": [{"weight": 0.0}], "weights_by_layer": {"q": [0.0]}}, "No module carries weight"),
+        ({"modules": [{"weight": 0.5}], "is_zero": True}, "What the modules add is zero"),
+    ],
+)
+def test_an_adapter_that_changes_nothing_is_said_to_answer_as_the_base(facts, said):
+    whole = f"{said}: the adapter answers as the base model does."
+    assert size_text(facts) == whole
+    assert size_text({**facts, **SIZED}).startswith(f"{whole} It has rank 4 and 10 kB;")
+
+
+def test_weights_that_cancel_out_over_the_layers_carry_a_module():
+    facts = {"modules": [{"weight": 0.0}], "weights_by_layer": {"q": [0.5], "v": [-0.5]}, "is_zero": False}
+    assert size_text({**facts, **SIZED}).startswith("The adapter is made of 1 module,")
 
 
 def test_ranks_are_served_by_vllm_with_the_next_limit_it_takes():
@@ -444,6 +471,9 @@ def test_copies_and_pruned_modules_are_told_on_the_page_and_in_the_files(browser
     text = fetched(browser_of, alice, small, "report.md")
     assert "| bob/fruit | bob/first | similar weights, cosine 0.97 |" in text
     assert "| bob/upper | -1.5000 | +0.0042 |" in text
+    for told in (page, text):
+        assert "That holds after the weights of the other modules were fitted again." in told
+        assert "before the others were fitted again, nats per token" in told
     csv_text = fetched(browser_of, alice, small, "modules.csv").removeprefix("\ufeff")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(csv_text))}
     assert {name: row["role"] for name, row in rows.items()} == {

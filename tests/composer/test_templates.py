@@ -94,6 +94,28 @@ def test_page_and_api_tell_the_prompt_before_anything_runs(client, alice, module
         assert (made.status_code, made.json()["template"]) == (202, "auto")
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{input}", "puts no white space"),
+        ("nothing", "must contain {input}"),
+        ("chat", "has no chat template"),
+        ("say {input}:", ""),
+    ],
+)
+def test_what_the_model_reads_and_its_warnings_lie_in_the_open(
+    client, alice, modules, chatty, template, said
+):
+    if template == "chat":
+        chatty.chat_prompt = ""
+        chatty.save()
+    client.force_login(alice)
+    page = client.post("/compositions/new/", {"template": template, "base": chatty.name}).content.decode()
+    before, preview = page[: page.index('id="step-far"')].split('id="prompt-preview"')
+    assert before.count("<details") == before.count("</details>")
+    assert (said in preview) if said else ("notice--warning" not in preview)
+
+
 def test_the_form_keeps_a_line_break_at_the_end_of_a_template(client, alice, modules):
     client.force_login(alice)
     said = {

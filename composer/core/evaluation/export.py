@@ -17,6 +17,7 @@ from composer.core.evaluation.licence import AdapterLicense
 from composer.core.methods.base import Adapters, PlainLora
 from composer.core.model.base_model import FrozenBaseModel, TokenBatch
 from composer.core.model.t5 import IGNORED
+from composer.core.spec.counting import count_noun
 
 # Largest difference of the loss in nats per label token, relative to the loss where that is above 1, and of
 # two logits that may change places, relative to the largest logit. Rounding alone gives about 1e-6 and 1e-2.
@@ -204,11 +205,8 @@ def write_card(
         template: of the prompts that the adapter reads.
         licence: of the adapter.
     """
+    made_of = f" from {count_noun(len(parents), 'module')}" if parents else ""
     stated = f"license: {licence.identifier}\n" if licence.identifier else ""
-    rows = "\n".join(
-        f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
-        for parent in parents
-    )
     card = f"""---
 base_model: {json.dumps(base_name)}
 library_name: peft
@@ -220,17 +218,11 @@ tags:
 
 # {title}
 
-A LoRA adapter for `{base_name}`, composed by the method `{method}` from {len(parents)} modules.
+A LoRA adapter for `{base_name}`, composed by the method `{method}`{made_of}.
 
 {text}
 
-## Parents and weights
-
-| module | revision | weight |
-| --- | --- | ---: |
-{rows}
-
-{copies_text(parents)}## Licence
+{parents_text(parents)}{copies_text(parents)}## Licence
 
 {licence.text}
 
@@ -268,6 +260,18 @@ A LoRA adapter for `{base_name}`, made of no other modules.
 Load it with `PeftModel.from_pretrained(base, folder)`.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def parents_text(parents: Sequence[ParentModule]) -> str:
+    """Return the section with the table of the modules; empty if there is none."""
+    if not parents:
+        return ""
+    rows = [
+        f"| {cell(parent.name)} | {cell(parent.revision) or '-'} | {parent.weight:+.4f} |"
+        for parent in parents
+    ]
+    head = ["## Parents and weights", "", "| module | revision | weight |", "| --- | --- | ---: |"]
+    return "\n".join([*head, *rows, "", ""])
 
 
 def copies_text(parents: Sequence[ParentModule]) -> str:

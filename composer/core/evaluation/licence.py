@@ -30,6 +30,8 @@ def license_of(licences: Mapping[str, str]) -> AdapterLicense:
         licences: the Hub's identifier of each module's licence by the module's name, as the card shows it;
             the identifier is empty if the module states none.
     """
+    if not licences:
+        return AdapterLicense("", "No module carries weight, so no module's licence applies.")
     try:
         combined = combine_licenses(licences)
     except LicenseConflict as conflict:

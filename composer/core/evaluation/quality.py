@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from composer.core.evaluation.verdict import LeftOutLosses, mean_interval
-from composer.core.spec.counting import count_noun
+from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.examples import Example
 from composer.core.spec.metrics import accuracy
 from composer.core.spec.verdict_rule import Quality, quality_level, quality_text
@@ -21,8 +21,9 @@ def quality_on_held_out(key: str, name: str, answers: Sequence[str], examples: S
     """
     found = accuracy(answers, examples)
     low, high = found.interval_percent
+    n = len(examples)
     measured = (
-        f"{found.percent:.0f} % of {count_noun(len(examples), 'held-out example')} are answered correctly "
+        f"{found.percent:.0f} % of {count_noun(n, 'held-out example')} {is_or_are(n)} answered correctly "
         f"(95 % interval {low:.0f} to {high:.0f} %)"
     )
     level = quality_level(found.percent / 100, low / 100)

@@ -96,6 +96,11 @@ class PlainLora:
     alpha: float
     energy_kept: float = 1.0
 
+    @property
+    def is_zero(self) -> bool:
+        """Return whether every delta is zero, so that the adapter changes nothing."""
+        return not any(bool((up @ down).any()) for down, up in self.factors.values())
+
 
 class Method(Protocol):
     """A way to make one adapter from N modules and a weight vector that a search changes.

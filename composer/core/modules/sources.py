@@ -154,20 +154,22 @@ def download_source(reference: str, files: Sequence[str], *, shows_progress: boo
             endpoint=where,
             tqdm_class=None if shows_progress else no_bars(),
         )
-    except GatedRepoError as error:
-        raise SourceError(
-            f"{where} hands {name} out only to those it let in. Sign in there first."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise SourceError(f"{name} at {where} has no revision {revision}.") from error
-    except RepositoryNotFoundError as error:
-        raise SourceError(missing_text(reference, where)) from error
-    except LocalEntryNotFoundError as error:
-        raise SourceError(f"{where} cannot be reached, and {name} was not fetched before.") from error
+    except GatedRepoError:
+        problem = f"{where} hands {name} out only to those it let in. Sign in there first."
+    except RevisionNotFoundError:
+        problem = f"{name} at {where} has no revision {revision}."
+    except RepositoryNotFoundError:
+        private = "or it is private: then set HF_TOKEN to an access token that may read it"
+        problem = f"There is no repository {reference} at {where}, {private}."
+    except LocalEntryNotFoundError:
+        problem = f"{where} cannot be reached, and {name} was not fetched before."
     except Exception as error:  # these libraries raise many kinds of error if the answer is not a Hub's
         error_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise SourceError(f"{name} could not be fetched from {where}: {error_line}") from error
-    return Source(name, Path(folder), Path(folder).name)
+        problem = f"{name} could not be fetched from {where}: {error_line.rstrip('.')}."
+        raise SourceError(f"{problem}{folder_text(reference)}") from error
+    else:
+        return Source(name, Path(folder), Path(folder).name)
+    raise SourceError(f"{problem}{folder_text(reference)}")  # outside, so without their long traces
 
 
 def no_bars() -> Any:
@@ -202,11 +204,9 @@ def distinct_names(sources: Sequence[Source]) -> list[str]:
     return names
 
 
-def missing_text(reference: str, where: str) -> str:
-    """Return the message for a repository that does not exist."""
-    folder = f" For the folder of that name here, write ./{reference}." if Path(reference).exists() else ""
-    private = "or it is private: then set HF_TOKEN to an access token that may read it"
-    return f"There is no repository {reference} at {where}, {private}.{folder}"
+def folder_text(reference: str) -> str:
+    """Return what to write where a folder has the name of a repository; empty if there is no such folder."""
+    return f" For the folder of that name here, write ./{reference}." if Path(reference).is_dir() else ""
 
 
 def module_text(folder: Path, limit: int) -> str:

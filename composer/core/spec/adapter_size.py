@@ -5,8 +5,7 @@ from typing import Any
 
 from composer.core.spec.choices import VLLM_RANKS
 from composer.core.spec.counting import count_noun
-
-MB = 1_000_000  # bytes
+from modules_registry.core.sizes import size_in_words
 
 
 def vllm_rank(rank: int, *, is_encoder_decoder: bool) -> int | None:
@@ -20,19 +19,37 @@ def vllm_rank(rank: int, *, is_encoder_decoder: bool) -> int | None:
 
 
 def size_text(report: Mapping[str, Any]) -> str:
-    """Return a sentence on rank and size of a report's adapter; empty for a report that lacks them."""
+    """Return sentences on what a report's adapter is made of; without its size for a report that lacks it."""
+    modules = count_noun(len(modules_with_weight(report)), "module")
+    unchanged = unchanged_text(report)
+    made_of = f"{unchanged} It" if unchanged else f"The adapter is made of {modules},"
     if not report.get("size_bytes"):
-        return ""
-    modules = count_noun(sum(row["weight"] != 0 for row in report["modules"]), "module")
+        return unchanged
     taken = report["vllm_max_lora_rank"]
     by_vllm = f"vLLM serves it with --max-lora-rank {taken}, " if taken else ""
     return (
-        f"The adapter is made of {modules}, has rank {report['rank']} and {megabytes(report['size_bytes'])}; "
+        f"{made_of} has rank {report['rank']} and {size_in_words(report['size_bytes'])}; "
         f"{by_vllm}peft takes any rank."
     )
 
 
-def megabytes(size_bytes: int) -> str:
-    """Return a size in MB, with two digits that count below 10 MB."""
-    size = size_bytes / MB
-    return f"{size:.0f} MB" if size >= 10 else f"{size:.1f} MB" if size >= 1 else f"{size:.2f} MB"
+def unchanged_text(report: Mapping[str, Any]) -> str:
+    """Return the sentence on an adapter that changes nothing; the empty text for any other."""
+    if not modules_with_weight(report):
+        return "No module carries weight: the adapter answers as the base model does."
+    if report.get("is_zero"):
+        return "What the modules add is zero: the adapter answers as the base model does."
+    return ""
+
+
+def modules_with_weight(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of the modules whose numbers are in a report's adapter.
+
+    Where layers have weights of their own, a mean of 0 may hide weights that cancel out.
+    """
+    by_layer = (report.get("weights_by_layer") or {}).values()
+    return [
+        row
+        for position, row in enumerate(report["modules"])
+        if row["weight"] or any(layer[position] for layer in by_layer)
+    ]

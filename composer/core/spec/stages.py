@@ -32,7 +32,8 @@ class Stage:
 LOAD = Stage("load", "Load", "Loading {base} and {modules}")
 SCREEN = Stage("screen", "Try each module", "Trying {modules} one by one")
 SEARCH = Stage("search", "Search the weights", "Searching the weights of {modules}")
+PRUNE = Stage("prune", "Make it small", "Removing modules, layers and rank that are not needed")
 EXPORT = Stage("export", "Write the adapter", "Writing the adapter and loading it again")
 EVALUATE = Stage("evaluate", "Compare", "Comparing {examples}")
 
-STAGES = (LOAD, SCREEN, SEARCH, EXPORT, EVALUATE)  # in the order they run
+STAGES = (LOAD, SCREEN, SEARCH, PRUNE, EXPORT, EVALUATE)  # in the order they run; PRUNE if it is asked for

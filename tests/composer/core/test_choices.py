@@ -5,7 +5,7 @@ from composer.core.spec.stages import STAGES
 
 
 def test_stages_have_the_names_that_rows_and_reports_hold_and_labels_of_their_own():
-    assert [stage.name for stage in STAGES] == ["load", "screen", "search", "export", "evaluate"]
+    assert [stage.name for stage in STAGES] == ["load", "screen", "search", "prune", "export", "evaluate"]
     assert len({stage.label for stage in STAGES}) == len(STAGES)
 
 

@@ -120,8 +120,8 @@ def test_the_report_holds_what_the_page_reads(tmp_path):
     assert report["gradient_steps"] > 0
     assert report["base"] == {"name": "tiny/t5", "revision": "r"}
     stages = [event for event in events if event["event"] == "stage"]
-    assert [stage["stage"] for stage in stages] == ["load", "screen", "search", "export", "evaluate"]
-    assert [stage["text"] for stage in stages] == [
+    assert [stage["stage"] for stage in stages] == ["load", "screen", "search", "prune", "export", "evaluate"]
+    assert [stage["text"] for stage in stages if stage["stage"] != "prune"] == [
         "Loading tiny/t5 and 3 modules",
         "Trying 3 modules one by one",
         "Searching the weights of 3 modules",

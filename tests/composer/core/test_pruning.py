@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
 from composer.core.evaluation.export import write_adapter
@@ -176,6 +177,26 @@ def test_the_report_tells_what_was_pruned_and_follows_what_is_left(tmp_path):
         ),
         rel=1e-3,
     )
+
+
+@pytest.mark.parametrize(
+    ("zeros", "said"),
+    [(1, ""), (3, "No module carries weight: the adapter answers as the base model does.")],
+)
+def test_a_card_says_that_an_adapter_changes_nothing(tmp_path, zeros, said):
+    job = make_job(tmp_path, method="exact", search="adam", budget=9, **QUICK)
+    for number in range(zeros):
+        weights = job / "modules" / str(number) / "adapter_model.safetensors"
+        tensors = {
+            name: 0 * tensor if "lora_B" in name else tensor for name, tensor in load_file(weights).items()
+        }
+        save_file(tensors, weights, metadata={"format": "pt"})
+    _, report = composed(job)
+    card = (job / "out/README.md").read_text()
+    assert report["is_zero"] == bool(said)
+    assert said in card
+    assert ("No module carries weight" in card) == ("## Parents and weights" not in card) == bool(said)
+    assert " 0 modules" not in card
 
 
 @pytest.mark.parametrize("method", ["auto", "exact", "cat", "svd", "linear"])

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -161,6 +162,31 @@ def test_a_hub_that_is_away_or_none_at_all_is_told_so(hub, monkeypatch, endpoint
     with pytest.raises(SourceError, match=re.escape(endpoint)) as refusal:
         module_source("alice/french")
     assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        (None, "There is no repository saved"),
+        ("http://127.0.0.1:9", "cannot be reached"),
+        ("ftp://x", "ftp://x"),
+    ],
+)
+def test_whatever_a_hub_says_a_folder_of_that_name_is_pointed_to(tmp_path, hub, monkeypatch, endpoint, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").mkdir()
+    if endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(
+        SourceError, match=rf"{told}.*For the folder of that name here, write \./saved\.$"
+    ) as refusal:
+        module_source("saved")
+    is_foreseen = endpoint != "ftp://x"
+    traces = "".join(traceback.format_exception(refusal.value)).count("Traceback")
+    assert (traces == 1) == is_foreseen  # without those of httpx
+    with pytest.raises(SourceError) as refusal:
+        module_source("saved2")
+    assert "folder" not in str(refusal.value)
 
 
 def test_what_is_wrong_with_the_options_is_told_before_anything_is_fetched(tmp_path, hub, capsys):

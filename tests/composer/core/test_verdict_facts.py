@@ -49,6 +49,11 @@ def test_right_one_time_in_three_is_weak_however_far_behind_the_others_are():
     )
 
 
+def test_one_held_out_example_is_spoken_of_in_the_singular():
+    text = quality_on_held_out("composed", "it", right(0)[:1], EXAMPLES[:1]).text
+    assert "0 % of 1 held-out example is answered correctly" in text
+
+
 @pytest.mark.parametrize(
     ("n_right", "n", "says"),
     [
