@@ -1,5 +1,6 @@
 """Organisations: founded, joined by invitation, administered by their owners, left."""
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core import signing
 from django.core.exceptions import ValidationError
@@ -35,7 +36,7 @@ def members_of(namespace: Namespace) -> QuerySet[Membership]:
 
 def invitations_for(user: User) -> QuerySet[Invitation]:
     """Those by name, and those to a mail address of theirs that is confirmed."""
-    confirmed = user.emailaddress_set.filter(verified=True).values("email")
+    confirmed = EmailAddress.objects.filter(user=user, verified=True).values("email")
     mine = Invitation.objects.filter(Q(user=user) | Q(email__in=confirmed))
     return mine.select_related("namespace", "invited_by")
 

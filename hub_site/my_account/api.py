@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub_site.accounts.authentication import TokenScope
-from hub_site.accounts.models import Invitation, Membership, Namespace
+from hub_site.accounts.models import Membership, Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.organizations import (
     invitation_accept,
@@ -144,7 +144,7 @@ class SessionApi(OwnApi):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class MemberSerializer(serializers.Serializer[Membership]):
+class MemberSerializer(serializers.Serializer[Any]):
     """Who belongs to an organisation, and as what."""
 
     organization = serializers.CharField(source="namespace.name")
@@ -189,7 +189,7 @@ class InviteInput(InputSerializer):
     role = serializers.ChoiceField(choices=Membership.Role.choices, default=Membership.Role.READ)
 
 
-class InvitationSerializer(serializers.Serializer[Invitation]):
+class InvitationSerializer(serializers.Serializer[Any]):
     """An invitation that waits for an answer."""
 
     id = serializers.IntegerField()

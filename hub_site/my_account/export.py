@@ -5,8 +5,10 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.usersessions.models import UserSession
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model, QuerySet
 
@@ -41,7 +43,7 @@ fingerprints only, and stay here.
 
 def account_export(user: User) -> Download:
     """The zip, written aside to an unnamed file, and a line in the account's history."""
-    archive: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it once it is sent
+    archive = tempfile.TemporaryFile()  # noqa: SIM115  the answer closes it once it is sent
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("README.txt", README)
         for name, content in parts(user):
@@ -56,9 +58,9 @@ def account_export(user: User) -> Download:
 def parts(user: User) -> Iterator[tuple[str, Any]]:
     """Each file's name and content, one after the other: an account may have many compositions."""
     yield "account.json", row(user, ACCOUNT_FIELDS)
-    yield "addresses.json", rows(user.emailaddress_set.all(), ("email", "verified", "primary"))
+    yield "addresses.json", rows(EmailAddress.objects.filter(user=user), ("email", "verified", "primary"))
     yield "tokens.json", rows(user.api_tokens.all(), TOKEN_FIELDS)
-    yield "sessions.json", rows(user.usersession_set.all(), ("created_at", "ip", "user_agent"))
+    yield "sessions.json", rows(UserSession.objects.filter(user=user), ("created_at", "ip", "user_agent"))
     yield (
         "organizations.json",
         rows(Membership.objects.filter(user=user), ("namespace__name", "role", "created_at")),
