@@ -102,7 +102,7 @@ def test_the_authors_of_copies_are_credited_and_pruned_modules_are_no_parents(sm
     assert [row["name"] for row in head["parents"]] == ["bob/first"]
     assert [(row["name"], row["represented_by"]) for row in head["copies"]] == [("bob/fruit", "bob/first")]
     assert "| bob/fruit |" in card.body
-    assert "has rank 16 and 0.39 MB" in card.body
+    assert "has rank 16 and 390 kB" in card.body
 
 
 def test_a_copy_s_terms_count_for_what_is_published(small, publish, modules, bob):

@@ -307,7 +307,7 @@ def test_stages_stand_in_the_order_they_ran_whatever_the_database_makes_of_it(do
 
 def test_the_stages_have_the_same_words_on_the_report_as_while_they_run(ask):
     running = [step["label"] for step in progress_view(ask())["steps"]]
-    seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "export": 4.0, "evaluate": 5.0}
+    seconds = {"load": 1.0, "screen": 2.0, "search": 3.0, "prune": 3.5, "export": 4.0, "evaluate": 5.0}
     assert [row["label"] for row in stage_rows(seconds)] == running
 
 

@@ -16,6 +16,7 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs import leases, work
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
+from modules_registry.core.sizes import size_in_words
 from modules_registry.importing import base_runner, source
 from modules_registry.importing.base_services import (
     base_import_again,
@@ -331,7 +332,7 @@ def test_staff_ask_in_the_admin_and_see_how_far_it_is(
     carried(job)
     listed = browser.get(reverse("admin:importing_baseimport_changelist")).content.decode()
     assert "Done" in listed
-    assert "of 0.0 MB" in listed
+    assert f"of {size_in_words(job.bytes_planned)}" in listed
     assert browser.get(job.get_absolute_url()).status_code == 200
 
 
