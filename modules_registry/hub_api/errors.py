@@ -80,9 +80,10 @@ def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
 
 
 def to_ascii(sentence: str, *, length_max: int = MESSAGE_LENGTH_MAX) -> str:
-    """The sentence in printable ASCII on one line."""
+    """The sentence in printable ASCII on one line, without white space at its ends: no header may have that."""
     folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
-    return "".join(character if character.isprintable() else " " for character in folded)[:length_max]
+    line = "".join(character if character.isprintable() else " " for character in folded)
+    return line.strip()[:length_max].strip()
 
 
 def quote(text: str) -> str:

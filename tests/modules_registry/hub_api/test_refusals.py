@@ -19,6 +19,7 @@ from hub_site.accounts.services import token_create
 from modules_registry.blobs import store
 from modules_registry.core.adapter_file import read_header
 from modules_registry.hub_api import lfs, ndjson
+from modules_registry.hub_api.errors import MESSAGE_LENGTH_MAX, to_ascii
 from modules_registry.maintenance import sweep_refused
 from modules_registry.models import IncomingFile, Module, Version
 from modules_registry.selectors import module_find
@@ -629,3 +630,12 @@ def test_a_form_that_cannot_be_read_is_refused(client, alice, body, kind):
     answer = client.generic("POST", "/api/models/alice/french/paths-info/main", body, content_type=kind)
     assert answer.status_code == 400
     assert answer.json()["error"] == answer.headers["X-Error-Message"]
+
+
+@pytest.mark.parametrize("sentence", ["a" * 1999 + " b", " a\nb \n", "a" * 5000, "\u2026 x" * 900, "é \n"])
+def test_a_message_of_any_length_is_a_header_that_every_server_sends(sentence):
+    message = to_ascii(sentence)
+    assert message == message.strip()
+    assert 0 < len(message) <= MESSAGE_LENGTH_MAX
+    assert message.isascii()
+    assert message.isprintable()
