@@ -80,7 +80,7 @@ def error_response(error: HubProtocolError, **more: object) -> JsonResponse:
 
 
 def to_ascii(sentence: str, *, length_max: int = MESSAGE_LENGTH_MAX) -> str:
-    """The sentence in printable ASCII on one line, without white space at its ends: no header may have that."""
+    """The sentence in printable ASCII on one line; no header may have white space at its ends."""
     folded = unicodedata.normalize("NFKD", sentence.translate(PLAIN)).encode("ascii", "ignore").decode()
     line = "".join(character if character.isprintable() else " " for character in folded)
     return line.strip()[:length_max].strip()
