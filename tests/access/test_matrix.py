@@ -80,7 +80,7 @@ def test_every_address_has_a_row_and_every_row_an_address():
 def test_who_is_suspended_gets_no_more_than_a_visitor_anywhere():
     anonymous, suspended = IDENTITIES.index("anonymous"), IDENTITIES.index("suspended")
     for asked, statuses in read_matrix().items():
-        refusal_of_a_token = 401
+        refusal_of_a_token = 403
         assert statuses[suspended] in (statuses[anonymous], refusal_of_a_token), asked
 
 

@@ -21,8 +21,8 @@ from hub_site.accounts.models import User
 from hub_site.accounts.services import token_create
 from modules_registry.base_models import base_model_add
 from modules_registry.blobs import store
-from modules_registry.core import gate
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.core.gate.__main__ import check_folder, main
 from modules_registry.files.conversion import launcher, stop_launcher
 from modules_registry.importing import runner
 from modules_registry.importing.models import ImportItem
@@ -51,6 +51,8 @@ PICKLED: dict[str, Folder] = {
 ALL = OF_FILES | PICKLED
 
 
+# What an import does not fetch at all, its size being told.
+TOO_LARGE_TO_FETCH = {"config: 1 MB and more": "source_too_large"}
 # An empty file is none: the form asks for it before the gate looks.
 EMPTY = {name: "invalid" for name, (files, _, _) in OF_FILES.items() if b"" in files.values()}
 
@@ -186,7 +188,7 @@ def test_a_commit_of_each_is_refused_with_400_and_the_gate_s_sentence(
 def gate_says(files: dict[str, bytes], folder: Path) -> dict:
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    return gate.check_folder(folder)
+    return check_folder(folder)
 
 
 @some_or_all
@@ -195,7 +197,7 @@ def test_the_gate_s_command_ends_with_1_and_prints_its_code(base_folder, tmp_pat
         def answer(files: dict[str, bytes]) -> str:
             for name, data in files.items():
                 (tmp_path / name).write_bytes(data)
-            ended_with = gate.main([str(tmp_path), *options])
+            ended_with = main([str(tmp_path), *options])
             codes = json.loads(capsys.readouterr().out).get("codes", ["accepted"])
             return codes[0] if ended_with == 1 else "accepted"
 
@@ -211,6 +213,10 @@ def test_the_gate_s_command_ends_with_1_and_prints_its_code(base_folder, tmp_pat
 def test_an_import_refuses_each_with_its_code_or_repairs_it(settings, alice, part):
     """What is only written in another way is imported as it is meant, and says so."""
     folders = some({name: folder for name, folder in ALL.items() if not folder[2]}, part)
+    folders |= {
+        name: (files, TOO_LARGE_TO_FETCH.get(name, code), needs)
+        for name, (files, code, needs) in folders.items()
+    }
     repositories = {f"far/case-{number}": files for number, (files, _, _) in enumerate(folders.values())}
     with small_hub(repositories) as address:
         settings.HUB_IMPORT_ENDPOINT = address
