@@ -428,7 +428,11 @@ def _is_group_size(value: object) -> bool:
 
 
 def _is_settings(value: object) -> bool:
-    """EVA chooses how the factors begin; trained, they are a plain LoRA."""
+    """Settings of a way to begin the factors.
+
+    peft ignores them unless init_lora_weights names that way, and its conversion to a plain LoRA leaves
+    them in the config; so init_lora_weights alone decides.
+    """
     return isinstance(value, dict | None)
 
 
@@ -524,15 +528,15 @@ NEUTRAL_KEYS: Mapping[str, Neutral] = {
         f"trainable_token_indices is {{value}}: embeddings of tokens were trained. {CHANGES_THE_BASE} Train "
         "without new or changed tokens.",
     ),
+    **dict.fromkeys(
+        ("corda_config", "eva_config", "loftq_config", "lora_ga_config"),
+        _plain_value(_is_settings, "an object, or null"),
+    ),
     "alora_invocation_tokens": _variant("Activated LoRA"),
     "arrow_config": _variant("Arrow routing"),
-    "corda_config": _variant("CorDA"),
     "enable_lora": _variant("a merged layer of the first versions of peft"),
-    "eva_config": _plain_value(_is_settings, "an object, or null"),
     "kasa_config": _variant("KaSA"),
     "layer_replication": _variant("repeating layers"),
-    "loftq_config": _variant("LoftQ"),
-    "lora_ga_config": _variant("LoRA-GA"),
     "megatron_config": _variant("Megatron"),
     "monteclora_config": _variant("MonteCLoRA"),
     "use_bdlora": _variant("BD-LoRA"),

@@ -154,7 +154,7 @@ def test_other_keys_never_reach_the_base(world, tmp_path):
         ("kasa_config", {"beta": 0.1}),
         ("monteclora_config", {"samples": 4}),
         ("velora_config", {"rank": 1}),
-        ("loftq_config", {"loftq_bits": 4}),
+        ("init_lora_weights", "loftq"),
     ],
 )
 def test_a_config_that_would_change_the_arithmetic_is_refused(world, field, value):

@@ -99,6 +99,21 @@ def test_the_config_written_anew_passes_and_stays_the_same():
     assert check(json.dumps(written).encode()).config == written
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "method"),
+    [
+        ("corda_config", {"cov_method": "ipm"}, "corda"),
+        ("lora_ga_config", {"direction": "ArB2r"}, "lora_ga"),
+        ("loftq_config", {"loftq_bits": 4}, "loftq"),
+    ],
+)
+def test_settings_of_a_conversion_s_first_method_count_only_where_the_method_is_named(key, value, method):
+    assert check(config(**{key: value})).config == check(config()).config
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(**{key: value, "init_lora_weights": method}))
+    assert refusal.value.codes == ("init_not_supported",)
+
+
 def test_a_layer_outside_the_base_is_only_noticed_when_the_base_is_known():
     more = plain_tensors(paths=[*TARGETED, "encoder.block.9.q"])
     assert len(check(config(), weights(more)).layers) == len(TARGETED) + 1
