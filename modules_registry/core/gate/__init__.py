@@ -7,6 +7,7 @@ finite. The weights say which layers are adapted; the config's list of names is 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -178,13 +179,11 @@ def describe_adapter(
     is_copy: CopyTest | None = None,
 ) -> AdapterDescription:
     """Hold the header of the weights against the config, and write the config's list of layers after it."""
-    findings, measured = Findings(), []
+    findings = Findings()
     names, left_out, tensors = sort_tensors(header, findings, is_copy)
-    for path, found in sorted(tensors.items()):
-        with findings.collect():
-            measured.append(measure(path, found, config))
+    with findings.collect():
+        layers = measure_all(tensors, config)
     findings.raise_all()
-    layers = tuple(measured)
     repairs = [*config.repairs, *names.repairs, *_said_of_copies(left_out, names)]
     config = _with_dora(config, tensors, repairs)
     config = _with_ranks(config, layers)
@@ -261,15 +260,37 @@ def group_tensors(tensors: Sequence[TensorEntry], names: RepairedNames) -> dict[
     for tensor in tensors:
         path, factor = layer_and_factor(names.of(tensor))
         factors.setdefault(path, {})[factor] = tensor
-    for path, found in factors.items():
-        missing = [factor for factor in "AB" if factor not in found]
-        if missing:
-            raise WeightsRefusal(
-                "factor_missing", f"Layer {path} lacks its lora_{missing[0]}. Save the adapter again."
-            )
+    missing = [(path, factor) for path, found in factors.items() for factor in "AB" if factor not in found]
+    if missing:
+        path, factor = missing[0]
+        raise WeightsRefusal(
+            "factor_missing",
+            f"Layer {path} {in_all(len(missing))} lacks its lora_{factor}. Save the adapter again.",
+        )
     return {
         path: LayerTensors(found["A"], found["B"], found.get("magnitude")) for path, found in factors.items()
     }
+
+
+def measure_all(tensors: Mapping[str, LayerTensors], config: AdapterConfig) -> tuple[AdapterLayer, ...]:
+    """The dimensions of all layers, in the order of their paths. Each cause of a refusal is said once."""
+    measured: list[AdapterLayer] = []
+    of_layers = Findings()
+    for path, found in sorted(tensors.items()):
+        with of_layers.collect():
+            measured.append(measure(path, found, config))
+    counts = Counter(refusal.code for refusal in of_layers.found)
+    first = {refusal.code: refusal for refusal in reversed(of_layers.found)}
+    findings = Findings()
+    for code, count in counts.items():
+        findings.add(WeightsRefusal(code, f"{first[code].message} Such layers in all: {count}."))
+    findings.raise_all()
+    return tuple(measured)
+
+
+def in_all(count: int) -> str:
+    """Of how many layers a sentence holds that names the first of them."""
+    return f"(such layers in all: {count})"
 
 
 def measure(path: str, tensors: LayerTensors, config: AdapterConfig) -> AdapterLayer:
@@ -309,8 +330,8 @@ def _with_dora(
     if without:
         raise WeightsRefusal(
             "magnitude_missing",
-            f"This is a DoRA, but layer {without[0]} lacks its lora_magnitude_vector. Save the "
-            f"adapter again.",
+            f"This is a DoRA, but layer {without[0]} {in_all(len(without))} lacks its lora_magnitude_vector. "
+            "Save the adapter again.",
         )
     if not config.use_dora:
         repairs.append(Repair("use_dora", "Set use_dora to true: the weights hold DoRA's magnitudes."))
@@ -374,9 +395,8 @@ def check_base(layers: Sequence[AdapterLayer], config: AdapterConfig, base_shape
     if missing:
         raise WeightsRefusal(
             "layer_missing",
-            f"target_modules covers {missing[0]} (such layers in all: {len(missing)}), but the file "
-            f"has no weights "
-            "for it: it is incomplete. Save it again.",
+            f"target_modules covers {missing[0]} {in_all(len(missing))}, but the file "
+            "has no weights for it: it is incomplete. Save it again.",
         )
 
 
@@ -387,13 +407,13 @@ def _require_in_base(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) ->
     findings = Findings()
     if mixture:
         message = (
-            f"Layer {mixture[0]} (such layers in all: {len(mixture)}) is of a mixture-of-experts model's "
+            f"Layer {mixture[0]} {in_all(len(mixture))} is of a mixture-of-experts model's "
             f"experts or of their router, which are no linear layers of the base model. {NAME_ATTENTION}"
         )
         findings.add(WeightsRefusal("moe_experts", message))
     if others:
         message = (
-            f"The base model has no linear layer {others[0]} (such layers in all: {len(others)}). "
+            f"The base model has no linear layer {others[0]} {in_all(len(others))}. "
             "Check which base it was trained on."
         )
         findings.add(WeightsRefusal("layer_not_in_base", message))
@@ -406,14 +426,18 @@ def _is_of_mixture(path: str) -> bool:
 
 
 def _require_base_shapes(layers: Sequence[AdapterLayer], base_shapes: BaseShapes) -> None:
-    for layer in layers:
-        d_out, d_in = base_shapes.get(layer.path, (layer.d_out, layer.d_in))
-        if (layer.d_out, layer.d_in) != (d_out, d_in):
-            raise WeightsRefusal(
-                "base_shape_mismatch",
-                f"Layer {layer.path} is {layer.d_out} x {layer.d_in} here, but {d_out} x {d_in} in "
-                "the base model. Check which base it was trained on.",
-            )
+    others = [
+        layer
+        for layer in layers
+        if (layer.d_out, layer.d_in) != tuple(base_shapes.get(layer.path, (layer.d_out, layer.d_in)))
+    ]
+    if others:
+        layer, (d_out, d_in) = others[0], base_shapes[others[0].path]
+        raise WeightsRefusal(
+            "base_shape_mismatch",
+            f"Layer {layer.path} {in_all(len(others))} is {layer.d_out} x {layer.d_in} here, but {d_out} x "
+            f"{d_in} in the base model. Check which base it was trained on.",
+        )
 
 
 def usual_dtype(tensors: Sequence[TensorEntry]) -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from modules_registry.core.adapter_config import find_in_pattern
 from modules_registry.core.adapter_file import read_header
 from modules_registry.core.adapter_writing import rewrite_tensors
 from modules_registry.core.base_weights import BaseWeights, weights_in
@@ -138,6 +139,45 @@ def test_an_adapter_of_experts_or_their_router_is_told_which_layers_to_name(of_m
     with pytest.raises(GateRefusal) as refusal:
         check(config(), weights(tensors | plain_tensors(paths=["a.q"])), base_shapes=BASE_SHAPES)
     assert refusal.value.codes == ("moe_experts", "layer_not_in_base")
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        ({"r": 3}, ["rank_mismatch"]),
+        ({"r": 3, "rank_pattern": {TARGETED[0]: 2}}, ["rank_mismatch"]),
+        ({"rank_pattern": {"v": 5}}, ["rank_mismatch"]),
+    ],
+)
+def test_one_cause_in_many_layers_is_said_once_with_their_number(change, codes):
+    wrong = [
+        path
+        for path in TARGETED
+        if find_in_pattern(change.get("rank_pattern", {}), path, change.get("r", 2)) != 2
+    ]
+    assert len(wrong) > 1
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(**change))
+    assert [part.code for part in refusal.value.parts] == codes
+    assert refusal.value.message.startswith(f"Layer {min(wrong)} has A [2, 6]")
+    assert refusal.value.message.endswith(f"Such layers in all: {len(wrong)}.")
+
+
+def test_each_cause_in_the_layers_is_said_though_they_alternate():
+    tensors = plain_tensors() | {name(path, "A"): tensor(6) for path in TARGETED[::2]}
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(r=3), weights(tensors))
+    assert sorted(part.code for part in refusal.value.parts) == ["not_a_matrix", "rank_mismatch"]
+    assert refusal.value.message.count(f"Such layers in all: {len(TARGETED) // 2}.") == 2
+
+
+def test_a_factor_or_a_shape_that_many_layers_lack_is_said_with_their_number():
+    only_a = {key: value for key, value in plain_tensors().items() if ".lora_A." in key}
+    with pytest.raises(GateRefusal, match=rf"such layers in all: {len(TARGETED)}\) lacks its lora_B"):
+        check(config(), weights(only_a))
+    wider = dict.fromkeys(BASE_SHAPES, (4, 7))
+    with pytest.raises(GateRefusal, match=rf"such layers in all: {len(TARGETED)}\) is 4 x 6 here, but 4 x 7"):
+        check(config(), base_shapes=wider)
 
 
 def test_the_refusal_names_the_tensor_that_holds_the_value():
