@@ -52,11 +52,16 @@ class ReadCard:
     repairs: tuple[Repair, ...] = ()
 
 
+TOO_LARGE = ReadCard(
+    Card("", {}, ""),
+    (Repair("card_too_large", f"Left {CARD_FILE} out: it is larger than {CARD_BYTES_MAX // 1024} KB."),),
+)
+
+
 def read_any_card(data: bytes) -> ReadCard:
     """Read the bytes of a README.md whatever is wrong with them: a card never stops a sound adapter."""
     if len(data) > CARD_BYTES_MAX:
-        sentence = f"Left {CARD_FILE} out: it is larger than {CARD_BYTES_MAX // 1024} KB."
-        return ReadCard(Card("", {}, ""), (Repair("card_too_large", sentence),))
+        return TOO_LARGE
     text, repairs = _decode_any(data)
     if UNCLOSED.match(text) and not FRONT_MATTER.match(text):
         sentence = f"Did not read the head of {CARD_FILE}: it has no second line of ---."

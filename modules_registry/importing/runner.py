@@ -31,7 +31,14 @@ from modules_registry.core.accepted_paths import MODULE_FILES
 from modules_registry.core.adapter_config import BASE_KEY, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.base_names import choose_base
-from modules_registry.core.cards import CARD_BYTES_MAX, Card, base_models_of, check_card, read_any_card
+from modules_registry.core.cards import (
+    CARD_BYTES_MAX,
+    TOO_LARGE,
+    Card,
+    ReadCard,
+    base_models_of,
+    read_any_card,
+)
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
@@ -168,8 +175,10 @@ class ModuleImportRun:
                 self.close_item(item, ImportItem.State.UNCHANGED, version=known.version)
                 return
         weights, sha256 = self.fetch_weights(repository, folder)
-        card = card_from_name(item.repo_id, self.fetch_card(repository, folder), base=self.job.base_name)
+        read = self.fetch_card(repository, folder)
+        card = card_from_name(item.repo_id, read.card, base=self.job.base_name)
         repaired = self.repair(folder, card)
+        repaired.repairs += read.repairs
         beside = self.fetch_by_products(repository, folder)
         self.publish(item, repository, module, folder, card, repaired, (weights, sha256), beside)
 
@@ -186,13 +195,14 @@ class ModuleImportRun:
             convert_checkpoint(folder, self.held.check)
         return weights, sha256
 
-    def fetch_card(self, repository: RemoteRepository, folder: Path) -> Card:
+    def fetch_card(self, repository: RemoteRepository, folder: Path) -> ReadCard:
+        """The repository's card, and what was wrong with it; an empty one if it has none."""
         if CARD_FILE not in repository.files:
-            return check_card(b"")
+            return read_any_card(b"")
         if repository.files[CARD_FILE].size_bytes > CARD_BYTES_MAX:
-            return check_card(b"")
+            return TOO_LARGE
         self.reader.fetch(repository, CARD_FILE, folder / CARD_FILE, max_bytes=CARD_BYTES_MAX)
-        return read_any_card((folder / CARD_FILE).read_bytes()).card
+        return read_any_card((folder / CARD_FILE).read_bytes())
 
     def fetch_by_products(self, repository: RemoteRepository, folder: Path) -> dict[str, str]:
         """The files that tell of a prompt template; those that are too large are left."""
@@ -247,7 +257,8 @@ class ModuleImportRun:
             }
             base = self.base_of(repaired.config, card)
             version = self.version_of(module, repository.repo_id, card, base, files)
-            version.repairs = [asdict(made) for made in repaired.repairs] + version.repairs
+            made = [asdict(repair) for repair in repaired.repairs]
+            version.repairs = made + [repair for repair in version.repairs if repair not in made]
             version.save(update_fields=["repairs"])
         note_left_out(
             version.module, [path for path in repository.files if path not in (*MODULE_FILES, weights[0])]

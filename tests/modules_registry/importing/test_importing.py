@@ -45,6 +45,24 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
     assert Module.objects.get(name="good").versions.count() == 1
 
 
+MENDED_CARDS = {
+    "latin": ("---\ntags: [été]\n---\nSépare".encode("latin-1"), ["card_not_utf8"]),
+    "bad-head": (b"---\ntags: [\n---\nText", ["front_matter_not_yaml"]),
+    "both": ("---\ntags: [\n---\nSépare".encode("latin-1"), ["card_not_utf8", "front_matter_not_yaml"]),
+    "large": (b"# Mine\n" * 100_000, ["card_too_large"]),
+}
+
+
+def test_what_was_mended_in_a_card_is_kept_with_the_version(hub, alice, base):
+    hub.clear()
+    hub.update({f"far/{name}": repository(card=card) for name, (card, _) in MENDED_CARDS.items()})
+    run(alice, "far")
+    for name, (_, codes) in MENDED_CARDS.items():
+        version = Module.objects.get(name=name).current
+        assert [repair["code"] for repair in version.repairs] == codes
+        assert version.origin.repairs == version.repairs
+
+
 def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):
     job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], enqueue=False)
     stopping.set()
