@@ -12,7 +12,7 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WE
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
-WEIGHTS_BELOW = re.compile(rf"(?P<folder>.+)/{re.escape(WEIGHTS_FILE)}", re.DOTALL)
+FOLDER_OF = re.compile(r"(?P<folder>.+)/(?P<name>[^/]+)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 SAVE_WITH_PEFT = (
     "Save the adapter with save_pretrained of peft's PeftModel, and upload the folder that it writes."
@@ -47,9 +47,10 @@ PICKLES = re.compile(r".+\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)", re.DOTALL | r
 EXECUTABLES = re.compile(
     r".+\.(?:py|ipynb|sh|bash|exe|dll|so|js|bat|cmd|ps1|rb|pl|jar)", re.DOTALL | re.IGNORECASE
 )
+IMPORT_IT, BRING_IT = "Import it instead (see /help/hub/), or", "To bring it in,"
 CONVERT = (
-    "It is a pickle, which can run code when it is loaded. Import it instead (see /help/hub/), or convert it "
-    "so: python -c \"import torch; from safetensors.torch import save_file; t = torch.load('{name}', "
+    "It is a pickle, which can run code when it is loaded. {way_in} convert it so: "
+    "python -c \"import torch; from safetensors.torch import save_file; t = torch.load('{name}', "
     "weights_only=True); save_file({{k: v.contiguous().clone() for k, v in t.items()}}, "
     "'adapter_model.safetensors')\" - then remove {name} and upload again."
 )
@@ -79,13 +80,13 @@ def plan_upload(paths: Iterable[str], there: Collection[str] = (), *, converts: 
     taken = tuple(path for path in asked if path in accepted)
     left_out = tuple(path for path in asked if path not in accepted)
     if not has_weights and LEGACY_FILE not in taken:
-        require_no_weights(left_out)
+        require_no_weights(left_out, converts=converts)
     return UploadPlan(taken, left_out)
 
 
-def require_no_weights(paths: Sequence[str]) -> None:
+def require_no_weights(paths: Sequence[str], *, converts: bool) -> None:
     """Refuse what would lose a person's work by being left out, with the way to bring it in."""
-    folders = [match["folder"] for path in paths if (match := WEIGHTS_BELOW.fullmatch(path))]
+    folders = folders_of(WEIGHTS_FILE, paths) or (folders_of(LEGACY_FILE, paths) if converts else [])
     if folders:
         folder = latest(folders)
         others = f" (of {len(folders)} folders that hold one)" if len(folders) > 1 else ""
@@ -97,13 +98,20 @@ def require_no_weights(paths: Sequence[str]) -> None:
         raise FolderRefusal("weights_elsewhere", message)
     for path in paths:
         if pickle := PICKLED_WEIGHTS.fullmatch(path):
-            message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'])}"
+            way_in = IMPORT_IT if pickle["name"] == LEGACY_FILE and not converts else BRING_IT
+            message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'], way_in=way_in)}"
             raise FolderRefusal("pickle", message)
     for what, pattern, way_out in OTHER_WEIGHTS:
         for path in paths:
             if pattern.fullmatch(path) and "optimizer" not in path:
                 message = f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. {way_out}"
                 raise FolderRefusal("other_format", message)
+
+
+def folders_of(name: str, paths: Iterable[str]) -> list[str]:
+    """The folders below the top that hold a file of this name."""
+    found = (FOLDER_OF.fullmatch(path) for path in paths)
+    return [match["folder"] for match in found if match and match["name"] == name]
 
 
 def latest(folders: Sequence[str]) -> str:

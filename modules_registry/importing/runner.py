@@ -27,7 +27,7 @@ from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
 from modules_registry.card_facts import card_facts
-from modules_registry.core.accepted_paths import MODULE_FILES
+from modules_registry.core.accepted_paths import MODULE_FILES, plan_upload
 from modules_registry.core.adapter_config import BASE_KEY, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.base_names import choose_base
@@ -184,7 +184,8 @@ class ModuleImportRun:
 
     def fetch_weights(self, repository: RemoteRepository, folder: Path) -> tuple[str, str]:
         """The config and the weights as safetensors; returns the weights' file there and its sha256."""
-        weights = next((path for path in (WEIGHTS_FILE, LEGACY_FILE) if path in repository.files), None)
+        taken = plan_upload(repository.files, converts=True).taken
+        weights = next((path for path in (WEIGHTS_FILE, LEGACY_FILE) if path in taken), None)
         if weights is None or CONFIG_FILE not in repository.files:
             message = f"{repository.repo_id} holds no adapter: it needs {CONFIG_FILE} and {WEIGHTS_FILE}."
             raise Refusal("not_an_adapter", message)

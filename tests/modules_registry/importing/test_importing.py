@@ -63,6 +63,24 @@ def test_what_was_mended_in_a_card_is_kept_with_the_version(hub, alice, base):
         assert version.origin.repairs == version.repairs
 
 
+@pytest.mark.parametrize(
+    ("files", "code", "words"),
+    [
+        (["checkpoint-100/adapter_model.safetensors"], "weights_elsewhere", "in the folder checkpoint-100"),
+        (["a-1/adapter_model.bin", "a-2/adapter_model.bin"], "weights_elsewhere", "in the folder a-2"),
+        (["adapter_config.json", "adapters.safetensors"], "other_format", "is an MLX adapter"),
+        (["model-00001-of-00002.safetensors", "config.json"], "other_format", "is a whole model"),
+        (["adapter.zip"], "other_format", "is an archive"),
+        (["adapter_config.json", "adapter_model.pt"], "pickle", "is not accepted. It is a pickle"),
+        (["adapter_model.safetensors"], "not_an_adapter", "it needs adapter_config.json"),
+    ],
+)
+def test_a_repository_without_an_adapter_at_its_top_says_the_cause(hub, alice, files, code, words):
+    hub["far/other"] = dict.fromkeys(files, b"x")
+    item = run(alice, "far/other").items.get()
+    assert (item.code, words in item.message) == (code, True), item.message
+
+
 def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):
     job = import_request(owner=alice, namespace=alice.namespace, sources=["far"], enqueue=False)
     stopping.set()
