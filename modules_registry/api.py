@@ -26,6 +26,7 @@ from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
+from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
 from modules_registry.quotas import uploads_quota
 from modules_registry.repositories import repository_move
@@ -100,7 +101,8 @@ class ModuleListApi(APIView):
         asked = validate(ModuleInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         require_covered(request.auth, f"{namespace.name}/{asked['name']}")
-        module = module_publish(author=request.user, namespace=namespace, **asked)
+        with as_safetensors(asked.pop("weights_file")) as (weights, _):
+            module = module_publish(author=request.user, namespace=namespace, weights_file=weights, **asked)
         left = uploads_quota(namespace).headers
         return Response(detail(request, module), status=status.HTTP_201_CREATED, headers=left)
 
@@ -197,7 +199,9 @@ class VersionListApi(APIView):
     )
     def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)
-        version, is_new = version_add(author=request.user, module=module, **validate(FilesInput, request))
+        asked = validate(FilesInput, request)
+        with as_safetensors(asked.pop("weights_file")) as (weights, _):
+            version, is_new = version_add(author=request.user, module=module, weights_file=weights, **asked)
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
         left = uploads_quota(module.namespace).headers
         return Response(VersionSerializer(version).data, status=code, headers=left)

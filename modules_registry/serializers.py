@@ -249,7 +249,9 @@ class FilesInput(InputSerializer):
     """New files for a module."""
 
     config_file = serializers.FileField(help_text="adapter_config.json, as peft wrote it.")
-    weights_file = serializers.FileField(help_text="adapter_model.safetensors.")
+    weights_file = serializers.FileField(
+        help_text="adapter_model.safetensors, or adapter_model.bin, which is converted."
+    )
     card_file = serializers.FileField(
         required=False, allow_empty_file=True, help_text="README.md. Without one the current card stays."
     )

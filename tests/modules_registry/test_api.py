@@ -5,13 +5,21 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from rest_framework.test import APIClient
 
+from modules_registry.files.conversion import stop_launcher
 from modules_registry.models import Module
 from modules_registry.selectors import module_find
 from tests.factories import adapter_files, card_file, config_file, make_module, weights_file
+from tests.modules_registry.importing.checkpoints import attacks, lora, saved
 
 pytestmark = pytest.mark.django_db
 MODULES = "/api/v1/modules"
 FRENCH = f"{MODULES}/alice/french"
+
+
+@pytest.fixture
+def converter():
+    yield
+    stop_launcher()
 
 
 def publish(client, **changes):
@@ -57,7 +65,7 @@ def test_an_uploaded_form_may_name_several_tags_in_one_text(alice, api_of):
         ({"namespace": "bob"}, 403, "not_your_namespace", "namespace"),
         ({"namespace": "nobody"}, 400, "no_such_namespace", "namespace"),
         ({"config_file": SimpleUploadedFile("c.json", b"{")}, 400, "config_not_json", "config_file"),
-        ({"weights_file": SimpleUploadedFile("m.bin", b"\x80\x02")}, 400, "weights_pickle", "weights_file"),
+        ({"weights_file": SimpleUploadedFile("m.bin", b"GGUF")}, 400, "weights_gguf", "weights_file"),
         ({"tags": "<b>"}, 400, "bad_tags", "tags"),
     ],
 )
@@ -67,6 +75,19 @@ def test_a_refusal_has_a_code_a_sentence_and_its_field(alice, bob, api_of, chang
     assert list(error(response)["fields"]) == [field]
     assert error(response)["message"]
     assert not Module.objects.exists()
+
+
+def test_adapter_model_bin_is_converted_and_never_run(alice, api_of, base, converter):
+    def pickled(data):
+        return {"weights_file": SimpleUploadedFile("adapter_model.bin", data)}
+
+    api = api_of(alice)
+    assert publish(api, **pickled(saved(lora()))).status_code == 201
+    again = api.post(f"{FRENCH}/versions", adapter_files() | pickled(saved(lora())), format="multipart")
+    assert again.status_code == 200  # the same weights
+    refused = publish(api, name="harmful", **pickled(attacks()["code in a zip"][0]))
+    assert (refused.status_code, error(refused)["code"]) == (400, "checkpoint_code")
+    assert error(refused)["message"].startswith("adapter_model.bin: ")
 
 
 def test_a_taken_name_is_409(alice, french, api_of):
