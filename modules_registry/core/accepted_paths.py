@@ -5,7 +5,7 @@ whose weights would be left out: they lie below the top, or in another format, a
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
@@ -13,6 +13,10 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WE
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
 FOLDER_OF = re.compile(r"(?P<folder>.+)/(?P<name>[^/]+)", re.DOTALL)
+# Of tensors, in the files of kohya's trainer.
+KOHYA_SIGNS = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", ".lora_down.", ".lora_up.")
+KOHYA_METADATA = '"ss_'  # how keys of its metadata begin, which stand before the tensors' names
+LENGTH_BYTES = 8  # of a safetensors file, before its header
 NUMBER = re.compile(r"\d+")
 SAVE_WITH_PEFT = (
     "Save the adapter with save_pretrained of peft's PeftModel, and upload the folder that it writes."
@@ -64,12 +68,24 @@ class UploadPlan:
     left_out: tuple[str, ...]
 
 
-def plan_upload(paths: Iterable[str], there: Collection[str] = (), *, converts: bool = False) -> UploadPlan:
+def know_names_only(path: str) -> bytes:
+    """The beginning of a file of which no more than its name is at hand."""
+    return b""
+
+
+def plan_upload(
+    paths: Iterable[str],
+    there: Collection[str] = (),
+    *,
+    converts: bool = False,
+    beginning_of: Callable[[str], bytes] = know_names_only,
+) -> UploadPlan:
     """Which of these files are taken, and which are left out.
 
     Args:
         there: files that the module has, or that were announced before these.
         converts: whether adapter_model.bin is taken where there are no other weights, to be converted.
+        beginning_of: the first bytes of a file, as far as they are at hand.
 
     Raises:
         FolderRefusal: adapter weights are among those that would be left out, and none are in their place.
@@ -80,11 +96,11 @@ def plan_upload(paths: Iterable[str], there: Collection[str] = (), *, converts: 
     taken = tuple(path for path in asked if path in accepted)
     left_out = tuple(path for path in asked if path not in accepted)
     if not has_weights and LEGACY_FILE not in taken:
-        require_no_weights(left_out, converts=converts)
+        require_no_weights(left_out, converts=converts, beginning_of=beginning_of)
     return UploadPlan(taken, left_out)
 
 
-def require_no_weights(paths: Sequence[str], *, converts: bool) -> None:
+def require_no_weights(paths: Sequence[str], *, converts: bool, beginning_of: Callable[[str], bytes]) -> None:
     """Refuse what would lose a person's work by being left out, with the way to bring it in."""
     folders = folders_of(WEIGHTS_FILE, paths) or (folders_of(LEGACY_FILE, paths) if converts else [])
     if folders:
@@ -101,11 +117,26 @@ def require_no_weights(paths: Sequence[str], *, converts: bool) -> None:
             way_in = IMPORT_IT if pickle["name"] == LEGACY_FILE and not converts else BRING_IT
             message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'], way_in=way_in)}"
             raise FolderRefusal("pickle", message)
+    require_no_kohya(paths, beginning_of)
     for what, pattern, way_out in OTHER_WEIGHTS:
         for path in paths:
             if pattern.fullmatch(path) and "optimizer" not in path:
                 message = f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. {way_out}"
                 raise FolderRefusal("other_format", message)
+
+
+def require_no_kohya(paths: Iterable[str], beginning_of: Callable[[str], bytes]) -> None:
+    for path in paths:
+        if path.endswith(".safetensors") and is_kohya(beginning_of(path)):
+            message = f"{path[:100]} is in kohya's format, for image models."
+            raise FolderRefusal("kohya_format", f"{message} Modules here are for language models.")
+
+
+def is_kohya(beginning: bytes) -> bool:
+    """Whether the header of a safetensors file, as far as it is there, has names of kohya's trainer."""
+    length = int.from_bytes(beginning[:LENGTH_BYTES], "little")
+    header = beginning[LENGTH_BYTES : LENGTH_BYTES + length]
+    return any(sign.encode() in header for sign in (*KOHYA_SIGNS, KOHYA_METADATA))
 
 
 def folders_of(name: str, paths: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from modules_registry.core.accepted_paths import KOHYA_SIGNS
 from modules_registry.core.adapter_config import NAME_ATTENTION, is_module_path
 from modules_registry.core.adapter_file import TensorEntry
 from modules_registry.core.errors import Findings, Repair, WeightsRefusal
@@ -166,7 +167,7 @@ CAUSES = (
     ),
     Cause(
         "kohya_format",
-        _has("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", ".lora_down.", ".lora_up."),
+        _has(*KOHYA_SIGNS),
         "are in kohya's format, for image models. This site shares adapters of language models, as "
         "peft saves them.",
     ),

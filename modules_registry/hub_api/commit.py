@@ -1,9 +1,10 @@
 """Writing through the protocol: what the client asks before it uploads, and the commit itself."""
 
+import base64
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
 from django.conf import settings
@@ -38,6 +39,7 @@ MB = 1_000_000
 # Their upload-large-folder repeats a refused request, whatever is answered: it ends only once every file is
 # committed or ignored, which would be a lie. It prints each answer, so the answer says how to end it.
 REPEATS = re.compile(r"hf_hub/[01]\.")
+NO_SAMPLES: Mapping[str, bytes] = {}
 REPEATS_ADVICE = (
     " If upload-large-folder repeats this, stop it with Ctrl-C: it would never end. Correct the folder, and "
     "use hf upload."
@@ -56,7 +58,7 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
         raise HubProtocolError(400, f"files must be a list of at most {FILES_MAX} files.")
     sizes = {path_of(each): size_of(each) for each in asked}
     with note_refusal(request, module):
-        plan = plan_of(sizes, files_there(module, head))
+        plan = plan_of(sizes, files_there(module, head), samples_of(asked))
         for path in plan.taken:
             require_acceptable_size(path, sizes[path])
     upload_announced(module=module, plan=plan)
@@ -70,9 +72,20 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
     )
 
 
-def plan_of(paths: Iterable[str], there: Collection[str]) -> UploadPlan:
+def samples_of(asked: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """How each file begins, 512 bytes of it from today's clients, where that can be read."""
+    samples = {}
+    for each in asked:
+        with suppress(ValueError, TypeError):
+            samples[path_of(each)] = base64.b64decode(each.get("sample", ""))
+    return samples
+
+
+def plan_of(
+    paths: Iterable[str], there: Collection[str], samples: Mapping[str, bytes] = NO_SAMPLES
+) -> UploadPlan:
     try:
-        return plan_upload(paths, there)
+        return plan_upload(paths, there, beginning_of=lambda path: samples.get(path, b""))
     except FolderRefusal as refusal:
         raise Refusal(refusal.code, refusal.message) from refusal
 

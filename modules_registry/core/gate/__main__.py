@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modules_registry.core.accepted_paths import UploadPlan, plan_upload
+from modules_registry.core.adapter_file import HEADER_BYTES_MAX
 from modules_registry.core.base_names import (
     NO_BASE_NAME,
     WRITE_ITS_NAME,
@@ -129,12 +130,18 @@ def plan_folder(folder: Path) -> UploadPlan:
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     findings = Findings()
     with findings.collect():
-        plan = plan_upload(paths)
+        plan = plan_upload(paths, beginning_of=lambda path: read_beginning(folder / path))
     said = {WEIGHTS_FILE} if findings.found else set[str]()  # what lies in the place of the weights
     for name in sorted({CONFIG_FILE, WEIGHTS_FILE} - set(paths) - said):
         findings.add(FolderRefusal("file_missing", f"The folder {folder} has no {name}. {SAVED_BY_PEFT}"))
     findings.raise_all()
     return plan
+
+
+def read_beginning(path: Path) -> bytes:
+    """The first bytes of a file, with the header if it is one of weights."""
+    with path.open("rb") as file:
+        return file.read(HEADER_BYTES_MAX)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

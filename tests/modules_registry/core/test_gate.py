@@ -493,6 +493,22 @@ def test_the_command_says_what_a_folder_lacks(adapter, tmp_path, said_of, presen
     assert not any("cannot be opened" in finding["message"] for finding in said["findings"])
 
 
+@pytest.mark.parametrize(
+    ("names", "metadata"),
+    [
+        (["lora_unet_down.lora_down.weight"], {}),
+        (["lora_te1_text_model.alpha"], {}),
+        (["blocks.0.lora_up.weight"], {}),
+        (["x"], {"ss_network_dim": "16"}),
+    ],
+)
+def test_the_command_knows_kohya_s_file_under_its_own_name(tmp_path, said_of, names, metadata):
+    save_file({each: np.zeros((2, 2), "f4") for each in names}, tmp_path / "my_lora.safetensors", metadata)
+    said = said_of(tmp_path)[1]
+    assert said["codes"] == ["kohya_format", "file_missing"]
+    assert said["findings"][0]["message"].startswith("my_lora.safetensors is in kohya's format")
+
+
 def test_the_command_says_all_that_is_wrong_with_config_weights_and_base(adapter, base_folder, said_of):
     (adapter / "adapter_config.json").write_bytes(config(bias="all"))
     broken = {name(FIRST, "A"): tensor(2, 6)}

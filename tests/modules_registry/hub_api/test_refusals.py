@@ -50,8 +50,8 @@ class Uploader:
         body = ndjson_of({"key": "header", "value": {"summary": "Upload", **header}}, *lines)
         return self.send("POST", f"/api/models/{repo}/commit/{revision}", data=body)
 
-    def preupload(self, *paths, repo="alice/french"):
-        files = [{"path": path, "size": 10, "sample": ""} for path in paths]
+    def preupload(self, *paths, repo="alice/french", sample=""):
+        files = [{"path": path, "size": 10, "sample": sample} for path in paths]
         return self.send("POST", f"/api/models/{repo}/preupload/main", {"files": files})
 
 
@@ -86,6 +86,15 @@ def uploader(alice):
 
 def stored_hashes():
     return {blob.sha256 for blob in store().iter()}
+
+
+def test_kohya_s_file_under_its_own_name_is_known_by_the_sample_that_a_client_sends(uploader):
+    beginning = weights_file({f"lora_unet_{name}": value for name, value in adapter_tensors().items()}).read()
+    asked = {"sample": base64.b64encode(beginning[:512]).decode()}
+    assert "is in kohya's format" in said(uploader.preupload(CARD, "my_lora.safetensors", **asked))
+    for unread in ("?", 7, None, ["x"]):
+        answer = uploader.preupload("my_lora.safetensors", sample=unread)
+        assert "weights under another name" in said(answer)
 
 
 @pytest.mark.parametrize(
