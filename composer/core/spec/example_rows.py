@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice, pairwise, zip_longest
 from typing import Any
 
 from composer.core.spec.errors import ExamplesError
@@ -287,20 +287,64 @@ def with_names(chosen: Dialect, names: Sequence[str]) -> Dialect:
 
 
 def separator_of(text: str, columns: Columns) -> str:
-    """Return the tab, the comma, or the semicolon of spreadsheets where the comma is the decimal sign."""
+    """Return the tab, the comma, or the semicolon of spreadsheets where the comma is the decimal sign.
+
+    Raises:
+        ExamplesError: commas and semicolons stand in every line, and nothing tells which of them separate.
+    """
     lines = text.lstrip("\n")[: SNIFFED_LINES * SNIFFED_CHARACTERS].split("\n")[:SNIFFED_LINES]
     if "\t" in lines[0]:
         return "\t"
-    return max((",", ";"), key=lambda separator: fit_of_separator(lines, separator, columns))
+    rows = {mark: rows_of_lines(lines, mark) for mark in (",", ";")}
+    if named := [mark for mark in rows if names_columns(rows[mark], columns)]:
+        return named[0]
+    in_all = [mark for mark in rows if all(len(row) > 1 for row in rows[mark])]
+    if len(in_all) == 2:
+        return separator_of_two(rows)
+    return in_all[0] if in_all else max(rows, key=lambda mark: sum(len(row) == 2 for row in rows[mark]))
 
 
-def fit_of_separator(lines: Sequence[str], separator: str, columns: Columns) -> tuple[bool, int]:
-    """Return whether the first line then names columns, and how many lines then have two cells."""
-    rows = [next(csv.reader([line[:SNIFFED_CHARACTERS]], delimiter=separator), []) for line in lines]
+def rows_of_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Return the cells of each line that is not blank."""
+    begins = [line[:SNIFFED_CHARACTERS] for line in lines if line.strip()] or [""]
+    return [next(csv.reader([line], delimiter=separator), []) for line in begins]
+
+
+def names_columns(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
+    """Return whether the first row names the chosen columns, or those of a known dialect."""
     names = {plain_name(cell) for cell in rows[0]}
     chosen = columns.dialect()
-    is_named = find_dialect(names) is not None if chosen is None else chosen.names <= names
-    return is_named, sum(len(row) == 2 for row in rows)
+    return find_dialect(names) is not None if chosen is None else chosen.names <= names
+
+
+def separator_of_two(rows: Mapping[str, Sequence[Sequence[str]]]) -> str:
+    """Return the mark that separates where both stand in every line: the other one is part of the text.
+
+    Args:
+        rows: the cells of the lines, by the mark that then separates them.
+
+    Raises:
+        ExamplesError: each of the two may be part of the text; it shows both readings.
+    """
+    outside = [mark for mark in rows if not is_punctuation(rows[mark], mark)]
+    even = [mark for mark in rows if len({len(row) for row in rows[mark]}) == 1]
+    if found := next((marks for marks in (outside, even) if len(marks) == 1), None):
+        return found[0]
+    comma, semicolon = (quoted(rows[mark][0]) for mark in (",", ";"))
+    raise ExamplesError(
+        f"Commas or semicolons may separate the columns: the first line is {comma}, or it is {semicolon}. Put "
+        "quotation marks around text that has commas or semicolons, or write “input,output” or “input;output” "
+        "above the first line."
+    )
+
+
+def is_punctuation(rows: Sequence[Sequence[str]], mark: str) -> bool:
+    """Return whether a space follows the mark wherever it stands, or it is a comma between two digits."""
+    return all(
+        after[:1].isspace() or (mark == "," and before[-1:].isdigit() and after[:1].isdigit())
+        for row in rows
+        for before, after in pairwise(row)
+    )
 
 
 def numbered_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -252,6 +252,38 @@ def test_an_unquoted_comma_is_refused_with_its_line_and_no_answer_is_lost(text, 
 @pytest.mark.parametrize(
     ("text", "example"),
     [
+        ("1,5;one and a half\n2,5;two and a half\n", Example("1,5", "one and a half")),
+        ("Hello, world;Bonjour\n" * 3, Example("Hello, world", "Bonjour")),
+        ("1,5;2,5\n3,25;4\n", Example("1,5", "2,5")),
+        ("red; green,rouge\nblue; red,bleu\n", Example("red; green", "rouge")),
+        ("a;b,x\na;b;c,y\n", Example("a;b", "x")),
+        ("input;output\n1,2;3\n", Example("1,2", "3")),
+        ('"1,5";2\n"2,5";3\n', Example("1,5", "2")),
+    ],
+)
+def test_commas_and_semicolons_in_every_line_are_told_apart(text, example):
+    assert read_text(text).examples[0] == example
+
+
+@pytest.mark.parametrize(
+    ("text", "readings"),
+    [
+        ("a,b;c\nd,e;f\n", "“a”, “b;c”, or it is “a,b”, “c”"),
+        ("Hi, you; Salut\n", "“Hi”, “ you; Salut”, or it is “Hi, you”, “ Salut”"),
+        ("1,a;b,x\n2,c;d,y\n", "“1”, “a;b”, “x”, or it is “1,a”, “b,x”"),
+        ("1,2;x\na,b;y\n", "“1”, “2;x”, or it is “1,2”, “x”"),
+    ],
+)
+def test_columns_that_two_marks_may_separate_are_refused_with_both_readings(text, readings):
+    with pytest.raises(ExampleLinesError) as caught:
+        read_text(text)
+    assert readings in caught.value.problems[0]
+    assert read_text(f"input;output\n{text}").examples
+
+
+@pytest.mark.parametrize(
+    ("text", "example"),
+    [
         ("[3, 1]\t[1, 3]\n[2]\t[2]\n", Example("[3, 1]", "[1, 3]")),
         ("{}\tnothing\n{a}\tone\n", Example("{}", "nothing")),
         ("[ { [\t] } ]\n[\t]\n", Example("[ { [", "] } ]")),
