@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from composer.core.spec.counting import count_noun
-from composer.core.spec.errors import MissingOutputError
+from composer.core.spec.errors import ExamplesError, MissingOutputError
 
 CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
 USER, ASSISTANT = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt")
@@ -115,6 +115,7 @@ def read_row(row: Mapping[str, Any], dialect: Dialect | None, unused: Unused) ->
 
     Raises:
         MissingOutputError: the row is a conversation without an answer; the message begins with its verb.
+        ExamplesError: its question or answer has more than text, such as an image; so does this message.
     """
     chat = next((name for name in CHAT_NAMES if is_chat(row.get(name))), None) if dialect is None else None
     if chat is not None:
@@ -200,6 +201,7 @@ def read_chat(turns: Sequence[Mapping[str, Any]], unused: Unused) -> tuple[Any, 
 
     Raises:
         MissingOutputError: no answer follows a turn of the user.
+        ExamplesError: one of the two has a part that is no text.
     """
     kinds = [kind_of_turn(turn) for turn in turns]
     asked = [place for place, kind in enumerate(kinds) if kind == "question"]
@@ -211,6 +213,11 @@ def read_chat(turns: Sequence[Mapping[str, Any]], unused: Unused) -> tuple[Any, 
         )
     last = answers[-1]
     question = max(place for place in asked if place < last)
+    if unread := [*unread_parts(turns[question]), *unread_parts(turns[last])]:
+        raise ExamplesError(
+            f"has {quoted(dict.fromkeys(unread))} in a message. Only text is read, no images, sound or files. Take "
+            "that part out, or the whole example if it needs it."
+        )
     others = ((place, kind) for place, kind in enumerate(kinds) if place not in (question, last))
     unused.parts.update(
         {kind if kind in NO_TEXTS else BEHIND if place > last else BESIDES for place, kind in others}
@@ -238,9 +245,22 @@ def kind_of_turn(turn: Mapping[str, Any]) -> str:
     return "answer" if role in ASSISTANT and is_filled(text_of_turn(turn)) else ""
 
 
+def content_of_turn(turn: Mapping[str, Any]) -> Any:
+    """Return what stands for the text of one message: a text, or a list of parts."""
+    return next((turn[name] for name in TEXTS_OF_TURN if name in turn), None)
+
+
+def unread_parts(turn: Mapping[str, Any]) -> list[str]:
+    """Return the types of a message's parts that are no text, such as "image_url"."""
+    content = content_of_turn(turn)
+    parts = content if isinstance(content, Sequence) and not isinstance(content, str) else []
+    others = [part for part in parts if isinstance(part, Mapping) and not isinstance(part.get("text"), str)]
+    return [str(part.get("type") or next(iter(part), "{}")) for part in others]
+
+
 def text_of_turn(turn: Mapping[str, Any]) -> Any:
     """Return the text of one message; its parts joined where it has several, as OpenAI writes them."""
-    content: Any = next((turn[name] for name in TEXTS_OF_TURN if name in turn), None)
+    content = content_of_turn(turn)
     if isinstance(content, Sequence) and not isinstance(content, str):
         texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         return "".join(texts) if texts and all(isinstance(text, str) for text in texts) else content

@@ -256,6 +256,8 @@ def read_labelled(row: Row, dialect: Dialect | None, unused: Unused) -> tuple[An
         return read_row(row.cells, dialect, unused)
     except MissingOutputError as error:
         raise MissingOutputError(f"{row.label} {error}") from error
+    except ExamplesError as error:
+        raise ExamplesError(f"{row.label} {error}") from error
 
 
 def require_columns(dialect: Dialect | None, found: Collected) -> None:

@@ -14,7 +14,7 @@ from itertools import chain, islice, pairwise, zip_longest
 from typing import Any
 
 from composer.core.spec.errors import ExamplesError
-from composer.core.spec.example_dialects import COLUMN_NAME, PAIR, Dialect, find_dialect, quoted
+from composer.core.spec.example_dialects import COLUMN_NAME, PAIR, Dialect, find_dialect, is_chat, quoted
 
 BLANK_ROWS_MAX = 100_000  # a spreadsheet's empty rows; reading on through more would take seconds
 SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
@@ -191,8 +191,10 @@ def first_repeated(names: Iterable[str]) -> str:
 
 
 def rows_of_json(text: str) -> Iterator[Row]:
-    """Yield the rows of a JSON list, of an object that holds one, or of JSON Lines."""
+    """Yield the rows of a JSON list, of an object that holds one or one for each column, or of JSON Lines."""
     whole = None if is_json_lines(text) else read_json(text, without_repeats)
+    if isinstance(whole, dict) and are_columns(whole):
+        whole = rows_of_columns(whole)
     if isinstance(whole, dict):
         one = [whole] if "\n" in text.strip() else None  # else it is a line
         whole = next((whole[name] for name in LISTS if isinstance(whole.get(name), list)), one)
@@ -202,6 +204,24 @@ def rows_of_json(text: str) -> Iterator[Row]:
         raise ExamplesError("The text begins like a JSON list and is none. Use one JSON object a line.")
     lines = enumerate(text.split("\n"), start=1)
     return (row_of_line(f"Line {number}", line) for number, line in lines if line.strip())
+
+
+def are_columns(whole: Mapping[str, Any]) -> bool:
+    """Return whether each value of a JSON object is a list, no conversation, and no list of rows."""
+    are_lists = all(isinstance(value, list) and not is_chat(value) for value in whole.values())
+    return bool(whole) and are_lists and not whole.keys() & {*LISTS}
+
+
+def rows_of_columns(whole: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a JSON object that has a list for each column.
+
+    Raises:
+        ExamplesError: the lists differ in their length, so it is not known which values belong together.
+    """
+    if len({len(values) for values in whole.values()}) > 1:
+        lengths = ", ".join(f"{quoted([name])} has {len(values):,}" for name, values in whole.items())
+        raise ExamplesError(f"The lists differ in length: {lengths}. Give each the same number of values.")
+    return [dict(zip(whole, values, strict=True)) for values in zip(*whole.values(), strict=True)]
 
 
 def row_of_line(label: str, line: str) -> Row:
@@ -332,9 +352,9 @@ def separator_of_two(rows: Mapping[str, Sequence[Sequence[str]]]) -> str:
         return found[0]
     comma, semicolon = (quoted(rows[mark][0]) for mark in (",", ";"))
     raise ExamplesError(
-        f"Commas or semicolons may separate the columns: the first line is {comma}, or it is {semicolon}. Put "
-        "quotation marks around text that has commas or semicolons, or write “input,output” or “input;output” "
-        "above the first line."
+        f"Commas or semicolons may separate the columns: the first line is {comma}, or it is {semicolon}. "
+        "Put quotation marks around text that has commas or semicolons, or write “input,output” or "
+        "“input;output” above the first line."
     )
 
 

@@ -80,7 +80,8 @@ def error_of_text(part: str, text: object, label: str, characters_max: int) -> E
         return missing(f"{label} has no {part}. Fill it in or remove the line.")
     place = f"The {part} of {label.lower()}"
     if not isinstance(text, str):
-        return ExamplesError(f"{place} is not text. Put it in quotation marks.")
+        kind = "a list" if isinstance(text, list | tuple) else "a JSON object"
+        return ExamplesError(f"{place} is {kind}, not text. Put it in quotation marks.")
     if len(text) > characters_max:
         message = f"{place} has {len(text):,} characters; at most {characters_max:,} fit."
         return ExampleTooLongError(message, len(text), characters_max)

@@ -143,6 +143,60 @@ def test_a_conversation_without_an_answer_is_refused_as_one(turns):
         assert (caught.value.code, caught.value.lines[0].part) == ("missing_output", "output")
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        (
+            {"messages": chat(("user", [{"type": "text", "text": "a"}, IMAGE]), ("assistant", "b"))},
+            "image_url",
+        ),
+        ({"messages": chat(("user", [{"image": "a.png"}]), ("assistant", "b"))}, "image"),
+        ({"prompt": chat(("user", [{"type": "input_audio"}])), "completion": "b"}, "input_audio"),
+        ({"messages": chat(("user", "a"), ("assistant", [{"type": "refusal", "refusal": "b"}]))}, "refusal"),
+    ],
+)
+def test_a_message_with_more_than_text_is_refused_with_what_it_has(row, kind):
+    for read, given in ((read_objects, [row]), (read_text, json.dumps(row))):
+        with pytest.raises(ExampleLinesError, match=rf" 1 has “{kind}” in a message. Only text is read"):
+            read(given)
+
+
+def test_an_image_in_a_turn_that_is_not_read_does_not_matter():
+    turns = chat(("user", [IMAGE]), ("assistant", "x"), ("user", "a"), ("assistant", "b"))
+    assert read_objects([{"messages": turns}]).examples == (Example("a", "b"),)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"input": ["red", "green"], "output": ["rouge", "vert"]},
+        {"Instruction": ["red", "green"], "input": ["", ""], "output": ["rouge", "vert"]},
+        {"text": ["red", "green"], "label": ["rouge", "vert"], "id": [None, None]},
+        {"messages": [chat(("user", one.input), ("assistant", one.output)) for one in PAIRS]},
+    ],
+)
+def test_json_with_a_list_for_each_column_is_read(columns, indent):
+    reading = read_text(json.dumps(columns, indent=indent))
+    assert (reading.examples, reading.notes) == (PAIRS, ())
+
+
+def test_json_by_column_says_what_is_not_used_and_asks_for_unknown_columns():
+    table = {"en": ["red"], "fr": ["rouge"], "n": [1]}
+    with pytest.raises(ExampleLinesError, match="do not tell which is the input"):
+        read_text(json.dumps(table))
+    reading = read_text(json.dumps(table), Columns("en", "fr"))
+    assert (reading.examples, reading.notes) == (PAIRS[:1], ("Not used: the column “n”.",))
+
+
+def test_lists_of_different_length_are_refused_with_their_lengths():
+    with pytest.raises(ExampleLinesError, match=r"“input” has 2, “output” has 1\. Give each the same number"):
+        read_text('{"input": ["a", "b"], "output": ["c"]}')
+
+
 TWICE = '{"input": "a", "output": "b", "output": "c"}'
 
 
