@@ -186,12 +186,33 @@
     if (problems) say("danger", `${source} was not taken. ${problems.slice(0, 3).join(" ")}`);
   };
 
+  const isSeveralCells = (text) => /[\t\r\n]/.test(text.replace(/[\r\n]+$/, ""));
+
+  /* JSON on one line: examples, or the text of one cell. The server tells. */
+  const isJson = (text) => {
+    try {
+      return /^\s*[[{]/.test(text) && Boolean(JSON.parse(text));
+    } catch {
+      return false;
+    }
+  };
+
+  /* As the browser pastes; JSON that is no examples may be meant as an answer. */
+  const pasteIntoOne = (text, cell, { problems }) => {
+    if (!cell.isConnected) return;
+    const { value, selectionStart, selectionEnd } = cell;
+    const row = cell.closest("tr");
+    fill([[value.slice(0, selectionStart) + text.trim() + value.slice(selectionEnd)]], row, cellsOf(row).indexOf(cell));
+    if (problems) say("info", `The pasted JSON is the text of one cell: it is not read as examples. ${problems[0]}`);
+  };
+
   const paste = async (text, cell) => {
     const source = "the pasted text";
     const answer = await read(new File([text], "pasted.txt"), "The pasted text");
     const row = cell.isConnected ? cell.closest("tr") : firstFree();
     if (answer.rows) take(answer, source, row);
     else if (answer.column) fill(answer.column.map((value) => [value]), row, cellsOf(row).indexOf(cell));
+    else if (!isSeveralCells(text)) pasteIntoOne(text, cell, answer);
     else {
       refuse(answer, "The pasted text");
       mendBelow(text);
@@ -200,7 +221,7 @@
 
   body.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text/plain");
-    if (!/[\t\r\n]/.test(text.replace(/[\r\n]+$/, ""))) return; // one cell: the browser's own paste is right
+    if (!isSeveralCells(text) && !isJson(text)) return; // one cell: the browser's own paste is right
     event.preventDefault();
     paste(text, event.target);
   });

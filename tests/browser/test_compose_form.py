@@ -62,8 +62,10 @@ def form(members: BrowserContext):
             '[{"prompt": "red", "completion": "rouge", "id": 1},\n{"prompt": "green", "completion": "vert"}]',
             "“id”",
         ),
+        ('[{"instruction": "red", "output": "rouge"}, {"instruction": "green", "output": "vert"}]', None),
+        ('{"input": ["red", "green"], "output": ["rouge", "vert"]}\n', None),
     ],
-    ids=["a header", "more columns", "commas", "JSON"],
+    ids=["a header", "more columns", "commas", "JSON", "JSON on one line", "JSON by column"],
 )
 def test_what_is_pasted_into_the_grid_is_read_as_a_file_is(form: Page, text, note):
     inputs(form).first.evaluate(PASTE, text)
@@ -85,6 +87,15 @@ def test_one_cell_is_left_to_the_browser_and_one_column_fills_the_cells_below(fo
     )
     assert (handled, asked) == (False, [])
     assert [text for text in cells(form, "shots_input") if text] == []
+
+
+def test_pasted_json_that_is_no_examples_is_the_text_of_its_cell(form: Page):
+    outputs(form).first.fill("It is .")
+    outputs(form).first.evaluate("cell => cell.setSelectionRange(6, 6)")
+    outputs(form).first.evaluate(PASTE, '{"name": "Bo", "age": 3}')
+    expect(form.locator(".toast").last).to_contain_text("The pasted JSON is the text of one cell")
+    expect(outputs(form).first).to_have_value('It is {"name": "Bo", "age": 3}.')
+    expect(form.locator("[name=shots_text]")).to_have_value("")
 
 
 def test_a_pasted_header_of_other_names_is_offered_to_be_removed(form: Page):
