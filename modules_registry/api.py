@@ -132,7 +132,7 @@ class ModuleApi(APIView):
     @extend_schema(
         operation_id="modules_delete",
         summary="Delete a module",
-        description="Its name cannot be used again.",
+        description="Only its owner can use its name again.",
         tags=["modules"],
         responses={204: None, 401: ErrorSerializer, 403: ErrorSerializer, **NOT_FOUND},
     )

@@ -367,6 +367,11 @@ def test_a_deleted_module_is_gone_with_its_files_and_its_owner_may_use_its_name_
     assert (again.current.number, module_find("alice", "french")) == (1, again)
 
 
+def test_the_page_to_delete_a_module_says_who_may_use_its_name_again(alice, french, browser_of):
+    page = " ".join(browser_of(alice).get("/alice/french/delete").content.decode().split())
+    assert "Only alice can use the name again" in page
+
+
 def test_what_was_deleted_a_moment_ago_cannot_be_changed_any_more(alice, french):
     same = module_find("alice", "french")
     module_delete(editor=alice, module=french)
