@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored
+from modules_registry.core.accepted_paths import EXECUTABLES, PICKLES
 from modules_registry.core.base_shapes import BASE_CONFIG
 from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.cards import Card, check_card, read_any_card
@@ -29,7 +31,23 @@ REF_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9_-])?")
 NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 
+LEFT_OUT_KINDS = (  # the first one that fits counts
+    ("program", EXECUTABLES),
+    ("pickle", PICKLES),
+    ("other weights", re.compile(r".+\.(?:safetensors|gguf)", re.DOTALL | re.IGNORECASE)),
+    ("other file", re.compile(r".*", re.DOTALL)),
+)
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files of one kind that uploads held and that are no part of a module."""
+
+    kind: str
+    count: int
+    paths: list[str] | None  # None: not for this reader
 
 
 def module_find(namespace: str, name: str, viewer: object = None) -> Module | None:
@@ -133,6 +151,21 @@ def base_weights_of(base: BaseModel) -> BaseWeights:
 def is_storable(text: str) -> bool:
     """Whether a row could hold this text at all: PostgreSQL refuses to look for what it cannot hold."""
     return storable(text)
+
+
+def left_out_of(module: Module, user: object) -> list[LeftOut]:
+    """What its uploads held that is no part of a module, by kind. The names are for those who may change it:
+    nobody else was to see their folder."""
+    names = namespace_is_writable_by(module.namespace, user)
+    groups: dict[str, list[str]] = {}
+    for path in module.left_out:
+        kind = next(kind for kind, pattern in LEFT_OUT_KINDS if pattern.fullmatch(path))
+        groups.setdefault(kind, []).append(path)
+    return [
+        LeftOut(kind, len(groups[kind]), groups[kind] if names else None)
+        for kind, _ in LEFT_OUT_KINDS
+        if kind in groups
+    ]
 
 
 def namespace_is_writable_by(namespace: Namespace, user: object) -> bool:

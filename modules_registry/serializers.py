@@ -153,16 +153,32 @@ class ComposedFromSerializer(serializers.Serializer[ComposedFrom]):
     hidden = serializers.IntegerField(help_text="Parents that are private or deleted.")
 
 
+class LeftOutSerializer(serializers.Serializer[selectors.LeftOut]):
+    kind = serializers.CharField(help_text="“program”, “pickle”, “other weights” or “other file”.")
+    count = serializers.IntegerField()
+    paths = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="Null for who may not change the module."
+    )
+
+
 class ModuleDetailSerializer(ModuleSerializer):
     """A module with its card and its current version."""
 
     card = serializers.SerializerMethodField(help_text="The README, as Markdown.")
     composed_from = serializers.SerializerMethodField()
     used_in = serializers.SerializerMethodField(help_text="Modules made from it, newest first.")
+    left_out = serializers.SerializerMethodField(
+        help_text="Files of its uploads that are no part of a module, by kind. They are not stored."
+    )
     current = VersionSerializer()
 
     class Meta(ModuleSerializer.Meta):
-        fields = [*ModuleSerializer.Meta.fields, "card", "composed_from", "used_in", "current"]
+        fields = [*ModuleSerializer.Meta.fields, "card", "composed_from", "used_in", "left_out", "current"]
+
+    @extend_schema_field(LeftOutSerializer(many=True))
+    def get_left_out(self, module: Module) -> list[dict[str, Any]]:
+        found = selectors.left_out_of(module, self.context["request"].user)
+        return list(LeftOutSerializer(found, many=True).data)
 
     def get_card(self, module: Module) -> str:
         return selectors.card_of(module.current).text if module.current else ""

@@ -365,6 +365,7 @@ def draft_context(request: HttpRequest, module: Module, version: Version) -> dic
         "files": files,
         "missing": [name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in there],
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
+        "left_out": selectors.left_out_of(module, request.user),
         "snippets": upload_snippets(module, site_of(request)),
     }
 
@@ -383,6 +384,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "origin": selectors.origin_of(version),
         "hub_copy": remote_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
+        "left_out": selectors.left_out_of(module, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),
         "composed_from": composed_from(version, request.user),

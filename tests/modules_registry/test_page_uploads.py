@@ -143,6 +143,28 @@ def test_the_script_gets_the_address_or_the_errors_of_the_fields(client, base):
     assert Module.objects.get().left_out == ["debug.log", "ref/adapter_config.json"]
 
 
+def test_everybody_sees_how_much_was_left_out_and_its_owner_sees_the_names(client, french):
+    french.left_out = [
+        "debug.log",
+        "run/train.PY",
+        "a.sh",
+        "ref/adapter_model.safetensors",
+        "optimizer.pt",
+        "",
+    ]
+    french.save()
+    counts = [("program", 2), ("pickle", 1), ("other weights", 1), ("other file", 2)]
+    for reader, sees_names in ((client, True), (Client(), False)):
+        told = reader.get("/api/v1/modules/alice/french").json()["left_out"]
+        assert [(group["kind"], group["count"]) for group in told] == counts
+        assert told[0]["paths"] == (["run/train.PY", "a.sh"] if sees_names else None)
+        page = reader.get("/alice/french").content.decode()
+        assert all(
+            words in " ".join(page.split()) for words in ("2 programs", "1 pickle", "1 with other weights")
+        )
+        assert ("debug.log" in page, "only you see their names" in page) == (sees_names, sees_names)
+
+
 def test_a_new_version_is_sent_by_the_script_too(client, french):
     def send_version(**files):
         return client.post("/alice/french/upload", files, headers={"Accept": "application/json"}).json()

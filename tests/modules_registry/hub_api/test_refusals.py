@@ -151,7 +151,9 @@ def test_what_is_no_part_of_a_module_is_left_out_and_all_of_it_is_said(uploader,
     assert set(module.left_out) == set(BY_PRODUCTS)
     page = browser_of(alice).get("/alice/french").content.decode()
     assert all(escape(path) in page for path in BY_PRODUCTS)
-    assert "debug.log" not in client.get("/alice/french").content.decode()  # what lay in her folder is hers
+    others = client.get("/alice/french").content.decode()
+    assert "debug.log" not in others  # the names in her folder are hers
+    assert "Left out of the upload" in others
 
 
 @pytest.mark.parametrize(
