@@ -215,8 +215,8 @@ def read_chat(turns: Sequence[Mapping[str, Any]], unused: Unused) -> tuple[Any, 
     question = max(place for place in asked if place < last)
     if unread := [*unread_parts(turns[question]), *unread_parts(turns[last])]:
         raise ExamplesError(
-            f"has {quoted(dict.fromkeys(unread))} in a message. Only text is read, no images, sound or files. Take "
-            "that part out, or the whole example if it needs it."
+            f"has {quoted(dict.fromkeys(unread))} in a message. Only text is read: no images, sound, files. "
+            "Take that part out, or the whole example if it needs it."
         )
     others = ((place, kind) for place, kind in enumerate(kinds) if place not in (question, last))
     unused.parts.update(
