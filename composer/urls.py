@@ -16,6 +16,7 @@ from composer.request.views import (
     draft_discard_page,
     draft_keep_page,
     examples_read,
+    file_reading,
 )
 from composer.share.views import share_renew_page, share_withdraw_page
 from composer.watch.views import (
@@ -32,6 +33,7 @@ urlpatterns = [
     path("new/", composition_new, name="new"),
     path("new/examples/", examples_read, name="examples-read"),
     path("new/modules/", chooser, name="chooser"),
+    path("new/<str:group>/file/", file_reading, name="file-reading"),
     path("drafts/", draft_keep_page, name="draft-keep"),
     path("drafts/<str:key>/discard/", draft_discard_page, name="draft-discard"),
     path("<uuid:composition_id>/", views.composition_page, name="composition"),

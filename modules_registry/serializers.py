@@ -178,7 +178,7 @@ class ModuleDetailSerializer(ModuleSerializer):
     @extend_schema_field(LeftOutSerializer(many=True))
     def get_left_out(self, module: Module) -> list[dict[str, Any]]:
         found = selectors.left_out_of(module, self.context["request"].user)
-        return list(LeftOutSerializer(found, many=True).data)
+        return [dict(LeftOutSerializer(group).data) for group in found]
 
     def get_card(self, module: Module) -> str:
         return selectors.card_of(module.current).text if module.current else ""

@@ -378,6 +378,17 @@ class CompositionForm(forms.Form):
         """A pasted text or a file's, read by the columns chosen for it."""
         return read_pasted(text, self.columns(group), limit=LIMITS[group])
 
+    def read_file(self, group: str) -> Reading:
+        """What a chosen file holds, before the form is sent; nothing without a file.
+
+        Raises:
+            ExampleLinesError: some rows cannot be used.
+            ValidationError: it is no file of examples.
+        """
+        name = f"{group}_file"
+        sent = self.fields[name].clean(self.files.get(name))
+        return self.read(group, sent[1]) if sent else Reading(())
+
     def _examples_of_text(self, group: str) -> list[Example]:
         with problems_as_errors():
             reading = self.read(group, self.cleaned_data[f"{group}_text"])

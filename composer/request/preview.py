@@ -1,8 +1,10 @@
 """What a form, as it stands, would lead to: told beside it while it is filled in, right or not."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from django.core.exceptions import ValidationError
 
 from composer import selectors
 from composer.core.spec.choices import (
@@ -239,6 +241,18 @@ def text_shown(form: CompositionForm, group: str) -> TextShown:
         return TextShown(group, form.read(group, text_of(form, f"{group}_text")), [])
     except ExampleLinesError as error:
         return TextShown(group, Reading((), columns=error.columns), error.problems[:PROBLEMS_TOLD])
+
+
+def file_shown(form: CompositionForm, group: str) -> TextShown:
+    """What is read of a chosen file, before it is sent with the form."""
+    shown_as = f"{group}_file"
+    try:
+        reading = form.read_file(group)
+    except ExampleLinesError as error:
+        return TextShown(shown_as, Reading((), columns=error.columns), error.problems[:PROBLEMS_TOLD])
+    except ValidationError as error:
+        return TextShown(shown_as, Reading(()), error.messages[:PROBLEMS_TOLD])
+    return TextShown(shown_as, replace(reading, header=None), [])  # a file's first row goes by its columns
 
 
 def kept_held_out(form: CompositionForm) -> list[Example]:

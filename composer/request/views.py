@@ -41,7 +41,7 @@ from composer.request.forms import (
     first_lines,
     selection_initial,
 )
-from composer.request.preview import make_preview
+from composer.request.preview import file_shown, make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request, worker_request
 from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
@@ -174,6 +174,16 @@ def examples_read(request: SignedInRequest) -> HttpResponse:
     rows = [[pair.input, pair.output] for pair in reading.examples]
     notes = [note for note in reading.notes if note not in header_notes(reading.header)]
     return JsonResponse({"rows": rows, "notes": notes})
+
+
+@login_required
+@require_POST
+def file_reading(request: SignedInRequest, group: str) -> HttpResponse:
+    """What is read of a chosen file, by the columns chosen for it, and what is not used of it."""
+    if group not in LIMITS:
+        raise Http404
+    shown = file_shown(CompositionForm(request.POST, request.FILES, owner=request.user), group)
+    return render(request, "composer/_reading.html", {"shown": shown})
 
 
 def column_alone(text: str, error: ExampleLinesError) -> list[str]:

@@ -24,6 +24,7 @@ FOR_HUB_CLIENTS = ("/api/", ".git/", "/lfs/", "/resolve/")
 OUR_API = "/api/v1/"
 # What an address names where the usual things would name nothing, and bodies that ask for something.
 PARTS = {
+    "/compositions/new/{group}/file/": {"group": "shots"},
     "/api/organizations/{name}/settings/repositories": {"name": "lab"},
     "/api/users/{name}/overview": {"name": "lab"},
     "/api/models/{repo}/tree/{address}": {"address": "main"},

@@ -18,6 +18,10 @@ PASTE = """(cell, text) => {
     clipboardData.setData("text/plain", text);
     cell.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
 }"""
+SET = """(field, text) => {
+    field.value = text;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+}"""
 DROP = """(grid, [name, text]) => {
     const dataTransfer = new DataTransfer();
     dataTransfer.items.add(new File([text], name));
@@ -96,6 +100,18 @@ def test_pasted_json_that_is_no_examples_is_the_text_of_its_cell(form: Page):
     expect(form.locator(".toast").last).to_contain_text("The pasted JSON is the text of one cell")
     expect(outputs(form).first).to_have_value('It is {"name": "Bo", "age": 3}.')
     expect(form.locator("[name=shots_text]")).to_have_value("")
+
+
+def test_a_chosen_file_says_below_it_what_is_read(form: Page):
+    form.locator("[name=shots_file]").set_input_files(
+        {"name": "a.csv", "mimeType": "text/csv", "buffer": b"a,b,c\n1,red,rouge\n"}
+    )
+    reading = form.locator("#shots_file-reading")
+    expect(reading).to_contain_text("do not tell which is the input")
+    form.locator("[name=shots_input_column]").evaluate(SET, "b")
+    form.locator("[name=shots_output_column]").evaluate(SET, "c")
+    expect(reading).to_contain_text("Read as 1 example")
+    expect(reading).to_contain_text("Not used: the column “a”.")
 
 
 def test_a_pasted_header_of_other_names_is_offered_to_be_removed(form: Page):

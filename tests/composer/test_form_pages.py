@@ -166,6 +166,36 @@ def test_a_dropped_file_comes_back_as_rows(browser):
     assert answer.json() == {"rows": [["red", "rouge"]], "notes": ["Not used: the column “id”."]}
 
 
+@pytest.mark.parametrize("group", ["shots", "held_out"])
+@pytest.mark.parametrize(
+    ("name", "data", "columns", "said"),
+    [
+        ("a.csv", b"id,answer,question\n1,rouge,red\n", {}, ["Read as 1 example", "red", "the column “id”."]),
+        (
+            "a.csv",
+            b"en;fr\nred;rouge\n",
+            {"input_column": "en", "output_column": "fr"},
+            ["Read as 1 example"],
+        ),
+        ("a.csv", b"en,fr,de\nred,rouge,rot\n", {}, ["do not tell which is the input"]),
+        ("a.json", b'{"input": ["red"], "output": ["rouge"]}', {}, ["Read as 1 example", "rouge"]),
+        ("a.pdf", b"%PDF", {}, ["not a file of examples"]),
+    ],
+)
+def test_a_chosen_file_is_read_before_it_is_sent(browser, group, name, data, columns, said):
+    fields = {f"{group}_{column}": chosen for column, chosen in columns.items()}
+    file = SimpleUploadedFile(name, data)
+    page = page_of(browser.post(f"{NEW}{group}/file/", fields | {f"{group}_file": file}))
+    assert f'id="{group}_file-reading"' in page
+    assert all(words in page for words in said)
+    assert "Leave the first row out" not in page
+
+
+def test_without_a_file_nothing_is_read_and_no_other_field_has_a_file(browser):
+    assert "Read as" not in page_of(browser.post(f"{NEW}shots/file/"))
+    assert browser.post(f"{NEW}name/file/").status_code == 404
+
+
 @pytest.mark.parametrize(("name", "data"), [("x.pdf", b"%PDF"), ("x.csv", b""), ("x.csv", b"\xff\xff")])
 def test_a_dropped_file_that_is_none_says_why(browser, name, data):
     answer = browser.post(f"{NEW}examples/", {"file": SimpleUploadedFile(name, data)})
