@@ -61,7 +61,7 @@ def is_known(address, method, identities, things):
 
 def filled_address(address, things):
     special = {part: text.format(**things) for part, text in PARTS.get(address, {}).items()}
-    return re.sub(r"{(\w+)}", lambda part: special.get(part[1], things[part[1]]), address)
+    return re.sub(r"{(\w+)}", lambda part: (things | special)[part[1]], address)
 
 
 @pytest.fixture
