@@ -170,3 +170,15 @@ def test_a_question_waits_for_a_fault_of_the_site_to_pass_but_not_for_ever(
         assert (run(tryout).status, tryout.error_code) == (Status.FAILED, code)
         assert f"try-out {tryout.pk} failed: {code}" in caplog.text
     assert run(ask_it("apple")).status == Status.DONE
+
+
+def test_a_question_waits_for_a_base_file_that_was_altered(ask_it, run, data_folder):
+    tryout = ask_it()
+    sha256 = tryout.base.files.get(path="model.safetensors").sha256
+    (stored,) = (data_folder / "blobs").rglob(sha256)
+    whole = stored.read_bytes()
+    stored.chmod(0o600)
+    stored.write_bytes(b"0" * len(whole))
+    assert run(tryout).status == Status.QUEUED
+    stored.write_bytes(whole)
+    assert run(tryout).status == Status.DONE
