@@ -1,6 +1,5 @@
 """The folder a composition's child works in: made with all it needs, removed afterwards."""
 
-import errno
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from composer.core.spec.job_spec import read_rank
 from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
+from hub_site.common.os_faults import ERRNOS_OF_A_FULL_DISK
 from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.models import LEASE, Status
 from modules_registry.blobs import store
@@ -43,7 +43,7 @@ def raise_storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in ERRNOS_OF_A_FULL_DISK:
             raise StorageFullError from error
         raise
 

@@ -23,7 +23,7 @@ from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.child_folder import new_folder, remove_folder
-from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
 from modules_registry.card_facts import card_facts
@@ -58,7 +58,6 @@ from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
 SLICE_S = 60  # an import gives its place away after it, while other people's imports wait
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
-NOT_ITS_FAULT: tuple[type[Exception], ...] = (ChildInterrupted, *LOCAL_FAULTS)  # the repository's
 IMPORTS = JobKind(ModuleImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
 
 
@@ -150,11 +149,11 @@ class ModuleImportRun:
             self.away += 1
             if self.away == AWAY_MAX:
                 raise
-        except NOT_ITS_FAULT:
-            raise
         except ChildDied:
             self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
+            if IMPORTS.site_fault(refusal):  # not the repository's
+                raise
             self.away = 0
             self.refuse(item, refusal.code, import_refusal_text(refusal))
 

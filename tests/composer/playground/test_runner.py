@@ -10,7 +10,7 @@ from composer.playground import loaded_bases as loaded_bases_module
 from composer.playground import runner, selectors
 from composer.playground.models import GIVEN_UP_AFTER, KEPT, LEFT_AFTER, TryOut
 from composer.playground.services import tryout_watch
-from hub_site.jobs.children import ChildBroke, ChildRefused
+from hub_site.jobs.children import ChildBroke, ChildHindered
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
 from modules_registry.models import Module
@@ -147,7 +147,7 @@ def test_folders_of_earlier_workers_are_cleared_away(data_folder, monkeypatch):
 FAULTS_OF_THE_SITE = [
     (StorageFullError(), "storage_full"),
     (MissingBlobError("ab12"), "file_missing"),
-    (ChildRefused("disk_full", "No space left on device"), "disk_full"),
+    (ChildHindered("disk_full", "No space left on device"), "disk_full"),
     (OSError(errno.EIO, "Input/output error"), "machine_fault"),
 ]
 
