@@ -32,6 +32,7 @@ STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
 DISK_LOOK_S = 1.0  # so often its folder is measured
 REWRITES_MAX = 4  # times disk_mb, of all it writes: what a deleted file holds is in no folder
+SENT_BY_LIMITS = (signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS)
 ASK_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -65,6 +66,11 @@ class ChildDied(ChildError):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"The child ended with {exit_code}.")
         self.exit_code = exit_code
+
+    @property
+    def may_be_of_the_site(self) -> bool:
+        """Whether a signal ended it that no limit sends, such as the kernel's when memory is short."""
+        return self.exit_code < 0 and -self.exit_code not in SENT_BY_LIMITS
 
 
 class ChildInterrupted(ChildError, MachineFault):

@@ -42,7 +42,7 @@ from modules_registry.core.cards import (
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.files.conversion import convert_checkpoint
+from modules_registry.files.conversion import convert_checkpoint, death_refusal
 from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.lorahub import card_from_name
 from modules_registry.importing.models import ImportItem, ModuleImport
@@ -149,8 +149,9 @@ class ModuleImportRun:
             self.away += 1
             if self.away == AWAY_MAX:
                 raise
-        except ChildDied:
-            self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
+        except ChildDied as died:
+            told = death_refusal(died)
+            self.refuse(item, told.code, told.message)
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
             if IMPORTS.site_fault(refusal):  # not the repository's
                 raise
