@@ -18,10 +18,9 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
+from hub_site.common.os_faults import DISK_FULL, ERRNOS_OF_A_FULL_DISK
 from hub_site.common.security_headers import SECURITY_HEADERS
 from hub_site.common.site_faults import (
-    DISK_FULL,
-    ERRNOS_OF_A_FULL_DISK,
     RETRY_AFTER_S,
     SENTENCES,
     STATUSES,

@@ -178,7 +178,7 @@ def put_off(tryout: TryOut, code: str, sentence: str, error: Exception) -> None:
 
 def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None]) -> Mapping[str, Any]:
     base_files = dict(tryout.base.files.values_list("path", "sha256"))
-    loaded_base.start(partial(fetch_base, base_files), keep_alive)
+    loaded_base.start(partial(fetch_files, base_files, on_piece=keep_alive), keep_alive)
     files = selectors.adapter_files(tryout)
     wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
     question = Question(
@@ -192,15 +192,13 @@ def ask(tryout: TryOut, loaded_base: LoadedBase, keep_alive: Callable[[], None])
     return loaded_base.ask(question, keep_alive)
 
 
-def fetch_base(files: Mapping[str, str], folder: Path) -> None:
-    """Not checked: hashing gigabytes would take longer than a worker may go without a heartbeat."""
-    fetch_files(files, folder, check=False)
-
-
-def fetch_files(files: Mapping[str, str], folder: Path, *, check: bool = True) -> None:
+def fetch_files(
+    files: Mapping[str, str], folder: Path, *, on_piece: Callable[[], None] = lambda: None
+) -> None:
+    """Put stored files into a new folder; each is held against its sha256 before."""
     folder.mkdir(mode=0o700)
     for path, sha256 in files.items():
-        store().fetch(sha256, folder / path, check=check)
+        store().fetch(sha256, folder / path, check=True, on_piece=on_piece)
 
 
 def still_ours(tryout: TryOut) -> Callable[[], None]:

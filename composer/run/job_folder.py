@@ -1,8 +1,7 @@
 """The folder a composition's child works in: made with all it needs, removed afterwards."""
 
-import errno
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from composer.core.spec.job_spec import read_rank
 from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
+from hub_site.common.os_faults import ERRNOS_OF_A_FULL_DISK
 from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.models import LEASE, Status
 from modules_registry.blobs import store
@@ -43,23 +43,27 @@ def raise_storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in ERRNOS_OF_A_FULL_DISK:
             raise StorageFullError from error
         raise
 
 
-def write_job(composition: Composition, folder: Path) -> None:
-    """Put everything the child needs into its folder: it has no database, store or network."""
+def write_job(composition: Composition, folder: Path, on_piece: Callable[[], None] = lambda: None) -> None:
+    """Put everything the child needs into its folder: it has no database, store or network.
+
+    Args:
+        on_piece: called between two pieces of a large file; it may raise to end the work.
+    """
     modules = list(composition.modules.select_related("version__module"))
     write_text(folder / "job.json", json.dumps(job_description(composition, modules), indent=1))
     write_text(folder / "examples.jsonl", json_lines(selectors.few_shot_examples(composition)))
     if held_out := selectors.held_out_examples(composition):
         write_text(folder / "held_out.jsonl", json_lines(held_out))
-    fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")))
+    fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")), on_piece)
     for module in modules:
         files = dict(module.version.files.values_list("path", "sha256"))
         wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
-        fetch_files(folder / module_folder(module), wanted, check=True)
+        fetch_files(folder / module_folder(module), wanted, on_piece)
 
 
 def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
@@ -116,11 +120,11 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def fetch_files(folder: Path, files: Mapping[str, str], *, check: bool = False) -> None:
-    """Put stored files into a folder; with check, each is held against its sha256 before."""
+def fetch_files(folder: Path, files: Mapping[str, str], on_piece: Callable[[], None]) -> None:
+    """Put stored files into a folder; each is held against its sha256 before."""
     folder.mkdir(parents=True)
     for path, sha256 in files.items():
-        store().fetch(sha256, folder / path, check=check)
+        store().fetch(sha256, folder / path, check=True, on_piece=on_piece)
 
 
 def remove_orphaned_folders() -> None:

@@ -136,7 +136,7 @@ def compose(composition: Composition) -> None:
         owner_id=composition.owner_id, composition_id=composition.pk, is_quick=composition.is_quick
     )
     with job_folder(composition) as folder:
-        write_job(composition, folder)
+        write_job(composition, folder, HeldJob(composition).check)
         write_record(composition, folder)
         limits = Limits(
             memory_mb=settings.HUB_COMPOSE_MEMORY_MB,

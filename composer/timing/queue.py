@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, OuterRef, Subquery, Sum
+from django.db.models import Count, Max, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -55,8 +55,6 @@ class Place:
 def place_of(composition: Composition) -> Place:
     """Where a queued composition stands; one that a worker took meanwhile is next, at once."""
     now = timezone.now()
-    if not Composition.objects.filter(pk=composition.pk, status=Status.QUEUED).exists():
-        return Place(0, 0.0)
     return look_up(composition.pk, waiting_jobs(now), now)
 
 
@@ -78,11 +76,16 @@ def look_up(key: Any, waiting: Sequence[WaitingJob], now: datetime) -> Place:
     n_slots, n_workers = found["slots"] or settings.HUB_COMPOSE_SLOTS, found["workers"] or 1
     begins = play_forward(waiting, running_jobs(now), n_slots, max(1, n_slots - n_workers))
     order = list(begins)
-    if key not in begins:  # behind those that were read
-        return Place(
-            Composition.objects.filter(status=Status.QUEUED).count() - 1, max(begins.values(), default=0.0)
-        )
+    if key not in begins:
+        return unread_place(key, max(begins.values(), default=0.0))
     return Place(order.index(key), begins[key])
+
+
+def unread_place(key: Any, wait_s: float) -> Place:
+    """The place of one that was not read: behind the others that wait, or the first if a worker took it."""
+    waiting = Composition.objects.filter(status=Status.QUEUED)
+    found = waiting.aggregate(all=Count("pk"), this=Count("pk", filter=Q(pk=key)))
+    return Place(found["all"] - 1, wait_s) if found["this"] else Place(0, 0.0)
 
 
 def waiting_jobs(now: datetime) -> list[WaitingJob]:

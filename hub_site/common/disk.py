@@ -6,7 +6,8 @@ from pathlib import Path
 from django.conf import settings
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import DISK_FULL, RETRY_AFTER_S
+from hub_site.common.os_faults import DISK_FULL
+from hub_site.common.site_faults import RETRY_AFTER_S
 
 MB = 1_000_000
 LARGE_FOLDERS = ("blobs", "uploads", "jobs", "residents", "postgres")  # each may lie on a disk of its own

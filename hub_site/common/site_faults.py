@@ -3,16 +3,14 @@
 A fault of the request, such as a module that does not fit, is a Refusal instead.
 """
 
-import errno
-
 import psycopg
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-DISK_FULL = "disk_full"
+from hub_site.common.os_faults import DISK_FULL, MACHINE_FAULT, os_fault_code
+
 QUERY_TOO_SLOW = "query_too_slow"
-MACHINE_FAULT = "machine_fault"
 SENTENCES = {
     "database_unreachable": "The site's database could not be reached.",
     QUERY_TOO_SLOW: "This would take the site's database too long.",
@@ -24,16 +22,14 @@ ADVICE = "Nothing was changed. Try again in a minute."
 ADVICE_OF = {QUERY_TOO_SLOW: "Nothing was changed. Ask for less, or try again in a minute."}
 STATUSES = (503, 507)  # of the answer to such a fault; each says when to come back
 RETRY_AFTER_S = 30  # what a client is told to wait
-ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
-ERRNOS_OF_A_MACHINE = frozenset(
-    {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-)
 
 DATABASE_FAULTS = (OperationalError, InterfaceError)
 
 
 class MachineFault(Exception):
     """A part of the site ended in the middle of work, and the work did not do it: it can be done again."""
+
+    code = MACHINE_FAULT
 
 
 def site_fault_code(error: BaseException) -> str | None:
@@ -45,12 +41,9 @@ def site_fault_code(error: BaseException) -> str | None:
         return DISK_FULL if is_full else "database_unreachable"
     if isinstance(error, BrokerError | RedisError):
         return "broker_unreachable"
-    if isinstance(error, OSError) and error.errno in ERRNOS_OF_A_FULL_DISK:
-        return DISK_FULL
-    is_machine_error = isinstance(error, OSError) and error.errno in ERRNOS_OF_A_MACHINE
-    if isinstance(error, MachineFault) or is_machine_error:
-        return MACHINE_FAULT
-    return None
+    if isinstance(error, MachineFault):
+        return error.code
+    return os_fault_code(error)
 
 
 def visitor_text(code: str) -> str:

@@ -6,11 +6,27 @@ messages carry nothing: they only wake a worker, which takes jobs by their rows 
 
 import os
 from pathlib import Path
+from typing import Any
 
 from celery import Celery, signals
+from kombu.connection import Connection
 from kombu.entity import Queue
 
-app = Celery("hub_site")
+# Whoever sends a message waits no longer than this for each of the broker's answers, and tries once: the row
+# is the truth, and the sweeper sends again what was lost.
+SEND_OPTIONS = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "max_retries": 0}
+
+
+class SiteCelery(Celery):  # type: ignore[misc]  # Celery has no types
+    """Celery whose messages hold no request for long."""
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
+        options["transport_options"] = (options.get("transport_options") or {}) | SEND_OPTIONS
+        connection: Connection = super().connection_for_write(url, **options)
+        return connection
+
+
+app = SiteCelery("hub_site")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     accept_content=["json"],
@@ -20,6 +36,7 @@ app.conf.update(
     task_queues=[Queue("default"), Queue("transfer"), Queue("compose"), Queue("try")],
     task_default_queue="default",
     task_create_missing_queues=False,
+    task_publish_retry=False,
     task_acks_late=False,  # the sweeper queues it again; no broker's redelivery rule matters
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,  # a busy worker keeps no message from an idle one; only Redis knows it

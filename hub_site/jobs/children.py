@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hub_site.common.os_faults import DISK_FULL, MACHINE_FAULT
 from hub_site.common.site_faults import MachineFault
 from hub_site.jobs.child_folder import measure_folder
 from hub_site.jobs.launcher import EXIT_NOT_BEGUN
@@ -31,6 +32,7 @@ STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
 DISK_LOOK_S = 1.0  # so often its folder is measured
 REWRITES_MAX = 4  # times disk_mb, of all it writes: what a deleted file holds is in no folder
+SENT_BY_LIMITS = (signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS)
 ASK_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -40,6 +42,14 @@ class ChildError(Exception):
 
 class ChildRefused(ChildError):
     """The job refused its input, with a stable code and a sentence for the page's reader."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ChildHindered(ChildError, MachineFault):
+    """The job met a fault of the site, such as a full disk: a code of site_faults, and words for the log."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -56,6 +66,11 @@ class ChildDied(ChildError):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"The child ended with {exit_code}.")
         self.exit_code = exit_code
+
+    @property
+    def may_be_of_the_site(self) -> bool:
+        """Whether a signal ended it that no limit sends, such as the kernel's when memory is short."""
+        return self.exit_code < 0 and -self.exit_code not in SENT_BY_LIMITS
 
 
 class ChildInterrupted(ChildError, MachineFault):
@@ -221,7 +236,7 @@ class Child:
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
         """Every event in order, and None about every `tick_s`, whether the child is busy or quiet.
 
-        Raises ChildRefused, ChildBroke or ChildDied if the job ended without a result.
+        Raises ChildRefused, ChildHindered, ChildBroke or ChildDied if the job ended without a result.
         """
         waiting, next_tick = b"", time.monotonic() + tick_s
         with selectors.DefaultSelector() as selector:
@@ -341,6 +356,8 @@ def understand(line: bytes) -> dict[str, Any]:
     """One event; the last one of a job that failed becomes its exception."""
     event: dict[str, Any] = json.loads(line)
     if event["event"] == "refused":
+        if event["code"] in (DISK_FULL, MACHINE_FAULT):
+            raise ChildHindered(event["code"], event["message"])
         raise ChildRefused(event["code"], event["message"])
     if event["event"] == "broken":
         raise ChildBroke(event["traceback"])

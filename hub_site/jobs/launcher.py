@@ -10,7 +10,6 @@ When the worker is gone, so are the children and the launcher.
 
 import argparse
 import contextlib
-import errno
 import faulthandler
 import gc
 import importlib
@@ -26,13 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hub_site.common.os_faults import os_fault_code
 from hub_site.jobs import sandbox
 
 ChildEvent = dict[str, Any]
 JobFunction = Callable[[Path, Callable[[ChildEvent], None]], None]
 
 REQUEST_BYTES_MAX = 64 * 1024
-ERRNOS_OF_A_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 EXIT_BROKEN = 70  # sysexits.h: internal software error
 EXIT_NOT_BEGUN = 71  # sysexits.h: system error; nothing of the job has run
 
@@ -231,20 +230,13 @@ def last_event(error: BaseException) -> ChildEvent:
 
 
 def refusal_code(error: BaseException) -> str | None:
-    """A typed error carries its own code; a full memory or disk is the machine's refusal."""
+    """A typed error carries its own code; memory is refused by the limits, a disk is the site's fault."""
     if is_out_of_memory(error):
         return "out_of_memory"
-    if is_disk_full(error):
-        return "disk_full"
+    if fault := os_fault_code(error):
+        return fault
     code = getattr(error, "code", None)
     return code if isinstance(error, Exception) and isinstance(code, str) else None
-
-
-def is_disk_full(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in ERRNOS_OF_A_FULL_DISK
-    # Libraries in Rust, such as safetensors and tokenizers, have the errno only in the words of their errors.
-    return any(f"(os error {number})" in str(error) for number in ERRNOS_OF_A_FULL_DISK)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

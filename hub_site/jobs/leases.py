@@ -15,7 +15,8 @@ from django.db import transaction
 from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Least, Now
 
-from hub_site.common.site_faults import MACHINE_FAULT, SENTENCES
+from hub_site.common.os_faults import MACHINE_FAULT
+from hub_site.common.site_faults import SENTENCES
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, REASON_MAX, Job, JobEvent, Status
 
 logger = logging.getLogger(__name__)

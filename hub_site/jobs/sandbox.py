@@ -112,16 +112,17 @@ def is_readable(path: Path) -> bool:
 def limit_resources(limits: Limits) -> None:
     # RLIMIT_AS would count torch's large reserved mappings; RLIMIT_DATA counts what is really writable.
     lower_limit(resource.RLIMIT_DATA, data_in_use() + limits.memory_mb * MIB)
-    lower_limit(resource.RLIMIT_CPU, limits.cpu_s)
+    lower_limit(resource.RLIMIT_CPU, limits.cpu_s, later=1)  # SIGXCPU first: SIGKILL may be anybody's
     lower_limit(resource.RLIMIT_FSIZE, limits.file_mb * MIB)
     lower_limit(resource.RLIMIT_NOFILE, limits.open_files)
     lower_limit(resource.RLIMIT_CORE, 0)
 
 
-def lower_limit(kind: int, value: int) -> None:
+def lower_limit(kind: int, value: int, *, later: int = 0) -> None:
+    """Set a limit, within what is allowed now; `later`: by so much the last limit lies behind the first."""
     _, most = resource.getrlimit(kind)
-    value = value if most == resource.RLIM_INFINITY else min(value, most)
-    resource.setrlimit(kind, (value, value))
+    first, last = (n if most == resource.RLIM_INFINITY else min(n, most) for n in (value, value + later))
+    resource.setrlimit(kind, (first, last))
 
 
 def data_in_use() -> int:

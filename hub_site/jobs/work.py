@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import connection
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import DATABASE_FAULTS, DISK_FULL, SENTENCES, site_fault_code
+from hub_site.common.site_faults import DATABASE_FAULTS, SENTENCES, site_fault_code
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import LEASE, Job, Status
@@ -95,8 +95,7 @@ def find_site_fault(error: Exception, passing: tuple[type[Exception], ...]) -> t
     for cause in filter(None, (error, error.__cause__)):
         if isinstance(cause, passing):
             return str(getattr(cause, "code", "")), str(getattr(cause, "sentence", cause))
-        is_full = isinstance(cause, ChildRefused) and cause.code == DISK_FULL
-        if code := DISK_FULL if is_full else site_fault_code(cause):
+        if code := site_fault_code(cause):
             return code, SENTENCES[code]
     return None
 

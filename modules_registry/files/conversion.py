@@ -1,5 +1,6 @@
 """adapter_model.bin on its way in: converted to safetensors in a limited child, and never kept."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,10 @@ from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
 from modules_registry.core.errors import LEGACY_FILE, WEIGHTS_FILE
 
 CONVERT_LIMITS = Limits(memory_mb=1024, cpu_s=120)
+TRIES_MAX = 3  # for a child that something outside its limits ends
 LOOK_S = 1.0  # so often it is asked whether to go on
+
+logger = logging.getLogger(__name__)
 
 
 @cache
@@ -38,12 +42,29 @@ def convert_checkpoint(folder: Path, on_tick: Callable[[], None] = lambda: None)
 
     Raises:
         ChildRefused: the file is not what torch writes for a dictionary of tensors.
-        ChildDied: it could not be converted within the limits.
+        ChildDied: it could not be converted within the limits, or TRIES_MAX children were ended from outside.
         ChildInterrupted: the machine ended the child, so that it is to be converted again.
     """
-    with launcher().start_child(folder, CONVERT_LIMITS) as child:
-        for _ in child.events(LOOK_S):
-            on_tick()
+    for tried in range(1, TRIES_MAX + 1):
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+        try:
+            with launcher().start_child(folder, CONVERT_LIMITS) as child:
+                for _ in child.events(LOOK_S):
+                    on_tick()
+            return
+        except ChildDied as died:
+            logger.warning("conversion in %s, try %d: %s", folder.name, tried, died)
+            if not died.may_be_of_the_site or tried == TRIES_MAX:
+                raise
+
+
+def death_refusal(died: ChildDied) -> Refusal:
+    """Return what is said of a conversion that ended without a result."""
+    if died.may_be_of_the_site:
+        message = f"The site broke off the conversion of {LEGACY_FILE} {TRIES_MAX} times. Try again later."
+        return conversion_refusal("conversion_broken_off", message, status=503)
+    message = f"{LEGACY_FILE} could not be converted within its limits. Save it as safetensors."
+    return conversion_refusal("conversion_broke", message)
 
 
 @contextmanager
@@ -66,11 +87,10 @@ def as_safetensors(weights_file: BinaryIO) -> Iterator[tuple[BinaryIO, bool]]:
         except ChildRefused as refusal:
             raise conversion_refusal(refusal.code, str(refusal)) from refusal
         except ChildDied as died:
-            message = f"{LEGACY_FILE} could not be converted within its limits. Save it as safetensors."
-            raise conversion_refusal("conversion_broke", message) from died
+            raise death_refusal(died) from died
         with (folder / WEIGHTS_FILE).open("rb") as converted:
             yield converted, True
 
 
-def conversion_refusal(code: str, message: str) -> Refusal:
-    return Refusal(code, message, fields={"weights_file": [message]})
+def conversion_refusal(code: str, message: str, *, status: int = 400) -> Refusal:
+    return Refusal(code, message, status=status, fields={"weights_file": [message]})

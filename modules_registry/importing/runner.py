@@ -23,7 +23,7 @@ from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.child_folder import new_folder, remove_folder
-from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import Status
 from hub_site.jobs.work import HandBack, HeldJob, JobKind, run_job
 from modules_registry.card_facts import card_facts
@@ -42,7 +42,7 @@ from modules_registry.core.cards import (
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.repair import Repaired, repair_adapter
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.files.conversion import convert_checkpoint
+from modules_registry.files.conversion import convert_checkpoint, death_refusal
 from modules_registry.importing.folders import imports_folder
 from modules_registry.importing.lorahub import card_from_name
 from modules_registry.importing.models import ImportItem, ModuleImport
@@ -58,7 +58,6 @@ from modules_registry.trained_templates import BY_PRODUCT_BYTES_MAX, BY_PRODUCTS
 SLICE_S = 60  # an import gives its place away after it, while other people's imports wait
 AWAY_MAX = 3  # repositories in a row that the Hub did not answer for: then it is away for the rest too
 FOLDER = re.compile(r"modules-(?P<job>[0-9a-f-]{36})-(?P<generation>\d+)-.+")
-NOT_ITS_FAULT: tuple[type[Exception], ...] = (ChildInterrupted, *LOCAL_FAULTS)  # the repository's
 IMPORTS = JobKind(ModuleImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
 
 
@@ -150,11 +149,12 @@ class ModuleImportRun:
             self.away += 1
             if self.away == AWAY_MAX:
                 raise
-        except NOT_ITS_FAULT:
-            raise
-        except ChildDied:
-            self.refuse(item, "conversion_broke", f"{LEGACY_FILE} could not be converted within its limits.")
+        except ChildDied as died:
+            told = death_refusal(died)
+            self.refuse(item, told.code, told.message)
         except (Refusal, StorageError, GateRefusal, ChildRefused) as refusal:
+            if IMPORTS.site_fault(refusal):  # not the repository's
+                raise
             self.away = 0
             self.refuse(item, refusal.code, import_refusal_text(refusal))
 

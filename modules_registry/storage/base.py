@@ -4,7 +4,7 @@ A file is known by the sha256 of its bytes and by nothing else. No name or path 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -30,6 +30,10 @@ class RemoteStoreFile:
     size_bytes: int
 
 
+def do_nothing() -> None:
+    """What is called between two pieces, where nobody needs to look up."""
+
+
 class Readable(Protocol):
     """What put() takes: an open file, an upload, anything that gives bytes until there are none."""
 
@@ -45,10 +49,16 @@ class Store(Protocol):
     def open(self, sha256: str) -> BinaryIO:
         """Open a file for reading; the caller closes it."""
 
-    def fetch(self, sha256: str, path: Path, *, check: bool = False) -> None:
+    def fetch(
+        self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
+    ) -> None:
         """Put the file at a local path, replacing what is there. Read-only: it may be the stored file itself.
 
-        With check, its bytes are first held against its sha256.
+        With check, its bytes are first held against its sha256, unless this process did so before and neither
+        its size, its time nor its inode has changed since.
+
+        Args:
+            on_piece: called between two pieces while it is read for the check; it may raise to end it.
         """
 
     def restore(self, sha256: str) -> None:

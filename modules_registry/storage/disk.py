@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -20,12 +20,16 @@ from modules_registry.storage.base import (
     StorageError,
     StorageFullError,
     TooLargeError,
+    do_nothing,
     require_sha256,
 )
 
 PIECE_BYTES = 1024**2
 READ_ONLY = 0o444
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_checked: dict[
+    Path, tuple[int, int, int]
+] = {}  # files that this process found whole, as `_identity` tells them
 
 
 class DiskStore:
@@ -55,15 +59,25 @@ class DiskStore:
         except FileNotFoundError as error:
             raise MissingBlobError(sha256) from error
 
-    def fetch(self, sha256: str, path: Path, *, check: bool = False) -> None:
+    def fetch(
+        self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
+    ) -> None:
         stored = self._path(sha256)
         if not stored.is_file():
             raise MissingBlobError(sha256)
-        if check and _sha256_of(stored) != sha256:
-            raise AlteredBlobError(sha256)
+        if check:
+            _require_whole(stored, on_piece)
         with _typed_errors():
             path.unlink(missing_ok=True)
             _link_or_copy(stored, path)
+
+    def touch(self, sha256: str) -> None:
+        """Note that the file is used now; that makes it no other file."""
+        stored = self._path(sha256)
+        was_checked = _checked.get(stored) == _identity(stored)
+        os.utime(stored)
+        if was_checked:
+            _checked[stored] = _identity(stored)
 
     def restore(self, sha256: str) -> None:
         raise MissingBlobError(sha256)  # this disk is the only place there is
@@ -164,9 +178,29 @@ def _link_or_copy(stored: Path, path: Path) -> None:
             raise
 
 
-def _sha256_of(path: Path) -> str:
+def _require_whole(stored: Path, on_piece: Callable[[], None]) -> None:
+    """Hold a file against its name. Raises AlteredBlobError."""
+    identity = _identity(stored)
+    if _checked.get(stored) == identity:
+        return
+    if _sha256_of(stored, on_piece) != stored.name:
+        raise AlteredBlobError(stored.name)
+    _checked[stored] = identity
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written to: its size, its time and its inode."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _sha256_of(path: Path, on_piece: Callable[[], None] = do_nothing) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            on_piece()
+    return digest.hexdigest()
 
 
 def _flush_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from modules_registry.storage.base import (
     RemoteAlteredError,
     RemoteStoreFile,
     TooLargeError,
+    do_nothing,
 )
 from modules_registry.storage.disk import DiskStore
 from modules_registry.storage.remote_client import RemoteStoreClient
@@ -40,15 +41,18 @@ class RemoteStore(DiskStore):
                 return file
         raise MissingBlobError(sha256)
 
-    def fetch(self, sha256: str, path: Path, *, check: bool = False) -> None:
+    def fetch(
+        self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
+    ) -> None:
         try:
-            super().fetch(sha256, path, check=check)
+            super().fetch(sha256, path, check=check, on_piece=on_piece)
         except (MissingBlobError, AlteredBlobError) as error:
             if self.locate(sha256) is None:
                 raise error
             self.restore(sha256)
-            super().fetch(sha256, path, check=check)
-        os.utime(path)  # of the stored file itself, where the two are one
+            super().fetch(sha256, path, check=check, on_piece=on_piece)
+        with suppress(FileNotFoundError):  # evicted a moment ago
+            self.touch(sha256)
 
     def restore(self, sha256: str) -> None:
         file = self.locate(sha256)

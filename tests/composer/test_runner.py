@@ -85,8 +85,8 @@ def test_its_files_are_in_the_store_under_their_sha256(ask):
 def test_the_child_is_given_the_pinned_files_and_the_examples(ask, monkeypatch):
     given = {}
 
-    def look_before_starting(composition, folder):
-        write_job(composition, folder)
+    def look_before_starting(composition, folder, on_piece):
+        write_job(composition, folder, on_piece)
         given["job"] = json.loads((folder / "job.json").read_text())
         given["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         given["held_out"] = [json.loads(line) for line in (folder / "held_out.jsonl").open()]
@@ -164,6 +164,22 @@ def test_a_full_store_leaves_nothing_half_made_and_puts_the_job_off(ask, monkeyp
     assert "disk is full" in composition.put_off_reason
     assert composition.files.count() == 0
     assert composition.report is None
+
+
+@pytest.mark.parametrize("spoil", [lambda whole: b"0" * len(whole), lambda whole: whole[:1000]])
+def test_a_base_file_that_was_altered_is_waited_for_like_a_missing_one(ask, base, data_folder, caplog, spoil):
+    composition = ask()
+    sha256 = base.files.get(path="model.safetensors").sha256
+    (stored,) = (data_folder / "blobs").rglob(sha256)
+    whole = stored.read_bytes()
+    stored.chmod(0o600)
+    stored.write_bytes(spoil(whole))
+    run(composition)
+    assert (composition.status, composition.put_off_reason) == (Status.QUEUED, "A stored file was altered.")
+    assert f"sha256 {sha256}" in caplog.text
+    stored.write_bytes(whole)
+    Composition.objects.update(due_at=timezone.now())
+    assert run(composition).status == Status.DONE
 
 
 def test_a_child_that_dies_is_tried_again_and_the_third_death_is_poison(ask_for):

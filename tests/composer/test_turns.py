@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from composer.models import Attempt, Composition
 from composer.run import runner
-from composer.timing.queue import Place, WaitingJob, place_of, play_forward, running_jobs
+from composer.timing import queue
+from composer.timing.queue import Place, WaitingJob, place_of, play_forward, running_jobs, waiting_jobs
 from composer.timing.turns import waiting_in_turn
 from hub_site.jobs import leases
 from hub_site.jobs.presence import announce
@@ -183,6 +184,28 @@ def test_a_job_that_was_taken_meanwhile_is_told_no_wait_and_one_put_off_its_due_
     assert place_of(taken) == Place(0, 0.0)
     assert place_of(put_off).wait_s == pytest.approx(90, abs=5)
     assert place_of(last).n_ahead == 0
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_one_that_a_worker_takes_between_two_reads_has_nobody_before_it(
+    queue_up, alice, bob, monkeypatch, others
+):
+    taken = queue_up(alice)
+    for _ in range(others):
+        queue_up(bob)
+
+    def take_and_read(now):
+        leases.claim(Composition, taken.pk, worker="w")
+        return waiting_jobs(now)
+
+    monkeypatch.setattr(queue, "waiting_jobs", take_and_read)
+    assert place_of(taken) == Place(0, 0.0)
+
+
+def test_one_behind_those_that_are_read_has_all_others_before_it(queue_up, alice, bob, monkeypatch):
+    monkeypatch.setattr(queue, "READ_MAX", 1)
+    _, second, third = (queue_up(owner, after_s=n) for n, owner in enumerate((alice, bob, alice)))
+    assert [place_of(job).n_ahead for job in (second, third)] == [2, 2]
 
 
 def test_what_a_job_has_taken_counts_from_its_present_attempt(queue_up, alice):

@@ -130,11 +130,32 @@ def write_tensors_to_no_folder(folder, on_event):
     raise SafetensorError("Error while serializing: I/O error: Not a directory (os error 20)")
 
 
+def write_to_a_disk_that_is_read_only(folder, on_event):
+    raise OSError(30, "Read-only file system", "/srv/hub/jobs/7/out")
+
+
+def read_a_broken_disk_in_a_library(folder, on_event):
+    raise SafetensorError("I/O error: Input/output error (os error 5)")
+
+
+def refuse_what_a_broken_disk_gives(folder, on_event):
+    try:
+        raise OSError(116, "Stale file handle")
+    except OSError as error:
+        raise TypedError("The base model cannot be read.") from error
+
+
+def refuse_words_that_look_like_a_fault(folder, on_event):
+    raise TypedError("No such column: “(os error 5)”.")
+
+
 FAKE_JOBS = {
     job.__name__: job
     for job in (
         finish, refuse, break_down, vanish, segfault, kill_itself, say_half_a_line, eat_memory, loop_for_ever,
         sleep, look_around, reach_out, fill_the_disk,
         fill_the_disk_with_tensors, exceed_the_disk_quota_with_tensors, write_tensors_to_no_folder,
+        write_to_a_disk_that_is_read_only, read_a_broken_disk_in_a_library, refuse_what_a_broken_disk_gives,
+        refuse_words_that_look_like_a_fault,
     )
 }  # fmt: skip

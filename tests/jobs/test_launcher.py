@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from hub_site.common.site_faults import site_fault_code
 from hub_site.jobs.children import (
     ASK_TO_END,
     Child,
     ChildBroke,
     ChildDied,
+    ChildHindered,
     ChildInterrupted,
     ChildRefused,
     Launcher,
@@ -111,10 +113,30 @@ def test_half_an_event_at_the_end_is_not_taken_for_one(fake_job):
 @pytest.mark.parametrize(
     "name", ["fill_the_disk", "fill_the_disk_with_tensors", "exceed_the_disk_quota_with_tensors"]
 )
-def test_a_full_disk_is_a_refusal_of_its_own(fake_job, name):
-    with pytest.raises(ChildRefused) as caught:
+def test_a_full_disk_is_a_fault_of_the_site(fake_job, name):
+    with pytest.raises(ChildHindered) as caught:
         events_of(fake_job(name))
-    assert caught.value.code == "disk_full"
+    assert caught.value.code == site_fault_code(caught.value) == "disk_full"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "write_to_a_disk_that_is_read_only",
+        "read_a_broken_disk_in_a_library",
+        "refuse_what_a_broken_disk_gives",
+    ],
+)
+def test_a_fault_of_the_machine_in_a_child_is_a_fault_of_the_site(fake_job, name):
+    with pytest.raises(ChildHindered) as caught:
+        events_of(fake_job(name))
+    assert caught.value.code == site_fault_code(caught.value) == "machine_fault"
+
+
+def test_a_refusal_that_quotes_a_fault_is_a_refusal(fake_job):
+    with pytest.raises(ChildRefused) as caught:
+        events_of(fake_job("refuse_words_that_look_like_a_fault"))
+    assert caught.value.code == "too_few_spoons"
 
 
 def test_another_fault_of_writing_tensors_is_no_full_disk(fake_job):
@@ -136,7 +158,7 @@ def test_the_same_child_has_enough_with_a_larger_limit(fake_job):
 def test_a_child_that_uses_up_its_processor_time_is_ended(fake_job):
     with pytest.raises(ChildDied) as caught:
         events_of(fake_job("loop_for_ever", Limits(cpu_s=1)))
-    assert caught.value.exit_code in (-signal.SIGXCPU, -signal.SIGKILL)
+    assert caught.value.exit_code == -signal.SIGXCPU
 
 
 def test_every_way_to_a_network_or_another_program_is_denied(fake_job):

@@ -16,7 +16,7 @@ from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
 from hub_site.jobs import leases, work
-from hub_site.jobs.children import ChildDied, ChildInterrupted, ChildRefused
+from hub_site.jobs.children import ChildDied, ChildHindered, ChildInterrupted, ChildRefused
 from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, Status
 from hub_site.jobs.work import Cancelled, HandBack, HeldJob, JobKind, Stopping, keep_lease, run_job
 from hub_site.jobs.worker import stopping
@@ -170,7 +170,8 @@ FAULTS_OF_THE_SITE = [
     RedisConnectionError("Connection closed by server."),
     OSError(errno.ENOSPC, "No space left on device"),
     OSError(errno.EIO, "Input/output error"),
-    ChildRefused("disk_full", "No space left on device"),
+    ChildHindered("disk_full", "No space left on device"),
+    ChildHindered("machine_fault", "Read-only file system"),
 ]
 
 

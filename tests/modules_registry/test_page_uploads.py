@@ -5,7 +5,8 @@ import json
 import pytest
 from django.test import Client
 
-from hub_site.jobs.children import ChildInterrupted
+from hub_site.common.site_faults import visitor_text
+from hub_site.jobs.children import ChildHindered, ChildInterrupted
 from modules_registry.files import conversion
 from modules_registry.files.conversion import stop_launcher
 from modules_registry.models import Module
@@ -176,14 +177,23 @@ def test_a_new_version_is_sent_by_the_script_too(client, french):
     assert (french.current.number, french.left_out) == (2, ["debug.log", "ref/adapter_config.json"])
 
 
-def test_a_conversion_that_the_machine_broke_off_is_the_site_s_fault(client, base, monkeypatch):
-    def interrupted(_):
-        raise ChildInterrupted(None)
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (ChildInterrupted(None), "machine_fault"),
+        (ChildHindered("machine_fault", "[Errno 30] Read-only file system: '/srv/hub/x'"), "machine_fault"),
+        (ChildHindered("disk_full", "[Errno 28] No space left on device: '/srv/hub/x'"), "disk_full"),
+    ],
+)
+def test_a_fault_of_the_site_in_a_conversion_is_told_as_one(client, base, monkeypatch, caplog, fault, code):
+    def hindered(_):
+        raise fault
 
-    monkeypatch.setattr(conversion, "convert_checkpoint", interrupted)
+    monkeypatch.setattr(conversion, "convert_checkpoint", hindered)
     told = send(client, weights_file=named(saved(lora()), "adapter_model.bin"))
-    assert told["error"]["code"] == "machine_fault"
-    assert "Try again in a minute" in told["error"]["message"]
+    assert told["error"]["code"] == code
+    assert told["error"]["message"] == visitor_text(code)
+    assert f"{code}: {fault}" in caplog.text
 
 
 def test_a_checkpoint_of_torch_is_converted_and_said(client, base):

@@ -10,7 +10,7 @@ from composer.playground import loaded_bases as loaded_bases_module
 from composer.playground import runner, selectors
 from composer.playground.models import GIVEN_UP_AFTER, KEPT, LEFT_AFTER, TryOut
 from composer.playground.services import tryout_watch
-from hub_site.jobs.children import ChildBroke, ChildRefused
+from hub_site.jobs.children import ChildBroke, ChildHindered
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
 from modules_registry.models import Module
@@ -147,7 +147,7 @@ def test_folders_of_earlier_workers_are_cleared_away(data_folder, monkeypatch):
 FAULTS_OF_THE_SITE = [
     (StorageFullError(), "storage_full"),
     (MissingBlobError("ab12"), "file_missing"),
-    (ChildRefused("disk_full", "No space left on device"), "disk_full"),
+    (ChildHindered("disk_full", "No space left on device"), "disk_full"),
     (OSError(errno.EIO, "Input/output error"), "machine_fault"),
 ]
 
@@ -170,3 +170,15 @@ def test_a_question_waits_for_a_fault_of_the_site_to_pass_but_not_for_ever(
         assert (run(tryout).status, tryout.error_code) == (Status.FAILED, code)
         assert f"try-out {tryout.pk} failed: {code}" in caplog.text
     assert run(ask_it("apple")).status == Status.DONE
+
+
+def test_a_question_waits_for_a_base_file_that_was_altered(ask_it, run, data_folder):
+    tryout = ask_it()
+    sha256 = tryout.base.files.get(path="model.safetensors").sha256
+    (stored,) = (data_folder / "blobs").rglob(sha256)
+    whole = stored.read_bytes()
+    stored.chmod(0o600)
+    stored.write_bytes(b"0" * len(whole))
+    assert run(tryout).status == Status.QUEUED
+    stored.write_bytes(whole)
+    assert run(tryout).status == Status.DONE

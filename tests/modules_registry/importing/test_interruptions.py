@@ -1,5 +1,6 @@
 """What breaks in between: a Hub that is away, a wish taken back, a worker that is killed."""
 
+import errno
 import subprocess
 import sys
 import threading
@@ -9,9 +10,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from hub_site.common.errors import Refusal
 from hub_site.common.site_faults import SENTENCES
 from hub_site.embedded.processes import wait_for
-from hub_site.jobs.children import ChildInterrupted
+from hub_site.jobs.children import ChildHindered, ChildInterrupted
 from hub_site.jobs.models import Status
 from modules_registry.importing import runner
 from modules_registry.importing.models import ImportItem, ModuleImport
@@ -46,6 +48,12 @@ def run(job):
     runner.import_run(job.pk)
     job.refresh_from_db()
     return job
+
+
+def refusal_from(cause):
+    refusal = Refusal("storage_failed", "A file could not be written.")
+    refusal.__cause__ = cause
+    return refusal
 
 
 def states(job):
@@ -94,15 +102,24 @@ def test_an_owner_without_anything_is_refused_and_the_rest_of_the_list_comes_in(
     assert sources_left(job) == ["nobody"]
 
 
-def test_a_conversion_that_the_machine_broke_off_is_done_again(hub, alice, base, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (ChildInterrupted(None), "machine_fault"),
+        (ChildHindered("machine_fault", "[Errno 5] Input/output error"), "machine_fault"),
+        (ChildHindered("disk_full", "[Errno 28] No space left on device"), "disk_full"),
+        (refusal_from(OSError(errno.ENOSPC, "No space left on device")), "disk_full"),
+    ],
+)
+def test_a_fault_of_the_site_in_a_conversion_puts_the_import_off(hub, alice, base, monkeypatch, fault, code):
     def interrupted(*_):
-        raise ChildInterrupted(None)
+        raise fault
 
     with monkeypatch.context() as broken:
         broken.setattr(runner, "convert_checkpoint", interrupted)
         job = run(asked(alice, "far/good"))
     assert (job.status, job.crashes, states(job)) == (Status.QUEUED, 0, ["waiting"])
-    assert job.put_off_reason == SENTENCES["machine_fault"]
+    assert job.put_off_reason == SENTENCES[code]
     ModuleImport.objects.update(due_at=timezone.now())
     assert states(run(job)) == ["imported"]
 

@@ -284,3 +284,24 @@ def test_the_settings_name_the_store(settings_of, places):
 
 def test_the_token_is_not_printed_with_the_settings(settings_of):
     assert "hf_secret" not in repr(settings_of["hub"])
+
+
+@pytest.mark.parametrize("change", ["overwrite", "truncate", "replace"])
+def test_a_checked_file_is_read_once_until_it_changes(store, folder, tmp_path, change):
+    put(store)
+    pieces: list[None] = []
+    for _ in range(2):
+        store.fetch(SHA256, tmp_path / "weights", check=True, on_piece=lambda: pieces.append(None))
+    assert len(pieces) == 3
+    (stored,) = folder.rglob(SHA256)
+    if change == "replace":
+        stored.unlink()
+        stored.write_bytes(CONTENT[::-1])
+    else:
+        stored.chmod(0o600)
+        with stored.open("r+b") as file:
+            file.write(b"other") if change == "overwrite" else file.truncate(1000)
+    with pytest.raises(AlteredBlobError):
+        store.fetch(SHA256, tmp_path / "weights", check=True)
+    put(store)
+    store.fetch(SHA256, tmp_path / "weights", check=True)
