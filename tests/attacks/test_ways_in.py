@@ -51,6 +51,13 @@ PICKLED: dict[str, Folder] = {
 ALL = OF_FILES | PICKLED
 
 
+# The API converts a checkpoint, as the form does, and says what hinders that.
+BY_CONVERSION = {
+    "weights: raw pickle": "checkpoint_not_torch",
+    "weights: raw pickle 3": "checkpoint_not_torch",
+    "weights: raw pickle 4": "checkpoint_not_plain",
+    "weights: zipped pickle": "checkpoint_truncated",
+}
 # What an import does not fetch at all, its size being told.
 TOO_LARGE_TO_FETCH = {"config: 1 MB and more": "source_too_large"}
 # An empty file is none: the form asks for it before the gate looks.
@@ -154,7 +161,10 @@ def test_the_api_refuses_each_with_400_and_its_code(program, add_base, part):
         response = program.post("/api/v1/modules", sent)
         return response.json()["error"]["code"] if response.status_code == 400 else str(response.status_code)
 
-    folders = {name: (files, EMPTY.get(name, code), known) for name, (files, code, known) in OF_FILES.items()}
+    otherwise = EMPTY | BY_CONVERSION
+    folders = {
+        name: (files, otherwise.get(name, code), known) for name, (files, code, known) in OF_FILES.items()
+    }
     assert in_both_libraries(some(folders, part), add_base, answer) == {}
 
 
