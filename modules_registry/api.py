@@ -20,7 +20,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.selectors import namespace_by_name
 from hub_site.audit.selectors import history_of
-from hub_site.common.api_errors import ErrorSerializer
+from hub_site.common.api_errors import ErrorSerializer, downloads
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
@@ -214,7 +214,7 @@ class FileApi(APIView):
         description="Answers ranges and If-None-Match; the ETag is the file's sha256.",
         tags=["modules"],
         parameters=[REVISION],
-        responses={**FILE_KINDS, **NOT_FOUND},
+        responses={**downloads("application/octet-stream", 404), **FILE_KINDS},
     )
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
         module = module_or_404(namespace, name, request.user)

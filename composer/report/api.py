@@ -23,7 +23,7 @@ from composer.report.serializers import PredictionPageSerializer, SummarySeriali
 from composer.report.snippets import own_snippets
 from composer.report.verdict import verdict_view
 from hub_site.accounts.requests import SignedInApiRequest
-from hub_site.common.api_errors import refusals
+from hub_site.common.api_errors import downloads, refusals
 from hub_site.common.downloads import Download, serve_download
 from hub_site.common.errors import Refusal
 
@@ -62,7 +62,7 @@ class AdapterApi(OwnerApi):
         operation_id="compositions_adapter",
         summary="Download the adapter",
         tags=["compositions"],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401, 404, 409)},
+        responses=downloads("application/zip", 401, 404, 409),
     )
     def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md, report.json.
@@ -81,7 +81,7 @@ class BaselineAdapterApi(OwnerApi):
         summary="Download the adapter of a baseline",
         tags=["compositions"],
         parameters=[BASELINE_KEY],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401, 404, 409)},
+        responses=downloads("application/zip", 401, 404, 409),
     )
     def get(self, request: SignedInApiRequest, composition_id: UUID, key: str) -> HttpResponseBase:
         """The LoRA trained on the examples, or the tuned composition, as a zip of one folder.

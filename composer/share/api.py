@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.permissions import AllowAny
@@ -37,7 +36,7 @@ from composer.share.services import (
     shared_card,
 )
 from hub_site.accounts.requests import SignedInApiRequest
-from hub_site.common.api_errors import refusals
+from hub_site.common.api_errors import downloads, refusals
 from hub_site.common.api_inputs import InputSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
@@ -174,7 +173,7 @@ class SharedAdapterApi(LinkApi):
         operation_id="shared_adapter",
         summary="Download a shared adapter",
         tags=["sharing"],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404, 409)},
+        responses=downloads("application/zip", 404, 409),
     )
     def get(self, request: Request, token: str) -> HttpResponseBase:
         """The adapter as a zip of one folder: adapter_config.json, the weights, README.md."""
@@ -188,7 +187,7 @@ class SharedBaselineAdapterApi(LinkApi):
         summary="Download a baseline's adapter of a shared report",
         tags=["sharing"],
         parameters=[BASELINE_KEY],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(404, 409)},
+        responses=downloads("application/zip", 404, 409),
     )
     def get(self, request: Request, token: str, key: str) -> HttpResponseBase:
         """The LoRA trained on the examples, or the tuned composition, as a zip of one folder."""

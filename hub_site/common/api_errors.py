@@ -5,6 +5,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
+from drf_spectacular.types import OpenApiTypes
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 from rest_framework.views import exception_handler, set_rollback
@@ -33,6 +34,12 @@ class ErrorSerializer(serializers.Serializer[dict[str, Any]]):
 def refusals(*statuses: int) -> dict[int, type[ErrorSerializer]]:
     """For an operation's description: the statuses that it refuses with, all in the one shape."""
     return dict.fromkeys(statuses, ErrorSerializer)
+
+
+def downloads(media_type: str, *statuses: int) -> dict[Any, Any]:
+    """For a download's description: whole, a range of it, unchanged, and what it refuses with."""
+    bodies = {(status, media_type): OpenApiTypes.BINARY for status in (200, 206)}
+    return {**bodies, 304: None, **refusals(*statuses, 416)}
 
 
 def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Any
 from allauth.usersessions.models import UserSession
 from django.http import Http404
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.permissions import IsAuthenticated
@@ -29,7 +28,7 @@ from hub_site.accounts.organizations import (
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.services import organization_create
 from hub_site.audit.services import audit_record
-from hub_site.common.api_errors import refusals
+from hub_site.common.api_errors import downloads, refusals
 from hub_site.common.api_inputs import InputSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import field_refusal
@@ -97,7 +96,7 @@ class ExportApi(OwnApi):
         operation_id="account_export",
         summary="Export your data",
         tags=["account"],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY, **refusals(401)},
+        responses=downloads("application/zip", 401),
     )
     def get(self, request: SignedInApiRequest) -> HttpResponseBase:
         """A zip of JSON files: all that this site has of your account."""
