@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from composer.core.modules.sources import Source, hub_address
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import InvalidJobError
-from composer.core.spec.verdict_rule import Quality, QuestionTokens, verdict_texts
+from composer.core.spec.verdict_rule import COMPOSITIONS, Quality, QuestionTokens, verdict_texts
 from composer.library.picture import report_html
 from composer.library.quiet import quiet_libraries
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 REPORT_FILE = "report.json"
 COMPOSED = "composed"  # the key of the composition among the rows of its report
-MADE_OF_MODULES = (COMPOSED, "tuned")  # keys of adapters
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class Composition:
         """
         self.adapter_folder(adapter)  # before a repository is made
         conflict = self.report["licence"]["conflict"]
-        if conflict and adapter in MADE_OF_MODULES and not private:
+        if conflict and adapter in {COMPOSED, *COMPOSITIONS} and not private:
             raise InvalidJobError(f"{conflict} For a repository of your own, give private=True.")
         from huggingface_hub import HfApi
 

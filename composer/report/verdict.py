@@ -45,7 +45,7 @@ ADVISED = {  # rows, by decision
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of the rows on left-out examples, and how a sentence tells it."""
+    """A figure of the rows, and how a sentence tells it."""
 
     field: str
     sign: int  # 1: the more the better
@@ -63,7 +63,8 @@ class Measure:
         return f"{value:.0f} %" if self.sign == 1 else nats_text(value)
 
 
-# What decides is the chance; earlier reports have the loss alone.
+HELD_OUT = Measure("held_out_exact_match_percent", 1, "answers", "")
+# Of left-out examples. What decides is the chance; earlier reports have the loss alone.
 MEASURES = (
     Measure("left_out_chance_percent", 1, "gives a right token a chance of", ""),
     Measure("left_out_loss_nats", -1, "costs", " nats per token"),
@@ -157,11 +158,11 @@ def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
         return f"{advice(decision, rows)}: it answers {first}; {ours}."
     if decision == "unsure":
         form = report["verdict"]["advised"]
-        rival = max(rivals(rows), key=lambda key: rows[key]["held_out_exact_match_percent"] or 0.0)
+        other = best_advisable(rows, HELD_OUT)
         first = accuracy_text(rows[form], n)
         return (
-            f"{unsure_words(form)} It answers {first}, {baseline_name(rival, rows)} "
-            f"{percent_text(rows[rival])}: add held-out examples to know."
+            f"{unsure_words(form)} It answers {first}, {baseline_name(other, rows)} "
+            f"{percent_text(rows[other])}: add held-out examples to know."
         )
     first = accuracy_text(rows["composed"], n)
     return f"No sure gain from composing: the composition answers {first}; {theirs}."
@@ -180,11 +181,11 @@ def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
         return f"{advice(decision, rows)}: {figures}; the composition {measure.text(rows['composed'])}."
     if decision == "unsure":
         form = report["verdict"]["advised"]
-        rival = max((key for key in rivals(rows) if measure.knows(rows, key)), key=measure.points_in(rows))
+        against = best_advisable(rows, measure)
         return (
             f"{unsure_words(form)} On examples left out of its fit it {measure.does} "
-            f"{measure.text(rows[form])}{measure.unit}, {baseline_name(rival, rows)} "
-            f"{measure.text(rows[rival])}: held-out examples would tell."
+            f"{measure.text(rows[form])}{measure.unit}, {baseline_name(against, rows)} "
+            f"{measure.text(rows[against])}: held-out examples would tell."
         )
     return f"No clear gain from composing: {ours}; {other}."
 
@@ -195,9 +196,10 @@ def unsure_words(form: str) -> str:
     return f"{name[0].upper()}{name[1:]} leads, but so few examples cannot tell that from luck."
 
 
-def rivals(rows: Mapping[str, BaselineRow]) -> list[str]:
-    """The rows that one could take instead of the composition, in any form."""
-    return [key for key in BASELINE_NAMES if key in ADVISABLE and key in rows]
+def best_advisable(rows: Mapping[str, BaselineRow], measure: Measure) -> str:
+    """The best of the rows that one could take instead of the composition, by a figure that is known."""
+    known = (key for key in BASELINE_NAMES if key in ADVISABLE and measure.knows(rows, key))
+    return max(known, key=measure.points_in(rows))
 
 
 def use_words(report: Mapping[str, Any], usual: str = "Use the composition:") -> str:

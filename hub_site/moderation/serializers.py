@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from hub_site.common.api_inputs import InputSerializer
 from hub_site.moderation.models import NOTE_MAX, REASON_MAX, Report
-from hub_site.moderation.selectors import COMPOSITION_DECISIONS, MODULE_DECISIONS, Case
+from hub_site.moderation.selectors import ACCOUNT_DECISIONS, COMPOSITION_DECISIONS, MODULE_DECISIONS, Case
 
 
 class ReportInput(InputSerializer):
@@ -47,7 +47,7 @@ class DecisionInput(InputSerializer):
 class AccountDecisionInput(InputSerializer):
     """What staff decide about an account."""
 
-    decision = serializers.ChoiceField(choices=["suspend", "restore"])
+    decision = serializers.ChoiceField(choices=list(ACCOUNT_DECISIONS))
     reason = serializers.CharField(
         required=False,
         allow_blank=True,

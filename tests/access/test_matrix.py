@@ -60,8 +60,8 @@ def is_known(address, method, identities, things):
 
 
 def filled_address(address, things):
-    special = {part: text.format(**things) for part, text in PARTS.get(address, {}).items()}
-    return re.sub(r"{(\w+)}", lambda part: (things | special)[part[1]], address)
+    parts = things | {part: text.format(**things) for part, text in PARTS.get(address, {}).items()}
+    return re.sub(r"{(\w+)}", lambda part: parts[part[1]], address)
 
 
 @pytest.fixture

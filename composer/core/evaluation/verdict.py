@@ -38,10 +38,10 @@ class Verdict:
     Attributes:
         decision: `use` the composition, `prompt` it with the examples in its prompt, `tune` it further, take
             a `single` module, `train` a LoRA, or `none` of these. `unsure` where a form of the composition
-            did best, but so few examples cannot tell that from luck.
+            leads, but so few examples cannot tell that from luck.
             `unmeasured` where nothing was compared, which is no advice against the composition.
         text: the advice and its figures in words.
-        advised: the key of the row that the reader should use, for `unsure` of the one that did best; None
+        advised: the key of the row that the reader should use, for `unsure` of the one that leads; None
             if no row is better than the base alone, or if nothing was compared.
     """
 
@@ -180,16 +180,16 @@ def verdict_without_sure_lead(
     forms = [key for key in FORM_NAMES if key in points]
     most = max(points[key] for key in forms)
     form = next(key for key in forms if points[key] >= most - ABOUT_AS_WELL_POINTS)
-    rival = max(without_variants(baselines), key=lambda key: points[key])
-    lead = points[form] - points[rival]
-    form_helps, rival_helps = (key != "zero_shot" and is_ahead(key, "zero_shot") for key in (form, rival))
-    if not (form_helps or rival_helps):
+    other = max(without_variants(baselines), key=lambda key: points[key])
+    lead = points[form] - points[other]
+    form_helps, other_helps = (key != "zero_shot" and is_ahead(key, "zero_shot") for key in (form, other))
+    if not (form_helps or other_helps):
         return Verdict("none", f"No {'clear' if where else 'sure'} gain over the base alone. {figures}")
-    if rival_helps and lead <= ABOUT_AS_WELL_POINTS:
+    if other_helps and lead <= ABOUT_AS_WELL_POINTS:
         reason = better if lead < 0 else f"does about as well{where}"
-        return verdict_for_baseline(rival, reason, figures, single_name)
+        return verdict_for_baseline(other, reason, figures, single_name)
     words = "is better than the base alone" if form_helps else "leads"
-    unsure = f"but so few examples cannot tell whether it is better than {BASELINE_NAMES[rival]}"
+    unsure = f"but so few examples cannot tell whether it is better than {BASELINE_NAMES[other]}"
     return Verdict("unsure", f"{FORM_NAMES[form]} {words}, {unsure}. {figures}", form)
 
 
