@@ -55,7 +55,6 @@ from composer.core.evaluation.quality import quality_left_out, quality_on_held_o
 from composer.core.evaluation.scoring import prompt_event, require_prompts_fit
 from composer.core.evaluation.small_adapter import AnswersKept, make_small
 from composer.core.evaluation.verdict import (
-    TUNED,
     LeftOutLosses,
     Verdict,
     verdict_cut_short,
@@ -101,7 +100,7 @@ from composer.core.spec.templates import (
     warning_of_other_templates,
 )
 from composer.core.spec.training import training_budget
-from composer.core.spec.verdict_rule import ADVISABLE, BASELINE_NAMES, Quality, question_tokens
+from composer.core.spec.verdict_rule import ADVISABLE, BASELINE_NAMES, TUNED, Quality, question_tokens
 from modules_registry.core.sizes import size_in_words
 
 OnEvent = Callable[[dict[str, Any]], None]

@@ -6,12 +6,14 @@ from typing import Any
 
 from composer.core.spec.counting import count_noun
 from composer.core.spec.verdict_rule import (
-    ADVISABLE,
     BASELINE_NAMES,
     COMPOSITIONS,
     FAR_LEFT_OUT,
     LUCK_LEVEL,
+    RIVALS,
     SURE_LEFT_OUT,
+    TUNED,
+    WITH_EXAMPLES,
     WORTH_LEFT_OUT,
     QuestionTokens,
     question_tokens,
@@ -36,8 +38,8 @@ QUALITIES = {  # badge, icon and label of a level
 BEST_BUT_WEAK = ("warning", "Best of all, but weak")
 ADVISED = {  # rows, by decision
     "use": "composed",
-    "prompt": "composed_in_context",
-    "tune": "tuned",
+    "prompt": WITH_EXAMPLES,
+    "tune": TUNED,
     "single": "best_single",
     "train": "lora_on_shots",
 }
@@ -158,7 +160,7 @@ def held_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
         return f"{advice(decision, rows)}: it answers {first}; {ours}."
     if decision == "unsure":
         form = report["verdict"]["advised"]
-        other = best_advisable(rows, HELD_OUT)
+        other = best_rival(rows, HELD_OUT)
         first = accuracy_text(rows[form], n)
         return (
             f"{unsure_words(form)} It answers {first}, {baseline_name(other, rows)} "
@@ -181,7 +183,7 @@ def left_out_sentence(report: Mapping[str, Any], rows: Mapping[str, BaselineRow]
         return f"{advice(decision, rows)}: {figures}; the composition {measure.text(rows['composed'])}."
     if decision == "unsure":
         form = report["verdict"]["advised"]
-        against = best_advisable(rows, measure)
+        against = best_rival(rows, measure)
         return (
             f"{unsure_words(form)} On examples left out of its fit it {measure.does} "
             f"{measure.text(rows[form])}{measure.unit}, {baseline_name(against, rows)} "
@@ -196,9 +198,9 @@ def unsure_words(form: str) -> str:
     return f"{name[0].upper()}{name[1:]} leads, but so few examples cannot tell that from luck."
 
 
-def best_advisable(rows: Mapping[str, BaselineRow], measure: Measure) -> str:
-    """The best of the rows that one could take instead of the composition, by a figure that is known."""
-    known = (key for key in BASELINE_NAMES if key in ADVISABLE and measure.knows(rows, key))
+def best_rival(rows: Mapping[str, BaselineRow], measure: Measure) -> str:
+    """The best of the rows that a form of the composition is held against, by a figure that is known."""
+    known = (key for key in BASELINE_NAMES if key in RIVALS and measure.knows(rows, key))
     return max(known, key=measure.points_in(rows))
 
 

@@ -133,6 +133,12 @@ def test_without_held_out_examples_the_sentence_has_the_figure_that_decided(deci
     assert says in view["sentence"]
 
 
+def test_an_uncertain_lead_is_held_against_the_uniform_average_where_that_is_the_best():
+    rows = [*CHANCES, row("uniform", left_out=3.3) | {"left_out_chance_percent": 21.0}]
+    view = verdict_view(judged("unsure", rows, None, "tuned") | {"n_held_out": 0})
+    assert "a chance of 25 %, the uniform average 21 %" in view["sentence"]
+
+
 def test_small_losses_keep_the_figure_that_tells_them_apart():
     assert [nats_text(loss) for loss in (0.0046, 0.0061, 0.5, 7.834)] == ["0.005", "0.006", "0.50", "7.83"]
 

@@ -18,12 +18,13 @@ from composer.core.spec.verdict_rule import (
     COMPOSITIONS,
     FAR_LEFT_OUT,
     LUCK_LEVEL,
+    RIVALS,
     SURE_LEFT_OUT,
+    TUNED,
+    WITH_EXAMPLES,
     WORTH_LEFT_OUT,
 )
 
-WITH_EXAMPLES = "composed_in_context"
-TUNED = "tuned"
 FORM_NAMES = {  # the simplest form first
     "composed": "The composition",
     TUNED: "The composition tuned on the examples",
@@ -180,7 +181,7 @@ def verdict_without_sure_lead(
     forms = [key for key in FORM_NAMES if key in points]
     most = max(points[key] for key in forms)
     form = next(key for key in forms if points[key] >= most - ABOUT_AS_WELL_POINTS)
-    other = max(without_variants(baselines), key=lambda key: points[key])
+    other = max((key for key in baselines if key in RIVALS), key=lambda key: points[key])
     lead = points[form] - points[other]
     form_helps, other_helps = (key != "zero_shot" and is_ahead(key, "zero_shot") for key in (form, other))
     if not (form_helps or other_helps):
@@ -191,11 +192,6 @@ def verdict_without_sure_lead(
     words = "is better than the base alone" if form_helps else "leads"
     unsure = f"but so few examples cannot tell whether it is better than {BASELINE_NAMES[other]}"
     return Verdict("unsure", f"{FORM_NAMES[form]} {words}, {unsure}. {figures}", form)
-
-
-def without_variants(baselines: Sequence[str]) -> list[str]:
-    """Return the baselines that may be advised where no form of the composition is."""
-    return [baseline for baseline in baselines if baseline not in (WITH_EXAMPLES, TUNED)]
 
 
 def verdict_for_baseline(best: str, reason: str, figures: str, single_name: str) -> Verdict:
