@@ -14,15 +14,17 @@ milliseconds, so all folds of the examples are left out in turn, one from each f
    the average is the better place to expand around; but where it is far worse on what the fits left out,
    weight 1 is too much of these modules, the fits stay as they are, and there are no further averages.
 
-For the method auto modules are removed one after the other on the map, as far as scoring says that the
-fits are no worse, and a few Adam steps of each fit with weights by layer follow. The result is the mean of
+For the method auto the modules that only a minority of the fits uses are removed, then others one after the
+other on the map, as far as scoring says that the fits are no worse. A few Adam steps of each fit with weights
+by layer follow. The result is the mean of
 the fits, and each fit's loss on the fold that it left out is evidence where there are no held-out
 examples. Only the weights by layer need gradients.
 
 Letters of shapes: F fits, N modules, T label tokens, K columns of logits, n examples.
 
 Source: Levenberg, Quarterly of Applied Mathematics 2 (1944), and Schraudolph, Neural Computation 14 (2002);
-bagging is Breiman's, Machine Learning 24 (1996). docs/decisions has what was measured and dropped.
+bagging is Breiman's, Machine Learning 24 (1996); what most fits agree on is Meinshausen and Bühlmann's
+stability selection, J. R. Statist. Soc. B 72 (2010). docs/decisions has what was measured and dropped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +65,9 @@ class GaussNewtonSettings:
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills
     subsets: int = 3  # of each fit, best on the map, that are scored
-    averages_worse_nats: float = 0.5  # per label token, left out; averages that are worse by more are refused
+    # Per label token, left out; averages, and fits without rarely used modules, that are worse by more are
+    # refused.
+    averages_worse_nats: float = 0.5
     removed_from: int = 24  # heaviest modules; a lighter one is removed without a fit
     removed_to: int = 6  # modules at least; with fewer the held-out answers became worse
     smaller_sets: tuple[int, ...] = (
@@ -458,9 +462,32 @@ class _Search:
 
     def removal_cost(self) -> int:
         """Return what `remove_modules` costs at most, in scored candidates."""
-        return len(self.settings.smaller_sets) * self.n_fits + 1
+        return (1 + self.n_fits) + len(self.settings.smaller_sets) * self.n_fits + 1
 
     def remove_modules(self, fits: MapFits) -> None:
+        """Remove the modules that few fits use, then those that the fits do not need; in place."""
+        self.remove_rarely_used(fits)
+        self.remove_unneeded(fits)
+
+    def remove_rarely_used(self, fits: MapFits) -> None:
+        """Keep the modules that more than half of the fits use, and fit those again on the map; in place.
+
+        What one fit of five uses, the others were better without: chance, and as many weights by layer as
+        for a module that all of them use.
+        """
+        uses = fits.weights.count_nonzero(0)
+        agreed = (2 * uses > self.n_fits).nonzero().flatten().tolist()
+        if not agreed or len(agreed) == int(uses.count_nonzero()):
+            return
+        weights = self.fit_some(fits, agreed)
+        logits = self.logits.of(self.exact, weights)
+        fits.spent += len(weights)
+        worse = self.left_out_loss(logits) - self.left_out_loss(fits.logits)
+        if worse <= self.settings.averages_worse_nats:  # False for NaN
+            fits.weights, fits.logits = weights, logits
+            self.note_mean(fits)
+
+    def remove_unneeded(self, fits: MapFits) -> None:
         """Take a smaller set of modules, if scoring says that the fits on it are no worse; in place.
 
         They are no worse if their loss on what they left out is not higher, and their loss on what they see

@@ -259,6 +259,35 @@ def test_modules_stay_where_a_loss_is_no_number(scorer, monkeypatch, loss):
     torch.testing.assert_close(fits.weights, before)
 
 
+@pytest.mark.parametrize(("uses", "stay"), [(1, 0), (2, 0), (3, 3), (4, 4)])
+def test_a_module_stays_if_most_fits_use_it(scorer, uses, stay):
+    search, fits, _ = linear_world(*scorer, removed_to=4)
+    fits.weights[uses:, 1] = 0.0
+    fits.logits = search.logits.of(search.exact, fits.weights)
+    spent = fits.spent
+    search.remove_modules(fits)
+    assert fits.weights.count_nonzero(0).tolist() == [5, stay, 5, 5]
+    assert fits.spent == spent + (0 if stay else 5 + 1)
+
+
+def test_a_module_of_few_fits_stays_where_they_are_far_worse_without_it(scorer):
+    search, fits, _ = linear_world(*scorer)
+    fits.weights[2:, 1] = 0.0
+    before = fits.weights.clone()
+    losses = iter([1.6, 1.0])  # without it, and with it
+    search.left_out_loss = lambda logits: next(losses)
+    search.remove_rarely_used(fits)
+    torch.testing.assert_close(fits.weights, before)
+
+
+def test_where_no_module_is_used_by_most_fits_all_stay(scorer):
+    search, fits, _ = linear_world(*scorer)
+    fits.weights = torch.eye(5)[:, :4].clone()
+    fits.logits = search.logits.of(search.exact, fits.weights)
+    search.remove_rarely_used(fits)
+    assert fits.weights.count_nonzero() == 4
+
+
 def test_a_light_module_is_removed_without_a_fit(scorer):
     search, fits, _ = linear_world(*scorer, removed_from=3, removed_to=1)
     sets = [set(w.ne(0).any(0).nonzero().flatten().tolist()) for w in search.smaller_on_map(fits)]
