@@ -3,8 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
-
 from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.core.spec.counting import count_noun
 from composer.models import Composition
@@ -14,6 +12,7 @@ from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
 from composer.timing.progress import StageProgress, left_words, stages_of, time_words, waited_words
 from composer.watch import selectors
 from composer.watch.event_text import event_text
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first
@@ -48,8 +47,9 @@ def watch_view(composition: Composition) -> dict[str, Any]:
 
 def progress_view(composition: Composition) -> dict[str, Any]:
     """The part of it that the server draws anew while it runs."""
-    waiting = selectors.waiting_since(composition)
-    stages, n_measured = stages_now(composition)
+    now = database_now()
+    waiting = selectors.waiting_since(composition, now)
+    stages, n_measured = stages_now(composition, now)
     events = selectors.measured_baselines(composition)
     return {
         "composition": composition,
@@ -80,7 +80,7 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
         stage_events=selectors.stage_events(composition),
         steps=selectors.attempt_span(composition),
         expected={stage: seconds.likely for stage, seconds in by_stage.items()},
-        now=now or timezone.now(),
+        now=now or database_now(),
     )
     return stages, n_measured
 

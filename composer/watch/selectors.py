@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Max, QuerySet
-from django.utils import timezone
 
 from composer.matching.workers import compose_workers
 from composer.models import Composition, CompositionEvent
 from composer.timing.progress import time_words
 from composer.timing.queue import Place, place_of
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import LEASE, Status
 
 EVENTS_PER_ANSWER_MAX = 500
@@ -99,7 +99,7 @@ def measured_baselines(composition: Composition) -> list[dict[str, Any]]:
 
 def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":
     """How a composition that does not move stands: who is before it, how long no worker has been seen."""
-    now = now or timezone.now()
+    now = now or database_now()
     if composition.status == Status.RUNNING and composition.lease_until:
         seen_at = composition.lease_until - LEASE  # its worker's last beat
         return Waiting(Place(0, 0.0), seconds=seconds_between(seen_at, now))

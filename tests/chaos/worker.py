@@ -1,8 +1,8 @@
-"""A compose worker as a process of its own: the real loop on real rows, with small jobs for the core's.
+"""A worker as a process of its own: the real loop on real rows, with small jobs for the core's.
 
-    python -m tests.chaos.worker [--skew SECONDS]
+    python -m tests.chaos.worker [--skew SECONDS] [--answers]
 
-Only Celery is missing, whose messages do no more than wake it.
+Only Celery is missing, whose messages do no more than wake it, or name the next question.
 """
 
 import argparse
@@ -17,10 +17,17 @@ import django
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--skew", type=float, default=0.0, help="seconds that its clock is wrong by")
-    skew_s = parser.parse_args().skew
+    parser.add_argument("--answers", action="store_true", help="answer try-outs in place of composing")
+    options = parser.parse_args()
     django.setup()
-    set_clock_wrong(skew_s)
+    set_clock_wrong(options.skew)
+    if options.answers:
+        answer_questions()
+    else:
+        compose()
 
+
+def compose() -> None:
     from composer.run import runner
     from hub_site.jobs.children import Launcher
     from hub_site.jobs.worker import stopping
@@ -34,6 +41,25 @@ def main() -> None:
     while not stopping.wait(1.0):
         pass
     runner.stop_worker()
+
+
+def answer_questions() -> None:
+    from composer.playground import runner
+    from composer.playground.models import TryOut
+    from hub_site.jobs.children import Launcher
+    from hub_site.jobs.worker import stopping
+
+    fake = "tests.composer.playground.fake_answers"
+    root = Path(__file__).resolve().parents[2]
+    launcher = Launcher(preload=fake, call=f"{fake}:run", root=root, threads=1)
+    runner.launcher = lambda: launcher
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    runner.start_launcher()
+    print("ready", flush=True)
+    while not stopping.wait(0.1):
+        for tryout_id in TryOut.objects.filter(status="queued").values_list("pk", flat=True):
+            runner.tryout_run(tryout_id)
+    runner.stop_launcher()
 
 
 def set_clock_wrong(skew_s: float) -> None:
