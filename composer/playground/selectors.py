@@ -27,6 +27,10 @@ EXAMPLES_MAX = 4
 EXAMPLE_CHARACTERS_MAX = 400  # longer ones make no button
 PICKED_UP = timedelta(seconds=5)  # a free worker takes a question well within this
 MOST_ARE_ANSWERED_IN = timedelta(seconds=8)
+NO_WORKER = (
+    "Nobody has picked your question up yet: the worker that answers seems to be away. "
+    "It is kept for two minutes and answered when the worker is back."
+)
 TABLE_LINE = re.compile(r"^\s*\|(?P<first>[^|]*)\|(?P<second>[^|]*)\|\s*$")
 
 
@@ -194,6 +198,11 @@ def is_worker_missing(tryout: TryOut) -> bool:
     """Whether it has waited too long for that while nothing is being answered."""
     waited = database_now() - tryout.created_at
     return tryout.status == Status.QUEUED and waited > PICKED_UP and not is_anybody_answering()
+
+
+def missing_worker_text(tryout: TryOut) -> str:
+    """Return that no worker has picked it up, in words; empty otherwise."""
+    return NO_WORKER if is_worker_missing(tryout) else ""
 
 
 def is_nobody_coming() -> bool:
