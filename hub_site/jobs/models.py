@@ -129,6 +129,20 @@ class Worker(models.Model):
         return f"{self.queue} worker {self.name}"
 
 
+class LowDisk(models.Model):
+    """The disk of a machine is nearly full, since then. The row goes when there is space again."""
+
+    machine = models.CharField(max_length=120, unique=True)
+    since = models.DateTimeField(db_default=Now())
+    mailed_at = models.DateTimeField(null=True, blank=True)  # to staff
+
+    class Meta:
+        ordering = ["-since"]
+
+    def __str__(self) -> str:
+        return f"low disk of {self.machine}"
+
+
 class WorkerRequest(models.Model):
     """Somebody wants a worker of a kind that the site has not. Staff see it."""
 
