@@ -45,7 +45,16 @@ class BaseImportAdmin(admin.ModelAdmin):
     """Base models asked for: adding one queues the work, and the list says how far it is."""
 
     form = BaseImportForm
-    list_display = ["repo_id", "revision", "status", "progress", "error_message", "owner", "created_at"]
+    list_display = [
+        "repo_id",
+        "revision",
+        "status",
+        "progress",
+        "put_off_reason",
+        "error_message",
+        "owner",
+        "created_at",
+    ]
     list_select_related = ["owner"]
     list_filter = ["status"]
     search_fields = ["repo_id"]
