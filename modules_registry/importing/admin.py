@@ -46,13 +46,7 @@ class BaseImportAdmin(admin.ModelAdmin):
 
     form = BaseImportForm
     list_display = [
-        "repo_id",
-        "revision",
-        "status",
-        "progress",
-        "put_off_reason",
-        "error_message",
-        "owner",
+        *("repo_id", "revision", "status", "progress", "put_off_reason", "error_message", "owner"),
         "created_at",
     ]
     list_select_related = ["owner"]
@@ -62,7 +56,8 @@ class BaseImportAdmin(admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: BaseImport | None = None) -> list[Any]:
         asked = ["repo_id", "revision", "sentence", "licence"]
-        became = ["status", "progress", "error_message", "commit_id", "base", "started_at", "finished_at"]
+        became = ["status", "progress", "put_off_reason", "error_message", "commit_id", "base"]
+        became += ["started_at", "finished_at"]
         return asked + became if obj else asked
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
