@@ -1,8 +1,8 @@
 """A worker as a process of its own: the real loop on real rows, with small jobs for the core's.
 
-    python -m tests.chaos.worker [--skew SECONDS] [--answers]
+    python -m tests.chaos.worker [--skew SECONDS] [--answers | --celery]
 
-Only Celery is missing, whose messages do no more than wake it, or name the next question.
+Without --celery only Celery is missing, whose messages do no more than wake it, or name the next question.
 """
 
 import argparse
@@ -18,16 +18,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--skew", type=float, default=0.0, help="seconds that its clock is wrong by")
     parser.add_argument("--answers", action="store_true", help="answer try-outs in place of composing")
+    parser.add_argument("--celery", action="store_true", help="be woken by messages, as on a site")
     options = parser.parse_args()
     django.setup()
     set_clock_wrong(options.skew)
     if options.answers:
         answer_questions()
     else:
-        compose()
+        compose(with_celery=options.celery)
 
 
-def compose() -> None:
+def compose(*, with_celery: bool) -> None:
     from composer.run import runner
     from hub_site.jobs.children import Launcher
     from hub_site.jobs.worker import stopping
@@ -35,12 +36,30 @@ def compose() -> None:
     fake = "tests.composer.fake_jobs"
     launcher = Launcher(preload=fake, call=f"{fake}:run", root=Path(__file__).resolve().parents[2], threads=1)
     runner.launcher = lambda: launcher
+    if with_celery:
+        run_celery()
+        return
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     runner.start_worker(lambda: None)
     print("ready", flush=True)
     while not stopping.wait(1.0):
         pass
     runner.stop_worker()
+
+
+def run_celery() -> None:
+    from celery.signals import worker_ready
+
+    from hub_site.celery import app
+
+    @worker_ready.connect(weak=False)
+    def tell_ready(**_: object) -> None:
+        print("ready", flush=True)
+
+    app.worker_main(
+        ["worker", "--queues", "compose", "--pool", "threads", "--concurrency", "1", "--without-gossip",
+         "--without-mingle", "--loglevel", "INFO"]
+    )  # fmt: skip
 
 
 def answer_questions() -> None:
