@@ -32,7 +32,7 @@ from tests.served_site import ServedSite, served_site
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
 ANSWERED_WITHIN_S = 6
-AT_ONCE = times(4, 20)
+AT_ONCE = times(10, 20)
 CSRF = "a" * 32
 Request = Callable[[int], urllib.request.Request]
 
