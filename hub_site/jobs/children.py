@@ -34,7 +34,7 @@ READ_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 20.0  # of a child, which is one fork; a launcher that takes longer is stopped or hangs
-IMPORT_TIMEOUT_S = 150.0  # of the first child, while the launcher still imports
+IMPORT_TIMEOUT_S = 600.0  # of a launcher until it starts children; on a slow disk its imports take minutes
 EXIT_TIMEOUT_S = 20.0  # of a child that has closed its pipe
 DISK_LOOK_S = 1.0  # so often its folder is measured
 REWRITES_MAX = 4  # times disk_mb, of all it writes: what a deleted file holds is in no folder
@@ -113,12 +113,13 @@ class LauncherProcess:
     popen: subprocess.Popen[bytes]
     ready: Path | None
     has_answered: bool = False  # a child of its began
+    started_s: float = field(default_factory=time.monotonic)
 
-    @property
-    def start_timeout_s(self) -> float:
-        """How long a child of its may take to begin."""
+    def start_by(self) -> float:
+        """Return the time.monotonic() by which a child that is asked for now must have begun."""
         is_ready = self.has_answered or (self.ready is not None and self.ready.exists())
-        return START_TIMEOUT_S if is_ready else IMPORT_TIMEOUT_S
+        imports_end = 0.0 if is_ready else self.started_s + IMPORT_TIMEOUT_S
+        return max(time.monotonic() + START_TIMEOUT_S, imports_end)
 
     def kill(self) -> None:
         """End it, and with it all its children, for it answers no more; the next request starts another."""
@@ -239,7 +240,7 @@ class Child:
     ) -> None:
         self._events, self._line, self._folder, self._limits = events, line, folder, limits
         self._launcher, self._is_over = launcher, False
-        self._start_by = time.monotonic() + launcher.start_timeout_s
+        self._start_by = launcher.start_by()
         self._disk_at_start = measure_folder(folder).size_bytes
         self._next_disk_look = 0.0
         self.pid: int | None = None
