@@ -26,6 +26,7 @@ class Waiting:
     place: Place
     seconds: int  # since a worker was seen that can take it
     was_begun: bool = False  # queued again, for its worker is gone
+    is_put_off: bool = False  # for a fault of the site, and not due yet
 
     @property
     def ahead(self) -> int:
@@ -56,7 +57,12 @@ def waiting_since(composition: Composition, now: datetime | None = None) -> Wait
     last_seen = able.aggregate(last=Max("seen_at"))["last"]
     told_at = composition.events.order_by("-number").values_list("at", flat=True).first()  # it is gone
     seen_at = max(at for at in (composition.created_at, last_seen, told_at) if at)
-    return Waiting(place, seconds=seconds_between(seen_at, now), was_begun=told_at is not None)
+    return Waiting(
+        place,
+        seconds=seconds_between(seen_at, now),
+        was_begun=told_at is not None,
+        is_put_off=bool(composition.put_off_reason) and composition.due_at > now,
+    )
 
 
 def seconds_between(start: datetime, end: datetime) -> int:
@@ -69,7 +75,7 @@ def missing_worker_text(composition: Composition, waiting: Waiting) -> str:
         return ""
     if composition.status == Status.RUNNING:
         return SILENT_WORKER.format(time=waited_words(waiting.seconds))
-    if composition.put_off_reason:
+    if waiting.is_put_off:
         return ""
     return NO_WORKER.format(
         kind=" with a graphics card" if composition.needs_cuda else "",

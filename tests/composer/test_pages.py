@@ -357,6 +357,11 @@ def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
     assert "A worker will take it" not in page
     told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()
     assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
+    long_ago = timezone.now() - timedelta(minutes=5)
+    Composition.objects.update(created_at=long_ago)
+    assert "No worker" not in page_of(browser.get(held.get_absolute_url()))  # it is not due yet
+    Composition.objects.update(due_at=long_ago)
+    assert "No worker has picked it up for 5 minutes" in page_of(browser.get(held.get_absolute_url()))
 
 
 def test_one_that_waits_for_the_site_says_when_it_is_tried_again_and_how_many_begin_before(
