@@ -8,11 +8,11 @@ from django.core.signing import BadSignature, Signer
 from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.text import slugify
 
 from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, SMALL_RANK
 from hub_site.accounts.names import NAME_LENGTH_MAX
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import Job, JobEvent, Status
 from modules_registry.models import BaseModel, Module, StoredFile, Version
 
@@ -186,7 +186,7 @@ class Draft(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts")
     key = models.CharField(max_length=36)  # the form's own, so that two tabs are two drafts
     fields = models.JSONField()  # name -> the values it was sent with
-    kept_at = models.DateTimeField(auto_now=True)
+    kept_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["-kept_at"]
@@ -268,7 +268,7 @@ class ScreenedLoss(models.Model):
     module_sha256 = models.CharField(max_length=64)  # of its weights
     example_sha256 = models.CharField(max_length=64)
     nats = models.FloatField()
-    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False, db_index=True)
 
     objects = ScreenedLossQuerySet.as_manager()
 
@@ -316,7 +316,7 @@ class ShareLink(models.Model):
 
     @property
     def has_expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.expires_at is not None and self.expires_at <= database_now()
 
     @property
     def token(self) -> str:

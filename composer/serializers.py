@@ -14,6 +14,7 @@ from composer.matching.leakage import leakage_text, leaking_modules
 from composer.matching.unwritable import unwritable_text
 from composer.models import Composition
 from composer.timing.queue import place_of
+from composer.timing.waiting import missing_worker_text, waiting_since
 from hub_site.jobs.models import Status
 
 
@@ -85,6 +86,9 @@ class CompositionDetailSerializer(CompositionSerializer):
     )
 
     queue = serializers.SerializerMethodField(help_text="Its place while it waits, else null.")
+    missing_worker = serializers.SerializerMethodField(
+        help_text="A sentence while no worker is there that can take it, or its worker is silent; else null."
+    )
     warnings = serializers.SerializerMethodField(
         help_text="What weakens what its report will say, what was not used of the examples, and what of "
         "them the base model cannot write."
@@ -96,7 +100,7 @@ class CompositionDetailSerializer(CompositionSerializer):
     class Meta(CompositionSerializer.Meta):
         fields = [
             *CompositionSerializer.Meta.fields,
-            "queue", "modules", "has_adapter", "warnings", "published_as", "report",
+            "queue", "missing_worker", "modules", "has_adapter", "warnings", "published_as", "report",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -104,6 +108,11 @@ class CompositionDetailSerializer(CompositionSerializer):
     def get_queue(self, composition: Composition) -> Any:
         is_waiting = composition.status == Status.QUEUED
         return PlaceSerializer(place_of(composition)).data if is_waiting else None
+
+    def get_missing_worker(self, composition: Composition) -> str | None:
+        if composition.is_finished:
+            return None
+        return missing_worker_text(composition, waiting_since(composition)) or None
 
     def get_warnings(self, composition: Composition) -> list[str]:
         leaking = leaking_modules(composition)

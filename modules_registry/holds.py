@@ -7,10 +7,10 @@ and try-outs do; `lock_head` lets nothing of it be changed, and its weights come
 from functools import partial
 
 from django.db import transaction
-from django.utils import timezone
 
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import delete_unnamed_blobs
 from modules_registry.models import Hold, Module, VersionFile
@@ -64,7 +64,7 @@ def lock_for_hold(module: Module) -> None:
 
 def hold(staff: User, module: Module, kind: str, action: str, reason: str) -> None:
     module.hold, module.hold_reason = kind, reason if kind else ""
-    module.held_at = timezone.now() if kind else None
+    module.held_at = database_now() if kind else None
     Module.objects.filter(pk=module.pk).update(  # not its date of change, which lists sort by
         hold=module.hold, hold_reason=module.hold_reason, held_at=module.held_at
     )

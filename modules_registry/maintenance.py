@@ -13,7 +13,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import transaction
 from django.db.models import ForeignKey
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.audit.services import audit_record
 from modules_registry import blobs as modules_registry_blobs
@@ -68,7 +68,7 @@ def sweep_files() -> None:
 
 def sweep_refused() -> int:
     """Remove repositories that were made for an upload that was refused, a day ago; return how many."""
-    latest = timezone.now() - timedelta(seconds=LEFT_BEHIND_S)
+    latest = Now() - timedelta(seconds=LEFT_BEHIND_S)
     refused = Module.objects.existing().filter(
         current=None, draft__parent=None, is_kept_empty=False, refused_at__lt=latest
     )

@@ -5,7 +5,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models.functions import Upper
+from django.db.models.functions import Now, Upper
 from django.urls import reverse
 
 from hub_site.accounts.models import Namespace, User
@@ -269,7 +269,7 @@ class Version(models.Model):
     message = models.CharField(max_length=200)
     description = models.TextField(blank=True)  # what a Hub client says below the message
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     base_name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1, blank=True)  # as the uploader named it
     # The library's base of that name; empty: published, but not composable here.
@@ -360,7 +360,7 @@ class IncomingFile(StoredFile):
 
     module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="incoming")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta(StoredFile.Meta):
         constraints = [

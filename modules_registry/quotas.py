@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db.models import Min, Sum
-from django.utils import timezone
 
 from hub_site.accounts.models import Namespace
 from hub_site.audit.models import AuditEntry
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from hub_site.common.quotas import Quota
 from modules_registry.models import IncomingFile, Module, VersionFile
@@ -40,7 +40,7 @@ def repositories_quota(namespace: Namespace) -> Quota:
 
 def uploads_quota(namespace: Namespace) -> Quota:
     """Versions and commits within an hour; what an import brought does not count."""
-    now = timezone.now()
+    now = database_now()
     recent = AuditEntry.objects.filter(
         action__in=UPLOADS, at__gt=now - HOUR, detail__upload_of=namespace.pk
     ).order_by()

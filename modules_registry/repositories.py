@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.core.accepted_paths import UploadPlan
 from modules_registry.core.errors import WEIGHTS_FILE
@@ -61,7 +62,7 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
     module.former_names.filter(namespace=namespace, key=name_key(name)).delete()  # its own again
     release_name(namespace, name, but=module)
     former = Module(namespace=module.namespace, name=module.name, key=module.key, moved_to=module)
-    former.deleted_at = timezone.now()
+    former.deleted_at = database_now()
     same = Module.objects.filter(namespace=namespace, key=name_key(name)).first()
     if same is not None and same.pk != module.pk:
         raise name_taken(same, name)
@@ -101,7 +102,7 @@ def upload_refused(*, module: Module, program: str) -> None:
     empty = Module.objects.filter(pk=module.pk, current=None, draft__parent=None)
     if empty.exclude(begun_with=program[:100]).update(is_kept_empty=True):
         return
-    empty.update(refused_at=timezone.now())
+    empty.update(refused_at=Now())
 
 
 @transaction.atomic
@@ -109,7 +110,7 @@ def upload_announced(*, module: Module, plan: UploadPlan) -> None:
     """Note what a client will send, and what of its folder is left out: the module's page lists it."""
     note_left_out(module, plan.left_out)
     if WEIGHTS_FILE in plan.taken:
-        Module.objects.filter(pk=module.pk).update(weights_announced_at=timezone.now())
+        Module.objects.filter(pk=module.pk).update(weights_announced_at=Now())
 
 
 @transaction.atomic
@@ -126,7 +127,7 @@ def files_there(module: Module, head: Version) -> set[str]:
     """The files that a module has, and its weights if a client announced them a short time ago."""
     there = {file.path for file in head.files.all()}
     announced = module.weights_announced_at
-    return there | ({WEIGHTS_FILE} if announced and announced > timezone.now() - ANNOUNCED else set())
+    return there | ({WEIGHTS_FILE} if announced and announced > database_now() - ANNOUNCED else set())
 
 
 @transaction.atomic

@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.cards import Card, ReadCard, read_any_card
@@ -212,7 +212,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     hashes = set(VersionFile.objects.filter(version__in=versions).values_list("sha256", flat=True))
     hashes |= set(module.incoming.values_list("sha256", flat=True))
     module.current = module.draft = None
-    module.deleted_at = timezone.now()
+    module.deleted_at = database_now()
     module.sentence = module.search_text = ""
     module.save()
     module.tags.clear()
@@ -228,7 +228,7 @@ def module_delete(*, editor: User, module: Module) -> None:
 @transaction.atomic
 def download_count(*, version: Version, client: str) -> None:
     """Count a download once per version, day and client. The client is kept as a keyed hash, for a day."""
-    today = timezone.now().date()
+    today = database_now().date()
     client_hash = salted_hmac("download", f"{today} {client}", algorithm="sha256").hexdigest()
     days = VersionDownload.objects.filter(version=version)
     _, is_first = days.get_or_create(version=version, day=today, client=client_hash)
@@ -389,7 +389,7 @@ def step_insert(
     """Add one state after another; nothing points to it yet."""
     require_weights_not_held(files)
     require_fits(module, files)
-    now = timezone.now()
+    now = database_now()
     message = one_line(message, "message", MESSAGE_LENGTH_MAX)
     version = Version(
         module=module,

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.urls import reverse
-from django.utils import timezone
 
 from composer.models import Composition
 from hub_site.jobs.models import Status
@@ -22,10 +22,10 @@ HASH_LENGTH = 64
 class TryOutQuerySet(models.QuerySet["TryOut"]):
     def waiting(self) -> "TryOutQuerySet":
         """In the queue, and somebody still looks for the answer."""
-        return self.filter(status=Status.QUEUED, seen_at__gt=timezone.now() - LEFT_AFTER)
+        return self.filter(status=Status.QUEUED, seen_at__gt=Now() - LEFT_AFTER)
 
     def running(self) -> "TryOutQuerySet":
-        return self.filter(status=Status.RUNNING, alive_at__gt=timezone.now() - SILENT_AFTER)
+        return self.filter(status=Status.RUNNING, alive_at__gt=Now() - SILENT_AFTER)
 
 
 class TryOut(models.Model):
@@ -53,8 +53,8 @@ class TryOut(models.Model):
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)  # a sentence for who asked
 
-    created_at = models.DateTimeField(default=timezone.now, db_index=True)
-    seen_at = models.DateTimeField(default=timezone.now)  # somebody asked for the answer
+    created_at = models.DateTimeField(db_default=Now(), editable=False, db_index=True)
+    seen_at = models.DateTimeField(db_default=Now())  # somebody asked for the answer
     started_at = models.DateTimeField(null=True, blank=True)
     alive_at = models.DateTimeField(null=True, blank=True)  # the worker was still at it
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -16,11 +16,12 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from composer.playground import selectors
 from composer.playground.loaded_bases import ANSWERS_MAX, LoadedBase, LoadedBases, Question, TimedOut
 from composer.playground.models import GIVEN_UP_AFTER, KEPT, TryOut
+from hub_site.common.clock import database_now
 from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
@@ -115,7 +116,7 @@ def key_of(base: BaseModel) -> str:
 
 def claim(tryout: TryOut, *, is_cold: bool) -> bool:
     """Take it from the queue; False if another worker has it, or whoever asked has left."""
-    now = timezone.now()
+    now = Now()
     waiting = TryOut.objects.waiting().filter(pk=tryout.pk)
     return bool(waiting.update(status=Status.RUNNING, is_cold=is_cold, started_at=now, alive_at=now))
 
@@ -166,7 +167,7 @@ def put_off(tryout: TryOut, code: str, sentence: str, error: Exception) -> None:
     """
     logger.warning("try-out %s waits: %s: %s", tryout.pk, code, describe(error))
     forget_connection()
-    if timezone.now() - tryout.created_at < GIVEN_UP_AFTER:
+    if database_now() - tryout.created_at < GIVEN_UP_AFTER:
         requeue(tryout)
     else:
         fail(
@@ -212,7 +213,7 @@ def still_ours(tryout: TryOut) -> Callable[[], None]:
             return
         next_s = time.monotonic() + ALIVE_EVERY_S
         ours = TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING)
-        if not ours.update(alive_at=timezone.now()):
+        if not ours.update(alive_at=Now()):
             raise Gone
 
     return look
@@ -234,12 +235,12 @@ def fail(tryout: TryOut, code: str, message: str) -> None:
 def finish(tryout: TryOut, **fields: Any) -> None:
     """Only while it is running: an answer is never changed by what happens after it."""
     running = TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING)
-    running.update(finished_at=timezone.now(), **fields)
+    running.update(finished_at=Now(), **fields)
 
 
 def sweep() -> list[UUID]:
     """Delete try-outs that are a day old; returns the questions to queue again."""
-    now = timezone.now()
+    now = Now()
     TryOut.objects.filter(created_at__lt=now - KEPT).delete()
     waiting = TryOut.objects.waiting().filter(created_at__lt=now - REQUEUE_AFTER)
     return list(waiting.values_list("pk", flat=True))

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.urls import reverse
-from django.utils import timezone
 
 from composer.core.spec.templates import AUTO
 from composer.matching.templates import composition_template, site_template
@@ -17,6 +17,7 @@ from composer.models import Composition, Example
 from composer.playground.models import SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.selectors import composition_find, result_files, withheld_because
 from hub_site.accounts.models import User
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import Status
 from modules_registry import selectors as registry
 from modules_registry.core.cards import Card
@@ -26,6 +27,10 @@ EXAMPLES_MAX = 4
 EXAMPLE_CHARACTERS_MAX = 400  # longer ones make no button
 PICKED_UP = timedelta(seconds=5)  # a free worker takes a question well within this
 MOST_ARE_ANSWERED_IN = timedelta(seconds=8)
+NO_WORKER = (
+    "Nobody has picked your question up yet: the worker that answers seems to be away. "
+    "It is kept for two minutes and answered when the worker is back."
+)
 TABLE_LINE = re.compile(r"^\s*\|(?P<first>[^|]*)\|(?P<second>[^|]*)\|\s*$")
 
 
@@ -191,8 +196,13 @@ def ahead_of(tryout: TryOut) -> int:
 
 def is_worker_missing(tryout: TryOut) -> bool:
     """Whether it has waited too long for that while nothing is being answered."""
-    waited = timezone.now() - tryout.created_at
+    waited = database_now() - tryout.created_at
     return tryout.status == Status.QUEUED and waited > PICKED_UP and not is_anybody_answering()
+
+
+def missing_worker_text(tryout: TryOut) -> str:
+    """Return that no worker has picked it up, in words; empty otherwise."""
+    return NO_WORKER if is_worker_missing(tryout) else ""
 
 
 def is_nobody_coming() -> bool:
@@ -205,11 +215,11 @@ def is_slow(tryout: TryOut) -> bool:
     """Whether its answer takes longer than most, its base having been in memory."""
     if tryout.status != Status.RUNNING or tryout.is_cold or tryout.started_at is None:
         return False
-    return timezone.now() - tryout.started_at > MOST_ARE_ANSWERED_IN
+    return database_now() - tryout.started_at > MOST_ARE_ANSWERED_IN
 
 
 def is_anybody_answering() -> bool:
-    recently = timezone.now() - SILENT_AFTER
+    recently = Now() - SILENT_AFTER
     return (
         TryOut.objects.running().exists()
         or TryOut.objects.filter(status=Status.DONE, finished_at__gt=recently).exists()

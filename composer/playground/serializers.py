@@ -41,17 +41,24 @@ class TryOutSerializer(serializers.ModelSerializer[TryOut]):
     prompt_tokens = serializers.IntegerField(source="result.prompt_tokens", default=None)
     answer = AnswerSerializer(source="result.adapted", default=None, help_text="With the adapter.")
     base_answer = AnswerSerializer(source="result.base", default=None, help_text="Of the base alone.")
+    missing_worker = serializers.SerializerMethodField(
+        help_text="A sentence while no worker has picked it up in time; else null."
+    )
     error = serializers.SerializerMethodField(help_text="Why there is no answer, where there is none.")
 
     class Meta:
         model = TryOut
         fields = [
-            *("id", "status", "is_finished", "ahead", "input", "template", "max_new_tokens", "created_at"),
+            *("id", "status", "is_finished", "ahead", "missing_worker"),
+            *("input", "template", "max_new_tokens", "created_at"),
             *("is_cold", "prompt", "prompt_tokens", "answer", "base_answer", "error"),
         ]
 
     def get_ahead(self, tryout: TryOut) -> int:
         return selectors.ahead_of(tryout)
+
+    def get_missing_worker(self, tryout: TryOut) -> str | None:
+        return selectors.missing_worker_text(tryout) or None
 
     def get_error(self, tryout: TryOut) -> dict[str, str] | None:
         if tryout.status != Status.FAILED:

@@ -1,11 +1,11 @@
 """Asking a module or a composition something, and looking for the answer."""
 
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.templates import require_asked_template
@@ -13,6 +13,7 @@ from composer.playground import selectors
 from composer.playground.models import GIVEN_UP_AFTER, SILENT_AFTER, TryOut, TryOutQuerySet
 from composer.playground.selectors import Requester, Target
 from composer.playground.tasks import run_tryout
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, log_refusals
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
@@ -76,25 +77,23 @@ def tryout_ask(
 
 def tryout_watch(tryout: TryOut) -> None:
     """Note that somebody looks for the answer, and end what will have none."""
-    now = timezone.now()
+    now = Now()
     row = TryOut.objects.filter(pk=tryout.pk)
     row.filter(status=Status.QUEUED).update(seen_at=now)
     if not selectors.is_anybody_answering():
-        end(
-            row.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER, now
-        )
-    end(row.filter(status=Status.RUNNING, alive_at__lt=now - SILENT_AFTER), "interrupted", INTERRUPTED, now)
+        end(row.filter(status=Status.QUEUED, created_at__lt=now - GIVEN_UP_AFTER), "no_worker", NO_WORKER)
+    end(row.filter(status=Status.RUNNING, alive_at__lt=now - SILENT_AFTER), "interrupted", INTERRUPTED)
     tryout.refresh_from_db()
 
 
-def end(rows: TryOutQuerySet, code: str, message: str, now: datetime) -> None:
-    rows.update(status=Status.FAILED, error_code=code, error_message=message, finished_at=now)
+def end(rows: TryOutQuerySet, code: str, message: str) -> None:
+    rows.update(status=Status.FAILED, error_code=code, error_message=message, finished_at=Now())
 
 
 def tryouts_end(rows: TryOutQuerySet, *, code: str, message: str) -> None:
     """End the questions among these rows that have no answer yet; a worker that is at one lets it go."""
     unfinished = rows.filter(status__in=(Status.QUEUED, Status.RUNNING))
-    end(unfinished, code, message, timezone.now())
+    end(unfinished, code, message)
 
 
 def tryout_wait(tryout: TryOut, *, seconds: float) -> None:
@@ -165,10 +164,11 @@ def require_not_too_often(requester: Requester) -> None:
         )
         raise Refusal("too_many_waiting", message, status=429, retry_after_s=BUSY_RETRY_S)
     most = settings.HUB_TRY_PER_MINUTE if requester.user else settings.HUB_TRY_VISITORS_PER_MINUTE
-    recent = asked.filter(created_at__gt=timezone.now() - MINUTE).order_by("-created_at")
+    now = database_now()
+    recent = asked.filter(created_at__gt=now - MINUTE).order_by("-created_at")
     oldest_of_most = recent.values_list("created_at", flat=True)[most - 1 : most].first()
     if oldest_of_most is not None:
-        again_s = max(1, round((oldest_of_most + MINUTE - timezone.now()).total_seconds()))
+        again_s = max(1, round((oldest_of_most + MINUTE - now).total_seconds()))
         more = "" if requester.user else " Signed in you may ask more often."
         times = "once" if most == 1 else f"{most} times"
         message = f"You have asked {times} within a minute, the most here. Ask again in {again_s} s.{more}"

@@ -29,10 +29,6 @@ from hub_site.jobs.models import Status
 from modules_registry.selectors import MAIN
 
 WAIT_S = 1.0  # for an answer that comes quickly: then there is nothing to poll
-NO_WORKER = (
-    "Nobody has picked your question up yet: the worker that answers seems to be away. "
-    "It is kept for two minutes and answered when the worker is back."
-)
 
 
 @never_cache
@@ -140,7 +136,7 @@ def answer_context(tryout: TryOut) -> dict[str, Any]:
         "standing": status_key(tryout),
         "is_slow": selectors.is_slow(tryout),
         "answer_s": settings.HUB_TRY_ANSWER_S,
-        "no_worker": NO_WORKER if selectors.is_worker_missing(tryout) else "",
+        "missing_worker": selectors.missing_worker_text(tryout),
     }
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from composer.core.spec.examples import is_storable
 from composer.models import Draft
@@ -29,7 +30,8 @@ def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) ->
         message = "This is too long to be kept as a draft, or is no text. It can be composed all the same."
         raise Refusal("draft_too_large", message, status=413)
     kept = {name: list(texts) for name, texts in fields.items()}
-    draft, _ = Draft.objects.update_or_create(owner=owner, key=key, defaults={"fields": kept})
+    defaults = {"fields": kept, "kept_at": Now()}
+    draft, _ = Draft.objects.update_or_create(owner=owner, key=key, defaults=defaults)
     latest = Draft.objects.filter(owner=owner).values_list("pk", flat=True)[:DRAFTS_MAX]
     Draft.objects.filter(owner=owner).exclude(pk__in=list(latest)).delete()
     return draft

@@ -8,7 +8,6 @@ from typing import Any
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
-from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 
 from composer import selectors
@@ -54,6 +53,7 @@ from composer.task.examples import (
     text_of_file,
 )
 from hub_site.accounts.models import User
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 
 COUNT_MAX = 9999
@@ -367,7 +367,7 @@ class CompositionForm(forms.Form):
             raise forms.ValidationError(str(error)) from error
 
     def clean_name(self) -> str:
-        return self.cleaned_data["name"] or f"Task of {timezone.now():%-d %b %Y}"
+        return self.cleaned_data["name"] or f"Task of {database_now():%-d %b %Y}"
 
     def columns(self, group: str) -> Columns:
         """The columns chosen for a text, and for the file below it."""

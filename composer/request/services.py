@@ -9,7 +9,6 @@ from typing import Any, NotRequired, TypedDict, Unpack
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from composer import selectors
 from composer.core.spec import choices
@@ -36,6 +35,7 @@ from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, NO_EXAMPLES
 from composer.timing.estimates import Amounts, estimate, mean_characters
 from composer.timing.queue import is_quick
 from hub_site.accounts.models import User
+from hub_site.common.clock import database_now
 from hub_site.common.disk import require_disk_space
 from hub_site.common.errors import Refusal, field_refusal, log_refusals
 from hub_site.common.site_faults import RETRY_AFTER_S
@@ -395,7 +395,7 @@ def require_cpu_quota(owner: User) -> None:
     most_s = settings.HUB_CPU_MINUTES_A_DAY * 60
     if not most_s or owner.is_staff:
         return
-    now = timezone.now()
+    now = database_now()
     uses = list(selectors.cpu_uses(owner, since=now - DAY))
     used_s = sum(cpu_s for _, cpu_s in uses)
     if used_s < most_s:

@@ -1,13 +1,13 @@
 """The folder a composition's child works in: made with all it needs, removed afterwards."""
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
 
 from composer import selectors
 from composer.core.spec.examples import json_lines
@@ -143,6 +143,6 @@ def remove_orphaned_folders() -> None:
 
 def is_old(path: Path) -> bool:
     try:
-        return timezone.now().timestamp() - path.stat().st_mtime > LEASE.total_seconds()
+        return time.time() - path.stat().st_mtime > LEASE.total_seconds()
     except FileNotFoundError:
         return False

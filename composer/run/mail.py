@@ -5,8 +5,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.mail import send_mail
+from django.db.models.functions import Now
 from django.template.loader import render_to_string
-from django.utils import timezone
 
 from composer.models import Composition
 from composer.run import selectors
@@ -23,7 +23,7 @@ def send_notification_mail(composition_id: UUID) -> None:
         pk=composition_id, mail_when_done=True, mailed_at=None, status__in=selectors.MAIL_ON_STATUS
     )
     # Marked first: if the worker dies in between, no mail is sent; otherwise there could be two.
-    if not wanted.update(mailed_at=timezone.now()):
+    if not wanted.update(mailed_at=Now()):
         return
     composition = Composition.objects.select_related("owner").get(pk=composition_id)
     if not composition.owner.email:

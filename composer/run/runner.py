@@ -15,7 +15,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import STOPPED_BY_WISH, STOPPED_FOR_TIME
@@ -245,6 +244,6 @@ def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folde
 def sweep() -> list[UUID]:
     """Free what vanished workers held; returns the compositions to queue again."""
     remove_orphaned_folders()
-    ScreenedLoss.objects.filter(created_at__lt=timezone.now() - SCREENED_KEPT).delete()
+    ScreenedLoss.objects.filter(created_at__lt=Now() - SCREENED_KEPT).delete()
     Attempt.objects.filter(seen_at__lt=Now() - ATTEMPTS_KEPT).delete()
     return leases.sweep(Composition)

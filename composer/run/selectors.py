@@ -1,13 +1,13 @@
 """What a worker reads before a run: the record of earlier attempts, notification mail that is due."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from composer.core.spec.examples import example_sha256
 from composer.models import Composition, ScreenedLoss
@@ -20,11 +20,10 @@ MAIL_ON_STATUS = (Status.DONE, Status.FAILED)  # who cancels it knows
 MAIL_WITHIN = timedelta(days=1)
 
 
-def mails_due(now: datetime | None = None) -> list[UUID]:
+def mails_due() -> list[UUID]:
     """Those whose owner wants a mail that was not sent. After a day it is too late to be of use."""
-    since = (now or timezone.now()) - MAIL_WITHIN
     due = Composition.objects.filter(
-        mail_when_done=True, mailed_at=None, status__in=MAIL_ON_STATUS, finished_at__gt=since
+        mail_when_done=True, mailed_at=None, status__in=MAIL_ON_STATUS, finished_at__gt=Now() - MAIL_WITHIN
     )
     return list(due.values_list("pk", flat=True))
 

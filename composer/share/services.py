@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.utils import timezone
 
 from composer.models import Composition, ShareLink, share_key
 from composer.report.exports import as_markdown
 from composer.services import require_own
 from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.models import Module
 
@@ -38,7 +38,7 @@ def share_renew(
     if days is not None and not 1 <= days <= DAYS_MAX:
         message = f"A link can stand from 1 to {DAYS_MAX} days."
         raise Refusal("bad_expiry", message, fields={"days": [message]})
-    now = timezone.now()
+    now = database_now()
     link, _ = ShareLink.objects.update_or_create(
         composition=composition,
         defaults={

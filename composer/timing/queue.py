@@ -9,11 +9,11 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Count, Max, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 
 from composer.models import Attempt, Composition
 from composer.timing.estimates import Estimate, duration_words
 from composer.timing.turns import all_in_turn, turn_key
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import Status, Worker
 
 READ_MAX = 300  # of those that wait; behind them one waits at least as long
@@ -54,13 +54,13 @@ class Place:
 
 def place_of(composition: Composition) -> Place:
     """Where a queued composition stands; one that a worker took meanwhile is next, at once."""
-    now = timezone.now()
+    now = database_now()
     return look_up(composition.pk, waiting_jobs(now), now)
 
 
 def place_of_new(owner_id: int, estimate: Estimate) -> Place:
     """Where a composition of this estimate would stand if it were asked for now."""
-    now = timezone.now()
+    now = database_now()
     lane = (owner_id, is_quick(estimate))
     new = WaitingJob("new", *lane, estimate.likely_s, asked_s=0.0, served_s=last_served_s(lane, now))
     return look_up(new.key, [*waiting_jobs(now), new], now)

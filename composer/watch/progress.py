@@ -3,25 +3,21 @@
 from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
-
 from composer.core.spec.choices import SEARCH_OF_AUTO
 from composer.core.spec.counting import count_noun
 from composer.models import Composition
 from composer.report.page import baseline_rows, comparison_rows, loss_rows, weight_rows
 from composer.report.verdict import verdict_view
 from composer.timing.estimates import Estimate, amounts_of, seconds_by_stage
-from composer.timing.progress import StageProgress, left_words, stages_of, time_words, waited_words
+from composer.timing.progress import StageProgress, left_words, stages_of, time_words
+from composer.timing.waiting import missing_worker_text, waiting_since
 from composer.watch import selectors
 from composer.watch.event_text import event_text
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first
 LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
-NO_WORKER = (
-    "No worker{kind} has picked it up for {time}. Your request is safe: it {goes_on} by itself when the "
-    "compose worker is back, also when you leave this page. If this lasts, tell the site's operator."
-)
 LOSS_OF_PARTS = (
     "This number is the search's own: the mean of several fits, each of which leaves out a part of your "
     "examples. The report gives the loss of the finished mix on all of them, so the two differ."
@@ -29,9 +25,6 @@ LOSS_OF_PARTS = (
 LOSS_OF_SEARCH = (
     "This number is what the search lowers, and may hold a small penalty for large weights. "
     "The report gives the plain loss of the finished mix."
-)
-SILENT_WORKER = (
-    "Its worker has been silent for {time}. If it is gone, another one starts the work again within a minute."
 )
 
 
@@ -48,8 +41,9 @@ def watch_view(composition: Composition) -> dict[str, Any]:
 
 def progress_view(composition: Composition) -> dict[str, Any]:
     """The part of it that the server draws anew while it runs."""
-    waiting = selectors.waiting_since(composition)
-    stages, n_measured = stages_now(composition)
+    now = database_now()
+    waiting = waiting_since(composition, now)
+    stages, n_measured = stages_now(composition, now)
     events = selectors.measured_baselines(composition)
     return {
         "composition": composition,
@@ -58,12 +52,7 @@ def progress_view(composition: Composition) -> dict[str, Any]:
         "time_left": left_words(stages),
         "time_basis": Estimate(0, 0, 0, n_measured).basis,
         "loss_words": loss_words(composition),
-        "no_worker": NO_WORKER.format(
-            kind=" with a graphics card" if composition.needs_cuda else "",
-            time=waited_words(waiting.seconds),
-            goes_on="goes on" if waiting.was_begun else "starts",
-        ),
-        "silent_worker": SILENT_WORKER.format(time=waited_words(waiting.seconds)),
+        "missing_worker": missing_worker_text(composition, waiting),
         "alone": alone_view(composition),
         "rows": baseline_rows(events),
         "comparison": comparison_rows(events),
@@ -80,7 +69,7 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
         stage_events=selectors.stage_events(composition),
         steps=selectors.attempt_span(composition),
         expected={stage: seconds.likely for stage, seconds in by_stage.items()},
-        now=now or timezone.now(),
+        now=now or database_now(),
     )
     return stages, n_measured
 

@@ -1,24 +1,14 @@
-"""What a watching page reads: events, stages, steps, and how long a composition has waited."""
+"""What a watching page reads: events, stages and steps."""
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from django.db.models import Max, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 
-from composer.matching.workers import compose_workers
 from composer.models import Composition, CompositionEvent
-from composer.timing.progress import time_words
-from composer.timing.queue import Place, place_of
-from hub_site.jobs.models import LEASE, Status
 
 EVENTS_PER_ANSWER_MAX = 500
-
-
-PICKED_UP_S = 4  # a free worker takes a job well within this
 
 
 def events_after(composition: Composition, number: int) -> QuerySet[CompositionEvent]:
@@ -95,44 +85,3 @@ def measured_baselines(composition: Composition) -> list[dict[str, Any]]:
     """The rows of the comparison so far, of its current attempt."""
     events = composition.events.filter(kind="baseline", generation=composition.generation)
     return list(events.values_list("detail", flat=True))
-
-
-def waiting_since(composition: Composition, now: datetime | None = None) -> "Waiting":
-    """How a composition that does not move stands: who is before it, how long no worker has been seen."""
-    now = now or timezone.now()
-    if composition.status == Status.RUNNING and composition.lease_until:
-        seen_at = composition.lease_until - LEASE  # its worker's last beat
-        return Waiting(Place(0, 0.0), seconds=seconds_between(seen_at, now))
-    place = place_of(composition)
-    able = compose_workers().able(has_cuda=composition.needs_cuda, memory_mb=composition.memory_mb)
-    if able.alive().exists():
-        return Waiting(place, seconds=0)
-    last_seen = able.aggregate(last=Max("seen_at"))["last"]
-    told_at = composition.events.order_by("-number").values_list("at", flat=True).first()  # it is gone
-    seen_at = max(at for at in (composition.created_at, last_seen, told_at) if at)
-    return Waiting(place, seconds=seconds_between(seen_at, now), was_begun=told_at is not None)
-
-
-def seconds_between(start: datetime, end: datetime) -> int:
-    return max(0, int((end - start).total_seconds()))
-
-
-@dataclass(frozen=True)
-class Waiting:
-    place: Place
-    seconds: int  # since a worker was seen that can take it
-    was_begun: bool = False  # queued again, for its worker is gone
-
-    @property
-    def ahead(self) -> int:
-        return self.place.n_ahead
-
-    @property
-    def begins(self) -> str:
-        """When it begins, in words; empty: at once."""
-        return time_words(self.place.wait_s) if self.place.wait_s >= 1 else ""
-
-    @property
-    def is_long(self) -> bool:
-        """A worker should have shown itself by now."""
-        return self.seconds > PICKED_UP_S

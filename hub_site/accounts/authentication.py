@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 from rest_framework import exceptions, permissions
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, get_authorization_header
 from rest_framework.request import Request
@@ -72,7 +72,7 @@ def not_covered(token: ApiToken) -> exceptions.PermissionDenied:
 
 
 def note_use(row: ApiToken) -> None:
-    now = timezone.now()
+    now = Now()
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_RESOLUTION)
     ApiToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
 

@@ -1,16 +1,15 @@
 """Who is here: users, the names they own, and the tokens they hand to programs."""
 
 import hashlib
-from datetime import datetime
 
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 from django.urls import reverse
-from django.utils import timezone
 
 from hub_site.accounts.names import NAME_LENGTH_MAX, name_key
+from hub_site.common.clock import database_now
 from hub_site.common.models import TimeStamped
 
 
@@ -140,9 +139,9 @@ class Invitation(TimeStamped):
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
-    def usable(self, now: datetime) -> "ApiTokenQuerySet":
+    def usable(self) -> "ApiTokenQuerySet":
         """Those that work, and those of suspended accounts: their users are to be told why these do not."""
-        unexpired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now)
+        unexpired = models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=Now())
         not_revoked = self.filter(unexpired, revoked_at__isnull=True)
         return not_revoked.filter(models.Q(user__is_active=True) | models.Q(user__suspended_at__isnull=False))
 
@@ -191,4 +190,4 @@ class ApiToken(TimeStamped):
 
     @property
     def is_usable(self) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > database_now())

@@ -9,12 +9,12 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from hub_site.accounts.models import ApiToken, Membership, Namespace, User
 from hub_site.accounts.names import name_key, require_free_of_reserved, require_name
 from hub_site.accounts.selectors import namespace_is_taken, namespaces_readable_by
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 
 TOKEN_PREFIX = "lh_"  # lets scanners and people recognise a leaked token
@@ -103,7 +103,7 @@ def token_create(
         raise Refusal("bad_expiry", "A token can last from 1 to 3650 days.", fields={"days": ["1 to 3650."]})
     require_own_limit(user, limited_to)
     token = new_token()
-    expires_at = timezone.now() + timedelta(days=days) if days else None
+    expires_at = database_now() + timedelta(days=days) if days else None
     row = ApiToken(
         user=user,
         label=label[:60] or "unnamed",
@@ -149,7 +149,7 @@ def tokens_revoke(*, user: User) -> None:
 @transaction.atomic
 def revoke(user: User, tokens: QuerySet[ApiToken]) -> None:
     for token in tokens.select_for_update().filter(user=user, revoked_at=None):
-        token.revoked_at = timezone.now()
+        token.revoked_at = database_now()
         token.save(update_fields=["revoked_at", "updated_at"])
         audit_record(actor=user, action="token.revoke", subject=str(token), thing=user)
 
@@ -165,7 +165,7 @@ def account_suspend(*, staff: User, account: User, reason: str) -> None:
         raise Refusal("account_deleted", "This account was deleted by its owner.", status=409)
     if row.suspended_at is not None:
         raise Refusal("already_suspended", f"{row.username} is suspended already.", status=409)
-    row.is_active, row.suspended_at, row.suspension_reason = False, timezone.now(), reason
+    row.is_active, row.suspended_at, row.suspension_reason = False, database_now(), reason
     row.save(update_fields=["is_active", "suspended_at", "suspension_reason"])
     audit_record(actor=staff, action="account.suspend", subject=row.username, thing=row, reason=reason)
     account.refresh_from_db()

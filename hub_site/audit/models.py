@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 
 
 class AuditEntry(models.Model):
@@ -9,7 +10,7 @@ class AuditEntry(models.Model):
     admin's own log writes here.
     """
 
-    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    at = models.DateTimeField(db_default=Now(), editable=False, db_index=True)
     actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True)
     action = models.CharField(max_length=60)  # "module.publish", "module.delete", …
     subject = models.CharField(max_length=200)  # "demo/french", a row's id, … as it was called then

@@ -5,20 +5,39 @@ messages carry nothing: they only wake a worker, which takes jobs by their rows 
 """
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
 from kombu.connection import Connection
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 
 # Whoever sends a message waits no longer than this for each of the broker's answers, and tries once: the row
 # is the truth, and the sweeper sends again what was lost.
 SEND_OPTIONS = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "max_retries": 0}
 
 
+# After a message that could not be sent none is tried for so long: each would hold a request, and with it a
+# connection to the database, until nobody else gets one.
+SILENT_S = 3.0
+
+
 class SiteCelery(Celery):  # type: ignore[misc]  # Celery has no types
-    """Celery whose messages hold no request for long."""
+    """Celery whose messages hold no request for long, also when many are sent at once."""
+
+    silent_until = 0.0  # of time.monotonic()
+
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        """Send a message. Raises OperationalError, at once for a moment after another one failed."""
+        if time.monotonic() < self.silent_until:
+            raise OperationalError("The broker did not answer a moment ago.")
+        try:
+            return super().send_task(*args, **options)
+        except OperationalError:
+            self.silent_until = time.monotonic() + SILENT_S
+            raise
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
         options["transport_options"] = (options.get("transport_options") or {}) | SEND_OPTIONS

@@ -6,6 +6,7 @@ whenever the child is quiet for a moment.
 
 import contextlib
 import json
+import logging
 import os
 import select
 import selectors
@@ -26,10 +27,15 @@ from hub_site.jobs.child_folder import measure_folder
 from hub_site.jobs.launcher import EXIT_NOT_BEGUN
 from hub_site.jobs.sandbox import MIB, Limits, status_bytes
 
+logger = logging.getLogger(__name__)
+
 EVENT_BYTES_MAX = 4 * MIB  # one event; a child that writes more without a line's end is broken
 READ_BYTES = 64 * 1024
 STOP_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 20.0  # of a child, which is one fork; a launcher that takes longer is stopped or hangs
+IMPORT_TIMEOUT_S = 600.0  # of a launcher until it starts children; on a slow disk its imports take minutes
+EXIT_TIMEOUT_S = 20.0  # of a child that has closed its pipe
 DISK_LOOK_S = 1.0  # so often its folder is measured
 REWRITES_MAX = 4  # times disk_mb, of all it writes: what a deleted file holds is in no folder
 SENT_BY_LIMITS = (signal.SIGXCPU, signal.SIGXFSZ, signal.SIGSYS)
@@ -101,8 +107,31 @@ def death(exit_code: int | None) -> ChildDied | ChildInterrupted:
 
 
 @dataclass
+class LauncherProcess:
+    """A launcher process as its children know it."""
+
+    popen: subprocess.Popen[bytes]
+    ready: Path | None
+    has_answered: bool = False  # a child of its began
+    started_s: float = field(default_factory=time.monotonic)
+
+    def start_by(self) -> float:
+        """Return the time.monotonic() by which a child that is asked for now must have begun."""
+        is_ready = self.has_answered or (self.ready is not None and self.ready.exists())
+        imports_end = 0.0 if is_ready else self.started_s + IMPORT_TIMEOUT_S
+        return max(time.monotonic() + START_TIMEOUT_S, imports_end)
+
+    def kill(self) -> None:
+        """End it, and with it all its children, for it answers no more; the next request starts another."""
+        logger.error("the launcher %s does not answer, so it is killed", self.popen.pid)
+        self.popen.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(KILL_TIMEOUT_S)
+
+
+@dataclass
 class Launcher:
-    """One launcher process, started on demand and again when it dies."""
+    """One launcher process, started on demand and again when it dies or answers no more."""
 
     preload: str
     call: str
@@ -111,6 +140,7 @@ class Launcher:
     ready: Path | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _control: socket.socket | None = field(default=None, init=False)
+    _shared: LauncherProcess | None = field(default=None, init=False)  # with its children
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def start(self) -> None:
@@ -128,7 +158,8 @@ class Launcher:
                 self._send(request, [write_end, theirs.fileno()])
             finally:
                 os.close(write_end)
-        return Child(read_end, ours, folder, limits)
+            assert self._shared is not None  # whoever sends has started it
+            return Child(read_end, ours, folder, limits, self._shared)
 
     def stop(self) -> None:
         with self._lock:
@@ -165,6 +196,7 @@ class Launcher:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
+        self._shared = LauncherProcess(self.process, self.ready)
         return self._control
 
     def _command(self, control: int) -> list[str]:
@@ -203,8 +235,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 class Child:
     """One running job. Use as a context manager: leaving it ends the process, however we leave."""
 
-    def __init__(self, events: int, line: socket.socket, folder: Path, limits: Limits) -> None:
+    def __init__(
+        self, events: int, line: socket.socket, folder: Path, limits: Limits, launcher: LauncherProcess
+    ) -> None:
         self._events, self._line, self._folder, self._limits = events, line, folder, limits
+        self._launcher, self._is_over = launcher, False
+        self._start_by = launcher.start_by()
         self._disk_at_start = measure_folder(folder).size_bytes
         self._next_disk_look = 0.0
         self.pid: int | None = None
@@ -222,21 +258,28 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Close the connection: the launcher then kills the process group. Wait for it. Harmless twice."""
+        """Close the connection: the launcher then kills the process group. Wait for it. Harmless twice.
+
+        A launcher that does not do it is killed itself.
+        """
         if self._events < 0:
             return
         os.close(self._events)
         self._events = -1
-        with contextlib.suppress(OSError), self._line:
-            self._line.shutdown(socket.SHUT_WR)
-            self._line.settimeout(KILL_TIMEOUT_S)
+        with self._line:
+            if not self._is_over:
+                self._line.shutdown(socket.SHUT_WR)
+                self._line.settimeout(KILL_TIMEOUT_S)
             while self._receive_status():
                 pass
+        if self.began is not None and not self._is_over:
+            self._launcher.kill()
 
     def events(self, tick_s: float) -> Iterator[dict[str, Any] | None]:
         """Every event in order, and None about every `tick_s`, whether the child is busy or quiet.
 
-        Raises ChildRefused, ChildHindered, ChildBroke or ChildDied if the job ended without a result.
+        Raises ChildRefused, ChildHindered, ChildBroke, ChildDied or ChildInterrupted if the job ended
+        without a result.
         """
         waiting, next_tick = b"", time.monotonic() + tick_s
         with selectors.DefaultSelector() as selector:
@@ -245,6 +288,7 @@ class Child:
                 if time.monotonic() >= next_tick:
                     next_tick = time.monotonic() + tick_s
                     self._watch_memory()
+                    self._watch_start()
                     self._watch_disk()
                     self._read_cpu()
                     yield None
@@ -257,7 +301,13 @@ class Child:
                 if len(waiting) > EVENT_BYTES_MAX:
                     raise ChildBroke(f"An event of more than {EVENT_BYTES_MAX} bytes.")
                 yield from map(understand, lines)
-        self._wait_for_exit()
+        yield from self._wait_for_exit(tick_s)
+
+    def _watch_start(self) -> None:
+        """A launcher that starts no child, because it is stopped or hangs, must not hold the job for ever."""
+        if self.began is None and time.monotonic() > self._start_by:
+            self._launcher.kill()
+            raise ChildInterrupted(None)
 
     def _watch_memory(self) -> None:
         """RLIMIT_DATA stops what is reserved; this stops what is used, in case the limit did not bite."""
@@ -316,11 +366,20 @@ class Child:
             return status_bytes(status, "RssAnon") + status_bytes(status, "RssShmem")
         return 0
 
-    def _wait_for_exit(self) -> None:
-        """The pipe is closed, so the process is ending: read how. Raises ChildDied unless it ended well."""
-        self._line.setblocking(True)
-        while self._receive_status():
-            pass
+    def _wait_for_exit(self, tick_s: float) -> Iterator[None]:
+        """The pipe is closed, so the process is ending: read how, with a None about every `tick_s` meanwhile.
+
+        A child that does not end is killed. Raises ChildDied or ChildInterrupted unless it ended well.
+        """
+        kill_at = time.monotonic() + EXIT_TIMEOUT_S
+        self._line.settimeout(tick_s)
+        while not self._is_over:
+            if self._receive_status() or self._is_over:
+                continue
+            if time.monotonic() > kill_at:
+                self.kill()
+                break
+            yield None
         if self.exit_code != 0:
             raise death(self.exit_code)
 
@@ -328,12 +387,16 @@ class Child:
         """Read one message, if there is one; False if the launcher closed the connection or sent none."""
         try:
             message = self._line.recv(1024)
-        except (BlockingIOError, ConnectionError, TimeoutError):
+        except (BlockingIOError, TimeoutError):
             return False
+        except OSError:  # the connection is broken, or closed by us
+            message = b""
+        self._is_over = not message
         if message:
             status = json.loads(message)
             self.pid, self.exit_code = status.get("pid", self.pid), status.get("exit", self.exit_code)
             self.began = self.began or time.monotonic()
+            self._launcher.has_answered = True
             self.cpu_s = max(self.cpu_s, status.get("cpu_s", 0.0))
             self.inherited_bytes = status.get("inherited_bytes", self.inherited_bytes)
         return bool(message)

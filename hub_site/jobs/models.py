@@ -61,6 +61,7 @@ class Job(TimeStamped):
     due_at = models.DateTimeField(db_default=Now())  # not to be claimed before
     put_off_since = models.DateTimeField(null=True, blank=True)  # stopped by a fault of the site
     put_off_reason = models.CharField(max_length=REASON_MAX, blank=True)  # a sentence for the page's reader
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)  # queued, or written to, last
     cancel_requested = models.BooleanField(default=False)
     error_code = models.CharField(max_length=60, blank=True)
     error_message = models.TextField(blank=True)  # a sentence for the page's reader
@@ -85,7 +86,7 @@ class JobEvent(models.Model):
     """One thing a job told, numbered from 1 within its job. A subclass adds the foreign key `job`."""
 
     number = models.PositiveIntegerField()
-    at = models.DateTimeField(auto_now_add=True)
+    at = models.DateTimeField(db_default=Now(), editable=False)
     generation = models.PositiveIntegerField()
     kind = models.CharField(max_length=20)  # "stage", "step", …
     detail = models.JSONField(default=dict)
@@ -126,6 +127,20 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.queue} worker {self.name}"
+
+
+class LowDisk(models.Model):
+    """The disk of a machine is nearly full, since then. The row goes when there is space again."""
+
+    machine = models.CharField(max_length=120, unique=True)
+    since = models.DateTimeField(db_default=Now())
+    mailed_at = models.DateTimeField(null=True, blank=True)  # to staff
+
+    class Meta:
+        ordering = ["-since"]
+
+    def __str__(self) -> str:
+        return f"low disk of {self.machine}"
 
 
 class WorkerRequest(models.Model):

@@ -87,7 +87,7 @@ class JobKind(Generic[JobType]):
 def find_site_fault(error: Exception, passing: tuple[type[Exception], ...]) -> tuple[str, str] | None:
     """Return the code and the sentence of a fault of the site; None for any other error.
 
-    A refusal that was raised from such a fault is one too.
+    A refusal that was raised from such a fault is one too, and so is one that has the code of such a fault.
 
     Args:
         passing: as in JobKind.
@@ -95,6 +95,8 @@ def find_site_fault(error: Exception, passing: tuple[type[Exception], ...]) -> t
     for cause in filter(None, (error, error.__cause__)):
         if isinstance(cause, passing):
             return str(getattr(cause, "code", "")), str(getattr(cause, "sentence", cause))
+        if isinstance(cause, Refusal) and cause.code in SENTENCES:
+            return cause.code, cause.message
         if code := site_fault_code(cause):
             return code, SENTENCES[code]
     return None

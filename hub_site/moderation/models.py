@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 
 from composer.models import Composition
 from modules_registry.models import Module
@@ -41,7 +42,7 @@ class Report(models.Model):
     address_hash = models.CharField(max_length=HASH_LENGTH, blank=True)  # keyed: how often it has reported
     reason = models.CharField(max_length=10, choices=Reason)
     note = models.TextField(max_length=NOTE_MAX, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
     settled_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, blank=True)  # the decision
 

@@ -10,7 +10,6 @@ from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from composer.models import Composition
@@ -22,6 +21,7 @@ from hub_site.accounts.models import User
 from hub_site.accounts.selectors import suspension_text
 from hub_site.accounts.services import account_restore, account_suspend
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, field_refusal, log_refusals
 from hub_site.moderation.models import NOTE_MAX, REASON_MAX, Report
 from hub_site.moderation.selectors import (
@@ -101,10 +101,11 @@ def require_not_too_often(reporter: User | None, address_hash: str) -> None:
     if reporter is None:
         mine = mine.filter(address_hash=address_hash)
     most = REPORTS_AN_HOUR if reporter else VISITORS_REPORTS_AN_HOUR
-    recent = mine.filter(created_at__gt=timezone.now() - HOUR).order_by("-created_at")
+    now = database_now()
+    recent = mine.filter(created_at__gt=now - HOUR).order_by("-created_at")
     oldest_of_most = recent.values_list("created_at", flat=True)[most - 1 : most].first()
     if oldest_of_most is not None:
-        wait_s = max(1, round((oldest_of_most + HOUR - timezone.now()).total_seconds()))
+        wait_s = max(1, round((oldest_of_most + HOUR - now).total_seconds()))
         message = f"You have sent {most} reports within an hour, the most here. Try again later."
         raise Refusal("too_often", message, status=429, retry_after_s=wait_s)
 
@@ -128,7 +129,7 @@ def thing_decide(*, staff: User, thing: Thing, decision: str, reason: str = "") 
     }[decision]
     decide(staff, thing, reason.strip())
     waiting = reports_about(thing).waiting()
-    Report.objects.filter(pk__in=waiting.values("pk")).update(settled_at=timezone.now(), outcome=decision)
+    Report.objects.filter(pk__in=waiting.values("pk")).update(settled_at=database_now(), outcome=decision)
 
 
 def dismiss(staff: User, thing: Thing, reason: str) -> None:

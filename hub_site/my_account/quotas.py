@@ -5,11 +5,11 @@ from datetime import timedelta
 from math import ceil
 
 from django.conf import settings
-from django.utils import timezone
 
 from composer import selectors as composer
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.organizations import memberships_of
+from hub_site.common.clock import database_now
 from hub_site.common.quotas import Quota
 from modules_registry.importing import selectors as importing
 from modules_registry.quotas import quotas_of
@@ -34,7 +34,7 @@ def all_quotas(user: User) -> list[OwnerQuotas]:
 
 
 def work_quotas(user: User) -> list[Quota]:
-    uses = composer.cpu_uses(user, since=timezone.now() - DAY)
+    uses = composer.cpu_uses(user, since=database_now() - DAY)
     most_s = 0 if user.is_staff else settings.HUB_CPU_MINUTES_A_DAY * 60
     return [
         Quota(

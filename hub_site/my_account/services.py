@@ -7,12 +7,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models import CASCADE
 from django.db.models.fields.reverse_related import ForeignObjectRel
-from django.utils import timezone
 
 from composer.models import CompositionModule, ResultFile
 from hub_site.accounts.models import Membership, User
 from hub_site.accounts.organizations import memberships_of
 from hub_site.audit.services import audit_record
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import delete_unnamed_blobs
 from modules_registry.models import IncomingFile, Lineage, Module
@@ -86,7 +86,7 @@ def account_delete(*, user: User) -> None:
     hashes |= set(IncomingFile.objects.filter(user=user).values_list("sha256", flat=True))
     delete_rows_of(user)
     user.username, user.email, user.first_name, user.last_name = f"~{user.pk}", "", "", ""
-    user.is_active, user.deleted_at = False, timezone.now()
+    user.is_active, user.deleted_at = False, database_now()
     user.set_unusable_password()
     user.save()
     transaction.on_commit(partial(delete_unnamed_blobs, hashes))

@@ -323,6 +323,7 @@ CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "task": "composer.trying.tasks.sweep_tryouts",
     "schedule": SWEEP_INTERVAL_S,
 }
+CELERY_BEAT_SCHEDULE["watch-disk"] = {"task": "hub_site.jobs.tasks.watch_disk", "schedule": SWEEP_INTERVAL_S}
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",
     "schedule": SWEEP_INTERVAL_S,

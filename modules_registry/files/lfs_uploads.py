@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import BinaryIO
 
 from django.db.models import Sum
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal, log_refusals
@@ -74,7 +74,7 @@ def incoming_open(*, user: User, module: Module, path: str, sha256: str) -> Bina
 
 def sweep_incoming() -> None:
     """Forget what no commit has asked for."""
-    old = IncomingFile.objects.filter(created_at__lt=timezone.now() - KEPT)
+    old = IncomingFile.objects.filter(created_at__lt=Now() - KEPT)
     hashes = set(old.values_list("sha256", flat=True))
     if hashes:
         old.delete()

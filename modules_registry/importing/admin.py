@@ -45,7 +45,10 @@ class BaseImportAdmin(admin.ModelAdmin):
     """Base models asked for: adding one queues the work, and the list says how far it is."""
 
     form = BaseImportForm
-    list_display = ["repo_id", "revision", "status", "progress", "error_message", "owner", "created_at"]
+    list_display = [
+        *("repo_id", "revision", "status", "progress", "put_off_reason", "error_message", "owner"),
+        "created_at",
+    ]
     list_select_related = ["owner"]
     list_filter = ["status"]
     search_fields = ["repo_id"]
@@ -53,7 +56,8 @@ class BaseImportAdmin(admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: BaseImport | None = None) -> list[Any]:
         asked = ["repo_id", "revision", "sentence", "licence"]
-        became = ["status", "progress", "error_message", "commit_id", "base", "started_at", "finished_at"]
+        became = ["status", "progress", "put_off_reason", "error_message", "commit_id", "base"]
+        became += ["started_at", "finished_at"]
         return asked + became if obj else asked
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from hub_site.common.errors import Refusal
+from hub_site.common.os_faults import DISK_FULL
 from hub_site.jobs import leases
 from hub_site.jobs.models import LEASE
 from hub_site.jobs.work import HeldJob, JobKind, run_job
@@ -207,16 +208,22 @@ def require_language_model(config: Path) -> None:
 
 
 def require_disk_space(planned: int, *, already: int) -> None:
+    """Refuse a base that is too large here; wait while the disk has no space for it."""
     most = settings.HUB_BASE_MAX_MB
     if planned > most * 1_000_000:
         message = (
             f"It has {planned / 1e6:,.0f} MB, and {most:,} MB are the most taken here (HUB_BASE_MAX_MB)."
         )
         raise Refusal("base_too_large", message)
-    free = shutil.disk_usage(imports_folder()).free
+    free = free_bytes()
     if free < 2 * planned - already:  # once as it comes, once in the store
         message = f"It needs {2 * planned / 1e6:,.0f} MB on the disk, and {free / 1e6:,.0f} MB are free."
-        raise Refusal("disk_full", message, status=507)
+        raise Refusal(DISK_FULL, message, status=507)
+
+
+def free_bytes() -> int:
+    """Return what is free where the files of a base come."""
+    return shutil.disk_usage(imports_folder()).free
 
 
 def without_safetensors(repository: RemoteRepository) -> Refusal:

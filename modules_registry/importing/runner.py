@@ -17,7 +17,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
@@ -302,7 +301,7 @@ class ModuleImportRun:
     @transaction.atomic
     def close_item(self, item: ImportItem, state: str, **fields: object) -> None:
         self.require_held(**leases.PROGRESS)
-        ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=timezone.now(), **fields)
+        ImportItem.objects.filter(pk=item.pk).update(state=state, finished_at=Now(), **fields)
 
     def require_held(self, **fields: object) -> None:
         held = ModuleImport.objects.held(self.job.generation).filter(pk=self.job.pk)

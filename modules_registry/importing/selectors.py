@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
-from django.utils import timezone
 
 from hub_site.accounts.models import User
+from hub_site.common.clock import database_now
 from hub_site.jobs.models import FINISHED, LEASE, Status
 from modules_registry.importing.models import ImportItem, ModuleImport
 
@@ -86,5 +86,5 @@ def quiet_seconds(job: ModuleImport) -> int:
     since = job.created_at
     if job.status == Status.RUNNING and job.lease_until:
         since = job.lease_until - LEASE  # its worker's last beat
-    seconds = int((timezone.now() - since).total_seconds())
+    seconds = int((database_now() - since).total_seconds())
     return seconds if seconds > PICKED_UP_S else 0

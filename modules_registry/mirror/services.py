@@ -22,7 +22,8 @@ def repository_queue(module: Module, *, now: bool = False) -> HubRepository:
     if repository.status in FINISHED:
         repository.status, repository.crashes = Status.QUEUED, 0
         repository.put_off_since, repository.put_off_reason = None, ""
-        repository.attempts, repository.due_at = 0, Now()  # type: ignore[assignment]
+        repository.attempts = 0
+        repository.due_at = repository.updated_at = Now()  # type: ignore[assignment]
         repository.started_at = repository.finished_at = None
         repository.error_code = repository.error_message = ""
         repository.save()

@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 
 from composer.models import Composition
+from composer.playground.models import TryOut
+from composer.playground.services import tryout_watch
 from composer.run import runner
 from hub_site.jobs.models import CRASHES_MAX, Status
 from tests.chaos.conftest import all_finished, times, wait_until
@@ -44,6 +46,21 @@ def test_clocks_that_are_wrong_by_a_minute_take_no_job_from_a_living_worker(star
     assert wait_until(all_finished, timeout_s=120)
     assert outcomes() == {(Status.DONE, 1, 0, "")}
     record(skew_s=[60, -60], jobs=n_jobs, taken_away=0)
+
+
+@pytest.mark.parametrize("skew", ["60", "-60"])
+def test_a_clock_that_is_wrong_by_a_minute_costs_no_question(start_worker, ask_it, queued_ids, skew):
+    start_worker("--skew", skew, "--answers")
+    asked = [ask_it("think for 3 s"), ask_it()]
+
+    def all_answered() -> bool:
+        for tryout in asked:
+            tryout_watch(tryout)
+        return all(tryout.is_finished for tryout in asked)
+
+    assert wait_until(all_answered, timeout_s=60)
+    rows = set(TryOut.objects.values_list("status", "error_code"))
+    assert rows == {(Status.DONE, "")}
 
 
 def test_a_worker_that_was_stopped_past_its_lease_writes_nothing_any_more(start_worker, ask_for, record):

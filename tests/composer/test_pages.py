@@ -299,13 +299,29 @@ def test_the_list_tells_the_loss_of_one_without_held_out_examples(browser, done)
     assert "few-shot loss 1.000" in page_of(browser.get("/compositions/"))
 
 
-def test_a_composition_nobody_picks_up_says_so(browser, ask):
+def test_a_composition_nobody_picks_up_says_so_on_its_page_and_in_the_api(browser, ask, api_of, alice):
     composition = ask()
     long_ago = timezone.now() - timezone.timedelta(seconds=90)
     Composition.objects.filter(pk=composition.pk).update(created_at=long_ago)
     page = page_of(browser.get(composition.get_absolute_url()))
     assert "No worker has picked it up for 9" in page
     assert "it starts by itself" in page
+    address = f"/api/v1/compositions/{composition.pk}"
+    said = api_of(alice).get(address).json()["missing_worker"]
+    assert said.startswith("No worker has picked it up for 9")
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    assert api_of(alice).get(address).json()["missing_worker"] is None
+
+
+def test_one_whose_worker_is_silent_says_so_on_its_page_and_in_the_api(browser, ask, api_of, alice):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    address = f"/api/v1/compositions/{held.pk}"
+    assert api_of(alice).get(address).json()["missing_worker"] is None
+    Composition.objects.update(lease_until=timezone.now() + timedelta(seconds=9.5))  # of 20
+    assert "Its worker has been silent for 1" in page_of(browser.get(held.get_absolute_url()))
+    assert "silent for 1" in api_of(alice).get(address).json()["missing_worker"]
+    leases.finish(held, Status.CANCELLED)
+    assert api_of(alice).get(address).json()["missing_worker"] is None
 
 
 def test_one_behind_others_that_nobody_picks_up_says_so_too(browser, ask):
@@ -341,6 +357,11 @@ def test_one_that_waits_for_the_site_says_for_what(browser, ask, api_of, alice):
     assert "A worker will take it" not in page
     told = api_of(alice).get(f"/api/v1/compositions/{held.pk}").json()
     assert (told["status"], told["put_off_reason"]) == ("queued", "The site's disk is full.")
+    long_ago = timezone.now() - timedelta(minutes=5)
+    Composition.objects.update(created_at=long_ago)
+    assert "No worker" not in page_of(browser.get(held.get_absolute_url()))  # it is not due yet
+    Composition.objects.update(due_at=long_ago)
+    assert "No worker has picked it up for 5 minutes" in page_of(browser.get(held.get_absolute_url()))
 
 
 def test_one_that_waits_for_the_site_says_when_it_is_tried_again_and_how_many_begin_before(

@@ -55,6 +55,11 @@ def say_half_a_line(folder, on_event):
     os._exit(0)
 
 
+def go_on_without_a_word(folder, on_event):
+    os.close(next(fd for fd in range(3, 256) if is_pipe(fd)))
+    time.sleep(600)
+
+
 def is_pipe(descriptor):
     try:
         return "pipe" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
@@ -153,7 +158,7 @@ FAKE_JOBS = {
     job.__name__: job
     for job in (
         finish, refuse, break_down, vanish, segfault, kill_itself, say_half_a_line, eat_memory, loop_for_ever,
-        sleep, look_around, reach_out, fill_the_disk,
+        sleep, go_on_without_a_word, look_around, reach_out, fill_the_disk,
         fill_the_disk_with_tensors, exceed_the_disk_quota_with_tensors, write_tensors_to_no_folder,
         write_to_a_disk_that_is_read_only, read_a_broken_disk_in_a_library, refuse_what_a_broken_disk_gives,
         refuse_words_that_look_like_a_fault,

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,6 +228,84 @@ def test_a_dead_launcher_ends_its_child_and_is_started_again(tmp_path):
             events_of(launcher.start_child(tmp_path, Limits()))
     finally:
         launcher.stop()
+
+
+@pytest.fixture
+def short_patience(monkeypatch):
+    for name in ("START_TIMEOUT_S", "EXIT_TIMEOUT_S", "KILL_TIMEOUT_S"):
+        monkeypatch.setattr(f"hub_site.jobs.children.{name}", 0.5)
+
+
+@pytest.fixture
+def own_launcher(tmp_path, short_patience):
+    """A launcher that this test may stop; it has imported, and done a job."""
+    launcher = new_launcher()
+    (tmp_path / "job.json").write_text('{"job": "refuse"}')
+    with pytest.raises(ChildRefused):
+        events_of(launcher.start_child(tmp_path, Limits()))
+    yield launcher
+    launcher.stop()
+
+
+def require_new_launcher(launcher: Launcher, folder: Path, stopped: int) -> None:
+    wait_until_gone(stopped)
+    (folder / "job.json").write_text('{"job": "refuse"}')
+    with pytest.raises(ChildRefused):
+        events_of(launcher.start_child(folder, Limits()))
+    assert launcher.process.pid != stopped
+
+
+def test_a_stopped_launcher_starts_no_child_so_it_is_killed_and_another_one_started(own_launcher, tmp_path):
+    stopped = own_launcher.process.pid
+    os.kill(stopped, signal.SIGSTOP)
+    with pytest.raises(ChildInterrupted) as caught:
+        events_of(own_launcher.start_child(tmp_path, Limits()))
+    assert site_fault_code(caught.value) == "machine_fault"
+    require_new_launcher(own_launcher, tmp_path, stopped)
+
+
+def test_a_launcher_that_still_imports_has_more_time(monkeypatch, short_patience, tmp_path):
+    monkeypatch.setattr("hub_site.jobs.children.IMPORT_TIMEOUT_S", 2.0)
+    launcher = Launcher(preload="tests.jobs.slow_import", call="tests.jobs.fake_jobs:run", root=ROOT)
+    began = time.monotonic()
+    with pytest.raises(ChildInterrupted):
+        events_of(launcher.start_child(tmp_path, Limits()))
+    assert time.monotonic() - began >= 2.0
+    launcher.stop()
+
+
+def test_leaving_a_child_whose_launcher_is_stopped_ends_both(own_launcher, tmp_path):
+    (tmp_path / "job.json").write_text('{"job": "loop_for_ever"}')
+    with own_launcher.start_child(tmp_path, Limits()) as child:
+        wait_until_it_runs(child, child.events(TICK_S))
+        stopped = own_launcher.process.pid
+        os.kill(stopped, signal.SIGSTOP)
+    wait_until_gone(child.pid)
+    require_new_launcher(own_launcher, tmp_path, stopped)
+
+
+def test_a_child_whose_end_its_stopped_launcher_does_not_tell_is_interrupted(own_launcher, tmp_path):
+    (tmp_path / "job.json").write_text('{"job": "loop_for_ever"}')
+    with own_launcher.start_child(tmp_path, Limits()) as child:
+        events = child.events(TICK_S)
+        wait_until_it_runs(child, events)
+        stopped = own_launcher.process.pid
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(ChildInterrupted) as caught:
+            list(events)
+    assert site_fault_code(caught.value) == "machine_fault"
+    require_new_launcher(own_launcher, tmp_path, stopped)
+
+
+def test_a_child_that_goes_on_without_its_pipe_is_ended_and_its_launcher_stays(own_launcher, tmp_path):
+    (tmp_path / "job.json").write_text('{"job": "go_on_without_a_word"}')
+    child = own_launcher.start_child(tmp_path, Limits())
+    with pytest.raises(ChildDied) as caught:
+        events_of(child)
+    assert caught.value.exit_code == -signal.SIGKILL
+    wait_until_gone(child.pid)
+    assert own_launcher.process.poll() is None
 
 
 WORKER = """

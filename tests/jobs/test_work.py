@@ -123,6 +123,12 @@ def test_the_log_names_the_stored_file_that_is_missing_though_the_page_does_not(
     assert "(sha256 ab12)" in caplog.text
 
 
+def test_a_refusal_for_want_of_space_is_waited_for_with_its_own_words(job):
+    run(job, raising(Refusal("disk_full", "It needs 4 MB on the disk, and 3 MB are free.", status=507)))
+    assert (job.status, job.error_code) == (Status.QUEUED, "")
+    assert job.put_off_reason == "It needs 4 MB on the disk, and 3 MB are free."
+
+
 def test_a_child_that_the_machine_ended_is_no_crash_of_the_job(job):
     for _ in range(CRASHES_MAX + 1):
         run(job, raising(ChildInterrupted(None)))

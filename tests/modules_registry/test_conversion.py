@@ -24,9 +24,9 @@ def end_children(monkeypatch):
     def spoil(exit_code, times):
         tries, wait = [], Child._wait_for_exit
 
-        def ended(child):
+        def ended(child, tick_s):
             tries.append(child)
-            wait(child)
+            yield from wait(child, tick_s)
             if len(tries) <= times:
                 raise ChildDied(exit_code)
 

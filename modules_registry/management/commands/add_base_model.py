@@ -67,5 +67,6 @@ def from_hub(source: str, options: dict[str, Any]) -> tuple[BaseModel, bool]:
     base_run(job.pk)
     job.refresh_from_db()
     if job.base is None:
-        raise Refusal(job.error_code, job.error_message or f"It is {job.get_status_display().lower()}.")
+        why = job.error_message or job.put_off_reason
+        raise Refusal(job.error_code, why or f"It is {job.get_status_display().lower()}.")
     return job.base, not was_there

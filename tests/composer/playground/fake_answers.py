@@ -54,6 +54,11 @@ def hang(folder, asked, number):
     time.sleep(600)
 
 
+def think(folder, asked, number):
+    time.sleep(3)
+    return answer(folder, asked, number)
+
+
 def break_down(folder, asked, number):
     raise ZeroDivisionError("nobody foresaw this")
 
@@ -68,6 +73,7 @@ FAKE_ANSWERS = {
     "crash": crash,
     "leave": leave,
     "hang": hang,
+    "think for 3 s": think,
     "break down": break_down,
     "eat memory": eat_memory,
 }

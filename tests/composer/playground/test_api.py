@@ -1,6 +1,9 @@
 """Asking and reading by a program."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from composer.playground.models import TryOut
@@ -40,6 +43,14 @@ def test_a_question_without_an_answer_says_why(api_of, alice, module, run):
     error = api_of(alice).get(asked.headers["Location"]).data["error"]
     assert error["code"] == "crashed"
     assert "crashed over this question" in error["message"]
+
+
+def test_a_question_that_no_worker_picks_up_says_so(api_of, alice, module):
+    asked = api_of(alice).post(ADDRESS, {"input": "apple"})
+    assert asked.data["missing_worker"] is None
+    TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=10))
+    said = api_of(alice).get(asked.headers["Location"]).data["missing_worker"]
+    assert said.startswith("Nobody has picked your question up yet")
 
 
 def test_a_busy_site_answers_503_with_a_time_to_come_back(api_of, alice, bob, module, settings):

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from composer.playground import selectors
+from composer.playground import runner, selectors
 from composer.playground.models import GIVEN_UP_AFTER, TryOut
 from composer.playground.selectors import Requester
 from composer.playground.services import INPUT_CHARACTERS_MAX, UNFINISHED_MAX, tryout_watch
@@ -143,6 +143,25 @@ def test_a_question_nobody_picks_up_is_said_to_wait_for_a_worker_and_is_dropped_
     answering.delete()
     tryout_watch(tryout)
     assert (tryout.status, tryout.error_code) == (Status.FAILED, "no_worker")
+
+
+@pytest.mark.parametrize("skew_s", [-60, 60])
+def test_a_machine_s_wrong_clock_drops_no_question_and_ends_none(ask_it, bob, monkeypatch, skew_s):
+    now = timezone.now
+    waiting, answering = ask_it(), ask_it(requester=Requester(bob))
+    TryOut.objects.filter(pk=answering.pk).update(status=Status.RUNNING, alive_at=now(), started_at=now())
+    monkeypatch.setattr(timezone, "now", lambda: now() + timedelta(seconds=skew_s))
+    late = ask_it()  # by the machine whose clock is wrong
+    for tryout in (waiting, answering, late):
+        tryout_watch(tryout)
+    assert [tryout.status for tryout in (waiting, answering, late)] == ["queued", "running", "queued"]
+    assert [selectors.ahead_of(tryout) for tryout in (waiting, answering, late)] == [1, 0, 2]
+    assert not selectors.is_worker_missing(late)
+    assert not selectors.is_slow(answering)
+    assert runner.sweep() == []
+    TryOut.objects.filter(pk=waiting.pk).update(created_at=now() - runner.REQUEUE_AFTER)
+    assert runner.sweep() == [waiting.pk]
+    assert runner.claim(late, is_cold=False)
 
 
 def test_a_question_is_found_by_whoever_asked_and_by_nobody_else(ask_it, alice, bob):

@@ -288,6 +288,22 @@ def test_more_than_is_allowed_is_refused_before_it_is_fetched(files, hub, staff,
     assert fetched(hub) == []
 
 
+def test_a_full_disk_puts_it_off_with_the_reason_until_there_is_space(hub, staff, browser_of, monkeypatch):
+    monkeypatch.setattr(base_runner, "free_bytes", lambda: 1000)
+    job = run(staff)
+    assert (job.status, job.crashes, job.error_code) == (Status.QUEUED, 0, "")
+    assert "on the disk, and 0 MB are free" in job.put_off_reason
+    assert job.due_at > job.updated_at
+    assert base_runner.sweep() == []
+    assert fetched(hub) == []
+    listed = browser_of(staff).get(reverse("admin:importing_baseimport_changelist")).content.decode()
+    assert job.put_off_reason in listed
+    monkeypatch.undo()
+    BaseImport.objects.update(due_at=job.created_at)
+    assert base_runner.sweep() == [job.pk]
+    assert (carried(job).status, job.put_off_reason) == (Status.DONE, "")
+
+
 def test_a_model_that_is_not_there_is_told(hub, staff):
     job = run(staff, repo_id="far/none")
     assert (job.status, job.error_code) == (Status.FAILED, "source_missing")
