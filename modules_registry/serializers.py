@@ -10,8 +10,8 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.api_inputs import InputSerializer
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
+from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
-from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile

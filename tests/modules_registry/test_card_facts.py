@@ -72,7 +72,8 @@ def test_a_long_paragraph_is_cut_at_a_sentence_or_a_word():
     [
         ("cc", "cc"),
         ("my-own", "other"),
-        ("[mit, apache-2.0]", "other"),
+        ("[mit, apache-2.0]", "apache-2.0"),
+        ("[mit, my-own]", "other"),
         ("[mit]", "mit"),
         ("{a: b}", "unknown"),
     ],
