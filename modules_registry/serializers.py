@@ -67,7 +67,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
     prompt_template = serializers.CharField(help_text="That it was trained with; empty: not known.")
-    repairs = RepairSerializer(many=True, help_text="What was repaired when it came in.")
+    repairs = RepairSerializer(many=True, help_text="What was repaired when it came in, and what was noted.")
     files = FileSerializer(many=True)
     origin = serializers.SerializerMethodField(help_text="Of imported weights; null for uploaded ones.")
     hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")
