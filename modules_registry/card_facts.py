@@ -64,9 +64,10 @@ def name_in(front_matter: dict[str, Any]) -> str:
 
 
 def tags_in(front_matter: dict[str, Any]) -> list[str]:
-    """The card's tags and languages, those that can be tags here."""
+    """The card's tags and languages, those that can be tags here; one text may name several with commas."""
     found: dict[str, None] = {}
-    for text in [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]:
+    named = [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]
+    for text in (part for several in named for part in several.split(",")):
         try:
             found |= dict.fromkeys(normalize_tags([text]))
         except Refusal:

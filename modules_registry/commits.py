@@ -12,6 +12,7 @@ from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored, store_files
+from modules_registry.card_facts import tags_in
 from modules_registry.core.adapter_config import AdapterConfig
 from modules_registry.core.adapter_file import size_of
 from modules_registry.core.advice import WayIn
@@ -42,13 +43,10 @@ from modules_registry.services import (
     version_insert,
 )
 from modules_registry.storage import Blob
-from modules_registry.tags import TAGS_MAX, normalize_tags
 
 PIECE_BYTES = 1024**2
 DESCRIPTION_LENGTH_MAX = 10_000
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-# Tags that clients write into every card, and that the site knows anyway.
-SAID_ANYWAY = frozenset({"peft", "lora", "adapter", "transformers", "safetensors", "generated-from-trainer"})
 
 
 @dataclass
@@ -265,22 +263,8 @@ def for_the_terminal(refusal: Refusal) -> Refusal:
 def describe_by_card(module: Module, card: Card) -> None:
     """Take the licence and the tags that a card gives; what it does not give stays."""
     module.licence = license_of(card) or module.licence
-    tags = card.front_matter.get("tags")
-    names = (
-        [name for tag in tags if isinstance(tag, str) for name in tag_of(tag)]
-        if isinstance(tags, list)
-        else []
-    )
-    if names:
-        module.tags.set(tags_named(list(dict.fromkeys(names))[:TAGS_MAX]))
-
-
-def tag_of(text: str) -> list[str]:
-    """The tag as it is written here; nothing if it cannot be one."""
-    try:
-        return [name for name in normalize_tags([text]) if name not in SAID_ANYWAY]
-    except Refusal:
-        return []
+    if names := tags_in({"tags": card.front_matter.get("tags")}):  # languages alone replace no tags
+        module.tags.set(tags_named(names))
 
 
 def remember_kept(head: Version, version: Version) -> None:

@@ -82,6 +82,11 @@ def test_a_licence_that_is_not_known_here_is_another_one(licence, here):
     assert facts(f"---\nlicense: {licence}\n---\n").licence == here
 
 
+@pytest.mark.parametrize("tags", ["lora, French ,question answering", "[lora, French, 'question answering']"])
+def test_tags_may_be_one_text_with_commas(tags):
+    assert facts(f"---\ntags: {tags}\nlanguage: en\n---\n").tags == ["french", "question-answering", "en"]
+
+
 def test_too_many_tags_are_cut_not_refused():
     assert len(facts(f"---\ntags: [{', '.join(f't{i}' for i in range(40))}]\n---\n").tags) == TAGS_MAX
 

@@ -233,6 +233,12 @@ def test_each_of_several_warnings_is_a_header_and_a_topic_of_its_own(uploader):
     assert len(set(topics_of(answer))) == len(begin)
 
 
+def test_a_commit_takes_the_card_s_tags_also_from_one_text_and_languages_alone_replace_none(uploader):
+    uploader.commit(*adapter_lines(), file_line(CARD, b"---\ntags: lora, French\n---\n# Mine\n"))
+    uploader.commit(file_line(CARD, b"---\ntags: [lora]\nlanguage: en\n---\n# Mine\n"))
+    assert [tag.name for tag in module_find("alice", "french").tags.all()] == ["french"]
+
+
 def test_warnings_that_no_client_could_take_together_are_counted(uploader):
     response = WarningResponse({}, [warning_of("card", "x" * 3000 + str(number)) for number in range(5)])
     assert len(warnings_of(response)) == 3
