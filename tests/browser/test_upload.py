@@ -105,7 +105,7 @@ def test_a_chosen_folder_whose_weights_lie_below_says_which_one_to_take(page: Pa
 
 def test_weights_of_another_format_in_a_dropped_folder_are_told_by_their_tensors(page: Page, tmp_path: Path):
     """Their name says nothing; the page sends how they begin."""
-    sign_up(page, "dora")
+    sign_up(page, "mila")
     page.goto("/modules/new/")
     for title, (rename, words) in OTHER_FORMATS.items():
         folder = tmp_path / title.replace(" ", "-")
