@@ -338,14 +338,14 @@ def require_lora_only(tensors: Sequence[TensorEntry], names: RepairedNames) -> N
     if not tensors:
         raise WeightsRefusal("no_tensors", "It holds no LoRA tensors. Save the adapter again after training.")
     kinds: dict[str, tuple[str, list[str]]] = {}
-    is_state = is_whole_state({names.of(tensor) for tensor in tensors})
+    of_state = CODES_OF_A_STATE if is_whole_state({names.of(tensor) for tensor in tensors}) else ()
     for tensor in tensors:
         name = names.of(tensor)
         if is_lora(name) and not is_not_gathered(tensor.shape):
             continue
         cause = next((cause for cause in CAUSES if cause.fits(name, tensor.shape)), None)
         code, sentence = (cause.code, cause.sentence) if cause else ("tensor_not_lora", UNKNOWN)
-        if is_state and code in CODES_OF_A_STATE:
+        if code in of_state:
             code, sentence = "whole_state", WHOLE_STATE
         kinds.setdefault(code, (sentence, []))[1].append(name)
     findings = Findings()
