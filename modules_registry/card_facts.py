@@ -7,8 +7,7 @@ from typing import Any
 
 from hub_site.accounts.names import is_well_formed
 from hub_site.common.errors import Refusal
-from modules_registry.core.cards import Card
-from modules_registry.licenses.names import license_named
+from modules_registry.core.cards import Card, license_of
 from modules_registry.tags import TAGS_MAX, normalize_tags
 
 SENTENCE_LENGTH_MAX = 300
@@ -49,7 +48,7 @@ def card_facts(card: Card, *, repo_id: str, base: str) -> CardFacts:
     return CardFacts(
         sentence=sentence_in(card.body) or sentence_without_card(front_matter, repo_id, base),
         tags=tags_in(front_matter),
-        licence=license_named(front_matter.get("license")) or "unknown",
+        licence=license_of(card) or "unknown",
     )
 
 
@@ -65,9 +64,10 @@ def name_in(front_matter: dict[str, Any]) -> str:
 
 
 def tags_in(front_matter: dict[str, Any]) -> list[str]:
-    """The card's tags and languages, those that can be tags here."""
+    """The card's tags and languages, those that can be tags here; one text may name several with commas."""
     found: dict[str, None] = {}
-    for text in [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]:
+    named = [*texts(front_matter.get("tags")), *texts(front_matter.get("language"))]
+    for text in (part for several in named for part in several.split(",")):
         try:
             found |= dict.fromkeys(normalize_tags([text]))
         except Refusal:

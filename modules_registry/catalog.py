@@ -9,7 +9,7 @@ from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimil
 from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Lower
 
-from modules_registry.licenses.names import license_label
+from modules_registry.core.licenses.names import license_label
 from modules_registry.models import Module
 from modules_registry.selectors import is_storable
 

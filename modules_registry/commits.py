@@ -12,10 +12,12 @@ from hub_site.accounts.models import User
 from hub_site.audit.services import audit_record
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored, store_files
+from modules_registry.card_facts import tags_in
 from modules_registry.core.adapter_config import AdapterConfig
 from modules_registry.core.adapter_file import size_of
-from modules_registry.core.base_names import NO_BASE_NAME, WRITE_ITS_NAME
-from modules_registry.core.cards import Card, ReadCard
+from modules_registry.core.advice import WayIn
+from modules_registry.core.base_names import NO_BASE_NAME, base_name_refusal
+from modules_registry.core.cards import Card, ReadCard, license_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import (
@@ -26,7 +28,6 @@ from modules_registry.files.validation import (
     read_config_under,
     require_size,
 )
-from modules_registry.licenses.names import license_named
 from modules_registry.models import Module, Ref, Version
 from modules_registry.quotas import require_uploads_left
 from modules_registry.selectors import MAIN
@@ -42,13 +43,10 @@ from modules_registry.services import (
     version_insert,
 )
 from modules_registry.storage import Blob
-from modules_registry.tags import TAGS_MAX, normalize_tags
 
 PIECE_BYTES = 1024**2
 DESCRIPTION_LENGTH_MAX = 10_000
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-# Tags that clients write into every card, and that the site knows anyway.
-SAID_ANYWAY = frozenset({"peft", "lora", "adapter", "transformers", "safetensors", "generated-from-trainer"})
 
 
 @dataclass
@@ -259,28 +257,14 @@ def for_the_terminal(refusal: Refusal) -> Refusal:
     """There is no form below in which to choose the base model."""
     if refusal.code not in NO_BASE_NAME:
         return refusal
-    return Refusal(refusal.code, f"{CONFIG_FILE}: {WRITE_ITS_NAME}")
+    return Refusal(refusal.code, f"{CONFIG_FILE}: {base_name_refusal(WayIn.CLIENT)}")
 
 
 def describe_by_card(module: Module, card: Card) -> None:
     """Take the licence and the tags that a card gives; what it does not give stays."""
-    module.licence = license_named(card.front_matter.get("license")) or module.licence
-    tags = card.front_matter.get("tags")
-    names = (
-        [name for tag in tags if isinstance(tag, str) for name in tag_of(tag)]
-        if isinstance(tags, list)
-        else []
-    )
-    if names:
-        module.tags.set(tags_named(list(dict.fromkeys(names))[:TAGS_MAX]))
-
-
-def tag_of(text: str) -> list[str]:
-    """The tag as it is written here; nothing if it cannot be one."""
-    try:
-        return [name for name in normalize_tags([text]) if name not in SAID_ANYWAY]
-    except Refusal:
-        return []
+    module.licence = license_of(card) or module.licence
+    if names := tags_in({"tags": card.front_matter.get("tags")}):  # languages alone replace no tags
+        module.tags.set(tags_named(names))
 
 
 def remember_kept(head: Version, version: Version) -> None:

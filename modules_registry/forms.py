@@ -1,6 +1,8 @@
 """What the pages ask for. Whether it may be done is the services' question."""
 
+from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -12,8 +14,9 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from modules_registry.catalog import SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
-from modules_registry.licenses.names import LICENSES
+from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
 from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
@@ -73,6 +76,20 @@ class PathsFormField(forms.JSONField):
         if not isinstance(paths, list) or len(paths) > PATHS_MAX:
             raise forms.ValidationError(f"Choose a folder with at most {PATHS_MAX:,} files.")
         return [path for path in paths if isinstance(path, str)]
+
+
+class SamplesFormField(forms.JSONField):
+    """By path, how files begin, in base64. What cannot be read is none."""
+
+    def __init__(self) -> None:
+        super().__init__(required=False)
+
+    def clean(self, value: Any) -> dict[str, bytes]:
+        sent, samples = super().clean(value), {}
+        for path, text in list(sent.items())[:SAMPLES_MAX] if isinstance(sent, dict) else ():
+            with suppress(ValueError, TypeError):
+                samples[path] = b64decode(text)[:SAMPLE_BYTES]
+        return samples
 
 
 class FilesForm(forms.Form):
@@ -180,10 +197,12 @@ class UploadCheckForm(forms.Form):
     """What the page's script sends before the files: their beginnings."""
 
     paths = PathsFormField()
+    samples = SamplesFormField()
     folder = forms.CharField(required=False, max_length=300)
     namespace = forms.CharField(required=False, max_length=NAME_LENGTH_MAX)
     name = forms.CharField(required=False)
     base = forms.CharField(required=False)
+    licence = forms.CharField(required=False)
     config_file = forms.FileField(required=False, allow_empty_file=True)
     beginning = forms.FileField(required=False, allow_empty_file=True)
     weights_size = forms.IntegerField(required=False, min_value=0)

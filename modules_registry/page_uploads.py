@@ -1,6 +1,6 @@
 """An upload by the page: which files of a folder are taken, and what can be said before they are sent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -12,12 +12,13 @@ from modules_registry.card_facts import name_in, sentence_in, tags_in
 from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
 from modules_registry.core.adapter_config import BASE_KEY, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, is_pickle
+from modules_registry.core.advice import WayIn
 from modules_registry.core.base_names import choose_base
-from modules_registry.core.cards import Card, base_models_of
+from modules_registry.core.cards import Card, base_models_of, license_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
+from modules_registry.core.licenses.reading import license_difference
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.files.validation import NO_CARD, check_beginning, read_card
-from modules_registry.licenses.names import license_named
 from modules_registry.services import require_name_free
 from modules_registry.trained_templates import trained_template
 
@@ -26,6 +27,7 @@ FIELDS = {
     "weights_file": (WEIGHTS_FILE, LEGACY_FILE),
     "card_file": (CARD_FILE,),
 }
+NO_SAMPLES: Mapping[str, bytes] = {}
 LEFT_OUT_LENGTH_MAX = 2000  # characters
 CHECKPOINT = "checkpoint-"  # a folder that a trainer named: no name for a module
 CONVERTED = f"{LEGACY_FILE} is converted to {WEIGHTS_FILE} when it arrives; nothing in it is run."
@@ -45,10 +47,12 @@ class UploadAnswer:
 def check_upload(
     *,
     paths: Sequence[str],
+    samples: Mapping[str, bytes] = NO_SAMPLES,
     folder: str = "",
     namespace: Namespace | None = None,
     name: str = "",
     base: str = "",
+    licence: str = "",
     config_file: BinaryIO | None = None,
     beginning: BinaryIO | None = None,
     weights_size: int = 0,
@@ -58,12 +62,15 @@ def check_upload(
 
     Args:
         paths: in the folder, with / between their parts.
+        samples: by path, how files of weights begin that are not in the place of the adapter's.
         folder: its name.
         beginning: of the weights, with the whole header; the file's size is `weights_size` bytes.
     """
     refusals, plan, notices = Refusals(), UploadPlan((), ()), list[str]()
     with refusals.collect_refusal():
-        plan = plan_folder(paths, has_config=config_file is not None, has_weights=beginning is not None)
+        plan = plan_folder(
+            paths, samples, has_config=config_file is not None, has_weights=beginning is not None
+        )
     with refusals.collect_refusal():
         if name and namespace is not None:
             require_name(name, field="name", what="a module")
@@ -74,18 +81,24 @@ def check_upload(
         beginning, notices = None, [CONVERTED]
     with refusals.collect_refusal():
         notices += check_beginning(config_file, beginning, size_bytes=weights_size, read=read, base_name=base)
+    notices += [note.sentence for note in license_difference(read.card.front_matter, licence)]
     left_out = left_out_text(plan.left_out, LEFT_OUT_LENGTH_MAX) if plan.left_out else ""
     return UploadAnswer(files_for_fields(plan), left_out, errors_of(refusals), notices, suggestions)
 
 
-def plan_folder(paths: Sequence[str], *, has_config: bool, has_weights: bool) -> UploadPlan:
+def plan_folder(
+    paths: Sequence[str], samples: Mapping[str, bytes], *, has_config: bool, has_weights: bool
+) -> UploadPlan:
     """Which files of a folder are taken.
+
+    Args:
+        samples: the beginnings of its weights, as far as the page sent them.
 
     Raises:
         Refusal: it holds no adapter, and what it lacks was not chosen by itself.
     """
     try:
-        plan = plan_upload(paths, converts=True)
+        plan = plan_upload(paths, way_in=WayIn.FORM, beginning_of=lambda path: samples.get(path, b""))
     except FolderRefusal as refusal:
         raise Refusal(refusal.code, refusal.message, fields={"weights_file": [refusal.message]}) from refusal
     taken = files_for_fields(plan)
@@ -124,7 +137,7 @@ def suggest(folder: str, config_file: BinaryIO | None, card: Card, paths: Sequen
     said = {
         "name": name_in(card.front_matter) or name_of_folder(folder),
         "base": str(chosen) if config and chosen != named else "",
-        "licence": license_named(card.front_matter.get("license")),
+        "licence": license_of(card),
         "tags": ", ".join(tags_in(card.front_matter)),
         "sentence": sentence_in(card.body),
         "prompt_template": trained_template(card, config, dict.fromkeys(paths, "")),

@@ -260,11 +260,12 @@ def card_of(version: Version) -> Card:
 def front_matter_of(version: Version) -> dict[str, Any]:
     """What the head of the card says, as text, lists and mappings."""
     card = next((file for file in version.files.all() if file.path == CARD_FILE), None)
-    return dict(_front_matter(card.sha256)) if card else {}
+    return dict(front_matter_in(card.sha256)) if card else {}
 
 
 @lru_cache(maxsize=4096)  # a list asks for many cards, and what has this sha256 never changes
-def _front_matter(sha256: str) -> dict[str, Any]:
+def front_matter_in(sha256: str) -> dict[str, Any]:
+    """The same of a stored card."""
     with open_stored(sha256) as file:
         return read_any_card(file.read()).card.front_matter
 

@@ -10,8 +10,8 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.api_inputs import InputSerializer
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
+from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
-from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
 from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
@@ -67,7 +67,7 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
     scaling = serializers.FloatField(help_text="What multiplies B·A: alpha / r, or alpha / √r.")
     dtype = serializers.CharField(help_text="F32, F16 or BF16.")
     prompt_template = serializers.CharField(help_text="That it was trained with; empty: not known.")
-    repairs = RepairSerializer(many=True, help_text="What was repaired when it came in.")
+    repairs = RepairSerializer(many=True, help_text="What was repaired when it came in, and what was noted.")
     files = FileSerializer(many=True)
     origin = serializers.SerializerMethodField(help_text="Of imported weights; null for uploaded ones.")
     hub_copy = serializers.SerializerMethodField(help_text="Null where files stay on the site's own disk.")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -22,6 +22,8 @@ from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
 from modules_registry.core.cards import Card, ReadCard, read_any_card
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
+from modules_registry.core.licenses.names import LICENSES
+from modules_registry.core.licenses.reading import DIFFERS, license_difference
 from modules_registry.files.validation import (
     NOTHING_BESIDE,
     AcceptedFiles,
@@ -30,12 +32,11 @@ from modules_registry.files.validation import (
     repairs_of_card,
     require_prompt_template,
 )
-from modules_registry.licenses.names import LICENSES
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
 from modules_registry.models import HubRepository, Module, Tag, Version, VersionDownload, VersionFile
 from modules_registry.quotas import require_repository_left, require_storage_left, require_uploads_left
-from modules_registry.selectors import base_find, card_of, next_number
+from modules_registry.selectors import base_find, card_of, front_matter_in, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalize_tags
 from modules_registry.tasks import sync_repository
@@ -193,6 +194,9 @@ def module_edit(
         if before | blobs != before:
             facts = same_facts(head, read_any_card(new_card.getvalue()) if new_card else None)
             version_insert(module, editor, "Edit the card", before | blobs, facts)
+        elif licence is not None:
+            head.repairs = with_license_note(module, head.repairs, before)
+            head.save(update_fields=["repairs"])
         module_save(module)
         audit_record(actor=editor, action="module.edit", subject=module.full_name, thing=module)
     return module
@@ -382,7 +386,7 @@ def step_insert(
     author: User,
     message: str,
     files: Mapping[str, Blob],
-    facts: Mapping[str, object],
+    facts: Mapping[str, Any],
     *,
     number: int | None = None,
 ) -> Version:
@@ -391,6 +395,7 @@ def step_insert(
     require_fits(module, files)
     now = database_now()
     message = one_line(message, "message", MESSAGE_LENGTH_MAX)
+    repairs = with_license_note(module, facts.get("repairs", []), files)
     version = Version(
         module=module,
         number=number,
@@ -399,7 +404,7 @@ def step_insert(
         message=message,
         author=author,
         size_bytes=sum(blob.size_bytes for blob in files.values()),
-        **facts,
+        **{**facts, "repairs": repairs},
     )
     version.save()
     VersionFile.objects.bulk_create(
@@ -407,6 +412,20 @@ def step_insert(
         for path, blob in files.items()
     )
     return version
+
+
+def with_license_note(
+    module: Module, repairs: Iterable[Mapping[str, str]], files: Mapping[str, Blob]
+) -> list[Mapping[str, str]]:
+    """What is said of a version, and of its licence where the card names another one than the module has.
+
+    Args:
+        repairs: what is said of it so far.
+        files: of the version, stored.
+    """
+    kept = [made for made in repairs if made["code"] != DIFFERS]
+    said = front_matter_in(files[CARD_FILE].sha256) if CARD_FILE in files else {}
+    return kept + [asdict(note) for note in license_difference(said, module.licence)]
 
 
 def require_fits(module: Module, files: Mapping[str, Blob]) -> None:

@@ -26,6 +26,7 @@ from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
 from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
+from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.forms import (
     PATHS_MAX,
@@ -348,6 +349,8 @@ def upload_context() -> dict[str, Any]:
             "card_file": CARD_BYTES_MAX + 1,
             "header": HEADER_BYTES_MAX,
             "beginning": BEGINNING_BYTES,
+            "sample": SAMPLE_BYTES,
+            "samples_max": SAMPLES_MAX,
         },
     }
 

@@ -1,7 +1,7 @@
 """Small things that tests are made of: adapters and base models of a few kilobytes, users, modules."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -92,3 +92,18 @@ def make_module(owner: User, name: str = "french", *, seed: int = 0, **described
     said = {"sentence": "Translates words into French.", "licence": "mit", "tags": ["french"]} | described
     files = {"config_file": config_file(), "weights_file": weights_file(seed=seed)}
     return module_publish(author=owner, namespace=owner.namespace, name=name, **(files | said))
+
+
+# Formats of other programs, and peft's under another file name: how they name a tensor that peft calls
+# base_model.model.<layer>.lora_A.weight, and what is said of such a file by every way in.
+OTHER_FORMATS: dict[str, tuple[Callable[[str], str], str]] = {
+    "kohya": (lambda name: f"lora_unet_{name}", "is in kohya's format"),
+    "diffusers": (lambda name: f"unet.{name}", "is a LoRA of diffusers"),
+    "MLX": (lambda name: name.removeprefix("base_model.model.").replace(".lora_A.weight", ".lora_a")
+            .replace(".lora_B.weight", ".lora_b"), "is an MLX adapter"),
+    "Megatron": (lambda name: f"decoder.layers.0.mlp.linear_fc1.{name}".replace("base_model.", ""),
+                 "is an adapter with the layers of Megatron"),
+    "a whole model": (lambda name: name.replace("base_model.", "").replace(".lora_", "."),
+                      "is a whole model"),
+    "peft": (str, "is an adapter of peft under another name"),
+}  # fmt: skip

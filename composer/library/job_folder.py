@@ -28,7 +28,7 @@ from composer.core.spec.example_files import AS_EXPECTED, Reading, read_file
 from composer.core.spec.example_rows import Columns
 from composer.core.spec.examples import Example, json_lines
 from composer.core.spec.job_spec import read_job_spec
-from modules_registry.licenses.names import license_named
+from modules_registry.core.cards import license_of
 from modules_registry.trained_templates import card_of_folder, template_of_folder
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -233,7 +233,7 @@ def write_job(
                 "revision": module.revision,
                 "text": module_text(module.folder, choices.TEXT_LIMIT),
                 "template": template_of_folder(module.folder) or None,
-                "licence": license_named(card_of_folder(module.folder).front_matter.get("license")),
+                "licence": license_of(card_of_folder(module.folder)),
             }
             for name, module in zip(distinct_names(modules), modules, strict=True)
         ],

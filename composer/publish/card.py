@@ -15,8 +15,8 @@ from composer.matching.templates import composition_template
 from composer.models import Composition
 from composer.report.page import command_line, command_options
 from composer.report.verdict import quality_level, verdict_badge
-from modules_registry.licenses.combining import CombinedLicense
-from modules_registry.licenses.names import license_label
+from modules_registry.core.licenses.combining import CombinedLicense
+from modules_registry.core.licenses.names import license_label
 
 CARD_TAGS = ("lora", "composed")
 

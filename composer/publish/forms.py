@@ -10,8 +10,8 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
+from modules_registry.core.licenses.names import license_label
 from modules_registry.forms import PrivateField
-from modules_registry.licenses.names import license_label
 
 
 class PublishForm(forms.Form):

@@ -8,7 +8,7 @@ from composer.core.spec.adapter_size import unchanged_text
 from composer.models import Composition, CompositionModule
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from modules_registry.licenses.combining import CombinedLicense, LicenseConflict, combine_licenses
+from modules_registry.core.licenses.combining import CombinedLicense, LicenseConflict, combine_licenses
 from modules_registry.models import Module, Version
 
 

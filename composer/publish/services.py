@@ -15,7 +15,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
 from hub_site.common.errors import Refusal
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
-from modules_registry.licenses.combining import CombinedLicense
+from modules_registry.core.licenses.combining import CombinedLicense
 from modules_registry.lineage import lineage_record
 from modules_registry.models import Module
 from modules_registry.services import module_publish

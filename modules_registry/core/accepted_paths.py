@@ -8,55 +8,55 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from modules_registry.core.advice import CONVERTING, WayIn, advice_on
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
+from modules_registry.core.weight_formats import (
+    ADAPTER_OF_PEFT,
+    FORMATS,
+    SAMPLES_MAX,
+    WeightFormat,
+    format_at,
+)
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
 FOLDER_OF = re.compile(r"(?P<folder>.+)/(?P<name>[^/]+)", re.DOTALL)
-# Of tensors, in the files of kohya's trainer.
-KOHYA_SIGNS = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", ".lora_down.", ".lora_up.")
-KOHYA_METADATA = '"ss_'  # how keys of its metadata begin, which stand before the tensors' names
-LENGTH_BYTES = 8  # of a safetensors file, before its header
 NUMBER = re.compile(r"\d+")
-SAVE_WITH_PEFT = (
-    "Save the adapter with save_pretrained of peft's PeftModel, and upload the folder that it writes."
-)
-# What is no module but holds one or comes from another program: how its name shows it, and the way out.
+# What to do about other programs' formats, by every way in.
+OUT_OF = {
+    "kohya_format": "Modules here are for language models.",
+    "diffusers_format": "Modules here are for language models.",
+    "mlx_format": "Convert it first: transpose lora_a and lora_b, and name them as peft does.",
+    "megatron_format": "Export it to peft's format with the trainer.",
+}
+# What is no module but holds one or comes from another program: how its name shows it, the way out before the
+# advice, and the topic of the advice; none where the way out is the same by every way in.
 OTHER_WEIGHTS = tuple(
-    (what, re.compile(pattern, re.DOTALL | re.IGNORECASE), way_out)
-    for what, pattern, way_out in (
-        ("an MLX adapter", r"(?:.+/)?adapters\.(?:safetensors|npz)",
-         "Convert it first: transpose lora_a and lora_b, and name them as peft does."),
+    (what, re.compile(pattern, re.DOTALL | re.IGNORECASE), way_out, topic)
+    for what, pattern, way_out, topic in (
+        ("an MLX adapter", r"(?:.+/)?adapters\.(?:safetensors|npz)", OUT_OF["mlx_format"], ""),
         ("a LoRA of diffusers, for image models", r"(?:.+/)?pytorch_lora_weights\.(?:safetensors|bin)",
-         "Modules here are for language models."),
-        ("a model for llama.cpp", r".+\.gguf", SAVE_WITH_PEFT),
-        ("an archive", r"(?:.+/)?adapter[^/]*\.(?:zip|tar|tgz|tar\.\w+|7z|rar|nemo)",
-         "Unpack it, and upload the files in it."),
-        ("a pickle", r"(?:.+/)?adapter_model\.(?:pkl|pickle|ckpt)", SAVE_WITH_PEFT),
+         OUT_OF["diffusers_format"], ""),
+        ("a model for llama.cpp", r".+\.gguf", "", "save_with_peft"),
+        ("an archive", r"(?:.+/)?adapter[^/]*\.(?:zip|tar|tgz|tar\.\w+|7z|rar|nemo)", "", "archive"),
+        ("a pickle", r"(?:.+/)?adapter_model\.(?:pkl|pickle|ckpt)", "", "save_with_peft"),
         ("a state that DeepSpeed split", r"(?:.+/)?\w*mp_rank_\d+_\w+\.pt",
          "Join its parts with the zero_to_fp32.py beside it, or train with "
-         f"stage3_gather_16bit_weights_on_model_save set to true. {SAVE_WITH_PEFT}"),
+         "stage3_gather_16bit_weights_on_model_save set to true.", "save_with_peft"),
         ("a state that FSDP split", r".+\.distcp",
          "Join its parts with accelerate merge-weights, or train with "
-         f"fsdp_state_dict_type set to FULL_STATE_DICT. {SAVE_WITH_PEFT}"),
+         "fsdp_state_dict_type set to FULL_STATE_DICT.", "save_with_peft"),
         ("one part of split weights", r"(?:.+/)?adapter[^/]*-\d+-of-\d+\.(?:safetensors|bin)",
-         "Save them in one file: save_pretrained with max_shard_size=\"50GB\"."),
+         "Save them in one file: save_pretrained with max_shard_size=\"50GB\".", ""),
         ("a whole model", r"(?:.+/)?(?:model|pytorch_model|consolidated)[^/]*\.(?:safetensors|bin|pth)",
-         SAVE_WITH_PEFT),
-        ("weights under another name", r".+\.safetensors",
-         f"If peft's save_pretrained wrote it, rename it to {WEIGHTS_FILE}."),
+         "", "save_with_peft"),
+        ("weights under another name", r".+\.safetensors", "If peft's save_pretrained wrote it:",
+         "other_name"),
     )
 )  # fmt: skip
 PICKLES = re.compile(r".+\.(?:bin|pt|pth|pkl|pickle|ckpt|joblib)", re.DOTALL | re.IGNORECASE)
 EXECUTABLES = re.compile(
     r".+\.(?:py|ipynb|sh|bash|exe|dll|so|js|bat|cmd|ps1|rb|pl|jar)", re.DOTALL | re.IGNORECASE
-)
-IMPORT_IT, BRING_IT = "Import it instead (see /help/hub/), or", "To bring it in,"
-CONVERT = (
-    "It is a pickle, which can run code when it is loaded. {way_in} convert it so: "
-    "python -c \"import torch; from safetensors.torch import save_file; t = torch.load('{name}', "
-    "weights_only=True); save_file({{k: v.contiguous().clone() for k, v in t.items()}}, "
-    "'adapter_model.safetensors')\" - then remove {name} and upload again."
 )
 
 
@@ -77,14 +77,15 @@ def plan_upload(
     paths: Iterable[str],
     there: Collection[str] = (),
     *,
-    converts: bool = False,
+    way_in: WayIn = WayIn.CLIENT,
     beginning_of: Callable[[str], bytes] = know_names_only,
 ) -> UploadPlan:
     """Which of these files are taken, and which are left out.
 
     Args:
         there: files that the module has, or that were announced before these.
-        converts: whether adapter_model.bin is taken where there are no other weights, to be converted.
+        way_in: for what a person can do there. Some take adapter_model.bin where there are no other weights,
+            to convert it.
         beginning_of: the first bytes of a file, as far as they are at hand.
 
     Raises:
@@ -92,51 +93,60 @@ def plan_upload(
     """
     asked = list(dict.fromkeys(paths))
     has_weights = WEIGHTS_FILE in asked or WEIGHTS_FILE in there
-    accepted = (*MODULE_FILES, LEGACY_FILE) if converts and not has_weights else MODULE_FILES
+    accepted = (*MODULE_FILES, LEGACY_FILE) if way_in in CONVERTING and not has_weights else MODULE_FILES
     taken = tuple(path for path in asked if path in accepted)
     left_out = tuple(path for path in asked if path not in accepted)
     if not has_weights and LEGACY_FILE not in taken:
-        require_no_weights(left_out, converts=converts, beginning_of=beginning_of)
+        require_no_weights(left_out, way_in, beginning_of)
     return UploadPlan(taken, left_out)
 
 
-def require_no_weights(paths: Sequence[str], *, converts: bool, beginning_of: Callable[[str], bytes]) -> None:
+def require_no_weights(paths: Sequence[str], way_in: WayIn, beginning_of: Callable[[str], bytes]) -> None:
     """Refuse what would lose a person's work by being left out, with the way to bring it in."""
-    folders = folders_of(WEIGHTS_FILE, paths) or (folders_of(LEGACY_FILE, paths) if converts else [])
+    name = WEIGHTS_FILE
+    folders = folders_of(WEIGHTS_FILE, paths)
+    if not folders and way_in in CONVERTING:
+        name, folders = LEGACY_FILE, folders_of(LEGACY_FILE, paths)
     if folders:
         folder = latest(folders)
         others = f" (of {len(folders)} folders that hold one)" if len(folders) > 1 else ""
-        message = (
-            f"The adapter's weights lie in the folder {folder[:100]}{others}, and a module has them "
-            f"at the top. "
-            f'Upload that folder: hf upload OWNER/NAME "{folder[:100]}".'
-        )
-        raise FolderRefusal("weights_elsewhere", message)
+        where = f"The adapter's weights lie in the folder {folder[:100]}{others}, not at the top."
+        advice = advice_on("weights_elsewhere", way_in, path=f"{folder}/{name}")
+        raise FolderRefusal("weights_elsewhere", f"{where} {advice}")
     for path in paths:
-        if pickle := PICKLED_WEIGHTS.fullmatch(path):
-            way_in = IMPORT_IT if pickle["name"] == LEGACY_FILE and not converts else BRING_IT
-            message = f"{path[:100]} is not accepted. {CONVERT.format(name=pickle['name'], way_in=way_in)}"
-            raise FolderRefusal("pickle", message)
-    require_no_kohya(paths, beginning_of)
-    for what, pattern, way_out in OTHER_WEIGHTS:
+        if PICKLED_WEIGHTS.fullmatch(path):
+            what = f"{path[:100]} is not accepted. It is a pickle, which can run code when it is loaded."
+            raise FolderRefusal("pickle", f"{what} {advice_on('pickle', way_in, path=path)}")
+    require_no_other_format(paths, way_in, beginning_of)
+    for what, pattern, way_out, topic in OTHER_WEIGHTS:
         for path in paths:
             if pattern.fullmatch(path) and "optimizer" not in path:
-                message = f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. {way_out}"
-                raise FolderRefusal("other_format", message)
+                advice = advice_on(topic, way_in, path=path) if topic else ""
+                raise other_weights("other_format", path, what, f"{way_out} {advice}".strip())
 
 
-def require_no_kohya(paths: Iterable[str], beginning_of: Callable[[str], bytes]) -> None:
-    for path in paths:
-        if path.endswith(".safetensors") and is_kohya(beginning_of(path)):
-            message = f"{path[:100]} is in kohya's format, for image models."
-            raise FolderRefusal("kohya_format", f"{message} Modules here are for language models.")
+def require_no_other_format(
+    paths: Iterable[str], way_in: WayIn, beginning_of: Callable[[str], bytes]
+) -> None:
+    """Refuse what tensors show to be an adapter of peft under another name, or of another program."""
+    found: dict[WeightFormat, str] = {}
+    weights = [path for path in paths if path.endswith(".safetensors") and "optimizer" not in path]
+    for path in sorted(weights, key=lambda path: path.count("/"))[:SAMPLES_MAX]:
+        shown = format_at(beginning_of(path))
+        if shown is not None:
+            found.setdefault(shown, path)
+    for each in (ADAPTER_OF_PEFT, *FORMATS):  # the one to bring in counts before all that cannot
+        path = found.get(each, "")
+        if path and each is ADAPTER_OF_PEFT:
+            advice = advice_on("other_name", way_in, path=path)
+            raise other_weights("other_format", path, f"{each.what} under another name", advice)
+        if path:
+            way_out = OUT_OF.get(each.code) or advice_on("save_with_peft", way_in)
+            raise other_weights(each.code, path, each.what, way_out)
 
 
-def is_kohya(beginning: bytes) -> bool:
-    """Whether the header of a safetensors file, as far as it is there, has names of kohya's trainer."""
-    length = int.from_bytes(beginning[:LENGTH_BYTES], "little")
-    header = beginning[LENGTH_BYTES : LENGTH_BYTES + length]
-    return any(sign.encode() in header for sign in (*KOHYA_SIGNS, KOHYA_METADATA))
+def other_weights(code: str, path: str, what: str, way_out: str) -> FolderRefusal:
+    return FolderRefusal(code, f"{path[:100]} is {what}, and there is no {WEIGHTS_FILE}. {way_out}")
 
 
 def folders_of(name: str, paths: Iterable[str]) -> list[str]:

@@ -11,18 +11,20 @@ from modules_registry.core.adapter_config import (
     parse_config,
 )
 from modules_registry.core.adapter_file import WeightsSource
+from modules_registry.core.advice import WayIn, advice_on
 from modules_registry.core.errors import CARD_FILE, Repair
 from modules_registry.core.strict_json import quote_value
 
 NO_BASE_NAME = ("base_missing", "base_not_a_name")  # codes of refusals that another name of the base mends
 CARD_BASE = "card_base"  # the code of what is said where the card names another base
-WRITE_ITS_NAME = (
-    "base_model_name_or_path names no model on the Hub. Write its name there, like "
-    f"google/flan-t5-large, or as base_model in the front matter of {CARD_FILE}."
-)
 
 # What the library calls a base, by any of its names, in any case; None: it has no such base.
 LibraryName = Callable[[str], str | None]
+
+
+def base_name_refusal(way_in: WayIn) -> str:
+    """What is said by this way in where nothing names a base."""
+    return f"base_model_name_or_path names no model on the Hub. {advice_on('no_base_name', way_in)}"
 
 
 def read_config_with_base(

@@ -13,6 +13,7 @@ import yaml
 
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.errors import CARD_FILE, CardRefusal, Repair
+from modules_registry.core.licenses.reading import read_license
 from modules_registry.core.strict_json import storable
 
 CARD_BYTES_MAX = 512 * 1024
@@ -67,7 +68,8 @@ def read_any_card(data: bytes) -> ReadCard:
         sentence = f"Did not read the head of {CARD_FILE}: it has no second line of ---."
         repairs.append(Repair("front_matter_not_closed", sentence))
     try:
-        return ReadCard(check_card(text.encode()), tuple(repairs))
+        card = check_card(text.encode())
+        return ReadCard(card, (*repairs, *read_license(card.front_matter).repairs))
     except CardRefusal as refusal:
         sentence = f"Did not read the head of {CARD_FILE}. {refusal.message}"
         match = FRONT_MATTER.match(text)
@@ -80,6 +82,11 @@ def base_models_of(card: Card) -> tuple[str, ...]:
     named = card.front_matter.get("base_model")
     names = named if isinstance(named, list) else [named]
     return tuple(name for name in names if isinstance(name, str) and is_base_name(name))
+
+
+def license_of(card: Card) -> str:
+    """The Hub's identifier of the licence that the card names; empty: it names none."""
+    return read_license(card.front_matter).licence
 
 
 def _decode_any(data: bytes) -> tuple[str, list[Repair]]:

@@ -132,6 +132,10 @@ WEIGHTS_ROWS = {
     "too_many_tensors": RefusalRow("It holds more than 10,000 tensors.", "Check that it is an adapter."),
     "no_tensors": RefusalRow("It holds no LoRA tensors.", "Save the adapter after training."),
     "tensor_not_lora": RefusalRow("A tensor is no LoRA weight.", "Save the LoRA alone."),
+    "several_adapters": RefusalRow(
+        "One file holds several adapters.",
+        'Save each by itself: save_pretrained(folder, selected_adapters=["name"]).',
+    ),
     "tensor_twice": RefusalRow("Two tensors get one name once wrappers are left out.", SAVE_AGAIN),
     "prefix_missing": RefusalRow("The names lack peft's prefix base_model.model.", SAVE_AGAIN),
     "not_gathered": RefusalRow(
@@ -152,6 +156,9 @@ WEIGHTS_ROWS = {
         "Its layers are named as Megatron names them.", "Export it to peft's format with the trainer."
     ),
     "full_model": RefusalRow("It holds a whole model.", "Upload the LoRA alone."),
+    "whole_state": RefusalRow(
+        "It holds the state of the whole model, the base's weights beside the LoRA.", SAVE_AGAIN
+    ),
     "classifier_head": RefusalRow(
         "It has a head for classes or rewards.", "Train with task_type CAUSAL_LM or SEQ_2_SEQ_LM."
     ),

@@ -5,32 +5,46 @@ leave their own parts in the names; they say nothing of the layer, so they are t
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modules_registry.core.accepted_paths import KOHYA_SIGNS
 from modules_registry.core.adapter_config import NAME_ATTENTION, is_module_path
 from modules_registry.core.adapter_file import TensorEntry
 from modules_registry.core.errors import Findings, Repair, WeightsRefusal
 from modules_registry.core.strict_json import quote_value
+from modules_registry.core.weight_formats import (
+    is_diffusers,
+    is_kohya,
+    is_megatron,
+    is_mlx,
+    is_of_whole_model,
+)
 
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
 MAGNITUDE = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_magnitude_vector(?:\.weight)?")
 # "….lora_A.default.weight": what a model in memory calls them; peft leaves the adapter's name out on disk.
 NAMED_ADAPTER = re.compile(
-    r"(?P<before>.+\.(?:lora_[AB]|lora_magnitude_vector))\.(?P<adapter>[A-Za-z0-9_-]{1,64})(?P<after>\.weight)"
+    r"(?P<before>.+\.(?:lora_[AB]|lora_magnitude_vector))\.(?P<adapter>(?!lora_)[A-Za-z0-9_-]{1,64})(?P<after>\.weight)"
 )
+UNNAMED_ADAPTER = re.compile(r".+\.lora_[AB]\.weight")
 HOLDER = re.compile(
     r"(?:[A-Za-z_]\w{0,63}\.){1,4}", re.ASCII
 )  # "pretrained_model.": what may stand before PREFIX
-# Parts that wrappers put between the parts of a path: torch.compile, FSDP, activation checkpoints.
-WRAPPER_PARTS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-MEGATRON = re.compile(r"\bdecoder\.layers\.\d+\.(?:self_attention|mlp)\.linear_")
+# Parts that wrappers put between the parts of a path: torch.compile, FSDP, activation checkpoints, DeepSpeed
+# and Lightning, Opacus. No layer of a model is called so.
+WRAPPER_PARTS = (
+    *("_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"),
+    *("_forward_module", "_module"),
+)
+MODULE = "module"  # the one child of DistributedDataParallel, of DeepSpeed's engine, of an averaged model
+FACTOR_PARTS = frozenset({"lora_A", "lora_B", "lora_magnitude_vector"})
+NAME_PARTS_MAX = 40  # of a tensor's name; those of models have about a dozen
 # Parts of a path that peft puts there itself: a tensor below them is not a layer's LoRA.
 RESERVED_PARTS = frozenset({"base_layer", "lora_A", "lora_B", "modules_to_save", "original_module"})
 EXPERTS = "experts"  # in which the experts of a mixture lie as one tensor, no layer of which is linear
 FACTOR_DIMENSIONS = 2
+NAMES_SHOWN_MAX = 4
 
 
 @dataclass
@@ -48,7 +62,7 @@ def repair_names(tensors: Sequence[TensorEntry]) -> RepairedNames:
     """Take out of the names what wrappers and the model in memory put there.
 
     Raises:
-        WeightsRefusal: two tensors would get one name.
+        WeightsRefusal: the file holds several adapters, or two tensors would get one name.
     """
     repaired = RepairedNames()
     names = [tensor.name for tensor in tensors]
@@ -81,11 +95,28 @@ def _without_wrappers(names: list[str]) -> tuple[list[str], Repair]:
 
 
 def _without_module(names: list[str]) -> tuple[list[str], Repair]:
-    """What DistributedDataParallel puts first, around the adapter or inside of it."""
-    kept = [re.sub(r"\A(?:module\.)+(?=base_model\.)", "", name) for name in names]
-    inner = f"{PREFIX}module."
-    if kept and all(name.startswith(inner) for name in kept):
-        kept = [PREFIX + name.removeprefix(inner) for name in kept]
+    """What parallel training puts around the adapter, or around a part of the model in it, at any depth.
+
+    Such a wrapper has one child. A part “module” beside which another one stands is the model's own, and so
+    is one that is a layer.
+    """
+    outside = [re.sub(r"\A(?:module\.)+(?=base_model\.)", "", name) for name in names]
+    parts = [name.split(".", NAME_PARTS_MAX) for name in outside]
+    children: dict[tuple[str, ...], set[str]] = {}
+    for path in parts:
+        for depth, part in enumerate(path):
+            children.setdefault(tuple(path[:depth]), set()).add(part)
+    wrappers = {parent for parent, found in children.items() if found == {MODULE}}
+    kept = [
+        ".".join(
+            part
+            for depth, part in enumerate(path)
+            if part != MODULE
+            or tuple(path[:depth]) not in wrappers
+            or FACTOR_PARTS.intersection(path[depth + 1 : depth + 2])
+        )
+        for path in parts
+    ]
     count = _count_changed(names, kept)
     return kept, Repair("module_names", f"Left “module.”, which parallel training wrote, out of {count}.")
 
@@ -93,7 +124,8 @@ def _without_module(names: list[str]) -> tuple[list[str], Repair]:
 def _without_holder(names: list[str]) -> tuple[list[str], Repair]:
     """What stands before peft's prefix: the model that held the adapter, as Lightning's or TRL's do."""
     holders = {name.partition(PREFIX)[0] for name in names if PREFIX in name}
-    holder = holders.pop() if len(holders) == 1 else ""
+    require_one_adapter(holders, "the model that holds it")
+    holder = holders.pop() if holders else ""
     if not HOLDER.fullmatch(holder):
         return names, Repair("holder_names", "")
     kept = [name.removeprefix(holder) if PREFIX in name else name for name in names]
@@ -109,14 +141,38 @@ def _without_second_prefix(names: list[str]) -> tuple[list[str], Repair]:
 
 
 def _without_adapter_name(names: list[str]) -> tuple[list[str], Repair]:
-    """Leave the adapter's name out, when all carry the same one."""
+    """Leave the adapter's name out."""
     matches = [NAMED_ADAPTER.fullmatch(name) for name in names]
-    adapters = {match["adapter"] if match else "" for match in matches}
-    if len(adapters) != 1 or "" in adapters:
-        return names, Repair("adapter_name", "")
-    kept = [match["before"] + match["after"] for match in matches if match]
-    (adapter,) = adapters
-    return kept, Repair("adapter_name", f"Left “.{adapter}.” out of the names of {len(matches)} tensors.")
+    unnamed = {"" for name in names if UNNAMED_ADAPTER.fullmatch(name)}
+    adapters = {match["adapter"] for match in matches if match}
+    require_one_adapter(adapters - {"default"} | unnamed if unnamed else adapters, "its name in memory")
+    kept = [
+        match["before"] + match["after"] if match else name
+        for name, match in zip(names, matches, strict=True)
+    ]
+    count = _count_changed(names, kept)
+    return kept, Repair("adapter_name", f"Left “.{''.join(adapters)}.”, its name in memory, out of {count}.")
+
+
+def require_one_adapter(signs: Collection[str], what: str) -> None:
+    """Refuse a file of several adapters.
+
+    Args:
+        signs: what tells them apart; empty for one that peft wrote as its only one.
+        what: the signs are.
+
+    Raises:
+        WeightsRefusal: there are several.
+    """
+    if len(signs) <= 1:
+        return
+    shown = ", ".join(quote_value(sign.rstrip(".")) for sign in sorted(signs)[:NAMES_SHOWN_MAX])
+    raise WeightsRefusal(
+        "several_adapters",
+        f"It holds {len(signs)} adapters, each with {what}: {shown}. A module is one. Save each "
+        'by itself: save_pretrained("folder", selected_adapters=["name"]) of the PeftModel writes one, '
+        "below the folder if its name is not default.",
+    )
 
 
 def _count_changed(names: Sequence[str], kept: Sequence[str]) -> str:
@@ -141,14 +197,6 @@ def _has(*signs: str) -> Callable[[str, tuple[int, ...]], bool]:
     return lambda name, shape: any(sign in f".{name}" for sign in signs)
 
 
-def _ends(*ends: str) -> Callable[[str, tuple[int, ...]], bool]:
-    return lambda name, shape: name.endswith(ends)
-
-
-def _begins(*beginnings: str) -> Callable[[str, tuple[int, ...]], bool]:
-    return lambda name, shape: name.startswith(beginnings)
-
-
 def _is_embedding(name: str, shape: tuple[int, ...]) -> bool:
     parts = name.removesuffix(".weight").split(".")
     return name.endswith(".weight") and (
@@ -167,24 +215,18 @@ CAUSES = (
     ),
     Cause(
         "kohya_format",
-        _has(*KOHYA_SIGNS),
+        lambda name, shape: is_kohya(name),
         "are in kohya's format, for image models. This site shares adapters of language models, as "
         "peft saves them.",
     ),
     Cause(
         "diffusers_format",
-        _begins(
-            "unet.",
-            "transformer.transformer_blocks.",
-            "transformer.single_",
-            "text_encoder.",
-            "text_encoder_2.",
-        ),
+        lambda name, shape: is_diffusers(name),
         "are in the format of diffusers, for image models. This site shares adapters of language models.",
     ),
     Cause(
         "mlx_format",
-        _ends(".lora_a", ".lora_b"),
+        lambda name, shape: is_mlx(name),
         "are in MLX's format. Convert it to peft's: transpose each lora_a to lora_A.weight and each "
         "lora_b to "
         "lora_B.weight, put base_model.model. in front, and write adapter_config.json with r and lora_alpha.",
@@ -247,7 +289,7 @@ CAUSES = (
     ),
     Cause(
         "megatron_format",
-        lambda name, shape: MEGATRON.search(name) is not None,
+        lambda name, shape: is_megatron(name),
         "are named as Megatron names its layers, which are others than those of the base model on the Hub. "
         "Export the adapter to peft's format with the trainer, in ms-swift by swift export --to_hf true.",
     ),
@@ -258,9 +300,7 @@ CAUSES = (
     ),
     Cause(
         "full_model",
-        lambda name, shape: (
-            "lora" not in name.lower() and not name.startswith(PREFIX) and name.endswith(".weight")
-        ),
+        lambda name, shape: is_of_whole_model(name),
         "are those of a whole model, not of an adapter. Upload the LoRA alone, as save_pretrained of "
         "the PeftModel writes it.",
     ),
@@ -280,6 +320,12 @@ CAUSES = (
         "belong to another method than LoRA. Train a plain LoRA instead.",
     ),
 )
+# What the base's own tensors are taken for one by one, and what they are together.
+CODES_OF_A_STATE = ("base_weights_inside", "embeddings_saved", "trained_biases", "tensor_not_lora")
+WHOLE_STATE = (
+    "are the base model's own: this is the state of the whole model, as torch.save of model.state_dict() "
+    "keeps it. Save the adapter alone, with save_pretrained of the PeftModel."
+)
 UNKNOWN = "are not LoRA weights. Save the LoRA alone, with peft's save_pretrained."
 
 
@@ -292,17 +338,29 @@ def require_lora_only(tensors: Sequence[TensorEntry], names: RepairedNames) -> N
     if not tensors:
         raise WeightsRefusal("no_tensors", "It holds no LoRA tensors. Save the adapter again after training.")
     kinds: dict[str, tuple[str, list[str]]] = {}
+    of_state = CODES_OF_A_STATE if is_whole_state({names.of(tensor) for tensor in tensors}) else ()
     for tensor in tensors:
         name = names.of(tensor)
         if is_lora(name) and not is_not_gathered(tensor.shape):
             continue
         cause = next((cause for cause in CAUSES if cause.fits(name, tensor.shape)), None)
         code, sentence = (cause.code, cause.sentence) if cause else ("tensor_not_lora", UNKNOWN)
+        if code in of_state:
+            code, sentence = "whole_state", WHOLE_STATE
         kinds.setdefault(code, (sentence, []))[1].append(name)
     findings = Findings()
     for code, (sentence, found) in kinds.items():
         findings.add(WeightsRefusal(code, f"{_some(found)} {sentence}"))
     findings.raise_all()
+
+
+def is_whole_state(names: Collection[str]) -> bool:
+    """Whether base weights of an adapted layer are there; peft copies those of head and embedding alone."""
+    layers = (match["path"] for match in map(FACTOR.fullmatch, names) if match)
+    copies = (
+        f"{PREFIX}{path}.base_layer.weight" for path in layers if not _is_embedding(f"{path}.weight", ())
+    )
+    return any(copy in names for copy in copies)
 
 
 def is_lora(name: str) -> bool:

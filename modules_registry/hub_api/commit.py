@@ -1,7 +1,6 @@
 """Writing through the protocol: what the client asks before it uploads, and the commit itself."""
 
 import base64
-import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +14,8 @@ from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.commits import Change, head_of, module_commit
-from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, left_out_text, plan_upload
+from modules_registry.core.accepted_paths import MODULE_FILES, UploadPlan, plan_upload
+from modules_registry.core.advice import WayIn
 from modules_registry.core.cards import read_any_card
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, FolderRefusal
 from modules_registry.files.lfs_uploads import incoming_open
@@ -29,6 +29,7 @@ from modules_registry.hub_api.protocol import (
     require_writable_module,
     text_of,
 )
+from modules_registry.hub_api.warnings import WarningResponse, left_out_warning, warning_of
 from modules_registry.models import Module, Version, VersionFile
 from modules_registry.repositories import files_there, note_left_out, upload_announced, upload_refused
 
@@ -44,7 +45,6 @@ REPEATS_ADVICE = (
     " If upload-large-folder repeats this, stop it with Ctrl-C: it would never end. Correct the folder, and "
     "use hf upload."
 )
-LEFT_OUT_LENGTH_MAX, WARNING_LENGTH_MAX = 5000, 8000  # characters that clients' HTTP libraries take
 
 
 @hub_view("POST")
@@ -67,9 +67,7 @@ def preupload(request: HttpRequest, caller: Caller, repo: str, revision: str) ->
         mode_of(path, sizes[path], known.get(path)) if path in plan.taken else left_out_mode(path)
         for path in sizes
     ]
-    return add_warnings(
-        JsonResponse({"files": answers, "commitOid": head.commit_id}), notices(answers, plan.left_out)
-    )
+    return WarningResponse({"files": answers, "commitOid": head.commit_id}, notices(answers, plan.left_out))
 
 
 def samples_of(asked: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
@@ -85,7 +83,9 @@ def plan_of(
     paths: Iterable[str], there: Collection[str], samples: Mapping[str, bytes] = NO_SAMPLES
 ) -> UploadPlan:
     try:
-        return plan_upload(paths, there, beginning_of=lambda path: samples.get(path, b""))
+        return plan_upload(
+            paths, there, way_in=WayIn.CLIENT, beginning_of=lambda path: samples.get(path, b"")
+        )
     except FolderRefusal as refusal:
         raise Refusal(refusal.code, refusal.message) from refusal
 
@@ -127,29 +127,15 @@ def require_acceptable_size(path: str, size_bytes: int) -> None:
 def notices(answers: list[dict[str, Any]], left_out: Sequence[str]) -> list[str]:
     warnings = []
     if left_out:
-        warnings.append(left_out_notice(left_out))
+        warnings.append(left_out_warning(left_out))
     if any(answer["uploadMode"] == "lfs" for answer in answers):
         most = settings.HUB_REGULAR_UPLOAD_MAX_MB
         warnings.append(
-            f"lfs; Files above {most} MB need HF_HUB_DISABLE_XET=1 in the environment of the upload."
+            warning_of(
+                "lfs", f"Files above {most} MB need HF_HUB_DISABLE_XET=1 in the environment of the upload."
+            )
         )
     return warnings
-
-
-def left_out_notice(paths: Sequence[str]) -> str:
-    """All that is left out. A client shows one warning of each topic, so each list is a topic of its own."""
-    topic = hashlib.sha256("\n".join(sorted(paths)).encode("utf-8", "replace")).hexdigest()[:8]
-    return f"left-out-{topic}; {left_out_text(paths, LEFT_OUT_LENGTH_MAX)}"
-
-
-def add_warnings(response: JsonResponse, warnings: list[str]) -> JsonResponse:
-    """Say things that the client prints. One header carries them all: Django knows no repeated headers."""
-    if warnings:
-        response["X-HF-Warning"] = to_ascii(
-            warnings[0] + "".join(f". {each.partition('; ')[2]}" for each in warnings[1:]),
-            length_max=WARNING_LENGTH_MAX,
-        )
-    return response
 
 
 @hub_view("POST")
@@ -166,12 +152,12 @@ def commit(request: HttpRequest, caller: Caller, repo: str, revision: str) -> Ht
             version, _ = module_commit(author=user, module=module, branch=revision, change=change)
         except Refusal as refusal:
             raise as_hub_error(refusal) from refusal
-    warnings = [left_out_notice(left_out)] if left_out else []
-    warnings += [f"{repair['code']}; {repair['sentence']}" for repair in version.repairs]
+    warnings = [left_out_warning(left_out)] if left_out else []
+    warnings += [warning_of(repair["code"], repair["sentence"]) for repair in version.repairs]
     warnings += draft_notice(version)
     address = request.build_absolute_uri(f"/{module.full_name}/commit/{version.commit_id}")
     answer = {"success": True, "commitOid": version.commit_id, "commitUrl": address, "hookOutput": ""}
-    return add_warnings(JsonResponse(answer), warnings)
+    return WarningResponse(answer, warnings)
 
 
 def draft_notice(version: Version) -> list[str]:
@@ -179,7 +165,7 @@ def draft_notice(version: Version) -> list[str]:
         return []
     there = {file.path for file in version.files.all()}
     missing = " and ".join(name for name in (CONFIG_FILE, WEIGHTS_FILE) if name not in there)
-    return [f"draft; Not published yet: upload {missing} too. Until then only you see it."]
+    return [warning_of("draft", f"Not published yet: upload {missing} too. Until then only you see it.")]
 
 
 def as_hub_error(refusal: Refusal) -> HubProtocolError:

@@ -30,7 +30,7 @@ from modules_registry.base_models import (
     require_same,
 )
 from modules_registry.core.base_shapes import BASE_CONFIG, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
-from modules_registry.core.cards import CARD_BYTES_MAX, read_any_card
+from modules_registry.core.cards import CARD_BYTES_MAX, license_of, read_any_card
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.strict_json import JsonRefusal, parse_object
 from modules_registry.importing.folders import imports_folder
@@ -163,8 +163,7 @@ class BaseImportRun:
             ).card
         except GateRefusal:
             return ""
-        said = card.front_matter.get("license")
-        return said[:60] if isinstance(said, str) else ""
+        return license_of(card)
 
     def count(self) -> None:
         """Store how much has come."""

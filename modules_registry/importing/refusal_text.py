@@ -1,14 +1,11 @@
 """What became of a repository, in words for whoever asked for it."""
 
 from hub_site.common.errors import Refusal
+from modules_registry.core.advice import WayIn, advice_on
 from modules_registry.core.base_names import NO_BASE_NAME
-from modules_registry.core.errors import CONFIG_FILE, GateRefusal
+from modules_registry.core.errors import CONFIG_FILE, FolderRefusal, GateRefusal
 from modules_registry.importing.models import ImportItem
 
-NAME_THE_BASE = (
-    f"Its {CONFIG_FILE} names no model on the Hub. If you know what it was trained on, import it again and "
-    "say so: “Base model” on the page, “base” in the API, --base on the command line."
-)
 ANOTHER_PLACE = "Import it for another owner, or rename or delete the one that is here."
 
 
@@ -19,10 +16,10 @@ def import_refusal_text(refusal: Exception) -> str:
     """
     code = getattr(refusal, "code", "")
     if code in NO_BASE_NAME:
-        return NAME_THE_BASE
+        return f"Its {CONFIG_FILE} names no model on the Hub. {advice_on('no_base_name', WayIn.IMPORT)}"
     if code == "name_taken":
         return f"{str(refusal).partition('. ')[0]}. {ANOTHER_PLACE}"
-    if is_of_the_gate(refusal):
+    if is_of_the_gate(refusal) and not isinstance(refusal, FolderRefusal):  # these say what to do themselves
         return f"{refusal} That is for its author to do: an import changes no more than is certain."
     return str(refusal)
 

@@ -29,6 +29,7 @@ from modules_registry.card_facts import card_facts
 from modules_registry.core.accepted_paths import MODULE_FILES, plan_upload
 from modules_registry.core.adapter_config import BASE_KEY, CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX
 from modules_registry.core.adapter_file import open_weights, read_header
+from modules_registry.core.advice import WayIn
 from modules_registry.core.base_names import choose_base
 from modules_registry.core.cards import (
     CARD_BYTES_MAX,
@@ -183,7 +184,11 @@ class ModuleImportRun:
 
     def fetch_weights(self, repository: RemoteRepository, folder: Path) -> tuple[str, str]:
         """The config and the weights as safetensors; returns the weights' file there and its sha256."""
-        taken = plan_upload(repository.files, converts=True).taken
+        taken = plan_upload(
+            repository.files,
+            way_in=WayIn.IMPORT,
+            beginning_of=lambda path: self.reader.fetch_beginning(repository, path),
+        ).taken
         weights = next((path for path in (WEIGHTS_FILE, LEGACY_FILE) if path in taken), None)
         if weights is None or CONFIG_FILE not in repository.files:
             message = f"{repository.repo_id} holds no adapter: it needs {CONFIG_FILE} and {WEIGHTS_FILE}."

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from hub_site.common.errors import Refusal
+from modules_registry.core.weight_formats import SAMPLE_BYTES
 from modules_registry.storage import RemoteUnavailableError
 from modules_registry.storage.remote_client import Incoming, typed_errors
 
@@ -135,6 +136,23 @@ class ImportSource:
             target.unlink()
             raise Refusal("source_altered", f"The Hub gave other bytes for {file.path} than it names.")
         return digest.hexdigest()
+
+    def fetch_beginning(self, repository: RemoteRepository, path: str) -> bytes:
+        """The first SAMPLE_BYTES of a file, or all of it if it is shorter."""
+        size_bytes = min(repository.files[path].size_bytes, SAMPLE_BYTES)
+        url = hf_hub_url(repository.repo_id, path, revision=repository.commit_id, endpoint=self.endpoint)
+        headers = self.headers | {"Range": f"bytes=0-{SAMPLE_BYTES - 1}"}
+
+        def fetch() -> bytes:
+            with get_session().stream("GET", url, headers=headers) as response:
+                hf_raise_for_status(response)
+                incoming = Incoming(response, size_bytes)
+                found = b""
+                while len(found) < SAMPLE_BYTES and (piece := incoming.read(SAMPLE_BYTES - len(found))):
+                    found += piece
+                return found
+
+        return self.call_with_retries(repository.repo_id, fetch) if size_bytes else b""
 
     def beginning(self, file: RemoteFile, target: Path) -> tuple["hashlib._Hash", int]:
         """Digest and size of what is there of a file; nothing, where the whole cannot be checked."""

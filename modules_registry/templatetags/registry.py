@@ -6,8 +6,8 @@ from django.urls import reverse
 from hub_site.common import visible_text
 from hub_site.common.figures import figures
 from modules_registry.catalog import ModuleFilters
+from modules_registry.core.licenses.names import license_label
 from modules_registry.core.sizes import size_in_words
-from modules_registry.licenses.names import license_label
 
 register = template.Library()
 

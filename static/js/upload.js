@@ -14,7 +14,7 @@
   const button = form.querySelector("button:not([type=button])");
   const pathsMax = Number(form.dataset.pathsMax);
   const fileFields = ["config_file", "weights_file", "card_file"];
-  const checkedFields = ["namespace", "name", "base", ...fileFields];
+  const checkedFields = ["namespace", "name", "base", "licence", ...fileFields];
   const fields = form.elements;
   drop.hidden = false;
 
@@ -64,10 +64,28 @@
     return file.slice(0, length <= reads.header ? Math.max(8 + length, reads.beginning) : reads.beginning);
   };
 
+  const base64Of = (blob) =>
+    new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.addEventListener("load", () => resolve(reader.result.split(",")[1] ?? ""));
+      reader.addEventListener("error", () => reject(reader.error));
+      reader.readAsDataURL(blob);
+    });
+
+  /* How weights begin that are not where an adapter's are: their tensors tell whose format they have. */
+  const samplesOf = async (files) => {
+    const weights = files.filter(({ path }) => path.endsWith(".safetensors"));
+    if (weights.some(({ path }) => path === "adapter_model.safetensors")) return {};
+    const depth = ({ path }) => path.split("/").length;
+    const first = weights.sort((one, other) => depth(one) - depth(other)).slice(0, reads.samples_max);
+    return Object.fromEntries(await Promise.all(first.map(async ({ path, file }) => [path, await base64Of(file.slice(0, reads.sample))])));
+  };
+
   const ask = async (parts) => {
     const sent = new FormData();
-    for (const name of ["csrfmiddlewaretoken", "namespace", "name", "base"]) sent.append(name, fields[name]?.value ?? "");
+    for (const name of ["csrfmiddlewaretoken", "namespace", "name", "base", "licence"]) sent.append(name, fields[name]?.value ?? "");
     sent.append("paths", JSON.stringify(folder.files.map(({ path }) => path)));
+    sent.append("samples", JSON.stringify(await samplesOf(folder.files)));
     sent.append("folder", folder.name);
     for (const [name, part] of Object.entries(parts)) sent.append(name, part);
     const answer = await fetch(form.dataset.check, { method: "POST", body: sent, headers: { Accept: "application/json" } });

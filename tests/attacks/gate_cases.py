@@ -325,8 +325,9 @@ STRANGE_NAMES = {
     ),
     "full_model": ("shared.weight", "model.layers.0.self_attn.q_proj.weight"),
     "prefix_missing": (f"{FIRST}.lora_A.weight", f"model.{FIRST}.lora_A.weight"),
+    "whole_state": (f"base_model.model.{FIRST}.base_layer.weight",),
     "base_weights_inside": (
-        f"base_model.model.{FIRST}.base_layer.weight", name("q.base_layer", "A"),
+        name("q.base_layer", "A"),
         "base_model.model.lm_head.base_layer.bias",
     ),
     "trained_biases": (f"base_model.model.{FIRST}.lora_B.bias", f"base_model.model.{FIRST}.bias"),
@@ -346,12 +347,16 @@ STRANGE_NAMES = {
     "megatron_format": (
         "decoder.layers.0.self_attention.linear_qkv.lora_A.weight", "decoder.layers.1.mlp.linear_fc1.lora_A",
     ),
+    "several_adapters": (
+        f"base_model.model.{FIRST}.lora_A.style.weight", f"ref.base_model.model.{FIRST}.lora_A.weight",
+    ),
+    "tensor_twice": (f"base_model.model.{FIRST}.lora_A.default.weight",),
     "other_variant": (f"base_model.model.{FIRST}.hada_w1_a", "prompt.prompt_embeddings"),
     "tensor_not_lora": (
         "base_model.model.model.embed_tokens", "base_model.model.mlp.experts.0.weight",
         "model.q.lora_C.weight",
         f"base_model.model.{FIRST}.weight",
-        f"base_model.model.{FIRST}.lora_A.default.weight", f"base_model.model.{FIRST}.lora_C.weight",
+        f"base_model.model.{FIRST}.lora_C.weight",
         "base_model.model.lora_A.weight", "base_model.model..lora_A.weight", name("../../etc/passwd", "A"),
         name("q.lora_A", "A"), name("a b", "A"),
         name("<script>alert(1)</script>", "A"), name("q\n", "A"), name("q", "A") + "\n", name("\u202eq", "A"),

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from tests.browser.accessibility import require_accessible
 from tests.browser.test_accessibility import DESK, PHONE
 from tests.browser.test_journey import sign_up
-from tests.factories import BASE_NAME, adapter_config, adapter_tensors
+from tests.factories import BASE_NAME, OTHER_FORMATS, adapter_config, adapter_tensors
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -101,3 +101,18 @@ def test_a_chosen_folder_whose_weights_lie_below_says_which_one_to_take(page: Pa
     chooser.value.set_files(folder)
     expect(page.locator("#id_weights_file_error")).to_contain_text("in the folder checkpoint-200")
     expect(page.locator("#id_weights_file")).to_have_attribute("aria-invalid", "true")
+
+
+def test_weights_of_another_format_in_a_dropped_folder_are_told_by_their_tensors(page: Page, tmp_path: Path):
+    """Their name says nothing; the page sends how they begin."""
+    sign_up(page, "mila")
+    page.goto("/modules/new/")
+    for title, (rename, words) in OTHER_FORMATS.items():
+        folder = tmp_path / title.replace(" ", "-")
+        folder.mkdir()
+        tensors = {rename(name): value for name, value in adapter_tensors().items()}
+        (folder / "style.safetensors").write_bytes(save(tensors))
+        drop(page, folder)
+        error = page.locator(".field", has=page.locator("[name=weights_file]")).locator(".field__error")
+        expect(error).to_contain_text(f"style.safetensors {words}")
+        expect(error).not_to_contain_text("hf upload")

@@ -176,6 +176,20 @@ def test_an_upload_that_the_client_repeats_for_ever_says_each_time_why_and_how_t
         assert "stop it with Ctrl-C" in line
 
 
+def test_a_client_prints_each_note_on_a_line_of_its_own(site, alice, machine_of, folder):
+    (folder / "README.md").write_text("---\nlicense: Apache 2.0\nbase_model: some/other\n---\n# Mine\n")
+    (folder / "debug.log").write_text("x")
+    done = machine_of(alice).hf("upload", "alice/french", str(folder))
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+    begins = (
+        "Not part of a module, so left out",
+        'Read the licence "Apache 2.0"',
+        "README.md names some/other",
+    )
+    assert all(any(line.startswith(words) for line in lines) for words in begins), lines
+
+
 def test_a_client_names_a_tag_like_a_version(site, alice, machine_of, folder):
     laptop = machine_of(alice)
     laptop.hf("upload", "alice/french", str(folder))

@@ -72,13 +72,19 @@ def test_a_long_paragraph_is_cut_at_a_sentence_or_a_word():
     [
         ("cc", "cc"),
         ("my-own", "other"),
-        ("[mit, apache-2.0]", "other"),
+        ("[mit, apache-2.0]", "apache-2.0"),
+        ("[mit, my-own]", "other"),
         ("[mit]", "mit"),
         ("{a: b}", "unknown"),
     ],
 )
 def test_a_licence_that_is_not_known_here_is_another_one(licence, here):
     assert facts(f"---\nlicense: {licence}\n---\n").licence == here
+
+
+@pytest.mark.parametrize("tags", ["lora, French ,question answering", "[lora, French, 'question answering']"])
+def test_tags_may_be_one_text_with_commas(tags):
+    assert facts(f"---\ntags: {tags}\nlanguage: en\n---\n").tags == ["french", "question-answering", "en"]
 
 
 def test_too_many_tags_are_cut_not_refused():

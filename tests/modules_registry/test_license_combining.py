@@ -2,8 +2,13 @@
 
 import pytest
 
-from modules_registry.licenses.combining import NO_DERIVATIVES, STRICTNESS, LicenseConflict, combine_licenses
-from modules_registry.licenses.names import LICENSES
+from modules_registry.core.licenses.combining import (
+    NO_DERIVATIVES,
+    STRICTNESS,
+    LicenseConflict,
+    combine_licenses,
+)
+from modules_registry.core.licenses.names import LICENSES
 
 
 def combined(*licences):

@@ -1,6 +1,7 @@
 """What the upload form's script asks and sends: the beginning of files, a folder's paths, a pickle."""
 
 import json
+from base64 import b64encode
 
 import pytest
 from django.test import Client
@@ -10,7 +11,15 @@ from hub_site.jobs.children import ChildHindered, ChildInterrupted
 from modules_registry.files import conversion
 from modules_registry.files.conversion import stop_launcher
 from modules_registry.models import Module
-from tests.factories import adapter_files, adapter_tensors, card_file, config_file, named, weights_file
+from tests.factories import (
+    OTHER_FORMATS,
+    adapter_files,
+    adapter_tensors,
+    card_file,
+    config_file,
+    named,
+    weights_file,
+)
 from tests.modules_registry.importing.checkpoints import attacks, lora, saved
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +64,39 @@ def send(client, **changes):
 @pytest.fixture
 def client(alice, browser_of):
     return browser_of(alice)
+
+
+@pytest.mark.parametrize("title", OTHER_FORMATS)
+def test_weights_of_another_format_in_a_folder_are_told_by_their_tensors(client, title):
+    rename, words = OTHER_FORMATS[title]
+    weights = weights_file({rename(name): value for name, value in adapter_tensors().items()}).read()
+    path = "run/my_lora.safetensors"
+    sent = {"paths": json.dumps([path]), "samples": json.dumps({path: b64encode(weights[:16384]).decode()})}
+    (message,) = check(client, **sent)["errors"]["weights_file"]
+    assert f"{path} {words}" in message
+
+
+@pytest.mark.parametrize("samples", ["7", "[]", '{"a.safetensors": 7}', '{"a.safetensors": "?"}', "{"])
+def test_samples_that_cannot_be_read_are_none(client, samples):
+    answer = check(client, paths='["a.safetensors"]', samples=samples)
+    assert answer["errors"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "advice"),
+    [
+        (["checkpoint-200/adapter_model.safetensors"], "Choose the folder checkpoint-200 itself"),
+        (["checkpoint-9/adapter_model.bin"], "Choose the folder checkpoint-9 itself"),
+        (["adapter_model.pt"], "Rename it to adapter_model.bin"),
+        (["style.safetensors"], "Choose it by itself, in the field adapter_model.safetensors"),
+        (["adapter.zip"], "Unpack it, and choose the folder"),
+        (["model.safetensors"], "choose the folder that it writes"),
+    ],
+)
+def test_the_page_advises_what_can_be_done_on_a_page(client, paths, advice):
+    (message,) = check(client, paths=json.dumps(paths))["errors"]["weights_file"]
+    assert advice in message
+    assert not [word for word in ("hf upload", "python -c", "/help/hub") if word in message]
 
 
 def test_a_folder_is_sorted_by_the_rule_of_the_hub_protocol(client):

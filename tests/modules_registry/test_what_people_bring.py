@@ -193,6 +193,55 @@ def test_a_flaw_of_the_card_is_said_and_stops_nothing(alice, client, title):
     assert module_find("alice", "french").current.repairs == []
 
 
+def codes_of(name="french"):
+    return [repair["code"] for repair in module_find("alice", name).current.repairs]
+
+
+def test_a_licence_that_contradicts_the_card_is_said_by_every_way_in(alice, browser_of, client, api_of):
+    """Page and API, an upload, a new version and a change; and it goes with its cause."""
+    card = "---\nlicense: MIT License\n---\n# Mine\n"
+    sentence = "README.md names mit as the licence, but the module is under apache-2.0."
+
+    api = api_of(alice)
+
+    def files(seed):
+        tensors = weights_file(adapter_tensors(seed=seed))
+        return {"config_file": config_file(), "weights_file": tensors, "card_file": card_file(card)}
+
+    about = {"name": "french", "sentence": "Says it in French.", "licence": "apache-2.0"}
+    said = api.post("/api/v1/modules", {**about, **files(1)}, format="multipart").json()["current"]["repairs"]
+    assert [repair["code"] for repair in said] == ["card_license", "card_license_differs"]
+    assert said[1]["sentence"].startswith(sentence)
+    assert sentence in client.get("/alice/french").content.decode()
+
+    def change(**changes):
+        answer = api.patch("/api/v1/modules/alice/french", changes, format="json")
+        return [repair["code"] for repair in answer.json()["current"]["repairs"]]
+
+    assert change(licence="mit") == ["card_license"]
+    assert change(licence="apache-2.0") == ["card_license", "card_license_differs"]
+    assert change(sentence="In French.") == ["card_license", "card_license_differs"]
+    assert change(card="---\nlicense: apache-2.0\n---\n") == []
+    new = api.post("/api/v1/modules/alice/french/versions", files(2), format="multipart").json()
+    assert [repair["code"] for repair in new["repairs"]] == ["card_license", "card_license_differs"]
+
+    form = {"sentence": "In French.", "licence": "mit", "card": card, "prompt_template": "", "tags": ""}
+    browser_of(alice).post("/alice/french/edit", form)
+    assert codes_of() == ["card_license"]
+    files_of_form = {**about, **files(3), "name": "spanish", "namespace": "alice", "tags": ""}
+    assert browser_of(alice).post("/modules/new/", files_of_form).status_code == 302
+    assert codes_of("spanish") == ["card_license", "card_license_differs"]
+
+
+def test_before_an_upload_the_form_says_that_the_licence_chosen_is_not_the_card_s(alice, browser_of):
+    asked = {"licence": "apache-2.0", "card_file": card_file("---\nlicense: GPLv3\n---\n")}
+    answer = browser_of(alice).post("/modules/check/", asked).json()
+    assert answer["suggestions"]["licence"] == "gpl-3.0"
+    assert [words in " ".join(answer["notices"]) for words in ("names gpl-3.0", "under apache-2.0")] == [
+        True
+    ] * 2
+
+
 def test_a_card_that_is_being_edited_is_still_held_to_its_form(alice):
     module = make_module(alice)
     with pytest.raises(Refusal) as refusal:

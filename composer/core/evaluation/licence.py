@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modules_registry.licenses.combining import CombinedLicense, LicenseConflict, combine_licenses
-from modules_registry.licenses.names import license_label
+from modules_registry.core.licenses.combining import CombinedLicense, LicenseConflict, combine_licenses
+from modules_registry.core.licenses.names import license_label
 
 
 @dataclass(frozen=True)

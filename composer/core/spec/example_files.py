@@ -36,6 +36,16 @@ PROBLEMS_SHOWN_MAX = 20  # a file of the wrong kind would tell every line
 PROBLEMS_COUNTED_MAX = 10_000
 ALL_ROWS = 10**9
 AS_EXPECTED = Columns()
+AS_TEXT = "Save it as CSV or JSONL"
+# How files of programs begin, what they are, and the way out.
+PROGRAM_FILES = (
+    ((b"PK\x03\x04", b"\xd0\xcf\x11\xe0"), "a spreadsheet's own file (or an archive)", f"{AS_TEXT} there."),
+    ((b"PAR1", b"ARROW1"), "a Parquet or Arrow file", f"{AS_TEXT}: to_csv or to_json of pandas or datasets."),
+    ((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd"), "compressed", "Unpack it first."),
+    ((b"%PDF",), "a PDF", "Copy its table into a spreadsheet, and save that as CSV."),
+    ((b"SQLite format 3",), "a database", f"{AS_TEXT} there."),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a pickle", f"{AS_TEXT}: to_csv of pandas."),
+)
 
 
 @dataclass(frozen=True)
@@ -194,8 +204,13 @@ def decode(data: bytes) -> str:
     """Return the text of a file.
 
     Raises:
-        ExampleLinesError: it is not UTF-8; the message names the line where that begins.
+        ExampleLinesError: it is the file of a program, or not UTF-8; the message names the line where that
+            begins.
     """
+    for beginnings, what, way_out in PROGRAM_FILES:
+        if data.startswith(beginnings):
+            error = ExamplesError(f"The file is no text: it is {what}. {way_out}")
+            raise ExampleLinesError([LineProblem(0, error)])
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return data.decode(encoding)

@@ -22,6 +22,8 @@ LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, 
 MEANT_AS_JSON = re.compile(r"""[\[{]\s*["'\[{]""")
 NO_OBJECT = 'not a JSON object. Write {"input": "…", "output": "…"}'
 SHOWN_CHARACTERS = 80  # of an object in a message
+MARKDOWN_RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?")  # the second line of its tables
+UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
 PLUS = "+"  # between the names of columns that make up the input
 SEPARATED_BY = {
     "\t": "tabs",
@@ -193,17 +195,37 @@ def first_repeated(names: Iterable[str]) -> str:
 def rows_of_json(text: str) -> Iterator[Row]:
     """Yield the rows of a JSON list, of an object that holds one or one for each column, or of JSON Lines."""
     whole = None if is_json_lines(text) else read_json(text, without_repeats)
+    if isinstance(whole, dict):
+        whole = without_index(whole)
     if isinstance(whole, dict) and are_columns(whole):
         whole = rows_of_columns(whole)
     if isinstance(whole, dict):
         one = [whole] if "\n" in text.strip() else None  # else it is a line
         whole = next((whole[name] for name in LISTS if isinstance(whole.get(name), list)), one)
     if isinstance(whole, list):
-        return rows_of_list(whole)
+        return rows_of_list([unwrapped(value) for value in whole])
     if text.lstrip().startswith("[") and not is_json_lines(text):
         raise ExamplesError("The text begins like a JSON list and is none. Use one JSON object a line.")
     lines = enumerate(text.split("\n"), start=1)
     return (row_of_line(f"Line {number}", line) for number, line in lines if line.strip())
+
+
+def without_index(whole: dict[str, Any]) -> Any:
+    """Return columns or rows as lists where the row's number is a key, as `to_json` of pandas writes them."""
+    values = list(whole.values())
+    if not values or not all(isinstance(value, dict) and value for value in values):
+        return whole
+    if all(map(str.isdecimal, whole)):
+        return values
+    if all(value.keys() == values[0].keys() for value in values) and all(map(str.isdecimal, values[0])):
+        return {name: [value[index] for index in values[0]] for name, value in whole.items()}
+    return whole
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the row of a value that holds one beside its number, as the Hub's data set viewer has it."""
+    is_wrapped = isinstance(value, dict) and "row_idx" in value and isinstance(value.get("row"), dict)
+    return value["row"] if is_wrapped else value
 
 
 def are_columns(whole: Mapping[str, Any]) -> bool:
@@ -258,8 +280,23 @@ def row_of_value(label: str, value: Any, is_no: str = NO_OBJECT) -> Row:
 # --- tables -------------------------------------------------------------------
 
 
+def without_bars(text: str) -> str:
+    """Return a table of Markdown as one with commas; any other text as it is."""
+    head, rule, *_ = [*text.lstrip("\n")[: 2 * SNIFFED_CHARACTERS].split("\n", 2), ""]
+    if "|" not in head or not MARKDOWN_RULE.fullmatch(rule.strip()):
+        return text
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    for line in (lines[0], *lines[2:]):
+        cells = UNESCAPED_BAR.split(line.removeprefix("|").removesuffix("|"))
+        writer.writerow(cell.strip().replace("\\|", "|") for cell in cells)
+    return table.getvalue()
+
+
 def rows_of_table(text: str, columns: Columns) -> Rows:
     """Return the rows of a table; its first row may name the columns, in any order."""
+    text = without_bars(text)
     separator = separator_of(text, columns)
     found = rows_with_text(text, separator)
     head = list(islice(found, 2))

@@ -16,10 +16,11 @@ from typing import Any
 
 from modules_registry.core.accepted_paths import UploadPlan, plan_upload
 from modules_registry.core.adapter_file import HEADER_BYTES_MAX
+from modules_registry.core.advice import WayIn
 from modules_registry.core.base_names import (
     NO_BASE_NAME,
-    WRITE_ITS_NAME,
     LibraryName,
+    base_name_refusal,
     card_base_repairs,
     read_config_with_base,
 )
@@ -80,7 +81,7 @@ def what_is_refused(parts: Sequence[GateRefusal]) -> dict[str, Any]:
             {
                 "file": part.file,
                 "code": part.code,
-                "message": WRITE_ITS_NAME if part.code in NO_BASE_NAME else part.message,
+                "message": base_name_refusal(WayIn.COMMAND) if part.code in NO_BASE_NAME else part.message,
             }
             for part in parts
         ],
@@ -130,7 +131,9 @@ def plan_folder(folder: Path) -> UploadPlan:
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     findings = Findings()
     with findings.collect():
-        plan = plan_upload(paths, beginning_of=lambda path: read_beginning(folder / path))
+        plan = plan_upload(
+            paths, way_in=WayIn.COMMAND, beginning_of=lambda path: read_beginning(folder / path)
+        )
     said = {WEIGHTS_FILE} if findings.found else set[str]()  # what lies in the place of the weights
     for name in sorted({CONFIG_FILE, WEIGHTS_FILE} - set(paths) - said):
         findings.add(FolderRefusal("file_missing", f"The folder {folder} has no {name}. {SAVED_BY_PEFT}"))

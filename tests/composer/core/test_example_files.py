@@ -184,6 +184,52 @@ def test_json_with_a_list_for_each_column_is_read(columns, indent):
     assert (reading.examples, reading.notes) == (PAIRS, ())
 
 
+ROWS = [{"input": "cat", "output": "chat"}, {"input": "dog", "output": "chien | chienne"}]
+BY_COLUMN = {name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ("input", "output")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(BY_COLUMN),
+        json.dumps(BY_COLUMN, indent=1),
+        json.dumps({str(n): row for n, row in enumerate(ROWS)}),
+        json.dumps(
+            {"rows": [{"row_idx": n, "row": row, "truncated_cells": []} for n, row in enumerate(ROWS)]}
+        ),
+        "| input | output |\n|---|:--|\n| cat | chat |\n| dog | chien \\| chienne |\n",
+        "\ninput | output\n--- | ---\ncat | chat\n\ndog | chien \\| chienne",
+        "| Output | Input |\n| :-: | --: |\n| chat | cat |\n| chien \\| chienne | dog |",
+    ],
+)
+def test_what_pandas_the_data_set_viewer_and_markdown_write_is_read(text):
+    assert read_text(text).examples == (Example("cat", "chat"), Example("dog", "chien | chienne"))
+
+
+def test_a_bar_in_a_table_that_is_not_markdown_is_text():
+    assert read_text("a | b,c\nd | e,f").examples == (Example("a | b", "c"), Example("d | e", "f"))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK\x03\x04\x14\x00\x06\x00", "a spreadsheet's own file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet's own file"),
+        (b"PAR1\x15\x04", "a Parquet or Arrow file"),
+        (b"\x1f\x8b\x08\x00", "compressed. Unpack it first"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"SQLite format 3\x00", "a database"),
+        (b"\x80\x04\x95", "a pickle"),
+    ],
+)
+def test_the_file_of_a_program_is_refused_as_what_it_is(tmp_path, data, words):
+    """Whatever it is called: people rename an .xlsx to .csv."""
+    (tmp_path / "examples.csv").write_bytes(data + b"\x00" * 50)
+    with pytest.raises(ExampleLinesError, match="The file is no text") as refusal:
+        read_file(tmp_path / "examples.csv")
+    assert words in str(refusal.value)
+
+
 def test_json_by_column_says_what_is_not_used_and_asks_for_unknown_columns():
     table = {"en": ["red"], "fr": ["rouge"], "n": [1]}
     with pytest.raises(ExampleLinesError, match="do not tell which is the input"):

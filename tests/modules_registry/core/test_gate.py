@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import time
 import tracemalloc
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_the_facts_of_an_adapter():
 
 def test_a_base_given_beside_the_config_takes_the_place_of_the_one_in_it():
     at_home = config(base_model_name_or_path="/home/me/models/base", revision="my-branch")
-    with pytest.raises(GateRefusal, match="the upload form lets you choose it"):
+    with pytest.raises(GateRefusal, match="upload form lets you choose it"):
         check(at_home)
     facts = check(at_home, base_shapes=BASE_SHAPES, base="google/flan-t5-large")
     assert (facts.base, facts.revision) == ("google/flan-t5-large", None)
@@ -331,6 +332,14 @@ def test_a_type_in_other_letters_is_written_as_peft_does_and_said(key, given, wa
 # --- names that wrappers wrote ------------------------------------------------
 
 
+def inside(key, wrapper):
+    return key.replace("base_model.model.", f"base_model.model.{wrapper}.")
+
+
+def in_memory(name):
+    return lambda key: key.replace(".weight", f".{name}.weight")
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -339,28 +348,92 @@ def test_a_type_in_other_letters_is_written_as_peft_does_and_said(key, given, wa
         (lambda key: key.replace("base_model.model.", "base_model.model._orig_mod."), "wrapper_names"),
         (lambda key: key.replace(".layer.", "._fsdp_wrapped_module.layer."), "wrapper_names"),
         (lambda key: key.replace("base_model.model.", "base_model.model.module."), "module_names"),
+        (lambda key: key.replace("base_model.model.", "base_model.module.model."), "module_names"),
+        (lambda key: key.replace("base_model.model.", "base_model.model.module.module."), "module_names"),
+        (lambda key: key.replace(".block.", ".module.block."), "module_names"),
+        (lambda key: re.sub(r"(block\.\d+)\.", r"\1.module.", key), "module_names"),
+        (lambda key: f"base_model.model.{inside(key, 'module')}", "module_names"),
+        (lambda key: inside(key, "module._orig_mod"), "module_names"),
+        (lambda key: inside(key, "_orig_mod.module"), "wrapper_names"),
+        (lambda key: f"module._orig_mod.{inside(key, 'module._orig_mod.module')}", "wrapper_names"),
+        (lambda key: inside(key, "_forward_module.module"), "wrapper_names"),
+        (lambda key: inside(key, "_module").replace(".weight", ".default.weight"), "wrapper_names"),
         (lambda key: f"base_model.model.{key}", "doubled_prefix"),
-        (lambda key: f"_forward_module.{key}", "holder_names"),
+        (lambda key: f"_forward_module.{key}", "wrapper_names"),
+        (lambda key: f"lightning_model.{key}", "holder_names"),
         (lambda key: f"pretrained_model.{key}", "holder_names"),
         (lambda key: f"module.policy.model.{key}", "holder_names"),
         (lambda key: key.replace(".weight", ".default.weight"), "adapter_name"),
+        (lambda key: key.replace(".weight", ".style.weight"), "adapter_name"),
     ],
 )
-def test_names_with_one_reading_are_repaired_and_said(change, code):
+@pytest.mark.parametrize("base_shapes", [None, BASE_SHAPES], ids=["unknown base", "known base"])
+def test_names_with_one_reading_are_repaired_and_said(change, code, base_shapes):
     wrapped = {change(key): value for key, value in plain_tensors().items()}
-    facts = check(config(), weights(wrapped), base_shapes=BASE_SHAPES)
+    facts = check(config(), weights(wrapped), base_shapes=base_shapes)
     assert len(facts.layers) == len(TARGETED)
     assert {facts.names[key] for key in wrapped} == set(plain_tensors())
     assert code in [repair.code for repair in facts.repairs]
 
 
-def test_two_adapters_in_one_file_are_not_taken_for_one():
-    both = {
-        f"{holder}.{key}": value for holder in ("policy", "ref") for key, value in plain_tensors().items()
-    }
+def test_a_part_module_with_another_reading_stays():
+    """A model may have a child of that name beside others, and a layer may be called so."""
+    paths = ["a.module.q", "a.other.q", "b.module"]
+    facts = check(config(target_modules=["q", "module"]), weights(plain_tensors(paths=paths)))
+    assert [layer.path for layer in facts.layers] == paths
+    assert facts.names == {}
+
+
+def test_copies_and_other_tensors_beside_an_adapter_with_a_name_hide_no_cause():
+    """As torch.save of a whole model's state writes them."""
+    named = {key.replace(".weight", ".default.weight"): value for key, value in plain_tensors().items()}
     with pytest.raises(GateRefusal) as refusal:
-        check(config(), weights(both))
-    assert refusal.value.code == "prefix_missing"
+        check(config(), weights(named | {"base_model.model.lm_head.modules_to_save.weight": tensor(4, 6)}))
+    assert refusal.value.codes == ("modules_saved",)
+
+
+def test_the_state_of_a_whole_model_is_told_as_that_alone():
+    """As torch.save(model.state_dict()) keeps it: the base's weights, norms and biases beside the LoRA."""
+    named = {key.replace(".weight", ".default.weight"): value for key, value in plain_tensors().items()}
+    own = {
+        f"base_model.model.{path}.base_layer.{kind}": tensor(4, 6)
+        for path in TARGETED
+        for kind in ("weight", "bias")
+    }
+    others = ("shared.weight", "encoder.final_layer_norm.weight", "decoder.norm.bias", "lm_head.weight")
+    own |= {f"base_model.model.{key}": tensor(4, 6) for key in others}
+    with pytest.raises(GateRefusal, match="state of the whole model") as refusal:
+        check(config(), weights(named | own))
+    assert refusal.value.codes == ("whole_state",)
+    assert f"({len(own)} in all)" in refusal.value.message
+    head = {"base_model.model.lm_head.modules_to_save.weight": tensor(4, 6)}
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(named | own | head))
+    assert set(refusal.value.codes) == {"whole_state", "modules_saved"}
+
+
+def several(*changes):
+    return {change(key): value for change in changes for key, value in plain_tensors().items()}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "names"),
+    [
+        (several(in_memory("default"), in_memory("other")), ["default", "other"]),
+        (several(in_memory("a"), in_memory("b"), in_memory("c")), ["a", "b", "c"]),
+        (several(str, in_memory("other")), ["", "other"]),
+        (several(lambda key: f"policy.{key}", lambda key: f"ref.{key}"), ["policy", "ref"]),
+        (several(str, lambda key: f"ref_model.{key}"), ["", "ref_model"]),
+        (several(*[lambda key, w=w: f"{inside(in_memory(w)(key), 'module')}" for w in "ab"]), ["a", "b"]),
+    ],
+)
+def test_several_adapters_in_one_file_are_refused_by_their_names_with_the_way_out(tensors, names):
+    with pytest.raises(GateRefusal) as refusal:
+        check(config(), weights(tensors))
+    assert refusal.value.codes == ("several_adapters",)
+    assert f"It holds {len(names)} adapters" in refusal.value.message
+    assert all(f'"{name}"' in refusal.value.message for name in names)
+    assert 'selected_adapters=["name"]' in refusal.value.message
 
 
 # --- all findings at once, and on the author's machine ------------------------

@@ -20,11 +20,13 @@ from modules_registry.blobs import store
 from modules_registry.core.adapter_file import read_header
 from modules_registry.hub_api import lfs, ndjson
 from modules_registry.hub_api.errors import MESSAGE_LENGTH_MAX, to_ascii
+from modules_registry.hub_api.warnings import WarningResponse, warning_of
 from modules_registry.maintenance import sweep_refused
 from modules_registry.models import IncomingFile, Module, Version
 from modules_registry.selectors import module_find
+from modules_registry.services import module_edit
 from modules_registry.storage import StorageFullError
-from tests.factories import adapter_tensors, config_file, make_module, weights_file
+from tests.factories import OTHER_FORMATS, adapter_tensors, config_file, make_module, weights_file
 
 pytestmark = pytest.mark.django_db
 
@@ -71,6 +73,19 @@ def adapter_lines(seed=0, **changes):
     ]
 
 
+def headers_of(response):
+    return [value.partition("; ") for name, value in response.items() if name == "X-HF-Warning"]
+
+
+def warnings_of(response):
+    """The sentences that a client prints, each on a line of its own."""
+    return [sentence for _, _, sentence in headers_of(response)]
+
+
+def topics_of(response):
+    return [topic for topic, _, _ in headers_of(response)]
+
+
 def said(response):
     """The sentence, the same in the header and in the body."""
     assert response["X-Error-Message"] == response.json()["error"]
@@ -88,10 +103,15 @@ def stored_hashes():
     return {blob.sha256 for blob in store().iter()}
 
 
-def test_kohya_s_file_under_its_own_name_is_known_by_the_sample_that_a_client_sends(uploader):
-    beginning = weights_file({f"lora_unet_{name}": value for name, value in adapter_tensors().items()}).read()
+@pytest.mark.parametrize("title", OTHER_FORMATS)
+def test_a_format_is_known_by_the_sample_that_a_client_sends_whatever_the_file_is_called(uploader, title):
+    rename, words = OTHER_FORMATS[title]
+    beginning = weights_file({rename(name): value for name, value in adapter_tensors().items()}).read()
     asked = {"sample": base64.b64encode(beginning[:512]).decode()}
-    assert "is in kohya's format" in said(uploader.preupload(CARD, "my_lora.safetensors", **asked))
+    assert words in said(uploader.preupload(CARD, "my_lora.safetensors", **asked))
+
+
+def test_a_sample_that_cannot_be_read_is_none(uploader):
     for unread in ("?", 7, None, ["x"]):
         answer = uploader.preupload("my_lora.safetensors", sample=unread)
         assert "weights under another name" in said(answer)
@@ -112,7 +132,7 @@ def test_kohya_s_file_under_its_own_name_is_known_by_the_sample_that_a_client_se
         ([CONFIG, "adapter.zip"], "is an archive, and there is no adapter_model.safetensors. Unpack it"),
         ([CONFIG, "adapter_model.tar.gz"], "is an archive"),
         ([CONFIG, "adapter_model.pkl"], "is a pickle"),
-        ([CONFIG, "Adapter_Model.safetensors"], "rename it to adapter_model.safetensors"),
+        ([CONFIG, "Weights.safetensors"], f'or: hf upload OWNER/NAME "Weights.safetensors" {WEIGHTS}.'),
         ([CARD, "lora.safetensors"], "weights under another name"),
     ],
 )
@@ -139,13 +159,13 @@ def test_what_is_no_part_of_a_module_is_left_out_and_all_of_it_is_said(uploader,
     answer = uploader.preupload(CONFIG, WEIGHTS, *BY_PRODUCTS)
     ignored = {file["path"]: file["shouldIgnore"] for file in answer.json()["files"]}
     assert ignored == {CONFIG: False, WEIGHTS: False, **dict.fromkeys(BY_PRODUCTS, True)}
-    warning = answer["X-HF-Warning"]
+    (warning,) = warnings_of(answer)
     assert all(path in warning for path in BY_PRODUCTS if path.isascii())
     assert "zero_to_fp32.py (executable)" in warning
     assert "training_args.bin (pickled)" in warning
     # An old client that sends them all the same.
     answer = uploader.commit(*adapter_lines(), *[file_line(path, b"x" * 100) for path in BY_PRODUCTS])
-    assert "Not part of a module, so left out" in answer["X-HF-Warning"]
+    assert "Not part of a module, so left out" in warnings_of(answer)[0]
     module = module_find("alice", "french")
     assert {file.path for file in module.current.files.all()} == {CONFIG, WEIGHTS}
     assert set(module.left_out) == set(BY_PRODUCTS)
@@ -189,16 +209,64 @@ def test_a_client_that_repeats_a_refused_upload_is_told_how_to_end_it(uploader, 
 def test_two_lists_of_left_out_files_are_two_topics_for_the_client(uploader):
     """It shows the first warning of each topic alone."""
     topics = {
-        uploader.preupload(CONFIG, WEIGHTS, path)["X-HF-Warning"].partition(";")[0]
-        for path in ("a.log", "b.log")
+        topic for path in ("a.log", "b.log") for topic in topics_of(uploader.preupload(CONFIG, WEIGHTS, path))
     }
     assert len(topics) == 2
+
+
+def test_each_of_several_warnings_is_a_header_and_a_topic_of_its_own(uploader):
+    """A client prints each header on a line, and of each topic the first alone."""
+    wrapped = {f"module.{name}": value for name, value in adapter_tensors().items()}
+    card = file_line(CARD, b"---\nlicense: Apache 2.0\nbase_model: some/other\n---\n# Mine\n")
+    lines = [adapter_lines(target_modules="all-linear")[0], file_line(WEIGHTS, weights_file(wrapped).read())]
+    answer = uploader.commit(*lines, card, file_line("debug.log", b"x"))
+    begin = [
+        "Not part of a module",
+        'Left "module."',
+        "Set target_modules",
+        "Read the licence",
+        "README.md names",
+    ]
+    assert [
+        sentence.startswith(words) for sentence, words in zip(warnings_of(answer), begin, strict=True)
+    ] == [True] * len(begin)
+    assert len(set(topics_of(answer))) == len(begin)
+
+
+def test_a_commit_takes_the_card_s_tags_also_from_one_text_and_languages_alone_replace_none(uploader):
+    uploader.commit(*adapter_lines(), file_line(CARD, b"---\ntags: lora, French\n---\n# Mine\n"))
+    uploader.commit(file_line(CARD, b"---\ntags: [lora]\nlanguage: en\n---\n# Mine\n"))
+    assert [tag.name for tag in module_find("alice", "french").tags.all()] == ["french"]
+
+
+def test_warnings_that_no_client_could_take_together_are_counted(uploader):
+    response = WarningResponse({}, [warning_of("card", "x" * 3000 + str(number)) for number in range(5)])
+    assert len(warnings_of(response)) == 3
+    assert warnings_of(response)[-1] == "3 more are on the module's page."
+    many = WarningResponse({}, [warning_of("card", str(number)) for number in range(100)])
+    assert (len(warnings_of(many)), warnings_of(many)[-1][:7]) == (33, "68 more")
+
+
+def test_a_licence_set_on_the_page_that_the_card_contradicts_is_said_to_a_client(uploader, alice):
+    card = file_line(CARD, b"---\nlicense: mit\n---\n# Mine\n")
+    uploader.commit(*adapter_lines(), card)
+    module_edit(editor=alice, module=module_find("alice", "french"), licence="apache-2.0")
+    answer = uploader.commit(*adapter_lines(seed=1))
+    assert any(
+        "names mit as the licence, but the module is under apache-2.0" in each for each in warnings_of(answer)
+    )
+    again = uploader.commit(file_line(CARD, b"---\nlicense: [mit, GPLv3]\n---\n# Mine\n"))
+    assert module_find("alice", "french").licence == "gpl-3.0"
+    assert [each.partition(" in ")[0] for each in warnings_of(again)] == ['Read the licence "mit", "GPLv3"']
+    checked = uploader.send("POST", "/api/validate-yaml", {"content": "---\nlicense: my-own\n---\n"}).json()
+    assert "no identifier for" in checked["warnings"][0]["message"]
 
 
 def test_names_with_one_reading_are_repaired_and_said(uploader):
     wrapped = {f"module.{name}": value for name, value in adapter_tensors().items()}
     answer = uploader.commit(adapter_lines()[0], file_line(WEIGHTS, weights_file(wrapped).read()))
-    assert 'Left "module."' in answer["X-HF-Warning"]
+    (warning,) = warnings_of(answer)
+    assert 'Left "module."' in warning
     version = module_find("alice", "french").current
     assert [repair["code"] for repair in version.repairs] == ["module_names"]
     with store().open(version.weights_sha256) as stored:
@@ -359,7 +427,7 @@ def test_content_is_decoded_alike_however_it_is_cut(uploader, monkeypatch):
 def test_parts_make_a_draft_that_a_second_commit_publishes(client, alice, uploader):
     config, weights = adapter_lines()
     first = uploader.commit(config)
-    assert "adapter_model.safetensors" in first["X-HF-Warning"]
+    assert "adapter_model.safetensors" in warnings_of(first)[0]
     assert client.get("/alice/french").status_code == 404
     assert client.get("/api/models/alice/french").status_code == 404
     assert client.get("/api/models").json() == []
@@ -603,7 +671,7 @@ def test_files_that_are_too_large_for_a_commit_are_asked_for_ahead_of_it_by_defa
     asked = {"files": [{"path": WEIGHTS, "size": size, "sample": ""}]}
     answer = uploader.send("POST", "/api/models/alice/french/preupload/main", asked)
     assert answer.json()["files"][0]["uploadMode"] == "lfs"
-    assert "HF_HUB_DISABLE_XET=1" in answer["X-HF-Warning"]
+    assert "HF_HUB_DISABLE_XET=1" in warnings_of(answer)[0]
     asked = {"operation": "upload", "objects": [{"oid": "0" * 64, "size": size}]}
     batch = uploader.send("POST", "/alice/french.git/info/lfs/objects/batch", asked).json()
     assert "upload" in batch["objects"][0]["actions"]

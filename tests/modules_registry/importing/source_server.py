@@ -51,9 +51,10 @@ class Answers(BaseHTTPRequestHandler):
         self.do_GET()
 
     def answer(self, body):
-        whole, begin = body, int(self.headers.get("Range", "bytes=0-")[6:-1])
-        body = whole[begin:]
-        self.send_response(206 if begin else 200)
+        asked = self.headers.get("Range", "")
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        whole, body = body, body[int(first or 0) : int(last) + 1 if last else None]
+        self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{hashlib.sha256(whole).hexdigest()}"')

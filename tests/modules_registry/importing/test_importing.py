@@ -9,7 +9,9 @@ from hub_site.jobs.worker import stopping
 from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
-from modules_registry.models import Module
+from modules_registry.models import Module, Origin
+from modules_registry.services import module_edit
+from tests.factories import OTHER_FORMATS, adapter_tensors, weights_file
 from tests.modules_registry.importing.repositories import repository
 from tests.modules_registry.importing.source_server import COMMIT
 
@@ -79,6 +81,34 @@ def test_a_repository_without_an_adapter_at_its_top_says_the_cause(hub, alice, f
     hub["far/other"] = dict.fromkeys(files, b"x")
     item = run(alice, "far/other").items.get()
     assert (item.code, words in item.message) == (code, True), item.message
+
+
+@pytest.mark.parametrize("title", OTHER_FORMATS)
+def test_a_repository_s_format_is_told_by_its_tensors(hub, alice, title):
+    rename, words = OTHER_FORMATS[title]
+    weights = weights_file({rename(name): value for name, value in adapter_tensors().items()}).read()
+    hub["far/other"] = {"my_lora.safetensors": weights, "empty.safetensors": b""}
+    item = run(alice, "far/other").items.get()
+    assert words in item.message
+    assert "hf upload" not in item.message
+
+
+def test_an_import_says_that_the_card_names_another_licence_and_how_it_was_read(hub, alice, base):
+    card = b"---\nlicense: [mit, GPLv3]\n---\nText"
+    hub.clear()
+    hub["far/two"] = repository(card=card) | {"adapter_model.safetensors": weights_file().read()}
+    run(alice, "far/two")
+    version = Module.objects.get(name="two").current
+    assert (version.module.licence, [made["code"] for made in version.repairs]) == (
+        "gpl-3.0",
+        ["card_license"],
+    )
+    module_edit(editor=alice, module=version.module, licence="mit")
+    hub["far/two"]["adapter_model.safetensors"] = weights_file(seed=5).read()
+    Origin.objects.update(commit_id="3" * 40)  # so that the Hub's commit is another one
+    run(alice, "far/two")
+    version = Module.objects.get(name="two").current
+    assert "card_license_differs" in [made["code"] for made in version.origin.repairs]
 
 
 def test_an_import_goes_on_where_a_worker_left_it(hub, alice, base):

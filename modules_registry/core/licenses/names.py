@@ -91,15 +91,3 @@ LICENSES = {
 
 def license_label(licence: str) -> str:
     return LICENSES.get(licence, licence)
-
-
-def license_named(value: object) -> str:
-    """The licence that a card names, as a text or a list of one; empty if it names none.
-
-    Several, or one that the Hub has no identifier for, are “other”.
-    """
-    named = value if isinstance(value, list) else [value]
-    names = [name.strip().lower() for name in named if isinstance(name, str) and name.strip()]
-    if not names:
-        return ""
-    return names[0] if len(names) == 1 and names[0] in LICENSES else "other"

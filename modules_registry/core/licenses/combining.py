@@ -8,7 +8,7 @@ explained in docs/decisions/0012-the-strictest-licence.md.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from modules_registry.licenses.names import license_label
+from modules_registry.core.licenses.names import license_label
 
 OTHER = "other"
 # Free to be used under stricter terms as long as the notices stay; from the least to the strictest.
