@@ -1,6 +1,6 @@
 """Requests to compose modules for a task, and what came of them."""
 
-from typing import Any, Self
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -297,7 +297,7 @@ class ResultFile(StoredFile):
         ]
 
     @classmethod
-    def counted_for(cls, owner: Namespace) -> models.QuerySet["Self"]:
+    def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
         """Those of the compositions that the account of this name keeps."""
         return cls._default_manager.filter(composition__owner__namespace=owner)
 

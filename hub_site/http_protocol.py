@@ -22,7 +22,28 @@ TOO_MANY = (
     b"connection: close\r\n\r\nToo many connections are open from your address. Close some.\n"
 )
 
+# One byte in a chunk costs the event loop as much as 64 KB in one. Real clients send larger chunks.
+CHUNK_MEAN_BYTES, SMALL_CHUNKS_MAX = 256, 1000
+
 connections_of: Counter[str] = Counter()  # that are open now, by the client's address
+
+
+class Connection(h11.Connection):
+    """Refuses a body in very many very small chunks."""
+
+    n_chunks = body_bytes = 0  # of this request's body, so far
+
+    def next_event(self) -> Any:
+        """Raises h11.RemoteProtocolError, which uvicorn answers with 400 and the end of the connection."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.n_chunks = self.body_bytes = 0
+        elif isinstance(event, h11.Data):
+            self.n_chunks += event.chunk_start
+            self.body_bytes += len(event.data)
+            if self.n_chunks > SMALL_CHUNKS_MAX and self.body_bytes < self.n_chunks * CHUNK_MEAN_BYTES:
+                raise h11.RemoteProtocolError("The body comes in too many too small chunks.")
+        return event
 
 
 class TimedProtocol(H11Protocol):
@@ -30,6 +51,7 @@ class TimedProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn = Connection(h11.SERVER, self.conn._max_incomplete_event_size)
         self.headers_timer: asyncio.TimerHandle | None = None
         self.unread_timer: asyncio.TimerHandle | None = None
         self.read_at_s = 0.0  # when it was last seen that the client reads

@@ -1,6 +1,6 @@
 """What is shared here: LoRA modules, their immutable versions, and the language models they adapt."""
 
-from typing import Self
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
@@ -37,7 +37,7 @@ class StoredFile(models.Model):
         return self.path
 
     @classmethod
-    def counted_for(cls, owner: Namespace) -> models.QuerySet["Self"]:
+    def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
         """The files that count against an owner's storage; none, unless the kind of file says which."""
         return cls._default_manager.none()
 
@@ -339,7 +339,7 @@ class VersionFile(StoredFile):
         ]
 
     @classmethod
-    def counted_for(cls, owner: Namespace) -> models.QuerySet["Self"]:
+    def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
         return cls._default_manager.filter(version__module__namespace=owner, version__module__deleted_at=None)
 
 

@@ -94,7 +94,7 @@ def require_room_for_a_result(namespace: Namespace) -> None:
     quota = storage_quota(namespace)
     if quota.is_used_up:
         message = (
-            f"{namespace.name} stores {quota.used / MB:,.0f} of {quota.most / MB:,.0f} MB, so no result could "
-            "be kept. Delete a composition, a module or a draft first."
+            f"{namespace.name} stores {quota.used / MB:,.0f} of {quota.most / MB:,.0f} MB, so no result "
+            "could be kept. Delete a composition, a module or a draft first."
         )
         raise Refusal("storage_full", message, status=403, headers=quota.headers)

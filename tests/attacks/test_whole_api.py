@@ -80,7 +80,7 @@ THERE = {
     "/api/v1/modules/{namespace}/{name}/try": {"namespace": "bob", "name": "upper"},
     "/api/v1/modules/{namespace}/{name}/versions": {"namespace": "lab", "name": "hidden"},
 }
-# What needs more than requests: a worker, a finished import, an adapter that peft reads, an asynchronous server.
+# What needs more than requests: a worker, a finished import, an adapter that peft reads, an ASGI server.
 NOT_REACHED = {
     f"get {NEEDS_ASGI}",
     "get /api/v1/compositions/{composition_id}/adapters/{key}",

@@ -27,7 +27,7 @@ def use_cpu(owner, minutes, *, ago, composition_id="00000000-0000-0000-0000-0000
     )
 
 
-def test_what_compositions_keep_counts_as_stored_and_full_storage_refuses_the_next(
+def test_what_compositions_keep_is_stored_too_and_full_storage_refuses_the_next(
     ask, done, alice, monkeypatch
 ):
     before = storage_quota(alice.namespace).used

@@ -1,6 +1,7 @@
 """A connection that sends no request is closed in front of Django."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -172,3 +173,49 @@ def test_who_closes_a_connection_may_open_another(settings):
                     await asyncio.sleep(0)
 
     asyncio.run(connect_thrice())
+
+
+async def count_body(scope, receive, send):
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        size += len(message["body"])
+        if not message["more_body"]:
+            break
+    body = str(size).encode()
+    headers = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "n_chunks", "status"),
+    [(1, 200_000, b"400"), (100, 20_000, b"400"), (1, 900, b"200"), (300, 20_000, b"200")],
+)
+def test_a_body_in_very_many_very_small_chunks_is_refused(n_bytes, n_chunks, status):
+    chunk = b"%x\r\n" % n_bytes + b"x" * n_bytes + b"\r\n"
+    body = CHUNKED + chunk * n_chunks + b"0\r\n\r\n"
+
+    async def post():
+        async with server_of(count_body) as (address, connections), asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(*address)
+            with contextlib.suppress(ConnectionError):
+                writer.write(body)
+                await writer.drain()
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                answer = await reader.read()
+            writer.close()
+            while connections:
+                await asyncio.sleep(0)
+            return answer
+
+    used_s = time.process_time()
+    answer = asyncio.run(post())
+    assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"400" and not answer)
+    if status == b"400":
+        assert time.process_time() - used_s < 1
+    else:
+        assert answer.endswith(str(n_bytes * n_chunks).encode())
