@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from django.core.handlers.asgi import ASGIRequest
-from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header, parse_etags
@@ -91,12 +90,9 @@ def byte_number(digits: str) -> int:
 def _body(request: HttpRequest, download: Download, wanted: range) -> HttpResponseBase:
     if request.method == "HEAD":
         return HttpResponse()
-    file = download.open()
-    if not isinstance(request, ASGIRequest):
-        return StreamingHttpResponse(SyncPieces(file, wanted))
-    connection.close()  # whoever reads slowly shall not keep one of the pool's from everybody else
-    # Django would collect a synchronous iterator into one list before it sends the first byte.
-    return StreamingHttpResponse(AsyncPieces(file, wanted))
+    # Under ASGI Django would collect a synchronous iterator into one list before it sends the first byte.
+    pieces = AsyncPieces if isinstance(request, ASGIRequest) else SyncPieces
+    return StreamingHttpResponse(pieces(download.open(), wanted))
 
 
 class Pieces:
