@@ -350,7 +350,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        "uvicorn": {"handlers": []},  # its own handlers write another format; ours is at the root
+        # Its own handlers write another format; ours is at the root.
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": False},
         "uvicorn.error": {"handlers": []},
         "httpx2": {"level": "WARNING"},  # a line for every request to the Hub is too much
     },
