@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.text import slugify
 
 from composer.core.spec.choices import BUDGET_LIMIT, DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, SMALL_RANK
+from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.clock import database_now
 from hub_site.jobs.models import Job, JobEvent, Status
@@ -294,6 +295,11 @@ class ResultFile(StoredFile):
         constraints = [
             models.UniqueConstraint(fields=["composition", "path"], name="result_file_path_once"),
         ]
+
+    @classmethod
+    def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
+        """Those of the compositions that the account of this name keeps."""
+        return cls._default_manager.filter(composition__owner__namespace=owner)
 
 
 class ShareLink(models.Model):

@@ -6,7 +6,7 @@ import time
 
 # What opens something to whoever has it: private links, signed uploads, links in mails, access tokens.
 SECRETS = re.compile(
-    r"(/shared/|/lfs/|/accounts/password/reset/key/|/accounts/confirm-email/|\blh_[0-9A-Za-z]{5})[^/\s\"'?]{8,}"
+    r"(/shared/|/lfs/|/settings/invitations/|/accounts/password/reset/key/|/accounts/confirm-email/|\blh_[0-9A-Za-z]{5})[^/\s\"'?]{8,}"
 )
 WHOLE_LINE_CHARACTERS = 8000  # a traceback of any use fits; an endless message does not
 

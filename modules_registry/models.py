@@ -1,5 +1,7 @@
 """What is shared here: LoRA modules, their immutable versions, and the language models they adapt."""
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
@@ -33,6 +35,11 @@ class StoredFile(models.Model):
 
     def __str__(self) -> str:
         return self.path
+
+    @classmethod
+    def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
+        """The files that count against an owner's storage; none, unless the kind of file says which."""
+        return cls._default_manager.none()
 
 
 class BaseModel(TimeStamped):
@@ -330,6 +337,10 @@ class VersionFile(StoredFile):
         constraints = [
             models.UniqueConstraint(fields=["version", "path"], name="version_file_path_once"),
         ]
+
+    @classmethod
+    def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
+        return cls._default_manager.filter(version__module__namespace=owner, version__module__deleted_at=None)
 
 
 class Ref(TimeStamped):

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from django.apps import apps
 from django.conf import settings
 from django.db.models import Min, Sum
 
@@ -10,7 +11,7 @@ from hub_site.audit.models import AuditEntry
 from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from hub_site.common.quotas import Quota
-from modules_registry.models import IncomingFile, Module, VersionFile
+from modules_registry.models import IncomingFile, Module, StoredFile
 
 HOUR = timedelta(hours=1)
 HOUR_S = 3600
@@ -23,14 +24,15 @@ def quotas_of(namespace: Namespace) -> list[Quota]:
 
 
 def storage_quota(namespace: Namespace) -> Quota:
-    """Bytes of all versions of all modules; a file that several of them share counts once."""
-    files = VersionFile.objects.filter(
-        version__module__namespace=namespace, version__module__deleted_at=None
-    ).order_by()
-    stored = files.values("sha256", "size_bytes").distinct().aggregate(bytes=Sum("size_bytes"))["bytes"] or 0
+    """Bytes of all versions of all modules, and of what compositions keep; the same bytes count once."""
+    stored: set[tuple[str, int]] = set()
+    for model in apps.get_models():
+        if issubclass(model, StoredFile):
+            files = model.counted_for(namespace).order_by().values_list("sha256", "size_bytes")
+            stored.update(files.distinct())
     incoming = IncomingFile.objects.filter(module__namespace=namespace)
-    stored += incoming.aggregate(bytes=Sum("size_bytes"))["bytes"] or 0
-    return Quota("storage", "Storage", stored, settings.HUB_STORAGE_OF_OWNER_MB * MB, unit="bytes")
+    used = sum(size for _, size in stored) + (incoming.aggregate(bytes=Sum("size_bytes"))["bytes"] or 0)
+    return Quota("storage", "Storage", used, settings.HUB_STORAGE_OF_OWNER_MB * MB, unit="bytes")
 
 
 def repositories_quota(namespace: Namespace) -> Quota:
@@ -82,6 +84,17 @@ def require_storage_left(namespace: Namespace, new_bytes: int) -> None:
     if quota.most and quota.used + new_bytes > quota.most:
         message = (
             f"{namespace.name} stores {quota.used / MB:,.0f} of {quota.most / MB:,.0f} MB, so these "
-            f"{new_bytes / MB:,.0f} MB do not fit. Delete a module or a draft first."
+            f"{new_bytes / MB:,.0f} MB do not fit. Delete a module, a draft or a composition first."
         )
         raise Refusal("storage_full", message, status=413, headers=quota.headers)
+
+
+def require_room_for_a_result(namespace: Namespace) -> None:
+    """Refuse work whose result could not be kept. How large it will be is not known before."""
+    quota = storage_quota(namespace)
+    if quota.is_used_up:
+        message = (
+            f"{namespace.name} stores {quota.used / MB:,.0f} of {quota.most / MB:,.0f} MB, so no result "
+            "could be kept. Delete a composition, a module or a draft first."
+        )
+        raise Refusal("storage_full", message, status=403, headers=quota.headers)

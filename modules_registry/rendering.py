@@ -1,152 +1,97 @@
-"""A module's card: Markdown that anyone may write, made into HTML that is safe to show."""
+"""A module's card as its page shows it: rendered in a child with limits, once for the same text."""
 
-import re
+import logging
+import threading
 import time
-from collections.abc import Mapping
-from functools import lru_cache
-from html.parser import HTMLParser
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
 
-import nh3
+from django.conf import settings
 from django.utils.html import escape
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+from django.utils.safestring import SafeString, mark_safe
+
+from hub_site.jobs.child_folder import new_folder
+from hub_site.jobs.children import ChildBroke, ChildDied, ChildError, ChildRefused, Launcher
+from hub_site.jobs.sandbox import Limits
+from modules_registry.card_html import HTML_FILE, MARKDOWN_FILE
 
 RENDERED_CHARACTERS_MAX = 64 * 1024  # a longer card stays plain
-HTML_CHARACTERS_MAX = 512 * 1024  # so does one that becomes longer than this,
-PARSE_CPU_S = 0.5  # or that takes longer to parse: a long model card takes a tenth of it
-CARDS_CACHED = 64  # each of at most RENDERED_CHARACTERS_MAX + HTML_CHARACTERS_MAX
-MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-TEXT = {"a", "blockquote", "br", "code", "em", "hr", "kbd", "p", "pre", "s", "strong", "sub", "sup"}
-FOLDS = {"details", "summary"}
-LISTS = {"li", "ol", "ul"}
-TABLES = {"table", "tbody", "td", "th", "thead", "tr"}
-HEADINGS = {f"h{level}" for level in range(3, 7)}
-ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "details": {"open"}}
-PICTURES = {"img": {"alt", "src"}}
-DROPPED_WITH_CONTENT = {"script", "style", "svg", "math", "iframe", "object", "template", "noscript", "title"}
-LINK_OR_PICTURE = re.compile(r'<a\b|</a>|<img\b(?:[^"<>]|"[^"]*")*>')  # in HTML as nh3 writes it
-HEADING_TAG = re.compile(r"(?<=<)(/?)h([1-6])\b", re.IGNORECASE)
-TASK = re.compile(r"\[(?P<done>[ xX])\]\s+")
-DONE, OPEN = "☑ ", "☐ "
+# A long model card takes 0.1 s and 30 MB; what takes more was made to.
+LIMITS = Limits(memory_mb=256, cpu_s=1, file_mb=8, disk_mb=16, threads=8)
+RENDER_S = 5.0  # by the clock, on a machine that has more to do; then the card stays plain this time
+AT_ONCE = 2  # children of one web process
+CARDS_CACHED = 64  # each of at most RENDERED_CHARACTERS_MAX and what card_html makes of it
+LOOK_S = 0.2  # so often the clock is looked at
+
+logger = logging.getLogger(__name__)
 
 
-class TooExpensiveError(Exception):
-    """A card takes too long to parse: a table of empty cells, or brackets that nothing closes."""
+@dataclass(frozen=True)
+class ShownCard:
+    """What a page shows of a card."""
+
+    html: SafeString
+    is_plain: bool  # as it was typed: it is too long, or too expensive to render
 
 
-def stop_in_time(state: Any, *_: Any) -> bool:
-    """Stand among the rules of the parser, which asks it at each line and at each mark.
-
-    Raises:
-        TooExpensiveError: the card's share of processor time is spent.
-    """
-    if time.thread_time() > state.env["stop_at_s"]:
-        raise TooExpensiveError
-    return False
+places = threading.BoundedSemaphore(AT_ONCE)
 
 
-MARKDOWN.block.ruler.before(
-    "table", "stop_in_time", stop_in_time, {"alt": ["paragraph", "reference", "blockquote", "list"]}
-)
-MARKDOWN.inline.ruler.before("text", "stop_in_time", stop_in_time)
+@cache
+def launcher() -> Launcher:
+    package = "modules_registry.card_html"
+    return Launcher(preload=package, call=f"{package}:render_file", root=settings.BASE_DIR, threads=1)
 
 
-def markdown_html(markdown: str) -> str:
-    """Render a card; its headings begin below those of the page.
-
-    HTML in it is kept as far as it is harmless. A picture from elsewhere would tell its host who reads the
-    card, so its alternative text stands in its place: in the link that is around it, else as a link to it.
-    A card that is too long, or too expensive to render, is shown as it was typed.
-    """
-    html = rendered_html(markdown) if len(markdown) <= RENDERED_CHARACTERS_MAX else None
-    return f"<pre>{escape(markdown)}</pre>" if html is None else html
+def shown_card(markdown: str) -> ShownCard:
+    """Render a card as its page shows it, see `card_html`; as it was typed if that costs too much."""
+    try:
+        html = rendered_html(markdown) if len(markdown) <= RENDERED_CHARACTERS_MAX else None
+    except (ChildError, OSError) as error:  # the machine's fault: a page is shown without it, too
+        logger.warning("a card stays plain this time: %s", error)
+        html = None
+    if html is None:
+        return ShownCard(mark_safe(f"<pre>{escape(markdown)}</pre>"), is_plain=True)
+    return ShownCard(mark_safe(html), is_plain=False)  # nh3 has cleaned it
 
 
 @lru_cache(maxsize=CARDS_CACHED)
 def rendered_html(markdown: str) -> str | None:
-    """Return a card's HTML; None if it takes too long or becomes too long."""
-    try:
-        tokens = MARKDOWN.parse(markdown, {"stop_at_s": time.thread_time() + PARSE_CPU_S})
-    except TooExpensiveError:
-        return None
-    for before, token in zip([None, None, *tokens], tokens, strict=False):
-        if token.type in ("heading_open", "heading_close"):
-            token.tag = lower_heading(int(token.tag[1]))
-        elif token.type == "html_block":
-            token.content = lower_headings(token.content)
-        elif token.type == "inline":
-            rewrite_inline(
-                token.children or [], is_item=before is not None and before.type == "list_item_open"
-            )
-    html = MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
-    return None if len(html) > HTML_CHARACTERS_MAX else clean(replace_pictures(clean(html, PICTURES)))
+    """Return a card's HTML; None if it costs too much, now and whenever it is asked for.
 
-
-def clean(html: str, more: Mapping[str, set[str]] = MappingProxyType({})) -> str:
-    """The harmless part of it, well-formed.
-
-    Args:
-        more: further tags that stay, with their attributes.
+    Raises:
+        ChildError, OSError: it could not be rendered this time. That is not kept.
     """
-    return nh3.clean(
-        html,
-        tags=TEXT | FOLDS | LISTS | TABLES | HEADINGS | set(more),
-        clean_content_tags=DROPPED_WITH_CONTENT,
-        attributes=ATTRIBUTES | dict(more),
-        url_schemes={"http", "https", "mailto"},
-        link_rel="nofollow noopener",
-    )
+    if not markdown.strip():
+        return ""
+    if not places.acquire(timeout=RENDER_S):
+        raise ChildError(f"Other cards have taken more than {RENDER_S:.0f} s.")
+    try:
+        return html_of_child(markdown)
+    except (ChildRefused, ChildBroke) as error:  # too long, too much memory, or a fault of the parser
+        logger.warning("a card stays plain: %s", error)
+        return None
+    except ChildDied as died:
+        if died.may_be_of_the_site:
+            raise
+        logger.warning("a card stays plain: %s", died)
+        return None
+    finally:
+        places.release()
 
 
-def lower_heading(level: int) -> str:
-    return f"h{min(6, level + 2)}"
+def html_of_child(markdown: str) -> str:
+    """Render in a child of its own.
 
-
-def rewrite_inline(children: list[Token], *, is_item: bool) -> None:
-    """Lower the headings, and put a mark in the place of a task's box."""
-    for child in children:
-        if child.type == "html_inline":
-            child.content = lower_headings(child.content)
-    first = children[0] if children else None
-    if is_item and first is not None and first.type == "text" and (task := TASK.match(first.content)):
-        first.content = (OPEN if task["done"] == " " else DONE) + first.content[task.end() :]
-
-
-def lower_headings(html: str) -> str:
-    """HTML whose headings begin below those of the page."""
-    return HEADING_TAG.sub(lambda found: found[1] + lower_heading(int(found[2])), html)
-
-
-def replace_pictures(html: str) -> str:
-    """Put its alternative text in the place of each picture; `html` is as `clean` writes it."""
-    is_in_link = False
-
-    def replace(found: re.Match[str]) -> str:
-        nonlocal is_in_link
-        if found[0].startswith("<img"):
-            return text_of_picture(found[0], is_in_link=is_in_link)
-        is_in_link = found[0] == "<a"
-        return found[0]
-
-    return LINK_OR_PICTURE.sub(replace, html)
-
-
-class Attributes(HTMLParser):
-    """The attributes of one tag."""
-
-    found: Mapping[str, str | None] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found = dict(attrs)
-
-
-def text_of_picture(tag: str, *, is_in_link: bool) -> str:
-    """The alternative text of a picture; a link to it, unless it stands in a link already."""
-    parser = Attributes()
-    parser.feed(tag)
-    text, address = escape(parser.found.get("alt") or "picture"), parser.found.get("src") or ""
-    if is_in_link or not address.startswith(("http://", "https://")):
-        return text
-    return f'<a href="{escape(address)}">{text}</a>'
+    Raises:
+        ChildError: it did not come to an end within its limits.
+    """
+    ends_at_s = time.monotonic() + RENDER_S
+    with new_folder(Path(settings.FILE_UPLOAD_TEMP_DIR), "card-") as folder:
+        (folder / MARKDOWN_FILE).write_text(markdown, encoding="utf-8", errors="replace")
+        with launcher().start_child(folder, LIMITS) as child:
+            for _ in child.events(LOOK_S):
+                if time.monotonic() > ends_at_s:
+                    raise ChildError(f"It took more than {RENDER_S:.0f} s.")
+        return (folder / HTML_FILE).read_text(encoding="utf-8")

@@ -45,7 +45,7 @@ from modules_registry.lineage import composed_from, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
 from modules_registry.page_uploads import check_upload, left_out_of
-from modules_registry.rendering import markdown_html
+from modules_registry.rendering import shown_card
 from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
@@ -382,7 +382,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "tags": module.tags.all(),
         "versions": selectors.versions_of(module),
         "files": selectors.version_files(version),
-        "card": markdown_html(card.body),
+        "card": shown_card(card.body),
         "not_composable_because": selectors.not_composable_because(version),
         "origin": selectors.origin_of(version),
         "hub_copy": remote_copy(version),

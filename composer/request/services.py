@@ -41,6 +41,7 @@ from hub_site.common.errors import Refusal, field_refusal, log_refusals
 from hub_site.common.site_faults import RETRY_AFTER_S
 from hub_site.jobs.models import WorkerRequest
 from modules_registry.models import BaseModel, Module, Version
+from modules_registry.quotas import require_room_for_a_result
 from modules_registry.selectors import current_versions
 
 DAY = timedelta(days=1)
@@ -158,6 +159,7 @@ def composition_insert(
         if missing := missing_worker(composition.base, composition.device):
             raise missing
         require_queue_quota(composition.owner)
+        require_room_for_a_result(composition.owner.namespace)
         require_cpu_quota(composition.owner)
     choose_lane(composition, len(modules), examples, held_out)
     composition.save()

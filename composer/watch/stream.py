@@ -62,13 +62,11 @@ def event_stream(request: HttpRequest, composition: Composition, after: int) -> 
     if not isinstance(request, ASGIRequest):
         raise NoStreamHere
     dispatcher.require_stream_quota(composition.owner_id)
-    response = StreamingHttpResponse(
+    return StreamingHttpResponse(
         frames(Watcher(composition.pk, composition.owner_id, after)),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
-    connection.close()  # the request's own: the stream reads over the process's one
-    return response
 
 
 async def frames(watcher: "Watcher") -> AsyncIterator[bytes]:

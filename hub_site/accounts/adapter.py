@@ -1,12 +1,16 @@
 """Where django-allauth asks us: may this name be an account's, and what comes with a new account."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.signals import password_changed, password_reset, password_set, user_logged_in
 from django.contrib import messages
+from django.contrib.auth.signals import user_login_failed
+from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -23,6 +27,9 @@ NO_SUCH_ACCOUNT = (
     "No account matches this name and password. Check both, or use “Forgot your password?” below."
 )
 
+HOUR_S = 3600
+FAILURES_NOTED = (1, 10, 100, 1000)  # within an hour, of one account
+
 
 @receiver([password_changed, password_reset, password_set])
 def revoke_if_wished(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
@@ -36,6 +43,31 @@ def revoke_if_wished(sender: object, request: HttpRequest, user: User, **kwargs:
 def note_sign_in(sender: object, request: HttpRequest, user: User, **kwargs: Any) -> None:
     """Its owner sees each sign-in in the account's history."""
     audit_record(actor=user, action="account.sign_in", subject=user.username, thing=user)
+
+
+@receiver(user_login_failed)
+def note_failed_sign_in(sender: object, credentials: Mapping[str, Any], **kwargs: Any) -> None:
+    """Write wrong passwords down, as few as FAILURES_NOTED in an hour however many there are.
+
+    An account sees its own in its history. Names that no account has count together, and are not kept:
+    people type their password there.
+    """
+    named = str(credentials.get("username") or credentials.get("login") or credentials.get("email") or "")
+    user = User.objects.filter(Q(username__iexact=named) | Q(email__iexact=named)).first() if named else None
+    key = f"failed-sign-ins:{user.pk if user else 'nobody'}"
+    cache.add(key, 0, HOUR_S)
+    times = cache.incr(key)
+    if times in FAILURES_NOTED:
+        subject = user.username if user else "names that no account has"
+        reason = f"wrong password number {times} within an hour"
+        audit_record(
+            actor=None,
+            action="account.sign_in_failed",
+            subject=subject,
+            thing=user,
+            times=times,
+            reason=reason,
+        )
 
 
 class AccountAdapter(DefaultAccountAdapter):

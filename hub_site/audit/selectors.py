@@ -17,6 +17,7 @@ WORDS: Mapping[str, str] = {
     "account.export": "exported the account's data",
     "account.restore": "ended the suspension",
     "account.sign_in": "signed in",
+    "account.sign_in_failed": "was asked to let somebody in with a wrong password",
     "account.sign_out": "ended a session",
     "account.suspend": "suspended the account",
     "account.password": "set a new password",

@@ -27,14 +27,13 @@ from hub_site.accounts.organizations import (
 )
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.accounts.services import organization_create
-from hub_site.audit.services import audit_record
 from hub_site.common.api_errors import downloads, refusals
 from hub_site.common.api_inputs import InputSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import field_refusal
 from hub_site.my_account.export import account_export
 from hub_site.my_account.quotas import all_quotas
-from hub_site.my_account.services import account_delete
+from hub_site.my_account.services import account_delete, session_end
 from modules_registry.api import validate
 
 
@@ -133,13 +132,7 @@ class SessionApi(OwnApi):
     )
     def delete(self, request: SignedInApiRequest, number: int) -> Response:
         """That browser is signed out."""
-        session = UserSession.objects.filter(user=request.user, pk=number).first()
-        if session is None:
-            raise Http404
-        session.end()
-        audit_record(
-            actor=request.user, action="account.sign_out", subject=request.user.username, thing=request.user
-        )
+        session_end(user=request.user, number=number)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

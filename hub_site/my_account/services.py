@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from allauth.usersessions.models import UserSession
 from django.db import transaction
 from django.db.models import CASCADE
 from django.db.models.fields.reverse_related import ForeignObjectRel
@@ -98,3 +99,17 @@ def delete_rows_of(user: User) -> None:
         if isinstance(relation, ForeignObjectRel) and getattr(relation, "on_delete", None) is CASCADE:
             model: Any = relation.related_model
             model._base_manager.filter(**{relation.field.name: user}).delete()
+
+
+@transaction.atomic
+def session_end(*, user: User, number: int) -> None:
+    """Sign one browser of an account out.
+
+    Raises:
+        Refusal: the account has no such session; 404.
+    """
+    session = UserSession.objects.filter(user=user, pk=number).first()
+    if session is None:
+        raise Refusal("no_such_session", "There is no such session, or it has ended.", status=404)
+    session.end()
+    audit_record(actor=user, action="account.sign_out", subject=user.username, thing=user)

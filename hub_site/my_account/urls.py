@@ -7,5 +7,6 @@ app_name = "my_account"
 urlpatterns = [
     path("settings/", views.account, name="account"),
     path("settings/export/", views.export, name="export"),
+    path("settings/sessions/<int:number>/end/", views.end_session, name="session-end"),
     path("settings/delete/", views.delete, name="delete"),
 ]

@@ -14,7 +14,7 @@ from hub_site.common.errors import Refusal
 from hub_site.my_account.export import account_export
 from hub_site.my_account.forms import DeleteAccountForm
 from hub_site.my_account.quotas import all_quotas
-from hub_site.my_account.services import account_delete, consequences
+from hub_site.my_account.services import account_delete, consequences, session_end
 
 
 @login_required
@@ -27,6 +27,15 @@ def account(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def export(request: SignedInRequest) -> HttpResponseBase:
     return serve_download(request, account_export(request.user))
+
+
+@login_required
+@require_POST
+def end_session(request: SignedInRequest, number: int) -> HttpResponse:
+    """Sign out one browser; this one too, if it is that."""
+    session_end(user=request.user, number=number)
+    messages.success(request, "That browser is signed out.")
+    return redirect("usersessions_list")
 
 
 @login_required

@@ -67,6 +67,8 @@ HUB_STORAGE_OF_OWNER_MB = env_int("HUB_STORAGE_OF_OWNER_MB", 50_000)
 HUB_REPOSITORIES_OF_OWNER = env_int("HUB_REPOSITORIES_OF_OWNER", 5000)
 HUB_UPLOADS_AN_HOUR = env_int("HUB_UPLOADS_AN_HOUR", 600)
 HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
+# One address may hold open so many connections: an office is behind one, a browser opens six. 0: any number.
+HUB_CONNECTIONS_OF_ADDRESS_MAX = env_int("HUB_CONNECTIONS_OF_ADDRESS_MAX", 200)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
 HUB_STREAMS_OF_OWNER_MAX = env_int("HUB_STREAMS_OF_OWNER_MAX", 20, least=0)
@@ -128,6 +130,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "hub_site.common.streaming.StreamingMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "hub_site.error_answers.ApiErrorsMiddleware",
     "hub_site.error_answers.AddressMiddleware",
@@ -347,7 +350,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        "uvicorn": {"handlers": []},  # its own handlers write another format; ours is at the root
+        # Its own handlers write another format; ours is at the root.
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": False},
         "uvicorn.error": {"handlers": []},
         "httpx2": {"level": "WARNING"},  # a line for every request to the Hub is too much
     },

@@ -77,6 +77,15 @@ def test_the_command_prints_a_token_that_works(capsys):
     assert timezone.now() + timedelta(days=29) < token.expires_at < timezone.now() + timedelta(days=31)
 
 
+def test_the_command_limits_a_token_to_one_module_of_the_user_s(capsys):
+    user_create(username="dora")
+    call_command("create_token", "dora", scope="write", limited_to="dora/french")
+    token = token_find(capsys.readouterr().out.strip())
+    assert (token.covers("dora/french"), token.covers("dora/spanish")) == (True, False)
+    with pytest.raises(CommandError, match="You do not belong to “eve”"):
+        call_command("create_token", "dora", scope="write", limited_to="eve")
+
+
 def test_the_command_says_what_is_wrong():
     with pytest.raises(CommandError, match="There is no user"):
         call_command("create_token", "nobody-here", scope="read")

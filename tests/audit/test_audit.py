@@ -1,5 +1,6 @@
 import psycopg
 import pytest
+from django.core.cache import cache
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
 
@@ -58,6 +59,23 @@ def test_sign_ins_passwords_and_tokens_are_written_down_and_their_owner_reads_th
     assert all(words in page for words in ("signed in", "made a token", "revoked a token"))
     lines = api_of(bob).get("/api/v1/account/history").json()["results"]
     assert {line["who"] for line in lines} == {"bob"}
+
+
+def test_failed_sign_ins_are_written_down_few_times_without_the_password(alice, client, settings):
+    cache.clear()
+    for _ in range(12):
+        client.post("/accounts/login/", {"login": "alice", "password": "a secret guess"})
+    for number in range(12):
+        client.post("/accounts/login/", {"login": f"my-password-{number}", "password": "another guess"})
+    client.post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    entries = AuditEntry.objects.filter(action="account.sign_in_failed").order_by("pk")
+    told = [(entry.thing, entry.detail["times"]) for entry in entries]
+    assert told == [(f"user:{alice.pk}", 1), (f"user:{alice.pk}", 10), ("", 1), ("", 10)]
+    assert "guess" not in str(list(AuditEntry.objects.values()))
+    assert "my-password" not in str(list(AuditEntry.objects.values()))
+    page = client.get("/settings/history/").content.decode()
+    assert "wrong password number 10 within an hour" in page
+    cache.clear()
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ from django.utils import timezone
 
 from composer.models import Attempt, Composition
 from composer.request import services
+from composer.services import composition_delete
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Worker, WorkerRequest
 from hub_site.jobs.presence import announce
+from modules_registry.quotas import storage_quota
 from tests.composer.conftest import SHOTS
 
 pytestmark = pytest.mark.usefixtures("wakes")
@@ -23,6 +25,23 @@ def use_cpu(owner, minutes, *, ago, composition_id="00000000-0000-0000-0000-0000
         cpu_s=60 * minutes,
         seen_at=timezone.now() - ago,
     )
+
+
+def test_what_compositions_keep_is_stored_too_and_full_storage_refuses_the_next(
+    ask, done, alice, monkeypatch
+):
+    before = storage_quota(alice.namespace).used
+    composition = done()
+    kept = set(composition.files.values_list("sha256", "size_bytes"))
+    assert storage_quota(alice.namespace).used == before + sum(size for _, size in kept) > before
+    monkeypatch.setattr("modules_registry.quotas.MB", 1)
+    monkeypatch.setattr("django.conf.settings.HUB_STORAGE_OF_OWNER_MB", storage_quota(alice.namespace).used)
+    with pytest.raises(Refusal) as refused:
+        ask(seed=8)
+    assert (refused.value.code, refused.value.status) == ("storage_full", 403)
+    composition_delete(owner=alice, composition_id=composition.pk)
+    assert storage_quota(alice.namespace).used == before
+    ask(seed=8)
 
 
 @pytest.fixture

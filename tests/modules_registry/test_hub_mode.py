@@ -6,6 +6,7 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
+import requests
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
@@ -18,6 +19,7 @@ from modules_registry import blobs as modules_registry_blobs
 from modules_registry import maintenance
 from modules_registry.blobs import store
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
+from modules_registry.holds import module_quarantine, module_release, module_takedown
 from modules_registry.mirror import runner, selectors
 from modules_registry.models import HubRepository, Module, Version, VersionFile
 from modules_registry.repositories import repository_hide
@@ -614,3 +616,63 @@ def test_a_site_on_its_own_disk_says_nothing_of_a_hub(base, alice, client: Clien
     with pytest.raises(CommandError, match="own disk"):
         call_command("publish_versions")
     assert VersionFile.objects.filter(path=CARD_FILE).count() == 0
+
+
+# What staff hold ------------------------------------------------------
+
+
+def strangers_answers(behind, module, version):
+    """What somebody without a token gets, here and from the Hub behind, who knows the whole address."""
+    repo_id = module.hub_repository.repo_id
+    there = f"{behind.endpoint}/{repo_id}/resolve/{version.hub_commit_id}/{WEIGHTS_FILE}"
+    return Client().get(address(version)).status_code, requests.get(there, timeout=30).status_code
+
+
+def test_a_quarantine_reaches_the_hub_and_a_release_undoes_it(module, behind, staff):
+    version = published(module)
+    sha256 = evict_weights(version)
+    sent_there = (302, 200)
+    assert strangers_answers(behind, module, version) == sent_there
+    module_quarantine(staff=staff, module=module, reason="It holds letters.")
+    assert Client().get(address(version)).status_code == 404  # at once, before the Hub is told
+    sync(module)
+    here, there = strangers_answers(behind, module, version)
+    assert (here, there) in [(404, 401), (404, 404)]
+    assert sync(module).is_private
+    module_release(staff=staff, module=module)
+    sync(module)
+    assert strangers_answers(behind, module, version) == sent_there
+    with urlopen(Client().get(address(version))["Location"]) as answer:
+        assert hashlib.sha256(answer.read()).hexdigest() == sha256
+
+
+def test_what_is_published_while_it_is_held_is_never_public_there(hub_mode, base, alice, name, behind, staff):
+    module = make_module(alice, name)
+    module_quarantine(staff=staff, module=module, reason="It holds letters.")
+    assert sync(module).is_private
+    version = module.versions.get()
+    here, there = strangers_answers(behind, module, version)
+    assert here == 404
+    assert there in (401, 404)
+
+
+def test_a_takedown_deletes_it_on_the_hub_too(module, behind, staff, remote):
+    version = published(module)
+    repo_id = module.hub_repository.repo_id
+    module_takedown(staff=staff, module=module, reason="It holds letters.")
+    repository = sync(module)
+    assert not repository.is_there
+    assert not remote.repo_exists(repo_id)
+    assert Client().get(address(version)).status_code == 404
+
+
+def test_a_hub_that_is_away_delays_what_it_is_told_and_nothing_is_given_out_here(module, hub, behind, staff):
+    version = published(module)
+    module_quarantine(staff=staff, module=module, reason="It holds letters.")
+    for method in ("GET", "PUT", "POST"):
+        hub.spoil(method, "/", faults.status(503), times=20)
+    assert sync(module).status == Status.QUEUED
+    assert Client().get(address(version)).status_code == 404
+    hub.faults.clear()
+    assert sync(module).status == Status.DONE
+    assert strangers_answers(behind, module, version)[1] in (401, 404)

@@ -1,17 +1,20 @@
 """Cards are written by anyone and shown to everyone."""
 
+import threading
 import time
 from html.parser import HTMLParser
 
 import pytest
 from django.utils.html import escape
 
+from hub_site.jobs.sandbox import Limits
 from modules_registry import rendering
-from modules_registry.rendering import RENDERED_CHARACTERS_MAX, markdown_html
+from modules_registry.card_html import card_html
+from modules_registry.rendering import RENDERED_CHARACTERS_MAX, shown_card
 
 
 def test_a_card_keeps_its_shape():
-    html = markdown_html("# Title\n\nSome **bold** and `code`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    html = card_html("# Title\n\nSome **bold** and `code`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
     for part in ("<h3>Title</h3>", "<strong>bold</strong>", "<code>code</code>", "<td>1</td>"):
         assert part in html
 
@@ -40,7 +43,7 @@ def test_a_card_keeps_its_shape():
     ],
 )
 def test_nothing_in_a_card_runs_or_loads(markdown):
-    for tag, attributes in elements(markdown_html(markdown)):
+    for tag, attributes in elements(card_html(markdown)):
         assert tag in {"a", "code", "p", "pre"}
         assert set(attributes) <= {"href", "title", "rel"}
         assert attributes.get("href", "https:").startswith(("http:", "https:"))
@@ -56,42 +59,80 @@ def elements(html):
 
 
 def test_links_do_not_vouch_for_where_they_lead():
-    assert 'rel="nofollow noopener"' in markdown_html("[x](https://example.org)")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("unit", ["[", "[](", "*a ", "> ", "`a``b", "- a\n", "|a|\n|-|\n"])
-def test_a_card_made_to_be_slow_is_shown_soon(unit):
-    start = time.perf_counter()
-    markdown_html(unit * (1_000_000 // len(unit)))
-    markdown_html(unit * (RENDERED_CHARACTERS_MAX // len(unit) - 1))
-    assert time.perf_counter() - start < 10
+    assert 'rel="nofollow noopener"' in card_html("[x](https://example.org)")
 
 
 HEAD_OF_MANY_COLUMNS = "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n"
+MANY_TABLES = "|a|b|\n|-|-|\n" * 1300 + "\n" + "|a" * 10_000 + "\n" + "|-" * 10_000 + "\n|\n|\n|\n"
+EXPENSIVE = {
+    "columns": HEAD_OF_MANY_COLUMNS + "|\n" * 2000,  # the parser fills in every empty cell
+    "long": "[" * (RENDERED_CHARACTERS_MAX + 1),
+}
+
+
+@pytest.fixture(autouse=True)
+def forget_cards():
+    rendering.rendered_html.cache_clear()
+    yield
+    rendering.rendered_html.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["[", "[](", "*a ", "> ", "`a``b", "- a\n", "|a|\n|-|\n", "<a ", "![a]("])
+def test_a_card_made_to_be_slow_is_shown_soon(unit):
+    used_s, start = time.process_time(), time.perf_counter()
+    shown_card(unit * (RENDERED_CHARACTERS_MAX // len(unit) - 1))
+    assert time.perf_counter() - start < 10
+    assert time.process_time() - used_s < 0.2, "the web process itself does none of it"
+
+
+def test_many_tables_take_a_fast_machine_less_than_the_limit_and_the_web_process_nothing():
+    used_s = time.process_time()
+    shown_card(MANY_TABLES)
+    assert time.process_time() - used_s < 0.2
+
+
+@pytest.mark.parametrize("markdown", EXPENSIVE.values(), ids=EXPENSIVE)
+def test_a_card_that_costs_too_much_is_shown_as_it_was_typed(markdown):
+    shown = shown_card(markdown)
+    assert shown.is_plain
+    assert shown.html == f"<pre>{escape(markdown)}</pre>"
 
 
 @pytest.mark.parametrize(
-    "markdown",
-    [
-        HEAD_OF_MANY_COLUMNS + "|\n" * 2000,  # the parser fills in every empty cell
-        "|a|b|\n|-|-|\n" * 1300 + "\n" + "|a" * 10_000 + "\n" + "|-" * 10_000 + "\n|\n|\n|\n",
-    ],
-    ids=["columns", "tables"],
+    "limits",
+    [Limits(memory_mb=1), Limits(cpu_s=0), Limits(file_mb=0)],
+    ids=["memory", "processor", "file"],
 )
-def test_a_card_that_costs_too_much_is_shown_as_it_was_typed(monkeypatch, markdown):
-    monkeypatch.setattr(rendering, "PARSE_CPU_S", 0.05)
-    assert markdown_html(markdown) == f"<pre>{escape(markdown)}</pre>"
+def test_what_exceeds_a_limit_of_the_child_stays_plain(monkeypatch, limits):
+    monkeypatch.setattr(rendering, "LIMITS", limits)
+    assert shown_card("|a|b|\n|-|-|\n" * 1300).is_plain
 
 
-def test_a_card_whose_html_is_too_long_is_shown_as_it_was_typed(monkeypatch):
-    monkeypatch.setattr(rendering, "HTML_CHARACTERS_MAX", 1000)
-    markdown = "- a\n" * 200
-    assert markdown_html(markdown) == f"<pre>{markdown}</pre>"
+def test_the_same_card_is_rendered_once(monkeypatch):
+    first = shown_card("# Once\n")
+    monkeypatch.setattr(rendering, "launcher", lambda: pytest.fail("It was rendered again."))
+    assert shown_card("# Once\n") == first
+    assert "<h3>Once</h3>" in first.html
+
+
+def test_a_fault_of_the_machine_is_not_kept(monkeypatch):
+    """The folder of uploads cannot be written: the page comes, and the next one is whole again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering.settings, "FILE_UPLOAD_TEMP_DIR", "/nowhere")
+        assert shown_card("# Later\n").is_plain
+    assert "<h3>Later</h3>" in shown_card("# Later\n").html
+
+
+def test_a_card_waits_for_its_turn_and_no_longer(monkeypatch):
+    monkeypatch.setattr(rendering, "places", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(rendering, "RENDER_S", 0.1)
+    with rendering.places:
+        assert shown_card("# Waiting\n").is_plain
 
 
 def test_the_card_that_peft_writes_shows_no_comments():
-    html = markdown_html(
+    html = card_html(
         "# Model Card for Model ID\n\n<!-- Provide a quick summary of what the model is/does. -->\n\n"
         "## Uses\n\n<!-- Address questions\nover lines. -->\n\n[More Information Needed]\n"
     )
@@ -102,7 +143,7 @@ def test_the_card_that_peft_writes_shows_no_comments():
 
 
 def test_details_tables_and_tasks_keep_their_shape():
-    html = markdown_html(
+    html = card_html(
         "<details><summary>See axolotl config</summary>\n\n```yaml\nlr: 1\n```\n\n</details>\n\n"
         "<table><tr><td>1</td></tr></table>\n\n- [ ] later\n- [x] done\n- [y] neither\n\n"
         "<h1>Top</h1>\n\nH<sub>2</sub>O"
@@ -134,7 +175,7 @@ def test_details_tables_and_tasks_keep_their_shape():
     ],
 )
 def test_pictures_show_their_alternative_text(markdown, shown):
-    html = markdown_html(markdown)
+    html = card_html(markdown)
     assert shown in html
     assert "<img" not in html
 
@@ -153,13 +194,13 @@ LINK = '<a href="https://ci.example/run" rel="nofollow noopener">'
     ],
 )
 def test_a_picture_in_a_link_shows_its_text_as_that_link(badge):
-    html = markdown_html(badge)
+    html = card_html(badge)
     assert f"{LINK}Build</a>" in html
     assert html.count("<a ") == 1
 
 
 def test_every_picture_of_a_row_of_badges_keeps_its_own_link():
-    html = markdown_html(
+    html = card_html(
         "[![Build](https://b.example/1)](https://ci.example/run) ![Loss](https://b.example/2)\n"
         "[![ ](https://b.example/3) Docs](https://docs.example/)"
     )

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modules_registry.catalog import ModuleFilters, module_facets, module_search, tags_in_use
+from modules_registry.catalog import (
+    HubSearch,
+    ModuleFilters,
+    module_facets,
+    module_search,
+    repositories_listed,
+    tags_in_use,
+)
 from modules_registry.models import Module
 from modules_registry.selectors import composable_versions, module_find
 from modules_registry.services import module_delete, module_edit
@@ -115,6 +122,20 @@ def test_facets_count_what_a_click_would_leave(library):
         for value in values.values():
             if not value.is_chosen:
                 assert module_search(value.filters).count() == value.count, (name, value.value)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda tags: module_search(ModuleFilters(tags=tags)),
+        lambda tags: repositories_listed(HubSearch(filters=tags), None),
+    ],
+    ids=["page", "Hub client"],
+)
+def test_all_tags_must_be_there_and_eight_make_no_larger_query_than_one(library, search):
+    assert [module.name for module in search(("words", "translation"))] == ["french"]
+    one, eight = (str(search(tuple("abcdefgh")[:count]).query).count("JOIN") for count in (1, 8))
+    assert one == eight
 
 
 def test_a_chosen_facet_is_taken_back_by_its_link(library):

@@ -106,6 +106,17 @@ def test_sessions_are_listed_and_ended(alice, api_of):
     listed = api_of(alice).get("/api/v1/account/sessions").json()
     assert sorted(session["user_agent"] for session in listed) == ["Chromium", "Firefox"]
     assert "Chromium" in browsers[0].get("/accounts/sessions/").content.decode()
+    stranger = Client()
+    stranger.force_login(user_create(username="stranger-person"))
+    numbers = {session["user_agent"]: session["id"] for session in listed}
+    assert stranger.post(f"/settings/sessions/{numbers['Firefox']}/end/").status_code == 404
+    browsers.append(Client(headers={"User-Agent": "Safari"}))
+    browsers[2].post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    answer = browsers[2].post(f"/settings/sessions/{numbers['Chromium']}/end/", follow=True)
+    assert "That browser is signed out." in answer.content.decode()
+    assert [browser.get("/settings/").status_code for browser in browsers] == [200, 302, 200]
+    browsers[1].post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    browsers[2].logout()
     browsers[0].post("/accounts/sessions/")
     assert browsers[1].get("/settings/").status_code == 302
     (own,) = api_of(alice).get("/api/v1/account/sessions").json()

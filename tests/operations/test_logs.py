@@ -35,6 +35,7 @@ def test_an_endless_message_is_cut():
         ("GET /shared/0f8b3c2a9d1e4f6b.Sig-na_ture/report.json", "GET /shared/…/report.json"),
         ("Not Found: /api/v1/shared/0f8b3c2a9d1e4f6b.Signature", "Not Found: /api/v1/shared/…"),
         ("PUT /lfs/WzEsMiwiYWJjIl0:1abc:sig?x=1", "PUT /lfs/…?x=1"),
+        ("Not Found: /settings/invitations/WzEsMiwiYWJjIl0:1abc:sig/", "/settings/invitations/…/"),
         ("/accounts/password/reset/key/3-abcdef-0123456789/", "/accounts/password/reset/key/…/"),
         ("Bearer lh_0123456789abcdefghijklmnop is wrong", "Bearer lh_01234… is wrong"),
     ],
