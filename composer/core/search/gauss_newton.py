@@ -14,17 +14,17 @@ milliseconds, so all folds of the examples are left out in turn, one from each f
    the average is the better place to expand around; but where it is far worse on what the fits left out,
    weight 1 is too much of these modules, the fits stay as they are, and there are no further averages.
 
-For the method auto the modules that only a minority of the fits uses are removed, then others one after the
-other on the map, as far as scoring says that the fits are no worse. A few Adam steps of each fit with weights
-by layer follow. The result is the mean of
-the fits, and each fit's loss on the fold that it left out is evidence where there are no held-out
-examples. Only the weights by layer need gradients.
+For the method auto the modules that one fit alone uses are removed, then others one after the other on
+the map, as far as scoring says that the fits are no worse. A few Adam steps of each fit with weights by
+layer follow. The result is the mean of the fits, and each fit's loss on the fold that it left out is
+evidence where there are no held-out examples. Only the weights by layer need gradients.
 
 Letters of shapes: F fits, N modules, T label tokens, K columns of logits, n examples.
 
 Source: Levenberg, Quarterly of Applied Mathematics 2 (1944), and Schraudolph, Neural Computation 14 (2002);
-bagging is Breiman's, Machine Learning 24 (1996); what most fits agree on is Meinshausen and Bühlmann's
-stability selection, J. R. Statist. Soc. B 72 (2010). docs/decisions has what was measured and dropped.
+bagging is Breiman's, Machine Learning 24 (1996); keeping what several fits agree on is Meinshausen and
+Bühlmann's stability selection, J. R. Statist. Soc. B 72 (2010). docs/decisions has what was measured and
+dropped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,8 +65,8 @@ class GaussNewtonSettings:
     heaviest: int = 6  # modules with the largest weights in a fit, from which subsets are made
     largest_subset: int = 3  # modules; few tasks need more skills
     subsets: int = 3  # of each fit, best on the map, that are scored
-    # Per label token, left out; averages, and fits without rarely used modules, that are worse by more are
-    # refused.
+    # Per label token, left out; averages, and fits without the modules that one of them uses, are refused if
+    # they are worse by more.
     averages_worse_nats: float = 0.5
     removed_from: int = 24  # heaviest modules; a lighter one is removed without a fit
     removed_to: int = 6  # modules at least; with fewer the held-out answers became worse
@@ -465,18 +465,18 @@ class _Search:
         return (1 + self.n_fits) + len(self.settings.smaller_sets) * self.n_fits + 1
 
     def remove_modules(self, fits: MapFits) -> None:
-        """Remove the modules that few fits use, then those that the fits do not need; in place."""
-        self.remove_rarely_used(fits)
+        """Remove the modules that one fit alone uses, then those that the fits do not need; in place."""
+        self.remove_used_once(fits)
         self.remove_unneeded(fits)
 
-    def remove_rarely_used(self, fits: MapFits) -> None:
-        """Keep the modules that more than half of the fits use, and fit those again on the map; in place.
+    def remove_used_once(self, fits: MapFits) -> None:
+        """Keep the modules that at least two fits use, and fit those again on the map; in place.
 
-        What one fit of five uses, the others were better without: chance, and as many weights by layer as
-        for a module that all of them use.
+        What one fit alone uses, the others were better without: it is chance, and gets as many weights by
+        layer as a module that all of them use.
         """
         uses = fits.weights.count_nonzero(0)
-        agreed = (2 * uses > self.n_fits).nonzero().flatten().tolist()
+        agreed = (uses >= min(2, self.n_fits)).nonzero().flatten().tolist()
         if not agreed or len(agreed) == int(uses.count_nonzero()):
             return
         weights = self.fit_some(fits, agreed)
