@@ -25,7 +25,8 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import MissingOutputError
-from composer.core.spec.example_files import ExampleLinesError, header_notes
+from composer.core.spec.example_files import ExampleLinesError
+from composer.core.spec.example_header import header_notes
 from composer.core.spec.example_rows import cells_of_column
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules

@@ -15,9 +15,9 @@ from composer.core.spec.example_files import (
     LineProblem,
     Reading,
     decode,
-    names_as_example,
     read_text,
 )
+from composer.core.spec.example_header import names_as_example
 from composer.core.spec.example_rows import Columns, plain_name
 from composer.core.spec.examples import Example, problems_with
 

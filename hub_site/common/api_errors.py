@@ -86,7 +86,9 @@ def field_messages(detail: Any, prefix: str = "") -> dict[str, list[str]]:
     if isinstance(detail, dict):
         flat: dict[str, list[str]] = {}
         for name, inner in detail.items():
-            flat |= field_messages(inner, f"{prefix}{name}.")
+            # What is wrong with a part as a whole stands at the part's own address.
+            place = prefix if prefix and name == "non_field_errors" else f"{prefix}{name}."
+            flat |= field_messages(inner, place)
         return flat
     if isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
         return field_messages({str(index): item for index, item in enumerate(detail) if item}, prefix)

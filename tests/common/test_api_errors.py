@@ -9,6 +9,7 @@ from hub_site.common.api_errors import describe, field_messages
     [
         ({"name": ["This field is required."]}, "name: This field is required."),
         ({"examples": [{}, {"input": ["Too long."]}]}, "examples.1.input: Too long."),
+        ({"held_out": {"0": {"non_field_errors": ["Not this."]}}}, "held_out.0: Not this."),
         (["The whole is wrong."], "The whole is wrong."),
         ({"non_field_errors": ["These do not fit."]}, "These do not fit."),
     ],

@@ -238,6 +238,22 @@ def test_the_api_tells_of_input_and_output_at_once_and_takes_blanks_around_both(
     assert asked.validated_data["examples"] == [Example(" a ", "b\n")]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), json.loads("1e400")])
+def test_a_number_that_is_none_is_missing_in_the_api_too(number):
+    asked = CompositionRequestSerializer(
+        data={"name": "a task", "examples": [{"input": "a", "output": "b"}, {"input": "c", "output": number}]}
+    )
+    assert not asked.is_valid()
+    (message,) = asked.errors["examples"]["1"]["output"]
+    assert message == "This example has no output. Fill it in or remove the line."
+
+
+def test_a_header_in_another_language_is_told_in_the_grid():
+    notes = row_notes([("Frage", "Antwort"), ("Wie alt ist er?", "Drei"), ("Wo ist sie?", "Hier")])
+    assert [(note.row, note.level) for note in notes] == [(0, "warning")]
+    assert notes[0].text.startswith("These look like the names")
+
+
 @given(st.binary(max_size=300))
 def test_no_file_ever_raises_anything_but_its_own_refusal(data):
     try:

@@ -60,6 +60,19 @@ KINDS = {
         {},
         "Not used: the column “note”.",
     ),
+    "blanks around the separator": (
+        '"input", "output"\n"cat", "chat"\n"dog" , "cafe\u0301"\n',
+        rows("input", "output"),
+        {},
+        None,
+    ),
+    "Excel's first line": ("sep=;\r\ncat;chat\r\ndog;cafe\u0301\r\n", rows("input", "output"), {}, None),
+    "conversations without a name": (
+        json.dumps([turns(row)["messages"] for row in rows("q", "a")]),
+        [turns(row)["messages"] for row in rows("q", "a")],
+        {},
+        None,
+    ),
     "columns by hand": (
         table(["english", "french", "id"], ";"),
         rows("english", "french", "id"),

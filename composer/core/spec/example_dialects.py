@@ -1,5 +1,6 @@
 """The names that data sets give to inputs and outputs, and how one row of each becomes an example."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ CHAT_NAMES = ("messages", "conversations", "conversation")  # OpenAI, ShareGPT
 USER, ASSISTANT = ("user", "human"), ("assistant", "gpt", "model", "bot", "chatgpt")
 SYSTEM = ("system", "developer")
 TOOLS = ("tool", "function", "function_call", "tool_call", "observation", "ipython")
+ROLES = {*USER, *ASSISTANT, *SYSTEM, *TOOLS}
 TEXTS_OF_TURN = ("content", "value", "text")
 CALLS = ("tool_calls", "function_call")  # what a turn of the assistant holds that only calls a tool
 NO_TEXTS = (SYSTEM_TURN, TOOL_TURN) = ("system messages", "tool calls and their results")
@@ -64,12 +66,6 @@ KNOWN: tuple[Dialect, ...] = (  # the first one whose names are all there counts
     *dialects(("source",), "target"),
     *dialects(("query",), "response"),
 )
-OTHER_NAMES = (  # further words that stand at the head of a column
-    "article", "category", "class", "comment", "document", "english", "expected", "french", "gold",
-    "german", "intent", "message", "review", "sentiment", "spanish", "summary", "tag", "title", "topic",
-    "translation", "tweet",
-)  # fmt: skip
-COLUMN_WORDS = {*(name for dialect in KNOWN for name in dialect.names), *OTHER_NAMES}
 
 
 @dataclass
@@ -139,14 +135,23 @@ def is_filled(value: Any) -> bool:
     """Return whether there is something in a cell."""
     if isinstance(value, str):
         return bool(value.strip())
+    if isinstance(value, Real):
+        return is_number(value)
     return value is not None and not (isinstance(value, Sequence | Mapping) and len(value) == 0)
 
 
+def is_number(value: Real) -> bool:
+    """Return False for NaN and infinity: what programs write where a value is missing or too large."""
+    return isinstance(value, int) or math.isfinite(float(value))
+
+
 def as_text(value: Any) -> Any:
-    """Return numbers and booleans as JSON writes them, and everything else as it is."""
+    """Return numbers and booleans as JSON writes them, None for NaN and infinity, and all else as it is."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, Real) else value
+    if isinstance(value, Real):
+        return str(value) if is_number(value) else None
+    return value
 
 
 def join_parts(parts: Sequence[Any]) -> Any:
@@ -186,6 +191,15 @@ def is_chat(value: Any) -> bool:
         and not isinstance(value, str)
         and len(value) > 0
         and all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)
+    )
+
+
+def is_conversation(value: Any) -> bool:
+    """Return whether these are the messages of one conversation, where no name such as "messages" says so."""
+    return is_chat(value) and all(
+        str(turn.get("role", turn.get("from"))).lower() in ROLES
+        and not {*TEXTS_OF_TURN, *CALLS}.isdisjoint(turn)
+        for turn in value
     )
 
 

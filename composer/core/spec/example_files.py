@@ -12,8 +12,6 @@ from typing import Any
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExamplesError, MissingOutputError, NoExamplesError
 from composer.core.spec.example_dialects import (
-    COLUMN_NAME,
-    COLUMN_WORDS,
     PAIR,
     Dialect,
     Unused,
@@ -21,12 +19,12 @@ from composer.core.spec.example_dialects import (
     quoted,
     read_row,
 )
+from composer.core.spec.example_header import header_notes, names_as_example, notes_of_first
 from composer.core.spec.example_rows import (
     Columns,
     Row,
     Rows,
     UnknownColumnsError,
-    plain_name,
     rows_of_list,
     rows_of_text,
 )
@@ -139,9 +137,8 @@ def read_text(
     except ExamplesError as error:  # found while the rows are read
         raise ExampleLinesError([LineProblem(0, error)], getattr(error, "columns", ())) from error
     header = None if rows.has_names else names_as_example(found.examples)
-    return Reading(
-        tuple(found.examples), (*notes_of(found), *header_notes(header)), tuple(found.columns), header
-    )
+    about_first = notes_of_first(found.examples) if rows.has_names else header_notes(header)
+    return Reading(tuple(found.examples), (*notes_of(found), *about_first), tuple(found.columns), header)
 
 
 def read_objects(
@@ -165,7 +162,8 @@ def read_objects(
     pairs = [(it.input, it.output) if isinstance(it, Example) else it for it in values]
     rows = Rows(rows_of_list(pairs, label), columns.dialect())
     found = collect(rows, ALL_ROWS, characters_max, skips_blanks=False)
-    return Reading(tuple(found.examples), tuple(notes_of(found)), tuple(found.columns))
+    notes = (*notes_of(found), *notes_of_first(found.examples))
+    return Reading(tuple(found.examples), notes, tuple(found.columns))
 
 
 def read_file(path: Path, columns: Columns = AS_EXPECTED, *, limit: int = ALL_ROWS) -> Reading:
@@ -296,28 +294,3 @@ def notes_of(found: Collected) -> list[str]:
         n = count_noun(len(found.examples), "example")
         notes.append(f"Only the first {n} are used: {found.beyond} and all behind it are left out.")
     return notes
-
-
-def names_as_example(examples: Sequence[Example]) -> tuple[str, str] | None:
-    """Return input and output of the first example if they look like the names of columns."""
-    if len(examples) < 2:
-        return None
-    first, others = examples[0], examples[1:]
-    cells = (first.input.strip(), first.output.strip())
-    if not all(COLUMN_NAME.fullmatch(cell) for cell in cells) or any(
-        other.output.strip() == cells[1] for other in others
-    ):
-        return None
-    n_known = sum(plain_name(cell) in COLUMN_WORDS for cell in cells)
-    are_long = all(" " in other.input.strip() for other in others)
-    return cells if n_known == 2 or (n_known == 1 and are_long) else None
-
-
-def header_notes(header: tuple[str, str] | None) -> list[str]:
-    """Return what is to be said of a first row that may name the columns."""
-    if header is None:
-        return []
-    return [
-        f"The first row, {quoted(header)}, looks like the names of the columns. It is read as an example: "
-        "choose these columns by name to leave it out."
-    ]

@@ -14,21 +14,40 @@ from itertools import chain, islice, pairwise, zip_longest
 from typing import Any
 
 from composer.core.spec.errors import ExamplesError
-from composer.core.spec.example_dialects import COLUMN_NAME, PAIR, Dialect, find_dialect, is_chat, quoted
+from composer.core.spec.example_broken_json import WRITE_OBJECTS, blocks_of, fault_of_json
+from composer.core.spec.example_dialects import (
+    CHAT_NAMES,
+    COLUMN_NAME,
+    PAIR,
+    Dialect,
+    find_dialect,
+    is_chat,
+    is_conversation,
+    quoted,
+)
 
 BLANK_ROWS_MAX = 100_000  # a spreadsheet's empty rows; reading on through more would take seconds
-SNIFFED_LINES, SNIFFED_CHARACTERS = 50, 10_000  # enough to tell commas from semicolons
+SNIFFED_ROWS = 50  # enough to tell commas from semicolons
+COLUMNS_MAX = 10_000  # a row with more is no row of a table
 LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, as BBH has it
 MEANT_AS_JSON = re.compile(r"""[\[{]\s*["'\[{]""")
-NO_OBJECT = 'not a JSON object. Write {"input": "…", "output": "…"}'
+NO_OBJECT = "not a JSON object"
+NOT_BLANK = re.compile(r"\S")
+NEXT_VALUE = re.compile(r"\s*(?:[\[{]|\Z)|[^\S\n]*\n")  # what may follow a value among several
+FAULT_CHARACTERS = 100_000  # how far a fault is looked for
 SHOWN_CHARACTERS = 80  # of an object in a message
 MARKDOWN_RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?")  # the second line of its tables
 UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
+IN_BARS = re.compile(r"\|.*\|")  # a line of a Markdown table, with its outer bars
+EXCEL_SEPARATOR = re.compile(
+    r"""\s*"?sep=([,;|\t])"?[^\S\n]*(?:\n|\Z)""", re.IGNORECASE
+)  # Excel's first line
 PLUS = "+"  # between the names of columns that make up the input
 SEPARATED_BY = {
     "\t": "tabs",
     ",": "commas; put quotation marks around text that has commas",
     ";": "semicolons; put quotation marks around text that has semicolons",
+    "|": "bars; put quotation marks around text that has bars",
 }
 
 
@@ -56,6 +75,18 @@ class RepeatedKeyError(ExamplesError):
         self.reason = has_twice(name)
         begin = ": ".join(json.dumps(part, ensure_ascii=False) for part in first)
         super().__init__(f"The object that begins with {begin[:SHOWN_CHARACTERS]} {self.reason}")
+
+
+class BrokenRowError(ValueError):
+    """A row of a table cannot be split into cells.
+
+    Attributes:
+        line: the number of the line it begins on, from 1.
+    """
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        super().__init__(line)
 
 
 def has_twice(name: str) -> str:
@@ -126,7 +157,7 @@ def rows_of_text(text: str, columns: Columns) -> Rows:
     """
     text = plain_text(text)
     if is_json(text):
-        return Rows(rows_of_json(text), columns.dialect())
+        return Rows(rows_of_json(text, columns.dialect()), columns.dialect())
     return rows_of_table(text, columns)
 
 
@@ -148,7 +179,7 @@ def is_json(text: str) -> bool:
     text = text.strip()
     if text[:1] not in ("[", "{"):
         return False
-    line = text.partition("\n")[0]
+    line = first_line(text)
     if read_json(line) is not None or read_json(text) is not None:
         return True
     if "\t" in line or is_first_cell(line):
@@ -192,22 +223,92 @@ def first_repeated(names: Iterable[str]) -> str:
     return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
-def rows_of_json(text: str) -> Iterator[Row]:
-    """Yield the rows of a JSON list, of an object that holds one or one for each column, or of JSON Lines."""
+def rows_of_json(text: str, chosen: Dialect | None) -> Iterator[Row]:
+    """Return the rows of a JSON list, of an object that holds one or one for each column, or of JSON Lines.
+
+    Raises:
+        ExamplesError: a list is broken, or an object has several lists of rows.
+    """
     whole = None if is_json_lines(text) else read_json(text, without_repeats)
     if isinstance(whole, dict):
         whole = without_index(whole)
-    if isinstance(whole, dict) and are_columns(whole):
-        whole = rows_of_columns(whole)
     if isinstance(whole, dict):
-        one = [whole] if "\n" in text.strip() else None  # else it is a line
-        whole = next((whole[name] for name in LISTS if isinstance(whole.get(name), list)), one)
+        whole = list_of_rows(whole, chosen, has_lines="\n" in text.strip())
     if isinstance(whole, list):
-        return rows_of_list([unwrapped(value) for value in whole])
+        return rows_of_list([row for value in whole for row in unwrapped(value)])
     if text.lstrip().startswith("[") and not is_json_lines(text):
-        raise ExamplesError("The text begins like a JSON list and is none. Use one JSON object a line.")
-    lines = enumerate(text.split("\n"), start=1)
-    return (row_of_line(f"Line {number}", line) for number, line in lines if line.strip())
+        raise ExamplesError(f"The text begins like a JSON list and is none: {fault_of_json(text)}")
+    blocks = blocks_of(text)
+    return (row for number, block in blocks for row in rows_of_block(number, block))
+
+
+def list_of_rows(whole: dict[str, Any], chosen: Dialect | None, *, has_lines: bool) -> list[Any] | None:
+    """Return the rows that one JSON object holds; None if it is one row, on one line.
+
+    Args:
+        whole: the object.
+        chosen: the columns chosen by hand.
+        has_lines: whether it is written on several lines.
+
+    Raises:
+        ExamplesError: it has several lists of rows, or columns of different length.
+    """
+    if found := next((whole[name] for name in LISTS if isinstance(whole.get(name), list)), None):
+        return list(found)
+    lists = {} if is_row(whole, chosen) else lists_of_rows(whole, chosen)
+    if len(lists) > 1:
+        raise ExamplesError(
+            f"The JSON object has several lists of rows: {quoted(lists)}. Give the list of one of them alone."
+        )
+    if lists:
+        return next(iter(lists.values()))
+    if are_columns(whole):
+        return rows_of_columns(whole)
+    return [whole] if has_lines else None
+
+
+def is_row(value: Any, chosen: Dialect | None) -> bool:
+    """Return whether an object is a row: it has the chosen columns, or those of a known dialect."""
+    names = {plain_name(name) for name in value} if isinstance(value, dict) else set()
+    if chosen is not None and chosen.names <= names:
+        return True
+    return find_dialect(names) is not None or not names.isdisjoint({*CHAT_NAMES, "paragraphs"})
+
+
+def lists_of_rows(whole: dict[str, Any], chosen: Dialect | None) -> dict[str, list[Any]]:
+    """Return the lists of rows in an object and in the objects that it holds, by their keys.
+
+    Where all that it holds are lists of objects, such as the splits of a data set, these are rows under any
+    names.
+    """
+    inner = {
+        f"{name}.{key}": cell
+        for name, value in whole.items()
+        if isinstance(value, dict)
+        for key, cell in value.items()
+    }
+    lists = {name: value for name, value in (whole | inner).items() if are_objects(value)}
+    known = {name: rows for name, rows in lists.items() if is_row(rows[0], chosen)}
+    return known or (lists if len(lists) == len(whole) else {})
+
+
+def rows_of_block(number: int, block: str) -> Iterator[Row]:
+    """Yield the JSON values of a part that follow each other, as rows; what is wrong ends it."""
+    decoder, place = json.JSONDecoder(), 0
+    while (begin := NOT_BLANK.search(block, place)) is not None:
+        number += block.count("\n", place, begin.start())
+        place, label = begin.start(), f"Line {number}"
+        try:
+            _, end = decoder.raw_decode(block, place)
+        except (ValueError, RecursionError):
+            end = None
+        if end is None or not NEXT_VALUE.match(block, end):
+            fault = fault_of_json(block[place : place + FAULT_CHARACTERS], number)
+            yield Row(label, {}, f"{label} is {NO_OBJECT}: {fault}")
+            return
+        yield row_of_line(label, block[place:end])
+        number += block.count("\n", place, end)
+        place = end
 
 
 def without_index(whole: dict[str, Any]) -> Any:
@@ -222,16 +323,34 @@ def without_index(whole: dict[str, Any]) -> Any:
     return whole
 
 
-def unwrapped(value: Any) -> Any:
-    """Return the row of a value that holds one beside its number, as the Hub's data set viewer has it."""
-    is_wrapped = isinstance(value, dict) and "row_idx" in value and isinstance(value.get("row"), dict)
-    return value["row"] if is_wrapped else value
+def unwrapped(value: Any) -> list[Any]:
+    """Return the rows of a value: one beside its number, as the Hub's data set viewer has it, or SQuAD's.
+
+    SQuAD has articles, with paragraphs, with questions: each question is a row, with its context.
+    """
+    if not isinstance(value, dict):
+        return [value]
+    if "row_idx" in value and isinstance(value.get("row"), dict):
+        return [value["row"]]
+    if are_objects(value.get("paragraphs"), "qas"):
+        article = {name: cell for name, cell in value.items() if name != "paragraphs"}
+        return [article | row for paragraph in value["paragraphs"] for row in unwrapped(paragraph)]
+    if are_objects(value.get("qas"), "question"):
+        beside = {name: cell for name, cell in value.items() if name != "qas"}
+        return [beside | question for question in value["qas"]]
+    return [value]
+
+
+def are_objects(values: Any, *names: str) -> bool:
+    """Return whether this is a list of objects that all have these keys, and no conversation."""
+    if not isinstance(values, list) or not values or is_chat(values):
+        return False
+    return all(isinstance(value, dict) and value.keys() >= {*names} for value in values)
 
 
 def are_columns(whole: Mapping[str, Any]) -> bool:
-    """Return whether each value of a JSON object is a list, no conversation, and no list of rows."""
-    are_lists = all(isinstance(value, list) and not is_chat(value) for value in whole.values())
-    return bool(whole) and are_lists and not whole.keys() & {*LISTS}
+    """Return whether each value of a JSON object is a list and no conversation."""
+    return bool(whole) and all(isinstance(value, list) and not is_chat(value) for value in whole.values())
 
 
 def rows_of_columns(whole: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -261,43 +380,77 @@ def is_json_lines(text: str) -> bool:
 
 
 def rows_of_list(values: Sequence[Any], label: str = "Example {}") -> Iterator[Row]:
-    """Yield the values as rows; the label has {} for their number from 1."""
-    is_no = 'neither a pair (input, output) nor {"input": …, "output": …}'
+    """Yield the values as rows, or the messages of one conversation as one row.
+
+    The label has {} for the number of a row, from 1.
+    """
+    values = [values] if is_conversation(values) else values
+    is_no = 'neither a pair (input, output) nor {"input": …, "output": …}.'
     return (row_of_value(label.format(n), value, is_no) for n, value in enumerate(values, start=1))
 
 
-def row_of_value(label: str, value: Any, is_no: str = NO_OBJECT) -> Row:
-    """Return an object, or a pair [input, output], as a row; `is_no` says what another value is."""
+def row_of_value(label: str, value: Any, is_no: str = f"{NO_OBJECT}. {WRITE_OBJECTS}") -> Row:
+    """Return an object, a pair [input, output], or the list of a conversation's messages as a row.
+
+    Args:
+        label: what a message calls it.
+        value: anything.
+        is_no: what another value is not.
+    """
     if isinstance(value, Mapping):
         if repeated := first_repeated(plain_name(str(name)) for name in value):
             return Row(label, {}, f"{label} {has_twice(repeated)}")
         return Row(label, {plain_name(str(name)): cell for name, cell in value.items()})
+    if is_conversation(value):
+        return Row(label, {CHAT_NAMES[0]: value})
     if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 2:
         return Row(label, dict(zip(("input", "output"), value, strict=True)))
-    return Row(label, {}, f"{label} is {is_no}.")
+    return Row(label, {}, f"{label} is {is_no}")
 
 
 # --- tables -------------------------------------------------------------------
 
 
 def without_bars(text: str) -> str:
-    """Return a table of Markdown as one with commas; any other text as it is."""
-    head, rule, *_ = [*text.lstrip("\n")[: 2 * SNIFFED_CHARACTERS].split("\n", 2), ""]
-    if "|" not in head or not MARKDOWN_RULE.fullmatch(rule.strip()):
+    """Return a table of Markdown, with or without its second line, as one with commas, line by line.
+
+    Any other text is returned as it is. Without outer bars and without that line, bars separate only where
+    neither tabs nor commas nor semicolons can.
+    """
+    lines = text.split("\n")
+    places = list(islice((place for place, line in enumerate(lines) if line.strip()), SNIFFED_ROWS))
+    filled = [lines[place].strip() for place in places]
+    has_rule = len(filled) > 1 and MARKDOWN_RULE.fullmatch(filled[1]) is not None and "|" in filled[0]
+    if not has_rule and not ((filled and all(map(IN_BARS.fullmatch, filled))) or are_between_bars(filled)):
         return text
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if has_rule:
+        lines[places[1]] = ""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    for line in (lines[0], *lines[2:]):
-        cells = UNESCAPED_BAR.split(line.removeprefix("|").removesuffix("|"))
+    for line in map(str.strip, lines):
+        cells = UNESCAPED_BAR.split(line.removeprefix("|").removesuffix("|")) if line else []
         writer.writerow(cell.strip().replace("\\|", "|") for cell in cells)
     return table.getvalue()
 
 
+def are_between_bars(lines: Sequence[str]) -> bool:
+    """Return whether “ | ” separates two cells in each of at least two lines, and no other mark does."""
+    others = ("\t", ",", ";")
+    return (
+        len(lines) > 1
+        and all(line.count(" | ") == 1 for line in lines)
+        and not any(all(mark in line for line in lines) for mark in others)
+    )
+
+
 def rows_of_table(text: str, columns: Columns) -> Rows:
     """Return the rows of a table; its first row may name the columns, in any order."""
-    text = without_bars(text)
-    separator = separator_of(text, columns)
+    said = EXCEL_SEPARATOR.match(text)
+    if said:  # its line stays as a blank one, so that the lines keep their numbers
+        text, separator = "\n" * said[0].count("\n") + text[said.end() :], said[1]
+    else:
+        text = without_bars(text)
+        separator = separator_of(text, columns)
     found = rows_with_text(text, separator)
     head = list(islice(found, 2))
     if not head:
@@ -349,10 +502,14 @@ def separator_of(text: str, columns: Columns) -> str:
     Raises:
         ExamplesError: commas and semicolons stand in every line, and nothing tells which of them separate.
     """
-    lines = text.lstrip("\n")[: SNIFFED_LINES * SNIFFED_CHARACTERS].split("\n")[:SNIFFED_LINES]
-    if "\t" in lines[0]:
+    tabs, is_sound = begin_of_table(text, "\t", 1)
+    if is_sound and len(tabs[0]) > 1:
         return "\t"
-    rows = {mark: rows_of_lines(lines, mark) for mark in (",", ";")}
+    found = {mark: begin_of_table(text, mark) for mark in (",", ";")}
+    sound = {mark: rows for mark, (rows, is_sound) in found.items() if is_sound}
+    if not is_sound and not any(len(rows[0]) > 1 for rows in sound.values()) and "\t" in first_line(text):
+        return "\t"
+    rows = sound or {mark: rows for mark, (rows, _) in found.items()}
     if named := [mark for mark in rows if names_columns(rows[mark], columns)]:
         return named[0]
     in_all = [mark for mark in rows if all(len(row) > 1 for row in rows[mark])]
@@ -361,10 +518,23 @@ def separator_of(text: str, columns: Columns) -> str:
     return in_all[0] if in_all else max(rows, key=lambda mark: sum(len(row) == 2 for row in rows[mark]))
 
 
-def rows_of_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
-    """Return the cells of each line that is not blank."""
-    begins = [line[:SNIFFED_CHARACTERS] for line in lines if line.strip()] or [""]
-    return [next(csv.reader([line], delimiter=separator), []) for line in begins]
+def first_line(text: str) -> str:
+    """Return the first line that is not blank."""
+    return text.strip().partition("\n")[0]
+
+
+def begin_of_table(text: str, separator: str, n_rows: int = SNIFFED_ROWS) -> tuple[list[list[str]], bool]:
+    """Return the first rows that are not blank, and whether their quotation marks close.
+
+    Where they do not, the rows before are returned, or the first line as the only cell.
+    """
+    rows: list[list[str]] = []
+    try:
+        for _, row in islice(filter(lambda found: has_text(found[1]), split_rows(text, separator)), n_rows):
+            rows.append(row)
+    except BrokenRowError:
+        return rows or [[first_line(text)]], False
+    return rows or [[""]], True
 
 
 def names_columns(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
@@ -404,26 +574,62 @@ def is_punctuation(rows: Sequence[Sequence[str]], mark: str) -> bool:
     )
 
 
+def split_rows(text: str, separator: str, *, keeps_blanks: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row of a table with the number of the line it begins on.
+
+    A cell in quotation marks may hold separators and line breaks, and may have blanks around it. Marks that
+    follow a blank and do not close before the next separator are part of the text.
+
+    Args:
+        text: with "\\n" between its lines.
+        separator: one character.
+        keeps_blanks: whether blanks around a cell without quotation marks are part of it.
+
+    Raises:
+        BrokenRowError: a cell begins with a mark that does not close, or there are too many cells.
+    """
+    blanks = "[ \u00a0]*" if separator == "\t" else "[ \t\u00a0]*"
+    mark = re.escape(separator)
+    quoted_cell = re.compile(rf'{blanks}"((?:[^"]|"")*+)"{blanks}(?=[{mark}\n]|\Z)')
+    plain_cell = re.compile(rf"[^{mark}\n]*")
+    place, line, begins, row = 0, 1, 1, list[str]()
+    while True:
+        cell = quoted_cell.match(text, place)
+        if cell:
+            row.append(cell[1].replace('""', '"'))
+            line += cell[1].count("\n")
+        else:
+            cell = plain_cell.match(text, place)
+            if cell is None or cell[0].startswith('"') or len(row) == COLUMNS_MAX:
+                raise BrokenRowError(begins)
+            row.append(cell[0] if keeps_blanks else cell[0].strip())
+        place = cell.end() + 1
+        if text[cell.end() : place] == separator:
+            continue
+        yield begins, row
+        if place > len(text):
+            return
+        line += 1
+        begins, row = line, []
+
+
 def numbered_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row with the number of the line it begins on: a quoted cell may hold several lines.
+    """Yield each row with the number of the line it begins on, without the blanks around its cells.
 
     Quotation marks in columns that tabs separate are just marks where they do not close: such a table was
     typed by hand rather than copied.
     """
-    begins = 1
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        for row in reader:
-            yield begins, row
-            begins = reader.line_num + 1
-    except csv.Error as error:
+        yield from split_rows(text, separator, keeps_blanks=False)
+    except BrokenRowError as error:
         if separator != "\t":
             raise ExamplesError(
-                f"The row that begins on line {begins} is broken: a quotation mark does not close, "
-                "or a cell is far too long."
+                f"The row that begins on line {error.line} is broken: a quotation mark does not close, "
+                f"or it has more than {COLUMNS_MAX:,} columns."
             ) from error
-        lines = text.split("\n")[begins - 1 :]
-        yield from ((number, line.split("\t")) for number, line in enumerate(lines, start=begins))
+        lines = text.split("\n")[error.line - 1 :]
+        for number, line in enumerate(lines, start=error.line):
+            yield number, [cell.strip() for cell in line.split("\t")]
 
 
 def rows_with_text(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

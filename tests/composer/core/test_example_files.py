@@ -365,6 +365,90 @@ def test_commas_and_semicolons_in_every_line_are_told_apart(text, example):
     assert read_text(text).examples[0] == example
 
 
+@pytest.mark.parametrize("around", ["{}", " {}", "{} ", "  {}  ", "\u00a0{}"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("head", ["", "input{}output\n", "input{} output\n", '"Input"{} "Output"\n'])
+def test_blanks_around_the_separator_are_no_part_of_a_cell(around, separator, head):
+    rows = [
+        ('"Hello, world"', '"Bonjour"'),
+        ('"a;b"', '" c, ""d""\nand\te "'),
+        ("red", "rouge"),
+        ("in", '"x"'),
+    ]
+    text = "".join(around.format(separator).join(row) + " \n" for row in rows)
+    assert read_text(head.format(separator) + text).examples == (
+        Example("Hello, world", "Bonjour"),
+        Example("a;b", ' c, "d"\nand\te '),
+        Example("red", "rouge"),
+        Example("in", "x"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "example"),
+    [
+        ('"Hello", "Bonjour, monde"', Example("Hello", "Bonjour, monde")),
+        ('"Hi;you", "Salut;toi"', Example("Hi;you", "Salut;toi")),
+        ('"a;b";"c,d"', Example("a;b", "c,d")),
+        ('"a\tb",c\n"d",e', Example("a\tb", "c")),
+        ('"one\nline"\tx\r\ny\tz', Example("one\nline", "x")),
+        ('"one\n\nline, two",x\r\ny,z', Example("one\n\nline, two", "x")),
+        ('"one;\nline";"x, y"\r\ny;z', Example("one;\nline", "x, y")),
+        ('he, "no" said', Example("he", '"no" said')),
+        ('5,3"\n6,2"', Example("5", '3"')),
+        ('5, "3\n6, 2', Example("5", '"3')),
+    ],
+)
+def test_quotation_marks_tell_the_separator_and_hold_line_breaks(text, example):
+    assert read_text(text).examples[0] == example
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("said", ["sep={}\n", "SEP={}\r\n", '"sep={}"\n', "\ufeffsep={}\n"])
+def test_excel_s_first_line_names_the_separator(said, mark):
+    text = said.format(mark) + f"input{mark}output\nred{mark}rouge\ngreen{mark}vert\n"
+    assert (read_text(text).examples, read_text(text).notes) == (PAIRS, ())
+    assert read_text(said.format(";") + "a,b;c\n").examples == (Example("a,b", "c"),)
+    with pytest.raises(ExampleLinesError, match="Line 3 has no output"):
+        read_text(said.format(mark) + f"a{mark}b\nc{mark}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| red | rouge |\n| green | vert |\n",
+        "|red|rouge|\n\n|green|vert|",
+        "| input | output |\n| red | rouge |\n| green | vert |\n",
+        "input | output\nred | rouge\ngreen | vert\n",
+    ],
+)
+def test_a_table_with_bars_needs_no_line_of_dashes(text):
+    assert read_text(text).examples == PAIRS
+
+
+def test_a_row_of_a_markdown_table_is_told_by_its_own_line():
+    with pytest.raises(ExampleLinesError, match="Line 5 has no output"):
+        read_text("| input | output |\n|---|---|\n\n| a | b |\n| c | |\n")
+
+
+HOSTILE = {
+    "cells": "a," * 3_000_000,
+    "quotation marks": '"' * 3_000_001,
+    "quotation marks behind blanks": ', """x' * 500_000,
+    "objects on one line": "{}" * 1_500_000,
+    "objects that do not close": '{"a":\n' * 500_000,
+    "one object that does not close": '{"a": [\n' + "{\n" * 500_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_text_is_read_or_refused_in_little_time(name):
+    begin = time.process_time()
+    with pytest.raises(ExampleLinesError):
+        read_text(HOSTILE[name])
+    assert time.process_time() - begin < 5  # seconds; it would take minutes if it grew with the square
+
+
 @pytest.mark.parametrize(
     ("text", "readings"),
     [
@@ -396,6 +480,149 @@ def test_a_first_cell_that_begins_like_json_is_text(text, example):
     assert read_text(text).examples[0] == example
 
 
+RED, GREEN = ({"input": it.input, "output": it.output} for it in PAIRS)
+ONE, TWO = json.dumps(RED), json.dumps(GREEN)
+SQUAD = {
+    "version": "2.0",
+    "data": [
+        {
+            "title": "T",
+            "paragraphs": [
+                {
+                    "context": "C",
+                    "qas": [
+                        {"id": "1", "question": "red", "answers": [{"text": "rouge", "answer_start": 0}]},
+                        {"id": "2", "question": "green", "answers": [{"text": "vert", "answer_start": 0}]},
+                    ],
+                }
+            ],
+        }
+    ],
+}
+CHATS = [chat(("user", it.input), ("assistant", it.output)) for it in PAIRS]
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"train": [RED, GREEN]},
+        {"version": 1, "info": {"by": "me"}, "train": [RED, GREEN]},
+        {"data": {"train": [RED, GREEN]}},
+        {"train": [{"messages": turns} for turns in CHATS]},
+        CHATS,
+    ],
+)
+def test_the_only_list_of_rows_is_read_at_any_level(value, indent):
+    assert read_text(json.dumps(value, indent=indent)).examples == PAIRS
+
+
+def test_a_list_of_rows_under_other_names_goes_by_the_chosen_columns():
+    text = json.dumps({"train": [{"en": it.input, "fr": it.output} for it in PAIRS]})
+    assert read_text(text, Columns("en", "fr")).examples == PAIRS
+    with pytest.raises(ExampleLinesError, match="The columns “en”, “fr” do not tell") as caught:
+        read_text(text)
+    assert caught.value.columns == ("en", "fr")
+
+
+def test_a_row_with_a_list_of_objects_is_a_row():
+    row = {"en": "red", "fr": "rouge", "spans": [RED, GREEN]}
+    assert read_text(json.dumps(row), Columns("en", "fr")).examples == PAIRS[:1]
+
+
+def test_several_lists_of_rows_are_refused_by_their_names():
+    with pytest.raises(ExampleLinesError, match=r"several lists of rows: “train”, “test”\. Give"):
+        read_text(json.dumps({"train": [RED], "test": [GREEN]}))
+
+
+def test_the_file_of_squad_gives_an_example_for_each_question():
+    reading = read_text(json.dumps(SQUAD))
+    assert reading.examples == (Example("C\nred", "rouge"), Example("C\ngreen", "vert"))
+    assert reading.notes == ("Not used: the columns “title”, “id”.",)
+
+
+def test_conversations_without_a_name_are_read_in_every_way():
+    assert read_objects(CHATS).examples == PAIRS
+    assert read_objects(CHATS[0]).examples == PAIRS[:1]
+    assert read_text("\n".join(map(json.dumps, CHATS))).examples == PAIRS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ONE + TWO,
+        f"{ONE} {TWO}",
+        *(f"{json.dumps(RED, indent=n)}\n{json.dumps(GREEN, indent=n)}\n" for n in (0, 2, "\t")),
+        f"{json.dumps(RED, indent=1)}{json.dumps(GREEN, indent=1)}",
+        f"{ONE}\n\n{json.dumps(GREEN, indent=4)}",
+    ],
+)
+def test_json_objects_that_follow_each_other_are_read(text):
+    assert read_text(text).examples == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        (f"[{ONE},]", ["none: line 1 has a comma before the end. Remove it."]),
+        (f"[\n{ONE},\n{TWO},\n]", ["none: line 4 has a comma before the end. Remove it."]),
+        (f"[\n{ONE}\n{TWO}\n]", ["none: line 3 lacks a comma between two objects."]),
+        (f"[\n{ONE},\n{TWO}", ["none: it ends before the last bracket"]),
+        (
+            f"{ONE},\n{TWO},\n{ONE}",
+            [f"Line {n} is not a JSON object: it has a comma behind the object. Remove it" for n in (1, 2)],
+        ),
+        (
+            f"{json.dumps(RED, indent=1)},\n{TWO}",
+            ["Line 1 is not a JSON object: line 4 has a comma behind the object."],
+        ),
+        (f"{ONE}\n{TWO[:-1]}\n{ONE}", ["Line 2 is not a JSON object: it ends before the last bracket"]),
+        (
+            f"{ONE}\nfoo\n{TWO[:-3]}",
+            ["Line 2 is not a JSON object: it cannot be read from “foo” on", "Line 3 is not a JSON object: "],
+        ),
+        ("{'input': 'a', 'output': 'b'}", ["it has the quotation mark ', where JSON has \"."]),
+        ('{"examples": [\n' + ONE + ",\n]}", ["line 3 has a comma before the end. Remove it."]),
+        (f'{ONE}\n"x"', ["Line 2 is not a JSON object. Write {"]),
+    ],
+)
+def test_json_that_is_nearly_right_is_refused_with_its_line_and_what_is_wrong(text, sentences):
+    with pytest.raises(ExampleLinesError) as caught:
+        read_text(text)
+    assert len(caught.value.problems) == len(sentences)
+    assert all(words in said for words, said in zip(sentences, caught.value.problems, strict=True))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"input": "a", "output": #}',
+        '["a", #]',
+        '{"text": "a", "label": [#]}',
+        '{"question": "a", "answer": {"text": #}}',
+    ],
+)
+def test_a_number_that_is_none_is_a_missing_output_in_every_way(tmp_path, row, number):
+    row = row.replace("#", number)
+    (tmp_path / "a.jsonl").write_text(f"{ONE}\n{row}\n")
+    for read, given in (
+        (read_text, f"{ONE}\n{row}"),
+        (read_text, f"[{ONE}, {row}]"),
+        (read_file, tmp_path / "a.jsonl"),
+        (read_objects, [RED, json.loads(row)]),
+    ):
+        with pytest.raises(ExampleLinesError, match=r"(Line|Example) 2 has no output") as caught:
+            read(given)
+        assert caught.value.code == "missing_output"
+
+
+def test_a_number_that_is_none_is_a_missing_input_and_not_worth_a_word_elsewhere():
+    with pytest.raises(ExampleLinesError, match="Example 1 has no input"):
+        read_objects([{"input": float("nan"), "output": "b"}])
+    assert read_objects([{"input": "a", "output": "b", "note": float("nan")}]).notes == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -424,8 +651,80 @@ def test_a_header_is_recognised_and_offered_to_be_dropped(text):
         assert (len(again.examples), again.notes) == (2, ())
 
 
+SHORT = "red\trouge\ngreen\tvert\n"
+LONG = "How are you today?\tI am fine, thank you.\nWhere is the station?\tIt is on the left side.\n"
+
+
+@pytest.mark.parametrize("below", [SHORT, LONG])
 @pytest.mark.parametrize(
-    "text", ["one\ttwo\nthree\tfour\n", "message\tNachricht\nclass\tKlasse\n", "text\tlabel 1\n"]
+    "header",
+    [
+        "en\tfr",
+        "en-US\tde_DE",
+        "English\tTranslation",
+        "Frage\tAntwort",
+        "Eingabe\tAusgabe",
+        "Antwort\tFrage",
+        "Entrée\tSortie",
+        "Pregunta\tRespuesta",
+        "Q\tA",
+        "Input text\tExpected output",
+        "User message\tBot reply",
+        "user_query\tbot_response",
+        "userQuery\tgoldAnswer",
+    ],
+)
+def test_names_of_columns_in_other_words_and_languages_are_offered_to_be_dropped(header, below):
+    for separator in ("\t", ";"):
+        reading = read_text(f"{header}\n{below}".replace("\t", separator))
+        assert (len(reading.examples), reading.header) == (3, tuple(header.split("\t")))
+        assert "looks like the names of the columns" in reading.notes[0]
+        again = read_text(f"{header}\n{below}".replace("\t", separator), Columns(*reading.header))
+        assert (len(again.examples), again.notes) == (2, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "review_text\tstars\nvery good\t5\nbad\t1\n",
+        "email\tspam\nbuy this now\tyes\nhow are you\tno\n",
+        "Name\tAge\nBob\t33\nAnn\t41\n",
+        "id,colour\n1,red\n2,green\n",
+        "utterance\tdomain\n"
+        "play some good jazz\tmusic\nset an alarm for nine\tclock\nplay a new song\tmusic\n",
+        "claim\trebuttal\n"
+        "the earth is flat\tships vanish from below\n"
+        "cats can not swim\tsome cats like water\n",
+    ],
+)
+def test_a_first_row_that_differs_from_the_others_as_names_do_is_offered_to_be_dropped(text):
+    reading = read_text(text)
+    assert reading.header == (reading.examples[0].input, reading.examples[0].output)
+
+
+def test_a_first_object_that_looks_like_names_is_said():
+    pairs = [("review", "label"), ("very good", "yes"), ("bad", "no")]
+    objects = [{"input": given, "output": expected} for given, expected in pairs]
+    for reading in (read_objects(pairs), read_objects(objects), read_text(json.dumps(objects))):
+        assert len(reading.examples) == 3
+        assert reading.header is None
+        (note,) = reading.notes
+        assert note.startswith("The first example, “review”, “label”, looks like the names of columns.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "one\ttwo\nthree\tfour\n",
+        "message\tNachricht\nclass\tKlasse\n",
+        "message\tNachricht\nhouse\tHaus\n",
+        "text\tlabel 1\n",
+        "no\tnein\nyes\tja\n",
+        "good\tpositive\nawful\tnegative\n",
+        "x\t1\ny\t2\nz\t3\n",
+        "Hello\tgreeting\nhow are you today\tquestion\nclose the door\tcommand\n",
+        "seven\t7\neight\t8\n",
+    ],
 )
 def test_an_ordinary_first_row_is_not_taken_for_a_header(text):
     assert read_text(text).notes == ()
