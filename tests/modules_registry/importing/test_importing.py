@@ -6,11 +6,13 @@ from django.core.management import CommandError, call_command
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
+from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
 from modules_registry.models import Module, Origin
 from modules_registry.services import module_edit
+from tests.attacks.adapters import tensor, weights
 from tests.factories import OTHER_FORMATS, adapter_tensors, weights_file
 from tests.modules_registry.importing.repositories import repository
 from tests.modules_registry.importing.source_server import COMMIT
@@ -188,6 +190,37 @@ def test_a_refusal_says_what_an_importing_person_can_do(hub, alice, base, french
     assert states(run(alice, "far/nameless", base="tests/tiny"))["far/nameless"] == ("imported", "")
 
 
+def test_an_import_asks_nobody_for_what_cannot_be_done(hub, alice, base):
+    image = weights({"lora_unet_a.lora_down.weight": tensor(2, 6)})
+    hub["far/image"] = {"adapter_config.json": repository()["adapter_config.json"], WEIGHTS_FILE: image}
+    hub["far/whole"] = {"model.safetensors": weights({"model.a.weight": tensor(2, 6)})}
+    messages = {item.repo_id: item.message for item in run(alice, "far/image", "far/whole").items.all()}
+    assert "kohya" in messages["far/image"]
+    assert "author" not in messages["far/image"]
+    assert messages["far/whole"].endswith(
+        "Ask its author for the adapter, as save_pretrained of peft's PeftModel writes it."
+    )
+
+
+def test_a_chat_is_not_taken_from_files_beside_an_adapter_of_an_encoder_decoder(hub, alice, base):
+    beside = {"chat_template.jinja": b"{{ messages }}"}
+    hub["far/of-t5"] = repository(task_type=None) | beside
+    hub["far/of-far-t5"] = repository(base_model_name_or_path="far/t5", task_type="SEQ_2_SEQ_LM") | beside
+    run(alice, "far/of-t5", "far/of-far-t5")
+    assert [module.current.prompt_template for module in Module.objects.order_by("name")] == ["", ""]
+
+
+def test_an_import_says_that_it_converted_a_checkpoint(hub, alice, base):
+    hub["far/old"] = repository()
+    assert states(run(alice, "far/old")) == {"far/old": ("imported", "")}
+    version = Module.objects.get(name="old").current
+    assert [made["code"] for made in version.repairs if made["code"] == "converted"] == ["converted"]
+    assert "converted" in [made["code"] for made in version.origin.repairs]
+
+
+DECODER = {"base_model_name_or_path": "far/decoder", "task_type": "CAUSAL_LM"}
+
+
 @pytest.mark.parametrize(
     ("beside", "template"),
     [
@@ -200,7 +233,7 @@ def test_a_refusal_says_what_an_importing_person_can_do(hub, alice, base, french
     ],
 )
 def test_a_template_is_told_by_what_a_trainer_left_beside_the_adapter(hub, alice, base, beside, template):
-    hub["far/trained"] = repository() | beside
+    hub["far/trained"] = repository(**DECODER) | beside
     assert states(run(alice, "far/trained")) == {"far/trained": ("imported", "")}
     version = Module.objects.get(name="trained").current
     assert version.prompt_template == template
