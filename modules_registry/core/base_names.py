@@ -66,7 +66,9 @@ def read_config_with_base(
         raw |= {BASE_KEY: chosen, "revision": None}
     try:
         config = check_config(raw)
-    except ConfigRefusal as refusal:
+    except GateRefusal as refusal:
+        if not set(NO_BASE_NAME) & set(refusal.codes):
+            raise
         raise with_advice(refusal, way_in) from refusal
     name = library_name(config.base)
     if name is not None and name != config.base:

@@ -24,8 +24,8 @@ from modules_registry.core.weight_formats import (
 PREFIX = "base_model.model."
 PREFIX_BEGINNING, MODEL = "base_model.", "model."  # its two parts
 RENAME = (
-    "python -c \"from safetensors.torch import load, save_file; f = 'adapter_model.safetensors'; "
-    f"save_file({{'{PREFIX}' + k: v for k, v in load(open(f, 'rb').read()).items()}}, f)\""
+    "python -c \"from safetensors.torch import load,save_file; f='adapter_model.safetensors'; "
+    f"save_file({{'{PREFIX}'+k: v for k,v in load(open(f,'rb').read()).items()}},f)\""
 )
 # Whether these paths are layers of the base, as far as that is known.
 LayersTest = Callable[[Collection[str]], bool]
@@ -330,8 +330,7 @@ CAUSES = (
     Cause(
         "prefix_missing",
         lambda name, shape: not name.startswith("base_model.") and is_lora(PREFIX + name),
-        f"lack peft's prefix {PREFIX}, and nothing says for certain which layers they mean. Save the "
-        f"PeftModel itself with save_pretrained; or, if the base model names its layers so: {RENAME}",
+        f"lack peft's prefix. Put it there: {RENAME} - or save it again.",
     ),
     Cause(
         "full_model",

@@ -138,7 +138,7 @@ def test_a_folder_stands_in_for_a_repository_only_when_written_as_a_path(tmp_pat
         ("./nowhere", "There is no folder"),
         ("/nowhere/at/all", "There is no folder"),
         ("alice/nothing", "There is no repository"),
-        ("alice/pickled", "holds no adapter_model.safetensors"),
+        ("alice/pickled", "is a pickle, which can run code"),
         ("alice/pickled@v9", "has no revision v9"),
         ("a b", "neither a folder nor the name"),
         ("", "neither a folder nor the name"),
@@ -221,7 +221,7 @@ def test_a_download_draws_nothing_unless_it_is_asked_to(tmp_path, hub, capsys):
 @pytest.mark.parametrize("way", ["folder", "hub"])
 def test_what_is_no_module_names_what_it_is_and_the_way_out(tmp_path, hub, files, words, way):
     if way == "hub":
-        hub["alice/none"] = dict.fromkeys(files, b"x")
+        hub.repositories["alice/none"] = dict.fromkeys(files, b"x")
     for name in files if way == "folder" else ():
         path = tmp_path / "none" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -603,7 +603,7 @@ def test_the_command_says_that_a_folder_is_not_there(tmp_path, said_of):
         (["model.safetensors", "config.json"], ["other_format", "file_missing"]),
         (["adapter_config.json", "latest", "global_step9/mp_rank_00_model_states.pt"], ["other_format"]),
         (["adapter_config.json", "pytorch_model_fsdp_0/__0_0.distcp"], ["other_format"]),
-        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], ["other_format"]),
+        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], ["split_weights"]),
     ],
 )
 def test_the_command_says_what_a_folder_lacks(adapter, tmp_path, said_of, present, codes):

@@ -7,6 +7,7 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
 from modules_registry.core.errors import WEIGHTS_FILE
+from modules_registry.core.repair import CONVERTED
 from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
@@ -40,7 +41,7 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
     }
     origin = Module.objects.get(name="wrong-rank").current.origin
     assert (origin.repo_id, origin.commit_id, origin.was_converted) == ("far/wrong-rank", COMMIT, True)
-    assert [repair["code"] for repair in origin.repairs] == ["rank", "peft_type"]
+    assert [repair["code"] for repair in origin.repairs] == ["rank", "converted", "peft_type"]
     assert Module.objects.get(name="good").current.base == base
     assert states(run(alice, "far/good", "far/none")) == {
         "far/good": ("unchanged", ""),
@@ -63,7 +64,7 @@ def test_what_was_mended_in_a_card_is_kept_with_the_version(hub, alice, base):
     run(alice, "far")
     for name, (_, codes) in MENDED_CARDS.items():
         version = Module.objects.get(name=name).current
-        assert [repair["code"] for repair in version.repairs] == codes
+        assert [repair["code"] for repair in version.repairs] == [*codes, "converted"]
         assert version.origin.repairs == version.repairs
 
 
@@ -140,8 +141,9 @@ def test_what_names_no_repository_is_refused(alice, source):
 def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_repaired(hub, alice, base, capsys):
     call_command("import_modules", "far", user="alice")
     good, wrong, harmful, empty = capsys.readouterr().out.splitlines()
-    assert good == "[1/4] far/good: Imported"
+    assert good == f"[1/4] far/good: Imported {CONVERTED.sentence}"
     assert wrong.startswith("[2/4] far/wrong-rank: Imported Set r to 2, as the weights have it; it was 8.")
+    assert CONVERTED.sentence in wrong
     assert "Set peft_type to LORA; it was" in wrong
     assert harmful.startswith("[3/4] far/harmful: Not imported ")
     assert empty.startswith("[4/4] far/empty: Not imported far/empty holds no adapter")
@@ -158,7 +160,7 @@ def test_the_command_s_list_is_read_as_the_page_s(hub, alice, base, tmp_path, ca
     listing = tmp_path / "list.txt"
     listing.write_bytes("\ufeff# mine\r\nfar/good\r\n\r\n  # not this one: far/empty\r\n".encode())
     call_command("import_modules", list=listing, user="alice")
-    assert capsys.readouterr().out == "[1/1] far/good: Imported\n"
+    assert capsys.readouterr().out == f"[1/1] far/good: Imported {CONVERTED.sentence}\n"
 
 
 @pytest.mark.parametrize(
