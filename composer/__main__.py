@@ -28,7 +28,7 @@ from composer.library.job_folder import (
     fetch_sources,
     require_writable,
 )
-from composer.library.progress import START_OF_LINE, progress_line, say_stage
+from composer.library.progress import START_OF_LINE, left_out_text, progress_line, say_stage
 
 BAD_INPUT = 2  # exit status, as argparse's own
 INTERRUPTED = 130  # as shells count an end by Ctrl-C
@@ -180,6 +180,8 @@ def compose(arguments: argparse.Namespace) -> None:
         tell,
     )
     report = json.loads((arguments.out / "report.json").read_text(encoding="utf-8"))
+    for row in report["modules_left_out"]:
+        print(left_out_text(row["name"], row["reason"]))
     print("\n".join(verdict_texts(report["verdict"])))
     print(size_text(report))
     for row in report["baselines"]:

@@ -101,8 +101,14 @@ class ModuleListApi(APIView):
         asked = validate(ModuleInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         require_covered(request.auth, f"{namespace.name}/{asked['name']}")
-        with as_safetensors(asked.pop("weights_file")) as (weights, _):
-            module = module_publish(author=request.user, namespace=namespace, weights_file=weights, **asked)
+        with as_safetensors(asked.pop("weights_file")) as (weights, is_converted):
+            module = module_publish(
+                author=request.user,
+                namespace=namespace,
+                weights_file=weights,
+                is_converted=is_converted,
+                **asked,
+            )
         left = uploads_quota(namespace).headers
         return Response(detail(request, module), status=status.HTTP_201_CREATED, headers=left)
 
@@ -200,8 +206,14 @@ class VersionListApi(APIView):
     def post(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)
         asked = validate(FilesInput, request)
-        with as_safetensors(asked.pop("weights_file")) as (weights, _):
-            version, is_new = version_add(author=request.user, module=module, weights_file=weights, **asked)
+        with as_safetensors(asked.pop("weights_file")) as (weights, is_converted):
+            version, is_new = version_add(
+                author=request.user,
+                module=module,
+                weights_file=weights,
+                is_converted=is_converted,
+                **asked,
+            )
         code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
         left = uploads_quota(module.namespace).headers
         return Response(VersionSerializer(version).data, status=code, headers=left)

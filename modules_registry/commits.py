@@ -16,9 +16,8 @@ from modules_registry.card_facts import tags_in
 from modules_registry.core.adapter_config import AdapterConfig
 from modules_registry.core.adapter_file import size_of
 from modules_registry.core.advice import WayIn
-from modules_registry.core.base_names import NO_BASE_NAME, base_name_refusal
 from modules_registry.core.cards import Card, ReadCard, license_of
-from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, GateRefusal
+from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.core.gate import check_form
 from modules_registry.files.validation import (
     NO_CARD,
@@ -193,10 +192,7 @@ def check_change(head: Version, change: Change, files: Mapping[str, BinaryIO]) -
     if head.is_complete and not {CONFIG_FILE, WEIGHTS_FILE} & set(change.files):
         return Checked(check_card_alone(change), same_facts(head, card_after(files)))
     card = files.get(CARD_FILE)
-    try:
-        accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card)
-    except Refusal as refusal:
-        raise for_the_terminal(refusal) from refusal
+    accepted = check_files(files[CONFIG_FILE], files[WEIGHTS_FILE], card, way_in=WayIn.CLIENT)
     sent = {path: file for path, file in accepted.files.items() if path in change.files}
     facts = facts_of(accepted, earlier=[] if head.is_complete else head.repairs)
     if CONFIG_FILE not in change.files:  # the one that stays is stored without its prompt template
@@ -228,10 +224,7 @@ def check_parts(head: Version, change: Change) -> Checked:
 
 def read_config_of(files: Mapping[str, BinaryIO]) -> AdapterConfig:
     """The config, read by the gate, on the base that the card names if it names none."""
-    try:
-        return read_config_under(files[CONFIG_FILE], card_after(files).card)
-    except GateRefusal as refusal:
-        raise for_the_terminal(Refusal(refusal.code, str(refusal))) from refusal
+    return read_config_under(files[CONFIG_FILE], card_after(files).card, way_in=WayIn.CLIENT)
 
 
 def card_after(files: Mapping[str, BinaryIO]) -> ReadCard:
@@ -251,13 +244,6 @@ def require_no_pointer(path: str, file: BinaryIO) -> None:
         message = f"{path} is a Git LFS pointer, not the file. Fetch the file itself: git lfs pull."
         raise Refusal("lfs_pointer", message)
     file.seek(0)
-
-
-def for_the_terminal(refusal: Refusal) -> Refusal:
-    """There is no form below in which to choose the base model."""
-    if refusal.code not in NO_BASE_NAME:
-        return refusal
-    return Refusal(refusal.code, f"{CONFIG_FILE}: {base_name_refusal(WayIn.CLIENT)}")
 
 
 def describe_by_card(module: Module, card: Card) -> None:

@@ -18,9 +18,10 @@ from modules_registry.core.cards import Card, base_models_of, license_of
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, FolderRefusal
 from modules_registry.core.licenses.reading import license_difference
 from modules_registry.core.strict_json import JsonRefusal, parse_object
-from modules_registry.files.validation import NO_CARD, check_beginning, read_card
+from modules_registry.files.validation import NO_CARD, check_beginning, has_chat, read_card
+from modules_registry.selectors import base_called
 from modules_registry.services import require_name_free
-from modules_registry.trained_templates import trained_template
+from modules_registry.trained_templates import find_template
 
 FIELDS = {
     "config_file": (CONFIG_FILE,),
@@ -76,9 +77,13 @@ def check_upload(
             require_name(name, field="name", what="a module")
             require_name_free(namespace, name)
     read = read_card(card_file) if card_file else NO_CARD
-    suggestions = suggest(folder, config_file, read.card, paths)
+    suggestions, source = suggest(folder, config_file, read.card, paths, base)
+    if source:
+        notices.append(
+            f"Prompt template, if the field is empty: “{suggestions['prompt_template']}”, {source}."
+        )
     if beginning is not None and is_pickle(beginning.read(BEGINNING_BYTES)):
-        beginning, notices = None, [CONVERTED]
+        beginning, notices = None, [*notices, CONVERTED]
     with refusals.collect_refusal():
         notices += check_beginning(config_file, beginning, size_bytes=weights_size, read=read, base_name=base)
     notices += [note.sentence for note in license_difference(read.card.front_matter, licence)]
@@ -129,20 +134,31 @@ def errors_of(refusals: Refusals) -> dict[str, list[str]]:
     return errors
 
 
-def suggest(folder: str, config_file: BinaryIO | None, card: Card, paths: Sequence[str]) -> dict[str, str]:
-    """What card, config and the folder's name say of the fields; only fields of which they say something."""
+def suggest(
+    folder: str, config_file: BinaryIO | None, card: Card, paths: Sequence[str], base: str
+) -> tuple[dict[str, str], str]:
+    """What card, config and the folder's name say of the fields; only fields of which they say something.
+
+    Args:
+        base: as it was typed.
+
+    Returns:
+        The fields' texts, and what the prompt template was read from.
+    """
     config = read_object(config_file)
     named = config.get(BASE_KEY)
     chosen = choose_base(named, asked="", card_bases=base_models_of(card))
+    known = base_called(str(base or chosen))
+    found = find_template(card, config, dict.fromkeys(paths, ""), base_has_chat=has_chat(known))
     said = {
         "name": name_in(card.front_matter) or name_of_folder(folder),
         "base": str(chosen) if config and chosen != named else "",
         "licence": license_of(card),
         "tags": ", ".join(tags_in(card.front_matter)),
         "sentence": sentence_in(card.body),
-        "prompt_template": trained_template(card, config, dict.fromkeys(paths, "")),
+        "prompt_template": found.template,
     }
-    return {name: text for name, text in said.items() if text}
+    return {name: text for name, text in said.items() if text}, found.source
 
 
 def read_object(config_file: BinaryIO | None) -> dict[str, Any]:

@@ -20,14 +20,17 @@ from hub_site.audit.services import audit_record
 from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal, Refusals
 from modules_registry.blobs import delete_unnamed_blobs, has_remote_store, store_files
+from modules_registry.core.advice import WayIn
 from modules_registry.core.cards import Card, ReadCard, read_any_card
 from modules_registry.core.errors import CARD_FILE, WEIGHTS_FILE
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.licenses.reading import DIFFERS, license_difference
+from modules_registry.core.repair import CONVERTED
 from modules_registry.files.validation import (
     NOTHING_BESIDE,
     AcceptedFiles,
     check_files,
+    has_chat,
     normalize_card,
     repairs_of_card,
     require_prompt_template,
@@ -69,6 +72,8 @@ def module_publish(
     beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
     is_import: bool = False,
+    is_converted: bool = False,
+    way_in: WayIn = WayIn.API,
 ) -> Module:
     """Publish a new module with its first version, or refuse it and leave nothing behind.
 
@@ -76,6 +81,8 @@ def module_publish(
         prompt_template: that it was trained with; empty: what the files tell of it. The card states it then.
         beside: as in `check_files`.
         is_import: it does not count as an upload.
+        is_converted: the weights were sent as adapter_model.bin.
+        way_in: as in `check_files`.
     """
     require_writable(author, namespace)
     if not is_import:
@@ -95,12 +102,16 @@ def module_publish(
             base_name=base,
             prompt_template=prompt_template,
             beside=beside,
+            way_in=way_in,
         )
     refusals.raise_all()
+    converted = [asdict(CONVERTED)] if is_converted else []
     with store_files(accepted.files) as blobs:
         module_insert(module)
         module.tags.set(tags_named(tag_names))
-        version = version_insert(module, author, message or "First version", blobs, facts_of(accepted))
+        version = version_insert(
+            module, author, message or "First version", blobs, facts_of(accepted, converted)
+        )
         audit_record(
             actor=author,
             action="module.publish",
@@ -124,6 +135,8 @@ def version_add(
     beside: Mapping[str, str] = NOTHING_BESIDE,
     message: str = "",
     is_import: bool = False,
+    is_converted: bool = False,
+    way_in: WayIn = WayIn.API,
 ) -> tuple[Version, bool]:
     """Publish new files as the module's next version; without a card the current one stays.
 
@@ -133,6 +146,8 @@ def version_add(
 
     Args:
         is_import: it does not count as an upload.
+        is_converted: the weights were sent as adapter_model.bin.
+        way_in: as in `check_files`.
     """
     require_writable(author, module.namespace)
     if not is_import:
@@ -144,6 +159,7 @@ def version_add(
         base_name=base,
         prompt_template=prompt_template,
         beside=beside,
+        way_in=way_in,
     )
     if card_file is None and not prompt_template:
         accepted.files.pop(CARD_FILE, None)
@@ -154,7 +170,8 @@ def version_add(
         if files == before and head.is_complete:
             return head, False
         message = message or f"Version {next_number(module)}"
-        version = version_insert(module, author, message, files, facts_of(accepted))
+        converted = [asdict(CONVERTED)] if is_converted else []
+        version = version_insert(module, author, message, files, facts_of(accepted, converted))
         audit_record(
             actor=author,
             action="module.version",
@@ -476,7 +493,7 @@ def facts_of(accepted: AcceptedFiles, earlier: Sequence[Mapping[str, str]] = ())
     """What the gate read, as a version's columns.
 
     Args:
-        earlier: repairs of files that a draft stored already.
+        earlier: repairs that were made before, such as of files that a draft stored already.
     """
     facts = accepted.facts
     return {
@@ -518,8 +535,11 @@ def template_under(card: Card, version: Version) -> str:
 
     What only the config stated stays: the stored config does not hold it any more.
     """
-    is_from_old_card = trained_template(card_of(version), {}, {}) == version.prompt_template
-    return trained_template(card, {}, {}) or ("" if is_from_old_card else version.prompt_template)
+    config, base_has_chat = {"task_type": version.task_type}, has_chat(version.base)
+    before = trained_template(card_of(version), config, {}, base_has_chat=base_has_chat)
+    is_from_old_card = before == version.prompt_template
+    template = trained_template(card, config, {}, base_has_chat=base_has_chat)
+    return template or ("" if is_from_old_card else version.prompt_template)
 
 
 def current_card(module: Module) -> BytesIO | None:

@@ -2,7 +2,7 @@
 
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel, Module, Version
-from modules_registry.selectors import pinned_revision
+from modules_registry.selectors import base_called, pinned_revision
 
 SEQ2SEQ_CLASS, CAUSAL_CLASS = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
 PEFT = """\
@@ -28,7 +28,7 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Mod
     """By name where the library has the base too; else first the files, then their folder."""
     address = f"{site}/{module.full_name}/resolve/{pinned_revision(version)}"
     download = download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE])
-    if version.base is None:
+    if version.base is None and not is_shared_only(version):
         return [download, peft_snippet(version, f'"{module.name}"')]
     pinned = "" if version == module.current else f', revision="{pinned_revision(version)}"'
     return [
@@ -40,6 +40,12 @@ def snippets_for_module(module: Module, version: Version, site: str) -> list[Mod
         },
         download,
     ]
+
+
+def is_shared_only(version: Version) -> bool:
+    """Whether it cannot be composed, though the library has its base in the revision that it asks for."""
+    base = base_called(version.base_name) if version.not_composable else None
+    return base is not None and version.base_revision in ("", "main", base.revision)
 
 
 def snippets_for_base(base: BaseModel, site: str) -> list[ModuleSnippet]:

@@ -17,6 +17,7 @@ What is none of these stays unknown, and the page asks.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +31,63 @@ CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE = (
 BY_PRODUCTS = (CHAT_TEMPLATE_FILE, TOKENIZER_FILE, BOARD_FILE)  # that tell of a template
 BY_PRODUCT_BYTES_MAX = 4 * 1024**2  # a tokenizer_config.json lists every added token
 
+ENCODER_DECODER = "SEQ_2_SEQ_LM"  # the task type of a base that takes no chats
 AXOLOTL = re.compile(r"See axolotl config.*?```ya?ml\n(?P<yaml>.*?)\n```", re.DOTALL)
 # Templates of LLaMA-Factory that are no model's chat template. Source: its src/llamafactory/data/template.py
 LLAMA_FACTORY_TEXTS = {"default": "Human: {input}\nAssistant:", "empty": INPUT}
 
 
-def trained_template(card: Card, config: Mapping[str, Any], beside: Mapping[str, str]) -> str:
-    """The template that a module was trained with; empty if that is not known.
+@dataclass(frozen=True)
+class FoundTemplate:
+    """A template, and what it was read from, as the end of a sentence; both empty if nothing tells it."""
+
+    template: str = ""
+    source: str = ""
+
+
+def trained_template(
+    card: Card, config: Mapping[str, Any], beside: Mapping[str, str], *, base_has_chat: bool = True
+) -> str:
+    """The template that a module was trained with, as `find_template` tells it; empty if it is not known."""
+    return find_template(card, config, beside, base_has_chat=base_has_chat).template
+
+
+def find_template(
+    card: Card, config: Mapping[str, Any], beside: Mapping[str, str], *, base_has_chat: bool = True
+) -> FoundTemplate:
+    """The template that a module was trained with, and what says so.
+
+    A chat is only recognized where it can be: on a decoder-only base that has a chat template.
 
     Args:
         config: adapter_config.json as its author sent it.
         beside: other files of the folder by name, those of BY_PRODUCTS; an empty text where only its name is
             known.
+        base_has_chat: false where the base is known to be none with a chat template.
     """
-    for said in (card.front_matter.get(KEY), config.get(KEY)):
+    for said, file in ((card.front_matter.get(KEY), CARD_FILE), (config.get(KEY), CONFIG_FILE)):
         if said == {"input": ""}:  # {input} without quotes is a mapping in YAML
-            return INPUT
+            return FoundTemplate(INPUT, f"stated in {file}")
         if is_prompt_template(said):
-            return str(said)
-    return recognized_template(card, beside)
+            return FoundTemplate(str(said), f"stated in {file}")
+    found = recognized_template(card, beside)
+    can_chat = base_has_chat and config.get("task_type") != ENCODER_DECODER
+    return found if found.template and (found.template != CHAT or can_chat) else FoundTemplate()
 
 
-def recognized_template(card: Card, beside: Mapping[str, str]) -> str:
+def recognized_template(card: Card, beside: Mapping[str, str]) -> FoundTemplate:
     """The template by what a trainer wrote into card and folder; empty if that says nothing."""
     if axolotl := AXOLOTL.search(card.text):
-        return axolotl_template(axolotl["yaml"])
+        return FoundTemplate(
+            axolotl_template(axolotl["yaml"]), f"read from axolotl's settings in {CARD_FILE}"
+        )
     if "llama-factory" in tags_of(card) or BOARD_FILE in beside:
-        return llama_factory_template(beside.get(BOARD_FILE, ""))
-    return CHAT if has_chat_template(beside) else ""
+        file = BOARD_FILE if BOARD_FILE in beside else CARD_FILE
+        return FoundTemplate(
+            llama_factory_template(beside.get(BOARD_FILE, "")), f"what LLaMA-Factory trains with, by {file}"
+        )
+    file = chat_template_file(beside)
+    return FoundTemplate(CHAT, f"taken from {file} beside the adapter") if file else FoundTemplate()
 
 
 def axolotl_template(source: str) -> str:
@@ -87,14 +117,15 @@ def llama_factory_template(board: str) -> str:
     return LLAMA_FACTORY_TEXTS.get(str(name), CHAT)
 
 
-def has_chat_template(beside: Mapping[str, str]) -> bool:
+def chat_template_file(beside: Mapping[str, str]) -> str:
+    """Which of these files holds a chat template; empty if none does."""
     if CHAT_TEMPLATE_FILE in beside:
-        return True
+        return CHAT_TEMPLATE_FILE
     try:
         tokenizer = json.loads(beside.get(TOKENIZER_FILE) or "{}")
     except (ValueError, RecursionError):
-        return False
-    return isinstance(tokenizer, dict) and bool(tokenizer.get("chat_template"))
+        return ""
+    return TOKENIZER_FILE if isinstance(tokenizer, dict) and tokenizer.get("chat_template") else ""
 
 
 def tags_of(card: Card) -> set[str]:
@@ -134,7 +165,7 @@ def text_files(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str]
     for name in names:
         try:
             with (folder / name).open("rb") as file:
-                yield name, file.read(BY_PRODUCT_BYTES_MAX).decode("utf-8", "replace")
+                yield name, file.read(BY_PRODUCT_BYTES_MAX).decode("utf-8-sig", "replace")
         except OSError:
             continue
 

@@ -24,6 +24,7 @@ from modules_registry.access import owned_module_or_404, writable_module_or_404
 from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
+from modules_registry.core.advice import WayIn
 from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
@@ -300,7 +301,9 @@ def uploaded_files(request: HttpRequest, form: FilesForm) -> Iterator[dict[str, 
         if is_converted:
             messages.info(request, f"{LEGACY_FILE} was converted to {WEIGHTS_FILE}; nothing in it was run.")
         yield {name: value for name, value in form.cleaned_data.items() if name != "paths"} | {
-            "weights_file": weights
+            "weights_file": weights,
+            "is_converted": is_converted,
+            "way_in": WayIn.FORM,
         }
 
 

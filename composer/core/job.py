@@ -69,6 +69,7 @@ from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.known_answers import answer_known
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import (
+    LoraModule,
     ModuleStack,
     base_weights_in,
     read_module,
@@ -86,7 +87,7 @@ from composer.core.selection.similarity import delta_similarity, task_text, text
 from composer.core.spec import choices, stages
 from composer.core.spec.adapter_size import modules_with_weight, unchanged_text, vllm_rank
 from composer.core.spec.counting import count_noun
-from composer.core.spec.errors import ExportMismatchError, InvalidJobError, StopSearch
+from composer.core.spec.errors import ExportMismatchError, InvalidJobError, ModuleUnfitError, StopSearch
 from composer.core.spec.example_files import read_examples
 from composer.core.spec.examples import require_disjoint
 from composer.core.spec.job_spec import UNFINISHED_FOLDER, JobSpec, ModuleSource, read_job_spec
@@ -101,6 +102,7 @@ from composer.core.spec.templates import (
 )
 from composer.core.spec.training import training_budget
 from composer.core.spec.verdict_rule import ADVISABLE, BASELINE_NAMES, TUNED, Quality, question_tokens
+from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.sizes import size_in_words
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -202,10 +204,7 @@ class CompositionRun:
             self.held_out = read_examples(held_out, choices.HELD_OUT_LIMIT) if held_out.exists() else ()
             require_disjoint(self.held_out, self.examples)
             base_weights = base_weights_in(job.base_folder)
-            modules = [
-                read_module(source.folder, source.name, source.template, base_weights=base_weights)
-                for source in job.modules
-            ]
+            modules = [read_if_fit(source, base_weights) for source in job.modules]
             self.base = FrozenBaseModel.load(
                 job.base_folder, precision=job.precision, device=job.device, name=job.base_name
             )
@@ -215,18 +214,19 @@ class CompositionRun:
                 equal_shapes=job.method not in choices.TAKES_ANY_SHAPE,
                 equal_scalings=job.method == "lorahub",
             )
+            read = {i: module for i in fitting if isinstance(module := modules[i], LoraModule)}
             self.choose_template([report.with_sha256(job.modules[i]) for i in fitting])
             require_prompts_fit(self.base, self.held_out, "Held-out example")
             own_templates = [source.template for source in self.fitting]
             self.everything = stack_modules(
-                [replace(modules[i], template=own) for i, own in zip(fitting, own_templates, strict=True)]
+                [replace(read[i], template=own) for i, own in zip(fitting, own_templates, strict=True)]
             ).to(self.base.device)
             self.base.hook(layer.path for layer in self.everything.layers)
             self.scorer = FewShotScorer(self.base, self.base.encode(self.examples))
             self.base_files = report.base_sha256(job.base_folder)
             self.shown = self.base.describe_prompt(self.scorer.batch)
         self.emit(prompt_event(self.template, self.shown))
-        found = [*repair_texts(modules[i] for i in fitting), *self._warnings()]
+        found = [*repair_texts(read.values()), *self._warnings()]
         for text in found:
             self.emit({"event": "warning", "text": text})
         self.warnings = [*job.notes, *found]
@@ -850,6 +850,14 @@ class CompositionRun:
         if before is None or self.composed.answers is None:
             return []
         return report.prediction_rows(self.held_out, before, self.composed.answers)
+
+
+def read_if_fit(source: ModuleSource, base_weights: BaseWeights | None) -> LoraModule | ModuleUnfitError:
+    """Return one module of the job, or why it cannot be read or composed."""
+    try:
+        return read_module(source.folder, source.name, source.template, base_weights=base_weights)
+    except ModuleUnfitError as refusal:
+        return refusal
 
 
 def read_search_record(folder: Path) -> SearchRecord:

@@ -26,7 +26,7 @@ from composer.library.inputs import (
     read_given,
 )
 from composer.library.job_folder import Options, TaskExamples, compose_into, require_writable, write_job
-from composer.library.progress import shown_progress, warn_caller
+from composer.library.progress import left_out_text, shown_progress, warn_caller
 from composer.library.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def screen(
 
 def warn_of_left_out(modules: Iterable[tuple[str, str]]) -> None:
     """Warn the caller of each module (name, reason) that takes no part."""
-    warn_caller(*(f"{name} was left out: it {reason}." for name, reason in modules))
+    warn_caller(*(left_out_text(name, reason) for name, reason in modules))
 
 
 def read_held_out(given: "GivenExamples | None", shots: Sequence[Example], columns: Columns) -> Reading:

@@ -70,6 +70,11 @@ def say_stage(event: dict[str, Any]) -> None:
         say_line(SAID[event["event"]](event))
 
 
+def left_out_text(name: str, reason: str) -> str:
+    """Return a sentence on a module that takes no part; the reason is the end of a sentence."""
+    return f"{name} was left out: it {reason.rstrip('.')}."
+
+
 def prompt_line(event: dict[str, Any]) -> str:
     """Return what the model reads of the first example, in one line with line breaks as \\n."""
     prompt, answer = event["prompt"], event["answer"]

@@ -20,6 +20,9 @@ from modules_registry.core.weight_formats import (
 
 MODULE_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 PICKLED_WEIGHTS = re.compile(r"(?:.+/)?(?P<name>adapter_model\.(?:bin|pt|pth))", re.DOTALL)
+PART_OF_WEIGHTS = re.compile(
+    r"(?:.+/)?adapter[^/]*-(?P<number>\d{1,9})-of-(?P<count>\d{1,9})\.(?:safetensors|bin)", re.DOTALL
+)
 FOLDER_OF = re.compile(r"(?P<folder>.+)/(?P<name>[^/]+)", re.DOTALL)
 NUMBER = re.compile(r"\d+")
 # What to do about other programs' formats, by every way in.
@@ -46,8 +49,6 @@ OTHER_WEIGHTS = tuple(
         ("a state that FSDP split", r".+\.distcp",
          "Join its parts with accelerate merge-weights, or train with "
          "fsdp_state_dict_type set to FULL_STATE_DICT.", "save_with_peft"),
-        ("one part of split weights", r"(?:.+/)?adapter[^/]*-\d+-of-\d+\.(?:safetensors|bin)",
-         "Save them in one file: save_pretrained with max_shard_size=\"50GB\".", ""),
         ("a whole model", r"(?:.+/)?(?:model|pytorch_model|consolidated)[^/]*\.(?:safetensors|bin|pth)",
          "", "save_with_peft"),
         ("weights under another name", r".+\.safetensors", "If peft's save_pretrained wrote it:",
@@ -117,12 +118,22 @@ def require_no_weights(paths: Sequence[str], way_in: WayIn, beginning_of: Callab
         if PICKLED_WEIGHTS.fullmatch(path):
             what = f"{path[:100]} is not accepted. It is a pickle, which can run code when it is loaded."
             raise FolderRefusal("pickle", f"{what} {advice_on('pickle', way_in, path=path)}")
+    require_no_parts(paths, way_in)
     require_no_other_format(paths, way_in, beginning_of)
     for what, pattern, way_out, topic in OTHER_WEIGHTS:
         for path in paths:
             if pattern.fullmatch(path) and "optimizer" not in path:
                 advice = advice_on(topic, way_in, path=path) if topic else ""
                 raise other_weights("other_format", path, what, f"{way_out} {advice}".strip())
+
+
+def require_no_parts(paths: Iterable[str], way_in: WayIn) -> None:
+    """Refuse an adapter that was saved in several files: none of them is whole."""
+    path = min(filter(PART_OF_WEIGHTS.fullmatch, paths), default="")
+    if match := PART_OF_WEIGHTS.fullmatch(path):
+        what = f"part {int(match['number'])} of {int(match['count'])} of an adapter that was saved in parts"
+        topic = "split" if path.endswith(".safetensors") else "save_with_peft"
+        raise other_weights("split_weights", path, what, advice_on(topic, way_in, path=path))
 
 
 def require_no_other_format(

@@ -30,7 +30,6 @@ CLASSIFIERS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 # What peft writes in capitals, and what is meant by other letters, or by an enumeration's name in front.
 TYPES = {"peft_type": ("LORA",), "task_type": (*filter(None, TASK_TYPES), *CLASSIFIERS)}
 ENUMERATION = re.compile(r"\A(?:peft_?type|task_?type)\.", re.IGNORECASE)
-BESIDE_IT = 'The upload form lets you choose it, too, and the API takes it as "base".'
 BASE_KEY = "base_model_name_or_path"
 REQUIRED = (BASE_KEY, "r", "lora_alpha")
 # What chooses layers beside target_modules; the weights show the result.
@@ -238,13 +237,13 @@ def _base(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ConfigRefusal(
             "base_missing",
-            f"base_model_name_or_path is empty. Name the base model, like google/flan-t5-large. {BESIDE_IT}",
+            "base_model_name_or_path is empty. Name the base model, like google/flan-t5-large.",
         )
     if not is_base_name(name):
         raise ConfigRefusal(
             "base_not_a_name",
             f"base_model_name_or_path is {quote_value(name)}, which names nothing on the Hub. "
-            f"Write its name on the Hub, like google/flan-t5-large. {BESIDE_IT}",
+            "Write its name on the Hub, like google/flan-t5-large.",
         )
     return name
 

@@ -12,7 +12,7 @@ from modules_registry.core.adapter_config import (
 )
 from modules_registry.core.adapter_file import WeightsSource
 from modules_registry.core.advice import WayIn, advice_on
-from modules_registry.core.errors import CARD_FILE, Repair
+from modules_registry.core.errors import CARD_FILE, ConfigRefusal, Findings, GateRefusal, Repair
 from modules_registry.core.strict_json import quote_value
 
 NO_BASE_NAME = ("base_missing", "base_not_a_name")  # codes of refusals that another name of the base mends
@@ -27,14 +27,29 @@ def base_name_refusal(way_in: WayIn) -> str:
     return f"base_model_name_or_path names no model on the Hub. {advice_on('no_base_name', way_in)}"
 
 
+def with_advice(refusal: GateRefusal, way_in: WayIn) -> GateRefusal:
+    """The same refusal, with what can be done by this way in where nothing names a base."""
+    findings = Findings()
+    for part in refusal.parts:
+        is_of_base = part.code in NO_BASE_NAME
+        findings.add(ConfigRefusal(part.code, base_name_refusal(way_in)) if is_of_base else part)
+    return findings.joined()
+
+
 def read_config_with_base(
-    source: WeightsSource, library_name: LibraryName, *, asked: str = "", card_bases: Sequence[str] = ()
+    source: WeightsSource,
+    library_name: LibraryName,
+    *,
+    way_in: WayIn,
+    asked: str = "",
+    card_bases: Sequence[str] = (),
 ) -> AdapterConfig:
     """Read and check adapter_config.json, and name its base as the library does.
 
     A revision goes where it was that of another repository.
 
     Args:
+        way_in: for what a person can do there about a base without a name.
         asked: the base's name as a person gave it beside the files; it counts first.
         card_bases: the names in the card, for a config that names none.
 
@@ -49,7 +64,12 @@ def read_config_with_base(
         was = f"was {quote_value(given)}" if given else "was missing"
         repairs.append(Repair("base", f"Set the base model to {chosen}, {by}; it {was}."))
         raw |= {BASE_KEY: chosen, "revision": None}
-    config = check_config(raw)
+    try:
+        config = check_config(raw)
+    except GateRefusal as refusal:
+        if not set(NO_BASE_NAME) & set(refusal.codes):
+            raise
+        raise with_advice(refusal, way_in) from refusal
     name = library_name(config.base)
     if name is not None and name != config.base:
         repairs.append(base_name_repair(config.base, name))

@@ -18,7 +18,13 @@ from modules_registry.core.adapter_file import (
     open_weights,
     read_header,
 )
-from modules_registry.core.base_shapes import base_files, base_shapes_of, loaded_tensors, read_base_config
+from modules_registry.core.base_shapes import (
+    WEIGHT_SUFFIX,
+    base_files,
+    base_shapes_of,
+    loaded_tensors,
+    read_base_config,
+)
 from modules_registry.core.errors import BaseModelRefusal
 
 BaseShapes = Mapping[str, Sequence[int]]  # path of a linear layer -> d_out, d_in
@@ -45,6 +51,11 @@ class BaseWeights:
             config = read_base_config(file)
         tensors = [tensor for _, _, tensor in places.values()]
         return {name: places[tensor.name] for name, tensor in loaded_tensors(config, tensors).items()}
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The layers of the model as it loads, as far as they have weights; others of its parts, too."""
+        return frozenset(name.removesuffix(WEIGHT_SUFFIX) for name in self.found)
 
     def has_copy(self, file: BinaryIO, header: Header, parameter: str | None, tensor: TensorEntry) -> bool:
         """Whether a tensor of an adapter's file has the values of this parameter, rounded to its dtype."""

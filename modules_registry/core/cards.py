@@ -23,8 +23,18 @@ FRONT_MATTER_DEPTH_MAX = 12  # a model-index goes down to 8
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
 UNCLOSED = re.compile(r"---[ \t]*\n[A-Za-z_]\w*:(?:[ \t]|\n)")  # a key of a head, not a line across the page
+NULL = re.compile(r"(?:~|null|Null|NULL|None)\Z")  # None, as Python writes it
 OPENS = (yaml.SequenceStartEvent, yaml.MappingStartEvent)
 CLOSES = (yaml.SequenceEndEvent, yaml.MappingEndEvent)
+
+
+class CardLoader(yaml.CBaseLoader):
+    """Reads every value as text; null without quotes, which names nothing, as the empty text."""
+
+
+NULL_TAG = "tag:yaml.org,2002:null"
+CardLoader.add_implicit_resolver(NULL_TAG, NULL, ["~", "n", "N"])
+CardLoader.add_constructor(NULL_TAG, lambda loader, node: "")
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ def _read_front_matter(source: str) -> dict[str, Any]:
         )
     try:
         _check_events(source)
-        value = yaml.load(source, Loader=yaml.CBaseLoader)
+        value = yaml.load(source, Loader=CardLoader)
     except yaml.YAMLError as error:
         raise CardRefusal(
             "front_matter_not_yaml", f"Its front matter is not valid YAML{_place(error)}. Correct it."

@@ -92,15 +92,18 @@ class Findings:
             self.found.append(refusal)
 
     def raise_all(self) -> None:
-        """Raise what was collected as one refusal, with the code of the first; each file is named once."""
-        if not self.found:
-            return
+        """Raise what was collected as one refusal."""
+        if self.found:
+            raise self.joined()
+
+    def joined(self) -> GateRefusal:
+        """What was collected as one refusal, with the code of the first; each file is named once."""
         parts = tuple({str(part): part for refusal in self.found for part in refusal.parts}.values())
         first = parts[0]
         if len(parts) == 1:
-            raise first
+            return first
         files = dict.fromkeys(part.file for part in parts)
         messages = [part.message if len(files) == 1 else str(part) for part in parts]
         joined = GateRefusal(first.code, " ".join(messages), first.file if len(files) == 1 else "")
-        joined.parts = parts
-        raise joined from first
+        joined.parts, joined.__cause__ = parts, first
+        return joined

@@ -12,6 +12,7 @@ UPLOAD_AGAIN = "Upload the file again."
 PLAIN_LORA = "Train a plain LoRA."
 DAMAGED = f"{UPLOAD_AGAIN} If it is refused again, save the adapter again."
 SAVE_SAFETENSORS = f"{SAVE_AGAIN} It writes safetensors by default."
+FOR_LANGUAGE_MODELS = "This site shares adapters of language models."  # nothing can be done
 HEADER = "The header of adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
@@ -45,7 +46,6 @@ def _json_rows(prefix: str, what: str) -> dict[str, RefusalRow]:
 
 CONFIG_ROWS = {
     **_json_rows("config", CONFIG),
-    "config_byte_order_mark": RefusalRow("It begins with a byte order mark.", "Save it as plain UTF-8."),
     "config_not_an_object": RefusalRow("It is JSON, but no object in braces.", SAVE_AGAIN),
     "config_key_missing": RefusalRow("A key that every adapter has is missing.", SAVE_AGAIN),
     "config_key_unknown": RefusalRow(
@@ -142,11 +142,9 @@ WEIGHTS_ROWS = {
         "DeepSpeed ZeRO-3 saved empty tensors: their parts were not gathered.",
         "Set stage3_gather_16bit_weights_on_model_save to true, or run zero_to_fp32.py of the checkpoint.",
     ),
-    "kohya_format": RefusalRow(
-        "It is in kohya's format, for image models.", "This site shares adapters of language models."
-    ),
+    "kohya_format": RefusalRow("It is in kohya's format, for image models.", FOR_LANGUAGE_MODELS),
     "diffusers_format": RefusalRow(
-        "It is in the format of diffusers, for image models.", "This site shares adapters of language models."
+        "It is in the format of diffusers, for image models.", FOR_LANGUAGE_MODELS
     ),
     "mlx_format": RefusalRow(
         "It is in MLX's format.",
@@ -256,6 +254,9 @@ FOLDER_ROWS = {
         "peft's.",
         "Upload the adapter as peft saved it.",
     ),
+    "split_weights": RefusalRow(
+        "The adapter was saved in several parts.", "Join them in one file; the refusal says how."
+    ),
     "folder_missing": RefusalRow(
         "The command that checks a folder was given one that is not there.",
         "Name the folder that peft wrote.",
@@ -282,6 +283,11 @@ TABLES: Mapping[str, Mapping[str, RefusalRow]] = {
     "README.md": CARD_ROWS,
 }
 REFUSALS: Mapping[str, RefusalRow] = {code: row for rows in TABLES.values() for code, row in rows.items()}
+
+
+def can_be_mended(code: str) -> bool:
+    """Whether its author can do something about a refusal of this code."""
+    return REFUSALS[code].remedy != FOR_LANGUAGE_MODELS
 
 
 def require_known(code: str) -> None:

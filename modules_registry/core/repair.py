@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modules_registry.core.adapter_file import TensorEntry
-from modules_registry.core.errors import Repair
+from modules_registry.core.errors import LEGACY_FILE, WEIGHTS_FILE, Repair
 from modules_registry.core.strict_json import quote_value
 from modules_registry.core.tensor_names import repair_names, shapes_by_factor
 
 KEYS_OF_2023 = ("enable_lora", "merge_weights")  # peft before 0.3; neutral when empty or false
+CONVERTED = Repair("converted", f"Converted {LEGACY_FILE} to {WEIGHTS_FILE}; nothing in it was run.")
 EMPTY: tuple[object, ...] = (None, False, [])
 
 

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 DIGITS_MAX = 19  # enough for any 64-bit number; Python's cost grows with the square of the digits
 SHOWN_CHARACTERS = 100
-BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", *UTF_16_MARKS)
 # An unclosed string swallows the rest, so that the search stays linear.
 STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -48,10 +49,9 @@ def storable(text: str) -> bool:
 
 
 def _decode(data: bytes) -> str:
-    if data.startswith(BYTE_ORDER_MARKS):
-        raise JsonRefusal("byte_order_mark", "It begins with a byte order mark. Save it as plain UTF-8.")
+    """The text: UTF-8, or what a byte order mark says, as some editors and shells on Windows write it."""
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-16" if data.startswith(UTF_16_MARKS) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise JsonRefusal("not_utf8", f"Byte {error.start} is not UTF-8. Save it as UTF-8 text.") from error
 

@@ -7,6 +7,7 @@ leave their own parts in the names; they say nothing of the layer, so they are t
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from modules_registry.core.adapter_config import NAME_ATTENTION, is_module_path
 from modules_registry.core.adapter_file import TensorEntry
@@ -21,6 +22,13 @@ from modules_registry.core.weight_formats import (
 )
 
 PREFIX = "base_model.model."
+PREFIX_BEGINNING, MODEL = "base_model.", "model."  # its two parts
+RENAME = (
+    "python -c \"from safetensors.torch import load,save_file; f='adapter_model.safetensors'; "
+    f"save_file({{'{PREFIX}'+k: v for k,v in load(open(f,'rb').read()).items()}},f)\""
+)
+# Whether these paths are layers of the base, as far as that is known.
+LayersTest = Callable[[Collection[str]], bool]
 FACTOR = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<factor>[AB])\.weight")
 MAGNITUDE = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_magnitude_vector(?:\.weight)?")
 # "….lora_A.default.weight": what a model in memory calls them; peft leaves the adapter's name out on disk.
@@ -58,8 +66,12 @@ class RepairedNames:
         return self.names.get(tensor.name, tensor.name)
 
 
-def repair_names(tensors: Sequence[TensorEntry]) -> RepairedNames:
-    """Take out of the names what wrappers and the model in memory put there.
+def repair_names(tensors: Sequence[TensorEntry], are_layers: LayersTest | None = None) -> RepairedNames:
+    """Take out of the names what wrappers and the model in memory put there, and put peft's prefix back.
+
+    Args:
+        are_layers: whether all these paths, without peft's prefix, are layers that the adapter can be for.
+            None: neither base nor config are at hand, so the whole prefix is what is missing.
 
     Raises:
         WeightsRefusal: the file holds several adapters, or two tensors would get one name.
@@ -72,6 +84,7 @@ def repair_names(tensors: Sequence[TensorEntry]) -> RepairedNames:
         _without_holder,
         _without_second_prefix,
         _without_adapter_name,
+        partial(_with_prefix, are_layers=are_layers),
     )
     for rename in steps:
         changed, repair = rename(names)
@@ -152,6 +165,27 @@ def _without_adapter_name(names: list[str]) -> tuple[list[str], Repair]:
     ]
     count = _count_changed(names, kept)
     return kept, Repair("adapter_name", f"Left “.{''.join(adapters)}.”, its name in memory, out of {count}.")
+
+
+def _with_prefix(names: list[str], are_layers: LayersTest | None) -> tuple[list[str], Repair]:
+    """What state_dict of the model in a PeftModel lacks: all of the prefix, or only its first part.
+
+    It is written where one of the two makes layers of all paths, and the other does not.
+    """
+    if any(name.startswith(PREFIX_BEGINNING) for name in names) or not names:
+        return names, Repair("prefix", "")
+    has_two = are_layers is not None and all(name.startswith(MODEL) for name in names)
+    readings = []
+    for lacks in (PREFIX, PREFIX_BEGINNING) if has_two else (PREFIX,):
+        kept = [lacks + name for name in names]
+        if all(is_lora(name) for name in kept):
+            paths = {layer_and_factor(name)[0] for name in kept}
+            readings += [(lacks, kept)] if are_layers is None or are_layers(paths) else []
+    if len(readings) != 1:
+        return names, Repair("prefix", "")
+    ((lacks, kept),) = readings
+    count = _count_changed(names, kept)
+    return kept, Repair("prefix", f"Put “{lacks}”, which was missing, in front of {count}.")
 
 
 def require_one_adapter(signs: Collection[str], what: str) -> None:
@@ -296,7 +330,7 @@ CAUSES = (
     Cause(
         "prefix_missing",
         lambda name, shape: not name.startswith("base_model.") and is_lora(PREFIX + name),
-        f"lack peft's prefix {PREFIX}: save the PeftModel itself with save_pretrained, or rename them.",
+        f"lack peft's prefix. Put it there: {RENAME} - or save it again.",
     ),
     Cause(
         "full_model",

@@ -14,6 +14,7 @@ from modules_registry.blobs import FIELD_OF_FILE, storage_refusal, upload_bytes_
 from modules_registry.core.adapter_config import AdapterConfig, is_base_name
 from modules_registry.core.adapter_file import read_header, sha256_of, size_of
 from modules_registry.core.adapter_writing import rewrite_tensors
+from modules_registry.core.advice import WayIn
 from modules_registry.core.base_names import card_base_repairs, read_config_with_base
 from modules_registry.core.cards import (
     CARD_BYTES_MAX,
@@ -63,6 +64,7 @@ def check_files(
     base_name: str = "",
     prompt_template: str = "",
     beside: Mapping[str, str] = NOTHING_BESIDE,
+    way_in: WayIn = WayIn.API,
 ) -> AcceptedFiles:
     """Let files pass the gate, with the shapes of the base they name when the library has it.
 
@@ -72,11 +74,12 @@ def check_files(
 
     Args:
         beside: other files of the folder that they came from, as `trained_template` takes them.
+        way_in: for what a person can do there about a refusal.
     """
     refusals, read = Refusals(), read_card(card_file) if card_file else NO_CARD
     with refusals.collect_refusal(), attach_refusals_to_fields():
         require_base_name(base_name)
-        config = read_config_under(config_file, read.card, asked=base_name)
+        config = read_config_under(config_file, read.card, asked=base_name, way_in=way_in)
     with refusals.collect_refusal(), attach_refusals_to_fields():
         require_size(size_of(weights_file))
         if refusals.found:
@@ -96,7 +99,8 @@ def check_files(
     if text or card_file is not None:
         files[CARD_FILE] = BytesIO(text.encode())
     said = read_any_card(text.encode()).card
-    template = trained_template(said, {PROMPT_TEMPLATE: facts.prompt_template}, beside)
+    stated = {PROMPT_TEMPLATE: facts.prompt_template, "task_type": facts.task_type}
+    template = trained_template(said, stated, beside, base_has_chat=has_chat(base))
     return AcceptedFiles(facts, base, files, template, repairs_of_card(read, facts.base))
 
 
@@ -122,7 +126,7 @@ def check_beginning(
     if config_file is not None:
         with refusals.collect_refusal(), attach_refusals_to_fields():
             require_base_name(base_name)
-            config = read_config_under(config_file, read.card, asked=base_name)
+            config = read_config_under(config_file, read.card, asked=base_name, way_in=WayIn.FORM)
             repairs = config.repairs
     if beginning is not None:
         with refusals.collect_refusal(), attach_refusals_to_fields():
@@ -141,10 +145,14 @@ def check_beginning(
     return (*(repair.sentence for repair in (*repairs, *of_card)), *said)
 
 
-def read_config_under(config_file: BinaryIO, card: Card, *, asked: str = "") -> AdapterConfig:
+def read_config_under(config_file: BinaryIO, card: Card, *, asked: str = "", way_in: WayIn) -> AdapterConfig:
     """The config, with the base's name as the library has it."""
     return read_config_with_base(
-        config_file, selectors.library_name_of, asked=asked, card_bases=base_models_of(card)
+        config_file,
+        selectors.library_name_of,
+        way_in=way_in,
+        asked=asked,
+        card_bases=base_models_of(card),
     )
 
 
@@ -153,6 +161,11 @@ def base_of(config: AdapterConfig) -> BaseModel | None:
     base = selectors.base_called(config.base)
     module = ModuleFacts("", config.base, config.revision, config.rank, config.scaling, config.targets)
     return None if reason_not_composable(module, selectors.library_of(base)) else base
+
+
+def has_chat(base: BaseModel | None) -> bool:
+    """Whether a module for this base can be one for chats: unless the library's base has no chat template."""
+    return base is None or (base.kind == BaseModel.Kind.CAUSAL and base.chat_prompt != "")
 
 
 def repairs_of_card(read: ReadCard, base_name: str) -> tuple[Repair, ...]:

@@ -4,6 +4,7 @@ from hub_site.common.errors import Refusal
 from modules_registry.core.advice import WayIn, advice_on
 from modules_registry.core.base_names import NO_BASE_NAME
 from modules_registry.core.errors import CONFIG_FILE, FolderRefusal, GateRefusal
+from modules_registry.core.refusal_table import can_be_mended
 from modules_registry.importing.models import ImportItem
 
 ANOTHER_PLACE = "Import it for another owner, or rename or delete the one that is here."
@@ -19,16 +20,22 @@ def import_refusal_text(refusal: Exception) -> str:
         return f"Its {CONFIG_FILE} names no model on the Hub. {advice_on('no_base_name', WayIn.IMPORT)}"
     if code == "name_taken":
         return f"{str(refusal).partition('. ')[0]}. {ANOTHER_PLACE}"
-    if is_of_the_gate(refusal) and not isinstance(refusal, FolderRefusal):  # these say what to do themselves
-        return f"{refusal} That is for its author to do: an import changes no more than is certain."
-    return str(refusal)
+    of_gate = gate_refusal_of(refusal)
+    if of_gate is None or isinstance(of_gate, FolderRefusal):  # these say what to do themselves
+        return str(refusal)
+    if not any(can_be_mended(code) for code in of_gate.codes):
+        return str(refusal)
+    return f"{refusal} That is for its author to do: an import changes no more than is certain."
 
 
-def is_of_the_gate(refusal: BaseException | None) -> bool:
-    """Whether the adapter itself was refused; a service says it as a Refusal of its own."""
+def gate_refusal_of(refusal: BaseException | None) -> GateRefusal | None:
+    """What the gate says of the adapter; None if it was not the gate that refused.
+
+    A service says it as a Refusal of its own.
+    """
     while refusal is not None and not isinstance(refusal, GateRefusal):
         refusal = refusal.__cause__ if isinstance(refusal, Refusal) else None
-    return refusal is not None
+    return refusal
 
 
 def line_of(item: ImportItem, total: int) -> str:

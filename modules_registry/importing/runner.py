@@ -258,6 +258,8 @@ class ModuleImportRun:
                 "config_file": BytesIO(json.dumps(repaired.config).encode()),
                 "weights_file": weights_file,
                 "card_file": BytesIO(card.text.encode()) if card.text else None,
+                "is_converted": weights[0] == LEGACY_FILE,
+                "way_in": WayIn.IMPORT,
                 "message": f"Import {repository.repo_id}@{repository.commit_id[:12]}",
             }
             base = self.base_of(repaired.config, card)

@@ -13,6 +13,7 @@ import torch
 from django.conf import settings
 from huggingface_hub import RepoUrl
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import composer
@@ -27,7 +28,15 @@ from composer.core.spec.errors import (
 )
 from composer.library.composition import load_model
 from composer.lorahub import LORA_MODULE_NAMES, default_get_loss, lorahub_inference, lorahub_learning
-from tests.composer.core.tiny import EXAMPLES, FAMILIES, TARGETS, make_base, make_module, write_examples
+from tests.composer.core.tiny import (
+    EXAMPLES,
+    FAMILIES,
+    TARGETS,
+    as_dora,
+    make_base,
+    make_module,
+    write_examples,
+)
 
 pytestmark = pytest.mark.slow  # whole jobs
 
@@ -307,6 +316,33 @@ def test_compose_warns_of_a_module_that_does_not_fit_as_screen_does(t5, tmp_path
         made = composer.compose(**asked, search="adam", budget=3, baselines="none", progress=False)
     assert caught[0].filename == __file__
     assert [row["name"] for row in made.report["modules_left_out"]] == ["stray"]
+
+
+def with_saved_layer(folder):
+    path = folder / "adapter_model.safetensors"
+    saved = {"base_model.model.lm_head.modules_to_save.weight": torch.ones(2, 2)}
+    save_file(load_file(path) | saved, path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(as_dora, "cannot be composed: it is a DoRA"), (with_saved_layer, "cannot be read: adapter_model.safe")],
+)
+def test_a_module_that_cannot_be_composed_is_set_aside_beside_sound_ones(t5, tmp_path, capsys, spoil, reason):
+    stray = spoil(make_module(tmp_path / "stray", Path(t5["base"]), seed=5, targets=TARGETS["t5"]))
+    modules = [str(stray), *map(str, t5["modules"])]
+    with pytest.warns(UserWarning, match=f"stray was left out: it {reason}"):
+        losses = composer.screen(base=t5["base"], modules=modules, examples=EXAMPLES, progress=False)
+    assert len(losses) == len(t5["modules"])
+    write_examples(tmp_path / "examples.jsonl", EXAMPLES)
+    asked = ["compose", "--base", str(t5["base"]), "--examples", str(tmp_path / "examples.jsonl")]
+    asked += ["--search", "adam", "--budget", "3", "--baselines", "none", "--modules"]
+    assert main([*asked, *modules, "--out", str(tmp_path / "out")]) == 0
+    assert f"stray was left out: it {reason}" in capsys.readouterr().out
+    assert main([*asked, str(stray), "--out", str(tmp_path / "none")]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_may_spoil_the_result_is_a_warning_at_the_callers_line_before_the_search(t5):

@@ -82,7 +82,9 @@ def test_adapter_model_bin_is_converted_and_never_run(alice, api_of, base, conve
         return {"weights_file": SimpleUploadedFile("adapter_model.bin", data)}
 
     api = api_of(alice)
-    assert publish(api, **pickled(saved(lora()))).status_code == 201
+    answer = publish(api, **pickled(saved(lora())))
+    assert answer.status_code == 201
+    assert [made["code"] for made in answer.json()["current"]["repairs"]] == ["converted"]
     again = api.post(f"{FRENCH}/versions", adapter_files() | pickled(saved(lora())), format="multipart")
     assert again.status_code == 200  # the same weights
     refused = publish(api, name="harmful", **pickled(attacks()["code in a zip"][0]))

@@ -169,6 +169,34 @@ def test_card_and_config_fill_what_is_empty(client, base):
     }
 
 
+@pytest.mark.parametrize(
+    ("changes", "suggested", "words"),
+    [
+        ({"base_model_name_or_path": "far/decoder", "task_type": "CAUSAL_LM"}, "chat", "chat_template.jinja"),
+        ({"base_model_name_or_path": "far/t5", "task_type": "SEQ_2_SEQ_LM"}, "", ""),
+        ({"task_type": None}, "", ""),  # on the library's T5
+        ({"prompt_template": "chat"}, "chat", "stated in adapter_config.json"),
+    ],
+)
+def test_a_template_is_suggested_with_what_it_was_read_from(client, base, changes, suggested, words):
+    paths = json.dumps(["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"])
+    answer = check(client, config_file=config_file(**changes), weights=weights_file(), paths=paths)
+    assert answer["suggestions"].get("prompt_template", "") == suggested
+    said = [notice for notice in answer["notices"] if notice.startswith("Prompt template")]
+    assert len(said) == bool(suggested)
+    assert all(words in notice for notice in said)
+
+
+def test_the_page_advises_its_own_field_for_a_base_without_a_name(client):
+    config = config_file(base_model_name_or_path="/home/me/base")
+    (message,) = check(client, config_file=config)["errors"]["config_file"]
+    assert "field “Base model”" in message
+    assert "API" not in message
+    config.seek(0)
+    (message,) = send(client, config_file=config)["errors"]["config_file"]
+    assert "field “Base model”" in message
+
+
 def test_a_name_that_trainers_give_to_folders_is_not_suggested(client):
     for folder in ("checkpoint-200", "my run", ""):
         assert "name" not in check(client, paths=json.dumps(FOLDER), folder=folder)["suggestions"]
@@ -249,7 +277,8 @@ def test_a_checkpoint_of_torch_is_converted_and_said(client, base):
         assert send(client, weights_file=weights) == {"address": "/alice/french"}
     finally:
         stop_launcher()
+    client.get("/alice/french")  # shows the message of the upload, once
     page = client.get("/alice/french").content.decode()
-    assert "adapter_model.bin was converted to adapter_model.safetensors" in page
+    assert "Converted adapter_model.bin to adapter_model.safetensors" in page
     files = {file.path for file in Module.objects.get().current.files.all()}
     assert files == {"adapter_config.json", "adapter_model.safetensors"}

@@ -146,6 +146,16 @@ def test_a_trainer_is_recognized_by_what_it_writes(card, beside, template):
     assert of(card, **beside) == template
 
 
+def test_no_chat_is_recognized_where_none_can_be():
+    for card in (LLAMA_FACTORY, axolotl(CHAT_DATA), TRL):
+        beside = {"chat_template.jinja": JINJA}
+        assert trained_template(check_card(card.encode()), {}, beside) == CHAT
+        assert trained_template(check_card(card.encode()), {}, beside, base_has_chat=False) == ""
+        assert trained_template(check_card(card.encode()), {"task_type": "SEQ_2_SEQ_LM"}, beside) == ""
+    stated = check_card(b"---\nprompt_template: chat\n---\n")
+    assert trained_template(stated, {}, {}, base_has_chat=False) == CHAT
+
+
 @pytest.mark.parametrize(
     ("line", "template"),
     [

@@ -44,6 +44,11 @@ def test_a_dora_is_shared_and_offered_nowhere_for_composing(base, alice, browser
     page = client.get("/alice/dora").content.decode()
     assert "not composable here" in page
     assert "It is a DoRA" in page
+    assert "export HF_ENDPOINT=" in page
+    assert "hf download alice/dora" in page
+    magnitudes = sum(array.size for name, array in dora_tensors().items() if "magnitude" in name)
+    plain = make_module(alice, "plain").current
+    assert module.current.parameters == plain.parameters + magnitudes
     said = client.get("/api/v1/modules/alice/dora").json()
     assert (said["is_composable"], said["current"]["not_composable_because"][:12]) == (False, "It is a DoRA")
     assert recheck_modules(base) == 0

@@ -20,7 +20,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import pad
 
-from composer.core.spec.errors import MismatchedModulesError, ModuleUnreadableError, NoModulesError
+from composer.core.spec.errors import (
+    MismatchedModulesError,
+    ModuleNotComposableError,
+    ModuleUnfitError,
+    ModuleUnreadableError,
+    NoModulesError,
+)
 from modules_registry.core.adapter_config import read_config
 from modules_registry.core.adapter_file import open_weights, read_header
 from modules_registry.core.base_weights import BaseWeights, read_base
@@ -212,12 +218,13 @@ def read_module(
             refused, and always what differs from the base's own.
 
     Raises:
-        ModuleUnreadableError: the files are missing, damaged or not a LoRA adapter that can be composed, or
-            a value is not finite.
+        ModuleUnreadableError: a file is missing; as a ModuleUnfitError: they are damaged or not a LoRA
+            adapter, or a value is not finite; as a ModuleNotComposableError: it is a DoRA.
     """
     described = describe_module(folder, name, base_weights)
     if described.not_composable:
-        raise ModuleUnreadableError(name, f"it cannot be composed. {described.not_composable.rstrip('.')}")
+        why = described.not_composable.rstrip(".")
+        raise ModuleNotComposableError(name, why[:1].lower() + why[1:])
     rank = max(layer.rank for layer in described.layers)
     scaling = described.config.scaling
     factors = {}
@@ -252,9 +259,11 @@ def describe_module(folder: Path, name: str, base_weights: BaseWeights | None = 
         with open_weights((folder / WEIGHTS_FILE).resolve()) as file:
             header = read_header(file)
             is_copy = copy_test(base_weights, file, header)
-            return describe_adapter(config, header, is_copy=is_copy)
+            paths = base_weights.paths if base_weights is not None else None
+            return describe_adapter(config, header, is_copy=is_copy, base_paths=paths)
     except GateRefusal as refusal:
-        raise ModuleUnreadableError(name, f"{refusal.file}: {refusal.message.rstrip('.')}") from refusal
+        kind = ModuleUnreadableError if refusal.code == "not_a_file" else ModuleUnfitError
+        raise kind(name, f"{refusal.file}: {refusal.message.rstrip('.')}") from refusal
 
 
 def repair_texts(modules: Iterable[LoraModule]) -> list[str]:
@@ -270,14 +279,14 @@ def require_finite(name: str, factors: Mapping[str, tuple[Tensor, Tensor]]) -> N
         factors: A (r, d_in) and B (d_out, r) by the path of the layer.
 
     Raises:
-        ModuleUnreadableError: names the first such layer.
+        ModuleUnfitError: names the first such layer.
     """
     # The minimum and maximum of a tensor with NaN are NaN. aminmax takes an eighth of the time of isfinite.
     extremes = [extreme for pair in factors.values() for factor in pair for extreme in torch.aminmax(factor)]
     finite = torch.stack(extremes).isfinite().view(len(factors), -1).all(1).tolist()
     for path, is_finite in zip(factors, finite, strict=True):
         if not is_finite:
-            raise ModuleUnreadableError(name, f"{path} holds values that are not finite numbers")
+            raise ModuleUnfitError(name, f"{path} holds values that are not finite numbers")
 
 
 def stack_modules(modules: Sequence[LoraModule]) -> ModuleStack:

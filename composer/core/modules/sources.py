@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from composer.core.spec.errors import SourceError
+from modules_registry.core.adapter_folder import plan_files, plan_folder
+from modules_registry.core.advice import WayIn
+from modules_registry.core.errors import GateRefusal
 from modules_registry.trained_templates import BY_PRODUCTS
 
 REPOSITORY = re.compile(
@@ -76,16 +79,37 @@ def module_source(reference: str) -> Source:
     """Return the LoRA module of a reference, with its files on this machine.
 
     Raises:
-        SourceError: there is no such folder or repository, one of its two files is missing, or the Hub
-            cannot be reached.
+        SourceError: there is no such folder or repository, or the Hub cannot be reached; or one of its two
+            files is missing: then the message says what is there in its place, and what to do.
     """
     source = as_folder(reference) or download_source(reference, (*MODULE_FILES, *BY_PRODUCTS))
-    for name in MODULE_FILES[:2]:
-        if not (source.folder / name).is_file():
-            raise SourceError(
-                f"{reference} holds no {name}, so it is no LoRA module that can be read safely."
-            )
-    return source
+    if all((source.folder / name).is_file() for name in MODULE_FILES[:2]):
+        return source
+    try:
+        if source.revision:
+            plan_files(files_of_repository(source), f"The repository {reference}", WayIn.COMPOSE)
+        else:
+            plan_folder(source.folder, WayIn.COMPOSE)
+    except GateRefusal as refusal:
+        raise SourceError(f"{reference} is no LoRA module. {refusal}") from refusal
+    raise SourceError(f"{reference} was not fetched whole. Try again.")
+
+
+def files_of_repository(source: Source) -> list[str]:
+    """Return the paths of all files of a repository, of which a part was fetched.
+
+    Raises:
+        SourceError: the Hub does not say them.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi(endpoint=hub_address()).list_repo_files(source.name, revision=source.revision)
+    except Exception as error:  # these libraries raise many kinds of error if the answer is not a Hub's
+        needed = " and ".join(MODULE_FILES[:2])
+        raise SourceError(
+            f"{source.name} is no LoRA module: it needs {needed}. {hub_address()} does not say what it has."
+        ) from error
 
 
 def as_folder(reference: str) -> Source | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from composer.core.modules.module_stack import Layer, LoraModule
-from composer.core.spec.errors import MismatchedModulesError, NoModulesError
+from composer.core.spec.errors import MismatchedModulesError, ModuleUnfitError, NoModulesError
 from composer.core.spec.selection import Selector
 
 RANK_SOFTENER = 60  # as in the paper; with it rank 1 counts little more than rank 2
@@ -91,7 +91,11 @@ class ExcludedModule:
 
 
 def select_compatible(
-    modules: Sequence[LoraModule], layers: Mapping[str, Layer], *, equal_shapes: bool, equal_scalings: bool
+    modules: Sequence[LoraModule | ModuleUnfitError],
+    layers: Mapping[str, Layer],
+    *,
+    equal_shapes: bool,
+    equal_scalings: bool,
 ) -> tuple[list[int], list[ExcludedModule]]:
     """Return the indices of the modules that can be composed on this base model, and the others with reasons.
 
@@ -99,21 +103,25 @@ def select_compatible(
     the largest group that agrees is kept, the first of equally large ones.
 
     Args:
-        modules: of the job.
+        modules: of the job; for one that cannot be read or composed, why not.
         layers: the base model's own linear layers, by path.
         equal_shapes: whether the method needs equal ranks and target modules.
         equal_scalings: whether it needs equal alpha / r too; read only with `equal_shapes`.
 
     Raises:
         NoModulesError: there is no module.
+        ModuleUnfitError: there is one module, and it cannot be read or composed.
         MismatchedModulesError: no module is compatible; the message is the reason of the first one.
     """
     if not modules:
         raise NoModulesError
+    if isinstance(modules[0], ModuleUnfitError) and len(modules) == 1:
+        raise modules[0]
     reasons = [incompatibility_reason(module, layers) for module in modules]
     kept = [i for i, reason in enumerate(reasons) if reason is None]
     if equal_shapes:
-        kept = keep_alike(modules, kept, reasons, with_scaling=equal_scalings)
+        read = {i: module for i in kept if isinstance(module := modules[i], LoraModule)}
+        kept = keep_alike(read, reasons, with_scaling=equal_scalings)
     left_out = [ExcludedModule(m.name, reason) for m, reason in zip(modules, reasons, strict=True) if reason]
     if not kept:
         others = f" None of the other {len(modules) - 1} modules fits either." if len(modules) > 1 else ""
@@ -122,21 +130,27 @@ def select_compatible(
 
 
 def keep_alike(
-    modules: Sequence[LoraModule], kept: Sequence[int], reasons: list[str | None], *, with_scaling: bool
+    modules: Mapping[int, LoraModule], reasons: list[str | None], *, with_scaling: bool
 ) -> list[int]:
-    """Return those of the kept indices that form the largest group; write the reasons of the others."""
-    shapes = {i: shape(modules[i], with_scaling=with_scaling) for i in kept if not modules[i].has_own_ranks}
+    """Return those of the indices that form the largest group; write the reasons of the others."""
+    shapes = {
+        i: shape(module, with_scaling=with_scaling)
+        for i, module in modules.items()
+        if not module.has_own_ranks
+    }
     common = Counter(shapes.values()).most_common(1)
-    for i in kept:
+    for i in modules:
         if i not in shapes:
             reasons[i] = "has layers with a rank or an alpha of their own; the method exact takes them"
         elif shapes[i] != common[0][0]:
             reasons[i] = shape_difference(shapes[i], common[0][0])
-    return [i for i in kept if reasons[i] is None]
+    return [i for i in modules if reasons[i] is None]
 
 
-def incompatibility_reason(module: LoraModule, layers: Mapping[str, Layer]) -> str | None:
+def incompatibility_reason(module: LoraModule | ModuleUnfitError, layers: Mapping[str, Layer]) -> str | None:
     """Return why a module does not fit this base model, as the end of a sentence; None if it fits."""
+    if isinstance(module, ModuleUnfitError):
+        return module.reason
     for path, (A, B) in module.factors.items():
         own = layers.get(path)
         if own is None:

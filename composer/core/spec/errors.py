@@ -71,18 +71,30 @@ class ExampleTooLongError(ExamplesError):
 
 
 class ModuleUnreadableError(ComposeError, ValueError):
-    """The files of one module are not a plain LoRA adapter.
+    """The files of one module are missing or damaged, or not a plain LoRA adapter.
 
     Attributes:
         name: the name of the module.
-        reason: what is wrong, as the end of a sentence.
+        reason: what is wrong, as the end of a sentence that begins with the name.
     """
 
     code = "module_unreadable"
+    cannot = "cannot be read"
 
-    def __init__(self, name: str, reason: str) -> None:
-        self.name, self.reason = name, reason
-        super().__init__(f"The module {name} cannot be read: {reason}.")
+    def __init__(self, name: str, what: str) -> None:
+        """Take what is wrong as the end of a sentence, without its full stop."""
+        self.name, self.reason = name, f"{self.cannot}: {what}"
+        super().__init__(f"The module {name} {self.reason}.")
+
+
+class ModuleUnfitError(ModuleUnreadableError):
+    """The files of one module are there, but the registry's gate refuses them."""
+
+
+class ModuleNotComposableError(ModuleUnfitError):
+    """A module is sound, but cannot be combined with others, such as a DoRA."""
+
+    cannot = "cannot be composed"
 
 
 class MismatchedModulesError(ComposeError, ValueError):

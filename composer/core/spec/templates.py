@@ -146,9 +146,12 @@ def warning_of_missing_chat(names: Sequence[str]) -> str:
     """Return a warning if modules state the template chat, and the base model has no chat template."""
     if not names:
         return ""
+    one = len(names) == 1
+    state = "states that it was" if one else "state that they were"
+    unknown = "Its template counts" if one else "Their templates count"
     return (
-        f"This base model has no chat template, though {short_list(names)} state that they were trained with "
-        "it. Their templates count as unknown."
+        f"This base model has no chat template, though {short_list(names)} {state} trained with it. "
+        f"{unknown} as unknown."
     )
 
 

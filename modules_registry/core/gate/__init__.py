@@ -7,8 +7,9 @@ finite. The weights say which layers are adapted; the config's list of names is 
 """
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
@@ -36,6 +37,7 @@ from modules_registry.core.errors import (
 from modules_registry.core.strict_json import quote_value
 from modules_registry.core.tensor_names import (
     EXPERTS,
+    LayersTest,
     RepairedNames,
     base_parameter,
     is_lora,
@@ -101,6 +103,10 @@ class LayerTensors:
     a: TensorEntry  # (r, d_in)
     b: TensorEntry  # (d_out, r)
     magnitude: TensorEntry | None  # (d_out,), of DoRA
+
+    @property
+    def all(self) -> tuple[TensorEntry, ...]:
+        return (self.a, self.b) if self.magnitude is None else (self.a, self.b, self.magnitude)
 
 
 @dataclass(frozen=True)
@@ -177,10 +183,16 @@ def describe_adapter(
     header: Header,
     base_shapes: BaseShapes | None = None,
     is_copy: CopyTest | None = None,
+    base_paths: Collection[str] | None = None,
 ) -> AdapterDescription:
-    """Hold the header of the weights against the config, and write the config's list of layers after it."""
+    """Hold the header of the weights against the config, and write the config's list of layers after it.
+
+    Args:
+        base_paths: of the base's linear layers, where they are known and not to be compared.
+    """
     findings = Findings()
-    names, left_out, tensors = sort_tensors(header, findings, is_copy)
+    are_layers = layers_test(config, base_shapes if base_paths is None else base_paths)
+    names, left_out, tensors = sort_tensors(header, findings, is_copy, are_layers)
     with findings.collect():
         layers = measure_all(tensors, config)
     findings.raise_all()
@@ -191,6 +203,24 @@ def describe_adapter(
     if base_shapes is not None:
         check_base(layers, config, base_shapes)
     return AdapterDescription(config, tensors, layers, names, left_out, tuple(repairs))
+
+
+def layers_test(config: AdapterConfig, base_paths: Collection[str] | None) -> LayersTest:
+    """Whether paths are layers that this adapter can be for: those of the base, or else of the config.
+
+    Without the base, a path that begins with “model.” can be meant with that part and without it. In a
+    decoder it belongs to the path: only there “model.layers.” stands for both.
+    """
+
+    def are_layers(paths: Collection[str]) -> bool:
+        if base_paths is not None:
+            return set(paths) <= set(base_paths)
+        wanted = frozenset(config.targets)
+        if not config.names_all_layers or not all(matches(path, wanted) for path in paths):
+            return False
+        return config.task_type != "CAUSAL_LM" or not all(path.startswith("layers.") for path in paths)
+
+    return are_layers
 
 
 def copy_test(base_weights: BaseWeights | None, file: BinaryIO, header: Header) -> CopyTest | None:
@@ -223,14 +253,17 @@ def seems_copy(parameter: str | None, tensor: TensorEntry) -> bool:
 
 
 def sort_tensors(
-    header: Header, findings: Findings, is_copy: CopyTest | None
+    header: Header,
+    findings: Findings,
+    is_copy: CopyTest | None,
+    are_layers: LayersTest | None = None,
 ) -> tuple[RepairedNames, tuple[TensorEntry, ...], dict[str, LayerTensors]]:
     """The names as they should be, the tensors to leave out, and those of each layer.
 
     Args:
         findings: gets what is wrong; then some layers may be missing.
     """
-    names = repair_names(header.tensors)
+    names = repair_names(header.tensors, are_layers)
     left_out: list[TensorEntry] = []
     kept: list[TensorEntry] = []
     for tensor in header.tensors:
@@ -494,7 +527,9 @@ def _facts(described: AdapterDescription, header: Header, sha256: str) -> Adapte
         scaling=config.scaling,
         targets=config.targets,
         layers=layers,
-        parameters=sum(layer.rank * (layer.d_in + layer.d_out) for layer in layers),
+        parameters=sum(
+            math.prod(tensor.shape) for found in described.tensors.values() for tensor in found.all
+        ),
         dtype=usual_dtype([tensor for tensor in header.tensors if tensor not in described.left_out]),
         weights_sha256=sha256,
         size_bytes=header.size_bytes,

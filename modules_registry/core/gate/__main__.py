@@ -14,13 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modules_registry.core.accepted_paths import UploadPlan, plan_upload
-from modules_registry.core.adapter_file import HEADER_BYTES_MAX
+from modules_registry.core.accepted_paths import UploadPlan
+from modules_registry.core.adapter_folder import plan_folder
 from modules_registry.core.advice import WayIn
 from modules_registry.core.base_names import (
-    NO_BASE_NAME,
     LibraryName,
-    base_name_refusal,
     card_base_repairs,
     read_config_with_base,
 )
@@ -31,13 +29,10 @@ from modules_registry.core.errors import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     Findings,
-    FolderRefusal,
     GateRefusal,
     Repair,
 )
 from modules_registry.core.gate import AdapterFacts, check_form, check_weights
-
-SAVED_BY_PEFT = "Name the folder that peft's save_pretrained wrote."
 
 
 def check_folder(
@@ -58,10 +53,12 @@ def check_folder(
         if base_folder is not None:
             shapes, weights = read_base(base_folder)
     with findings.collect():
-        plan = plan_folder(folder)
+        plan = plan_folder(folder, WayIn.COMMAND)
     with findings.collect():
         if config_file.is_file():
-            config = read_config_with_base(config_file, library_name, card_bases=card_bases)
+            config = read_config_with_base(
+                config_file, library_name, way_in=WayIn.COMMAND, card_bases=card_bases
+            )
     with findings.collect():
         if config is not None and weights_file.is_file():
             facts = check_weights(config, weights_file, shapes, weights)
@@ -81,7 +78,7 @@ def what_is_refused(parts: Sequence[GateRefusal]) -> dict[str, Any]:
             {
                 "file": part.file,
                 "code": part.code,
-                "message": base_name_refusal(WayIn.COMMAND) if part.code in NO_BASE_NAME else part.message,
+                "message": part.message,
             }
             for part in parts
         ],
@@ -118,33 +115,6 @@ def read_card(folder: Path) -> ReadCard:
         return read_any_card(b"")
     with path.open("rb") as file:
         return read_any_card(file.read(CARD_BYTES_MAX + 1))
-
-
-def plan_folder(folder: Path) -> UploadPlan:
-    """Which files of the folder are a module.
-
-    Raises:
-        GateRefusal: files of an adapter are missing.
-    """
-    if not folder.is_dir():
-        raise FolderRefusal("folder_missing", f"There is no folder {folder}. {SAVED_BY_PEFT}")
-    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    findings = Findings()
-    with findings.collect():
-        plan = plan_upload(
-            paths, way_in=WayIn.COMMAND, beginning_of=lambda path: read_beginning(folder / path)
-        )
-    said = {WEIGHTS_FILE} if findings.found else set[str]()  # what lies in the place of the weights
-    for name in sorted({CONFIG_FILE, WEIGHTS_FILE} - set(paths) - said):
-        findings.add(FolderRefusal("file_missing", f"The folder {folder} has no {name}. {SAVED_BY_PEFT}"))
-    findings.raise_all()
-    return plan
-
-
-def read_beginning(path: Path) -> bytes:
-    """The first bytes of a file, with the header if it is one of weights."""
-    with path.open("rb") as file:
-        return file.read(HEADER_BYTES_MAX)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from composer.core.spec.errors import ComposeError, StopSearch
 from composer.core.spec.examples import Example
 from composer.core.spec.job_spec import read_job_spec
 from modules_registry.core.gate import check_adapter
-from tests.composer.core.tiny import EXAMPLES, make_base, make_job, make_module, write_examples
+from tests.composer.core.tiny import EXAMPLES, as_dora, make_base, make_job, make_module, write_examples
 
 pytestmark = pytest.mark.slow  # whole jobs
 
@@ -516,6 +516,7 @@ def change(field: str, value: Any) -> Callable[[Path], None]:
         (lambda job: write_examples(job / "examples.jsonl", [("cat " * 3000, "b")]), "example_too_long"),
         (lambda job: (job / "base" / "config.json").unlink(), "base_model_unusable"),
         (lambda job: (job / "modules/0/adapter_config.json").unlink(), "module_unreadable"),
+        (lambda job: [as_dora(job / f"modules/{i}") for i in range(3)], "modules_do_not_match"),
     ],
 )
 def test_bad_input_is_refused_with_a_code_and_a_sentence(tmp_path, spoil, code):

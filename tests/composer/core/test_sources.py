@@ -138,7 +138,7 @@ def test_a_folder_stands_in_for_a_repository_only_when_written_as_a_path(tmp_pat
         ("./nowhere", "There is no folder"),
         ("/nowhere/at/all", "There is no folder"),
         ("alice/nothing", "There is no repository"),
-        ("alice/pickled", "holds no adapter_model.safetensors"),
+        ("alice/pickled", "is a pickle, which can run code"),
         ("alice/pickled@v9", "has no revision v9"),
         ("a b", "neither a folder nor the name"),
         ("", "neither a folder nor the name"),
@@ -202,3 +202,31 @@ def test_a_download_draws_nothing_unless_it_is_asked_to(tmp_path, hub, capsys):
     published(hub, "tiny/t5", make_job(tmp_path / "job") / "base")
     base_source("tiny/t5")
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["checkpoint-100/adapter_model.safetensors", "checkpoint-200/adapter_model.safetensors"],
+         ["in the folder checkpoint-200 (of 2 folders", "Give that folder"]),
+        (["style/adapter_model.safetensors"], ["in the folder style"]),
+        (["adapters.safetensors", "adapter_config.json"], ["an MLX adapter", "transpose lora_a"]),
+        (["adapter.zip"], ["an archive", "Unpack it, and give the folder"]),
+        (["adapter_config.json", "adapter_model.bin"], ["a pickle", "python -c"]),
+        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], ["part 1 of 2", "python -c"]),
+        (["adapter_model.safetensors"], ["has no adapter_config.json"]),
+        (["notes.txt"], ["has no adapter_config.json", "has no adapter_model.safetensors"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("way", ["folder", "hub"])
+def test_what_is_no_module_names_what_it_is_and_the_way_out(tmp_path, hub, files, words, way):
+    if way == "hub":
+        hub.repositories["alice/none"] = dict.fromkeys(files, b"x")
+    for name in files if way == "folder" else ():
+        path = tmp_path / "none" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    with pytest.raises(SourceError) as refusal:
+        module_source(str(tmp_path / "none") if way == "folder" else "alice/none")
+    assert [word for word in words if word not in str(refusal.value)] == []
+    assert "upload" not in str(refusal.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     GPT2Config,
@@ -243,6 +243,19 @@ def make_module(
 
 
 EXAMPLES = (("cat", "chat"), ("dog", "chien"), ("fig fig", "figue figue"), ("saw", "scie"), ("bay", "baie"))
+
+
+def as_dora(folder: Path) -> Path:
+    """The module in a folder with the magnitudes of a DoRA beside its factors."""
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    magnitudes = {
+        name.replace("lora_B.weight", "lora_magnitude_vector"): torch.ones(tensor.shape[0])
+        for name, tensor in tensors.items()
+        if name.endswith("lora_B.weight")
+    }
+    save_file(tensors | magnitudes, path)
+    return folder
 
 
 def make_job(

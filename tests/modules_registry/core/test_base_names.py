@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from modules_registry.core.advice import ADVICE, WayIn
 from modules_registry.core.base_names import card_base_repairs, read_config_with_base
 from modules_registry.core.cards import base_models_of, check_card
-from modules_registry.core.errors import ConfigRefusal
+from modules_registry.core.errors import ConfigRefusal, GateRefusal
 from tests.attacks.adapters import config
 
 LARGE, SMALL, QUANTIZED = "google/flan-t5-large", "google/flan-t5-small", "unsloth/flan-t5-large-bnb-4bit"
@@ -27,6 +28,7 @@ def read(name, library=nothing_there, **said):
     raw |= {"base_model_name_or_path": name}
     if name == "absent":
         del raw["base_model_name_or_path"]
+    said = {"way_in": WayIn.CLIENT} | said
     return read_config_with_base(io.BytesIO(json.dumps(raw).encode()), library, **said)
 
 
@@ -58,6 +60,17 @@ def test_where_nothing_names_a_base_the_config_is_refused(given):
     with pytest.raises(ConfigRefusal) as refusal:
         read(given)
     assert refusal.value.code in ("base_missing", "base_not_a_name")
+
+
+@pytest.mark.parametrize("way_in", ADVICE["no_base_name"])
+def test_what_to_do_without_a_name_is_said_by_the_way_in_beside_all_else(way_in):
+    raw = json.loads(config(r=0)) | {"base_model_name_or_path": "/home/me/flan"}
+    with pytest.raises(GateRefusal) as refusal:
+        read_config_with_base(io.BytesIO(json.dumps(raw).encode()), nothing_there, way_in=WayIn(way_in))
+    assert refusal.value.codes == ("base_not_a_name", "rank_out_of_range")
+    said = [other for other in ADVICE["no_base_name"] if ADVICE["no_base_name"][other] in str(refusal.value)]
+    assert way_in in said
+    assert {ADVICE["no_base_name"][other] for other in said} == {ADVICE["no_base_name"][way_in]}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_facts_of_an_adapter():
 
 def test_a_base_given_beside_the_config_takes_the_place_of_the_one_in_it():
     at_home = config(base_model_name_or_path="/home/me/models/base", revision="my-branch")
-    with pytest.raises(GateRefusal, match="upload form lets you choose it"):
+    with pytest.raises(GateRefusal, match="names nothing on the Hub"):
         check(at_home)
     facts = check(at_home, base_shapes=BASE_SHAPES, base="google/flan-t5-large")
     assert (facts.base, facts.revision) == ("google/flan-t5-large", None)
@@ -304,9 +304,15 @@ def test_a_dora_is_accepted_for_sharing_and_says_why_it_cannot_be_composed(suffi
     facts = check(config(**said), weights(tensors), base_shapes=BASE_SHAPES)
     assert facts.not_composable.startswith("It is a DoRA")
     assert facts.config["use_dora"] is True
+    assert facts.parameters == len(TARGETED) * (2 * 6 + 4 * 2 + 4)
     assert [repair.code for repair in facts.repairs if repair.code == "use_dora"] == (
         [] if said else ["use_dora"]
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_says_how_a_config_is_written(encoding):
+    assert check(config().decode().encode(encoding)).rank == 2
 
 
 # --- types in other letters ---------------------------------------------------
@@ -359,6 +365,8 @@ def in_memory(name):
         (lambda key: inside(key, "_forward_module.module"), "wrapper_names"),
         (lambda key: inside(key, "_module").replace(".weight", ".default.weight"), "wrapper_names"),
         (lambda key: f"base_model.model.{key}", "doubled_prefix"),
+        (lambda key: key.removeprefix("base_model.model."), "prefix"),
+        (lambda key: key.removeprefix("base_model.model.").replace(".weight", ".default.weight"), "prefix"),
         (lambda key: f"_forward_module.{key}", "wrapper_names"),
         (lambda key: f"lightning_model.{key}", "holder_names"),
         (lambda key: f"pretrained_model.{key}", "holder_names"),
@@ -374,6 +382,50 @@ def test_names_with_one_reading_are_repaired_and_said(change, code, base_shapes)
     assert len(facts.layers) == len(TARGETED)
     assert {facts.names[key] for key in wrapped} == set(plain_tensors())
     assert code in [repair.code for repair in facts.repairs]
+
+
+OF_LLAMA = [f"model.layers.{i}.self_attn.q_proj" for i in range(2)]
+
+
+def llama(before, task_type="CAUSAL_LM", targets=("q_proj",)):
+    tensors = {
+        f"{before}{path}.lora_{factor}.weight": tensor(*shape)
+        for path in OF_LLAMA
+        for factor, shape in (("A", (2, 6)), ("B", (4, 2)))
+    }
+    return config(task_type=task_type, target_modules=targets), weights(tensors)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_decoder_s_own_part_model_stays_where_the_prefix_is_missing(known):
+    shapes = dict.fromkeys(OF_LLAMA, (4, 6)) if known else None
+    facts = check(*llama(""), base_shapes=shapes)
+    assert [layer.path for layer in facts.layers] == OF_LLAMA
+    assert [repair.code for repair in facts.repairs] == ["prefix"]
+
+
+def test_the_base_says_which_part_of_the_prefix_is_missing():
+    without_model = {path.removeprefix("model."): (4, 6) for path in OF_LLAMA}
+    facts = check(*llama(""), base_shapes=without_model)
+    assert [layer.path for layer in facts.layers] == list(without_model)
+    (repair,) = facts.repairs
+    assert "“base_model.”" in repair.sentence
+
+
+@pytest.mark.parametrize(
+    ("adapter", "shapes"),
+    [
+        (llama("", task_type=None), None),  # with or without “model.”: nobody knows
+        (llama("", targets=("v_proj",)), None),  # other layers than the config says
+        (llama("", targets=".*q_proj"), None),  # a pattern says nothing
+        (llama(""), {"model.layers.0.self_attn.q_proj": (4, 6)}),  # not all are the base's
+        (llama(""), dict.fromkeys((*OF_LLAMA, *(p.removeprefix("model.") for p in OF_LLAMA)), (4, 6))),
+    ],
+)
+def test_a_missing_prefix_with_two_readings_or_none_is_refused_with_the_command(adapter, shapes):
+    with pytest.raises(GateRefusal, match="python -c") as refusal:
+        check(*adapter, base_shapes=shapes)
+    assert refusal.value.codes == ("prefix_missing",)
 
 
 def test_a_part_module_with_another_reading_stays():
@@ -551,7 +603,7 @@ def test_the_command_says_that_a_folder_is_not_there(tmp_path, said_of):
         (["model.safetensors", "config.json"], ["other_format", "file_missing"]),
         (["adapter_config.json", "latest", "global_step9/mp_rank_00_model_states.pt"], ["other_format"]),
         (["adapter_config.json", "pytorch_model_fsdp_0/__0_0.distcp"], ["other_format"]),
-        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], ["other_format"]),
+        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], ["split_weights"]),
     ],
 )
 def test_the_command_says_what_a_folder_lacks(adapter, tmp_path, said_of, present, codes):

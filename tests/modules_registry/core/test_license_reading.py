@@ -2,6 +2,7 @@
 
 import pytest
 
+from modules_registry.core.cards import base_models_of, license_of, read_any_card
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.licenses.reading import READ, identifier_of, license_difference, read_license
 
@@ -135,3 +136,15 @@ def test_a_difference_is_said_where_both_say_something(named, given, differs):
     notes = license_difference({"license": named}, given)
     assert bool(notes) == differs
     assert all("mit" in note.sentence and "apache-2.0" in note.sentence for note in notes)
+
+
+@pytest.mark.parametrize("written", ["null", "~", "Null", "NULL", "None", "", "[null]"])
+def test_null_is_no_licence_and_no_base(written):
+    card = read_any_card(f"---\nlicense: {written}\nbase_model: {written}\n---\n".encode())
+    assert (license_of(card.card), base_models_of(card.card)) == ("", ())
+    assert "other" not in " ".join(repair.sentence for repair in card.repairs)
+
+
+def test_a_text_that_only_begins_like_null_stays():
+    card = read_any_card(b"---\ntags: [nullable, nothing]\nlicense: mit\n---\n").card
+    assert card.front_matter == {"tags": ["nullable", "nothing"], "license": "mit"}

@@ -6,11 +6,14 @@ from django.core.management import CommandError, call_command
 from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from hub_site.jobs.worker import stopping
+from modules_registry.core.errors import WEIGHTS_FILE
+from modules_registry.core.repair import CONVERTED
 from modules_registry.importing import runner
 from modules_registry.importing.models import ModuleImport
 from modules_registry.importing.services import import_request
 from modules_registry.models import Module, Origin
 from modules_registry.services import module_edit
+from tests.attacks.adapters import tensor, weights
 from tests.factories import OTHER_FORMATS, adapter_tensors, weights_file
 from tests.modules_registry.importing.repositories import repository
 from tests.modules_registry.importing.source_server import COMMIT
@@ -38,7 +41,7 @@ def test_an_owner_s_repositories_come_in_and_each_refusal_says_why(hub, alice, b
     }
     origin = Module.objects.get(name="wrong-rank").current.origin
     assert (origin.repo_id, origin.commit_id, origin.was_converted) == ("far/wrong-rank", COMMIT, True)
-    assert [repair["code"] for repair in origin.repairs] == ["rank", "peft_type"]
+    assert [repair["code"] for repair in origin.repairs] == ["rank", "converted", "peft_type"]
     assert Module.objects.get(name="good").current.base == base
     assert states(run(alice, "far/good", "far/none")) == {
         "far/good": ("unchanged", ""),
@@ -61,7 +64,7 @@ def test_what_was_mended_in_a_card_is_kept_with_the_version(hub, alice, base):
     run(alice, "far")
     for name, (_, codes) in MENDED_CARDS.items():
         version = Module.objects.get(name=name).current
-        assert [repair["code"] for repair in version.repairs] == codes
+        assert [repair["code"] for repair in version.repairs] == [*codes, "converted"]
         assert version.origin.repairs == version.repairs
 
 
@@ -138,8 +141,9 @@ def test_what_names_no_repository_is_refused(alice, source):
 def test_the_command_says_how_far_it_is_what_came_of_each_and_what_was_repaired(hub, alice, base, capsys):
     call_command("import_modules", "far", user="alice")
     good, wrong, harmful, empty = capsys.readouterr().out.splitlines()
-    assert good == "[1/4] far/good: Imported"
+    assert good == f"[1/4] far/good: Imported {CONVERTED.sentence}"
     assert wrong.startswith("[2/4] far/wrong-rank: Imported Set r to 2, as the weights have it; it was 8.")
+    assert CONVERTED.sentence in wrong
     assert "Set peft_type to LORA; it was" in wrong
     assert harmful.startswith("[3/4] far/harmful: Not imported ")
     assert empty.startswith("[4/4] far/empty: Not imported far/empty holds no adapter")
@@ -156,7 +160,7 @@ def test_the_command_s_list_is_read_as_the_page_s(hub, alice, base, tmp_path, ca
     listing = tmp_path / "list.txt"
     listing.write_bytes("\ufeff# mine\r\nfar/good\r\n\r\n  # not this one: far/empty\r\n".encode())
     call_command("import_modules", list=listing, user="alice")
-    assert capsys.readouterr().out == "[1/1] far/good: Imported\n"
+    assert capsys.readouterr().out == f"[1/1] far/good: Imported {CONVERTED.sentence}\n"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +192,37 @@ def test_a_refusal_says_what_an_importing_person_can_do(hub, alice, base, french
     assert states(run(alice, "far/nameless", base="tests/tiny"))["far/nameless"] == ("imported", "")
 
 
+def test_an_import_asks_nobody_for_what_cannot_be_done(hub, alice, base):
+    image = weights({"lora_unet_a.lora_down.weight": tensor(2, 6)})
+    hub["far/image"] = {"adapter_config.json": repository()["adapter_config.json"], WEIGHTS_FILE: image}
+    hub["far/whole"] = {"model.safetensors": weights({"model.a.weight": tensor(2, 6)})}
+    messages = {item.repo_id: item.message for item in run(alice, "far/image", "far/whole").items.all()}
+    assert "kohya" in messages["far/image"]
+    assert "author" not in messages["far/image"]
+    assert messages["far/whole"].endswith(
+        "Ask its author for the adapter, as save_pretrained of peft's PeftModel writes it."
+    )
+
+
+def test_a_chat_is_not_taken_from_files_beside_an_adapter_of_an_encoder_decoder(hub, alice, base):
+    beside = {"chat_template.jinja": b"{{ messages }}"}
+    hub["far/of-t5"] = repository(task_type=None) | beside
+    hub["far/of-far-t5"] = repository(base_model_name_or_path="far/t5", task_type="SEQ_2_SEQ_LM") | beside
+    run(alice, "far/of-t5", "far/of-far-t5")
+    assert [module.current.prompt_template for module in Module.objects.order_by("name")] == ["", ""]
+
+
+def test_an_import_says_that_it_converted_a_checkpoint(hub, alice, base):
+    hub["far/old"] = repository()
+    assert states(run(alice, "far/old")) == {"far/old": ("imported", "")}
+    version = Module.objects.get(name="old").current
+    assert [made["code"] for made in version.repairs if made["code"] == "converted"] == ["converted"]
+    assert "converted" in [made["code"] for made in version.origin.repairs]
+
+
+DECODER = {"base_model_name_or_path": "far/decoder", "task_type": "CAUSAL_LM"}
+
+
 @pytest.mark.parametrize(
     ("beside", "template"),
     [
@@ -200,7 +235,7 @@ def test_a_refusal_says_what_an_importing_person_can_do(hub, alice, base, french
     ],
 )
 def test_a_template_is_told_by_what_a_trainer_left_beside_the_adapter(hub, alice, base, beside, template):
-    hub["far/trained"] = repository() | beside
+    hub["far/trained"] = repository(**DECODER) | beside
     assert states(run(alice, "far/trained")) == {"far/trained": ("imported", "")}
     version = Module.objects.get(name="trained").current
     assert version.prompt_template == template
