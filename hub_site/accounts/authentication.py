@@ -1,11 +1,9 @@
 """“Authorization: Bearer lh_…”: the same token serves our API and Hub clients."""
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser
-from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from rest_framework import exceptions, permissions
@@ -14,12 +12,11 @@ from rest_framework.request import Request
 
 from hub_site.accounts.models import ApiToken, User
 from hub_site.accounts.selectors import token_find
-from hub_site.common.site_faults import DATABASE_FAULTS
+from hub_site.common.site_faults import noting
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it would import this module, its own default
 
-logger = logging.getLogger(__name__)
 LAST_USED_RESOLUTION = timedelta(minutes=5)  # a busy token does not write a row per request
 
 
@@ -79,11 +76,8 @@ def note_use(row: ApiToken) -> None:
     """Keep when the token was used last. A database that takes no changes keeps nobody from reading."""
     now = Now()
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_RESOLUTION)
-    try:
-        with transaction.atomic():
-            ApiToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
-    except DATABASE_FAULTS as error:
-        logger.warning("the use of token %s was not noted: %s", row.pk, error)
+    with noting(f"the use of token {row.pk}"):
+        ApiToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
 
 
 class TokenScope(permissions.BasePermission):

@@ -3,13 +3,19 @@
 A fault of the request, such as a module that does not fit, is a Refusal instead.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError, transaction
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from hub_site.common.errors import Refusal
 from hub_site.common.os_faults import DISK_FULL, MACHINE_FAULT, os_fault_code
+
+logger = logging.getLogger(__name__)
 
 QUERY_TOO_SLOW = "query_too_slow"
 DATABASE_READ_ONLY = "database_read_only"
@@ -66,6 +72,16 @@ def database_fault_code(error: BaseException) -> str | None:
         state in TRANSACTION_TIMEOUTS or state.startswith(CLASS_OF_A_BROKEN_DATABASE)
     )
     return None if is_ours else "database_unreachable"
+
+
+@contextmanager
+def noting(what: str) -> Iterator[None]:
+    """Write down something about a request that only reads; if the database refuses, the log says so."""
+    try:
+        with transaction.atomic():
+            yield
+    except DATABASE_FAULTS as error:
+        logger.warning("%s was not noted: %s", what, error)
 
 
 def visitor_text(code: str) -> str:

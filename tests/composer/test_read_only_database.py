@@ -46,7 +46,9 @@ def test_a_page_is_told_too(read_only_database, composition, browser_of, alice):
     assert browser.get(composition.get_absolute_url()).status_code == 200
 
 
-@pytest.mark.parametrize("address", [ADDRESS, "/api/whoami-v2"])
+@pytest.mark.parametrize(
+    "address", [ADDRESS, "/api/whoami-v2", "/bob/fruit/resolve/main/adapter_model.safetensors"]
+)
 def test_reading_with_a_token_goes_on_and_the_token_s_use_is_noted_later(
     read_only_database, composition, api_of, alice, address
 ):
