@@ -25,10 +25,15 @@ def composition_cancel(*, owner: User, composition_id: UUID) -> Composition:
 
 
 def composition_stop(*, owner: User, composition_id: UUID) -> Composition:
-    """Ask a running search to end with the best it has found; harmless twice, and after the search."""
+    """Ask a search to end with the best it has found; harmless twice, and after the search.
+
+    One that was begun and waits again, as after a fault of the site, ends so in its next attempt.
+    """
     composition = require_own(owner, composition_id)
-    running = Composition.objects.filter(pk=composition.pk, status=Status.RUNNING)
-    if not running.update(stop_requested=True) and not composition.is_finished:
+    begun = Composition.objects.filter(
+        pk=composition.pk, status__in=(Status.QUEUED, Status.RUNNING), started_at__isnull=False
+    )
+    if not begun.update(stop_requested=True) and not composition.is_finished:
         message = "It has not begun, so there is nothing to keep yet. Wait until it runs, or cancel it."
         raise Refusal("not_running", message, status=409)
     composition.refresh_from_db()

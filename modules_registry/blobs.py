@@ -11,16 +11,16 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from hub_site.common.errors import Refusal
-from hub_site.common.site_faults import RETRY_AFTER_S
+from hub_site.common.site_faults import RETRY_AFTER_S, STATUSES, http_status
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import StoredFile, VersionFile
 from modules_registry.storage import (
+    DISK_FAULTS,
     Blob,
     RemoteStoreFile,
     RemoteStoreSettings,
     RemoteUnavailableError,
     StorageError,
-    StorageFullError,
     Store,
     StoreSettings,
     TooLargeError,
@@ -85,11 +85,18 @@ def upload_bytes_max() -> int:
 
 
 def storage_refusal(field: str, error: StorageError) -> Refusal:
-    status = 413 if isinstance(error, TooLargeError) else 507 if isinstance(error, StorageFullError) else 500
-    retry_after_s = RETRY_AFTER_S if status == 507 else None
+    status = 413 if isinstance(error, TooLargeError) else fault_status(error)
+    retry_after_s = RETRY_AFTER_S if status in STATUSES else None
     return Refusal(
         error.code, str(error), status=status, fields={field: [str(error)]}, retry_after_s=retry_after_s
     )
+
+
+def fault_status(error: StorageError) -> int:
+    """Return the status of an answer to a failure of the store: whether it will pass, and how."""
+    if isinstance(error, DISK_FAULTS):
+        return http_status(error.code)
+    return 503 if isinstance(error, RemoteUnavailableError) else 500
 
 
 @contextmanager
@@ -144,8 +151,7 @@ def open_stored(sha256: str) -> BinaryIO:
         return store().open(sha256)
     except StorageError as error:
         logger.exception("A file that a row names cannot be read: %s", sha256)
-        status = 503 if isinstance(error, RemoteUnavailableError) else 500
-        raise Refusal(error.code, str(error), status=status) from error
+        raise Refusal(error.code, str(error), status=fault_status(error)) from error
 
 
 def blobs_unnamed(hashes: Iterable[str]) -> Iterator[str]:

@@ -5,8 +5,10 @@ Alice owns things, Bob works with her, Charlie is a stranger.
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import psycopg
+import psycopg.sql
 import pytest
 from django.db import connection
 from django.test import Client
@@ -84,6 +86,24 @@ def charlie(db) -> User:
 @pytest.fixture
 def staff(db) -> User:
     return user_create(username="stella", email="stella@example.org", password=PASSWORD, staff=True)
+
+
+@pytest.fixture
+def read_only_database(transactional_db) -> Iterator[Callable[[bool], None]]:
+    """Let the database take no changes, as a nearly full one: read_only_database(True), and back."""
+
+    def set_read_only(value: bool) -> None:
+        settings = connection.get_connection_params() | {"cursor_factory": None, "autocommit": True}
+        with psycopg.connect(**settings) as other:
+            other.execute("SET default_transaction_read_only = off")
+            name = psycopg.sql.Identifier(other.info.dbname)
+            state = psycopg.sql.SQL("on" if value else "off")
+            statement = psycopg.sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+            other.execute(statement.format(name, state))
+        connection.close()  # a new connection knows it
+
+    yield set_read_only
+    set_read_only(False)
 
 
 @pytest.fixture

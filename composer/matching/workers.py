@@ -29,6 +29,12 @@ def compose_workers() -> WorkerQuerySet:
     return Worker.objects.filter(queue="compose")
 
 
+def require_worker(base: BaseModel, device: str) -> None:
+    """Raise the Refusal of `missing_worker` where a request could never be taken."""
+    if missing := missing_worker(base, device):
+        raise missing
+
+
 def missing_worker(base: BaseModel, device: str) -> Refusal | None:
     """Why no worker of this site can take it; None if one can, or none has announced itself for a day.
 

@@ -21,6 +21,7 @@ from composer.matching.leakage import find_compatible_modules
 from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
 from composer.matching.templates import preview_of, stated_templates
 from composer.matching.unwritable import unwritable_text
+from composer.matching.workers import require_worker
 from composer.models import Composition, Draft
 from composer.request.drafts import draft_discard, draft_keep
 from composer.request.selectors import draft_find, drafts_of
@@ -91,11 +92,15 @@ class EstimateApi(OwnerApi):
         summary="Estimate how long it takes",
         tags=["compositions"],
         request=CompositionRequestSerializer,
-        responses={200: EstimateSerializer, **REFUSALS},
+        responses={200: EstimateSerializer, **REFUSALS, **refusals(409)},
     )
     def post(self, request: SignedInApiRequest) -> Response:
-        """How long this request would take, from what was measured here. Nothing is started."""
+        """How long this request would take, from what was measured here. Nothing is started.
+
+        Refused as the request would be, also where no worker of the site can take it.
+        """
         asked = asked_by(request)
+        require_worker(asked["base"], asked["device"])
         all_examples = [*asked["examples"], *asked["held_out"]]
         compatible = find_compatible_modules(asked["base"], asked["method"], all_examples, request.user)
         workload = Amounts(

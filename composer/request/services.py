@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from composer import selectors
 from composer.core.spec import choices
 from composer.core.spec.choices import DEFAULT_MAX_NEW_TOKENS, DEFAULT_TEMPLATE, TEXT_LIMIT
+from composer.core.spec.counting import count_noun, is_or_are
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, exclude_examples
 from composer.core.spec.job_spec import (
@@ -27,7 +28,7 @@ from composer.core.spec.templates import CHAT, require_asked_template
 from composer.matching.compatibility import ModuleCompatibility
 from composer.matching.ranking import MODULES_NAMED_MAX, select_automatically
 from composer.matching.selection import modules_selected, require_fitting
-from composer.matching.workers import missing_worker, needs_of
+from composer.matching.workers import missing_worker, needs_of, require_worker
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, CompositionModule
 from composer.models import Example as ExampleRow
 from composer.run.tasks import wake_worker
@@ -156,8 +157,7 @@ def composition_insert(
 ) -> Composition:
     with log_refusals(composition.owner_id):
         require_disk_space()
-        if missing := missing_worker(composition.base, composition.device):
-            raise missing
+        require_worker(composition.base, composition.device)
         require_queue_quota(composition.owner)
         require_room_for_a_result(composition.owner.namespace)
         require_cpu_quota(composition.owner)
@@ -403,9 +403,10 @@ def require_cpu_quota(owner: User) -> None:
     if used_s < most_s:
         return
     again_at = when_below(uses, used_s - most_s) + DAY
+    used, most = round(used_s / 60), settings.HUB_CPU_MINUTES_A_DAY
     message = (
-        f"Your compositions have computed for {used_s / 60:,.0f} minutes of processor time within a day; "
-        f"{settings.HUB_CPU_MINUTES_A_DAY:,} are the most. "
+        f"Your compositions have computed for {count_noun(used, 'minute')} of processor time within a day; "
+        f"{most:,} {is_or_are(most)} the most. "
         f"It is possible again on {again_at:%-d %B at %H:%M} UTC."
     )
     wait_s = max(1, ceil((again_at - now).total_seconds()))

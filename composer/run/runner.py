@@ -137,6 +137,7 @@ def compose(composition: Composition) -> None:
     with job_folder(composition) as folder:
         write_job(composition, folder, HeldJob(composition).check)
         write_record(composition, folder)
+        pass_on_stop(composition, folder, taken_s=0)  # asked for between two attempts: one step is searched
         limits = Limits(
             memory_mb=settings.HUB_COMPOSE_MEMORY_MB,
             cpu_s=(settings.HUB_COMPOSE_DEADLINE_S + CPU_SPARE_S) * settings.HUB_THREADS,

@@ -14,7 +14,6 @@ from composer.timing.waiting import missing_worker_text, waiting_since
 from composer.watch import selectors
 from composer.watch.event_text import event_text
 from hub_site.common.clock import database_now
-from hub_site.jobs.models import Status
 
 ALONE_SHOWN = 12  # modules tried alone, best first
 LOG_SHOWN = 200  # lines, and steps of the table, for whoever has no script
@@ -77,7 +76,8 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
 def actions_view(composition: Composition) -> dict[str, Any]:
     """What the owner can do; `actions` names the buttons, so that they are sent anew only when others."""
     has_adapter = composition.has_adapter
-    can_stop = composition.status == Status.RUNNING and not composition.stop_requested and not has_adapter
+    is_under_way = composition.started_at is not None and not composition.is_finished
+    can_stop = is_under_way and not composition.stop_requested and not has_adapter
     return {
         "has_adapter": has_adapter,
         "can_stop": can_stop,

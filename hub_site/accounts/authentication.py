@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from hub_site.accounts.models import ApiToken, User
 from hub_site.accounts.selectors import token_find
+from hub_site.common.site_faults import noting
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it would import this module, its own default
@@ -72,9 +73,11 @@ def not_covered(token: ApiToken) -> exceptions.PermissionDenied:
 
 
 def note_use(row: ApiToken) -> None:
+    """Keep when the token was used last. A database that takes no changes keeps nobody from reading."""
     now = Now()
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_RESOLUTION)
-    ApiToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
+    with noting(f"the use of token {row.pk}"):
+        ApiToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
 
 
 class TokenScope(permissions.BasePermission):

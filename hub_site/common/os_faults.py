@@ -7,20 +7,37 @@ DISK_FULL = "disk_full"
 MACHINE_FAULT = "machine_fault"
 ERRNOS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 ERRNOS_OF_A_MACHINE = frozenset(
-    {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-)
+    {
+        errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+        errno.ENODEV, errno.ENXIO,
+    }
+)  # fmt: skip
+# Of a file on a network disk whose server is away. A client of HTTP has them too, of another site.
+ERRNOS_OF_A_NETWORK_DISK = frozenset(
+    {
+        errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ESHUTDOWN, errno.EREMOTEIO,
+        errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOLINK,
+    }
+)  # fmt: skip
+HTTP_CLIENTS = frozenset({"httpx", "httpx2", "httpcore", "requests", "urllib", "urllib3"})
 # Libraries in Rust, such as safetensors and tokenizers, have the errno only in the words of their errors.
 ERRNO_IN_WORDS = re.compile(r"\(os error (\d+)\)")
 
 
-def os_fault_code(error: BaseException) -> str | None:
-    """Return DISK_FULL or MACHINE_FAULT, also for an error raised from such a fault; None for any other."""
+def os_fault_code(error: BaseException, *, is_of_http: bool = False) -> str | None:
+    """Return DISK_FULL or MACHINE_FAULT, also for an error raised from such a fault; None for any other.
+
+    Args:
+        is_of_http: a client of HTTP raised its own error from this one, so that a lost connection is not the
+            site's.
+    """
     number = errno_of(error)
+    is_of_http = is_of_http or type(error).__module__.partition(".")[0] in HTTP_CLIENTS
     if number in ERRNOS_OF_A_FULL_DISK:
         return DISK_FULL
-    if number in ERRNOS_OF_A_MACHINE:
+    if number in ERRNOS_OF_A_MACHINE or (number in ERRNOS_OF_A_NETWORK_DISK and not is_of_http):
         return MACHINE_FAULT
-    return os_fault_code(error.__cause__) if error.__cause__ else None
+    return os_fault_code(error.__cause__, is_of_http=is_of_http) if error.__cause__ else None
 
 
 def errno_of(error: BaseException) -> int | None:

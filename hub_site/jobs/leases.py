@@ -13,11 +13,20 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Case, DurationField, ExpressionWrapper, F, Max, QuerySet, Value, When
-from django.db.models.functions import Coalesce, Least, Now
+from django.db.models.functions import Coalesce, Greatest, Least, Now
 
 from hub_site.common.os_faults import MACHINE_FAULT
 from hub_site.common.site_faults import SENTENCES
-from hub_site.jobs.models import CRASHES_MAX, LEASE, PUT_OFF_MAX, REASON_MAX, Job, JobEvent, Status
+from hub_site.jobs.models import (
+    CRASH_WAITS,
+    CRASHES_MAX,
+    LEASE,
+    PUT_OFF_MAX,
+    REASON_MAX,
+    Job,
+    JobEvent,
+    Status,
+)
 
 logger = logging.getLogger(__name__)
 JobType = TypeVar("JobType", bound=Job)
@@ -28,6 +37,10 @@ REQUEUE_AFTER = timedelta(minutes=1)  # a job that waits longer is queued again:
 PROGRESS = {"has_advanced": True, "crashes": 0, "put_off_since": None}
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)  # for a fault of the site to pass
 WAITED = ExpressionWrapper(Now() - Coalesce("put_off_since", Now()), output_field=DurationField())
+# As long again as it has waited since its last progress.
+NEXT_WAIT = Least(Greatest(WAITED, Value(FIRST_WAIT)), Value(LONGEST_WAIT))
+# What ended the attempt is gone with it: the first time another worker or launcher goes on at once.
+AT_ONCE_FIRST = Case(When(put_off_since=None, then=Value(timedelta(0))), default=NEXT_WAIT)
 POISON_MESSAGE = (
     f"The work broke down {CRASHES_MAX} times, so we stopped trying. "
     "Try fewer modules or a smaller budget; if it breaks again, tell the site's operator this address."
@@ -129,21 +142,23 @@ def hand_back(job: Job, *, delay_s: float = 0, **fields: Any) -> None:
 def put_off(job: Job, *, code: str, reason: str) -> bool:
     """Hand the job back for a fault of the site; returns True if it waited PUT_OFF_MAX and was failed for it.
 
-    It waits as long again as it has waited since its last progress, within FIRST_WAIT and LONGEST_WAIT.
+    It waits as long again as it has waited since its last progress, within FIRST_WAIT and LONGEST_WAIT. After
+    the first fault of a machine it is due at once, and so keeps its turn.
 
     Args:
         reason: the fault, as a sentence for the page's reader.
     """
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
-    found = held.annotate(waited=WAITED).values_list("waited", flat=True).first()
+    waits = {"waited": WAITED, "wait": AT_ONCE_FIRST if code == MACHINE_FAULT else NEXT_WAIT}
+    found = held.annotate(**waits).values_list("waited", "wait").first()
     if found is None:
         raise LeaseLost
-    if found >= PUT_OFF_MAX:
+    waited, wait = found
+    if waited >= PUT_OFF_MAX:
         finish(job, Status.FAILED, **waited_too_long(code, reason))
         return True
     held.filter(put_off_since=None).update(put_off_since=Now())
-    delay = min(max(found, FIRST_WAIT), LONGEST_WAIT)
-    hand_back(job, delay_s=delay.total_seconds(), put_off_reason=reason[:REASON_MAX])
+    hand_back(job, delay_s=wait.total_seconds(), put_off_reason=reason[:REASON_MAX])
     return False
 
 
@@ -156,6 +171,8 @@ def waited_too_long(code: str, reason: str) -> dict[str, str]:
 def count_crash(job: Job) -> bool:
     """Count a child that died, unless the attempt had advanced: then the next death is the first again.
 
+    The next try waits longer after each death, so that deaths with one short cause are not taken for poison.
+
     Returns True when the job is poison and was failed for it.
     """
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
@@ -163,7 +180,7 @@ def count_crash(job: Job) -> bool:
         raise LeaseLost
     job.refresh_from_db(fields=["crashes"])
     if job.crashes < CRASHES_MAX:
-        hand_back(job)
+        hand_back(job, delay_s=CRASH_WAITS[job.crashes].total_seconds())
         return False
     finish(job, Status.FAILED, error_code="poison", error_message=POISON_MESSAGE)
     return True
@@ -199,7 +216,7 @@ def sweep(model: type[JobType]) -> list[UUID]:
         generation=F("generation") + 1,
         lease_until=None,
         worker="",
-        due_at=now + Least(WAITED, Value(LONGEST_WAIT)),
+        due_at=now + AT_ONCE_FIRST,
         put_off_since=Coalesce("put_off_since", now),
         put_off_reason=reason,
         updated_at=now - REQUEUE_AFTER,  # queue as soon as it is due

@@ -12,6 +12,7 @@ from hub_site.common.models import TimeStamped
 
 LEASE = timedelta(seconds=20)  # a worker renews it every second; a row whose worker is gone is free after it
 CRASHES_MAX = 3  # a job whose child died in so many attempts in a row, none with progress, is poison
+CRASH_WAITS = tuple(timedelta(seconds=s) for s in (0, 5, 30))  # before the next try, by the crashes so far
 PUT_OFF_MAX = timedelta(days=1)  # a job waits so long for a fault of the site to pass, then it fails
 REASON_MAX = 200  # characters
 WORKER_ALIVE = timedelta(seconds=20)  # a worker announces itself every few seconds

@@ -8,7 +8,6 @@ from pathlib import Path
 from django.db import connection
 from django.db.models.functions import Now
 
-from hub_site.common.site_faults import DATABASE_FAULTS
 from hub_site.jobs.models import WORKER_KNOWN, Worker
 from hub_site.jobs.work import WORKER, forget_connection
 from hub_site.jobs.worker import stopping
@@ -25,14 +24,14 @@ def announce(queue: str, *, slots: int, memory_mb: int, has_cuda: bool) -> None:
 
 
 def keep_announcing(queue: str, *, slots: int, memory_mb: int, has_cuda: bool) -> threading.Thread:
-    """Announce it now and every few seconds, from a thread, until the worker ends."""
+    """Announce it now and every few seconds, from a thread, until the worker ends, whatever goes wrong."""
 
     def beat() -> None:
         while True:
             try:
                 announce(queue, slots=slots, memory_mb=memory_mb, has_cuda=has_cuda)
-            except DATABASE_FAULTS as error:
-                logger.warning("the worker could not announce itself: %s", error)
+            except Exception:
+                logger.exception("the worker could not announce itself")
                 forget_connection()
             if stopping.wait(ANNOUNCE_EVERY_S):
                 connection.close()

@@ -266,7 +266,10 @@ def keep_lease(job: Job) -> Iterator[None]:
                     return
                 try:
                     leases.renew_lease(job)
-                except DATABASE_FAULTS:
+                except leases.LeaseLost:
+                    raise
+                except Exception:
+                    logger.exception("%s: its lease was not prolonged", name_of(job))
                     forget_connection()  # the next beat tries again, as long as the lease lasts
         except leases.LeaseLost:
             return  # the work's next write raises it too

@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 
 from hub_site.common.downloads import Download, serve_download
+from hub_site.common.site_faults import noting
 from modules_registry import selectors
 from modules_registry.core.errors import WEIGHTS_FILE
 from modules_registry.hub_api.errors import entry_not_found
@@ -26,7 +27,8 @@ def resolve(request: HttpRequest, caller: Caller, repo: str, address: str) -> Ht
     response = redirect_to_remote(download, elsewhere) if elsewhere else serve_download(request, download)
     response["X-Repo-Commit"] = source.commit_id
     if isinstance(source, Version) and path == WEIGHTS_FILE and begins(request, response):
-        download_count(version=source, client=client_of(request, caller))
+        with noting(f"a download of version {source.pk}"):
+            download_count(version=source, client=client_of(request, caller))
     return response
 
 

@@ -17,11 +17,11 @@ from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, restore_local_versions
 from modules_registry.models import HubRepository, Module, Version
 from modules_registry.storage import (
+    DISK_FAULTS,
     MissingBlobError,
     RemoteGoneError,
     RemoteUnavailableError,
     StorageError,
-    StorageFullError,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT_S, LONGEST_WAIT_S = 15, 3600  # between two tries; each wait is twice the one before
 BROKEN_MESSAGE = "Something broke on our side. The site's operator finds the reason in the worker's log."
 REPOSITORIES = JobKind(
-    HubRepository, passing=(StorageFullError,), refusals=(StorageError,), broken_message=BROKEN_MESSAGE
+    HubRepository, passing=DISK_FAULTS, refusals=(StorageError,), broken_message=BROKEN_MESSAGE
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modules_registry.storage.base import (
+    DISK_FAULTS,
     LOCAL_FAULTS,
     PASSING_ERRORS,
     AlteredBlobError,
@@ -18,6 +19,7 @@ from modules_registry.storage.base import (
     RemoteStoreFile,
     RemoteUnavailableError,
     StorageError,
+    StorageFaultError,
     StorageFullError,
     Store,
     TooLargeError,
@@ -25,6 +27,7 @@ from modules_registry.storage.base import (
 from modules_registry.storage.disk import DiskStore
 
 __all__ = [
+    "DISK_FAULTS",
     "LOCAL_FAULTS",
     "PASSING_ERRORS",
     "STORES",
@@ -39,6 +42,7 @@ __all__ = [
     "RemoteStoreSettings",
     "RemoteUnavailableError",
     "StorageError",
+    "StorageFaultError",
     "StorageFullError",
     "Store",
     "StoreSettings",

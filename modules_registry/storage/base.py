@@ -89,12 +89,25 @@ class StorageError(Exception):
 class StorageFullError(StorageError):
     """No space is left."""
 
-    code = "storage_full"
-    sentence = "The server's disk is full."
+    code = "disk_full"
+    sentence = "The site's disk is full."
 
     def __init__(self) -> None:
         super().__init__(
-            "The server's disk is full, so nothing was stored. Try again later or tell its operator."
+            "The site's disk is full, so nothing was stored. Try again later or tell its operator."
+        )
+
+
+class StorageFaultError(StorageError):
+    """The disk does not do what it should: it is broken, read-only, not mounted, or not ours to use."""
+
+    code = "machine_fault"
+    sentence = "A machine of the site has a fault."
+
+    def __init__(self, what_happened: str) -> None:
+        super().__init__(
+            f"The site's store of files has a fault ({what_happened}). "
+            "Try again in a minute; if it stays, tell the site's operator."
         )
 
 
@@ -152,7 +165,8 @@ class RemoteUnavailableError(RemoteStoreError):
 # They pass, or the operator mends them: a file that is missing or altered on this machine may be whole on
 # another one or in a backup, while no other copy comes of one that the Hub altered (RemoteAlteredError).
 # Each has a `sentence` that says the fault alone, for the page of a job that waits.
-LOCAL_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, MissingBlobError, AlteredBlobError)
+DISK_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, StorageFaultError)
+LOCAL_FAULTS = (*DISK_FAULTS, MissingBlobError, AlteredBlobError)
 PASSING_ERRORS = (*LOCAL_FAULTS, RemoteUnavailableError)
 
 

@@ -17,7 +17,7 @@ from modules_registry.storage.base import (
     Blob,
     MissingBlobError,
     Readable,
-    StorageError,
+    StorageFaultError,
     StorageFullError,
     TooLargeError,
     do_nothing,
@@ -54,16 +54,13 @@ class DiskStore:
         return blob
 
     def open(self, sha256: str) -> BinaryIO:
-        try:
-            return self._path(sha256).open("rb")
-        except FileNotFoundError as error:
-            raise MissingBlobError(sha256) from error
+        return _open(self._path(sha256))
 
     def fetch(
         self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
     ) -> None:
         stored = self._path(sha256)
-        if not stored.is_file():
+        if not self.exists(sha256):
             raise MissingBlobError(sha256)
         if check:
             _require_whole(stored, on_piece)
@@ -83,10 +80,12 @@ class DiskStore:
         raise MissingBlobError(sha256)  # this disk is the only place there is
 
     def exists(self, sha256: str) -> bool:
-        return self._path(sha256).is_file()
+        with _typed_errors():
+            return self._path(sha256).is_file()
 
     def delete(self, sha256: str) -> None:
-        self._path(sha256).unlink(missing_ok=True)
+        with _typed_errors():
+            self._path(sha256).unlink(missing_ok=True)
 
     def iter(self) -> Iterator[Blob]:
         for path in self.blobs.glob("??/??/*"):
@@ -96,7 +95,7 @@ class DiskStore:
 
     def verify(self) -> Iterator[str]:
         for blob in self.iter():
-            with suppress(FileNotFoundError):
+            with suppress(MissingBlobError):
                 if _sha256_of(self._path(blob.sha256)) != blob.sha256:
                     yield blob.sha256
 
@@ -141,9 +140,22 @@ def _typed_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise StorageFullError from error
-        raise StorageError(
-            f"A file could not be written ({error.strerror}). Tell the server's operator."
-        ) from error
+        raise StorageFaultError(error.strerror or str(error)) from error
+
+
+@contextmanager
+def _reading(stored: Path) -> Iterator[None]:
+    """As `_typed_errors`, for a stored file that may be gone: MissingBlobError."""
+    with _typed_errors():
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise MissingBlobError(stored.name) from error
+
+
+def _open(stored: Path) -> BinaryIO:
+    with _reading(stored):
+        return stored.open("rb")
 
 
 def _copy(stream: Readable, descriptor: int, max_bytes: int) -> Blob:
@@ -180,7 +192,8 @@ def _link_or_copy(stored: Path, path: Path) -> None:
 
 def _require_whole(stored: Path, on_piece: Callable[[], None]) -> None:
     """Hold a file against its name. Raises AlteredBlobError."""
-    identity = _identity(stored)
+    with _reading(stored):
+        identity = _identity(stored)
     if _checked.get(stored) == identity:
         return
     if _sha256_of(stored, on_piece) != stored.name:
@@ -196,11 +209,16 @@ def _identity(path: Path) -> tuple[int, int, int]:
 
 def _sha256_of(path: Path, on_piece: Callable[[], None] = do_nothing) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
+    with _open(path) as file:
+        while piece := _read_piece(file):
             digest.update(piece)
             on_piece()
     return digest.hexdigest()
+
+
+def _read_piece(file: BinaryIO) -> bytes:
+    with _typed_errors():
+        return file.read(PIECE_BYTES)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings as site_settings
 from django.db import connection
+from django.db.models.functions import Now
 
 from benchmarks.machine import machine
 from composer.core.spec.examples import Example
 from composer.models import Composition
 from composer.run import runner
 from hub_site.embedded.processes import wait_for
-from hub_site.jobs.models import FINISHED
+from hub_site.jobs.models import FINISHED, Status
 from tests.composer.conftest import SHOTS, ask, base, done, modules, no_flushing, wakes  # noqa: F401  fixtures
 from tests.composer.playground.conftest import (  # noqa: F401  fixtures
     ask_it,
@@ -137,6 +138,7 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float) -> bool:
 
     def look() -> bool:
         runner.sweep()
+        Composition.objects.filter(status=Status.QUEUED, due_at__gt=Now()).update(due_at=Now())
         return condition()
 
     return wait_for(look, timeout_s=timeout_s)

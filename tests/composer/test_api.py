@@ -88,6 +88,12 @@ def test_a_running_search_is_stopped_and_a_waiting_one_has_nothing_to_keep(api, 
     assert [api.post(stop).json()["stop_requested"] for _ in range(2)] == [True, True]
 
 
+def test_a_begun_one_that_waits_again_takes_the_wish_to_stop_down(api, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.put_off(held, code="machine_fault", reason="A machine of the site has a fault.")
+    assert api.post(f"{ADDRESS}/{held.pk}/stop").json()["stop_requested"] is True
+
+
 def test_the_same_idempotency_key_and_body_give_the_same_composition(api):
     answers = [api.post(ADDRESS, BODY, headers={"Idempotency-Key": "once"}) for _ in range(3)]
     assert {answer.status_code for answer in answers} == {202}

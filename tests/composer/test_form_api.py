@@ -118,3 +118,9 @@ def test_too_many_modules_are_refused_by_every_way_in(api, alice):
     assert "modules" in error_of(api.post(f"{ADDRESS}/estimate", BODY | {"modules": names}), 400)["fields"]
     with pytest.raises(Refusal, match="at most 500"):
         require_versions(names, alice)
+
+
+def test_a_draft_that_is_kept_again_says_when(api):
+    kept = [api.put(DRAFT, {"fields": FIELDS}, format="json") for _ in range(2)]
+    assert [answer.status_code for answer in kept] == [200, 200]
+    assert kept[0].json()["kept_at"] < kept[1].json()["kept_at"]

@@ -437,6 +437,16 @@ def test_a_running_search_can_be_stopped_once_and_the_page_says_what_will_be_kep
     assert "the best weights found so far are kept" in page
 
 
+def test_one_that_was_begun_and_is_put_off_can_be_stopped_from_its_page(browser, ask):
+    held = leases.claim(Composition, ask().pk, worker="w")
+    leases.put_off(held, code="disk_full", reason="The site's disk is full.")
+    address = held.get_absolute_url()
+    assert f'action="{address}stop/"' in page_of(browser.get(address))
+    page = page_of(browser.post(f"{address}stop/", follow=True))
+    assert "stops as soon as the next try begins" in " ".join(page.split())
+    assert f'action="{address}stop/"' not in page
+
+
 def test_a_stranger_cannot_stop_it(browser_of, charlie, ask):
     composition = leases.claim(Composition, ask().pk, worker="w")
     assert browser_of(charlie).post(f"{composition.get_absolute_url()}stop/").status_code == 404

@@ -66,6 +66,13 @@ def test_who_has_computed_too_long_is_told_when_it_is_possible_again(ask, alice,
     assert ask(owner=bob)
 
 
+def test_a_single_minute_is_one_minute(ask, alice, settings):
+    settings.HUB_CPU_MINUTES_A_DAY = 1
+    use_cpu(alice, 1, ago=timedelta(hours=1))
+    with pytest.raises(Refusal, match=r"computed for 1 minute of .* 1 is the most"):
+        ask()
+
+
 @pytest.mark.usefixtures("ten_minutes")
 def test_deleting_a_composition_gives_no_processor_time_back(ask, alice, done):
     composition = done()
@@ -110,6 +117,28 @@ def test_a_request_that_no_worker_could_take_is_refused_at_its_field(ask, base):
     assert ask().memory_mb == 30_000
     Worker.objects.update(has_cuda=True)
     assert ask(device="cuda")
+
+
+def test_the_estimate_refuses_what_the_request_would_be_refused_for(api_of, alice, base, modules):
+    announce("compose", slots=2, memory_mb=4096, has_cuda=False)
+    api = api_of(alice)
+    body = {"name": "Fruit", "examples": [{"input": shot.input, "output": shot.output} for shot in SHOTS]}
+
+    def codes(**changes):
+        answers = [
+            api.post(f"/api/v1/compositions{what}", body | changes, format="json")
+            for what in ("/estimate", "")
+        ]
+        return [(answer.status_code, answer.json()["error"]) for answer in answers]
+
+    for code, changes, parameters in (
+        ("no_worker_with_cuda", {"device": "cuda"}, 1000),
+        ("no_worker_large_enough", {}, 10**10),
+    ):
+        type(base).objects.update(parameters=parameters)
+        estimated, asked = codes(**changes)
+        assert estimated == asked
+        assert (asked[0], asked[1]["code"]) == (409, code)
 
 
 def test_workers_that_are_starting_or_just_away_refuse_nothing(ask):

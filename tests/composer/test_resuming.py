@@ -1,5 +1,6 @@
 """The real core in real children: stopped, and spared what is known already (killed: tests/chaos)."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,29 @@ def test_what_others_screened_does_not_change_which_modules_are_near(ask):
         composition.status == Status.FAILED
     )  # as without them: there is neither a text nor a screened module
     assert "needs the text of some module" in composition.error_message
+
+
+def test_a_wish_to_stop_between_two_attempts_ends_the_next_one_with_what_the_first_found(
+    ask, alice, monkeypatch
+):
+    store_events = run_events.store_events
+
+    def store_and_end(composition, told):
+        store_events(composition, told)
+        if any(event["event"] == "state" for event in told):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(runner, "store_events", store_and_end)
+        full.setattr(runner, "TICK_S", 0.005)
+        composition = run(ask(search="adam", budget=10_000))
+    assert composition.status == Status.QUEUED
+    found = composition.events.filter(kind="step").count()
+    composition_stop(owner=alice, composition_id=composition.pk)
+    Composition.objects.update(due_at=composition.created_at)
+    composition = run(composition)
+    assert (composition.status, composition.report["stopped"]) == (Status.DONE, True)
+    assert composition.events.filter(kind="step").count() == found + 1
 
 
 def test_the_owner_s_wish_to_stop_ends_the_search_with_a_whole_result(ask, alice, monkeypatch):

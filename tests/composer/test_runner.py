@@ -187,12 +187,16 @@ def test_a_child_that_dies_is_tried_again_and_the_third_death_is_poison(ask_for)
     for crashes in (1, 2):
         run(composition)
         assert (composition.status, composition.crashes) == (Status.QUEUED, crashes)
+        assert composition.due_at > timezone.now()
+        Composition.objects.update(due_at=timezone.now())
     run(composition)
     assert (composition.status, composition.error_code) == (Status.FAILED, "poison")
 
 
 def test_a_job_given_back_is_rung_for_by_the_next_sweep(ask_for):
     composition = run(ask_for("kill_itself"))
+    assert sweep() == []
+    Composition.objects.update(due_at=timezone.now())
     assert sweep() == [composition.pk]
 
 

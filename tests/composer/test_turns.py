@@ -108,6 +108,14 @@ def test_a_job_that_is_put_off_is_passed_over_until_it_is_due(queue_up, alice, b
     assert serve(1) == [held]
 
 
+def test_a_begun_job_whose_launcher_died_goes_on_before_all_others(queue_up, alice, bob):
+    queue_up(alice)
+    bobs = queue_up(bob, after_s=1)
+    (held,) = serve(1)
+    leases.put_off(held, code="machine_fault", reason="A machine of the site has a fault.")
+    assert serve(2) == [held, bobs]
+
+
 def test_each_lane_is_served_by_itself(queue_up, alice):
     long, quick = queue_up(alice, is_quick=False), queue_up(alice, after_s=1)
     assert serve(9, is_quick=True) == [quick]

@@ -84,7 +84,8 @@ def test_a_job_whose_worker_went_silent_is_taken_over_once_it_was_swept_and_that
 
 
 def test_workers_that_vanish_one_after_another_cost_a_job_waits_and_not_its_life(job):
-    for waited in (0, 20, 700):
+    expected_s = {0: 0, 1: 5, 20: 20, 700: 600}
+    for waited in expected_s:
         Composition.objects.filter(pk=job.pk).update(due_at=timezone.now())
         claim(job)
         lose_lease(job, **({"put_off_since": timezone.now() - timedelta(seconds=waited)} if waited else {}))
@@ -92,7 +93,7 @@ def test_workers_that_vanish_one_after_another_cost_a_job_waits_and_not_its_life
         assert (state(job), job.crashes) == (Status.QUEUED, 0)
         assert job.put_off_reason == SENTENCES["machine_fault"]
         wait_s = (job.due_at - timezone.now()).total_seconds()
-        assert wait_s == pytest.approx(min(waited, leases.LONGEST_WAIT.total_seconds()), abs=2)
+        assert wait_s == pytest.approx(expected_s[waited], abs=2)
 
 
 def test_a_job_whose_workers_vanished_for_a_day_without_progress_is_given_up(job, caplog):
@@ -105,6 +106,7 @@ def test_a_job_whose_workers_vanished_for_a_day_without_progress_is_given_up(job
 
 
 def die(job, *, after_progress=False):
+    Composition.objects.filter(pk=job.pk).update(due_at=timezone.now())
     held = claim(job)
     if after_progress:
         leases.append_events(held, [CompositionEvent(kind="step")], progress=leases.PROGRESS)
@@ -122,6 +124,29 @@ def test_a_death_after_progress_counts_nothing_and_forgets_those_before(job, cra
     for crashes in range(1, CRASHES_MAX):
         assert (die(job).status, job.crashes) == (Status.QUEUED, crashes)
     assert (die(job).status, job.error_code) == (Status.FAILED, "poison")
+
+
+def wait_s(job):
+    return (job.due_at - timezone.now()).total_seconds()
+
+
+def test_the_next_try_waits_longer_after_each_death_but_not_after_progress(job):
+    assert wait_s(die(job)) == pytest.approx(5, abs=2)
+    assert claim(job) is None
+    assert wait_s(die(job)) == pytest.approx(30, abs=2)
+    assert wait_s(die(job, after_progress=True)) <= 0
+    assert claim(job)
+
+
+@pytest.mark.parametrize(
+    ("code", "waits"), [("machine_fault", [0, 5]), ("disk_full", [5, 5]), ("database_unreachable", [5, 5])]
+)
+def test_only_after_the_first_fault_of_a_machine_a_job_is_due_at_once(job, code, waits):
+    for wait in waits:
+        Composition.objects.filter(pk=job.pk).update(due_at=timezone.now())
+        leases.put_off(claim(job), code=code, reason="A fault.")
+        job.refresh_from_db()
+        assert wait_s(job) == pytest.approx(wait, abs=1)
 
 
 @pytest.mark.parametrize("skew_s", [-60, 60])

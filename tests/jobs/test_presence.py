@@ -4,6 +4,7 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+from django.db import InternalError
 from django.utils import timezone
 
 from hub_site.celery import app
@@ -43,6 +44,29 @@ def test_it_goes_on_announcing_itself_until_the_worker_ends(monkeypatch):
         assert wait_for(Worker.objects.exists, timeout_s=10)
         Worker.objects.update(seen_at=timezone.now() - timedelta(hours=1))
         assert wait_for(Worker.objects.alive().exists, timeout_s=10)
+    finally:
+        stopping.set()
+        thread.join()
+        stopping.clear()
+
+
+@pytest.mark.parametrize("error", [InternalError("read-only"), ValueError("anything")])
+@pytest.mark.django_db(transaction=True)
+def test_no_error_ends_it(monkeypatch, caplog, error):
+    monkeypatch.setattr(presence, "ANNOUNCE_EVERY_S", 0.02)
+    announced = []
+
+    def fail_twice(*args, **options):
+        announced.append(1)
+        if len(announced) <= 2:
+            raise error
+        announce(*args, **options)
+
+    monkeypatch.setattr(presence, "announce", fail_twice)
+    thread = keep_announcing("compose", **HAS)
+    try:
+        assert wait_for(Worker.objects.alive().exists, timeout_s=10)
+        assert caplog.text.count("could not announce itself") == 2
     finally:
         stopping.set()
         thread.join()

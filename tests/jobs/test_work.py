@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -28,8 +28,10 @@ from modules_registry.storage import (
     RemoteAlteredError,
     RemoteUnavailableError,
     StorageError,
+    StorageFaultError,
     StorageFullError,
 )
+from tests.operations.test_site_faults import from_postgres
 
 IMPORTS = JobKind(ModuleImport)
 
@@ -111,6 +113,7 @@ def test_a_child_that_dies_is_counted_and_the_last_death_is_poison(job, caplog):
     for crashes in range(1, CRASHES_MAX):
         run(job, raising(ChildDied(-9)))
         assert (job.status, job.crashes) == (Status.QUEUED, crashes)
+        ModuleImport.objects.update(due_at=timezone.now())
     run(job, raising(ChildDied(-9)))
     assert (job.status, job.error_code) == (Status.FAILED, "poison")
     assert f"ModuleImport {job.pk} failed: poison" in caplog.text
@@ -172,6 +175,7 @@ def test_an_app_s_own_error_is_a_refusal_only_where_the_app_says_so(job):
 FAULTS_OF_THE_SITE = [
     OperationalError("server closed the connection unexpectedly"),
     InterfaceError("connection already closed"),
+    from_postgres(InternalError, psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")),
     BrokerError("[Errno 111] Connection refused"),
     RedisConnectionError("Connection closed by server."),
     OSError(errno.ENOSPC, "No space left on device"),
@@ -187,9 +191,9 @@ def test_a_fault_of_the_site_fails_no_job(job, fault):
         run(job, raising(fault))
         assert (job.status, job.worker, job.crashes, job.error_code) == (Status.QUEUED, "", 0, "")
         assert job.put_off_reason in SENTENCES.values()
-        assert leases.sweep(ModuleImport) == []
-        assert run(job, raising(AssertionError("it was not due"))).status == Status.QUEUED
-        ModuleImport.objects.update(due_at=timezone.now())
+        if leases.sweep(ModuleImport) == []:  # the first fault of a machine alone is due at once
+            assert run(job, raising(AssertionError("it was not due"))).status == Status.QUEUED
+            ModuleImport.objects.update(due_at=timezone.now())
     assert run(job, lambda held: None).status == Status.DONE
     assert job.put_off_reason == ""
 
@@ -215,6 +219,7 @@ def test_an_app_s_own_fault_of_the_site_puts_the_job_off_with_the_app_s_sentence
     "fault",
     [
         StorageFullError(),
+        StorageFaultError("Permission denied"),
         MissingBlobError("ab12"),
         AlteredBlobError("ab12"),
         RemoteUnavailableError("is busy"),

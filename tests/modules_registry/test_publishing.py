@@ -160,7 +160,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(alice, stored, monkeypatc
     monkeypatch.setattr(DiskStore, "put", put_until_full)
     with pytest.raises(Refusal) as refusal:
         publish(alice)
-    assert (refusal.value.code, refusal.value.status) == ("storage_full", 507)
+    assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
     assert "disk is full" in refusal.value.message
     assert not Module.objects.exists()
     assert not stored()

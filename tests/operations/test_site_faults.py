@@ -2,17 +2,19 @@
 
 import errno
 
+import httpx2
 import psycopg
 import pytest
-from django.db import OperationalError
+from django.db import InternalError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
 from composer.models import Composition
 from hub_site.common import disk
 from hub_site.common.errors import Refusal
+from hub_site.common.site_faults import SENTENCES, site_fault_code
 from modules_registry.importing.models import BaseImport, ModuleImport
 from modules_registry.importing.services import import_request
-from modules_registry.storage import StorageFullError
+from modules_registry.storage import StorageFaultError, StorageFullError
 from tests.composer.conftest import SHOTS
 from tests.factories import adapter_files, make_base, make_module
 
@@ -26,7 +28,59 @@ def database_without_space():
     return error
 
 
+def from_postgres(kind, cause):
+    """As Django raises what psycopg raised."""
+    error = kind(str(cause))
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (psycopg.errors.ReadOnlySqlTransaction, "database_read_only"),
+        (psycopg.errors.IdleInTransactionSessionTimeout, "database_unreachable"),
+        (psycopg.errors.DataCorrupted, "database_unreachable"),
+        (psycopg.errors.TooManyConnections, "database_unreachable"),
+        (psycopg.errors.OutOfMemory, "database_unreachable"),
+        (psycopg.errors.AdminShutdown, "database_unreachable"),
+        (psycopg.errors.CannotConnectNow, "database_unreachable"),
+        (psycopg.errors.IoError, "database_unreachable"),
+        (psycopg.errors.ConnectionException, "database_unreachable"),
+        (psycopg.errors.SerializationFailure, "database_unreachable"),
+        (psycopg.errors.DeadlockDetected, "database_unreachable"),
+        (psycopg.errors.InFailedSqlTransaction, None),
+        (psycopg.errors.InvalidCursorState, None),
+    ],
+)
+def test_what_postgres_says_is_the_site_s_fault_or_ours(cause, code):
+    kind = InternalError if issubclass(cause, psycopg.InternalError) else OperationalError
+    assert site_fault_code(from_postgres(kind, cause("no"))) == code
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ESHUTDOWN, errno.EREMOTEIO, errno.ENODEV],
+)
+def test_a_network_disk_that_is_away_is_a_fault_of_a_machine_but_another_site_is_not(number):
+    fault = OSError(number, "away")
+    assert site_fault_code(fault) == "machine_fault"
+    if number != errno.ENODEV:  # of a disk alone
+        refused = httpx2.ConnectError("could not connect")
+        refused.__cause__ = fault
+        assert site_fault_code(refused) is None
+
+
+def test_the_store_and_the_site_call_a_fault_by_one_name():
+    for error in (StorageFullError(), StorageFaultError("Permission denied")):
+        assert SENTENCES[error.code] == error.sentence
+        assert site_fault_code(error) == error.code
+    assert str(StorageFullError()).startswith("The site's disk is full")
+
+
 FAULTS = [
+    (from_postgres(InternalError, psycopg.errors.ReadOnlySqlTransaction("no")), 503, "database_read_only"),
+    (StorageFaultError("Permission denied"), 503, "machine_fault"),
     (OperationalError("the database system is shutting down"), 503, "database_unreachable"),
     (database_without_space(), 507, "disk_full"),
     (BrokerError("Connection refused"), 503, "broker_unreachable"),

@@ -145,7 +145,7 @@ def test_folders_of_earlier_workers_are_cleared_away(data_folder, monkeypatch):
 
 
 FAULTS_OF_THE_SITE = [
-    (StorageFullError(), "storage_full"),
+    (StorageFullError(), "disk_full"),
     (MissingBlobError("ab12"), "file_missing"),
     (ChildHindered("disk_full", "No space left on device"), "disk_full"),
     (OSError(errno.EIO, "Input/output error"), "machine_fault"),

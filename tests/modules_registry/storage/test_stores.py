@@ -15,7 +15,7 @@ from modules_registry.storage import (
     AlteredBlobError,
     Blob,
     MissingBlobError,
-    StorageError,
+    StorageFaultError,
     StorageFullError,
     Store,
     TooLargeError,
@@ -116,7 +116,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(store, folder, monkeypatch, call
     monkeypatch.setattr(disk_module.os, call, full)
     with pytest.raises(StorageFullError, match="disk is full") as refusal:
         put(store)
-    assert refusal.value.code == "storage_full"
+    assert refusal.value.code == "disk_full"
     assert files_in(folder) == []
 
 
@@ -148,9 +148,33 @@ def test_another_failure_of_the_disk_is_told_with_its_reason(store, monkeypatch)
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(disk_module.os, "write", broken)
-    with pytest.raises(StorageError, match="Input/output error") as refusal:
+    with pytest.raises(StorageFaultError, match="Input/output error") as refusal:
         put(store)
-    assert refusal.value.code == "storage_failed"
+    assert refusal.value.code == "machine_fault"
+
+
+READS = {
+    "open": lambda store, folder: store.open(SHA256),
+    "check": lambda store, folder: store.fetch(SHA256, folder / "copy", check=True),
+    "exists": lambda store, folder: store.exists(SHA256),
+}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.EIO])
+@pytest.mark.parametrize("read", READS)
+def test_a_stored_file_that_cannot_be_read_is_a_fault_of_the_machine(
+    store, tmp_path, monkeypatch, number, read
+):
+    put(store)
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "stat" if read == "exists" else "open", broken)
+    monkeypatch.setattr(disk_module, "_checked", {})
+    with pytest.raises(StorageFaultError, match=os.strerror(number)) as fault:
+        READS[read](store, tmp_path)
+    assert fault.value.code == "machine_fault"
 
 
 def test_nothing_is_visible_before_it_is_whole(store):
