@@ -182,6 +182,14 @@ def test_no_body_costs_much_or_gets_a_large_answer(api, alice, tmp_path, what):
     assert len(answer.content) < 10_000
 
 
+@pytest.mark.parametrize("path", ["/api/repos/create", "/api/repos/move"])
+def test_a_hub_client_s_body_has_the_same_cap(api, path):
+    began_s = time.process_time()
+    answer = api.post(path, '{"name":[' + "[]," * 1_200_000 + "[]]}", content_type="application/json")
+    assert time.process_time() - began_s < 0.5
+    assert (answer.status_code, "more than 50,000 values" in answer.json()["error"]) == (400, True)
+
+
 def test_of_many_unknown_keys_the_first_are_named_and_the_others_counted(api):
     answer = api.post("/api/v1/imports", {str(index): 1 for index in range(1000)}, format="json")
     fields = answer.json()["error"]["fields"]
