@@ -118,3 +118,11 @@ def test_too_many_modules_are_refused_by_every_way_in(api, alice):
     assert "modules" in error_of(api.post(f"{ADDRESS}/estimate", BODY | {"modules": names}), 400)["fields"]
     with pytest.raises(Refusal, match="at most 500"):
         require_versions(names, alice)
+
+
+def test_a_draft_is_kept_again_and_answered_with_its_time(alice, api_of):
+    for name in ("first", "second"):
+        answer = api_of(alice).put("/api/v1/drafts/a-key", {"fields": {"name": [name]}}, format="json")
+        assert answer.status_code == 200
+        assert answer.json()["fields"] == {"name": [name]}
+        assert answer.json()["kept_at"]
