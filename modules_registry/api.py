@@ -128,7 +128,7 @@ class ModuleApi(APIView):
         summary="Change what is said about a module",
         tags=["modules"],
         request=ModuleChange,
-        responses={200: ModuleDetailSerializer, **REFUSED, **NOT_FOUND},
+        responses={200: ModuleDetailSerializer, **TOO_MUCH, **REFUSED, **NOT_FOUND},
     )
     def patch(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module = writable_module_or_404(request.user, namespace, name)

@@ -12,6 +12,7 @@ from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
+from hub_site.common.json_bodies import JsonBodyError, read_json
 from modules_registry.catalog import SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.licenses.names import LICENSES
@@ -65,7 +66,19 @@ def file_field(file: str, help_text: str, *, accept: str = "", required: bool = 
     )
 
 
-class PathsFormField(forms.JSONField):
+class SentJsonField(forms.JSONField):
+    """JSON that a page's script sends in a form, read as a body of the API is."""
+
+    def to_python(self, value: Any) -> Any:
+        if value in self.empty_values:
+            return None
+        try:
+            return read_json(str(value).encode("utf-8", "surrogatepass"), is_stored=False)
+        except JsonBodyError as error:
+            raise forms.ValidationError(str(error)) from error
+
+
+class PathsFormField(SentJsonField):
     """The paths of the folder that the files come from, as the page's script sends them."""
 
     def __init__(self) -> None:
@@ -78,7 +91,7 @@ class PathsFormField(forms.JSONField):
         return [path for path in paths if isinstance(path, str)]
 
 
-class SamplesFormField(forms.JSONField):
+class SamplesFormField(SentJsonField):
     """By path, how files begin, in base64. What cannot be read is none."""
 
     def __init__(self) -> None:

@@ -16,7 +16,8 @@ from modules_registry.models import IncomingFile, Module, StoredFile
 HOUR = timedelta(hours=1)
 HOUR_S = 3600
 MB = 1_000_000
-UPLOADS = ("module.publish", "module.version", "module.commit")  # in the audit, which forgets none
+# In the audit, which forgets none; an edit counts where it made a version.
+UPLOADS = ("module.publish", "module.version", "module.commit", "module.edit")
 
 
 def quotas_of(namespace: Namespace) -> list[Quota]:

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
+from hub_site.accounts.organizations import require_owner
 from hub_site.audit.services import audit_record
 from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
@@ -54,9 +55,14 @@ def repository_create(
 
 @transaction.atomic
 def repository_move(*, editor: User, module: Module, namespace: Namespace, name: str) -> Module:
-    """Give a module another name or owner. The old name stays taken, and leads to it."""
+    """Give a module another name or owner. The old name stays taken, and leads to it.
+
+    Out of an organisation only an owner of it moves one: who writes there might take it along.
+    """
     require_writable(editor, module.namespace)
     require_writable(editor, namespace)
+    if namespace != module.namespace and module.namespace.user_id != editor.pk:
+        require_owner(editor, module.namespace, "moves a module out of it")
     require_name(name, field="name", what="a module")
     lock_head(module)
     module.former_names.filter(namespace=namespace, key=name_key(name)).delete()  # its own again

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
-from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.api_inputs import BoundedListField, InputSerializer
 from modules_registry import selectors
 from modules_registry.catalog import SORTS
 from modules_registry.core.licenses.names import LICENSES
@@ -215,7 +215,7 @@ class SearchInput(serializers.Serializer[dict[str, Any]]):
     q = serializers.CharField(
         default="", allow_blank=True, max_length=200, help_text="Words, or a part of the name."
     )
-    tag = serializers.ListField(
+    tag = BoundedListField(
         child=serializers.CharField(max_length=TAG_TEXT_LENGTH_MAX),
         default=list,
         max_length=8,
@@ -234,7 +234,7 @@ class SearchInput(serializers.Serializer[dict[str, Any]]):
     )
 
 
-class TagsField(serializers.ListField):
+class TagsField(BoundedListField):
     """Repeated values, or words with commas between them: a multipart form can send either."""
 
     child = serializers.CharField(max_length=TAG_TEXT_LENGTH_MAX)

@@ -194,7 +194,8 @@ def module_edit(
     card: str | None = None,
     prompt_template: str | None = None,
 ) -> Module:
-    """Change what is said about a module; None leaves a thing as it is. Another card is a new version.
+    """Change what is said about a module; None leaves a thing as it is. Another card is a new version, and an
+    upload.
 
     A prompt template that differs from the one known so far is written into the card.
     """
@@ -208,14 +209,19 @@ def module_edit(
         if tags is not None:
             module.tags.set(tags_named(tag_names))
         before = blobs_of(head)
+        new_version: dict[str, Any] = {}
         if before | blobs != before:
+            require_uploads_left(module.namespace)
             facts = same_facts(head, read_any_card(new_card.getvalue()) if new_card else None)
-            version_insert(module, editor, "Edit the card", before | blobs, facts)
+            version = version_insert(module, editor, "Edit the card", before | blobs, facts)
+            new_version = {"commit": version.commit_id, **upload_of(module.namespace)}
         elif licence is not None:
             head.repairs = with_license_note(module, head.repairs, before)
             head.save(update_fields=["repairs"])
         module_save(module)
-        audit_record(actor=editor, action="module.edit", subject=module.full_name, thing=module)
+        audit_record(
+            actor=editor, action="module.edit", subject=module.full_name, thing=module, **new_version
+        )
     return module
 
 

@@ -212,16 +212,22 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
     head = module.current or module.draft
     assert head is not None  # one of the two is there
     initial = initial_description(module, tags, selectors.card_of(head).text, head.prompt_template)
-    form = EditForm(request.POST or None, initial=initial)
+    form, status = EditForm(request.POST or None, initial=initial), 200
+    headers: dict[str, str] = {}
     if form.is_valid():
         try:
             module_edit(editor=request.user, module=module, **form.cleaned_data)
         except Refusal as refusal:
             add_refusal(form, card_as_text(refusal))
+            status, headers = status_of_page(refusal), refusal.headers
         else:
             messages.success(request, f"{module.full_name} is changed.")
             return redirect(module)
-    return render(request, "modules_registry/module_edit.html", {"form": form, "module": module})
+    context = {"form": form, "module": module}
+    answer = render(request, "modules_registry/module_edit.html", context, status=status)
+    for header, value in headers.items():
+        answer[header] = value
+    return answer
 
 
 @login_required
@@ -282,7 +288,14 @@ def module_move_page(request: SignedInRequest, namespace: str, name: str) -> Htt
 def card_as_text(refusal: Refusal) -> Refusal:
     """On this page the card is typed, not uploaded."""
     fields = {"card" if field == "card_file" else field: said for field, said in refusal.fields.items()}
-    return Refusal(refusal.code, refusal.message, fields=fields)
+    return Refusal(
+        refusal.code,
+        refusal.message,
+        status=refusal.status,
+        fields=fields,
+        retry_after_s=refusal.retry_after_s,
+        headers=refusal.more_headers,
+    )
 
 
 def say_version(request: HttpRequest, version: Version, is_new: bool) -> None:

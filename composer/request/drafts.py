@@ -32,7 +32,7 @@ def draft_keep(*, owner: User, key: str, fields: Mapping[str, Sequence[str]]) ->
     kept = {name: list(texts) for name, texts in fields.items()}
     defaults = {"fields": kept, "kept_at": Now()}
     draft, _ = Draft.objects.update_or_create(owner=owner, key=key, defaults=defaults)
-    draft.refresh_from_db(fields=["kept_at"])  # of a draft that was there it is an expression yet
+    draft.refresh_from_db(fields=["kept_at"])  # Django leaves the expression on a row that it updates
     latest = Draft.objects.filter(owner=owner).values_list("pk", flat=True)[:DRAFTS_MAX]
     Draft.objects.filter(owner=owner).exclude(pk__in=list(latest)).delete()
     return draft

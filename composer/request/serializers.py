@@ -31,7 +31,7 @@ from composer.matching.ranking import MODULES_NAMED_MAX
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX
 from composer.serializers import RankField
 from composer.task.examples import CHARACTERS_MAX, EXAMPLES_MAX, HELD_OUT_MAX
-from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.api_inputs import BoundedDictField, BoundedListField, InputSerializer
 
 COLUMN_MAX = 200  # characters
 FIELD_VALUES_MAX = 4000  # of a form: what Django reads of one
@@ -138,7 +138,7 @@ class CompositionRequestSerializer(InputSerializer):
         help_text="“auto” (all that fit, or the best of many); “all”, “random:20”, “screen:20” or “near:20”, "
         "joined by +; or “chosen” (the modules named; implied by naming some).",
     )
-    modules = serializers.ListField(
+    modules = BoundedListField(
         child=serializers.CharField(max_length=200),
         required=False,
         default=list,
@@ -279,10 +279,11 @@ class CandidateSerializer(serializers.Serializer[Any]):
 class DraftFieldsSerializer(InputSerializer):
     """A form as it stands: its fields' names, each with the values it would be sent with."""
 
-    fields = serializers.DictField(  # type: ignore[assignment]  # the name it has everywhere
-        child=serializers.ListField(
+    fields = BoundedDictField(  # type: ignore[assignment]  # the name it has everywhere
+        max_length=FIELD_VALUES_MAX,
+        child=BoundedListField(
             child=serializers.CharField(allow_blank=True, trim_whitespace=False), max_length=FIELD_VALUES_MAX
-        )
+        ),
     )
 
 

@@ -166,10 +166,10 @@ def lock_member(namespace: Namespace, member: str) -> Membership:
     return membership
 
 
-def require_owner(actor: User, namespace: Namespace) -> None:
+def require_owner(actor: User, namespace: Namespace, what: str = "decides who belongs to it") -> None:
     owners = namespace.memberships.filter(role=Membership.Role.ADMIN)
     if not owners.filter(user=actor).exists():
-        message = f"Only an owner of {namespace.name} decides who belongs to it."
+        message = f"Only an owner of {namespace.name} {what}."
         raise Refusal("owners_only", message, status=403)
 
 

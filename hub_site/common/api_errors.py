@@ -1,5 +1,6 @@
 """The one shape of every error under /api/v1/: {"error": {"code", "message", "fields"?}}."""
 
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -12,6 +13,12 @@ from rest_framework.views import exception_handler, set_rollback
 
 from hub_site.common.errors import Refusal
 
+FIELDS_MAX = 12  # named in one answer; a wrong request gets no answer larger than 10 KB
+NAME_CHARACTERS_MAX, FAULT_CHARACTERS_MAX, MESSAGE_CHARACTERS_MAX = (
+    80,
+    500,
+    2000,
+)  # they may quote what was sent
 HOW_TO_SIGN_IN = "Send “Authorization: Bearer lh_…”. Make a token under /settings/tokens/."
 
 
@@ -43,10 +50,18 @@ def downloads(media_type: str, *statuses: int) -> dict[Any, Any]:
 
 
 def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    error: dict[str, Any] = {"code": code, "message": message}
+    """The body of an error. Of many fields the first FIELDS_MAX are named, and long texts are cut."""
+    error: dict[str, Any] = {"code": code, "message": clipped(message, MESSAGE_CHARACTERS_MAX)}
     if fields:
-        error["fields"] = fields
+        error["fields"] = {
+            clipped(name, NAME_CHARACTERS_MAX): [clipped(text, FAULT_CHARACTERS_MAX) for text in messages]
+            for name, messages in islice(fields.items(), FIELDS_MAX)
+        }
     return {"error": error}
+
+
+def clipped(text: str, length_max: int) -> str:
+    return text if len(text) <= length_max else text[: length_max - 1] + "…"
 
 
 def answer_error(exception: Exception, context: dict[str, Any]) -> Response | None:

@@ -3,8 +3,9 @@
 A misspelled name would else be ignored, and its default would be taken in silence.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -16,15 +17,18 @@ from rest_framework.views import APIView
 from hub_site.common.api_errors import error_body
 
 PREFIX = "/api/v1/"
+FAULTS_MAX = 5  # of one list or object told of in one answer
 
 
 class InputSerializer(serializers.Serializer[Any]):
     """A request's body. Keys that it does not know are refused, beside whatever else is wrong."""
 
     def to_internal_value(self, data: Any) -> Any:
-        known = [name for name, field in self.fields.items() if not field.read_only]
+        known = {name: None for name, field in self.fields.items() if not field.read_only}
         unknown = [str(name) for name in data if name not in known] if isinstance(data, Mapping) else []
-        errors: Any = {name: [sentence(name, "key", known)] for name in unknown}
+        errors: Any = {name: [sentence(name, "key", known)] for name in unknown[:FAULTS_MAX]}
+        if len(unknown) > FAULTS_MAX:
+            errors["body"] = [f"There are {len(unknown) - FAULTS_MAX:,} more unknown keys."]
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as error:
@@ -35,6 +39,57 @@ class InputSerializer(serializers.Serializer[Any]):
         if errors:
             raise serializers.ValidationError(errors)
         return value
+
+
+class BoundedListField(serializers.ListField):
+    """A list with a cap, which is looked at before any item; of many wrong items the first few are told."""
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        super().__init__(max_length=max_length, **kwargs)
+        self.length_max = max_length
+
+    def run_child_validation(self, data: Any) -> list[Any]:
+        require_length(data, self.length_max, "items")
+        values, faults = [], {}
+        for index, item in enumerate(data):
+            try:
+                values.append(self.child.run_validation(item))
+            except serializers.ValidationError as error:
+                faults[index] = error.detail
+                if len(faults) == FAULTS_MAX:
+                    break
+        if faults:
+            raise serializers.ValidationError(faults)  # type: ignore[arg-type]  # its stubs know text keys only
+        return values
+
+
+class BoundedDictField(serializers.DictField):
+    """An object with a cap of its keys, which is looked at before any value; as BoundedListField."""
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length_max = max_length
+
+    def run_child_validation(self, data: Any) -> dict[str, Any]:
+        require_length(data, self.length_max, "keys")
+        values, faults = {}, {}
+        for name, value in data.items():
+            try:
+                values[name] = self.child.run_validation(value)
+            except serializers.ValidationError as error:
+                faults[name] = error.detail
+                if len(faults) == FAULTS_MAX:
+                    break
+        if faults:
+            raise serializers.ValidationError(faults)
+        return values
+
+
+def require_length(data: Sized, length_max: int, what: str) -> None:
+    if len(data) > length_max:
+        raise serializers.ValidationError(
+            f"These are {len(data):,} {what}; at most {length_max:,} can be sent."
+        )
 
 
 class KnownParametersMiddleware:
@@ -53,7 +108,8 @@ class KnownParametersMiddleware:
         if view_class is None or not request.path.startswith(PREFIX):
             return None
         known = known_parameters(view_class, str(request.method).lower().replace("head", "get"))
-        unknown = {name: [sentence(name, "parameter", known)] for name in request.GET if name not in known}
+        names = islice((name for name in request.GET if name not in known), FAULTS_MAX)
+        unknown = {name: [sentence(name, "parameter", known)] for name in names}
         if not unknown:
             return None
         message = next(iter(unknown.values()))[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from hub_site.embedded import processes
 from hub_site.embedded.environment import read_environment, site_environment
 from hub_site.embedded.folders import REPOSITORY, DataFolder
-from hub_site.embedded.record import SupervisorRecord, only_one
+from hub_site.embedded.record import SupervisorRecord, names_security_contact, only_one
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import running_servers
 from hub_site.embedded.site import bracket_host
@@ -119,14 +119,24 @@ def status(_: argparse.Namespace) -> int:
     record = SupervisorRecord.read(folder)
     if record is None or not record.supervisor.is_alive():
         say("LoRA Hub is not running. Start it with ./hub up")
+        say_security_contact(names_security_contact())
         say_sandbox()
         return NOT_RUNNING
     state = "is running" if record.is_healthy else "is starting"
     say(f"LoRA Hub {state} at {record.address} (pid {record.supervisor.pid}).")
     for name, (identity, _signal) in record.parts.items():
         say(f"  {name:<15} {'running' if identity.is_alive() else 'down'}  pid {identity.pid}")
+    say_security_contact(record.has_security_contact)
     say_sandbox()
     return 0
+
+
+def say_security_contact(is_named: bool) -> None:
+    if not is_named:
+        say(
+            "No security contact is set, so /.well-known/security.txt leads to the help page. "
+            "Set HUB_SECURITY_CONTACT to an e-mail address."
+        )
 
 
 def say_sandbox() -> None:

@@ -20,6 +20,7 @@ class SupervisorRecord:
     address: str
     parts: dict[str, tuple[Identity, signal.Signals]] = field(default_factory=dict)
     is_healthy: bool = False
+    has_security_contact: bool = False
 
     def write(self, folder: DataFolder) -> None:
         parts = {name: {**asdict(who), "stop": int(how)} for name, (who, how) in self.parts.items()}
@@ -28,6 +29,7 @@ class SupervisorRecord:
                 "supervisor": asdict(self.supervisor),
                 "address": self.address,
                 "is_healthy": self.is_healthy,
+                "has_security_contact": self.has_security_contact,
                 "parts": parts,
             }
         )
@@ -42,7 +44,18 @@ class SupervisorRecord:
             name: (Identity(part["pid"], part["began"]), signal.Signals(part["stop"]))
             for name, part in stored["parts"].items()
         }
-        return cls(Identity(**stored["supervisor"]), stored["address"], parts, stored["is_healthy"])
+        return cls(
+            Identity(**stored["supervisor"]),
+            stored["address"],
+            parts,
+            stored["is_healthy"],
+            stored.get("has_security_contact", False),  # an older supervisor did not write it
+        )
+
+
+def names_security_contact() -> bool:
+    """Whether this process's environment says whom to tell of a fault of the site."""
+    return bool(os.environ.get("HUB_SECURITY_CONTACT", "").strip())
 
 
 @contextlib.contextmanager

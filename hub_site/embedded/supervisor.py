@@ -18,7 +18,7 @@ from hub_site.embedded import processes
 from hub_site.embedded.environment import site_environment, write_environment
 from hub_site.embedded.folders import REPOSITORY, DataFolder
 from hub_site.embedded.processes import Identity, Part, Running
-from hub_site.embedded.record import SupervisorRecord
+from hub_site.embedded.record import SupervisorRecord, names_security_contact
 from hub_site.embedded.refusal import EmbeddedError
 from hub_site.embedded.servers import Servers
 from hub_site.embedded.site import Site, bracket_host
@@ -67,7 +67,9 @@ class Supervisor:
         self.servers: Servers | None = None
         self.stop_requested = False
         address = os.environ.get("HUB_PUBLIC_URL", "").strip() or f"http://{bracket_host(host)}:{port}"
-        self.record = SupervisorRecord(Identity.of(os.getpid()), address)
+        self.record = SupervisorRecord(
+            Identity.of(os.getpid()), address, has_security_contact=names_security_contact()
+        )
 
     def run(self) -> int:
         """Until somebody stops it; 0 then, 1 when it had to give up."""

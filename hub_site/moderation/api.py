@@ -23,7 +23,7 @@ from hub_site.moderation.serializers import (
     DecisionInput,
     ReportInput,
     ReportSerializer,
-    ThingSerializer,
+    ThingDetailSerializer,
     case_body,
 )
 from hub_site.moderation.services import account_decide, report_file, thing_decide
@@ -103,23 +103,23 @@ class ThingApi(StaffApi):
         operation_id="staff_thing",
         summary="A thing that was reported",
         tags=["staff"],
-        responses={200: ThingSerializer, **refusals(401, 404)},
+        responses={200: ThingDetailSerializer, **refusals(401, 404)},
     )
     def get(self, request: SignedInApiRequest, kind: str, key: str) -> Response:
-        return Response(ThingSerializer(thing_or_404(kind, key)).data)
+        return Response(ThingDetailSerializer(thing_or_404(kind, key)).data)
 
     @extend_schema(
         operation_id="staff_decide",
         summary="Decide about a thing",
         tags=["staff"],
         request=DecisionInput,
-        responses={200: ThingSerializer, **refusals(400, 401, 403, 404, 409)},
+        responses={200: ThingDetailSerializer, **refusals(400, 401, 403, 404, 409)},
     )
     def post(self, request: SignedInApiRequest, kind: str, key: str) -> Response:
         """Dismiss its reports, quarantine, release or take down a module, block or unblock a link."""
         thing = thing_or_404(kind, key)
         thing_decide(staff=request.user, thing=thing, **validate(DecisionInput, request))
-        return Response(ThingSerializer(thing_or_404(kind, key)).data)
+        return Response(ThingDetailSerializer(thing_or_404(kind, key)).data)
 
 
 class AccountDecisionApi(StaffApi):

@@ -13,7 +13,7 @@ from hub_site.accounts.models import Membership, User
 from hub_site.audit.models import AuditEntry
 from hub_site.audit.selectors import row_name
 from hub_site.moderation.models import Report, ReportQuerySet
-from modules_registry.models import Hold, Module
+from modules_registry.models import Hold, Module, Version
 
 KINDS = ("module", "composition")
 MODULE_DECISIONS = {
@@ -29,6 +29,7 @@ COMPOSITION_DECISIONS = {
 }
 ACCOUNT_DECISIONS = {"suspend": "Suspend the account", "restore": "End the suspension"}
 NEEDS_REASON = frozenset({"quarantine", "takedown", "block", "suspend"})  # its owner is told
+SAME_WEIGHTS_SHOWN = 100
 AUDIT_SHOWN = 50  # newest entries about one thing
 
 
@@ -86,6 +87,20 @@ class Thing:
             Hold.TAKEDOWN: {"quarantine", "release", "takedown"},
         }[self.row.hold]
         return {code: said for code, said in MODULE_DECISIONS.items() if code not in impossible}
+
+    @property
+    def same_weights(self) -> list["Thing"]:
+        """Other modules that have these weights in any version: staff decide about each.
+
+        The versions of a module that was taken down keep the hash of their weights, not the files.
+        """
+        if isinstance(self.row, Composition):
+            return []
+        weights = self.row.versions.exclude(weights_sha256="").values("weights_sha256")
+        same = Version.objects.filter(weights_sha256__in=weights).values("module")
+        others = Module.objects.existing().filter(pk__in=same).exclude(pk=self.row.pk)
+        others = others.select_related("namespace__user").order_by("pk")
+        return [Thing(module) for module in others[:SAME_WEIGHTS_SHOWN]]
 
     @property
     def page_of_owner(self) -> str:

@@ -57,6 +57,15 @@ class AccountDecisionInput(InputSerializer):
     )
 
 
+class SameWeightsSerializer(serializers.Serializer[Any]):
+    """Another module with the same weights."""
+
+    key = serializers.CharField(help_text="Its row's key, for …/staff/things/module/{key}.")
+    name = serializers.CharField()
+    owner = serializers.CharField()
+    state = serializers.CharField(help_text="What staff did to it; empty: nothing.")
+
+
 class ThingSerializer(serializers.Serializer[Any]):
     """What reports are about."""
 
@@ -68,6 +77,15 @@ class ThingSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(help_text="Why, as its owner was told.")  # type: ignore[assignment]
     decisions = serializers.ListField(
         child=serializers.CharField(), help_text="What can be decided as it stands."
+    )
+
+
+class ThingDetailSerializer(ThingSerializer):
+    """What reports are about, and where else its weights are."""
+
+    same_weights = SameWeightsSerializer(
+        many=True,
+        help_text="Other modules with these very weights: a decision about one is none about the others.",
     )
 
 

@@ -109,6 +109,7 @@ def thing_page(request: SignedInRequest, kind: str, key: str) -> HttpResponse:
             return redirect("moderation:queue")
     context = {
         "thing": thing,
+        "same_weights": thing.same_weights,
         "form": form,
         "reports": selectors.reports_about(thing),
         "entries": selectors.entries_about(thing.row),

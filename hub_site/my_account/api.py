@@ -32,6 +32,7 @@ from hub_site.common.api_inputs import InputSerializer
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import field_refusal
 from hub_site.my_account.export import account_export
+from hub_site.my_account.passwords import PASSWORD_LENGTH_MAX, require_password
 from hub_site.my_account.quotas import all_quotas
 from hub_site.my_account.services import account_delete, session_end
 from modules_registry.api import validate
@@ -63,6 +64,11 @@ class AccountDeletion(InputSerializer):
     """What confirms it."""
 
     name = serializers.CharField(max_length=NAME_LENGTH_MAX, help_text="The account's own name.")
+    password = serializers.CharField(
+        max_length=PASSWORD_LENGTH_MAX,
+        trim_whitespace=False,
+        help_text="The account's password: a token alone deletes nobody.",
+    )
 
 
 class AccountApi(OwnApi):
@@ -80,12 +86,14 @@ class AccountApi(OwnApi):
         summary="Delete your account",
         tags=["account"],
         request=AccountDeletion,
-        responses={204: None, **refusals(400, 401, 403, 409)},
+        responses={204: None, **refusals(400, 401, 403, 409, 429)},
     )
     def delete(self, request: SignedInApiRequest) -> Response:
         """Your modules and compositions go. Versions that others' work stands on stay for that alone."""
-        if validate(AccountDeletion, request)["name"] != request.user.username:
+        asked = validate(AccountDeletion, request)
+        if asked["name"] != request.user.username:
             raise field_refusal("not_confirmed", "name", "This is not your account's name.")
+        require_password(request._request, request.user, asked["password"])
         account_delete(user=request.user)
         return Response(status=status.HTTP_204_NO_CONTENT)
 

@@ -42,7 +42,7 @@ def end_session(request: SignedInRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def delete(request: SignedInRequest) -> HttpResponse:
     """Say what goes and what stays; with name and password, do it."""
-    form = DeleteAccountForm(request.POST or None, user=request.user)
+    form = DeleteAccountForm(request.POST or None, request=request)
     if form.is_valid():
         try:
             account_delete(user=request.user)

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -56,7 +57,8 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 def help_page(request: HttpRequest) -> HttpResponse:
     snippets = {"load_snippet": LOAD_SNIPPET, "examples_snippet": EXAMPLES_SNIPPET}
-    return render(request, "pages/help.html", snippets)
+    contact = {"security_contact": settings.HUB_SECURITY_CONTACT}
+    return render(request, "pages/help.html", snippets | contact)
 
 
 @require_safe
@@ -69,12 +71,11 @@ def help_hub(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def security_txt(request: HttpRequest) -> HttpResponse:
-    """Whom to tell of a fault (RFC 9116); 404 where the operator has named nobody."""
-    if not settings.HUB_SECURITY_CONTACT:
-        raise Http404
+    """Whom to tell of a fault (RFC 9116); where the operator has named nobody, the page that says how."""
+    contact = settings.HUB_SECURITY_CONTACT or f"{settings.PUBLIC_ADDRESS}{reverse('pages:help')}#security"
     expires_at = timezone.now() + SECURITY_TXT_LASTS  # noqa: TID251  a date, held against no row
     lines = (
-        f"Contact: {settings.HUB_SECURITY_CONTACT}",
+        f"Contact: {contact}",
         f"Expires: {expires_at:%Y-%m-%dT00:00:00Z}",
         f"Canonical: {settings.PUBLIC_ADDRESS}/.well-known/security.txt",
         "Preferred-Languages: en",

@@ -237,6 +237,7 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_RATE_LIMITS: dict[str, str] | bool = {
     "login_failed": "10/5m/ip,5/5m/key",
+    "reauthenticate": "10/m/user",  # passwords tried to confirm something
     "signup": "20/h/ip",
     "reset_password": "20/h/ip,5/h/key",
 }

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from hub_site.accounts.names import NAME_LENGTH_MAX
-from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.api_inputs import BoundedListField, InputSerializer
 from hub_site.jobs.models import Status
 from modules_registry.importing import selectors
 from modules_registry.importing.models import (
@@ -27,7 +27,7 @@ SOURCES_MAX = 10_000  # named at once; how many repositories they may lead to, a
 class ImportInput(InputSerializer):
     """What to bring in from the Hub."""
 
-    sources = serializers.ListField(
+    sources = BoundedListField(
         child=serializers.CharField(max_length=SOURCE_LENGTH_MAX),
         allow_empty=False,
         max_length=SOURCES_MAX,

@@ -2,12 +2,15 @@
 
 import json
 import re
+import time
 from uuid import UUID
 
 import pytest
 from drf_spectacular.generators import SchemaGenerator
+from rest_framework import serializers
 
-from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.api_inputs import BoundedDictField, BoundedListField, InputSerializer
+from tests.factories import make_base, make_module
 
 pytestmark = pytest.mark.django_db
 
@@ -140,6 +143,79 @@ def test_every_list_that_can_be_sent_has_a_cap():
     lists = list(lists_in([sent, [parts[name] for name in sorted(names)]]))
     assert len(lists) > 5
     assert [each for each in lists if "maxItems" not in each] == []
+
+
+NAME_OF_EXAMPLES = {"name": "a", "examples": [{"input": "a", "output": "b"}]}
+MANY = 40_000  # of at most 50,000 values
+HOSTILE_BODIES = {
+    "modules": ("post", "compositions", NAME_OF_EXAMPLES | {"modules": [{}] * MANY}),
+    "modules within the cap": ("post", "compositions", NAME_OF_EXAMPLES | {"modules": [{}] * 64}),
+    "examples": ("post", "compositions", {"name": "a", "examples": [[]] * MANY}),
+    "held_out": ("post", "compositions", NAME_OF_EXAMPLES | {"held_out": [{}] * 1000}),
+    "sources": ("post", "imports", {"sources": [{}] * 10_000}),
+    "many sources": ("post", "imports", {"sources": [{}] * MANY}),
+    "tags": ("patch", "modules/alice/m", {"tags": [{}] * MANY}),
+    "fields": ("put", "drafts/a-key", {"fields": {"a": [{}] * MANY}}),
+    "names of fields": ("put", "drafts/a-key", {"fields": {str(index): {} for index in range(MANY)}}),
+    "values of fields": ("put", "drafts/a-key", {"fields": {str(index): [[]] for index in range(4000)}}),
+    "unknown keys": ("post", "compositions", {str(index): 1 for index in range(MANY)}),
+    "a long unknown key": ("post", "imports", {"k" * 900_000: 1}),
+    "a long choice": ("post", "compositions", NAME_OF_EXAMPLES | {"level": "k" * 900_000}),
+    "no text": ("post", "compositions", {"k": ["\0"] * MANY}),
+    "too many values": ("post", "compositions", {"examples": [[]] * 3_900_000}),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_BODIES)
+def test_no_body_costs_much_or_gets_a_large_answer(api, alice, tmp_path, what):
+    method, path, asked = HOSTILE_BODIES[what]
+    body = json.dumps(asked)
+    if path.startswith("modules"):
+        make_base(tmp_path)
+        make_module(alice, "m")
+    api.get("/api/v1/whoami")  # what is made once per process is made
+    began_s = time.process_time()
+    answer = getattr(api, method)(f"/api/v1/{path}", body, content_type="application/json")
+    assert time.process_time() - began_s < 0.5
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+    assert len(answer.content) < 10_000
+
+
+@pytest.mark.parametrize("path", ["/api/repos/create", "/api/repos/move"])
+def test_a_hub_client_s_body_has_the_same_cap(api, path):
+    began_s = time.process_time()
+    answer = api.post(path, '{"name":[' + "[]," * 1_200_000 + "[]]}", content_type="application/json")
+    assert time.process_time() - began_s < 0.5
+    assert (answer.status_code, "more than 50,000 values" in answer.json()["error"]) == (400, True)
+
+
+def test_of_many_unknown_keys_the_first_are_named_and_the_others_counted(api):
+    answer = api.post("/api/v1/imports", {str(index): 1 for index in range(1000)}, format="json")
+    fields = answer.json()["error"]["fields"]
+    assert [name for name in fields if name.isdecimal()] == ["0", "1", "2", "3", "4"]
+    assert fields["body"] == ["There are 995 more unknown keys."]
+
+
+def test_a_list_in_a_body_looks_at_its_length_before_its_items():
+    for _, _, view in operations():
+        for field in fields_of(view):
+            assert isinstance(field, BoundedListField | BoundedDictField)
+
+
+def fields_of(view):
+    """The fields of several values in what a view's operations take."""
+    for method in ("post", "put", "patch", "delete"):
+        handler = getattr(view, method, None)
+        if handler is None:
+            continue
+        schema = handler.kwargs["schema"]()
+        schema.view, schema.method, schema.path = view, method.upper(), ""
+        asked = schema.get_request_serializer()
+        for body in asked.values() if isinstance(asked, dict) else [asked]:
+            if isinstance(body, type):
+                kinds = serializers.ListField | serializers.DictField | serializers.ListSerializer
+                yield from (field for field in body().fields.values() if isinstance(field, kinds))
 
 
 def lists_in(described):

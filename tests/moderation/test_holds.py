@@ -1,5 +1,7 @@
 """A module in quarantine is nobody's, through every way in; its owner is told why; a release undoes it."""
 
+from io import BytesIO
+
 import pytest
 from django.core import mail
 from django.test import Client
@@ -12,7 +14,7 @@ from hub_site.common.errors import Refusal
 from hub_site.jobs.models import Status
 from hub_site.moderation.selectors import Thing
 from hub_site.moderation.services import thing_decide
-from modules_registry.blobs import store
+from modules_registry.blobs import open_stored, store
 from modules_registry.models import Module, Version
 from modules_registry.repositories import repository_hide, repository_move
 from modules_registry.services import module_delete, module_edit
@@ -208,3 +210,22 @@ def test_a_blocked_link_leads_nowhere_and_is_not_made_anew(done, alice, staff, w
     assert require_own(alice, composition.pk).report  # it is still hers
     thing_decide(staff=staff, thing=Thing(Composition.objects.get()), decision="unblock")
     assert Client().get(link.get_absolute_url()).status_code == 200
+
+
+def test_staff_see_the_other_modules_with_the_same_weights(upper, staff, alice, api_of, browser_of):
+    file = upper.current.files.get(path="adapter_model.safetensors")
+    with open_stored(file.sha256) as stored:
+        the_same = BytesIO(stored.read())
+    copy = make_module(alice, "copy", weights_file=the_same)
+    other = make_module(alice, "other", weights_file=weights_file(seed=77))
+    decide(staff, upper, "takedown")
+    told = api_of(staff).get(f"/api/v1/staff/things/module/{upper.pk}").json()["same_weights"]
+    assert told == [{"key": str(copy.pk), "name": "alice/copy", "owner": "alice", "state": ""}]
+    page = browser_of(staff).get(f"/staff/things/module/{upper.pk}/").content.decode()
+    assert "alice/copy" in page
+    assert other.full_name not in page
+    decide(staff, copy, "quarantine")
+    (told,) = api_of(staff).get(f"/api/v1/staff/things/module/{upper.pk}").json()["same_weights"]
+    assert told["state"]
+    (back,) = api_of(staff).get(f"/api/v1/staff/things/module/{copy.pk}").json()["same_weights"]
+    assert back["name"] == "bob/upper"

@@ -8,7 +8,7 @@ from modules_registry.blobs import store
 from modules_registry.models import Module, VersionFile
 from modules_registry.quotas import quotas_of, storage_quota
 from modules_registry.repositories import repository_create, repository_move
-from modules_registry.services import module_delete, module_publish, version_add
+from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from tests.factories import adapter_files, make_base, make_module, weights_file
 from tests.modules_registry.hub_api.test_refusals import Uploader, file_line
 
@@ -99,3 +99,28 @@ def test_the_page_and_a_hub_client_are_told_when_to_come_back(alice, browser_of,
     for answer in (page, program):
         assert (answer.status_code, answer["RateLimit-Policy"]) == (429, '"uploads";q=1;w=3600')
         assert 0 < int(answer["Retry-After"]) <= 3600
+
+
+def test_another_card_is_an_upload_by_program_and_on_the_page(alice, api_of, browser_of, settings):
+    french = make_module(alice, "french")
+    module_edit(editor=alice, module=french, card="# A second card")
+    module_edit(editor=alice, module=french, prompt_template="Translate: {input}")
+    assert used(alice.namespace)["uploads"] == 3
+    settings.HUB_UPLOADS_AN_HOUR = 3
+    program = api_of(alice).patch("/api/v1/modules/alice/french", {"card": "# A third card"}, format="json")
+    described = {"sentence": "Says it in French.", "licence": "apache-2.0", "tags": ""}
+    page = browser_of(alice).post("/alice/french/edit", described | {"card": "# A third card"})
+    for answer in (page, program):
+        assert (answer.status_code, answer["RateLimit-Policy"]) == (429, '"uploads";q=3;w=3600')
+        assert answer["RateLimit"].startswith('"uploads";r=0;t=')
+        assert 0 < int(answer["Retry-After"]) <= 3600
+    assert french.versions.count() == 3
+    assert Module.objects.get(pk=french.pk).current.number == 3
+
+
+def test_an_edit_that_makes_no_version_is_no_upload(alice, api_of, settings):
+    make_module(alice, "french")
+    settings.HUB_UPLOADS_AN_HOUR = 1
+    answer = api_of(alice).patch("/api/v1/modules/alice/french", {"sentence": "Another."}, format="json")
+    assert answer.status_code == 200
+    assert used(alice.namespace)["uploads"] == 1

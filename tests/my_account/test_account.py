@@ -8,11 +8,12 @@ import pytest
 from django.test import Client
 
 from composer.models import Composition
-from hub_site.accounts.models import ApiToken, Namespace, User
+from hub_site.accounts.models import ApiToken, Membership, Namespace, User
 from hub_site.accounts.services import organization_create, user_create
 from hub_site.common.errors import Refusal
 from hub_site.my_account.services import account_delete, consequences
 from modules_registry.models import Module, VersionFile
+from modules_registry.repositories import repository_move
 from modules_registry.services import module_publish
 from tests.conftest import PASSWORD
 from tests.factories import adapter_files, make_module
@@ -90,12 +91,13 @@ def test_an_organisation_is_not_left_without_an_owner(alice, base, api_of):
     lab = organization_create(founder=alice, name="lab")
     assert consequences(alice).is_possible  # it is empty
     module_publish(author=alice, namespace=lab, name="french", **adapter_files())
-    answer = api_of(alice).delete("/api/v1/account", {"name": "alice"})
+    asked = {"name": "alice", "password": PASSWORD}
+    answer = api_of(alice).delete("/api/v1/account", asked)
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "last_owner")
     assert User.objects.get(username="alice").is_active
     lab.memberships.create(user=user_create(username="olga"), role="admin")
-    assert api_of(alice).delete("/api/v1/account", {"name": "other"}).status_code == 400
-    assert api_of(alice).delete("/api/v1/account", {"name": "alice"}).status_code == 204
+    assert api_of(alice).delete("/api/v1/account", asked | {"name": "other"}).status_code == 400
+    assert api_of(alice).delete("/api/v1/account", asked).status_code == 204
     assert Client().get("/lab/french").status_code == 200
 
 
@@ -141,3 +143,65 @@ def test_a_module_is_renamed_and_transferred_on_its_page_and_by_program(
         api_of(alice).post("/api/v1/modules/alice/french/move", {"namespace": "charlie"}).status_code == 403
     )
     assert browser_of(charlie).get("/alice/french/move").status_code == 404
+
+
+def test_a_token_alone_deletes_no_account(alice, api_of):
+    api = api_of(alice)
+    for asked in ({"name": "alice"}, {"name": "alice", "password": "wrong"}):
+        answer = api.delete("/api/v1/account", asked, format="json")
+        assert answer.status_code == 400
+        assert set(answer.json()["error"]["fields"]) == {"password"}
+    assert Client().get("/alice").status_code == 200
+    assert (
+        api.delete("/api/v1/account", {"name": "alice", "password": PASSWORD}, format="json").status_code
+        == 204
+    )
+    assert Client().get("/alice").status_code == 404
+
+
+def test_few_passwords_can_be_tried_by_page_and_program_together(alice, api_of, browser_of, settings):
+    settings.ACCOUNT_RATE_LIMITS = {"reauthenticate": "3/m/user"}
+    api, wrong = api_of(alice), {"name": "alice", "password": "wrong"}
+    assert [api.delete("/api/v1/account", wrong, format="json").status_code for _ in range(3)] == [400] * 3
+    right = wrong | {"password": PASSWORD}
+    for answer in (
+        api.delete("/api/v1/account", right, format="json"),
+        browser_of(alice).post("/settings/delete/", right),
+    ):
+        assert (answer.status_code, answer["Retry-After"]) == (429, "60")
+    assert Client().get("/alice").status_code == 200
+
+
+@pytest.mark.parametrize("way", ["page", "api", "hub"])
+def test_only_an_owner_of_an_organisation_moves_a_module_out_of_it(alice, bob, base, api_of, browser_of, way):
+    lab = organization_create(founder=alice, name="lab")
+    Membership.objects.create(namespace=lab, user=bob, role=Membership.Role.WRITE)
+    module = make_module(alice, "french")
+    repository_move(editor=alice, module=module, namespace=lab, name="french")
+
+    def move(user, owner, name):
+        was = Module.objects.get(pk=module.pk).full_name
+        if way == "page":
+            browser_of(user).post(f"/{was}/move", {"namespace": owner, "name": name})
+        elif way == "api":
+            api_of(user).post(
+                f"/api/v1/modules/{was}/move", {"namespace": owner, "name": name}, format="json"
+            )
+        else:
+            asked = {"fromRepo": was, "toRepo": f"{owner}/{name}", "type": "model"}
+            api_of(user).post("/api/repos/move", asked, format="json")
+        return Module.objects.get(pk=module.pk).full_name
+
+    assert move(bob, "bob", "mine") == "lab/french"
+    assert move(bob, "lab", "francais") == "lab/francais"  # a writer may rename
+    assert move(alice, "alice", "french") == "alice/french"
+
+
+def test_whoever_may_not_move_a_module_out_is_told_who_may(alice, bob, base, api_of):
+    lab = organization_create(founder=alice, name="lab")
+    Membership.objects.create(namespace=lab, user=bob, role=Membership.Role.WRITE)
+    module = make_module(alice, "french")
+    repository_move(editor=alice, module=module, namespace=lab, name="french")
+    answer = api_of(bob).post("/api/v1/modules/lab/french/move", {"namespace": "bob"}, format="json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "owners_only")
+    assert answer.json()["error"]["message"] == "Only an owner of lab moves a module out of it."

@@ -52,6 +52,7 @@ def test_every_part_runs_and_has_a_log(hub):
     status = hub.call("status")
     assert status.returncode == 0
     assert "Each job computes in a sandbox: " in status.stdout
+    assert "No security contact is set" in status.stdout
     for part in PARTS:
         assert re.search(rf"{part}\s+running", status.stdout), status.stdout
         assert (hub.folder.logs / f"{part}.log").exists()

@@ -24,13 +24,24 @@ def test_no_cache_keeps_what_a_known_person_is_answered(client, browser_of, api_
 
 
 def test_security_txt_names_the_contact_and_ends(client, settings):
-    assert client.get("/.well-known/security.txt").status_code == 404
     settings.HUB_SECURITY_CONTACT = "mailto:security@example.org"
     answer = client.get("/.well-known/security.txt")
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     lines = dict(line.split(": ", 1) for line in answer.text.splitlines())
     assert lines["Contact"] == "mailto:security@example.org"
     assert lines["Expires"].endswith("Z")
+
+
+def test_without_a_contact_security_txt_leads_to_the_help_that_says_how_to_tell_the_staff(client, settings):
+    lines = dict(line.split(": ", 1) for line in client.get("/.well-known/security.txt").text.splitlines())
+    address, _, section = lines["Contact"].partition("#")
+    assert address.startswith(settings.PUBLIC_ADDRESS)
+    page = client.get(address.removeprefix(settings.PUBLIC_ADDRESS))
+    assert page.status_code == 200
+    assert f'id="{section}"' in page.text
+    assert "Report this module" in page.text
+    settings.HUB_SECURITY_CONTACT = "mailto:security@example.org"
+    assert "mailto:security@example.org" in client.get("/help/").text
 
 
 def test_the_contact_is_an_address(monkeypatch):
