@@ -18,6 +18,7 @@ from modules_registry.core.weight_formats import (
     is_kohya,
     is_megatron,
     is_mlx,
+    is_of_other_program,
     is_of_whole_model,
 )
 
@@ -172,7 +173,7 @@ def _with_prefix(names: list[str], are_layers: LayersTest | None) -> tuple[list[
 
     It is written where one of the two makes layers of all paths, and the other does not.
     """
-    if any(name.startswith(PREFIX_BEGINNING) for name in names) or not names:
+    if not names or any(name.startswith(PREFIX_BEGINNING) or is_of_other_program(name) for name in names):
         return names, Repair("prefix", "")
     has_two = are_layers is not None and all(name.startswith(MODEL) for name in names)
     readings = []

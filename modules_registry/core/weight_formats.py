@@ -72,6 +72,11 @@ FORMATS = (
 )
 
 
+def is_of_other_program(name: str) -> bool:
+    """Whether another program than peft gives a LoRA's tensor such a name."""
+    return is_kohya(name) or is_diffusers(name) or is_mlx(name) or is_megatron(name)
+
+
 def format_at(beginning: bytes) -> WeightFormat | None:
     """The format of a safetensors file that begins so, as far as it shows; None if it shows none.
 

@@ -46,7 +46,7 @@ def test_an_upload_leads_to_the_module_s_page(alice, browser_of, base):
 def test_a_base_of_the_library_is_chosen_where_the_config_names_a_folder(alice, browser_of, base):
     client, files = browser_of(alice), {"config_file": config_file(base_model_name_or_path="/home/me/base")}
     refused = upload(client, **files)
-    assert "upload form lets you choose it" in refused.context["form"].errors["config_file"][0]
+    assert "Write its name in the field “Base model”" in refused.context["form"].errors["config_file"][0]
     assert f'<option value="{base.name}">' in text(refused)
     files["config_file"].seek(0)
     assert upload(client, **files, base=base.name)["Location"] == "/alice/french"

@@ -85,8 +85,9 @@ def test_a_new_version_keeps_what_the_card_states_unless_it_says_another(alice, 
 def test_a_commit_of_a_hub_client_is_read_by_the_same_rule(alice, base):
     module = make_module(alice)
     trained = "---\ntags:\n- llama-factory\n- lora\n---\n# sft\n"
+    decoder = {"base_model_name_or_path": "some/chat-model", "task_type": "CAUSAL_LM"}
     files = {
-        CONFIG_FILE: config_file(), WEIGHTS_FILE: weights_file(seed=3), CARD_FILE: card_file(trained),
+        CONFIG_FILE: config_file(**decoder), WEIGHTS_FILE: weights_file(seed=3), CARD_FILE: card_file(trained),
     }  # fmt: skip
     version, _ = module_commit(author=alice, module=module, branch="main", change=Change("All", files=files))
     assert version.prompt_template == "chat"

@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from composer.playground.models import TryOut
-from composer.playground.views import NO_WORKER
+from composer.playground.selectors import NO_WORKER
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
 from tests.factories import card_file, config_file, make_module, weights_file

@@ -30,7 +30,7 @@ def test_ask_follow_and_try_again(hub, alice, base, api_of):
     items = {item["repo_id"]: item for item in read["items"]}
     repaired = items["far/wrong-rank"]
     assert repaired["module"] == "alice/wrong-rank"
-    assert [repair["code"] for repair in repaired["origin"]["repairs"]] == ["rank", "peft_type"]
+    assert [repair["code"] for repair in repaired["origin"]["repairs"]] == ["rank", "converted", "peft_type"]
     assert (items["far/harmful"]["code"], items["far/harmful"]["module"]) == ("checkpoint_code", None)
     listed = client.get(IMPORTS).json()
     assert [row["id"] for row in listed["results"]] == [asked["id"]]
