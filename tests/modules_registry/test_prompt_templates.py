@@ -87,8 +87,10 @@ def test_a_commit_of_a_hub_client_is_read_by_the_same_rule(alice, base):
     trained = "---\ntags:\n- llama-factory\n- lora\n---\n# sft\n"
     decoder = {"base_model_name_or_path": "some/chat-model", "task_type": "CAUSAL_LM"}
     files = {
-        CONFIG_FILE: config_file(**decoder), WEIGHTS_FILE: weights_file(seed=3), CARD_FILE: card_file(trained),
-    }  # fmt: skip
+        CONFIG_FILE: config_file(**decoder),
+        WEIGHTS_FILE: weights_file(seed=3),
+        CARD_FILE: card_file(trained),
+    }
     version, _ = module_commit(author=alice, module=module, branch="main", change=Change("All", files=files))
     assert version.prompt_template == "chat"
     stated = {CARD_FILE: card_file("---\nprompt_template: 'say {input}'\n---\n")}
