@@ -27,6 +27,7 @@ from composer.core.spec.example_dialects import (
 )
 
 BLANK_ROWS_MAX = 100_000  # a spreadsheet's empty rows; reading on through more would take seconds
+JSON_MARKS_MAX = 500_000  # of one JSON text, which is read whole, within two seconds
 SNIFFED_ROWS = 50  # enough to tell commas from semicolons
 COLUMNS_MAX = 10_000  # a row with more is no row of a table
 LISTS = ("examples", "data", "rows")  # the key of the list in one JSON object, as BBH has it
@@ -180,7 +181,7 @@ def is_json(text: str) -> bool:
     if text[:1] not in ("[", "{"):
         return False
     line = first_line(text)
-    if read_json(line) is not None or read_json(text) is not None:
+    if any(not has_many_values(part) and read_json(part) is not None for part in (line, text)):
         return True
     if "\t" in line or is_first_cell(line):
         return False
@@ -198,13 +199,27 @@ def is_first_cell(line: str) -> bool:
 
 
 def read_json(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """Return the value, or None if the text is no JSON; `object_of` makes an object of its pairs."""
+    """Return the value, or None if the text is no JSON; `object_of` makes an object of its pairs.
+
+    Raises:
+        ExamplesError: it may hold so many values that reading them would take seconds.
+    """
+    if has_many_values(text):
+        raise ExamplesError(
+            f"The JSON has more than {JSON_MARKS_MAX:,} commas and brackets, far more than the examples that "
+            "can be used need. Cut it to those that you want, or write one JSON object a line."
+        )
     try:
         return json.loads(text, object_pairs_hook=object_of)
     except RepeatedKeyError:
         raise
     except (ValueError, RecursionError):
         return None
+
+
+def has_many_values(text: str) -> bool:
+    """Return whether the text has so many marks, in text too, that its values could be too many."""
+    return sum(map(text.count, ",[{")) > JSON_MARKS_MAX
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -376,7 +391,7 @@ def row_of_line(label: str, line: str) -> Row:
 def is_json_lines(text: str) -> bool:
     """Return whether the first line is a JSON value of its own, and not the whole text."""
     line, _, rest = text.strip().partition("\n")
-    return bool(rest) and read_json(line) is not None
+    return bool(rest) and not has_many_values(line) and read_json(line) is not None
 
 
 def rows_of_list(values: Sequence[Any], label: str = "Example {}") -> Iterator[Row]:

@@ -450,6 +450,32 @@ def test_a_hostile_text_is_read_or_refused_in_little_time(name):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        f"[{','.join(['[]'] * 3_000_000)}]",
+        f"[{','.join(['{}'] * 3_000_000)}]",
+        f'{{"examples": [{",".join(["1"] * 5_000_000)}]}}',
+        f'{{"input": "a", "output": "b"}}\n[{",".join(["[]"] * 3_000_000)}]',
+        f"[{','.join(['[]'] * 3_000_000)}]\n[]",
+    ],
+)
+def test_json_with_millions_of_values_is_refused_before_they_are_read(text):
+    begin = time.process_time()
+    with pytest.raises(ExamplesError, match="more than 500,000 commas and brackets"):
+        read_text(text)
+    assert time.process_time() - begin < 1
+
+
+def test_a_large_text_of_json_lines_and_a_large_table_that_begins_with_a_bracket_are_read_by_rows():
+    row = '{"input": "a", "output": "b, c, d"}\n'
+    table = "[INST] a,b\n" * 200_000
+    for text in (row * 200_000, table):
+        begin = time.process_time()
+        assert len(read_text(text, limit=64).examples) == 64
+        assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize(
     ("text", "readings"),
     [
         ("a,b;c\nd,e;f\n", "“a”, “b;c”, or it is “a,b”, “c”"),
