@@ -30,7 +30,8 @@ SAYS_WHAT_IT_IS = {"is_pickle"}
 # is too short is noticed twice: in the header, for those who read no more, and where the values are read.
 REFUSES_NOTHING = {
     *("find_in_pattern", "check_config", "repair_types", "_require_last_tensor"),
-    *("_without_module", "shapes_by_factor", "_with_targets", "_shortest_targets"),
+    *("_without_module", "_with_prefix", "are_layers"),
+    *("shapes_by_factor", "_with_targets", "_shortest_targets"),
 }
 
 pytestmark = pytest.mark.slow  # the whole corpus, again and again

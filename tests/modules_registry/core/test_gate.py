@@ -428,6 +428,20 @@ def test_a_missing_prefix_with_two_readings_or_none_is_refused_with_the_command(
     assert refusal.value.codes == ("prefix_missing",)
 
 
+@pytest.mark.parametrize(("before", "code"), [("lora_unet_", "kohya_format"), ("unet.", "diffusers_format")])
+def test_names_of_another_program_are_not_taken_for_peft_s_without_a_prefix(before, code):
+    with pytest.raises(GateRefusal) as refusal:
+        check(*llama(before))
+    assert code in refusal.value.codes
+
+
+def test_names_of_another_program_beside_plain_ones_get_no_prefix_either():
+    adapter = config(), weights({"q.lora_A.weight": tensor(2, 6), "unet.q.lora_B.weight": tensor(4, 2)})
+    with pytest.raises(GateRefusal) as refusal:
+        check(*adapter)
+    assert "diffusers_format" in refusal.value.codes
+
+
 def test_a_part_module_with_another_reading_stays():
     """A model may have a child of that name beside others, and a layer may be called so."""
     paths = ["a.module.q", "a.other.q", "b.module"]
