@@ -190,6 +190,8 @@ def is_json(text: str) -> bool:
 
 def is_first_cell(line: str) -> bool:
     """Return whether a line begins with a JSON value that is the first cell of a table."""
+    if has_many_values(line):
+        return False
     try:
         _, end = json.JSONDecoder().raw_decode(line)
     except (ValueError, RecursionError):
@@ -204,17 +206,22 @@ def read_json(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] = dic
     Raises:
         ExamplesError: it may hold so many values that reading them would take seconds.
     """
-    if has_many_values(text):
-        raise ExamplesError(
-            f"The JSON has more than {JSON_MARKS_MAX:,} commas and brackets, far more than the examples that "
-            "can be used need. Cut it to those that you want, or write one JSON object a line."
-        )
+    require_few_values(text)
     try:
         return json.loads(text, object_pairs_hook=object_of)
     except RepeatedKeyError:
         raise
     except (ValueError, RecursionError):
         return None
+
+
+def require_few_values(text: str) -> None:
+    """Refuse JSON that may hold so many values that reading them would take seconds."""
+    if has_many_values(text):
+        raise ExamplesError(
+            f"The JSON has more than {JSON_MARKS_MAX:,} commas and brackets, far more than the examples that "
+            "can be used need. Cut it to those that you want, or write one JSON object a line."
+        )
 
 
 def has_many_values(text: str) -> bool:
@@ -308,7 +315,12 @@ def lists_of_rows(whole: dict[str, Any], chosen: Dialect | None) -> dict[str, li
 
 
 def rows_of_block(number: int, block: str) -> Iterator[Row]:
-    """Yield the JSON values of a part that follow each other, as rows; what is wrong ends it."""
+    """Yield the JSON values of a part that follow each other, as rows; what is wrong ends it.
+
+    Raises:
+        ExamplesError: it may hold so many values that reading them would take seconds.
+    """
+    require_few_values(block)
     decoder, place = json.JSONDecoder(), 0
     while (begin := NOT_BLANK.search(block, place)) is not None:
         number += block.count("\n", place, begin.start())
