@@ -14,7 +14,7 @@ from composer.models import Attempt, Composition, CompositionModule, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
-from hub_site.jobs.models import Status
+from hub_site.jobs.models import Status, Worker, WorkerQuerySet
 from modules_registry import selectors as registry
 from modules_registry.blobs import store
 from modules_registry.models import BaseModel
@@ -175,3 +175,7 @@ def base_default() -> BaseModel | None:
 def private_modules(composition: Composition) -> list[str]:
     """Those of its modules that are handed out only to whoever brings an access token."""
     return list(composition.modules.filter(version__module__private=True).values_list("name", flat=True))
+
+
+def compose_workers() -> WorkerQuerySet:
+    return Worker.objects.filter(queue="compose")

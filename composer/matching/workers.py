@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from composer.selectors import compose_workers
 from hub_site.common.errors import Refusal
-from hub_site.jobs.models import Worker, WorkerQuerySet
 from modules_registry.models import BaseModel
 
 BYTES_OF_PARAMETER = (
@@ -23,10 +23,6 @@ class Needs:
 
 def needs_of(base: BaseModel, device: str) -> Needs:
     return Needs(memory_mb=base.parameters * BYTES_OF_PARAMETER // MB, has_cuda=device == "cuda")
-
-
-def compose_workers() -> WorkerQuerySet:
-    return Worker.objects.filter(queue="compose")
 
 
 def require_worker(base: BaseModel, device: str) -> None:

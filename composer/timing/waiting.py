@@ -6,10 +6,11 @@ from datetime import datetime
 from django.db.models import Max
 
 from composer.models import Composition
+from composer.selectors import compose_workers
 from composer.timing.progress import time_words, waited_words
 from composer.timing.queue import Place, place_of
 from hub_site.common.clock import database_now
-from hub_site.jobs.models import LEASE, Status, Worker
+from hub_site.jobs.models import LEASE, Status
 
 PICKED_UP_S = 4  # a free worker takes a job well within this
 NO_WORKER = (
@@ -50,8 +51,7 @@ def waiting_since(composition: Composition, now: datetime | None = None) -> Wait
         seen_at = composition.lease_until - LEASE  # its worker's last beat
         return Waiting(Place(0, 0.0), seconds=seconds_between(seen_at, now))
     place = place_of(composition)
-    workers = Worker.objects.filter(queue="compose")
-    able = workers.able(has_cuda=composition.needs_cuda, memory_mb=composition.memory_mb)
+    able = compose_workers().able(has_cuda=composition.needs_cuda, memory_mb=composition.memory_mb)
     if able.alive().exists():
         return Waiting(place, seconds=0)
     last_seen = able.aggregate(last=Max("seen_at"))["last"]
