@@ -50,17 +50,7 @@ class BoundedListField(serializers.ListField):
 
     def run_child_validation(self, data: Any) -> list[Any]:
         require_length(data, self.length_max, "items")
-        values, faults = [], {}
-        for index, item in enumerate(data):
-            try:
-                values.append(self.child.run_validation(item))
-            except serializers.ValidationError as error:
-                faults[index] = error.detail
-                if len(faults) == FAULTS_MAX:
-                    break
-        if faults:
-            raise serializers.ValidationError(faults)  # type: ignore[arg-type]  # its stubs know text keys only
-        return values
+        return list(validated(enumerate(data), self.child).values())
 
 
 class BoundedDictField(serializers.DictField):
@@ -72,17 +62,22 @@ class BoundedDictField(serializers.DictField):
 
     def run_child_validation(self, data: Any) -> dict[str, Any]:
         require_length(data, self.length_max, "keys")
-        values, faults = {}, {}
-        for name, value in data.items():
-            try:
-                values[name] = self.child.run_validation(value)
-            except serializers.ValidationError as error:
-                faults[name] = error.detail
-                if len(faults) == FAULTS_MAX:
-                    break
-        if faults:
-            raise serializers.ValidationError(faults)
-        return values
+        return validated(data.items(), self.child)
+
+
+def validated(values: Iterable[tuple[Any, Any]], child: Any) -> dict[Any, Any]:
+    """The values as the field `child` reads them, by index or key; of many faults the first few are told."""
+    read, faults = {}, {}
+    for key, value in values:
+        try:
+            read[key] = child.run_validation(value)
+        except serializers.ValidationError as error:
+            faults[key] = error.detail
+            if len(faults) == FAULTS_MAX:
+                break
+    if faults:
+        raise serializers.ValidationError(faults)
+    return read
 
 
 def require_length(data: Sized, length_max: int, what: str) -> None:
