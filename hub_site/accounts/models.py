@@ -9,7 +9,6 @@ from django.db.models.functions import Lower, Now
 from django.urls import reverse
 
 from hub_site.accounts.names import NAME_LENGTH_MAX, name_key
-from hub_site.common.clock import database_now
 from hub_site.common.models import TimeStamped
 
 
@@ -187,7 +186,3 @@ class ApiToken(TimeStamped):
     @property
     def may_write(self) -> bool:
         return self.scope == self.Scope.WRITE
-
-    @property
-    def is_usable(self) -> bool:
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > database_now())

@@ -1,6 +1,7 @@
 """Who is who: reads only."""
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Coalesce, Now
 
 from hub_site.accounts.models import ApiToken, Membership, Namespace, User
 from hub_site.accounts.names import name_key
@@ -43,7 +44,9 @@ def staff_user(username: str) -> User:
 
 
 def tokens_of(user: User) -> QuerySet[ApiToken]:
-    return ApiToken.objects.filter(user=user, revoked_at=None)
+    """Those that are not revoked, each with `has_expired`."""
+    has_expired = Coalesce(Q(expires_at__lte=Now()), Value(False))  # without an expiry it is NULL
+    return ApiToken.objects.filter(user=user, revoked_at=None).annotate(has_expired=has_expired)
 
 
 def token_find(token: str) -> ApiToken | None:
