@@ -105,12 +105,11 @@ def module_publish(
             way_in=way_in,
         )
     refusals.raise_all()
-    converted = [asdict(CONVERTED)] if is_converted else []
     with store_files(accepted.files) as blobs:
         module_insert(module)
         module.tags.set(tags_named(tag_names))
         version = version_insert(
-            module, author, message or "First version", blobs, facts_of(accepted, converted)
+            module, author, message or "First version", blobs, facts_of(accepted, is_converted=is_converted)
         )
         audit_record(
             actor=author,
@@ -170,8 +169,9 @@ def version_add(
         if files == before and head.is_complete:
             return head, False
         message = message or f"Version {next_number(module)}"
-        converted = [asdict(CONVERTED)] if is_converted else []
-        version = version_insert(module, author, message, files, facts_of(accepted, converted))
+        version = version_insert(
+            module, author, message, files, facts_of(accepted, is_converted=is_converted)
+        )
         audit_record(
             actor=author,
             action="module.version",
@@ -495,13 +495,17 @@ def commit_id(
     return hashlib.sha1(canonical.encode(), usedforsecurity=False).hexdigest()
 
 
-def facts_of(accepted: AcceptedFiles, earlier: Sequence[Mapping[str, str]] = ()) -> dict[str, object]:
+def facts_of(
+    accepted: AcceptedFiles, earlier: Sequence[Mapping[str, str]] = (), *, is_converted: bool = False
+) -> dict[str, object]:
     """What the gate read, as a version's columns.
 
     Args:
         earlier: repairs that were made before, such as of files that a draft stored already.
+        is_converted: the weights were sent as adapter_model.bin.
     """
     facts = accepted.facts
+    repairs = (*([CONVERTED] if is_converted else []), *facts.repairs, *accepted.card_repairs)
     return {
         "base_name": facts.base,
         "base": None if facts.not_composable else accepted.base,
@@ -517,7 +521,7 @@ def facts_of(accepted: AcceptedFiles, earlier: Sequence[Mapping[str, str]] = ())
         "prompt_template": accepted.prompt_template,
         "has_own_ranks": facts.has_own_ranks,
         "not_composable": facts.not_composable,
-        "repairs": [*earlier, *(asdict(repair) for repair in (*facts.repairs, *accepted.card_repairs))],
+        "repairs": [*earlier, *map(asdict, repairs)],
     }
 
 
