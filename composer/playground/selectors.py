@@ -27,7 +27,7 @@ EXAMPLES_MAX = 4
 EXAMPLE_CHARACTERS_MAX = 400  # longer ones make no button
 PICKED_UP = timedelta(seconds=5)  # a free worker takes a question well within this
 MOST_ARE_ANSWERED_IN = timedelta(seconds=8)
-NO_WORKER = (
+NOT_PICKED_UP = (
     "Nobody has picked your question up yet: the worker that answers seems to be away. "
     "It is kept for two minutes and answered when the worker is back."
 )
@@ -202,7 +202,7 @@ def is_worker_missing(tryout: TryOut) -> bool:
 
 def missing_worker_text(tryout: TryOut) -> str:
     """Return that no worker has picked it up, in words; empty otherwise."""
-    return NO_WORKER if is_worker_missing(tryout) else ""
+    return NOT_PICKED_UP if is_worker_missing(tryout) else ""
 
 
 def is_nobody_coming() -> bool:

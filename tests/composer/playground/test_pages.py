@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from composer.playground.models import TryOut
-from composer.playground.selectors import NO_WORKER
+from composer.playground.selectors import NOT_PICKED_UP
 from hub_site.jobs.models import Status
 from tests.composer.conftest import SHOTS
 from tests.factories import card_file, config_file, make_module, weights_file
@@ -132,7 +132,9 @@ def test_how_many_come_before_is_said(client, browser_of, alice, module):
 def test_a_worker_that_is_away_is_said_to_be(client, module):
     client.post(ADDRESS, {"input": "apple"})
     TryOut.objects.update(created_at=timezone.now() - timedelta(seconds=10))
-    assert NO_WORKER in text_of(client.get(f"/try/{TryOut.objects.get().pk}/?known=queued-0", headers=HTMX))
+    assert NOT_PICKED_UP in text_of(
+        client.get(f"/try/{TryOut.objects.get().pk}/?known=queued-0", headers=HTMX)
+    )
 
 
 def test_an_answer_that_takes_long_says_when_it_is_stopped(client, module, settings):
