@@ -33,6 +33,10 @@ class Composition(Job):
     objective = models.CharField(max_length=20, default="loss")
     selection = models.CharField(max_length=80, default="all")  # "chosen", "all", "random:100+screen:20"
     budget = models.PositiveIntegerField()  # scored candidates at most; a gradient step counts three
+    budget_fitted = models.PositiveIntegerField(null=True, blank=True)  # of it, what fits into the time,
+    training_fitted = models.PositiveIntegerField(
+        null=True, blank=True
+    )  # and of training; null: not yet known
     batch_size = models.PositiveIntegerField(null=True, blank=True)  # of lorahub's objective; null: all
     seed = models.PositiveIntegerField()
     precision = models.CharField(max_length=10, default="auto")

@@ -1,6 +1,7 @@
 """One composition from beginning to end, from a folder to a folder.
 
     job.json, examples.jsonl, held_out.jsonl (optional), base/, modules/0/, …
+    fitted.json (optional: how much work fits into the time; read after the screening)
     steps.jsonl (optional: the step and state events of an earlier attempt at the same job)
     screened.jsonl (optional: screened events of this or other jobs, whose losses need no scoring)
         -> out/adapter_config.json, adapter_model.safetensors, README.md, report.json
@@ -90,7 +91,14 @@ from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import ExportMismatchError, InvalidJobError, ModuleUnfitError, StopSearch
 from composer.core.spec.example_files import read_examples
 from composer.core.spec.examples import require_disjoint
-from composer.core.spec.job_spec import UNFINISHED_FOLDER, JobSpec, ModuleSource, read_job_spec
+from composer.core.spec.job_spec import (
+    FITTED_FILE,
+    UNFINISHED_FOLDER,
+    FittedWork,
+    JobSpec,
+    ModuleSource,
+    read_job_spec,
+)
 from composer.core.spec.metrics import longest_useful_answer, warning_of_unwritable
 from composer.core.spec.selection import parse_selectors
 from composer.core.spec.stages import Stage
@@ -106,6 +114,7 @@ from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.sizes import size_in_words
 
 OnEvent = Callable[[dict[str, Any]], None]
+MEASURED_CANDIDATES = 8  # enough to tell what one costs in a batch; 2 % of the usual budget
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
 
 
@@ -140,6 +149,8 @@ class CompositionRun:
         stop_reason: of the StopSearch that `on_event` raised; empty while it raised none.
         pending: keys of the baselines that are still to be measured.
         rows: of the baselines and the composition, as in report.json, by key.
+        fitted: how much work fits into the time; None where nobody bounds it.
+        budget_asked: of the search, before it was lowered to what fits into the time.
     """
 
     job: JobSpec
@@ -148,7 +159,11 @@ class CompositionRun:
     stop_reason: str = ""
     pending: list[str] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # as in report.json, by key
+    fitted: FittedWork | None = None
     _groups: dict[tuple[int, ...], CopiesOf] = field(default_factory=dict)  # by the numbers of the examples
+
+    def __post_init__(self) -> None:
+        self.budget_asked = self.job.budget
 
     def make(self, out: Path) -> None:
         """Run all stages and write the result into `out`.
@@ -261,15 +276,38 @@ class CompositionRun:
                 self.screening = self._screening()
                 if job.method not in choices.TAKES_COPIES:
                     self.copy_groups = CopyGroups(self.scorer, everything, self._identities())
-                self.cross_validation = CrossValidation(
-                    job, self.scorer, everything, self.screening, self._chosen_by
-                )
                 self.copies = self._chosen_groups(range(len(self.examples)))
                 self.kept = tuple(sorted(self.copies))
                 self.alone = torch.tensor(self.screening.losses(self.kept))
             self.sources = [self.fitting[i] for i in self.kept]
             self.stack = everything.subset(self.kept)
             self.method: Method = make_method(job.method, self.stack, seed=job.seed)
+            self.fit_to_time()
+            self.cross_validation = CrossValidation(
+                self.job, self.scorer, everything, self.screening, self._chosen_by
+            )
+
+    def fit_to_time(self) -> None:
+        """Lower the budget of the search to what fits into the time, if the caller of the job bounds that.
+
+        The caller is told what some candidates cost, unless it knows already, and answers by FITTED_FILE.
+        The answer is a number of candidates, so that no result depends on the clock.
+
+        Raises:
+            InvalidJobError: FITTED_FILE is not valid.
+        """
+        folder, asked = self.job.folder, self.job.budget
+        if self.job.fits_time and not (folder / FITTED_FILE).exists():
+            with (cost := Cost()).counted(self.scorer):
+                weights = torch.full((MEASURED_CANDIDATES, self.method.n_weights), 1 / len(self.stack))
+                self.scorer.nats(self.method, weights)
+            self.emit({"event": "measured", "candidates": cost.candidates, "seconds": cost.seconds})
+        self.fitted = FittedWork.read(folder)
+        if self.fitted and self.fitted.budget < asked:
+            self.job = replace(self.job, budget=self.fitted.budget)
+            text = f"{self.fitted.budget} of {asked} candidates fit into the time, so the search had those."
+            self.emit({"event": "warning", "text": text})
+            self.warnings.append(text)
 
     def losses_alone(self) -> dict[str, float]:
         """Return the few-shot loss of every module alone by its name, copies too, without choosing any."""
@@ -395,7 +433,8 @@ class CompositionRun:
             "select": job.select,
             "objective": job.objective,
             "batch_size": job.batch_size,
-            "budget": job.budget,
+            "budget": self.budget_asked,
+            "budget_fitted": job.budget if job.budget < self.budget_asked else None,
             "seed": job.seed,
             "precision": self.base.precision,
             "device": self.base.device.type,
@@ -617,11 +656,16 @@ class CompositionRun:
             screened=self.screened,
             best_left_out=single_left_out,
             lora=self.lora,
-            training_budget=0 if self.found.stopped else training_budget(self.job.budget, self.job.method),
+            training_budget=0 if self.found.stopped else self._training_budget(),
             fold_loras=lambda: map(self.method.lora, self.found.fold_weights),
             folds_choose_alike=lambda: self.cross_validation.chooses_alike(self.kept),
             composed=self.adapters,
         )
+
+    def _training_budget(self) -> int:
+        """Return the work that bounds the trainings, in scored candidates."""
+        usual = training_budget(self.budget_asked, self.job.method)
+        return min(usual, self.fitted.training) if self.fitted else usual
 
     def _written(self, baseline: BaselineResult, out: Path) -> BaselineResult:
         """Write the adapter of a baseline that has one into a folder of its own within `out`."""

@@ -211,7 +211,7 @@ def recipe_cells(composition: Composition, report: Report) -> list[list[str]]:
         ["method", report["method"]],
         ["optimiser", report["optimizer"]],
         ["rank", str(report["rank"])],
-        ["budget, candidates", str(report["budget"])],
+        ["budget, candidates", str(report.get("budget_fitted") or report["budget"])],
         ["candidates scored", str(report["candidates_scored"])],
         ["seed", str(report["seed"])],
         ["precision", report["precision"]],

@@ -99,7 +99,7 @@ def command_options(composition: Composition) -> dict[str, Any]:
         "search": composition.search,
         "objective": composition.objective,
         "select": remaining_selection(composition),
-        "budget": composition.budget,
+        "budget": report.get("budget_fitted") or composition.budget,
         "batch-size": composition.batch_size,
         "seed": composition.seed,
         "precision": report["precision"],

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from composer import selectors
 from composer.core.spec.examples import json_lines
-from composer.core.spec.job_spec import read_rank
+from composer.core.spec.job_spec import FittedWork, read_rank
 from composer.matching.selection import module_text, remaining_selection
 from composer.models import Composition, CompositionModule
 from composer.run.selectors import screened_before, search_record
@@ -75,6 +75,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
         "objective": composition.objective,
         "select": select,
         "budget": composition.budget,
+        "fits_time": True,
         "batch_size": composition.batch_size,
         "seed": composition.seed,
         "precision": composition.precision,
@@ -102,9 +103,11 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
 
 
 def write_record(composition: Composition, folder: Path) -> None:
-    """What is known already: how far an earlier attempt came, and losses that need no scoring."""
+    """What is known already: how far an earlier attempt came, losses that need no scoring, what fits."""
     write_lines(folder / "steps.jsonl", search_record(composition))
     write_lines(folder / "screened.jsonl", screened_before(composition))
+    if composition.budget_fitted and composition.training_fitted:
+        FittedWork(composition.budget_fitted, composition.training_fitted).write(folder)
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

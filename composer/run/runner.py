@@ -23,6 +23,7 @@ from composer.models import Attempt, Composition, ScreenedLoss
 from composer.run.events import store_events
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
 from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
+from composer.timing.limits import SEARCH_SHARE, work_that_fits
 from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
@@ -45,7 +46,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25  # the longest an event waits before it becomes a row
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
-SEARCH_SHARE = 0.6  # of the deadline; a search that runs then ends with its best weights so far
 SCREENED_KEPT = timedelta(days=30)
 ATTEMPTS_KEPT = timedelta(days=1)
 WAITS_FOR_A_PLACE = timedelta(seconds=3)  # a free place takes a quick job within a second
@@ -166,6 +166,9 @@ def follow(composition: Composition, child: Child, folder: Path, attempt: Attemp
     pending: list[Mapping[str, Any]] = []
     try:
         for event in child.events(TICK_S):
+            if event is not None and event["event"] == "measured":
+                fit_to_time(composition, folder, event, child.computing_s())
+                continue
             if event is not None:
                 pending.append(event)
                 continue
@@ -232,6 +235,24 @@ def pass_on_stop(composition: Composition, folder: Path, taken_s: float) -> None
         (folder / STOP_FILE).write_text(STOPPED_BY_WISH, encoding="utf-8")
     elif is_late:
         (folder / STOP_FILE).write_text(STOPPED_FOR_TIME, encoding="utf-8")
+
+
+def fit_to_time(composition: Composition, folder: Path, measured: Mapping[str, Any], taken_s: float) -> None:
+    """Tell the child how much work fits into its time, going by what it measured of some candidates.
+
+    The row keeps the answer before the child gets it, so that a later attempt searches as far as this one.
+
+    Raises:
+        LeaseLost: another worker has the composition.
+    """
+    candidate_s = measured["seconds"] / measured["candidates"]
+    fitted = work_that_fits(
+        composition.base, composition.method, composition.budget, candidate_s=candidate_s, taken_s=taken_s
+    )
+    held = Composition.objects.held(composition.generation).filter(pk=composition.pk)
+    if not held.update(budget_fitted=fitted.budget, training_fitted=fitted.training):
+        raise leases.LeaseLost
+    fitted.write(folder)
 
 
 def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -21,9 +21,11 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.errors import STOPPED_FOR_TIME
 from composer.core.spec.examples import Example as Pair
+from composer.core.spec.job_spec import FittedWork
 from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, PRUNE, SCREEN, SEARCH, STAGES
-from composer.core.spec.training import FOLDS, plan_lora, plan_tuning, training_budget
+from composer.core.spec.training import FOLDS, plan_lora, plan_tuning
 from composer.models import Composition, Example
+from composer.timing.limits import search_limit_s, work_that_fits
 from hub_site.jobs.models import Status
 from modules_registry.models import BaseModel
 
@@ -171,6 +173,7 @@ def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Com
     characters = examples.annotate(mean=Avg(Length("input") + Length("output"))).values("mean")
     return rows.order_by("-finished_at").values(
         "budget",
+        "budget_fitted",
         "baselines",
         "search",
         "objective",
@@ -186,7 +189,8 @@ def seconds_of_stages(
     row: MeasuredRun, base: BaseModel, method: str, workload: Amounts
 ) -> dict[str, Seconds]:
     """How long this would take, going by one that took so long."""
-    had = Amounts(**{name: value for name, value in row.items() if name != "seconds"})
+    amounts = {name: value for name, value in row.items() if name not in ("seconds", "budget_fitted")}
+    had = Amounts(**amounts | {"budget": row.get("budget_fitted") or row["budget"]})
     took = dict.fromkeys((stage.name for stage in STAGES), 0.0) | row["seconds"]
     took[EVALUATE.name] -= searches_repeated(method, had) * took[SEARCH.name]  # told apart
     before, now = (units(base, method, amounts) for amounts in (had, workload))
@@ -198,6 +202,8 @@ def seconds_of_stages(
     }
     searches = stages[SEARCH.name].times(searches_repeated(method, workload))
     stages[EVALUATE.name] = Seconds(*(a + b for a, b in zip(stages[EVALUATE.name], searches, strict=True)))
+    limit_s = search_limit_s(base, method, workload.budget)
+    stages[SEARCH.name] = Seconds(*(min(limit_s, seconds) for seconds in stages[SEARCH.name]))
     return stages
 
 
@@ -290,7 +296,8 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
     usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
     done = units(base, method, usual)
     passed = pass_s(base, usual.tokens)
-    trained = training_passes(usual, method, base.parameters) * workload.n_shots * passed
+    fitted = work_that_fits(base, method, usual.budget, candidate_s=candidate_s(base, method, usual))
+    trained = training_passes(usual, fitted, base.parameters) * workload.n_shots * passed
     loaded = 4 * base.parameters / LOADED_BYTES_S
     n_answers = done[EVALUATE.name] * TOKENS_OF_EXAMPLE / usual.tokens
     searches = searches_repeated(method, usual) * done[SEARCH.name]
@@ -305,13 +312,12 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> Measur
     return asdict(usual) | {"seconds": seconds}
 
 
-def training_passes(workload: Amounts, method: str, parameters: int) -> int:
+def training_passes(workload: Amounts, fitted: FittedWork, parameters: int) -> int:
     """Over the shots, at most, to train a LoRA on them and to tune the composition."""
     if workload.baselines == "none":
         return 0
     n_fits = min(FOLDS, workload.n_shots)
-    budget = training_budget(workload.budget, method)
-    plans = plan_lora(budget, n_fits, parameters), plan_tuning(budget, n_fits)
+    plans = plan_lora(fitted.training, n_fits, parameters), plan_tuning(fitted.training, n_fits)
     return sum(plan.passes(n_fits) for plan in plans)
 
 

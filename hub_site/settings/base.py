@@ -73,6 +73,8 @@ HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
 HUB_STREAMS_OF_OWNER_MAX = env_int("HUB_STREAMS_OF_OWNER_MAX", 20, least=0)
 HUB_COMPOSE_DEADLINE_S = env_int("HUB_COMPOSE_DEADLINE_S", 1800, least=10)
+# Choice and search of a balanced job on a large base; a worker makes as many candidates as fit into it.
+HUB_COMPOSE_SEARCH_S = env_int("HUB_COMPOSE_SEARCH_S", 600, least=10)
 HUB_COMPOSE_MEMORY_MB = env_int("HUB_COMPOSE_MEMORY_MB", 4096, least=256)
 # Places of a compose worker, of which one is kept for quick jobs: those estimated to take at most so long.
 HUB_COMPOSE_SLOTS = env_int("HUB_COMPOSE_SLOTS", 2, least=2, most=64)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from composer.core.spec.examples import Example
+from composer.core.spec.job_spec import FittedWork
 from composer.models import Composition, ScreenedLoss
 from composer.request.services import composition_request
 from composer.run import events as run_events
@@ -225,3 +226,38 @@ def test_the_adapter_can_be_had_while_the_comparisons_run(ask, monkeypatch):
         "lora_on_shots",
         "tuned",
     ]
+
+
+def test_the_search_has_as_many_candidates_as_fit_and_a_later_attempt_as_many(ask, monkeypatch):
+    """The number is in the row before the search, so a slower machine goes on to the same bytes."""
+    monkeypatch.setattr(runner, "work_that_fits", lambda *_, **__: FittedWork(budget=60, training=70))
+    whole = run(ask())
+    assert (whole.budget_fitted, whole.training_fitted) == (60, 70)
+    assert (whole.report["budget"], whole.report["budget_fitted"]) == (240, 60)
+    assert len(whole.report["steps"]) == 60 // 3
+    assert any("60 of 240 candidates fit into the time" in text for text in whole.report["warnings"])
+
+    store_events = run_events.store_events
+
+    def store_and_end(composition, told):
+        store_events(composition, told)
+        if any(event["event"] == "state" for event in told):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(runner, "store_events", store_and_end)
+        full.setattr(runner, "TICK_S", 0.005)
+        interrupted = run(ask(seed=8))
+    assert (interrupted.status, interrupted.budget_fitted) == (Status.QUEUED, 60)
+    monkeypatch.setattr(runner, "work_that_fits", lambda *_, **__: FittedWork(budget=12, training=12))
+    Composition.objects.update(due_at=interrupted.created_at)
+    resumed = run(interrupted)
+    assert (resumed.status, resumed.budget_fitted) == (Status.DONE, 60)
+    assert adapter_of(resumed) == adapter_of(whole)
+
+
+def test_a_search_that_fits_into_its_time_is_not_shortened(ask):
+    composition = run(ask())
+    assert (composition.budget_fitted, composition.training_fitted) == (240, 12.5 * 240)
+    assert composition.report["budget_fitted"] is None
+    assert not any("fit into the time" in text for text in composition.report["warnings"])

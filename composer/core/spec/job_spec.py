@@ -7,7 +7,7 @@ composer.core.spec.choices.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ MODULE_ENTRY = '{"name": "owner/name", "folder": "modules/0"}'
 RANK_DIGITS = len(str(choices.RANK_LIMIT))  # of a rank as text
 UNFINISHED_FOLDER = "out.unfinished"  # the result until it is whole; its report tells what is known so far
 STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
+FITTED_FILE = "fitted.json"  # what fits into the time, where the job's caller bounds that
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class JobSpec:
         device: a name in choices.DEVICES.
         sentence: the task in words, at most TEXT_LIMIT characters; empty if there is none.
         notes: sentences on what is not used of the examples that were brought, for the report's warnings.
+        fits_time: whether the caller says, by FITTED_FILE, how much work fits into the time it gives.
     """
 
     folder: Path
@@ -92,6 +94,45 @@ class JobSpec:
     device: str = "cpu"
     sentence: str = ""
     notes: tuple[str, ...] = ()
+    fits_time: bool = False
+
+
+@dataclass(frozen=True)
+class FittedWork:
+    """How much work fits into the time that the caller of a job gives, both in scored candidates.
+
+    Attributes:
+        budget: of the search.
+        training: as `training_budget` returns it; it bounds the trainings.
+    """
+
+    budget: int
+    training: int
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of a job, as a whole or not at all."""
+        unfinished = folder / f"{FITTED_FILE}.unfinished"
+        unfinished.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        unfinished.replace(folder / FITTED_FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> "FittedWork | None":
+        """Read it from the folder of a job; None if it is not there.
+
+        Raises:
+            InvalidJobError: a number is missing or not a number above 0.
+        """
+        path = folder / FITTED_FILE
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            fitted = cls(budget=int(found["budget"]), training=int(found["training"]))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InvalidJobError(f"{FITTED_FILE} must hold the numbers budget and training.") from error
+        if min(fitted.budget, fitted.training) < 1:
+            raise InvalidJobError(f"budget and training in {FITTED_FILE} must be 1 or more.")
+        return fitted
 
 
 def read_job_spec(folder: Path) -> JobSpec:
@@ -144,6 +185,7 @@ def read_job_spec(folder: Path) -> JobSpec:
         device=read_choice(spec, "device", choices.choice_names(choices.DEVICES), "cpu"),
         sentence=str(spec.get("sentence") or "")[: choices.TEXT_LIMIT],
         notes=tuple(map(str, read_value(spec, "notes", []))),
+        fits_time=spec.get("fits_time") is True,
     )
 
 

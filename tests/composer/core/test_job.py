@@ -23,7 +23,7 @@ from composer.core.search.dispatch import WeightSearch
 from composer.core.spec import choices
 from composer.core.spec.errors import ComposeError, StopSearch
 from composer.core.spec.examples import Example
-from composer.core.spec.job_spec import read_job_spec
+from composer.core.spec.job_spec import FittedWork, read_job_spec
 from modules_registry.core.gate import check_adapter
 from tests.composer.core.tiny import EXAMPLES, as_dora, make_base, make_job, make_module, write_examples
 
@@ -550,3 +550,36 @@ def test_a_child_forked_after_the_import_can_do_the_job(tmp_path):
     done = subprocess.run([sys.executable, "-c", FORK, str(job)], cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 0
     assert (job / "out" / "adapter_model.safetensors").exists()
+
+
+def test_a_job_whose_time_is_bounded_is_the_job_with_the_budget_that_fits(tmp_path):
+    """Who runs it is told what candidates cost, once, and says how many the search may have."""
+    measured = []
+
+    def answer(event):
+        if event["event"] == "measured":
+            measured.append(event)
+            FittedWork(budget=20, training=20).write(tmp_path / "bounded")
+
+    bounded = make_job(tmp_path / "bounded", budget=30, fits_time=True, **QUICK)
+    run(bounded, answer)
+    (cost,) = measured
+    assert cost["candidates"] == 8
+    assert cost["seconds"] > 0
+    report = json.loads((bounded / "out" / "report.json").read_text())
+    assert (report["budget"], report["budget_fitted"]) == (30, 20)
+    own, _ = finished(make_job(tmp_path / "own", budget=20, **QUICK))
+    assert report["steps"] == own["steps"]
+    assert own["budget_fitted"] is None
+    written = [
+        (job / "out" / "adapter_model.safetensors").read_bytes() for job in (bounded, tmp_path / "own")
+    ]
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"budget": 0, "training": 1}', '{"budget": "many"}', "{"])
+def test_an_answer_on_the_time_that_says_nothing_is_refused(tmp_path, content):
+    job = make_job(tmp_path, budget=20, fits_time=True, **QUICK)
+    (job / "fitted.json").write_text(content)
+    with pytest.raises(ComposeError, match=r"fitted\.json"):
+        run(job, lambda event: None)

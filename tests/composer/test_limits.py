@@ -1,0 +1,56 @@
+"""How much work fits into the time that a composition has."""
+
+import pytest
+
+from composer.timing.limits import search_limit_s, work_that_fits
+
+pytestmark = pytest.mark.usefixtures("wakes")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "budget", "seconds"),
+    [
+        (1_000_000, 400, 60),
+        (135_000_000, 400, 60),  # balanced
+        (135_000_000, 100, 15),  # quick
+        (135_000_000, 1000, 150),  # thorough
+        (500_000_000, 400, 360),
+        (783_000_000, 400, 600),
+        (7_000_000_000, 400, 600),
+        (7_000_000_000, 1000, 0.6 * 1800),  # 2.5 times as long is beyond the deadline's share
+        (135_000_000, 399, 0.6 * 1800),  # no level's: only the deadline bounds it
+    ],
+)
+def test_the_time_of_choice_and_search_goes_by_the_level_and_the_base(base, parameters, budget, seconds):
+    base.parameters = parameters
+    assert search_limit_s(base, "auto", budget) == pytest.approx(seconds)
+
+
+def test_the_operator_s_limits_hold(base, settings):
+    base.parameters = 7_000_000_000
+    settings.HUB_COMPOSE_SEARCH_S = 200
+    assert search_limit_s(base, "auto", 400) == 200
+    settings.HUB_COMPOSE_DEADLINE_S = 100
+    assert search_limit_s(base, "auto", 400) == 60
+
+
+def test_as_many_candidates_as_fit_are_searched_and_no_more_than_asked_for(base):
+    base.parameters = 783_000_000
+    fits = work_that_fits(base, "auto", 400, candidate_s=4.0, taken_s=100.0)
+    assert fits.budget == 125  # (600 - 100) / 4
+    assert fits.training == 250  # 600 s / 4 s, of which trainings may take 0.35 + 0.25
+    assert work_that_fits(base, "auto", 400, candidate_s=0.01).budget == 400
+    assert work_that_fits(base, "auto", 400, candidate_s=0.01).training == 3000
+    assert work_that_fits(base, "auto", 400, candidate_s=0.0).budget == 400
+
+
+def test_a_search_has_forty_candidates_where_no_time_is_left(base):
+    base.parameters = 7_000_000_000
+    assert work_that_fits(base, "auto", 400, candidate_s=60.0, taken_s=700.0).budget == 40
+    assert work_that_fits(base, "auto", 10, candidate_s=60.0).budget == 10
+
+
+def test_on_a_base_of_135_million_parameters_no_baseline_is_trained_less_for_lack_of_time(base):
+    base.parameters = 135_000_000
+    fits = work_that_fits(base, "auto", 400, candidate_s=0.3)
+    assert (fits.budget, fits.training) == (200, 3000)
