@@ -37,6 +37,7 @@ class Composition(Job):
     training_fitted = models.PositiveIntegerField(
         null=True, blank=True
     )  # and of training; null: not yet known
+    slowness = models.FloatField(null=True, blank=True)  # a candidate took so many times the usual seconds
     batch_size = models.PositiveIntegerField(null=True, blank=True)  # of lorahub's objective; null: all
     seed = models.PositiveIntegerField()
     precision = models.CharField(max_length=10, default="auto")

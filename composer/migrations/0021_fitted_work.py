@@ -17,6 +17,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='composition',
+            name='slowness',
+            field=models.FloatField(blank=True, null=True),
+        ),
+        migrations.AddField(
+            model_name='composition',
             name='training_fitted',
             field=models.PositiveIntegerField(blank=True, null=True),
         ),

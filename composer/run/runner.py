@@ -23,6 +23,7 @@ from composer.models import Attempt, Composition, ScreenedLoss
 from composer.run.events import store_events
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
 from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
+from composer.timing.estimates import usual_candidate_s
 from composer.timing.limits import SEARCH_SHARE, work_that_fits
 from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
@@ -250,7 +251,11 @@ def fit_to_time(composition: Composition, folder: Path, measured: Mapping[str, A
         composition.base, composition.method, composition.budget, candidate_s=candidate_s, taken_s=taken_s
     )
     held = Composition.objects.held(composition.generation).filter(pk=composition.pk)
-    if not held.update(budget_fitted=fitted.budget, training_fitted=fitted.training):
+    if not held.update(
+        budget_fitted=fitted.budget,
+        training_fitted=fitted.training,
+        slowness=candidate_s / usual_candidate_s(composition),
+    ):
         raise leases.LeaseLost
     fitted.write(folder)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import sqrt
+from math import log, sqrt
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -145,7 +145,7 @@ def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[d
     earlier = list(measured_of(base, method, workload)[:EARLIER_READ])
     asked_alike = (workload.budget, workload.baselines)
     alike = [row for row in earlier if (row["budget"], row["baselines"]) == asked_alike]
-    rows = alike or earlier or [guessed_from_size(base, method, workload)]
+    rows = alike or earlier or [guessed_from_size(base, method, workload, slowness(base))]
     each = [seconds_of_stages(row, base, method, workload) for row in rows]
     by_stage = {
         stage: Seconds(*(median(values) for values in zip(*(one[stage] for one in each), strict=True)))
@@ -291,23 +291,40 @@ def scale_seconds(seconds: float, ratio: float, *, in_proportion: bool) -> Secon
     return Seconds(seconds * min(1.0, ratio), seconds * sqrt(ratio), seconds * max(1.0, ratio))
 
 
-def guessed_from_size(base: BaseModel, method: str, workload: Amounts) -> MeasuredRun:
+def slowness(base: BaseModel) -> float:
+    """How many times as long as by its size a candidate takes here: measured on the base nearest in size."""
+    measured = Composition.objects.filter(slowness__gt=0).order_by("-created_at")
+    latest = list(measured.values_list("base__parameters", "slowness")[:EARLIER_READ])
+    if not latest:
+        return 1.0
+    nearest = min((parameters for parameters, _ in latest), key=lambda size: abs(log(size / base.parameters)))
+    return float(median(slowness for parameters, slowness in latest if parameters == nearest))
+
+
+def usual_candidate_s(composition: Composition) -> float:
+    """How long a candidate of this composition takes by the base's size, on the machine of the constants."""
+    return candidate_s(composition.base, composition.method, amounts_of(composition))
+
+
+def guessed_from_size(base: BaseModel, method: str, workload: Amounts, slowness: float) -> MeasuredRun:
     """As if one of the usual budget had been measured: by what so many parameters cost an example."""
     usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
     done = units(base, method, usual)
-    passed = pass_s(base, usual.tokens)
-    fitted = work_that_fits(base, method, usual.budget, candidate_s=candidate_s(base, method, usual))
+    passed = slowness * pass_s(base, usual.tokens)
+    candidate = slowness * candidate_s(base, method, usual)
+    fitted = work_that_fits(base, method, usual.budget, candidate_s=candidate)
     trained = training_passes(usual, fitted, base.parameters) * workload.n_shots * passed
     loaded = 4 * base.parameters / LOADED_BYTES_S
     n_answers = done[EVALUATE.name] * TOKENS_OF_EXAMPLE / usual.tokens
-    searches = searches_repeated(method, usual) * done[SEARCH.name]
+    searched = slowness * done[SEARCH.name]
+    searches = searches_repeated(method, usual) * searched
     seconds = {
         LOAD.name: loaded + MODULE_LOADED_S * workload.n_modules,
         SCREEN.name: workload.n_modules * workload.n_shots * passed,
-        SEARCH.name: done[SEARCH.name],
+        SEARCH.name: searched,
         PRUNE.name: pruning_candidates(method, usual) * workload.n_shots * passed,
         EXPORT.name: loaded,
-        EVALUATE.name: n_answers * answer_s(base, usual.tokens) + trained + searches,
+        EVALUATE.name: slowness * n_answers * answer_s(base, usual.tokens) + trained + searches,
     }
     return asdict(usual) | {"seconds": seconds}
 

@@ -4,9 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from composer.timing.estimates import Amounts, duration_words, estimate, units
+from composer.models import Composition
+from composer.timing.estimates import (
+    LOADED_BYTES_S,
+    MODULE_LOADED_S,
+    Amounts,
+    duration_words,
+    estimate,
+    units,
+)
 from composer.timing.queue import is_quick
 from tests.composer.conftest import HELD_OUT
+from tests.factories import make_base
 
 pytestmark = pytest.mark.usefixtures("wakes")  # nothing here reaches a broker
 
@@ -169,3 +178,20 @@ def test_a_search_is_estimated_by_those_of_its_own_kind_alone(base, done):
     }
     assert told == {"auto": 1, "gauss-newton": 1, "ngopt": 0, "nevergrad:CMA": 0}
     assert estimate(base, "exact", replace(amounts, objective="exact_match")).n_measured == 0
+
+
+def test_an_unmeasured_base_is_as_much_slower_as_the_measured_one_nearest_in_size(base, done, tmp_path):
+    near, far = make_base(tmp_path / "near", name="tests/near"), make_base(tmp_path / "far", name="tests/far")
+    near.parameters, far.parameters = 13_000_000, 90_000_000
+    near.save()
+    far.save()
+    base.parameters = 10_000_000
+    usual = estimate(base, "auto", FEW)
+    for other, slowness in ((near, 3.0), (far, 50.0)):
+        composition = done(method="exact", budget=100, seed=int(slowness))
+        Composition.objects.filter(pk=composition.pk).update(base=other, slowness=slowness)
+    found = estimate(base, "auto", FEW)
+    assert found.n_measured == 0
+    loading_s = 4 * base.parameters / LOADED_BYTES_S  # twice: it is written and loaded again; no slower
+    not_computed = 2 * loading_s + FEW.n_modules * MODULE_LOADED_S
+    assert found.likely_s - not_computed == pytest.approx(3.0 * (usual.likely_s - not_computed), rel=0.01)
