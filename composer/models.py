@@ -41,6 +41,7 @@ class Composition(Job):
     batch_size = models.PositiveIntegerField(null=True, blank=True)  # of lorahub's objective; null: all
     seed = models.PositiveIntegerField()
     precision = models.CharField(max_length=10, default="auto")
+    precision_found = models.CharField(max_length=10, blank=True)  # what auto was at the first attempt
     device = models.CharField(max_length=10, default="auto")
     rank = models.CharField(max_length=4, default=SMALL_RANK)  # "auto", "full", or what the adapter is cut to
     template = models.TextField(default=DEFAULT_TEMPLATE)

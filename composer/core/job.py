@@ -301,7 +301,8 @@ class CompositionRun:
             with (cost := Cost()).counted(self.scorer):
                 weights = torch.full((MEASURED_CANDIDATES, self.method.n_weights), 1 / len(self.stack))
                 self.scorer.nats(self.method, weights)
-            self.emit({"event": "measured", "candidates": cost.candidates, "seconds": cost.seconds})
+            measured = {"candidates": cost.candidates, "seconds": cost.seconds}
+            self.emit({"event": "measured", "precision": self.base.precision, **measured})
         self.fitted = FittedWork.read(folder)
         if self.fitted and self.fitted.budget < asked:
             self.job = replace(self.job, budget=self.fitted.budget)
@@ -395,7 +396,7 @@ class CompositionRun:
                 composed_left_out,
                 mean_prompt_tokens(self.base, questions, self.examples),
             )
-            self._tell_row(self.composed)
+            self.emit({"event": "baseline", **self._add_row(self.composed)})
             self.ablation = ablation_losses(
                 self.scorer,
                 self.composed_method,
@@ -404,21 +405,27 @@ class CompositionRun:
                 composed_loss=self._token_mean(self.final_nats),
             )
             self.baselines: list[BaselineResult] = []
-            if self.job.baselines != "none":
+            if self.job.baselines == "none":
+                self.verdict = self._verdict()
+            else:
                 self._compare(self._comparison(questions, single_left_out), out)
-            self.verdict = self._verdict()
 
     def _compare(self, comparison: BaselineComparison, out: Path) -> None:
-        """Measure one baseline after the other; before each, write a report of what is known."""
+        """Measure one baseline after the other; write what is known before it is told, as the job may end."""
         measures = comparison.measurements()
         self.pending = list(measures)
+        self._report_so_far(out)
         for measure in measures.values():
-            self.verdict = self._verdict()
-            self.report(out)
             baseline = self._written(measure(), out)
             self.baselines.append(baseline)
             self.pending.remove(baseline.key)
-            self._tell_row(baseline)
+            row = self._add_row(baseline)
+            self._report_so_far(out)
+            self.emit({"event": "baseline", **row})
+
+    def _report_so_far(self, out: Path) -> None:
+        self.verdict = self._verdict()
+        self.report(out)
 
     def report(self, out: Path) -> None:
         """Write report.json, as a whole or not at all."""
@@ -744,9 +751,9 @@ class CompositionRun:
         )
         return f"{unchanged} {fitted}".lstrip()
 
-    def _tell_row(self, baseline: BaselineResult) -> None:
-        row = self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)
-        self.emit({"event": "baseline", **row})
+    def _add_row(self, baseline: BaselineResult) -> dict[str, Any]:
+        self.rows[baseline.key] = report.baseline_row(baseline, self.held_out)
+        return self.rows[baseline.key]
 
     def _left_out(self) -> tuple[LeftOutLosses | None, LeftOutLosses | None]:
         """Return the left-out losses of the composition and of the best single module; None where unknown."""

@@ -17,6 +17,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='composition',
+            name='precision_found',
+            field=models.CharField(blank=True, max_length=10),
+        ),
+        migrations.AddField(
+            model_name='composition',
             name='slowness',
             field=models.FloatField(blank=True, null=True),
         ),

@@ -78,7 +78,7 @@ def job_description(composition: Composition, modules: list[CompositionModule]) 
         "fits_time": True,
         "batch_size": composition.batch_size,
         "seed": composition.seed,
-        "precision": composition.precision,
+        "precision": composition.precision_found or composition.precision,
         "device": composition.device,
         "rank": read_rank({"rank": composition.rank}),
         "template": composition.template,

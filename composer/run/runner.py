@@ -241,7 +241,8 @@ def pass_on_stop(composition: Composition, folder: Path, taken_s: float) -> None
 def fit_to_time(composition: Composition, folder: Path, measured: Mapping[str, Any], taken_s: float) -> None:
     """Tell the child how much work fits into its time, going by what it measured of some candidates.
 
-    The row keeps the answer before the child gets it, so that a later attempt searches as far as this one.
+    The row keeps the answer and the precision before the child gets it, so that a later attempt, maybe on
+    another machine, computes as this one and searches as far.
 
     Raises:
         LeaseLost: another worker has the composition.
@@ -254,6 +255,7 @@ def fit_to_time(composition: Composition, folder: Path, measured: Mapping[str, A
     if not held.update(
         budget_fitted=fitted.budget,
         training_fitted=fitted.training,
+        precision_found=measured["precision"],
         slowness=candidate_s / usual_candidate_s(composition),
     ):
         raise leases.LeaseLost

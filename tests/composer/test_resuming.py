@@ -11,6 +11,7 @@ from composer.models import Composition, ScreenedLoss
 from composer.request.services import composition_request
 from composer.run import events as run_events
 from composer.run import runner
+from composer.run.job_folder import job_description
 from composer.run.results import ADAPTER_FILES, RESULT_FILES
 from composer.run.runner import composition_run
 from composer.services import composition_stop
@@ -232,7 +233,7 @@ def test_the_search_has_as_many_candidates_as_fit_and_a_later_attempt_as_many(as
     """The number is in the row before the search, so a slower machine goes on to the same bytes."""
     monkeypatch.setattr(runner, "work_that_fits", lambda *_, **__: FittedWork(budget=60, training=70))
     whole = run(ask())
-    assert (whole.budget_fitted, whole.training_fitted) == (60, 70)
+    assert (whole.budget_fitted, whole.training_fitted, whole.precision_found) == (60, 70, "fp32")
     assert (whole.report["budget"], whole.report["budget_fitted"]) == (240, 60)
     assert len(whole.report["steps"]) == 60 // 3
     assert any("60 of 240 candidates fit into the time" in text for text in whole.report["warnings"])
@@ -254,6 +255,13 @@ def test_the_search_has_as_many_candidates_as_fit_and_a_later_attempt_as_many(as
     resumed = run(interrupted)
     assert (resumed.status, resumed.budget_fitted) == (Status.DONE, 60)
     assert adapter_of(resumed) == adapter_of(whole)
+
+
+def test_a_later_attempt_computes_in_the_precision_of_the_first(ask):
+    composition = ask()
+    assert job_description(composition, [])["precision"] == "auto"
+    Composition.objects.filter(pk=composition.pk).update(precision_found="bf16")
+    assert run(composition).report["precision"] == "bf16"
 
 
 def test_a_search_that_fits_into_its_time_is_not_shortened(ask):

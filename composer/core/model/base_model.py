@@ -40,7 +40,13 @@ from composer.core.model.decoder import (
     computes_as_decoder,
     decoder_rows,
 )
-from composer.core.model.packed_linear import can_pack, pack_linear, round_linear
+from composer.core.model.packed_linear import (
+    BF16_GAIN,
+    bf16_gain,
+    can_pack,
+    pack_linear,
+    round_linear,
+)
 from composer.core.model.page_cache import keep_freed_memory
 from composer.core.model.prompt_reader import PromptReader, first_line
 from composer.core.model.t5 import IGNORED, READ_AS_WEIGHTS, Rows, T5Rows, rows_of
@@ -167,8 +173,8 @@ class FrozenBaseModel(PromptReader):
         Args:
             folder: holds config.json, the weights and the tokenizer.
             template: of a prompt, if a call names none.
-            precision: fp32, bf16 or auto. auto is bf16 for a base that is not small, on hardware with fast
-                bf16 products.
+            precision: fp32, bf16 or auto. auto is bf16 for a base that is not small, where bf16 products were
+                measured to be faster.
             device: cpu, cuda or auto. auto is cuda if there is one.
             packs: whether the weights of a base that is not small may be packed for oneDNN. Unpacked in fp32,
                 they stay a view of their file, whose pages all processes share.
@@ -208,7 +214,7 @@ class FrozenBaseModel(PromptReader):
             )
         keep_freed_memory()
         if precision == "auto":
-            precision = "bf16" if not is_small(model) and multiplies_bf16(where) else "fp32"
+            precision = "bf16" if not is_small(model) and is_bf16_faster(where) else "fp32"
         return cls(model.to(where), tokenizer, template, precision, packs=packs)
 
     @property
@@ -658,13 +664,20 @@ def find_device(name: str) -> torch.device:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Return whether the device computes bf16 products faster than fp32.
-
-    A CPU with AVX-512's bf16 dot products takes about half the time, one with AMX far less.
-    """
+    """Return whether the device has instructions for bf16 products."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())  # every processor with AMX has AVX-512's bf16 too
+
+
+def is_bf16_faster(device: torch.device) -> bool:
+    """Return whether bf16 products are so much faster on this device that their rounding pays.
+
+    Having the instructions does not say so: with AVX-512's bf16 dot products a Zen 4 core took half the
+    time of fp32, and a Xeon whose AMX was masked 1.7 times as long. So a processor is measured, once in a
+    process. The report holds the precision that was chosen.
+    """
+    return multiplies_bf16(device) and (device.type == "cuda" or bf16_gain() >= BF16_GAIN)
 
 
 def pad_rows(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Tensor:

@@ -246,7 +246,7 @@ OBJECTIVES = (
 )
 
 PRECISIONS = (
-    Choice("auto", "bf16 where the processor computes it fast and the base is large, else fp32.", "measured"),
+    Choice("auto", "bf16 where it was measured to be faster and the base is large, else fp32.", "measured"),
     Choice("fp32", "32-bit floating point throughout.", "IEEE 754"),
     Choice("bf16", "Matrix products in 16-bit brain floating point; the rest in fp32.", "arXiv:1905.12322"),
 )

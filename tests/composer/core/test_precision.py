@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from composer.core.job import run
 from composer.core.methods.exact import ExactSum
-from composer.core.model import t5
+from composer.core.model import base_model, packed_linear, t5
 from composer.core.model.base_model import FrozenBaseModel, find_device
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
@@ -53,6 +53,37 @@ def test_a_whole_job_in_bf16_ends_as_one_in_fp32_does(tmp_path):
     assert rounded[1] == pytest.approx(report["few_shot_loss_nats"], rel=1e-3, abs=1e-4)
     for a, b in zip(exact, rounded, strict=True):
         assert b == pytest.approx(a, rel=TOLERANCE, abs=TOLERANCE_NATS)
+
+
+@pytest.mark.parametrize(
+    ("has_instructions", "gain", "chosen"),
+    [
+        (True, 2.0, "bf16"),
+        (True, 1.2, "bf16"),
+        (True, 1.1, "fp32"),
+        (True, 0.6, "fp32"),
+        (False, 2.0, "fp32"),
+    ],
+)
+def test_auto_is_bf16_only_where_it_was_measured_to_be_faster(
+    tmp_path, monkeypatch, has_instructions, gain, chosen
+):
+    """A processor may have the instructions and compute them more slowly than fp32."""
+    monkeypatch.setattr(base_model, "SMALL_BASE_PARAMETERS", 0)
+    monkeypatch.setattr(base_model, "multiplies_bf16", lambda device: has_instructions)
+    monkeypatch.setattr(base_model, "bf16_gain", lambda: gain)
+    assert FrozenBaseModel.load(make_base(tmp_path), precision="auto").precision == chosen
+
+
+def test_a_small_base_is_fp32_whatever_is_faster(tmp_path, monkeypatch):
+    monkeypatch.setattr(base_model, "is_bf16_faster", lambda device: True)
+    assert FrozenBaseModel.load(make_base(tmp_path), precision="auto").precision == "fp32"
+
+
+def test_what_was_measured_of_a_processor_is_measured_once():
+    gain = packed_linear.bf16_gain()
+    assert 0.01 < gain < 100
+    assert packed_linear.bf16_gain() == gain
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
