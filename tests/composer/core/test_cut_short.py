@@ -28,13 +28,14 @@ def report_when(job, key):
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-def test_before_each_baseline_a_report_of_what_is_known_is_written(tmp_path, held_out):
+def test_a_baseline_is_in_a_report_before_it_is_told(tmp_path, held_out):
     job = make_job(tmp_path, budget=30, held_out=held_out)
-    report = report_when(job, "uniform")  # measured, but not in a report yet
+    report = report_when(job, "uniform")
     rows = {row["key"]: row for row in report["baselines"]}
     assert rows["best_single"]["few_shot_loss_nats"] is not None
     assert rows["composed"]["few_shot_loss_nats"] is not None
-    for key in ("uniform", "in_context", "lora_on_shots", "tuned"):
+    assert rows["uniform"]["few_shot_loss_nats"] is not None
+    for key in ("in_context", "lora_on_shots", "tuned"):
         assert rows[key]["detail"] == "not measured: the time was up"
         assert rows[key]["held_out_exact_match_percent"] is None
     assert report["verdict"]["decision"] == "unmeasured"
@@ -47,7 +48,8 @@ def test_only_what_could_be_advised_is_waited_for(tmp_path):
     assert report["verdict"]["decision"] != "unmeasured"
     whole = {row["key"] for row in report["baselines"] if row["detail"] != "not measured: the time was up"}
     assert {"zero_shot", "best_single", "in_context", "lora_on_shots"} <= whole
-    assert not {"random_loras", "lorahub"} & whole
+    assert "random_loras" in whole
+    assert "lorahub" not in whole
 
 
 def test_the_text_names_what_is_missing_and_what_was_measured():
