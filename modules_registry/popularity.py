@@ -11,9 +11,11 @@ of them, and nothing has to be counted anew as time passes.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils.crypto import salted_hmac
 
 from hub_site.accounts.models import User
@@ -21,6 +23,8 @@ from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.models import DownloadDay, Like, Module, Version, VersionDownload
 
+WEEKS_SHOWN = 26
+LIKES_LISTED_MAX = 1000  # in one answer
 LIKE_IN_DOWNLOADS = 5  # likes are rarer, and each is an account's own decision
 
 # 2^t overflows, so that every term is 2^(t - now); below 2^-1000 it is nothing, and PostgreSQL would refuse.
@@ -92,6 +96,60 @@ def likes_delete(*, user: User) -> None:
     list(Module.objects.select_for_update().filter(pk__in=liked).order_by("pk").values_list("pk"))
     Like.objects.filter(user=user).delete()
     recount(liked)
+
+
+def is_liked(module: Module, user: object) -> bool:
+    """Whether this visitor likes it; nobody's answer is no."""
+    return isinstance(user, User) and Like.objects.filter(module=module, user=user).exists()
+
+
+def likers_of(module: Module) -> QuerySet[Like]:
+    """Who likes a module, the newest first."""
+    active = Like.objects.filter(module=module, user__is_active=True)
+    return active.select_related("user").order_by("-created_at")[:LIKES_LISTED_MAX]
+
+
+def likes_of(user: User, viewer: object) -> QuerySet[Like]:
+    """What an account likes, of what the viewer may see: the newest first."""
+    visible = Like.objects.filter(user=user, module__in=Module.objects.visible_to(viewer).published())
+    return visible.select_related("module__namespace").order_by("-created_at")[:LIKES_LISTED_MAX]
+
+
+def download_days(module: Module) -> QuerySet[DownloadDay]:
+    """The days with downloads, newest first."""
+    return DownloadDay.objects.filter(module=module).order_by("-day")
+
+
+@dataclass(frozen=True)
+class DownloadWeek:
+    """The downloads of one week, and how a chart draws them."""
+
+    begins: date
+    downloads: int
+    x: float  # percent of the chart's width
+    width: float
+    height: float  # percent of the fullest week
+
+
+def downloads_by_week(module: Module) -> list[DownloadWeek]:
+    """The last WEEKS_SHOWN weeks, oldest first; none where nobody downloaded it in them."""
+    today = database_now().date()
+    first = today - timedelta(days=today.weekday(), weeks=WEEKS_SHOWN - 1)
+    counts = [0] * WEEKS_SHOWN
+    for day, downloads in download_days(module).filter(day__gte=first).values_list("day", "downloads"):
+        counts[(day - first).days // 7] += downloads
+    most = max(counts)
+    width = 100 / WEEKS_SHOWN
+    return [
+        DownloadWeek(
+            begins=first + timedelta(weeks=week),
+            downloads=count,
+            x=round(week * width, 3),
+            width=round(width * 0.8, 3),
+            height=round(100 * count / most, 2),
+        )
+        for week, count in enumerate(counts if most else ())
+    ]
 
 
 def locked(module: Module) -> Module:

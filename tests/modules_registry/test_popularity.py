@@ -5,6 +5,7 @@ from math import log2
 
 import pytest
 
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from hub_site.my_account.services import account_delete
 from modules_registry.models import DownloadDay, Like, Module
@@ -15,8 +16,8 @@ from modules_registry.popularity import (
     module_unlike,
     recount,
 )
-from modules_registry.services import module_edit
-from tests.factories import make_module
+from modules_registry.services import module_edit, module_publish, version_add
+from tests.factories import adapter_files, make_module
 
 pytestmark = pytest.mark.django_db
 
@@ -90,3 +91,83 @@ def test_a_new_module_comes_before_an_old_one_and_a_download_today_before_both(a
     download_count(version=french.current, client="a")
     download_count(version=french.current, client="b")
     assert list(names.all()) == ["french", "new"]
+
+
+def test_the_button_likes_and_takes_it_back_and_asks_to_sign_in(client, french, bob, browser_of):
+    assert client.post("/alice/french/like")["Location"].startswith("/accounts/login/")
+    browser = browser_of(bob)
+    assert browser.post("/alice/french/like")["Location"] == "/alice/french"
+    page = browser.get("/alice/french").content.decode()
+    assert 'aria-pressed="true"' in page
+    part = browser.post(
+        "/alice/french/like", {"liked": "no"}, headers={"HX-Request": "true"}
+    ).content.decode()
+    assert 'aria-pressed="false"' in part
+    assert "<html" not in part
+    assert not Like.objects.exists()
+
+
+def test_the_api_likes_and_shows_downloads_by_day(client, french, bob, api_of):
+    api = api_of(bob)
+    address = "/api/v1/modules/alice/french/like"
+    assert client.put(address).status_code == 401
+    assert api_of(bob, "read").put(address).status_code == 403
+    assert api.get(address).json() == {"liked": False, "likes": 0}
+    assert api.put(address).json() == api.put(address).json() == {"liked": True, "likes": 1}
+    assert client.get("/api/v1/modules/alice/french").json()["likes"] == 1
+    assert api.delete(address).json() == {"liked": False, "likes": 0}
+    download_count(version=french.current, client="a")
+    days = client.get("/api/v1/modules/alice/french/downloads").json()
+    assert [row["downloads"] for row in days] == [1]
+
+
+def test_hub_clients_like_and_list_likes(client, french, bob, api_of):
+    api = api_of(bob)
+    assert api.post("/api/models/alice/french/like").status_code == 200
+    assert client.get("/api/models/alice/french").json()["likes"] == 1
+    assert [row["user"] for row in client.get("/api/models/alice/french/likers").json()] == ["bob"]
+    assert [row["repo"]["name"] for row in client.get("/api/users/bob/likes").json()] == ["alice/french"]
+    assert client.post("/api/models/alice/french/like").status_code == 401
+    assert api.delete("/api/models/alice/french/like").status_code == 200
+    assert client.get("/api/users/bob/likes").json() == []
+
+
+def test_the_page_draws_downloads_by_week_with_a_table(client, french):
+    assert "weeks__chart" not in client.get("/alice/french").content.decode()
+    DownloadDay.objects.create(module=french, day=database_now().date() - timedelta(weeks=3), downloads=8)
+    DownloadDay.objects.create(module=french, day=database_now().date() - timedelta(weeks=60), downloads=99)
+    page = client.get("/alice/french").content.decode()
+    assert "weeks__chart" in page
+    assert '<td class="num">8</td>' in page
+    assert '<td class="num">99</td>' not in page
+
+
+def test_a_profile_tells_what_its_owner_published_and_likes(client, alice, bob, french, lab):
+    version_add(author=alice, module=french, **adapter_files(seed=1))
+    shared = module_publish(author=bob, namespace=lab, name="shared", **adapter_files(seed=2))
+    module_like(user=bob, module=french)
+    deeds = client.get("/api/v1/owners/bob/activity").json()
+    assert [(deed["action"], deed["module"]) for deed in deeds] == [
+        ("like", "alice/french"),
+        ("publish", "lab/shared"),
+    ]
+    earlier = {"before": deeds[0]["at"], "limit": 1}
+    assert client.get("/api/v1/owners/bob/activity", earlier).json() == deeds[1:]
+    assert [deed["by"] for deed in client.get("/api/v1/owners/lab/activity").json()] == ["bob"]
+    versions = client.get("/api/v1/owners/alice/activity").json()
+    assert [(deed["action"], deed["version"]) for deed in versions] == [("version", 2), ("publish", 1)]
+    page = client.get("/bob").content.decode()
+    assert "likes" in page
+    assert shared.full_name in page
+    told = client.get("/api/v1/owners/alice").json()
+    assert (told["kind"], told["modules"], told["likes"]) == ("user", 1, 1)
+
+
+def test_activity_and_likes_never_name_what_the_reader_may_not_see(client, bob, french):
+    module_like(user=bob, module=french)
+    Module.objects.update(private=True)
+    for address in ("/api/v1/owners/bob/activity", "/api/v1/owners/alice/activity", "/api/users/bob/likes"):
+        assert client.get(address).json() == []
+    assert "alice/french" not in client.get("/bob").content.decode()
+    assert client.get("/api/v1/owners/alice").json()["modules"] == 0
+    assert client.get("/api/v1/modules/alice/french/downloads").status_code == 404
