@@ -53,11 +53,13 @@ from modules_registry.serializers import (
     MoveInput,
     OwnerSerializer,
     SearchInput,
+    SnippetSerializer,
     TagDetailSerializer,
     TagSerializer,
     VersionSerializer,
 )
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
+from modules_registry.snippets import snippets_for_module
 
 PAGE_SIZE_MAX = 100
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
@@ -90,6 +92,7 @@ class ModuleListApi(APIView):
         tags=["modules"],
         parameters=[
             SearchInput,
+            SnippetSerializer,
             OpenApiParameter("page", int, description="From 1."),
             OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
         ],
@@ -234,6 +237,24 @@ class LikeApi(APIView):
     @staticmethod
     def answer(request: SignedInApiRequest, module: Module) -> Response:
         return Response({"liked": is_liked(module, request.user), "likes": module.likes})
+
+
+class SnippetsApi(APIView):
+    @extend_schema(
+        operation_id="modules_snippets",
+        summary="Code to use a module",
+        description="As on its page: for peft, transformers, notebooks, hf, vLLM and curl.",
+        tags=["modules"],
+        parameters=[REVISION],
+        responses={200: SnippetSerializer(many=True), **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        module = module_or_404(namespace, name, request.user)
+        version = selectors.version_find(module, request.query_params.get("revision", selectors.MAIN))
+        if version is None or not version.is_complete:
+            raise Http404
+        site = request.build_absolute_uri("/").rstrip("/")
+        return Response(SnippetSerializer(snippets_for_module(module, version, site), many=True).data)
 
 
 class DownloadDaysApi(APIView):
@@ -386,7 +407,7 @@ class BaseApi(APIView):
         if base is None:
             raise Http404
         counted = count_of(module_search(ModuleFilters(base=base.name), request.user))
-        told = {column: getattr(base, column) for column in BASE_COLUMNS}
+        told: Any = {column: getattr(base, column) for column in BASE_COLUMNS}
         told |= {"modules_count": counted.count, "modules_count_is_exact": counted.is_exact}
         told |= {"aliases": [str(alias) for alias in base.aliases.all()], "layers": layer_groups(base)}
         return Response(BaseDetailSerializer(told).data)

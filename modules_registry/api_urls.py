@@ -8,6 +8,7 @@ urlpatterns = [
     path("modules/compare", api.CompareApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/like", api.LikeApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/snippets", api.SnippetsApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/downloads", api.DownloadDaysApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/move", api.ModuleMoveApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/history", api.ModuleHistoryApi.as_view()),

@@ -10,7 +10,7 @@ from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.api_inputs import BoundedListField, InputSerializer
 from modules_registry import selectors
-from modules_registry.activity import ACTIVITY_MAX, Deed
+from modules_registry.activity import ACTIVITY_MAX
 from modules_registry.catalog import SORTS
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
 from modules_registry.core.licenses.names import LICENSES
@@ -256,6 +256,14 @@ class LikeSerializer(serializers.Serializer[dict[str, Any]]):
     likes = serializers.IntegerField()
 
 
+class SnippetSerializer(serializers.Serializer[Any]):
+    """Something to copy."""
+
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF has an attribute of it
+    code = serializers.CharField(help_text="Empty where there is no such way; the note says why.")
+    note = serializers.CharField()
+
+
 class DownloadDaySerializer(serializers.ModelSerializer[DownloadDay]):
     class Meta:
         model = DownloadDay
@@ -274,7 +282,7 @@ class OwnerSerializer(serializers.Serializer[dict[str, Any]]):
     url = serializers.URLField()
 
 
-class DeedSerializer(serializers.Serializer[Deed]):
+class DeedSerializer(serializers.Serializer[Any]):
     """One thing that an owner did."""
 
     at = serializers.DateTimeField()
@@ -307,7 +315,7 @@ class CompareInput(serializers.Serializer[dict[str, Any]]):
 
 class FactRowSerializer(serializers.Serializer[FactRow]):
     name = serializers.CharField(help_text="Stable.")
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF has an attribute of it
     values = serializers.ListField(  # type: ignore[assignment]  # a key of ours
         child=serializers.CharField(), help_text="One for each module, in their order."
     )

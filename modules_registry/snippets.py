@@ -34,7 +34,7 @@ model = PeftModel.from_pretrained(base, {{adapter}})
 
 {GENERATE}"""
 TRANSFORMERS = f"""\
-from transformers import {{auto_class}}, AutoTokenizer  # and peft beside it: pip install peft
+from transformers import {{auto_class}}, AutoTokenizer  # peft must be installed
 
 tokenizer = AutoTokenizer.from_pretrained("{{base}}")
 model = {{auto_class}}.from_pretrained("{{base}}")

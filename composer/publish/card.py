@@ -188,7 +188,8 @@ def copies_table(facts: PublicationFacts) -> Iterator[str]:
 
 def credits_section(facts: PublicationFacts) -> Iterator[str]:
     """The authors of the parents and of their copies."""
-    authors = author_rows(each.name for each in (*facts.parents, *facts.copies))
+    names = [parent.name for parent in facts.parents] + [copy.name for copy in facts.copies]
+    authors = author_rows(names)
     if authors:
         yield "## Credits"
         yield f"The modules in it are by {credit_text(authors)}."

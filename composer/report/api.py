@@ -162,7 +162,7 @@ class ReportFileApi(OwnerApi):
         return file_response(composition, composition.report or {}, require_file_name(name))
 
 
-NDJSON = {(200, "application/x-ndjson"): OpenApiTypes.BINARY, **refusals(401, 404)}
+NDJSON: dict[Any, Any] = {(200, "application/x-ndjson"): OpenApiTypes.BINARY, **refusals(401, 404)}
 
 
 class ExamplesApi(OwnerApi):

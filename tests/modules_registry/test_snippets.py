@@ -126,3 +126,11 @@ def test_the_python_runs_as_it_stands_and_answers_as_the_module_does(code, tmp_p
         [sys.executable, "-c", written], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "SOCK"
+
+
+@pytest.mark.django_db
+def test_the_api_tells_the_snippets_of_the_page(client, french):
+    told = client.get("/api/v1/modules/alice/french/snippets").json()
+    made = snippets_for_module(french, french.current, "http://testserver")
+    assert told == [{"label": each.label, "code": each.code, "note": each.note} for each in made]
+    assert client.get("/api/v1/modules/alice/french/snippets?revision=v7").status_code == 404
