@@ -16,6 +16,7 @@ from datetime import date, timedelta
 
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
+from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
 from hub_site.accounts.models import User
@@ -133,12 +134,17 @@ class DownloadWeek:
 
 def downloads_by_week(module: Module) -> list[DownloadWeek]:
     """The last WEEKS_SHOWN weeks, oldest first; none where nobody downloaded it in them."""
-    today = database_now().date()
+    recent = download_days(module).filter(day__gt=Now() - timedelta(weeks=WEEKS_SHOWN))
+    rows = list(recent.values_list("day", "downloads", Now()))
+    if not rows:
+        return []
+    today = rows[0][2].date()
     first = today - timedelta(days=today.weekday(), weeks=WEEKS_SHOWN - 1)
     counts = [0] * WEEKS_SHOWN
-    for day, downloads in download_days(module).filter(day__gte=first).values_list("day", "downloads"):
-        counts[(day - first).days // 7] += downloads
-    most = max(counts)
+    for day, downloads, _ in rows:
+        if day >= first:
+            counts[(day - first).days // 7] += downloads
+    most = max(1, *counts)
     width = 100 / WEEKS_SHOWN
     return [
         DownloadWeek(
@@ -148,7 +154,7 @@ def downloads_by_week(module: Module) -> list[DownloadWeek]:
             width=round(width * 0.8, 3),
             height=round(100 * count / most, 2),
         )
-        for week, count in enumerate(counts if most else ())
+        for week, count in enumerate(counts)
     ]
 
 

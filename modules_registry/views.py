@@ -256,8 +256,9 @@ def tag_page(request: HttpRequest, tag: str) -> HttpResponse:
     overview = tag_overview_or_404(name, request.user)
     if name != tag:
         return redirect("modules_registry:tag", name)
-    trending = module_search(ModuleFilters(tags=(name,), sort="trending"), request.user)
-    context = {"tag": overview, "modules": as_cards(trending, SHOWN_COUNT)}
+    carrying = module_search(ModuleFilters(tags=(name,)), request.user)
+    trending = as_cards(carrying.order_by("-trending", "-pk"), SHOWN_COUNT)
+    context = {"tag": overview, "modules": trending}
     return render(request, "modules_registry/tag.html", context)
 
 

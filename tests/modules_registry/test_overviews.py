@@ -3,17 +3,19 @@
 import pytest
 
 from modules_registry.models import Module
+from modules_registry.popularity import module_like
 from tests.factories import BASE_NAME, LAYERS, WIDTH, make_module
 
 pytestmark = pytest.mark.django_db
 
 
 def test_a_tag_has_a_page_with_what_it_is_used_with(client, alice, bob, base):
-    make_module(alice, "french", tags=["french", "words"])
+    french = make_module(alice, "french", tags=["french", "words"])
     make_module(bob, "verbs", seed=1, tags=["french", "verbs", "words"])
     make_module(bob, "spanish", seed=2, tags=["spanish"])
+    module_like(user=alice, module=french)
     page = client.get("/tags/french/").content.decode()
-    assert "alice/</span>french" in page
+    assert 0 < page.index("alice/</span>french") < page.index("bob/</span>verbs")  # though it is older
     assert "bob/</span>spanish" not in page
     told = client.get("/api/v1/tags/french").json()
     assert (told["modules_count"], told["modules_count_is_exact"]) == (2, True)
