@@ -332,7 +332,14 @@ class Version(models.Model):
                 condition=models.Q(number=None) | models.Q(rank__gt=0),
             ),
         ]
-        indexes = [models.Index(fields=["base_name"], name="version_base_name")]
+        indexes = [
+            models.Index(fields=["base_name"], name="version_base_name"),
+            models.Index(
+                fields=["author", "-created_at", "-id"],
+                name="version_newest_of_author",
+                condition=models.Q(number__isnull=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.module_id}@{self.commit_id[:8]}"

@@ -233,7 +233,7 @@ class ValueCountSerializer(serializers.Serializer[ValueCount]):
 
 
 class TagDetailSerializer(serializers.Serializer[TagOverview]):
-    """A tag, and what is used with it: counted over the 2,000 most downloaded modules that carry it."""
+    """A tag, and what is used with it: counted over the 500 most downloaded modules that carry it."""
 
     name = serializers.CharField()
     modules_count = serializers.IntegerField(source="modules.count", help_text="At most 10,000.")
