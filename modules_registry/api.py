@@ -50,10 +50,10 @@ from modules_registry.serializers import (
     ModuleInput,
     ModulePageSerializer,
     ModuleSerializer,
+    ModuleSnippetSerializer,
     MoveInput,
     OwnerSerializer,
     SearchInput,
-    SnippetSerializer,
     TagDetailSerializer,
     TagSerializer,
     VersionSerializer,
@@ -92,7 +92,6 @@ class ModuleListApi(APIView):
         tags=["modules"],
         parameters=[
             SearchInput,
-            SnippetSerializer,
             OpenApiParameter("page", int, description="From 1."),
             OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
         ],
@@ -246,7 +245,7 @@ class SnippetsApi(APIView):
         description="As on its page: for peft, transformers, notebooks, hf, vLLM and curl.",
         tags=["modules"],
         parameters=[REVISION],
-        responses={200: SnippetSerializer(many=True), **NOT_FOUND},
+        responses={200: ModuleSnippetSerializer(many=True), **NOT_FOUND},
     )
     def get(self, request: Request, namespace: str, name: str) -> Response:
         module = module_or_404(namespace, name, request.user)
@@ -254,7 +253,7 @@ class SnippetsApi(APIView):
         if version is None or not version.is_complete:
             raise Http404
         site = request.build_absolute_uri("/").rstrip("/")
-        return Response(SnippetSerializer(snippets_for_module(module, version, site), many=True).data)
+        return Response(ModuleSnippetSerializer(snippets_for_module(module, version, site), many=True).data)
 
 
 class DownloadDaysApi(APIView):

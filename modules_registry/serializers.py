@@ -256,7 +256,7 @@ class LikeSerializer(serializers.Serializer[dict[str, Any]]):
     likes = serializers.IntegerField()
 
 
-class SnippetSerializer(serializers.Serializer[Any]):
+class ModuleSnippetSerializer(serializers.Serializer[Any]):
     """Something to copy."""
 
     label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF has an attribute of it

@@ -298,6 +298,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "OwnerKindEnum": "hub_site.accounts.models.Namespace.Kind",
+        "BaseKindEnum": "modules_registry.models.BaseModel.Kind",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "hub_site.common.api_schema.describe_headers",
