@@ -25,6 +25,7 @@ from composer.services import composition_cancel, composition_delete, compositio
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
 from hub_site.common.errors import Refusal
+from hub_site.common.quotas import quota_headers
 
 KEY_MAX = 80  # characters, as the column has it
 KEY_HEADER = OpenApiParameter(
@@ -67,7 +68,9 @@ class CompositionsApi(OwnerApi):
         composition = composition_request(
             owner=request.user, idempotency_key=idempotency_key(request), **serializer.validated_data
         )
-        return Response(detail(composition), status=status.HTTP_202_ACCEPTED)
+        left = quota_headers(selectors.work_quotas(request.user))
+        headers = {"Location": f"/api/v1/compositions/{composition.pk}", **left}
+        return Response(detail(composition), status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
 def idempotency_key(request: Request) -> str | None:

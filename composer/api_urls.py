@@ -2,7 +2,15 @@ from django.urls import path
 
 from composer import api
 from composer.publish.api import PublishApi
-from composer.report.api import AdapterApi, BaselineAdapterApi, PredictionsApi, ReportFileApi, SummaryApi
+from composer.report.api import (
+    AdapterApi,
+    BaselineAdapterApi,
+    ExamplesApi,
+    HeldOutApi,
+    PredictionsApi,
+    ReportFileApi,
+    SummaryApi,
+)
 from composer.request.api import (
     CandidatesApi,
     ChoicesApi,
@@ -60,6 +68,8 @@ urlpatterns = [
         PredictionsApi.as_view(),
         name="api-composition-predictions",
     ),
+    path("compositions/<uuid:composition_id>/examples.jsonl", ExamplesApi.as_view()),
+    path("compositions/<uuid:composition_id>/held_out.jsonl", HeldOutApi.as_view()),
     path(
         "compositions/<uuid:composition_id>/files/<str:name>",
         ReportFileApi.as_view(),

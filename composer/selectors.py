@@ -1,10 +1,12 @@
 """Reading compositions, what can be composed, and the ready-made demo tasks. Reads only."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet
 
 from composer.core.spec import adapter_size
@@ -13,12 +15,15 @@ from composer.core.spec.examples import Example, is_storable
 from composer.models import Attempt, Composition, CompositionModule, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
+from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
+from hub_site.common.quotas import Quota
 from hub_site.jobs.models import Status, Worker, WorkerQuerySet
 from modules_registry import selectors as registry
 from modules_registry.blobs import store
 from modules_registry.models import BaseModel
 
+DAY = timedelta(days=1)
 USEFUL = ("use", "prompt")  # decisions that advise the composition
 STATES = {  # that a list can be narrowed to; of verdicts, the one that is looked for
     "going": Q(status__in=(Status.QUEUED, Status.RUNNING)),
@@ -72,6 +77,28 @@ def cpu_uses(owner: User, *, since: datetime) -> QuerySet[Attempt, tuple[datetim
     """When the account's compositions computed, and for how many seconds of processor time; oldest first."""
     attempts = Attempt.objects.filter(owner=owner, seen_at__gt=since).order_by("seen_at")
     return attempts.values_list("seen_at", "cpu_s")
+
+
+def work_quotas(user: User) -> list[Quota]:
+    """What an account may have composed here at once, and within a day."""
+    cpu_s = sum(seconds for _, seconds in cpu_uses(user, since=database_now() - DAY))
+    most_s = 0 if user.is_staff else settings.HUB_CPU_MINUTES_A_DAY * 60
+    return [
+        Quota(
+            "compositions",
+            "Compositions waiting or running",
+            unfinished_count(user),
+            settings.HUB_COMPOSITIONS_UNFINISHED_MAX,
+        ),
+        Quota(
+            "processor_time",
+            "Processor time within a day",
+            ceil(cpu_s),
+            most_s,
+            unit="seconds",
+            window_s=int(DAY.total_seconds()),
+        ),
+    ]
 
 
 def examples_of_role(composition: Composition, role: str) -> list[Example]:

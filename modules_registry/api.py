@@ -1,5 +1,6 @@
 """The registry for programs: the same services and selectors as the pages."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.http import Http404
@@ -25,25 +26,40 @@ from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
+from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
+from modules_registry.comparison import compare_modules
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
+from modules_registry.overviews import count_of, layer_groups, tag_overview_or_404
+from modules_registry.popularity import download_days, is_liked, module_like, module_unlike
 from modules_registry.quotas import uploads_quota
 from modules_registry.repositories import repository_move
 from modules_registry.serializers import (
+    ActivityInput,
+    BaseDetailSerializer,
     BaseModelSerializer,
+    CompareInput,
+    ComparisonSerializer,
+    DeedSerializer,
+    DownloadDaySerializer,
     FilesInput,
+    LikeSerializer,
     ModuleChange,
     ModuleDetailSerializer,
     ModuleInput,
     ModulePageSerializer,
     ModuleSerializer,
+    ModuleSnippetSerializer,
     MoveInput,
+    OwnerSerializer,
     SearchInput,
+    TagDetailSerializer,
     TagSerializer,
     VersionSerializer,
 )
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
+from modules_registry.snippets import snippets_for_module
 
 PAGE_SIZE_MAX = 100
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
@@ -53,6 +69,7 @@ FILE_KINDS = {
     (200, "application/json"): OpenApiTypes.OBJECT,
     (200, "text/markdown"): OpenApiTypes.STR,
 }
+BASE_COLUMNS = ("name", "revision", "sentence", "licence", "kind", "architecture", "parameters")
 TOO_MUCH = {413: ErrorSerializer, 429: ErrorSerializer, 507: ErrorSerializer}
 REVISION = OpenApiParameter(
     "revision", str, description="“main” (default), a commit id, or a version as “v2”.", required=False
@@ -113,6 +130,22 @@ class ModuleListApi(APIView):
         return Response(detail(request, module), status=status.HTTP_201_CREATED, headers=left)
 
 
+class CompareApi(APIView):
+    @extend_schema(
+        operation_id="modules_compare",
+        summary="Compare two to four modules",
+        tags=["modules"],
+        parameters=[CompareInput],
+        responses={200: ComparisonSerializer, 400: ErrorSerializer, **NOT_FOUND},
+    )
+    def get(self, request: Request) -> Response:
+        """Their facts side by side, and whether they can be composed with each other."""
+        asked = CompareInput(data={"id": request.query_params.getlist("id")})
+        asked.is_valid(raise_exception=True)
+        compared = compare_modules(asked.validated_data["id"], request.user)
+        return Response(ComparisonSerializer(compared, context={"request": request}).data)
+
+
 class ModuleApi(APIView):
     @extend_schema(
         operation_id="modules_read",
@@ -164,6 +197,119 @@ class ModuleMoveApi(APIView):
         require_covered(request.auth, f"{target.name}/{new_name}")
         repository_move(editor=request.user, module=module, namespace=target, name=new_name)
         return Response(detail(request, module))
+
+
+class LikeApi(APIView):
+    permission_classes = [IsAuthenticated, TokenScope]
+
+    @extend_schema(
+        operation_id="likes_read",
+        summary="Whether you like a module",
+        tags=["modules"],
+        responses={200: LikeSerializer, 401: ErrorSerializer, **NOT_FOUND},
+    )
+    def get(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        return self.answer(request, module_or_404(namespace, name, request.user))
+
+    @extend_schema(
+        operation_id="likes_add",
+        summary="Like a module",
+        description="Once per account, however often it is asked for. Your profile lists it.",
+        tags=["modules"],
+        request=None,
+        responses={200: LikeSerializer, 401: ErrorSerializer, **NOT_FOUND},
+    )
+    def put(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        module = module_or_404(namespace, name, request.user)
+        return self.answer(request, module_like(user=request.user, module=module))
+
+    @extend_schema(
+        operation_id="likes_remove",
+        summary="Take a like back",
+        tags=["modules"],
+        responses={200: LikeSerializer, 401: ErrorSerializer, **NOT_FOUND},
+    )
+    def delete(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
+        module = module_or_404(namespace, name, request.user)
+        return self.answer(request, module_unlike(user=request.user, module=module))
+
+    @staticmethod
+    def answer(request: SignedInApiRequest, module: Module) -> Response:
+        return Response({"liked": is_liked(module, request.user), "likes": module.likes})
+
+
+class SnippetsApi(APIView):
+    @extend_schema(
+        operation_id="modules_snippets",
+        summary="Code to use a module",
+        description="As on its page: for peft, transformers, notebooks, hf, vLLM and curl.",
+        tags=["modules"],
+        parameters=[REVISION],
+        responses={200: ModuleSnippetSerializer(many=True), **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        module = module_or_404(namespace, name, request.user)
+        version = selectors.version_find(module, request.query_params.get("revision", selectors.MAIN))
+        if version is None or not version.is_complete:
+            raise Http404
+        site = request.build_absolute_uri("/").rstrip("/")
+        return Response(ModuleSnippetSerializer(snippets_for_module(module, version, site), many=True).data)
+
+
+class DownloadDaysApi(APIView):
+    @extend_schema(
+        operation_id="downloads_by_day",
+        summary="The downloads of a module by day, newest first",
+        description="One per version, day and client. Days without any are left out.",
+        tags=["modules"],
+        responses={200: DownloadDaySerializer(many=True), **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        days = download_days(module_or_404(namespace, name, request.user))
+        return Response(DownloadDaySerializer(days, many=True).data)
+
+
+class OwnerApi(APIView):
+    @extend_schema(
+        operation_id="owners_read",
+        summary="An account or an organisation",
+        tags=["library"],
+        responses={200: OwnerSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, namespace: str) -> Response:
+        owner = namespace_or_404(namespace)
+        told = {
+            "name": owner.name,
+            "kind": owner.kind,
+            "since": owner.created_at,
+            "url": request.build_absolute_uri(owner.get_absolute_url()),
+        }
+        return Response(OwnerSerializer(told | asdict(owner_numbers(owner, request.user))).data)
+
+
+class ActivityApi(APIView):
+    @extend_schema(
+        operation_id="owners_activity",
+        summary="What an owner did, newest first",
+        description="Of an account what it published and likes, of an organisation its modules' versions.",
+        tags=["library"],
+        parameters=[ActivityInput],
+        responses={200: DeedSerializer(many=True), 400: ErrorSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, namespace: str) -> Response:
+        owner = namespace_or_404(namespace)
+        asked = ActivityInput(data=request.query_params.dict())
+        asked.is_valid(raise_exception=True)
+        wanted = asked.validated_data
+        deeds = activity_of(owner, request.user, count=wanted["limit"], before=wanted["before"])
+        return Response(DeedSerializer(deeds, many=True).data)
+
+
+def namespace_or_404(name: str) -> Namespace:
+    owner = namespace_by_name(name)
+    if owner is None:
+        raise Http404
+    return owner
 
 
 class ModuleHistoryApi(APIView):
@@ -246,6 +392,35 @@ class BaseListApi(APIView):
     )
     def get(self, request: Request) -> Response:
         return Response(BaseModelSerializer(selectors.base_models(), many=True).data)
+
+
+class BaseApi(APIView):
+    @extend_schema(
+        operation_id="bases_read",
+        summary="A base model, its revision and its dimensions",
+        tags=["library"],
+        responses={200: BaseDetailSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        base = selectors.base_find(namespace, name)
+        if base is None:
+            raise Http404
+        counted = count_of(module_search(ModuleFilters(base=base.name), request.user))
+        told: Any = {column: getattr(base, column) for column in BASE_COLUMNS}
+        told |= {"modules_count": counted.count, "modules_count_is_exact": counted.is_exact}
+        told |= {"aliases": [str(alias) for alias in base.aliases.all()], "layers": layer_groups(base)}
+        return Response(BaseDetailSerializer(told).data)
+
+
+class TagApi(APIView):
+    @extend_schema(
+        operation_id="tags_read",
+        summary="A tag, and what is used with it",
+        tags=["library"],
+        responses={200: TagDetailSerializer, 404: ErrorSerializer},
+    )
+    def get(self, request: Request, tag: str) -> Response:
+        return Response(TagDetailSerializer(tag_overview_or_404(tag, request.user)).data)
 
 
 class TagListApi(APIView):

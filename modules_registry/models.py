@@ -22,6 +22,16 @@ COMMIT_ID_LENGTH = 40
 REF_LENGTH_MAX = 100
 
 
+COUNTERS = ("downloads", "likes", "trending")  # columns of a module, counted by `popularity.py`
+
+
+def weeks_since_1970(time: models.Expression) -> models.Func:
+    """The unit of `Module.trending`; popularity halves in one of them."""
+    return models.Func(
+        time, template="EXTRACT(EPOCH FROM %(expressions)s) / 604800", output_field=models.FloatField()
+    )
+
+
 class StoredFile(models.Model):
     """A file of something: its path inside that thing, and the blob in the store that holds its bytes."""
 
@@ -193,7 +203,11 @@ class Module(TimeStamped):
     draft = models.OneToOneField(
         "Version", on_delete=models.PROTECT, null=True, blank=True, related_name="draft_of"
     )
-    downloads = models.PositiveBigIntegerField(default=0, editable=False)  # one per version, day and client
+    # Counts, which `popularity.py` alone writes. Downloads: one per version, day and client.
+    downloads = models.PositiveBigIntegerField(default=0, editable=False)
+    likes = models.PositiveBigIntegerField(default=0, editable=False)
+    # Sorts by recent downloads and likes; without any, by when it was made.
+    trending = models.FloatField(db_default=weeks_since_1970(Now()), editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True)
     left_out = models.JSONField(
         default=list, blank=True
@@ -259,6 +273,13 @@ class Module(TimeStamped):
     def get_absolute_url(self) -> str:
         return reverse("modules_registry:module", args=[self.namespace.name, self.name])
 
+    def save_all_but_counts(self) -> None:
+        """Save it as it was read and changed; what was counted meanwhile stays."""
+        columns = [
+            field for field in self._meta.concrete_fields if not (field.primary_key or field.generated)
+        ]
+        self.save(update_fields=[field.name for field in columns if field.name not in COUNTERS])
+
 
 class Version(models.Model):
     """One immutable state of a module: its files, and the facts the gate read from them.
@@ -311,7 +332,14 @@ class Version(models.Model):
                 condition=models.Q(number=None) | models.Q(rank__gt=0),
             ),
         ]
-        indexes = [models.Index(fields=["base_name"], name="version_base_name")]
+        indexes = [
+            models.Index(fields=["base_name"], name="version_base_name"),
+            models.Index(
+                fields=["author", "-created_at", "-id"],
+                name="version_newest_of_author",
+                condition=models.Q(number__isnull=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.module_id}@{self.commit_id[:8]}"
@@ -393,6 +421,40 @@ class VersionDownload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.version_id} on {self.day}"
+
+
+class DownloadDay(models.Model):
+    """How many downloads of a module were counted on one day."""
+
+    module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="download_days")
+    day = models.DateField()
+    downloads = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["day"]
+        constraints = [
+            models.UniqueConstraint(fields=["module", "day"], name="download_day_once_per_module"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.module_id} on {self.day}: {self.downloads}"
+
+
+class Like(models.Model):
+    """An account likes a module."""
+
+    module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="liked_by")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="likes")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "module"], name="like_once_per_user"),
+        ]
+        indexes = [models.Index(fields=["user", "-created_at"], name="like_newest_of_user")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} likes {self.module_id}"
 
 
 class HubRepository(Job):

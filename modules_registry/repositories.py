@@ -81,7 +81,7 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
     module.namespace, module.name, module.key = namespace, name, name_key(name)
     try:
         with transaction.atomic():
-            module.save()
+            module.save_all_but_counts()
     except IntegrityError:
         require_name_free(namespace, name)  # someone else was faster
         raise

@@ -6,15 +6,19 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.api_inputs import BoundedListField, InputSerializer
 from modules_registry import selectors
+from modules_registry.activity import ACTIVITY_MAX
 from modules_registry.catalog import SORTS
+from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
-from modules_registry.models import BaseModel, Module, Origin, Version, VersionFile
+from modules_registry.models import BaseModel, DownloadDay, Module, Origin, Version, VersionFile
+from modules_registry.overviews import LayerGroup, TagOverview, ValueCount
 from modules_registry.tags import TAGS_MAX
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
@@ -115,7 +119,7 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
         model = Module
         fields = [
             *("id", "owner", "name", "sentence", "tags", "licence", "base", "is_composable", "rank"),
-            *("size_bytes", "commit_id", "private", "downloads", "created_at", "updated_at", "url"),
+            *("size_bytes", "commit_id", "private", "downloads", "likes", "created_at", "updated_at", "url"),
         ]
 
     def get_tags(self, module: Module) -> list[str]:
@@ -204,9 +208,145 @@ class BaseModelSerializer(serializers.ModelSerializer[BaseModel]):
         ]
 
 
+class LayerGroupSerializer(serializers.Serializer[LayerGroup]):
+    """The linear layers of a base that have the same name and shape."""
+
+    name = serializers.CharField(help_text="As modules name their targets.")
+    count = serializers.IntegerField()
+    d_out = serializers.IntegerField()
+    d_in = serializers.IntegerField()
+
+
+class BaseDetailSerializer(BaseModelSerializer):
+    modules_count = serializers.IntegerField(help_text="At most 10,000.")
+    modules_count_is_exact = serializers.BooleanField(help_text="False: there are more.")
+    aliases = serializers.ListField(child=serializers.CharField(), help_text="Other names of its weights.")
+    layers = LayerGroupSerializer(many=True)
+
+    class Meta(BaseModelSerializer.Meta):
+        fields = [*BaseModelSerializer.Meta.fields, "modules_count_is_exact", "aliases", "layers"]
+
+
+class ValueCountSerializer(serializers.Serializer[ValueCount]):
+    name = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+class TagDetailSerializer(serializers.Serializer[TagOverview]):
+    """A tag, and what is used with it: counted over the 500 most downloaded modules that carry it."""
+
+    name = serializers.CharField()
+    modules_count = serializers.IntegerField(source="modules.count", help_text="At most 10,000.")
+    modules_count_is_exact = serializers.BooleanField(
+        source="modules.is_exact", help_text="False: there are more."
+    )
+    tags = ValueCountSerializer(many=True)
+    bases = ValueCountSerializer(many=True)
+
+
 class TagSerializer(serializers.Serializer[dict[str, Any]]):
     name = serializers.CharField()
     modules_count = serializers.IntegerField()
+
+
+class LikeSerializer(serializers.Serializer[dict[str, Any]]):
+    """Whether you like a module, and how many accounts do."""
+
+    liked = serializers.BooleanField()
+    likes = serializers.IntegerField()
+
+
+class ModuleSnippetSerializer(serializers.Serializer[Any]):
+    """Something to copy."""
+
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF has an attribute of it
+    code = serializers.CharField(help_text="Empty where there is no such way; the note says why.")
+    note = serializers.CharField()
+
+
+class DownloadDaySerializer(serializers.ModelSerializer[DownloadDay]):
+    class Meta:
+        model = DownloadDay
+        fields = ["day", "downloads"]
+
+
+class OwnerSerializer(serializers.Serializer[dict[str, Any]]):
+    """An account or an organisation, with the sums over its public modules."""
+
+    name = serializers.CharField()
+    kind = serializers.ChoiceField(choices=Namespace.Kind.choices)
+    since = serializers.DateTimeField()
+    modules = serializers.IntegerField()
+    downloads = serializers.IntegerField(help_text="Of all its modules together.")
+    likes = serializers.IntegerField(help_text="Of all its modules together.")
+    url = serializers.URLField()
+
+
+class DeedSerializer(serializers.Serializer[Any]):
+    """One thing that an owner did."""
+
+    at = serializers.DateTimeField()
+    action = serializers.ChoiceField(
+        choices=["publish", "version", "like"], help_text="“version” is a later one of the same module."
+    )
+    module = serializers.CharField(source="module.full_name")
+    version = serializers.IntegerField(source="version.number", default=None, allow_null=True)
+    by = serializers.CharField(help_text="Who published it; empty for a like.")
+
+
+class ActivityInput(serializers.Serializer[dict[str, Any]]):
+    """Which part of an activity list; all of it is optional."""
+
+    before = serializers.DateTimeField(
+        default=None, allow_null=True, help_text="Only what happened earlier: the last “at” you have."
+    )
+    limit = serializers.IntegerField(default=30, min_value=1, max_value=ACTIVITY_MAX)
+
+
+class CompareInput(serializers.Serializer[dict[str, Any]]):
+    """Which modules to compare."""
+
+    id = BoundedListField(
+        child=serializers.CharField(max_length=FULL_NAME_LENGTH_MAX),
+        max_length=COMPARED_MAX,
+        help_text="Two to four modules as “owner/name”: repeat it.",
+    )
+
+
+class FactRowSerializer(serializers.Serializer[FactRow]):
+    name = serializers.CharField(help_text="Stable.")
+    label = serializers.CharField()  # type: ignore[assignment]  # a key of ours; DRF has an attribute of it
+    values = serializers.ListField(  # type: ignore[assignment]  # a key of ours
+        child=serializers.CharField(), help_text="One for each module, in their order."
+    )
+    differs = serializers.BooleanField()
+
+
+class ReasonAgainstSerializer(serializers.Serializer[tuple[str, str]]):
+    module = serializers.SerializerMethodField()
+    reason = serializers.SerializerMethodField()
+
+    def get_module(self, pair: tuple[str, str]) -> str:
+        return pair[0]
+
+    def get_reason(self, pair: tuple[str, str]) -> str:
+        return pair[1]
+
+
+class FitSerializer(serializers.Serializer[Fit]):
+    """Whether the modules can be composed with each other by one method."""
+
+    method = serializers.ChoiceField(choices=list(METHODS), help_text="“factors”: the product of sums.")
+    fits = serializers.BooleanField()
+    reasons = ReasonAgainstSerializer(many=True, help_text="Why not, by module.")
+
+
+class ComparisonSerializer(serializers.Serializer[Comparison]):
+    """Modules side by side."""
+
+    modules = ModuleSerializer(many=True)
+    facts = FactRowSerializer(many=True)
+    fits = FitSerializer(many=True)
 
 
 class SearchInput(serializers.Serializer[dict[str, Any]]):

@@ -10,8 +10,6 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
-from django.utils.crypto import salted_hmac
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key, require_name
@@ -37,7 +35,7 @@ from modules_registry.files.validation import (
 )
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror.services import repository_queue
-from modules_registry.models import HubRepository, Module, Tag, Version, VersionDownload, VersionFile
+from modules_registry.models import HubRepository, Module, Tag, Version, VersionFile
 from modules_registry.quotas import require_repository_left, require_storage_left, require_uploads_left
 from modules_registry.selectors import base_find, card_of, front_matter_in, next_number
 from modules_registry.storage import Blob
@@ -241,7 +239,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     module.current = module.draft = None
     module.deleted_at = database_now()
     module.sentence = module.search_text = ""
-    module.save()
+    module.save_all_but_counts()
     module.tags.clear()
     module.incoming.all().delete()
     module.refs.all().delete()
@@ -250,18 +248,6 @@ def module_delete(*, editor: User, module: Module) -> None:
     repository_request(module)
     audit_record(actor=editor, action="module.delete", subject=module.full_name, thing=module)
     transaction.on_commit(partial(delete_unnamed_blobs, hashes))
-
-
-@transaction.atomic
-def download_count(*, version: Version, client: str) -> None:
-    """Count a download once per version, day and client. The client is kept as a keyed hash, for a day."""
-    today = database_now().date()
-    client_hash = salted_hmac("download", f"{today} {client}", algorithm="sha256").hexdigest()
-    days = VersionDownload.objects.filter(version=version)
-    _, is_first = days.get_or_create(version=version, day=today, client=client_hash)
-    if is_first:
-        Module.objects.filter(pk=version.module_id).update(downloads=F("downloads") + 1)
-        days.filter(day__lt=today).delete()
 
 
 def repository_request(module: Module) -> None:
@@ -362,7 +348,7 @@ def module_insert(module: Module) -> None:
 def module_save(module: Module) -> None:
     """Save the module with the text that the search reads; the Hub behind this site, if any, follows."""
     module.search_text = search_text_of(module)
-    module.save()
+    module.save_all_but_counts()
     if module.current is not None:
         repository_request(module)
 

@@ -1,45 +1,183 @@
-"""How to use a module or a base model elsewhere: lines that run as they are."""
+"""How to use a module or a base model elsewhere: lines that run as they are, from loading to an answer."""
+
+import json
+import shlex
+from dataclasses import dataclass
 
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.core.prompt_template import CHAT, INPUT
+from modules_registry.core.serving import VLLM_RANKS, VLLM_WITHOUT_LORA, vllm_rank_limit
 from modules_registry.models import BaseModel, Module, Version
 from modules_registry.selectors import base_called, pinned_revision
 
-SEQ2SEQ_CLASS, CAUSAL_CLASS = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
-PEFT = """\
-from peft import PeftModel
-from transformers import {auto_class}
-
-base = {auto_class}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, {module})"""
-TRANSFORMERS = """\
-from transformers import AutoTokenizer, {auto_class}
-
+AUTO_CLASS: dict[str, str] = {
+    BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
+    BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
+}
+ANSWER: dict[str, str] = {  # of what generate returns; a decoder repeats the prompt first
+    BaseModel.Kind.SEQ2SEQ: "output[0]",
+    BaseModel.Kind.CAUSAL: 'output[0, inputs["input_ids"].shape[1]:]',
+}
+LOAD_BASE = """\
 tokenizer = AutoTokenizer.from_pretrained("{base}")
-model = {auto_class}.from_pretrained("{base}")"""
+base = {auto_class}.from_pretrained("{base}")"""
+GENERATE = """\
+{inputs}
+output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
+print(tokenizer.decode({answer}, skip_special_tokens=True){cut})"""
+PEFT = f"""\
+from peft import PeftModel
+from transformers import {{auto_class}}, AutoTokenizer
+
+{LOAD_BASE}
+model = PeftModel.from_pretrained(base, {{adapter}})
+
+{GENERATE}"""
+TRANSFORMERS = f"""\
+from transformers import {{auto_class}}, AutoTokenizer  # peft must be installed
+
+tokenizer = AutoTokenizer.from_pretrained("{{base}}")
+model = {{auto_class}}.from_pretrained("{{base}}")
+model.load_adapter({{adapter}})
+
+{GENERATE}"""
+BASE_ALONE = f"""\
+from transformers import {{auto_class}}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{{base}}")
+model = {{auto_class}}.from_pretrained("{{base}}")
+
+{GENERATE}"""
+NOTEBOOK = """\
+%pip install peft transformers
+
+import os
+
+os.environ["HF_ENDPOINT"] = "{site}"  # before the first import of these libraries
+{token}"""
+BARE_INPUTS = 'inputs = tokenizer({prompt}, return_tensors="pt")'
+CHAT_INPUTS = """\
+inputs = tokenizer.apply_chat_template(
+    {messages},
+    add_generation_prompt=True, return_dict=True, return_tensors="pt",
+)"""
+TOKEN = "lh_…"  # stands for an access token of the reader's
+ASKED = "What you ask"  # stands for an input
+MAX_NEW_TOKENS = 64
 
 SIGN_IN = """\
 export HF_ENDPOINT={site}
 hf auth login --token lh_…"""
 
-ModuleSnippet = dict[str, str]
+
+@dataclass(frozen=True)
+class ModuleSnippet:
+    """Something to copy; without code, why there is none."""
+
+    label: str
+    code: str
+    note: str = ""
 
 
 def snippets_for_module(module: Module, version: Version, site: str) -> list[ModuleSnippet]:
-    """By name where the library has the base too; else first the files, then their folder."""
-    address = f"{site}/{module.full_name}/resolve/{pinned_revision(version)}"
-    download = download_snippet(module.name, address, [CONFIG_FILE, WEIGHTS_FILE])
+    """By name where the library has the base too; else first the files, then their folder.
+
+    What is private carries a line for an access token.
+    """
+    is_private = module.is_hidden
+    download = download_snippet(module, version, site, is_private=is_private)
     if version.base is None and not is_shared_only(version):
-        return [download, peft_snippet(version, f'"{module.name}"')]
-    pinned = "" if version == module.current else f', revision="{pinned_revision(version)}"'
+        words = python_words(version, quote(module.name))
+        return [download, ModuleSnippet("Python, with peft", PEFT.format(**words))]
+    revision = "" if version == module.current else pinned_revision(version)
+    adapter = quote(module.full_name) + (f", revision={quote(revision)}" if revision else "")
+    words = python_words(version, adapter)
     return [
-        endpoint_snippet(site),
-        peft_snippet(version, f'"{module.full_name}"{pinned}'),
-        {
-            "label": "Shell: download the folder",
-            "code": f"hf download {module.full_name} --local-dir {module.name}",
-        },
+        endpoint_snippet(site, is_private=is_private),
+        ModuleSnippet("Python, with peft", PEFT.format(**words)),
+        ModuleSnippet("Python, with transformers alone", TRANSFORMERS.format(**words)),
+        notebook_snippet(PEFT.format(**words), site, is_private=is_private),
+        hf_snippet(module, revision),
+        vllm_snippet(module, version),
         download,
     ]
+
+
+def python_words(version: Version, adapter: str) -> dict[str, object]:
+    """What the Python snippets are filled with. Args: adapter: as an argument in Python."""
+    kind = kind_of(version)
+    return {
+        "auto_class": AUTO_CLASS[kind],
+        "answer": ANSWER[kind],
+        "base": version.base_name,
+        "adapter": adapter,
+        "inputs": inputs_in(version.prompt_template),
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "cut": "",
+    }
+
+
+def kind_of(version: Version) -> str:
+    """The base's own architecture decides where the library has it; else what the adapter says of it."""
+    if version.base is not None:
+        return version.base.kind
+    return BaseModel.Kind.CAUSAL if version.task_type == "CAUSAL_LM" else BaseModel.Kind.SEQ2SEQ
+
+
+def inputs_in(template: str) -> str:
+    """The line that makes the inputs, in the template that the module was trained with, if it is known."""
+    if template == CHAT:
+        return CHAT_INPUTS.format(messages=f'[{{"role": "user", "content": {quote(ASKED)}}}]')
+    prompt = quote((template or INPUT).replace(INPUT, ASKED))
+    return BARE_INPUTS.format(prompt=prompt)
+
+
+def quote(text: str) -> str:
+    """Text as Python, and as JSON, write it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def notebook_snippet(code: str, site: str, *, is_private: bool) -> ModuleSnippet:
+    token = f'os.environ["HF_TOKEN"] = "{TOKEN}"\n' if is_private else ""
+    note = "One cell for Jupyter, Colab or Kaggle."
+    return ModuleSnippet("Notebook", f"{NOTEBOOK.format(site=site, token=token)}\n{code}", note)
+
+
+def hf_snippet(module: Module, revision: str) -> ModuleSnippet:
+    pinned = f" --revision {revision}" if revision else ""
+    code = f"hf download {module.full_name}{pinned} --local-dir {module.name}"
+    return ModuleSnippet("Shell: download the folder with hf", code)
+
+
+def vllm_snippet(module: Module, version: Version) -> ModuleSnippet:
+    """A server with the module beside its base; a note where vLLM takes no such module."""
+    label = "Shell, with vLLM"
+    limit = vllm_rank_limit(version.rank)
+    if kind_of(version) == BaseModel.Kind.SEQ2SEQ:
+        return ModuleSnippet(label, "", "vLLM serves decoder-only models; this base is an encoder-decoder.")
+    if version.base is not None and version.base.architecture in VLLM_WITHOUT_LORA:
+        return ModuleSnippet(label, "", f"vLLM takes no LoRA on a {version.base.architecture}.")
+    if limit is None:
+        return ModuleSnippet(label, "", f"vLLM takes modules up to rank {VLLM_RANKS[-1]}.")
+    name = module.name
+    served = f"--enable-lora --max-lora-rank {limit} --lora-modules {name}=./{name}"
+    asked = json.dumps(
+        {"model": name, **vllm_question(version), "max_tokens": MAX_NEW_TOKENS, "temperature": 0}
+    )
+    path = "chat/completions" if version.prompt_template == CHAT else "completions"
+    code = (
+        f"# after hf download, as above\nvllm serve {version.base_name} {served}\n"
+        "# then, in another terminal:\n"
+        f"curl http://localhost:8000/v1/{path} -H 'Content-Type: application/json' -d {shlex.quote(asked)}"
+    )
+    return ModuleSnippet(label, code)
+
+
+def vllm_question(version: Version) -> dict[str, object]:
+    template = version.prompt_template
+    if template == CHAT:
+        return {"messages": [{"role": "user", "content": ASKED}]}
+    return {"prompt": (template or INPUT).replace(INPUT, ASKED)}
 
 
 def is_shared_only(version: Version) -> bool:
@@ -49,47 +187,47 @@ def is_shared_only(version: Version) -> bool:
 
 
 def snippets_for_base(base: BaseModel, site: str) -> list[ModuleSnippet]:
-    code = TRANSFORMERS.format(auto_class=auto_class_of(base), base=base.name)
+    words = {
+        "auto_class": AUTO_CLASS[base.kind],
+        "answer": ANSWER[base.kind],
+        "base": base.name,
+        "inputs": inputs_in(""),
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "cut": "",
+    }
     files = [file.path for file in base.files.all()]
+    address = f"{site}/{base.name}/resolve/main"
     return [
         endpoint_snippet(site),
-        {"label": "Python", "code": code},
-        download_snippet(base.name.rpartition("/")[2], f"{site}/{base.name}/resolve/main", files),
+        ModuleSnippet("Python", BASE_ALONE.format(**words)),
+        ModuleSnippet("Shell: download the files", curl_lines(base.name.rpartition("/")[2], address, files)),
     ]
 
 
 def upload_snippets(module: Module, site: str) -> list[ModuleSnippet]:
     """How its owner brings files from a terminal or from Python."""
     return [
-        {"label": "Shell: say once who you are and where", "code": SIGN_IN.format(site=site)},
-        {
-            "label": "Shell: upload the folder that peft wrote",
-            "code": f"hf upload {module.full_name} my-adapter",
-        },
-        {"label": "Python", "code": f'model.push_to_hub("{module.full_name}")  # with HF_ENDPOINT set'},
+        ModuleSnippet("Shell: say once who you are and where", SIGN_IN.format(site=site)),
+        ModuleSnippet("Shell: upload the folder that peft wrote", f"hf upload {module.full_name} my-adapter"),
+        ModuleSnippet("Python", f'model.push_to_hub("{module.full_name}")  # with HF_ENDPOINT set'),
     ]
 
 
-def endpoint_snippet(site: str) -> ModuleSnippet:
-    return {"label": "Shell: let Hugging Face's libraries look here", "code": f"export HF_ENDPOINT={site}"}
+def endpoint_snippet(site: str, *, is_private: bool = False) -> ModuleSnippet:
+    token = f"\nexport HF_TOKEN={TOKEN}" if is_private else ""
+    note = "It is private: put an access token of yours in the second line." if is_private else ""
+    label = "Shell: let Hugging Face's libraries look here"
+    return ModuleSnippet(label, f"export HF_ENDPOINT={site}{token}", note)
 
 
-def peft_snippet(version: Version, module: str) -> ModuleSnippet:
-    """The base's own architecture decides where the library has it; else what the adapter says of it."""
-    said = CAUSAL_CLASS if version.task_type == "CAUSAL_LM" else SEQ2SEQ_CLASS
-    auto_class = said if version.base is None else auto_class_of(version.base)
-    return {
-        "label": "Python",
-        "code": PEFT.format(auto_class=auto_class, base=version.base_name, module=module),
-    }
+def download_snippet(module: Module, version: Version, site: str, *, is_private: bool) -> ModuleSnippet:
+    address = f"{site}/{module.full_name}/resolve/{pinned_revision(version)}"
+    token = f'-H "Authorization: Bearer {TOKEN}" ' if is_private else ""
+    code = curl_lines(module.name, address, [CONFIG_FILE, WEIGHTS_FILE], token)
+    return ModuleSnippet("Shell: download the files", code)
 
 
-def auto_class_of(base: BaseModel) -> str:
-    """The class of transformers that loads it."""
-    return CAUSAL_CLASS if base.kind == BaseModel.Kind.CAUSAL else SEQ2SEQ_CLASS
-
-
-def download_snippet(folder: str, address: str, files: list[str]) -> ModuleSnippet:
-    lines = [f"curl -fL --create-dirs --output-dir {folder} --remote-name-all"]
+def curl_lines(folder: str, address: str, files: list[str], options: str = "") -> str:
+    lines = [f"curl -fL {options}--create-dirs --output-dir {folder} --remote-name-all"]
     lines += [f"  {address}/{file}" for file in files]
-    return {"label": "Shell: download the files", "code": " \\\n".join(lines)}
+    return " \\\n".join(lines)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.contrib import messages
@@ -14,14 +14,17 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from hub_site.accounts.models import Namespace
 from hub_site.accounts.requests import SignedInRequest
-from hub_site.accounts.selectors import namespace_by_name
+from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_by
 from hub_site.audit.selectors import history_lines, history_of
 from hub_site.common.errors import TOO_MANY_REQUESTS, Refusal
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
-from modules_registry.access import owned_module_or_404, writable_module_or_404
+from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
+from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
+from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modules
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
 from modules_registry.core.advice import WayIn
@@ -45,14 +48,19 @@ from modules_registry.forms import (
 from modules_registry.lineage import composed_from, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
+from modules_registry.overviews import as_cards, layer_groups, tag_overview_or_404
 from modules_registry.page_uploads import check_upload, left_out_of
+from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
 from modules_registry.rendering import shown_card
 from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
+from modules_registry.tags import normalize_tag
 
 PAGE_SIZE = 24
 NEWEST_COUNT = 6
+SHOWN_COUNT = 12  # on the page of a tag
+ACTIVITY_SHOWN = 12
 HISTORY_PAGE_SIZE = 50
 
 
@@ -121,8 +129,16 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
         "drafts": selectors.drafts_of(owner, request.user),
         "held": selectors.held_of(owner, request.user),
         "is_mine": selectors.namespace_is_writable_by(owner, request.user),
+        "numbers": owner_numbers(owner, request.user),
+        "deeds": activity_of(owner, request.user, count=ACTIVITY_SHOWN),
+        "is_member": is_member(owner, request.user),
     }
     return render(request, "modules_registry/namespace.html", context)
+
+
+def is_member(owner: Namespace, viewer: object) -> bool:
+    """Whether it is an organisation that the viewer belongs to."""
+    return owner.user_id is None and namespaces_readable_by(viewer).filter(pk=owner.pk).exists()
 
 
 @require_safe
@@ -179,6 +195,19 @@ def held_page(request: HttpRequest, module: Module) -> HttpResponse:
 
 
 @login_required
+@require_POST
+def module_like_change(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
+    """Like a module, or take the like back where the button said so."""
+    module = module_or_404(namespace, name, request.user)
+    change = module_unlike if request.POST.get("liked") == "no" else module_like
+    change(user=request.user, module=module)
+    if not request.htmx:
+        return redirect(module)
+    context = {"module": module, "is_liked": is_liked(module, request.user)}
+    return render(request, "modules_registry/_like.html", context)
+
+
+@login_required
 @require_safe
 def module_history(request: SignedInRequest, namespace: str, name: str) -> HttpResponse:
     """What was done to a module, for whoever may change it."""
@@ -197,11 +226,40 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     context = {
         "base": base,
         "files": base.files.all(),
+        "layer_groups": layer_groups(base),
         "modules_count": modules.count(),
         "modules": modules[:NEWEST_COUNT],
         "snippets": snippets_for_base(base, site_of(request)),
     }
     return render(request, "modules_registry/base_model.html", context)
+
+
+@require_safe
+def module_compare(request: HttpRequest) -> HttpResponse:
+    """Two to four modules side by side; with fewer, the form that asks for them."""
+    names = [name for name in request.GET.getlist("id") if name.strip()]
+    context: dict[str, Any] = {"names": [*names, *[""] * COMPARED_MAX][:COMPARED_MAX]}
+    if len(names) >= COMPARED_MIN:
+        try:
+            comparison = compare_modules(names, request.user)
+            chosen = urlencode([("modules", module.full_name) for module in comparison.modules])
+            context |= {"comparison": comparison, "compose_url": f"/compositions/new/?{chosen}"}
+        except Refusal as refusal:
+            context["problem"] = refusal.message
+    return render(request, "modules_registry/compare.html", context)
+
+
+@require_safe
+def tag_page(request: HttpRequest, tag: str) -> HttpResponse:
+    """What carries a tag, the most popular first, and what it is used with."""
+    name = normalize_tag(tag)
+    overview = tag_overview_or_404(name, request.user)
+    if name != tag:
+        return redirect("modules_registry:tag", name)
+    carrying = module_search(ModuleFilters(tags=(name,)), request.user)
+    trending = as_cards(carrying.order_by("-trending", "-pk"), SHOWN_COUNT)
+    context = {"tag": overview, "modules": trending}
+    return render(request, "modules_registry/tag.html", context)
 
 
 @login_required
@@ -403,6 +461,8 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "origin": selectors.origin_of(version),
         "hub_copy": remote_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
+        "is_liked": is_liked(module, request.user),
+        "weeks": downloads_by_week(module),
         "left_out": selectors.left_out_of(module, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),

@@ -13,7 +13,8 @@ from composer.core.spec.verdict_rule import verdict_texts
 from composer.matching.selection import NEAR
 from composer.matching.templates import composition_template
 from composer.models import Composition
-from composer.report.page import command_line, command_options
+from composer.report.exports import credit_text
+from composer.report.page import author_rows, command_line, command_options
 from composer.report.verdict import quality_level, verdict_badge
 from modules_registry.core.licenses.combining import CombinedLicense
 from modules_registry.core.licenses.names import license_label
@@ -68,6 +69,7 @@ def publication_card(composition: Composition, facts: PublicationFacts) -> str:
         *comparison_section(facts.report),
         *parents_table(facts),
         *copies_table(facts),
+        *credits_section(facts),
         *recipe(composition, facts),
         *license_text(facts),
     ]
@@ -182,6 +184,15 @@ def copies_table(facts: PublicationFacts) -> Iterator[str]:
             for copy in facts.copies
         ],
     )
+
+
+def credits_section(facts: PublicationFacts) -> Iterator[str]:
+    """The authors of the parents and of their copies."""
+    names = [parent.name for parent in facts.parents] + [copy.name for copy in facts.copies]
+    authors = author_rows(names)
+    if authors:
+        yield "## Credits"
+        yield f"The modules in it are by {credit_text(authors)}."
 
 
 def recipe(composition: Composition, facts: PublicationFacts) -> Iterator[str]:

@@ -16,8 +16,9 @@ from composer import selectors
 from composer.access import OwnerApi
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.choices import KEPT_ADAPTERS
+from composer.models import Composition, Example
 from composer.report.adapter_zip import adapter_download, baseline_download
-from composer.report.exports import FILES, file_response
+from composer.report.exports import FILES, examples_file, file_response
 from composer.report.page import SHOWN, command, comparison_rows, comparison_text, predictions_kept
 from composer.report.serializers import PredictionPageSerializer, SummarySerializer
 from composer.report.snippets import own_snippets
@@ -159,6 +160,40 @@ class ReportFileApi(OwnerApi):
         """
         composition = self.own_done(request, composition_id)
         return file_response(composition, composition.report or {}, require_file_name(name))
+
+
+NDJSON: dict[Any, Any] = {(200, "application/x-ndjson"): OpenApiTypes.BINARY, **refusals(401, 404)}
+
+
+class ExamplesApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_examples",
+        summary="Download the examples",
+        tags=["compositions"],
+        responses=NDJSON,
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponse:
+        """examples.jsonl: a line for each, with “input” and “output”, as the command line reads them."""
+        return examples_or_404(self.own(request, composition_id), Example.Role.SHOT)
+
+
+class HeldOutApi(OwnerApi):
+    @extend_schema(
+        operation_id="compositions_held_out",
+        summary="Download the held-out examples",
+        tags=["compositions"],
+        responses=NDJSON,
+    )
+    def get(self, request: SignedInApiRequest, composition_id: UUID) -> HttpResponse:
+        """held_out.jsonl, the same way; 404 where none was given."""
+        return examples_or_404(self.own(request, composition_id), Example.Role.HELD_OUT)
+
+
+def examples_or_404(composition: Composition, role: str) -> HttpResponse:
+    answer = examples_file(composition, role)
+    if answer is None:
+        raise Http404
+    return answer
 
 
 def require_file_name(name: str) -> str:

@@ -13,9 +13,18 @@ from django.utils.http import content_disposition_header
 
 from composer.core.spec.adapter_size import size_text
 from composer.core.spec.counting import count_noun
+from composer.core.spec.examples import json_lines
 from composer.models import Composition
-from composer.report.page import PRUNED_WORDS, baseline_rows, copies_row
+from composer.report.page import (
+    FILE_OF_ROLE,
+    PRUNED_WORDS,
+    author_rows,
+    baseline_rows,
+    copies_row,
+    credited_names,
+)
 from composer.report.verdict import verdict_view
+from composer.selectors import examples_of_role
 
 Report = Mapping[str, Any]
 # What a spreadsheet would compute: at the start, or after what it may take for the end of a cell.
@@ -29,6 +38,17 @@ class ReportFile:
 
     content: bytes
     content_type: str
+
+
+def examples_file(composition: Composition, role: str) -> HttpResponse | None:
+    """The examples as the command line reads them, byte for byte what the composition was made from.
+
+    None: it has none of this role.
+    """
+    pairs = examples_of_role(composition, role)
+    headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}
+    content_type = "application/x-ndjson"
+    return HttpResponse(json_lines(pairs), content_type=content_type, headers=headers) if pairs else None
 
 
 def report_file(name: str, composition: Composition, report: Report) -> ReportFile:
@@ -141,6 +161,7 @@ def as_markdown(composition: Composition, report: Report) -> str:
             [module_cells(row) for row in report["modules"]],
         ),
         f"With all of them the few-shot loss is {figure(report['few_shot_loss_nats'])}.",
+        *credits_lines(report),
         *copies(report),
         *pruned_lines(report),
         *answers(report),
@@ -168,6 +189,16 @@ def comparison_cells(row: Report) -> list[str]:
 def module_cells(row: Report) -> list[str]:
     losses = [figure(row.get("without_loss_nats")), figure(row["alone_loss_nats"])]
     return [row["name"], f"{row['weight']:+.4f}", *losses]
+
+
+def credits_lines(report: Report) -> Iterator[str]:
+    """Whose modules are in the adapter."""
+    if authors := credit_text(author_rows(credited_names(report))):
+        yield f"Credit for the modules in the adapter: {authors}."
+
+
+def credit_text(authors: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{author['name']} ({count_noun(author['count'], 'module')})" for author in authors)
 
 
 def copies(report: Report) -> Iterable[str]:

@@ -1,12 +1,13 @@
 """The report of a finished composition, arranged for its page: what to draw, in which order."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.core.paginator import Paginator
 
-from composer.core.spec.adapter_size import size_text
+from composer.core.spec.adapter_size import modules_with_weight, size_text
 from composer.core.spec.choices import GRADIENT_STEP_COST, SMALL_RANK, TAKES_ANY_SHAPE
 from composer.core.spec.counting import count_noun
 from composer.core.spec.stages import STAGES
@@ -67,6 +68,7 @@ def report_view(
         "prompt": prompt_view(report),
         "pruned_words": PRUNED_WORDS,
         "pruned": [pruned_row(row) for row in report.get("modules_pruned", ())],
+        "authors": author_rows(credited_names(report)),
         "copies": [group for group in map(copies_row, report["modules"]) if group["copies"]],
     }
 
@@ -273,6 +275,20 @@ def copies_row(module: Mapping[str, Any]) -> ViewRow:
         for copy in module.get("copies", ())
     ]
     return {"label": module["name"], "href": module_href(module["name"]), "copies": copies}
+
+
+def credited_names(report: Mapping[str, Any]) -> list[str]:
+    """The modules whose numbers are in the adapter, and the copies that they stand for."""
+    carrying = modules_with_weight(report)
+    copies = [copy["name"] for row in carrying for copy in row.get("copies", ())]
+    return [row["name"] for row in carrying] + copies
+
+
+def author_rows(names: Iterable[str]) -> list[ViewRow]:
+    """The owners of modules with the number of each one's, most first; without names that tell no owner."""
+    counts = Counter(owner for owner, slash, _ in (name.partition("/") for name in names) if slash)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [{"name": owner, "count": count, "href": f"/{owner}"} for owner, count in ordered]
 
 
 def pruned_row(module: Mapping[str, Any]) -> ViewRow:

@@ -8,31 +8,13 @@ from functools import partial
 from typing import Any
 
 from composer import selectors
-from composer.core.spec.choices import VLLM_RANKS
 from composer.core.spec.examples import Example
 from composer.core.spec.templates import CHAT, fill_template, split_prompt
 from composer.models import Composition
+from modules_registry.core.serving import VLLM_RANKS, VLLM_WITHOUT_LORA, vllm_rank_limit
 from modules_registry.models import BaseModel, Module
+from modules_registry.snippets import ANSWER, AUTO_CLASS, BARE_INPUTS, CHAT_INPUTS, PEFT, quote
 
-AUTO_CLASS: dict[str, str] = {
-    BaseModel.Kind.SEQ2SEQ: "AutoModelForSeq2SeqLM",
-    BaseModel.Kind.CAUSAL: "AutoModelForCausalLM",
-}
-ANSWER: dict[str, str] = {  # of what generate returns; a decoder repeats the prompt first
-    BaseModel.Kind.SEQ2SEQ: "output[0]",
-    BaseModel.Kind.CAUSAL: 'output[0, inputs["input_ids"].shape[1]:]',
-}
-PEFT = """\
-from peft import PeftModel
-from transformers import {auto_class}, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{base}")
-base = {auto_class}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{slug}")
-
-{inputs}
-output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
-print(tokenizer.decode({answer}, skip_special_tokens=True){cut})"""
 MERGED = """\
 from peft import PeftModel
 from transformers import {auto_class}, AutoTokenizer
@@ -48,19 +30,10 @@ model = {auto_class}.from_pretrained("{slug}-merged")
 {inputs}
 output = model.generate(**inputs, do_sample=False, max_new_tokens={max_new_tokens})
 print(tokenizer.decode({answer}, skip_special_tokens=True){cut})"""
-BARE_INPUTS = 'inputs = tokenizer({prompt}, return_tensors="pt")'
-CHAT_INPUTS = """\
-inputs = tokenizer.apply_chat_template(
-    {messages},
-    add_generation_prompt=True, return_dict=True, return_tensors="pt",
-)"""
 VLLM_SERVE = "vllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {slug}=./{slug}"
 VLLM_ASK = """\
 # then, in another terminal:
 curl http://localhost:8000/v1/{path} -H 'Content-Type: application/json' -d {body}"""
-
-# Served, but without LoRA. Source: vLLM, its list of supported models
-VLLM_WITHOUT_LORA = frozenset({"GPT2LMHeadModel"})
 
 
 @dataclass(frozen=True)
@@ -141,6 +114,7 @@ def python_words(composition: Composition, question: SnippetQuestion) -> dict[st
         "auto_class": AUTO_CLASS[base.kind],
         "answer": ANSWER[base.kind],
         "base": base.name,
+        "adapter": quote(composition.slug),
         "slug": composition.slug,
         "max_new_tokens": composition.max_new_tokens,
         "inputs": inputs(base, question),
@@ -159,11 +133,6 @@ def inputs(base: BaseModel, question: SnippetQuestion) -> str:
     return BARE_INPUTS.format(prompt=quote(question.prompt(base)))
 
 
-def quote(text: str) -> str:
-    """Text as Python, and as JSON, write it."""
-    return json.dumps(text, ensure_ascii=False)
-
-
 def vllm(composition: Composition, rank: int | None, question: SnippetQuestion) -> Snippet:
     """A server with the adapter beside the base, or with both merged where vLLM takes no such adapter."""
     base, slug = composition.base, composition.slug
@@ -175,7 +144,7 @@ def vllm(composition: Composition, rank: int | None, question: SnippetQuestion) 
         )
         return Snippet("vllm", label, "", note)
     ask = vllm_ask(composition, question)
-    limit = next((limit for limit in VLLM_RANKS if rank is not None and rank <= limit), None)
+    limit = vllm_rank_limit(rank) if rank is not None else None
     if base.architecture in VLLM_WITHOUT_LORA or limit is None:
         reason = (
             f"takes no LoRA on a {base.architecture}"

@@ -7,12 +7,9 @@ from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
-from composer import selectors
 from composer.access import get_own_composition
-from composer.core.spec.examples import json_lines
 from composer.report.adapter_zip import adapter_download, baseline_download
-from composer.report.exports import file_response
-from composer.report.page import FILE_OF_ROLE
+from composer.report.exports import examples_file, file_response
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.downloads import serve_download
 
@@ -51,9 +48,7 @@ def composition_baseline_adapter(
 @login_required
 @require_safe
 def composition_examples(request: SignedInRequest, composition_id: UUID, role: str) -> HttpResponse:
-    """The examples as the command line reads them, byte for byte what the composition was made from."""
-    pairs = selectors.examples_of_role(get_own_composition(request, composition_id), role)
-    if not pairs:
+    answer = examples_file(get_own_composition(request, composition_id), role)
+    if answer is None:
         raise Http404
-    headers = {"Content-Disposition": f'attachment; filename="{FILE_OF_ROLE[role]}"'}
-    return HttpResponse(json_lines(pairs), content_type="application/x-ndjson", headers=headers)
+    return answer

@@ -1,5 +1,6 @@
 """How much somebody may have or do, how much of it is used, and how an answer's headers say it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -35,11 +36,19 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """RateLimit headers, as draft-ietf-httpapi-ratelimit-headers has them; none without a limit."""
-        if not self.most:
-            return {}
-        window = f";w={self.window_s}" if self.window_s else ""
-        return {
-            "RateLimit-Policy": f'"{self.name}";q={self.most}{window}',
-            "RateLimit": f'"{self.name}";r={self.left};t={self.resets_s}',
-        }
+        return quota_headers([self])
+
+
+def quota_headers(quotas: Iterable[Quota]) -> dict[str, str]:
+    """RateLimit headers, as draft-ietf-httpapi-ratelimit-headers has them; none without a limit."""
+    limited = [quota for quota in quotas if quota.most]
+    if not limited:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{each.name}";q={each.most}{window_of(each)}' for each in limited),
+        "RateLimit": ", ".join(f'"{each.name}";r={each.left};t={each.resets_s}' for each in limited),
+    }
+
+
+def window_of(quota: Quota) -> str:
+    return f";w={quota.window_s}" if quota.window_s else ""

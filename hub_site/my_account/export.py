@@ -20,7 +20,7 @@ from hub_site.audit.services import audit_record
 from hub_site.common.downloads import Download
 from hub_site.moderation.models import Report
 from modules_registry.importing.models import ModuleImport
-from modules_registry.models import Module
+from modules_registry.models import Like, Module
 
 ACCOUNT_FIELDS = ("username", "email", "first_name", "last_name", "date_joined", "last_login")
 TOKEN_FIELDS = (
@@ -33,6 +33,7 @@ TOKEN_FIELDS = (
     "revoked_at",
     "last_used_at",
 )
+LIKE_FIELDS = ("module__namespace__name", "module__name", "created_at")
 README = """\
 What this site has of your account. One file for each kind; a file in compositions/ for each composition,
 with its examples and its report. The files of your modules and adapters are not in here: fetch them with
@@ -73,6 +74,7 @@ def parts(user: User) -> Iterator[tuple[str, Any]]:
             ("id", "sources", "status", "created_at", "error_message"),
         ),
     )
+    yield "likes.json", rows(Like.objects.filter(user=user), LIKE_FIELDS)
     yield "drafts.json", rows(Draft.objects.filter(owner=user), ("fields", "kept_at"))
     yield (
         "try_outs.json",

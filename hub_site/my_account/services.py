@@ -17,6 +17,7 @@ from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import delete_unnamed_blobs
 from modules_registry.models import IncomingFile, Lineage, Module
+from modules_registry.popularity import likes_delete
 from modules_registry.services import module_delete
 
 
@@ -85,6 +86,7 @@ def account_delete(*, user: User) -> None:
         module_delete(editor=user, module=module)
     hashes = set(ResultFile.objects.filter(composition__owner=user).values_list("sha256", flat=True))
     hashes |= set(IncomingFile.objects.filter(user=user).values_list("sha256", flat=True))
+    likes_delete(user=user)
     delete_rows_of(user)
     user.username, user.email, user.first_name, user.last_name = f"~{user.pk}", "", "", ""
     user.is_active, user.deleted_at = False, database_now()

@@ -136,6 +136,7 @@ MIDDLEWARE = [
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "hub_site.error_answers.ApiErrorsMiddleware",
     "hub_site.error_answers.AddressMiddleware",
+    "hub_site.common.etags.JsonEtagMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -297,6 +298,15 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "OwnerKindEnum": "hub_site.accounts.models.Namespace.Kind",
+        "BaseKindEnum": "modules_registry.models.BaseModel.Kind",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "hub_site.common.api_schema.describe_headers",
+        "hub_site.common.api_schema.add_examples",
+    ],
     "PATH_CONVERTER_OVERRIDES": {
         "namespace": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
         "repo": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},

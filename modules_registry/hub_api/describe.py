@@ -32,7 +32,7 @@ def module_json(module: Module, version: Version, *, blobs: bool = False, with_c
         "disabled": False,
         "downloads": module.downloads,
         "downloadsAllTime": module.downloads,
-        "likes": 0,
+        "likes": module.likes,
         "tags": tags_of(module, version),
         "library_name": "peft",
         "cardData": card_data(module, version) if with_card else None,

@@ -11,7 +11,7 @@ from modules_registry.hub_api.errors import entry_not_found
 from modules_registry.hub_api.protocol import SAFE, Caller, at_revision, hub_view, repository
 from modules_registry.mirror.selectors import file_address
 from modules_registry.models import Version
-from modules_registry.services import download_count
+from modules_registry.popularity import download_count
 
 
 @hub_view(*SAFE)

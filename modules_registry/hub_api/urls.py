@@ -2,7 +2,7 @@
 
 from django.urls import re_path
 
-from modules_registry.hub_api import commit, lfs, manage, repo, resolve
+from modules_registry.hub_api import commit, lfs, likes, manage, repo, resolve
 
 REPO = r"(?P<repo>[^/]+(?:/[^/]+)?)"
 REVISION = r"(?P<revision>[\s\S]+)"
@@ -13,6 +13,7 @@ OTHER_KINDS = r"(?P<kind>datasets|spaces|kernels|buckets|collections|papers|jobs
 urlpatterns = [
     re_path(r"^api/whoami-v2$", repo.whoami),
     re_path(r"^api/(?:users|organizations)/(?P<name>[^/]+)/overview$", repo.overview),
+    re_path(r"^api/users/(?P<name>[^/]+)/likes$", likes.liked),
     re_path(r"^api/settings/repositories$", repo.storage_list),
     re_path(r"^api/organizations/(?P<name>[^/]+)/settings/repositories$", repo.storage_list),
     re_path(r"^api/validate-yaml$", commit.validate_yaml),
@@ -47,7 +48,8 @@ urlpatterns = [
         {"what": "Xet storage: set HF_HUB_DISABLE_XET=1 in the environment of the upload"},
     ),
     re_path(rf"^api/models/{REPO}/lfs-files{REST}$", manage.unsupported_page, {"what": "list of LFS files"}),
-    re_path(rf"^api/models/{REPO}/like(?:rs)?$", manage.unsupported_page, {"what": "likes"}),
+    re_path(rf"^api/models/{REPO}/like$", likes.like),
+    re_path(rf"^api/models/{REPO}/likers$", likes.likers),
     re_path(rf"^api/models/{REPO}$", repo.model_info),
     re_path(rf"^api/models/{REPO}/{REST}$", manage.nothing_here),
     re_path(rf"^api/{OTHER_KINDS}(?:/{REST})?$", manage.other_kind),

@@ -70,7 +70,8 @@ class ImportsApi(ImportOwnerApi):
         asked = validate(ImportInput, request)
         namespace = namespace_asked(request.user, asked.pop("namespace", ""))
         job = import_request(owner=request.user, namespace=namespace, **asked)
-        return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
+        left = selectors.import_quota(request.user).headers
+        return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED, headers=left)
 
 
 class ImportApi(ImportOwnerApi):
@@ -109,7 +110,8 @@ class ImportAgainApi(ImportOwnerApi):
     def post(self, request: SignedInApiRequest, import_id: UUID) -> Response:
         """A new import of what a finished one refused or did not come to."""
         job = import_again(owner=request.user, import_id=import_id)
-        return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED)
+        left = selectors.import_quota(request.user).headers
+        return Response(detail(request, job.pk), status=status.HTTP_202_ACCEPTED, headers=left)
 
 
 def detail(request: SignedInApiRequest, import_id: UUID) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Count, Q, QuerySet
 
 from hub_site.accounts.models import User
 from hub_site.common.clock import database_now
+from hub_site.common.quotas import Quota
 from hub_site.jobs.models import FINISHED, LEASE, Status
 from modules_registry.importing.models import ImportItem, ModuleImport
 
@@ -88,3 +90,12 @@ def quiet_seconds(job: ModuleImport) -> int:
         since = job.lease_until - LEASE  # its worker's last beat
     seconds = int((database_now() - since).total_seconds())
     return seconds if seconds > PICKED_UP_S else 0
+
+
+def import_quota(user: User) -> Quota:
+    return Quota(
+        "imports",
+        "Imports waiting or running",
+        unfinished_count(user),
+        settings.HUB_IMPORTS_UNFINISHED_MAX,
+    )

@@ -27,6 +27,8 @@ PARTS = {
     "/compositions/new/{group}/file/": {"group": "shots"},
     "/api/organizations/{name}/settings/repositories": {"name": "lab"},
     "/api/users/{name}/overview": {"name": "lab"},
+    "/api/users/{name}/likes": {"name": "reader-person"},
+    "/api/v1/bases/{namespace}/{name}": {"namespace": "{base_owner}", "name": "{base_name}"},
     "/api/models/{repo}/tree/{address}": {"address": "main"},
     "/api/v1/compositions/{composition_id}/files/{name}": {"name": "report.json"},
     "/api/v1/shared/{token}/files/{name}": {"name": "report.json"},
@@ -121,7 +123,7 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
     """What the parts of an address name: a private module of the lab, and what is the owner's own."""
     lab = owner.memberships.get(namespace__name="lab").namespace
     for number, name in enumerate(("hidden", "other")):
-        said = {"sentence": "Nobody else sees it.", "licence": "mit", "private": True}
+        said = {"sentence": "Nobody else sees it.", "licence": "mit", "private": True, "tags": ["secret"]}
         module = module_publish(author=owner, namespace=lab, name=name, **said, **adapter_files(seed=number))
     link = share_renew(owner=owner, composition_id=composition.pk)
     draft_keep(owner=owner, key=DRAFT_KEY, fields={"name": ["a draft"]})
@@ -155,4 +157,7 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
         "signed": "x",
         "uidb36": "1",
         "member": "reader-person",
+        "tag": "secret",
+        "base_owner": composition.base.name.partition("/")[0],
+        "base_name": composition.base.name.partition("/")[2],
     }

@@ -105,6 +105,8 @@ SCENES = [
     Scene("tried", "A module that answered", tried),
     Scene("base", "A base model", at("/demo/tiny-t5")),
     Scene("namespace", "Whose modules", at("/demo")),
+    Scene("tag", "A tag", at("/tags/demo/")),
+    Scene("compare", "Modules side by side", at("/modules/compare/?id=demo/french&id=demo/animal")),
     Scene("help", "Help", at("/help/")),
     Scene("limits", "Limits", at("/limits/")),
     Scene("sign-in", "Sign in", at("/accounts/login/")),

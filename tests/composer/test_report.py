@@ -477,6 +477,10 @@ def test_copies_and_pruned_modules_are_told_on_the_page_and_in_the_files(browser
     text = fetched(browser_of, alice, small, "report.md")
     assert "| bob/fruit | bob/first | similar weights, cosine 0.97 |" in text
     assert "| bob/upper | -1.5000 | +0.0042 |" in text
+    assert 'Credit for the modules in the adapter: <a href="/bob">bob</a> (2 modules).' in page
+    assert (
+        "Credit for the modules in the adapter: bob (2 modules)." in text
+    )  # with the copy, not the pruned one
     for told in (page, text):
         assert "That holds after the weights of the other modules were fitted again." in told
         assert "before the others were fitted again, nats per token" in told
@@ -526,3 +530,18 @@ def test_the_api_s_report_is_the_owner_s_alone_and_there_when_it_is_done(
     early = api_of(alice).get(f"/api/v1/compositions/{ask(seed=2).pk}/{path}")
     assert (early.status_code, early.json()["error"]["code"]) == (409, "not_done")
     assert api_of(alice).get(f"/api/v1/compositions/{done(seed=3).pk}/files/etc.passwd").status_code == 404
+
+
+def test_its_owner_downloads_the_examples_by_the_api_as_from_the_page(api_of, browser_of, alice, bob, done):
+    composition = done()
+    for name in ("examples.jsonl", "held_out.jsonl"):
+        address = f"/api/v1/compositions/{composition.pk}/{name}"
+        answer = api_of(alice).get(address)
+        assert answer["Content-Type"] == "application/x-ndjson"
+        rows = [json.loads(line) for line in answer.content.decode().splitlines()]
+        assert all(set(row) == {"input", "output"} for row in rows)
+        assert rows
+        assert answer.content == browser_of(alice).get(f"/compositions/{composition.pk}/{name}").content
+        assert api_of(bob).get(address).status_code == 404
+    composition.examples.filter(role="held_out").delete()
+    assert api_of(alice).get(address).status_code == 404

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from composer.core.spec.choices import VLLM_RANKS
 from composer.core.spec.counting import count_noun
+from modules_registry.core.serving import vllm_rank_limit
 from modules_registry.core.sizes import size_in_words
 
 
@@ -15,7 +15,7 @@ def vllm_rank(rank: int, *, is_encoder_decoder: bool) -> int | None:
     """
     if is_encoder_decoder:
         return None
-    return next((taken for taken in VLLM_RANKS if rank <= taken), None)
+    return vllm_rank_limit(rank)
 
 
 def size_text(report: Mapping[str, Any]) -> str:

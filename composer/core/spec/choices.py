@@ -384,8 +384,6 @@ GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only pr
 WEIGHT_BOUND = 1.5  # every weight stays within ±1.5, as in LoraHub's code
 SMALL_RANK = "auto"  # the request for an adapter without needless modules, layers and ranks; the default
 FULL_RANK = "full"  # the request for the whole composition, as the search found it
-# What vLLM's --max-lora-rank takes; 16 unless told. Source: vLLM, vllm/config/lora.py, MaxLoRARanks
-VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 RANK_LIMIT = 1024  # largest rank of a module, and of an adapter that is cut to a rank
 EXAMPLES_LIMIT = 64  # most examples that a search may read; few-shot means few
 HELD_OUT_LIMIT = 2000

@@ -1,0 +1,117 @@
+"""Two to four modules side by side: what each is, where they differ, and whether they go together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from django.db.models import prefetch_related_objects
+
+from hub_site.common.errors import Refusal
+from modules_registry.core.compatibility import Base, reasons_against
+from modules_registry.core.licenses.names import license_label
+from modules_registry.core.sizes import size_in_words
+from modules_registry.models import Module, Version
+from modules_registry.selectors import current_versions, facts_of_version, not_composable_because
+
+COMPARED_MIN, COMPARED_MAX = 2, 4
+NAME_SHOWN_MAX = 200
+METHODS = {"sum": "the exact sum of their deltas", "factors": "the product of sums"}
+
+
+@dataclass(frozen=True)
+class FactRow:
+    """One fact of every module, in the order of the modules."""
+
+    name: str  # stable
+    label: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.values)) > 1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether the modules can be composed with each other by one method; reasons by module, if not."""
+
+    method: str
+    reasons: tuple[tuple[str, str], ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.reasons
+
+    @property
+    def words(self) -> str:
+        return METHODS[self.method]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    modules: Sequence[Module]
+    facts: Sequence[FactRow]
+    fits: Sequence[Fit]
+
+
+FACTS: dict[str, tuple[str, Callable[[Module, Version], str]]] = {
+    "base": ("Base model", lambda _, version: version.base_name),
+    "base_revision": ("Revision of the base", lambda _, version: version.base_revision or "not said"),
+    "rank": ("Rank (r)", lambda _, version: str(version.rank)),
+    "scaling": ("Scaling", lambda _, version: f"{version.scaling:.4g}"),
+    "targets": ("Targets", lambda _, version: ", ".join(version.targets)),
+    "parameters": ("Parameters", lambda _, version: f"{version.parameters:,}"),
+    "size": ("Size", lambda _, version: size_in_words(version.size_bytes)),
+    "dtype": ("Precision", lambda _, version: version.dtype),
+    "licence": (
+        "Licence",
+        lambda module, _: license_label(module.licence) if module.licence else "not stated",
+    ),
+    "template": ("Prompt template", lambda _, version: version.prompt_template or "not known"),
+    "tags": ("Tags", lambda module, _: ", ".join(tag.name for tag in module.tags.all()) or "none"),
+    "version": ("Version", lambda _, version: str(version.number)),
+    "downloads": ("Downloads", lambda module, _: f"{module.downloads:,}"),
+    "likes": ("Likes", lambda module, _: f"{module.likes:,}"),
+    "updated": ("Updated", lambda module, _: f"{module.updated_at:%-d %B %Y}"),
+}
+
+
+def compare_modules(names: Sequence[str], viewer: object) -> Comparison:
+    """The current versions of the modules with these addresses, each once, in their order.
+
+    Raises:
+        Refusal: they are fewer than two or more than four, or one of them is not there for the viewer.
+    """
+    wanted = list(dict.fromkeys(filter(None, (name.strip() for name in names))))
+    if not COMPARED_MIN <= len(wanted) <= COMPARED_MAX:
+        raise refused(f"Name {COMPARED_MIN} to {COMPARED_MAX} different modules, as owner/name.")
+    found = current_versions(wanted, viewer)
+    for name in wanted:
+        if name not in found:
+            raise refused(f"There is no module “{name[:NAME_SHOWN_MAX]}” that you may see.")
+    versions = list(dict.fromkeys(found[name] for name in wanted))
+    if len(versions) < COMPARED_MIN:
+        raise refused("These are names of one module. Name another one beside it.")
+    prefetch_related_objects([version.module for version in versions], "tags")
+    return Comparison(
+        modules=[version.module for version in versions],
+        facts=[
+            FactRow(name, label, tuple(value(version.module, version) for version in versions))
+            for name, (label, value) in FACTS.items()
+        ],
+        fits=[fit_of(versions, method) for method in METHODS],
+    )
+
+
+def fit_of(versions: Sequence[Version], method: str) -> Fit:
+    """Whether they can be composed with each other, all on the base of the first."""
+    reasons = {version.module.full_name: not_composable_because(version) for version in versions}
+    base = versions[0].base
+    if base is not None and not any(reasons.values()):
+        facts = [facts_of_version(version) for version in versions]
+        against = reasons_against(facts, Base(base.name, base.revision), factor_by_factor=method == "factors")
+        reasons = {name: " ".join(each.message for each in found) for name, found in against.items()}
+    return Fit(method, tuple((name, reason) for name, reason in reasons.items() if reason))
+
+
+def refused(message: str) -> Refusal:
+    return Refusal("bad_comparison", message, fields={"id": [message]})

@@ -1,0 +1,47 @@
+"""The pages of a tag and of a base model, for people and for programs."""
+
+import pytest
+
+from modules_registry.models import Module
+from modules_registry.popularity import module_like
+from tests.factories import BASE_NAME, LAYERS, WIDTH, make_module
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_tag_has_a_page_with_what_it_is_used_with(client, alice, bob, base):
+    french = make_module(alice, "french", tags=["french", "words"])
+    make_module(bob, "verbs", seed=1, tags=["french", "verbs", "words"])
+    make_module(bob, "spanish", seed=2, tags=["spanish"])
+    module_like(user=alice, module=french)
+    page = client.get("/tags/french/").content.decode()
+    assert 0 < page.index("alice/</span>french") < page.index("bob/</span>verbs")  # though it is older
+    assert "bob/</span>spanish" not in page
+    told = client.get("/api/v1/tags/french").json()
+    assert (told["modules_count"], told["modules_count_is_exact"]) == (2, True)
+    assert told["tags"] == [{"name": "words", "count": 2}, {"name": "verbs", "count": 1}]
+    assert told["bases"] == [{"name": BASE_NAME, "count": 2}]
+    assert 'href="/tags/words/"' in client.get("/alice/french").content.decode()
+
+
+def test_a_tag_is_written_one_way_and_one_that_nobody_may_see_does_not_exist(
+    client, alice, french, browser_of
+):
+    assert client.get("/tags/French/")["Location"] == "/tags/french/"
+    Module.objects.update(private=True)
+    for address in ("/tags/french/", "/api/v1/tags/french", "/tags/nobody-s/", "/tags/%EF%BF%BF/"):
+        assert client.get(address).status_code == 404
+    assert browser_of(alice).get("/tags/french/").status_code == 200
+
+
+def test_a_base_model_tells_its_revision_its_dimensions_and_its_modules(client, french, base):
+    told = client.get(f"/api/v1/bases/{BASE_NAME}").json()
+    assert (told["revision"], told["modules_count"]) == (base.revision, 1)
+    names = [layer.rpartition(".")[2] for layer in LAYERS]
+    expected = [{"name": "lm_head", "count": 1, "d_out": 16, "d_in": WIDTH}]
+    expected += [{"name": name, "count": 1, "d_out": WIDTH, "d_in": WIDTH} for name in names]
+    assert told["layers"] == expected
+    page = client.get(f"/{BASE_NAME}").content.decode()
+    assert f"{WIDTH} × {WIDTH}" in page
+    assert "alice/</span>french" in page
+    assert client.get("/api/v1/bases/nobody/none").status_code == 404
