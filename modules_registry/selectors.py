@@ -287,6 +287,8 @@ def lfs_pointer(file: StoredFile) -> bytes:
 
 def git_blob_id(file: StoredFile) -> str:
     """The sha1 that git would know a file by: of its pointer, if it is large."""
+    if isinstance(file, VersionFile) and file.git_sha1:
+        return file.git_sha1
     return git_sha1(lfs_pointer(file)) if is_listed_as_lfs(file) else _small_blob_id(file.sha256)
 
 

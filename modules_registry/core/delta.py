@@ -124,8 +124,8 @@ def open_delta(weights: WeightsSource, config: AdapterConfig) -> Iterator[Delta]
 
 def strength_of(layer: Layer) -> Strength:
     """Measure one layer, exactly."""
-    R_B = np.linalg.qr(layer.B.astype(np.float64), mode="r")  # (≤r, r)
-    R_A = np.linalg.qr(layer.A.T.astype(np.float64), mode="r")  # (≤r, r)
+    R_B = np.linalg.qr(layer.B.astype(np.float64)).R  # (≤r, r)
+    R_A = np.linalg.qr(layer.A.T.astype(np.float64)).R  # (≤r, r)
     values = layer.scaling * np.linalg.svd(R_B @ R_A.T, compute_uv=False)
     return Strength(layer.path, float(np.linalg.norm(values)), float(values.max(initial=0.0)))
 

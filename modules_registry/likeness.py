@@ -1,0 +1,173 @@
+"""Which modules are like another one: the same weights, near-copies, near by weights, near by text."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+
+from modules_registry.models import Module, NearCopy, Sketch, TextSketch, Version
+from modules_registry.nearest import by_cosine, filtered_search
+
+SIMILAR_MAX = 8
+SAME_SHOWN_MAX = 20  # modules with the same weights that are named
+SAID = 0.2  # the cosine of two texts below which they are not called similar: unrelated ones reach it
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A module near another one. Those with the same weights are one entry, named after the oldest."""
+
+    module: Module
+    cosine: float  # estimated from sketches, -1 to 1
+    same_weights: int  # how many more modules have the same weights
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Modules with the weights of another one, and those whose deltas have a cosine of at least 0.999."""
+
+    same: tuple[Module, ...]  # the oldest first, at most SAME_SHOWN_MAX
+    same_count: int
+    near: tuple[Similar, ...]  # the nearest first; their cosines are exact
+
+
+@dataclass(frozen=True)
+class CopyOf:
+    """The oldest module with the same weights, or nearly the same."""
+
+    module: Module
+    cosine: float  # 1 for the same weights
+
+    @property
+    def is_same(self) -> bool:
+        return self.cosine == 1.0
+
+    @property
+    def sentence(self) -> str:
+        if self.is_same:
+            return f"same weights as {self.module.full_name}"
+        return f"near-copy of {self.module.full_name}, cosine {self.cosine:.4f}"
+
+
+def listed(viewer: object) -> QuerySet[Module]:
+    """What a list may name for this viewer."""
+    return Module.objects.visible_to(viewer).published()
+
+
+def similar_by_weights(version: Version, viewer: object, count: int = SIMILAR_MAX) -> list[Similar]:
+    """The modules of the same base whose deltas are nearest to this version's, by the sketches' cosine.
+
+    Nothing while the version is not measured, or where it changes nothing.
+    """
+    own = version.sketch
+    if own is None or own.vector is None:
+        return []
+    in_use = Version.objects.filter(sketch=OuterRef("pk"), current_of__in=listed(viewer))
+    others = Sketch.objects.filter(Exists(in_use), base_name=own.base_name, vector__isnull=False)
+    with filtered_search():
+        nearest = by_cosine(others.exclude(pk=own.pk).defer("strengths"), own.vector)[:count]
+        cosines = {sketch.pk: 1 - sketch.away for sketch in nearest}
+    return with_modules(cosines, viewer)
+
+
+def with_modules(cosines: dict[int, float], viewer: object) -> list[Similar]:
+    """The oldest visible module of each sketch, in the order given."""
+    counted = (
+        listed(viewer)
+        .filter(current__sketch__in=cosines)
+        .order_by()
+        .values_list("current__sketch")
+        .annotate(oldest=Min("pk"), count=Count("pk"))
+    )
+    groups = {sketch: (oldest, count) for sketch, oldest, count in counted}
+    modules = described(oldest for oldest, _ in groups.values())
+    return [
+        Similar(modules[groups[sketch][0]], cosine, groups[sketch][1] - 1)
+        for sketch, cosine in cosines.items()
+        if sketch in groups
+    ]
+
+
+def described(keys: Iterable[int]) -> dict[int, Module]:
+    """Modules by their keys, with all that a card shows."""
+    found = Module.objects.filter(pk__in=list(keys))
+    return {
+        module.pk: module
+        for module in found.select_related("namespace", "current__base").prefetch_related("tags")
+    }
+
+
+def similar_by_text(module: Module, viewer: object, count: int = SIMILAR_MAX) -> list[Similar]:
+    """The modules, of any base, of which the most similar things are said; the nearest first."""
+    own = TextSketch.objects.filter(module=module).first()
+    if own is None or own.vector is None:
+        return []
+    visible = listed(viewer).filter(pk=OuterRef("module"))
+    others = TextSketch.objects.filter(Exists(visible), vector__isnull=False).exclude(pk=own.pk)
+    with filtered_search():
+        cosines = {row.pk: 1 - row.away for row in by_cosine(others, own.vector)[:count]}
+    modules = described(cosines)
+    return [
+        Similar(modules[pk], cosine, 0) for pk, cosine in cosines.items() if cosine >= SAID and pk in modules
+    ]
+
+
+def copies_of(version: Version, viewer: object) -> Copies:
+    """The other modules that have these weights now, and those that nearly have them."""
+    same = listed(viewer).filter(has_weights_of(version)).exclude(pk=version.module_id)
+    cosines = dict(
+        sorted(near_sketches([version.sketch_id]).get(version.sketch_id, {}).items(), key=lambda it: -it[1])
+    )
+    shown = same.select_related("namespace", "current__base").prefetch_related("tags").order_by("pk")
+    return Copies(tuple(shown[:SAME_SHOWN_MAX]), same.count(), tuple(with_modules(cosines, viewer)))
+
+
+def has_weights_of(version: Version) -> Q:
+    """Whether a module has the weights of a version now: by their values, or until they are measured by
+    their file's bytes."""
+    if version.sketch_id is not None:
+        return Q(current__sketch=version.sketch_id)
+    return Q(current__weights_sha256=version.weights_sha256, current__base_name=version.base_name)
+
+
+def near_sketches(sketches: Collection[int | None]) -> dict[int | None, dict[int, float]]:
+    """The near-copies of each sketch, with their cosines."""
+    found: dict[int | None, dict[int, float]] = {}
+    keys = [pk for pk in sketches if pk is not None]
+    pairs = NearCopy.objects.filter(Q(first__in=keys) | Q(second__in=keys))
+    for first, second, cosine in pairs.values_list("first", "second", "cosine"):
+        found.setdefault(first, {})[second] = cosine
+        found.setdefault(second, {})[first] = cosine
+    return found
+
+
+def originals_of(modules: Sequence[Module], viewer: object) -> dict[int, CopyOf]:
+    """Of which older module each of these is a copy, by their keys; those that are none are left out.
+
+    Two queries, however many modules. A module is older when its row is.
+    """
+    own = {module.pk: module.current.sketch_id for module in modules if module.current is not None}
+    near = near_sketches(set(own.values()))
+    wanted = {pk for pk in own.values() if pk is not None} | {pk for found in near.values() for pk in found}
+    if not wanted:
+        return {}
+    oldest = (
+        listed(viewer)
+        .filter(current__sketch__in=wanted)
+        .select_related("namespace", "current")
+        .only("name", "namespace__name", "current__sketch")
+        .order_by("current__sketch", "pk")
+        .distinct("current__sketch")
+    )
+    first = {module.current.sketch_id: module for module in oldest if module.current is not None}
+    found = {}
+    for pk, sketch in own.items():
+        cosines = {sketch: 1.0, **near.get(sketch, {})} if sketch is not None else {}
+        older = [
+            CopyOf(first[other], cosine)
+            for other, cosine in cosines.items()
+            if other in first and first[other].pk < pk
+        ]
+        if older:
+            found[pk] = max(older, key=lambda copy: copy.cosine)
+    return found
