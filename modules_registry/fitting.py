@@ -8,7 +8,7 @@ from django.db.models import Count, Q
 from modules_registry.core.compatibility import Base, ModuleFacts, Reason, reasons_between
 from modules_registry.likeness import listed
 from modules_registry.models import Module, Version
-from modules_registry.selectors import facts_of_version, not_composable_because
+from modules_registry.selectors import facts_of_version, is_storable, module_find, not_composable_because
 
 # How modules can be added up. "sum": whole updates, of any rank. "factors": A to A and B to B.
 RULES = {"sum": "sum of updates", "factors": "product of sums"}
@@ -63,6 +63,20 @@ def fits_with(version: Version, rule: str) -> Q:
         current__targets=version.targets,
         current__has_own_ranks=False,
     )
+
+
+def fits_named(name: str, rule: str, viewer: object) -> Q:
+    """Which modules can be composed with the module of this name: none, if the viewer sees no such module.
+
+    Args:
+        name: "owner/name".
+        rule: a key of RULES; any other text means "sum".
+    """
+    owner, slash, module_name = name.partition("/")
+    module = module_find(owner, module_name, viewer) if slash and is_storable(name) else None
+    if module is None or module.current is None:
+        return Q(pk__in=[])
+    return fits_with(module.current, rule if rule in RULES else "sum") & ~Q(pk=module.pk)
 
 
 def fitting_of(version: Version, viewer: object) -> Fitting:

@@ -43,10 +43,12 @@ class CopyOf:
         return self.cosine == 1.0
 
     @property
+    def label(self) -> str:
+        return "same weights as" if self.is_same else f"cosine {self.cosine:.4f}: near-copy of"
+
+    @property
     def sentence(self) -> str:
-        if self.is_same:
-            return f"same weights as {self.module.full_name}"
-        return f"near-copy of {self.module.full_name}, cosine {self.cosine:.4f}"
+        return f"{self.label} {self.module.full_name}"
 
 
 def listed(viewer: object) -> QuerySet[Module]:

@@ -404,6 +404,10 @@ class Version(models.Model):
     def __str__(self) -> str:
         return f"{self.module_id}@{self.commit_id[:8]}"
 
+    def get_absolute_url(self) -> str:
+        namespace, name = self.module.full_name.split("/")
+        return reverse("modules_registry:version", args=[namespace, name, self.revision])
+
     @property
     def revision(self) -> str:
         """The shortest way an address names it for good."""
