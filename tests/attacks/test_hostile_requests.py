@@ -71,6 +71,7 @@ WHATEVER_IS_THERE = {  # parts of addresses, by name
     "number": ["1"],
     "member": ["bob"],
     "kind": ["datasets"],
+    "digest": ["0123abcd", "0f8b"],
     "group": ["shots", "held-out"],
     "rest": ["x"],
     "signed": ["x"],
