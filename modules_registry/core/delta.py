@@ -11,7 +11,7 @@ right.
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from modules_registry.core.adapter_config import AdapterConfig
 from modules_registry.core.adapter_file import Header, WeightsSource, open_weights, read_header, read_tensor
-from modules_registry.core.gate import LayerTensors, group_tensors
-from modules_registry.core.tensor_names import RepairedNames
+from modules_registry.core.gate import describe_adapter
 
 Matrix = npt.NDArray[np.float32]
 
@@ -82,12 +81,14 @@ class DeltaDistance:
 
 
 class Delta:
-    """An adapter that has passed the gate, read one layer at a time."""
+    """An adapter, read one layer at a time. Its names are repaired as the gate does it."""
 
     def __init__(self, file: BinaryIO, config: AdapterConfig) -> None:
-        self._file, self._config = file, config
+        self._file = file
         self._header: Header = read_header(file)
-        self._tensors: Mapping[str, LayerTensors] = group_tensors(self._header.tensors, RepairedNames())
+        described = describe_adapter(config, self._header)
+        self._config, self._tensors = described.config, described.tensors
+        self.not_composable = described.not_composable  # why ΔW is not B @ A alone, as of a DoRA; or empty
 
     @property
     def paths(self) -> list[str]:
@@ -113,10 +114,10 @@ class Delta:
 
 @contextmanager
 def open_delta(weights: WeightsSource, config: AdapterConfig) -> Iterator[Delta]:
-    """Open an adapter that has passed the gate.
+    """Open an adapter.
 
     Raises:
-        WeightsRefusal: it is no safetensors file of LoRA factors.
+        GateRefusal: it is no safetensors file of LoRA factors, or it does not agree with its config.
     """
     with open_weights(weights) as file:
         yield Delta(file, config)
