@@ -1,9 +1,9 @@
 """Which modules are like another one: the same weights, near-copies, near by weights, near by text."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Window
 
 from modules_registry.models import Module, NearCopy, Sketch, TextSketch, Version
 from modules_registry.nearest import by_cosine, filtered_search
@@ -56,72 +56,81 @@ def listed(viewer: object) -> QuerySet[Module]:
     return Module.objects.visible_to(viewer).published()
 
 
-def similar_by_weights(version: Version, viewer: object, count: int = SIMILAR_MAX) -> list[Similar]:
+@dataclass(frozen=True)
+class Neighbours:
+    """The modules near one, the nearest first: by weights, of the same base, and by text, of any base."""
+
+    by_weights: list[Similar]
+    by_text: list[Similar]
+
+
+def neighbours(version: Version, viewer: object) -> Neighbours:
+    """Both kinds at once, in one transaction."""
+    with filtered_search():
+        return Neighbours(nearest_by_weights(version, viewer), nearest_by_text(version.module_id, viewer))
+
+
+def similar_by_weights(version: Version, viewer: object) -> list[Similar]:
+    with filtered_search():
+        return nearest_by_weights(version, viewer)
+
+
+def similar_by_text(module: Module, viewer: object) -> list[Similar]:
+    with filtered_search():
+        return nearest_by_text(module.pk, viewer)
+
+
+def nearest_by_weights(version: Version, viewer: object) -> list[Similar]:
     """The modules of the same base whose deltas are nearest to this version's, by the sketches' cosine.
 
-    Nothing while the version is not measured, or where it changes nothing.
+    Nothing while the version is not measured, or where it changes nothing. Within `filtered_search`.
     """
     own = version.sketch
     if own is None or own.vector is None:
         return []
     in_use = Version.objects.filter(sketch=OuterRef("pk"), current_of__in=listed(viewer))
     others = Sketch.objects.filter(Exists(in_use), base_name=own.base_name, vector__isnull=False)
-    with filtered_search():
-        nearest = by_cosine(others.exclude(pk=own.pk).defer("strengths"), own.vector)[:count]
-        cosines = {sketch.pk: 1 - sketch.away for sketch in nearest}
-    return with_modules(cosines, viewer)
+    nearest = by_cosine(others.exclude(pk=own.pk).defer("strengths"), own.vector)[:SIMILAR_MAX]
+    return with_modules({sketch.pk: 1 - sketch.away for sketch in nearest}, viewer)
 
 
-def with_modules(cosines: dict[int, float], viewer: object) -> list[Similar]:
-    """The oldest visible module of each sketch, in the order given."""
-    counted = (
-        listed(viewer)
-        .filter(current__sketch__in=cosines)
-        .order_by()
-        .values_list("current__sketch")
-        .annotate(oldest=Min("pk"), count=Count("pk"))
-    )
-    groups = {sketch: (oldest, count) for sketch, oldest, count in counted}
-    modules = described(oldest for oldest, _ in groups.values())
-    return [
-        Similar(modules[groups[sketch][0]], cosine, groups[sketch][1] - 1)
-        for sketch, cosine in cosines.items()
-        if sketch in groups
-    ]
-
-
-def described(keys: Iterable[int]) -> dict[int, Module]:
-    """Modules by their keys, with all that a card shows."""
-    found = Module.objects.filter(pk__in=list(keys))
-    return {
-        module.pk: module
-        for module in found.select_related("namespace", "current__base").prefetch_related("tags")
-    }
-
-
-def similar_by_text(module: Module, viewer: object, count: int = SIMILAR_MAX) -> list[Similar]:
-    """The modules, of any base, of which the most similar things are said; the nearest first."""
+def nearest_by_text(module: int, viewer: object) -> list[Similar]:
+    """The modules, of any base, of which the most similar things are said. Within `filtered_search`."""
     own = TextSketch.objects.filter(module=module).first()
     if own is None or own.vector is None:
         return []
     visible = listed(viewer).filter(pk=OuterRef("module"))
     others = TextSketch.objects.filter(Exists(visible), vector__isnull=False).exclude(pk=own.pk)
-    with filtered_search():
-        cosines = {row.pk: 1 - row.away for row in by_cosine(others, own.vector)[:count]}
-    modules = described(cosines)
+    nearest = by_cosine(others, own.vector).select_related("module__namespace")[:SIMILAR_MAX]
+    return [Similar(row.module, 1 - row.away, 0) for row in nearest if 1 - row.away >= SAID]
+
+
+def with_modules(cosines: dict[int, float], viewer: object) -> list[Similar]:
+    """The oldest visible module of each sketch, in the order given."""
+    oldest = (
+        listed(viewer)
+        .filter(current__sketch__in=cosines)
+        .annotate(same=Window(Count("pk"), partition_by=F("current__sketch")))
+        .select_related("namespace", "current")
+        .order_by("current__sketch", "pk")
+        .distinct("current__sketch")
+    )
+    found = {module.current.sketch_id: module for module in oldest if module.current is not None}
     return [
-        Similar(modules[pk], cosine, 0) for pk, cosine in cosines.items() if cosine >= SAID and pk in modules
+        Similar(found[sketch], cosine, found[sketch].same - 1)  # type: ignore[attr-defined]
+        for sketch, cosine in cosines.items()
+        if sketch in found
     ]
 
 
 def copies_of(version: Version, viewer: object) -> Copies:
     """The other modules that have these weights now, and those that nearly have them."""
-    same = listed(viewer).filter(has_weights_of(version)).exclude(pk=version.module_id)
-    cosines = dict(
-        sorted(near_sketches([version.sketch_id]).get(version.sketch_id, {}).items(), key=lambda it: -it[1])
-    )
-    shown = same.select_related("namespace", "current__base").prefetch_related("tags").order_by("pk")
-    return Copies(tuple(shown[:SAME_SHOWN_MAX]), same.count(), tuple(with_modules(cosines, viewer)))
+    same = listed(viewer).filter(has_weights_of(version)).exclude(pk=version.module_id).order_by("pk")
+    near = near_sketches([version.sketch_id]).get(version.sketch_id, {})
+    cosines = dict(sorted(near.items(), key=lambda item: -item[1]))
+    shown = list(same.select_related("namespace")[: SAME_SHOWN_MAX + 1])
+    count = len(shown) if len(shown) <= SAME_SHOWN_MAX else same.count()
+    return Copies(tuple(shown[:SAME_SHOWN_MAX]), count, tuple(with_modules(cosines, viewer)))
 
 
 def has_weights_of(version: Version) -> Q:

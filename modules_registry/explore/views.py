@@ -13,7 +13,7 @@ from modules_registry.explore.changes import changes_between
 from modules_registry.explore.selectors import chosen_version, pair_asked, version_before
 from modules_registry.explore.viewer import show_file
 from modules_registry.fitting import fitting_of
-from modules_registry.likeness import copies_of, similar_by_text, similar_by_weights
+from modules_registry.likeness import copies_of, neighbours
 from modules_registry.models import BaseModel, Module, Version
 from modules_registry.pictures import strength_picture
 from modules_registry.selectors import strengths_of
@@ -44,8 +44,7 @@ def similar_page(request: PageRequest, namespace: str, name: str) -> HttpRespons
     context = {
         "is_measured": version.sketch_id is not None,
         "copies": copies_of(version, request.user),
-        "by_weights": similar_by_weights(version, request.user),
-        "by_text": similar_by_text(module, request.user),
+        "neighbours": neighbours(version, request.user),
     }
     return part_or_page(request, "similar", module, version, "Similar modules", context)
 

@@ -113,6 +113,18 @@ def test_the_copies_of_a_list_cost_two_queries_however_many_cards(
         assert len(originals_of(modules, None)) == 6
 
 
+@pytest.mark.parametrize(
+    "page",
+    ["", "/weights", "/similar", "/compatible?module=bob/copy", "/changes", "/blob/main/adapter_config.json"],
+)
+def test_a_page_asks_the_database_at_most_twelve_times(
+    measured, copy, client, django_assert_max_num_queries, page
+):
+    client.get(f"/alice/french{page}")
+    with django_assert_max_num_queries(12):
+        assert client.get(f"/alice/french{page}").status_code == 200
+
+
 def test_the_nearest_are_listed_with_their_cosines(measured, bob, client):
     tensors = adapter_tensors()
     near = {key: (value * (1 + 0.2 * ("q." in key))).astype("f4") for key, value in tensors.items()}
