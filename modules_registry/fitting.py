@@ -13,7 +13,7 @@ from modules_registry.selectors import facts_of_version, is_storable, module_fin
 # How modules can be added up. "sum": whole updates, of any rank. "factors": A to A and B to B.
 RULES = {"sum": "sum of updates", "factors": "product of sums"}
 SHAPES_MAX = 200  # shapes of modules of one base that reasons are told of
-SHOWN_MAX = 20  # modules with one reason that are named
+COUNTED_MAX = 10_000  # modules of other bases; more are not counted
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fitting:
     why_none: str  # why nothing can be composed with it here; empty if something could
     by_sum: int = 0
     by_factors: int = 0
-    elsewhere: int = 0  # published modules of other bases
+    elsewhere: int = 0  # published modules of other bases, at most COUNTED_MAX
     misfits: tuple[Misfits, ...] = field(default_factory=tuple)  # of the same base, most frequent first
 
 
@@ -98,10 +98,9 @@ def fitting_of(version: Version, viewer: object) -> Fitting:
         .annotate(count=Count("pk"))
         .order_by("-count")
     )
-    by_sum = by_factors = on_the_base = 0
+    by_sum = by_factors = 0
     misfits: dict[tuple[str, str], int] = {}
     for base_id, revision, rank, scaling, targets, has_own_ranks, why_not, count in shapes:
-        on_the_base += count
         facts = ModuleFacts(
             name="",
             base=version.base_name,
@@ -121,7 +120,7 @@ def fitting_of(version: Version, viewer: object) -> Fitting:
         why_none="",
         by_sum=by_sum,
         by_factors=by_factors,
-        elsewhere=others.count() - on_the_base,
+        elsewhere=others.exclude(current__base_name=version.base_name)[:COUNTED_MAX].count(),
         misfits=tuple(Misfits(code, message, count) for (code, message), count in told),
     )
 

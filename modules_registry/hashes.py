@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
-from modules_registry.models import Module, Version, VersionFile
+from modules_registry.models import COMMIT_ID_LENGTH, Module, Version, VersionFile
 
 HASH = re.compile(r"(?:sha256:)?([0-9a-f]{8,64})", re.IGNORECASE)
 SHOWN_MAX = 20
+CANDIDATES_MAX = 500  # versions of one kind of match that are looked at
 
 
 @dataclass(frozen=True)
@@ -49,31 +50,31 @@ def hash_find(text: str, viewer: object) -> list[HashMatch]:
     digits = read_hash(text)
     if digits is None:
         return []
-    visible = Module.objects.visible_to(viewer)
-    versions = Version.objects.filter(module__in=visible).select_related(
-        "module__namespace", "module__current"
-    )
-    files = VersionFile.objects.filter(version__module__in=visible).select_related(
-        "version__module__namespace", "version__module__current"
-    )
-    found = [
-        HashMatch(version, "commit") for version in versions.filter(commit_id__startswith=digits)[:SHOWN_MAX]
-    ]
-    found += [
-        HashMatch(file.version, "file", file.path)
-        for file in files.filter(sha256__startswith=digits).order_by("-version")[:SHOWN_MAX]
-    ]
-    blob = Q(git_sha1__startswith=digits) & ~Q(git_sha1="")
-    sent = Q(uploaded_sha1__startswith=digits) & ~Q(uploaded_sha1="")
-    for condition in (blob, sent):
-        found += [
-            HashMatch(file.version, "git_blob", file.path)
-            for file in files.filter(condition).order_by("-version")[:SHOWN_MAX]
-        ]
-    by_values = versions.filter(sketch__delta_sha256__startswith=digits).order_by("-pk")[:SHOWN_MAX]
-    found += [HashMatch(version, "weights") for version in by_values]
-    once = {match.version.pk: match for match in reversed(found)}
-    return sorted(once.values(), key=is_old)[:SHOWN_MAX]
+    found = candidates(digits)
+    visible = Version.objects.filter(pk__in=found, module__in=Module.objects.visible_to(viewer))
+    versions = visible.select_related("module__namespace", "module__current")
+    matches = [HashMatch(version, *found[version.pk]) for version in versions]
+    return sorted(matches, key=is_old)[:SHOWN_MAX]
+
+
+def candidates(digits: str) -> dict[int, tuple[str, str]]:
+    """The kind of match and the file's path by the version's key, whoever may see it."""
+    files, versions = VersionFile.objects.order_by(), Version.objects.order_by()
+    found: dict[int, tuple[str, str]] = {}
+    of_weights = versions.filter(sketch__delta_sha256__startswith=digits).values_list("pk", flat=True)
+    found |= dict.fromkeys(of_weights[:CANDIDATES_MAX], ("weights", ""))
+    if len(digits) <= COMMIT_ID_LENGTH:
+        stored = Q(git_sha1__startswith=digits) & ~Q(git_sha1="")
+        sent = Q(uploaded_sha1__startswith=digits) & ~Q(uploaded_sha1="")
+        for condition in (stored, sent):
+            of_blob = files.filter(condition).values_list("version", "path")[:CANDIDATES_MAX]
+            found |= {version: ("git_blob", path) for version, path in of_blob}
+    of_file = files.filter(sha256__startswith=digits).values_list("version", "path")[:CANDIDATES_MAX]
+    found |= {version: ("file", path) for version, path in of_file}
+    if len(digits) <= COMMIT_ID_LENGTH:
+        of_commit = versions.filter(commit_id__startswith=digits).values_list("pk", flat=True)
+        found |= dict.fromkeys(of_commit[:CANDIDATES_MAX], ("commit", ""))
+    return found
 
 
 def is_old(match: HashMatch) -> tuple[bool, int]:

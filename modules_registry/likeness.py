@@ -66,13 +66,14 @@ class Neighbours:
 
 def neighbours(version: Version, viewer: object) -> Neighbours:
     """Both kinds at once, in one transaction."""
-    with filtered_search():
-        return Neighbours(nearest_by_weights(version, viewer), nearest_by_text(version.module_id, viewer))
+    with filtered_search(version.base_name) as compares_all:
+        by_weights = nearest_by_weights(version, viewer, compares_all=compares_all)
+        return Neighbours(by_weights, nearest_by_text(version.module_id, viewer))
 
 
 def similar_by_weights(version: Version, viewer: object) -> list[Similar]:
-    with filtered_search():
-        return nearest_by_weights(version, viewer)
+    with filtered_search(version.base_name) as compares_all:
+        return nearest_by_weights(version, viewer, compares_all=compares_all)
 
 
 def similar_by_text(module: Module, viewer: object) -> list[Similar]:
@@ -80,7 +81,7 @@ def similar_by_text(module: Module, viewer: object) -> list[Similar]:
         return nearest_by_text(module.pk, viewer)
 
 
-def nearest_by_weights(version: Version, viewer: object) -> list[Similar]:
+def nearest_by_weights(version: Version, viewer: object, *, compares_all: bool) -> list[Similar]:
     """The modules of the same base whose deltas are nearest to this version's, by the sketches' cosine.
 
     Nothing while the version is not measured, or where it changes nothing. Within `filtered_search`.
@@ -90,7 +91,8 @@ def nearest_by_weights(version: Version, viewer: object) -> list[Similar]:
         return []
     in_use = Version.objects.filter(sketch=OuterRef("pk"), current_of__in=listed(viewer))
     others = Sketch.objects.filter(Exists(in_use), base_name=own.base_name, vector__isnull=False)
-    nearest = by_cosine(others.exclude(pk=own.pk).defer("strengths"), own.vector)[:SIMILAR_MAX]
+    others = others.exclude(pk=own.pk).defer("strengths")
+    nearest = by_cosine(others, own.vector, compares_all=compares_all)[:SIMILAR_MAX]
     return with_modules({sketch.pk: 1 - sketch.away for sketch in nearest}, viewer)
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 
 from modules_registry.blobs import open_stored
 from modules_registry.core.adapter_config import read_config
@@ -88,9 +88,10 @@ def find_near_copies(version: Version) -> None:
     own = version.sketch
     if own is None or own.vector is None:
         return
-    others = Sketch.objects.filter(base_name=own.base_name, versions__isnull=False).exclude(pk=own.pk)
-    with filtered_search():
-        near = list(by_cosine(others.distinct(), own.vector)[:NEAREST_MAX])
+    in_use = Exists(Version.objects.filter(sketch=OuterRef("pk")))
+    others = Sketch.objects.filter(in_use, base_name=own.base_name, vector__isnull=False).exclude(pk=own.pk)
+    with filtered_search(own.base_name) as compares_all:
+        near = list(by_cosine(others, own.vector, compares_all=compares_all)[:NEAREST_MAX])
     for other in near:
         if 1 - other.away < NEAR_ENOUGH:
             break

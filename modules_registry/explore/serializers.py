@@ -118,7 +118,7 @@ class FittingSerializer(serializers.Serializer[Fitting]):
     why_none = serializers.CharField(help_text="Why nothing can be composed with it here; else empty.")
     by_sum = serializers.IntegerField(help_text="By methods that add whole updates.")
     by_factors = serializers.IntegerField(help_text="By methods that add A to A and B to B.")
-    elsewhere = serializers.IntegerField(help_text="Published modules of other bases.")
+    elsewhere = serializers.IntegerField(help_text="Published modules of other bases, 10,000 at most.")
     misfits = MisfitsSerializer(many=True, help_text="Of the same base, by reason, most frequent first.")
     pair = ReasonsSerializer(allow_null=True, help_text="Of the module that was asked for; null if none was.")
 

@@ -172,6 +172,15 @@ def test_what_older_modules_lack_is_filled_in(french):
     assert all(expected.values())
 
 
+def test_the_index_finds_the_same_modules_as_comparing_all(family, charlie, monkeypatch):
+    first = family["first"].current
+    compared = [(each.module.name, each.cosine) for each in similar_by_weights(first, charlie)]
+    monkeypatch.setattr("modules_registry.nearest.COMPARED_MAX", 0)
+    found = [(each.module.name, each.cosine) for each in similar_by_weights(first, charlie)]
+    assert [name for name, _ in found] == [name for name, _ in compared]
+    assert [cosine for _, cosine in found] == pytest.approx([cosine for _, cosine in compared])
+
+
 def test_a_hash_finds_the_module_by_commit_file_weights_and_git_blob(family, charlie):
     version = family["first"].current
     card = version.files.get(path="adapter_config.json")
