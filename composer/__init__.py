@@ -4,6 +4,7 @@
 
     made = composer.compose(base="owner/base", modules=["owner/a", "owner/b"], examples=[("in", "out")])
     made.save("my-adapter")
+    composer.strengths("owner/a")  # and composer.distance("owner/a", "owner/b"): what their weights do
 
 docs/core/python.md describes these names. They are imported when they are first used, so importing this
 package loads neither torch nor transformers, and the site, whose app it is, stays light.
@@ -16,8 +17,19 @@ if TYPE_CHECKING:
     from composer.core.spec.errors import ComposeError, StopSearch
     from composer.library.calls import compose, evaluate, screen
     from composer.library.composition import Composition, Verdict
+    from composer.library.weights import distance, strengths
 
-__all__ = ["ComposeError", "Composition", "StopSearch", "Verdict", "compose", "evaluate", "screen"]
+__all__ = [
+    "ComposeError",
+    "Composition",
+    "StopSearch",
+    "Verdict",
+    "compose",
+    "distance",
+    "evaluate",
+    "screen",
+    "strengths",
+]
 
 MODULE_OF_NAME = {
     "ComposeError": "composer.core.spec.errors",
@@ -25,6 +37,8 @@ MODULE_OF_NAME = {
     "compose": "composer.library.calls",
     "evaluate": "composer.library.calls",
     "screen": "composer.library.calls",
+    "distance": "composer.library.weights",
+    "strengths": "composer.library.weights",
     "Composition": "composer.library.composition",
     "Verdict": "composer.library.composition",
 }

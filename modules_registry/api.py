@@ -436,7 +436,11 @@ class TagListApi(APIView):
 
 def search_data(request: Request) -> dict[str, Any]:
     query = request.query_params
-    single = {name: query[name] for name in ("q", "base", "licence", "author", "sort") if name in query}
+    single = {
+        name: query[name]
+        for name in ("q", "base", "licence", "author", "fits", "fits_by", "sort")
+        if name in query
+    }
     return single | {"tag": query.getlist("tag")}
 
 

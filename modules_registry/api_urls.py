@@ -14,6 +14,7 @@ urlpatterns = [
     path("modules/<namespace:namespace>/<repo:name>/history", api.ModuleHistoryApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/versions", api.VersionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/files/<path:path>", api.FileApi.as_view()),
+    path("", include("modules_registry.explore.api_urls")),
     path("", include("modules_registry.importing.api_urls")),
     path("owners/<namespace:namespace>", api.OwnerApi.as_view()),
     path("owners/<namespace:namespace>/activity", api.ActivityApi.as_view()),

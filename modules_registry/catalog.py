@@ -11,6 +11,7 @@ from django.db.models import Count, F, Q, QuerySet
 from django.db.models.functions import Lower
 
 from modules_registry.core.licenses.names import license_label
+from modules_registry.fitting import RULES, fits_named
 from modules_registry.models import Module
 from modules_registry.selectors import is_storable
 
@@ -48,6 +49,8 @@ class ModuleFilters:
     base: str = ""
     licence: str = ""
     author: str = ""  # a namespace
+    fits: str = ""  # a module's "owner/name", with which they can be composed
+    fits_by: str = ""  # the rule for that, a key of fitting.RULES; empty: "sum"
     sort: str = ""
 
     @property
@@ -73,7 +76,8 @@ class ModuleFilters:
     def pairs(self) -> list[tuple[str, str]]:
         """The same filters as names and values in an address."""
         pairs = [("q", self.q), *(("tag", tag) for tag in self.tags), ("base", self.base)]
-        pairs += [("licence", self.licence), ("author", self.author), ("sort", self.sort)]
+        pairs += [("licence", self.licence), ("author", self.author), ("fits", self.fits)]
+        pairs += [("fits_by", self.fits_by), ("sort", self.sort)]
         return [(name, value) for name, value in pairs if value]
 
     @property
@@ -82,6 +86,9 @@ class ModuleFilters:
         choices = [ActiveFilter("Words", self.q, self.without("q"))] if self.q else []
         choices += [ActiveFilter("Tag", tag, self.without("tags", tag)) for tag in self.tags]
         single = {"base": "Base", "licence": "Licence", "author": "Owner"}
+        if self.fits:
+            label = f"{self.fits}, {RULES.get(self.fits_by, RULES['sum'])}"
+            choices.append(ActiveFilter("Compatible with", label, replace(self, fits="", fits_by="")))
         return choices + [
             ActiveFilter(title, getattr(self, name), self.without(name))
             for name, title in single.items()
@@ -217,6 +224,8 @@ def _matching(filters: ModuleFilters, viewer: object) -> QuerySet[Module]:
         found = found.filter(licence=filters.licence)
     if filters.author:
         found = found.filter(namespace__name__iexact=filters.author)
+    if filters.fits:
+        found = found.filter(fits_named(filters.fits, filters.fits_by, viewer))
     return found.filter(_words(filters.q)) if filters.q else found
 
 

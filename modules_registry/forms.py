@@ -18,6 +18,7 @@ from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WE
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
+from modules_registry.fitting import RULES
 from modules_registry.models import Module
 
 BASE_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1  # “owner/name”
@@ -295,6 +296,8 @@ def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
         base=plain(query.get("base", "")),
         licence=plain(query.get("licence", "")),
         author=plain(query.get("author", "")),
+        fits=plain(query.get("fits", ""))[:200],
+        fits_by=query.get("fits_by", "") if query.get("fits_by") in RULES else "",
         sort=query.get("sort", "") if query.get("sort") in SORTS else "",
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import F, ProtectedError
+from django.db.models import Count, F, ProtectedError
 
 from modules_registry.models import Lineage, Module, Version
 
@@ -14,6 +14,15 @@ USED_IN_MAX = 100  # modules listed on a parent's page
 @dataclass(frozen=True)
 class VisibleParent:
     """A version that a viewer may see, and its weight in what was made from it."""
+
+    module: Module
+    version: Version
+    weight: float
+
+
+@dataclass(frozen=True)
+class VisibleChild:
+    """A module that a viewer may see, its version that another one went into, and the weight of that."""
 
     module: Module
     version: Version
@@ -64,14 +73,27 @@ def composed_from(version: Version, viewer: object) -> ComposedFrom:
     return ComposedFrom(tuple(shown), len(rows) - len(shown))
 
 
-def used_in(module: Module, viewer: object) -> list[Module]:
+def used_in(module: Module, viewer: object) -> list[VisibleChild]:
     """The modules that a viewer may see whose current weights were made from this one's, newest first."""
-    children = Lineage.objects.filter(
-        made_from__module=module,
-        child__weights_sha256=F("child__module__current__weights_sha256"),
+    rows = (
+        Lineage.objects.filter(
+            made_from__module=module,
+            child__weights_sha256=F("child__module__current__weights_sha256"),
+            child__module__in=Module.objects.visible_to(viewer),
+        )
+        .select_related("child__module__namespace")
+        .order_by("-child__module__created_at", "child__module", "-child")
     )
-    found = Module.objects.visible_to(viewer).filter(pk__in=children.values("child__module"))
-    return list(found.select_related("namespace").order_by("-created_at")[:USED_IN_MAX])
+    once: dict[int, VisibleChild] = {}
+    for row in rows[: 2 * USED_IN_MAX]:  # a module has several versions of the same weights
+        once.setdefault(row.child.module_id, VisibleChild(row.child.module, row.child, row.weight))
+    return list(once.values())[:USED_IN_MAX]
+
+
+def parents_counted(versions: Collection[int]) -> dict[int, int]:
+    """How many modules each of these versions was made from, by its key; without those made from none."""
+    counted = Lineage.objects.filter(child__in=versions).order_by().values_list("child")
+    return dict(counted.annotate(count=Count("pk")))
 
 
 def delete_unless_needed(version: Version) -> None:

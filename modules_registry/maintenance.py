@@ -29,7 +29,7 @@ from modules_registry.files.lfs_uploads import sweep_incoming
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.mirror import selectors
 from modules_registry.mirror.services import repository_queue, repository_renew
-from modules_registry.models import HubRepository, Module, StoredFile, Version, VersionFile
+from modules_registry.models import HubRepository, Module, Sketch, StoredFile, Version, VersionFile
 from modules_registry.storage import RemoteGoneError, StorageError, Store
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def sweep_files() -> None:
         files = set(version.files.values_list("sha256", flat=True))
         delete_unless_needed(version)  # kept for compositions, which may be gone by now
         delete_unnamed_blobs(files)
+    Sketch.objects.filter(versions=None).delete()
     sweep_incoming()
     sweep_refused()
     modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)

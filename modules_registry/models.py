@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now, Upper
 from django.urls import reverse
+from pgvector.django import HalfVectorField, HnswIndex
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import NAME_LENGTH_MAX
@@ -16,6 +17,8 @@ from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
 from hub_site.jobs.models import Job
 from modules_registry.core.adapter_config import is_base_name
+from modules_registry.core.sketch import SKETCH_LENGTH
+from modules_registry.core.text_sketch import TEXT_SKETCH_LENGTH
 
 SHA256_LENGTH = 64
 COMMIT_ID_LENGTH = 40
@@ -281,6 +284,74 @@ class Module(TimeStamped):
         self.save(update_fields=[field.name for field in columns if field.name not in COUNTERS])
 
 
+class Sketch(models.Model):
+    """What certain weights do to a base model, measured by a worker: once, however many versions have them.
+
+    Equal for the same factors and scalings in another file. Sketches of two bases cannot be compared.
+    """
+
+    base_name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)
+    delta_sha256 = models.CharField(max_length=SHA256_LENGTH)  # as modules_registry.core.sketch.measure
+    vector = HalfVectorField(dimensions=SKETCH_LENGTH, null=True)  # null: they change nothing
+    norm = models.FloatField()  # ‖ΔW‖_F over all layers
+    # [[path, ‖ΔW‖_F, largest singular value], …] in the order of the paths
+    strengths = models.JSONField(default=list)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["base_name", "delta_sha256"], name="sketch_once_per_base"),
+        ]
+        indexes = [
+            HnswIndex(
+                fields=["vector"],
+                name="sketch_nearest",
+                m=16,
+                ef_construction=64,
+                opclasses=["halfvec_cosine_ops"],
+            ),
+            models.Index(
+                fields=["delta_sha256"], opclasses=["varchar_pattern_ops"], name="sketch_delta_sha256"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.delta_sha256[:8]} on {self.base_name}"
+
+
+class NearCopy(models.Model):
+    """Two sketches of one base whose deltas have a cosine of at least 0.999, computed from the files."""
+
+    first = models.ForeignKey(Sketch, on_delete=models.CASCADE, related_name="near_copies_after")
+    second = models.ForeignKey(Sketch, on_delete=models.CASCADE, related_name="near_copies_before")
+    cosine = models.FloatField()
+
+    class Meta:
+        verbose_name_plural = "Near-copies"
+        constraints = [
+            models.UniqueConstraint(fields=["first", "second"], name="near_copy_once"),
+            models.CheckConstraint(
+                name="near_copy_in_order", condition=models.Q(first__lt=models.F("second"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first_id} and {self.second_id}: {self.cosine:.4f}"
+
+
+class VersionDistance(models.Model):
+    """How far a version's deltas lie from those of the one before it, computed from the files."""
+
+    version = models.OneToOneField("Version", on_delete=models.CASCADE, related_name="distance_before")
+    before = models.ForeignKey("Version", on_delete=models.CASCADE, related_name="distances_after")
+    distance = models.FloatField()  # ‖ΔW - ΔW_before‖_F over all layers
+    cosine = models.FloatField()
+    # [[path, ‖ΔW_before‖_F, ‖ΔW‖_F, ‖ΔW - ΔW_before‖_F, cosine], …] in the order of the paths
+    layers = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.before_id} to {self.version_id}: {self.distance:.3g}"
+
+
 class Version(models.Model):
     """One immutable state of a module: its files, and the facts the gate read from them.
 
@@ -320,6 +391,11 @@ class Version(models.Model):
     )  # why it can only be shared, whatever its base; empty: it can
     repairs = models.JSONField(default=list, blank=True)  # [{"code": …, "sentence": …}] of what was repaired
     size_bytes = models.PositiveBigIntegerField()
+    # What its weights do; null until a worker has measured them, or if they cannot be, like those of a DoRA.
+    sketch = models.ForeignKey(
+        Sketch, on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="versions"
+    )
+    measure_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
     # Its commit on the Hub behind this site, in the module's repository there; empty: it is not there.
     hub_commit_id = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)
 
@@ -339,10 +415,24 @@ class Version(models.Model):
                 name="version_newest_of_author",
                 condition=models.Q(number__isnull=False),
             ),
+            models.Index(
+                fields=["weights_sha256"],
+                name="version_weights_sha256",
+                condition=~models.Q(weights_sha256=""),
+            ),
+            models.Index(
+                fields=["measure_attempts", "-id"],
+                name="version_unmeasured",
+                condition=models.Q(sketch=None, rank__gt=0, not_composable=""),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.module_id}@{self.commit_id[:8]}"
+
+    def get_absolute_url(self) -> str:
+        namespace, name = self.module.full_name.split("/")
+        return reverse("modules_registry:version", args=[namespace, name, self.revision])
 
     @property
     def revision(self) -> str:
@@ -360,15 +450,57 @@ class VersionFile(StoredFile):
     # The git blob id of the file as a Hub client sent it: a config is stored as the gate wrote it anew, and
     # the client must still see that it has sent this one already.
     uploaded_sha1 = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True)
+    # The git blob id of the file as it is stored, of its pointer if it is large; empty: not known yet.
+    git_sha1 = models.CharField(max_length=COMMIT_ID_LENGTH, blank=True, editable=False)
 
     class Meta(StoredFile.Meta):
         constraints = [
             models.UniqueConstraint(fields=["version", "path"], name="version_file_path_once"),
         ]
+        indexes = [
+            models.Index(
+                fields=["git_sha1"],
+                opclasses=["varchar_pattern_ops"],
+                name="version_file_git_sha1",
+                condition=~models.Q(git_sha1=""),
+            ),
+            models.Index(
+                fields=["id"], name="version_file_without_git_sha1", condition=models.Q(git_sha1="")
+            ),
+            models.Index(
+                fields=["uploaded_sha1"],
+                opclasses=["varchar_pattern_ops"],
+                name="version_file_uploaded_sha1",
+                condition=~models.Q(uploaded_sha1=""),
+            ),
+        ]
 
     @classmethod
     def counted_for(cls, owner: Namespace) -> "models.QuerySet[Any]":
         return cls._default_manager.filter(version__module__namespace=owner, version__module__deleted_at=None)
+
+
+class TextSketch(models.Model):
+    """What is said of a module, as numbers: its name, sentence, tags and card. Kept by the services."""
+
+    module = models.OneToOneField(
+        Module, on_delete=models.CASCADE, primary_key=True, related_name="text_sketch"
+    )
+    vector = HalfVectorField(dimensions=TEXT_SKETCH_LENGTH, null=True)  # null: it says nothing of a task
+
+    class Meta:
+        indexes = [
+            HnswIndex(
+                fields=["vector"],
+                name="text_sketch_nearest",
+                m=16,
+                ef_construction=64,
+                opclasses=["halfvec_cosine_ops"],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.module_id)
 
 
 class Ref(TimeStamped):

@@ -21,6 +21,7 @@ from modules_registry.core.base_shapes import BASE_CONFIG
 from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.cards import Card, check_card, read_any_card
 from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_composable
+from modules_registry.core.delta import Strength
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
 from modules_registry.models import BaseModel, Module, Origin, Ref, StoredFile, Version, VersionFile
@@ -220,7 +221,8 @@ def revision_find(
 def versions_of(module: Module) -> QuerySet[Version]:
     """What was published, newest first; not the steps of a draft or of a branch."""
     numbered = module.versions.filter(number__isnull=False).order_by("-number")
-    return numbered.select_related("base", "author", "module__namespace").prefetch_related("files")
+    found = numbered.select_related("base", "author", "module__namespace", "distance_before")
+    return found.defer("distance_before__layers").prefetch_related("files")
 
 
 def origin_of(version: Version) -> Origin | None:
@@ -234,6 +236,11 @@ def origin_of(version: Version) -> Origin | None:
 def next_number(module: Module) -> int:
     newest: int | None = module.versions.aggregate(newest=Max("number"))["newest"]
     return (newest or 0) + 1
+
+
+def strengths_of(version: Version) -> list[Strength]:
+    """How strong its weights are in each layer, in the order of the paths; empty until they are measured."""
+    return [Strength(*row) for row in version.sketch.strengths] if version.sketch is not None else []
 
 
 def version_files(version: Version) -> QuerySet[VersionFile]:
@@ -287,6 +294,8 @@ def lfs_pointer(file: StoredFile) -> bytes:
 
 def git_blob_id(file: StoredFile) -> str:
     """The sha1 that git would know a file by: of its pointer, if it is large."""
+    if isinstance(file, VersionFile) and file.git_sha1:
+        return file.git_sha1
     return git_sha1(lfs_pointer(file)) if is_listed_as_lfs(file) else _small_blob_id(file.sha256)
 
 

@@ -15,6 +15,8 @@ from modules_registry.catalog import SORTS
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
+from modules_registry.fitting import RULES
+from modules_registry.likeness import CopyOf, originals_of
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
 from modules_registry.models import BaseModel, DownloadDay, Module, Origin, Version, VersionFile
@@ -102,6 +104,13 @@ class VersionSerializer(serializers.ModelSerializer[Version]):
         return selectors.not_composable_because(version)
 
 
+class CopyOfSerializer(serializers.Serializer[CopyOf]):
+    """The oldest module with the same weights, or nearly the same."""
+
+    id = serializers.CharField(source="module.full_name")
+    cosine = serializers.FloatField(help_text="1 for the same weights.")
+
+
 class ModuleSerializer(serializers.ModelSerializer[Module]):
     """A module as a list shows it."""
 
@@ -113,17 +122,40 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
     rank = serializers.IntegerField(source="current.rank")
     size_bytes = serializers.IntegerField(source="current.size_bytes")
     commit_id = serializers.CharField(source="current.commit_id", help_text="Of the current version.")
+    copy_of = serializers.SerializerMethodField(
+        help_text="The oldest module with the same weights, or nearly the same; null if it is none."
+    )
     url = serializers.SerializerMethodField()
 
     class Meta:
         model = Module
         fields = [
             *("id", "owner", "name", "sentence", "tags", "licence", "base", "is_composable", "rank"),
-            *("size_bytes", "commit_id", "private", "downloads", "likes", "created_at", "updated_at", "url"),
+            *(
+                "size_bytes",
+                "commit_id",
+                "copy_of",
+                "private",
+                "downloads",
+                "likes",
+                "created_at",
+                "updated_at",
+                "url",
+            ),
         ]
 
     def get_tags(self, module: Module) -> list[str]:
         return [tag.name for tag in module.tags.all()]
+
+    @extend_schema_field(CopyOfSerializer(allow_null=True))
+    def get_copy_of(self, module: Module) -> dict[str, Any] | None:
+        context: Any = self.context
+        if "copies" not in context:  # once for all modules of a list
+            of_list = isinstance(self.parent, serializers.ListSerializer)
+            listed: Any = self.parent.instance if of_list else [module]
+            context["copies"] = originals_of(list(listed), context["request"].user)
+        found = context["copies"].get(module.pk)
+        return dict(CopyOfSerializer(found).data) if found is not None else None
 
     def get_is_composable(self, module: Module) -> bool:
         return module.current is not None and module.current.base_id is not None
@@ -194,7 +226,7 @@ class ModuleDetailSerializer(ModuleSerializer):
         return dict(ComposedFromSerializer(found).data)
 
     def get_used_in(self, module: Module) -> list[str]:
-        return [child.full_name for child in used_in(module, self.context["request"].user)]
+        return [child.module.full_name for child in used_in(module, self.context["request"].user)]
 
 
 class BaseModelSerializer(serializers.ModelSerializer[BaseModel]):
@@ -365,6 +397,18 @@ class SearchInput(serializers.Serializer[dict[str, Any]]):
     licence = serializers.CharField(default="", allow_blank=True, max_length=60)
     author = serializers.CharField(
         default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
+    )
+    fits = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=FULL_NAME_LENGTH_MAX,
+        help_text="“owner/name”: only modules that can be composed with this one.",
+    )
+    fits_by = serializers.ChoiceField(
+        choices=list(RULES),
+        default="",
+        allow_blank=True,
+        help_text="How: “sum” of whole updates (default), or “factors”, A to A and B to B.",
     )
     sort = serializers.ChoiceField(
         choices=list(SORTS),

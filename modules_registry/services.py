@@ -34,13 +34,14 @@ from modules_registry.files.validation import (
     require_prompt_template,
 )
 from modules_registry.lineage import delete_unless_needed
+from modules_registry.measuring import text_sketch_save
 from modules_registry.mirror.services import repository_queue
-from modules_registry.models import HubRepository, Module, Tag, Version, VersionFile
+from modules_registry.models import HubRepository, Module, Tag, TextSketch, Version, VersionFile
 from modules_registry.quotas import require_repository_left, require_storage_left, require_uploads_left
-from modules_registry.selectors import base_find, card_of, front_matter_in, next_number
+from modules_registry.selectors import base_find, card_of, front_matter_in, git_blob_id, next_number
 from modules_registry.storage import Blob
 from modules_registry.tags import normalize_tags
-from modules_registry.tasks import sync_repository
+from modules_registry.tasks import measure_version, sync_repository
 from modules_registry.trained_templates import card_stating, trained_template
 
 SENTENCE_LENGTH_MAX = 300
@@ -49,7 +50,7 @@ OF_THE_CARD = ("card_", "front_matter_")  # how the codes of its repairs begin
 FACT_COLUMNS = (
     *("base_name", "base", "base_revision", "task_type", "rank", "alpha", "scaling", "targets"),
     *("parameters", "dtype", "weights_sha256", "prompt_template"),
-    *("has_own_ranks", "not_composable", "repairs"),
+    *("has_own_ranks", "not_composable", "repairs", "sketch"),
 )
 
 
@@ -241,6 +242,7 @@ def module_delete(*, editor: User, module: Module) -> None:
     module.sentence = module.search_text = ""
     module.save_all_but_counts()
     module.tags.clear()
+    TextSketch.objects.filter(module=module).delete()
     module.incoming.all().delete()
     module.refs.all().delete()
     for version in versions:
@@ -350,6 +352,7 @@ def module_save(module: Module) -> None:
     module.search_text = search_text_of(module)
     module.save_all_but_counts()
     if module.current is not None:
+        text_sketch_save(module, module.current)
         repository_request(module)
 
 
@@ -416,10 +419,15 @@ def step_insert(
         **{**facts, "repairs": repairs},
     )
     version.save()
-    VersionFile.objects.bulk_create(
+    stored = [
         VersionFile(version=version, path=path, sha256=blob.sha256, size_bytes=blob.size_bytes)
         for path, blob in files.items()
-    )
+    ]
+    for file in stored:
+        file.git_sha1 = git_blob_id(file)
+    VersionFile.objects.bulk_create(stored)
+    if version.is_complete and version.sketch_id is None:
+        transaction.on_commit(lambda: measure_version.delay(version.pk), robust=True)
     return version
 
 

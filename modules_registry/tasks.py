@@ -4,7 +4,7 @@ from uuid import UUID
 
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
-from modules_registry import maintenance
+from modules_registry import maintenance, measuring
 from modules_registry.mirror import runner
 
 
@@ -35,3 +35,17 @@ def queue_sync(repository_id: UUID) -> None:
 def sweep_files() -> None:
     """Clear away files that nothing names any more, and those that the Hub keeps for us."""
     maintenance.sweep_files()
+
+
+@app.task(ignore_result=True)
+def measure_version(version_id: int) -> None:
+    """Measure what the weights of a version do."""
+    measuring.version_measure(version_id)
+
+
+@app.task(ignore_result=True)
+def sweep_measurements() -> None:
+    """Queue the versions that are not measured yet, and fill in what older modules lack."""
+    measuring.fill_in()
+    for version_id in measuring.unmeasured():
+        measure_version.apply_async((version_id,), expires=REQUEUE_AFTER.total_seconds())

@@ -22,9 +22,9 @@ urlpatterns = [
     # Where a Hub has pages of their own, and clients print their addresses.
     path("<namespace:namespace>/<repo:name>/commit/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/commits/<path:address>", views.revision_page),
-    path("<namespace:namespace>/<repo:name>/blob/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/raw/<path:address>", views.raw_file),
     path("<namespace:namespace>/<repo:name>/like", views.module_like_change, name="like"),
+    path("<namespace:namespace>/<repo:name>/", include("modules_registry.explore.urls")),
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),
     path("<namespace:namespace>/<repo:name>/upload", views.version_new, name="version-new"),
     path("<namespace:namespace>/<repo:name>/move", views.module_move_page, name="move"),

@@ -45,11 +45,14 @@ from modules_registry.forms import (
     filters_from,
     initial_description,
 )
-from modules_registry.lineage import composed_from, used_in
+from modules_registry.hashes import hash_find
+from modules_registry.likeness import originals_of
+from modules_registry.lineage import composed_from, parents_counted, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
 from modules_registry.overviews import as_cards, layer_groups, tag_overview_or_404
 from modules_registry.page_uploads import check_upload, left_out_of
+from modules_registry.pictures import children_picture, parents_picture
 from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
 from modules_registry.rendering import shown_card
 from modules_registry.repositories import note_left_out, repository_move
@@ -74,6 +77,7 @@ def module_list(request: HttpRequest) -> HttpResponse:
         "facets": module_facets(filters, request.user),
         "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
         "page": page,
+        "hash_matches": hash_find(filters.q, request.user),
     }
     return render(request, "modules_registry/module_list.html", context)
 
@@ -449,9 +453,12 @@ def draft_context(request: HttpRequest, module: Module, version: Version) -> dic
 
 def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
     card = selectors.card_of(version)
+    parents, children = composed_from(version, request.user), used_in(module, request.user)
+    counted = parents_counted([parent.version.pk for parent in parents.parents])
     return {
         "module": module,
         "version": version,
+        "copy_of": originals_of([module], request.user).get(module.pk),
         "is_current": version == module.current,
         "tags": module.tags.all(),
         "versions": selectors.versions_of(module),
@@ -466,7 +473,9 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "left_out": selectors.left_out_of(module, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),
-        "composed_from": composed_from(version, request.user),
-        "used_in": used_in(module, request.user),
+        "composed_from": parents,
+        "parents_picture": parents_picture(parents.parents, counted),
+        "used_in": children,
+        "children_picture": children_picture(children),
         "compose_url": f"/compositions/new/?modules={module.full_name}",
     }

@@ -344,6 +344,10 @@ CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",
     "schedule": SWEEP_INTERVAL_S,
 }
+CELERY_BEAT_SCHEDULE["sweep-measurements"] = {
+    "task": "modules_registry.tasks.sweep_measurements",
+    "schedule": SWEEP_INTERVAL_S,
+}
 CELERY_TASK_ROUTES = {
     "modules_registry.importing.tasks.run_import": {"queue": "transfer"},
     "modules_registry.importing.tasks.run_base_import": {"queue": "transfer"},

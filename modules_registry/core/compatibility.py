@@ -59,7 +59,30 @@ def reasons_against(
         return of_base
     fitting = [module for module in candidates if not of_base[module.name] and not module.has_own_ranks]
     shape = _most_common_shape(fitting)
-    return {module.name: of_base[module.name] or _reasons_of_shape(module, shape) for module in candidates}
+    return {
+        module.name: of_base[module.name] or _reasons_of_shape(module, shape, THE_OTHERS)
+        for module in candidates
+    }
+
+
+def reasons_between(
+    module: ModuleFacts, other: ModuleFacts, base: Base, *, factor_by_factor: bool
+) -> tuple[Reason, ...]:
+    """What speaks against composing a module with one other module; empty: the two fit together.
+
+    Args:
+        module: whose reasons are asked for.
+        other: fits the base.
+        base: of the other module.
+        factor_by_factor: as in `reasons_against`.
+    """
+    of_base = _reasons_of_base(module, base)
+    if of_base or not factor_by_factor:
+        return of_base
+    if other.has_own_ranks:
+        sentence = f"Some layers of {other.name} have a rank or an alpha of their own."
+        return (Reason("own_ranks", sentence),)
+    return _reasons_of_shape(module, _shape(other), Named(other.name, "has", "adapts"))
 
 
 def _reasons_of_base(module: ModuleFacts, base: Base) -> tuple[Reason, ...]:
@@ -87,19 +110,33 @@ def _most_common_shape(modules: Sequence[ModuleFacts]) -> Shape | None:
     return most_common[0][0] if most_common else None
 
 
-def _reasons_of_shape(module: ModuleFacts, shape: Shape | None) -> tuple[Reason, ...]:
+@dataclass(frozen=True)
+class Named:
+    """What a module is held against, as the subject of a sentence."""
+
+    name: str
+    has: str
+    adapts: str
+
+
+THE_OTHERS = Named("the others", "have", "adapt")
+
+
+def _reasons_of_shape(module: ModuleFacts, shape: Shape | None, against: Named) -> tuple[Reason, ...]:
     if module.has_own_ranks:
         return (Reason("own_ranks", "Some of its layers have a rank or an alpha of their own."),)
     if shape is None:
         return ()
     rank, scaling, targets = shape
+    has = f"{against.name} {against.has}"
     reasons = []
     if module.rank != rank:
-        reasons.append(Reason("other_rank", f"Its rank is {module.rank}; the others have {rank}."))
+        reasons.append(Reason("other_rank", f"Its rank is {module.rank}; {has} {rank}."))
     if module.scaling != scaling:
-        sentence = f"Its scaling, alpha / r, is {module.scaling:g}; the others have {scaling:g}."
+        sentence = f"Its scaling, alpha / r, is {module.scaling:g}; {has} {scaling:g}."
         reasons.append(Reason("other_scaling", sentence))
     if tuple(sorted(module.targets)) != targets:
-        sentence = f"It adapts {', '.join(module.targets)}; the others adapt {', '.join(targets)}."
+        theirs = f"{against.name} {against.adapts} {', '.join(targets)}"
+        sentence = f"It adapts {', '.join(module.targets)}; {theirs}."
         reasons.append(Reason("other_targets", sentence))
     return tuple(reasons)

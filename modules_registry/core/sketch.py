@@ -11,28 +11,47 @@ hash of the layer's path and its width, so a sketch means the same on every mach
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from modules_registry.core.adapter_file import WeightsSource, open_weights, read_header, read_tensor
-from modules_registry.core.gate import group_tensors
-from modules_registry.core.tensor_names import RepairedNames
+from modules_registry.core.delta import Layer, Matrix, Strength, digest_layer, strength_of
 
-SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about 1/16 at most times
-
-Matrix = npt.NDArray[np.float32]
+SKETCH_LENGTH = 256  # the cosine of two sketches is then off by about (1 - cosine²) / 16 at most times
 
 
-def sketch(weights_source: WeightsSource, scaling: float) -> npt.NDArray[np.float32]:
+@dataclass(frozen=True)
+class Measured:
+    """All that is read from the weights of an adapter in one pass."""
+
+    sketch: npt.NDArray[np.float32]  # (256,)
+    strengths: tuple[Strength, ...]  # in the order of the layers
+    sha256: str  # of the deltas' factors: equal for the same adapter in another file
+
+    @property
+    def norm(self) -> float:
+        """‖ΔW‖_F over all layers, exact."""
+        return math.sqrt(sum(strength.norm**2 for strength in self.strengths))
+
+
+def sketch(layers: Iterable[Layer]) -> npt.NDArray[np.float32]:
     """Sketch an adapter that has passed the gate: (256,). Zero for an adapter that changes nothing."""
     total = np.zeros(SKETCH_LENGTH)
-    for path, a, b in _factors(weights_source):
-        left = signs(f"{path} out", b.shape[0]) @ b  # (256, r)
-        right = signs(f"{path} in", a.shape[1]) @ a.T  # (256, r)
-        total += (left * right).sum(axis=1, dtype=np.float64)
-    return (scaling * total / math.sqrt(SKETCH_LENGTH)).astype(np.float32)
+    for layer in layers:
+        total += sketch_layer(layer)
+    return scaled(total)
+
+
+def measure(layers: Iterable[Layer]) -> Measured:
+    """Sketch an adapter, measure each layer and hash it, with one layer in memory at a time."""
+    total, strengths, digest = np.zeros(SKETCH_LENGTH), [], hashlib.sha256()
+    for layer in layers:
+        total += sketch_layer(layer)
+        strengths.append(strength_of(layer))
+        digest_layer(digest, layer)
+    return Measured(scaled(total), tuple(strengths), digest.hexdigest())
 
 
 def similarity(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
@@ -48,10 +67,13 @@ def signs(name: str, width: int) -> Matrix:
     return 1 - 2 * rows[:, :width].astype(np.float32)
 
 
-def _factors(source: WeightsSource) -> Iterator[tuple[str, Matrix, Matrix]]:
-    """The path, A (r, d_in) and B (d_out, r) of each layer, one layer at a time."""
-    with open_weights(source) as file:
-        header = read_header(file)
-        for path, pair in sorted(group_tensors(header.tensors, RepairedNames()).items()):
-            a, b = read_tensor(file, header, pair.a), read_tensor(file, header, pair.b)
-            yield path, a.astype(np.float32), b.astype(np.float32)
+def sketch_layer(layer: Layer) -> npt.NDArray[np.float64]:
+    """The products scaling · uᵀBAv of one layer: (256,)."""
+    left = signs(f"{layer.path} out", layer.B.shape[0]) @ layer.B  # (256, r)
+    right = signs(f"{layer.path} in", layer.A.shape[1]) @ layer.A.T  # (256, r)
+    products: npt.NDArray[np.float64] = layer.scaling * (left * right).sum(axis=1, dtype=np.float64)
+    return products
+
+
+def scaled(total: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    return (total / math.sqrt(SKETCH_LENGTH)).astype(np.float32)

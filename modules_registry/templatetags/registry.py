@@ -1,5 +1,7 @@
 """How the registry's pages write addresses and numbers."""
 
+from collections.abc import Iterable
+
 from django import template
 from django.urls import reverse
 
@@ -8,9 +10,12 @@ from hub_site.common.figures import figures
 from modules_registry.catalog import ModuleFilters
 from modules_registry.core.licenses.names import license_label
 from modules_registry.core.sizes import size_in_words
+from modules_registry.likeness import CopyOf, originals_of
+from modules_registry.models import Module
 
 register = template.Library()
 
+NEARLY_ONE = 0.995  # two digits would say 1.00
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -24,6 +29,30 @@ def address(filters: ModuleFilters) -> str:
 @register.simple_tag
 def change(filters: ModuleFilters, sort: str) -> str:
     return address(filters.with_value("sort", sort))
+
+
+@register.simple_tag(takes_context=True)
+def copies(context: template.Context, modules: Iterable[Module]) -> dict[int, CopyOf]:
+    """Of which older module each of these is a copy, for the cards of a list."""
+    request = context.get("request")
+    return originals_of(list(modules), request.user if request is not None else None)
+
+
+@register.filter
+def of(copies_of_older: object, module: Module) -> CopyOf | None:
+    """What `copies` says of one module; nothing on a card that stands alone."""
+    return copies_of_older.get(module.pk) if isinstance(copies_of_older, dict) else None
+
+
+@register.filter
+def cosine(value: float) -> str:
+    """0.8312 as “0.83”, 0.99937 as “0.9994”: as many digits as tell it from 1."""
+    return figures(f"{value:.4f}" if NEARLY_ONE <= abs(value) < 1 else f"{value:.2f}")
+
+
+@register.filter
+def bytes_to(begin: int, end: int) -> str:
+    return f"{end - begin:,}"
 
 
 @register.filter

@@ -24,6 +24,7 @@ FOR_HUB_CLIENTS = ("/api/", ".git/", "/lfs/", "/resolve/")
 OUR_API = "/api/v1/"
 # What an address names where the usual things would name nothing, and bodies that ask for something.
 PARTS = {
+    "/api/v1/hashes/{digest}": {"digest": "0123abcd"},
     "/compositions/new/{group}/file/": {"group": "shots"},
     "/api/organizations/{name}/settings/repositories": {"name": "lab"},
     "/api/users/{name}/overview": {"name": "lab"},

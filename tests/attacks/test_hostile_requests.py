@@ -72,6 +72,7 @@ WHATEVER_IS_THERE = {  # parts of addresses, by name
     "member": ["bob"],
     "kind": ["datasets"],
     "tag": ["french", "x"],
+    "digest": ["0123abcd", "0f8b"],
     "group": ["shots", "held-out"],
     "rest": ["x"],
     "signed": ["x"],

@@ -275,6 +275,7 @@ def world(alice, bob, staff, done):  # noqa: F811
             "namespace": ["lab", "lab", "bob", "alice", "stranger-person"],
             "name": ["hidden", "other", "upper", "first", "report.json", "modules.csv", demo_tasks()[0].name],
             "kind": ["module", "composition"],
+            "digest": ["0123abcd", "f" * 64],
             "key": ["0f8b", "lora", things["module_id"], str(composition.pk)],
             "member": ["reader-person", "writer-person", "alice"],
             "number": [invitation.pk, session.pk],

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from modules_registry.core.adapter_config import read_config
 from modules_registry.core.base_shapes import base_shapes_of
 from modules_registry.core.cards import check_card
+from modules_registry.core.delta import open_delta
 from modules_registry.core.gate import check_adapter
 from modules_registry.core.sketch import similarity, sketch
 
@@ -16,7 +18,13 @@ TWO_SKILLS = [name for name in MODULES if "-" in name]  # "cloth-star" was train
 
 @pytest.fixture(scope="module")
 def sketches():
-    return {name: sketch(BUNDLE / "modules" / name / "adapter_model.safetensors", 2.0) for name in MODULES}
+    return {name: sketched(BUNDLE / "modules" / name) for name in MODULES}
+
+
+def sketched(folder):
+    config = read_config(folder / "adapter_config.json")
+    with open_delta(folder / "adapter_model.safetensors", config) as layers:
+        return sketch(layers)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from modules_registry.core.adapter_config import AdapterConfig
+from modules_registry.core.delta import open_delta
 from modules_registry.core.sketch import SKETCH_LENGTH, signs, similarity, sketch
 from tests.attacks.adapters import name
 
@@ -24,13 +26,27 @@ def factors(seed: int, rank: int = 3) -> Factors:
     }
 
 
+def config(scaling: float = 1.0, rank: int = 3) -> AdapterConfig:
+    return AdapterConfig(
+        base="a/base",
+        revision=None,
+        task_type=None,
+        rank=rank,
+        alpha=scaling * rank,
+        use_rslora=False,
+        targets=("q",),
+        fan_in_fan_out=False,
+    )
+
+
 def delta(tensors: Factors) -> np.ndarray:
     """All deltas of an adapter as one long vector: the slow and obvious way."""
     return np.concatenate([(tensors[name(path, "B")] @ tensors[name(path, "A")]).ravel() for path in PATHS])
 
 
 def sketched(tensors: Factors, scaling: float = 1.0) -> np.ndarray:
-    return sketch(io.BytesIO(save(tensors)), scaling)
+    with open_delta(io.BytesIO(save(tensors)), config(scaling)) as layers:
+        return sketch(layers)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:
