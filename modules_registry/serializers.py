@@ -111,6 +111,17 @@ class CopyOfSerializer(serializers.Serializer[CopyOf]):
     cosine = serializers.FloatField(help_text="1 for the same weights.")
 
 
+class ModuleListSerializer(serializers.ListSerializer[Module]):
+    """Looks up for all modules of a list at once of which ones they are copies."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        modules = list(data)
+        context: Any = self.context
+        context["copies"] = originals_of(modules, context["request"].user)
+        found: list[Any] = super().to_representation(modules)
+        return found
+
+
 class ModuleSerializer(serializers.ModelSerializer[Module]):
     """A module as a list shows it."""
 
@@ -129,6 +140,7 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
 
     class Meta:
         model = Module
+        list_serializer_class = ModuleListSerializer
         fields = [
             *("id", "owner", "name", "sentence", "tags", "licence", "base", "is_composable", "rank"),
             *(
@@ -150,11 +162,9 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
     @extend_schema_field(CopyOfSerializer(allow_null=True))
     def get_copy_of(self, module: Module) -> dict[str, Any] | None:
         context: Any = self.context
-        if "copies" not in context:  # once for all modules of a list
-            of_list = isinstance(self.parent, serializers.ListSerializer)
-            listed: Any = self.parent.instance if of_list else [module]
-            context["copies"] = originals_of(list(listed), context["request"].user)
-        found = context["copies"].get(module.pk)
+        is_listed = isinstance(self.parent, ModuleListSerializer)
+        copies = context["copies"] if is_listed else originals_of([module], context["request"].user)
+        found = copies.get(module.pk)
         return dict(CopyOfSerializer(found).data) if found is not None else None
 
     def get_is_composable(self, module: Module) -> bool:

@@ -32,6 +32,11 @@ class DiffLine:
     kind: str  # "added", "removed", "same" or "place"
     text: str
 
+    @property
+    def signed(self) -> str:
+        """The line behind its sign, as people read it."""
+        return {"added": "+ ", "removed": "− ", "same": "  ", "place": "  "}[self.kind] + self.text
+
 
 @dataclass(frozen=True)
 class LayerChange:

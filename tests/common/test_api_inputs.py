@@ -81,7 +81,7 @@ def test_other_bodies_tell_of_an_unknown_key_too(api, path, method, body):
     ("path", "known"),
     [
         ("compositions", "page, page_size"),
-        ("modules", "q, tag, base, licence, author, sort, page, page_size"),
+        ("modules", "q, tag, base, licence, author, fits, fits_by, sort, page, page_size"),
         ("imports", "page, page_size"),
         ("bases", ""),
         ("whoami", ""),
