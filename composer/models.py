@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.contrib.postgres.indexes import HashIndex
 from django.core.signing import BadSignature, Signer
 from django.db import models
 from django.db.models.functions import Now
@@ -160,6 +161,7 @@ class Example(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["composition", "role", "position"], name="example_position_once"),
         ]
+        indexes = [HashIndex(fields=["input"], name="example_by_input")]
 
     def __str__(self) -> str:
         return f"{self.input[:40]} → {self.output[:40]}"
@@ -290,6 +292,61 @@ class ScreenedLoss(models.Model):
 
     def __str__(self) -> str:
         return f"{self.nats:.3f} nats"
+
+
+class ExampleSearch(Job):
+    """Modules are looked for by examples: a base, the examples, and what each module lost on them alone.
+
+    Only who asked may see it: an account, or a browser without one. It is kept for a day.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="example_searches",
+    )
+    # Without an account: keyed hashes, one of the browser's session and one of the address.
+    session_hash = models.CharField(max_length=64, blank=True)
+    address_hash = models.CharField(max_length=64, blank=True)
+    base = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="example_searches")
+    sentence = models.CharField(max_length=SENTENCE_MAX, blank=True)
+    examples = models.JSONField()  # [[input, output], …]
+    # What is tried, the most promising by words first: [{"name", "version", "shared", "loss_nats", "n_shots",
+    # "answer"}, …]; the last three as far as they are measured.
+    modules = models.JSONField(default=list)
+    n_fitting = models.PositiveIntegerField(default=0)  # modules that fit the base, those not tried too
+    base_loss_nats = models.FloatField(null=True, blank=True)  # of the base alone, per label token
+    base_answer = models.TextField(blank=True)  # to the first example
+    memory_mb = models.PositiveIntegerField(default=0)  # that its worker must have
+
+    is_quick = True  # its lane
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.CheckConstraint(
+                name="example_search_of_somebody",
+                condition=models.Q(owner__isnull=False) | ~models.Q(session_hash=""),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at"], name="example_search_waiting", condition=models.Q(status="queued")
+            ),
+            models.Index(fields=["address_hash", "created_at"], name="example_search_of_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"search by examples {self.pk}"  # what was asked stays out of every log
+
+    def get_absolute_url(self) -> str:
+        return reverse("finding:search", args=[self.pk])
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(given, wanted) for given, wanted in self.examples]
 
 
 class ResultFile(StoredFile):

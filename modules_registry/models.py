@@ -445,6 +445,61 @@ class Version(models.Model):
         return self.rank > 0
 
 
+class Candidate(models.Model):
+    """A module that can be composed on a base of the library: the narrow row that is read to choose one.
+
+    There is one for each module that exists, is held by nobody, and has a current version with a base; it has
+    the facts of that version. Triggers of the database keep it, in the migration that makes it.
+    """
+
+    module = models.OneToOneField(
+        Module, on_delete=models.DO_NOTHING, primary_key=True, db_constraint=False, related_name="candidate"
+    )
+    base = models.ForeignKey(
+        BaseModel, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="candidates"
+    )
+    version = models.ForeignKey(
+        Version, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    namespace = models.ForeignKey(
+        Namespace, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    name = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)  # owner/name
+    private = models.BooleanField()
+    rank = models.PositiveIntegerField()
+    scaling = models.FloatField()
+    targets = models.JSONField()
+    has_own_ranks = models.BooleanField()
+    size_bytes = models.PositiveBigIntegerField()  # of the version's files
+    weights_sha256 = models.CharField(max_length=SHA256_LENGTH)
+    n_words = models.PositiveIntegerField()  # that it is found by
+
+    class Meta:
+        ordering = ["name"]
+        indexes = [
+            models.Index(fields=["base", "private"], name="candidate_counted"),
+            models.Index(fields=["base", "name"], name="candidate_by_name"),
+            models.Index(fields=["base", "weights_sha256"], name="candidate_by_weights"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CandidateWord(models.Model):
+    """A word, in its stem, of the name, the sentence or the tags of a candidate; kept with the candidate."""
+
+    pk = models.CompositePrimaryKey("base_id", "word", "module_id")
+    base = models.ForeignKey(
+        BaseModel, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    word = models.CharField(max_length=40, db_collation="C")
+    module = models.ForeignKey(Module, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+
+    def __str__(self) -> str:
+        return self.word
+
+
 class VersionFile(StoredFile):
     version = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="files")
     # The git blob id of the file as a Hub client sent it: a config is stored as the gate wrote it anew, and

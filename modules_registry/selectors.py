@@ -3,12 +3,13 @@
 import hashlib
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
 from django.db.models import Count, Max, Q, QuerySet
+from django.db.models.functions import Upper
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
@@ -24,7 +25,16 @@ from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_co
 from modules_registry.core.delta import Strength
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
-from modules_registry.models import BaseModel, Module, Origin, Ref, StoredFile, Version, VersionFile
+from modules_registry.models import (
+    BaseAlias,
+    BaseModel,
+    Module,
+    Origin,
+    Ref,
+    StoredFile,
+    Version,
+    VersionFile,
+)
 
 MAIN = "main"
 LFS_FROM_BYTES = 1_000_000
@@ -134,6 +144,16 @@ def base_called(name: str) -> BaseModel | None:
     if not storable(name):
         return None
     return base_named(name) or BaseModel.objects.filter(aliases__name__iexact=name).first()
+
+
+def bases_called(names: Collection[str]) -> dict[str, BaseModel]:
+    """As `base_called`, for many names in two queries; a name without a base is left out."""
+    asked = {name.upper(): name for name in names if storable(name)}
+    aliases = BaseAlias.objects.annotate(upper=Upper("name")).filter(upper__in=asked).select_related("base")
+    found = {alias.name.upper(): alias.base for alias in aliases}
+    bases = BaseModel.objects.annotate(upper=Upper("name")).filter(upper__in=asked)
+    found |= {base.name.upper(): base for base in bases}
+    return {name: found[upper] for upper, name in asked.items() if upper in found}
 
 
 def library_name_of(name: str) -> str | None:
@@ -329,16 +349,17 @@ def composable_versions(base: BaseModel, viewer: object = None) -> QuerySet[Vers
 
 
 def base_models() -> QuerySet[BaseModel]:
-    return BaseModel.objects.annotate(
-        modules_count=Count("versions", filter=Q(versions__current_of__in=Module.objects.visible_to(None)))
-    )
+    """With modules_count: how many modules everybody may compose on it."""
+    return BaseModel.objects.annotate(modules_count=Count("candidates", filter=Q(candidates__private=False)))
 
 
-def not_composable_because(version: Version) -> str:
+def not_composable_because(
+    version: Version, find_base: Callable[[str], BaseModel | None] = base_called
+) -> str:
     """Why this version cannot be composed here, as a sentence; empty when it can."""
     if version.base_id is not None or version.not_composable:
         return version.not_composable
-    base = base_called(version.base_name)
+    base = find_base(version.base_name)
     reason = reason_not_composable(facts_of_version(version), library_of(base))
     return reason.message if reason else f"Its layers are not those of {version.base_name} in this library."
 

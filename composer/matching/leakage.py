@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from composer import selectors
 from composer.core.spec.examples import Example, is_storable
-from composer.matching import compatibility as matching_compatibility
-from composer.matching.compatibility import ModuleCompatibility
+from composer.matching.compatibility import FittingModule, FittingModules, find_fitting, fitting_module
 from composer.models import Composition
 from composer.models import Example as ExampleRow
 from composer.task.demo_tasks import ready_made_pairs
@@ -47,22 +46,22 @@ class CompatibleModules:
     Such a module has the answers in it: it would win, and say nothing about the others.
     """
 
-    clean: list[ModuleCompatibility]
-    leaking: list[ModuleCompatibility]
+    clean: FittingModules
+    leaking: list[FittingModule]
 
 
 def find_compatible_modules(
     base: BaseModel, method: str, examples: Sequence[Example], owner: object
 ) -> CompatibleModules:
     """All that fit and that the owner may see (none: everybody)."""
-    compatibilities = [
-        fit for fit in matching_compatibility.check_compatibility(base, method, owner) if fit.is_compatible
-    ]
-    leaking = made_from(examples, owner)
-    return CompatibleModules(
-        clean=[fit for fit in compatibilities if fit.version.module_id not in leaking],
-        leaking=[fit for fit in compatibilities if fit.version.module_id in leaking],
-    )
+    fitting = find_fitting(base, method, owner)
+    made = made_from(examples, owner)
+    leaking = list(fitting.candidates.filter(module__in=made).order_by("name")) if made else []
+    clean = fitting
+    if leaking:
+        others = fitting.candidates.exclude(module__in=[candidate.pk for candidate in leaking])
+        clean = FittingModules(base, others, fitting.count - len(leaking))
+    return CompatibleModules(clean, [fitting_module(candidate) for candidate in leaking])
 
 
 def leakage_text(names: Sequence[str]) -> str:

@@ -1,52 +1,67 @@
 """Which modules promise most for a task, before it is composed: by what was measured, else by words."""
 
-import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+
+from django.db import connection
+from django.db.models import QuerySet
 
 from composer.core.spec.examples import Example, example_sha256
-from composer.matching.compatibility import ModuleCompatibility
+from composer.matching.compatibility import FittingModule, FittingModules, fitting_module
 from composer.matching.leakage import find_compatible_modules
 from composer.models import ScreenedLoss
-from modules_registry.models import BaseModel, Module, Version
+from modules_registry.candidates import match_words, words_of
+from modules_registry.models import BaseModel, Candidate
 
 MODULES_MAX = 200  # composed at once
 MODULES_NAMED_MAX = 500  # in one request
-QUICK_MAX = 40  # so many are tried in a quick composition
-WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones are mostly “the” and “in”
-SAYING_NOTHING = frozenset(
-    {"from", "with", "them", "that", "this", "into", "between", "your", "have", "each"}
-)
+QUICK_MAX = 40  # so many are composed in a quick composition
+# Modules that are tried alone, of thousands that fit: so many of a small base, and fewer the larger it is.
+# A pass of a module over an example of 64 tokens takes two operations for each parameter and token, and a
+# core of a processor does 1e11 in a second: at most half a minute for all of them.
+TRIED_MAX, TRIED_QUICK_MAX = 2000, 400
+TRIED_PARAMETERS = 25_000_000_000  # of the base, times the modules that are tried
+TRIED_BYTES = 512 * 1024 * 1024  # of the files of those that are tried beyond MODULES_MAX
+# The same of a search by examples, which is to end in seconds.
+FOUND_MIN, FOUND_MAX, FOUND_PARAMETERS = 20, 400, 5_000_000_000
 SHARED_SHOWN_MAX = 3
+
+LOSSES_KNOWN = """
+SELECT context, module_sha256, mean FROM (
+    SELECT context, module_sha256, avg(nats) AS mean, count(*) OVER (PARTITION BY context) AS n_modules
+    FROM ({losses}) AS losses
+    WHERE module_sha256 IN ({modules})
+    GROUP BY context, module_sha256
+    HAVING count(DISTINCT example_sha256) = %s
+) AS tried
+ORDER BY n_modules DESC, context, mean
+LIMIT %s
+"""
 
 
 @dataclass(frozen=True)
 class RankedModule:
     """A module that fits, and why it stands where it stands."""
 
-    fit: ModuleCompatibility
+    fit: FittingModule
     similarity: float  # from 0 to 1, of its words to the task's
     shared: tuple[str, ...]  # words it has in common with the task, the rarest first
     nats: float | None  # its mean loss alone on these very examples; None: not tried yet
+    size_bytes: int = 0
 
     @property
     def reason(self) -> str:
         if self.nats is not None:
             return f"tried alone: {self.nats:.1f} nats for a whole answer"
-        return f"shares your words: {', '.join(self.shared)}" if self.shared else ""
+        if self.shared:
+            return f"shares your words: {', '.join(self.shared)}"
+        return "shares words that many modules have" if self.similarity else ""
 
     @property
     def is_known(self) -> bool:
-        """Something speaks for or against it; otherwise it only has its place in the alphabet."""
+        """Something speaks for or against it; otherwise its place says nothing."""
         return self.nats is not None or self.similarity > 0
-
-    @property
-    def rank(self) -> tuple[bool, float, float, str]:
-        """Those that were tried come first, by their loss; then by words; then by name."""
-        tried = self.nats is not None
-        return (not tried, self.nats or 0.0, -self.similarity, self.fit.name)
 
 
 def rank_modules(
@@ -57,93 +72,106 @@ def rank_modules(
     *,
     held_out: Sequence[Example] = (),
     owner: object = None,
+    limit: int = MODULES_MAX,
 ) -> list[RankedModule]:
-    """Every module to choose among, the most promising first."""
-    return rank_compatible(
-        find_compatible_modules(base, method, [*examples, *held_out], owner).clean, task_text, examples, owner
-    )
+    """The modules to choose among, the most promising first, at most `limit`."""
+    clean = find_compatible_modules(base, method, [*examples, *held_out], owner).clean
+    return rank_fitting(clean, task_text, examples, owner, limit)
 
 
-def rank_compatible(
-    compatible: Sequence[ModuleCompatibility], task_text: str, examples: Sequence[Example], owner: object
+def rank_fitting(
+    fitting: FittingModules, task_text: str, examples: Sequence[Example], owner: object, limit: int
 ) -> list[RankedModule]:
-    texts = dict(zip((fit.name for fit in compatible), module_words(compatible), strict=True))
-    rarity = rarity_of(texts.values())
-    task = words_of(" ".join([task_text, *(f"{pair.input} {pair.output}" for pair in examples)]))
-    losses = losses_known([fit.version for fit in compatible], examples, owner)
-    found = [
-        rank_module(fit, texts[fit.name], task, rarity, losses.get(fit.version.weights_sha256))
-        for fit in compatible
+    """Those that were tried on these examples, by their loss; then those with words of the task; then others.
+
+    The others come in the order of their weights' hashes: it prefers no owner and no name.
+    """
+    nats = losses_known(fitting.candidates, examples, owner, limit)
+    text = " ".join([task_text, *(f"{pair.input} {pair.output}" for pair in examples)])
+    matches = {
+        match.module_id: match
+        for match in match_words(fitting.base, fitting.candidates, words_of(text), limit)
+    }
+    rows = list(fitting.candidates.filter(weights_sha256__in=nats)) if nats else []
+    tried = {row.pk for row in rows}
+    rows += list(fitting.candidates.filter(pk__in=matches.keys() - tried)) if matches else []
+    if len(rows) < min(limit, fitting.count):
+        others = fitting.candidates.order_by("weights_sha256", "pk")[:limit]
+        known = {row.pk for row in rows}
+        rows += [row for row in others if row.pk not in known]
+    ranked = [
+        RankedModule(
+            fitting_module(row),
+            similarity=matches[row.pk].similarity if row.pk in matches else 0.0,
+            shared=matches[row.pk].shared[:SHARED_SHOWN_MAX] if row.pk in matches else (),
+            nats=nats.get(row.weights_sha256),
+            size_bytes=row.size_bytes,
+        )
+        for row in rows
     ]
-    return sorted(found, key=lambda candidate: candidate.rank)
+    return sorted(ranked, key=place)[:limit]  # stable: the others keep their order
 
 
-def rank_module(
-    fit: ModuleCompatibility, words: set[str], task: set[str], rarity: Mapping[str, float], nats: float | None
-) -> RankedModule:
-    shared = sorted(words & task, key=lambda word: (-rarity[word], word))
-    # A word that most modules have says nothing: its rarity is about zero.
-    weight = sum(rarity[word] for word in shared)
-    size = math.sqrt(sum(rarity[word] ** 2 for word in words)) or 1.0
-    telling = tuple(word for word in shared if rarity[word] > 1.0)[:SHARED_SHOWN_MAX]
-    return RankedModule(fit, weight / size, telling, nats)
+def place(ranked: RankedModule) -> tuple[bool, float, float, str]:
+    """A sort key: those that were tried come first, by their loss; then by words, and then by name."""
+    by_name = ranked.fit.name if ranked.is_known else ""
+    return ranked.nats is None, ranked.nats or 0.0, -ranked.similarity, by_name
 
 
-def module_words(fits: Sequence[ModuleCompatibility]) -> list[set[str]]:
-    """What each module's author says of it in few words: name, sentence, tags."""
-    tags: dict[int, list[str]] = {}
-    carried = Module.tags.through.objects.filter(module__in=[fit.version.module_id for fit in fits])
-    for module, tag in carried.values_list("module_id", "tag__name"):
-        tags.setdefault(module, []).append(tag)
-    modules = [fit.version.module for fit in fits]
-    return [words_of(" ".join([it.name, it.sentence, *tags.get(it.pk, [])])) for it in modules]
-
-
-def words_of(text: str) -> set[str]:
-    return {word.lower() for word in WORD.findall(text)} - SAYING_NOTHING
-
-
-def rarity_of(texts: Iterable[set[str]]) -> dict[str, float]:
-    """log(modules / modules with the word)."""
-    texts = list(texts)
-    counts = Counter(word for words in texts for word in words)
-    return {word: math.log(len(texts) / count) for word, count in counts.items()}
-
-
-def losses_known(versions: Sequence[Version], examples: Sequence[Example], owner: object) -> dict[str, float]:
-    """Mean nats an example by a module's hash, of those that this owner tried on all of these examples.
+def losses_known(
+    candidates: QuerySet[Candidate], examples: Sequence[Example], owner: object, limit: int
+) -> dict[str, float]:
+    """The lowest mean nats an example, by a module's hash, of those that this owner tried on all of these.
 
     Of several ways to try (a template, a precision), the one that tells of most modules.
     """
     hashes = {example_sha256(example) for example in examples}
-    modules = [version.weights_sha256 for version in versions]
-    rows = ScreenedLoss.objects.known_to(owner).filter(example_sha256__in=hashes, module_sha256__in=modules)
-    nats: dict[str, dict[str, list[float]]] = {}
-    for context, module, value in rows.values_list("context", "module_sha256", "nats"):
-        nats.setdefault(context, {}).setdefault(module, []).append(value)
-    means = [
-        {module: sum(values) / len(values) for module, values in of.items() if len(values) == len(hashes)}
-        for of in nats.values()
-    ]
-    return max(means, key=len, default={})
+    if not hashes:
+        return {}
+    rows = ScreenedLoss.objects.known_to(owner).filter(example_sha256__in=hashes)
+    losses, of_losses = rows.values(
+        "context", "module_sha256", "example_sha256", "nats"
+    ).query.sql_with_params()
+    modules, of_modules = candidates.order_by().values("weights_sha256").query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            LOSSES_KNOWN.format(losses=losses, modules=modules), [*of_losses, *of_modules, len(hashes), limit]
+        )
+        found = cursor.fetchall()
+    return {module: mean for context, module, mean in found if context == found[0][0]}
 
 
-def select_automatically(
-    compatible: Sequence[ModuleCompatibility],
-    level: str,
+def most_composed(*, is_quick: bool = False) -> int:
+    """How many modules are composed at most."""
+    return QUICK_MAX if is_quick else MODULES_MAX
+
+
+def most_tried(base: BaseModel, *, is_quick: bool = False) -> int:
+    """How many modules are tried alone at most, of thousands that fit."""
+    most = TRIED_QUICK_MAX if is_quick else TRIED_MAX
+    return max(MODULES_MAX, min(most, TRIED_PARAMETERS // max(1, base.parameters)))
+
+
+def most_found(base: BaseModel) -> int:
+    """How many modules a search by examples tries at most."""
+    return max(FOUND_MIN, min(FOUND_MAX, FOUND_PARAMETERS // max(1, base.parameters)))
+
+
+def modules_to_try(
+    fitting: FittingModules,
     task_text: str,
     examples: Sequence[Example],
     owner: object,
-) -> tuple[str, list[ModuleCompatibility]]:
-    """The selection that “choose for me” means, and its modules: all that fit, or the best."""
-    most = most_for_me(level)
-    if len(compatible) <= most:
-        return "all", list(compatible)
-    return "chosen", [
-        candidate.fit for candidate in rank_compatible(compatible, task_text, examples, owner)[:most]
-    ]
-
-
-def most_for_me(level: str) -> int:
-    """How many modules “choose for me” takes at most."""
-    return QUICK_MAX if level == "quick" else MODULES_MAX
+    *,
+    is_quick: bool = False,
+) -> list[FittingModule]:
+    """The most promising modules, as many as are tried alone, by name."""
+    most = most_tried(fitting.base, is_quick=is_quick)
+    if fitting.count <= min(most, MODULES_MAX):
+        return [fitting_module(row) for row in fitting.candidates.order_by("name")]
+    kept, size_bytes = [], 0
+    for position, module in enumerate(rank_fitting(fitting, task_text, examples, owner, most)):
+        size_bytes += module.size_bytes if position >= MODULES_MAX else 0
+        if size_bytes <= TRIED_BYTES:
+            kept.append(module.fit)
+    return sorted(kept, key=attrgetter("name"))

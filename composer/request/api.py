@@ -1,6 +1,5 @@
 """What the compose form knows, under /api/v1/: how long, which modules, drafts, an earlier request."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -18,8 +17,9 @@ from composer.access import OwnerApi
 from composer.core.spec import choices
 from composer.core.spec.choices import BUDGET_OF_METHOD, METHODS, SEARCHES, SEARCHES_OF_METHOD, Choice
 from composer.matching.leakage import find_compatible_modules
-from composer.matching.ranking import MODULES_MAX, most_for_me, rank_modules
-from composer.matching.templates import preview_of, stated_templates
+from composer.matching.ranking import rank_fitting, rank_modules
+from composer.matching.selection import count_modules
+from composer.matching.templates import preview_of, stated_templates, templates_of
 from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import require_worker
 from composer.models import Composition, Draft
@@ -48,6 +48,7 @@ from composer.timing.estimates import Amounts, estimate, mean_characters
 from composer.timing.queue import place_of_new
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import refusals
+from modules_registry.models import Version
 
 CANDIDATES_MAX = 50
 TAKEN_AS_THEY_ARE = (
@@ -79,13 +80,6 @@ def asked_by(request: SignedInApiRequest) -> dict[str, Any]:
     return {**asked, **choice, "base": base, "modules": versions}
 
 
-def n_modules_of(asked: Mapping[str, Any], n_fitting: int) -> int:
-    """How many modules take part, as far as that is known before anything is tried."""
-    if asked["selection"] == "auto":
-        return min(most_for_me(asked["level"]), n_fitting)
-    return len(asked["modules"]) or min(MODULES_MAX, n_fitting)
-
-
 class EstimateApi(OwnerApi):
     @extend_schema(
         operation_id="compositions_estimate",
@@ -103,10 +97,12 @@ class EstimateApi(OwnerApi):
         require_worker(asked["base"], asked["device"])
         all_examples = [*asked["examples"], *asked["held_out"]]
         compatible = find_compatible_modules(asked["base"], asked["method"], all_examples, request.user)
+        counted = count_modules(compatible.clean, asked["selection"], asked["level"], len(asked["modules"]))
         workload = Amounts(
             n_shots=len(asked["examples"]),
             n_held_out=len(asked["held_out"]),
-            n_modules=n_modules_of(asked, len(compatible.clean)),
+            n_modules=counted.n_modules,
+            n_tried=counted.n_tried,
             budget=asked["budget"],
             baselines=asked["baselines"],
             search=asked["search"],
@@ -115,12 +111,20 @@ class EstimateApi(OwnerApi):
         )
         found = estimate(asked["base"], asked["method"], workload)
         body = {name: getattr(found, name) for name in ("low_s", "high_s", "words", "basis", "n_measured")}
-        body |= {name: getattr(workload, name) for name in ("n_modules", "budget", "baselines")}
+        body |= {name: getattr(workload, name) for name in ("n_modules", "n_tried", "budget", "baselines")}
+        body["n_fitting"] = compatible.clean.count
         place = place_of_new(request.user.pk, found)
         body |= {"n_ahead": place.n_ahead, "wait_s": place.wait_s}
-        body["left_out"] = [fit.name for fit in compatible.leaking if fit.version not in asked["modules"]]
-        taking_part = asked["modules"] or [fit.version for fit in compatible.clean]
-        stated = stated_templates((version.module.full_name, version) for version in taking_part)
+        named = {version.module_id for version in asked["modules"]}
+        body["left_out"] = [fit.name for fit in compatible.leaking if fit.module_id not in named]
+        if asked["modules"]:
+            stated = stated_templates((version.module.full_name, version) for version in asked["modules"])
+        else:
+            ranked = rank_fitting(
+                compatible.clean, f"{asked['name']} {asked['sentence']}", asked["examples"], request.user,
+                counted.n_modules,
+            )  # fmt: skip
+            stated = templates_of([each.fit for each in ranked])
         first = asked["examples"][0]
         unwritable = unwritable_text(asked["base"], all_examples)
         body["notes"] = [*asked["notes"], *([unwritable] if unwritable else [])]
@@ -164,9 +168,15 @@ class CandidatesApi(OwnerApi):
         task_text = f"{asked['name']} {asked['sentence']}"
         ranked = rank_modules(
             asked["base"], asked["method"], task_text, asked["examples"],
-            held_out=asked["held_out"], owner=request.user,
+            held_out=asked["held_out"], owner=request.user, limit=CANDIDATES_MAX,
         )  # fmt: skip
-        return Response(CandidateSerializer(ranked[:CANDIDATES_MAX], many=True).data)
+        commits = Version.objects.in_bulk([each.fit.version_id for each in ranked])
+        rows = [
+            {"ranked": each, "revision": commits[each.fit.version_id].commit_id}
+            for each in ranked
+            if each.fit.version_id in commits
+        ]
+        return Response(CandidateSerializer(rows, many=True).data)
 
 
 class RequestApi(OwnerApi):

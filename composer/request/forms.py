@@ -4,7 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
@@ -55,6 +55,7 @@ from composer.task.examples import (
 from hub_site.accounts.models import User
 from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
+from modules_registry.models import BaseModel
 
 COUNT_MAX = 9999
 COUNT_DEFAULT = 20  # as the LoraHub paper draws
@@ -245,9 +246,7 @@ class CompositionForm(forms.Form):
     held_out_file = ExamplesFileField(
         required=False, label="Upload a file", help_text="JSON, JSONL, CSV or TSV, in UTF-8."
     )
-    base = forms.ChoiceField(
-        choices=selectors.base_choices, label="Base model", error_messages=choice_errors("base model")
-    )
+    base = forms.ChoiceField(label="Base model", error_messages=choice_errors("base model"))
     selection = forms.ChoiceField(
         choices=SELECTIONS,
         widget=forms.RadioSelect,
@@ -357,8 +356,16 @@ class CompositionForm(forms.Form):
         self.owner = owner
         self.notes: list[str] = []  # what is not used of the examples
         self.initial.setdefault("form_key", str(uuid.uuid4()))
-        if base := selectors.base_default():
-            self.initial.setdefault("base", base.name)
+        self.bases = list(selectors.bases_counted())  # the one with most modules first
+        offered = cast(forms.ChoiceField, self.fields["base"])
+        offered.choices = sorted((base.name, base.name) for base in self.bases)
+        if self.bases:
+            self.initial.setdefault("base", self.bases[0].name)
+
+    def chosen_base(self) -> BaseModel | None:
+        """The base that is chosen, or else the first one; None where the library has none."""
+        name = str(self["base"].value() or "")
+        return next((base for base in self.bases if base.name == name), next(iter(self.bases), None))
 
     def clean_rank(self) -> str:
         try:

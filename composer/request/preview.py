@@ -1,12 +1,11 @@
 """What a form, as it stands, would lead to: told beside it while it is filled in, right or not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from composer import selectors
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_LIMIT,
@@ -23,12 +22,14 @@ from composer.core.spec.choices import (
 from composer.core.spec.counting import count_noun
 from composer.core.spec.example_files import ExampleLinesError, Reading
 from composer.core.spec.examples import Example, exclude_examples
+from composer.matching.compatibility import FittingModules
 from composer.matching.leakage import find_compatible_modules, leakage_text
-from composer.matching.ranking import RankedModule, most_for_me, rank_compatible
-from composer.matching.templates import preview_of, prompt_blocks, stated_templates
+from composer.matching.ranking import MODULES_MAX, MODULES_NAMED_MAX, RankedModule, rank_fitting
+from composer.matching.selection import ModulesCounted, count_modules
+from composer.matching.templates import preview_of, prompt_blocks, stated_templates, templates_of
 from composer.matching.unwritable import unwritable_text
 from composer.matching.workers import missing_worker
-from composer.request.forms import COUNT_DEFAULT, LIMITS, CompositionForm, template_typed
+from composer.request.forms import COUNT_DEFAULT, COUNT_MAX, LIMITS, CompositionForm, template_typed
 from composer.request.selectors import find_held_out
 from composer.request.services import require_template
 from composer.task.examples import Note, row_notes, valid_pairs
@@ -36,6 +37,7 @@ from composer.timing.estimates import Amounts, Estimate, estimate, mean_characte
 from composer.timing.queue import Place, place_of_new
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
+from modules_registry.selectors import current_versions
 
 CANDIDATES_SHOWN = 6
 ROWS_SHOWN, PROBLEMS_TOLD = 3, 3  # of a pasted text, below it
@@ -82,7 +84,8 @@ class Preview:
     n_shots: int
     n_held_out: int
     n_fitting: int
-    n_modules: int
+    n_modules: int  # that are composed, at most
+    n_tried: int  # that are tried alone before
     candidates: list[RankedModule]
     leaking_modules: list[str]  # that fit, and were made from some of these very examples
     leaking_chosen: list[str]  # of those, the ones that take part because they are named
@@ -96,6 +99,20 @@ class Preview:
     @property
     def chosen_level(self) -> Level:
         return next(level for level in self.levels if level.is_chosen)
+
+    @property
+    def taking_part_text(self) -> str:
+        """Which modules are tried and composed, as long as nothing else is chosen."""
+        if self.n_fitting == 1:
+            return "One module fits this base. It is tried on your examples, and the search keeps what helps."
+        best = f", the best {self.n_modules} of them are composed" if self.n_modules < self.n_tried else ""
+        ends = f"tried on your examples{best}, and the search keeps what helps."
+        if self.n_tried < self.n_fitting:
+            return (
+                f"Of the {self.n_fitting:,} modules that fit this base, the {self.n_tried:,} most promising "
+                f"are {ends}"
+            )
+        return f"{self.n_fitting:,} modules fit this base. All of them are {ends}"
 
     @property
     def leaking_left_out(self) -> list[str]:
@@ -118,7 +135,7 @@ class Preview:
 
 def make_preview(form: CompositionForm) -> Preview | None:
     """None where there is no base to compose on."""
-    base = selectors.base_find(text_of(form, "base")) or selectors.base_default()
+    base = form.chosen_base()
     if base is None:
         return None
     rows, method, level = form.given_rows(), method_of(form), level_of(form)
@@ -127,13 +144,14 @@ def make_preview(form: CompositionForm) -> Preview | None:
     held_out = exclude_examples([*kept_held_out(form), *texts["held_out"].reading.examples], examples)
     task_text = f"{text_of(form, 'name')} {text_of(form, 'sentence')}"
     compatible = find_compatible_modules(base, method, [*examples, *held_out], form.owner)
-    best_first = rank_compatible(compatible.clean, task_text, examples, form.owner)
-    n_modules = {choice.name: modules_taking_part(form, len(best_first), choice.name) for choice in LEVELS}
+    best_first = rank_fitting(compatible.clean, task_text, examples, form.owner, MODULES_MAX)
+    counts = {choice.name: modules_counted(form, compatible.clean, choice.name) for choice in LEVELS}
     workload = {
         choice.name: Amounts(
             n_shots=len(examples) or SHOTS_SUPPOSED,
             n_held_out=len(held_out),
-            n_modules=n_modules[choice.name],
+            n_modules=counts[choice.name].n_modules,
+            n_tried=counts[choice.name].n_tried,
             budget=number_of(form, "budget", BUDGET_LIMIT) or level_budget(choice.name, method),
             baselines=text_of(form, "baselines") or BASELINES_OF_LEVEL[choice.name],
             search=choice_of(form, "search", "auto", lambda name: has_search(method, name)),
@@ -149,19 +167,20 @@ def make_preview(form: CompositionForm) -> Preview | None:
     missing = missing_worker(base, text_of(form, "device"))
     return Preview(
         base=base,
-        base_reason=base_reason(base),
+        base_reason=base_reason(base, form.bases),
         notes=row_notes(rows),
         n_shots=len(examples),
         n_held_out=len(held_out),
-        n_fitting=len(best_first),
-        n_modules=n_modules[level],
+        n_fitting=compatible.clean.count,
+        n_modules=counts[level].n_modules,
+        n_tried=counts[level].n_tried,
         candidates=[candidate for candidate in best_first if candidate.is_known][:CANDIDATES_SHOWN],
         leaking_modules=[fit.name for fit in compatible.leaking],
         leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=levels,
         place=place_of_new(form.owner.pk, next(it.estimate for it in levels if it.is_chosen)),
         missing_worker=missing.message if missing else "",
-        prompt=prompt_shown(form, base, best_first, n_modules[level], examples),
+        prompt=prompt_shown(form, base, best_first, counts[level].n_modules, examples),
         unwritable=unwritable_text(base, [*examples, *held_out]),
         texts=texts,
     )
@@ -175,14 +194,16 @@ def prompt_shown(
     examples: list[Example],
 ) -> dict[str, Any]:
     """What the model would read of the first example, for the page."""
-    by_hand = set(form["modules"].value() or ()) if text_of(form, "selection") == "chosen" else None
-    fits = [ranked.fit for ranked in best_first]
-    taking_part = [fit for fit in fits if fit.name in by_hand] if by_hand is not None else fits[:n_modules]
+    if text_of(form, "selection") == "chosen":
+        named = [str(name) for name in form["modules"].value() or ()][:MODULES_NAMED_MAX]
+        stated = stated_templates(current_versions(named, form.owner).items())
+    else:
+        stated = templates_of([ranked.fit for ranked in best_first[:n_modules]])
     first = examples[0] if examples else EXAMPLE_SUPPOSED
     preview = preview_of(
         base,
         template_typed(text_of(form, "template")),
-        stated_templates((fit.name, fit.version) for fit in taking_part),
+        stated,
         first.input,
         first.output,
     )
@@ -203,29 +224,30 @@ def template_problems(base: BaseModel, typed: str) -> list[str]:
     return []
 
 
-def base_reason(base: BaseModel) -> str:
-    """Why this base, or how it stands beside the one we would have chosen."""
-    counted = selectors.bases_counted()
+def base_reason(base: BaseModel, counted: Sequence[Any]) -> str:
+    """Why this base, or how it stands beside the one we would have chosen.
+
+    Args:
+        counted: as selectors.bases_counted.
+    """
     of_this = next(it.modules_count for it in counted if it.pk == base.pk)
     modules = count_noun(of_this, "module")
     if counted[0].pk != base.pk:
         best = counted[0]
-        return f"You chose it: {modules} of the library fit it; {best.name} has most, {best.modules_count}."
+        return f"You chose it: {modules} of the library fit it; {best.name} has most, {best.modules_count:,}."
     if len(counted) == 1:
         return f"Chosen for you: the library's only base, with {modules}."
     return f"Chosen for you: {modules} of the library fit it, more than any other base."
 
 
-def modules_taking_part(form: CompositionForm, n_fitting: int, level: str) -> int:
-    """How many, as far as that is known before anything is tried."""
+def modules_counted(form: CompositionForm, fitting: FittingModules, level: str) -> ModulesCounted:
     selection = text_of(form, "selection")
-    if selection == "auto":
-        return min(n_fitting, most_for_me(level))
     if selection in ("screen", "random"):
-        return min(n_fitting, number_of(form, f"{selection}_count", n_fitting) or COUNT_DEFAULT)
-    if selection == "chosen":
-        return len(form["modules"].value() or ())
-    return n_fitting
+        count = number_of(form, f"{selection}_count", COUNT_MAX) or COUNT_DEFAULT
+        selection = f"{selection}:{count}"
+    elif selection == "steps":
+        selection = text_of(form, "steps").replace(" ", "") or "all"
+    return count_modules(fitting, selection, level, len(form["modules"].value() or ()))
 
 
 def chosen_by_hand(form: CompositionForm) -> list[str]:

@@ -231,7 +231,9 @@ class EstimateSerializer(serializers.Serializer[dict[str, Any]]):
     n_measured = serializers.IntegerField(help_text="Compositions it was taken from; 0: the base's size.")
     n_ahead = serializers.IntegerField(help_text="Compositions that begin before it.")
     wait_s = serializers.FloatField(help_text="Seconds until it begins, most likely.")
-    n_modules = serializers.IntegerField()
+    n_fitting = serializers.IntegerField(help_text="Modules that fit, without those of left_out.")
+    n_tried = serializers.IntegerField(help_text="Of these, the most promising, which are tried alone.")
+    n_modules = serializers.IntegerField(help_text="Of these, the best, which are composed; at most.")
     left_out = serializers.ListField(
         child=serializers.CharField(),
         help_text="Modules that fit and are not chosen among: they were made from some of these very "
@@ -264,16 +266,17 @@ class WorkerRequestSerializer(InputSerializer):
 class CandidateSerializer(serializers.Serializer[Any]):
     """A module that fits, and what speaks for it before it is tried."""
 
-    name = serializers.CharField(source="fit.name")
-    revision = serializers.CharField(source="fit.version.commit_id")
+    name = serializers.CharField(source="ranked.fit.name")
+    revision = serializers.CharField()
     nats = serializers.FloatField(
+        source="ranked.nats",
         allow_null=True,
         help_text="Its mean loss alone on these very examples, if it was tried on them before.",
     )
     likeness = serializers.FloatField(
-        source="similarity", help_text="From 0 to 1, of its words to the task's."
+        source="ranked.similarity", help_text="From 0 to 1, of its words to the task's."
     )
-    shared_words = serializers.ListField(source="shared", child=serializers.CharField())
+    shared_words = serializers.ListField(source="ranked.shared", child=serializers.CharField())
 
 
 class DraftFieldsSerializer(InputSerializer):

@@ -24,10 +24,11 @@ from composer.core.spec.job_spec import (
     read_rank,
     read_search,
 )
+from composer.core.spec.selection import kept_at_most
 from composer.core.spec.templates import CHAT, require_asked_template
-from composer.matching.compatibility import ModuleCompatibility
-from composer.matching.ranking import MODULES_NAMED_MAX, select_automatically
-from composer.matching.selection import modules_selected, require_fitting
+from composer.matching.compatibility import FittingModule
+from composer.matching.ranking import MODULES_NAMED_MAX
+from composer.matching.selection import modules_selected
 from composer.matching.workers import missing_worker, needs_of, require_worker
 from composer.models import NAME_MAX, SEED_MAX, SENTENCE_MAX, Composition, CompositionModule
 from composer.models import Example as ExampleRow
@@ -127,21 +128,17 @@ def composition_request(
     if known := requested_before(owner, idempotency_key, digest):
         return known
     base_row, unseen = require_request(name, sentence, base, examples, held_out, choice)
-    all_examples = [*examples, *held_out]
     versions = require_versions(modules, owner)
-    if selection == "auto":
-        compatible = require_fitting(base_row, choice["method"], all_examples, owner)
-        selection, selected = select_automatically(compatible, level, f"{name} {sentence}", examples, owner)
-    else:
-        selected = modules_selected(
-            base_row, choice["method"], selection, versions, choice["seed"], all_examples, owner
-        )
+    selected = modules_selected(
+        base_row, choice["method"], selection, level, versions, choice["seed"], f"{name} {sentence}",
+        examples, held_out, owner,
+    )  # fmt: skip
     composition = Composition(
-        owner=owner, name=name, sentence=sentence, base=base_row, selection=selection,
+        owner=owner, name=name, sentence=sentence, base=base_row, selection=selected.selection,
         idempotency_key=idempotency_key or None, request_digest=digest, example_notes=list(notes), **choice,
     )  # fmt: skip
     try:
-        return composition_insert(composition, selected, examples, unseen)
+        return composition_insert(composition, selected.modules, examples, unseen)
     except IntegrityError:  # the same key, sent twice at the same moment
         if known := requested_before(owner, idempotency_key, digest):
             return known
@@ -151,7 +148,7 @@ def composition_request(
 @transaction.atomic
 def composition_insert(
     composition: Composition,
-    modules: Sequence[ModuleCompatibility],
+    modules: Sequence[FittingModule],
     examples: Sequence[Example],
     held_out: Sequence[Example],
 ) -> Composition:
@@ -164,7 +161,9 @@ def composition_insert(
     choose_lane(composition, len(modules), examples, held_out)
     composition.save()
     CompositionModule.objects.bulk_create(
-        CompositionModule(composition=composition, version=fit.version, name=fit.name, position=position)
+        CompositionModule(
+            composition=composition, version_id=fit.version_id, name=fit.name, position=position
+        )
         for position, fit in enumerate(modules)
     )
     require_still_visible(modules, composition.owner)
@@ -200,13 +199,14 @@ def worker_request(*, owner: User, base: str | None, device: str) -> WorkerReque
 
 
 def choose_lane(
-    composition: Composition, n_modules: int, examples: Sequence[Example], held_out: Sequence[Example]
+    composition: Composition, n_tried: int, examples: Sequence[Example], held_out: Sequence[Example]
 ) -> None:
     """Set what the queue goes by: how long it will take, and what its worker must have."""
     workload = Amounts(
         n_shots=len(examples),
         n_held_out=len(held_out),
-        n_modules=n_modules,
+        n_modules=kept_at_most(composition.selection, n_tried),
+        n_tried=n_tried,
         budget=composition.budget,
         baselines=composition.baselines,
         search=composition.search,
@@ -373,9 +373,9 @@ def require_versions(names: Sequence[str], owner: User) -> list[Version]:
     return [versions[name] for name in dict.fromkeys(names)]
 
 
-def require_still_visible(modules: Sequence[ModuleCompatibility], owner: User) -> None:
+def require_still_visible(modules: Sequence[FittingModule], owner: User) -> None:
     """Look once more, now that the rows hold the versions: staff may have taken one meanwhile."""
-    chosen = {fit.version.module_id for fit in modules}
+    chosen = {fit.module_id for fit in modules}
     if Module.objects.visible_to(owner).filter(pk__in=chosen).count() < len(chosen):
         message = "A module was taken out of the library a moment ago. Choose modules again."
         raise Refusal("modules_changed", message, fields={"modules": [message]})

@@ -147,8 +147,8 @@ def chooser(request: SignedInRequest) -> HttpResponse:
         raise Http404
     chosen = set(request.GET.getlist("modules")[:MODULES_NAMED_MAX])
     words = request.GET.get("find", "")[:WORDS_CHARACTERS_MAX]
-    modules = modules_to_choose_from(base, request.user, words, chosen)
-    return render(request, "composer/_chooser.html", {"modules": modules, "chosen": chosen, "base": base})
+    found = modules_to_choose_from(base, request.user, words, chosen)
+    return render(request, "composer/_chooser.html", {"found": found, "chosen": chosen, "base": base})
 
 
 @login_required
@@ -232,7 +232,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "preview": preview,
         "pasted": {group: pasted_fields(form, group) for group in LIMITS},
         "methods": methods_to_choose_from(str(form["method"].value())),
-        "modules": modules_to_choose_from(base, form.owner, "", chosen) if base else [],
+        "found": modules_to_choose_from(base, form.owner, "", chosen) if base else None,
         "chosen": chosen,
         **ready_made_tasks(),
         "example_input": example_input(base) if base else "",
@@ -323,11 +323,21 @@ def form_start(request: SignedInRequest) -> FormStart:
         if earlier is None:
             raise Http404
         return FormStart(initial_from_composition(earlier), {"earlier": earlier})
+    if "found" in request.GET:
+        return from_example_search(request.user, request.GET["found"])
     if names := request.GET.getlist("modules"):
         return FormStart({"selection": "chosen", "modules": names[:MODULES_NAMED_MAX]})
     if "new" in request.GET:
         return FormStart()
     return from_draft(request.user, request.GET.get("draft"))
+
+
+def from_example_search(owner: User, key: str) -> FormStart:
+    """The examples that modules were found by."""
+    search = selectors.example_search_named(owner, key)
+    if search is None:
+        raise Http404
+    return FormStart({"shots": search.pairs, "sentence": search.sentence, "base": search.base.name})
 
 
 def from_draft(owner: User, key: str | None) -> FormStart:

@@ -6,7 +6,7 @@ from math import log, sqrt
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from django.db.models import Avg, Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Avg, Count, F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Length
 
 from composer.core.spec.choices import (
@@ -22,6 +22,7 @@ from composer.core.spec.choices import (
 from composer.core.spec.errors import STOPPED_FOR_TIME
 from composer.core.spec.examples import Example as Pair
 from composer.core.spec.job_spec import FittedWork
+from composer.core.spec.selection import MANY, SURVIVORS, kept_at_most
 from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, PRUNE, SCREEN, SEARCH, STAGES
 from composer.core.spec.training import FOLDS, plan_lora, plan_tuning
 from composer.models import Composition, Example
@@ -56,12 +57,25 @@ class Amounts:
 
     n_shots: int
     n_held_out: int
-    n_modules: int
+    n_modules: int  # that are composed, at most
     budget: int
     baselines: str
+    n_tried: int = 0  # modules that are tried alone before, where these are more
     search: str = "auto"
     objective: str = "loss"
     characters: float = 0  # of an example's input and output together, on the mean
+
+    @property
+    def n_loaded(self) -> int:
+        return max(self.n_tried, self.n_modules)
+
+    @property
+    def n_screened(self) -> float:
+        """Passes of one module over one example: of many modules, most are tried on one example only."""
+        survivors = self.n_loaded
+        if self.n_loaded >= MANY:
+            survivors = min(self.n_loaded, max(2 * self.n_modules, round(SURVIVORS * self.n_loaded)))
+        return self.n_loaded + survivors * (self.n_shots - 1)
 
     @property
     def tokens(self) -> float:
@@ -119,10 +133,12 @@ def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
 
 
 def amounts_of(composition: Composition) -> Amounts:
+    n_tried = composition.modules.count()
     return Amounts(
         n_shots=composition.examples.filter(role=Example.Role.SHOT).count(),
         n_held_out=composition.examples.filter(role=Example.Role.HELD_OUT).count(),
-        n_modules=composition.modules.count(),
+        n_modules=kept_at_most(composition.selection, n_tried),
+        n_tried=n_tried,
         budget=composition.budget,
         baselines=composition.baselines,
         search=composition.search,
@@ -181,7 +197,8 @@ def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Com
         seconds=F("report__seconds"),
         n_shots=F("report__n_shots"),
         n_held_out=F("report__n_held_out"),
-        n_modules=Count("modules"),
+        n_modules=Func(F("report__modules"), function="jsonb_array_length", output_field=IntegerField()),
+        n_tried=Count("modules"),
     )
 
 
@@ -213,13 +230,22 @@ def units(base: BaseModel, method: str, workload: Amounts) -> dict[str, float]:
     n_answering = 1 + len(baselines_of(workload.baselines))
     scored = most_scored(search_of(method, workload.search), workload.budget)
     return {
-        LOAD.name: 1.0,
-        SCREEN.name: workload.n_modules * workload.n_shots * length,
+        LOAD.name: load_s(base, workload),
+        SCREEN.name: workload.n_screened * length,
         SEARCH.name: scored * candidate_s(base, method, workload),
         PRUNE.name: workload.n_modules * workload.n_shots * length,
         EXPORT.name: 1.0,
         EVALUATE.name: n_answering * (workload.n_held_out + workload.n_shots) * length,
     }
+
+
+def load_s(base: BaseModel, workload: Amounts) -> float:
+    """To read the base and the modules, by the base's size."""
+    return base_loaded_s(base) + MODULE_LOADED_S * workload.n_loaded
+
+
+def base_loaded_s(base: BaseModel) -> float:
+    return 4 * base.parameters / LOADED_BYTES_S
 
 
 def candidate_s(base: BaseModel, method: str, workload: Amounts) -> float:
@@ -314,16 +340,15 @@ def guessed_from_size(base: BaseModel, method: str, workload: Amounts, slowness:
     candidate = slowness * candidate_s(base, method, usual)
     fitted = work_that_fits(base, method, usual.budget, candidate_s=candidate)
     trained = training_passes(usual, fitted, base.parameters) * workload.n_shots * passed
-    loaded = 4 * base.parameters / LOADED_BYTES_S
     n_answers = done[EVALUATE.name] * TOKENS_OF_EXAMPLE / usual.tokens
     searched = slowness * done[SEARCH.name]
     searches = searches_repeated(method, usual) * searched
     seconds = {
-        LOAD.name: loaded + MODULE_LOADED_S * workload.n_modules,
-        SCREEN.name: workload.n_modules * workload.n_shots * passed,
+        LOAD.name: done[LOAD.name],
+        SCREEN.name: workload.n_screened * passed,
         SEARCH.name: searched,
         PRUNE.name: pruning_candidates(method, usual) * workload.n_shots * passed,
-        EXPORT.name: loaded,
+        EXPORT.name: base_loaded_s(base),
         EVALUATE.name: slowness * n_answers * answer_s(base, usual.tokens) + trained + searches,
     }
     return asdict(usual) | {"seconds": seconds}

@@ -58,9 +58,9 @@ def reasons_against(
     if not factor_by_factor:
         return of_base
     fitting = [module for module in candidates if not of_base[module.name] and not module.has_own_ranks]
-    shape = _most_common_shape(fitting)
+    shape = most_common_shape(Counter(map(shape_of, fitting)))
     return {
-        module.name: of_base[module.name] or _reasons_of_shape(module, shape, THE_OTHERS)
+        module.name: of_base[module.name] or reasons_of_shape(module, shape)
         for module in candidates
     }
 
@@ -82,7 +82,7 @@ def reasons_between(
     if other.has_own_ranks:
         sentence = f"Some layers of {other.name} have a rank or an alpha of their own."
         return (Reason("own_ranks", sentence),)
-    return _reasons_of_shape(module, _shape(other), Named(other.name, "has", "adapts"))
+    return reasons_of_shape(module, shape_of(other), Named(other.name, "has", "adapts"))
 
 
 def _reasons_of_base(module: ModuleFacts, base: Base) -> tuple[Reason, ...]:
@@ -100,14 +100,13 @@ def _reasons_of_base(module: ModuleFacts, base: Base) -> tuple[Reason, ...]:
 Shape = tuple[int, float, tuple[str, ...]]
 
 
-def _shape(module: ModuleFacts) -> Shape:
+def shape_of(module: ModuleFacts) -> Shape:
     return module.rank, module.scaling, tuple(sorted(module.targets))
 
 
-def _most_common_shape(modules: Sequence[ModuleFacts]) -> Shape | None:
+def most_common_shape(counts: Mapping[Shape, int]) -> Shape | None:
     """The shape that lets most modules take part; the earlier of two equally common ones."""
-    most_common = Counter(map(_shape, modules)).most_common(1)
-    return most_common[0][0] if most_common else None
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,10 @@ class Named:
 THE_OTHERS = Named("the others", "have", "adapt")
 
 
-def _reasons_of_shape(module: ModuleFacts, shape: Shape | None, against: Named) -> tuple[Reason, ...]:
+def reasons_of_shape(
+    module: ModuleFacts, shape: Shape | None, against: Named = THE_OTHERS
+) -> tuple[Reason, ...]:
+    """What speaks against adding a module factor by factor to others of this shape; None: there are none."""
     if module.has_own_ranks:
         return (Reason("own_ranks", "Some of its layers have a rank or an alpha of their own."),)
     if shape is None:

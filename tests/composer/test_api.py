@@ -128,7 +128,8 @@ def test_a_retry_is_the_same_request_though_the_library_outgrew_what_is_composed
 def test_a_retry_is_the_same_request_though_other_modules_are_the_most_promising_by_now(
     retried, bob, modules, monkeypatch
 ):
-    monkeypatch.setattr("composer.matching.ranking.MODULES_MAX", 1)
+    for name in ("MODULES_MAX", "TRIED_MAX"):
+        monkeypatch.setattr(f"composer.matching.ranking.{name}", 1)
     body = BODY | {"name": "fruit", "selection": "auto"}
     first, again = retried(body, lambda: module_delete(editor=bob, module=modules[1]))
     assert first == again

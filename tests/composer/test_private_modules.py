@@ -92,7 +92,7 @@ def test_one_of_another_base_is_not_named_to_strangers_as_a_misfit(modules, alic
     base = modules[0].current.base
 
     def offered(owner):
-        return {module.name for module in compatibility.modules_to_choose_from(base, owner)}
+        return {module.name for module in compatibility.modules_to_choose_from(base, owner).modules}
 
     assert "alice/elsewhere" in offered(alice)
     assert "alice/elsewhere" not in offered(charlie)

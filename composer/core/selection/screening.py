@@ -20,14 +20,9 @@ from composer.core.modules.module_stack import ModuleStack
 from composer.core.search.journal import finite_or_penalty
 from composer.core.spec.errors import InvalidJobError
 from composer.core.spec.examples import Example, example_sha256
+from composer.core.spec.selection import MANY, SURVIVORS
 
 Known = Mapping[tuple[str, str, str], float]  # nats by (context, module, example)
-
-
-MANY = 64  # modules; if there are fewer, all are scored on every example
-# Share of many modules that go on after one example. One example suffices: of 27 modules, the best 12 by the
-# example with the longest answer included 92 % of those that 57 samples of tasks needed; by all five 93 %.
-SURVIVORS = 0.2
 
 
 class Screening:

@@ -8,8 +8,9 @@ import pytest
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.scorer import FewShotScorer, token_mean
 from composer.core.modules.module_stack import read_module, stack_modules
-from composer.core.selection.screening import MANY, Screening, read_screened
+from composer.core.selection.screening import Screening, read_screened
 from composer.core.spec.examples import Example
+from composer.core.spec.selection import MANY
 from tests.composer.core.tiny import EXAMPLES, make_base, make_module
 
 N = MANY + 16
