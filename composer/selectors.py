@@ -12,7 +12,7 @@ from django.db.models import Count, F, Q, QuerySet
 from composer.core.spec import adapter_size
 from composer.core.spec.choices import ADAPTERS_FOLDER
 from composer.core.spec.examples import Example, is_storable
-from composer.models import Attempt, Composition, CompositionModule, ResultFile
+from composer.models import Attempt, Composition, CompositionModule, ExampleSearch, ResultFile
 from composer.models import Example as ExampleRow
 from hub_site.accounts.models import User
 from hub_site.common.clock import database_now
@@ -133,6 +133,14 @@ def composition_named(owner: User, text: str) -> Composition | None:
         return None
 
 
+def example_search_named(owner: User, text: str) -> ExampleSearch | None:
+    """The owner's search by examples, by its id as text, which may be any text."""
+    try:
+        return ExampleSearch.objects.filter(owner=owner, pk=UUID(text)).select_related("base").first()
+    except ValueError:
+        return None
+
+
 def modules_with_weight(composition: Composition) -> Iterator[tuple[CompositionModule, float]]:
     """The modules whose numbers are in the adapter, with their weights, in their order."""
     report = composition.report or {"modules": []}
@@ -183,10 +191,6 @@ def result_open(file: ResultFile) -> BinaryIO:
 
 def base_find(name: str) -> BaseModel | None:
     return BaseModel.objects.filter(name=name).first() if is_storable(name) else None
-
-
-def base_choices() -> list[tuple[str, str]]:
-    return [(name, name) for name in BaseModel.objects.values_list("name", flat=True)]
 
 
 def bases_counted() -> QuerySet[BaseModel, Any]:

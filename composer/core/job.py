@@ -64,7 +64,7 @@ from composer.core.evaluation.verdict import (
     verdict_without_baselines,
     verdict_without_evidence,
 )
-from composer.core.methods.base import Method, PlainLora, as_adapters
+from composer.core.methods.base import Method, PlainLora, as_adapters, single_modules
 from composer.core.methods.registry import make_method
 from composer.core.model.base_model import FrozenBaseModel
 from composer.core.model.known_answers import answer_known
@@ -114,6 +114,7 @@ from modules_registry.core.base_weights import BaseWeights
 from modules_registry.core.sizes import size_in_words
 
 OnEvent = Callable[[dict[str, Any]], None]
+ANSWERS_OF_FOUND = 10  # modules that answer, of those that are found
 MEASURED_CANDIDATES = 8  # enough to tell what one costs in a batch; 2 % of the usual budget
 VECTOR_TOLD = 1000  # the most weights that a step event holds as a vector, beside the weights by module
 
@@ -136,6 +137,29 @@ def run(folder: Path, on_event: OnEvent) -> None:
     shutil.rmtree(folder / "out", ignore_errors=True)
     unfinished.rename(folder / "out")
     composition.emit({"event": "done"})
+
+
+def find_modules(folder: Path, on_event: OnEvent) -> None:
+    """Measure each module of the job in `folder` alone on the examples, and ask the best for an answer.
+
+    Args:
+        folder: as for `run`; of the options the template, the precision and the device count, and
+            max_new_tokens for the answers.
+        on_event: called for every event: `base` with loss_nats of the base model alone, `alone` and
+            `screened` as in a composition, `answers` with the answers to the first example.
+
+    Raises:
+        ComposeError: the job cannot be done; the message is for the reader of the page.
+    """
+    found = CompositionRun(read_job_spec(folder), on_event)
+    found.load()
+    with found.base.single_thread_if_small():
+        base_nats = found.scorer.nats_of_base()
+        loss = float(token_mean(base_nats, found.scorer.label_tokens))
+        found.emit({"event": "base", "loss_nats": loss if math.isfinite(loss) else None})
+        losses = found.losses_alone(wanted=ANSWERS_OF_FOUND)
+        best = [name for name in sorted(losses, key=losses.__getitem__) if math.isfinite(losses[name])]
+        found.tell_answers(best[:ANSWERS_OF_FOUND])
 
 
 @dataclass
@@ -310,12 +334,32 @@ class CompositionRun:
             self.emit({"event": "warning", "text": text})
             self.warnings.append(text)
 
-    def losses_alone(self) -> dict[str, float]:
-        """Return the few-shot loss of every module alone by its name, copies too, without choosing any."""
+    def losses_alone(self, wanted: int | None = None) -> dict[str, float]:
+        """Return the few-shot loss of every module alone by its name, copies too, without choosing any.
+
+        Args:
+            wanted: how many of the best the caller will look at; None for all. Of many modules the others
+                may have infinity: they were scored on one example only.
+        """
         everything = self.everything
         with self.stage(stages.SCREEN, stages.SCREEN.text(modules=count_noun(len(everything), "module"))):
-            losses = self._screening().losses(range(len(everything)))
+            losses = self._screening().losses(range(len(everything)), wanted)
         return dict(zip(everything.names, losses, strict=True))
+
+    def tell_answers(self, names: Sequence[str]) -> None:
+        """Report what the base model alone and each of these modules answers to the first example."""
+        prompt = self.base.prompt(self.examples[0].input, self.job.template)
+        positions = [self.everything.names.index(name) for name in names]
+        ((of_base,),) = self.base.answers([prompt], self.job.max_new_tokens, {})
+        answers = (
+            self.base.answers(
+                [prompt], self.job.max_new_tokens, single_modules(self.everything, positions), len(positions)
+            )
+            if positions
+            else []
+        )
+        texts = {name: text for name, (text,) in zip(names, answers, strict=True)}
+        self.emit({"event": "answers", "base": of_base, "modules": texts})
 
     def search(self) -> None:
         """Find the weights."""

@@ -1,4 +1,4 @@
-"""The child's side of one composition: the core's job, and what the runner tells it by files.
+"""The child's side of a composition or of a search by examples: the core's job, and what the runner tells.
 
 The launcher calls it. The runner must not import it: it loads torch.
 """
@@ -10,16 +10,16 @@ from typing import Any
 
 from composer.core import job
 from composer.core.spec.errors import StopSearch
-from composer.core.spec.job_spec import FITTED_FILE, STOP_FILE
+from composer.core.spec.job_spec import FIND_FILE, FITTED_FILE, STOP_FILE
 
 ANSWER_POLL_S = 0.01
 
 
 def run(folder: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
-    """As core.job.run; once the runner has put a stop file into the folder, the search ends with its best.
+    """As core.job.run, or core.job.find_modules in a folder that asks for it.
 
-    The file says why. What the core measured of a candidate, the runner answers by a file: how many fit into
-    the time.
+    Once the runner has put a stop file into the folder, the search ends with its best. The file says why.
+    What the core measured of a candidate, the runner answers by a file: how many fit into the time.
     """
     stop, fitted = folder / STOP_FILE, folder / FITTED_FILE
 
@@ -30,4 +30,5 @@ def run(folder: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
         if stop.exists():
             raise StopSearch(stop.read_text(encoding="utf-8"))
 
-    job.run(folder, tell)
+    work = job.find_modules if (folder / FIND_FILE).exists() else job.run
+    work(folder, tell)

@@ -30,7 +30,7 @@ def store_events(composition: Composition, events: Sequence[Mapping[str, Any]]) 
         rows = [CompositionEvent(kind=event["event"], detail=detail_of(event)) for event in kept]
         leases.append_events(composition, rows, progress=progress)
     store_states(composition, [event for event in events if event["event"] == "state"])
-    store_screened(composition, [event for event in events if event["event"] == "screened"])
+    store_screened([event for event in events if event["event"] == "screened"], composition.owner_id)
 
 
 def store_states(composition: Composition, states: Sequence[Mapping[str, Any]]) -> None:
@@ -44,13 +44,16 @@ def store_states(composition: Composition, states: Sequence[Mapping[str, Any]]) 
     )
 
 
-def store_screened(composition: Composition, screened: Sequence[Mapping[str, Any]]) -> None:
-    """Whoever scored the loss of a ready-made example, it is the same loss; others stay with their owner."""
+def store_screened(screened: Sequence[Mapping[str, Any]], owner_id: int | None) -> None:
+    """Whoever scored the loss of a ready-made example, it is the same loss; others stay with their owner.
+
+    Without an account nobody keeps them.
+    """
     ready_made = ready_made_hashes() if screened else frozenset()
     ScreenedLoss.objects.bulk_create(
         [
             ScreenedLoss(
-                owner_id=None if example in ready_made else composition.owner_id,
+                owner_id=None if example in ready_made else owner_id,
                 context=event["context"],
                 module_sha256=event["module"],
                 example_sha256=example,
@@ -58,6 +61,7 @@ def store_screened(composition: Composition, screened: Sequence[Mapping[str, Any
             )
             for event in sorted(screened, key=itemgetter("context", "module"))  # one order: no deadlock
             for example, nats in sorted(event["nats"].items())
+            if owner_id is not None or example in ready_made
         ],
         ignore_conflicts=True,
     )

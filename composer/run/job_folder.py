@@ -10,22 +10,25 @@ from typing import Any
 from django.conf import settings
 
 from composer import selectors
-from composer.core.spec.examples import json_lines
-from composer.core.spec.job_spec import FittedWork, read_rank
+from composer.core.spec.examples import Example, json_lines
+from composer.core.spec.job_spec import FIND_FILE, FittedWork, read_rank
 from composer.matching.selection import module_text, remaining_selection
-from composer.models import Composition, CompositionModule
-from composer.run.selectors import screened_before, search_record
+from composer.models import Composition, CompositionModule, ExampleSearch
+from composer.run.selectors import screened_before, screened_losses, search_record
 from hub_site.common.os_faults import ERRNOS_OF_A_FULL_DISK
 from hub_site.jobs.child_folder import remove_folder
-from hub_site.jobs.models import LEASE, Status
+from hub_site.jobs.models import LEASE, Job, Status
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
+from modules_registry.models import BaseModel, Version, VersionFile
 from modules_registry.storage import StorageFullError
+
+ANSWER_TOKENS = 32  # the longest answer of a module that is found by examples
 
 
 @contextmanager
-def job_folder(composition: Composition) -> Iterator[Path]:
-    folder = jobs_folder() / f"{composition.pk}-{composition.generation}"
+def job_folder(job: Job) -> Iterator[Path]:
+    folder = jobs_folder() / f"{job.pk}-{job.generation}"
     folder.mkdir(parents=True, mode=0o700)
     try:
         with raise_storage_full():
@@ -59,11 +62,61 @@ def write_job(composition: Composition, folder: Path, on_piece: Callable[[], Non
     write_text(folder / "examples.jsonl", json_lines(selectors.few_shot_examples(composition)))
     if held_out := selectors.held_out_examples(composition):
         write_text(folder / "held_out.jsonl", json_lines(held_out))
-    fetch_files(folder / "base", dict(composition.base.files.values_list("path", "sha256")), on_piece)
-    for module in modules:
-        files = dict(module.version.files.values_list("path", "sha256"))
-        wanted = {path: files[path] for path in (CONFIG_FILE, WEIGHTS_FILE)}
-        fetch_files(folder / module_folder(module), wanted, on_piece)
+    fetch_base_and_modules(
+        composition.base, {module_folder(module): module.version_id for module in modules}, folder, on_piece
+    )
+
+
+def write_search(
+    search: ExampleSearch,
+    versions: Mapping[int, Version],
+    folder: Path,
+    on_piece: Callable[[], None] = lambda: None,
+) -> None:
+    """The same for a search by examples.
+
+    Args:
+        versions: of the modules that are tried, by their keys.
+        on_piece: as in `write_job`.
+    """
+    tried = [row for row in search.modules if row["version"] in versions]
+    folders = {f"modules/{position}": row["version"] for position, row in enumerate(tried)}
+    described = {
+        "schema": 1,
+        "base": {"name": search.base.name, "revision": search.base.revision},
+        "max_new_tokens": ANSWER_TOKENS,
+        "precision": "auto",
+        "device": "auto",
+        "modules": [
+            {
+                "name": row["name"],
+                "folder": path,
+                "sha256": versions[pk].weights_sha256,
+                "template": versions[pk].prompt_template or None,
+            }
+            for row, (path, pk) in zip(tried, folders.items(), strict=True)
+        ],
+    }
+    write_text(folder / "job.json", json.dumps(described))
+    write_text(folder / "examples.jsonl", json_lines([Example(*pair) for pair in search.pairs]))
+    (folder / FIND_FILE).touch()
+    hashes = [version.weights_sha256 for version in versions.values()]
+    known = screened_losses([Example(*pair) for pair in search.pairs], hashes, search.owner)
+    write_lines(folder / "screened.jsonl", known)
+    fetch_base_and_modules(search.base, folders, folder, on_piece)
+
+
+def fetch_base_and_modules(
+    base: BaseModel, modules: Mapping[str, int], folder: Path, on_piece: Callable[[], None]
+) -> None:
+    """Put the files of the base and of versions, by the folder of each, into the job's folder."""
+    fetch_files(folder / "base", dict(base.files.values_list("path", "sha256")), on_piece)
+    files: dict[int, dict[str, str]] = {}
+    rows = VersionFile.objects.filter(version__in=set(modules.values()), path__in=(CONFIG_FILE, WEIGHTS_FILE))
+    for version, path, sha256 in rows.values_list("version_id", "path", "sha256"):
+        files.setdefault(version, {})[path] = sha256
+    for path, version in modules.items():
+        fetch_files(folder / path, files[version], on_piece)
 
 
 def job_description(composition: Composition, modules: list[CompositionModule]) -> dict[str, Any]:
@@ -135,9 +188,8 @@ def remove_orphaned_folders() -> None:
     folders = [path for path in jobs_folder().glob("*-*") if is_old(path)]
     running = {
         f"{pk}-{generation}"
-        for pk, generation in Composition.objects.filter(status=Status.RUNNING).values_list(
-            "pk", "generation"
-        )
+        for model in (Composition, ExampleSearch)
+        for pk, generation in model.objects.filter(status=Status.RUNNING).values_list("pk", "generation")
     }
     for folder in folders:
         if folder.name not in running:

@@ -19,8 +19,9 @@ from django.db.models.functions import Now
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import STOPPED_BY_WISH, STOPPED_FOR_TIME
 from composer.core.spec.job_spec import STOP_FILE, UNFINISHED_FOLDER
-from composer.models import Attempt, Composition, ScreenedLoss
+from composer.models import Attempt, Composition, ExampleSearch, ScreenedLoss
 from composer.run.events import store_events
+from composer.run.example_search import measure
 from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
 from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from composer.timing.estimates import usual_candidate_s
@@ -49,6 +50,7 @@ TICK_S = 0.25  # the longest an event waits before it becomes a row
 CPU_SPARE_S = 60  # beyond the deadline, for each thread: the clock should stop a job first
 SCREENED_KEPT = timedelta(days=30)
 ATTEMPTS_KEPT = timedelta(days=1)
+SEARCHES_KEPT = timedelta(days=1)
 WAITS_FOR_A_PLACE = timedelta(seconds=3)  # a free place takes a quick job within a second
 SENTENCES = {
     "out_of_memory": "The work needed more memory than one job may have. Try fewer or smaller modules.",
@@ -70,7 +72,7 @@ def launcher() -> Launcher:
 @cache
 def slots() -> Slots:
     """The places of this worker process."""
-    return Slots(settings.HUB_COMPOSE_SLOTS, claim_next, composition_done)
+    return Slots(settings.HUB_COMPOSE_SLOTS, claim_next, job_done)
 
 
 def start_worker(after_each: Callable[[], None]) -> None:
@@ -110,9 +112,38 @@ COMPOSITIONS = JobKind(
 )
 
 
-def claim_next(is_quick: bool) -> Composition | None:
-    """Take the composition of this lane whose turn it is, and for which this worker has what it needs."""
+SEARCHES = JobKind(
+    ExampleSearch,
+    passing=PASSING_ERRORS,
+    refusals=(StorageError,),
+    sentences=SENTENCES,
+    broken_message=BROKEN_MESSAGE_WITH_PAGE,
+)
+
+
+def claim_next(is_quick: bool) -> Composition | ExampleSearch | None:
+    """Take the job of this lane whose turn it is, and for which this worker has what it needs.
+
+    A search by examples takes seconds: it comes before the quick compositions.
+    """
+    if is_quick:
+        searches = ExampleSearch.objects.due().filter(memory_mb__lte=settings.HUB_COMPOSE_MEMORY_MB)
+        search: ExampleSearch | None = leases.claim_first(searches.order_by("created_at"), worker=WORKER)
+        if search is not None:
+            return search
     return leases.claim_first(waiting_for_this_worker(is_quick=is_quick), worker=WORKER)
+
+
+def job_done(job: Composition | ExampleSearch) -> None:
+    if isinstance(job, ExampleSearch):
+        run_claimed(SEARCHES, job, search_by_examples)
+    else:
+        composition_done(job)
+
+
+def search_by_examples(search: ExampleSearch) -> None:
+    with job_folder(search) as folder:
+        measure(search, folder, launcher(), settings.HUB_COMPOSE_MEMORY_MB)
 
 
 def waiting_for_this_worker(*, is_quick: bool) -> QuerySet[Composition]:
@@ -271,8 +302,9 @@ def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folde
 
 
 def sweep() -> list[UUID]:
-    """Free what vanished workers held; returns the compositions to queue again."""
+    """Free what vanished workers held; returns the jobs to queue again."""
     remove_orphaned_folders()
     ScreenedLoss.objects.filter(created_at__lt=Now() - SCREENED_KEPT).delete()
+    ExampleSearch.objects.filter(created_at__lt=Now() - SEARCHES_KEPT).delete()
     Attempt.objects.filter(seen_at__lt=Now() - ATTEMPTS_KEPT).delete()
-    return leases.sweep(Composition)
+    return [*leases.sweep(Composition), *leases.sweep(ExampleSearch)]

@@ -1,6 +1,6 @@
 """What a worker reads before a run: the record of earlier attempts, notification mail that is due."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from composer.core.spec.examples import example_sha256
+from composer.core.spec.examples import Example, example_sha256
 from composer.models import Composition, ScreenedLoss
 from composer.selectors import few_shot_examples
 from hub_site.jobs.models import Status
@@ -37,10 +37,20 @@ def search_record(composition: Composition) -> Iterator[dict[str, Any]]:
 
 def screened_before(composition: Composition) -> Iterator[dict[str, Any]]:
     """What is known of its modules alone on its examples, as the core's events."""
-    shots = [example_sha256(shot) for shot in few_shot_examples(composition)]
     modules = composition.modules.values_list("version__weights_sha256", flat=True)
-    rows = ScreenedLoss.objects.known_to(composition.owner).filter(
-        example_sha256__in=shots, module_sha256__in=list(modules)
+    return screened_losses(few_shot_examples(composition), list(modules), composition.owner)
+
+
+def screened_losses(
+    examples: Sequence[Example], modules: Sequence[str], owner: object
+) -> Iterator[dict[str, Any]]:
+    """What this account may know of modules alone on examples, as the core's events.
+
+    Args:
+        modules: the hashes of their weights.
+    """
+    rows = ScreenedLoss.objects.known_to(owner).filter(
+        example_sha256__in=[example_sha256(example) for example in examples], module_sha256__in=modules
     )
     rows = rows.order_by("context", "module_sha256")
     for (context, module), losses in groupby(rows.iterator(), attrgetter("context", "module_sha256")):

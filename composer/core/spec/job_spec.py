@@ -19,6 +19,7 @@ from composer.core.spec.templates import require_asked_template, require_templat
 MODULE_ENTRY = '{"name": "owner/name", "folder": "modules/0"}'
 RANK_DIGITS = len(str(choices.RANK_LIMIT))  # of a rank as text
 UNFINISHED_FOLDER = "out.unfinished"  # the result until it is whole; its report tells what is known so far
+FIND_FILE = "find"  # if this file is in the job's folder, modules are measured alone and nothing is composed
 STOP_FILE = "stop"  # if this file is in the job's folder, the search ends with the best of its steps
 FITTED_FILE = "fitted.json"  # what fits into the time, where the job's caller bounds that
 

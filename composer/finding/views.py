@@ -1,0 +1,94 @@
+"""Find modules by examples: the form, and the modules by what they lost."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
+
+from composer.finding import selectors
+from composer.finding.forms import FindForm
+from composer.finding.services import example_search_ask
+from composer.models import ExampleSearch
+from composer.playground.requester import requester_of, requester_with_session
+from composer.playground.services import may_ask
+from hub_site.common.errors import Refusal
+from hub_site.common.requests import PageRequest
+from hub_site.jobs.models import Status
+
+WORDS_MAX = 300
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def find(request: PageRequest) -> HttpResponse:
+    """GET: the form. POST: search, also by the examples of a compose form."""
+    requester = requester_of(request)
+    bases = selectors.bases_for(requester)
+    if request.method == "GET":
+        sentence = request.GET.get("q", "")[:WORDS_MAX]
+        form = FindForm(bases=bases, initial={"sentence": sentence, "base": request.GET.get("base", "")})
+        return render(request, "finding/find.html", form_context(request, form))
+    form = FindForm(request.POST, bases=bases)
+    if not form.is_valid():
+        return render(request, "finding/find.html", form_context(request, form), status=422)
+    try:
+        with requester_with_session(request) as asker:
+            search = example_search_ask(requester=asker, **form.cleaned_data)
+    except Refusal as refusal:
+        form.refuse(refusal)
+        answer = render(request, "finding/find.html", form_context(request, form), status=refusal.status)
+        for name, value in refusal.headers.items():
+            answer[name] = value
+        return answer
+    return redirect(search)
+
+
+@never_cache
+@require_safe
+def search_page(request: PageRequest, search_id: UUID) -> HttpResponse:
+    """The modules so far; by htmx the part that changes alone, and nothing while it is as before."""
+    search = selectors.search_of(requester_of(request), search_id)
+    if search is None:
+        raise Http404
+    if request.htmx and request.GET.get("known") == standing(search):
+        return HttpResponse(status=204)
+    template = "finding/_found.html" if request.htmx else "finding/search.html"
+    return render(request, template, search_context(request, search))
+
+
+def form_context(request: PageRequest, form: FindForm) -> dict[str, Any]:
+    requester = requester_of(request)
+    return {
+        "form": form,
+        "may_ask": may_ask(requester),
+        "has_base": bool(selectors.bases_for(requester)),
+        "is_visitor": requester.user is None,
+        "examples_max": selectors.EXAMPLES_MAX,
+    }
+
+
+def search_context(request: PageRequest, search: ExampleSearch) -> dict[str, Any]:
+    modules = selectors.found_modules(search, request.user)
+    measured = [module for module in modules if module.is_measured]
+    better = [module for module in measured if (module.drop_nats or 0) > 0]
+    return {
+        "search": search,
+        "modules": modules,
+        "n_tried": len(search.modules),
+        "n_measured": sum(row.get("n_shots") == len(search.examples) for row in search.modules),
+        "better": better,
+        "first": search.pairs[0],
+        "ahead": selectors.ahead_of(search),
+        "standing": standing(search),
+        "is_visitor": search.owner_id is None,
+    }
+
+
+def standing(search: ExampleSearch) -> str:
+    """What the page shows of it, short: as long as it is the same there is nothing new."""
+    if search.status == Status.QUEUED:
+        return f"{search.status}-{selectors.ahead_of(search)}"
+    return f"{search.status}-{search.lease_until}" if search.status == Status.RUNNING else str(search.status)
