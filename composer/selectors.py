@@ -193,14 +193,13 @@ def base_find(name: str) -> BaseModel | None:
     return BaseModel.objects.filter(name=name).first() if is_storable(name) else None
 
 
-def bases_counted() -> QuerySet[BaseModel, Any]:
+def bases_counted() -> list[BaseModel]:
     """With modules_count, the base for which the library has most modules first."""
-    return registry.base_models().order_by("-modules_count", "name")  # type: ignore[misc]  # annotated there
+    return sorted(registry.base_models(), key=lambda base: -base.modules_count)
 
 
 def base_default() -> BaseModel | None:
-    base: BaseModel | None = bases_counted().first()
-    return base
+    return next(iter(bases_counted()), None)
 
 
 def private_modules(composition: Composition) -> list[str]:

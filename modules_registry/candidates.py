@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
+from django.core.cache import cache
 from django.db import connection
 from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.expressions import RawSQL
@@ -18,6 +19,7 @@ WORD = re.compile(r"[^\W\d_]{4,}")  # shorter ones are mostly “the” and “i
 SAYING_NOTHING = frozenset(
     {"from", "with", "them", "that", "this", "into", "between", "your", "have", "each"}
 )
+COUNTED_AT_ONCE, COUNTS_KEPT_S, COUNTS_KEY = 10_000, 60, "candidates-by-base"
 WORDS_MAX = 300  # of a text that is compared
 MATCHES_MAX = 6000  # rows of words that are compared, the rarest words first
 SHARED_TOLD = 50  # candidates of which the words are told
@@ -95,9 +97,17 @@ def candidates_of(base: BaseModel, viewer: object = None) -> QuerySet[Candidate]
 
 
 def counts_by_base() -> dict[int, int]:
-    """How many modules everybody may compose, by the key of their base."""
-    rows = Candidate.objects.filter(private=False).order_by().values_list("base")
-    return dict(rows.annotate(count=Count("pk")))
+    """How many modules everybody may compose, by the key of their base.
+
+    Of more than COUNTED_AT_ONCE modules the counts are kept for a minute.
+    """
+    counts: dict[int, int] | None = cache.get(COUNTS_KEY)
+    if counts is None:
+        rows = Candidate.objects.filter(private=False).order_by().values_list("base")
+        counts = dict(rows.annotate(count=Count("pk")))
+        if sum(counts.values()) > COUNTED_AT_ONCE:
+            cache.set(COUNTS_KEY, counts, COUNTS_KEPT_S)
+    return counts
 
 
 def shapes_counted(candidates: QuerySet[Candidate]) -> list[ShapeCount]:

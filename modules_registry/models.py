@@ -74,6 +74,8 @@ class BaseModel(TimeStamped):
     chat_prompt = models.TextField(null=True, blank=True)  # noqa: DJ001
     answer_end = models.TextField(blank=True)  # that ends an answer, such as "<|im_end|>"
 
+    modules_count: int  # that everybody may compose on it, where `selectors.base_models` read it
+
     class Meta:
         ordering = ["name"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.db.models.functions import Upper
 
 from hub_site.accounts.models import Namespace, User
@@ -17,6 +17,7 @@ from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from hub_site.common.errors import Refusal
 from modules_registry.blobs import open_stored
+from modules_registry.candidates import counts_by_base
 from modules_registry.core.accepted_paths import EXECUTABLES, PICKLES
 from modules_registry.core.base_shapes import BASE_CONFIG
 from modules_registry.core.base_weights import BaseWeights
@@ -348,9 +349,13 @@ def composable_versions(base: BaseModel, viewer: object = None) -> QuerySet[Vers
     )
 
 
-def base_models() -> QuerySet[BaseModel]:
-    """With modules_count: how many modules everybody may compose on it."""
-    return BaseModel.objects.annotate(modules_count=Count("candidates", filter=Q(candidates__private=False)))
+def base_models() -> list[BaseModel]:
+    """All of them by name, with modules_count: how many modules everybody may compose on it."""
+    counts = counts_by_base()
+    bases = list(BaseModel.objects.order_by("name"))
+    for base in bases:
+        base.modules_count = counts.get(base.pk, 0)
+    return bases
 
 
 def not_composable_because(

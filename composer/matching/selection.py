@@ -63,8 +63,8 @@ def modules_selected(
     """The modules that will take part, or that the core chooses among, pinned now.
 
     A draw that comes first is made here, so that out of a large library only those drawn are fetched. Out of
-    more than can be tried alone, those are tried that promise most. At most `most_composed` are composed: more
-    are cut down to those that are best alone. Only by name comes a module in that was made from some of the
+    more than can be tried alone, those are tried that promise most. If more than `most_composed` would be
+    composed, those are that are best alone. Only by name comes a module in that was made from some of the
     examples themselves.
 
     Args:

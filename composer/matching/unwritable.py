@@ -17,8 +17,10 @@ TOKENIZERS_KEPT = 2  # in memory, some 50 MB each
 
 def unwritable_text(base: BaseModel, examples: Sequence[Example]) -> str:
     """What to know of the outputs; empty where all can be written, or only the run can tell."""
+    if not examples:
+        return ""
     file = base.files.filter(path=TOKENIZER_FILE, size_bytes__lte=BYTES_MAX).first()
-    tokenizer = None if file is None or not examples else find_tokenizer(file.sha256)
+    tokenizer = None if file is None else find_tokenizer(file.sha256)
     if tokenizer is None:
         return ""
     return warning_of_unwritable(

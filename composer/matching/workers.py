@@ -36,13 +36,15 @@ def missing_worker(base: BaseModel, device: str) -> Refusal | None:
 
     Without any, the request waits: the workers may be starting.
     """
-    needs, known = needs_of(base, device), compose_workers().known()
-    if not known.exists() or known.able(has_cuda=needs.has_cuda, memory_mb=needs.memory_mb).exists():
+    needs = needs_of(base, device)
+    known = list(compose_workers().known().values_list("has_cuda", "memory_mb"))
+    able = [memory_mb for has_cuda, memory_mb in known if has_cuda or not needs.has_cuda]
+    if not known or any(memory_mb >= needs.memory_mb for memory_mb in able):
         return None
-    if needs.has_cuda and not known.filter(has_cuda=True).exists():
+    if not able:
         message = f"No worker of this site has a graphics card. {ASK_STAFF}"
         return Refusal("no_worker_with_cuda", message, status=409, fields={"device": [message]})
-    most = max(known.values_list("memory_mb", flat=True))
+    most = max(memory_mb for _, memory_mb in known)
     message = (
         f"{base.name} needs about {needs.memory_mb:,} MB of memory; "
         f"this site's workers give one job at most {most:,} MB. {ASK_STAFF}"

@@ -356,7 +356,7 @@ class CompositionForm(forms.Form):
         self.owner = owner
         self.notes: list[str] = []  # what is not used of the examples
         self.initial.setdefault("form_key", str(uuid.uuid4()))
-        self.bases = list(selectors.bases_counted())  # the one with most modules first
+        self.bases = selectors.bases_counted()  # the one with most modules first
         offered = cast(forms.ChoiceField, self.fields["base"])
         offered.choices = sorted((base.name, base.name) for base in self.bases)
         if self.bases:

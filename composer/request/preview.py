@@ -33,7 +33,7 @@ from composer.request.forms import COUNT_DEFAULT, COUNT_MAX, LIMITS, Composition
 from composer.request.selectors import find_held_out
 from composer.request.services import require_template
 from composer.task.examples import Note, row_notes, valid_pairs
-from composer.timing.estimates import Amounts, Estimate, estimate, mean_characters
+from composer.timing.estimates import Amounts, Estimate, estimate_all, mean_characters
 from composer.timing.queue import Place, place_of_new
 from hub_site.common.errors import Refusal
 from modules_registry.models import BaseModel
@@ -160,9 +160,9 @@ def make_preview(form: CompositionForm) -> Preview | None:
         )
         for choice in LEVELS
     }
+    estimates = estimate_all(base, method, [workload[choice.name] for choice in LEVELS])
     levels = [
-        Level(choice, estimate(base, method, workload[choice.name]), choice.name == level)
-        for choice in LEVELS
+        Level(choice, found, choice.name == level) for choice, found in zip(LEVELS, estimates, strict=True)
     ]
     missing = missing_worker(base, text_of(form, "device"))
     return Preview(
@@ -224,7 +224,7 @@ def template_problems(base: BaseModel, typed: str) -> list[str]:
     return []
 
 
-def base_reason(base: BaseModel, counted: Sequence[Any]) -> str:
+def base_reason(base: BaseModel, counted: Sequence[BaseModel]) -> str:
     """Why this base, or how it stands beside the one we would have chosen.
 
     Args:

@@ -1,5 +1,6 @@
 """The page to ask for a composition on: what it begins with, what it tells meanwhile, sending it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,7 @@ from composer.request.forms import (
 from composer.request.preview import file_shown, make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request, worker_request
-from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks, example_input
+from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside, example_input
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
@@ -225,6 +226,9 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
     preview = make_preview(form)
     base = preview.base if preview else None
     chosen = set(form["modules"].value() or ())
+    tasks = demo_tasks_beside([it.name for it in form.bases])
+    # The list of thousands comes when it is looked at: by a script, or with a form that is kept.
+    lists_modules = bool(chosen) or form["selection"].value() == "chosen"
     return {
         "form": form,
         "draft": draft_find(form.owner, form.own_key),
@@ -232,10 +236,10 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "preview": preview,
         "pasted": {group: pasted_fields(form, group) for group in LIMITS},
         "methods": methods_to_choose_from(str(form["method"].value())),
-        "found": modules_to_choose_from(base, form.owner, "", chosen) if base else None,
+        "found": modules_to_choose_from(base, form.owner, "", chosen) if base and lists_modules else None,
         "chosen": chosen,
-        **ready_made_tasks(),
-        "example_input": example_input(base) if base else "",
+        **ready_made_tasks(tasks),
+        "example_input": example_input(base, tasks) if base else "",
         "held_out_kept": held_out_kept(form),
         "selection_fields": [
             form[name] for name in ("selection", "screen_count", "random_count", "steps", "modules")
@@ -257,10 +261,10 @@ def pasted_fields(form: CompositionForm, group: str) -> dict[str, Any]:
     return fields | {"asks_columns": any(field.value() or field.errors for field in columns)}
 
 
-def ready_made_tasks() -> dict[str, Any]:
+def ready_made_tasks(tasks: Iterable[DemoTask]) -> dict[str, Any]:
     """The tasks of the first base model, a few of them in sight; those of the others fold away."""
     by_base: dict[str, list[DemoTask]] = {}
-    for task in demo_tasks():
+    for task in tasks:
         by_base.setdefault(task.base, []).append(task)
     first = next(iter(by_base.values()), [])
     return {

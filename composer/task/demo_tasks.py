@@ -1,5 +1,6 @@
 """The ready-made tasks of the demo worlds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +26,13 @@ class DemoTask:
 
 def demo_tasks() -> tuple[DemoTask, ...]:
     """The tasks of the small world, and those of the English library once its base model is there."""
+    return demo_tasks_beside(BaseModel.objects.values_list("name", flat=True))
+
+
+def demo_tasks_beside(bases: Iterable[str]) -> tuple[DemoTask, ...]:
+    """The same, by the names of the library's base models."""
     small, english = (read_demo_tasks(demo_world(name)) for name in (SMALL, ENGLISH))
-    return small + (english if is_in_library(english) else ())
+    return small + (english if english and english[0].base in bases else ())
 
 
 def is_in_library(tasks: tuple[DemoTask, ...]) -> bool:
@@ -53,9 +59,9 @@ def ready_made_hashes() -> frozenset[str]:
     return frozenset(map(example_sha256, ready_made_pairs()))
 
 
-def example_input(base: BaseModel) -> str:
-    """How the base's modules saw an input; empty when no ready-made task shows it."""
-    return next((task.shots[0].input for task in demo_tasks() if task.base == base.name), "")
+def example_input(base: BaseModel, tasks: Iterable[DemoTask]) -> str:
+    """How the base's modules saw an input; empty when none of the ready-made tasks shows it."""
+    return next((task.shots[0].input for task in tasks if task.base == base.name), "")
 
 
 @cache

@@ -119,7 +119,18 @@ class Estimate:
 
 
 def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
-    by_stage, n_measured = seconds_by_stage(base, method, workload)
+    (found,) = estimate_all(base, method, [workload])
+    return found
+
+
+def estimate_all(base: BaseModel, method: str, workloads: Sequence[Amounts]) -> list[Estimate]:
+    """Several of one request that differ in their budgets, comparisons and modules only."""
+    earlier = list(measured_of(base, method, workloads[0])[:EARLIER_READ])
+    return [estimate_by(earlier, base, method, workload) for workload in workloads]
+
+
+def estimate_by(earlier: Sequence[MeasuredRun], base: BaseModel, method: str, workload: Amounts) -> Estimate:
+    by_stage, n_measured = seconds_by(earlier, base, method, workload)
     if n_measured == 0:
         low, high = SPREAD_FROM_SIZE
     else:
@@ -153,12 +164,18 @@ def mean_characters(examples: "Iterable[Example | Pair]") -> float:
 
 
 def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[dict[str, Seconds], int]:
-    """How long each of the core's stages would take, and from how many compositions that was taken.
+    """How long each of the core's stages would take, and from how many compositions that was taken."""
+    return seconds_by(list(measured_of(base, method, workload)[:EARLIER_READ]), base, method, workload)
+
+
+def seconds_by(
+    earlier: Sequence[MeasuredRun], base: BaseModel, method: str, workload: Amounts
+) -> tuple[dict[str, Seconds], int]:
+    """The same by earlier compositions.
 
     Those that were asked for with as much searching and comparing tell most, so they are taken alone; as
     long as there are none, the others are.
     """
-    earlier = list(measured_of(base, method, workload)[:EARLIER_READ])
     asked_alike = (workload.budget, workload.baselines)
     alike = [row for row in earlier if (row["budget"], row["baselines"]) == asked_alike]
     rows = alike or earlier or [guessed_from_size(base, method, workload, slowness(base))]

@@ -60,6 +60,8 @@ def place_of(composition: Composition) -> Place:
 
 def place_of_new(owner_id: int, estimate: Estimate) -> Place:
     """Where a composition of this estimate would stand if it were asked for now."""
+    if not Composition.objects.filter(status__in=(Status.QUEUED, Status.RUNNING)).exists():
+        return Place(0, 0.0)
     now = database_now()
     lane = (owner_id, is_quick(estimate))
     new = WaitingJob("new", *lane, estimate.likely_s, asked_s=0.0, served_s=last_served_s(lane, now))
