@@ -29,6 +29,7 @@ from modules_registry.access import module_or_404, owned_module_or_404, writable
 from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
 from modules_registry.comparison import compare_modules
+from modules_registry.evidence import evidence_of
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
 from modules_registry.overviews import count_of, layer_groups, tag_overview_or_404
@@ -43,6 +44,7 @@ from modules_registry.serializers import (
     ComparisonSerializer,
     DeedSerializer,
     DownloadDaySerializer,
+    EvidenceSerializer,
     FilesInput,
     LikeSerializer,
     ModuleChange,
@@ -178,6 +180,21 @@ class ModuleApi(APIView):
     def delete(self, request: SignedInApiRequest, namespace: str, name: str) -> Response:
         module_delete(editor=request.user, module=writable_module_or_404(request.user, namespace, name))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class EvidenceApi(APIView):
+    @extend_schema(
+        operation_id="modules_evidence",
+        summary="Read what was measured with a module",
+        tags=["modules"],
+        responses={200: EvidenceSerializer, **NOT_FOUND},
+    )
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        """Losses on ready-made tasks, compositions that got worse without it, published results."""
+        module = module_or_404(namespace, name, request.user)
+        if module.current is None:
+            raise Http404
+        return Response(EvidenceSerializer(evidence_of(module.current)).data)
 
 
 class ModuleMoveApi(APIView):

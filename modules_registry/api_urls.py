@@ -12,6 +12,7 @@ urlpatterns = [
     path("modules/<namespace:namespace>/<repo:name>/downloads", api.DownloadDaysApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/move", api.ModuleMoveApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/history", api.ModuleHistoryApi.as_view()),
+    path("modules/<namespace:namespace>/<repo:name>/evidence", api.EvidenceApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/versions", api.VersionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/files/<path:path>", api.FileApi.as_view()),
     path("", include("modules_registry.explore.api_urls")),

@@ -684,6 +684,36 @@ class Lineage(models.Model):
         return f"{self.made_from_id} in {self.child_id}"
 
 
+class Evidence(models.Model):
+    """What was measured with a module, whoever measured it, without what it was measured on.
+
+    ALONE: its loss alone on the examples of a task that everybody can read, beside that of the base alone.
+    PART: the loss of a result without it, beside that of the whole result.
+    """
+
+    class Kind(models.TextChoices):
+        ALONE = "alone", "Alone on a task"
+        PART = "part", "As a part of a result"
+
+    module = models.ForeignKey(Module, on_delete=models.CASCADE, related_name="evidence")
+    weights_sha256 = models.CharField(max_length=SHA256_LENGTH)  # that were measured
+    kind = models.CharField(max_length=5, choices=Kind)
+    source = models.CharField(max_length=100)  # names one measurement; told to nobody
+    task = models.CharField(max_length=80, blank=True)  # that everybody can read; empty: somebody's own
+    n_examples = models.PositiveIntegerField()
+    loss_nats = models.FloatField()  # per label token; and so is the next
+    reference_nats = models.FloatField(null=True, blank=True)  # null: not measured
+    measured_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["module", "kind", "source"], name="evidence_once_per_source"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of module {self.module_id}"
+
+
 class Origin(models.Model):
     """Where an imported version came from, and what was repaired on the way."""
 

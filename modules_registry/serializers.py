@@ -511,3 +511,23 @@ class ModuleChange(InputSerializer):
         trim_whitespace=False,
         help_text="Markdown. Another card becomes a new version with the same weights.",
     )
+
+
+class TaskLossSerializer(serializers.Serializer[Any]):
+    task = serializers.CharField(help_text="A ready-made task; see /api/v1/demo-tasks.")
+    n_examples = serializers.IntegerField()
+    loss_nats = serializers.FloatField(help_text="Of the module alone at weight 1, per label token.")
+    base_loss_nats = serializers.FloatField(allow_null=True, help_text="Of the base alone.")
+    drop_nats = serializers.FloatField(allow_null=True, help_text="How far it lies below the base alone.")
+
+
+class EvidenceSerializer(serializers.Serializer[Any]):
+    """What was measured with the current weights of a module."""
+
+    tasks = TaskLossSerializer(many=True)
+    n_parts = serializers.IntegerField(help_text="Compositions of other people that it is in, of the latest.")
+    n_hurt = serializers.IntegerField(
+        help_text="Of these, where leaving it out raised the loss by 0.01 nats per token or more."
+    )
+    mean_rise_nats = serializers.FloatField(allow_null=True, help_text="The mean rise in those.")
+    n_published = serializers.IntegerField(help_text="Published modules that were composed from it.")

@@ -31,6 +31,7 @@ from modules_registry.core.advice import WayIn
 from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
+from modules_registry.evidence import evidence_of
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.forms import (
     PATHS_MAX,
@@ -475,6 +476,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "upload_snippets": upload_snippets(module, site_of(request)),
         "composed_from": parents,
         "parents_picture": parents_picture(parents.parents, counted),
+        "evidence": evidence_of(version),
         "used_in": children,
         "children_picture": children_picture(children),
         "compose_url": f"/compositions/new/?modules={module.full_name}",

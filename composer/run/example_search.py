@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from composer.core.spec.examples import Example
 from composer.models import ExampleSearch
 from composer.run.events import store_screened
+from composer.run.evidence import losses_of, ready_made_task, record_alone
 from composer.run.job_folder import write_search
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, Launcher
@@ -27,6 +29,12 @@ def measure(search: ExampleSearch, folder: Path, launcher: Launcher, memory_mb: 
     write_search(search, visible, folder, held.check)
     with launcher.start_child(folder, Limits(memory_mb=memory_mb, cpu_s=CPU_S)) as child:
         follow(search, child, held)
+    if task := ready_made_task(search.base.name, [Example(*pair) for pair in search.pairs]):
+        versions = {
+            row["name"]: visible[row["version"]] for row in search.modules if row["version"] in visible
+        }
+        losses = losses_of(search.modules, versions, len(search.examples))
+        record_alone(task, len(search.examples), search.base_loss_nats, losses)
     leases.finish(search, Status.DONE)
 
 

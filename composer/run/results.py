@@ -12,6 +12,7 @@ from django.db import transaction
 
 from composer.core.spec.choices import ADAPTERS_FOLDER, KEPT_ADAPTERS
 from composer.models import Composition, CompositionModule, ResultFile, SearchState
+from composer.run.evidence import record_composition
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import MIB
@@ -56,7 +57,7 @@ def keep_result(composition: Composition, out: Path) -> None:
     """The files and the row in one transaction: DONE, the weights, the files. Only while it is ours."""
     report = read_report(out)
     weights = {module["name"]: module["weight"] for module in report["modules"]}
-    modules = list(composition.modules.all())
+    modules = list(composition.modules.select_related("version__module"))
     for module in modules:
         module.weight = weights.get(module.name)
     with ExitStack() as stack:
@@ -66,6 +67,7 @@ def keep_result(composition: Composition, out: Path) -> None:
         blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.finish(composition, Status.DONE, report=report)
         CompositionModule.objects.bulk_update(modules, ["weight"])
+        record_composition(composition, modules, report)
         SearchState.objects.filter(composition=composition).delete()
         replace_files(composition, blobs)
 

@@ -59,10 +59,7 @@ def reasons_against(
         return of_base
     fitting = [module for module in candidates if not of_base[module.name] and not module.has_own_ranks]
     shape = most_common_shape(Counter(map(shape_of, fitting)))
-    return {
-        module.name: of_base[module.name] or reasons_of_shape(module, shape)
-        for module in candidates
-    }
+    return {module.name: of_base[module.name] or reasons_of_shape(module, shape) for module in candidates}
 
 
 def reasons_between(

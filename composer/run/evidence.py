@@ -1,0 +1,84 @@
+"""What a run measured of its modules, as neutral rows of the registry."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from composer.core.spec.examples import Example
+from composer.models import Composition, CompositionModule
+from composer.selectors import few_shot_examples
+from composer.task.demo_tasks import demo_tasks
+from modules_registry.evidence import evidence_record, versions_not_of
+from modules_registry.models import Evidence, Version
+
+Loss = tuple[Version, float]  # in nats per label token
+
+
+def record_composition(
+    composition: Composition, modules: Sequence[CompositionModule], report: Mapping[str, Any]
+) -> None:
+    """Of a finished composition: what leaving each module out cost, and what each lost alone.
+
+    Args:
+        modules: of the composition, each with its version and the version's module.
+    """
+    versions = {module.name: module.version for module in modules}
+    examples = few_shot_examples(composition)
+    task = ready_made_task(composition.base.name, examples)
+    if task:
+        told = composition.events.filter(kind="alone").values_list("detail", flat=True)
+        alone = [row for detail in told for row in detail["modules"]]
+        record_alone(task, len(examples), base_loss(report), losses_of(alone, versions, len(examples)))
+    counted = {version.pk for version in versions_not_of(composition.owner, versions.values())}
+    evidence_record(
+        Evidence(
+            module_id=version.module_id,
+            weights_sha256=version.weights_sha256,
+            kind=Evidence.Kind.PART,
+            source=f"composition:{composition.pk}",
+            n_examples=len(examples),
+            loss_nats=row["without_loss_nats"],
+            reference_nats=report["few_shot_loss_nats"],
+        )
+        for row in report["modules"]
+        if (version := versions.get(row["name"])) is not None
+        and version.pk in counted
+        and row.get("without_loss_nats") is not None
+        and report.get("few_shot_loss_nats") is not None
+    )
+
+
+def record_alone(task: str, n_examples: int, base_nats: float | None, losses: Iterable[Loss]) -> None:
+    """Losses alone on the examples of a ready-made task."""
+    evidence_record(
+        Evidence(
+            module_id=version.module_id,
+            weights_sha256=version.weights_sha256,
+            kind=Evidence.Kind.ALONE,
+            source=f"task:{task}",
+            task=task,
+            n_examples=n_examples,
+            loss_nats=nats,
+            reference_nats=base_nats,
+        )
+        for version, nats in losses
+    )
+
+
+def losses_of(
+    rows: Iterable[Mapping[str, Any]], versions: Mapping[str, Version], n_examples: int
+) -> list[Loss]:
+    """Of modules that were scored on all examples, the loss that was told last."""
+    last = {row["name"]: row["loss_nats"] for row in rows if row.get("n_shots") == n_examples}
+    return [(versions[name], nats) for name, nats in last.items() if nats is not None and name in versions]
+
+
+def ready_made_task(base: str, examples: Sequence[Example]) -> str:
+    """The ready-made task that has exactly these examples; empty where there is none."""
+    asked = set(examples)
+    return next((task.name for task in demo_tasks() if task.base == base and set(task.shots) == asked), "")
+
+
+def base_loss(report: Mapping[str, Any]) -> float | None:
+    """The few-shot loss of the base alone; None where it was not compared."""
+    rows = (row for row in report["baselines"] if row["key"] == "zero_shot")
+    return next((row["few_shot_loss_nats"] for row in rows), None)

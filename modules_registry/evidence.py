@@ -1,0 +1,91 @@
+"""What was measured with a module: rows that whoever measures writes, and what a page tells of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+from hub_site.accounts.models import User
+from hub_site.accounts.selectors import namespaces_writable_by
+from modules_registry.models import Evidence, Lineage, Module, Version
+
+HURT_NATS = 0.01  # per label token: a smaller rise of the loss is no loss
+TASKS_SHOWN = 20
+PARTS_READ = 1000  # of the latest
+ONCE = ["module", "kind", "source"]
+MEASURED = ["weights_sha256", "task", "n_examples", "loss_nats", "reference_nats"]
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The loss of a module alone on the examples of a task, in nats per label token."""
+
+    task: str
+    n_examples: int
+    loss_nats: float
+    base_loss_nats: float | None
+
+    @property
+    def drop_nats(self) -> float | None:
+        """How far it lies below that of the base alone."""
+        return None if self.base_loss_nats is None else self.base_loss_nats - self.loss_nats
+
+
+@dataclass(frozen=True)
+class EvidenceSummary:
+    """What was measured with the weights of one version."""
+
+    tasks: tuple[TaskLoss, ...]  # the largest drop first
+    n_parts: int  # results it took part in, of the latest PARTS_READ
+    n_hurt: int  # of these, where leaving it out raised the loss by HURT_NATS or more
+    mean_rise_nats: float | None  # over those
+    n_published: int  # published modules that everybody may see and that stand on it
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.n_parts or self.n_published)
+
+
+def evidence_record(rows: Iterable[Evidence]) -> None:
+    """Write down what was measured; the same measurement again takes the place of the earlier one."""
+    unique = {(row.module_id, row.kind, row.source): row for row in rows}
+    Evidence.objects.bulk_create(
+        [unique[key] for key in sorted(unique)],  # one order: no deadlock
+        update_conflicts=True,
+        unique_fields=ONCE,
+        update_fields=MEASURED,
+    )
+
+
+def versions_not_of(user: User, versions: Iterable[Version]) -> list[Version]:
+    """Those of other people's modules: what their own owner composes says nothing for them."""
+    own = set(namespaces_writable_by(user).values_list("pk", flat=True))
+    return [version for version in versions if version.module.namespace_id not in own]
+
+
+def evidence_of(version: Version) -> EvidenceSummary:
+    """What was measured with the weights of this version."""
+    rows = Evidence.objects.filter(module=version.module_id, weights_sha256=version.weights_sha256)
+    tasks = [
+        TaskLoss(row.task, row.n_examples, row.loss_nats, row.reference_nats)
+        for row in rows.filter(kind=Evidence.Kind.ALONE).exclude(task="")
+    ]
+    parts = rows.filter(kind=Evidence.Kind.PART, reference_nats__isnull=False).order_by("-pk")
+    rises = [
+        without - whole
+        for without, whole in parts.values_list("loss_nats", "reference_nats")[:PARTS_READ]
+        if whole is not None
+    ]
+    hurt = [rise for rise in rises if rise >= HURT_NATS]
+    return EvidenceSummary(
+        tasks=tuple(sorted(tasks, key=lambda task: (-(task.drop_nats or 0.0), task.task))[:TASKS_SHOWN]),
+        n_parts=len(rises),
+        n_hurt=len(hurt),
+        mean_rise_nats=fmean(hurt) if hurt else None,
+        n_published=published_count(version),
+    )
+
+
+def published_count(version: Version) -> int:
+    children = Lineage.objects.filter(
+        made_from__module=version.module_id, made_from__weights_sha256=version.weights_sha256
+    ).values("child__module")
+    return Module.objects.visible_to(None).filter(pk__in=children).count()

@@ -1,0 +1,63 @@
+"""What a finished composition tells of its modules, on their pages, without naming the task."""
+
+import pytest
+
+from composer.run import evidence
+from composer.task.demo_tasks import DemoTask
+from modules_registry.models import Evidence
+from tests.composer.conftest import SHOTS
+
+pytestmark = pytest.mark.usefixtures("wakes")
+REPORT = {
+    "few_shot_loss_nats": 1.0,
+    "modules": [
+        {"name": "bob/first", "without_loss_nats": 1.4},
+        {"name": "bob/upper", "without_loss_nats": None},
+        {"name": "gone/away", "without_loss_nats": 3.0},
+    ],
+    "baselines": [{"key": "zero_shot", "few_shot_loss_nats": 2.5}],
+}
+
+
+def record(composition, report=REPORT):
+    evidence.record_composition(
+        composition, list(composition.modules.select_related("version__module")), report
+    )
+
+
+def test_leaving_a_module_out_is_evidence_without_the_task(ask):
+    composition = ask(name="My secret task")
+    record(composition)
+    (row,) = Evidence.objects.all()
+    assert (row.module.name, row.loss_nats, row.reference_nats, row.n_examples) == ("first", 1.4, 1.0, 3)
+    assert (row.kind, row.task) == ("part", "")
+
+
+def test_who_composes_their_own_modules_makes_no_evidence(ask, bob):
+    record(ask(owner=bob))
+    assert not Evidence.objects.exists()
+
+
+def test_losses_alone_on_a_ready_made_task_are_told_with_its_name(ask, base, monkeypatch):
+    task = DemoTask("capitals", base.name, "", "composable", (), tuple(SHOTS), ())
+    monkeypatch.setattr(evidence, "demo_tasks", lambda: (task,))
+    composition = ask()
+    rows = [
+        {"name": "bob/fruit", "loss_nats": 0.7, "n_shots": 1},
+        {"name": "bob/fruit", "loss_nats": 0.5, "n_shots": 3},
+        {"name": "bob/upper", "loss_nats": 0.2, "n_shots": 1},
+        {"name": "bob/first", "loss_nats": None, "n_shots": 3},
+    ]
+    composition.events.create(number=1, generation=0, kind="alone", detail={"modules": rows})
+    record(composition)
+    (row,) = Evidence.objects.filter(kind="alone")
+    assert (row.module.name, row.task, row.loss_nats, row.reference_nats) == ("fruit", "capitals", 0.5, 2.5)
+
+
+def test_a_finished_composition_writes_its_evidence(done, monkeypatch):
+    recorded = []
+    monkeypatch.setattr("composer.run.results.record_composition", lambda *given: recorded.append(given))
+    composition = done()
+    ((given, modules, report),) = recorded
+    assert (given.pk, report) == (composition.pk, composition.report)
+    assert {module.version.module.name for module in modules} == {"first", "fruit", "upper"}
