@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.test import Client
 
-from composer.models import Composition
+from composer.models import Composition, ExampleSearch
 from composer.playground.models import TryOut
 from composer.request.drafts import draft_keep
 from composer.share.services import share_renew
@@ -137,10 +137,12 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
         template="{input}",
         max_new_tokens=1,
     )
+    search = ExampleSearch.objects.create(owner=owner, base=composition.base, examples=[["a", "b"]])
     assert module
     return {
         "composition_id": str(composition.pk),
         "tryout_id": str(question.pk),
+        "search_id": str(search.pk),
         "import_id": str(asked.pk),
         "token_id": str(ApiToken.objects.filter(user=owner).earliest("pk").pk),
         "token": link.token,

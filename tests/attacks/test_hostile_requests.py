@@ -67,6 +67,7 @@ HEADERS = (
 NOBODY_S = "00000000-0000-0000-0000-000000000000"
 WHATEVER_IS_THERE = {  # parts of addresses, by name
     "tryout_id": [NOBODY_S],
+    "search_id": [NOBODY_S],
     "key": ["0f8b", "lora"],
     "number": ["1"],
     "member": ["bob"],

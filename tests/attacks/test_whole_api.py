@@ -95,6 +95,7 @@ LEARNED = {
     "/api/v1/imports": ("id", "import_id"),
     "/api/v1/compositions/{composition_id}/try": ("id", "tryout_id"),
     "/api/v1/modules/{namespace}/{name}/try": ("id", "tryout_id"),
+    "/api/v1/find": ("id", "search_id"),
     "/api/v1/compositions/{composition_id}/share": ("api_url", "token"),
     "/api/v1/organizations": ("organization", "namespace"),
 }
