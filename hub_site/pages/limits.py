@@ -77,7 +77,7 @@ def composing() -> list[Limit]:
         Limit(
             "Modules in one composition",
             str(MODULES_MAX),
-            "Draw some at random, or choose by hand.",
+            "Of more that fit, the most promising are tried, and the best of them composed.",
         ),
         Limit(
             "Compositions of one person, waiting or running",
