@@ -312,7 +312,7 @@ class FormStart:
 
 def form_start(request: SignedInRequest) -> FormStart:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
-    if task := demo_task(request.GET.get("task", "")):
+    if "task" in request.GET and (task := demo_task(request.GET["task"])):
         initial = {
             "name": task.name,
             "sentence": task.sentence,

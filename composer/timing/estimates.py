@@ -125,11 +125,11 @@ def estimate(base: BaseModel, method: str, workload: Amounts) -> Estimate:
 
 def estimate_all(base: BaseModel, method: str, workloads: Sequence[Amounts]) -> list[Estimate]:
     """Several of one request that differ in their budgets, comparisons and modules only."""
-    earlier = list(measured_of(base, method, workloads[0])[:EARLIER_READ])
+    earlier = read_earlier(base, method, workloads[0])
     return [estimate_by(earlier, base, method, workload) for workload in workloads]
 
 
-def estimate_by(earlier: Sequence[MeasuredRun], base: BaseModel, method: str, workload: Amounts) -> Estimate:
+def estimate_by(earlier: "Earlier", base: BaseModel, method: str, workload: Amounts) -> Estimate:
     by_stage, n_measured = seconds_by(earlier, base, method, workload)
     if n_measured == 0:
         low, high = SPREAD_FROM_SIZE
@@ -165,11 +165,23 @@ def mean_characters(examples: "Iterable[Example | Pair]") -> float:
 
 def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[dict[str, Seconds], int]:
     """How long each of the core's stages would take, and from how many compositions that was taken."""
-    return seconds_by(list(measured_of(base, method, workload)[:EARLIER_READ]), base, method, workload)
+    return seconds_by(read_earlier(base, method, workload), base, method, workload)
+
+
+class Earlier(NamedTuple):
+    """What earlier compositions tell of the time."""
+
+    rows: Sequence[MeasuredRun]
+    slowness: float  # of this machine, where there are no rows
+
+
+def read_earlier(base: BaseModel, method: str, workload: Amounts) -> Earlier:
+    rows = list(measured_of(base, method, workload)[:EARLIER_READ])
+    return Earlier(rows, 1.0 if rows else slowness(base))
 
 
 def seconds_by(
-    earlier: Sequence[MeasuredRun], base: BaseModel, method: str, workload: Amounts
+    earlier: Earlier, base: BaseModel, method: str, workload: Amounts
 ) -> tuple[dict[str, Seconds], int]:
     """The same by earlier compositions.
 
@@ -177,14 +189,14 @@ def seconds_by(
     long as there are none, the others are.
     """
     asked_alike = (workload.budget, workload.baselines)
-    alike = [row for row in earlier if (row["budget"], row["baselines"]) == asked_alike]
-    rows = alike or earlier or [guessed_from_size(base, method, workload, slowness(base))]
+    alike = [row for row in earlier.rows if (row["budget"], row["baselines"]) == asked_alike]
+    rows = alike or earlier.rows or [guessed_from_size(base, method, workload, earlier.slowness)]
     each = [seconds_of_stages(row, base, method, workload) for row in rows]
     by_stage = {
         stage: Seconds(*(median(values) for values in zip(*(one[stage] for one in each), strict=True)))
         for stage in each[0]
     }
-    return by_stage, len(alike or earlier)
+    return by_stage, len(alike or earlier.rows)
 
 
 def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
