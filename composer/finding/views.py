@@ -39,7 +39,8 @@ def find(request: PageRequest) -> HttpResponse:
             search = example_search_ask(requester=asker, **form.cleaned_data)
     except Refusal as refusal:
         form.refuse(refusal)
-        answer = render(request, "finding/find.html", form_context(request, form), status=refusal.status)
+        status = 422 if refusal.status == 400 else refusal.status  # as what the form itself finds
+        answer = render(request, "finding/find.html", form_context(request, form), status=status)
         for name, value in refusal.headers.items():
             answer[name] = value
         return answer
