@@ -34,6 +34,9 @@ class FindForm(forms.Form):
 
     def __init__(self, *args: Any, bases: list[BaseModel], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # The compose form sends its examples as rows.
+        self.fields["shots_text"].required = not (self.is_bound and self.data.getlist("shots_input"))
+        self.fields["shots_text"].error_messages["required"] = NO_EXAMPLES
         field: Any = self.fields["base"]
         field.choices = [(base.name, base.name) for base in bases]
 

@@ -14,6 +14,7 @@ from tests.pages.rendered import collapsed
 pytestmark = pytest.mark.usefixtures("wakes")
 
 ADDRESS = "/api/v1/compositions"
+CHOOSER = "/compositions/new/modules/?base=tests/tiny"
 BODY = {
     "name": "Fruit in capitals",
     "base": "tests/tiny",
@@ -57,7 +58,7 @@ def test_for_a_stranger_it_does_not_exist_by_any_way(secret, lab_secret, charlie
         assert f"There is no module “{name}”" in str(refused.json())
     assert names_in(api_of(charlie).post(ADDRESS, BODY)) == {"bob/first", "bob/fruit", "bob/upper"}
     said = api_of(charlie).post(f"{ADDRESS}/candidates", BODY).content.decode()
-    page = browser_of(charlie).get("/compositions/new/?find=fruit").content.decode()
+    page = browser_of(charlie).get(CHOOSER).content.decode()
     for text in (said, page):
         assert "bob/fruit" in text
         assert "secret-fruit" not in text
@@ -65,8 +66,9 @@ def test_for_a_stranger_it_does_not_exist_by_any_way(secret, lab_secret, charlie
 
 
 def test_the_form_offers_it_to_its_owner_alone(secret, alice, bob, browser_of):
-    assert "alice/secret-fruit" in browser_of(alice).get("/compositions/new/").content.decode()
-    assert "alice/secret-fruit" not in browser_of(bob).get("/compositions/new/").content.decode()
+    for address in (CHOOSER, "/compositions/new/?modules=bob/first"):
+        assert "alice/secret-fruit" in browser_of(alice).get(address).content.decode()
+        assert "alice/secret-fruit" not in browser_of(bob).get(address).content.decode()
     ranked = [each.fit.name for each in rank_modules(secret.current.base, "exact", "", SHOTS, owner=alice)]
     assert "alice/secret-fruit" in ranked
     assert "alice/secret-fruit" not in str(rank_modules(secret.current.base, "exact", "", SHOTS))
