@@ -111,9 +111,9 @@ def counts_by_base() -> dict[int, int]:
 
 
 def shapes_counted(candidates: QuerySet[Candidate]) -> list[ShapeCount]:
-    """Each shape among them with its number; that of the module whose name comes first is the first one."""
+    """Each shape among them with its number; that of the oldest module is the first one."""
     rows = candidates.order_by().values("rank", "scaling", "targets", "has_own_ranks")
-    counted = rows.annotate(count=Count("pk"), first=Min("name")).order_by("first")
+    counted = rows.annotate(count=Count("pk"), first=Min("pk")).order_by("first")
     return [
         ShapeCount(row["rank"], row["scaling"], tuple(row["targets"]), row["has_own_ranks"], row["count"])
         for row in counted

@@ -479,7 +479,11 @@ class Candidate(models.Model):
     class Meta:
         ordering = ["name"]
         indexes = [
-            models.Index(fields=["base", "private"], name="candidate_counted"),
+            models.Index(
+                fields=["base", "private", "rank", "scaling", "has_own_ranks", "targets"],
+                include=["namespace", "module"],  # so that counting reads the index alone
+                name="candidate_counted",
+            ),
             models.Index(fields=["base", "name"], name="candidate_by_name"),
             models.Index(fields=["base", "weights_sha256"], name="candidate_by_weights"),
         ]

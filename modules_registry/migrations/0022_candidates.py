@@ -214,7 +214,11 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["name"],
                 "indexes": [
-                    models.Index(fields=["base", "private"], name="candidate_counted"),
+                    models.Index(
+                        fields=["base", "private", "rank", "scaling", "has_own_ranks", "targets"],
+                        include=("namespace", "module"),
+                        name="candidate_counted",
+                    ),
                     models.Index(fields=["base", "name"], name="candidate_by_name"),
                     models.Index(fields=["base", "weights_sha256"], name="candidate_by_weights"),
                 ],
