@@ -340,15 +340,6 @@ def history_of(version: Version) -> list[Version]:
     return history
 
 
-def composable_versions(base: BaseModel, viewer: object = None) -> QuerySet[Version]:
-    """The current versions that can be composed on this base, private ones among them for their people."""
-    return (
-        Version.objects.filter(current_of__in=Module.objects.visible_to(viewer), base=base)
-        .select_related("module__namespace")
-        .order_by("module__namespace__name", "module__name")
-    )
-
-
 def base_models() -> list[BaseModel]:
     """All of them by name, with modules_count: how many modules everybody may compose on it."""
     counts = counts_by_base()

@@ -115,7 +115,7 @@ DROP FUNCTION candidates_of_namespace, candidates_of_user, candidate_of_version,
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("modules_registry", "0012_times_by_the_database"),
+        ("modules_registry", "0016_sketches"),
         ("accounts", "0005_times_by_the_database"),
     ]
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from modules_registry.candidates import candidates_of
 from modules_registry.catalog import (
     HubSearch,
     ModuleFilters,
@@ -13,7 +14,7 @@ from modules_registry.catalog import (
     tags_in_use,
 )
 from modules_registry.models import Module
-from modules_registry.selectors import composable_versions, module_find
+from modules_registry.selectors import module_find
 from modules_registry.services import module_delete, module_edit
 from tests.factories import config_file, make_module
 
@@ -106,7 +107,7 @@ def test_a_deleted_module_is_nowhere(library, alice, base):
     assert "alice/french" not in found()
     assert found(q="french") == []
     assert ("translation", 1) in tags_in_use()
-    assert "french" not in {version.module.name for version in composable_versions(base)}
+    assert "french" not in {candidate.module.name for candidate in candidates_of(base)}
 
 
 def test_facets_count_what_a_click_would_leave(library):
@@ -146,13 +147,13 @@ def test_a_chosen_facet_is_taken_back_by_its_link(library):
 
 def test_only_current_versions_of_the_base_are_composable(library, alice, base):
     module_edit(editor=alice, module=module_find("alice", "french"), card="# A second version")
-    versions = list(composable_versions(base))
-    assert [version.module.full_name for version in versions] == [
+    candidates = list(candidates_of(base))
+    assert [candidate.name for candidate in candidates] == [
         "alice/french",
         "alice/spanish",
         "bob/squad_v2.0",
     ]
-    assert versions[0].number == 2
+    assert candidates[0].version.number == 2
 
 
 def test_look_alikes_of_an_address_find_nothing(library):
