@@ -11,6 +11,7 @@ from modules_registry.core.licenses.combining import allows_commercial_use, allo
 from modules_registry.core.licenses.names import license_label
 
 YES = "yes"
+FITS = "fits"  # the base that a module can be composed on; no filter of its own
 PIPELINES = {  # what peft calls a task, as the Hub names it
     "SEQ_2_SEQ_LM": "text2text-generation",
     "CAUSAL_LM": "text-generation",
@@ -64,6 +65,7 @@ FACETS = (
     FacetKind("evidence", "Measured evidence"),
 )
 BY_NAME = {kind.name: kind for kind in FACETS}
+BY_KEY = {kind.key: kind for kind in FACETS}
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def facet_values(facts: FacetFacts) -> list[tuple[str, str]]:
         "architecture": facts.architecture,
         "composable": YES if facts.is_composable else "",
         "evidence": YES if facts.has_evidence else "",
+        FITS: facts.base if facts.is_composable else "",
     }
     several = {
         "tag": facts.tags,

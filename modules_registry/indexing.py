@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from modules_registry.card_facts import plain_text
 from modules_registry.core.languages import LANGUAGES
-from modules_registry.facets import BY_NAME, FacetFacts, facet_values
+from modules_registry.facets import FacetFacts, facet_values
 from modules_registry.models import FacetValue, Module, Version
 from modules_registry.selectors import card_of
 from modules_registry.words import fold, words_add, words_in
@@ -96,19 +96,19 @@ def searched_card(body: str) -> str:
 
 def facet_keys(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """The keys of these values; those that are new get one."""
-    names = {value for _, value in pairs}
-    known = stored_keys(names)
+    known = stored_keys(pairs)
     missing = [pair for pair in pairs if pair not in known]
     if missing:
         FacetValue.objects.bulk_create(
             [FacetValue(facet=facet, value=value) for facet, value in sorted(missing)], ignore_conflicts=True
         )
-        known = stored_keys(names)
+        known = stored_keys(pairs)
     return {pair: known[pair] for pair in pairs}
 
 
-def stored_keys(values: Iterable[str]) -> dict[tuple[str, str], int]:
-    rows = FacetValue.objects.filter(facet__in=BY_NAME, value__in=values)
+def stored_keys(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    facets, values = {facet for facet, _ in pairs}, {value for _, value in pairs}
+    rows = FacetValue.objects.filter(facet__in=facets, value__in=values)
     return {(facet, value): pk for facet, value, pk in rows.values_list("facet", "value", "pk")}
 
 

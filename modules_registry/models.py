@@ -8,7 +8,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models.functions import Lower, Now, Upper
+from django.db.models.functions import Collate, Lower, Now, Upper
 from django.urls import reverse
 from pgvector.django import HalfVectorField, HnswIndex
 
@@ -169,7 +169,11 @@ class FacetValue(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["facet", "value"], name="facet_value_once")]
         indexes = [
-            models.Index(Lower("value"), name="facet_value_beginning", condition=models.Q(n_modules__gt=0)),
+            models.Index(
+                Lower(Collate("value", "C")),
+                name="facet_value_beginning",
+                condition=models.Q(n_modules__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -179,7 +183,7 @@ class FacetValue(models.Model):
 class SearchWord(models.Model):
     """A word that published modules use: what a misspelled one is compared with."""
 
-    word = models.CharField(max_length=40, primary_key=True)  # lower case, without accents
+    word = models.CharField(max_length=40, primary_key=True, db_collation="C")  # lower case, without accents
     lexeme = models.CharField(max_length=40, db_index=True)  # its stem, as the text search knows it
     n_modules = models.PositiveIntegerField(default=1)  # with a word of this stem, when last counted
 
@@ -237,10 +241,6 @@ class ModuleQuerySet(models.QuerySet["Module"]):
     def published(self) -> "ModuleQuerySet":
         """Those with a complete adapter; the others are drafts."""
         return self.filter(current__isnull=False)
-
-    def without_wide_columns(self) -> "ModuleQuerySet":
-        """Rows as lists show them: what only the search reads stays in the database."""
-        return self.defer("search", "search_text", "card_text", "facets", "left_out", "hold_reason")
 
 
 # "squad_v2.0" as the words squad, v2 and 0.
@@ -312,6 +312,9 @@ class Module(TimeStamped):
 
     objects = ModuleQuerySet.as_manager()
 
+    # What no list shows.
+    WIDE_COLUMNS = ("search", "search_text", "card_text", "facets", "left_out", "hold_reason")
+
     class Meta:
         ordering = ["-updated_at"]
         constraints = [
@@ -327,7 +330,7 @@ class Module(TimeStamped):
             models.Index(fields=["-downloads", "-id"], name="module_by_downloads", condition=LISTED),
             models.Index(fields=["-likes", "-id"], name="module_by_likes", condition=LISTED),
             models.Index(fields=["-trending", "-id"], name="module_by_trending", condition=LISTED),
-            models.Index(Lower("name"), "id", name="module_by_name", condition=LISTED),
+            models.Index(Lower(Collate("name", "C")), "id", name="module_by_name", condition=LISTED),
             models.Index(
                 fields=["namespace", "-updated_at", "-id"], name="module_of_owner", condition=LISTED
             ),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from hub_site.accounts.models import Namespace, User
 from hub_site.accounts.names import name_key
@@ -24,7 +25,18 @@ from modules_registry.core.compatibility import Base, ModuleFacts, reason_not_co
 from modules_registry.core.delta import Strength
 from modules_registry.core.errors import CARD_FILE
 from modules_registry.core.strict_json import storable
-from modules_registry.models import BaseModel, Module, Origin, Ref, StoredFile, Version, VersionFile
+from modules_registry.counting import library_count
+from modules_registry.facets import FITS
+from modules_registry.models import (
+    BaseModel,
+    FacetValue,
+    Module,
+    Origin,
+    Ref,
+    StoredFile,
+    Version,
+    VersionFile,
+)
 
 MAIN = "main"
 LFS_FROM_BYTES = 1_000_000
@@ -335,6 +347,11 @@ def composable_versions(base: BaseModel, viewer: object = None) -> QuerySet[Vers
 
 
 def base_models() -> QuerySet[BaseModel]:
+    """The library's bases, each with how many modules can be composed on it: in a large library of a minute
+    ago."""
+    if not library_count(None).is_exact:
+        counted = FacetValue.objects.filter(facet=FITS, value=OuterRef("name")).values("n_modules")
+        return BaseModel.objects.annotate(modules_count=Coalesce(Subquery(counted), 0))
     return BaseModel.objects.annotate(
         modules_count=Count("versions", filter=Q(versions__current_of__in=Module.objects.visible_to(None)))
     )

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
@@ -97,7 +97,7 @@ def read_words(q: str) -> SearchWords:
     typed = [term["word"] for term in terms if term["word"] and not term["minus"]]
     stems = stems_of(typed)
     synonyms = synonyms_of(typed)
-    beginnings = beginnings_of([word for word in typed if stems[word]])
+    beginnings = known_stems({word: stem for word, stem in stems.items() if stem})
     nears = near_words([word for word in typed if stems[word] and not beginnings[word] and word.isalpha()])
     groups, excluded = [], []
     for term in terms:
@@ -108,7 +108,8 @@ def read_words(q: str) -> SearchWords:
         elif term["word"]:
             word = term["word"]
             if stems[word]:
-                same = [*synonyms.get(word, ()), *nears.get(word, ())]
+                runs = [others for run, others in synonyms.items() if word in run.split()]
+                same = [*(other for others in runs for other in others), *nears.get(word, ())]
                 groups.append(WordGroup(word, word_query(word, beginnings[word], same)))
         elif WORD.search(term["phrase"]):
             phrase = SearchQuery(term["phrase"], config="english", search_type="phrase")
@@ -139,21 +140,27 @@ def stems_of(words: Sequence[str]) -> dict[str, str | None]:
         return dict(cursor.fetchall())
 
 
-def beginnings_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """Of each word: the stems of the commonest known words that begin with it. None: it is not known."""
-    asked = [word for word in dict.fromkeys(words) if len(word) >= BEGINNING_LENGTH_MIN]
-    known = [
-        SearchWord.objects.filter(word__startswith=word).order_by("-n_modules", "word")[:BEGINNINGS_MAX]
-        for word in asked
-    ]
-    found: dict[str, list[str]] = {word: [] for word in words}
-    if not known:
+def known_stems(stems: Mapping[str, str]) -> dict[str, list[str]]:
+    """Of each word: stems of the commonest known words that begin with it or share its stem.
+
+    Nothing is known of a word that nobody uses, nor any that begins like it: it may be misspelled.
+
+    Args:
+        stems: of each word.
+    """
+    found: dict[str, list[str]] = {word: [] for word in stems}
+    if not stems:
         return found
-    first, *others = (each.values_list("word", "lexeme") for each in known)
+    known = [SearchWord.objects.filter(lexeme__in=stems.values()).values_list("word", "lexeme")]
+    for word in stems:
+        if len(word) >= BEGINNING_LENGTH_MIN:
+            begins = SearchWord.objects.filter(word__startswith=word).values_list("word", "lexeme")
+            known.append(begins.order_by("-n_modules", "word")[:BEGINNINGS_MAX])
+    first, *others = known
     for word, lexeme in first.union(*others, all=True):
-        for beginning in asked:
-            if word.startswith(beginning) and lexeme not in found[beginning]:
-                found[beginning].append(lexeme)
+        for typed, stem in stems.items():
+            if (word.startswith(typed) or lexeme == stem) and lexeme not in found[typed]:
+                found[typed].append(lexeme)
     return found
 
 
@@ -192,12 +199,13 @@ def mistakes(one: str, other: str) -> int:
 
 
 def synonyms_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """Of each word: the words and phrases that staff have declared to mean the same."""
+    """Of each word or run of words: what staff have declared to mean the same."""
     if not words:
         return {}
+    runs = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + 4, len(words) + 1))}
     found: dict[str, list[str]] = {}
     for text in SynonymGroup.objects.values_list("words", flat=True):
         group = [" ".join(WORD.findall(fold(part))) for part in text.split(",")]
-        for word in set(words).intersection(group):
-            found.setdefault(word, []).extend(other for other in group if other and other != word)
+        for run in runs.intersection(group):
+            found.setdefault(run, []).extend(other for other in group if other and other != run)
     return found

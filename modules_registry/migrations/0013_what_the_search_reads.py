@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="SearchWord",
             fields=[
-                ("word", models.CharField(max_length=40, primary_key=True, serialize=False)),
+                ("word", models.CharField(db_collation="C", max_length=40, primary_key=True, serialize=False)),
                 ("lexeme", models.CharField(db_index=True, max_length=40)),
                 ("n_modules", models.PositiveIntegerField(default=1)),
             ],
@@ -117,9 +117,11 @@ class Migration(migrations.Migration):
                 output_field=django.contrib.postgres.search.SearchVectorField(),
             ),
         ),
-        # What only the search reads lies outside the row, so that lists read few pages.
+        # What only the search reads lies outside the row, so that lists read few pages; facets lie in it.
         migrations.RunSQL(
-            "ALTER TABLE modules_registry_module SET (toast_tuple_target = 256)",
-            "ALTER TABLE modules_registry_module RESET (toast_tuple_target)",
+            "ALTER TABLE modules_registry_module SET (toast_tuple_target = 768), "
+            "ALTER COLUMN facets SET STORAGE MAIN",
+            "ALTER TABLE modules_registry_module RESET (toast_tuple_target), "
+            "ALTER COLUMN facets SET STORAGE EXTENDED",
         ),
     ]

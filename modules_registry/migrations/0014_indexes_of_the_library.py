@@ -1,4 +1,5 @@
 import django.contrib.postgres.indexes
+import django.db.models.functions.comparison
 import django.db.models.functions.text
 from django.db import migrations, models
 
@@ -58,7 +59,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="module",
             index=models.Index(
-                django.db.models.functions.text.Lower("name"),
+                django.db.models.functions.text.Lower(django.db.models.functions.comparison.Collate("name", "C")),
                 models.F("id"),
                 condition=models.Q(("current__isnull", False), ("deleted_at", None), ("hold", "")),
                 name="module_by_name",
@@ -81,7 +82,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="facetvalue",
             index=models.Index(
-                django.db.models.functions.text.Lower("value"),
+                django.db.models.functions.text.Lower(django.db.models.functions.comparison.Collate("value", "C")),
                 condition=models.Q(("n_modules__gt", 0)),
                 name="facet_value_beginning",
             ),

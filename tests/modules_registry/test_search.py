@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from modules_registry.catalog import (
     HubSearch,
     ModuleFilters,
-    module_facets,
+    find_modules,
     module_search,
     repositories_listed,
     tags_in_use,
@@ -46,6 +46,10 @@ def library(alice, bob, base):
 
 def found(**filters):
     return [module.full_name for module in module_search(ModuleFilters(sort="name", **filters))]
+
+
+def facets_of(filters):
+    return find_modules(filters, size=24).facets
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_a_deleted_module_is_nowhere(library, alice, base):
 
 def test_facets_count_what_a_click_would_leave(library):
     filters = ModuleFilters(tags=("translation",), licence="mit")
-    facets = {facet.name: {value.value: value for value in facet.values} for facet in module_facets(filters)}
+    facets = {facet.name: {value.value: value for value in facet.values} for facet in facets_of(filters)}
     counts = {
         name: {value.value: value.count for value in values.values()} for name, values in facets.items()
     }
@@ -139,7 +143,7 @@ def test_all_tags_must_be_there_and_eight_make_no_larger_query_than_one(library,
 
 
 def test_a_chosen_facet_is_taken_back_by_its_link(library):
-    [facet] = [facet for facet in module_facets(ModuleFilters(licence="mit")) if facet.name == "licence"]
+    [facet] = [facet for facet in facets_of(ModuleFilters(licence="mit")) if facet.name == "licence"]
     chosen = next(value for value in facet.values if value.is_chosen)
     assert chosen.filters == ModuleFilters()
 
