@@ -53,7 +53,7 @@ ORDERS = {
     "likes": Order("likes", int),
     "newest": Order("created_at", datetime),
     "recent": Order("updated_at", datetime),
-    "name": Order(Lower(Collate("name", "C")), str, is_descending=False),
+    "name": Order(Collate(Lower("name"), "C"), str, is_descending=False),
 }
 MATCHES = ("any",)
 Q_LENGTH_MAX = 200

@@ -1,7 +1,8 @@
 """How many modules match a search, and how many of them have each facet value: counted in one query.
 
 Up to `EXACT_MAX` matches the counts are exact. Above that, `LOOKED_AT_MAX` of them are counted, and every
-count says “at least”; of the whole library, and of one value alone, the minute-old counts of `count_values` stand.
+count says “at least”; of the whole library, and of one value alone, the counts of `count_values` stand, which
+are a minute old.
 """
 
 import threading

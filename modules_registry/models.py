@@ -170,7 +170,7 @@ class FacetValue(models.Model):
         constraints = [models.UniqueConstraint(fields=["facet", "value"], name="facet_value_once")]
         indexes = [
             models.Index(
-                Lower(Collate("value", "C")),
+                Collate(Lower("value"), "C"),
                 name="facet_value_beginning",
                 condition=models.Q(n_modules__gt=0),
             ),
@@ -330,7 +330,7 @@ class Module(TimeStamped):
             models.Index(fields=["-downloads", "-id"], name="module_by_downloads", condition=LISTED),
             models.Index(fields=["-likes", "-id"], name="module_by_likes", condition=LISTED),
             models.Index(fields=["-trending", "-id"], name="module_by_trending", condition=LISTED),
-            models.Index(Lower(Collate("name", "C")), "id", name="module_by_name", condition=LISTED),
+            models.Index(Collate(Lower("name"), "C"), "id", name="module_by_name", condition=LISTED),
             models.Index(
                 fields=["namespace", "-updated_at", "-id"], name="module_of_owner", condition=LISTED
             ),

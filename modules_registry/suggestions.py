@@ -41,7 +41,7 @@ def suggestions(q: str) -> list[Suggestion]:
 
 def values_beginning(typed: str) -> list[FacetValue]:
     rows = FacetValue.objects.filter(n_modules__gt=0)
-    begin = rows.alias(lower=Lower(Collate("value", "C"))).filter(lower__startswith=typed, facet__in=FACETS)
+    begin = rows.alias(lower=Collate(Lower("value"), "C")).filter(lower__startswith=typed, facet__in=FACETS)
     of_base = rows.filter(facet="base", value__icontains=typed)  # few, and known by the part after the owner
     found = begin.order_by("-n_modules")[:VALUES_MAX].union(of_base.order_by("-n_modules")[:VALUES_MAX])
     return sorted(found, key=lambda row: (-row.n_modules, row.value))[:VALUES_MAX]
@@ -54,7 +54,7 @@ def modules_named(typed: str) -> list[Module]:
     listed = listed.only("name", "sentence", "namespace__name")
     if slash:
         listed = listed.filter(namespace=namespace_by_name(owner))
-    begin = listed.alias(lower=Lower(Collate("name", "C"))).filter(lower__startswith=name)
+    begin = listed.alias(lower=Collate(Lower("name"), "C")).filter(lower__startswith=name)
     keys = first_keys(begin, BY_DOWNLOADS, MODULES_MAX, most=LOOKED_AT_MAX)
     if len(keys) < MODULES_MAX and len(name) >= NEAR_LENGTH_MIN:
         near = listed.alias(upper=Upper("name")).filter(upper__trigram_similar=name.upper())

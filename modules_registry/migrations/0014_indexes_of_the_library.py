@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="module",
             index=models.Index(
-                django.db.models.functions.text.Lower(django.db.models.functions.comparison.Collate("name", "C")),
+                django.db.models.functions.comparison.Collate(django.db.models.functions.text.Lower("name"), "C"),
                 models.F("id"),
                 condition=models.Q(("current__isnull", False), ("deleted_at", None), ("hold", "")),
                 name="module_by_name",
@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="facetvalue",
             index=models.Index(
-                django.db.models.functions.text.Lower(django.db.models.functions.comparison.Collate("value", "C")),
+                django.db.models.functions.comparison.Collate(django.db.models.functions.text.Lower("value"), "C"),
                 condition=models.Q(("n_modules__gt", 0)),
                 name="facet_value_beginning",
             ),
