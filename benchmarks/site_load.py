@@ -40,6 +40,7 @@ from hub_site.embedded.servers import running_servers
 RESULT = REPOSITORY / "benchmarks" / "results" / "site_load.json"
 DATABASE, FOLDER = "hub_scale", "scale"  # as seed_scale makes them
 WARM_S = 5
+NO_ANSWER = 0  # a status
 SEED = 18
 ASKED_EACH = 40  # different addresses of one route
 FITTING_BASE = "google/flan-t5-large"  # 8,000 modules fit it
@@ -187,15 +188,20 @@ def ask_for(
     ends_at = time.monotonic() + seconds
 
     def read() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=120)
         while time.monotonic() < ends_at:
             begun = time.perf_counter()
             method = "GET" if route.body is None else "POST"
-            connection.request(method, next_address(), body=route.body, headers=dict(route.headers))
-            answer = connection.getresponse()
-            answer.read()
+            try:
+                connection.request(method, next_address(), body=route.body, headers=dict(route.headers))
+                answer = connection.getresponse()
+                answer.read()
+                status = answer.status
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                status = NO_ANSWER
             times_ms.append(1000 * (time.perf_counter() - begun))
-            statuses.append(answer.status)
+            statuses.append(status)
         connection.close()
 
     threads = [threading.Thread(target=read) for _ in range(readers)]

@@ -23,7 +23,7 @@ from modules_registry.counting import (
     library_count,
     library_values,
 )
-from modules_registry.facets import BY_NAME, FACETS, PIPELINES, YES, FacetKind
+from modules_registry.facets import BY_KEY, BY_NAME, FACETS, PIPELINES, YES, FacetKind
 from modules_registry.fitting import RULES, fits_named
 from modules_registry.keyset import (
     KeysetPage,
@@ -167,7 +167,24 @@ class FacetValueShown:
     count: int
     is_exact: bool  # else there are so many at least
     is_chosen: bool
-    filters: ModuleFilters  # the search after a click
+    key: str  # of its facet, in ModuleFilters
+    search: ModuleFilters
+    other_pairs: str  # of the search in an address, without this facet where it takes one value
+
+    @property
+    def filters(self) -> ModuleFilters:
+        """The search after a click."""
+        if self.is_chosen:
+            return self.search.without(self.key, self.value)
+        return self.search.with_value(self.key, self.value)
+
+    @property
+    def query(self) -> str:
+        """The same in an address."""
+        if self.is_chosen:
+            return self.filters.as_query()
+        pair = urlencode({BY_KEY[self.key].name: self.value})
+        return f"{self.other_pairs}&{pair}" if self.other_pairs else pair
 
     @property
     def count_text(self) -> str:
@@ -385,6 +402,7 @@ def shown_facet(filters: ModuleFilters, kind: FacetKind, counted: Counted) -> Fa
         chosen = tuple(
             value for value, _ in counted.values.get(kind.name, []) if is_same(value, filters.author)
         )
+    others = (filters if kind.is_many else filters.without(kind.key)).as_query()
     return Facet(
         kind.key,
         kind.title,
@@ -395,9 +413,9 @@ def shown_facet(filters: ModuleFilters, kind: FacetKind, counted: Counted) -> Fa
                 count=count,
                 is_exact=kind.name not in counted.at_least,
                 is_chosen=value in chosen,
-                filters=filters.without(kind.key, value)
-                if value in chosen
-                else filters.with_value(kind.key, value),
+                key=kind.key,
+                search=filters,
+                other_pairs=others,
             )
             for value, count in counted.values.get(kind.name, [])
         ],

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
@@ -101,7 +102,7 @@ def count_matches(
     for facet in others:
         part = looked_at(f"others_of_{facet}")
         statement += OTHERS.format(facet=facet, looked_at=part, replaces=REPLACES, values_max=VALUES_MAX)
-    parameters = [parameter for _, of_search in searches for parameter in of_search]
+    parameters: list[Any] = [parameter for _, of_search in searches for parameter in of_search]
     with connection.cursor() as cursor:
         cursor.execute(statement, [*parameters, list(chosen)])
         return counted_from(cursor.fetchall())
@@ -135,7 +136,7 @@ def count_values_of(matching: QuerySet[Module], facet: str, most: int) -> list[t
         return list(cursor.fetchall())
 
 
-def inner_sql(found: QuerySet[Module], most: int) -> tuple[str, list[object]]:
+def inner_sql(found: QuerySet[Module], most: int) -> tuple[str, list[Any]]:
     sql, parameters = found.order_by().values("facets")[:most].query.sql_with_params()
     return sql, list(parameters)
 

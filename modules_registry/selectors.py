@@ -199,6 +199,13 @@ def version_find(module: Module, revision: str, *, prefers_tags: bool = False) -
     Args:
         prefers_tags: “v2” is a tag of that name where there is one, as clients expect; else version 2.
     """
+    version = version_at(module, revision, prefers_tags=prefers_tags)
+    if version is not None:
+        version.module = module  # it is there: nobody has to ask the database for it
+    return version
+
+
+def version_at(module: Module, revision: str, *, prefers_tags: bool) -> Version | None:
     if revision == MAIN:
         return module.current or module.draft
     versions = module.versions.select_related("base", "author")

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
+from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -478,6 +479,7 @@ def draft_context(request: HttpRequest, module: Module, version: Version) -> dic
 
 
 def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
+    prefetch_related_objects([version], "files")  # several sections read them
     card = selectors.card_of(version)
     parents, children = composed_from(version, request.user), used_in(module, request.user)
     counted = parents_counted([parent.version.pk for parent in parents.parents])
@@ -487,7 +489,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "copy_of": originals_of([module], request.user).get(module.pk),
         "is_current": version == module.current,
         "tags": module.tags.all(),
-        "versions": selectors.versions_of(module),
+        "versions": selectors.versions_of(module).prefetch_related(None),
         "files": selectors.version_files(version),
         "card": shown_card(card.body),
         "not_composable_because": selectors.not_composable_because(version),

@@ -324,3 +324,45 @@ def test_values_are_counted_without_what_is_not_everybody_s(library, alice):
 def test_no_text_is_more_than_words(library, q):
     read_words(q)
     find_modules(ModuleFilters(q=q), size=24)
+
+
+PAGES = (
+    "/modules/",
+    "/modules/?q=spansh+transltion",
+    "/modules/?q=translates+words&licence=mit&tag=translation&base=tests/tiny&author=alice",
+    "/modules/?q=nothing+like+it",
+    "/modules/newest/",
+    "/modules/suggestions/?q=spanih",
+    "/alice",
+    "/alice/spanish",
+    "/tests/tiny",
+    "/api/v1/modules?q=spanish",
+    "/api/v1/modules/facets?q=spanish&licence=mit&rank=2",
+    "/api/v1/suggestions?q=spa",
+    "/api/v1/bases",
+    "/api/v1/tags",
+    "/api/models?search=spanish&filter=translation",
+    "/api/models?full=true",
+    "/api/models/alice/spanish",
+    "/api/models/alice/spanish/tree/main",
+    "/alice/spanish/resolve/main/adapter_config.json",
+)
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_no_page_asks_the_database_more_than_twelve_times(library, client, address):
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(address)
+    assert answer.status_code == 200
+    assert len(queries) <= 12, [query["sql"][:200] for query in queries]
+
+
+def test_a_facet_s_link_leads_to_the_search_that_it_counts(library, client):
+    [facet] = [
+        facet
+        for facet in find_modules(ModuleFilters(q="words", tags=("translation",)), size=1).facets
+        if facet.name == "licence"
+    ]
+    for value in facet.values:
+        found = client.get(f"/modules/?{value.query}").context["found"]
+        assert (found.filters, found.count) == (value.filters, value.count)
