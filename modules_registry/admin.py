@@ -9,7 +9,16 @@ from hub_site.audit.services import audit_record
 from modules_registry import blobs
 from modules_registry.base_models import recheck_modules
 from modules_registry.mirror.services import repository_queue
-from modules_registry.models import BaseAlias, BaseModel, HubRepository, Module, SynonymGroup, Tag, Version, VersionFile
+from modules_registry.models import (
+    BaseAlias,
+    BaseModel,
+    HubRepository,
+    Module,
+    SynonymGroup,
+    Tag,
+    Version,
+    VersionFile,
+)
 from modules_registry.tasks import sync_repository
 
 

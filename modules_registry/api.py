@@ -28,11 +28,10 @@ from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use
-from modules_registry.comparison import compare_modules
-from modules_registry.facets import BY_KEY, FACETS
+from modules_registry.facets import BY_KEY, BY_NAME
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
-from modules_registry.overviews import count_of, layer_groups, tag_overview_or_404
+from modules_registry.overviews import layer_groups, tag_overview_or_404
 from modules_registry.popularity import download_days, is_liked, module_like, module_unlike
 from modules_registry.quotas import uploads_quota
 from modules_registry.repositories import repository_move
@@ -181,8 +180,9 @@ class SuggestionListApi(APIView):
     )
     def get(self, request: Request) -> Response:
         asked = asked_search(SuggestionInput, request)
-        found = suggestions(asked["q"])
-        return Response(SuggestionSerializer(found, many=True, context={"request": request}).data)
+        context = {"request": request}
+        found = [SuggestionSerializer(each, context=context).data for each in suggestions(asked["q"])]
+        return Response(found)
 
 
 class ModuleApi(APIView):
@@ -444,7 +444,7 @@ class BaseApi(APIView):
         base = selectors.base_find(namespace, name)
         if base is None:
             raise Http404
-        counted = count_of(module_search(ModuleFilters(base=base.name), request.user))
+        counted = find_modules(ModuleFilters(base=base.name), request.user, size=1, has_facets=False)
         told: Any = {column: getattr(base, column) for column in BASE_COLUMNS}
         told |= {"modules_count": counted.count, "modules_count_is_exact": counted.is_exact}
         told |= {"aliases": [str(alias) for alias in base.aliases.all()], "layers": layer_groups(base)}
@@ -490,13 +490,11 @@ def search_data(serializer_class: type[Any], request: Request) -> dict[str, Any]
 
 
 def filters_of(asked: dict[str, Any]) -> ModuleFilters:
-    names = {kind.name: kind for kind in FACETS}
-    return ModuleFilters(
-        **{
-            names[name].key if name in names else name: tuple(value) if isinstance(value, list) else value
-            for name, value in asked.items()
-        }
-    )
+    named: dict[str, Any] = {}
+    for name, value in asked.items():
+        key = BY_NAME[name].key if name in BY_NAME else name
+        named[key] = tuple(value) if isinstance(value, list) else value
+    return ModuleFilters(**named)
 
 
 def said_of(found: FoundModules) -> dict[str, Any]:

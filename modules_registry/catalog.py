@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial, reduce
 from operator import or_
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.postgres.search import SearchRank, TrigramSimilarity
@@ -34,7 +35,7 @@ from modules_registry.keyset import (
     read_cursor,
     write_cursor,
 )
-from modules_registry.models import FacetValue, Module
+from modules_registry.models import FacetValue, Module, ModuleQuerySet
 from modules_registry.selectors import is_storable
 from modules_registry.words import SearchWords, fold, read_words
 
@@ -117,13 +118,14 @@ class ModuleFilters:
     def without(self, name: str, value: str = "") -> "ModuleFilters":
         """The same search with a choice taken back; of several values, one."""
         asked = getattr(self, name)
-        kept = tuple(each for each in asked if each != value) if isinstance(asked, tuple) else ""
+        kept: Any = tuple(each for each in asked if each != value) if isinstance(asked, tuple) else ""
         return replace(self, **{name: kept})
 
     def with_value(self, name: str, value: str) -> "ModuleFilters":
         """The same search with a choice made; where there can be several, it joins the others."""
         asked = getattr(self, name)
-        return replace(self, **{name: (*asked, value) if isinstance(asked, tuple) else value})
+        chosen: Any = (*asked, value) if isinstance(asked, tuple) else value
+        return replace(self, **{name: chosen})
 
     def words_alone(self) -> "ModuleFilters":
         """The same words without any other choice."""
@@ -457,14 +459,10 @@ def ranked(found: QuerySet[Module], search: Search) -> QuerySet[Module]:
     query = search.words.at_least(1)
     if query is None:
         return found.annotate(match=similarity).order_by("-match", "-downloads", "-pk")
-    covered = reduce(
-        lambda one, other: one + other,
-        (
-            Case(When(search=group.query, then=1), default=0, output_field=IntegerField())
-            for group in search.words.groups
-        ),
-        Value(0, output_field=IntegerField()),
-    )
+    covered: Any = Value(0, output_field=IntegerField())
+    for group in search.words.groups:
+        has_it = When(search=group.query, then=1)
+        covered = covered + Case(has_it, default=0, output_field=IntegerField())
     match = SearchRank(F("search"), query) + similarity
     rows = found.annotate(match=match, covered=covered if len(search.words.groups) > 1 else Value(1))
     return rows.order_by("-covered", "-match", "-downloads", "-pk")
@@ -546,7 +544,7 @@ def with_files(found: QuerySet[Module]) -> QuerySet[Module]:
     return related.prefetch_related("tags", "current__files", "draft__files")
 
 
-def repositories_listed(asked: HubSearch, viewer: object) -> QuerySet[Module]:
+def repositories_listed(asked: HubSearch, viewer: object) -> ModuleQuerySet:
     """The same in no order."""
     found = Module.objects.visible_to(viewer)
     wanted = {pair for text in asked.filters if (pair := facet_named(text)) is not None}

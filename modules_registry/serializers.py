@@ -215,7 +215,7 @@ class ModulePageSerializer(FoundSerializer):
 
 class FacetValueSerializer(serializers.Serializer[dict[str, Any]]):
     value = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field of that name, not the label of one
     count = serializers.IntegerField(help_text="Modules that would be left.")
     count_is_exact = serializers.BooleanField(help_text="False: there are so many at least.")
 

@@ -1,5 +1,6 @@
 """What to offer while somebody types: modules, and tags, bases, owners and languages that begin so."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -39,7 +40,7 @@ def suggestions(q: str) -> list[Suggestion]:
     return [*map(of_value, values_beginning(typed)), *map(of_module, modules_named(typed))]
 
 
-def values_beginning(typed: str) -> list[FacetValue]:
+def values_beginning(typed: str) -> Sequence[FacetValue]:
     rows = FacetValue.objects.filter(n_modules__gt=0)
     begin = rows.alias(lower=Collate(Lower("value"), "C")).filter(lower__startswith=typed, facet__in=FACETS)
     of_base = rows.filter(facet="base", value__icontains=typed)  # few, and known by the part after the owner

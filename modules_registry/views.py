@@ -60,7 +60,7 @@ from modules_registry.likeness import originals_of
 from modules_registry.lineage import composed_from, parents_counted, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
-from modules_registry.overviews import as_cards, layer_groups, tag_overview_or_404
+from modules_registry.overviews import layer_groups, tag_overview_or_404
 from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.pictures import children_picture, parents_picture
 from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
@@ -287,9 +287,9 @@ def tag_page(request: HttpRequest, tag: str) -> HttpResponse:
     overview = tag_overview_or_404(name, request.user)
     if name != tag:
         return redirect("modules_registry:tag", name)
-    carrying = module_search(ModuleFilters(tags=(name,)), request.user)
-    trending = as_cards(carrying.order_by("-trending", "-pk"), SHOWN_COUNT)
-    context = {"tag": overview, "modules": trending}
+    carrying = ModuleFilters(tags=(name,), sort="trending")
+    found = find_modules(carrying, request.user, size=SHOWN_COUNT, has_facets=False)
+    context = {"tag": overview, "modules": found.modules}
     return render(request, "modules_registry/tag.html", context)
 
 

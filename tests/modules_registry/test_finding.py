@@ -21,7 +21,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def library(alice, bob, base):
-    """Five modules of two owners, with cards."""
+    """Five modules of two owners, with cards; and synonyms, which tests that empty the database take away."""
+    for words in ("uppercase, capitals, capital letters", "medical, medicine"):
+        SynonymGroup.objects.get_or_create(words=words)
     make_module(alice, "french", sentence="Translates words into French.", tags=["translation"], seed=1)
     make_module(
         alice,

@@ -194,7 +194,7 @@ def copy_rows(model: type[models.Model], columns: Sequence[str], rows: Iterable[
     more = [field.get_db_prep_save(field.get_default(), connection) for field in others]
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(model._meta.db_table),
-        sql.SQL(", ").join(sql.Identifier(field.column) for field in (*named, *others)),  # type: ignore[union-attr]
+        sql.SQL(", ").join([sql.Identifier(str(field.column)) for field in (*named, *others)]),  # type: ignore[misc, union-attr]
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
@@ -327,15 +327,17 @@ class SeededStore:
     """Writes files where the site's store looks for them, without waiting for the disk after each one."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.there = folder, set[str]()
-        for number in range(0x10000):
-            (folder / f"{number >> 8:02x}" / f"{number & 0xFF:02x}").mkdir(parents=True, exist_ok=True)
+        self.folder, self.there, self.folders = folder, set[str](), set[Path]()
 
     def put(self, data: bytes) -> str:
         sha256 = sha256_of(data)
+        folder = self.folder / sha256[:2] / sha256[2:4]
+        if folder not in self.folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.folders.add(folder)
         if sha256 not in self.there:
             self.there.add(sha256)
-            (self.folder / sha256[:2] / sha256[2:4] / sha256).write_bytes(data)
+            (folder / sha256).write_bytes(data)
         return sha256
 
 
