@@ -28,6 +28,7 @@ from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use
+from modules_registry.comparison import compare_modules
 from modules_registry.facets import BY_KEY, BY_NAME
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
