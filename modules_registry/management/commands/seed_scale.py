@@ -244,7 +244,7 @@ def facts_of(module: DrawnModule) -> FacetFacts:
     return FacetFacts(
         owner=owner_name(module.owner),
         licence=module.licence,
-        tags=[names[tag] for tag in module.tags],
+        tags=sorted(names[tag] for tag in module.tags),
         base=module.base_name,
         architecture=BASES[module.base][2] if module.base is not None else "",
         task_type=module.task_type,
