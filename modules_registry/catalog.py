@@ -197,7 +197,7 @@ class FacetValueShown:
 class Facet:
     name: str  # of ModuleFilters
     title: str
-    values: list[FacetValueShown]
+    values: tuple[FacetValueShown, ...]
 
 
 @dataclass(frozen=True)
@@ -408,7 +408,7 @@ def shown_facet(filters: ModuleFilters, kind: FacetKind, counted: Counted) -> Fa
     return Facet(
         kind.key,
         kind.title,
-        [
+        tuple(
             FacetValueShown(
                 value=value,
                 label="Yes" if value == YES else kind.label(value),
@@ -420,7 +420,7 @@ def shown_facet(filters: ModuleFilters, kind: FacetKind, counted: Counted) -> Fa
                 other_pairs=others,
             )
             for value, count in counted.values.get(kind.name, [])
-        ],
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -28,6 +28,7 @@ from modules_registry.access import module_or_404, owned_module_or_404, writable
 from modules_registry.activity import activity_of, owner_numbers
 from modules_registry.catalog import (
     SORTS,
+    Facet,
     FoundModules,
     ModuleFilters,
     find_modules,
@@ -86,13 +87,19 @@ def module_list(request: HttpRequest) -> HttpResponse:
     context = {
         "found": found,
         "filters": filters,
-        "facet_lists": render_to_string("modules_registry/_facets.html", {"facets": found.facets}),
+        "facet_lists": facet_lists(tuple(found.facets)),
         "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
         "hash_matches": hash_find(filters.q, request.user),
         "nearest": [] if found.count else nearest_modules(filters, request.user),
         "with_any_word": replace(filters, match="any") if found.words_needed > 1 else None,
     }
     return render(request, "modules_registry/module_list.html", context)
+
+
+@lru_cache(maxsize=128)
+def facet_lists(facets: tuple[Facet, ...]) -> str:
+    """The lists of facets, which stand twice on the page, and alike on every page of a search."""
+    return render_to_string("modules_registry/_facets.html", {"facets": facets})
 
 
 def found_at_cursor(request: HttpRequest, filters: ModuleFilters, *, has_facets: bool = True) -> FoundModules:
