@@ -1,5 +1,6 @@
 """What the web server runs: Django behind the body gate."""
 
+import gc
 import os
 
 from django.core.asgi import get_asgi_application
@@ -28,6 +29,7 @@ upload_max_bytes = settings.HUB_UPLOAD_MAX_MB * MB + AROUND_FILES_BYTES
 within_commits_mb = min(settings.HUB_REGULAR_UPLOAD_MAX_MB, settings.HUB_UPLOAD_MAX_MB)
 
 resolve("/health/")  # imports every page now: the server listens only then, and no first request waits for it
+gc.freeze()  # what is loaded stays: the collector need not look through it while a request waits
 
 application = BodyGate(
     django_application,

@@ -9,7 +9,16 @@ from hub_site.audit.services import audit_record
 from modules_registry import blobs
 from modules_registry.base_models import recheck_modules
 from modules_registry.mirror.services import repository_queue
-from modules_registry.models import BaseAlias, BaseModel, HubRepository, Module, Tag, Version, VersionFile
+from modules_registry.models import (
+    BaseAlias,
+    BaseModel,
+    HubRepository,
+    Module,
+    SynonymGroup,
+    Tag,
+    Version,
+    VersionFile,
+)
 from modules_registry.tasks import sync_repository
 
 
@@ -78,6 +87,14 @@ class BaseAliasAdmin(admin.ModelAdmin):
         count = recheck_modules(obj.base)
         if count:
             messages.success(request, f"Modules that can be composed on {obj.base.name} now: {count}.")
+
+
+@admin.register(SynonymGroup)
+class SynonymGroupAdmin(admin.ModelAdmin):
+    """Words that mean the same in a search. A change counts at once."""
+
+    list_display = ["words"]
+    search_fields = ["words"]
 
 
 @admin.register(HubRepository)

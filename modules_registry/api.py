@@ -8,11 +8,11 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
-from rest_framework.pagination import PageNumberPagination
 from rest_framework.parsers import MultiPartParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import ListField
 from rest_framework.views import APIView
 
 from hub_site.accounts.api import PAGE_PARAMETERS, HistoryPageSerializer, history_page
@@ -27,12 +27,13 @@ from hub_site.common.errors import Refusal
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
-from modules_registry.catalog import ModuleFilters, module_search, tags_in_use
+from modules_registry.catalog import FoundModules, ModuleFilters, find_modules, tags_in_use
 from modules_registry.comparison import compare_modules
 from modules_registry.evidence import evidence_of
+from modules_registry.facets import BY_KEY, BY_NAME
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.models import Module
-from modules_registry.overviews import count_of, layer_groups, tag_overview_or_404
+from modules_registry.overviews import layer_groups, tag_overview_or_404
 from modules_registry.popularity import download_days, is_liked, module_like, module_unlike
 from modules_registry.quotas import uploads_quota
 from modules_registry.repositories import repository_move
@@ -45,6 +46,7 @@ from modules_registry.serializers import (
     DeedSerializer,
     DownloadDaySerializer,
     EvidenceSerializer,
+    FacetsSerializer,
     FilesInput,
     LikeSerializer,
     ModuleChange,
@@ -55,15 +57,18 @@ from modules_registry.serializers import (
     ModuleSnippetSerializer,
     MoveInput,
     OwnerSerializer,
+    SearchFilters,
     SearchInput,
+    SuggestionInput,
+    SuggestionSerializer,
     TagDetailSerializer,
     TagSerializer,
     VersionSerializer,
 )
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_module
+from modules_registry.suggestions import suggestions
 
-PAGE_SIZE_MAX = 100
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
 NOT_FOUND = {403: ErrorSerializer, 404: ErrorSerializer}  # 403: staff hold it; its owner is told why
 FILE_KINDS = {
@@ -78,12 +83,6 @@ REVISION = OpenApiParameter(
 )
 
 
-class ModulePagination(PageNumberPagination):
-    page_size = 24
-    page_size_query_param = "page_size"
-    max_page_size = PAGE_SIZE_MAX
-
-
 class ModuleListApi(APIView):
     parser_classes = [MultiPartParser]
     methods_of_limited_tokens = ("POST",)
@@ -92,22 +91,17 @@ class ModuleListApi(APIView):
         operation_id="modules_list",
         summary="Find modules",
         tags=["modules"],
-        parameters=[
-            SearchInput,
-            OpenApiParameter("page", int, description="From 1."),
-            OpenApiParameter("page_size", int, description=f"24 unless told, at most {PAGE_SIZE_MAX}."),
-        ],
+        description="By pages: “next” and “previous” lead on, by a cursor. Counts are exact up to 10,000.",
+        parameters=[SearchInput],
         responses={200: ModulePageSerializer, 400: ErrorSerializer, **NOT_FOUND},
     )
     def get(self, request: Request) -> Response:
-        asked = SearchInput(data=search_data(request))
-        asked.is_valid(raise_exception=True)
-        wanted = dict(asked.validated_data)
-        filters = ModuleFilters(tags=tuple(wanted.pop("tag")), **wanted)
-        pages = ModulePagination()
-        found = pages.paginate_queryset(module_search(filters, request.user), request, view=self)
-        listed = ModuleSerializer(found, many=True, context={"request": request})
-        return pages.get_paginated_response(listed.data)
+        asked = asked_search(SearchInput, request)
+        cursor, size = asked.pop("cursor"), asked.pop("page_size")
+        found = find_modules(filters_of(asked), request.user, cursor=cursor, size=size, has_facets=False)
+        listed = ModuleSerializer(found.modules, many=True, context={"request": request})
+        pages = {"next": page_address(request, found.next), "previous": page_address(request, found.previous)}
+        return Response({**said_of(found), **pages, "results": listed.data})
 
     @extend_schema(
         operation_id="modules_publish",
@@ -146,6 +140,52 @@ class CompareApi(APIView):
         asked.is_valid(raise_exception=True)
         compared = compare_modules(asked.validated_data["id"], request.user)
         return Response(ComparisonSerializer(compared, context={"request": request}).data)
+
+
+class FacetListApi(APIView):
+    @extend_schema(
+        operation_id="modules_facets",
+        summary="What found modules could be narrowed by",
+        description="The commonest values of each filter, with how many modules would be left.",
+        tags=["modules"],
+        parameters=[SearchFilters],
+        responses={200: FacetsSerializer, 400: ErrorSerializer, **NOT_FOUND},
+    )
+    def get(self, request: Request) -> Response:
+        found = find_modules(filters_of(asked_search(SearchFilters, request)), request.user, size=1)
+        facets = [
+            {
+                "name": BY_KEY[facet.name].name,
+                "title": facet.title,
+                "values": [
+                    {
+                        "value": each.value,
+                        "label": each.label,
+                        "count": each.count,
+                        "count_is_exact": each.is_exact,
+                    }
+                    for each in facet.values
+                ],
+            }
+            for facet in found.facets
+        ]
+        return Response({**said_of(found), "facets": facets})
+
+
+class SuggestionListApi(APIView):
+    @extend_schema(
+        operation_id="suggestions",
+        summary="Suggest searches for what was typed so far",
+        description="Tags, base models, owners and modules that begin so; fewer than two characters: none.",
+        tags=["modules"],
+        parameters=[SuggestionInput],
+        responses={200: SuggestionSerializer(many=True), 400: ErrorSerializer, **NOT_FOUND},
+    )
+    def get(self, request: Request) -> Response:
+        asked = asked_search(SuggestionInput, request)
+        context = {"request": request}
+        found = [SuggestionSerializer(each, context=context).data for each in suggestions(asked["q"])]
+        return Response(found)
 
 
 class ModuleApi(APIView):
@@ -422,7 +462,7 @@ class BaseApi(APIView):
         base = selectors.base_find(namespace, name)
         if base is None:
             raise Http404
-        counted = count_of(module_search(ModuleFilters(base=base.name), request.user))
+        counted = find_modules(ModuleFilters(base=base.name), request.user, size=1, has_facets=False)
         told: Any = {column: getattr(base, column) for column in BASE_COLUMNS}
         told |= {"modules_count": counted.count, "modules_count_is_exact": counted.is_exact}
         told |= {"aliases": [str(alias) for alias in base.aliases.all()], "layers": layer_groups(base)}
@@ -444,6 +484,7 @@ class TagListApi(APIView):
     @extend_schema(
         operation_id="tags_list",
         summary="Tags in use, most used first",
+        description="The 1,000 that most modules carry.",
         tags=["library"],
         responses=TagSerializer(many=True),
     )
@@ -451,14 +492,46 @@ class TagListApi(APIView):
         return Response([{"name": name, "modules_count": count} for name, count in tags_in_use()])
 
 
-def search_data(request: Request) -> dict[str, Any]:
-    query = request.query_params
-    single = {
-        name: query[name]
-        for name in ("q", "base", "licence", "author", "fits", "fits_by", "sort")
-        if name in query
+def asked_search(serializer_class: type[Any], request: Request) -> dict[str, Any]:
+    asked = serializer_class(data=search_data(serializer_class, request))
+    asked.is_valid(raise_exception=True)
+    return dict(asked.validated_data)
+
+
+def search_data(serializer_class: type[Any], request: Request) -> dict[str, Any]:
+    """The query as the serializer's fields have it: lists of what can be repeated, else the last value."""
+    query, data = request.query_params, {}
+    for name, field in serializer_class().fields.items():
+        if name in query:
+            data[name] = query.getlist(name) if isinstance(field, ListField) else query[name]
+    return data
+
+
+def filters_of(asked: dict[str, Any]) -> ModuleFilters:
+    named: dict[str, Any] = {}
+    for name, value in asked.items():
+        key = BY_NAME[name].key if name in BY_NAME else name
+        named[key] = tuple(value) if isinstance(value, list) else value
+    return ModuleFilters(**named)
+
+
+def said_of(found: FoundModules) -> dict[str, Any]:
+    return {
+        "count": found.count,
+        "count_is_exact": found.is_exact,
+        "corrections": [{"word": word, "taken_for": taken} for word, taken in found.taken_for],
+        "words_asked": found.words_asked,
+        "words_needed": found.words_needed,
     }
-    return single | {"tag": query.getlist("tag")}
+
+
+def page_address(request: Request, cursor: str) -> str | None:
+    """The address of another page of the same list; None: there is none."""
+    if not cursor:
+        return None
+    query = request.query_params.copy()
+    query["cursor"] = cursor
+    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
 
 
 def validate(serializer_class: type[Any], request: Request) -> dict[str, Any]:

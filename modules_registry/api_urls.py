@@ -6,6 +6,8 @@ from modules_registry import api
 urlpatterns = [
     path("modules", api.ModuleListApi.as_view()),
     path("modules/compare", api.CompareApi.as_view()),
+    path("modules/facets", api.FacetListApi.as_view()),
+    path("suggestions", api.SuggestionListApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>", api.ModuleApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/like", api.LikeApi.as_view()),
     path("modules/<namespace:namespace>/<repo:name>/snippets", api.SnippetsApi.as_view()),

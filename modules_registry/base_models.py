@@ -26,9 +26,9 @@ from modules_registry.core.cards import base_models_of
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE, GateRefusal
 from modules_registry.core.gate import check_adapter
 from modules_registry.files.validation import attach_refusals_to_fields
-from modules_registry.models import BaseAlias, BaseModel, BaseModelFile, Module, Version
+from modules_registry.indexing import index_module
+from modules_registry.models import BaseAlias, BaseModel, BaseModelFile, Version
 from modules_registry.selectors import card_of, library_name_of
-from modules_registry.services import search_text_of
 from modules_registry.storage import Blob
 
 # What transformers needs to load a model and its tokenizer; code and other formats stay outside.
@@ -130,9 +130,8 @@ def recheck_version(version: Version, base: BaseModel) -> bool:
     fits = not version.not_composable and fits_base(version, base)
     version.base = base if fits else None
     version.save(update_fields=["base", "base_name", "base_revision", "repairs"])
-    module = version.module
-    if module.current_id == version.pk:
-        Module.objects.filter(pk=module.pk).update(search_text=search_text_of(module))
+    if version.module.current_id == version.pk:
+        index_module(version.module_id)
     return fits
 
 

@@ -96,6 +96,11 @@ def describing_paragraphs(body: str) -> Iterator[str]:
             yield " ".join(lines)[:PARAGRAPH_LENGTH_MAX]
 
 
+def plain_text(body: str) -> str:
+    """All words of a card's Markdown, code and comments left out."""
+    return plain(FENCE.sub(" ", COMMENT.sub("", body)))
+
+
 def plain(paragraph: str) -> str:
     return " ".join(MARKS.sub("", LINK.sub(r"\1", IMAGE.sub("", paragraph))).split())
 

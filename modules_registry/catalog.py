@@ -1,48 +1,83 @@
-"""Searching and listing modules: words, facets, sorts, and the Hub protocol's list."""
+"""Searching and listing modules: words, facets, orders, pages, and the Hub protocol's list."""
 
-import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.postgres.search import SearchQuery, SearchRank, TrigramSimilarity
-from django.db.models import Count, F, Q, QuerySet
-from django.db.models.functions import Lower
+from django.contrib.postgres.search import SearchRank, TrigramSimilarity
+from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When
+from django.db.models.functions import Collate, Lower, Upper
 
-from modules_registry.core.licenses.names import license_label
+from hub_site.accounts.models import Namespace
+from hub_site.accounts.selectors import namespace_by_name
+from modules_registry.counting import (
+    EXACT_MAX,
+    Counted,
+    Counts,
+    count_matches,
+    count_values_of,
+    kept_counts,
+    library_count,
+    library_values,
+)
+from modules_registry.facets import BY_KEY, BY_NAME, FACETS, PIPELINES, YES, FacetKind
 from modules_registry.fitting import RULES, fits_named
-from modules_registry.models import Module
+from modules_registry.keyset import (
+    KeysetPage,
+    Order,
+    cursor_at,
+    first_keys,
+    keyset_page,
+    read_cursor,
+    write_cursor,
+)
+from modules_registry.models import FacetValue, Module, ModuleQuerySet
 from modules_registry.selectors import is_storable
+from modules_registry.words import SearchWords, fold, read_words
 
-SORTS = {"best": "Best match", "recent": "Newest change", "downloads": "Most downloaded", "name": "Name"}
-
-
-FACET_VALUES_MAX = 15
-
-
-SEARCH_WORDS_MAX = 8
-
-
-WORD = re.compile(r"\w+")
-
-
-# How list_models() sorts; nobody likes or trends here, so that those two stand for downloads.
-HUB_SORTS = {
-    "lastModified": ("-updated_at",),
-    "createdAt": ("-created_at",),
-    "downloads": ("-downloads",),
-    "likes": ("-downloads",),
-    "trendingScore": ("-downloads",),
+SORTS = {
+    "best": "Best match",
+    "trending": "Trending",
+    "downloads": "Most downloaded",
+    "likes": "Most liked",
+    "newest": "Newest",
+    "recent": "Newest change",
+    "name": "Name",
 }
+ORDERS = {
+    "trending": Order("trending", float),
+    "downloads": Order("downloads", int),
+    "likes": Order("likes", int),
+    "newest": Order("created_at", datetime),
+    "recent": Order("updated_at", datetime),
+    "name": Order(Collate(Lower("name"), "C"), str, is_descending=False),
+}
+MATCHES = ("any",)
+Q_LENGTH_MAX = 200
+CHOICES_MAX = 8  # of one facet
+RANKED_MAX = 300  # matches, the most downloaded, that are put in order of how well they match
+PART_LENGTH_MIN = 3  # a shorter part of a name is in too many
+NEAREST_COUNT = 6
+IN_USE_MAX = 1000  # values of a facet in one list
 
-
-HUB_PIPELINES = {"text2text-generation": "SEQ_2_SEQ_LM", "text-generation": "CAUSAL_LM"}
+# How list_models() sorts.
+HUB_SORTS = {
+    "lastModified": "recent",
+    "createdAt": "newest",
+    "downloads": "downloads",
+    "likes": "likes",
+    "trendingScore": "trending",
+}
+HUB_PIPELINES = {pipeline: task_type for task_type, pipeline in PIPELINES.items()}
 
 
 @dataclass(frozen=True)
 class ModuleFilters:
-    """What a search asks for. Empty means any; several tags must all be there."""
+    """What a search asks for. Empty means any; of several tags, languages and so on, all must be there."""
 
     q: str = ""
     tags: tuple[str, ...] = ()
@@ -52,6 +87,17 @@ class ModuleFilters:
     fits: str = ""  # a module's "owner/name", with which they can be composed
     fits_by: str = ""  # the rule for that, a key of fitting.RULES; empty: "sum"
     sort: str = ""
+    match: str = ""  # "any": one of the words is enough; empty: as many of them as some module has
+    task: tuple[str, ...] = ()
+    language: tuple[str, ...] = ()
+    allows: tuple[str, ...] = ()
+    rank: str = ""
+    size: str = ""
+    target: tuple[str, ...] = ()
+    scaling: str = ""
+    architecture: str = ""
+    composable: str = ""
+    evidence: str = ""
 
     @property
     def order(self) -> str:
@@ -60,39 +106,49 @@ class ModuleFilters:
             return self.sort
         return "best" if self.q else "recent"
 
-    def without(self, facet: str, value: str = "") -> "ModuleFilters":
-        """The same search with a choice taken back; of the tags, one."""
-        kept: dict[str, Any] = {facet: ""}
-        if facet == "tags":
-            kept = {"tags": tuple(tag for tag in self.tags if tag != value)}
-        return replace(self, **kept)
+    def values(self, kind: FacetKind) -> tuple[str, ...]:
+        """The values of a facet that were asked for."""
+        asked = getattr(self, kind.key)
+        return asked if kind.is_many else tuple(filter(None, [asked]))
 
-    def with_value(self, facet: str, value: str) -> "ModuleFilters":
-        """The same search with a choice made; a tag joins the others."""
-        added: dict[str, Any] = {facet: (*self.tags, value) if facet == "tags" else value}
-        return replace(self, **added)
+    @property
+    def facet_pairs(self) -> list[tuple[FacetKind, str]]:
+        return [(kind, value) for kind in FACETS for value in self.values(kind)]
+
+    def without(self, name: str, value: str = "") -> "ModuleFilters":
+        """The same search with a choice taken back; of several values, one."""
+        asked = getattr(self, name)
+        kept: Any = tuple(each for each in asked if each != value) if isinstance(asked, tuple) else ""
+        return replace(self, **{name: kept})
+
+    def with_value(self, name: str, value: str) -> "ModuleFilters":
+        """The same search with a choice made; where there can be several, it joins the others."""
+        asked = getattr(self, name)
+        chosen: Any = (*asked, value) if isinstance(asked, tuple) else value
+        return replace(self, **{name: chosen})
+
+    def words_alone(self) -> "ModuleFilters":
+        """The same words without any other choice."""
+        return ModuleFilters(q=self.q, match=self.match)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """The same filters as names and values in an address."""
-        pairs = [("q", self.q), *(("tag", tag) for tag in self.tags), ("base", self.base)]
-        pairs += [("licence", self.licence), ("author", self.author), ("fits", self.fits)]
-        pairs += [("fits_by", self.fits_by), ("sort", self.sort)]
+        pairs = [("q", self.q), ("match", self.match)]
+        pairs += [(kind.name, value) for kind, value in self.facet_pairs]
+        pairs += [("fits", self.fits), ("fits_by", self.fits_by), ("sort", self.sort)]
         return [(name, value) for name, value in pairs if value]
 
     @property
     def chosen(self) -> list["ActiveFilter"]:
         """Each choice that narrows the results, with the search that is left when it is taken back."""
-        choices = [ActiveFilter("Words", self.q, self.without("q"))] if self.q else []
-        choices += [ActiveFilter("Tag", tag, self.without("tags", tag)) for tag in self.tags]
-        single = {"base": "Base", "licence": "Licence", "author": "Owner"}
+        choices = [ActiveFilter("Words", self.q, replace(self, q="", match=""))] if self.q else []
         if self.fits:
             label = f"{self.fits}, {RULES.get(self.fits_by, RULES['sum'])}"
             choices.append(ActiveFilter("Compatible with", label, replace(self, fits="", fits_by="")))
         return choices + [
-            ActiveFilter(title, getattr(self, name), self.without(name))
-            for name, title in single.items()
-            if getattr(self, name)
+            ActiveFilter(kind.title, kind.label(value), self.without(kind.key, value))
+            for kind, value in self.facet_pairs
         ]
 
     def as_query(self) -> str:
@@ -107,38 +163,353 @@ class ActiveFilter:
 
 
 @dataclass(frozen=True)
-class FacetValue:
+class FacetValueShown:
     value: str
     label: str
     count: int
+    is_exact: bool  # else there are so many at least
     is_chosen: bool
-    filters: ModuleFilters  # the search after a click
+    key: str  # of its facet, in ModuleFilters
+    search: ModuleFilters
+    other_pairs: str  # of the search in an address, without this facet where it takes one value
+
+    @property
+    def filters(self) -> ModuleFilters:
+        """The search after a click."""
+        if self.is_chosen:
+            return self.search.without(self.key, self.value)
+        return self.search.with_value(self.key, self.value)
+
+    @property
+    def query(self) -> str:
+        """The same in an address."""
+        if self.is_chosen:
+            return self.filters.as_query()
+        pair = urlencode({BY_KEY[self.key].name: self.value})
+        return f"{self.other_pairs}&{pair}" if self.other_pairs else pair
+
+    @property
+    def count_text(self) -> str:
+        return count_text(self.count, is_exact=self.is_exact)
 
 
 @dataclass(frozen=True)
 class Facet:
-    name: str
+    name: str  # of ModuleFilters
     title: str
-    values: list[FacetValue]
+    values: tuple[FacetValueShown, ...]
+
+
+@dataclass(frozen=True)
+class FoundModules:
+    """One page of a search, and what is said of all that it found."""
+
+    filters: ModuleFilters
+    modules: list[Module]
+    previous: str  # cursors; empty: there is no such page
+    next: str
+    count: int  # at most EXACT_MAX
+    is_exact: bool
+    facets: list[Facet]
+    taken_for: tuple[tuple[str, str], ...]  # misspelled words, and what each was taken for
+    words_asked: int
+    words_needed: int  # so many of them each module has
+
+    @property
+    def count_text(self) -> str:
+        return count_text(self.count, is_exact=self.is_exact)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that was read: what is asked of the database."""
+
+    filters: ModuleFilters
+    listed: QuerySet[Module]  # what the viewer may see of published modules
+    keys: tuple[int, ...]  # of the facet values
+    is_none: bool  # a value that no module has, or text that no row can hold
+    owner: Namespace | None
+    words: SearchWords
+    named: Q | None  # modules whose name or owner was typed
+    fitting: Q | None = None  # modules that can be composed with a given one
+
+    def matching(self, words_needed: int, *, without: int = 0) -> QuerySet[Module]:
+        """What matches, in no order. Args: without: the key of a facet value that is not asked for."""
+        found = self.listed.none() if self.is_none else self.listed
+        keys = [key for key in self.keys if key != without]
+        if keys:
+            found = found.filter(facets__contains=keys)
+        if self.owner is not None:
+            found = found.filter(namespace=self.owner)
+        if self.fitting is not None:
+            found = found.filter(self.fitting)
+        return found.filter(self.words_condition(words_needed)) if self.filters.q else found
+
+    def words_condition(self, words_needed: int) -> Q:
+        """Modules with so many of the words, and those whose name or owner was typed."""
+        query = self.words.at_least(words_needed) if words_needed else None
+        conditions = [Q(search=query)] if query is not None else []
+        conditions += [self.named] if self.named is not None else []
+        return reduce(or_, conditions) if conditions else Q(pk__in=[])
+
+    @property
+    def counts_of_words(self) -> tuple[int, ...]:
+        """How many words to ask for, one after the other, until some module has so many."""
+        counts = self.words.counts or (0,)
+        return counts[-1:] if self.filters.match == "any" else counts
+
+
+def count_text(count: int, *, is_exact: bool) -> str:
+    return f"{count:,}" if is_exact else f"{count:,}+"
+
+
+def read_search(filters: ModuleFilters, viewer: object) -> Search:
+    """Resolve names of owners, tags and so on to keys before the search. At most eight queries."""
+    texts = [filters.q, *(value for _, value in filters.facet_pairs)]
+    is_none = not all(is_storable(text) for text in texts)
+    owner = namespace_by_name(filters.author) if filters.author and not is_none else None
+    asked = {(kind.name, value) for kind, value in filters.facet_pairs if kind.name != "author"}
+    keys = facet_keys_of(asked) if asked and not is_none else {}
+    is_none = is_none or len(keys) < len(asked) or bool(filters.author and owner is None)
+    words, named = SearchWords(), None
+    if filters.q and not is_none:
+        words, named = read_words(filters.q), named_like(filters.q)
+    fitting = fits_named(filters.fits, filters.fits_by, viewer) if filters.fits else None
+    listed = Module.objects.visible_to(viewer).published()
+    return Search(filters, listed, tuple(keys.values()), is_none, owner, words, named, fitting)
+
+
+def facet_keys_of(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    conditions = [Q(facet=facet, value=value) for facet, value in pairs]
+    rows = FacetValue.objects.filter(reduce(or_, conditions)).values_list("facet", "value", "pk")
+    return {(facet, value): pk for facet, value, pk in rows}
+
+
+def named_like(q: str) -> Q | None:
+    """Modules of an owner of that name, or with a part of the name or of “owner/name”."""
+    owner_name, slash, name = q.rpartition("/")
+    owner = namespace_by_name(owner_name.strip() if slash else q.strip())
+    if slash:
+        return Q(namespace=owner, name__icontains=name.strip()) if owner else None
+    conditions = [Q(name__icontains=q)] if len(q) >= PART_LENGTH_MIN else []
+    conditions += [Q(namespace=owner)] if owner else []
+    return reduce(or_, conditions) if conditions else None
 
 
 def module_search(filters: ModuleFilters, viewer: object = None) -> QuerySet[Module]:
-    """The modules that match and that the viewer may see, in the order asked for."""
-    found = _matching(filters, viewer).select_related("namespace", "current__base").prefetch_related("tags")
-    if filters.order == "downloads":
-        return found.order_by("-downloads", "-updated_at", "pk")
-    if filters.order == "name":
-        return found.order_by(Lower("name"), "namespace__name")
+    """All modules that match and that the viewer may see, in the order asked for."""
+    search = read_search(filters, viewer)
+    for words_needed in search.counts_of_words:
+        found = search.matching(words_needed)
+        if words_needed <= 1 or found.exists():
+            break
     if filters.order == "best":
-        # Both lie between 0 and 1: a module of that very name comes before one that mentions it often.
-        similarity = TrigramSimilarity("name", filters.q.rpartition("/")[2])
-        match = SearchRank(F("search"), _query(filters.q)) + similarity
-        return found.annotate(match=match).order_by("-match", "-updated_at", "pk")
-    return found.order_by("-updated_at", "pk")
+        return ranked(found, search)
+    order = ORDERS[filters.order]
+    expression = F(order.expression) if isinstance(order.expression, str) else order.expression
+    key = "-pk" if order.is_descending else "pk"
+    return found.order_by(expression.desc() if order.is_descending else expression.asc(), key)
 
 
-def modules_newest(count: int) -> QuerySet[Module]:
-    return module_search(ModuleFilters(sort="recent"))[:count]
+def find_modules(
+    filters: ModuleFilters,
+    viewer: object = None,
+    *,
+    cursor: str = "",
+    size: int,
+    has_facets: bool = True,
+) -> FoundModules:
+    """A page of the modules that match, their count, and what the results could be narrowed by.
+
+    Raises:
+        Refusal: the cursor is none of this list.
+    """
+    search = read_search(filters, viewer)
+    for words_needed in search.counts_of_words:
+        counted = counted_search(search, words_needed, viewer, has_facets=has_facets)
+        if counted.count:
+            break
+    page = page_of(search, words_needed, counted, cursor, size)
+    return FoundModules(
+        filters,
+        page.rows,
+        page.previous,
+        page.next,
+        counted.count,
+        counted.is_exact,
+        shown_facets(filters, counted) if has_facets else [],
+        search.words.taken_for,
+        len(search.words.groups),
+        words_needed,
+    )
+
+
+def counted_search(search: Search, words_needed: int, viewer: object, *, has_facets: bool) -> Counted:
+    """Count a search; what is large, and asked for again within a minute, is not counted again."""
+    filters = replace(search.filters, sort="")
+    kept_as = (filters, words_needed, getattr(viewer, "pk", None), has_facets)
+    return kept_counts.get(kept_as, partial(count_now, search, words_needed, viewer, has_facets=has_facets))
+
+
+def count_now(search: Search, words_needed: int, viewer: object, *, has_facets: bool) -> Counted:
+    matching = search.matching(words_needed)
+    if not has_facets:
+        count = matching.order_by()[: EXACT_MAX + 1].count()
+        return Counted(min(count, EXACT_MAX), count <= EXACT_MAX, {})
+    one_of = {kind.name: value for kind, value in search.filters.facet_pairs if not kind.is_many}
+    chosen = [kind for kind, _ in search.filters.facet_pairs]
+    has_more = search.filters.q or search.filters.fits
+    is_large = not has_more and len(chosen) <= 1 and not library_count(viewer).is_exact
+    if is_large and not chosen:
+        return replace(library_count(viewer), values=library_values(list(BY_NAME)))
+    others = {} if is_large else {name: without_facet(search, name, words_needed) for name in one_of}
+    counted = count_matches(matching, chosen=search.keys, others=others)
+    if is_large:  # one value alone: the others are those of the whole library
+        whole = {
+            name: with_chosen(library_values([name]), counted.values, name, one_of[name]) for name in one_of
+        }
+        return replace(counted, values=counted.values | whole, at_least=counted.at_least - set(one_of))
+    return counted
+
+
+def with_chosen(whole: Counts, counted: Counts, name: str, value: str) -> list[tuple[str, int]]:
+    """The library's values of a facet, with the chosen one however rare it is."""
+    values = whole.get(name, [])
+    is_there = any(is_same(each, value) for each, _ in values)
+    return (
+        values
+        if is_there
+        else [*values, *(pair for pair in counted.get(name, []) if is_same(pair[0], value))]
+    )
+
+
+def without_facet(search: Search, name: str, words_needed: int) -> QuerySet[Module]:
+    """The same search without its one value of this facet."""
+    if name == "author":
+        return replace(search, owner=None).matching(words_needed)
+    [value] = search.filters.values(BY_NAME[name])
+    key = facet_keys_of([(name, value)]).get((name, value), 0)
+    return search.matching(words_needed, without=key)
+
+
+def shown_facets(filters: ModuleFilters, counted: Counted) -> list[Facet]:
+    facets = [shown_facet(filters, kind, counted) for kind in FACETS]
+    return [facet for facet in facets if facet.values]
+
+
+def shown_facet(filters: ModuleFilters, kind: FacetKind, counted: Counted) -> Facet:
+    """One way to narrow the results. Of a facet of which one value is chosen: what the others would give."""
+    chosen = filters.values(kind)
+    if kind.name == "author":
+        chosen = tuple(
+            value for value, _ in counted.values.get(kind.name, []) if is_same(value, filters.author)
+        )
+    others = (filters if kind.is_many else filters.without(kind.key)).as_query()
+    return Facet(
+        kind.key,
+        kind.title,
+        tuple(
+            FacetValueShown(
+                value=value,
+                label="Yes" if value == YES else kind.label(value),
+                count=count,
+                is_exact=kind.name not in counted.at_least,
+                is_chosen=value in chosen,
+                key=kind.key,
+                search=filters,
+                other_pairs=others,
+            )
+            for value, count in counted.values.get(kind.name, [])
+        ),
+    )
+
+
+def is_same(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
+
+
+def page_of(search: Search, words_needed: int, counted: Counted, cursor: str, size: int) -> KeysetPage:
+    """The rows of one page, by the way that costs least: few matches are put in order, of many the index of
+    an order is read until the page is full."""
+    name = search.filters.order
+    matching = search.matching(words_needed)
+    if name == "best":
+        return ranked_page(search, matching, counted, cursor, size)
+    most = EXACT_MAX + 1 if counted.is_exact and search.filters.chosen else None
+    return keyset_page(matching, ORDERS[name], cursor, size, name=name, shown=with_shown_columns, most=most)
+
+
+def with_shown_columns(found: QuerySet[Module]) -> QuerySet[Module]:
+    """With what cards and lists say of a module, and nothing wide."""
+    wide = ("description", "repairs", "prompt_template", "not_composable")
+    return (
+        found.select_related("namespace", "current")
+        .defer(*Module.WIDE_COLUMNS, *(f"current__{name}" for name in wide))
+        .prefetch_related("tags")
+    )
+
+
+def ranked(found: QuerySet[Module], search: Search) -> QuerySet[Module]:
+    """Put what matches in order: first what has most of the words, then by how well it matches.
+
+    The match is PostgreSQL's rank of the text plus the similarity of the name: both lie between 0 and 1, so
+    that a module of that very name comes before one that mentions it often.
+    """
+    similarity = TrigramSimilarity("name", search.filters.q.rpartition("/")[2])
+    query = search.words.at_least(1)
+    if query is None:
+        return found.annotate(match=similarity).order_by("-match", "-downloads", "-pk")
+    covered: Any = Value(0, output_field=IntegerField())
+    for group in search.words.groups:
+        has_it = When(search=group.query, then=1)
+        covered = covered + Case(has_it, default=0, output_field=IntegerField())
+    match = SearchRank(F("search"), query) + similarity
+    rows = found.annotate(match=match, covered=covered if len(search.words.groups) > 1 else Value(1))
+    return rows.order_by("-covered", "-match", "-downloads", "-pk")
+
+
+def ranked_page(
+    search: Search, matching: QuerySet[Module], counted: Counted, cursor: str, size: int
+) -> KeysetPage:
+    """A page by best match: of more than RANKED_MAX matches, of those that are named so, and of the most
+    downloaded others."""
+    start = read_cursor(cursor, "best", int)[1] if cursor else 0
+    start = min(max(start, 0), 2 * RANKED_MAX)
+    if counted.count > RANKED_MAX:
+        most = EXACT_MAX + 1 if counted.is_exact else None
+        keys = first_keys(matching, ORDERS["downloads"], RANKED_MAX, most=most)
+        if search.named is not None:
+            keys += first_keys(matching.filter(search.named), ORDERS["downloads"], RANKED_MAX, most=EXACT_MAX)
+        matching = Module.objects.filter(pk__in=keys)
+    rows = list(with_shown_columns(ranked(matching, search))[start : start + size + 1])
+    following = write_cursor(["next", "best", start + size, 0]) if len(rows) > size else ""
+    previous = write_cursor(["previous", "best", max(start - size, 0), 0]) if start else ""
+    return KeysetPage(rows[:size], previous, following)
+
+
+def modules_newest(count: int) -> list[Module]:
+    listed = Module.objects.visible_to(None).published()
+    return keyset_page(listed, ORDERS["recent"], "", count, name="recent", shown=with_shown_columns).rows
+
+
+def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
+    """What to show where nothing matches: the same words without the other choices, else names like them."""
+    if filters.q and filters != filters.words_alone():
+        found = find_modules(filters.words_alone(), viewer, size=NEAREST_COUNT, has_facets=False).modules
+        if found:
+            return found
+    typed = fold(filters.q)
+    if not typed.strip() or not is_storable(typed):
+        return []
+    similarity = TrigramSimilarity(Upper("name"), typed.upper())
+    listed = Module.objects.visible_to(viewer).published().annotate(like=similarity)
+    likest = listed.alias(near=Upper("name")).filter(near__trigram_similar=typed.upper())
+    return list(with_shown_columns(likest.order_by("-like", "-downloads", "-pk"))[:NEAREST_COUNT])
+
+
+def count_of_owner(owner: Namespace, viewer: object) -> int:
+    """How many published modules of an owner the viewer may see."""
+    return Module.objects.visible_to(viewer).published().filter(namespace=owner).count()
 
 
 @dataclass(frozen=True)
@@ -152,122 +523,87 @@ class HubSearch:
     is_none: bool = False  # asks for what no module here has
 
 
-def repositories_listed(asked: HubSearch, viewer: object) -> QuerySet[Module]:
+def repositories_page(asked: HubSearch, viewer: object, *, cursor: str, size: int) -> KeysetPage:
     """What a Hub client is shown: as on the site, and to its owner also each draft."""
+    name = HUB_SORTS.get(asked.sort, HUB_SORTS["lastModified"])
+    found = repositories_listed(asked, viewer)
+    order = ORDERS[name]
+    published = found.published()
+    count = published.order_by()[: EXACT_MAX + 1].count() if asked.q or asked.filters or asked.author else 0
+    most = EXACT_MAX + 1 if 0 < count <= EXACT_MAX else None
+    page = keyset_page(published, order, cursor, size, name=name, shown=with_files, most=most)
+    if not getattr(viewer, "is_authenticated", False):
+        return page
+    drafts = keyset_page(found.filter(current=None), order, cursor, size, name=name, shown=with_files)
+    return merged(page, drafts, order, size, name)
+
+
+def with_files(found: QuerySet[Module]) -> QuerySet[Module]:
+    """With what the Hub protocol's lists say of a module."""
+    related = found.select_related("namespace", "current", "draft").defer(*Module.WIDE_COLUMNS)
+    return related.prefetch_related("tags", "current__files", "draft__files")
+
+
+def repositories_listed(asked: HubSearch, viewer: object) -> ModuleQuerySet:
+    """The same in no order."""
     found = Module.objects.visible_to(viewer)
-    if asked.is_none or not all(is_storable(text) for text in (asked.q, asked.author, *asked.filters)):
-        found = found.none()
+    wanted = {pair for text in asked.filters if (pair := facet_named(text)) is not None}
+    texts = (asked.q, asked.author, *asked.filters)
+    if asked.is_none or not all(is_storable(text) for text in texts):
+        return found.none()
     if asked.author:
-        found = found.filter(namespace__name__iexact=asked.author)
+        owner = namespace_by_name(asked.author)
+        found = found.filter(namespace=owner) if owner else found.none()
+    if wanted:
+        keys = facet_keys_of(wanted)
+        found = (
+            found.filter(facets__contains=list(keys.values())) if len(keys) == len(wanted) else found.none()
+        )
     if asked.q:
-        found = found.filter(_words(asked.q))
-    conditions = {text: _has(text) for text in asked.filters}
-    for condition in filter(None, conditions.values()):
-        found = found.filter(condition)
-    if tags := {text.casefold() for text, condition in conditions.items() if condition is None}:
-        found = found.filter(_tagged(tags))
-    order = HUB_SORTS.get(asked.sort, HUB_SORTS["lastModified"])
-    related = found.select_related("namespace", "current", "draft")
-    return related.prefetch_related("tags", "current__files", "draft__files").order_by(*order, "pk")
+        search = read_search(ModuleFilters(q=asked.q), viewer)
+        found = found.filter(search.words_condition(len(search.words.groups)))
+    return found
 
 
-def _has(text: str) -> Q | None:
-    """One filter of list_models(), as the tags that model_info() shows; None: it is a tag of the owner's."""
+def merged(one: KeysetPage, other: KeysetPage, order: Order, size: int, name: str) -> KeysetPage:
+    """Two pages of the same order as one."""
+    rows = sorted(
+        [*one.rows, *other.rows],
+        key=lambda row: (row.sort_value, row.pk),  # type: ignore[attr-defined]  # keyset_page annotates it
+        reverse=order.is_descending,
+    )
+    is_full = len(rows) > size or bool(one.next or other.next)
+    listed = rows[:size]
+    following = cursor_at(listed[-1], "next", name) if listed and is_full else ""
+    return KeysetPage(listed, "", following)
+
+
+def facet_named(text: str) -> tuple[str, str] | None:
+    """One filter of list_models() as a facet, as the tags that model_info() shows; None: all have it."""
     kind, colon, value = text.partition(":")
-    if text in ("peft", "library:peft", "lora", "adapter"):
-        return Q()
-    if text == "safetensors":
-        return Q(current__isnull=False)
+    if text in ("peft", "library:peft", "lora", "adapter", "safetensors"):
+        return None
     if text in HUB_PIPELINES:
-        return Q(current__task_type=HUB_PIPELINES[text])
+        return ("task", text)
     if kind == "license" and colon:
-        return Q(licence=value)
+        return ("licence", value)
     if kind == "base_model" and colon:
-        return Q(current__base_name=value.removeprefix("adapter:"))
-    return None
-
-
-def _tagged(names: Collection[str]) -> Q:
-    """All of these tags, each named once: one subquery. Eight joins cost the database seconds of planning."""
-    tagged = Module.tags.through.objects.filter(tag__name__in=names).values("module")
-    counted: QuerySet[Any, Any] = tagged.annotate(found=Count("pk"))
-    return Q(pk__in=counted.filter(found=len(names)).values("module"))
+        return ("base", value.removeprefix("adapter:"))
+    return ("tag", text.casefold())
 
 
 def licenses_in_use() -> list[str]:
-    return [licence for licence, _ in _counts(Module.objects.visible_to(None), "licence")]
-
-
-def module_facets(filters: ModuleFilters, viewer: object = None) -> list[Facet]:
-    """What the results could be narrowed by, with how many would be left."""
-    facets = [
-        _facet(filters, viewer, "tags", "Tags", "tags__name"),
-        _facet(filters, viewer, "base", "Base model", "current__base_name"),
-        _facet(filters, viewer, "licence", "Licence", "licence"),
-        _facet(filters, viewer, "author", "Owner", "namespace__name"),
-    ]
-    return [facet for facet in facets if facet.values]
+    return [value for value, _ in values_in_use("licence")]
 
 
 def tags_in_use() -> list[tuple[str, int]]:
-    """Each tag with the number of modules that carry it, most used first."""
-    return _counts(Module.objects.visible_to(None), "tags__name")
+    """The tags that most modules carry, with how many do, most used first."""
+    return values_in_use("tag")
 
 
-def _matching(filters: ModuleFilters, viewer: object) -> QuerySet[Module]:
-    found = Module.objects.visible_to(viewer).published()
-    if filters.tags:
-        found = found.filter(_tagged(filters.tags))
-    if filters.base:
-        found = found.filter(current__base_name=filters.base)
-    if filters.licence:
-        found = found.filter(licence=filters.licence)
-    if filters.author:
-        found = found.filter(namespace__name__iexact=filters.author)
-    if filters.fits:
-        found = found.filter(fits_named(filters.fits, filters.fits_by, viewer))
-    return found.filter(_words(filters.q)) if filters.q else found
-
-
-def _words(q: str) -> Q:
-    """Words of the text, the beginning of a word, an owner, or a part of the name or of “owner/name”."""
-    owner, slash, name = q.rpartition("/")
-    if slash:
-        return Q(search=_query(q)) | Q(namespace__name__iexact=owner, name__icontains=name)
-    return Q(search=_query(q)) | Q(name__icontains=q) | Q(namespace__name__iexact=q)
-
-
-def _query(q: str) -> SearchQuery:
-    words = WORD.findall(q)[:SEARCH_WORDS_MAX]
-    as_typed = SearchQuery(q, config="english", search_type="websearch")
-    beginnings = " & ".join(f"{word}:*" for word in words)
-    return as_typed | SearchQuery(beginnings, config="simple", search_type="raw") if words else as_typed
-
-
-def _facet(filters: ModuleFilters, viewer: object, name: str, title: str, column: str) -> Facet:
-    """One way to narrow the results, counted with the other choices applied and its own taken back."""
-    chosen = filters.tags if name == "tags" else tuple(filter(None, [getattr(filters, name)]))
-    narrowed = filters if name == "tags" else filters.without(name)
-    values = [
-        FacetValue(
-            value=value,
-            label=license_label(value) if name == "licence" else value,
-            count=count,
-            is_chosen=value in chosen,
-            filters=filters.without(name, value) if value in chosen else filters.with_value(name, value),
-        )
-        for value, count in _counts(_matching(narrowed, viewer), column)[:FACET_VALUES_MAX]
-    ]
-    return Facet(name, title, values)
-
-
-def _counts(modules: QuerySet[Module], column: str) -> list[tuple[str, int]]:
-    # Count over the matches by id: a join of theirs would multiply the rows.
-    counted = (
-        Module.objects.filter(pk__in=modules.values("pk"))
-        .filter(**{f"{column}__gt": ""})  # neither empty nor missing
-        .order_by()
-        .values_list(column)
-        .annotate(count=Count("pk", distinct=True))
-    )
-    return list(counted.order_by("-count", column))
+def values_in_use(facet: str) -> list[tuple[str, int]]:
+    """The values of a facet that most modules carry: counted now, in a large library a minute ago."""
+    if library_count(None).is_exact:
+        return count_values_of(Module.objects.visible_to(None).published(), facet, IN_USE_MAX)
+    rows = FacetValue.objects.filter(facet=facet, n_modules__gt=0).order_by("-n_modules", "value")
+    return list(rows.values_list("value", "n_modules")[:IN_USE_MAX])

@@ -13,11 +13,12 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.errors import Refusal
 from hub_site.common.json_bodies import JsonBodyError, read_json
-from modules_registry.catalog import SORTS, ModuleFilters
+from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS, ModuleFilters
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
+from modules_registry.facets import FACETS
 from modules_registry.fitting import RULES
 from modules_registry.models import Module
 
@@ -290,15 +291,18 @@ def add_refusal(form: forms.Form, refusal: Refusal) -> None:
 
 def filters_from(query: MultiValueDict[str, str]) -> ModuleFilters:
     """Read a search from an address. What makes no sense there is left out, as a link may be old."""
+    asked: dict[str, Any] = {}
+    for kind in FACETS:
+        values = dict.fromkeys(plain(value) for value in query.getlist(kind.name)[:CHOICES_MAX])
+        named = tuple(value for value in values if value)
+        asked[kind.key] = named if kind.is_many else (named or ("",))[-1]
     return ModuleFilters(
-        q=plain(query.get("q", ""))[:200],
-        tags=tuple(dict.fromkeys(plain(tag) for tag in query.getlist("tag")[:8] if plain(tag))),
-        base=plain(query.get("base", "")),
-        licence=plain(query.get("licence", "")),
-        author=plain(query.get("author", "")),
+        q=plain(query.get("q", ""))[:Q_LENGTH_MAX],
+        match=query.get("match", "") if query.get("match") in MATCHES else "",
         fits=plain(query.get("fits", ""))[:200],
         fits_by=query.get("fits_by", "") if query.get("fits_by") in RULES else "",
         sort=query.get("sort", "") if query.get("sort") in SORTS else "",
+        **asked,
     )
 
 

@@ -3,11 +3,12 @@
 from typing import Any
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models.functions import Now, Upper
+from django.db.models.functions import Collate, Lower, Now, Upper
 from django.urls import reverse
 from pgvector.django import HalfVectorField, HnswIndex
 
@@ -25,7 +26,8 @@ COMMIT_ID_LENGTH = 40
 REF_LENGTH_MAX = 100
 
 
-COUNTERS = ("downloads", "likes", "trending")  # columns of a module, counted by `popularity.py`
+# Columns of a module that no edit of it writes: `popularity.py` counts, `indexing.py` notes evidence.
+COUNTERS = ("downloads", "likes", "trending", "has_evidence")
 
 
 def weeks_since_1970(time: models.Expression) -> models.Func:
@@ -152,7 +154,65 @@ class Hold(models.TextChoices):
     TAKEDOWN = "takedown", "Taken down"  # for good: its files are deleted
 
 
-OF_SUSPENDED = models.Q(namespace__user__suspended_at__isnull=False)
+# What can be listed at all, whoever asks: the condition of the indexes that lists are read by.
+LISTED = models.Q(current__isnull=False, deleted_at=None, hold="")
+
+
+class FacetValue(models.Model):
+    """One value by which the library can be narrowed: a tag, a base model, an owner, a rank.
+
+    A module's row holds the keys of its values, so that a search compares numbers.
+    """
+
+    facet = models.CharField(max_length=12)  # the name of its filter in an address
+    value = models.CharField(max_length=2 * NAME_LENGTH_MAX + 1)
+    n_modules = models.PositiveIntegerField(default=0)  # that everyone may see, when they were last counted
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["facet", "value"], name="facet_value_once")]
+        indexes = [
+            models.Index(
+                Collate(Lower("value"), "C"),
+                name="facet_value_beginning",
+                condition=models.Q(n_modules__gt=0),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.facet}={self.value}"
+
+
+class SearchWord(models.Model):
+    """A word that published modules use: what a misspelled one is compared with."""
+
+    word = models.CharField(max_length=40, primary_key=True, db_collation="C")  # lower case, without accents
+    lexeme = models.CharField(max_length=40, db_index=True)  # its stem, as the text search knows it
+    n_modules = models.PositiveIntegerField(default=1)  # with a word of this stem, when last counted
+
+    class Meta:
+        indexes = [GinIndex(OpClass("word", name="gin_trgm_ops"), name="search_word_trigrams")]
+
+    def __str__(self) -> str:
+        return self.word
+
+
+class SynonymGroup(models.Model):
+    """Words and phrases that mean the same in a search. Staff edit them in the administration."""
+
+    words = models.TextField(
+        help_text="Separated by commas: uppercase, capitals, capital letters. Each finds all the others."
+    )
+
+    class Meta:
+        ordering = ["words"]
+
+    def __str__(self) -> str:
+        return self.words[:80]
+
+
+def of_suspended() -> models.Q:
+    """What belongs to a suspended account: few, so that the database reads their names once for a list."""
+    return models.Q(namespace__in=Namespace.objects.filter(user__suspended_at__isnull=False))
 
 
 class ModuleQuerySet(models.QuerySet["Module"]):
@@ -167,7 +227,7 @@ class ModuleQuerySet(models.QuerySet["Module"]):
         """
         for_all = models.Q(private=False, current__isnull=False)
         theirs = models.Q(namespace__in=namespaces_readable_by(viewer))
-        return self.existing().filter(for_all | theirs, hold="").exclude(OF_SUSPENDED)
+        return self.existing().filter(for_all | theirs, hold="").exclude(of_suspended())
 
     def held_before(self, viewer: object) -> "ModuleQuerySet":
         """What staff hold and this visitor is told of, without its bytes: its owner's people and staff."""
@@ -178,11 +238,21 @@ class ModuleQuerySet(models.QuerySet["Module"]):
 
     def hidden(self) -> "ModuleQuerySet":
         """What no stranger may see, whoever decided it."""
-        return self.filter(models.Q(private=True) | ~models.Q(hold="") | OF_SUSPENDED)
+        return self.filter(models.Q(private=True) | ~models.Q(hold="") | of_suspended())
 
     def published(self) -> "ModuleQuerySet":
         """Those with a complete adapter; the others are drafts."""
         return self.filter(current__isnull=False)
+
+
+# "squad_v2.0" as the words squad, v2 and 0.
+NAME_IN_WORDS = models.Func(
+    models.F("name"),
+    models.Value("-_."),
+    models.Value("   "),
+    function="translate",
+    output_field=models.TextField(),
+)
 
 
 class Module(TimeStamped):
@@ -227,17 +297,25 @@ class Module(TimeStamped):
     moved_to = models.ForeignKey(
         "self", on_delete=models.CASCADE, null=True, blank=True, related_name="former_names"
     )
-    search_text = models.TextField(
-        blank=True, editable=False
-    )  # sentence, tags and base, kept by the services
+    # What the search reads, kept by `listing.describe_for_search`.
+    search_text = models.TextField(blank=True, editable=False)  # sentence, tags and base
+    card_text = models.TextField(blank=True, editable=False)  # the words of its card
+    facets = ArrayField(models.IntegerField(), default=list, editable=False)  # keys of FacetValue
+    indexed_at = models.DateTimeField(null=True, editable=False)  # null: the three are to be written
+    has_evidence = models.BooleanField(default=False, editable=False)  # something was measured with it
     search = models.GeneratedField(
         expression=SearchVector("name", weight="A", config="simple")
-        + SearchVector("search_text", weight="B", config="english"),
+        + SearchVector(NAME_IN_WORDS, weight="A", config="english")
+        + SearchVector("search_text", weight="B", config="english")
+        + SearchVector("card_text", weight="D", config="english"),
         output_field=SearchVectorField(),
         db_persist=True,
     )
 
     objects = ModuleQuerySet.as_manager()
+
+    # What no list shows.
+    WIDE_COLUMNS = ("search", "search_text", "card_text", "facets", "left_out", "hold_reason")
 
     class Meta:
         ordering = ["-updated_at"]
@@ -246,7 +324,19 @@ class Module(TimeStamped):
         ]
         indexes = [
             GinIndex(fields=["search"], name="module_search"),
+            GinIndex(fields=["facets"], name="module_facets"),
             GinIndex(OpClass(Upper("name"), name="gin_trgm_ops"), name="module_name_trigrams"),
+            # One for each order of the library.
+            models.Index(fields=["-updated_at", "-id"], name="module_by_change", condition=LISTED),
+            models.Index(fields=["-created_at", "-id"], name="module_by_creation", condition=LISTED),
+            models.Index(fields=["-downloads", "-id"], name="module_by_downloads", condition=LISTED),
+            models.Index(fields=["-likes", "-id"], name="module_by_likes", condition=LISTED),
+            models.Index(fields=["-trending", "-id"], name="module_by_trending", condition=LISTED),
+            models.Index(Collate(Lower("name"), "C"), "id", name="module_by_name", condition=LISTED),
+            models.Index(
+                fields=["namespace", "-updated_at", "-id"], name="module_of_owner", condition=LISTED
+            ),
+            models.Index(fields=["id"], name="module_to_index", condition=models.Q(indexed_at=None)),
         ]
 
     def __str__(self) -> str:

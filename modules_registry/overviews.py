@@ -85,8 +85,3 @@ def tag_overview_or_404(name: str, viewer: object) -> TagOverview:
 def count_of(modules: QuerySet[Module]) -> ModuleCount:
     count = modules.order_by()[: COUNT_EXACT_MAX + 1].count()
     return ModuleCount(min(count, COUNT_EXACT_MAX), count <= COUNT_EXACT_MAX)
-
-
-def as_cards(modules: QuerySet[Module], count: int) -> list[Module]:
-    """The first of them, with what a card shows."""
-    return list(modules.select_related("namespace", "current__base").prefetch_related("tags")[:count])

@@ -14,6 +14,7 @@ from hub_site.common.clock import database_now
 from hub_site.common.errors import Refusal
 from modules_registry.core.accepted_paths import UploadPlan
 from modules_registry.core.errors import WEIGHTS_FILE
+from modules_registry.indexing import describe_for_search
 from modules_registry.models import Module, Ref, Version
 from modules_registry.quotas import require_repository_left, require_storage_left
 from modules_registry.selectors import COMMIT_ID, MAIN, NUMBERED, REF_NAME, is_storable, sizes_of
@@ -79,6 +80,7 @@ def repository_move(*, editor: User, module: Module, namespace: Namespace, name:
         require_storage_left(namespace, sizes_of(module.namespace).get(module.pk, 0))
     was = module.full_name
     module.namespace, module.name, module.key = namespace, name, name_key(name)
+    describe_for_search(module)
     try:
         with transaction.atomic():
             module.save_all_but_counts()
@@ -142,7 +144,8 @@ def repository_hide(*, editor: User, module: Module, private: bool) -> None:
     require_writable(editor, module.namespace)
     lock_head(module)
     module.private = private
-    module.save(update_fields=["private"])
+    module.indexed_at = None  # its words and values are the library's only while everyone sees it
+    module.save(update_fields=["private", "indexed_at"])
     if module.current is not None:
         repository_request(module)
     action = "module.hide" if private else "module.show"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Upper
 
 from hub_site.accounts.models import Namespace, User
@@ -84,9 +84,12 @@ def require_not_held(namespace: str, name: str, viewer: object) -> None:
 
 def called(modules: QuerySet[Module], namespace: str, name: str) -> Module | None:
     """That one of the modules which has this address, in any case, or had it before it was renamed."""
-    named = Q(key=name_key(name), name__iexact=name, namespace__name__iexact=namespace)
-    formerly = Module.objects.filter(named, moved_to__isnull=False).values("moved_to")
-    found = modules.filter(named | Q(pk__in=formerly))
+    owner = Namespace.objects.filter(key=name_key(namespace), name__iexact=namespace)
+    named = Module.objects.filter(namespace__in=owner, key=name_key(name), name__iexact=name)
+    row = named.values_list("pk", "moved_to").first()
+    if row is None:
+        return None
+    found = modules.filter(pk=row[1] or row[0])
     return found.select_related("namespace", "current__base", "current__author", "draft__author").first()
 
 
@@ -96,8 +99,11 @@ def current_versions(full_names: Collection[str], viewer: object) -> dict[str, V
     An address that the viewer may not see, or that has no version, is left out.
     """
     asked = {name: name.strip().partition("/") for name in full_names if is_storable(name)}
-    keys = {name_key(name) for _, _, name in asked.values()}
-    rows = Module.objects.filter(key__in=keys).values_list("namespace__name", "name", "moved_to", "pk")
+    owners = Namespace.objects.filter(key__in={name_key(owner) for owner, _, _ in asked.values()})
+    named = Module.objects.filter(
+        namespace__in=owners, key__in={name_key(name) for _, _, name in asked.values()}
+    )
+    rows = named.values_list("namespace__name", "name", "moved_to", "pk")
     modules = {(owner.casefold(), name.casefold()): moved_to or pk for owner, name, moved_to, pk in rows}
     visible = Module.objects.visible_to(viewer).filter(pk__in=set(modules.values()))
     found = Version.objects.filter(current_of__in=visible).select_related("module__namespace", "base")
@@ -202,6 +208,13 @@ def version_find(module: Module, revision: str, *, prefers_tags: bool = False) -
     Args:
         prefers_tags: “v2” is a tag of that name where there is one, as clients expect; else version 2.
     """
+    version = version_at(module, revision, prefers_tags=prefers_tags)
+    if version is not None:
+        version.module = module  # it is there: nobody has to ask the database for it
+    return version
+
+
+def version_at(module: Module, revision: str, *, prefers_tags: bool) -> Version | None:
     if revision == MAIN:
         return module.current or module.draft
     versions = module.versions.select_related("base", "author")

@@ -11,20 +11,34 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.api_inputs import BoundedListField, InputSerializer
 from modules_registry import selectors
 from modules_registry.activity import ACTIVITY_MAX
-from modules_registry.catalog import SORTS
+from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
+from modules_registry.counting import EXACT_MAX
+from modules_registry.facets import ALLOWS, SCALINGS, SIZES, YES
 from modules_registry.fitting import RULES
 from modules_registry.likeness import CopyOf, originals_of
 from modules_registry.lineage import ComposedFrom, VisibleParent, composed_from, used_in
 from modules_registry.mirror.selectors import RemoteCopy, remote_copy
 from modules_registry.models import BaseModel, DownloadDay, Module, Origin, Version, VersionFile
 from modules_registry.overviews import LayerGroup, TagOverview, ValueCount
+from modules_registry.suggestions import Suggestion
 from modules_registry.tags import TAGS_MAX
 
 FULL_NAME_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
 TAG_TEXT_LENGTH_MAX = 200
+PAGE_SIZE, PAGE_SIZE_MAX = 24, 100
+
+
+def several(help_text: str, choices: list[str] | None = None) -> BoundedListField:
+    """A filter that can be repeated."""
+    child = serializers.ChoiceField(choices=choices) if choices else serializers.CharField(max_length=80)
+    return BoundedListField(child=child, default=list, max_length=CHOICES_MAX, help_text=help_text)
+
+
+def one_of(choices: list[str], help_text: str) -> serializers.ChoiceField:
+    return serializers.ChoiceField(choices=choices, default="", allow_blank=True, help_text=help_text)
 
 
 class FileSerializer(serializers.ModelSerializer[VersionFile]):
@@ -176,11 +190,62 @@ class ModuleSerializer(serializers.ModelSerializer[Module]):
         return address
 
 
-class ModulePageSerializer(serializers.Serializer[dict[str, Any]]):
-    count = serializers.IntegerField(help_text="Of all that match.")
+class TakenForSerializer(serializers.Serializer[dict[str, str]]):
+    """A word that nobody uses, and the known word that was searched in its place."""
+
+    word = serializers.CharField()
+    taken_for = serializers.CharField()
+
+
+class FoundSerializer(serializers.Serializer[dict[str, Any]]):
+    """What is said of all that a search found."""
+
+    count = serializers.IntegerField(help_text=f"Of all that match; at most {EXACT_MAX:,}.")
+    count_is_exact = serializers.BooleanField(help_text="False: there are more.")
+    corrections = TakenForSerializer(many=True)
+    words_asked = serializers.IntegerField(help_text="Words of the search that count.")
+    words_needed = serializers.IntegerField(help_text="Each module has so many of them at least.")
+
+
+class ModulePageSerializer(FoundSerializer):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = ModuleSerializer(many=True)
+
+
+class FacetValueSerializer(serializers.Serializer[dict[str, Any]]):
+    value = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field of that name, not the label of one
+    count = serializers.IntegerField(help_text="Modules that would be left.")
+    count_is_exact = serializers.BooleanField(help_text="False: there are so many at least.")
+
+
+class FacetSerializer(serializers.Serializer[dict[str, Any]]):
+    name = serializers.CharField(help_text="Of the filter in the query.")
+    title = serializers.CharField()
+    values = FacetValueSerializer(many=True)
+
+
+class FacetsSerializer(FoundSerializer):
+    facets = FacetSerializer(many=True)
+
+
+class SuggestionSerializer(serializers.Serializer[Suggestion]):
+    kind = serializers.CharField(help_text="“module”, or the name of a filter.")
+    text = serializers.CharField()
+    note = serializers.CharField(help_text="The module's sentence, or how many modules there are.")
+    url = serializers.SerializerMethodField()
+
+    @extend_schema_field(OpenApiTypes.URI)
+    def get_url(self, suggestion: Suggestion) -> str:
+        address: str = self.context["request"].build_absolute_uri(suggestion.address)
+        return address
+
+
+class SuggestionInput(serializers.Serializer[dict[str, Any]]):
+    q = serializers.CharField(
+        default="", allow_blank=True, max_length=Q_LENGTH_MAX, help_text="The beginning of a search."
+    )
 
 
 class ParentSerializer(serializers.Serializer[VisibleParent]):
@@ -391,23 +456,47 @@ class ComparisonSerializer(serializers.Serializer[Comparison]):
     fits = FitSerializer(many=True)
 
 
-class SearchInput(serializers.Serializer[dict[str, Any]]):
-    """The query of a search; all of it is optional."""
+class SearchFilters(serializers.Serializer[dict[str, Any]]):
+    """What a search is narrowed by; all of it is optional."""
 
     q = serializers.CharField(
-        default="", allow_blank=True, max_length=200, help_text="Words, or a part of the name."
+        default="",
+        allow_blank=True,
+        max_length=Q_LENGTH_MAX,
+        help_text='Words, "phrases", -excluded words, or a part of the name. Misspelled words are corrected.',
+    )
+    match = serializers.ChoiceField(
+        choices=list(MATCHES),
+        default="",
+        allow_blank=True,
+        help_text="“any”: one of the words is enough. Default: as many of them as some module has.",
     )
     tag = BoundedListField(
         child=serializers.CharField(max_length=TAG_TEXT_LENGTH_MAX),
         default=list,
-        max_length=8,
+        max_length=CHOICES_MAX,
         help_text="Repeat it for several; a module must have all of them.",
     )
     base = serializers.CharField(default="", allow_blank=True, max_length=FULL_NAME_LENGTH_MAX)
+    task = several("As the Hub calls it: text2text-generation.")
+    language = several("Its code: fr.")
     licence = serializers.CharField(default="", allow_blank=True, max_length=60)
+    allows = several("What the licence allows.", list(ALLOWS))
     author = serializers.CharField(
         default="", allow_blank=True, max_length=NAME_LENGTH_MAX, help_text="The owner's name."
     )
+    rank = serializers.RegexField(r"^[0-9]{1,6}\Z", default="", allow_blank=True, help_text="r, such as 16.")
+    size = one_of([name for name, _, _ in SIZES], "Of the files.")
+    target = several("The name of a layer that it adapts: q_proj.")
+    scaling = one_of(list(SCALINGS), "What multiplies B·A.")
+    architecture = serializers.CharField(
+        default="",
+        allow_blank=True,
+        max_length=100,
+        help_text="The base's class: T5ForConditionalGeneration.",
+    )
+    composable = one_of([YES], "Its base is in the library and its layers fit.")
+    evidence = one_of([YES], "Something was measured with it.")
     fits = serializers.CharField(
         default="",
         allow_blank=True,
@@ -420,11 +509,22 @@ class SearchInput(serializers.Serializer[dict[str, Any]]):
         allow_blank=True,
         help_text="How: “sum” of whole updates (default), or “factors”, A to A and B to B.",
     )
+
+
+class SearchInput(SearchFilters):
+    """The query of a search, and the page of it."""
+
     sort = serializers.ChoiceField(
         choices=list(SORTS),
         default="",
         allow_blank=True,
         help_text="Default: “best” with words, else “recent”.",
+    )
+    cursor = serializers.CharField(
+        default="", allow_blank=True, help_text="From “next” or “previous” of another page of the same list."
+    )
+    page_size = serializers.IntegerField(
+        default=PAGE_SIZE, min_value=1, max_value=PAGE_SIZE_MAX, help_text=f"At most {PAGE_SIZE_MAX}."
     )
 
 

@@ -33,6 +33,7 @@ from modules_registry.files.validation import (
     repairs_of_card,
     require_prompt_template,
 )
+from modules_registry.indexing import describe_for_search
 from modules_registry.lineage import delete_unless_needed
 from modules_registry.measuring import text_sketch_save
 from modules_registry.mirror.services import repository_queue
@@ -239,7 +240,8 @@ def module_delete(*, editor: User, module: Module) -> None:
     hashes |= set(module.incoming.values_list("sha256", flat=True))
     module.current = module.draft = None
     module.deleted_at = database_now()
-    module.sentence = module.search_text = ""
+    module.sentence = module.search_text = module.card_text = ""
+    module.facets = []
     module.save_all_but_counts()
     module.tags.clear()
     TextSketch.objects.filter(module=module).delete()
@@ -348,18 +350,12 @@ def module_insert(module: Module) -> None:
 
 
 def module_save(module: Module) -> None:
-    """Save the module with the text that the search reads; the Hub behind this site, if any, follows."""
-    module.search_text = search_text_of(module)
+    """Save the module with what the search reads; the Hub behind this site, if any, follows."""
+    describe_for_search(module)
     module.save_all_but_counts()
     if module.current is not None:
         text_sketch_save(module, module.current)
         repository_request(module)
-
-
-def search_text_of(module: Module) -> str:
-    base = module.current.base_name if module.current else ""
-    tags = " ".join(module.tags.values_list("name", flat=True))
-    return "\n".join([module.sentence, tags, base, base.replace("/", " ")])
 
 
 def tags_named(names: list[str]) -> list[Tag]:

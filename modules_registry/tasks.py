@@ -4,7 +4,7 @@ from uuid import UUID
 
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
-from modules_registry import maintenance, measuring
+from modules_registry import indexing, maintenance, measuring
 from modules_registry.mirror import runner
 
 
@@ -49,3 +49,19 @@ def sweep_measurements() -> None:
     measuring.fill_in()
     for version_id in measuring.unmeasured():
         measure_version.apply_async((version_id,), expires=REQUEUE_AFTER.total_seconds())
+
+
+@app.task(ignore_result=True)
+def index_modules() -> None:
+    """Describe for the search what a module's own change did not: after a migration, or a new base."""
+    indexing.index_waiting()
+
+
+@app.task(ignore_result=True)
+def count_facet_values() -> None:
+    indexing.count_values()
+
+
+@app.task(ignore_result=True)
+def count_search_words() -> None:
+    indexing.count_words()

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -10,8 +11,10 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
+from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from hub_site.accounts.models import Namespace
@@ -23,7 +26,15 @@ from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
-from modules_registry.catalog import SORTS, ModuleFilters, module_facets, module_search, modules_newest
+from modules_registry.catalog import (
+    SORTS,
+    Facet,
+    FoundModules,
+    ModuleFilters,
+    find_modules,
+    modules_newest,
+    nearest_modules,
+)
 from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modules
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
@@ -51,7 +62,7 @@ from modules_registry.likeness import originals_of
 from modules_registry.lineage import composed_from, parents_counted, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
-from modules_registry.overviews import as_cards, layer_groups, tag_overview_or_404
+from modules_registry.overviews import layer_groups, tag_overview_or_404
 from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.pictures import children_picture, parents_picture
 from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
@@ -59,6 +70,7 @@ from modules_registry.rendering import shown_card
 from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
+from modules_registry.suggestions import suggestions
 from modules_registry.tags import normalize_tag
 
 PAGE_SIZE = 24
@@ -71,16 +83,40 @@ HISTORY_PAGE_SIZE = 50
 @require_safe
 def module_list(request: HttpRequest) -> HttpResponse:
     """The library: search, narrow, sort."""
-    filters = filters_from(request.GET)
-    page = Paginator(module_search(filters, request.user), PAGE_SIZE).get_page(request.GET.get("page"))
+    found = found_at_cursor(request, filters_from(request.GET))
+    filters = found.filters
     context = {
+        "found": found,
         "filters": filters,
-        "facets": module_facets(filters, request.user),
+        "facet_lists": facet_lists(tuple(found.facets)),
         "sorts": [(key, label) for key, label in SORTS.items() if filters.q or key != "best"],
-        "page": page,
         "hash_matches": hash_find(filters.q, request.user),
+        "nearest": [] if found.count else nearest_modules(filters, request.user),
+        "with_any_word": replace(filters, match="any") if found.words_needed > 1 else None,
     }
     return render(request, "modules_registry/module_list.html", context)
+
+
+@lru_cache(maxsize=128)
+def facet_lists(facets: tuple[Facet, ...]) -> str:
+    """The lists of facets, which stand twice on the page, and alike on every page of a search."""
+    return render_to_string("modules_registry/_facets.html", {"facets": facets})
+
+
+def found_at_cursor(request: HttpRequest, filters: ModuleFilters, *, has_facets: bool = True) -> FoundModules:
+    """The page of a search that the address asks for; the first one if its cursor makes no sense."""
+    search = partial(find_modules, filters, request.user, size=PAGE_SIZE, has_facets=has_facets)
+    try:
+        return search(cursor=request.GET.get("cursor", ""))
+    except Refusal:
+        return search()
+
+
+@require_safe
+def module_suggestions(request: HttpRequest) -> HttpResponse:
+    """A fragment below a search field: what was typed so far may mean this."""
+    found = suggestions(request.GET.get("q", ""))
+    return render(request, "modules_registry/_suggestions.html", {"suggestions": found})
 
 
 @require_safe
@@ -127,10 +163,9 @@ def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
         raise Http404
     if owner.name != namespace:
         return redirect(owner)
-    found = module_search(ModuleFilters(author=owner.name), request.user)
     context = {
         "namespace": owner,
-        "page": Paginator(found, PAGE_SIZE).get_page(request.GET.get("page")),
+        "found": found_at_cursor(request, ModuleFilters(author=owner.name), has_facets=False),
         "drafts": selectors.drafts_of(owner, request.user),
         "held": selectors.held_of(owner, request.user),
         "is_mine": selectors.namespace_is_writable_by(owner, request.user),
@@ -227,13 +262,12 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     base = selectors.base_find(namespace, name)
     if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
-    modules = module_search(ModuleFilters(base=base.name))
+    found = find_modules(ModuleFilters(base=base.name), size=NEWEST_COUNT, has_facets=False)
     context = {
         "base": base,
         "files": base.files.all(),
         "layer_groups": layer_groups(base),
-        "modules_count": modules.count(),
-        "modules": modules[:NEWEST_COUNT],
+        "found": found,
         "snippets": snippets_for_base(base, site_of(request)),
     }
     return render(request, "modules_registry/base_model.html", context)
@@ -261,9 +295,9 @@ def tag_page(request: HttpRequest, tag: str) -> HttpResponse:
     overview = tag_overview_or_404(name, request.user)
     if name != tag:
         return redirect("modules_registry:tag", name)
-    carrying = module_search(ModuleFilters(tags=(name,)), request.user)
-    trending = as_cards(carrying.order_by("-trending", "-pk"), SHOWN_COUNT)
-    context = {"tag": overview, "modules": trending}
+    carrying = ModuleFilters(tags=(name,), sort="trending")
+    found = find_modules(carrying, request.user, size=SHOWN_COUNT, has_facets=False)
+    context = {"tag": overview, "modules": found.modules}
     return render(request, "modules_registry/tag.html", context)
 
 
@@ -453,6 +487,7 @@ def draft_context(request: HttpRequest, module: Module, version: Version) -> dic
 
 
 def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
+    prefetch_related_objects([version], "files")  # several sections read them
     card = selectors.card_of(version)
     parents, children = composed_from(version, request.user), used_in(module, request.user)
     counted = parents_counted([parent.version.pk for parent in parents.parents])
@@ -462,7 +497,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "copy_of": originals_of([module], request.user).get(module.pk),
         "is_current": version == module.current,
         "tags": module.tags.all(),
-        "versions": selectors.versions_of(module),
+        "versions": selectors.versions_of(module).prefetch_related(None),
         "files": selectors.version_files(version),
         "card": shown_card(card.body),
         "not_composable_because": selectors.not_composable_because(version),

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('composer', '0021_fitted_work'),
-        ('modules_registry', '0022_candidates'),
+        ('modules_registry', '0017_candidates'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

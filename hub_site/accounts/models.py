@@ -33,6 +33,11 @@ class User(AbstractUser):
             ),
             models.UniqueConstraint(Lower("username"), name="user_username_unique_in_any_case"),
         ]
+        indexes = [
+            models.Index(
+                fields=["id"], name="user_suspended", condition=models.Q(suspended_at__isnull=False)
+            ),  # every list of modules leaves theirs out
+        ]
 
     def __str__(self) -> str:
         return self.username

@@ -14,7 +14,8 @@ def namespace_is_taken(name: str) -> bool:
 
 def namespace_by_name(name: str) -> Namespace | None:
     """The namespace with this name in any case; look-alikes do not match. A deleted account has none."""
-    return Namespace.objects.filter(name__iexact=name, user__deleted_at=None).first()
+    named = Namespace.objects.filter(key=name_key(name), name__iexact=name)  # the key is what is indexed
+    return named.filter(user__deleted_at=None).first()
 
 
 def namespaces_writable_by(user: User) -> QuerySet[Namespace]:

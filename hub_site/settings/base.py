@@ -334,6 +334,9 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": HUB_STORE_LOOK_INTERVAL_S,
     },
     "sweep-files": {"task": "modules_registry.tasks.sweep_files", "schedule": HUB_STORE_SWEEP_INTERVAL_S},
+    "index-modules": {"task": "modules_registry.tasks.index_modules", "schedule": SWEEP_INTERVAL_S},
+    "count-facet-values": {"task": "modules_registry.tasks.count_facet_values", "schedule": 60},
+    "count-search-words": {"task": "modules_registry.tasks.count_search_words", "schedule": 3600},
 }
 CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "task": "composer.trying.tasks.sweep_tryouts",

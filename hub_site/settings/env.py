@@ -86,6 +86,10 @@ def env_url(name: str, default: str | None = None, *, schemes: tuple[str, ...], 
     return url
 
 
+# Compiling a query takes longer than any query of the site, and its indexes lie in memory or on a fast disk.
+FOR_SHORT_QUERIES = ("-c jit=off", "-c random_page_cost=1.1")
+
+
 def env_database(name: str, *, pool_size: int, statement_timeout_s: int = 0) -> dict[str, Any]:
     """Django's description of the Postgres that a URL names.
 
@@ -100,9 +104,8 @@ def env_database(name: str, *, pool_size: int, statement_timeout_s: int = 0) -> 
     database = unquote(url.path.lstrip("/"))
     if not database:
         raise SettingError(name, "names no database", example)
-    if statement_timeout_s:
-        limit = f"-c statement_timeout={statement_timeout_s}s"
-        options["options"] = f"{options.get('options', '')} {limit}".strip()
+    limit = [f"-c statement_timeout={statement_timeout_s}s"] if statement_timeout_s else []
+    options["options"] = " ".join([*filter(None, [options.get("options")]), *FOR_SHORT_QUERIES, *limit])
     if pool_size:
         options["pool"] = {
             "connection_class": WatchedConnection,

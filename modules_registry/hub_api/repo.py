@@ -12,10 +12,10 @@ from modules_registry import selectors
 from modules_registry.catalog import (
     HUB_PIPELINES,
     HubSearch,
-    ModuleFilters,
+    count_of_owner,
     licenses_in_use,
-    module_search,
     repositories_listed,
+    repositories_page,
     tags_in_use,
 )
 from modules_registry.hub_api import describe
@@ -80,7 +80,7 @@ def overview(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
     namespace = namespace_by_name(name) if selectors.is_storable(name) else None
     if namespace is None:
         raise HubProtocolError(404, f"Nobody here is called {name[:96]}.")
-    count = module_search(ModuleFilters(author=namespace.name), caller.viewer_of(namespace.name)).count()
+    count = count_of_owner(namespace, caller.viewer_of(namespace.name))
     kind = "org" if namespace.kind == namespace.Kind.ORGANISATION else "user"
     facts = {"user": namespace.name, "name": namespace.name, "fullname": namespace.name, "type": kind}
     counts = {"numModels": count, "numDatasets": 0, "numSpaces": 0, "numDiscussions": 0, "numPapers": 0}
@@ -131,15 +131,14 @@ def model_list(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     is_full = any(is_true(query.get(name)) for name in ("full", "cardData", "config")) or bool(expand)
     page_size = LISTED_IN_FULL_MAX if is_full else LISTED_MAX
     wanted = min(number_in(query.get("limit"), page_size), page_size)
-    start = number_in(query.get("cursor"), 0)
     asked = asked_of(request)
-    found = repositories_listed(asked, caller.viewer_of(asked.author))
-    rows = list(found[start : start + wanted + 1])
-    listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in rows[:wanted]]
+    viewer = caller.viewer_of(asked.author)
+    page = repositories_page(asked, viewer, cursor=query.get("cursor", ""), size=wanted)
+    listed = [listed_module_json(module, expand, is_full=is_full, query=query) for module in page.rows]
     response = JsonResponse(listed, safe=False)
-    if len(rows) > wanted:
+    if page.next:
         following = query.copy()
-        following["cursor"] = str(start + wanted)
+        following["cursor"] = page.next
         response["Link"] = f'<{request.build_absolute_uri(request.path)}?{following.urlencode()}>; rel="next"'
     return response
 

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
+from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -15,9 +16,7 @@ from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import ErrorSerializer
 from modules_registry.api import (
     NOT_FOUND,
-    PAGE_SIZE_MAX,
     REFUSED,
-    ModulePagination,
     namespace_asked,
     validate,
 )
@@ -32,6 +31,15 @@ from modules_registry.importing.serializers import (
 from modules_registry.importing.services import import_again, import_cancel, import_request
 
 READ = {200: ImportDetailSerializer, 401: ErrorSerializer, **NOT_FOUND}
+
+
+PAGE_SIZE_MAX = 100
+
+
+class ImportPagination(PageNumberPagination):
+    page_size = 24
+    page_size_query_param = "page_size"
+    max_page_size = PAGE_SIZE_MAX
 
 
 class ImportOwnerApi(APIView):
@@ -53,7 +61,7 @@ class ImportsApi(ImportOwnerApi):
     )
     def get(self, request: SignedInApiRequest) -> Response:
         """Your imports, newest first."""
-        pages = ModulePagination()
+        pages = ImportPagination()
         rows: Any = pages.paginate_queryset(selectors.imports_of(request.user), request, view=self)
         listed = ImportSerializer(rows, many=True, context={"request": request})
         return pages.get_paginated_response(listed.data)

@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('modules_registry', '0021_versions_by_author'),
+        ('modules_registry', '0015_versions_by_author'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,6 +1,7 @@
 """How the registry's pages write addresses and numbers."""
 
 from collections.abc import Iterable
+from functools import cache
 
 from django import template
 from django.urls import reverse
@@ -19,11 +20,16 @@ NEARLY_ONE = 0.995  # two digits would say 1.00
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
+@cache
+def library_address() -> str:
+    return reverse("modules_registry:list")
+
+
 @register.simple_tag
 def address(filters: ModuleFilters) -> str:
     """The library, searched like this."""
     query = filters.as_query()
-    return reverse("modules_registry:list") + (f"?{query}" if query else "")
+    return library_address() + (f"?{query}" if query else "")
 
 
 @register.simple_tag

@@ -9,6 +9,8 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
+    const suggestions = document.activeElement.closest(".search__box")?.querySelector(".suggestions");
+    suggestions?.replaceChildren();
     const menu = document.querySelector("details.menu[open]");
     if (!menu) return;
     menu.open = false;

@@ -172,12 +172,15 @@ def test_results_come_in_pages(alice, base, client):
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("page=99", 404),
-        ("page=x", 404),
+        ("page=99", 400),
+        ("cursor=x", 400),
         ("sort=evil", 400),
         ("q=%00", 400),
         ("tag=%00", 400),
-        ("page_size=0", 200),
+        ("page_size=0", 400),
+        ("page_size=101", 400),
+        ("rank=x", 400),
+        ("size=huge", 400),
     ],
 )
 def test_an_odd_query_is_answered_in_the_api_s_shape(french, client, query, status):

@@ -9,7 +9,13 @@ from hub_site.settings.env import env_database
 
 @pytest.mark.parametrize(
     ("query", "options"),
-    [("", "-c statement_timeout=7s"), ("?options=-c%20jit%3Doff", "-c jit=off -c statement_timeout=7s")],
+    [
+        ("", "-c jit=off -c random_page_cost=1.1 -c statement_timeout=7s"),
+        (
+            "?options=-c%20work_mem%3D8MB",
+            "-c work_mem=8MB -c jit=off -c random_page_cost=1.1 -c statement_timeout=7s",
+        ),
+    ],
 )
 def test_the_limit_joins_the_options_of_the_database(monkeypatch, query, options):
     monkeypatch.setenv("DATABASE_URL", f"postgresql://hub@localhost/hub{query}")

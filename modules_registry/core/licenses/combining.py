@@ -59,6 +59,16 @@ GOES_OVER_TO = {
 }
 
 
+def allows_commercial_use(licence: str) -> bool:
+    """Whether a licence is known to allow it. Of one whose terms nobody here can read: False."""
+    return (licence in STRICTNESS and licence not in NON_COMMERCIAL) or licence == "cc-by-nd-4.0"
+
+
+def allows_derivatives(licence: str) -> bool:
+    """Whether a licence is known to allow publishing what is made from a work under it."""
+    return licence in STRICTNESS
+
+
 class LicenseConflict(Exception):
     """No licence suits what is made from these parents.
 

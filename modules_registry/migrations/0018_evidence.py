@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('modules_registry', '0022_candidates'),
+        ('modules_registry', '0017_candidates'),
     ]
 
     operations = [

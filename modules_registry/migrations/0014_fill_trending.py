@@ -22,7 +22,7 @@ WHERE made.id = module.id
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('modules_registry', '0019_likes_and_download_days'),
+        ('modules_registry', '0013_likes_and_download_days'),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('modules_registry', '0020_fill_trending'),
+        ('modules_registry', '0014_fill_trending'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

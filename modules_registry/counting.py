@@ -1,0 +1,192 @@
+"""How many modules match a search, and how many of them have each facet value: counted in one query.
+
+Up to `EXACT_MAX` matches the counts are exact. Above that, `LOOKED_AT_MAX` of them are counted, and every
+count says “at least”; of the whole library, and of one value alone, the counts of `count_values` stand, which
+are a minute old.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connection
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
+
+from modules_registry.models import FacetValue, Module
+
+EXACT_MAX = 10_000
+LOOKED_AT_MAX = 2_000  # of more matches than that
+VALUES_MAX = 12  # of one facet
+KEPT_FROM = 1_000  # matches; the counts of fewer are counted anew each time
+KEPT_S = 60
+KEPT_MAX = 256  # searches
+
+# Parameters: those of the searches, then the keys of the chosen values.
+VALUES = """
+WITH matched AS MATERIALIZED ({matched}),
+counted AS (
+    SELECT value, count(*) AS n FROM ({looked_at}) AS looked_at, unnest(facets) AS value GROUP BY value
+),
+{others}
+placed AS (
+    SELECT row.facet, row.value, n,
+           row_number() OVER (PARTITION BY row.facet ORDER BY n DESC, row.value) AS place,
+           row.id = ANY(%s) AS is_chosen
+    FROM counted JOIN modules_registry_facetvalue AS row ON row.id = counted.value
+)
+SELECT '' AS facet, '' AS value, count(*) AS n FROM matched
+UNION ALL SELECT facet, value, n FROM placed WHERE place <= {values_max} OR is_chosen
+"""
+LOOKED_AT = """
+    SELECT facets FROM {found}
+    LIMIT (SELECT CASE WHEN count(*) > {exact_max} THEN {looked_at_max} ELSE {exact_max} END FROM {found})
+"""
+# The other values of a facet of which one is chosen: what each would leave in its place.
+OTHERS = """
+UNION ALL SELECT '{replaces}{facet}', '', count(*) FROM others_of_{facet}
+UNION ALL (
+    SELECT '{replaces}{facet}', row.value, count(*) FROM ({looked_at}) AS looked_at, unnest(facets) AS key
+    JOIN modules_registry_facetvalue AS row ON row.id = key AND row.facet = '{facet}'
+    GROUP BY row.value ORDER BY count(*) DESC, row.value LIMIT {values_max}
+)
+"""
+VALUES_OF = """
+SELECT row.value, count(*) FROM ({matched}) AS matched, unnest(facets) AS key
+JOIN modules_registry_facetvalue AS row ON row.id = key AND row.facet = %s
+GROUP BY row.value ORDER BY count(*) DESC, row.value LIMIT %s
+"""
+REPLACES = ">"  # before the name of a facet: its rows stand for those of the matches
+
+Counts = dict[str, list[tuple[str, int]]]  # by facet: values and how many have each, most first
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a search was counted to be."""
+
+    count: int  # at most EXACT_MAX
+    is_exact: bool
+    values: Counts
+    at_least: frozenset[str] = frozenset()  # facets whose values were counted in a part of the matches
+
+
+def count_matches(
+    matching: QuerySet[Module],
+    *,
+    chosen: Sequence[int] = (),
+    others: Mapping[str, QuerySet[Module]] | None = None,
+) -> Counted:
+    """Count the matches of a search by every facet.
+
+    Args:
+        chosen: keys of the facet values that were asked for: they are told however rare.
+        others: by facet of which one value was asked for: the same search without it.
+    """
+    others = others or {}
+    try:
+        searches = [inner_sql(found, EXACT_MAX + 1) for found in (matching, *others.values())]
+    except EmptyResultSet:
+        return Counted(0, True, {})
+    named = zip(others, searches[1:], strict=True)
+    statement = VALUES.format(
+        matched=searches[0][0],
+        looked_at=looked_at("matched"),
+        others="".join(f"others_of_{facet} AS MATERIALIZED ({sql}),\n" for facet, (sql, _) in named),
+        values_max=VALUES_MAX,
+    )
+    for facet in others:
+        part = looked_at(f"others_of_{facet}")
+        statement += OTHERS.format(facet=facet, looked_at=part, replaces=REPLACES, values_max=VALUES_MAX)
+    parameters: list[Any] = [parameter for _, of_search in searches for parameter in of_search]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*parameters, list(chosen)])
+        return counted_from(cursor.fetchall())
+
+
+def looked_at(found: str) -> str:
+    return LOOKED_AT.format(found=found, exact_max=EXACT_MAX, looked_at_max=LOOKED_AT_MAX)
+
+
+def counted_from(rows: Sequence[tuple[str, str, int]]) -> Counted:
+    """Read what the query told: facet, value and count; without a value: of how many matches."""
+    sizes = {facet: n for facet, value, n in rows if not value}
+    values: Counts = {}
+    for facet, value, n in rows:
+        if value:
+            values.setdefault(facet, []).append((value, n))
+    at_least = set(values) if sizes[""] > EXACT_MAX else set()
+    for facet in [name for name in sizes if name.startswith(REPLACES)]:
+        own = facet.removeprefix(REPLACES)
+        values[own] = values.pop(facet, [])
+        at_least = at_least | {own} if sizes[facet] > EXACT_MAX else at_least - {own}
+    is_exact = sizes[""] <= EXACT_MAX
+    return Counted(min(sizes[""], EXACT_MAX), is_exact, ordered(values), frozenset(at_least))
+
+
+def count_values_of(matching: QuerySet[Module], facet: str, most: int) -> list[tuple[str, int]]:
+    """The values of one facet among the first EXACT_MAX matches, most first."""
+    matched, parameters = inner_sql(matching, EXACT_MAX)
+    with connection.cursor() as cursor:
+        cursor.execute(VALUES_OF.format(matched=matched), [*parameters, facet, most])
+        return list(cursor.fetchall())
+
+
+def inner_sql(found: QuerySet[Module], most: int) -> tuple[str, list[Any]]:
+    sql, parameters = found.order_by().values("facets")[:most].query.sql_with_params()
+    return sql, list(parameters)
+
+
+def ordered(values: Counts) -> Counts:
+    return {facet: sorted(pairs, key=lambda pair: (-pair[1], pair[0])) for facet, pairs in values.items()}
+
+
+def library_values(facets: Sequence[str]) -> Counts:
+    """The commonest values of these facets in the whole library, as `count_values` last counted them."""
+    place = Window(RowNumber(), partition_by=F("facet"), order_by=[F("n_modules").desc(), F("value").asc()])
+    rows = FacetValue.objects.filter(n_modules__gt=0, facet__in=facets).annotate(place=place)
+    values: Counts = {}
+    for facet, value, n in rows.filter(place__lte=VALUES_MAX).values_list("facet", "value", "n_modules"):
+        values.setdefault(facet, []).append((value, n))
+    return ordered(values)
+
+
+class KeptCounts:
+    """The last counts of large searches that everybody may see, for a minute."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[object, tuple[float, Counted]] = OrderedDict()
+
+    def get(self, search: object, count: Callable[[], Counted]) -> Counted:
+        """The counts of a search, counted now unless they are kept."""
+        with self._lock:
+            at, kept = self._kept.get(search, (0.0, None))
+        if kept is not None and time.monotonic() - at < KEPT_S:
+            return kept
+        counted = count()
+        if counted.count >= KEPT_FROM:
+            with self._lock:
+                self._kept[search] = time.monotonic(), counted
+                self._kept.move_to_end(search)
+                while len(self._kept) > KEPT_MAX:
+                    self._kept.popitem(last=False)
+        return counted
+
+
+kept_counts = KeptCounts()
+
+
+def library_count(viewer: object) -> Counted:
+    """How many modules there are at all, for whom it asks."""
+    listed = Module.objects.visible_to(viewer).published()
+
+    def count() -> Counted:
+        n = listed.order_by()[: EXACT_MAX + 1].count()
+        return Counted(min(n, EXACT_MAX), n <= EXACT_MAX, {})
+
+    return kept_counts.get(("library", getattr(viewer, "pk", None)), count)

@@ -1,0 +1,142 @@
+"""By what the library can be narrowed: the facets, and a module's values of each."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules_registry.core.languages import LANGUAGES, language_codes
+from modules_registry.core.licenses.combining import allows_commercial_use, allows_derivatives
+from modules_registry.core.licenses.names import license_label
+
+YES = "yes"
+FITS = "fits"  # the base that a module can be composed on; no filter of its own
+PIPELINES = {  # what peft calls a task, as the Hub names it
+    "SEQ_2_SEQ_LM": "text2text-generation",
+    "CAUSAL_LM": "text-generation",
+    "SEQ_CLS": "text-classification",
+    "TOKEN_CLS": "token-classification",
+    "QUESTION_ANS": "question-answering",
+    "FEATURE_EXTRACTION": "feature-extraction",
+}
+SIZES = (  # value, label, smaller than so many bytes
+    ("under-1mb", "under 1 MB", 10**6),
+    ("1-10mb", "1 to 10 MB", 10**7),
+    ("10-100mb", "10 to 100 MB", 10**8),
+    ("100mb-1gb", "100 MB to 1 GB", 10**9),
+    ("over-1gb", "1 GB and more", math.inf),
+)
+SCALINGS = {"standard": "alpha / r", "rslora": "alpha / √r (rsLoRA)", "per-layer": "by layer"}
+ALLOWS = {"commercial": "Commercial use", "derivatives": "Derivatives"}
+VALUE = re.compile(r"[^\s,&?#\x00]{1,80}")
+TARGETS_MAX = 24  # of one module
+
+
+@dataclass(frozen=True)
+class FacetKind:
+    """One way to narrow the library."""
+
+    name: str  # of the filter in an address, and of its rows
+    title: str
+    label: Callable[[str], str] = str  # what a value is called on a page
+    is_many: bool = False  # several values may be asked for together: a module must have all
+    attribute: str = ""  # of ModuleFilters; empty: as the name
+
+    @property
+    def key(self) -> str:
+        return self.attribute or self.name
+
+
+FACETS = (
+    FacetKind("tag", "Tags", is_many=True, attribute="tags"),
+    FacetKind("base", "Base model"),
+    FacetKind("task", "Task", is_many=True),
+    FacetKind("language", "Language", lambda code: LANGUAGES.get(code, code), is_many=True),
+    FacetKind("licence", "Licence", license_label),
+    FacetKind("allows", "Licence allows", lambda value: ALLOWS.get(value, value), is_many=True),
+    FacetKind("author", "Owner"),
+    FacetKind("rank", "Rank"),
+    FacetKind("size", "Size", lambda value: {name: label for name, label, _ in SIZES}.get(value, value)),
+    FacetKind("target", "Target layers", is_many=True),
+    FacetKind("scaling", "Scaling", lambda value: SCALINGS.get(value, value)),
+    FacetKind("architecture", "Architecture"),
+    FacetKind("composable", "Composable here"),
+    FacetKind("evidence", "Measured evidence"),
+)
+BY_NAME = {kind.name: kind for kind in FACETS}
+BY_KEY = {kind.key: kind for kind in FACETS}
+
+
+@dataclass(frozen=True)
+class FacetFacts:
+    """What a module's values are read from."""
+
+    owner: str
+    licence: str
+    tags: Iterable[str]
+    base: str
+    architecture: str
+    task_type: str
+    rank: int
+    alpha: float
+    scaling: float
+    has_own_ranks: bool
+    targets: Iterable[str]
+    size_bytes: int
+    is_composable: bool
+    has_evidence: bool
+    front_matter: Mapping[str, Any] = field(default_factory=dict)
+
+
+def facet_values(facts: FacetFacts) -> list[tuple[str, str]]:
+    """Pairs of facet and value, each once."""
+    one = {
+        "base": facts.base,
+        "licence": facts.licence,
+        "author": facts.owner,
+        "rank": str(facts.rank),
+        "size": next(name for name, _, most in SIZES if facts.size_bytes < most),
+        "scaling": scaling_kind(facts),
+        "architecture": facts.architecture,
+        "composable": YES if facts.is_composable else "",
+        "evidence": YES if facts.has_evidence else "",
+        FITS: facts.base if facts.is_composable else "",
+    }
+    several = {
+        "tag": facts.tags,
+        "task": tasks_of(facts),
+        "language": languages_of(facts),
+        "allows": licence_allows(facts.licence),
+        "target": [name for name in facts.targets if VALUE.fullmatch(name)][:TARGETS_MAX],
+    }
+    pairs = [(facet, value) for facet, value in one.items() if value]
+    pairs += [(facet, value) for facet, values in several.items() for value in values]
+    return list(dict.fromkeys(pairs))
+
+
+def scaling_kind(facts: FacetFacts) -> str:
+    if facts.has_own_ranks:
+        return "per-layer"
+    is_rooted = facts.rank > 1 and math.isclose(
+        facts.scaling, facts.alpha / math.sqrt(facts.rank), rel_tol=1e-6
+    )
+    return "rslora" if is_rooted and facts.alpha else "standard"
+
+
+def tasks_of(facts: FacetFacts) -> list[str]:
+    """What peft's task type is called on the Hub, and what the card says."""
+    said = facts.front_matter.get("pipeline_tag")
+    named = [PIPELINES.get(facts.task_type, ""), said if isinstance(said, str) else ""]
+    return [name for name in named if VALUE.fullmatch(name)]
+
+
+def languages_of(facts: FacetFacts) -> list[str]:
+    """Codes of the languages that the card names; those that tags name in full count too."""
+    return language_codes(facts.front_matter.get("language"), facts.tags)
+
+
+def licence_allows(licence: str) -> list[str]:
+    """What a licence is known to allow; of one whose terms nobody here can read: nothing."""
+    allowed = {"commercial": allows_commercial_use(licence), "derivatives": allows_derivatives(licence)}
+    return [name for name, is_allowed in allowed.items() if is_allowed]

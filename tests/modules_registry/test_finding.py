@@ -1,0 +1,370 @@
+"""Finding among many: misspelled words, synonyms, several words, facets, pages by cursor, suggestions."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from hub_site.common.errors import Refusal
+from modules_registry import counting
+from modules_registry.catalog import HubSearch, ModuleFilters, find_modules, repositories_page, tags_in_use
+from modules_registry.indexing import count_values, count_words, evidence_note, index_waiting
+from modules_registry.models import FacetValue, Module, SearchWord, SynonymGroup
+from modules_registry.repositories import repository_hide, repository_move
+from modules_registry.selectors import module_find
+from modules_registry.services import module_edit
+from modules_registry.suggestions import suggestions
+from modules_registry.words import mistakes, read_words
+from tests.factories import adapter_tensors, card_file, config_file, make_module, weights_file
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def library(alice, bob, base):
+    """Five modules of two owners, with cards; and synonyms, which tests that empty the database take away."""
+    for words in ("uppercase, capitals, capital letters", "medical, medicine"):
+        SynonymGroup.objects.get_or_create(words=words)
+    make_module(alice, "french", sentence="Translates words into French.", tags=["translation"], seed=1)
+    make_module(
+        alice,
+        "spanish",
+        sentence="Translates words into Spanish.",
+        tags=["translation"],
+        licence="cc-by-nc-4.0",
+        seed=2,
+        card_file=card_file("---\nlanguage: es\npipeline_tag: translation\n---\nTrained on café menus.\n"),
+    )
+    make_module(bob, "loud", sentence="Write it in capitals.", tags=["style"], seed=3)
+    make_module(
+        bob,
+        "reader",
+        sentence="Answers questions about medicine.",
+        tags=["qa"],
+        licence="cc-by-nd-4.0",
+        seed=4,
+    )
+    elsewhere = config_file(
+        base_model_name_or_path="google/flan-t5-large", r=4, lora_alpha=8, use_rslora=True
+    )
+    make_module(
+        bob,
+        "rooted",
+        sentence="Summarizes long reports.",
+        tags=["summary"],
+        config_file=elsewhere,
+        weights_file=weights_file(adapter_tensors(rank=4)),
+    )
+
+
+def names(q="", **filters):
+    return {module.name for module in find_modules(ModuleFilters(q=q, **filters), size=24).modules}
+
+
+@pytest.mark.parametrize(
+    ("q", "found"),
+    [
+        ("spansh", {"spanish"}),
+        ("frensh", {"french"}),
+        ("spainsh", {"spanish"}),  # two letters exchanged
+        ("uppercase", {"loud"}),
+        ("capital letters", {"loud"}),
+        ("translate", {"french", "spanish"}),
+        ("translati", {"french", "spanish"}),  # a beginning longer than the stem
+        ("café", {"spanish"}),
+        ("CAFE", {"spanish"}),  # words of the card, without accents
+        ("medical", {"reader"}),
+        ('"words into spanish"', {"spanish"}),
+        ("translates -french", {"spanish"}),
+        ("please translate into spanish", {"spanish"}),  # nobody has “please”
+        ("xyzzy", set()),
+    ],
+)
+def test_what_was_meant_is_found(library, q, found):
+    assert names(q) == found
+
+
+def test_a_misspelled_word_is_told_with_what_it_was_taken_for(library):
+    assert find_modules(ModuleFilters(q="spansh"), size=24).taken_for == (("spansh", "spanish"),)
+    assert find_modules(ModuleFilters(q="spanish"), size=24).taken_for == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count"),
+    [("spansh", "spanish", 1), ("frensh", "french", 1), ("ab", "ba", 1), ("", "abc", 3), ("same", "same", 0)],
+)
+def test_mistakes_are_counted(one, other, count):
+    assert mistakes(one, other) == mistakes(other, one) == count
+
+
+def test_a_module_with_all_words_leaves_those_with_some_to_a_click(library):
+    all_words = find_modules(ModuleFilters(q="translates words spanish"), size=24)
+    assert [module.name for module in all_words.modules] == ["spanish"]
+    any_word = find_modules(ModuleFilters(q="translates words spanish", match="any"), size=24)
+    assert [module.name for module in any_word.modules] == ["spanish", "french"]  # who has more comes first
+
+
+def test_without_a_module_of_all_words_as_many_as_can_be_are_asked_for(library):
+    found = find_modules(ModuleFilters(q="summarizes long french reports"), size=24)
+    assert [module.name for module in found.modules] == ["rooted"]
+    assert (found.words_needed, found.words_asked) == (3, 4)
+
+
+def test_staff_s_synonyms_work_at_once(library):
+    assert names("shouting") == set()
+    SynonymGroup.objects.create(words="shouting, capitals")
+    assert names("shouting") == {"loud"}
+
+
+def test_words_of_a_private_module_are_nobody_s_suggestion(alice, base):
+    make_module(alice, "hidden", sentence="About quokkas.", tags=["quokka"], private=True)
+    assert not SearchWord.objects.filter(word__startswith="quokka").exists()
+    assert suggestions("quokka") == []
+    assert find_modules(ModuleFilters(q="quokas"), size=24).taken_for == ()
+    repository_hide(editor=alice, module=module_find("alice", "hidden", alice), private=False)
+    index_waiting()
+    assert [found.text for found in suggestions("quokka")] == ["quokka"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"language": ("es",)}, {"spanish"}),
+        ({"task": ("translation",)}, {"spanish"}),
+        ({"allows": ("commercial",)}, {"french", "loud", "reader", "rooted"}),
+        ({"allows": ("commercial", "derivatives")}, {"french", "loud", "rooted"}),
+        ({"rank": "4"}, {"rooted"}),
+        ({"scaling": "rslora"}, {"rooted"}),
+        ({"scaling": "standard"}, {"french", "spanish", "loud", "reader"}),
+        ({"target": ("q", "v")}, {"french", "spanish", "loud", "reader", "rooted"}),
+        ({"architecture": "T5ForConditionalGeneration"}, {"french", "spanish", "loud", "reader"}),
+        ({"composable": "yes"}, {"french", "spanish", "loud", "reader"}),
+        ({"size": "under-1mb"}, {"french", "spanish", "loud", "reader", "rooted"}),
+        ({"size": "over-1gb"}, set()),
+        ({"evidence": "yes"}, {"loud"}),
+        ({"author": "Alice", "tags": ("translation",)}, {"french", "spanish"}),
+        ({"author": "nobody"}, set()),
+    ],
+)
+def test_every_facet_narrows(library, filters, found):
+    evidence_note(Module.objects.filter(name="loud").values_list("pk", flat=True))
+    assert names(**filters) == found
+
+
+def test_each_count_is_what_a_click_leaves(library):
+    """Over all facets, for an empty search, for words, and with a choice made."""
+    for filters in (ModuleFilters(), ModuleFilters(q="translates"), ModuleFilters(licence="mit", rank="2")):
+        for facet in find_modules(filters, size=1).facets:
+            for value in facet.values:
+                if not value.is_chosen:
+                    left = find_modules(value.filters, size=24).count
+                    assert (left, value.is_exact) == (value.count, True), (filters, facet.name, value.value)
+
+
+def test_above_the_limit_counts_say_at_least(library, monkeypatch):
+    monkeypatch.setattr(counting, "EXACT_MAX", 3)
+    monkeypatch.setattr(counting, "LOOKED_AT_MAX", 2)
+    found = find_modules(ModuleFilters(composable="yes", sort="name"), size=24)
+    assert (found.count, found.is_exact, found.count_text) == (3, False, "3+")
+    [owners] = [facet for facet in found.facets if facet.name == "author"]
+    assert sum(value.count for value in owners.values) == 2
+    assert all(value.count_text.endswith("+") for value in owners.values)
+    assert [module.name for module in found.modules] == ["french", "loud", "reader", "spanish"]
+
+
+def test_a_large_library_s_counts_are_those_of_the_last_minute(library, monkeypatch):
+    monkeypatch.setattr(counting, "EXACT_MAX", 3)
+    count_values()
+    [licences] = [facet for facet in find_modules(ModuleFilters(), size=1).facets if facet.name == "licence"]
+    assert {value.value: value.count for value in licences.values} == {
+        "mit": 3,
+        "cc-by-nc-4.0": 1,
+        "cc-by-nd-4.0": 1,
+    }
+    assert ("translation", 2) in tags_in_use()
+
+
+@pytest.mark.parametrize("sort", ["recent", "newest", "downloads", "likes", "trending", "name"])
+def test_pages_by_cursor_hold_every_module_once_there_and_back(library, sort):
+    whole = [module.pk for module in find_modules(ModuleFilters(sort=sort), size=24).modules]
+    assert len(whole) == 5
+    for filters in (ModuleFilters(sort=sort), ModuleFilters(sort=sort, size="under-1mb")):
+        page = find_modules(filters, size=2)
+        assert page.previous == ""
+        pages = [page]
+        while page.next:
+            page = find_modules(filters, size=2, cursor=page.next)
+            pages.append(page)
+        assert [module.pk for page in pages for module in page.modules] == whole
+        back = find_modules(filters, size=2, cursor=pages[-1].previous)
+        assert [module.pk for module in back.modules] == [module.pk for module in pages[-2].modules]
+
+
+def test_what_is_published_meanwhile_moves_no_page(library, alice):
+    first = find_modules(ModuleFilters(), size=2)
+    make_module(alice, "newer", seed=9)
+    second = find_modules(ModuleFilters(), size=2, cursor=first.next)
+    assert {module.pk for module in first.modules}.isdisjoint({module.pk for module in second.modules})
+
+
+def test_pages_of_best_matches_hold_every_match_once(library):
+    filters = ModuleFilters(q="translates words", match="any")
+    first = find_modules(filters, size=1)
+    second = find_modules(filters, size=1, cursor=first.next)
+    assert {first.modules[0].name, second.modules[0].name} == {"french", "spanish"}
+    assert second.next == ""
+    assert find_modules(filters, size=1, cursor=second.previous).modules == first.modules
+
+
+@pytest.mark.parametrize("cursor", ["x", "e30", "W10", "WyJuZXh0IiwicmVjZW50IiwieCIsMV0", "a" * 500])
+def test_a_cursor_of_nothing_is_refused(library, cursor):
+    with pytest.raises(Refusal, match="no cursor of this list"):
+        find_modules(ModuleFilters(), size=2, cursor=cursor)
+
+
+def test_a_cursor_of_another_order_is_refused(library):
+    by_name = find_modules(ModuleFilters(sort="name"), size=2)
+    with pytest.raises(Refusal):
+        find_modules(ModuleFilters(), size=2, cursor=by_name.next)
+
+
+def test_the_page_names_the_nearest_and_offers_examples_where_nothing_matches(library, client):
+    markup = client.get("/modules/?q=spanish&licence=mit").content.decode()
+    assert "No module matches" in markup
+    assert "/find/?text=spanish" in markup
+    assert "Nearest to what you asked for" in markup
+    assert "alice/</span>spanish" in markup
+
+
+def test_the_page_leads_on_by_cursor(library, client, monkeypatch):
+    monkeypatch.setattr("modules_registry.views.PAGE_SIZE", 2)
+    first = client.get("/modules/?sort=name")
+    assert [module.name for module in first.context["found"].modules] == ["french", "loud"]
+    address = first.context["found"].next
+    assert f"cursor={address}" in first.content.decode()
+    second = client.get(f"/modules/?sort=name&cursor={address}")
+    assert [module.name for module in second.context["found"].modules] == ["reader", "rooted"]
+    assert client.get("/modules/?cursor=nonsense").status_code == 200
+
+
+def test_suggestions_name_tags_bases_owners_and_modules(library):
+    texts = {(found.kind, found.text) for found in suggestions("tra")}
+    assert ("tag", "translation") in texts
+    assert ("base", "google/flan-t5-large") in {(found.kind, found.text) for found in suggestions("flan")}
+    assert ("author", "alice") in {(found.kind, found.text) for found in suggestions("ali")}
+    assert ("module", "alice/spanish") in {(found.kind, found.text) for found in suggestions("spa")}
+    assert ("module", "alice/spanish") in {(found.kind, found.text) for found in suggestions("spanih")}
+    assert ("module", "alice/french") in {(found.kind, found.text) for found in suggestions("alice/fr")}
+    assert suggestions("t") == suggestions("\x00\x00") == []
+
+
+@pytest.mark.parametrize("address", ["/modules/suggestions/?q=spa", "/api/v1/suggestions?q=spa"])
+def test_suggestions_come_by_page_and_api(library, client, address):
+    assert "alice/spanish" in client.get(address).content.decode()
+
+
+def test_every_page_has_a_search_field_with_suggestions(library, client):
+    for address in ("/", "/modules/", "/alice/french"):
+        assert 'hx-get="/modules/suggestions/"' in client.get(address).content.decode()
+
+
+def test_the_api_tells_counts_facets_and_corrections(library, client):
+    listed = client.get("/api/v1/modules?q=spansh").json()
+    assert (listed["count"], listed["count_is_exact"]) == (1, True)
+    assert listed["corrections"] == [{"word": "spansh", "taken_for": "spanish"}]
+    facets = {
+        facet["name"]: facet
+        for facet in client.get("/api/v1/modules/facets?tag=translation").json()["facets"]
+    }
+    assert {value["value"]: value["count"] for value in facets["author"]["values"]} == {"alice": 2}
+
+
+def test_a_hub_client_pages_by_cursor_and_sees_its_owner_s_drafts(library, alice):
+    first = repositories_page(HubSearch(sort="downloads"), None, cursor="", size=3)
+    second = repositories_page(HubSearch(sort="downloads"), None, cursor=first.next, size=3)
+    assert len({module.pk for module in [*first.rows, *second.rows]}) == 5
+    assert second.next == ""
+    Module.objects.create(namespace=alice.namespace, name="begun", key="begun")
+    assert [module.name for module in repositories_page(HubSearch(), alice, cursor="", size=1).rows] == [
+        "begun"
+    ]
+
+
+def test_a_moved_and_an_edited_module_are_found_as_they_are_now(library, alice):
+    module = module_find("alice", "french")
+    repository_move(editor=alice, module=module, namespace=alice.namespace, name="gallic")
+    assert names("gallic") == {"gallic"}
+    module_edit(editor=alice, module=module_find("alice", "gallic"), sentence="Says nothing.", tags=["quiet"])
+    assert names(tags=("translation",)) == {"spanish"}
+    assert names(tags=("quiet",)) == {"gallic"}
+
+
+def test_a_lookup_reads_by_index_and_follows_a_former_name(library, alice):
+    module = module_find("alice", "french")
+    repository_move(editor=alice, module=module, namespace=alice.namespace, name="gallic")
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert module_find("ALICE", "French").name == "gallic"
+    assert len(queries) == 2
+
+
+def test_counts_of_words_follow_the_library(library):
+    count_words()
+    assert SearchWord.objects.get(word="translates").n_modules == 2
+    assert SearchWord.objects.get(word="medicine").n_modules == 1
+
+
+def test_values_are_counted_without_what_is_not_everybody_s(library, alice):
+    Module.objects.filter(name="french").update(private=True)
+    count_values()
+    assert FacetValue.objects.get(facet="author", value="alice").n_modules == 1
+
+
+@pytest.mark.parametrize(
+    "q", ["a & | !", "((((", "-", '"', '""', '-"', "- -a", "'; drop table", "%_%", "\\", "ﬁ"]
+)
+def test_no_text_is_more_than_words(library, q):
+    read_words(q)
+    find_modules(ModuleFilters(q=q), size=24)
+
+
+PAGES = (
+    "/modules/",
+    "/modules/?q=spansh+transltion",
+    "/modules/?q=translates+words&licence=mit&tag=translation&base=tests/tiny&author=alice",
+    "/modules/?q=nothing+like+it",
+    "/modules/newest/",
+    "/modules/suggestions/?q=spanih",
+    "/alice",
+    "/alice/spanish",
+    "/tests/tiny",
+    "/api/v1/modules?q=spanish",
+    "/api/v1/modules/facets?q=spanish&licence=mit&rank=2",
+    "/api/v1/suggestions?q=spa",
+    "/api/v1/bases",
+    "/api/v1/tags",
+    "/api/models?search=spanish&filter=translation",
+    "/api/models?full=true",
+    "/api/models/alice/spanish",
+    "/api/models/alice/spanish/tree/main",
+    "/alice/spanish/resolve/main/adapter_config.json",
+)
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_no_page_asks_the_database_more_than_twelve_times(library, client, address):
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(address)
+    assert answer.status_code == 200
+    assert len(queries) <= 12, [query["sql"][:200] for query in queries]
+
+
+def test_a_facet_s_link_leads_to_the_search_that_it_counts(library, client):
+    [facet] = [
+        facet
+        for facet in find_modules(ModuleFilters(q="words", tags=("translation",)), size=1).facets
+        if facet.name == "licence"
+    ]
+    for value in facet.values:
+        found = client.get(f"/modules/?{value.query}").context["found"]
+        assert (found.filters, found.count) == (value.filters, value.count)
