@@ -6,6 +6,7 @@ from statistics import fmean
 
 from hub_site.accounts.models import User
 from hub_site.accounts.selectors import namespaces_writable_by
+from modules_registry.indexing import evidence_note
 from modules_registry.models import Evidence, Lineage, Module, Version
 
 HURT_NATS = 0.01  # per label token: a smaller rise of the loss is no loss
@@ -53,6 +54,7 @@ def evidence_record(rows: Iterable[Evidence]) -> None:
         unique_fields=ONCE,
         update_fields=MEASURED,
     )
+    evidence_note({row.module_id for row in unique.values()})
 
 
 def versions_not_of(user: User, versions: Iterable[Version]) -> list[Version]:

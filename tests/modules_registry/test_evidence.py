@@ -65,3 +65,12 @@ def test_the_page_and_the_api_tell_it(module, client):
     }  # fmt: skip
     assert (told["n_parts"], told["n_hurt"], told["mean_rise_nats"], told["n_published"]) == (1, 1, 0.5, 0)
     assert client.get("/api/v1/modules/bob/none/evidence").status_code == 404
+
+
+def test_a_library_can_be_narrowed_to_modules_that_something_was_measured_with(module, client):
+    assert str(module) not in client.get("/modules/?evidence=yes").content.decode()
+    evidence_record([alone(module, "plurals", 1.5)])
+    module.refresh_from_db()
+    assert module.has_evidence
+    found = client.get("/api/v1/modules", {"evidence": "yes"}).json()["results"]
+    assert [each["id"] for each in found] == [module.full_name]

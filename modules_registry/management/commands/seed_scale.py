@@ -57,6 +57,12 @@ from modules_registry.words import words_add, words_in
 DATABASE = "hub_scale"
 FOLDER = "scale"  # of HUB_DATA: the store of that library
 MODULES, OWNERS = 100_000, 10_000
+TABLES_WITH_TRIGGERS = """
+SELECT DISTINCT relname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal
+"""
+CANDIDATES = """
+SELECT candidates_refresh(array(SELECT id FROM modules_registry_module WHERE current_id IS NOT NULL))
+"""
 LIKES_EACH, DAYS_EACH = 2, 3  # on average
 COMPOSED = 0.02  # of the modules were made from others
 PARENTS_MAX = 45
@@ -130,6 +136,7 @@ def fill(count: int, owners: int, say: Any) -> None:
     told("modules are drawn")
     with (
         transaction.atomic(),
+        without_triggers(),
         without_indexes(Module),
         without_indexes(Version),
         without_indexes(VersionFile),
@@ -147,6 +154,9 @@ def fill(count: int, owners: int, say: Any) -> None:
         copy_lineage(modules)
         told("tags, likes, downloads and lineage are copied")
     told("indexes are built")
+    with connection.cursor() as cursor:
+        cursor.execute(CANDIDATES)
+    told("modules to compose from are listed")
     for first in range(1, count + 1, AT_ONCE):
         recount(range(first, first + AT_ONCE))
     for first in range(0, count, AT_ONCE):
@@ -161,6 +171,19 @@ def fill(count: int, owners: int, say: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE)")
     told("likes, values and words are counted")
+
+
+@contextmanager
+def without_triggers() -> Iterator[None]:
+    """Rows of modules are copied without the triggers that keep the list of those to compose from."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES_WITH_TRIGGERS)
+        tables = [sql.Identifier(name) for (name,) in cursor.fetchall()]
+        for table in tables:
+            cursor.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table))  # type: ignore[arg-type]
+        yield
+        for table in tables:
+            cursor.execute(sql.SQL("ALTER TABLE {} ENABLE TRIGGER USER").format(table))  # type: ignore[arg-type]
 
 
 @contextmanager
