@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0006_suspended_index"),
-        ("modules_registry", "0021_versions_by_author"),
+        ("modules_registry", "0016_sketches"),
     ]
 
     operations = [
