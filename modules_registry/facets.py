@@ -11,7 +11,7 @@ from modules_registry.core.licenses.combining import allows_commercial_use, allo
 from modules_registry.core.licenses.names import license_label
 
 YES = "yes"
-FITS = "fits"  # the base that a module can be composed on; no filter of its own
+FITS = "composes_on"  # the base that a module can be composed on; no filter of its own
 PIPELINES = {  # what peft calls a task, as the Hub names it
     "SEQ_2_SEQ_LM": "text2text-generation",
     "CAUSAL_LM": "text-generation",
