@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import JSONObject
 
 from hub_site.accounts.models import User
 from hub_site.accounts.selectors import namespaces_writable_by
@@ -13,6 +18,7 @@ HURT_NATS = 0.01  # per label token: a smaller rise of the loss is no loss
 TASKS_SHOWN = 20
 PARTS_READ = 1000  # of the latest
 ONCE = ["module", "kind", "source"]
+TASK_COLUMNS = ("task", "n_examples", "loss_nats", "reference_nats")
 MEASURED = ["weights_sha256", "task", "n_examples", "loss_nats", "reference_nats"]
 
 
@@ -65,29 +71,32 @@ def versions_not_of(user: User, versions: Iterable[Version]) -> list[Version]:
 
 def evidence_of(version: Version) -> EvidenceSummary:
     """What was measured with the weights of this version."""
-    rows = Evidence.objects.filter(module=version.module_id, weights_sha256=version.weights_sha256)
-    tasks = [
-        TaskLoss(row.task, row.n_examples, row.loss_nats, row.reference_nats)
-        for row in rows.filter(kind=Evidence.Kind.ALONE).exclude(task="")
-    ]
+    rows = Evidence.objects.filter(module=OuterRef("pk"), weights_sha256=version.weights_sha256)
+    alone = rows.filter(kind=Evidence.Kind.ALONE).exclude(task="")
     parts = rows.filter(kind=Evidence.Kind.PART, reference_nats__isnull=False).order_by("-pk")
-    rises = [
-        without - whole
-        for without, whole in parts.values_list("loss_nats", "reference_nats")[:PARTS_READ]
-        if whole is not None
-    ]
+    found = Module.objects.filter(
+        pk=version.module_id
+    ).values_list(  # one query for a page
+        ArraySubquery(alone.values_list(JSONObject(**{name: name for name in TASK_COLUMNS}))),
+        ArraySubquery(parts.values_list(F("loss_nats") - F("reference_nats"))[:PARTS_READ]),
+        Subquery(published_with(version)),
+    )
+    told, rises, n_published = found.get()
+    tasks = [TaskLoss(*(row[name] for name in TASK_COLUMNS)) for row in told]
     hurt = [rise for rise in rises if rise >= HURT_NATS]
     return EvidenceSummary(
         tasks=tuple(sorted(tasks, key=lambda task: (-(task.drop_nats or 0.0), task.task))[:TASKS_SHOWN]),
         n_parts=len(rises),
         n_hurt=len(hurt),
         mean_rise_nats=fmean(hurt) if hurt else None,
-        n_published=published_count(version),
+        n_published=n_published or 0,
     )
 
 
-def published_count(version: Version) -> int:
+def published_with(version: Version) -> QuerySet[Any, Any]:
+    """How many published modules were made from these weights, as one row."""
     children = Lineage.objects.filter(
         made_from__module=version.module_id, made_from__weights_sha256=version.weights_sha256
     ).values("child__module")
-    return Module.objects.visible_to(None).filter(pk__in=children).count()
+    published = Module.objects.visible_to(None).filter(pk__in=children)
+    return published.order_by().annotate(all=Value(1)).values("all").annotate(n=Count("pk")).values("n")

@@ -90,7 +90,9 @@ def called(modules: QuerySet[Module], namespace: str, name: str) -> Module | Non
     if row is None:
         return None
     found = modules.filter(pk=row[1] or row[0])
-    return found.select_related("namespace", "current__base", "current__author", "draft__author").first()
+    return found.select_related(
+        "namespace__user", "current__base", "current__author", "draft__author"
+    ).first()
 
 
 def current_versions(full_names: Collection[str], viewer: object) -> dict[str, Version]:

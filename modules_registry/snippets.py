@@ -221,7 +221,8 @@ def endpoint_snippet(site: str, *, is_private: bool = False) -> ModuleSnippet:
 
 
 def download_snippet(module: Module, version: Version, site: str, *, is_private: bool) -> ModuleSnippet:
-    address = f"{site}/{module.full_name}/resolve/{pinned_revision(version)}"
+    revision = "main" if version == module.current else pinned_revision(version)
+    address = f"{site}/{module.full_name}/resolve/{revision}"
     token = f'-H "Authorization: Bearer {TOKEN}" ' if is_private else ""
     code = curl_lines(module.name, address, [CONFIG_FILE, WEIGHTS_FILE], token)
     return ModuleSnippet("Shell: download the files", code)
