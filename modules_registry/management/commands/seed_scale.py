@@ -57,8 +57,9 @@ from modules_registry.words import words_add, words_in
 DATABASE = "hub_scale"
 FOLDER = "scale"  # of HUB_DATA: the store of that library
 MODULES, OWNERS = 100_000, 10_000
-TABLES_WITH_TRIGGERS = """
-SELECT DISTINCT relname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid WHERE NOT tgisinternal
+TRIGGERS = """
+SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE NOT tgisinternal AND tgname LIKE 'candidate%'
 """
 CANDIDATES = """
 SELECT candidates_refresh(array(SELECT id FROM modules_registry_module WHERE current_id IS NOT NULL))
@@ -177,13 +178,13 @@ def fill(count: int, owners: int, say: Any) -> None:
 def without_triggers() -> Iterator[None]:
     """Rows of modules are copied without the triggers that keep the list of those to compose from."""
     with connection.cursor() as cursor:
-        cursor.execute(TABLES_WITH_TRIGGERS)
-        tables = [sql.Identifier(name) for (name,) in cursor.fetchall()]
-        for table in tables:
-            cursor.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table))  # type: ignore[arg-type]
+        cursor.execute(TRIGGERS)
+        triggers = [(sql.Identifier(table), sql.Identifier(name)) for table, name in cursor.fetchall()]
+        for names in triggers:
+            cursor.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(*names))  # type: ignore[arg-type]
         yield
-        for table in tables:
-            cursor.execute(sql.SQL("ALTER TABLE {} ENABLE TRIGGER USER").format(table))  # type: ignore[arg-type]
+        for names in triggers:
+            cursor.execute(sql.SQL("ALTER TABLE {} ENABLE TRIGGER {}").format(*names))  # type: ignore[arg-type]
 
 
 @contextmanager
