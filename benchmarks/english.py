@@ -9,11 +9,11 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import quality_report
 from benchmarks.machine import machine
@@ -34,6 +34,7 @@ USUAL_TASKS = (  # of every kind, with short prompts
 USUAL_DRAWS = 1
 HELD_OUT = 50  # of a task; an answer costs more than on the small world
 MAX_NEW_TOKENS = 24  # no answer of these tasks has more than 20
+Order = TypeVar("Order")
 VARIANT = {"method": "auto", "baselines": "always"}
 
 
@@ -57,7 +58,7 @@ def measure(asked: argparse.Namespace) -> None:
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     missing = list(orders(asked, {(row["task"], row["draw"]) for row in rows}))
     asked.out.mkdir(parents=True, exist_ok=True)
-    for row in measured(missing, asked.workers):
+    for row in measured(missing, asked.workers, quality_row):
         rows.append(row)
         rows.sort(key=lambda row: (list(TASKS_BY_NAME).index(row["task"]), row["draw"]))
         print(f"{row['task']} {json.dumps(row)[:300]}", flush=True)
@@ -77,11 +78,14 @@ def orders(asked: argparse.Namespace, known: set[tuple[str, int]]) -> Iterator[E
                 yield EnglishOrder(name, draw, base, asked.held_out or HELD_OUT)
 
 
-def measured(missing: Sequence[EnglishOrder], workers: int) -> Iterator[dict[str, Any]]:
+def measured(
+    missing: Sequence[Order], workers: int, made_by: Callable[[Order], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The row of each order as soon as it is made, in processes of one thread."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers, which start afresh
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        for done in as_completed([pool.submit(quality_row, order) for order in missing]):
+        for done in as_completed([pool.submit(made_by, order) for order in missing]):
             yield done.result()
 
 
@@ -91,34 +95,52 @@ def write(path: Path, content: dict[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def quality_row(order: EnglishOrder) -> dict[str, Any]:
-    """Exact match in percent of the composition and every baseline, with what the report says of each."""
+def composed(
+    task: str, base: Path, asked: Mapping[str, Any], modules: Sequence[str], *, held_out: int, draw: int = 0
+) -> Any:
+    """One whole composition on a task, with all that it knows of itself.
+
+    Args:
+        base: the folder of the base model.
+        asked: as job.json has it: the method, the baselines.
+        modules: names of the library's modules that take part.
+        held_out: how many of the task's examples, at most.
+        draw: of the five shots.
+    """
     from composer.core.job import CompositionRun
     from composer.core.spec.job_spec import read_job_spec
 
-    task: Task = TASKS_BY_NAME[order.task]
-    examples = task_examples(task.combination)
-    held_out = examples.held_out[: order.held_out]
+    examples = task_examples(TASKS_BY_NAME[task].combination)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_job(
             folder,
-            {**VARIANT, "template": "chat", "max_new_tokens": MAX_NEW_TOKENS},
-            base={"name": BASE_NAME, "folder": str(order.base)},
+            {**asked, "template": "chat", "max_new_tokens": MAX_NEW_TOKENS},
+            base={"name": BASE_NAME, "folder": str(base)},
             bundle=BUNDLE,
-            modules=[module.name for module in MODULES],
-            examples=examples.shots[order.draw],
-            held_out=held_out,
+            modules=modules,
+            examples=examples.shots[draw],
+            held_out=examples.held_out[:held_out],
         )
         composition = CompositionRun(read_job_spec(folder), lambda event: None)
         composition.make(folder / "out")
+    return composition
+
+
+def quality_row(order: EnglishOrder) -> dict[str, Any]:
+    """Exact match in percent of the composition and every baseline, with what the report says of each."""
+    task: Task = TASKS_BY_NAME[order.task]
+    everything = [module.name for module in MODULES]
+    composition = composed(
+        order.task, order.base, VARIANT, everything, held_out=order.held_out, draw=order.draw
+    )
     rows = composition.rows
     return {
         "kind": task.kind,
         "task": order.task,
         "draw": order.draw,
         "variant": "auto",
-        "n": len(held_out),
+        "n": len(composition.held_out),
         "exact_match_percent": {key: row["held_out_exact_match_percent"] for key, row in rows.items()},
         "baselines": {key: numbers_in(row) for key, row in rows.items()},
         "verdict": composition.verdict.decision,

@@ -17,20 +17,16 @@ Source: Prabhakar et al., LoRA Soups, arXiv:2410.13025.
 
 import argparse
 import json
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.english import HELD_OUT, MAX_NEW_TOKENS, TASKS_BY_NAME, write
+from benchmarks.english import HELD_OUT, MAX_NEW_TOKENS, TASKS_BY_NAME, composed, measured, write
 from benchmarks.machine import machine
-from benchmarks.unseen import write_job
-from demo.english import BASE_NAME, BUNDLE
+from demo.english import BASE_NAME
 from demo.english.base import default_folder
 from demo.english.catalog import MODULES, task_examples
 
@@ -80,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if (library, task, method) not in known and (library, method) != ("all", MIXED)
     ]
     asked.out.mkdir(parents=True, exist_ok=True)
-    for row in measured(missing, asked.workers):
+    for row in measured(missing, asked.workers, method_row):
         rows.append(row)
         print(json.dumps(row), flush=True)
         write(path, {"schema": 1, "machine": machine(), "rows": rows})
@@ -107,13 +103,6 @@ def read_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
-def measured(missing: Sequence[MethodOrder], workers: int) -> Iterator[dict[str, Any]]:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers, which start afresh
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(method_row, order) for order in missing]):
-            yield done.result()
-
-
 def method_row(order: MethodOrder) -> dict[str, Any]:
     """Exact match in percent on the task's held-out examples, of the method and what is measured along."""
     found = mixed_percent(order) if order.method == MIXED else composed_percents(order)
@@ -129,27 +118,12 @@ def modules_of(task: str, library: str) -> list[str]:
 
 
 def composed_percents(order: MethodOrder) -> dict[str, float]:
-    from composer.core.job import CompositionRun
-    from composer.core.spec.job_spec import read_job_spec
-
-    examples = task_examples(TASKS_BY_NAME[order.task].combination)
     is_auto = order.method == "auto"
     asked = {"method": order.method, "baselines": "always" if is_auto else "none"}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        write_job(
-            folder,
-            {**asked, "template": "chat", "max_new_tokens": MAX_NEW_TOKENS},
-            base={"name": BASE_NAME, "folder": str(order.base)},
-            bundle=BUNDLE,
-            modules=modules_of(order.task, order.library),
-            examples=examples.shots[0],
-            held_out=examples.held_out[: order.held_out],
-        )
-        composition = CompositionRun(read_job_spec(folder), lambda event: None)
-        composition.make(folder / "out")
-    own = {order.method: composition.rows["composed"]}
-    along = {key: composition.rows[key] for key in ALONG if is_auto}
+    modules = modules_of(order.task, order.library)
+    rows = composed(order.task, order.base, asked, modules, held_out=order.held_out).rows
+    own = {order.method: rows["composed"]}
+    along = {key: rows[key] for key in ALONG if is_auto}
     return {key: row["held_out_exact_match_percent"] for key, row in (own | along).items()}
 
 

@@ -66,7 +66,7 @@ def test_an_unknown_task_is_named_with_those_there_are(asked):
 
 
 def test_every_row_is_kept_as_soon_as_it_is_measured(asked, monkeypatch):
-    def rows(missing, workers):
+    def rows(missing, workers, made_by):
         for order in missing[:2]:
             yield row_of(order.task)
         raise KeyboardInterrupt

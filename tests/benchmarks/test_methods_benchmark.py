@@ -19,7 +19,7 @@ def ordered(monkeypatch):
     """What would be measured; each row is right in a tenth of its place's number."""
     orders = []
 
-    def measured(missing, workers):
+    def measured(missing, workers, made_by):
         for order in missing:
             orders.append(order)
             yield {"library": order.library, "task": order.task, "method": order.method, "n": 50,
@@ -66,8 +66,8 @@ def test_rows_are_kept_when_the_run_is_ended(words, ordered, tmp_path, monkeypat
     (tmp_path / "methods.json").write_text(json.dumps({"rows": kept}))
     measured = methods.measured
 
-    def ended(missing, workers):
-        yield next(iter(measured(missing, workers)))
+    def ended(missing, workers, made_by):
+        yield next(iter(measured(missing, workers, made_by)))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(methods, "measured", ended)
