@@ -3,7 +3,7 @@
 import gc
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub_site.settings.prod")
 STATEMENT_TIMEOUT_S = (
@@ -12,13 +12,14 @@ STATEMENT_TIMEOUT_S = (
 os.environ["HUB_STATEMENT_TIMEOUT_S"] = (
     os.environ.get("HUB_STATEMENT_TIMEOUT_S", "").strip() or STATEMENT_TIMEOUT_S
 )
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402  the line above has set Django up
 from django.urls import resolve  # noqa: E402
 
 from hub_site.body_gate import BodyGate  # noqa: E402
 from hub_site.common.disk import is_disk_low  # noqa: E402
+from hub_site.request_handler import OneThreadHandler  # noqa: E402
 from hub_site.upload_permission import why_not  # noqa: E402
 
 MB = 1_000_000
@@ -32,7 +33,7 @@ resolve("/health/")  # imports every page now: the server listens only then, and
 gc.freeze()  # what is loaded stays: the collector need not look through it while a request waits
 
 application = BodyGate(
-    django_application,
+    OneThreadHandler(),
     upload_max_bytes=upload_max_bytes,
     commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
     in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),

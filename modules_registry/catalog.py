@@ -14,10 +14,14 @@ from django.db.models.functions import Collate, Lower, Upper
 
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.selectors import namespace_by_name
+from hub_site.audit.kept_pages import last_changes
 from modules_registry.counting import (
     EXACT_MAX,
     Counted,
     Counts,
+    Kept,
+    count_alone,
+    count_kept,
     count_matches,
     count_values_of,
     kept_counts,
@@ -72,6 +76,8 @@ HUB_SORTS = {
     "likes": "likes",
     "trendingScore": "trending",
 }
+# Which modules match best, while nothing was published or changed since.
+kept_rankings = Kept[list[int]]()
 HUB_PIPELINES = {pipeline: task_type for task_type, pipeline in PIPELINES.items()}
 
 
@@ -226,7 +232,7 @@ class Search:
 
     filters: ModuleFilters
     listed: QuerySet[Module]  # what the viewer may see of published modules
-    keys: tuple[int, ...]  # of the facet values
+    keys: dict[tuple[str, str], int]  # of the facet values, by facet and value
     is_none: bool  # a value that no module has, or text that no row can hold
     owner: Namespace | None
     words: SearchWords
@@ -236,7 +242,7 @@ class Search:
     def matching(self, words_needed: int, *, without: int = 0) -> QuerySet[Module]:
         """What matches, in no order. Args: without: the key of a facet value that is not asked for."""
         found = self.listed.none() if self.is_none else self.listed
-        keys = [key for key in self.keys if key != without]
+        keys = [key for key in self.keys.values() if key != without]
         if keys:
             found = found.filter(facets__contains=keys)
         if self.owner is not None:
@@ -276,7 +282,7 @@ def read_search(filters: ModuleFilters, viewer: object) -> Search:
         words, named = read_words(filters.q), named_like(filters.q)
     fitting = fits_named(filters.fits, filters.fits_by, viewer) if filters.fits else None
     listed = Module.objects.visible_to(viewer).published()
-    return Search(filters, listed, tuple(keys.values()), is_none, owner, words, named, fitting)
+    return Search(filters, listed, keys, is_none, owner, words, named, fitting)
 
 
 def facet_keys_of(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -329,7 +335,7 @@ def find_modules(
         counted = counted_search(search, words_needed, viewer, has_facets=has_facets)
         if counted.count:
             break
-    page = page_of(search, words_needed, counted, cursor, size)
+    page = page_of(search, words_needed, viewer, counted, cursor, size)
     return FoundModules(
         filters,
         page.rows,
@@ -354,8 +360,7 @@ def counted_search(search: Search, words_needed: int, viewer: object, *, has_fac
 def count_now(search: Search, words_needed: int, viewer: object, *, has_facets: bool) -> Counted:
     matching = search.matching(words_needed)
     if not has_facets:
-        count = matching.order_by()[: EXACT_MAX + 1].count()
-        return Counted(min(count, EXACT_MAX), count <= EXACT_MAX, {})
+        return count_alone(matching)
     one_of = {kind.name: value for kind, value in search.filters.facet_pairs if not kind.is_many}
     chosen = [kind for kind, _ in search.filters.facet_pairs]
     has_more = search.filters.q or search.filters.fits
@@ -363,7 +368,7 @@ def count_now(search: Search, words_needed: int, viewer: object, *, has_facets: 
     if is_large and not chosen:
         return replace(library_count(viewer), values=library_values(list(BY_NAME)))
     others = {} if is_large else {name: without_facet(search, name, words_needed) for name in one_of}
-    counted = count_matches(matching, chosen=search.keys, others=others)
+    counted = count_matches(matching, chosen=tuple(search.keys.values()), others=others)
     if is_large:  # one value alone: the others are those of the whole library
         whole = {
             name: with_chosen(library_values([name]), counted.values, name, one_of[name]) for name in one_of
@@ -388,8 +393,7 @@ def without_facet(search: Search, name: str, words_needed: int) -> QuerySet[Modu
     if name == "author":
         return replace(search, owner=None).matching(words_needed)
     [value] = search.filters.values(BY_NAME[name])
-    key = facet_keys_of([(name, value)]).get((name, value), 0)
-    return search.matching(words_needed, without=key)
+    return search.matching(words_needed, without=search.keys.get((name, value), 0))
 
 
 def shown_facets(filters: ModuleFilters, counted: Counted) -> list[Facet]:
@@ -428,13 +432,15 @@ def is_same(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
 
-def page_of(search: Search, words_needed: int, counted: Counted, cursor: str, size: int) -> KeysetPage:
+def page_of(
+    search: Search, words_needed: int, viewer: object, counted: Counted, cursor: str, size: int
+) -> KeysetPage:
     """The rows of one page, by the way that costs least: few matches are put in order, of many the index of
     an order is read until the page is full."""
     name = search.filters.order
-    matching = search.matching(words_needed)
     if name == "best":
-        return ranked_page(search, matching, counted, cursor, size)
+        return ranked_page(search, words_needed, viewer, counted, cursor, size)
+    matching = search.matching(words_needed)
     most = EXACT_MAX + 1 if counted.is_exact and search.filters.chosen else None
     return keyset_page(matching, ORDERS[name], cursor, size, name=name, shown=with_shown_columns, most=most)
 
@@ -469,22 +475,40 @@ def ranked(found: QuerySet[Module], search: Search) -> QuerySet[Module]:
 
 
 def ranked_page(
-    search: Search, matching: QuerySet[Module], counted: Counted, cursor: str, size: int
+    search: Search, words_needed: int, viewer: object, counted: Counted, cursor: str, size: int
 ) -> KeysetPage:
     """A page by best match: of more than RANKED_MAX matches, of those that are named so, and of the most
     downloaded others."""
+    matching = search.matching(words_needed)
     start = read_cursor(cursor, "best", int)[1] if cursor else 0
     start = min(max(start, 0), 2 * RANKED_MAX)
     if counted.count > RANKED_MAX:
-        most = EXACT_MAX + 1 if counted.is_exact else None
-        keys = first_keys(matching, ORDERS["downloads"], RANKED_MAX, most=most)
-        if search.named is not None:
-            keys += first_keys(matching.filter(search.named), ORDERS["downloads"], RANKED_MAX, most=EXACT_MAX)
-        matching = Module.objects.filter(pk__in=keys)
-    rows = list(with_shown_columns(ranked(matching, search))[start : start + size + 1])
-    following = write_cursor(["next", "best", start + size, 0]) if len(rows) > size else ""
+        kept_as = (
+            replace(search.filters, sort=""),
+            words_needed,
+            getattr(viewer, "pk", None),
+            last_changes(),
+        )
+        ranking = kept_rankings.get(kept_as, partial(ranking_of, search, matching, counted))
+        keys = ranking[start : start + size + 1]
+        found = {module.pk: module for module in with_shown_columns(search.listed.filter(pk__in=keys))}
+        rows = [found[key] for key in keys if key in found]
+        has_more = len(keys) > size
+    else:
+        rows = list(with_shown_columns(ranked(matching, search))[start : start + size + 1])
+        has_more = len(rows) > size
+    following = write_cursor(["next", "best", start + size, 0]) if has_more else ""
     previous = write_cursor(["previous", "best", max(start - size, 0), 0]) if start else ""
     return KeysetPage(rows[:size], previous, following)
+
+
+def ranking_of(search: Search, matching: QuerySet[Module], counted: Counted) -> list[int]:
+    """The keys of the modules that are put in order of how well they match, the best first."""
+    most = EXACT_MAX + 1 if counted.is_exact else None
+    keys = first_keys(matching, ORDERS["downloads"], RANKED_MAX, most=most)
+    if search.named is not None:
+        keys += first_keys(matching.filter(search.named), ORDERS["downloads"], RANKED_MAX, most=EXACT_MAX)
+    return list(ranked(Module.objects.filter(pk__in=keys), search).values_list("pk", flat=True))
 
 
 def modules_newest(count: int) -> list[Module]:
@@ -529,8 +553,10 @@ def repositories_page(asked: HubSearch, viewer: object, *, cursor: str, size: in
     found = repositories_listed(asked, viewer)
     order = ORDERS[name]
     published = found.published()
-    count = published.order_by()[: EXACT_MAX + 1].count() if asked.q or asked.filters or asked.author else 0
-    most = EXACT_MAX + 1 if 0 < count <= EXACT_MAX else None
+    is_narrow = asked.q or asked.filters or asked.author
+    kept_as = (replace(asked, sort=""), getattr(viewer, "pk", None))
+    counted = count_kept(published, kept_as=kept_as) if is_narrow else Counted(0, True, {})
+    most = EXACT_MAX + 1 if counted.is_exact and counted.count else None
     page = keyset_page(published, order, cursor, size, name=name, shown=with_files, most=most)
     if not getattr(viewer, "is_authenticated", False):
         return page

@@ -10,7 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
@@ -62,6 +63,7 @@ GROUP BY row.value ORDER BY count(*) DESC, row.value LIMIT %s
 """
 REPLACES = ">"  # before the name of a facet: its rows stand for those of the matches
 
+Value = TypeVar("Value")
 Counts = dict[str, list[tuple[str, int]]]  # by facet: values and how many have each, most first
 
 
@@ -155,38 +157,45 @@ def library_values(facets: Sequence[str]) -> Counts:
     return ordered(values)
 
 
-class KeptCounts:
-    """The last counts of large searches that everybody may see, for a minute."""
+class Kept(Generic[Value]):
+    """What was worked out last, for a minute. Several threads use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_kept: Callable[[Value], bool] = bool) -> None:
+        self._is_kept = is_kept
         self._lock = threading.Lock()
-        self._kept: OrderedDict[object, tuple[float, Counted]] = OrderedDict()
+        self._kept: OrderedDict[object, tuple[float, Value]] = OrderedDict()
 
-    def get(self, search: object, count: Callable[[], Counted]) -> Counted:
-        """The counts of a search, counted now unless they are kept."""
+    def get(self, key: object, work_out: Callable[[], Value]) -> Value:
+        """What is kept under a key, else worked out now."""
         with self._lock:
-            at, kept = self._kept.get(search, (0.0, None))
-        if kept is not None and time.monotonic() - at < KEPT_S:
-            return kept
-        counted = count()
-        if counted.count >= KEPT_FROM:
+            found = self._kept.get(key)
+        if found is not None and time.monotonic() - found[0] < KEPT_S:
+            return found[1]
+        value = work_out()
+        if self._is_kept(value):
             with self._lock:
-                self._kept[search] = time.monotonic(), counted
-                self._kept.move_to_end(search)
+                self._kept[key] = time.monotonic(), value
+                self._kept.move_to_end(key)
                 while len(self._kept) > KEPT_MAX:
                     self._kept.popitem(last=False)
-        return counted
+        return value
 
 
-kept_counts = KeptCounts()
+# The counts of large searches: those of small ones are told as they are.
+kept_counts = Kept[Counted](lambda counted: counted.count >= KEPT_FROM)
 
 
 def library_count(viewer: object) -> Counted:
     """How many modules there are at all, for whom it asks."""
     listed = Module.objects.visible_to(viewer).published()
+    return count_kept(listed, kept_as=("library", getattr(viewer, "pk", None)))
 
-    def count() -> Counted:
-        n = listed.order_by()[: EXACT_MAX + 1].count()
-        return Counted(min(n, EXACT_MAX), n <= EXACT_MAX, {})
 
-    return kept_counts.get(("library", getattr(viewer, "pk", None)), count)
+def count_kept(found: QuerySet[Module], *, kept_as: object) -> Counted:
+    return kept_counts.get(kept_as, partial(count_alone, found))
+
+
+def count_alone(found: QuerySet[Module]) -> Counted:
+    """How many these are, without a word on their facets."""
+    n = found.order_by()[: EXACT_MAX + 1].count()
+    return Counted(min(n, EXACT_MAX), n <= EXACT_MAX, {})

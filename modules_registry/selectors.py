@@ -84,15 +84,18 @@ def require_not_held(namespace: str, name: str, viewer: object) -> None:
 
 def called(modules: QuerySet[Module], namespace: str, name: str) -> Module | None:
     """That one of the modules which has this address, in any case, or had it before it was renamed."""
-    owner = Namespace.objects.filter(key=name_key(namespace), name__iexact=namespace)
-    named = Module.objects.filter(namespace__in=owner, key=name_key(name), name__iexact=name)
-    row = named.values_list("pk", "moved_to").first()
-    if row is None:
-        return None
-    found = modules.filter(pk=row[1] or row[0])
-    return found.select_related(
-        "namespace__user", "current__base", "current__author", "draft__author"
-    ).first()
+    keys = {"namespace__key": name_key(namespace), "key": name_key(name)}  # of one row at most
+    for found in with_versions(modules).filter(**keys, moved_to=None).order_by():
+        if (found.namespace.name.upper(), found.name.upper()) == (namespace.upper(), name.upper()):
+            return found
+    former = Module.objects.filter(**keys, name__iexact=name, namespace__name__iexact=namespace)
+    return with_versions(modules).filter(pk__in=former.values("moved_to")).first()
+
+
+def with_versions(modules: QuerySet[Module]) -> QuerySet[Module]:
+    """With what a page or an answer about one module reads, and without what only the search reads."""
+    related = modules.select_related("namespace__user", "current__base", "current__author")
+    return related.defer("search", "search_text", "card_text", "facets")
 
 
 def current_versions(full_names: Collection[str], viewer: object) -> dict[str, Version]:
@@ -259,6 +262,13 @@ def versions_of(module: Module) -> QuerySet[Version]:
     numbered = module.versions.filter(number__isnull=False).order_by("-number")
     found = numbered.select_related("base", "author", "module__namespace", "distance_before")
     return found.defer("distance_before__layers").prefetch_related("files")
+
+
+def version_lines(module: Module) -> QuerySet[Version]:
+    """The same, with what a table of versions says of each and nothing else."""
+    found = versions_of(module).prefetch_related(None).select_related(None)
+    shown = ("number", "message", "commit_id", "created_at", "author__username", "distance_before__distance")
+    return found.select_related("author", "distance_before").only(*shown)
 
 
 def origin_of(version: Version) -> Origin | None:

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.requests import SignedInRequest
 from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_by
+from hub_site.audit.kept_pages import kept_for_strangers
 from hub_site.audit.selectors import history_lines, history_of
 from hub_site.common.errors import TOO_MANY_REQUESTS, Refusal
 from hub_site.common.site_faults import STATUSES
@@ -59,13 +60,14 @@ from modules_registry.forms import (
 )
 from modules_registry.hashes import hash_find
 from modules_registry.likeness import originals_of
-from modules_registry.lineage import composed_from, parents_counted, used_in
+from modules_registry.lineage import ComposedFrom, composed_from, parents_counted, used_in
 from modules_registry.mirror.selectors import remote_copy
 from modules_registry.models import Module, Version
 from modules_registry.overviews import layer_groups, tag_overview_or_404
 from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.pictures import children_picture, parents_picture
 from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
+from modules_registry.presence import presence_of
 from modules_registry.rendering import shown_card
 from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
@@ -81,6 +83,7 @@ HISTORY_PAGE_SIZE = 50
 
 
 @require_safe
+@kept_for_strangers
 def module_list(request: HttpRequest) -> HttpResponse:
     """The library: search, narrow, sort."""
     found = found_at_cursor(request, filters_from(request.GET))
@@ -113,6 +116,7 @@ def found_at_cursor(request: HttpRequest, filters: ModuleFilters, *, has_facets:
 
 
 @require_safe
+@kept_for_strangers
 def module_suggestions(request: HttpRequest) -> HttpResponse:
     """A fragment below a search field: what was typed so far may mean this."""
     found = suggestions(request.GET.get("q", ""))
@@ -120,6 +124,7 @@ def module_suggestions(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@kept_for_strangers
 def module_newest(request: HttpRequest) -> HttpResponse:
     """A fragment for other pages: what changed last."""
     modules = modules_newest(NEWEST_COUNT)
@@ -156,6 +161,7 @@ def upload_check(request: SignedInRequest) -> HttpResponse:
 
 
 @require_safe
+@kept_for_strangers
 def namespace_page(request: HttpRequest, namespace: str) -> HttpResponse:
     """Everything one owner has published."""
     owner = namespace_by_name(namespace)
@@ -182,6 +188,7 @@ def is_member(owner: Namespace, viewer: object) -> bool:
 
 
 @require_safe
+@kept_for_strangers
 def module_page(
     request: HttpRequest, namespace: str, name: str, revision: str = selectors.MAIN
 ) -> HttpResponse:
@@ -289,6 +296,7 @@ def module_compare(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@kept_for_strangers
 def tag_page(request: HttpRequest, tag: str) -> HttpResponse:
     """What carries a tag, the most popular first, and what it is used with."""
     name = normalize_tag(tag)
@@ -488,30 +496,31 @@ def draft_context(request: HttpRequest, module: Module, version: Version) -> dic
 
 def module_context(request: HttpRequest, module: Module, version: Version) -> dict[str, Any]:
     prefetch_related_objects([version], "files")  # several sections read them
-    card = selectors.card_of(version)
-    parents, children = composed_from(version, request.user), used_in(module, request.user)
-    counted = parents_counted([parent.version.pk for parent in parents.parents])
+    card, there = selectors.card_of(version), presence_of(module.pk)
+    parents = composed_from(version, request.user) if there.parents else ComposedFrom((), 0)
+    children = used_in(module, request.user) if there.children else []
+    counted = parents_counted([parent.version.pk for parent in parents.parents]) if parents.parents else {}
     return {
         "module": module,
         "version": version,
         "copy_of": originals_of([module], request.user).get(module.pk),
         "is_current": version == module.current,
         "tags": module.tags.all(),
-        "versions": selectors.versions_of(module).prefetch_related(None),
+        "versions": selectors.version_lines(module),
         "files": selectors.version_files(version),
         "card": shown_card(card.body),
         "not_composable_because": selectors.not_composable_because(version),
-        "origin": selectors.origin_of(version),
+        "origin": selectors.origin_of(version) if there.origin else None,
         "hub_copy": remote_copy(version),
         "is_mine": selectors.namespace_is_writable_by(module.namespace, request.user),
         "is_liked": is_liked(module, request.user),
-        "weeks": downloads_by_week(module),
+        "weeks": downloads_by_week(module) if module.downloads else [],
         "left_out": selectors.left_out_of(module, request.user),
         "snippets": snippets_for_module(module, version, site_of(request)),
         "upload_snippets": upload_snippets(module, site_of(request)),
         "composed_from": parents,
         "parents_picture": parents_picture(parents.parents, counted),
-        "evidence": evidence_of(version),
+        "evidence": evidence_of(version) if there.evidence or there.children else None,
         "used_in": children,
         "children_picture": children_picture(children),
         "compose_url": f"/compositions/new/?modules={module.full_name}",

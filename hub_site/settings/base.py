@@ -69,6 +69,8 @@ HUB_UPLOADS_AN_HOUR = env_int("HUB_UPLOADS_AN_HOUR", 600)
 HUB_BODY_GRACE_S = env_int("HUB_BODY_GRACE_S", 20, least=1)
 # One address may hold open so many connections: an office is behind one, a browser opens six. 0: any number.
 HUB_CONNECTIONS_OF_ADDRESS_MAX = env_int("HUB_CONNECTIONS_OF_ADDRESS_MAX", 200)
+# For so long a page that was rendered for a stranger is given to others, unless the audit recorded something.
+HUB_PAGES_KEPT_S = env_int("HUB_PAGES_KEPT_S", 30)
 HUB_THREADS = env_int("HUB_THREADS", 2, least=1, most=256)
 HUB_STREAMS_MAX = env_int("HUB_STREAMS_MAX", 1000, least=0)
 HUB_STREAMS_OF_OWNER_MAX = env_int("HUB_STREAMS_OF_OWNER_MAX", 20, least=0)

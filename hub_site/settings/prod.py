@@ -8,6 +8,6 @@ SECRET_KEY = env_secret("HUB_SECRET_KEY")
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "hub_site.common.static_files.StaticFiles"},
 }
 MEDIA_ROOT = HUB_DATA / "media"

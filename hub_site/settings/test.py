@@ -18,3 +18,4 @@ ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = True
 ACCOUNT_RATE_LIMITS = False
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+HUB_PAGES_KEPT_S = 0  # tests write rows without the audit

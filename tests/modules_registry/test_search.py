@@ -1,9 +1,12 @@
 """Finding modules: words, parts of names, filters, counts."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from modules_registry import catalog
 from modules_registry.candidates import candidates_of
 from modules_registry.catalog import (
     HubSearch,
@@ -184,3 +187,22 @@ def test_wildcards_match_themselves(library):
     assert found(q="%") == []
     assert found(q="squad_v") == ["bob/squad_v2.0"]
     assert found(q="squadxv") == []
+
+
+def test_a_large_ranking_is_kept_until_something_changes(alice, base, monkeypatch):
+    monkeypatch.setattr(catalog, "RANKED_MAX", 2)  # three modules are many, the two newest are ranked
+    for name in ("french-verbs", "french-nouns", "french-names"):
+        make_module(alice, name)
+    filters = ModuleFilters(q="french")
+
+    def found():
+        return {module.name for module in find_modules(filters, None, size=10).modules}
+
+    assert found() == {"french-nouns", "french-names"}
+    with CaptureQueriesContext(connection) as asked:
+        found()
+    assert not any("ts_rank" in query["sql"].lower() for query in asked.captured_queries)
+    late = make_module(alice, "french-adverbs")
+    assert found() == {"french-names", "french-adverbs"}
+    module_edit(editor=alice, module=late, private=True)
+    assert found() == {"french-nouns", "french-names"}
