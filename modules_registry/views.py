@@ -13,6 +13,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -208,7 +209,7 @@ def module_page(
 
 
 @require_safe
-def numbered_page(request: HttpRequest, namespace: str, name: str, number: int) -> HttpResponse:
+def numbered_page(request: HttpRequest, namespace: str, name: str, number: int) -> HttpResponseBase:
     """A version by its number, whatever tag has the same name."""
     return module_page(request, namespace, name, f"v{number}")
 
