@@ -6,6 +6,9 @@
 Starts the site's own web server, one process, beside its database on this machine. Each reader asks again as
 soon as it has the whole answer; a route is warmed for some seconds first. Readers and site share the cores.
 Every route asks for one thing after the other of a list that is drawn from the library, always the same one.
+
+The site keeps pages of strangers for half a minute. For who is signed in it does not, so some routes are
+measured for somebody signed in as well. Queries are counted while no page is kept.
 """
 
 import argparse
@@ -17,10 +20,11 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -43,6 +47,16 @@ WARM_S = 5
 NO_ANSWER = 0  # a status
 SEED = 18
 ASKED_EACH = 40  # different addresses of one route
+QUERIED_EACH = 10  # of these, of which the queries are looked at
+FOR_SOMEBODY = (
+    "library: no filter",
+    "library: common word",
+    "library: rare word",
+    "library: facet tag",
+    "module page",
+    "base page",
+    "profile page",
+)
 FITTING_BASE = "google/flan-t5-large"  # 8,000 modules fit it
 
 COMMON_WORDS = ("examples", "french", "medicine", "summary", "translation", "questions", "spanish", "weather")
@@ -112,6 +126,8 @@ def main() -> None:
         for route in routes:
             rows.append(measure(site, route, arguments.readers, arguments.seconds))
             print(json.dumps(rows[-1]), flush=True)
+        for row, asked in zip(rows, queries_of(site, routes), strict=True):
+            row.update(asked)
     result = {
         "machine": machine(),
         "kernel": platform.release(),
@@ -121,6 +137,18 @@ def main() -> None:
         "routes": rows,
     }
     arguments.out.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def queries_of(site: LoadedSite, routes: Sequence[Route]) -> list[dict[str, Any]]:
+    """What each route asks of the database, while no page is kept: see `print_queries`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump([asdict(route) | {"body": (route.body or b"").decode()} for route in routes], file)
+        file.flush()
+        code = f"from benchmarks import site_load; site_load.print_queries({file.name!r})"
+        told: list[dict[str, Any]] = json.loads(
+            manage(site.environment, "shell", "--verbosity", "0", "-c", code)
+        )
+    return told
 
 
 LOAD_BEFORE = [round(load, 1) for load in os.getloadavg()]
@@ -235,7 +263,14 @@ def all_routes(site: LoadedSite) -> list[Route]:
     with psycopg.connect(site.environment["DATABASE_URL"]) as database:
         library = Library(database, {int(page): cursor for page, cursor in prepared["cursors"].items()})
     routes = [*library_routes(library), *page_routes(library), *protocol_routes(library)]
+    signed_in = {"Cookie": f"sessionid={prepared['session']}"}
+    routes += [as_somebody(route, signed_in) for route in routes if route.name in FOR_SOMEBODY]
     return [*routes, *compose_routes(prepared["session"], prepared["token"])]
+
+
+def as_somebody(route: Route, headers: Mapping[str, str]) -> Route:
+    """The same for who is signed in: no page is kept for them."""
+    return replace(route, name=f"signed in, {route.name}", headers=headers)
 
 
 class Library:
@@ -367,6 +402,35 @@ def print_prepared() -> None:
         },
     }
     print(json.dumps(prepared))
+
+
+def print_queries(file: str) -> None:
+    """For each route, of QUERIED_EACH addresses: the most queries, and the slowest in ms, first and again."""
+    from django.conf import settings
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    settings.HUB_PAGES_KEPT_S = 0
+    client, told = Client(SERVER_NAME="127.0.0.1"), []
+    for route in json.loads(Path(file).read_text(encoding="utf-8")):
+        slowest_ms, most = [0.0, 0.0], 0
+        for address in route["addresses"][:QUERIED_EACH]:
+            for time_asked in (0, 1):
+                with CaptureQueriesContext(connection) as asked:
+                    if route["body"]:
+                        client.post(
+                            address, route["body"], content_type="application/json", headers=route["headers"]
+                        )
+                    else:
+                        client.get(address, headers=route["headers"])
+                times_ms = [1000 * float(query["time"]) for query in asked.captured_queries]
+                slowest_ms[time_asked] = max([slowest_ms[time_asked], *times_ms])
+                most = max(most, len(times_ms))
+        told.append(
+            {"queries": most, "slowest_query_ms_first": slowest_ms[0], "slowest_query_ms": slowest_ms[1]}
+        )
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,9 @@ def kept_for_strangers(view: View[Arguments]) -> View[Arguments]:
     """Decorate a view whose page depends on its address alone for who is not signed in and sends no token."""
 
     @wraps(view)
-    def answer(request: HttpRequest, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> HttpResponseBase:
+    def answer(
+        request: HttpRequest, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> HttpResponseBase:
         if not settings.HUB_PAGES_KEPT_S or not is_stranger(request):
             return view(request, *args, **kwargs)
         key = (request.scheme, request.get_host(), request.get_full_path(), *hints_of_htmx(request))
