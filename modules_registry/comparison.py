@@ -9,11 +9,18 @@ from hub_site.common.errors import Refusal
 from modules_registry.core.compatibility import Base, reasons_against
 from modules_registry.core.licenses.names import license_label
 from modules_registry.core.sizes import size_in_words
+from modules_registry.evidence import losses_by_task
 from modules_registry.models import Module, Version
-from modules_registry.selectors import current_versions, facts_of_version, not_composable_because
+from modules_registry.selectors import (
+    current_versions,
+    facts_of_version,
+    not_composable_because,
+    strengths_of,
+)
 
 COMPARED_MIN, COMPARED_MAX = 2, 4
 NAME_SHOWN_MAX = 200
+NOT_MEASURED = "not measured"
 METHODS = {"sum": "the exact sum of their deltas", "factors": "the product of sums"}
 
 
@@ -50,6 +57,8 @@ class Fit:
 class Comparison:
     modules: Sequence[Module]
     facts: Sequence[FactRow]
+    strengths: Sequence[FactRow]  # how much of each change lies in which layers; empty: none is measured
+    losses: Sequence[FactRow]  # on the same examples, for each task that two of them were measured on
     fits: Sequence[Fit]
 
 
@@ -92,14 +101,54 @@ def compare_modules(names: Sequence[str], viewer: object) -> Comparison:
     if len(versions) < COMPARED_MIN:
         raise refused("These are names of one module. Name another one beside it.")
     prefetch_related_objects([version.module for version in versions], "tags")
+    prefetch_related_objects(versions, "sketch")
     return Comparison(
         modules=[version.module for version in versions],
         facts=[
             FactRow(name, label, tuple(value(version.module, version) for version in versions))
             for name, (label, value) in FACTS.items()
         ],
+        strengths=strength_rows(versions),
+        losses=loss_rows(versions),
         fits=[fit_of(versions, method) for method in METHODS],
     )
+
+
+def strength_rows(versions: Sequence[Version]) -> list[FactRow]:
+    """The norm of each change, and which share of its square lies in layers of which name."""
+    shares, norms = [], []
+    for version in versions:
+        squares: dict[str, float] = {}
+        for layer in strengths_of(version):
+            target = layer.path.rpartition(".")[2]
+            squares[target] = squares.get(target, 0.0) + layer.norm**2
+        total = sum(squares.values())
+        norms.append(f"{total**0.5:.3g}" if squares else NOT_MEASURED)
+        shares.append({target: square / total for target, square in squares.items()} if total else {})
+    targets = sorted({target for found in shares for target in found})
+    if not targets:
+        return []
+    rows = [FactRow("norm", "Norm of ΔW", tuple(norms))]
+    return rows + [
+        FactRow(
+            f"share_{target}",
+            f"Share in {target}",
+            tuple(f"{100 * found.get(target, 0.0):.0f} %" if found else NOT_MEASURED for found in shares),
+        )
+        for target in targets
+    ]
+
+
+def loss_rows(versions: Sequence[Version]) -> list[FactRow]:
+    """The loss of each alone, for every task that at least two of them were measured on."""
+    rows = []
+    for (task, n_examples), by_module in losses_by_task(versions).items():
+        losses = [by_module.get(version.module_id) for version in versions]
+        base = next((loss.base_loss_nats for loss in by_module.values()), None)
+        label = f"{task} ({n_examples} examples" + (f"; base alone {base:.2f})" if base is not None else ")")
+        values = tuple(NOT_MEASURED if loss is None else f"{loss.loss_nats:.2f}" for loss in losses)
+        rows.append(FactRow(task, label, values))
+    return rows
 
 
 def fit_of(versions: Sequence[Version], method: str) -> Fit:

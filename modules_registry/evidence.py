@@ -1,6 +1,6 @@
 """What was measured with a module: rows that whoever measures writes, and what a page tells of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -91,6 +91,21 @@ def evidence_of(version: Version) -> EvidenceSummary:
         mean_rise_nats=fmean(hurt) if hurt else None,
         n_published=n_published or 0,
     )
+
+
+def losses_by_task(versions: Sequence[Version]) -> dict[tuple[str, int], dict[int, TaskLoss]]:
+    """The losses of modules alone on the same examples: by task and number of examples, then by module's key.
+
+    Only tasks that at least two of them were measured on.
+    """
+    weights = {version.module_id: version.weights_sha256 for version in versions}
+    rows = Evidence.objects.filter(module__in=weights, kind=Evidence.Kind.ALONE).exclude(task="")
+    found: dict[tuple[str, int], dict[int, TaskLoss]] = {}
+    for row in rows.order_by("task", "n_examples"):
+        if row.weights_sha256 == weights[row.module_id]:
+            loss = TaskLoss(row.task, row.n_examples, row.loss_nats, row.reference_nats)
+            found.setdefault((row.task, row.n_examples), {})[row.module_id] = loss
+    return {asked: losses for asked, losses in found.items() if len(losses) > 1}
 
 
 def published_with(version: Version) -> QuerySet[Any, Any]:

@@ -453,6 +453,13 @@ class ComparisonSerializer(serializers.Serializer[Comparison]):
 
     modules = ModuleSerializer(many=True)
     facts = FactRowSerializer(many=True)
+    strengths = FactRowSerializer(
+        many=True,
+        help_text="Norm of each change, and the share of its square by layer name; empty: not measured.",
+    )
+    losses = FactRowSerializer(
+        many=True, help_text="Each alone on the same examples of a task, in nats per label token."
+    )
     fits = FitSerializer(many=True)
 
 

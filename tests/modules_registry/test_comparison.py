@@ -2,7 +2,10 @@
 
 import pytest
 
-from modules_registry.models import Module
+from modules_registry import measuring
+from modules_registry.evidence import evidence_record
+from modules_registry.models import Evidence, Module
+from modules_registry.selectors import strengths_of
 from modules_registry.services import module_publish
 from tests.factories import config_file, make_module, weights_file
 
@@ -62,3 +65,43 @@ def test_what_the_reader_may_not_see_is_not_there(client, french, wider):
         refused.json()["error"]["message"].replace("bob/wider", "x")
         == (client.get(ADDRESS, {"id": ["alice/french", "x"]}).json()["error"]["message"])
     )
+
+
+def test_strengths_are_shares_of_the_squared_norm_by_layer_name(client, french, wider):
+    address, ids = "/api/v1/modules/compare", {"id": ["alice/french", "bob/wider"]}
+    assert client.get(address, ids).json()["strengths"] == []
+    measuring.version_measure(french.current.pk)
+    rows = {row["name"]: row["values"] for row in client.get(address, ids).json()["strengths"]}
+    french.current.refresh_from_db()
+    layers = strengths_of(french.current)
+    squares = {name: sum(s.norm**2 for s in layers if s.path.endswith(f".{name}")) for name in ("q", "v")}
+    total = sum(squares.values())
+    expected = {
+        f"share_{name}": f"{100 * square / total:.0f} %" for name, square in squares.items() if square
+    }
+    assert rows["norm"] == [f"{total**0.5:.3g}", "not measured"]
+    assert {name: values[0] for name, values in rows.items() if name != "norm"} == expected
+    assert all(values[1] == "not measured" for values in rows.values())
+    assert "Where they are strong" in client.get("/modules/compare/", ids).content.decode()
+
+
+def test_losses_stand_side_by_side_where_two_were_measured_on_the_same_examples(client, french, wider):
+    def alone(module, task, n_examples, loss, **changes):
+        weights = changes.get("weights_sha256", module.current.weights_sha256)
+        source = f"task:{task}:{n_examples}"
+        return Evidence(
+            module=module, weights_sha256=weights, kind="alone", source=source, task=task,
+            n_examples=n_examples, loss_nats=loss, reference_nats=2.0,
+        )  # fmt: skip
+
+    evidence_record([alone(french, "plurals", 5, 0.5), alone(wider, "plurals", 5, 1.25)])
+    evidence_record([alone(french, "capitals", 5, 0.1)])  # the other one was not measured on it
+    evidence_record([alone(french, "colours", 5, 0.1), alone(wider, "colours", 8, 0.2)])  # other examples
+    stale = alone(wider, "fruits", 5, 0.2, weights_sha256="0" * 64)
+    evidence_record([alone(french, "fruits", 5, 0.1), stale])  # of weights that it has no more
+    ids = {"id": ["bob/wider", "alice/french"]}
+    [row] = client.get("/api/v1/modules/compare", ids).json()["losses"]
+    assert row["label"] == "plurals (5 examples; base alone 2.00)"
+    assert row["values"] == ["1.25", "0.50"]
+    page = client.get("/modules/compare/", ids).content.decode()
+    assert "Loss on the same examples" in page
