@@ -1,8 +1,8 @@
 """How long a composition would take: from those that ran here on the same base, else from the base's size."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import log, sqrt
+from dataclasses import dataclass
+from math import log
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -11,11 +11,9 @@ from django.db.models.functions import Length
 
 from composer.core.spec.choices import (
     BASELINES_OF_CHOICE,
-    DEFAULT_LEVEL,
     NEVERGRAD,
     OPTIMIZER_OF_SEARCH,
     Baseline,
-    level_budget,
     most_scored,
     search_of,
 )
@@ -23,7 +21,7 @@ from composer.core.spec.errors import STOPPED_FOR_TIME
 from composer.core.spec.examples import Example as Pair
 from composer.core.spec.job_spec import FittedWork
 from composer.core.spec.selection import MANY, SURVIVORS, kept_at_most
-from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, PRUNE, SCREEN, SEARCH, STAGES
+from composer.core.spec.stages import EVALUATE, EXPORT, LOAD, PRUNE, SCREEN, SEARCH
 from composer.core.spec.training import FOLDS, plan_lora, plan_tuning
 from composer.models import Composition, Example
 from composer.timing.limits import search_limit_s, work_that_fits
@@ -37,7 +35,18 @@ CHARACTERS_OF_TOKEN = 4
 ANSWER_SHARE = 0.25  # of an example's tokens are its answer; each of them is another pass
 FLOPS = 1e11  # benchmarks/results/compose_speed_L.json, one core: 0.9e11 in fp32, 1.5e11 in bf16
 CALL_S = 0.0003  # of any example, however small the base
-REFIT_CANDIDATES = 150  # ten gradient steps of five fits
+PRUNED_SETS = 10  # smaller sets of modules that are scored
+EXPORTED_S = 0.05
+# What a stage takes of what it may at most, where fits and trainings end when nothing falls any more:
+# benchmarks/results/estimates.json has what was measured.
+USUAL_SHARES = {
+    LOAD.name: 1.0,
+    SCREEN.name: 1.5,
+    SEARCH.name: 0.5,
+    PRUNE.name: 1.0,
+    EXPORT.name: 1.0,
+    EVALUATE.name: 0.6,
+}
 LOADED_BYTES_S = 3e8
 MODULE_LOADED_S = 0.03
 # Measured on the demo world with 26 modules, and with 100 and 200 weights on a quadratic.
@@ -86,17 +95,6 @@ class Amounts:
 MeasuredRun = Mapping[str, Any]  # how long one took, stage by stage, and of how much
 
 
-class Seconds(NamedTuple):
-    """How long something takes, when it is known from another amount of it."""
-
-    least: float
-    likely: float
-    most: float
-
-    def times(self, factor: float) -> "Seconds":
-        return Seconds(self.least * factor, self.likely * factor, self.most * factor)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Between these, most likely; and what that rests on."""
@@ -131,16 +129,12 @@ def estimate_all(base: BaseModel, method: str, workloads: Sequence[Amounts]) -> 
 
 def estimate_by(earlier: "Earlier", base: BaseModel, method: str, workload: Amounts) -> Estimate:
     by_stage, n_measured = seconds_by(earlier, base, method, workload)
+    likely_s = sum(by_stage.values())
     if n_measured == 0:
         low, high = SPREAD_FROM_SIZE
     else:
         low, high = SPREAD_MEASURED if n_measured >= FEW else SPREAD_OF_FEW
-    return Estimate(
-        low * sum(seconds.least for seconds in by_stage.values()),
-        high * sum(seconds.most for seconds in by_stage.values()),
-        sum(seconds.likely for seconds in by_stage.values()),
-        n_measured,
-    )
+    return Estimate(low * likely_s, high * likely_s, likely_s, n_measured)
 
 
 def amounts_of(composition: Composition) -> Amounts:
@@ -163,7 +157,7 @@ def mean_characters(examples: "Iterable[Example | Pair]") -> float:
     return fmean([len(one.input) + len(one.output) for one in examples] or [0])
 
 
-def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[dict[str, Seconds], int]:
+def seconds_by_stage(base: BaseModel, method: str, workload: Amounts) -> tuple[dict[str, float], int]:
     """How long each of the core's stages would take, and from how many compositions that was taken."""
     return seconds_by(read_earlier(base, method, workload), base, method, workload)
 
@@ -182,21 +176,23 @@ def read_earlier(base: BaseModel, method: str, workload: Amounts) -> Earlier:
 
 def seconds_by(
     earlier: Earlier, base: BaseModel, method: str, workload: Amounts
-) -> tuple[dict[str, Seconds], int]:
-    """The same by earlier compositions.
-
-    Those that were asked for with as much searching and comparing tell most, so they are taken alone; as
-    long as there are none, the others are.
-    """
-    asked_alike = (workload.budget, workload.baselines)
-    alike = [row for row in earlier.rows if (row["budget"], row["baselines"]) == asked_alike]
-    rows = alike or earlier.rows or [guessed_from_size(base, method, workload, earlier.slowness)]
-    each = [seconds_of_stages(row, base, method, workload) for row in rows]
+) -> tuple[dict[str, float], int]:
+    """The same by earlier compositions: what the size says, times what they took of what the size said."""
+    guessed = seconds_from_size(base, method, workload, earlier.slowness)
+    took = [shares_taken(row, base, method) for row in earlier.rows] or [usual_shares(method, workload)]
     by_stage = {
-        stage: Seconds(*(median(values) for values in zip(*(one[stage] for one in each), strict=True)))
-        for stage in each[0]
+        stage: seconds * median(shares[stage] for shares in took) for stage, seconds in guessed.items()
     }
-    return by_stage, len(alike or earlier.rows)
+    by_stage[SEARCH.name] = min(by_stage[SEARCH.name], search_limit_s(base, method, workload.budget))
+    return by_stage, len(earlier.rows)
+
+
+def shares_taken(row: MeasuredRun, base: BaseModel, method: str) -> dict[str, float]:
+    """What each stage of an earlier composition took of what the base's size says of it."""
+    amounts = {name: value for name, value in row.items() if name not in ("seconds", "budget_fitted")}
+    had = Amounts(**amounts | {"budget": row.get("budget_fitted") or row["budget"]})
+    guessed = seconds_from_size(base, method, had, 1.0)
+    return {stage: row["seconds"].get(stage, 0.0) / seconds for stage, seconds in guessed.items()}
 
 
 def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Composition, MeasuredRun]:
@@ -231,43 +227,6 @@ def measured_of(base: BaseModel, method: str, workload: Amounts) -> QuerySet[Com
     )
 
 
-def seconds_of_stages(
-    row: MeasuredRun, base: BaseModel, method: str, workload: Amounts
-) -> dict[str, Seconds]:
-    """How long this would take, going by one that took so long."""
-    amounts = {name: value for name, value in row.items() if name not in ("seconds", "budget_fitted")}
-    had = Amounts(**amounts | {"budget": row.get("budget_fitted") or row["budget"]})
-    took = dict.fromkeys((stage.name for stage in STAGES), 0.0) | row["seconds"]
-    took[EVALUATE.name] -= searches_repeated(method, had) * took[SEARCH.name]  # told apart
-    before, now = (units(base, method, amounts) for amounts in (had, workload))
-    ratios = {name: unit / (before[name] or 1.0) for name, unit in now.items()}
-    steady = stages_in_proportion(method, workload.search)
-    stages = {
-        stage: scale_seconds(max(0.0, took[stage]), ratio, in_proportion=stage in steady)
-        for stage, ratio in ratios.items()
-    }
-    searches = stages[SEARCH.name].times(searches_repeated(method, workload))
-    stages[EVALUATE.name] = Seconds(*(a + b for a, b in zip(stages[EVALUATE.name], searches, strict=True)))
-    limit_s = search_limit_s(base, method, workload.budget)
-    stages[SEARCH.name] = Seconds(*(min(limit_s, seconds) for seconds in stages[SEARCH.name]))
-    return stages
-
-
-def units(base: BaseModel, method: str, workload: Amounts) -> dict[str, float]:
-    """How much the core's stages do; each in a unit of its own, `search` in seconds by the base's size."""
-    length = workload.tokens / TOKENS_OF_EXAMPLE
-    n_answering = 1 + len(baselines_of(workload.baselines))
-    scored = most_scored(search_of(method, workload.search), workload.budget)
-    return {
-        LOAD.name: load_s(base, workload),
-        SCREEN.name: workload.n_screened * length,
-        SEARCH.name: scored * candidate_s(base, method, workload),
-        PRUNE.name: workload.n_modules * workload.n_shots * length,
-        EXPORT.name: 1.0,
-        EVALUATE.name: n_answering * (workload.n_held_out + workload.n_shots) * length,
-    }
-
-
 def load_s(base: BaseModel, workload: Amounts) -> float:
     """To read the base and the modules, by the base's size."""
     return base_loaded_s(base) + MODULE_LOADED_S * workload.n_loaded
@@ -300,11 +259,14 @@ def answer_s(base: BaseModel, tokens: float) -> float:
     return pass_s(base, tokens) + ANSWER_SHARE * tokens * pass_s(base, 1)
 
 
-def pruning_candidates(method: str, workload: Amounts) -> int:
-    """How many candidates it takes to remove modules: one without each, and mostly one fit anew."""
-    return workload.n_modules + (
-        0 if is_by_nevergrad(search_of(method, workload.search)) else REFIT_CANDIDATES
-    )
+def answers(workload: Amounts) -> int:
+    """How many answers the composition and all that it is compared with give."""
+    return (1 + len(baselines_of(workload.baselines))) * (workload.n_held_out + workload.n_shots)
+
+
+def pruning_candidates(workload: Amounts) -> int:
+    """How many candidates it takes to remove modules: one without each, and some smaller sets of each fit."""
+    return workload.n_modules + PRUNED_SETS * (FOLDS + 1)
 
 
 def is_by_nevergrad(search: str) -> bool:
@@ -330,20 +292,10 @@ def searches_repeated(method: str, workload: Amounts) -> int:
     return n_folds + sum(baseline.repeats_search for baseline in baselines)
 
 
-def stages_in_proportion(method: str, search: str) -> set[str]:
-    """Those that take as long as there is to do.
-
-    Fits that go by the gradient or the logits end when nothing moves any more, most often long before their
-    budget; and of the comparisons, training the LoRA takes equally long for any number of answers.
-    """
-    return {SCREEN.name, SEARCH.name} if is_by_nevergrad(search_of(method, search)) else {SCREEN.name}
-
-
-def scale_seconds(seconds: float, ratio: float, *, in_proportion: bool) -> Seconds:
-    """From so long for one amount, for `ratio` of it: between as long again and in proportion."""
-    if in_proportion:
-        return Seconds(*[seconds * ratio] * 3)
-    return Seconds(seconds * min(1.0, ratio), seconds * sqrt(ratio), seconds * max(1.0, ratio))
+def usual_shares(method: str, workload: Amounts) -> dict[str, float]:
+    """What each stage takes of what it may at most; an optimizer of nevergrad's takes its whole budget."""
+    takes_all = is_by_nevergrad(search_of(method, workload.search))
+    return USUAL_SHARES | ({SEARCH.name: 1.0} if takes_all else {})
 
 
 def slowness(base: BaseModel) -> float:
@@ -361,26 +313,30 @@ def usual_candidate_s(composition: Composition) -> float:
     return candidate_s(composition.base, composition.method, amounts_of(composition))
 
 
-def guessed_from_size(base: BaseModel, method: str, workload: Amounts, slowness: float) -> MeasuredRun:
-    """As if one of the usual budget had been measured: by what so many parameters cost an example."""
-    usual = replace(workload, budget=level_budget(DEFAULT_LEVEL, method))
-    done = units(base, method, usual)
-    passed = slowness * pass_s(base, usual.tokens)
-    candidate = slowness * candidate_s(base, method, usual)
-    fitted = work_that_fits(base, method, usual.budget, candidate_s=candidate)
-    trained = training_passes(usual, fitted, base.parameters) * workload.n_shots * passed
-    n_answers = done[EVALUATE.name] * TOKENS_OF_EXAMPLE / usual.tokens
-    searched = slowness * done[SEARCH.name]
-    searches = searches_repeated(method, usual) * searched
-    seconds = {
-        LOAD.name: done[LOAD.name],
-        SCREEN.name: workload.n_screened * passed,
+def seconds_from_size(base: BaseModel, method: str, workload: Amounts, slowness: float) -> dict[str, float]:
+    """How long each stage would take if it did all that it may: by what so many parameters cost an example.
+
+    Args:
+        slowness: of this machine, as `slowness` tells it.
+    """
+    passed = slowness * pass_s(base, workload.tokens)
+    candidate = slowness * candidate_s(base, method, workload)
+    fitted = work_that_fits(base, method, workload.budget, candidate_s=candidate)
+    trained = training_passes(workload, fitted, base.parameters) * workload.n_shots * passed
+    answering = 1 + len(baselines_of(workload.baselines))
+    answered = (
+        answering * (workload.n_held_out + workload.n_shots) * slowness * answer_s(base, workload.tokens)
+    )
+    searched = most_scored(search_of(method, workload.search), workload.budget) * candidate
+    length = workload.tokens / TOKENS_OF_EXAMPLE
+    return {
+        LOAD.name: load_s(base, workload),
+        SCREEN.name: workload.n_screened * length * slowness * pass_s(base, TOKENS_OF_EXAMPLE),
         SEARCH.name: searched,
-        PRUNE.name: pruning_candidates(method, usual) * workload.n_shots * passed,
-        EXPORT.name: base_loaded_s(base),
-        EVALUATE.name: slowness * n_answers * answer_s(base, usual.tokens) + trained + searches,
+        PRUNE.name: pruning_candidates(workload) * workload.n_shots * passed,
+        EXPORT.name: EXPORTED_S + base_loaded_s(base),
+        EVALUATE.name: answered + trained + searches_repeated(method, workload) * searched,
     }
-    return asdict(usual) | {"seconds": seconds}
 
 
 def training_passes(workload: Amounts, fitted: FittedWork, parameters: int) -> int:

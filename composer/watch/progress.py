@@ -67,7 +67,7 @@ def stages_now(composition: Composition, now: datetime | None = None) -> tuple[l
         composition,
         stage_events=selectors.stage_events(composition),
         steps=selectors.attempt_span(composition),
-        expected={stage: seconds.likely for stage, seconds in by_stage.items()},
+        expected=by_stage,
         now=now or database_now(),
     )
     return stages, n_measured

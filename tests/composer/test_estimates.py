@@ -8,10 +8,12 @@ from composer.models import Composition
 from composer.timing.estimates import (
     LOADED_BYTES_S,
     MODULE_LOADED_S,
+    USUAL_SHARES,
     Amounts,
+    answers,
     duration_words,
     estimate,
-    units,
+    seconds_by_stage,
 )
 from composer.timing.queue import is_quick
 from tests.composer.conftest import HELD_OUT
@@ -46,23 +48,37 @@ def test_without_a_measurement_it_is_a_guess_from_the_base_s_size_and_says_so(ba
     assert "a rough guess" in few.basis
 
 
-def test_a_finished_composition_on_the_base_is_what_it_goes_by(base, done):
-    composition = done(method="exact", budget=100)
-    composition.report |= {
-        "seconds": {"load": 2.0, "screen": 3.0, "search": 10.0, "export": 1.0, "evaluate": 4.0},
-        "n_shots": 5,
-        "n_held_out": 10,
-    }
+SAME = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=100, baselines="always")
+
+
+def measure(composition, **seconds):
+    """As if this composition had taken so long."""
+    whole = {"load": 2.0, "screen": 3.0, "search": 10.0, "prune": 1.0, "export": 1.0, "evaluate": 4.0}
+    composition.report |= {"seconds": whole | seconds, "n_shots": 5, "n_held_out": 10}
     composition.save()
-    same = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=100, baselines="always")
-    found = estimate(base, "exact", same)
-    assert found.low_s < 20.0 < found.high_s
+
+
+def test_a_finished_composition_on_the_base_is_what_it_goes_by(base, done):
+    measure(done(method="exact", budget=100))
+    found = estimate(base, "exact", SAME)
+    assert found.likely_s == pytest.approx(21.0)
+    assert found.low_s < 21.0 < found.high_s
     assert "1 composition measured here" in found.basis
-    twice = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=200, baselines="always")
-    further = estimate(base, "exact", twice)  # its fit may end as early, or take twice as long
-    assert further.low_s == pytest.approx(found.low_s)
-    assert (further.high_s - found.high_s) / 2.0 == pytest.approx(10.0)
-    assert estimate(base, "lorahub", same).n_measured == 0
+    for seed, search_s in ((1, 30.0), (2, 11.0)):
+        measure(done(method="exact", budget=100, seed=seed), search=search_s)
+    assert estimate(base, "exact", SAME).likely_s == pytest.approx(22.0)  # by the middle one
+    assert estimate(base, "lorahub", SAME).n_measured == 0
+
+
+def test_a_larger_search_takes_longer_in_proportion_to_what_its_size_says(base, done):
+    guessed = {n: seconds_by_stage(base, "exact", replace(SAME, budget=n))[0]["search"] for n in (100, 300)}
+    assert guessed[300] == pytest.approx(3 * guessed[100])
+    for seed in (1, 2, 3):
+        measure(done(method="exact", budget=100, seed=seed), search=4.0)
+    by_budget = {n: seconds_by_stage(base, "exact", replace(SAME, budget=n))[0] for n in (100, 300)}
+    assert by_budget[100]["search"] == pytest.approx(4.0)
+    assert by_budget[300]["search"] == pytest.approx(3 * by_budget[100]["search"])
+    assert by_budget[300]["load"] == by_budget[100]["load"]
 
 
 @pytest.mark.parametrize("cut", [{"stop_reason": "time"}, {"seconds": {"load": 2.0, "search": 10.0}}])
@@ -75,31 +91,11 @@ def test_one_that_was_cut_short_by_its_deadline_tells_nothing(base, done, cut):
     assert estimate(base, "exact", same).n_measured == 0
 
 
-def finished(done, budget: int, baselines: str, search_s: float, method: str = "exact"):
-    composition = done(method=method, budget=budget, baselines=baselines, seed=budget)
-    composition.report |= {
-        "seconds": {"load": 0.0, "screen": 0.0, "search": search_s, "export": 0.0, "evaluate": 0.0},
-        "n_shots": 5,
-        "n_held_out": 10,
-    }
-    composition.save()
-
-
-def test_those_of_the_same_level_are_believed_before_others(base, done):
-    finished(done, 500, "always", 9.0)
-    quick = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=100, baselines="always")
-    far = estimate(base, "exact", quick)
-    assert (far.low_s, far.high_s) == pytest.approx((0.5 * 9.0 / 5, 2.0 * 9.0))
-    finished(done, 100, "always", 4.0)
-    near = estimate(base, "exact", quick)
-    assert (near.low_s, near.high_s) == pytest.approx((2.0, 8.0))
-    assert near.n_measured == 1
-
-
-def test_a_search_that_always_takes_its_budget_is_told_in_proportion(base, done):
-    finished(done, 40, "always", 4.0, method="lorahub")
-    more = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=200, baselines="always")
-    assert estimate(base, "lorahub", more).low_s == pytest.approx(0.5 * 20.0)
+def test_an_optimizer_that_takes_its_whole_budget_is_guessed_as_it_is(base):
+    by_fits, _ = seconds_by_stage(base, "exact", SAME)
+    by_optimizer, _ = seconds_by_stage(base, "exact", replace(SAME, search="ngopt", n_modules=0))
+    asked_s = by_optimizer["search"] - by_fits["search"] / USUAL_SHARES["search"]
+    assert asked_s == pytest.approx(100 * 0.005, rel=0.1)
 
 
 def test_one_without_held_out_examples_says_nothing_of_one_with_them(base, done):
@@ -119,9 +115,8 @@ def test_one_without_held_out_examples_says_nothing_of_one_with_them(base, done)
 
 
 @pytest.mark.parametrize(("baselines", "answering"), [("none", 1), ("always", 8), ("thorough", 10), ("?", 8)])
-def test_everyone_who_answers_the_held_out_examples_takes_time(base, baselines, answering):
-    amounts = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=600, baselines=baselines)
-    assert units(base, "auto", amounts)["evaluate"] == answering * 15
+def test_everyone_who_answers_the_held_out_examples_takes_time(baselines, answering):
+    assert answers(replace(SAME, baselines=baselines)) == answering * 15
 
 
 USUAL = Amounts(n_shots=5, n_held_out=100, n_modules=20, budget=400, baselines="always")
@@ -170,7 +165,7 @@ def test_what_is_quick_on_a_small_base_is_a_quick_job(base, method, changes):
 
 
 def test_a_search_is_estimated_by_those_of_its_own_kind_alone(base, done):
-    finished(done, 100, "always", 4.0)  # by Gauss-Newton
+    measure(done(method="exact", budget=100))  # by Gauss-Newton
     amounts = Amounts(n_shots=5, n_held_out=10, n_modules=3, budget=100, baselines="always")
     told = {
         name: estimate(base, "exact", replace(amounts, search=name)).n_measured
