@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.postgres.search import SearchRank, TrigramSimilarity
-from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
 from django.db.models.functions import Collate, Lower, Upper
 
 from hub_site.accounts.models import Namespace
@@ -23,6 +23,7 @@ from modules_registry.counting import (
     count_alone,
     count_kept,
     count_matches,
+    count_text,
     count_values_of,
     kept_counts,
     library_count,
@@ -263,10 +264,6 @@ class Search:
         """How many words to ask for, one after the other, until some module has so many."""
         counts = self.words.counts or (0,)
         return counts[-1:] if self.filters.match == "any" else counts
-
-
-def count_text(count: int, *, is_exact: bool) -> str:
-    return f"{count:,}" if is_exact else f"{count:,}+"
 
 
 def read_search(filters: ModuleFilters, viewer: object) -> Search:
@@ -516,6 +513,20 @@ def modules_newest(count: int) -> list[Module]:
     return keyset_page(listed, ORDERS["recent"], "", count, name="recent", shown=with_shown_columns).rows
 
 
+def most_measured(base: str, viewer: object, count: int) -> list[Module]:
+    """The modules of a base with the most measured evidence first, then the most downloaded."""
+    listed = read_search(ModuleFilters(base=base), viewer).matching(0)
+    measured = listed.filter(has_evidence=True).annotate(n_measured=Count("evidence"))
+    keys = list(measured.order_by("-n_measured", "-downloads", "-pk").values_list("pk", flat=True)[:count])
+    if len(keys) < count:
+        others = find_modules(
+            ModuleFilters(base=base, sort="downloads"), viewer, size=count, has_facets=False
+        )
+        keys += [module.pk for module in others.modules if module.pk not in keys][: count - len(keys)]
+    found = {module.pk: module for module in with_shown_columns(Module.objects.filter(pk__in=keys))}
+    return [found[key] for key in keys if key in found]
+
+
 def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
     """What to show where nothing matches: the same words without the other choices, else names like them."""
     if filters.q and filters != filters.words_alone():
@@ -534,6 +545,12 @@ def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:
 def count_of_owner(owner: Namespace, viewer: object) -> int:
     """How many published modules of an owner the viewer may see."""
     return Module.objects.visible_to(viewer).published().filter(namespace=owner).count()
+
+
+def count_of_base(base: str, viewer: object) -> Counted:
+    """How many published modules of a base the viewer may see."""
+    listed = read_search(ModuleFilters(base=base), viewer).matching(0)
+    return count_kept(listed, kept_as=("base", base, getattr(viewer, "pk", None)))
 
 
 @dataclass(frozen=True)

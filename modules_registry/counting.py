@@ -67,6 +67,10 @@ Value = TypeVar("Value")
 Counts = dict[str, list[tuple[str, int]]]  # by facet: values and how many have each, most first
 
 
+def count_text(count: int, *, is_exact: bool) -> str:
+    return f"{count:,}" if is_exact else f"{count:,}+"
+
+
 @dataclass(frozen=True)
 class Counted:
     """What a search was counted to be."""
@@ -75,6 +79,10 @@ class Counted:
     is_exact: bool
     values: Counts
     at_least: frozenset[str] = frozenset()  # facets whose values were counted in a part of the matches
+
+    @property
+    def count_text(self) -> str:
+        return count_text(self.count, is_exact=self.is_exact)
 
 
 def count_matches(

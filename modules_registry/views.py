@@ -33,8 +33,10 @@ from modules_registry.catalog import (
     Facet,
     FoundModules,
     ModuleFilters,
+    count_of_base,
     find_modules,
     modules_newest,
+    most_measured,
     nearest_modules,
 )
 from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modules
@@ -270,12 +272,12 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     base = selectors.base_find(namespace, name)
     if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
-    found = find_modules(ModuleFilters(base=base.name), size=NEWEST_COUNT, has_facets=False)
     context = {
         "base": base,
         "files": base.files.all(),
         "layer_groups": layer_groups(base),
-        "found": found,
+        "count": count_of_base(base.name, request.user),
+        "modules": most_measured(base.name, request.user, NEWEST_COUNT),
         "snippets": snippets_for_base(base, site_of(request)),
     }
     return render(request, "modules_registry/base_model.html", context)

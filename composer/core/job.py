@@ -647,7 +647,7 @@ class CompositionRun:
     def _pruning(self) -> Pruning:
         """Return the composition without the modules that it does not need, or with all of them."""
         if self.job.rank == choices.SMALL_RANK and self.job.method in PRUNED_METHODS:
-            return prune(self.scorer, self.method, self.found, self._made_of)
+            return prune(self.scorer, self.method, self.found, self._made_of, budget=self.job.budget)
         return Pruning(tuple(range(len(self.stack))), self.found.weights, self.found.left_out, {})
 
     def _lora(self) -> PlainLora:

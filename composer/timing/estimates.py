@@ -11,6 +11,7 @@ from django.db.models.functions import Length
 
 from composer.core.spec.choices import (
     BASELINES_OF_CHOICE,
+    BUDGET_TO_REFIT,
     NEVERGRAD,
     OPTIMIZER_OF_SEARCH,
     Baseline,
@@ -36,6 +37,7 @@ ANSWER_SHARE = 0.25  # of an example's tokens are its answer; each of them is an
 FLOPS = 1e11  # benchmarks/results/compose_speed_L.json, one core: 0.9e11 in fp32, 1.5e11 in bf16
 CALL_S = 0.0003  # of any example, however small the base
 PRUNED_SETS = 10  # smaller sets of modules that are scored
+REFIT_CANDIDATES = 150  # ten gradient steps of five fits
 EXPORTED_S = 0.05
 # What a stage takes of what it may at most, where fits and trainings end when nothing falls any more:
 # benchmarks/results/estimates.json has what was measured.
@@ -265,8 +267,9 @@ def answers(workload: Amounts) -> int:
 
 
 def pruning_candidates(workload: Amounts) -> int:
-    """How many candidates it takes to remove modules: one without each, and some smaller sets of each fit."""
-    return workload.n_modules + PRUNED_SETS * (FOLDS + 1)
+    """How many candidates it takes to remove modules: one without each, some sets, mostly one refit."""
+    refits = int(workload.budget >= BUDGET_TO_REFIT)
+    return workload.n_modules + PRUNED_SETS * (FOLDS + 1) + REFIT_CANDIDATES * refits
 
 
 def is_by_nevergrad(search: str) -> bool:

@@ -26,7 +26,7 @@ def test_a_request_is_estimated_and_nothing_is_started(api):
     quick = api.post(f"{ADDRESS}/estimate", BODY | {"level": "quick"}).json()
     thorough = api.post(f"{ADDRESS}/estimate", BODY | {"level": "thorough"}).json()
     assert 0 < quick["low_s"] < quick["high_s"] < thorough["high_s"]
-    assert (quick["n_modules"], quick["budget"], thorough["baselines"]) == (3, 100, "thorough")
+    assert (quick["n_modules"], quick["budget"], thorough["baselines"]) == (3, 200, "thorough")
     assert not Composition.objects.exists()
 
 

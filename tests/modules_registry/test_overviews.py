@@ -2,7 +2,8 @@
 
 import pytest
 
-from modules_registry.models import Module
+from modules_registry.evidence import evidence_record
+from modules_registry.models import Evidence, Module
 from modules_registry.popularity import module_like
 from tests.factories import BASE_NAME, LAYERS, WIDTH, make_module
 
@@ -45,3 +46,20 @@ def test_a_base_model_tells_its_revision_its_dimensions_and_its_modules(client, 
     assert f"{WIDTH} × {WIDTH}" in page
     assert "alice/</span>french" in page
     assert client.get("/api/v1/bases/nobody/none").status_code == 404
+
+
+def test_a_base_s_page_shows_the_modules_with_the_most_evidence_first(client, alice, base):
+    names = ("plain", "measured-once", "measured-twice", "loved")
+    modules = {name: make_module(alice, name, seed=seed) for seed, name in enumerate(names)}
+    Module.objects.filter(name="loved").update(downloads=1000)
+    for name, tasks in (("measured-once", ["a"]), ("measured-twice", ["a", "b"])):
+        evidence_record(
+            Evidence(
+                module=modules[name], weights_sha256=modules[name].current.weights_sha256, kind="alone",
+                source=f"task:{task}", task=task, n_examples=5, loss_nats=1.0, reference_nats=2.0,
+            )
+            for task in tasks
+        )  # fmt: skip
+    page = client.get(f"/{base.name}").content.decode()
+    places = {name: page.index(f'href="/alice/{name}"') for name in names}
+    assert sorted(places, key=places.__getitem__) == ["measured-twice", "measured-once", "loved", "plain"]

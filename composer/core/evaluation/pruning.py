@@ -20,6 +20,7 @@ from composer.core.modules.module_stack import ModuleStack
 from composer.core.search.adam import ParallelFits, fit_weights
 from composer.core.search.folds import fold_masks
 from composer.core.search.journal import SearchResult
+from composer.core.spec.choices import BUDGET_TO_REFIT
 
 PRUNING_NATS = 0.01  # per label token; the most that the few-shot loss may rise in all
 REFIT_STEPS = 10  # of Adam, from the weights that were found
@@ -73,6 +74,8 @@ def prune(
     method: Method,
     found: SearchResult,
     make: Callable[[ModuleStack], Method],
+    *,
+    budget: int,
 ) -> Pruning:
     """Remove the modules that the composition does not need, and fit the others again.
 
@@ -84,8 +87,10 @@ def prune(
         method: of the composition, on N modules.
         found: the result of the search.
         make: returns the same method on other modules.
+        budget: of the search, in scored candidates.
     """
-    return _Pruner(scorer, method, found, make).run()
+    refits = REFITS_MAX if budget >= BUDGET_TO_REFIT else 0
+    return _Pruner(scorer, method, found, make, refits).run()
 
 
 class _Pruner:
@@ -95,6 +100,7 @@ class _Pruner:
         method: Method,
         found: SearchResult,
         make: Callable[[ModuleStack], Method],
+        refits: int,
     ) -> None:
         self.scorer, self.stack, self.make = scorer, method.stack, make
         self.train_mask = fold_masks(len(scorer.batch))
@@ -103,7 +109,7 @@ class _Pruner:
         fits = torch.tensor(found.fold_weights, dtype=torch.float32) if has_folds else weights
         self.start = self._scored(tuple(range(len(method.stack))), method, fits, weights[0])
 
-        self.refits_left = REFITS_MAX
+        self.refits_left = refits
 
     def run(self) -> Pruning:
         current, rises, needed = self._without_unused(self.start), dict[int, float](), set[int]()

@@ -320,7 +320,7 @@ BASELINES_OF_CHOICE: dict[str, tuple[Baseline, ...]] = {
 
 # The search efforts that the form and the API offer instead of a budget. The core itself does not read them.
 LEVELS = (
-    Choice("quick", "A first look: a quarter of the search.", "composer.core.spec.choices.level_budget"),
+    Choice("quick", "A first look: half of the search.", "composer.core.spec.choices.level_budget"),
     Choice(
         "balanced",
         "What measured best, against the usual baselines.",
@@ -371,10 +371,13 @@ BUDGET_OF_METHOD = {
 } | {name: PUBLISHED_BUDGET for name, searches in SEARCHES_OF_METHOD.items() if searches == WITHOUT_GRADIENT}
 BUDGET_LIMIT = 10_000
 SHARE_OF_LEVEL = {
-    "quick": 0.25,
+    "quick": 0.5,
     "balanced": 1.0,
     "thorough": 2.5,
 }  # share of the method's budget in BUDGET_OF_METHOD
+# Where modules are removed, the others are fitted again after a search of so many candidates; a smaller one
+# gains more from as many candidates of its own.
+BUDGET_TO_REFIT = 300
 GRADIENT_FREE_BUDGET = {  # in scored candidates; a smaller budget would only probe one module after another
     "quick": PUBLISHED_BUDGET,
     "balanced": PUBLISHED_BUDGET,

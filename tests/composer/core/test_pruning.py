@@ -9,6 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
+from composer.core.evaluation import pruning
 from composer.core.evaluation.export import write_adapter
 from composer.core.evaluation.pruning import PRUNED_METHODS, PRUNING_NATS, prune
 from composer.core.evaluation.small_adapter import ENERGY_KEPT, AnswersKept, make_small, without_idle_layers
@@ -19,6 +20,7 @@ from composer.core.methods.svd import truncate_rank
 from composer.core.model.scorer import token_mean
 from composer.core.search.folds import fold_masks
 from composer.core.search.journal import SearchResult
+from composer.core.spec.choices import BUDGET_TO_REFIT
 from composer.core.spec.job_spec import read_job_spec
 from tests.composer.core.dense import delta_of_adapter
 from tests.composer.core.test_objective import SHOTS, scorer_of
@@ -33,13 +35,17 @@ def world(tmp_path):
     return scorer_of(base, [make_module(tmp_path / f"m{i}", base, seed=i) for i in range(4)])
 
 
-def pruned(world, name, weights, fold_weights=()):
+def pruned(world, name, weights, fold_weights=(), budget=400):
     scorer, stack = world
     method = make_method(name, stack, seed=1)
     per_layer = method.n_weights // len(stack)
     spread = [tuple(list(row) * per_layer) for row in fold_weights]
     found = SearchResult(tuple(list(weights) * per_layer), (), "by hand", fold_weights=tuple(spread))
-    return prune(scorer, method, found, lambda smaller: make_method(name, smaller, seed=1)), method, found
+    return (
+        prune(scorer, method, found, lambda smaller: make_method(name, smaller, seed=1), budget=budget),
+        method,
+        found,
+    )
 
 
 def few_shot(scorer, method, weights):
@@ -57,6 +63,20 @@ def test_what_is_left_costs_no_more_than_the_bound_and_is_smaller(world, name):
         assert {1, 2}.isdisjoint(found.kept)
         assert found.rises[1] == pytest.approx(0, abs=1e-2)
         assert 2 not in found.rises  # it had no weight, so nothing was removed
+
+
+def test_after_a_small_search_nothing_is_fitted_again(world, monkeypatch):
+    monkeypatch.setattr(pruning, "RECOVERABLE_NATS", float("inf"))
+    monkeypatch.setattr(pruning, "PRUNING_NATS", -100.0)  # no smaller set is good as it is
+    scorer, _ = world
+    folds = [(0.5, 0.1, 0.3, -0.4 + 0.01 * fold) for fold in range(len(scorer.batch))]
+    steps = {}
+    for budget in (BUDGET_TO_REFIT - 1, BUDGET_TO_REFIT):
+        before = scorer.gradient_steps
+        pruned(world, "exact", (0.5, 0.1, 0.3, -0.38), folds, budget=budget)
+        steps[budget] = scorer.gradient_steps - before
+    assert steps[BUDGET_TO_REFIT - 1] == 0
+    assert steps[BUDGET_TO_REFIT] > 0
 
 
 def test_every_module_that_is_removed_is_named_with_the_rise_it_cost(world):
