@@ -23,6 +23,7 @@ from composer.share.services import share_of
 from composer.watch.progress import watch_view
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.compression import never_compress
 from hub_site.common.errors import Refusal
 
 PER_PAGE = 20
@@ -74,7 +75,10 @@ def composition_page(request: SignedInRequest, composition_id: UUID) -> HttpResp
     context: dict[str, Any] = {"composition": composition}
     if composition.is_done:
         context |= owner_report(request, composition)
-        return render(request, "composer/composition_report.html", context)
+        response = render(request, "composer/composition_report.html", context)
+        if context["share"]:  # its address is a secret
+            never_compress(response)
+        return response
     if composition.is_finished:
         return render(request, "composer/composition_ended.html", context)
     return render(request, "composer/composition_watch.html", watch_view(composition))

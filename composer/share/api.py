@@ -38,6 +38,7 @@ from composer.share.services import (
 from hub_site.accounts.requests import SignedInApiRequest
 from hub_site.common.api_errors import downloads, refusals
 from hub_site.common.api_inputs import InputSerializer
+from hub_site.common.compression import never_compress
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -92,7 +93,9 @@ class ShareApi(OwnerApi):
         link = share_of(self.own(request, composition_id))
         if link is None:
             raise Refusal("not_shared", "There is no private link to it.", status=404)
-        return Response(describe_link(request, link))
+        response = Response(describe_link(request, link))
+        never_compress(response)
+        return response
 
     @extend_schema(
         operation_id="compositions_share_create",
@@ -144,7 +147,7 @@ class LinkApi(APIView):
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response["X-Robots-Tag"] = "noindex, nofollow"
-        response["Cache-Control"] = "private, no-store"
+        never_compress(response)
         return super().finalize_response(request, response, *args, **kwargs)
 
 

@@ -30,6 +30,7 @@ from composer.share.services import (
     shared_card,
 )
 from hub_site.accounts.requests import SignedInRequest
+from hub_site.common.compression import never_compressed
 from hub_site.common.downloads import serve_download
 from hub_site.common.errors import Refusal
 from modules_registry.views import site_of
@@ -73,6 +74,7 @@ def by_link(view: SharedView) -> SharedView:
     """Find the link, or say that there is none; let no search engine keep it and no page pass it on."""
 
     @never_cache
+    @never_compressed
     @require_safe
     @wraps(view)
     def with_link(request: HttpRequest, token: str, **more: Any) -> HttpResponseBase:

@@ -136,6 +136,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "hub_site.common.streaming.StreamingMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
+    "hub_site.common.compression.CompressionMiddleware",
     "hub_site.error_answers.ApiErrorsMiddleware",
     "hub_site.error_answers.AddressMiddleware",
     "hub_site.common.etags.JsonEtagMiddleware",
