@@ -28,6 +28,7 @@ from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
+from modules_registry.card_facts import sample_in
 from modules_registry.catalog import (
     SORTS,
     Facet,
@@ -512,6 +513,7 @@ def module_context(request: HttpRequest, module: Module, version: Version) -> di
         "versions": selectors.version_lines(module),
         "files": selectors.version_files(version),
         "card": shown_card(card.body),
+        "sample": sample_in(card),
         "not_composable_because": selectors.not_composable_because(version),
         "origin": selectors.origin_of(version) if there.origin else None,
         "hub_copy": remote_copy(version),

@@ -121,7 +121,6 @@ INSTALLED_APPS = [
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "hub_site.accounts",
     "hub_site.jobs",
     "hub_site.audit",
@@ -314,8 +313,6 @@ SPECTACULAR_SETTINGS = {
         "namespace": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
         "repo": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,96}$"},
     },
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "",
 }
 
 # The queue ------------------------------------------------------
