@@ -243,8 +243,10 @@ class EditForm(DescriptionForm):
     card = forms.CharField(
         required=False,
         strip=False,
-        help_text="Markdown. Another card becomes a new version with the same weights.",
-        widget=forms.Textarea(attrs={"rows": 18, "class": "mono", "spellcheck": "true"}),
+        help_text="Markdown with tables, task lists, <code>&lt;details&gt;</code>, footnotes and formulas in "
+        "<code>$…$</code>. A table with the columns input and output gives the example that lists show. A "
+        "changed card becomes a new version with the same weights.",
+        widget=forms.Textarea(attrs={"rows": 24, "class": "mono", "spellcheck": "true"}),
     )
 
 

@@ -18,6 +18,8 @@ from modules_registry.models import BaseModel, Module, Version
 from modules_registry.pictures import strength_picture
 from modules_registry.selectors import strengths_of
 
+WORDS_MAX = 100  # characters of a search in a file
+
 
 class PageRequest(HttpRequest):
     htmx: HtmxDetails
@@ -95,12 +97,14 @@ def file_page(request: HttpRequest, namespace: str, name: str, address: str) -> 
     file = next((file for file in source.files.all() if file.path == path), None)
     if file is None:
         return redirect("modules_registry:version", *full_name(found).split("/", 1), revision)
+    words = request.GET.get("q", "").replace("\x00", "").strip()[:WORDS_MAX]
     context = {
+        "words": words,
         "name": full_name(found),
         "back": found.get_absolute_url(),
         "revision": revision,
         "file": file,
-        "shown": show_file(file),
+        "shown": show_file(file, words),
         "download": f"/{full_name(found)}/resolve/{source.commit_id}/{file.path}",
         "git_blob_id": selectors.git_blob_id(file),
     }
