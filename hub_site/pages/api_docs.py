@@ -219,8 +219,9 @@ def resolved(schema: Json, schemas: Json) -> tuple[str, Json]:
 def type_of(schema: Json, schemas: Json) -> str:
     _, found = resolved(schema, schemas)
     if several := found.get("oneOf") or found.get("anyOf"):
-        kinds = dict.fromkeys(type_of(each, schemas) for each in several)
-        return " or ".join(kind for kind in kinds if kind != "string" or len(kinds) == 1)
+        return " or ".join(
+            dict.fromkeys(type_of(each, schemas) for each in several if is_said(each, schemas))
+        )
     kind = found.get("type", "any JSON")
     if isinstance(kind, list):
         kind = " or ".join(kind)
@@ -229,6 +230,12 @@ def type_of(schema: Json, schemas: Json) -> str:
     if found.get("format") in ("binary", "date-time", "uuid", "uri"):
         kind = {"binary": "file", "date-time": "time", "uuid": "UUID", "uri": "address"}[found["format"]]
     return f"{kind} or null" if schema.get("nullable") or found.get("nullable") else str(kind)
+
+
+def is_said(schema: Json, schemas: Json) -> bool:
+    """Whether it is more than the choice of nothing, which stands beside the choices of an optional field."""
+    _, found = resolved(schema, schemas)
+    return "enum" not in found or bool(choices_of(found, schemas))
 
 
 def notes_of(schema: Json, schemas: Json) -> Iterator[str]:

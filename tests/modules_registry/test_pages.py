@@ -6,6 +6,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from hub_site.common.figures import NO_BREAK_SPACE
+from modules_registry import rendering
 from modules_registry.models import Module
 from modules_registry.selectors import card_of, module_find
 from modules_registry.templatetags.registry import size_words
@@ -344,3 +345,53 @@ def test_the_fragment_of_the_newest_is_a_fragment(french, client):
 @pytest.mark.parametrize("address", ["/alice", "/alice/french"])
 def test_a_slash_too_many_is_taken_away(french, client, address):
     assert client.get(f"{address}/").headers["Location"] == address
+
+
+CARD = "---\nlicense: mit\n---\n# Fruit\n\n| input | output |\n|---|---|\n| `fig` | `FIG` |\n"
+
+
+def test_a_list_and_the_module_s_page_show_an_example_of_the_card(alice, base, client):
+    make_module(alice, card_file=card_file(CARD))
+    for address in ("/modules/", "/alice/french", "/alice"):
+        page = text(client.get(address))
+        assert '<dd class="mono">fig</dd>' in page, address
+        assert '<dd class="mono">FIG</dd>' in page
+    assert client.get("/api/v1/modules").json()["results"][0]["sample"] == {"input": "fig", "output": "FIG"}
+
+
+def test_the_example_of_a_list_follows_the_card(alice, base, browser_of):
+    make_module(alice, card_file=card_file(CARD))
+    form = {"sentence": "Into French", "licence": "mit", "tags": "", "card": CARD.replace("fig", "plum")}
+    browser_of(alice).post("/alice/french/edit", form)
+    assert Module.objects.get().sample_input == "plum"
+    browser_of(alice).post("/alice/french/edit", form | {"card": "# No example"})
+    assert Module.objects.get().sample_output == ""
+
+
+def test_a_card_in_a_list_says_its_date_likes_and_downloads(french, client):
+    page = " ".join(text(client.get("/modules/")).split())
+    card = page[page.index('<article class="card') : page.index("</article>")]
+    assert f"{french.updated_at:%b %Y}</time>" in card
+    for words in ("likes", "downloads"):
+        assert f'<span class="num">0</span> {words}' in card
+
+
+def test_a_preview_shows_the_card_and_saves_nothing(alice, base, browser_of):
+    module = make_module(alice)
+    form = {"sentence": "", "licence": "mit", "card": CARD.replace("\n", "\r\n"), "preview": "yes"}
+    page = text(browser_of(alice).post("/alice/french/edit", form))
+    preview = page[page.index('id="preview"') :]
+    assert "<h3>Fruit</h3>" in preview
+    assert '<dd class="mono">FIG</dd>' in preview
+    assert "license: mit" not in preview
+    module.refresh_from_db()
+    assert (module.sentence, module.versions.count()) == ("Translates words into French.", 1)
+
+
+def test_a_preview_is_not_kept_and_is_safe(alice, base, browser_of, monkeypatch):
+    make_module(alice)
+    monkeypatch.setattr(rendering, "rendered_html", lambda _markdown: pytest.fail("It was kept."))
+    form = {"sentence": "a", "licence": "mit", "card": f"# A\n\n{SCRIPT}", "preview": "yes"}
+    preview = text(browser_of(alice).post("/alice/french/edit", form))
+    preview = preview[preview.index('<div class="prose">') :]
+    assert "<script>alert" not in preview
