@@ -24,6 +24,7 @@ urlpatterns = [
     path("<namespace:namespace>/<repo:name>/commit/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/commits/<path:address>", views.revision_page),
     path("<namespace:namespace>/<repo:name>/raw/<path:address>", views.raw_file),
+    path("<namespace:namespace>/<repo:name>/picture.png", views.module_picture, name="picture"),
     path("<namespace:namespace>/<repo:name>/like", views.module_like_change, name="like"),
     path("<namespace:namespace>/<repo:name>/", include("modules_registry.explore.urls")),
     path("<namespace:namespace>/<repo:name>/edit", views.module_edit_page, name="edit"),

@@ -24,6 +24,7 @@ from hub_site.accounts.selectors import namespace_by_name, namespaces_readable_b
 from hub_site.audit.kept_pages import kept_for_strangers
 from hub_site.audit.selectors import history_lines, history_of
 from hub_site.common.errors import TOO_MANY_REQUESTS, Refusal
+from hub_site.common.share_pictures import SharePicture, picture_answer
 from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
@@ -46,8 +47,9 @@ from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
 from modules_registry.core.advice import WayIn
 from modules_registry.core.cards import CARD_BYTES_MAX, read_any_card
 from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, Repair
+from modules_registry.core.licenses.names import license_label
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
-from modules_registry.evidence import evidence_of
+from modules_registry.evidence import evidence_of, measured_of
 from modules_registry.files.conversion import as_safetensors
 from modules_registry.forms import (
     PATHS_MAX,
@@ -209,6 +211,28 @@ def module_page(
     if not version.is_complete:
         return render(request, "modules_registry/module_draft.html", draft_context(request, module, version))
     return render(request, "modules_registry/module.html", module_context(request, module, version))
+
+
+@require_safe
+def module_picture(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """What other programs show beside a link to the module."""
+    module = module_or_404(namespace, name, request.user)
+    assert module.current is not None  # it is published
+    return picture_answer(share_picture(module, module.current), is_public=not module.private)
+
+
+def share_picture(module: Module, version: Version) -> SharePicture:
+    best = measured.best if (measured := measured_of([module]).get(module.pk)) else None
+    facts = [version.base_name, f"rank {version.rank}", license_label(module.licence)]
+    if best is not None and best.score_percent is not None:
+        facts.append(f"{best.score_percent:.0f} % right on {best.task or 'held-out examples'}")
+    return SharePicture(
+        title=module.name,
+        above=module.namespace.name,
+        sentence=module.sentence,
+        sample=(module.sample_input, module.sample_output),
+        facts=" · ".join(filter(None, facts)),
+    )
 
 
 @require_safe

@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("help/", views.help_page, name="help"),
     path("help/hub/", views.help_hub, name="help-hub"),
+    path("help/picture.png", views.picture, name="picture"),
     path("limits/", views.limits_page, name="limits"),
     path(".well-known/security.txt", views.security_txt, name="security-txt"),
     path("styleguide/", views.styleguide, name="styleguide"),

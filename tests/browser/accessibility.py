@@ -68,7 +68,7 @@ FOCUSED = """() => {
         const { outlineStyle, outlineWidth } = getComputedStyle(one);
         return outlineStyle !== "none" && parseFloat(outlineWidth) > 0;
     };
-    const around = document.querySelectorAll("main :focus-within, header :focus-within, footer :focus-within");
+    const around = document.querySelectorAll(":is(main, header, footer) :focus-within");
     const isSeen = [each, ...around, ...(each.labels ?? [])].some(hasRing);
     return { stop: each.dataset.stop ?? null, isSeen, html: each.outerHTML.slice(0, 120) };
 }"""

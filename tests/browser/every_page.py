@@ -111,6 +111,8 @@ NO_PAGES = {
     "/modules/imports/{import_id}/progress/": "a part of the import's page",
     "/modules/newest/": "a part of other pages",
     "/modules/suggestions/": "a part of the search",
+    "/help/picture.png": "a picture",
+    "/{namespace}/{name}/picture.png": "a picture",
     "/settings/invitations/{token}/": "from a mail; the same list stands on the page of organisations",
     "/shared/{token}/adapter.zip": "a file",
     "/shared/{token}/adapters/{key}.zip": "a file",
