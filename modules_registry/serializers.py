@@ -13,6 +13,7 @@ from modules_registry import selectors
 from modules_registry.activity import ACTIVITY_MAX
 from modules_registry.catalog import CHOICES_MAX, MATCHES, Q_LENGTH_MAX, SORTS
 from modules_registry.comparison import COMPARED_MAX, METHODS, Comparison, FactRow, Fit
+from modules_registry.core.cards import CARD_BYTES_MAX
 from modules_registry.core.licenses.names import LICENSES
 from modules_registry.core.prompt_template import LENGTH_MAX
 from modules_registry.counting import EXACT_MAX
@@ -669,6 +670,28 @@ class ModuleChange(InputSerializer):
         trim_whitespace=False,
         help_text="Markdown. Another card becomes a new version with the same weights.",
     )
+
+
+class CardInput(InputSerializer):
+    """A card that is being written."""
+
+    card = serializers.CharField(
+        allow_blank=True,
+        trim_whitespace=False,
+        max_length=CARD_BYTES_MAX,
+        help_text="README.md: Markdown, with its YAML head if it has one.",
+    )
+
+
+class CardPreviewSerializer(serializers.Serializer[dict[str, Any]]):
+    """What the pages would show of a card."""
+
+    html = serializers.CharField(help_text="The Markdown below the head, cleaned.")
+    is_plain = serializers.BooleanField(
+        help_text="As it was typed: it is too long or too expensive to render."
+    )
+    sample = SampleSerializer(allow_null=True, help_text="Its first example, as lists show it.")
+    repairs = RepairSerializer(many=True, help_text="What of it would not be read.")
 
 
 class EvidenceSerializer(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -29,7 +29,8 @@ from hub_site.common.site_faults import STATUSES
 from modules_registry import selectors
 from modules_registry.access import module_or_404, owned_module_or_404, writable_module_or_404
 from modules_registry.activity import activity_of, owner_numbers
-from modules_registry.card_facts import Sample, sample_in
+from modules_registry.card_facts import sample_in
+from modules_registry.card_preview import card_preview
 from modules_registry.catalog import (
     SORTS,
     Facet,
@@ -45,8 +46,8 @@ from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modu
 from modules_registry.core.adapter_config import CONFIG_BYTES_MAX
 from modules_registry.core.adapter_file import BEGINNING_BYTES, HEADER_BYTES_MAX
 from modules_registry.core.advice import WayIn
-from modules_registry.core.cards import CARD_BYTES_MAX, read_any_card
-from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE, Repair
+from modules_registry.core.cards import CARD_BYTES_MAX
+from modules_registry.core.errors import CONFIG_FILE, LEGACY_FILE, WEIGHTS_FILE
 from modules_registry.core.licenses.names import license_label
 from modules_registry.core.weight_formats import SAMPLE_BYTES, SAMPLES_MAX
 from modules_registry.evidence import evidence_of, measured_of
@@ -74,7 +75,7 @@ from modules_registry.page_uploads import check_upload, left_out_of
 from modules_registry.pictures import children_picture, parents_picture
 from modules_registry.popularity import downloads_by_week, is_liked, module_like, module_unlike
 from modules_registry.presence import presence_of
-from modules_registry.rendering import ShownCard, shown_card
+from modules_registry.rendering import shown_card
 from modules_registry.repositories import note_left_out, repository_move
 from modules_registry.services import module_delete, module_edit, module_publish, version_add
 from modules_registry.snippets import snippets_for_base, snippets_for_module, upload_snippets
@@ -363,21 +364,6 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
     for header, value in headers.items():
         answer[header] = value
     return answer
-
-
-@dataclass(frozen=True)
-class CardPreview:
-    """What a page would show of a card that is being written."""
-
-    shown: ShownCard
-    sample: Sample | None
-    repairs: tuple[Repair, ...]  # what of it would not be read
-
-
-def card_preview(text: str, *, is_stored: bool) -> CardPreview:
-    """Args: text: as it was typed; browsers end its lines with \\r\\n."""
-    read = read_any_card(text.replace("\r\n", "\n").encode("utf-8", "replace"))
-    return CardPreview(shown_card(read.card.body, is_kept=is_stored), sample_in(read.card), read.repairs)
 
 
 @login_required

@@ -1,5 +1,7 @@
 """The registry's pages, as Alice, Bob and Charlie meet them."""
 
+import re
+import struct
 from html import unescape
 
 import pytest
@@ -395,3 +397,49 @@ def test_a_preview_is_not_kept_and_is_safe(alice, base, browser_of, monkeypatch)
     preview = text(browser_of(alice).post("/alice/french/edit", form))
     preview = preview[preview.index('<div class="prose">') :]
     assert "<script>alert" not in preview
+
+
+def test_a_program_gets_the_same_preview(alice, api_of):
+    told = api_of(alice).post("/api/v1/cards/preview", {"card": CARD}).json()
+    assert "<h3>Fruit</h3>" in told["html"]
+    assert (told["is_plain"], told["sample"]) == (False, {"input": "fig", "output": "FIG"})
+    assert told["repairs"] == []
+    unclosed = api_of(alice).post("/api/v1/cards/preview", {"card": "---\nlicense: mit\n"}).json()
+    assert [repair["code"] for repair in unclosed["repairs"]] == ["front_matter_not_closed"]
+
+
+def meta(page):
+    """What a page says of itself to other programs, by property."""
+    found = re.findall(r'<meta (?:name="[^"]*" )?property="([^"]*)"\s+content="([^"]*)"', page)
+    return {name: " ".join(unescape(content).split()) for name, content in found}
+
+
+def test_pages_describe_themselves_to_other_programs(alice, base, client):
+    make_module(alice, sentence='Says "oui" & <b>.')
+    told = meta(text(client.get("/alice/french")))
+    assert told["og:title"] == "alice/french"
+    assert told["og:description"].startswith(f'Says "oui" & <b>. For {base.name}, rank 2, licence: MIT')
+    assert told["og:image"] == "http://testserver/alice/french/picture.png"
+    descriptions = {
+        address: meta(text(client.get(address)))["og:description"]
+        for address in ("/", "/modules/", f"/{base.name}", "/alice", "/tags/french/", "/modules/compare/")
+    }
+    assert len(set(descriptions.values())) == len(descriptions)
+    assert all(20 < len(each) < 200 for each in descriptions.values())
+
+
+def test_the_picture_of_a_module_is_for_who_may_see_it(alice, base, client, browser_of, bob):
+    make_module(alice)
+    make_module(alice, "hidden", private=True)
+    shown = client.get("/alice/french/picture.png")
+    assert (shown["Content-Type"], shown["Cache-Control"]) == ("image/png", "public, max-age=3600")
+    assert size_of_png(shown.content) == (1200, 630)
+    assert browser_of(bob).get("/alice/hidden/picture.png").status_code == 404
+    own = browser_of(alice).get("/alice/hidden/picture.png")
+    assert own["Cache-Control"] == "private, no-store"
+    assert own.content != shown.content
+    assert size_of_png(client.get("/help/picture.png").content) == (1200, 630)
+
+
+def size_of_png(data):
+    return struct.unpack(">II", data[16:24])
