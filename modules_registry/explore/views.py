@@ -36,7 +36,7 @@ def weights_page(request: PageRequest, namespace: str, name: str) -> HttpRespons
         "picture": strength_picture(strengths),
         "layers_count": len(strengths),
     }
-    return part_or_page(request, "weights", module, version, "Where its weights are strong", context)
+    return part_or_page(request, "weights", module, version, "Weight strength by layer", context)
 
 
 @require_safe
@@ -61,7 +61,7 @@ def compatible_page(request: PageRequest, namespace: str, name: str) -> HttpResp
         "asked": asked,
         "pair": pair_asked(version, asked, request.user),
     }
-    return part_or_page(request, "compatible", module, version, "Compatible with this one", context)
+    return part_or_page(request, "compatible", module, version, "Compatible modules", context)
 
 
 @require_safe
