@@ -34,12 +34,15 @@ class LossScale:
 
     @property
     def ticks(self) -> list[dict[str, object]]:
-        """Return the losses to name below the tracks, each with its place in percent and as text."""
+        """Return the losses to name below the tracks: the place in percent, the text, and its anchor."""
         if not self.is_log:
-            return [{"place": 0.0, "text": "0"}, {"place": 100.0, "text": f"{self.high:.2f}"}]
+            return [
+                {"place": 0.0, "text": "0", "anchor": "start"},
+                {"place": 100.0, "text": f"{self.high:.2f}", "anchor": "end"},
+            ]
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
         decades = [10.0**power for power in range(first, last + 1)]
-        return [{"place": self.place(loss), "text": f"{loss:g}"} for loss in decades]
+        return [{"place": self.place(loss), "text": f"{loss:g}", "anchor": "middle"} for loss in decades]
 
 
 def loss_scale(losses: Sequence[float]) -> LossScale:
