@@ -39,8 +39,9 @@ def next_action(report: Report) -> dict[str, str]:
     if decision == "tune" and has_adapter(report, TUNED):
         return action(BASELINE, "Download the tuned adapter", key=TUNED)
     if decision == "train" and has_adapter(report, TRAINED):
-        note = f"It was trained here as a baseline: {rows_by_key(report)[TRAINED]['detail']}."
-        return action(BASELINE, "Download the trained LoRA", note, key=TRAINED)
+        return action(
+            BASELINE, "Download the trained LoRA", "It was trained here, as a baseline.", key=TRAINED
+        )
     if decision == "single" and "/" in (name := rows_by_key(report)["best_single"]["detail"]):
         return action(MODULE, f"Take {name}", key=name)
     if decision in ("use", "tune", "single"):

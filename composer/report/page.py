@@ -71,7 +71,7 @@ def report_view(
         "few_shot_loss": f"{report['few_shot_loss_nats']:.3f}",
         "base_loss": base_loss(report["baselines"]),
         "stages": stage_rows(report["seconds"]),
-        "gradient_step_words": f"each about {GRADIENT_STEP_COST} candidates' work",
+        "work_text": work_text(report["gradient_steps"]),
         "total_seconds": sum(report["seconds"].values()),
         "tokens": tokens_of(report),
         "modules_text": modules_text(composition.selection, composition.modules.count()),
@@ -168,6 +168,14 @@ def base_loss(baselines: Sequence[Mapping[str, Any]]) -> str:
     """The base alone, for comparison; empty when it was not measured."""
     loss = next((row["few_shot_loss_nats"] for row in baselines if row["key"] == "zero_shot"), None)
     return f"the base alone: {loss:.3f}" if loss is not None else ""
+
+
+def work_text(gradient_steps: int) -> str:
+    """The gradient steps beside the scored candidates, and what one costs."""
+    if not gradient_steps:
+        return "weights tried on your examples"
+    steps = count_noun(gradient_steps, "gradient step")
+    return f"and {steps}, each about {GRADIENT_STEP_COST} candidates' work"
 
 
 def modules_text(selection: str, n_tried: int) -> str:

@@ -57,10 +57,10 @@ def axis_end(start: float, values: Sequence[float]) -> float:
     """Return where an axis from `start` ends; values beyond it are outliers, which it breaks for.
 
     The rises of the values above `start` are compared, largest first: one that is more than OUTLIER times the
-    next is an outlier, as is the one above it. There are at most OUTLIERS_MAX.
+    next is an outlier, as is the one above it. There are at most OUTLIERS_MAX, and no more than a third.
     """
     rises = sorted((value - start for value in values if value > start), reverse=True)
-    for larger, smaller in pairwise(rises[: OUTLIERS_MAX + 1]):
+    for larger, smaller in pairwise(rises[: min(OUTLIERS_MAX, len(rises) // 3) + 1]):
         if larger > OUTLIER * smaller:
             return start + BREAK_ROOM * smaller
     return start + (rises[0] if rises else 0.0)

@@ -207,8 +207,10 @@ def compared_keys(report: Mapping[str, Any], measure: Measure) -> tuple[str, str
         return report["verdict"]["advised"], best_rival(rows, measure)
     if decision in ADVISED and decision != "use":
         return ADVISED[decision], "composed"
-    known = (key for key in BASELINE_NAMES if measure.knows(rows, key))
-    return "composed", max(known, key=measure.points_in(rows))
+    known = [key for key in BASELINE_NAMES if measure.knows(rows, key)]
+    rivals = [key for key in known if key in RIVALS]
+    held_against = rivals if decision == "use" and rivals else known
+    return "composed", max(held_against, key=measure.points_in(rows))
 
 
 def quality_level(report: Mapping[str, Any]) -> str | None:
@@ -263,7 +265,7 @@ def held_out_sentence(
     name = "the composition" if other == "composed" else baseline_name(other, rows)
     theirs = percent_text(rows[other])
     if decision == "use":
-        return f"{use_words(report)} it answers {answers}; the best of the others, {name}, {theirs}."
+        return f"{use_words(report)} it answers {answers}; the best baseline, {name}, {theirs}."
     if decision in ADVISED:
         return f"{advice(decision, rows)}: it answers {answers}; {name} {theirs}."
     if decision == "unsure":
@@ -280,7 +282,7 @@ def left_out_sentence(
     theirs = measure.text(rows[other])
     if decision == "use":
         words = use_words(report, usual="The composition looks useful:")
-        return f"{words} {figures}; the best of the others, {name}, {theirs}."
+        return f"{words} {figures}; the best baseline, {name}, {theirs}."
     if decision in ADVISED:
         return f"{advice(decision, rows)}: {figures}; {name} {theirs}."
     if decision == "unsure":
@@ -347,7 +349,8 @@ def certainty(report: Mapping[str, Any]) -> Iterator[str]:
         examples = count_noun(report["n_held_out"], "held-out example")
         yield f"Decided on {examples}, which the search never saw."
         if report["verdict"]["decision"] in ("use", "prompt", "tune"):
-            yield f"It is right more often than each of the {others} baselines, beyond luck by {BEYOND_LUCK}."
+            baselines = count_noun(others, "baseline")
+            yield f"It is right more often than each of {baselines}, beyond luck by {BEYOND_LUCK}."
         else:
             yield (
                 "A composition is recommended only when it is right more often than each baseline, "

@@ -7,14 +7,13 @@
   const list = document.querySelector("[data-panels] ul");
   const links = [...list.querySelectorAll("a")];
 
-  /* Which panel is shown, the style sheet decides by the address. */
+  /* As the style sheet has it: the panel that the address names or that holds what it names, else the first. */
   const tell = () => {
-    for (const link of links) {
-      const isShown = getComputedStyle(document.querySelector(link.hash)).display !== "none";
-      if (isShown) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
-      if (isShown) list.scrollLeft = link.offsetLeft - (list.clientWidth - link.offsetWidth) / 2;
-    }
+    const named = document.getElementById(location.hash.slice(1))?.closest(".panel");
+    const shown = links.find((link) => link.hash === `#${named?.id}`) ?? links[0];
+    for (const link of links) link.removeAttribute("aria-current");
+    shown.setAttribute("aria-current", "true");
+    list.scrollLeft = shown.offsetLeft - (list.clientWidth - shown.offsetWidth) / 2;
   };
   window.addEventListener("hashchange", tell);
   tell();
