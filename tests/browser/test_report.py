@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from composer.report.page import PREDICTIONS_PER_PAGE
 from tests.browser.accessibility import require_accessible
+from tests.browser.layout_shift import SHIFT_MAX, count_layout_shifts, layout_shift
 from tests.browser.test_journey import REPORT_TIMEOUT_MS, TASK, compose, sign_up, watch
 from tests.running_hub import Hub
 
@@ -205,20 +206,13 @@ def test_each_tab_shows_its_panel_alone_and_says_so(report: Page):
             expect(link).to_be_in_viewport(ratio=1)
 
 
-SHIFTS = """window.shifted = 0;
-new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
-}).observe({ type: "layout-shift", buffered: true });"""
-SHIFT_MAX = 0.02
-
-
 def test_on_a_phone_the_report_reaches_its_details_within_three_screens_and_nothing_shifts(report: Page):
-    report.add_init_script(SHIFTS)
+    count_layout_shifts(report)
     report.set_viewport_size(PHONE)
     report.reload()
     expect(report.locator("#details")).to_be_attached()
     assert box(report.locator("#details"))["y"] <= 3 * PHONE["height"]
-    assert report.evaluate("window.shifted") <= SHIFT_MAX
+    assert layout_shift(report) <= SHIFT_MAX
 
 
 def test_the_verdict_leads_to_a_download_of_what_it_advises(report: Page):

@@ -596,7 +596,7 @@ def test_answers_are_offered_for_sharing_only_where_there_are_some(browser, done
 
 def test_the_report_tells_the_adapter_s_rank_and_size(browser, done):
     page = page_of(browser.get(done().get_absolute_url()))
-    assert re.search(r"Download the adapter \([\d.]+\u00a0[kM]B\)", " ".join(page.split()))
+    assert re.search(r"Download the adapter\s+\([\d.]+\u00a0[kM]B\)", page)
     assert "r = 24, " in page
 
 

@@ -413,7 +413,7 @@ def test_the_tokens_of_a_question_are_held_against_those_of_the_examples_in_the_
         composition.report["baselines"][0] | {"key": "in_context", "prompt_tokens": 60.0},
     ]
     rows[1] = rows[1] | {"prompt_tokens": 6.0}
-    page = page_of(changed(composition, baselines=rows))
+    page = collapsed(page_of(changed(composition, baselines=rows)))
     assert "Every question later: 6 tokens of prompt." in page
     assert "it would be 60, 54 more, 10.0 times as many" in page
 
