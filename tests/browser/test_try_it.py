@@ -108,6 +108,7 @@ def test_a_report_answers_prompts_of_its_owner(demo: Page):
     demo.goto("/")
     compose(demo, "fruit-upper")
     demo.get_by_role("link", name="Read the report").click(timeout=REPORT_TIMEOUT_MS)
+    demo.get_by_role("navigation", name="Details").get_by_role("link", name="Try it").click()
     expect(demo.get_by_role("heading", name="Try it")).to_be_visible()
     demo.locator(".try__examples button").first.click()
     shown(demo)
