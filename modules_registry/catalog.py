@@ -487,9 +487,10 @@ def ranked_page(
     return KeysetPage(rows[:size], previous, following)
 
 
-def modules_newest(count: int) -> list[Module]:
+def modules_trending(count: int) -> list[Module]:
+    """What everybody may see, the most used lately first."""
     listed = Module.objects.visible_to(None).published()
-    return keyset_page(listed, ORDERS["recent"], "", count, name="recent", shown=with_shown_columns).rows
+    return keyset_page(listed, ORDERS["trending"], "", count, name="trending", shown=with_shown_columns).rows
 
 
 def nearest_modules(filters: ModuleFilters, viewer: object) -> list[Module]:

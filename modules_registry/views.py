@@ -32,7 +32,6 @@ from modules_registry.catalog import (
     FoundModules,
     ModuleFilters,
     find_modules,
-    modules_newest,
     nearest_modules,
 )
 from modules_registry.comparison import COMPARED_MAX, COMPARED_MIN, compare_modules
@@ -74,7 +73,7 @@ from modules_registry.suggestions import suggestions
 from modules_registry.tags import normalize_tag
 
 PAGE_SIZE = 24
-NEWEST_COUNT = 6
+BASE_MODULES_COUNT = 6
 SHOWN_COUNT = 12  # on the page of a tag
 ACTIVITY_SHOWN = 12
 HISTORY_PAGE_SIZE = 50
@@ -117,13 +116,6 @@ def module_suggestions(request: HttpRequest) -> HttpResponse:
     """A fragment below a search field: what was typed so far may mean this."""
     found = suggestions(request.GET.get("q", ""))
     return render(request, "modules_registry/_suggestions.html", {"suggestions": found})
-
-
-@require_safe
-def module_newest(request: HttpRequest) -> HttpResponse:
-    """A fragment for other pages: what changed last."""
-    modules = modules_newest(NEWEST_COUNT)
-    return render(request, "modules_registry/_module_cards.html", {"modules": modules})
 
 
 @login_required
@@ -262,7 +254,7 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
     base = selectors.base_find(namespace, name)
     if base is None or selectors.revision_find(base, revision) is None:
         raise Http404
-    found = find_modules(ModuleFilters(base=base.name), size=NEWEST_COUNT, has_facets=False)
+    found = find_modules(ModuleFilters(base=base.name), size=BASE_MODULES_COUNT, has_facets=False)
     context = {
         "base": base,
         "files": base.files.all(),
