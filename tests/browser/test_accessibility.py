@@ -24,6 +24,7 @@ FOR_EVERYONE = [
     "/tags/french/",
     "/modules/compare/?id=demo/french&id=demo/spanish",
     "/find/",
+    "/compositions/new/",
     "/help/",
     "/help/hub/",
     "/limits/",
