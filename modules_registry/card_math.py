@@ -17,7 +17,7 @@ ATTRIBUTES = frozenset({
     *("movablelimits", "rowlines", "rowspacing", "rspace", "scriptlevel", "separator", "stretchy"),
     *("symmetric", "voffset", "width"),
 })  # fmt: skip
-REFUSALS = tuple(
+REFUSALS: tuple[type[Exception], ...] = tuple(
     error for error in vars(exceptions).values() if isinstance(error, type) and issubclass(error, Exception)
 )
 

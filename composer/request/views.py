@@ -283,7 +283,7 @@ def ready_made_tasks(tasks: Sequence[DemoTask], base: BaseModel | None) -> dict[
         by_base.setdefault(task.base, []).append(task)
     first, *others = by_base.items() or [("", [])]
     shown, more = first[1][:TASKS_SHOWN], first[1][TASKS_SHOWN:]
-    folded = [(first[0], more), *others] if more else others
+    folded: list[tuple[str, list[DemoTask]]] = [(first[0], more), *others] if more else others
     return {
         "tasks": shown,
         "folded_tasks": folded,
