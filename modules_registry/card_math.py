@@ -20,6 +20,14 @@ ATTRIBUTES = frozenset({
 REFUSALS: tuple[type[Exception], ...] = tuple(
     error for error in vars(exceptions).values() if isinstance(error, type) and issubclass(error, Exception)
 )
+NOT_CONVERTED: tuple[type[Exception], ...] = (
+    *REFUSALS,
+    ElementTree.ParseError,
+    RecursionError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 def formula_html(tex: str, *, is_block: bool) -> str:
@@ -42,7 +50,7 @@ def mathml(tex: str, *, is_block: bool) -> str | None:
     try:
         text = converter.convert(tex, display="block" if is_block else "inline")
         root = ElementTree.fromstring(text)  # refuses what the converter did not escape
-    except (*REFUSALS, ElementTree.ParseError, RecursionError, LookupError, TypeError, ValueError):
+    except NOT_CONVERTED:
         return None
     return written(root) if {tag_of(element) for element in root.iter()} <= TAGS else None
 

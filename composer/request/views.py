@@ -281,9 +281,10 @@ def ready_made_tasks(tasks: Sequence[DemoTask], base: BaseModel | None) -> dict[
     by_base: dict[str, list[DemoTask]] = {}
     for task in sorted(tasks, key=lambda task: task.base != chosen):  # the sort is stable
         by_base.setdefault(task.base, []).append(task)
-    first, *others = by_base.items() or [("", [])]
+    groups = list(by_base.items()) or [("", list[DemoTask]())]
+    first, *others = groups
     shown, more = first[1][:TASKS_SHOWN], first[1][TASKS_SHOWN:]
-    folded: list[tuple[str, list[DemoTask]]] = [(first[0], more), *others] if more else others
+    folded = [(first[0], more), *others] if more else others
     return {
         "tasks": shown,
         "folded_tasks": folded,
