@@ -2,15 +2,20 @@
 # To take another build of torch: docker compose build --build-arg PIP_EXTRA_INDEX_URL=…
 
 FROM python:3.11-slim AS web
-ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app DJANGO_SETTINGS_MODULE=hub_site.settings.prod HUB_DATA=/data
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app DJANGO_SETTINGS_MODULE=hub_site.settings.prod \
+    HUB_DATA=/data HUB_STATIC=/app/served
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 RUN useradd --uid 10001 --create-home hub && \
-    install --directory --owner hub --mode 0700 /data /data/blobs /data/jobs /data/mail /data/run /data/static
+    install --directory --owner hub --mode 0700 /data /data/blobs /data/jobs /data/mail /data/run /data/uploads
 WORKDIR /app
 COPY pyproject.toml constraints.txt LICENSE ./
 RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]"
 COPY . .
+# The files that pages load are part of the image; these settings are only there to let it be made.
+RUN HUB_SECRET_KEY=only-to-collect-the-files-while-the-image-is-made DATABASE_URL=postgresql://nobody@nowhere/none \
+    CELERY_BROKER_URL=memory:// HUB_DATA=/tmp/build python manage.py collectstatic --noinput --verbosity 0 && \
+    rm -rf /tmp/build
 USER hub
 EXPOSE 8000
 CMD ["uvicorn", "hub_site.asgi:application", "--host", "0.0.0.0", "--timeout-graceful-shutdown", "2", \

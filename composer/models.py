@@ -1,6 +1,7 @@
 """Requests to compose modules for a task, and what came of them."""
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -20,6 +21,7 @@ from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 NAME_MAX, SENTENCE_MAX = 80, 300  # characters
 SEED_MAX = 2**31 - 1  # the largest number of the column
+STREAM_PROCESS_ALIVE = timedelta(seconds=20)  # it tells the others every few seconds
 
 
 class Composition(Job):
@@ -402,3 +404,21 @@ def share_key(token: str) -> UUID | None:
         return UUID(hex=share_signer().unsign(token))
     except (BadSignature, ValueError):
         return None
+
+
+class StreamProcessQuerySet(models.QuerySet["StreamProcess"]):
+    def alive(self) -> Self:
+        return self.filter(seen_at__gte=Now() - STREAM_PROCESS_ALIVE)
+
+
+class StreamProcess(models.Model):
+    """A web process that holds streams open, as it tells the others: how many each owner watches there."""
+
+    name = models.CharField(max_length=120, unique=True)  # host and process id
+    by_owner = models.JSONField(default=dict)  # streams by the key of the owner
+    seen_at = models.DateTimeField(db_default=Now())
+
+    objects = StreamProcessQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"streams of {self.name}"

@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import django
 
@@ -19,6 +21,8 @@ from django.urls import resolve  # noqa: E402
 
 from hub_site.body_gate import BodyGate  # noqa: E402
 from hub_site.common.disk import is_disk_low  # noqa: E402
+from hub_site.jobs.celery_app import app as celery_app  # noqa: E402
+from hub_site.jobs.upkeep import upkeep  # noqa: E402
 from hub_site.request_handler import OneThreadHandler  # noqa: E402
 from hub_site.upload_permission import why_not  # noqa: E402
 
@@ -30,9 +34,10 @@ upload_max_bytes = settings.HUB_UPLOAD_MAX_MB * MB + AROUND_FILES_BYTES
 within_commits_mb = min(settings.HUB_REGULAR_UPLOAD_MAX_MB, settings.HUB_UPLOAD_MAX_MB)
 
 resolve("/health/")  # imports every page now: the server listens only then, and no first request waits for it
+celery_app.loader.import_default_modules()  # and with the tasks what the upkeep does
 gc.freeze()  # what is loaded stays: the collector need not look through it while a request waits
 
-application = BodyGate(
+body_gate = BodyGate(
     OneThreadHandler(),
     upload_max_bytes=upload_max_bytes,
     commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
@@ -41,3 +46,11 @@ application = BodyGate(
     why_not=why_not,
     is_disk_low=is_disk_low,
 )
+
+
+async def application(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+) -> None:
+    """Answer a request. The first one starts the upkeep: whoever only imports this looks after nothing."""
+    upkeep.start()
+    await body_gate(scope, receive, send)

@@ -6,7 +6,7 @@ from typing import Any
 from django.http import Http404
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
 from rest_framework.parsers import MultiPartParser
 from rest_framework.permissions import IsAuthenticated
@@ -74,6 +74,10 @@ from modules_registry.suggestions import suggestions
 
 REFUSED = {400: ErrorSerializer, 401: ErrorSerializer, 403: ErrorSerializer}
 NOT_FOUND = {403: ErrorSerializer, 404: ErrorSerializer}  # 403: staff hold it; its owner is told why
+ELSEWHERE = OpenApiResponse(
+    description="A large file of a site whose object storage hands files out: the place to fetch it from, "
+    "within ten minutes; `X-Linked-Etag` and `X-Linked-Size` tell what comes."
+)
 FILE_KINDS = {
     (200, "application/octet-stream"): OpenApiTypes.BINARY,
     (200, "application/json"): OpenApiTypes.OBJECT,
@@ -455,7 +459,7 @@ class FileApi(APIView):
         description="Answers ranges and If-None-Match; the ETag is the file's sha256.",
         tags=["modules"],
         parameters=[REVISION],
-        responses={**downloads("application/octet-stream", 404), **FILE_KINDS},
+        responses={**downloads("application/octet-stream", 404), **FILE_KINDS, 302: ELSEWHERE},
     )
     def get(self, request: Request, namespace: str, name: str, path: str) -> HttpResponseBase:
         module = module_or_404(namespace, name, request.user)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from django.apps import apps
 from django.conf import settings
@@ -17,6 +17,7 @@ from modules_registry.models import StoredFile, VersionFile
 from modules_registry.storage import (
     DISK_FAULTS,
     Blob,
+    ObjectStoreSettings,
     RemoteStoreFile,
     RemoteStoreSettings,
     RemoteUnavailableError,
@@ -24,11 +25,13 @@ from modules_registry.storage import (
     Store,
     StoreSettings,
     TooLargeError,
+    make_object_store,
     make_remote_store,
     make_store,
 )
 
 if TYPE_CHECKING:
+    from modules_registry.storage.object_store import ObjectStore
     from modules_registry.storage.remote import RemoteStore
 
 
@@ -39,9 +42,16 @@ def has_remote_store() -> bool:
     return settings.HUB_STORE == "hub"
 
 
+def has_shared_store() -> bool:
+    """Whether the files are in an object storage, and on each machine only those that it used last."""
+    return settings.HUB_STORE == "s3"
+
+
 def store_settings() -> StoreSettings:
     hub = remote_store_settings() if has_remote_store() else None
-    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub)
+    described: Mapping[str, Any] = settings.HUB_STORE_OBJECTS or {}
+    s3 = ObjectStoreSettings(**described) if has_shared_store() else None
+    return StoreSettings(settings.HUB_STORE, settings.HUB_DATA / "blobs", hub, s3)
 
 
 def remote_store_settings() -> RemoteStoreSettings:
@@ -52,6 +62,11 @@ def remote_store_settings() -> RemoteStoreSettings:
 def remote_store() -> "RemoteStore":
     """The store with its Hub; only where there is one."""
     return make_remote_store(store_settings(), find_remote_file)
+
+
+def shared_store() -> "ObjectStore":
+    """The store in an object storage; only where there is one."""
+    return make_object_store(store_settings())
 
 
 def find_remote_file(sha256: str) -> RemoteStoreFile | None:
@@ -152,6 +167,11 @@ def open_stored(sha256: str) -> BinaryIO:
     except StorageError as error:
         logger.exception("A file that a row names cannot be read: %s", sha256)
         raise Refusal(error.code, str(error), status=fault_status(error)) from error
+
+
+def visitor_address(sha256: str, disposition: str, content_type: str) -> str | None:
+    """Where a visitor may fetch a stored file without us; None where only we can hand it out."""
+    return store().address(sha256, disposition=disposition, content_type=content_type)
 
 
 def blobs_unnamed(hashes: Iterable[str]) -> Iterator[str]:

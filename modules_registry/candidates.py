@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db import connection
 from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.expressions import RawSQL
@@ -101,12 +101,12 @@ def counts_by_base() -> dict[int, int]:
 
     Of more than COUNTED_AT_ONCE modules the counts are kept for a minute.
     """
-    counts: dict[int, int] | None = cache.get(COUNTS_KEY)
+    counts: dict[int, int] | None = caches["process"].get(COUNTS_KEY)
     if counts is None:
         rows = Candidate.objects.filter(private=False).order_by().values_list("base")
         counts = dict(rows.annotate(count=Count("pk")))
         if sum(counts.values()) > COUNTED_AT_ONCE:
-            cache.set(COUNTS_KEY, counts, COUNTS_KEPT_S)
+            caches["process"].set(COUNTS_KEY, counts, COUNTS_KEPT_S)
     return counts
 
 

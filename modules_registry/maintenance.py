@@ -1,7 +1,7 @@
 """Keeping the store and the rows in step: what is missing, altered or left over, and the disk as a cache."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,9 +21,11 @@ from modules_registry.blobs import (
     delete_unnamed_blobs,
     find_remote_file,
     has_remote_store,
+    has_shared_store,
     lock_blobs,
     published_files,
     remote_store,
+    shared_store,
 )
 from modules_registry.files.lfs_uploads import sweep_incoming
 from modules_registry.lineage import delete_unless_needed
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from modules_registry.storage.remote_client import RemoteStoreClient
 
 LEFT_BEHIND_S = 24 * 3600  # an upload that has not ended by then never will
+LIMIT_CACHE_EVERY_S = 15.0
 KEPT_BYTES = 1_000_000  # smaller files stay here, so that pages never wait for the Hub
 AT_ONCE = 1000  # hashes in one query
 
@@ -52,7 +55,7 @@ class Finding:
 
 
 def sweep_files() -> None:
-    """Remove what nothing names any more and what killed uploads left; then free space in the cache."""
+    """Remove what nothing names any more, once for all machines; then free space that the Hub makes free."""
     for version in Version.objects.filter(module__deleted_at__isnull=False):
         files = set(version.files.values_list("sha256", flat=True))
         delete_unless_needed(version)  # kept for compositions, which may be gone by now
@@ -60,11 +63,25 @@ def sweep_files() -> None:
     Sketch.objects.filter(versions=None).delete()
     sweep_incoming()
     sweep_refused()
-    modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
-    sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
     delete_unnamed_blobs(orphans(modules_registry_blobs.store()))
     if has_remote_store() and settings.HUB_STORE_CACHE_MB:
         evict(settings.HUB_STORE_CACHE_MB * 1_000_000)
+
+
+def sweep_machine() -> None:
+    """Remove what killed uploads left on this machine, and what it keeps of files that nothing names."""
+    modules_registry_blobs.store().sweep(older_than_s=LEFT_BEHIND_S)
+    sweep_folder(settings.FILE_UPLOAD_TEMP_DIR)
+    if has_shared_store():
+        here = shared_store().here  # a file that is being stored may go: it is in the shared store already
+        for sha256 in orphans(here):
+            here.delete(sha256)
+
+
+def limit_cache() -> None:
+    """Keep what this machine has of a shared store within HUB_STORE_CACHE_MB."""
+    if has_shared_store() and settings.HUB_STORE_CACHE_MB:
+        shared_store().make_room(settings.HUB_STORE_CACHE_MB * 1_000_000)
 
 
 def sweep_refused() -> int:
@@ -132,12 +149,38 @@ def evict_one(sha256: str) -> bool:
 
 
 def fetch_all() -> Iterator[str]:
-    """Fetch what only the Hub has, and say which files. Raises HubError at the first that does not come."""
-    store = modules_registry_blobs.store()
-    for sha256 in published_files().order_by().values_list("sha256", flat=True).distinct():
-        if not store.exists(sha256):
-            store.restore(sha256)
+    """Fetch what is not on this machine, and say which files. Raises StorageError at the first that fails."""
+    if has_shared_store():
+        yield from fetch_missing(shared_store().here.exists, named_hashes())
+    else:
+        published = published_files().order_by().values_list("sha256", flat=True).distinct()
+        yield from fetch_missing(modules_registry_blobs.store().exists, published)
+
+
+def fetch_missing(is_here: Callable[[str], bool], hashes: Iterable[str]) -> Iterator[str]:
+    for sha256 in hashes:
+        if not is_here(sha256):
+            modules_registry_blobs.store().restore(sha256)
             yield sha256
+
+
+def send_all() -> Iterator[str]:
+    """Send what only this machine has to the shared store, and say which files.
+
+    Raises StorageError at the first that fails.
+    """
+    store = shared_store()
+    for sha256 in named_hashes():
+        if store.here.exists(sha256) and store.send(sha256):
+            yield sha256
+
+
+def named_hashes() -> set[str]:
+    """The sha256 of every file that a row names."""
+    named: set[str] = set()
+    for model in stored_file_models():
+        named |= set(model._default_manager.values_list("sha256", flat=True))
+    return named
 
 
 def findings() -> Iterator[Finding]:

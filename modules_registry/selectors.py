@@ -16,7 +16,7 @@ from hub_site.accounts.names import name_key
 from hub_site.accounts.selectors import namespaces_writable_by
 from hub_site.common.downloads import Download
 from hub_site.common.errors import Refusal
-from modules_registry.blobs import open_stored
+from modules_registry.blobs import open_stored, visitor_address
 from modules_registry.candidates import counts_by_base
 from modules_registry.core.accepted_paths import EXECUTABLES, PICKLES
 from modules_registry.core.base_shapes import BASE_CONFIG
@@ -298,7 +298,13 @@ def file_download(source: Version | BaseModel, path: str) -> Download | None:
     file = next((file for file in source.files.all() if file.path == path), None)
     if file is None:
         return None
-    return Download(file.path, file.sha256, file.size_bytes, partial(open_stored, file.sha256))
+    return Download(
+        file.path,
+        file.sha256,
+        file.size_bytes,
+        partial(open_stored, file.sha256),
+        partial(visitor_address, file.sha256),
+    )
 
 
 def card_of(version: Version) -> Card:

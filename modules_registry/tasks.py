@@ -2,8 +2,11 @@
 
 from uuid import UUID
 
+from django.conf import settings
+
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
+from hub_site.jobs.upkeep import upkeep
 from modules_registry import indexing, maintenance, measuring
 from modules_registry.mirror import runner
 
@@ -65,3 +68,7 @@ def count_facet_values() -> None:
 @app.task(ignore_result=True)
 def count_search_words() -> None:
     indexing.count_words()
+
+
+upkeep.add(maintenance.limit_cache, every_s=maintenance.LIMIT_CACHE_EVERY_S)
+upkeep.add(maintenance.sweep_machine, every_s=settings.HUB_STORE_SWEEP_INTERVAL_S)

@@ -71,7 +71,7 @@ def launcher() -> Launcher:
 @cache
 def loaded_bases() -> LoadedBases:
     return LoadedBases(
-        residents_folder() / f"{socket.gethostname()}-{os.getpid()}",
+        own_folder(),
         launcher(),
         Limits(
             memory_mb=settings.HUB_TRY_MEMORY_MB,
@@ -83,6 +83,7 @@ def loaded_bases() -> LoadedBases:
 
 def start_launcher() -> None:
     """Import torch in it before anybody asks."""
+    remove_folder(own_folder())  # of an earlier process that had our number
     remove_orphaned_folders()
     launcher().start()
 
@@ -90,6 +91,10 @@ def start_launcher() -> None:
 def stop_launcher() -> None:
     loaded_bases().unload_all()
     launcher().stop()
+
+
+def own_folder() -> Path:
+    return residents_folder() / f"{socket.gethostname()}-{os.getpid()}"
 
 
 def residents_folder() -> Path:
@@ -247,9 +252,8 @@ def sweep() -> list[UUID]:
 
 
 def remove_orphaned_folders() -> None:
-    """What earlier workers of this machine left, and what nobody can be using."""
+    """Remove what workers of this machine left that are gone."""
     own = f"{socket.gethostname()}-"
     for folder in residents_folder().glob(f"{own}*"):
-        pid = folder.name.removeprefix(own)
-        if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
+        if not Path(f"/proc/{folder.name.removeprefix(own)}").exists():
             remove_folder(folder)

@@ -2,8 +2,11 @@
 
 from uuid import UUID
 
+from django.conf import settings
+
 from composer.playground import runner
 from hub_site.jobs.celery_app import app
+from hub_site.jobs.upkeep import upkeep
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
@@ -20,5 +23,6 @@ def sweep_tryouts() -> None:
         run_tryout.apply_async((str(tryout_id),), expires=runner.REQUEUE_AFTER.total_seconds())
 
 
+upkeep.add(runner.remove_orphaned_folders, every_s=settings.SWEEP_INTERVAL_S)
 start_with_worker("try", runner.start_launcher)
 stop_with_worker(runner.stop_launcher)

@@ -16,6 +16,7 @@ from composer.run.evidence import record_composition
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
 from hub_site.jobs.sandbox import MIB
+from hub_site.jobs.work import keep_lease
 from modules_registry.blobs import delete_unnamed_blobs, store_files
 from modules_registry.core.errors import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.storage import Blob
@@ -46,6 +47,7 @@ def delete_adapter(composition: Composition) -> None:
 def keep_adapter(composition: Composition, out: Path) -> None:
     """The adapter's files, to be downloaded while the comparisons run; an earlier attempt's go."""
     with ExitStack() as stack:
+        stack.enter_context(keep_lease(composition, hands_back=False))  # a shared store may be slow
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in ADAPTER_FILES}
         blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
@@ -61,6 +63,7 @@ def keep_result(composition: Composition, out: Path) -> None:
     for module in modules:
         module.weight = weights.get(module.name)
     with ExitStack() as stack:
+        stack.enter_context(keep_lease(composition, hands_back=False))
         folder = open_result(stack, out)
         files = {path: open_plain(stack, folder, path) for path in RESULT_FILES}
         files |= open_baselines(stack, folder, report)

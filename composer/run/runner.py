@@ -23,7 +23,7 @@ from composer.guests import guests_sweep
 from composer.models import Attempt, Composition, ExampleSearch, ScreenedLoss
 from composer.run.events import store_events
 from composer.run.example_search import measure
-from composer.run.job_folder import job_folder, remove_orphaned_folders, write_job, write_record
+from composer.run.job_folder import job_folder, write_job, write_record
 from composer.run.results import REPORT_FILE, RESULT_FOLDER, delete_adapter, keep_adapter, keep_result
 from composer.timing.estimates import usual_candidate_s
 from composer.timing.limits import SEARCH_SHARE, deadline_s, work_that_fits
@@ -304,7 +304,6 @@ def take_in(composition: Composition, events: Sequence[Mapping[str, Any]], folde
 
 def sweep() -> list[UUID]:
     """Free what vanished workers held; returns the jobs to queue again."""
-    remove_orphaned_folders()
     ScreenedLoss.objects.filter(created_at__lt=Now() - SCREENED_KEPT).delete()
     ExampleSearch.objects.filter(created_at__lt=Now() - SEARCHES_KEPT).delete()
     Attempt.objects.filter(seen_at__lt=Now() - ATTEMPTS_KEPT).delete()

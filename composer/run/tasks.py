@@ -3,10 +3,14 @@
 from functools import partial
 from uuid import UUID
 
+from django.conf import settings
+
 from composer.run import mail
 from composer.run import runner as run_runner
+from composer.run.job_folder import remove_orphaned_folders
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
+from hub_site.jobs.upkeep import upkeep
 from hub_site.jobs.worker import start_with_worker, stop_with_worker
 
 
@@ -24,7 +28,7 @@ def send_notification_mail(composition_id: str) -> None:
 
 @app.task(name="composer.tasks.sweep", ignore_result=True)
 def sweep() -> None:
-    """Free compositions whose worker is gone, remove what it left, and queue the mails that are due."""
+    """Free compositions whose worker is gone, and queue the mails that are due."""
     if run_runner.sweep():
         wake_worker.apply_async(expires=REQUEUE_AFTER.total_seconds())
     queue_notification_mails()
@@ -35,5 +39,6 @@ def queue_notification_mails() -> None:
         send_notification_mail.delay(str(composition_id))
 
 
+upkeep.add(remove_orphaned_folders, every_s=settings.SWEEP_INTERVAL_S)
 start_with_worker("compose", partial(run_runner.start_worker, queue_notification_mails))
 stop_with_worker(run_runner.stop_worker)

@@ -14,7 +14,7 @@ import select
 import socket
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ from django.db import Error, connection
 from django.http import HttpRequest, StreamingHttpResponse
 
 from composer.models import Composition
-from composer.watch import selectors
+from composer.watch import processes, selectors
 from composer.watch.event_text import event_json
 from hub_site.common.errors import Refusal
 
@@ -38,6 +38,8 @@ RETRY_MS = 1000  # how soon a browser that was cut off comes back
 PING_S = 15.0  # proxies close a connection on which nothing was said for a minute
 STREAM_S = 600.0  # then it is closed, and whoever comes back must still be allowed to
 DATABASE_RETRY_S = 1.0  # between tries while the database does not answer
+TELL_EVERY_S = 5.0  # the other web processes how many streams are here,
+TELL_AGAIN_S = 0.5  # and so soon after it has changed
 UNREAD_MAX = 1000  # chunks; a reader this far behind is cut off, and comes back for what it missed
 
 
@@ -110,14 +112,20 @@ class StreamDispatcher:
         self._thread: threading.Thread | None = None
         self._wake_sender, self._wake_receiver = socket.socketpair()
         self._wake_sender.setblocking(False)
+        self._told_at = 0.0  # of time.monotonic()
+        self._told: Counter[int] | None = None  # streams by owner, as the other processes know them
 
     def require_stream_quota(self, owner_id: int) -> None:
+        """Refuse one more stream than this process bears, or than an owner may have in all processes."""
+        by_owner = self._count_by_owner()
+        if by_owner.total() >= settings.HUB_STREAMS_MAX:
+            raise TooManyStreams
+        if by_owner[owner_id] + processes.count_elsewhere(owner_id) >= settings.HUB_STREAMS_OF_OWNER_MAX:
+            raise TooManyStreams
+
+    def _count_by_owner(self) -> Counter[int]:
         with self._lock:
-            everyone = [watcher for group in self._watchers.values() for watcher in group]
-        if len(everyone) >= settings.HUB_STREAMS_MAX:
-            raise TooManyStreams
-        if sum(watcher.owner_id == owner_id for watcher in everyone) >= settings.HUB_STREAMS_OF_OWNER_MAX:
-            raise TooManyStreams
+            return Counter(watcher.owner_id for group in self._watchers.values() for watcher in group)
 
     @contextlib.contextmanager
     def watched_by(self, watcher: Watcher) -> Iterator[None]:
@@ -180,12 +188,22 @@ class StreamDispatcher:
         listening = connection.connection
         with self._lock:
             self._changed.update(self._watchers)  # nobody listened until now
+        self._told_at, self._told = 0.0, None  # of this connection nobody knows anything yet
         while self._watchers:
+            self._tell_others()
             for composition_id in self._wait_for_changes(listening):
                 self._update_watchers(composition_id)
+        processes.forget_process()
         with connection.cursor() as cursor:
             cursor.execute("UNLISTEN *")  # the pool lends this connection to requests again
             cursor.execute("RESET application_name")
+
+    def _tell_others(self) -> None:
+        """Let the other web processes know how many streams each owner has here, soon after it changes."""
+        by_owner, since_s = self._count_by_owner(), time.monotonic() - self._told_at
+        if since_s >= TELL_EVERY_S or (by_owner != self._told and since_s >= TELL_AGAIN_S):
+            processes.tell_others(by_owner)
+            self._told_at, self._told = time.monotonic(), by_owner
 
     def _wait_for_changes(self, listening: psycopg.Connection[Any]) -> set[UUID]:
         """The compositions to look at; waits until there is one, or somebody came or left."""
@@ -194,7 +212,9 @@ class StreamDispatcher:
             changed, self._changed = self._changed | notified, set()
             watched = changed & self._watchers.keys()
         if not watched:
-            ready, _, _ = select.select([listening.fileno(), self._wake_receiver.fileno()], [], [])
+            timeout_s = TELL_EVERY_S if self._count_by_owner() == self._told else TELL_AGAIN_S
+            waiting = [listening.fileno(), self._wake_receiver.fileno()]
+            ready, _, _ = select.select(waiting, [], [], timeout_s)
             if self._wake_receiver.fileno() in ready:
                 self._wake_receiver.recv(4096)
         return watched

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header, parse_etags
 
 PIECE_BYTES = 256 * 1024
+REDIRECTED_BYTES_MIN = 1_000_000  # a smaller file is here faster than at the end of a redirect
 ONE_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 DIGITS_MAX = 18  # no file has so many bytes; Python refuses to read a number of thousands of digits
 CONTENT_TYPES = {
@@ -29,10 +30,16 @@ class Download:
     sha256: str
     size_bytes: int
     open: Callable[[], BinaryIO]
+    # From a Content-Disposition and a type: where a visitor may fetch it without us, if that is somewhere.
+    address: Callable[[str, str], str | None] = lambda disposition, content_type: None
 
     @property
     def etag(self) -> str:
         return f'"{self.sha256}"'
+
+    @property
+    def disposition(self) -> str:
+        return str(content_disposition_header(as_attachment=True, filename=self.name))
 
     @property
     def content_type(self) -> str:
@@ -43,14 +50,35 @@ class Download:
 
 
 def serve_download(request: HttpRequest, download: Download) -> HttpResponseBase:
-    """Answer HEAD, GET, If-None-Match and one byte range; always as an attachment of its own type."""
+    """Answer HEAD, GET, If-None-Match and one byte range; always as an attachment of its own type.
+
+    A large file that can be fetched elsewhere is answered by a redirect, which a range follows.
+    """
     if download.etag in parse_etags(request.headers.get("If-None-Match", "")):
         response: HttpResponseBase = HttpResponse(status=304)
+    elif address := _address_elsewhere(request, download):
+        redirect = redirect_download(download, address)
+        redirect["Cache-Control"] = "private, no-store"  # the address is soon worth nothing
+        return redirect
     else:
         response = _content(request, download)
     response["ETag"] = download.etag
     response["Accept-Ranges"] = "bytes"
     response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _address_elsewhere(request: HttpRequest, download: Download) -> str | None:
+    if request.method != "GET" or download.size_bytes < REDIRECTED_BYTES_MIN:
+        return None
+    return download.address(download.disposition, download.content_type)
+
+
+def redirect_download(download: Download, address: str) -> HttpResponse:
+    """Send a client to another place that hands the file out; what it is, is said here, as a Hub does."""
+    response = HttpResponseRedirect(address)
+    response["X-Linked-Etag"] = download.etag
+    response["X-Linked-Size"] = str(download.size_bytes)
     return response
 
 
@@ -62,7 +90,7 @@ def _content(request: HttpRequest, download: Download) -> HttpResponseBase:
     response = _body(request, download, piece)
     response["Content-Type"] = download.content_type
     response["Content-Length"] = str(len(piece))
-    response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=download.name)
+    response["Content-Disposition"] = download.disposition
     if wanted is not None:
         response.status_code = 206
         response["Content-Range"] = f"bytes {piece.start}-{piece.stop - 1}/{download.size_bytes}"

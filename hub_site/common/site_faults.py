@@ -24,6 +24,7 @@ SENTENCES = {
     DATABASE_READ_ONLY: "The site's database takes no changes just now.",
     QUERY_TOO_SLOW: "This would take the site's database too long.",
     "broker_unreachable": "The site's queue could not be reached.",
+    "store_unreachable": "The site's store of files could not be reached.",
     DISK_FULL: "The site's disk is full.",
     MACHINE_FAULT: "A machine of the site has a fault.",
 }

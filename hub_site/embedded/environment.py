@@ -41,8 +41,9 @@ def read_or_make_secrets(folder: DataFolder) -> dict[str, str]:
 
 def site_environment(folder: DataFolder, servers: dict[str, str], settings: str) -> dict[str, str]:
     """For the site's own processes. What the caller has set wins over the secrets made here."""
+    is_given = "HUB_SECRET_KEY_FILE" in clean_environment()
     return {
-        **read_or_make_secrets(folder),
+        **({} if is_given else read_or_make_secrets(folder)),
         **clean_environment(),
         **servers,
         "HUB_DATA": str(folder.root),

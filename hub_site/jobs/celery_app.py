@@ -62,8 +62,10 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_send_task_events=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
+    beat_scheduler="hub_site.jobs.scheduler:ElectedScheduler",
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+    broker_connection_max_retries=None,  # a broker may be away for long
+    broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True},
     timezone="UTC",
 )
 app.autodiscover_tasks()

@@ -1,10 +1,8 @@
-"""The Celery tasks of the site's upkeep."""
+"""What the site does by itself for its upkeep."""
 
-from hub_site.jobs import low_disk
-from hub_site.jobs.celery_app import app
+from django.conf import settings
 
+from hub_site.jobs.low_disk import watch_disk
+from hub_site.jobs.upkeep import upkeep
 
-@app.task(name="hub_site.jobs.tasks.watch_disk", ignore_result=True)
-def watch_disk() -> None:
-    """Write to staff when the disk is nearly full."""
-    low_disk.watch_disk()
+upkeep.add(watch_disk, every_s=settings.SWEEP_INTERVAL_S)

@@ -250,18 +250,21 @@ def forget_connection() -> None:
 
 
 @contextmanager
-def keep_lease(job: Job) -> Iterator[None]:
+def keep_lease(job: Job, *, hands_back: bool = True) -> Iterator[None]:
     """Prolong the lease from a thread, for work that waits where it cannot look up, as in a transfer.
 
     When the worker is asked to end, the thread hands the job back at once: what the work writes afterwards
     raises LeaseLost.
+
+    Args:
+        hands_back: False for work that is almost done, as to store a result: it ends as if nothing were.
     """
     done = threading.Event()
 
     def beat() -> None:
         try:
             while not done.wait(HEARTBEAT_S):
-                if stopping.is_set():
+                if hands_back and stopping.is_set():
                     leases.hand_back(job)
                     return
                 try:

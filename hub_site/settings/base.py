@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hub_site.settings.env import (
+    env_broker,
     env_choice,
     env_contact,
     env_database,
@@ -10,6 +11,7 @@ from hub_site.settings.env import (
     env_hub,
     env_int,
     env_list,
+    env_object_store,
     env_path,
     env_str,
     env_url,
@@ -20,8 +22,9 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 # Where things are ------------------------------------------------------
 
 HUB_DATA = env_path("HUB_DATA", BASE_DIR / "var")
-HUB_STORE = env_choice("HUB_STORE", "disk", ("disk", "hub"))
+HUB_STORE = env_choice("HUB_STORE", "disk", ("disk", "hub", "s3"))
 HUB_STORE_REMOTE = env_hub("HUB_STORE") if HUB_STORE == "hub" else None
+HUB_STORE_OBJECTS = env_object_store("HUB_STORE") if HUB_STORE == "s3" else None
 HUB_STORE_CACHE_MB = env_int("HUB_STORE_CACHE_MB", 0)
 HUB_IMPORT_ENDPOINT = env_url(
     "HUB_IMPORT_ENDPOINT",
@@ -187,7 +190,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = HUB_DATA / "static"
+STATIC_ROOT = env_path("HUB_STATIC", HUB_DATA / "static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
 DATABASES = {
@@ -196,6 +199,15 @@ DATABASES = {
         pool_size=env_int("HUB_DATABASE_POOL", 0, most=500),
         statement_timeout_s=env_int("HUB_STATEMENT_TIMEOUT_S", 0, most=3600),
     )
+}
+
+CACHES = {
+    "default": {
+        "BACKEND": "hub_site.common.shared_cache.SharedCache",  # limits hold for all web processes together
+        "LOCATION": "shared_cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    },
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
 
 # Accounts ------------------------------------------------------
@@ -321,11 +333,9 @@ SPECTACULAR_SETTINGS = {
 
 # The queue ------------------------------------------------------
 
-CELERY_BROKER_URL = env_url(
-    "CELERY_BROKER_URL",
-    schemes=("redis", "rediss", "redis+socket", "amqp", "amqps", "memory"),
-    example="redis://localhost:6379/0",
-).geturl()
+CELERY_BROKER_URL = env_broker("CELERY_BROKER_URL")
+# Celery prefers the variable of the environment to CELERY_BROKER_URL here, and that may lack the password.
+CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
 HUB_STORE_LOOK_INTERVAL_S = env_int("HUB_STORE_LOOK_INTERVAL_S", 300, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
@@ -347,7 +357,6 @@ CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "task": "composer.trying.tasks.sweep_tryouts",
     "schedule": SWEEP_INTERVAL_S,
 }
-CELERY_BEAT_SCHEDULE["watch-disk"] = {"task": "hub_site.jobs.tasks.watch_disk", "schedule": SWEEP_INTERVAL_S}
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",
     "schedule": SWEEP_INTERVAL_S,

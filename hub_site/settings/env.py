@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from hub_site.common.watched_connection import WatchedConnection
 
@@ -21,9 +21,24 @@ class SettingError(Exception):
         super().__init__(f"The setting {name} {problem}. Example: {name}={example}")
 
 
+def read_value(name: str) -> str:
+    """The value of NAME, or of the file that NAME_FILE names, as containers are given secrets; else empty."""
+    if value := os.environ.get(name, "").strip():
+        return value
+    file_name = f"{name}_FILE"
+    path = os.environ.get(file_name, "").strip()
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"names {path}, which cannot be read ({getattr(error, 'strerror', None) or 'no text'})"
+        raise SettingError(file_name, problem, f"/run/secrets/{name.lower()}") from error
+
+
 def env_str(name: str, default: str | None = None, *, example: str = "text") -> str:
     """The value, the default when unset or empty; without a default the setting must be there."""
-    value = os.environ.get(name, "").strip() or default
+    value = read_value(name) or default
     if value is None:
         raise SettingError(name, "is not set", example)
     return value
@@ -86,6 +101,43 @@ def env_url(name: str, default: str | None = None, *, schemes: tuple[str, ...], 
     return url
 
 
+def env_url_with_password(
+    name: str, password_name: str, *, schemes: tuple[str, ...], example: str
+) -> SplitResult:
+    """As env_url. A URL without a password gets that of the setting `password_name`, if there is one."""
+    url = env_url(name, schemes=schemes, example=example)
+    password = read_value(password_name)
+    if not password or url.password or not url.hostname:
+        return url
+    user, _, place = url.netloc.rpartition("@")
+    return url._replace(netloc=f"{user.removesuffix(':')}:{quote(password, safe='')}@{place}")
+
+
+def env_broker(name: str) -> str:
+    """The URL of the broker, with the password of CELERY_BROKER_PASSWORD if it has none."""
+    schemes = ("redis", "rediss", "redis+socket", "amqp", "amqps", "memory")
+    example = "redis://localhost:6379/0"
+    url = env_url_with_password(name, "CELERY_BROKER_PASSWORD", schemes=schemes, example=example)
+    return url.geturl() if url.netloc else env_str(name)  # put together again it lacks the empty host
+
+
+# Over a network: how long to wait for a connection, and when one whose other end says nothing is given up.
+# Idle for 30 s, asked three times 10 s apart; what was sent and not confirmed for 30 s.
+OVER_A_NETWORK = {
+    "connect_timeout": "10",
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+# The same on the server's side: what a machine held that is gone, as a lock, is free again after a minute.
+FOR_A_LOST_CLIENT = (
+    "-c tcp_keepalives_idle=30",
+    "-c tcp_keepalives_interval=10",
+    "-c tcp_keepalives_count=3",
+    "-c tcp_user_timeout=30000",
+)
 # Compiling a query takes longer than any query of the site, and its indexes lie in memory or on a fast disk.
 FOR_SHORT_QUERIES = ("-c jit=off", "-c random_page_cost=1.1")
 
@@ -98,14 +150,20 @@ def env_database(name: str, *, pool_size: int, statement_timeout_s: int = 0) -> 
         statement_timeout_s: how long one query may take; 0 means without a limit.
     """
     example = "postgresql://hub:password@localhost:5432/hub"
-    url = env_url(name, schemes=("postgresql", "postgres"), example=example)
+    schemes = ("postgresql", "postgres")
+    url = env_url_with_password(name, "DATABASE_PASSWORD", schemes=schemes, example=example)
     options: dict[str, Any] = dict(parse_qsl(url.query))
     socket_folder = options.pop("host", "")
+    is_network = not socket_folder
+    if is_network:
+        options = OVER_A_NETWORK | options
     database = unquote(url.path.lstrip("/"))
     if not database:
         raise SettingError(name, "names no database", example)
     limit = [f"-c statement_timeout={statement_timeout_s}s"] if statement_timeout_s else []
-    options["options"] = " ".join([*filter(None, [options.get("options")]), *FOR_SHORT_QUERIES, *limit])
+    asked = filter(None, [options.get("options")])
+    watch = FOR_A_LOST_CLIENT if is_network else ()
+    options["options"] = " ".join([*watch, *asked, *FOR_SHORT_QUERIES, *limit])
     if pool_size:
         options["pool"] = {
             "connection_class": WatchedConnection,
@@ -136,9 +194,32 @@ def env_hub(name: str) -> dict[str, str]:
     }
 
 
+def env_object_store(name: str) -> dict[str, str | None]:
+    """The bucket that NAME_BUCKET, NAME_ENDPOINT, NAME_PUBLIC_ENDPOINT, NAME_REGION, NAME_KEY and NAME_SECRET
+    describe; None where the client's own default holds."""
+    key, secret = read_value(f"{name}_KEY") or None, read_value(f"{name}_SECRET") or None
+    if (key is None) != (secret is None):
+        missing = f"{name}_SECRET" if secret is None else f"{name}_KEY"
+        raise SettingError(missing, "is not set, though the other half of the key is", "text")
+    return {
+        "bucket": env_str(f"{name}_BUCKET", example="lora-hub"),
+        "endpoint": env_optional_address(f"{name}_ENDPOINT", "http://storage:8333"),
+        "public_endpoint": env_optional_address(f"{name}_PUBLIC_ENDPOINT", "https://files.example.org"),
+        "region": env_str(f"{name}_REGION", "us-east-1"),
+        "key": key,
+        "secret": secret,
+    }
+
+
+def env_optional_address(name: str, example: str) -> str | None:
+    if not read_value(name):
+        return None
+    return env_url(name, schemes=("http", "https"), example=example).geturl().rstrip("/")
+
+
 def env_contact(name: str) -> str:
     """A mailto: or https:// address; an e-mail address becomes the former. Empty if unset."""
-    value = os.environ.get(name, "").strip()
+    value = read_value(name)
     if "@" in value and ":" not in value:
         value = f"mailto:{value}"
     if value and not value.startswith(("mailto:", "https://")):
@@ -150,7 +231,7 @@ def env_contact(name: str) -> str:
 
 def env_email(name: str) -> dict[str, Any] | None:
     """Django's EMAIL_… settings from smtp:// (STARTTLS, port 587) or smtps:// (port 465); None if unset."""
-    if not os.environ.get(name, "").strip():
+    if not read_value(name):
         return None
     example = "smtp://user:password@mail.example.org:587"
     url = env_url(name, schemes=("smtp", "smtps"), example=example)

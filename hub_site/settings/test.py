@@ -17,5 +17,4 @@ EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = True
 ACCOUNT_RATE_LIMITS = False
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 HUB_PAGES_KEPT_S = 0  # tests write rows without the audit

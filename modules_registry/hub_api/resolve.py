@@ -1,9 +1,9 @@
 """The files themselves, with the headers that Hub clients read."""
 
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from hub_site.common.downloads import Download, serve_download
+from hub_site.common.downloads import redirect_download, serve_download
 from hub_site.common.site_faults import noting
 from modules_registry import selectors
 from modules_registry.core.errors import WEIGHTS_FILE
@@ -24,19 +24,12 @@ def resolve(request: HttpRequest, caller: Caller, repo: str, address: str) -> Ht
     if download is None:
         raise entry_not_found(str(found), path, source.commit_id)
     elsewhere = file_address(source, path) if isinstance(source, Version) else None
-    response = redirect_to_remote(download, elsewhere) if elsewhere else serve_download(request, download)
+    # The Hub behind this site, if there is one, hands the file out at its own commit.
+    response = redirect_download(download, elsewhere) if elsewhere else serve_download(request, download)
     response["X-Repo-Commit"] = source.commit_id
     if isinstance(source, Version) and path == WEIGHTS_FILE and begins(request, response):
         with noting(f"a download of version {source.pk}"):
             download_count(version=source, client=client_of(request, caller))
-    return response
-
-
-def redirect_to_remote(download: Download, address: str) -> HttpResponseBase:
-    """The Hub behind this site hands the file out, at its own commit; what it is, is said here."""
-    response = HttpResponseRedirect(address)
-    response["X-Linked-Etag"] = download.etag
-    response["X-Linked-Size"] = str(download.size_bytes)
     return response
 
 

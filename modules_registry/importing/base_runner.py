@@ -51,7 +51,6 @@ BASE_IMPORTS = JobKind(BaseImport, passing=LOCAL_FAULTS, refusals=(StorageError,
 
 
 def sweep() -> list[UUID]:
-    remove_old_folders()
     return leases.sweep(BaseImport)
 
 

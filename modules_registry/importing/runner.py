@@ -62,9 +62,7 @@ IMPORTS = JobKind(ModuleImport, passing=LOCAL_FAULTS, refusals=(StorageError,))
 
 
 def sweep() -> list[UUID]:
-    waiting = leases.sweep(ModuleImport)
-    remove_left_folders()
-    return waiting
+    return leases.sweep(ModuleImport)
 
 
 def remove_left_folders() -> None:

@@ -2,8 +2,11 @@
 
 from uuid import UUID
 
+from django.conf import settings
+
 from hub_site.jobs.celery_app import app
 from hub_site.jobs.leases import REQUEUE_AFTER
+from hub_site.jobs.upkeep import upkeep
 from hub_site.jobs.worker import stop_with_worker
 from modules_registry.files.conversion import stop_launcher
 from modules_registry.importing import base_runner, runner
@@ -28,4 +31,6 @@ def sweep_imports() -> None:
         run_base_import.apply_async((str(import_id),), expires=REQUEUE_AFTER.total_seconds())
 
 
+upkeep.add(runner.remove_left_folders, every_s=settings.SWEEP_INTERVAL_S)
+upkeep.add(base_runner.remove_old_folders, every_s=settings.SWEEP_INTERVAL_S)
 stop_with_worker(stop_launcher)

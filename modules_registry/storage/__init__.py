@@ -12,6 +12,7 @@ from modules_registry.storage.base import (
     AlteredBlobError,
     Blob,
     MissingBlobError,
+    ObjectStoreSettings,
     Readable,
     RemoteAlteredError,
     RemoteGoneError,
@@ -22,6 +23,7 @@ from modules_registry.storage.base import (
     StorageFaultError,
     StorageFullError,
     Store,
+    StoreUnreachableError,
     TooLargeError,
 )
 from modules_registry.storage.disk import DiskStore
@@ -34,6 +36,7 @@ __all__ = [
     "AlteredBlobError",
     "Blob",
     "MissingBlobError",
+    "ObjectStoreSettings",
     "Readable",
     "RemoteAlteredError",
     "RemoteGoneError",
@@ -46,15 +49,18 @@ __all__ = [
     "StorageFullError",
     "Store",
     "StoreSettings",
+    "StoreUnreachableError",
     "TooLargeError",
+    "make_object_store",
     "make_remote_store",
     "make_store",
 ]
 
 if TYPE_CHECKING:
+    from modules_registry.storage.object_store import ObjectStore
     from modules_registry.storage.remote import RemoteStore
 
-STORES = ("disk", "hub")
+STORES = ("disk", "hub", "s3")
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class StoreSettings:
     kind: str  # one of STORES
     folder: Path  # the blobs on this machine
     hub: RemoteStoreSettings | None = None
+    s3: ObjectStoreSettings | None = None
 
 
 def make_store(settings: StoreSettings, locate: Callable[[str], RemoteStoreFile | None]) -> Store:
@@ -83,7 +90,9 @@ def make_store(settings: StoreSettings, locate: Callable[[str], RemoteStoreFile 
     """
     if settings.kind not in STORES:
         raise ValueError(f"No store is called {settings.kind!r}. Known: {', '.join(STORES)}.")
-    return make_remote_store(settings, locate) if settings.kind == "hub" else DiskStore(settings.folder)
+    if settings.kind == "hub":
+        return make_remote_store(settings, locate)
+    return make_object_store(settings) if settings.kind == "s3" else DiskStore(settings.folder)
 
 
 def make_remote_store(
@@ -97,3 +106,13 @@ def make_remote_store(
         raise ValueError("The store “hub” needs the Hub's address, token and namespace.")
     client = RemoteStoreClient(settings.hub.endpoint, settings.hub.token, settings.hub.namespace)
     return RemoteStore(settings.folder, client, locate)
+
+
+def make_object_store(settings: StoreSettings) -> "ObjectStore":
+    # Imported here: a site that keeps its files on its own disk need not load the client of a storage.
+    from modules_registry.storage.object_client import ObjectClient
+    from modules_registry.storage.object_store import ObjectStore
+
+    if settings.s3 is None:
+        raise ValueError("The store “s3” needs a bucket.")
+    return ObjectStore(settings.folder, ObjectClient(settings.s3))

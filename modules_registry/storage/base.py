@@ -5,7 +5,7 @@ A file is known by the sha256 of its bytes and by nothing else. No name or path 
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -28,6 +28,18 @@ class RemoteStoreFile:
     commit_id: str
     path: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class ObjectStoreSettings:
+    """The bucket that the machines of this site share, and who we are there."""
+
+    bucket: str
+    endpoint: str | None = None  # None: Amazon's
+    public_endpoint: str | None = None  # as visitors reach it; None: they do not
+    region: str = "us-east-1"
+    key: str | None = None  # None: what the machine is given, as an instance's role
+    secret: str | None = field(default=None, repr=False)
 
 
 def do_nothing() -> None:
@@ -61,17 +73,28 @@ class Store(Protocol):
             on_piece: called between two pieces while it is read for the check; it may raise to end it.
         """
 
-    def restore(self, sha256: str) -> None:
-        """Get a file anew from where else it is kept; MissingBlobError when that is nowhere."""
+    def restore(self, sha256: str, *, on_piece: Callable[[], None] = do_nothing) -> None:
+        """Get a file anew from where else it is kept; MissingBlobError when that is nowhere.
+
+        Args:
+            on_piece: called between two pieces while it comes; it may raise to end it.
+        """
+
+    def address(self, sha256: str, *, disposition: str, content_type: str) -> str | None:
+        """Where a visitor may fetch the file for the next minutes; None where only we can hand it out.
+
+        Args:
+            disposition: the Content-Disposition that the answer there has.
+        """
 
     def exists(self, sha256: str) -> bool:
-        """Is it on this machine?"""
+        """Is it in the store? Of a store with a Hub behind it: is it on this machine?"""
 
     def delete(self, sha256: str) -> None:
-        """Forget a file on this machine. Deleting what is not there is fine."""
+        """Forget a file. What a Hub behind the store has stays there. Deleting what is not there is fine."""
 
     def iter(self) -> Iterator[Blob]:
-        """All files on this machine, in no order."""
+        """All files of which `exists` is true, in no order."""
 
     def verify(self) -> Iterator[str]:
         """The sha256 of each file whose bytes are no longer those it is named after. Reads everything."""
@@ -109,6 +132,16 @@ class StorageFaultError(StorageError):
             f"The site's store of files has a fault ({what_happened}). "
             "Try again in a minute; if it stays, tell the site's operator."
         )
+
+
+class StoreUnreachableError(StorageError):
+    """It will pass: the object storage is busy, restarting, or not reachable just now."""
+
+    code = "store_unreachable"
+    sentence = "The site's store of files could not be reached."
+
+    def __init__(self, what_happened: str) -> None:
+        super().__init__(f"{self.sentence} It {what_happened}. Try again in a minute.")
 
 
 class TooLargeError(StorageError):
@@ -165,7 +198,7 @@ class RemoteUnavailableError(RemoteStoreError):
 # They pass, or the operator mends them: a file that is missing or altered on this machine may be whole on
 # another one or in a backup, while no other copy comes of one that the Hub altered (RemoteAlteredError).
 # Each has a `sentence` that says the fault alone, for the page of a job that waits.
-DISK_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, StorageFaultError)
+DISK_FAULTS: tuple[type[StorageError], ...] = (StorageFullError, StorageFaultError, StoreUnreachableError)
 LOCAL_FAULTS = (*DISK_FAULTS, MissingBlobError, AlteredBlobError)
 PASSING_ERRORS = (*LOCAL_FAULTS, RemoteUnavailableError)
 

@@ -42,14 +42,22 @@ class DiskStore:
     def put(self, stream: Readable, *, max_bytes: int) -> Blob:
         return self._keep(stream, max_bytes)
 
-    def _keep(self, stream: Readable, max_bytes: int, expected: str | None = None) -> Blob:
+    def _keep(
+        self,
+        stream: Readable,
+        max_bytes: int,
+        expected: str | None = None,
+        before_settling: Callable[[Path, Blob], None] = lambda path, blob: None,
+    ) -> Blob:
         with self._unfinished_file() as (descriptor, unfinished):
             blob = _copy(stream, descriptor, max_bytes)
             if expected not in (None, blob.sha256):
                 raise AlteredBlobError(str(expected))
-            with _typed_errors():
+            with typed_disk_errors():
                 os.fchmod(descriptor, READ_ONLY)
                 os.fsync(descriptor)
+            before_settling(unfinished, blob)
+            with typed_disk_errors():
                 self._settle(unfinished, blob.sha256)
         return blob
 
@@ -60,11 +68,11 @@ class DiskStore:
         self, sha256: str, path: Path, *, check: bool = False, on_piece: Callable[[], None] = do_nothing
     ) -> None:
         stored = self._path(sha256)
-        if not self.exists(sha256):
+        if not self._is_here(sha256):
             raise MissingBlobError(sha256)
         if check:
             _require_whole(stored, on_piece)
-        with _typed_errors():
+        with typed_disk_errors():
             path.unlink(missing_ok=True)
             _link_or_copy(stored, path)
 
@@ -76,28 +84,49 @@ class DiskStore:
         if was_checked:
             _checked[stored] = _identity(stored)
 
-    def restore(self, sha256: str) -> None:
+    def restore(self, sha256: str, *, on_piece: Callable[[], None] = do_nothing) -> None:
         raise MissingBlobError(sha256)  # this disk is the only place there is
 
+    def address(self, sha256: str, *, disposition: str, content_type: str) -> str | None:
+        return None
+
     def exists(self, sha256: str) -> bool:
-        with _typed_errors():
+        return self._is_here(sha256)
+
+    def _is_here(self, sha256: str) -> bool:
+        with typed_disk_errors():
             return self._path(sha256).is_file()
 
     def delete(self, sha256: str) -> None:
-        with _typed_errors():
+        with typed_disk_errors():
             self._path(sha256).unlink(missing_ok=True)
 
     def iter(self) -> Iterator[Blob]:
-        for path in self.blobs.glob("??/??/*"):
+        for path in self._files():
             with suppress(FileNotFoundError):  # deleted while we looked
-                if SHA256.fullmatch(path.name):
-                    yield Blob(path.name, path.stat().st_size)
+                yield Blob(path.name, path.stat().st_size)
+
+    def _files(self) -> Iterator[Path]:
+        for path in self.blobs.glob("??/??/*"):
+            if SHA256.fullmatch(path.name):
+                yield path
 
     def verify(self) -> Iterator[str]:
         for blob in self.iter():
             with suppress(MissingBlobError):
                 if _sha256_of(self._path(blob.sha256)) != blob.sha256:
                     yield blob.sha256
+
+    def by_last_use(self) -> list[Blob]:
+        """All files on this machine, the one that nobody has used for longest first."""
+        return [Blob(name, found.st_size) for name, found in self._by_last_use()]
+
+    def _by_last_use(self) -> list[tuple[str, os.stat_result]]:
+        found: list[tuple[str, os.stat_result]] = []
+        for path in self._files():
+            with suppress(FileNotFoundError):  # deleted while we looked
+                found.append((path.name, path.stat()))
+        return sorted(found, key=lambda pair: pair[1].st_mtime)
 
     def sweep(self, *, older_than_s: float) -> int:
         latest, swept = time.time() - older_than_s, 0
@@ -114,7 +143,7 @@ class DiskStore:
 
     @contextmanager
     def _unfinished_file(self) -> Iterator[tuple[int, Path]]:
-        with _typed_errors():
+        with typed_disk_errors():
             self.unfinished.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self.unfinished)
         path = Path(name)
@@ -133,7 +162,7 @@ class DiskStore:
 
 
 @contextmanager
-def _typed_errors() -> Iterator[None]:
+def typed_disk_errors() -> Iterator[None]:
     """What the disk says, as a sentence."""
     try:
         yield
@@ -145,8 +174,8 @@ def _typed_errors() -> Iterator[None]:
 
 @contextmanager
 def _reading(stored: Path) -> Iterator[None]:
-    """As `_typed_errors`, for a stored file that may be gone: MissingBlobError."""
-    with _typed_errors():
+    """As `typed_disk_errors`, for a stored file that may be gone: MissingBlobError."""
+    with typed_disk_errors():
         try:
             yield
         except FileNotFoundError as error:
@@ -166,7 +195,7 @@ def _copy(stream: Readable, descriptor: int, max_bytes: int) -> Blob:
         if size_bytes > max_bytes:
             raise TooLargeError(max_bytes)
         digest.update(piece)
-        with _typed_errors():
+        with typed_disk_errors():
             _write(descriptor, piece)
     return Blob(digest.hexdigest(), size_bytes)
 
@@ -217,7 +246,7 @@ def _sha256_of(path: Path, on_piece: Callable[[], None] = do_nothing) -> str:
 
 
 def _read_piece(file: BinaryIO) -> bytes:
-    with _typed_errors():
+    with typed_disk_errors():
         return file.read(PIECE_BYTES)
 
 

@@ -1,6 +1,6 @@
 """A worker as a process of its own: the real loop on real rows, with small jobs for the core's.
 
-    python -m tests.chaos.worker [--skew SECONDS] [--answers | --celery]
+    python -m tests.chaos.worker [--skew SECONDS] [--answers | --celery] [--core]
 
 Without --celery only Celery is missing, whose messages do no more than wake it, or name the next question.
 """
@@ -19,22 +19,24 @@ def main() -> None:
     parser.add_argument("--skew", type=float, default=0.0, help="seconds that its clock is wrong by")
     parser.add_argument("--answers", action="store_true", help="answer try-outs in place of composing")
     parser.add_argument("--celery", action="store_true", help="be woken by messages, as on a site")
+    parser.add_argument("--core", action="store_true", help="compute as a site does, in place of small jobs")
     options = parser.parse_args()
     django.setup()
     set_clock_wrong(options.skew)
     if options.answers:
         answer_questions()
     else:
-        compose(with_celery=options.celery)
+        compose(with_celery=options.celery, with_core=options.core)
 
 
-def compose(*, with_celery: bool) -> None:
+def compose(*, with_celery: bool, with_core: bool) -> None:
     from composer.run import runner
     from hub_site.jobs.children import Launcher
     from hub_site.jobs.worker import stopping
 
-    fake = "tests.composer.fake_jobs"
-    launcher = Launcher(preload=fake, call=f"{fake}:run", root=Path(__file__).resolve().parents[2], threads=1)
+    child = "composer.run.child" if with_core else "tests.composer.fake_jobs"
+    root = Path(__file__).resolve().parents[2]
+    launcher = Launcher(preload=child, call=f"{child}:run", root=root, threads=1)
     runner.launcher = lambda: launcher
     if with_celery:
         run_celery()

@@ -14,6 +14,7 @@ from composer.models import Attempt, Composition
 from composer.run import events as run_events
 from composer.run import job_folder as run_job_folder
 from composer.run import runner
+from composer.run.job_folder import remove_orphaned_folders
 from composer.run.results import RESULT_FILES
 from composer.run.runner import SENTENCES, composition_run, sweep
 from composer.watch import selectors
@@ -266,7 +267,7 @@ def test_a_child_that_left_nothing_is_an_error_of_ours(ask_for):
     assert (composition.status, composition.error_code) == (Status.FAILED, "broken")
 
 
-def test_the_sweeper_clears_folders_of_dead_workers_and_leaves_those_at_work(ask, data_folder):
+def test_the_upkeep_of_a_machine_clears_folders_of_dead_workers_and_leaves_those_at_work(ask, data_folder):
     working = leases.claim(Composition, ask(name="at work").pk, worker="w")
     dead, fresh = data_folder / "jobs" / f"{working.pk}-99", data_folder / "jobs" / f"{working.pk}-98"
     alive = data_folder / "jobs" / f"{working.pk}-{working.generation}"
@@ -275,7 +276,7 @@ def test_the_sweeper_clears_folders_of_dead_workers_and_leaves_those_at_work(ask
         (folder / "job.json").write_text("{}")
     for folder in (dead, alive):
         age(folder)
-    sweep()
+    remove_orphaned_folders()
     assert not dead.exists()
     assert alive.exists()
     assert fresh.exists()

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
-from composer.models import Composition, CompositionEvent
+from composer.models import STREAM_PROCESS_ALIVE, Composition, CompositionEvent, StreamProcess
 from composer.run.events import store_events
 from composer.services import composition_delete, composition_stop
+from composer.watch import processes
 from composer.watch.event_text import event_json
 from hub_site.accounts.services import token_create
 from hub_site.embedded.processes import wait_for
@@ -235,6 +237,35 @@ def test_one_person_cannot_take_every_stream(tmp_path, running, token):
         second = stack.enter_context(streaming(site, running, token))
         assert second.answer.status == 503
         assert json.loads(second.answer.read())["error"]["code"] == "too_many_streams"
+
+
+def test_two_web_processes_share_the_limit_of_a_person(tmp_path, running, token):
+    limit = {"HUB_STREAMS_OF_OWNER_MAX": "1"}
+    with (
+        served_site(tmp_path / "one", **limit) as one,
+        served_site(tmp_path / "other", **limit) as other,
+    ):
+        with streaming(one, running, token) as first:
+            assert first.message()["event"] == "standing"
+            with streaming(other, running, token) as second:
+                assert second.answer.status == 503
+        assert wait_for(lambda: not StreamProcess.objects.exists(), timeout_s=20)
+        with streaming(other, running, token) as third:
+            assert third.message()["event"] == "standing"
+
+
+def test_a_process_that_was_killed_holds_no_place_for_long(running, alice):
+    StreamProcess.objects.create(name="killed:1", by_owner={str(alice.pk): 7})
+    StreamProcess.objects.create(name="here:2", by_owner={str(alice.pk): 2, "0": 5})
+    assert processes.count_elsewhere(alice.pk) == 9
+    long_ago = timezone.now() - 2 * STREAM_PROCESS_ALIVE
+    StreamProcess.objects.filter(name="killed:1").update(seen_at=long_ago)
+    assert processes.count_elsewhere(alice.pk) == 2
+    processes.tell_others({alice.pk: 1})
+    assert processes.count_elsewhere(alice.pk) == 2  # its own do not count twice
+    assert not StreamProcess.objects.filter(name="killed:1").exists()
+    processes.forget_process()
+    assert list(StreamProcess.objects.values_list("name", flat=True)) == ["here:2"]
 
 
 def listening() -> int:

@@ -4,9 +4,11 @@ from smtplib import SMTPServerDisconnected
 
 import pytest
 
+from hub_site.celery import app
 from hub_site.common import disk
+from hub_site.jobs.low_disk import watch_disk
 from hub_site.jobs.models import LowDisk
-from hub_site.jobs.tasks import watch_disk
+from hub_site.jobs.upkeep import upkeep
 
 pytestmark = pytest.mark.django_db
 
@@ -69,5 +71,6 @@ def test_a_mail_that_could_not_be_sent_is_sent_at_the_next_look(settings, monkey
     assert len(mailoutbox) == 1
 
 
-def test_the_site_looks_by_itself(settings):
-    assert settings.CELERY_BEAT_SCHEDULE["watch-disk"]["task"] == watch_disk.name
+def test_each_machine_looks_by_itself():
+    app.loader.import_default_modules()
+    assert watch_disk in [duty.do for duty in upkeep.duties]

@@ -124,7 +124,7 @@ def test_spooled_uploads_of_killed_processes_are_swept_and_running_ones_stay(db)
     for path in (left, running):
         path.write_bytes(b"half")
     os.utime(left, (0, 0))
-    maintenance.sweep_files()
+    maintenance.sweep_machine()
     assert (left.exists(), running.exists()) == (False, True)
 
 

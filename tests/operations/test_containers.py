@@ -1,11 +1,13 @@
-"""The compose file is valid, has the roles of `./hub up`, and keeps torch out of the web image."""
+"""The compose file and the Kubernetes manifests are valid, have every role, and give no needless right."""
 
 import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from django.conf import settings
@@ -13,6 +15,16 @@ from django.conf import settings
 COMPUTING = {"torch", "transformers", "peft", "nevergrad"}
 COMPOSE = yaml.safe_load((settings.BASE_DIR / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
+SITE = ("web", "worker-default", "worker-transfer", "scheduler", "prepare")  # from the image without torch
+COMPUTES = ("worker-compose", "worker-compose-gpu", "worker-try")
+MANIFESTS: list[dict[str, Any]] = [
+    manifest
+    for path in sorted((settings.BASE_DIR / "deploy" / "kubernetes").glob("*.yaml"))
+    for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+]
+WITH_PODS = {m["metadata"]["name"]: m for m in MANIFESTS if m["kind"] in ("Deployment", "StatefulSet", "Job")}
+KUBERNETES = "1.37"
+DOCUMENTED = (settings.BASE_DIR / "docs" / "operating.md").read_text(encoding="utf-8")
 
 
 def test_the_compose_file_follows_the_compose_specification():
@@ -22,25 +34,45 @@ def test_the_compose_file_follows_the_compose_specification():
     jsonschema.Draft201909Validator(schema).validate(COMPOSE)
 
 
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
+def test_every_manifest_follows_the_schema_of_its_kind(manifest):
+    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def queues_of(commands: list[list[str]]) -> set[str]:
+    return {command[command.index("--queues") + 1] for command in commands if "--queues" in command}
+
+
 def test_every_queue_has_a_worker_that_listens_to_it_alone():
     from hub_site.celery import app
 
-    listening = [
-        service["command"][service["command"].index("--queues") + 1]
-        for name, service in SERVICES.items()
-        if name.startswith("worker-")
-    ]
-    assert sorted(listening) == sorted(queue.name for queue in app.conf.task_queues)
+    queues = {queue.name for queue in app.conf.task_queues}
+    assert queues_of([service.get("command", []) for service in SERVICES.values()]) == queues
+    assert queues_of([container_of(manifest).get("command", []) for manifest in WITH_PODS.values()]) == queues
+
+
+def test_both_have_the_same_parts():
+    assert set(WITH_PODS) == set(SERVICES) - {"proxy"}  # Kubernetes has its Ingress
+
+
+def test_a_graphics_card_is_asked_for_by_profile_alone():
+    gpu = SERVICES["worker-compose-gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert WITH_PODS["worker-compose-gpu"]["spec"]["replicas"] == 0
 
 
 def test_nothing_starts_before_the_database_is_prepared():
-    for name in ("web", "worker-default", "worker-transfer", "worker-compose", "worker-try", "scheduler"):
+    for name in (*SITE[:-1], *COMPUTES):
         assert SERVICES[name]["depends_on"]["prepare"]["condition"] == "service_completed_successfully"
+    for name in ("postgres", "storage"):
+        assert SERVICES["prepare"]["depends_on"][name]["condition"] == "service_healthy"
 
 
-@pytest.mark.parametrize("name", ["web", "worker-default", "worker-transfer", "scheduler", "prepare"])
+@pytest.mark.parametrize("name", SITE)
 def test_what_does_not_compute_runs_from_the_image_without_torch(name):
     assert SERVICES[name]["build"]["target"] == "web"
+    assert container_of(WITH_PODS[name])["image"].startswith("lora-hub-web:")
 
 
 def test_the_web_image_installs_nothing_that_computes():
@@ -52,7 +84,84 @@ def test_the_web_image_installs_nothing_that_computes():
     assert names.isdisjoint(COMPUTING)
 
 
-def test_only_the_web_server_is_reachable_and_from_this_machine_alone():
+def test_only_the_proxy_is_reachable_and_from_this_machine_alone():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert list(ports) == ["web"]
-    assert all(port.startswith("127.0.0.1:") for port in ports["web"])
+    assert ports == {"proxy": ["${HUB_BIND:-127.0.0.1}:${HUB_PORT:-8000}:8000"]}
+
+
+def test_what_computes_and_the_servers_reach_nothing_outside():
+    assert COMPOSE["networks"]["inner"] == {"internal": True}
+    for name in (*COMPUTES, "postgres", "valkey", "storage", "scheduler"):
+        assert SERVICES[name]["networks"] == ["inner"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_read_only_without_rights_limited_and_asked_whether_it_is_well(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "proxy" else [])
+    assert service["pids_limit"] == 1024
+    assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
+    assert "healthcheck" in service
+    assert "user" in service or service["build"]["target"] in ("web", "worker")  # whose image names one
+    assert not str(service.get("user", "")).startswith(("root", "0"))
+
+
+def test_both_images_end_as_an_account_without_rights():
+    dockerfile = (settings.BASE_DIR / "Dockerfile").read_text(encoding="utf-8")
+    for stage in re.split(r"^FROM ", dockerfile, flags=re.M)[1:]:
+        assert re.findall(r"^USER (\w+)$", stage, flags=re.M)[-1] == "hub"
+
+
+def test_no_part_of_the_site_shares_a_folder_with_another_one():
+    for name in (*SITE, *COMPUTES):
+        assert SERVICES[name]["volumes"] == ["/data"]
+        assert SERVICES[name]["environment"]["HUB_STORE"] == "s3"
+
+
+def container_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+@pytest.mark.parametrize("name", WITH_PODS)
+def test_every_pod_meets_the_restricted_standard_and_has_limits(name):
+    pod = WITH_PODS[name]["spec"]["template"]["spec"]
+    container = container_of(WITH_PODS[name])
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+    if WITH_PODS[name]["kind"] != "Job":
+        assert {"readinessProbe", "startupProbe"} & container.keys()
+
+
+def test_secrets_come_by_file_alone():
+    files = [settings.BASE_DIR / "docker-compose.yml", *(settings.BASE_DIR / "deploy").rglob("*.yaml")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    for name in ("HUB_SECRET_KEY", "DATABASE_PASSWORD", "CELERY_BROKER_PASSWORD", "HUB_STORE_SECRET"):
+        assert not re.findall(rf"{name}:|name: {name}$", text, flags=re.M)
+        assert f"{name}_FILE: /run/secrets/" in text
+    assert not [m for m in MANIFESTS if m["kind"] == "Secret"]
+
+
+def test_every_setting_that_they_name_is_one_of_the_site():
+    named: set[str] = set()
+    for service in SERVICES.values():
+        named |= service.get("environment", {}).keys()
+    for manifest in MANIFESTS:
+        named |= manifest.get("data", {}).keys()
+    for manifest in WITH_PODS.values():
+        named |= {row["name"] for row in container_of(manifest).get("env", [])}
+    of_others = {"FORWARDED_ALLOW_IPS", "HUB_READY_FILE", "TMPDIR", "SITE_ADDRESS", "POSTGRES_USER"}
+    of_others |= {"POSTGRES_DB", "POSTGRES_PASSWORD_FILE"}
+    settings_of_ours = {name.removesuffix("_FILE") for name in named - of_others}
+    assert settings_of_ours <= set(re.findall(r"^\| `([A-Z_]+)`", DOCUMENTED, re.MULTILINE))

@@ -67,6 +67,72 @@ def test_a_mail_url_chooses_encryption_and_port(monkeypatch):
     assert env.env_email("X") is None
 
 
+def test_any_setting_can_be_given_by_a_file(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("k" * 40 + "\n")
+    monkeypatch.delenv("X", raising=False)
+    monkeypatch.setenv("X_FILE", str(tmp_path / "secret"))
+    assert env.env_secret("X") == "k" * 40
+    monkeypatch.setenv("X", "of the environment, which is longer than a file")
+    assert env.env_secret("X").startswith("of the environment")
+    monkeypatch.delenv("X")
+    monkeypatch.setenv("X_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingError, match=r"X_FILE names .*none, which cannot be read \(No such file"):
+        env.env_secret("X")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://valkey:6379/0", "redis://:p%40ss%2Fword@valkey:6379/0"),
+        ("redis://hub@valkey:6379/0", "redis://hub:p%40ss%2Fword@valkey:6379/0"),
+        ("redis://:other@valkey:6379/0", "redis://:other@valkey:6379/0"),
+        ("redis+socket:///run/valkey.sock", "redis+socket:///run/valkey.sock"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_password_of_its_own_joins_a_url_without_one(monkeypatch, url, expected):
+    monkeypatch.setenv("X", url)
+    monkeypatch.setenv("CELERY_BROKER_PASSWORD", "p@ss/word")
+    assert env.env_broker("X") == expected
+
+
+def test_the_password_of_the_database_may_come_apart(monkeypatch):
+    monkeypatch.setenv("X", "postgresql://hub@db:5432/hub?sslmode=verify-full")
+    monkeypatch.setenv("DATABASE_PASSWORD", "p@ss/word")
+    database = env.env_database("X", pool_size=0)
+    assert (database["USER"], database["PASSWORD"], database["HOST"]) == ("hub", "p@ss/word", "db")
+    assert database["OPTIONS"]["sslmode"] == "verify-full"
+
+
+def test_a_database_over_a_network_is_given_up_in_time_by_both_ends(monkeypatch):
+    monkeypatch.setenv("X", "postgresql://hub@db/hub?connect_timeout=3&options=-c%20tcp_user_timeout%3D9")
+    options = env.env_database("X", pool_size=0)["OPTIONS"]
+    assert options["connect_timeout"] == "3"  # what the URL says wins
+    assert (options["keepalives_idle"], options["tcp_user_timeout"]) == ("30", "30000")
+    ours, theirs = options["options"].index("tcp_user_timeout=30000"), options["options"].index("=9")
+    assert ours < theirs  # of two the last one holds
+    monkeypatch.setenv("X", "postgresql://hub@/hub?host=%2Frun%2Fpostgresql")
+    options = env.env_database("X", pool_size=0)["OPTIONS"]
+    assert "tcp" not in options["options"]
+    assert "connect_timeout" not in options
+
+
+def test_a_bucket_is_described_by_its_settings_and_half_a_key_is_refused(monkeypatch):
+    monkeypatch.setenv("X_BUCKET", "lora-hub")
+    expected = {"bucket": "lora-hub", "endpoint": None, "public_endpoint": None, "region": "us-east-1"}
+    assert env.env_object_store("X") == expected | {"key": None, "secret": None}
+    monkeypatch.setenv("X_ENDPOINT", "http://storage:8333/")
+    assert env.env_object_store("X")["endpoint"] == "http://storage:8333"
+    monkeypatch.setenv("X_KEY", "hub")
+    with pytest.raises(SettingError, match="X_SECRET is not set"):
+        env.env_object_store("X")
+    monkeypatch.setenv("X_SECRET", "secret-word")
+    monkeypatch.setenv("X_ENDPOINT", "storage:8333")
+    with pytest.raises(SettingError, match="X_ENDPOINT must begin with http://") as refusal:
+        env.env_object_store("X")
+    assert "secret-word" not in str(refusal.value)
+
+
 def manage(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     return python("manage.py", *arguments, **environment)
 
@@ -128,9 +194,12 @@ def test_every_setting_is_documented_in_one_table():
     names = set()
     for path in sources():
         names |= set(
-            re.findall(r"\"((?:HUB_[A-Z_]+)|DATABASE_URL|CELERY_BROKER_URL)\"", path.read_text("utf-8"))
+            re.findall(
+                r"\"((?:HUB_[A-Z_]+)|(?:DATABASE|CELERY_BROKER)_(?:URL|PASSWORD))\"", path.read_text("utf-8")
+            )
         )
-    internal = {"HUB_READY_FILE", "HUB_QUEUE"}  # from the supervisor to its children
+    # From the supervisor to its children; and any NAME may be a NAME_FILE.
+    internal = {"HUB_READY_FILE", "HUB_QUEUE", "HUB_SECRET_KEY_FILE"}
     assert names - internal - set(re.findall(r"^\| `([A-Z_]+)`", DOCUMENTED, re.MULTILINE)) == set()
 
 

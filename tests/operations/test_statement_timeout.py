@@ -10,9 +10,9 @@ from hub_site.settings.env import env_database
 @pytest.mark.parametrize(
     ("query", "options"),
     [
-        ("", "-c jit=off -c random_page_cost=1.1 -c statement_timeout=7s"),
+        ("?host=/run/postgresql", "-c jit=off -c random_page_cost=1.1 -c statement_timeout=7s"),
         (
-            "?options=-c%20work_mem%3D8MB",
+            "?host=/run/postgresql&options=-c%20work_mem%3D8MB",
             "-c work_mem=8MB -c jit=off -c random_page_cost=1.1 -c statement_timeout=7s",
         ),
     ],

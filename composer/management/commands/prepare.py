@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from composer.core.spec.counting import count_noun
 from hub_site.accounts.models import User
+from modules_registry.blobs import has_shared_store, shared_store
 from modules_registry.demo_worlds import SMALL, WORLDS, demo_world
 from modules_registry.models import Module
 
@@ -27,6 +28,8 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         migrate_if_needed()
+        if has_shared_store():
+            shared_store().objects.make_bucket()
         load_demo_world_once(SMALL)
         if options["world"] != SMALL:
             self.load_asked(options["world"])

@@ -7,11 +7,11 @@ from modules_registry.storage import StorageError
 
 
 class Command(BaseCommand):
-    help = "Fetch every file from the Hub behind this site that is not on this disk, to do without the Hub."
+    help = "Fetch every file that is not on this disk from the Hub or the object storage, to do without it."
 
     def handle(self, **options: Any) -> None:
-        if not blobs.has_remote_store():
-            raise CommandError("This site keeps its files on its own disk: HUB_STORE is not “hub”.")
+        if not (blobs.has_remote_store() or blobs.has_shared_store()):
+            raise CommandError("This site keeps its files on its own disk: HUB_STORE is “disk”.")
         try:
             fetched = sum(1 for _ in maintenance.fetch_all())
         except StorageError as error:

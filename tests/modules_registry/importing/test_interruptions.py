@@ -167,11 +167,13 @@ def test_a_killed_worker_s_import_is_gone_on_with(hub, faulty, alice, base, data
     assert states(job) == ["imported", "waiting"]
     assert len(list(runner.imports_folder().iterdir())) == 1
     assert runner.sweep() == []  # its lease has not run out yet
+    runner.remove_left_folders()
     assert len(list(runner.imports_folder().iterdir())) == 1
     ModuleImport.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert runner.sweep() == [job.pk]
     job.refresh_from_db()
     assert (job.crashes, job.put_off_reason) == (0, SENTENCES["machine_fault"])
+    runner.remove_left_folders()
     assert list(runner.imports_folder().iterdir()) == []
     assert run(job).status == Status.DONE
     assert states(job) == ["imported", "imported"]
@@ -183,7 +185,7 @@ def test_the_sweep_leaves_what_is_not_its_own(alice, data_folder):
     folder = runner.imports_folder()
     (folder / "something-else").mkdir()
     (folder / f"modules-{asked(alice, 'far/good').pk}-1-abc").mkdir()
-    runner.sweep()
+    runner.remove_left_folders()
     assert [path.name for path in folder.iterdir()] == ["something-else"]
 
 

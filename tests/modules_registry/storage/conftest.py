@@ -5,6 +5,7 @@ import pytest
 
 from modules_registry.storage import RemoteStoreSettings, StoreSettings, make_store
 from tests.faulty_hub import FaultyHub, faulty_hub
+from tests.object_storage import bucket, object_storage  # noqa: F401  fixtures
 
 
 @pytest.fixture
@@ -31,6 +32,14 @@ def places():
     return {}
 
 
+@pytest.fixture(params=["disk", "hub", pytest.param("s3", marks=pytest.mark.slow)])
+def store(request, settings_of, places, folder):
+    if request.param == "s3":
+        return make_store(StoreSettings("s3", folder, s3=request.getfixturevalue("bucket")), places.get)
+    return make_store(settings_of[request.param], places.get)
+
+
 @pytest.fixture(params=["disk", "hub"])
-def store(request, settings_of, places):
+def store_here(request, settings_of, places):
+    """The stores whose only copy, for all that these tests know, is on this machine."""
     return make_store(settings_of[request.param], places.get)

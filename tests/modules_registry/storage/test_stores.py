@@ -1,4 +1,4 @@
-"""Every promise of the store, kept by the one on disk and by the one in front of a Hub."""
+"""Every promise of the store, kept by the one on disk, in front of a Hub, and in an object storage."""
 
 import errno
 import hashlib
@@ -163,9 +163,9 @@ READS = {
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.EIO])
 @pytest.mark.parametrize("read", READS)
 def test_a_stored_file_that_cannot_be_read_is_a_fault_of_the_machine(
-    store, tmp_path, monkeypatch, number, read
+    store_here, tmp_path, monkeypatch, number, read
 ):
-    put(store)
+    put(store_here)
 
     def broken(*arguments: object, **options: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -173,7 +173,7 @@ def test_a_stored_file_that_cannot_be_read_is_a_fault_of_the_machine(
     monkeypatch.setattr(Path, "stat" if read == "exists" else "open", broken)
     monkeypatch.setattr(disk_module, "_checked", {})
     with pytest.raises(StorageFaultError, match=os.strerror(number)) as fault:
-        READS[read](store, tmp_path)
+        READS[read](store_here, tmp_path)
     assert fault.value.code == "machine_fault"
 
 
@@ -188,12 +188,12 @@ def test_nothing_is_visible_before_it_is_whole(store):
     assert store.exists(SHA256)
 
 
-def test_putting_the_bytes_again_heals_an_altered_file(store, folder):
-    put(store)
+def test_putting_the_bytes_again_heals_an_altered_file(store_here, folder):
+    put(store_here)
     alter(folder, SHA256)
-    assert list(store.verify()) == [SHA256]
-    put(store)
-    assert list(store.verify()) == []
+    assert list(store_here.verify()) == [SHA256]
+    put(store_here)
+    assert list(store_here.verify()) == []
 
 
 def test_a_fetched_file_shares_its_bytes_with_the_store(store, folder, tmp_path):
@@ -234,11 +234,11 @@ def test_a_fetch_replaces_what_is_there(store, tmp_path):
     assert (tmp_path / "weights").read_bytes() == CONTENT
 
 
-def test_a_checked_fetch_refuses_altered_bytes(store, folder, tmp_path):
-    put(store)
+def test_a_checked_fetch_refuses_altered_bytes(store_here, folder, tmp_path):
+    put(store_here)
     alter(folder, SHA256)
     with pytest.raises(AlteredBlobError, match="verify_storage") as refusal:
-        store.fetch(SHA256, tmp_path / "weights", check=True)
+        store_here.fetch(SHA256, tmp_path / "weights", check=True)
     assert (refusal.value.code, refusal.value.sha256) == ("file_altered", SHA256)
     assert not (tmp_path / "weights").exists()
 
@@ -302,7 +302,7 @@ def test_what_is_nowhere_else_cannot_be_restored(store):
 def test_the_settings_name_the_store(settings_of, places):
     assert type(make_store(settings_of["disk"], places.get)) is DiskStore
     assert type(make_store(settings_of["hub"], places.get)) is RemoteStore
-    with pytest.raises(ValueError, match=r"No store is called 'tape'\. Known: disk, hub"):
+    with pytest.raises(ValueError, match=r"No store is called 'tape'\. Known: disk, hub, s3"):
         make_store(replace(settings_of["disk"], kind="tape"), places.get)
 
 
@@ -311,11 +311,11 @@ def test_the_token_is_not_printed_with_the_settings(settings_of):
 
 
 @pytest.mark.parametrize("change", ["overwrite", "truncate", "replace"])
-def test_a_checked_file_is_read_once_until_it_changes(store, folder, tmp_path, change):
-    put(store)
+def test_a_checked_file_is_read_once_until_it_changes(store_here, folder, tmp_path, change):
+    put(store_here)
     pieces: list[None] = []
     for _ in range(2):
-        store.fetch(SHA256, tmp_path / "weights", check=True, on_piece=lambda: pieces.append(None))
+        store_here.fetch(SHA256, tmp_path / "weights", check=True, on_piece=lambda: pieces.append(None))
     assert len(pieces) == 3
     (stored,) = folder.rglob(SHA256)
     if change == "replace":
@@ -326,6 +326,6 @@ def test_a_checked_file_is_read_once_until_it_changes(store, folder, tmp_path, c
         with stored.open("r+b") as file:
             file.write(b"other") if change == "overwrite" else file.truncate(1000)
     with pytest.raises(AlteredBlobError):
-        store.fetch(SHA256, tmp_path / "weights", check=True)
-    put(store)
-    store.fetch(SHA256, tmp_path / "weights", check=True)
+        store_here.fetch(SHA256, tmp_path / "weights", check=True)
+    put(store_here)
+    store_here.fetch(SHA256, tmp_path / "weights", check=True)
