@@ -82,7 +82,7 @@ def published_lately(count: int) -> list[PublishedShown]:
         .select_related("owner", "published_as__module__namespace")
         .annotate(
             decision=F("report__verdict__decision"),
-            baselines=F("report__baselines"),
+            comparison=F("report__baselines"),
             n_held_out=F("report__n_held_out"),
             composed=F("report__modules"),
         )
@@ -98,7 +98,7 @@ def published_shown(row: Any) -> PublishedShown:
         at=row.published_as.created_at,
         n_modules=len(row.composed),
         helped=row.decision in USEFUL,
-        figure=figure_of(row.baselines, row.n_held_out),
+        figure=figure_of(row.comparison, row.n_held_out),
     )
 
 

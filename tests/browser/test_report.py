@@ -162,11 +162,11 @@ def test_answers_are_filtered_and_turned_over_by_the_keyboard_alone(report: Page
     report.keyboard.press("Enter")
     expect(report).to_have_url(re.compile(r"\?show=different#predictions$"))
     expect(report.locator("#predictions [aria-current=page]").first).to_contain_text("Differences")
-    first = report.locator(".predictions tbody tr").first.inner_text()
+    first = report.locator("#predictions tbody tr").first.inner_text()
     report.get_by_role("link", name="Next page").focus()
     report.keyboard.press("Enter")
     expect(report).to_have_url(re.compile(r"show=different&page=2#predictions$"))
-    expect(report.locator(".predictions tbody tr").first).not_to_have_text(first)
+    expect(report.locator("#predictions tbody tr").first).not_to_have_text(first)
 
 
 def test_without_scripts_the_report_is_whole_and_its_filters_work(

@@ -206,7 +206,8 @@ def test_everything_is_told_once_and_the_end_leads_to_the_report_without_a_jump(
 
 @pytest.mark.parametrize(("name", "width"), [("wiebke", 1440), ("winni", 390)])
 def test_nothing_moves_below_what_is_read_while_it_runs_and_when_it_ends(watch, name, width):
-    owner = watch(name, SHORT, viewport={"width": width, "height": 900})
+    owner = watch(name, SHORT)
+    owner.page.set_viewport_size({"width": width, "height": 900})
     count_layout_shifts(owner.page)
     owner.page.reload()
     finish(owner.page)
