@@ -1,4 +1,4 @@
-"""What the web server runs: Django behind the body gate."""
+"""What the web server runs: Django behind the body gate; every request has an id."""
 
 import gc
 import os
@@ -20,6 +20,7 @@ from django.urls import resolve  # noqa: E402
 from hub_site.body_gate import BodyGate  # noqa: E402
 from hub_site.common.disk import is_disk_low  # noqa: E402
 from hub_site.request_handler import OneThreadHandler  # noqa: E402
+from hub_site.request_ids import RequestIds  # noqa: E402
 from hub_site.upload_permission import why_not  # noqa: E402
 
 MB = 1_000_000
@@ -32,12 +33,14 @@ within_commits_mb = min(settings.HUB_REGULAR_UPLOAD_MAX_MB, settings.HUB_UPLOAD_
 resolve("/health/")  # imports every page now: the server listens only then, and no first request waits for it
 gc.freeze()  # what is loaded stays: the collector need not look through it while a request waits
 
-application = BodyGate(
-    OneThreadHandler(),
-    upload_max_bytes=upload_max_bytes,
-    commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
-    in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),
-    grace_s=settings.HUB_BODY_GRACE_S,
-    why_not=why_not,
-    is_disk_low=is_disk_low,
+application = RequestIds(
+    BodyGate(
+        OneThreadHandler(),
+        upload_max_bytes=upload_max_bytes,
+        commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
+        in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),
+        grace_s=settings.HUB_BODY_GRACE_S,
+        why_not=why_not,
+        is_disk_low=is_disk_low,
+    )
 )

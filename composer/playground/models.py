@@ -1,6 +1,7 @@
 """Questions that people put to a module or a composition on its page, for a day."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.urls import reverse
 
 from composer.models import Composition
 from hub_site.jobs.models import Status
+from hub_site.jobs.queues import Queue
 from modules_registry.models import BaseModel, Version
 
 KEPT = timedelta(days=1)
@@ -80,6 +82,10 @@ class TryOut(models.Model):
 
     def __str__(self) -> str:
         return f"try-out {self.pk}"  # what was asked stays out of every log
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        yield Queue("try", "Try-outs", "try", cls.objects.all(), since="created_at")
 
     def get_absolute_url(self) -> str:
         return reverse("trying:tryout", args=[self.pk])

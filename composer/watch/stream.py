@@ -111,6 +111,11 @@ class StreamDispatcher:
         self._wake_sender, self._wake_receiver = socket.socketpair()
         self._wake_sender.setblocking(False)
 
+    def count(self) -> int:
+        """Streams that are open in this process."""
+        with self._lock:
+            return sum(map(len, self._watchers.values()))
+
     def require_stream_quota(self, owner_id: int) -> None:
         with self._lock:
             everyone = [watcher for group in self._watchers.values() for watcher in group]

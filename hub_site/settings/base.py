@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from hub_site.logs import FORMATTERS
 from hub_site.settings.env import (
+    env_address,
     env_choice,
     env_contact,
     env_database,
@@ -11,6 +13,7 @@ from hub_site.settings.env import (
     env_int,
     env_list,
     env_path,
+    env_secret,
     env_str,
     env_url,
 )
@@ -52,6 +55,10 @@ ALLOWED_HOSTS = [
     *env_list("HUB_ALLOWED_HOSTS", [HUB_PUBLIC_URL.hostname or "localhost", "127.0.0.1", "[::1]"]),
 ]
 CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
+
+# Who looks after it: where a worker tells how it is, and what Prometheus reads the metrics with.
+HUB_HEALTH_ADDRESS = env_address("HUB_HEALTH_ADDRESS")
+HUB_METRICS_TOKEN = env_secret("HUB_METRICS_TOKEN") if env_str("HUB_METRICS_TOKEN", "") else ""
 
 # What may be asked of it ------------------------------------------------------
 
@@ -130,6 +137,7 @@ INSTALLED_APPS = [
     "hub_site.audit",
     "hub_site.pages",
     "hub_site.moderation",
+    "hub_site.operations",
     "modules_registry",
     "modules_registry.importing",
     "composer",
@@ -137,6 +145,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "hub_site.request_metrics.RequestMetricsMiddleware",
     "hub_site.common.streaming.StreamingMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "hub_site.common.compression.CompressionMiddleware",
@@ -274,7 +283,7 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^health/$"]  # asked by the machine itself, without TLS
+SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)?$"]  # asked by the machine itself, without TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
 
@@ -348,6 +357,10 @@ CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "schedule": SWEEP_INTERVAL_S,
 }
 CELERY_BEAT_SCHEDULE["watch-disk"] = {"task": "hub_site.jobs.tasks.watch_disk", "schedule": SWEEP_INTERVAL_S}
+CELERY_BEAT_SCHEDULE["forget-old-requests"] = {
+    "task": "hub_site.jobs.tasks.forget_old_requests",
+    "schedule": 3600,
+}
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",
     "schedule": SWEEP_INTERVAL_S,
@@ -368,11 +381,12 @@ CELERY_TASK_ROUTES = {
 
 # Logs: one line per event ------------------------------------------------------
 
+HUB_LOG_FORMAT = env_choice("HUB_LOG_FORMAT", "line", tuple(FORMATTERS))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "hub_site.logs.LineFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"chosen": {"()": FORMATTERS[HUB_LOG_FORMAT]}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         # Its own handlers write another format; ours is at the root.
