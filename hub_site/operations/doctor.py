@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from django.conf import settings
 from django.db import connection
 
@@ -35,6 +34,7 @@ OPEN_FILES_MIN = 4096  # 1,000 streams, 200 connections of each address, files o
 INODES_MIN = 50_000
 CONNECTIONS_SHARE = 0.8
 OLD_JOB_S = 3600.0
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")  # a number, or “max”
 WORKER_OWN_MB = 1000  # of a compose worker beside its jobs
 
 
@@ -68,7 +68,7 @@ def check(is_well: bool, well: str, wrong: str, state: State = "wrong") -> Findi
 
 
 def machine() -> Iterator[Finding]:
-    cores, memory_mb = os.cpu_count() or 1, psutil.virtual_memory().total // MB
+    cores, memory_mb = os.cpu_count() or 1, memory_bytes() // MB
     wanted = settings.HUB_COMPOSE_SLOTS * settings.HUB_THREADS
     yield check(
         wanted <= cores,
@@ -85,6 +85,13 @@ def machine() -> Iterator[Finding]:
         "Lower HUB_COMPOSE_MEMORY_MB or HUB_COMPOSE_SLOTS.",
         "look",
     )
+
+
+def memory_bytes() -> int:
+    """Of the machine, or of the container that this runs in."""
+    machines = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = CONTAINER_MEMORY.read_text().strip() if CONTAINER_MEMORY.exists() else ""
+    return min(machines, int(limit)) if limit.isdigit() else machines
 
 
 def kernel_limits() -> Iterator[Finding]:
