@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = ANSWER_S
     server_version = sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802  the library's name
+    def do_GET(self) -> None:
         checks = {"/health/live": _live, "/health/ready": READY | _ready}.get(self.path)
         told = {"process": COMPLETE} | answers(checks) if checks is not None else {"error": "not_found"}
         status = 404 if checks is None else 200 if set(told.values()) == {COMPLETE} else 503

@@ -211,7 +211,9 @@ def read_manifest(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Manifest:
     assert file is not None
     told = json.loads(file.read(MANIFEST_BYTES_MAX))
     if told.get("format") != FORMAT:
-        raise Refusal("other_format", "This backup is of another version of the site. Restore it with that one.")
+        raise Refusal(
+            "other_format", "This backup is of another version of the site. Restore it with that one."
+        )
     return Manifest(**told)
 
 

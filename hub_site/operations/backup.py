@@ -52,7 +52,11 @@ def site_backup(path: Path, say: Callable[[str], None] = lambda text: None) -> M
     """
     path = path.absolute()
     tool = find_tool("pg_dump", server_major())
-    with written_archive(path) as archive, files_kept(), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with (
+        written_archive(path) as archive,
+        files_kept(),
+        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+    ):
         with snapshot() as snapshot_id:
             dump = Path(folder) / DATABASE
             write_dump(tool, snapshot_id, dump)

@@ -62,13 +62,17 @@ def gauge(name: str, text: str, value: float) -> Metric:
 
 
 def disk_metrics() -> Iterator[Metric]:
-    free = GaugeMetricFamily("lora_hub_disk_free_bytes", "Free on the disk of a data folder.", labels=["folder"])
+    free = GaugeMetricFamily(
+        "lora_hub_disk_free_bytes", "Free on the disk of a data folder.", labels=["folder"]
+    )
     root = Path(settings.HUB_DATA)
     for name in ("", *LARGE_FOLDERS):
         if (root / name).exists():
             free.add_metric([name or "data"], shutil.disk_usage(root / name).free)
     yield free
-    yield gauge("disk_spare_bytes", "What should stay free: HUB_DISK_SPARE_MB.", settings.HUB_DISK_SPARE_MB * MB)
+    yield gauge(
+        "disk_spare_bytes", "What should stay free: HUB_DISK_SPARE_MB.", settings.HUB_DISK_SPARE_MB * MB
+    )
 
 
 def row_metrics() -> Iterator[Metric]:
@@ -86,7 +90,9 @@ def queue_metrics() -> Iterator[Metric]:
         "jobs_running": "Jobs that a worker has.",
         "jobs_oldest_wait_seconds": "How long the job that waits longest has been due.",
     }
-    families = {name: GaugeMetricFamily(f"lora_hub_{name}", text, labels=["queue"]) for name, text in told.items()}
+    families = {
+        name: GaugeMetricFamily(f"lora_hub_{name}", text, labels=["queue"]) for name, text in told.items()
+    }
     for state in queue_states():
         values = (state.waiting, state.put_off, state.running, state.oldest_wait_s)
         for family, value in zip(families.values(), values, strict=True):
@@ -115,11 +121,15 @@ def ends_metric() -> Metric:
 def stages_metric() -> Metric:
     text = "Seconds that stages of finished jobs took."
     histogram = HistogramMetricFamily("lora_hub_job_stage_seconds", text, labels=["kind", "stage"])
-    rows = StageTime.objects.order_by("kind", "stage").values_list("kind", "stage", "most_s", "number", "seconds")
+    rows = StageTime.objects.order_by("kind", "stage").values_list(
+        "kind", "stage", "most_s", "number", "seconds"
+    )
     for labels, group in groupby(rows, key=lambda row: row[:2]):
         found = {most_s: (number, seconds) for _, _, most_s, number, seconds in group}
         numbers = accumulate(found.get(limit_s, (0, 0.0))[0] for limit_s in STAGE_LIMITS_S)
-        buckets = [(limit_text(limit_s), number) for limit_s, number in zip(STAGE_LIMITS_S, numbers, strict=True)]
+        buckets = [
+            (limit_text(limit_s), number) for limit_s, number in zip(STAGE_LIMITS_S, numbers, strict=True)
+        ]
         histogram.add_metric(list(labels), buckets, sum(seconds for _, seconds in found.values()))
     return histogram
 
@@ -129,7 +139,9 @@ def limit_text(limit_s: float) -> str:
 
 
 def connection_metrics() -> Iterator[Metric]:
-    used = GaugeMetricFamily("lora_hub_database_connections", "Connections to the database.", labels=["state"])
+    used = GaugeMetricFamily(
+        "lora_hub_database_connections", "Connections to the database.", labels=["state"]
+    )
     with connection.cursor() as cursor:
         cursor.execute(CONNECTIONS)
         for state, number in cursor.fetchall():

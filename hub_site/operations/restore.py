@@ -14,7 +14,13 @@ from django.conf import settings
 from hub_site.common.errors import Refusal
 from hub_site.embedded.folders import write_private
 from hub_site.operations.archive import DATABASE, PIECE_BYTES, Archive, Manifest, opened_archive
-from hub_site.operations.postgres_tools import count_rows, find_tool, running_tool, server_major, site_database
+from hub_site.operations.postgres_tools import (
+    count_rows,
+    find_tool,
+    running_tool,
+    server_major,
+    site_database,
+)
 from modules_registry.blobs import store
 from modules_registry.storage import StorageError
 
@@ -69,7 +75,14 @@ def restore_files(archive: Archive) -> None:
 def restore_database(archive: Archive) -> None:
     """All of it in one transaction."""
     tool = find_tool("pg_restore", server_major())
-    command = [tool, "--no-owner", "--no-privileges", "--no-comments", "--exit-on-error", "--single-transaction"]
+    command = [
+        tool,
+        "--no-owner",
+        "--no-privileges",
+        "--no-comments",
+        "--exit-on-error",
+        "--single-transaction",
+    ]
     command += [f"--dbname={site_database()}"]
     with (
         archive.open(DATABASE) as dump,
@@ -86,7 +99,9 @@ def require_rows(manifest: Manifest) -> None:
     """Hold the rows of each table against the manifest."""
     found = count_rows()
     if found != manifest.rows:
-        tables = sorted(name for name in {*found, *manifest.rows} if found.get(name) != manifest.rows.get(name))
+        tables = sorted(
+            name for name in {*found, *manifest.rows} if found.get(name) != manifest.rows.get(name)
+        )
         raise Refusal("rows_differ", f"The database has other rows than the backup in: {', '.join(tables)}.")
 
 

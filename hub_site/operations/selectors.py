@@ -119,7 +119,9 @@ def failure_counts() -> list[FailureCount]:
     queues = {queue.name: queue for queue in all_queues()}
     rows = union([counted(queue) for queue in queues.values()])
     found = [
-        FailureCount(row["queue"], queues[row["queue"]].label, row["error_code"], row["number"], row["last_at"])
+        FailureCount(
+            row["queue"], queues[row["queue"]].label, row["error_code"], row["number"], row["last_at"]
+        )
         for row in rows
     ]
     return sorted(found, key=lambda count: (-count.number, count.queue, count.code))

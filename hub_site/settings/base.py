@@ -338,7 +338,8 @@ CELERY_BROKER_URL = env_url(
 HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
 HUB_STORE_LOOK_INTERVAL_S = env_int("HUB_STORE_LOOK_INTERVAL_S", 300, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
-CELERY_IMPORTS = ["composer.run.tasks", "composer.share.tasks"]  # beside the tasks modules of INSTALLED_APPS
+# Beside the tasks modules of INSTALLED_APPS.
+CELERY_IMPORTS = ["composer.run.tasks", "composer.share.tasks", "hub_site.jobs.roles"]
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
@@ -358,7 +359,7 @@ CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
 }
 CELERY_BEAT_SCHEDULE["watch-disk"] = {"task": "hub_site.jobs.tasks.watch_disk", "schedule": SWEEP_INTERVAL_S}
 CELERY_BEAT_SCHEDULE["forget-old-requests"] = {
-    "task": "hub_site.jobs.tasks.forget_old_requests",
+    "task": "hub_site.operations.tasks.forget_old_requests",
     "schedule": 3600,
 }
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {

@@ -17,15 +17,22 @@ from django.db import connection
 from composer.run import runner
 from hub_site.common.errors import Refusal
 from hub_site.operations import archive
-from hub_site.operations.archive import AlteredError, Manifest, blob_name, manifest_text, opened_archive, written_archive
+from hub_site.operations.archive import (
+    AlteredError,
+    Manifest,
+    blob_name,
+    manifest_text,
+    opened_archive,
+    written_archive,
+)
 from hub_site.operations.backup import files_kept, site_backup
 from hub_site.operations.restore import site_restore
 from modules_registry.blobs import BACKUP_LOCK, store
 from modules_registry.maintenance import sweep_files
 from modules_registry.models import Module
 from modules_registry.services import module_delete
-from tests.composer.test_resuming import ask, core, run, with_core  # noqa: F401  fixtures
 from tests.composer.conftest import base, modules, no_flushing, wakes  # noqa: F401
+from tests.composer.test_resuming import ask, core, run, with_core  # noqa: F401  fixtures
 from tests.second_site import empty_database
 
 CONTENT = b"the bytes of a stored file"
@@ -109,7 +116,9 @@ def say_it_is_of_another_format(path):
     path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 2'))
 
 
-@pytest.mark.parametrize("damage", [cut, change_a_byte, add_a_stranger, add_a_link, say_it_is_of_another_format])
+@pytest.mark.parametrize(
+    "damage", [cut, change_a_byte, add_a_stranger, add_a_link, say_it_is_of_another_format]
+)
 def test_what_is_damaged_is_refused_before_anything_is_restored(tmp_path, damage):
     write(tmp_path / "site.tar")
     damage(tmp_path / "site.tar")
@@ -142,7 +151,9 @@ def another_session(transactional_db):
 
 
 @pytest.mark.slow
-def test_a_file_that_is_deleted_while_a_backup_is_made_stays_until_the_next_sweep(another_session, bob, modules):
+def test_a_file_that_is_deleted_while_a_backup_is_made_stays_until_the_next_sweep(
+    another_session, bob, modules
+):
     module = Module.objects.get(name="upper")
     sha256 = module.current.weights_sha256
     another_session.execute("SELECT pg_advisory_lock(%s)", [BACKUP_LOCK])
@@ -165,7 +176,9 @@ def test_of_two_backups_at_once_the_second_is_refused(another_session, monkeypat
 def test_a_missing_file_is_told_and_the_rest_is_in_the_backup(transactional_db, modules, tmp_path, capsys):
     sha256 = Module.objects.get(name="upper").current.weights_sha256
     store().delete(sha256)
-    with pytest.raises(CommandError, match="Files that are missing or altered in the store, and so in the backup: 1"):
+    with pytest.raises(
+        CommandError, match="Files that are missing or altered in the store, and so in the backup: 1"
+    ):
         call_command("backup", str(tmp_path / "site.tar"))
     with opened_archive(tmp_path / "site.tar") as found:
         assert found.manifest.lacking == [sha256]
@@ -208,7 +221,11 @@ call_command("verify_storage")
 
 @pytest.mark.slow
 def test_drill_a_site_with_a_job_in_the_middle_is_backed_up_restored_and_the_job_ends_in_the_same_bytes(
-    transactional_db, ask, wakes, tmp_path, monkeypatch  # noqa: F811
+    transactional_db,
+    ask,
+    wakes,
+    tmp_path,
+    monkeypatch,
 ):
     backup, digests, store_events = tmp_path / "site.tar", {}, runner.store_events
 

@@ -8,7 +8,7 @@ from composer.models import Composition
 from hub_site.common.errors import Refusal
 from hub_site.jobs import leases
 from hub_site.jobs.models import JobCount, Worker
-from hub_site.jobs.tallies import _execute, ADD_TIME
+from hub_site.jobs.tallies import ADD_TIME, _execute
 from hub_site.operations import metrics as site_metrics
 from tests.composer.conftest import ask, base, modules, no_flushing, wakes  # noqa: F401
 
@@ -92,7 +92,9 @@ def test_requests_are_counted_by_route_so_that_no_name_makes_a_series(read, clie
     client.get("/no/such/thing/at/all")
     client.generic("BREW", "/")
     after = asked()
-    grown = {key[1:]: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
+    grown = {
+        key[1:]: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)
+    }
     grown = {key: value for key, value in grown.items() if "/metrics" not in key}
     assert sorted(grown.values()) == [1, 1, 2]
     assert not any("upper" in part for key in grown for part in key)

@@ -50,7 +50,13 @@ def test_every_answer_says_its_own_id_which_the_code_behind_it_knows():
 
 @pytest.mark.parametrize(
     ("given", "is_taken"),
-    [(ID.encode(), True), (b"short", False), (b"x" * 65, False), (b"two words here", False), (b"a\nforged-line", False)],
+    [
+        (ID.encode(), True),
+        (b"short", False),
+        (b"x" * 65, False),
+        (b"two words here", False),
+        (b"a\nforged-line", False),
+    ],
 )
 def test_a_proxy_may_give_the_id_if_it_can_stand_in_a_log(given, is_taken):
     assert (ask_site([(b"x-request-id", given)], [])[b"x-request-id"] == given) is is_taken
@@ -86,7 +92,9 @@ def test_as_json_an_event_is_one_object_without_what_opens_something():
 
 @pytest.mark.django_db(transaction=True)
 def test_the_id_follows_the_job_to_its_worker_and_to_the_thread_that_keeps_its_lease(
-    ask, wakes, monkeypatch  # noqa: F811
+    ask,
+    wakes,
+    monkeypatch,
 ):
     with belongs_to(request=ID):
         composition = ask()
