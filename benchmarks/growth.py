@@ -1,11 +1,12 @@
-"""What the site bears as it grows: compositions an hour on 1, 2 and 4 compose workers, and what each part costs.
+"""What the site bears as it grows: compositions an hour on 1, 2 and 4 compose workers, and what each costs.
 
-    python -m benchmarks.growth [--jobs 24] [--workers 1,2,4] [--out FILE]     measure, and write the table
-    python -m benchmarks.growth --table                                        write the table of the kept figures
+    python -m benchmarks.growth [--jobs 24] [--workers 1,2,4] [--out FILE]
+    python -m benchmarks.growth --tables      only write the tables of the kept figures
 
-Starts the site's own database, broker and compose workers in a folder of their own, on this machine, and asks for
-compositions of the demo's ready-made tasks. All of them share its cores. docs/growth.md is written from the result,
-with what benchmarks.watching and benchmarks.compose_speed measured: its arithmetic is in this file.
+Starts the site's own database, broker and compose workers in a folder of their own, on this machine, and
+asks for compositions of the demo's ready-made tasks. All of them share its cores. The tables of
+docs/growth.md are written from the result, and from what benchmarks.watching and benchmarks.compose_speed
+measured; what is reckoned from them is reckoned here.
 """
 
 import argparse
@@ -34,13 +35,15 @@ from hub_site.embedded.processes import wait_for
 from hub_site.embedded.servers import running_servers
 
 RESULT = REPOSITORY / "benchmarks" / "results" / "growth.json"
-TABLE = REPOSITORY / "docs" / "growth.md"
+PAGE = REPOSITORY / "docs" / "growth.md"
 JOB_TIMEOUT_S = 1800
 DAY_S = 24 * 3600
 MODULES, JOBS_A_DAY, WATCHERS = 1_000_000, 10_000, 2_000  # what is reckoned with beyond what is measured
 QUEUE_THREADS, QUEUE_S = 4, 5.0
 SIZES_MEASURED = ("S", "M", "D", "L")  # of benchmarks.compose_speed
-CANDIDATES = 100
+CANDIDATES = 100  # of a search
+MODULE_MB = 5
+STREAMS_MAX = 1000  # HUB_STREAMS_MAX, of one web process
 PEAK = 3.0  # the busiest hour has so many times the mean
 SIZES = """
 SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
@@ -54,14 +57,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=24)
     parser.add_argument("--workers", default="1,2,4")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--tables", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.table:
+    if not arguments.tables:
         numbers = [int(number) for number in arguments.workers.split(",")]
         result = measure(arguments.jobs, numbers)
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(result, indent=2))
-    TABLE.write_text(table(json.loads(arguments.out.read_text(encoding="utf-8"))), encoding="utf-8")
+    write_tables(json.loads(arguments.out.read_text(encoding="utf-8")))
 
 
 # --- measuring ------------------------------------------------------------------
@@ -202,7 +205,7 @@ def measure_broker(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def ask(n_jobs: int) -> None:
-    """Ask for compositions of ready-made tasks, each for an account of its own: none knows what others scored."""
+    """Ask for compositions of ready-made tasks, each for an account of its own."""
     from composer.request.services import composition_request
     from composer.task.demo_tasks import demo_tasks
     from hub_site.accounts.models import User
@@ -262,106 +265,117 @@ def send_messages() -> None:
     print(json.dumps({"messages_a_second": round(number / QUEUE_S)}))
 
 
-# --- the table --------------------------------------------------------------------
+# --- the tables of docs/growth.md -------------------------------------------------
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """docs/growth.md: what was measured, and what follows for a large site."""
-    results = RESULT.parent
-    watching = json.loads((results / "watching.json").read_text(encoding="utf-8"))["cases"]
-    busiest = max(watching, key=lambda case: case["compositions"])
-    one = result["workers"][0]
-    peak_jobs_s = PEAK * JOBS_A_DAY / DAY_S
-    lines = [
-        HEAD,
-        f"Measured on: {result['machine']}. Load before: {result['load_average_before'][0]}.\n",
-        "## Compositions an hour",
-        f"\n{result['jobs']} compositions of the demo's tasks, all waiting at once; `HUB_THREADS=1`, two places a worker.\n",
-        "| compose workers | compositions an hour | processor a job | cores in use | transactions a job | rows a job |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {row['workers']} | {row['jobs_an_hour']:,} | {row['cpu_s_a_job']} s | {row['cores_used']} | "
-            f"{row['transactions_a_job']} | {row['table_bytes_a_job'] / 1000:.0f} kB |"
-            for row in result["workers"]
-        ),
-        LIMIT,
-        "## Cost of a composition by the size of its base",
-        SPEEDS,
-        *speed_rows(results),
-        "",
-        "## What each part bears",
-        "",
-        "| part | measured here | a site of 1,000,000 modules, 10,000 compositions a day, 2,000 watchers | left |",
-        "|---|---|---|---|",
-        f"| queue in the database | {result['queue']['jobs_a_second']:,} jobs queued, claimed, renewed and closed a second "
-        f"by {result['queue']['threads']} threads | {peak_jobs_s:.2f} a second in the busiest hour (three times the mean) "
-        f"| {result['queue']['jobs_a_second'] / peak_jobs_s:,.0f} times |",
-        f"| transactions | {one['transactions_a_job']} a composition | {one['transactions_a_job'] * peak_jobs_s:,.0f} a second "
-        "in the busiest hour | see the queue |",
-        f"| broker | {result['broker']['messages_a_second']:,} messages a second from one process | "
-        f"{2 * peak_jobs_s:.1f} a second: it only wakes workers | "
-        f"{result['broker']['messages_a_second'] / (2 * peak_jobs_s):,.0f} times |",
-        f"| streams | {busiest['listeners']} watchers of {busiest['compositions']} compositions take "
-        f"{busiest['web_cpu_percent']} % of a core, 95 % of the events come within {busiest['p95_ms']} ms | "
-        f"{WATCHERS:,} watchers take {busiest['web_cpu_percent'] * WATCHERS / busiest['listeners'] / 100:.1f} cores: "
-        f"{WATCHERS / 1000:.0f} web processes at `HUB_STREAMS_MAX=1000`, one connection to the database each | - |",
-        f"| rows of compositions | {one['table_bytes_a_job'] / 1000:.0f} kB each | "
-        f"{one['table_bytes_a_job'] * JOBS_A_DAY * 365 / 1e9:,.0f} GB a year, if nobody deletes any | - |",
-        f"| compute | {one['jobs_an_hour']:,} an hour on one worker of this machine, with the demo's base | "
-        f"{JOBS_A_DAY * PEAK / 24:,.0f} an hour in the busiest one: {JOBS_A_DAY * PEAK / 24 / one['jobs_an_hour']:.1f} "
-        "such workers for the demo's base; with a large one see the table above | - |",
-        "",
-        TAIL,
-    ]
-    return "\n".join(lines)
+def write_tables(result: Mapping[str, Any]) -> None:
+    """Put each table between its two comments on the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    tables = {"workers": workers_table(result), "bases": bases_table(), "parts": parts_table(result)}
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name}: written by benchmarks.growth -->\n", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(begin)
+        page = before + begin + "".join(f"{line}\n" for line in lines) + end + rest.partition(end)[2]
+    PAGE.write_text(page, encoding="utf-8")
 
 
-def speed_rows(results: Path) -> list[str]:
-    """A row for each encoder-decoder base that benchmarks.compose_speed has measured."""
-    found = [
-        json.loads((results / f"compose_speed_{size}.json").read_text(encoding="utf-8"))
-        for size in SIZES_MEASURED
-    ]
-    rows = []
-    for one in sorted(found, key=lambda result: result["parameters"]):
-        seconds = {kind: statistics.median(one["seconds"][f"{kind}.one"]) for kind in ("fp32", "bf16")}
-        an_hour = 3600 / (CANDIDATES * min(seconds.values()))
-        rows.append(
-            f"| {one['parameters'] / 1e6:,.0f} M | {seconds['fp32']:.2f} s | {seconds['bf16']:.2f} s | {an_hour:,.0f} |"
+def row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def workers_table(result: Mapping[str, Any]) -> list[str]:
+    columns = ("compose workers", "compositions an hour", "processor each", "cores in use")
+    lines = [row(*columns, "transactions each", "rows each"), "|---" * 6 + "|"]
+    for found in result["workers"]:
+        lines.append(
+            row(
+                found["workers"],
+                f"{found['jobs_an_hour']:,}",
+                f"{found['cpu_s_a_job']} s",
+                found["cores_used"],
+                found["transactions_a_job"],
+                f"{found['table_bytes_a_job'] / 1000:.0f} kB",
+            )
         )
-    return rows
+    load = result["load_average_before"][0]
+    about = f"{result['jobs']} compositions that all wait; {result['machine']}; load before: {load}."
+    return [*lines, "", about]
 
 
-HEAD = """# How far it goes
+def bases_table() -> list[str]:
+    """A row for each encoder-decoder base that benchmarks.compose_speed has measured."""
+    lines = [row("base", "fp32", "bf16", "searches an hour and core"), "|---" * 4 + "|"]
+    for size in SIZES_MEASURED:
+        found = read_result(f"compose_speed_{size}.json")
+        fp32, bf16 = (statistics.median(found["seconds"][f"{kind}.one"]) for kind in ("fp32", "bf16"))
+        an_hour = 3600 / (CANDIDATES * min(fp32, bf16))
+        parameters = f"{found['parameters'] / 1e6:,.0f} M"
+        lines.append(row(parameters, f"{fp32:.2f} s", f"{bf16:.2f} s", f"{an_hour:,.0f}"))
+    return lines
 
-What one machine bears, measured, and what that makes for a large site, reckoned. The command that wrote this page:
-`python -m benchmarks.growth` ([result](../benchmarks/results/growth.json)); the figures of streams are those of
-`python -m benchmarks.watching`, those of bases of `python -m benchmarks.compose_speed`, those of a library of 100,000
-modules of `./hub manage seed_scale` and `python -m benchmarks.site_load`.
-"""
-LIMIT = """
-The processor is the limit: a composition computes from its beginning to its end, and the workers share nothing but the queue.
-Where workers have cores of their own, each adds as many compositions an hour as the first; on one machine they share its cores.
-"""
-SPEEDS = f"""
-Seconds for one candidate weight vector on 16 examples and one core, and how many searches of {CANDIDATES} candidates that makes
-in an hour on one core. A comparison takes about as long again.
 
-| base | fp32 | bf16 | searches an hour and core |
-|---|---|---|---|"""
-TAIL = """## The first three bottlenecks
+def parts_table(result: Mapping[str, Any]) -> list[str]:
+    one, queue_s = result["workers"][0], result["queue"]["jobs_a_second"]
+    messages_s = result["broker"]["messages_a_second"]
+    peak_s = PEAK * JOBS_A_DAY / DAY_S
+    peak_hour = 3600 * peak_s
+    streams = max(read_result("watching.json")["cases"], key=lambda case: case["compositions"])
+    cores = streams["web_cpu_percent"] * WATCHERS / streams["listeners"] / 100
+    row_bytes = one["table_bytes_a_job"]
+    return [
+        row("part", "measured here", "needed", "so many times more"),
+        "|---" * 4 + "|",
+        row(
+            "queue in the database",
+            f"{queue_s:,} jobs queued, claimed, renewed and closed a second",
+            f"{peak_s:.2f} a second",
+            f"{queue_s / peak_s:,.0f}",
+        ),
+        row(
+            "database, all that a composition asks",
+            f"{one['transactions_a_job']} transactions a composition",
+            f"{one['transactions_a_job'] * peak_s:,.0f} a second",
+            "",
+        ),
+        row(
+            "broker",
+            f"{messages_s:,} messages a second by one process",
+            f"{2 * peak_s:.1f} a second",
+            f"{messages_s / (2 * peak_s):,.0f}",
+        ),
+        row(
+            "streams",
+            f"{streams['listeners']} watchers of {streams['compositions']} compositions: "
+            f"{streams['web_cpu_percent']} % of a core, 95 % of the events within {streams['p95_ms']} ms",
+            f"{cores:.1f} cores for {WATCHERS:,} watchers, {WATCHERS // STREAMS_MAX} web processes, "
+            "one connection to the database each",
+            "",
+        ),
+        row(
+            "rows of compositions",
+            f"{row_bytes / 1000:.0f} kB each",
+            f"{row_bytes * JOBS_A_DAY * 365 / 1e9:,.0f} GB a year, where nobody deletes any",
+            "",
+        ),
+        row(
+            "files of modules",
+            f"{MODULE_MB} MB each (rank 8 on a base of 750 M parameters)",
+            f"{MODULE_MB * MODULES / 1e6:,.0f} TB",
+            "",
+        ),
+        row(
+            "compose workers",
+            f"{one['jobs_an_hour']:,} compositions an hour by one, with the demo's base",
+            f"{peak_hour:,.0f} in the busiest hour: {peak_hour / one['jobs_an_hour']:.1f} of them; "
+            "with larger bases see above",
+            "",
+        ),
+    ]
 
-1. **Compute.** It is reached first, by far, and costs the most. Add compose workers: they need no more than the database, the broker and the
-   store. Nothing else has to change until the queue is asked some hundred times as often as above.
-2. **The disk of the modules.** 1,000,000 modules of 5 MB are 5 TB. Use an object storage (`HUB_STORE=s3`) with a cache on each machine, and
-   let it keep older states of a bucket: `./hub backup` copies every file each time, and takes hours from some TB on.
-3. **Web processes.** A page costs some 10 to 30 ms of a core, a download almost none where the store hands it out. Add web processes behind the
-   proxy, and `HUB_DATABASE_POOL` connections for each to `max_connections`. Beyond some 20 processes put pgbouncer in session mode between,
-   or lower the pool: Postgres takes a few hundred connections well.
 
-The search of the library was measured with 100,000 modules. Ten times as many make its indexes ten times as large: give Postgres enough
-memory for them (`shared_buffers`, and the page cache), about 4 GB.
-"""
+def read_result(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULT.parent / name).read_text(encoding="utf-8"))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every request has an id: in its answer's X-Request-ID, in each line of the log, and with the jobs it asks for."""
+"""Every request has an id: in its answer's X-Request-ID, in the log, and with the jobs that it asks for."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping

@@ -83,12 +83,12 @@ class TryOut(models.Model):
     def __str__(self) -> str:
         return f"try-out {self.pk}"  # what was asked stays out of every log
 
+    def get_absolute_url(self) -> str:
+        return reverse("trying:tryout", args=[self.pk])
+
     @classmethod
     def queues(cls) -> Iterable[Queue]:
         yield Queue("try", "Try-outs", "try", cls.objects.all(), since="created_at")
-
-    def get_absolute_url(self) -> str:
-        return reverse("trying:tryout", args=[self.pk])
 
     @property
     def is_finished(self) -> bool:

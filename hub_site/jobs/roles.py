@@ -1,4 +1,4 @@
-"""What every worker and the scheduler do beside their work: they announce themselves and tell how they are."""
+"""What workers and the scheduler do beside their work: they announce themselves and tell how they are."""
 
 import time
 from typing import Any

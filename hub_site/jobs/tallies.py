@@ -1,7 +1,7 @@
 """What became of jobs and how long their stages took, counted in rows: of all workers of the site together.
 
-A count is written once the transaction it tells of is committed, in a statement of its own. So it holds no row
-for others, and one that fails is in the log and changes nothing.
+A count is written once the transaction it tells of is committed, in a statement of its own. So it holds no
+row for others, and one that fails is in the log and changes nothing.
 """
 
 from bisect import bisect_left
@@ -21,7 +21,8 @@ INSERT INTO {JobCount._meta.db_table} AS kept (kind, outcome, code, number) VALU
 ON CONFLICT (kind, outcome, code) DO UPDATE SET number = kept.number + excluded.number
 """
 ADD_TIME = f"""
-INSERT INTO {StageTime._meta.db_table} AS kept (kind, stage, most_s, number, seconds) VALUES (%s, %s, %s, 1, %s)
+INSERT INTO {StageTime._meta.db_table} AS kept (kind, stage, most_s, number, seconds)
+VALUES (%s, %s, %s, 1, %s)
 ON CONFLICT (kind, stage, most_s)
 DO UPDATE SET number = kept.number + 1, seconds = kept.seconds + excluded.seconds
 """

@@ -45,7 +45,8 @@ FAULTS = (*DISK_FAULTS, RemoteUnavailableError)  # of the store as a whole: a ba
 def site_backup(path: Path, say: Callable[[str], None] = lambda text: None) -> Manifest:
     """Write the archive and return what it holds.
 
-    Files that are missing or altered in the store are left out and listed: `verify_storage` says whose they are.
+    Files that are missing or altered in the store are left out and listed: `verify_storage` says whose they
+    are.
 
     Raises:
         Refusal: it could not be written; then no file is left behind.

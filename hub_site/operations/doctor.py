@@ -3,6 +3,7 @@
 It changes nothing but a file in the store, which it removes again.
 """
 
+import logging
 import os
 import resource
 import shutil
@@ -28,6 +29,7 @@ from hub_site.jobs.sandbox import try_sandbox
 from hub_site.operations.selectors import SERVED, queue_states, worker_states
 from modules_registry import blobs
 
+logger = logging.getLogger(__name__)
 State = Literal["ok", "look", "wrong"]
 CLOCK_APART_S = 2.0  # what a machine with NTP never is
 OPEN_FILES_MIN = 4096  # 1,000 streams, 200 connections of each address, files of the store
@@ -55,9 +57,11 @@ def findings() -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:
-            code = site_fault_code(error)
-            said = SENTENCES[code] if code else f"{check.__name__} broke: {error}"
-            yield Finding("wrong", said)
+            if code := site_fault_code(error):
+                yield Finding("wrong", SENTENCES[code])
+            else:
+                logger.exception("a check broke")
+                yield Finding("wrong", f"{check.__name__} broke: {error}")
 
 
 def check(is_well: bool, well: str, wrong: str, state: State = "wrong") -> Finding:
@@ -81,8 +85,8 @@ def machine() -> Iterator[Finding]:
     yield check(
         needed <= memory_mb,
         f"{memory_mb:,} MB of memory; a compose worker uses up to {needed:,} MB.",
-        f"{memory_mb:,} MB of memory, of which a compose worker may use {needed:,} MB: the kernel may end it. "
-        "Lower HUB_COMPOSE_MEMORY_MB or HUB_COMPOSE_SLOTS.",
+        f"{memory_mb:,} MB of memory, of which a compose worker may use {needed:,} MB: the kernel may end "
+        "it. Lower HUB_COMPOSE_MEMORY_MB or HUB_COMPOSE_SLOTS.",
         "look",
     )
 
@@ -97,10 +101,12 @@ def memory_bytes() -> int:
 def kernel_limits() -> Iterator[Finding]:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     is_enough = files == resource.RLIM_INFINITY or files >= OPEN_FILES_MIN
+    most = "Any number of" if files == resource.RLIM_INFINITY else f"{files:,}"
     yield check(
         is_enough,
-        f"{'Any number of' if files == resource.RLIM_INFINITY else f'{files:,}'} files may be open in a process.",
-        f"Only {files:,} files may be open in a process. Raise it to {OPEN_FILES_MIN:,} (ulimit -n, LimitNOFILE=).",
+        f"{most} files may be open in a process.",
+        f"Only {files:,} files may be open in a process. Raise that to {OPEN_FILES_MIN:,} "
+        "(ulimit -n; LimitNOFILE= of systemd).",
         "look",
     )
     try:
@@ -163,8 +169,8 @@ def clock() -> Iterator[Finding]:
     yield check(
         apart_s < CLOCK_APART_S,
         "This machine's clock is that of the database.",
-        f"This machine's clock and that of the database are {apart_s:.0f} s apart. Let both follow NTP; jobs and "
-        "leases go by the database's.",
+        f"This machine's clock and that of the database are {apart_s:.0f} s apart. Let both follow NTP; jobs "
+        "and leases go by the database's.",
         "look",
     )
 

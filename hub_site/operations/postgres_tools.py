@@ -42,10 +42,8 @@ def find_tool(name: str, server_major: int) -> Path:
 
 
 def candidates(name: str) -> Iterator[Path]:
-    try:
+    with suppress(EmbeddedError):  # a site with a Postgres of its own need not have the package
         yield find_package() / "pginstall" / "bin" / name
-    except EmbeddedError:  # a site with a Postgres of its own need not have the package
-        pass
     if on_path := shutil.which(name):
         yield Path(on_path)
 

@@ -1,7 +1,7 @@
 """A site from a backup: into an empty database and a store, whole or, of the database, not at all.
 
-The files come first: a row that names a file shall find it, and a restore that was broken off in the middle is
-simply done again.
+The files come first: a row that names a file shall find it, and a restore that was broken off in the middle
+is simply done again.
 """
 
 import shutil
@@ -34,8 +34,8 @@ OTHER_KEY = (
 def site_restore(path: Path, say: Callable[[str], None] = lambda text: None) -> Manifest:
     """Put the archive's files into the store and its rows into the database.
 
-    Jobs that ran then are taken up again by the next worker, where they were. Migrate afterwards: the code may
-    be newer than the backup.
+    Jobs that ran then are taken up again by the next worker, where they were. Migrate afterwards: the code
+    may be newer than the backup.
 
     Raises:
         Refusal: the archive is not whole, the database is not empty, or something could not be written.
@@ -57,8 +57,9 @@ def require_empty_database() -> None:
     if count_rows():
         raise Refusal(
             "not_empty",
-            "This database holds a site already, and a restore overwrites nothing. Stop the site and move its data "
-            "folder away, or set HUB_DATA to a new one; with a Postgres of your own, name an empty database.",
+            "This database holds a site already, and a restore overwrites nothing. Stop the site and move "
+            "its data folder away, or set HUB_DATA to a new one; with a Postgres of your own, name an empty "
+            "database.",
         )
 
 

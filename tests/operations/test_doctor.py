@@ -35,8 +35,16 @@ def all_workers(db):
 def test_of_a_site_that_is_well_nothing_is_wrong(said, all_workers, data_folder):
     lines, is_wrong = said()
     assert not is_wrong, lines
-    for told in ("cores", "memory", "Postgres", "connections are used", "schema is that", "The broker answers",
-                 "clock is that", "The store keeps a file", "MB are free", "sandbox", "No job waits"):  # fmt: skip
+    for told in (
+        "cores",
+        "memory",
+        "Postgres",
+        "connections are used",
+        "schema is that",
+        "The broker answers",
+    ):
+        assert told in lines
+    for told in ("clock is that", "The store keeps a file", "MB are free", "sandbox", "No job waits"):
         assert told in lines
     assert [path for path in (data_folder / "blobs").rglob("*") if path.is_file()] == []
 

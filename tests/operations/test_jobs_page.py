@@ -26,8 +26,9 @@ def world(ask, alice, base):  # noqa: F811
         leases.finish(job, Status.FAILED, error_code="deadline", error_message="It took too long.")
     JobRequest.objects.create(job_id=failed[0].pk, request_id=REQUEST)
     TryOut.objects.create(
-        owner=alice, composition=failed[0], base=base, input="my own words", template="{input}", max_new_tokens=4,
-        status=Status.FAILED, error_code="crashed", error_message="The model crashed.", finished_at=Now(),
+        owner=alice, composition=failed[0], base=base, input="my own words", template="{input}",
+        max_new_tokens=4, status=Status.FAILED, error_code="crashed", error_message="The model crashed.",
+        finished_at=Now(),
     )  # fmt: skip
     Worker.objects.create(name="w", queue="compose", slots=2, memory_mb=4096, has_cuda=False)
     return failed

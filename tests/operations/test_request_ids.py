@@ -1,4 +1,4 @@
-"""A request has an id: its answer says it, its log lines carry it, and so do those of the job it asked for."""
+"""A request has an id: its answer and its log lines say it, and so do those of the job it asked for."""
 
 import asyncio
 import json
@@ -92,8 +92,8 @@ def test_as_json_an_event_is_one_object_without_what_opens_something():
 
 @pytest.mark.django_db(transaction=True)
 def test_the_id_follows_the_job_to_its_worker_and_to_the_thread_that_keeps_its_lease(
-    ask,
-    wakes,
+    ask,  # noqa: F811
+    wakes,  # noqa: F811
     monkeypatch,
 ):
     with belongs_to(request=ID):

@@ -1,6 +1,7 @@
 """Web processes are replaced one after the other, under load, and nobody gets an error.
 
-As docs/operating.md has it: a process leaves the proxy's list, ends, starts anew, and comes back once it is ready.
+As docs/operating.md has it: a process leaves the proxy's list, ends, starts anew, and comes back once it is
+ready.
 """
 
 import http.client

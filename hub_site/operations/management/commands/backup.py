@@ -21,6 +21,6 @@ class Command(BaseCommand):
         self.stdout.write(f"{file} holds the site of {manifest.made_at[:16].replace('T', ' ')} UTC.")
         if manifest.lacking:
             raise CommandError(
-                f"Files that are missing or altered in the store, and so in the backup: {len(manifest.lacking)}. "
+                f"Files that are missing or altered in the store, and left out: {len(manifest.lacking)}. "
                 "Run ./hub manage verify_storage, which says whose they are."
             )
