@@ -1,6 +1,6 @@
 """The child's events as rows: what readers see, and what a later attempt goes on from."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -89,8 +89,9 @@ def count_stage_times(composition: Composition) -> None:
     )
     stages = composition.events.filter(kind="stage", generation=composition.generation)
     begun = list(stages.order_by("number").values_list("detail__stage", "at"))
+    assert began is not None and ended is not None, "it is finished"  # noqa: PT018
     ends = [*(at for _, at in begun[1:]), ended]
-    seconds = Counter({"wait": (began - asked).total_seconds()})
+    seconds: dict[str, float] = defaultdict(float, wait=(began - asked).total_seconds())
     for (stage, at), end in zip(begun, ends, strict=False):
         seconds[stage] += (end - at).total_seconds()
     count_stages(Composition, seconds)

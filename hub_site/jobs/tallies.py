@@ -6,7 +6,6 @@ row for others, and one that fails is in the log and changes nothing.
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from functools import partial
 from math import inf
 
 from django.db import connection, models, transaction
@@ -40,18 +39,21 @@ def count_ends(model: type[models.Model], outcome: str, code: str = "", *, numbe
         code: of the error or of the site's fault.
     """
     if number:
-        values = [kind_of(model), outcome, code[:CODE_MAX], number]
-        transaction.on_commit(partial(_execute, ADD_COUNT, values), robust=True)
+        _execute_after(ADD_COUNT, [kind_of(model), outcome, code[:CODE_MAX], number])
 
 
 def count_stages(model: type[models.Model], seconds: Mapping[str, float]) -> None:
     """Count how long each stage of a finished job took."""
     for stage, taken_s in seconds.items():
         limit_s = STAGE_LIMITS_S[bisect_left(STAGE_LIMITS_S, taken_s)]
-        values = [kind_of(model), stage[:20], limit_s, taken_s]
-        transaction.on_commit(partial(_execute, ADD_TIME, values), robust=True)
+        _execute_after(ADD_TIME, [kind_of(model), stage[:20], limit_s, taken_s])
 
 
-def _execute(statement: str, values: list[object]) -> None:
+def _execute_after(statement: str, values: list[str | float]) -> None:
+    # A lambda, no partial: Django logs the name of one that fails.
+    transaction.on_commit(lambda: _execute(statement, values), robust=True)
+
+
+def _execute(statement: str, values: list[str | float]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)

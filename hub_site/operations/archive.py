@@ -74,8 +74,8 @@ class HashedFile:
 class ArchiveWriter:
     """An archive while it is written."""
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self.tar = tar
+    def __init__(self, file: IO[bytes], tar: tarfile.TarFile) -> None:
+        self.file, self.tar = file, tar
         self.n_files = self.n_bytes = 0
 
     def add_database(self, dump: Path) -> str:
@@ -109,16 +109,15 @@ class ArchiveWriter:
 
     def _go_back(self, offset: int) -> None:
         """Let the next member take the place of what was written from here on."""
-        assert self.tar.fileobj is not None
-        self.tar.fileobj.seek(offset)
-        self.tar.fileobj.truncate()
+        self.file.seek(offset)
+        self.file.truncate()
         self.tar.offset = offset
 
     def _add(self, name: str, file: Any, size_bytes: int) -> None:
         member = tarfile.TarInfo(name)
         member.size, member.mode = size_bytes, PRIVATE
         self.tar.addfile(member, file)
-        self.tar.members.clear()  # tarfile would keep them all, and asks for them no more
+        self.tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all, and asks for them no more
 
 
 @contextmanager
@@ -135,7 +134,7 @@ def written_archive(path: Path) -> Iterator[ArchiveWriter]:
         unfinished.unlink(missing_ok=True)
         with open_private(unfinished) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                yield ArchiveWriter(tar)
+                yield ArchiveWriter(file, tar)
             file.flush()
             os.fsync(file.fileno())
         unfinished.rename(path)

@@ -39,7 +39,10 @@ from modules_registry.storage import DISK_FAULTS, RemoteUnavailableError, Storag
 
 LOCK_WAIT_S = 60  # for those who are removing files this moment
 TELL_EVERY_S = 10.0
-FAULTS = (*DISK_FAULTS, RemoteUnavailableError)  # of the store as a whole: a backup without its files is none
+FAULTS: tuple[type[StorageError], ...] = (
+    *DISK_FAULTS,
+    RemoteUnavailableError,
+)  # of the store as a whole: a backup without its files is none
 
 
 def site_backup(path: Path, say: Callable[[str], None] = lambda text: None) -> Manifest:
@@ -103,7 +106,7 @@ def snapshot() -> Iterator[str]:
 
 
 def write_dump(tool: Path, snapshot_id: str, dump: Path) -> None:
-    command = [tool, "--format=custom", "--no-owner", "--no-privileges", "--no-comments"]
+    command: list[str | Path] = [tool, "--format=custom", "--no-owner", "--no-privileges", "--no-comments"]
     command += [f"--snapshot={snapshot_id}", f"--dbname={site_database()}"]
     with dump.open("wb") as out, running_tool(command, stdout=out):
         pass

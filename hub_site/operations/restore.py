@@ -76,7 +76,7 @@ def restore_files(archive: Archive) -> None:
 def restore_database(archive: Archive) -> None:
     """All of it in one transaction."""
     tool = find_tool("pg_restore", server_major())
-    command = [
+    command: list[str | Path] = [
         tool,
         "--no-owner",
         "--no-privileges",

@@ -17,6 +17,7 @@ from hub_site.jobs.roles import SCHEDULER
 
 FAILED_SHOWN = 50
 FAILED_SINCE = timedelta(days=7)
+Rows = QuerySet[Any, Any]
 SERVED = ("compose", "default", "transfer", "try", SCHEDULER)  # a site without one of them lacks something
 
 
@@ -77,17 +78,18 @@ def queue_states() -> list[QueueState]:
     return [queue_state(queue, rows.get(queue.name, {}), now) for queue in queues]
 
 
-def state_rows(queue: Queue) -> QuerySet[Any, Any]:
+def state_rows(queue: Queue) -> Rows:
     is_queued = Q(status=Status.QUEUED)
     is_due = is_queued & Q(**{f"{queue.since}__lte": Now()})
     rows = queue.rows.order_by().filter(status__in=(Status.QUEUED, Status.RUNNING))
     named = rows.annotate(queue=Value(queue.name, output_field=CharField()))
-    return named.values("queue").annotate(
+    states: Rows = named.values("queue").annotate(
         waiting=Count("pk", filter=is_due),
         put_off=Count("pk", filter=is_queued & ~is_due),
         running=Count("pk", filter=Q(status=Status.RUNNING)),
         since=Min(queue.since, filter=is_due),
     )
+    return states
 
 
 def queue_state(queue: Queue, row: dict[str, Any], now: datetime) -> QueueState:
@@ -127,14 +129,16 @@ def failure_counts() -> list[FailureCount]:
     return sorted(found, key=lambda count: (-count.number, count.queue, count.code))
 
 
-def counted(queue: Queue) -> QuerySet[Any, Any]:
-    rows = failed_rows(queue).values("queue", "error_code")
-    return rows.annotate(number=Count("pk"), last_at=Max("finished_at"))
+def counted(queue: Queue) -> Rows:
+    rows: Rows = failed_rows(queue).values("queue", "error_code")
+    counts: Rows = rows.annotate(number=Count("pk"), last_at=Max("finished_at"))
+    return counts
 
 
-def failed_rows(queue: Queue) -> QuerySet[Any, Any]:
+def failed_rows(queue: Queue) -> Rows:
     failed = queue.rows.order_by().filter(status=Status.FAILED, finished_at__gte=Now() - FAILED_SINCE)
-    return failed.annotate(queue=Value(queue.name, output_field=CharField()))
+    named: Rows = failed.annotate(queue=Value(queue.name, output_field=CharField()))
+    return named
 
 
 def failed_jobs() -> list[FailedJob]:
@@ -152,6 +156,6 @@ def failed_jobs() -> list[FailedJob]:
     ]
 
 
-def union(parts: Sequence[QuerySet[Any, Any]]) -> QuerySet[Any, Any]:
+def union(parts: Sequence[Rows]) -> Rows:
     first, *others = parts
     return first.union(*others, all=True) if others else first

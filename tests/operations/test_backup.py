@@ -88,11 +88,11 @@ def test_a_backup_overwrites_no_file_and_leaves_none_that_is_half_made(tmp_path)
     assert (tmp_path / "site.tar").read_bytes() == before
     with pytest.raises(KeyboardInterrupt), written_archive(tmp_path / "other.tar"):
         raise KeyboardInterrupt
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dump", "site.tar"]
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"dump", "site.tar"}
 
 
 def cut(path):
-    os.truncate(path, path.stat().st_size // 2)
+    os.truncate(path, path.read_bytes().index(CONTENT) + 3)
 
 
 def change_a_byte(path):
