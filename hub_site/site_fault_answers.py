@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.views.defaults import server_error
 
 from hub_site.common.api_errors import error_body
+from hub_site.common.metrics import count_refusal
 from hub_site.common.site_faults import RETRY_AFTER_S, STATUSES, http_status, site_fault_code, visitor_text
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def answer_broken(request: HttpRequest) -> HttpResponse:
 
 def answer_site_fault(request: HttpRequest, code: str) -> HttpResponse:
     """Return the answer in the shape of the address. Its page asks no database."""
+    count_refusal(code)
     status, message = http_status(code), visitor_text(code)
     if request.path.startswith("/api/") or request.headers.get("Accept") == "application/json":
         answer: HttpResponse = JsonResponse(error_body(code, message), status=status)

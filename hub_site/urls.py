@@ -8,7 +8,7 @@ from drf_spectacular.views import SpectacularAPIView
 
 from hub_site.accounts.names import NamespaceConverter, RepoNameConverter
 from hub_site.common.api_errors import api_not_found
-from hub_site.health import health
+from hub_site.health import health, live, ready
 from hub_site.pages.api_docs import api_docs, api_topic
 
 register_converter(NamespaceConverter, "namespace")
@@ -21,10 +21,13 @@ admin.site.login = secure_admin_login(lambda request, **_: redirect("admin:index
 
 urlpatterns = [
     path("health/", health, name="health"),
+    path("health/live", live, name="health-live"),
+    path("health/ready", ready, name="health-ready"),
     path("", include("hub_site.pages.urls")),
     path("", include("hub_site.accounts.urls")),
     path("", include("hub_site.my_account.urls")),
     path("", include("hub_site.moderation.urls")),
+    path("", include("hub_site.operations.urls")),
     path("accounts/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("compositions/", include("composer.urls")),
@@ -36,6 +39,7 @@ urlpatterns = [
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/v1/", include("hub_site.my_account.api_urls")),
     path("api/v1/", include("hub_site.moderation.api_urls")),
+    path("api/v1/", include("hub_site.operations.api_urls")),
     path("api/v1/", include("composer.api_urls")),
     path("api/v1/", include("composer.playground.api_urls")),
     path("api/v1/", include("composer.finding.api_urls")),

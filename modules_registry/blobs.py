@@ -93,6 +93,9 @@ FIELD_OF_FILE = {CONFIG_FILE: "config_file", WEIGHTS_FILE: "weights_file", CARD_
 # The rows that name a blob and the blob itself are in two places. Who adds both shares this lock, who
 # removes blobs that no row names has it alone: so nothing is removed between its put and its row.
 BLOBS_LOCK = 0x6C6F7261
+# A backup has this lock alone for as long as it copies the files that its copy of the database names. Whoever
+# removes files shares it; while a backup has it they stay, and the next sweep removes them.
+BACKUP_LOCK = 0x6261636B
 
 
 def upload_bytes_max() -> int:
@@ -142,10 +145,19 @@ def put(path: str, file: BinaryIO, max_bytes: int) -> Blob:
 
 @transaction.atomic
 def delete_unnamed_blobs(hashes: Iterable[str]) -> None:
-    """Remove those of the files that no row names any more."""
+    """Remove those of the files that no row names any more; while a backup is made, the next sweep does."""
+    if not may_remove_blobs():
+        return
     lock_blobs(shared=False)
     for sha256 in blobs_unnamed(hashes):
         store().delete(sha256)
+
+
+def may_remove_blobs() -> bool:
+    """Whether no backup is being made; then none begins before the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock_shared(%s)", [BACKUP_LOCK])
+        return bool(cursor.fetchone()[0])
 
 
 def lock_blobs(*, shared: bool) -> None:

@@ -23,6 +23,7 @@ from modules_registry.blobs import (
     has_remote_store,
     has_shared_store,
     lock_blobs,
+    may_remove_blobs,
     published_files,
     remote_store,
     shared_store,
@@ -141,6 +142,8 @@ def evict(limit_bytes: int) -> int:
 
 @transaction.atomic
 def evict_one(sha256: str) -> bool:
+    if not may_remove_blobs():
+        return False
     lock_blobs(shared=False)  # no row may come to name it meanwhile
     is_on_the_hub = selectors.is_stored_remotely(sha256)
     if is_on_the_hub:

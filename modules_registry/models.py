@@ -1,5 +1,6 @@
 """What is shared here: LoRA modules, their immutable versions, and the language models they adapt."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +18,7 @@ from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.accounts.selectors import namespaces_readable_by
 from hub_site.common.models import TimeStamped
 from hub_site.jobs.models import Job
+from hub_site.jobs.queues import Queue
 from modules_registry.core.adapter_config import is_base_name
 from modules_registry.core.sketch import SKETCH_LENGTH
 from modules_registry.core.text_sketch import TEXT_SKETCH_LENGTH
@@ -758,6 +760,10 @@ class HubRepository(Job):
 
     class Meta:
         verbose_name_plural = "Hub repositories"
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        yield Queue("mirror", "Copies to the Hub", "transfer", cls.objects.all())
 
     def __str__(self) -> str:
         return self.repo_id

@@ -1,6 +1,7 @@
 """Questions that people put to a module or a composition on its page, for a day."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.urls import reverse
 
 from composer.models import Composition
 from hub_site.jobs.models import Status
+from hub_site.jobs.queues import Queue
 from modules_registry.models import BaseModel, Version
 
 KEPT = timedelta(days=1)
@@ -83,6 +85,10 @@ class TryOut(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("trying:tryout", args=[self.pk])
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        yield Queue("try", "Try-outs", "try", cls.objects.all(), since="created_at")
 
     @property
     def is_finished(self) -> bool:

@@ -25,7 +25,9 @@ from hub_site.common.clock import database_now
 from hub_site.jobs.child_folder import remove_folder
 from hub_site.jobs.children import ChildDied, ChildRefused, Launcher
 from hub_site.jobs.models import Status
+from hub_site.jobs.requests import request_of
 from hub_site.jobs.sandbox import Limits
+from hub_site.jobs.tallies import count_ends
 from hub_site.jobs.work import (
     BROKEN_MESSAGE_WITH_PAGE,
     Stopping,
@@ -34,6 +36,7 @@ from hub_site.jobs.work import (
     forget_connection,
     raise_if_stopping,
 )
+from hub_site.logs import belongs_to
 from modules_registry.blobs import store
 from modules_registry.core.errors import CONFIG_FILE, WEIGHTS_FILE
 from modules_registry.models import BaseModel
@@ -107,6 +110,12 @@ def tryout_run(tryout_id: UUID) -> None:
     if tryout is None:
         logger.info("try-out %s is answered, gone, or nobody waits for it", tryout_id)
         return
+    with belongs_to(request=request_of(tryout.pk), job=f"try-out {tryout.pk}"):
+        answer_in_turn(tryout)
+
+
+def answer_in_turn(tryout: TryOut) -> None:
+    """Answer it once its base is free."""
     try:
         with loaded_bases().hold_base(key_of(tryout.base), raise_if_stopping) as loaded_base:
             if claim(tryout, is_cold=not loaded_base.is_loaded):
@@ -240,7 +249,8 @@ def fail(tryout: TryOut, code: str, message: str) -> None:
 def finish(tryout: TryOut, **fields: Any) -> None:
     """Only while it is running: an answer is never changed by what happens after it."""
     running = TryOut.objects.filter(pk=tryout.pk, status=Status.RUNNING)
-    running.update(finished_at=Now(), **fields)
+    if running.update(finished_at=Now(), **fields):
+        count_ends(TryOut, fields["status"], fields.get("error_code", ""))
 
 
 def sweep() -> list[UUID]:

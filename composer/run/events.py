@@ -1,5 +1,6 @@
 """The child's events as rows: what readers see, and what a later attempt goes on from."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -9,6 +10,7 @@ from django.db import transaction
 from composer.models import Composition, CompositionEvent, ScreenedLoss, SearchState
 from composer.task.demo_tasks import ready_made_hashes
 from hub_site.jobs import leases
+from hub_site.jobs.tallies import count_stages
 
 # Events that become rows. "state" and "screened" are for whoever starts a search again, not for a reader.
 KINDS_KEPT = frozenset({"stage", "warning", "base", "alone", "step", "adapter", "baseline"})
@@ -78,6 +80,21 @@ def progress_of(event: Mapping[str, Any]) -> dict[str, Any]:
         "steps_planned": event["budget"],
         "best_loss": event["best_loss"],
     }
+
+
+def count_stage_times(composition: Composition) -> None:
+    """Count how long a finished composition waited, and how long each stage of its last attempt took."""
+    asked, began, ended = Composition.objects.values_list("created_at", "started_at", "finished_at").get(
+        pk=composition.pk
+    )
+    stages = composition.events.filter(kind="stage", generation=composition.generation)
+    begun = list(stages.order_by("number").values_list("detail__stage", "at"))
+    assert began is not None and ended is not None, "it is finished"  # noqa: PT018
+    ends = [*(at for _, at in begun[1:]), ended]
+    seconds: dict[str, float] = defaultdict(float, wait=(began - asked).total_seconds())
+    for (stage, at), end in zip(begun, ends, strict=False):
+        seconds[stage] += (end - at).total_seconds()
+    count_stages(Composition, seconds)
 
 
 def detail_of(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from django.db import transaction
 
 from composer.core.spec.choices import ADAPTERS_FOLDER, KEPT_ADAPTERS
 from composer.models import Composition, CompositionModule, ResultFile, SearchState
+from composer.run.events import count_stage_times
 from composer.run.evidence import record_composition
 from hub_site.jobs import leases
 from hub_site.jobs.models import Status
@@ -69,6 +70,7 @@ def keep_result(composition: Composition, out: Path) -> None:
         files |= open_baselines(stack, folder, report)
         blobs = stack.enter_context(store_files(files, max_bytes=RESULT_FILE_MB_MAX * MIB))
         leases.finish(composition, Status.DONE, report=report)
+        count_stage_times(composition)
         CompositionModule.objects.bulk_update(modules, ["weight"])
         record_composition(composition, modules, report)
         SearchState.objects.filter(composition=composition).delete()

@@ -29,8 +29,10 @@ from composer.timing.estimates import usual_candidate_s
 from composer.timing.limits import SEARCH_SHARE, deadline_s, work_that_fits
 from composer.timing.turns import waiting_in_turn
 from hub_site.common.errors import Refusal
+from hub_site.common.readiness import COMPLETE
 from hub_site.jobs import leases
 from hub_site.jobs.children import Child, ChildDied, ChildInterrupted, Launcher
+from hub_site.jobs.health_server import check_live, check_ready
 from hub_site.jobs.presence import find_cuda, keep_announcing
 from hub_site.jobs.sandbox import Limits
 from hub_site.jobs.slots import Slots
@@ -90,6 +92,8 @@ def start_worker(after_each: Callable[[], None]) -> None:
         has_cuda=has_cuda(),
     )
     slots().start(after_each)
+    check_live("places", lambda: COMPLETE if slots().are_alive() else "a place has ended")
+    check_ready("launcher", lambda: COMPLETE if launcher().has_imported() else "importing")
 
 
 def stop_worker() -> None:

@@ -115,6 +115,11 @@ class StreamDispatcher:
         self._told_at = 0.0  # of time.monotonic()
         self._told: Counter[int] | None = None  # streams by owner, as the other processes know them
 
+    def count(self) -> int:
+        """Streams that are open in this process."""
+        with self._lock:
+            return sum(map(len, self._watchers.values()))
+
     def require_stream_quota(self, owner_id: int) -> None:
         """Refuse one more stream than this process bears, or than an owner may have in all processes."""
         by_owner = self._count_by_owner()

@@ -4,13 +4,15 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from hub_site.common.metrics import count_refusal
+
 TOO_MANY_REQUESTS = 429
 
 logger = logging.getLogger(__name__)
 
 
 class Refusal(Exception):
-    """A request that cannot be met. The message is written for the person who made it.
+    """A request that cannot be met. The message is written for the person who made it. Each is counted.
 
     Args:
         code: stable, snake_case; API clients may branch on it.
@@ -32,6 +34,7 @@ class Refusal(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        count_refusal(code)
         self.code, self.message, self.status = code, message, status
         self.more_headers = dict(headers or {})
         self.retry_after_s = retry_after_s

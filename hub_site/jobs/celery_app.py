@@ -14,6 +14,8 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
+from hub_site.logs import request_id
+
 # Whoever sends a message waits no longer than this for each of the broker's answers, and tries once: the row
 # is the truth, and the sweeper sends again what was lost.
 SEND_OPTIONS = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "max_retries": 0}
@@ -82,3 +84,16 @@ def say_ready(**_: object) -> None:
 @signals.setup_logging.connect
 def log_as_the_site_does(**_: object) -> None:
     """Keep Celery from putting its own handlers in place of settings.LOGGING."""
+
+
+@signals.before_task_publish.connect
+def send_request_id(headers: dict[str, Any] | None = None, **_: object) -> None:
+    """Let a message carry the id of the request that it comes from, for the log alone."""
+    if headers is not None and request_id.get():
+        headers["request_id"] = request_id.get()
+
+
+@signals.task_prerun.connect
+def take_request_id(task: Any = None, **_: object) -> None:
+    """The thread of the pool logs with it until its next task."""
+    request_id.set(getattr(task.request, "request_id", None) or "")

@@ -148,6 +148,11 @@ class Launcher:
         with self._lock:
             self._ensure_running()
 
+    def has_imported(self) -> bool:
+        """Whether the process runs and has imported what jobs need; only where it writes a file `ready`."""
+        is_running = self.process is not None and self.process.poll() is None
+        return is_running and self.ready is not None and self.ready.exists()
+
     def start_child(self, folder: Path, limits: Limits) -> "Child":
         """Ask for a child that works in `folder`. Returns at once, even while the launcher still imports."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)

@@ -27,10 +27,12 @@ from hub_site.jobs.models import (
     JobEvent,
     Status,
 )
+from hub_site.jobs.tallies import count_ends
 
 logger = logging.getLogger(__name__)
 JobType = TypeVar("JobType", bound=Job)
 
+PUT_OFF, CRASHED, LOST = "put_off", "crashed", "lost"  # how an attempt ends after which the job goes on
 CLAIM_TRIES = 5  # jobs at the head of the queue; other workers may take one while we look
 REQUEUE_AFTER = timedelta(minutes=1)  # a job that waits longer is queued again: its message may be lost
 # Columns to write with anything that a later attempt keeps.
@@ -115,6 +117,7 @@ def finish(job: Job, status: Status, **fields: Any) -> None:
     if not held.update(status=status, lease_until=None, finished_at=now, updated_at=now, **fields):
         raise LeaseLost
     job.status = status
+    count_ends(type(job), status, fields.get("error_code", ""))
     if status == Status.FAILED:
         log_failure(type(job), job.pk, **fields)
 
@@ -158,6 +161,7 @@ def put_off(job: Job, *, code: str, reason: str) -> bool:
         finish(job, Status.FAILED, **waited_too_long(code, reason))
         return True
     held.filter(put_off_since=None).update(put_off_since=Now())
+    count_ends(type(job), PUT_OFF, code)
     hand_back(job, delay_s=wait.total_seconds(), put_off_reason=reason[:REASON_MAX])
     return False
 
@@ -178,6 +182,7 @@ def count_crash(job: Job) -> bool:
     held = type(job).objects.held(job.generation).filter(pk=job.pk)
     if not held.update(crashes=F("crashes") + Case(When(has_advanced=False, then=1), default=0)):
         raise LeaseLost
+    count_ends(type(job), CRASHED)
     job.refresh_from_db(fields=["crashes"])
     if job.crashes < CRASHES_MAX:
         hand_back(job, delay_s=CRASH_WAITS[job.crashes].total_seconds())
@@ -190,7 +195,9 @@ def cancel(model: type[JobType], job_id: UUID) -> None:
     """Ask for the end: a queued job is cancelled at once, a running one by its worker's next beat."""
     now = Now()
     queued = model.objects.filter(pk=job_id, status=Status.QUEUED)
-    if not queued.update(status=Status.CANCELLED, cancel_requested=True, finished_at=now, updated_at=now):
+    if queued.update(status=Status.CANCELLED, cancel_requested=True, finished_at=now, updated_at=now):
+        count_ends(model, Status.CANCELLED)
+    else:
         model.objects.filter(pk=job_id, status=Status.RUNNING).update(cancel_requested=True, updated_at=now)
 
 
@@ -205,13 +212,15 @@ def sweep(model: type[JobType]) -> list[UUID]:
     free = model.objects.lost().select_for_update(skip_locked=True, of=("self",))
     lost = model.objects.lost().filter(pk__in=list(free.values_list("pk", flat=True)))
     closed: dict[str, Any] = {"lease_until": None, "finished_at": now, "updated_at": now}
-    lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)
+    cancelled = lost.filter(cancel_requested=True).update(status=Status.CANCELLED, **closed)
+    count_ends(model, Status.CANCELLED, number=cancelled)
     reason = SENTENCES[MACHINE_FAULT]
     given_up, why = lost.filter(put_off_since__lte=now - PUT_OFF_MAX), waited_too_long(MACHINE_FAULT, reason)
     for job_id in list(given_up.values_list("pk", flat=True)):
         log_failure(model, job_id, **why)
-    given_up.update(status=Status.FAILED, **why, **closed)
-    lost.update(
+    failed = given_up.update(status=Status.FAILED, **why, **closed)
+    count_ends(model, Status.FAILED, MACHINE_FAULT, number=failed)
+    handed_back = lost.update(
         status=Status.QUEUED,
         generation=F("generation") + 1,
         lease_until=None,
@@ -221,6 +230,7 @@ def sweep(model: type[JobType]) -> list[UUID]:
         put_off_reason=reason,
         updated_at=now - REQUEUE_AFTER,  # queue as soon as it is due
     )
+    count_ends(model, LOST, number=handed_back)
     waiting = model.objects.due().filter(updated_at__lte=now - REQUEUE_AFTER)
     waiting = waiting.select_for_update(skip_locked=True, of=("self",))
     ids = list(waiting.values_list("pk", flat=True))

@@ -130,6 +130,52 @@ class Worker(models.Model):
         return f"{self.queue} worker {self.name}"
 
 
+class JobRequest(models.Model):
+    """Which request asked for a job: its id, as the log has it. Kept for a month."""
+
+    job_id = models.UUIDField(primary_key=True, editable=False)  # of any kind of job
+    request_id = models.CharField(max_length=64)
+    at = models.DateTimeField(db_default=Now(), editable=False, db_index=True)
+
+    def __str__(self) -> str:
+        return f"request {self.request_id} of job {self.job_id}"
+
+
+class JobCount(models.Model):
+    """How many attempts at jobs of a kind ended so, since the site began. Jobs themselves may be deleted."""
+
+    kind = models.CharField(max_length=40)  # of the model: "composition"
+    outcome = models.CharField(max_length=20)  # a Status, "put_off", "crashed" or "lost"
+    code = models.CharField(max_length=60, blank=True)  # of the error or the fault
+    number = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "outcome", "code"], name="job_count_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} × {self.kind} {self.outcome} {self.code}"
+
+
+class StageTime(models.Model):
+    """How many stages of finished jobs took at most so long, and longer than the next smaller limit."""
+
+    kind = models.CharField(max_length=40)
+    stage = models.CharField(max_length=20)
+    most_s = models.FloatField()  # one of tallies.STAGE_LIMITS_S
+    number = models.PositiveBigIntegerField(default=0)
+    seconds = models.FloatField(default=0)  # of all of them together
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "stage", "most_s"], name="stage_time_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} × {self.kind} {self.stage} ≤ {self.most_s} s"
+
+
 class LowDisk(models.Model):
     """The disk of a machine is nearly full, since then. The row goes when there is space again."""
 

@@ -55,6 +55,10 @@ class Slots:
         for thread in self.threads:
             thread.join(STOP_TIMEOUT_S)
 
+    def are_alive(self) -> bool:
+        """Whether every thread that was started still takes jobs."""
+        return all(thread.is_alive() for thread in self.threads)
+
     def serve(self) -> None:
         """One thread: job after job, until the worker ends."""
         while not stopping.is_set():

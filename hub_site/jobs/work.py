@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -21,7 +22,9 @@ from hub_site.common.site_faults import DATABASE_FAULTS, SENTENCES, site_fault_c
 from hub_site.jobs import leases
 from hub_site.jobs.children import ChildDied, ChildRefused
 from hub_site.jobs.models import LEASE, Job, Status
+from hub_site.jobs.requests import request_of
 from hub_site.jobs.worker import stopping
+from hub_site.logs import belongs_to
 
 logger = logging.getLogger(__name__)
 JobType = TypeVar("JobType", bound=Job)
@@ -112,11 +115,12 @@ def run_job(kind: JobKind[JobType], job_id: UUID, work: Callable[[JobType], None
 
 
 def run_claimed(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
-    """Do a job that this worker has claimed."""
-    try:
-        attempt(kind, job, work)
-    except leases.LeaseLost:
-        logger.warning("%s went to another worker; nothing more is written", name_of(job))
+    """Do a job that this worker has claimed. What is logged meanwhile names it and its request."""
+    with belongs_to(request=request_of(job.pk), job=name_of(job)):
+        try:
+            attempt(kind, job, work)
+        except leases.LeaseLost:
+            logger.warning("%s went to another worker; nothing more is written", name_of(job))
 
 
 def attempt(kind: JobKind[JobType], job: JobType, work: Callable[[JobType], None]) -> None:
@@ -279,7 +283,7 @@ def keep_lease(job: Job, *, hands_back: bool = True) -> Iterator[None]:
         finally:
             connection.close()
 
-    thread = threading.Thread(target=beat, daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(beat,), daemon=True)
     thread.start()
     try:
         yield

@@ -3,7 +3,6 @@
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -12,6 +11,7 @@ from composer.share.services import share_find
 from hub_site.accounts.authentication import TokenScope
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInApiRequest
+from hub_site.accounts.staff import StaffApi
 from hub_site.common.api_errors import refusals
 from hub_site.moderation import selectors
 from hub_site.moderation.models import Report
@@ -72,17 +72,6 @@ class SharedReportsApi(ReportingApi):
         if link is None:
             raise Http404
         return self.file_report(request, Thing(link.composition))
-
-
-class StaffApi(APIView):
-    """For everybody else it does not exist."""
-
-    permission_classes = [IsAuthenticated, TokenScope]
-
-    def check_permissions(self, request: Request) -> None:
-        super().check_permissions(request)
-        if not getattr(request.user, "is_staff", False):
-            raise Http404
 
 
 class QueueApi(StaffApi):

@@ -1,11 +1,6 @@
 """The report form for everybody, and the pages on which staff decide."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
@@ -14,6 +9,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from composer.share.services import share_find
 from hub_site.accounts.models import User
 from hub_site.accounts.requests import SignedInRequest
+from hub_site.accounts.staff import for_staff
 from hub_site.common.compression import never_compressed
 from hub_site.common.errors import Refusal
 from hub_site.moderation import selectors
@@ -65,22 +61,6 @@ def report_page(request: HttpRequest, thing: Thing, name: str, back: str) -> Htt
     for header, value in headers.items():
         answer[header] = value
     return answer
-
-
-StaffView = Callable[..., HttpResponse]
-
-
-def for_staff(view: StaffView) -> StaffView:
-    """For everybody else the page does not exist."""
-
-    @login_required
-    @wraps(view)
-    def with_staff(request: SignedInRequest, **named: Any) -> HttpResponse:
-        if not request.user.is_staff:
-            raise Http404
-        return view(request, **named)
-
-    return with_staff
 
 
 @for_staff

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from hub_site.logs import FORMATTERS
 from hub_site.settings.env import (
+    env_address,
     env_broker,
     env_choice,
     env_contact,
@@ -13,6 +15,7 @@ from hub_site.settings.env import (
     env_list,
     env_object_store,
     env_path,
+    env_secret,
     env_str,
     env_url,
 )
@@ -55,6 +58,10 @@ ALLOWED_HOSTS = [
     *env_list("HUB_ALLOWED_HOSTS", [HUB_PUBLIC_URL.hostname or "localhost", "127.0.0.1", "[::1]"]),
 ]
 CSRF_TRUSTED_ORIGINS = [f"{HUB_PUBLIC_URL.scheme}://{HUB_PUBLIC_URL.netloc}"]
+
+# Who looks after it: where a worker tells how it is, and what Prometheus reads the metrics with.
+HUB_HEALTH_ADDRESS = env_address("HUB_HEALTH_ADDRESS")
+HUB_METRICS_TOKEN = env_secret("HUB_METRICS_TOKEN") if env_str("HUB_METRICS_TOKEN", "") else ""
 
 # What may be asked of it ------------------------------------------------------
 
@@ -133,6 +140,7 @@ INSTALLED_APPS = [
     "hub_site.audit",
     "hub_site.pages",
     "hub_site.moderation",
+    "hub_site.operations",
     "modules_registry",
     "modules_registry.importing",
     "composer",
@@ -140,6 +148,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "hub_site.request_metrics.RequestMetricsMiddleware",
     "hub_site.common.streaming.StreamingMiddleware",
     "hub_site.common.security_headers.SecurityHeadersMiddleware",
     "hub_site.common.compression.CompressionMiddleware",
@@ -286,7 +295,7 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_SSL_REDIRECT = IS_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^health/$"]  # asked by the machine itself, without TLS
+SECURE_REDIRECT_EXEMPT = [r"^health/(live|ready)?$"]  # asked by the machine itself, without TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
 
@@ -339,7 +348,8 @@ CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
 HUB_STORE_LOOK_INTERVAL_S = env_int("HUB_STORE_LOOK_INTERVAL_S", 300, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
-CELERY_IMPORTS = ["composer.run.tasks", "composer.share.tasks"]  # beside the tasks modules of INSTALLED_APPS
+# Beside the tasks modules of INSTALLED_APPS.
+CELERY_IMPORTS = ["composer.run.tasks", "composer.share.tasks", "hub_site.jobs.roles"]
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
@@ -356,6 +366,10 @@ CELERY_BEAT_SCHEDULE["keep-example"] = {"task": "composer.tasks.keep_example", "
 CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "task": "composer.trying.tasks.sweep_tryouts",
     "schedule": SWEEP_INTERVAL_S,
+}
+CELERY_BEAT_SCHEDULE["forget-old-requests"] = {
+    "task": "hub_site.operations.tasks.forget_old_requests",
+    "schedule": 3600,
 }
 CELERY_BEAT_SCHEDULE["sweep-imports"] = {
     "task": "modules_registry.importing.tasks.sweep_imports",
@@ -377,11 +391,12 @@ CELERY_TASK_ROUTES = {
 
 # Logs: one line per event ------------------------------------------------------
 
+HUB_LOG_FORMAT = env_choice("HUB_LOG_FORMAT", "line", tuple(FORMATTERS))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "hub_site.logs.LineFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"chosen": {"()": FORMATTERS[HUB_LOG_FORMAT]}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         # Its own handlers write another format; ours is at the root.

@@ -217,6 +217,17 @@ def env_optional_address(name: str, example: str) -> str | None:
     return env_url(name, schemes=("http", "https"), example=example).geturl().rstrip("/")
 
 
+def env_address(name: str) -> tuple[str, int] | None:
+    """A host and a port to listen at; None if unset."""
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise SettingError(name, f"is “{value}”, not an address with a port", "0.0.0.0:9100")
+    return host.strip("[]"), int(port)
+
+
 def env_contact(name: str) -> str:
     """A mailto: or https:// address; an e-mail address becomes the former. Empty if unset."""
     value = read_value(name)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from django.http import JsonResponse
 
 from hub_site.common.errors import Refusal
+from hub_site.common.metrics import count_refusal
 from hub_site.common.site_faults import RETRY_AFTER_S, http_status, visitor_text
 
 PLAIN = str.maketrans(
@@ -65,6 +66,7 @@ def from_refusal(refusal: Refusal) -> HubProtocolError:
 
 def from_site_fault(code: str) -> HubProtocolError:
     """The answer to a fault of the site: 503 or 507, and when to come back."""
+    count_refusal(code)
     return HubProtocolError(
         http_status(code), visitor_text(code), headers={"Retry-After": str(RETRY_AFTER_S)}
     )

@@ -1,5 +1,7 @@
 """Requests to bring something in from a Hub: modules by anyone into their own names, base models by staff."""
 
+from collections.abc import Iterable
+
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
@@ -7,6 +9,7 @@ from django.urls import reverse
 from hub_site.accounts.models import Namespace
 from hub_site.accounts.names import NAME_LENGTH_MAX
 from hub_site.jobs.models import Job
+from hub_site.jobs.queues import Queue
 from modules_registry.models import COMMIT_ID_LENGTH, BaseModel, Version
 
 REPO_ID_LENGTH_MAX = 2 * NAME_LENGTH_MAX + 1
@@ -31,6 +34,10 @@ class ModuleImport(Job):
 
     def __str__(self) -> str:
         return f"import {self.pk}"
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        yield Queue("import", "Imports of modules", "transfer", cls.objects.all())
 
     def get_absolute_url(self) -> str:
         return reverse("modules_registry:importing:import", args=[self.pk])
@@ -100,6 +107,10 @@ class BaseImport(Job):
 
     def __str__(self) -> str:
         return f"base import {self.pk}"
+
+    @classmethod
+    def queues(cls) -> Iterable[Queue]:
+        yield Queue("import-base", "Imports of base models", "transfer", cls.objects.all())
 
     def get_absolute_url(self) -> str:
         return reverse("admin:importing_baseimport_change", args=[self.pk])

@@ -49,3 +49,24 @@ def test_it_says_that_no_database_listens(client, monkeypatch):
 def test_it_says_that_the_disk_is_nearly_full_and_stays_in_service(client, settings):
     settings.HUB_DISK_SPARE_MB = 10**12
     assert ask(client)[:2] == (200, WELL | {"disk": "low"})
+
+
+def test_it_is_live_whatever_the_database_does(client, monkeypatch):
+    monkeypatch.setattr(health, "connection_parameters", lambda: {"host": "/nowhere"})
+    answer = client.get("/health/live")
+    assert (answer.status_code, answer.json()) == (200, {"web": "ok"})
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_it_is_ready_once_the_database_has_what_this_version_needs(client, monkeypatch):
+    assert client.get("/health/ready").json() == {"web": "ok", "database": "ok", "schema": "ok"}
+    monkeypatch.setattr(health, "ask_schema", answering("jobs.9999_later"))
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["schema"]) == (503, "jobs.9999_later")
+
+
+def answering(text):
+    async def ask():
+        return text
+
+    return ask

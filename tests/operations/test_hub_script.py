@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-COMMANDS = ("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots", "demo")
+COMMANDS = (
+    *("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots", "demo"),
+    *("backup", "restore", "doctor"),
+)
 
 
 @pytest.fixture
