@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.http import HttpRequest
-from django.utils.crypto import salted_hmac
 
 from composer.playground.selectors import Requester
 from hub_site.accounts.models import User
+from hub_site.common.visitors import address_hash, keyed_hash
 
 SECRET = "try_secret"  # in a visitor's session: the key to the answers
 
@@ -32,9 +32,4 @@ def requester_with_session(request: HttpRequest) -> Iterator[Requester]:
 
 
 def visitor(request: HttpRequest, secret: str) -> Requester:
-    address = str(request.META.get("REMOTE_ADDR", ""))
-    return Requester(None, keyed_hash("session", secret) if secret else "", keyed_hash("address", address))
-
-
-def keyed_hash(kind: str, value: str) -> str:
-    return salted_hmac(f"try {kind}", value, algorithm="sha256").hexdigest()
+    return Requester(None, keyed_hash("session", secret) if secret else "", address_hash(request))

@@ -49,7 +49,7 @@ SharedView = Callable[..., HttpResponseBase]
 @login_required
 @require_POST
 def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.user, composition_id)
     form = ShareForm(request.POST)
     if not form.is_valid():
         messages.error(request, f"Days: {form.errors['days'][0]}")
@@ -64,7 +64,7 @@ def share_renew_page(request: SignedInRequest, composition_id: UUID) -> HttpResp
 @login_required
 @require_POST
 def share_withdraw_page(request: SignedInRequest, composition_id: UUID) -> HttpResponse:
-    composition = get_own_composition(request, composition_id)
+    composition = get_own_composition(request.user, composition_id)
     share_withdraw(owner=request.user, composition_id=composition_id)
     messages.success(request, "The link is withdrawn: it leads nowhere any more.")
     return redirect(f"{composition.get_absolute_url()}#share")
