@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
+from composer.core.spec.counting import count_noun
 from composer.models import Attempt, Composition, Draft, ResultFile
 from hub_site.accounts.guests import KEPT
 from hub_site.accounts.models import User
@@ -18,7 +19,7 @@ UNFINISHED_MAX = 10  # of all guests together
 SWEPT_AT_ONCE = 200
 RETRY_S = 60
 UNFINISHED = (Status.QUEUED, Status.RUNNING)
-SIGN_UP = "Sign up for a free account: what you typed is kept."
+SIGN_UP = "Sign up for an account to go on: what you typed is kept."
 
 
 def visitors_may_compose() -> bool:
@@ -33,7 +34,7 @@ def require_guest_quota(guest: User) -> None:
     """
     waiting = Composition.objects.filter(owner__guest_until__isnull=False, status__in=UNFINISHED)
     if waiting.filter(owner=guest).exists():
-        message = f"Your composition is not finished yet. Wait for it, or cancel it. For several at once: {SIGN_UP}"
+        message = f"Your composition is not finished yet. Wait for it, or cancel it. {SIGN_UP}"
         raise Refusal("too_many_running", message, status=429, retry_after_s=RETRY_S)
     of_address = {"owner__guest_address": guest.guest_address}
     computed = Attempt.objects.filter(**of_address, began_at__gt=Now() - KEPT)
@@ -43,10 +44,11 @@ def require_guest_quota(guest: User) -> None:
     }
     most = settings.HUB_VISITORS_COMPOSE_A_DAY
     if len(asked) >= most:
-        message = f"Visitors from your address have composed {most} times within a day, the most here. {SIGN_UP}"
+        times = count_noun(most, "time")
+        message = f"Visitors from your address have composed {times} within a day, the most here. {SIGN_UP}"
         raise Refusal("too_often", message, status=429, retry_after_s=round(KEPT.total_seconds()))
     if waiting.count() >= UNFINISHED_MAX:
-        message = f"Busy: {UNFINISHED_MAX} visitors wait already. Try again in a minute. Or: {SIGN_UP}"
+        message = f"Busy: {UNFINISHED_MAX} visitors wait already. Try again in a minute. {SIGN_UP}"
         raise Refusal("busy", message, status=503, retry_after_s=RETRY_S)
 
 
@@ -56,7 +58,7 @@ def require_quick(composition: Composition) -> None:
         return
     message = (
         f"Without an account a composition may take {settings.HUB_COMPOSE_QUICK_S} seconds, and this one is "
-        f"likely to take longer. Choose the search effort “quick” or fewer examples. For longer ones: {SIGN_UP}"
+        f"likely to take longer. Choose the search effort “quick” or fewer examples. {SIGN_UP}"
     )
     raise Refusal("sign_in_first", message, status=403, fields={"level": [message]})
 

@@ -64,7 +64,7 @@ def states_counted(owner: User) -> dict[str, int]:
     return found
 
 
-def composition_find(owner: User, composition_id: UUID) -> Composition | None:
+def composition_find(owner: User | None, composition_id: UUID) -> Composition | None:
     """The owner's composition; a stranger's does not exist."""
     return Composition.objects.filter(owner=owner, pk=composition_id).select_related("base").first()
 
@@ -125,7 +125,7 @@ def warnings_of_run(composition: Composition) -> list[str]:
     return [str(detail["text"]) for detail in told]
 
 
-def composition_named(owner: User, text: str) -> Composition | None:
+def composition_named(owner: User | None, text: str) -> Composition | None:
     """The owner's composition by its id as text, which may be any text."""
     try:
         return composition_find(owner, UUID(text))
@@ -133,8 +133,10 @@ def composition_named(owner: User, text: str) -> Composition | None:
         return None
 
 
-def example_search_named(owner: User, text: str) -> ExampleSearch | None:
+def example_search_named(owner: User | None, text: str) -> ExampleSearch | None:
     """The owner's search by examples, by its id as text, which may be any text."""
+    if owner is None:  # searches of visitors have no owner either
+        return None
     try:
         return ExampleSearch.objects.filter(owner=owner, pk=UUID(text)).select_related("base").first()
     except ValueError:

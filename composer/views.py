@@ -10,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from composer import selectors
 from composer.access import OwnerRequest, for_owners, get_own_composition
+from composer.guests import SIGN_UP
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.models import Composition
 from composer.publish.forms import publish_panel
@@ -25,6 +26,7 @@ from hub_site.common.compression import never_compress
 from hub_site.common.errors import Refusal
 
 PER_PAGE = 20
+PUBLISHED_BY_ACCOUNTS = {"publish_refusal": f"Only accounts publish modules. {SIGN_UP}"}
 STATE_LABELS = {
     "": "All",
     "going": "Waiting or running",
@@ -90,7 +92,7 @@ def owner_report(request: HttpRequest, composition: Composition) -> dict[str, An
     leaking = leaking_modules(composition)
     return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
-        **({} if composition.owner.is_guest else publish_panel(composition)),
+        **(PUBLISHED_BY_ACCOUNTS if composition.owner.is_guest else publish_panel(composition)),
         "address": composition.get_absolute_url(),
         "site": site,
         "command": command(composition, site),

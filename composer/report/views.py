@@ -33,9 +33,7 @@ def composition_adapter(request: OwnerRequest, composition_id: UUID) -> HttpResp
 
 @for_owners
 @require_safe
-def composition_baseline_adapter(
-    request: OwnerRequest, composition_id: UUID, key: str
-) -> HttpResponseBase:
+def composition_baseline_adapter(request: OwnerRequest, composition_id: UUID, key: str) -> HttpResponseBase:
     """The adapter of a baseline: the LoRA trained on the examples, or the tuned composition."""
     download = baseline_download(get_own_composition(request.owner, composition_id), key)
     if download is None:

@@ -351,7 +351,7 @@ class CompositionForm(forms.Form):
     )  # fmt: skip
     FIELD_OF_REFUSAL = {"examples": "shots", "held_out": "held_out_text"}
 
-    def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, owner: User | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.owner = owner
         self.notes: list[str] = []  # what is not used of the examples

@@ -178,7 +178,7 @@ def make_preview(form: CompositionForm) -> Preview | None:
         leaking_modules=[fit.name for fit in compatible.leaking],
         leaking_chosen=[fit.name for fit in compatible.leaking if fit.name in chosen_by_hand(form)],
         levels=levels,
-        place=place_of_new(form.owner.pk, next(it.estimate for it in levels if it.is_chosen)),
+        place=place_of_new(form.owner and form.owner.pk, next(it.estimate for it in levels if it.is_chosen)),
         missing_worker=missing.message if missing else "",
         prompt=prompt_shown(form, base, best_first, counts[level].n_modules, examples),
         unwritable=unwritable_text(base, [*examples, *held_out]),

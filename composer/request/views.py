@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -14,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from composer import selectors
+from composer.access import OwnerRequest, VisitorRequest, for_owners, for_visitors, require_owner
 from composer.core.spec.choices import (
     BASELINES_OF_LEVEL,
     BUDGET_OF_METHOD,
@@ -29,6 +29,7 @@ from composer.core.spec.errors import MissingOutputError
 from composer.core.spec.example_files import ExampleLinesError
 from composer.core.spec.example_header import header_notes
 from composer.core.spec.example_rows import cells_of_column
+from composer.guests import SIGN_UP
 from composer.matching.compatibility import modules_to_choose_from
 from composer.matching.leakage import leakage_text, leaking_modules
 from composer.matching.ranking import MODULES_NAMED_MAX
@@ -49,7 +50,6 @@ from composer.request.services import composition_request, worker_request
 from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside, example_input
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
-from hub_site.accounts.requests import SignedInRequest
 from hub_site.common.errors import Refusal
 
 WORDS_CHARACTERS_MAX = 200
@@ -62,27 +62,27 @@ NO_BASE_FOR_STAFF = (
 )
 
 
-@login_required
+@for_visitors
 @never_cache
 @require_http_methods(["GET", "POST"])
-def composition_new(request: SignedInRequest) -> HttpResponse:
+def composition_new(request: VisitorRequest) -> HttpResponse:
     if request.method == "GET":
         start = form_start(request)
-        form = CompositionForm(owner=request.user, initial=start.initial)
+        form = CompositionForm(owner=request.owner, initial=start.initial)
         return render(request, "composer/composition_new.html", page_of(form) | start.context)
-    form = CompositionForm(request.POST, request.FILES, owner=request.user)
+    form = CompositionForm(request.POST, request.FILES, owner=request.owner)
     if "keep" in request.POST:
         return keep_and_reopen(request, form)
-    composition = request_from(form)
+    composition = request_from(request, form)
     if composition is None:
         form.keep_uploads()
         return render(request, "composer/composition_new.html", page_of(form), status=422)
-    draft_discard(owner=request.user, key=form.own_key)
+    draft_discard(owner=composition.owner, key=form.own_key)
     say_what_to_know(request, form, composition)
     return redirect(composition)
 
 
-def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResponse:
+def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpResponse:
     """The buttons that keep the form as it stands, give it more rows, or ask staff for a worker.
 
     Without a script also the one that leaves out the first row of a text.
@@ -95,7 +95,7 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
     if wish.endswith("_header") and group in LIMITS:
         fields[wish] = ["on"]
     try:
-        draft = draft_keep(owner=request.user, key=form.own_key, fields=fields)
+        draft = draft_keep(owner=require_owner(request), key=form.own_key, fields=fields)
     except Refusal as refusal:
         form.refuse(refusal)
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
@@ -104,24 +104,28 @@ def keep_and_reopen(request: SignedInRequest, form: CompositionForm) -> HttpResp
     return redirect(f"{draft.get_absolute_url()}#{group}-reading" if group in LIMITS else draft)
 
 
-def ask_for_worker(request: SignedInRequest, form: CompositionForm) -> None:
+def ask_for_worker(request: VisitorRequest, form: CompositionForm) -> None:
     base = str(form["base"].value() or "") or None
+    if request.owner is None or request.owner.is_guest:
+        messages.error(request, f"Only accounts ask staff for a worker. {SIGN_UP}")
+        return
     try:
-        worker_request(owner=request.user, base=base, device=str(form["device"].value()))
+        worker_request(owner=request.owner, base=base, device=str(form["device"].value()))
     except Refusal as refusal:
         messages.error(request, refusal.message)
     else:
         messages.success(request, "Staff see your request for a worker. Your form is kept as a draft.")
 
 
-@login_required
+@for_visitors
 @require_POST
-def draft_keep_page(request: SignedInRequest) -> HttpResponse:
+def draft_keep_page(request: VisitorRequest) -> HttpResponse:
     """Keep the form while it is typed, and tell what it would lead to. The answer is fragments alone."""
-    form = CompositionForm(request.POST, owner=request.user)
+    form = CompositionForm(request.POST, owner=request.owner)
     context: dict[str, Any] = {"form": form, "preview": make_preview(form), "is_alone": True}
     try:
-        context["draft"] = draft = draft_keep(owner=request.user, key=form.own_key, fields=form.kept_fields())
+        owner = require_owner(request)
+        context["draft"] = draft = draft_keep(owner=owner, key=form.own_key, fields=form.kept_fields())
     except Refusal as refusal:
         context["not_kept"] = refusal.message
         return render(request, "composer/_preview.html", context)
@@ -130,31 +134,31 @@ def draft_keep_page(request: SignedInRequest) -> HttpResponse:
     return HttpResponse(render_to_string("composer/_preview.html", context, request), headers=headers)
 
 
-@login_required
+@for_owners
 @require_POST
-def draft_discard_page(request: SignedInRequest, key: str) -> HttpResponse:
-    draft_discard(owner=request.user, key=key)
+def draft_discard_page(request: OwnerRequest, key: str) -> HttpResponse:
+    draft_discard(owner=request.owner, key=key)
     messages.success(request, "The draft is discarded.")
     return redirect("composer:new")
 
 
-@login_required
+@for_visitors
 @never_cache
 @require_safe
-def chooser(request: SignedInRequest) -> HttpResponse:
+def chooser(request: VisitorRequest) -> HttpResponse:
     """The modules to choose by hand that have the words looked for."""
     base = selectors.base_find(request.GET.get("base", ""))
     if base is None:
         raise Http404
     chosen = set(request.GET.getlist("modules")[:MODULES_NAMED_MAX])
     words = request.GET.get("find", "")[:WORDS_CHARACTERS_MAX]
-    found = modules_to_choose_from(base, request.user, words, chosen)
+    found = modules_to_choose_from(base, request.owner, words, chosen)
     return render(request, "composer/_chooser.html", {"found": found, "chosen": chosen, "base": base})
 
 
-@login_required
+@for_visitors
 @require_POST
-def examples_read(request: SignedInRequest) -> HttpResponse:
+def examples_read(request: VisitorRequest) -> HttpResponse:
     """What was dropped onto the grid or pasted into it, as rows, with what is not used of it.
 
     What cannot be read comes back as text, to choose its columns in the form; one column, as its cells.
@@ -178,13 +182,13 @@ def examples_read(request: SignedInRequest) -> HttpResponse:
     return JsonResponse({"rows": rows, "notes": notes})
 
 
-@login_required
+@for_visitors
 @require_POST
-def file_reading(request: SignedInRequest, group: str) -> HttpResponse:
+def file_reading(request: VisitorRequest, group: str) -> HttpResponse:
     """What is read of a chosen file, by the columns chosen for it, and what is not used of it."""
     if group not in LIMITS:
         raise Http404
-    shown = file_shown(CompositionForm(request.POST, request.FILES, owner=request.user), group)
+    shown = file_shown(CompositionForm(request.POST, request.FILES, owner=request.owner), group)
     return render(request, "composer/_reading.html", {"shown": shown})
 
 
@@ -195,12 +199,12 @@ def column_alone(text: str, error: ExampleLinesError) -> list[str]:
     return cells if len(cells) == len(error.lines) else []
 
 
-def request_from(form: CompositionForm) -> Composition | None:
+def request_from(request: VisitorRequest, form: CompositionForm) -> Composition | None:
     """Ask for what the form says; None, with the reason in the form, if that cannot be."""
     if not form.is_valid():
         return None
     try:
-        return composition_request(owner=form.owner, **form.cleaned_data)
+        return composition_request(owner=require_owner(request), **form.cleaned_data)
     except Refusal as refusal:
         form.refuse(refusal)
         return None
@@ -246,7 +250,7 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         ],
         "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
         "selectors": SELECTORS,
-        "no_base_words": NO_BASE_FOR_STAFF if form.owner.is_staff else NO_BASE,
+        "no_base_words": NO_BASE_FOR_STAFF if form.owner and form.owner.is_staff else NO_BASE,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
     }
@@ -310,7 +314,7 @@ class FormStart:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def form_start(request: SignedInRequest) -> FormStart:
+def form_start(request: VisitorRequest) -> FormStart:
     """A demo task, an earlier composition, modules from the library, or the draft that was left."""
     if "task" in request.GET and (task := demo_task(request.GET["task"])):
         initial = {
@@ -323,20 +327,20 @@ def form_start(request: SignedInRequest) -> FormStart:
             initial["base"] = task.base
         return FormStart(initial)
     if "again" in request.GET:
-        earlier = selectors.composition_named(request.user, request.GET["again"])
+        earlier = selectors.composition_named(request.owner, request.GET["again"])
         if earlier is None:
             raise Http404
         return FormStart(initial_from_composition(earlier), {"earlier": earlier})
     if "found" in request.GET:
-        return from_example_search(request.user, request.GET["found"])
+        return from_example_search(request.owner, request.GET["found"])
     if names := request.GET.getlist("modules"):
         return FormStart({"selection": "chosen", "modules": names[:MODULES_NAMED_MAX]})
     if "new" in request.GET:
         return FormStart()
-    return from_draft(request.user, request.GET.get("draft"))
+    return from_draft(request.owner, request.GET.get("draft"))
 
 
-def from_example_search(owner: User, key: str) -> FormStart:
+def from_example_search(owner: User | None, key: str) -> FormStart:
     """The examples that modules were found by."""
     search = selectors.example_search_named(owner, key)
     if search is None:
@@ -344,7 +348,7 @@ def from_example_search(owner: User, key: str) -> FormStart:
     return FormStart({"shots": search.pairs, "sentence": search.sentence, "base": search.base.name})
 
 
-def from_draft(owner: User, key: str | None) -> FormStart:
+def from_draft(owner: User | None, key: str | None) -> FormStart:
     """The draft of that key, or the latest; what was sent since then begins as a copy of what it became."""
     draft = draft_find(owner, key) if key else drafts_of(owner).first()
     if draft is not None:

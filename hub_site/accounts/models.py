@@ -26,9 +26,7 @@ class User(AbstractUser):
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)  # by its owner; the row stays
     # Of a guest: it stands for a browser without an account until then, has no namespace and cannot sign in.
     guest_until = models.DateTimeField(null=True, blank=True, editable=False)
-    guest_address = models.CharField(
-        max_length=64, blank=True, db_default="", editable=False
-    )  # a keyed hash
+    guest_address = models.CharField(max_length=64, blank=True, db_default="", editable=False)  # a keyed hash
 
     class Meta:
         constraints = [
