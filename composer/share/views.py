@@ -21,6 +21,7 @@ from composer.report.adapter_zip import adapter_shared, baseline_shared, shared_
 from composer.report.exports import FILES, file_response
 from composer.report.page import report_view
 from composer.report.snippets import Snippet, SnippetQuestion, get_shared, snippets
+from composer.share.example import example_link
 from composer.share.services import (
     DAYS_MAX,
     redacted_report,
@@ -91,11 +92,26 @@ def by_link(view: SharedView) -> SharedView:
 
 @by_link
 def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
+    return render(request, "composer/composition_report.html", shared_view(request, link))
+
+
+@require_safe
+def example_report(request: HttpRequest) -> HttpResponse:
+    """The report that the site makes itself, for who wants to see one; search engines may keep it."""
+    link = example_link()
+    if link is None:
+        raise Http404
+    context = shared_view(request, link) | {"is_example": True}
+    return render(request, "composer/composition_report.html", context)
+
+
+def shared_view(request: HttpRequest, link: ShareLink) -> dict[str, Any]:
+    """Everything that the page of a shared report shows."""
     composition, report = link.composition, redacted_report(link)
     files = shared_files(composition)
     module = composition.published_module
     leaking = leaking_modules(composition)
-    context = {
+    return {
         **report_view(composition, report, show=request.GET.get("show", ""), page=request.GET.get("page")),
         "composition": composition,
         "is_shared": True,
@@ -108,7 +124,6 @@ def shared_report(request: HttpRequest, link: ShareLink) -> HttpResponse:
         "size_bytes": sum(file.size_bytes for file in files),
         "published": module if module and not module.is_hidden else None,
     }
-    return render(request, "composer/composition_report.html", context)
 
 
 def shared_snippets(link: ShareLink, report: dict[str, Any], site: str) -> list[Snippet]:

@@ -327,7 +327,7 @@ CELERY_BROKER_URL = env_url(
 HUB_STORE_SWEEP_INTERVAL_S = env_int("HUB_STORE_SWEEP_INTERVAL_S", 3600, least=1)
 HUB_STORE_LOOK_INTERVAL_S = env_int("HUB_STORE_LOOK_INTERVAL_S", 300, least=1)
 SWEEP_INTERVAL_S = env_int("HUB_SWEEP_INTERVAL_S", 15, least=1)
-CELERY_IMPORTS = ["composer.run.tasks"]  # beside the tasks modules of INSTALLED_APPS
+CELERY_IMPORTS = ["composer.run.tasks", "composer.share.tasks"]  # beside the tasks modules of INSTALLED_APPS
 CELERY_BEAT_SCHEDULE = {
     "sweep-compositions": {"task": "composer.tasks.sweep", "schedule": SWEEP_INTERVAL_S},
     "sweep-repositories": {"task": "modules_registry.tasks.sweep_repositories", "schedule": SWEEP_INTERVAL_S},
@@ -340,6 +340,7 @@ CELERY_BEAT_SCHEDULE = {
     "count-facet-values": {"task": "modules_registry.tasks.count_facet_values", "schedule": 60},
     "count-search-words": {"task": "modules_registry.tasks.count_search_words", "schedule": 3600},
 }
+CELERY_BEAT_SCHEDULE["keep-example"] = {"task": "composer.tasks.keep_example", "schedule": SWEEP_INTERVAL_S}
 CELERY_BEAT_SCHEDULE["sweep-tryouts"] = {
     "task": "composer.trying.tasks.sweep_tryouts",
     "schedule": SWEEP_INTERVAL_S,
