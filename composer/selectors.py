@@ -69,6 +69,11 @@ def composition_find(owner: User | None, composition_id: UUID) -> Composition | 
     return Composition.objects.filter(owner=owner, pk=composition_id).select_related("base").first()
 
 
+def compositions_finished() -> int:
+    """How many compositions this site has finished and keeps, whoever asked for them."""
+    return Composition.objects.filter(status=Status.DONE).count()
+
+
 def unfinished_count(owner: User) -> int:
     return Composition.objects.filter(owner=owner, status__in=(Status.QUEUED, Status.RUNNING)).count()
 

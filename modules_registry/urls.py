@@ -7,7 +7,6 @@ app_name = "modules_registry"
 
 urlpatterns = [
     path("modules/", views.module_list, name="list"),
-    path("modules/newest/", views.module_newest, name="newest"),
     path("modules/suggestions/", views.module_suggestions, name="suggestions"),
     path("modules/new/", views.module_new, name="new"),
     path("modules/check/", views.upload_check, name="check"),

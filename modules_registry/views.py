@@ -38,7 +38,6 @@ from modules_registry.catalog import (
     ModuleFilters,
     count_of_base,
     find_modules,
-    modules_newest,
     most_measured,
     nearest_modules,
 )
@@ -83,7 +82,7 @@ from modules_registry.suggestions import suggestions
 from modules_registry.tags import normalize_tag
 
 PAGE_SIZE = 24
-NEWEST_COUNT = 6
+BASE_MODULES_COUNT = 6
 SHOWN_COUNT = 12  # on the page of a tag
 ACTIVITY_SHOWN = 12
 HISTORY_PAGE_SIZE = 50
@@ -128,14 +127,6 @@ def module_suggestions(request: HttpRequest) -> HttpResponse:
     """A fragment below a search field: what was typed so far may mean this."""
     found = suggestions(request.GET.get("q", ""))
     return render(request, "modules_registry/_suggestions.html", {"suggestions": found})
-
-
-@require_safe
-@kept_for_strangers
-def module_newest(request: HttpRequest) -> HttpResponse:
-    """A fragment for other pages: what changed last."""
-    modules = modules_newest(NEWEST_COUNT)
-    return render(request, "modules_registry/_module_cards.html", {"modules": modules})
 
 
 @login_required

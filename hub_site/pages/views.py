@@ -8,9 +8,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from composer.task.demo_tasks import offers_english
 from hub_site.common.share_pictures import SharePicture, picture_answer
 from hub_site.pages import limits
+from hub_site.pages.home import home_view
 from hub_site.pages.styleguide import styleguide_context
 from modules_registry.core.refusal_table import TABLES
 
@@ -55,9 +55,7 @@ model.push_to_hub("your-name/my-adapter")
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    is_offered = request.user.is_staff and offers_english()
-    context = {"load_snippet": LOAD_SNIPPET, "english_is_offered": is_offered}
-    return render(request, "pages/home.html", context)
+    return render(request, "pages/home.html", home_view(request.user) | {"load_snippet": LOAD_SNIPPET})
 
 
 @require_safe

@@ -338,12 +338,6 @@ def test_an_owner_s_page_lists_what_is_theirs(alice, bob, french, base, client):
     assert "spanish" not in page
 
 
-def test_the_fragment_of_the_newest_is_a_fragment(french, client):
-    page = text(client.get("/modules/newest/"))
-    assert "french" in page
-    assert "<html" not in page
-
-
 @pytest.mark.parametrize("address", ["/alice", "/alice/french"])
 def test_a_slash_too_many_is_taken_away(french, client, address):
     assert client.get(f"{address}/").headers["Location"] == address
