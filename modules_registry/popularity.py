@@ -119,7 +119,8 @@ def likes_of(user: User, viewer: object) -> QuerySet[Like]:
 def likes_lately(count: int) -> QuerySet[Like]:
     """The last likes, of modules that everybody may see; not of the module's own owner."""
     visible = Module.objects.visible_to(None).published()
-    of_others = Like.objects.filter(user__is_active=True, module__in=visible).exclude(module__namespace__user=F("user"))
+    likes = Like.objects.filter(user__is_active=True, module__in=visible)
+    of_others = likes.exclude(module__namespace__user=F("user"))
     newest = of_others.select_related("user", "module__namespace").order_by("-pk")  # as they were made
     return newest.defer(*(f"module__{name}" for name in Module.WIDE_COLUMNS))[:count]
 
