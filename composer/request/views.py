@@ -1,6 +1,6 @@
 """The page to ask for a composition on: what it begins with, what it tells meanwhile, sending it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from composer.core.spec.choices import (
 )
 from composer.core.spec.counting import count_noun
 from composer.core.spec.errors import MissingOutputError
+from composer.core.spec.example_dialects import quoted
 from composer.core.spec.example_files import ExampleLinesError
 from composer.core.spec.example_header import header_notes
 from composer.core.spec.example_rows import cells_of_column
@@ -47,12 +48,16 @@ from composer.request.forms import (
 from composer.request.preview import file_shown, make_preview
 from composer.request.selectors import composition_sent_by, draft_find, drafts_of, find_held_out
 from composer.request.services import composition_request, worker_request
-from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside, example_input
+from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
+from modules_registry.models import BaseModel
 
 WORDS_CHARACTERS_MAX = 200
+HEADER_LEFT_OUT = (
+    "The first row, {names}, names the columns and is left out. If it is an example, type it in."
+)
 TASKS_SHOWN = 4  # ready-made ones; the others fold away, out of the keyboard's path
 USUAL_METHODS = ("auto", "exact", "lorahub")
 NO_BASE = "A composition adapts a base model. Ask the site's operator to add one."
@@ -83,7 +88,7 @@ def composition_new(request: VisitorRequest) -> HttpResponse:
 
 
 def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpResponse:
-    """The buttons that keep the form as it stands, give it more rows, or ask staff for a worker.
+    """The buttons that keep the form as it stands, give it more rows, keep some aside, or ask for a worker.
 
     Without a script also the one that leaves out the first row of a text.
     """
@@ -91,6 +96,8 @@ def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpRespo
     if wish == "rows":
         for side in ("input", "output"):
             fields[f"shots_{side}"] = [*fields.get(f"shots_{side}", []), *[""] * ROWS_AT_LEAST]
+    if wish == "aside":
+        fields = form.fields_with_some_aside()
     group = wish.removesuffix("_header")
     if wish.endswith("_header") and group in LIMITS:
         fields[wish] = ["on"]
@@ -101,7 +108,8 @@ def keep_and_reopen(request: VisitorRequest, form: CompositionForm) -> HttpRespo
         return render(request, "composer/composition_new.html", page_of(form), status=refusal.status)
     if wish == "ask_worker":
         ask_for_worker(request, form)
-    return redirect(f"{draft.get_absolute_url()}#{group}-reading" if group in LIMITS else draft)
+    places = {"aside": "#held-out"} | dict.fromkeys((group, f"{group}_header"), f"#{group}-reading")
+    return redirect(f"{draft.get_absolute_url()}{places.get(wish, '')}")
 
 
 def ask_for_worker(request: VisitorRequest, form: CompositionForm) -> None:
@@ -153,7 +161,7 @@ def chooser(request: VisitorRequest) -> HttpResponse:
     chosen = set(request.GET.getlist("modules")[:MODULES_NAMED_MAX])
     words = request.GET.get("find", "")[:WORDS_CHARACTERS_MAX]
     found = modules_to_choose_from(base, request.owner, words, chosen)
-    return render(request, "composer/_chooser.html", {"found": found, "chosen": chosen, "base": base})
+    return render(request, "composer/_chooser.html", {"found": found, "base": base, "is_alone": True})
 
 
 @for_visitors
@@ -162,7 +170,7 @@ def examples_read(request: VisitorRequest) -> HttpResponse:
     """What was dropped onto the grid or pasted into it, as rows, with what is not used of it.
 
     What cannot be read comes back as text, to choose its columns in the form; one column, as its cells.
-    A first row that may name the columns comes as a row: the form offers beside it to remove it.
+    A first row that looks like the names of the columns is left out, and told.
     """
     text = ""
     try:
@@ -177,8 +185,11 @@ def examples_read(request: VisitorRequest) -> HttpResponse:
         return JsonResponse({name: value for name, value in body.items() if value}, status=422)
     if not reading.examples:
         return JsonResponse({"problems": [f"“{name}” holds no examples."]}, status=422)
-    rows = [[pair.input, pair.output] for pair in reading.examples]
+    pairs = reading.examples[1:] if reading.header else reading.examples
+    rows = [[pair.input, pair.output] for pair in pairs]
     notes = [note for note in reading.notes if note not in header_notes(reading.header)]
+    if reading.header:
+        notes.append(HEADER_LEFT_OUT.format(names=quoted(reading.header)))
     return JsonResponse({"rows": rows, "notes": notes})
 
 
@@ -239,17 +250,15 @@ def page_of(form: CompositionForm) -> dict[str, Any]:
         "base": base,
         "preview": preview,
         "pasted": {group: pasted_fields(form, group) for group in LIMITS},
-        "methods": methods_to_choose_from(str(form["method"].value())),
+        "methods": methods_to_choose_from(),
         "found": modules_to_choose_from(base, form.owner, "", chosen) if base and lists_modules else None,
-        "chosen": chosen,
-        **ready_made_tasks(tasks),
-        "example_input": example_input(base, tasks) if base else "",
+        **ready_made_tasks(tasks, base),
         "held_out_kept": held_out_kept(form),
         "selection_fields": [
             form[name] for name in ("selection", "screen_count", "random_count", "steps", "modules")
         ],
-        "is_picked_otherwise": form["selection"].value() not in ("auto", "chosen"),
         "selectors": SELECTORS,
+        "is_guest": form.owner is None or form.owner.is_guest,
         "no_base_words": NO_BASE_FOR_STAFF if form.owner and form.owner.is_staff else NO_BASE,
         "shots_max": EXAMPLES_MAX,
         "held_out_max": HELD_OUT_MAX,
@@ -265,20 +274,22 @@ def pasted_fields(form: CompositionForm, group: str) -> dict[str, Any]:
     return fields | {"asks_columns": any(field.value() or field.errors for field in columns)}
 
 
-def ready_made_tasks(tasks: Iterable[DemoTask]) -> dict[str, Any]:
-    """The tasks of the first base model, a few of them in sight; those of the others fold away."""
+def ready_made_tasks(tasks: Sequence[DemoTask], base: BaseModel | None) -> dict[str, Any]:
+    """A few tasks of the chosen base model in sight; all others by their base model, its own first."""
+    chosen = base.name if base else ""
     by_base: dict[str, list[DemoTask]] = {}
-    for task in tasks:
+    for task in sorted(tasks, key=lambda task: task.base != chosen):  # the sort is stable
         by_base.setdefault(task.base, []).append(task)
-    first = next(iter(by_base.values()), [])
+    first, *others = by_base.items() or [("", [])]
+    shown, more = first[1][:TASKS_SHOWN], first[1][TASKS_SHOWN:]
+    folded = [(first[0], more), *others] if more else others
     return {
-        "tasks": first[:TASKS_SHOWN],
-        "more_tasks": first[TASKS_SHOWN:],
-        "tasks_of_other_bases": list(by_base.items())[1:],
+        "tasks": shown,
+        "folded_tasks": folded,
     }
 
 
-def methods_to_choose_from(chosen: str) -> dict[str, Any]:
+def methods_to_choose_from() -> dict[str, Any]:
     """The usual methods, then those one compares with; each with its budget."""
     described: list[dict[str, Any]] = [
         {
@@ -289,12 +300,7 @@ def methods_to_choose_from(chosen: str) -> dict[str, Any]:
         for method in METHODS
     ]
     usual = [method for method in described if method["choice"].name in USUAL_METHODS]
-    other = [method for method in described if method not in usual]
-    return {
-        "usual": usual,
-        "other": other,
-        "other_chosen": any(method["choice"].name == chosen for method in other),
-    }
+    return {"usual": usual, "other": [method for method in described if method not in usual]}
 
 
 def held_out_kept(form: CompositionForm) -> dict[str, Any] | None:
