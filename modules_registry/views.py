@@ -294,7 +294,7 @@ def base_page(request: HttpRequest, namespace: str, name: str, revision: str) ->
         "files": base.files.all(),
         "layer_groups": layer_groups(base),
         "count": count_of_base(base.name, request.user),
-        "modules": most_measured(base.name, request.user, NEWEST_COUNT),
+        "modules": most_measured(base.name, request.user, BASE_MODULES_COUNT),
         "snippets": snippets_for_base(base, site_of(request)),
     }
     return render(request, "modules_registry/base_model.html", context)

@@ -26,6 +26,7 @@ from composer.report.api import (
 )
 from composer.report.exports import file_response
 from composer.report.serializers import PredictionPageSerializer
+from composer.share.example import example_link
 from composer.share.services import (
     DAYS_MAX,
     redacted_report,
@@ -122,6 +123,23 @@ class ShareApi(OwnerApi):
         """It leads nowhere any more. Harmless when there is none."""
         share_withdraw(owner=request.user, composition_id=composition_id)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class ExampleApi(APIView):
+    permission_classes = [AllowAny]
+
+    @extend_schema(
+        operation_id="example_retrieve",
+        summary="Find the example report",
+        tags=["sharing"],
+        responses={200: ShareSerializer, **refusals(404)},
+    )
+    def get(self, request: Request) -> Response:
+        """The link to a report that the site made itself for a ready-made task; 404 while there is none."""
+        link = example_link()
+        if link is None:
+            raise Refusal("no_example", "There is no example report, or not yet.", status=404)
+        return Response(describe_link(request, link))
 
 
 class SharedSerializer(serializers.Serializer[dict[str, Any]]):

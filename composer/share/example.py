@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -59,6 +60,8 @@ def example_keep() -> None:
 
     Harmless as often as it is called. Those of earlier releases are deleted when it is there.
     """
+    if settings.HUB_EXAMPLE_REPORT == "no":
+        return
     task = example_task()
     owner = User.objects.filter(username=OWNER, is_active=True).first()
     if task is None or owner is None:

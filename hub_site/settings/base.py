@@ -84,6 +84,8 @@ HUB_COMPOSE_QUICK_S = env_int("HUB_COMPOSE_QUICK_S", 60, least=1)
 HUB_COMPOSE_CUDA = env_choice("HUB_COMPOSE_CUDA", "auto", ("auto", "yes", "no"))
 HUB_COMPOSITIONS_UNFINISHED_MAX = env_int("HUB_COMPOSITIONS_UNFINISHED_MAX", 5, least=1)
 HUB_CPU_MINUTES_A_DAY = env_int("HUB_CPU_MINUTES_A_DAY", 720)  # of one account; 0: as many as it likes
+# Whether the site makes the example report that its home page leads to, once for each release.
+HUB_EXAMPLE_REPORT = env_choice("HUB_EXAMPLE_REPORT", "yes", ("yes", "no"))
 # Of all visitors without an account from one address; 0: only who is signed in composes.
 HUB_VISITORS_COMPOSE_A_DAY = env_int("HUB_VISITORS_COMPOSE_A_DAY", 10)
 HUB_TRY_BASES = env_int("HUB_TRY_BASES", 2, least=1, most=64)

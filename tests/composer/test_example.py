@@ -55,6 +55,12 @@ def test_the_site_asks_for_its_example_once(demo):
     assert example_link() is None
 
 
+def test_an_operator_can_do_without(demo, settings):
+    settings.HUB_EXAMPLE_REPORT = "no"
+    example_keep()
+    assert not Composition.objects.exists()
+
+
 def test_without_the_demo_s_base_model_there_is_none(db, client):
     user_create(username="demo")
     example_keep()
@@ -73,6 +79,8 @@ def test_when_it_is_done_everybody_reads_it_and_the_home_page_leads_there(demo, 
     assert "X-Robots-Tag" not in client.get(EXAMPLE)
     (download,) = set(re.findall(r'href="(/shared/[^"]+/report.json)"', page))
     assert client.get(download).status_code == 200
+    told = client.get("/api/v1/example").json()
+    assert client.get(told["api_url"].removeprefix("http://testserver")).json()["name"] == TASK
     home = page_of(client.get("/"))
     assert home.count(f'href="{EXAMPLE}"') >= 4  # the three drawings, and the sentence below them
     assert "50 %" in home
