@@ -138,12 +138,18 @@ def composition_named(owner: User | None, text: str) -> Composition | None:
         return None
 
 
-def example_search_named(owner: User | None, text: str) -> ExampleSearch | None:
-    """The owner's search by examples, by its id as text, which may be any text."""
-    if owner is None:  # searches of visitors have no owner either
+def example_search_named(owner: User | None, session_hash: str, text: str) -> ExampleSearch | None:
+    """A search by examples by its id as text, which may be any text: the account's, or else the browser's.
+
+    Args:
+        session_hash: of the browser; empty: it has searched nothing.
+    """
+    is_account = owner is not None and not owner.is_guest
+    whose = {"owner": owner} if is_account else {"owner": None, "session_hash": session_hash}
+    if not is_account and not session_hash:
         return None
     try:
-        return ExampleSearch.objects.filter(owner=owner, pk=UUID(text)).select_related("base").first()
+        return ExampleSearch.objects.filter(**whose, pk=UUID(text)).select_related("base").first()
     except ValueError:
         return None
 

@@ -8,16 +8,14 @@ from django.http import HttpRequest
 
 from composer.playground.selectors import Requester
 from hub_site.accounts.models import User
-from hub_site.common.visitors import address_hash, keyed_hash
-
-SECRET = "try_secret"  # in a visitor's session: the key to the answers
+from hub_site.common.visitors import SECRET, address_hash, keyed_hash, session_hash
 
 
 def requester_of(request: HttpRequest) -> Requester:
     """The account, or the browser; one that has asked nothing yet owns no question."""
     if isinstance(request.user, User):
         return Requester(request.user)
-    return visitor(request, request.session.get(SECRET, ""))
+    return Requester(None, session_hash(request), address_hash(request))
 
 
 @contextmanager
@@ -27,9 +25,5 @@ def requester_with_session(request: HttpRequest) -> Iterator[Requester]:
         yield Requester(request.user)
         return
     secret = request.session.get(SECRET) or secrets.token_urlsafe()
-    yield visitor(request, secret)
+    yield Requester(None, keyed_hash("session", secret), address_hash(request))
     request.session[SECRET] = secret
-
-
-def visitor(request: HttpRequest, secret: str) -> Requester:
-    return Requester(None, keyed_hash("session", secret) if secret else "", address_hash(request))

@@ -52,6 +52,7 @@ from composer.task.demo_tasks import DemoTask, demo_task, demo_tasks_beside
 from composer.task.examples import EXAMPLES_MAX, HELD_OUT_MAX, read_pasted
 from hub_site.accounts.models import User
 from hub_site.common.errors import Refusal
+from hub_site.common.visitors import session_hash
 from modules_registry.models import BaseModel
 
 WORDS_CHARACTERS_MAX = 200
@@ -338,7 +339,7 @@ def form_start(request: VisitorRequest) -> FormStart:
             raise Http404
         return FormStart(initial_from_composition(earlier), {"earlier": earlier})
     if "found" in request.GET:
-        return from_example_search(request.owner, request.GET["found"])
+        return from_example_search(request, request.GET["found"])
     if names := request.GET.getlist("modules"):
         return FormStart({"selection": "chosen", "modules": names[:MODULES_NAMED_MAX]})
     if "new" in request.GET:
@@ -346,9 +347,9 @@ def form_start(request: VisitorRequest) -> FormStart:
     return from_draft(request.owner, request.GET.get("draft"))
 
 
-def from_example_search(owner: User | None, key: str) -> FormStart:
+def from_example_search(request: VisitorRequest, key: str) -> FormStart:
     """The examples that modules were found by."""
-    search = selectors.example_search_named(owner, key)
+    search = selectors.example_search_named(request.owner, session_hash(request), key)
     if search is None:
         raise Http404
     return FormStart({"shots": search.pairs, "sentence": search.sentence, "base": search.base.name})
