@@ -9,6 +9,7 @@ from django.test import Client
 
 from composer.guests import guests_sweep
 from composer.models import Composition, Draft
+from composer.request.drafts import GUEST_DRAFT_CHARACTERS_MAX, GUEST_DRAFTS_MAX
 from composer.share.services import share_of
 from composer.timing.limits import GUEST_DEADLINE_S, deadline_s
 from hub_site.accounts import guests
@@ -184,6 +185,14 @@ def test_what_an_account_took_over_stays_when_the_guest_goes(client, compose):
     guests_sweep()
     assert not guests_there().exists()
     assert Composition.objects.get().pk == composition.pk
+
+
+def test_a_guest_keeps_few_drafts_and_short_ones(client):
+    for number in range(4):
+        client.post(KEEP, filled(form_key=f"key{number}"))
+    assert Draft.objects.count() == GUEST_DRAFTS_MAX
+    said = page_of(client.post(KEEP, filled(sentence="", shots_text="x" * GUEST_DRAFT_CHARACTERS_MAX)))
+    assert "Not kept: This is too long" in said
 
 
 def test_a_guest_s_composition_is_stopped_sooner(alice):
