@@ -61,6 +61,7 @@ BODIES = {
     ("/{namespace}/{name}/move", "POST"): {"name": "moved", "namespace": "lab"},
     ("/api/v1/compositions/{composition_id}/mail", "PUT"): {"wanted": True},
     ("/api/v1/drafts/{key}", "PUT"): {"fields": {"name": ["another name"]}},
+    ("/api/v1/account/notifications/mail", "PUT"): {"mail": ["use"]},
 }
 
 

@@ -30,7 +30,7 @@ FOR_EVERYONE = [
     "/accounts/login/",
     "/accounts/signup/",
 ]
-FOR_USERS = ["/compositions/", "/compositions/new/", "/modules/new/", "/settings/tokens/"]
+FOR_USERS = ["/compositions/", "/compositions/new/", "/modules/new/", "/notifications/", "/settings/tokens/"]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 
