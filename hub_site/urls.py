@@ -32,6 +32,7 @@ urlpatterns = [
     path("shared/<str:token>/", include("composer.share.urls")),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/", include("hub_site.pages.api_urls")),
     path("api/v1/", include("hub_site.my_account.api_urls")),
     path("api/v1/", include("hub_site.moderation.api_urls")),
     path("api/v1/", include("composer.api_urls")),

@@ -162,6 +162,7 @@ def make_things(owner: User, composition: Composition) -> dict[str, str]:
         "uidb36": "1",
         "member": "reader-person",
         "tag": "secret",
+        "slug": "hub",
         "base_owner": composition.base.name.partition("/")[0],
         "base_name": composition.base.name.partition("/")[2],
     }

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from hub_site.pages.help_pages import PAGES
 from tests.browser.accessibility import require_accessible, violations
 from tests.browser.test_journey import sign_up
 from tests.running_hub import Hub
@@ -25,7 +26,8 @@ FOR_EVERYONE = [
     "/modules/compare/?id=demo/french&id=demo/spanish",
     "/find/",
     "/help/",
-    "/help/hub/",
+    "/help/?q=held-out",
+    *(page.get_absolute_url() for page in PAGES.values()),
     "/limits/",
     "/accounts/login/",
     "/accounts/signup/",

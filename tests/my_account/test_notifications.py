@@ -1,4 +1,4 @@
-"""An account is told, once, what became of its work and its modules: on a page, by the API, by mail if chosen."""
+"""An account is told, once, what became of its work and its modules: on a page, by the API, by mail."""
 
 import smtplib
 from datetime import timedelta
