@@ -161,7 +161,7 @@ class PrivateField(forms.BooleanField):
         super().__init__(
             label="Private",
             required=False,
-            help_text="Only its owner sees it and composes it, and the people of the owner's organisation.",
+            help_text="Only its owner, or the owner's organisation, sees it.",
         )
 
 
@@ -200,7 +200,7 @@ class VersionForm(FilesForm):
         required=False,
         max_length=200,
         label="What changed",
-        help_text="One line for the history. Empty: “Version 2” and so on.",
+        help_text="One line for the history. Defaults to “Version 2”, and so on.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

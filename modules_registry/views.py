@@ -329,7 +329,7 @@ def module_edit_page(request: SignedInRequest, namespace: str, name: str) -> Htt
             add_refusal(form, card_as_text(refusal))
             status, headers = status_of_page(refusal), refusal.headers
         else:
-            messages.success(request, f"{module.full_name} is changed.")
+            messages.success(request, "Changes saved.")
             return redirect(module)
     context = {"form": form, "module": module}
     answer = render(request, "modules_registry/module_edit.html", context, status=status)
@@ -388,7 +388,7 @@ def module_move_page(request: SignedInRequest, namespace: str, name: str) -> Htt
         except Refusal as refusal:
             add_refusal(form, refusal)
         else:
-            messages.success(request, f"It is {module.full_name} now. Its old address leads here.")
+            messages.success(request, f"Renamed to {module.full_name}. Its old address redirects here.")
             return redirect(module)
     return render(request, "modules_registry/module_move.html", {"form": form, "module": module})
 

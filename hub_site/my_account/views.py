@@ -77,7 +77,7 @@ def export(request: SignedInRequest) -> HttpResponseBase:
 def end_session(request: SignedInRequest, number: int) -> HttpResponse:
     """Sign out one browser; this one too, if it is that."""
     session_end(user=request.user, number=number)
-    messages.success(request, "That browser is signed out.")
+    messages.success(request, "The session has ended.")
     return redirect("usersessions_list")
 
 

@@ -96,7 +96,9 @@ GROUPS: Mapping[str, Sequence[HelpPage]] = {
             "Methods and searches, without a site.",
             "core/composing.md",
         ),
-        HelpPage("python", "From Python", "import composer.", "core/python.md"),
+        HelpPage(
+            "python", "From Python", "Compose, evaluate and screen in a program of yours.", "core/python.md"
+        ),
         HelpPage("report", "Fields of a report", "report.json and the events of a job.", "core/report.md"),
     ),
     "Operate": (
@@ -190,7 +192,7 @@ def title_of(opening: Token, inline: Token) -> str:
     """The title of a section that begins here, else nothing."""
     if opening.type == "heading_open":
         return text_of(inline)
-    children = inline.children or []
+    children = [child for child in inline.children or [] if child.content or child.type != "text"]
     kinds = [child.type for child in children[:2]]
     is_term = opening.type == "paragraph_open" and kinds == ["strong_open", "text"]
     # A term of the glossary is followed by a dash; other paragraphs may begin with bold words, too.
@@ -214,10 +216,12 @@ def text_of(inline: Token) -> str:
 
 
 def label_cells(tokens: Sequence[Token]) -> None:
-    """Give each cell of a table the name of its column: on a phone a row is a list."""
+    """Give each cell of a table the name of its column: on a phone a row is a list. No cell has a style."""
     names: list[str] = []
     column = 0
     for opening, inline in pairwise(tokens):
+        if opening.type in ("th_open", "td_open") and opening.attrs.pop("style", ""):  # a column of numbers
+            opening.attrSet("class", "num")
         match opening.type:
             case "table_open":
                 names = []

@@ -68,7 +68,8 @@ def find_in_help(query: str) -> list[Found]:
     wanted = [stem for stem in wanted if stem not in STOP_WORDS] or wanted
     if not wanted:
         return []
-    scored = [(matches(place, wanted), place) for place in (*page_places(), *limit_places())]
+    phrase = " ".join(query.lower().split())
+    scored = [(matches(place, wanted, phrase), place) for place in (*page_places(), *limit_places())]
     most = max(len(points) for points, _ in scored)
     if not most:
         return []
@@ -95,10 +96,12 @@ def limit_places() -> Iterator[Place]:
         yield Place("Limits", title, f"{reverse('pages:limits')}#group-{number}", text)
 
 
-def matches(place: Place, wanted: Sequence[str]) -> list[int]:
-    """The points of each word that the place has."""
-    found = (points_of(place, stem) for stem in wanted)
-    return [points for points in found if points]
+def matches(place: Place, wanted: Sequence[str], phrase: str) -> list[int]:
+    """The points of each word that the place has; more for the first where the query stands there as it is."""
+    points = [points for stem in wanted if (points := points_of(place, stem))]
+    if points and phrase in place.text.lower():
+        points[0] += TITLE_POINTS
+    return points
 
 
 def points_of(place: Place, stem: str) -> int:

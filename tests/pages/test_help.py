@@ -101,7 +101,7 @@ def test_the_glossary_has_an_address_for_each_term(client):
         ("dropout_not_a_number", "Use it with hf, peft and transformers", None),
         ("config_of_a_model", "Use it with hf, peft and transformers", "config_of_a_model"),
         ("rank", "Glossary", "rank"),
-        ("how long may a composition take", "Limits", "Composing"),
+        ("time for one composition", "Limits", "Composing"),
     ],
 )
 def test_a_section_is_found_by_its_words(query, page, title):
