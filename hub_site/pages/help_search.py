@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -97,7 +97,7 @@ def limit_places() -> Iterator[Place]:
 
 
 def matches(place: Place, wanted: Sequence[str], phrase: str) -> list[int]:
-    """The points of each word that the place has; more for the first where the query stands there as it is."""
+    """The points of each word that the place has; more for the first where the whole query stands there."""
     points = [points for stem in wanted if (points := points_of(place, stem))]
     if points and phrase in place.text.lower():
         points[0] += TITLE_POINTS
@@ -105,14 +105,17 @@ def matches(place: Place, wanted: Sequence[str], phrase: str) -> list[int]:
 
 
 def points_of(place: Place, stem: str) -> int:
-    begins: Callable[[str], bool] = lambda word: word.startswith(stem)  # noqa: E731
-    in_title = TITLE_POINTS * any(map(begins, place.title_stems))
-    in_text = min(TEXT_POINTS_MAX, sum(n for word, n in place.text_stems.items() if begins(word)))
-    in_page = (
-        PAGE_POINTS * any(map(begins, place.page_stems)) if not place.title or in_title or in_text else 0
-    )
-    is_exact = len(place.title_stems) == 1 and stem in place.title_stems  # a term of the glossary
-    return in_title + in_text + in_page + TITLE_POINTS * is_exact
+    in_title = TITLE_POINTS * has_stem(place.title_stems, stem)
+    n_in_text = sum(n for word, n in place.text_stems.items() if word.startswith(stem))
+    points = in_title + min(TEXT_POINTS_MAX, n_in_text)
+    if points or not place.title:
+        points += PAGE_POINTS * has_stem(place.page_stems, stem)
+    is_its_title = len(place.title_stems) == 1 and stem in place.title_stems  # as of a term of the glossary
+    return points + TITLE_POINTS * is_its_title
+
+
+def has_stem(words: Iterable[str], stem: str) -> bool:
+    return any(word.startswith(stem) for word in words)
 
 
 def stems_of(text: str) -> Iterator[str]:
@@ -129,16 +132,18 @@ def stem_of(word: str) -> str:
 
 def excerpt(text: str, wanted: Sequence[str]) -> tuple[str, ...]:
     """About EXCERPT_CHARACTERS around the first word that was looked for, cut at words."""
-    is_wanted = lambda word: any(stem_of(word.lower()).startswith(stem) for stem in wanted)  # noqa: E731
-    first = next((match.start() for match in WORD.finditer(text) if is_wanted(match.group())), 0)
-    begin = max(0, first - EXCERPT_CHARACTERS // 4)
-    begin = text.rfind(" ", 0, begin) + 1 if begin else 0
+    first = next((match.start() for match in WORD.finditer(text) if is_wanted(match[0], wanted)), 0)
+    begin = text.rfind(" ", 0, max(0, first - EXCERPT_CHARACTERS // 4)) + 1
     end = begin + EXCERPT_CHARACTERS
-    end = len(text) if end >= len(text) else text.rfind(" ", begin, end)
+    end = len(text) if end >= len(text) else max(text.rfind(" ", begin, end), begin + EXCERPT_CHARACTERS // 2)
     shown = ("… " if begin else "") + text[begin:end] + (" …" if end < len(text) else "")
     parts, at = [], 0
     for match in WORD.finditer(shown):
-        if is_wanted(match.group()):
-            parts += [shown[at : match.start()], match.group()]
+        if is_wanted(match[0], wanted):
+            parts += [shown[at : match.start()], match[0]]
             at = match.end()
     return (*parts, shown[at:])
+
+
+def is_wanted(word: str, wanted: Sequence[str]) -> bool:
+    return any(stem_of(word.lower()).startswith(stem) for stem in wanted)
