@@ -110,9 +110,7 @@ class SamplesFormField(SentJsonField):
 class FilesForm(forms.Form):
     """The files of a version."""
 
-    config_file = file_field(
-        CONFIG_FILE, "What peft wrote beside the weights: rank, alpha, layers, base model."
-    )
+    config_file = file_field(CONFIG_FILE, "Rank, alpha, layers and base model, as peft wrote them.")
     weights_file = file_field(
         WEIGHTS_FILE,
         f"The LoRA weights. An older {LEGACY_FILE} is converted to safetensors.",
@@ -121,16 +119,14 @@ class FilesForm(forms.Form):
     card_file = file_field(CARD_FILE, "The card: Markdown, shown on the module's page.", required=False)
     paths = PathsFormField()
     prompt_template = PromptTemplateFormField(
-        help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
-        "or <code>chat</code> for the base model's chat template. Left empty: what the card, "
-        "adapter_config.json or the trainer's marks in the card say of it.",
+        help_text="The prompt it was trained with: text with <code>{input}</code>, or <code>chat</code>. "
+        "Defaults to what the card or adapter_config.json state.",
     )
     base = forms.CharField(
         label="Base model",
         required=False,
         max_length=BASE_NAME_LENGTH_MAX,
-        help_text="If adapter_config.json names a folder of your machine: the model's name on the Hub. "
-        "It is written in its place.",
+        help_text="The model's name on the Hub, if adapter_config.json names a local folder.",
         widget=forms.TextInput(attrs={"list": "bases", "autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -146,7 +142,7 @@ class DescriptionForm(forms.Form):
     )
     tags = TagsFormField(
         required=False,
-        help_text="Words that people would search for, separated by commas: translation, french.",
+        help_text="Separated by commas: translation, french.",
     )
     licence = forms.ChoiceField(
         choices=[("", "Choose one"), *LICENSES.items()],
@@ -188,7 +184,7 @@ class ModuleForm(DescriptionForm, FilesForm, OwnerForm):
     private = PrivateField()
     name = forms.CharField(
         max_length=NAME_LENGTH_MAX,
-        help_text="Letters, digits, “.”, “-” and “_”. It becomes the address and cannot be changed.",
+        help_text="Letters, digits, “.”, “-” and “_”. It is part of the address.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -237,13 +233,13 @@ class UploadCheckForm(forms.Form):
 class EditForm(DescriptionForm):
     private = PrivateField()
     prompt_template = PromptTemplateFormField(
-        help_text="The prompts that it was trained with: text with <code>{input}</code> where an input goes, "
-        "or <code>chat</code> for the base model's chat template. Another one is written into the card.",
+        help_text="The prompt it was trained with: text with <code>{input}</code>, "
+        "or <code>chat</code> for the base model's chat template.",
     )
     card = forms.CharField(
         required=False,
         strip=False,
-        help_text="Markdown. Another card becomes a new version with the same weights.",
+        help_text="Markdown. Saving another card makes a new version.",
         widget=forms.Textarea(attrs={"rows": 18, "class": "mono", "spellcheck": "true"}),
     )
 

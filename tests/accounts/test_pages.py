@@ -130,10 +130,10 @@ def test_strangers_are_sent_to_sign_in(client):
 
 
 def test_who_is_sent_to_sign_in_is_told_why_and_comes_to_the_page_asked_for(client):
-    why = "Sign in to continue."
-    assert why not in client.get("/accounts/login/").content.decode()
-    for page in ("/accounts/login/", "/accounts/signup/"):
-        assert why in client.get(f"{page}?next=/compositions/new/").content.decode()
+    why = {"/accounts/login/": "Sign in to continue.", "/accounts/signup/": "Sign up to continue."}
+    for page, sentence in why.items():
+        assert sentence not in client.get(page).content.decode()
+        assert sentence in client.get(f"{page}?next=/compositions/new/").content.decode()
     user_create(username="dora", password=PASSWORD)
     answer = client.post(
         "/accounts/login/", {"login": "dora", "password": PASSWORD, "next": "/compositions/new/"}

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-COMMANDS = ("up", "down", "status", "install", "test", "check", "manage", "compose", "screenshots", "demo")
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "install",
+    "test",
+    "check",
+    "manage",
+    "compose",
+    "screenshots",
+    "help-pictures",
+    "demo",
+)
 
 
 @pytest.fixture

@@ -71,9 +71,9 @@ def test_every_picture_is_there_in_both_themes_and_in_its_size(client):
 
 
 def size_of_webp(data):
-    """Of the simple lossy form: width and height, 14 bits each, follow the start code."""
-    assert (data[:4], data[8:16], data[23:26]) == (b"RIFF", b"WEBPVP8 ", b"\x9d\x01\x2a")
-    return tuple(int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    """Of the extended form: width and height less one, 24 bits each."""
+    assert (data[:4], data[8:16]) == (b"RIFF", b"WEBPVP8X")
+    return tuple(int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
 
 
 def test_commands_name_this_site_s_own_address(client, settings):
